@@ -1,0 +1,73 @@
+//! Starts that fail, and starts that come too often: wait longer after each failure, and no more than so many an hour.
+//!
+//! A person's hold that is younger than the last failure gets a try at once: they may have mended the cause.
+
+use chrono::TimeDelta;
+
+use super::{Case, Opinion};
+use crate::observation::Run;
+use crate::plan::{Rule, Says};
+use crate::units::{Timestamp, show_span};
+
+/// The wait after the first failed start; it doubles with each further one.
+const BACKOFF_FIRST: TimeDelta = TimeDelta::seconds(5);
+/// The longest wait between tries.
+const BACKOFF_MAX: TimeDelta = TimeDelta::minutes(5);
+
+pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
+    let asked_at =
+        case.seen.hold.as_ref().filter(|hold| hold.until > case.now).map(|hold| hold.since);
+    if let Some((text, until)) = failing(case, asked_at).or_else(|| flapping(case, asked_at)) {
+        opinion.no_starts = Some(opinion.says(Says::Forbid, Rule::Cooldown, text));
+        opinion.change(until, Rule::Cooldown, "it may start again");
+    } else {
+        opinion.pass(Rule::Cooldown, "none");
+    }
+}
+
+fn failing(case: &Case<'_>, asked_at: Option<Timestamp>) -> Option<(String, Timestamp)> {
+    let failed: Vec<&Run> = case
+        .seen
+        .runs
+        .iter()
+        .filter(|run| run.stopped_at.is_some())
+        .take_while(|run| run.failed_to_start())
+        .collect();
+    let last = failed.first()?;
+    let failed_at = last.stopped_at?;
+    if asked_at.is_some_and(|asked| asked > failed_at) {
+        return None;
+    }
+    let doublings = u32::try_from(failed.len() - 1).unwrap_or(u32::MAX).min(16);
+    let wait = (BACKOFF_FIRST * 2_i32.pow(doublings)).min(BACKOFF_MAX);
+    let until = failed_at + wait;
+    if until <= case.now {
+        return None;
+    }
+    let count = if failed.len() == 1 {
+        "the last start".to_owned()
+    } else {
+        format!("the last {} starts", failed.len())
+    };
+    let cause = last.error.as_deref().unwrap_or("the box ended before it was ready");
+    Some((format!("{count} failed ({cause}); the next try is in {}", case.until(until)), until))
+}
+
+fn flapping(case: &Case<'_>, asked_at: Option<Timestamp>) -> Option<(String, Timestamp)> {
+    let hour_ago = case.now - TimeDelta::hours(1);
+    let starts: Vec<Timestamp> =
+        case.seen.runs.iter().map(|run| run.started_at).filter(|at| *at > hour_ago).collect();
+    let most = case.pool.starts_per_hour_max.get();
+    // A person's hold is good for one start, not for one each tick.
+    let first_try = asked_at.is_some_and(|asked| starts.iter().all(|started| *started <= asked));
+    if starts.len() < most as usize || first_try {
+        return None;
+    }
+    let until = *starts.iter().min()? + TimeDelta::hours(1);
+    let text = format!(
+        "{} starts within an hour, starts_per_hour_max is {most}; the next in {}",
+        starts.len(),
+        show_span(until - case.now)
+    );
+    Some((text, until))
+}

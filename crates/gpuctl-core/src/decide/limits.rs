@@ -1,0 +1,62 @@
+//! Boxes that take too long to boot, to stop, or to answer, and boxes that live too long: dead-man's switches.
+
+use chrono::TimeDelta;
+
+use super::{Case, Opinion};
+use crate::observation::{BoxState, SeenBox};
+use crate::plan::{Manner, Reason, Rule, Says};
+use crate::units::show_span;
+
+/// How long a running worker may be silent before its box is drained: a hung GPU call cannot be cancelled from inside.
+const SILENCE_MAX: TimeDelta = TimeDelta::minutes(2);
+
+pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
+    let mut worst = None;
+    for one in case.boxes() {
+        if let Some((manner, text)) = verdict(case, one) {
+            let reason = Reason::new(Rule::Limits, text);
+            worst = Some(reason.text.clone());
+            opinion.condemned.push((one.id.clone(), manner, reason));
+        }
+    }
+    match worst {
+        Some(text) => {
+            opinion.says(Says::Stop, Rule::Limits, text);
+        }
+        None => opinion.pass(
+            Rule::Limits,
+            format!("{} of at most {} boxes up", case.up().count(), case.pool.boxes_max),
+        ),
+    }
+}
+
+fn verdict(case: &Case<'_>, one: &SeenBox) -> Option<(Manner, String)> {
+    let pool = case.pool;
+    let lasted = case.now - one.since;
+    let shown = show_span(lasted);
+    match one.state {
+        BoxState::Pending if lasted > pool.boot_deadline => Some((
+            Manner::Drain,
+            format!("not ready after {shown}, boot_deadline is {}", show_span(pool.boot_deadline)),
+        )),
+        BoxState::Stopping if lasted > pool.stop_deadline => {
+            Some((Manner::Force, format!("still stopping after {shown}, ended by force")))
+        }
+        BoxState::Running => {
+            let silent = one
+                .worker
+                .as_ref()
+                .map(|worker| case.now - worker.heard_at)
+                .filter(|span| *span > SILENCE_MAX);
+            let old = lasted > pool.lifetime_max;
+            let text = match silent {
+                Some(span) => Some(format!("its worker has been silent for {}", show_span(span))),
+                None => old.then(|| {
+                    format!("up for {shown}, lifetime_max is {}", show_span(pool.lifetime_max))
+                }),
+            };
+            text.map(|text| (Manner::Drain, text))
+        }
+        _ => None,
+    }
+}

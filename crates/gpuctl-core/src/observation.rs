@@ -1,0 +1,220 @@
+//! Everything that was read at one instant, each part with its age, as plain data.
+//!
+//! Nothing here judges: which values are too old, and what follows from them, is for `decide`.
+
+use std::collections::BTreeMap;
+
+use chrono::TimeDelta;
+
+use crate::plan::{Reason, Rule};
+use crate::units::{BoxId, PoolId, Timestamp};
+
+/// What `decide` sees.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// The instant that the decision is for.
+    pub at: Timestamp,
+    /// Who looks.
+    pub witness: Witness,
+    /// One entry for each pool of the policy.
+    pub pools: BTreeMap<PoolId, SeenPool>,
+}
+
+/// Who looks: each side can end a box without the other, but the controller gives the worker the first word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Witness {
+    /// CLI, daemon or Lambda, from outside.
+    Controller,
+    /// The worker on this box, which knows its own leases first-hand.
+    Worker(BoxId),
+}
+
+/// A value and when it was read. A failed read leaves the old one in place, so that its age shows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen<T> {
+    /// The value, unless it was never read.
+    pub value: Option<T>,
+    /// When it was read.
+    pub at: Timestamp,
+}
+
+impl<T> Seen<T> {
+    /// A value read just now.
+    pub fn now(value: T, at: Timestamp) -> Self {
+        Self { value: Some(value), at }
+    }
+
+    /// The value, if it was read and is no older than `age_max`.
+    pub fn fresh(&self, now: Timestamp, age_max: TimeDelta) -> Option<&T> {
+        self.value.as_ref().filter(|_| now - self.at <= age_max)
+    }
+}
+
+/// One pool, as seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeenPool {
+    /// Its boxes.
+    pub boxes: Seen<Vec<SeenBox>>,
+    /// Its queue, if it has one.
+    pub queue: Option<Seen<SeenQueue>>,
+    /// A person's override, if one is in force or has just expired.
+    pub hold: Option<Hold>,
+    /// Its latest runs, newest first.
+    pub runs: Vec<Run>,
+}
+
+/// EC2's words for the life of a box; a local worker process goes through the same ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BoxState {
+    /// Asked for, not ready yet.
+    Pending,
+    /// Ready for work.
+    Running,
+    /// Draining or shutting down.
+    Stopping,
+    /// Costs nothing but its disk.
+    Stopped,
+}
+
+impl BoxState {
+    /// The state as written in documents.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// One box, as seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeenBox {
+    /// Which.
+    pub id: BoxId,
+    /// In which state.
+    pub state: BoxState,
+    /// Since when.
+    pub since: Timestamp,
+    /// The last words of the run before, when it ended in an error.
+    pub last_error: Option<String>,
+    /// When its latest run was asked for; with the box, the key of that run.
+    pub run_started_at: Option<Timestamp>,
+    /// What its worker last said of itself in this run.
+    pub worker: Option<SeenWorker>,
+}
+
+impl SeenBox {
+    /// Whether the box is up or coming up.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, BoxState::Pending | BoxState::Running)
+    }
+}
+
+/// A worker's report on itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeenWorker {
+    /// When it said so.
+    pub heard_at: Timestamp,
+    /// Messages that it holds a lease on.
+    pub leases: u32,
+    /// Since when it has held none.
+    pub idle_since: Option<Timestamp>,
+}
+
+/// A queue's counts, as in SQS, with what the ledger remembers of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenQueue {
+    /// Waiting for a worker.
+    pub visible: u64,
+    /// Under a lease.
+    pub in_flight: u64,
+    /// Not due yet.
+    pub delayed: u64,
+    /// In the dead-letter queue.
+    pub dead: u64,
+    /// When the oldest visible message was sent.
+    pub oldest_sent_at: Option<Timestamp>,
+    /// Since when all of visible, in flight and delayed have been zero, in every sample.
+    pub empty_since: Option<Timestamp>,
+}
+
+/// A person's timed override.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// On which pool.
+    pub pool: PoolId,
+    /// What it asks for.
+    pub wants: HoldWants,
+    /// From when.
+    pub since: Timestamp,
+    /// Until when; then schedule and queue decide again.
+    pub until: Timestamp,
+    /// Who set it.
+    pub by: String,
+    /// Why, in their words.
+    pub why: Option<String>,
+}
+
+/// What a hold asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldWants {
+    /// At least one box up.
+    Running,
+    /// Every box down.
+    Stopped,
+}
+
+/// One run of one box, from start to stop, as the ledger keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// The pool.
+    pub pool: PoolId,
+    /// The box.
+    pub box_id: BoxId,
+    /// When it was asked to start; with the box, the run's key.
+    pub started_at: Timestamp,
+    /// When it was ready for work.
+    pub ready_at: Option<Timestamp>,
+    /// When it was asked to stop.
+    pub stopping_at: Option<Timestamp>,
+    /// When it was gone.
+    pub stopped_at: Option<Timestamp>,
+    /// Why it was started.
+    pub start: Reason,
+    /// Why it was stopped; a run that ended without one broke off.
+    pub stop: Option<Reason>,
+    /// The worker's last words, when it ended in an error.
+    pub error: Option<String>,
+}
+
+impl Run {
+    /// Whether the run ended before the box was ready, by itself or because it took too long.
+    #[must_use]
+    pub fn failed_to_start(&self) -> bool {
+        let gave_up = self.stop.as_ref().is_none_or(|reason| reason.rule == Rule::Limits);
+        self.stopped_at.is_some() && self.ready_at.is_none() && gave_up
+    }
+
+    /// How long the box was up, until `now` if it still is.
+    #[must_use]
+    pub fn lasted(&self, now: Timestamp) -> TimeDelta {
+        (self.stopped_at.unwrap_or(now) - self.started_at).max(TimeDelta::zero())
+    }
+}
+
+/// How long a box of this pool takes from start to ready: the slowest tenth of its last runs, or the default.
+#[must_use]
+pub fn boot_estimate(runs: &[Run], default: TimeDelta) -> TimeDelta {
+    let mut boots: Vec<TimeDelta> = runs
+        .iter()
+        .filter_map(|run| Some((run.ready_at? - run.started_at).max(TimeDelta::zero())))
+        .collect();
+    boots.sort_unstable();
+    // The nearest rank of the 90th percentile: the ceiling of 0.9 n, counted from one.
+    let rank = (boots.len() * 9).div_ceil(10);
+    rank.checked_sub(1).map_or(default, |index| boots[index])
+}

@@ -1,0 +1,292 @@
+//! What the user wants: `gpuctl.toml`, parsed once into types that need no further checks.
+//!
+//! All problems of a file are reported at once, each with its line and a hint. Reading files and the environment is for
+//! the callers; this module only sees text.
+
+mod problems;
+mod section;
+mod sections;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use chrono::TimeDelta;
+
+pub use problems::{Problem, Problems, nearest};
+
+use crate::schedule::Window;
+use crate::units::{PoolId, QueueName};
+
+/// The policy that holds where there is no `gpuctl.toml`, and what `gpuctl init` writes.
+pub const DEFAULT_TEXT: &str = include_str!("default.toml");
+
+/// The whole configuration, valid by construction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// Where boxes, queue and ledger live.
+    pub cloud: Cloud,
+    /// How workers run.
+    pub worker: Worker,
+    /// Settings of single models, by name.
+    pub models: BTreeMap<String, Model>,
+    /// What box time is priced as.
+    pub cost: Cost,
+    /// The pools, in the file's order.
+    pub pools: Vec<Pool>,
+}
+
+impl Policy {
+    /// Reads a policy from TOML.
+    ///
+    /// # Errors
+    /// Every problem of the text, each with line, reason and hint.
+    pub fn parse(text: &str) -> Result<Self, Problems> {
+        sections::read(text)
+    }
+
+    /// The pool of that name.
+    #[must_use]
+    pub fn pool(&self, id: &PoolId) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.id == *id)
+    }
+
+    /// The pools that drain a queue.
+    pub fn queue_pools(&self) -> impl Iterator<Item = (&Pool, &QueuePolicy)> {
+        self.pools.iter().filter_map(|pool| Some((pool, pool.queue()?)))
+    }
+}
+
+/// `[cloud]`: the embedded default, one machine and one file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cloud {
+    /// The folder of the queue file, boxes' logs and locks; relative to `gpuctl.toml`.
+    pub state: Option<String>,
+    /// The size that the queue file may grow to, in MiB.
+    pub file_mib_max: u32,
+    /// How often to reconcile when nothing changes.
+    pub tick: TimeDelta,
+}
+
+/// `[worker]`: how workers run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Worker {
+    /// `auto`, `cpu` or `cuda`; models without a device of their own inherit it.
+    pub device: String,
+    /// The folder of model folders.
+    pub models: Option<String>,
+    /// ONNX Runtime's library.
+    pub onnxruntime: Option<String>,
+    /// Folders that inputs may lie in; empty means anywhere.
+    pub input_roots: Vec<String>,
+    /// Threads of one inference session; the number of cores if unset.
+    pub threads: Option<NonZeroU32>,
+    /// The longest recording, in seconds.
+    pub audio_seconds_max: u32,
+    /// The largest picture, in pixels.
+    pub image_pixels_max: u64,
+    /// How long one job may take before it counts as hung.
+    pub job_max: TimeDelta,
+    /// How long a stopping worker may finish what it holds.
+    pub drain: TimeDelta,
+}
+
+/// `[model.NAME]`: settings of one model.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Model {
+    /// Overrides `[worker] device` for this model.
+    pub device: Option<String>,
+}
+
+/// `[cost]`: what box time is priced as.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cost {
+    /// An EC2 instance type.
+    pub instance_type: String,
+    /// An AWS region.
+    pub region: String,
+}
+
+/// `[pool.NAME]`: a named group of boxes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    /// Its name.
+    pub id: PoolId,
+    /// What its boxes do.
+    pub work: Work,
+    /// The most boxes that may be up at once.
+    pub boxes_max: NonZeroU32,
+    /// Windows in which at least one box is up; any that matches counts.
+    pub schedule: Vec<Window>,
+    /// How long a box may take to become ready.
+    pub boot_deadline: TimeDelta,
+    /// How long a box may run before it is drained, whatever happens.
+    pub lifetime_max: TimeDelta,
+    /// How long a stopping box may take before it is ended by force.
+    pub stop_deadline: TimeDelta,
+    /// How many starts an hour demand may cause.
+    pub starts_per_hour_max: NonZeroU32,
+}
+
+impl Pool {
+    /// The queue that its boxes drain, if any.
+    #[must_use]
+    pub fn queue(&self) -> Option<&QueuePolicy> {
+        match &self.work {
+            Work::Queue(queue) => Some(queue),
+            Work::Command(_) => None,
+        }
+    }
+}
+
+/// What a pool's boxes do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// Run `gpu-worker` on a queue.
+    Queue(QueuePolicy),
+    /// Run a command, such as an app server, for as long as schedule or hold want it.
+    Command(Vec<String>),
+}
+
+/// A queue and how long its jobs may wait.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueuePolicy {
+    /// Its name.
+    pub name: QueueName,
+    /// How long a job may wait for a box.
+    pub max_wait: TimeDelta,
+    /// Start at so many waiting jobs, however young.
+    pub start_depth: Option<NonZeroU32>,
+    /// One box for each so many jobs.
+    pub jobs_per_box: Option<NonZeroU32>,
+    /// When an idle box stops.
+    pub idle_stop: IdleStop,
+    /// How long a lease lasts unless its worker extends it.
+    pub visibility: TimeDelta,
+    /// After so many receives without an ack a message goes to the dead-letter queue.
+    pub receives_max: NonZeroU32,
+}
+
+/// When an idle box stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdleStop {
+    /// At once if `max_wait` leaves room for another boot, else after the break-even time.
+    Auto,
+    /// After a fixed time.
+    After(TimeDelta),
+}
+
+impl IdleStop {
+    /// The idle time after which a box stops, given how long its boot takes.
+    ///
+    /// Break-even is the boot time itself: staying up that long costs what a restart costs (ski rental, `policies.md` 1.1);
+    /// where `max_wait` exceeds two boots, stopping at once was cheapest on every trace (3.2 there).
+    #[must_use]
+    pub fn after(self, max_wait: TimeDelta, boot: TimeDelta) -> TimeDelta {
+        match self {
+            Self::After(span) => span,
+            Self::Auto if max_wait > boot * 2 => TimeDelta::zero(),
+            Self::Auto => boot,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        Policy::parse(text).unwrap_err().0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_default_policy_is_valid_and_so_is_each_setting_that_it_mentions() {
+        let policy = Policy::parse(DEFAULT_TEXT).unwrap();
+        assert_eq!(policy.pools.len(), 1);
+        // What is commented out in it is shown with its default: switched on, it must parse too.
+        let all: String = DEFAULT_TEXT
+            .lines()
+            .map(|line| {
+                line.strip_prefix("# ")
+                    .filter(|rest| rest.contains(" = ") || rest.starts_with('['))
+                    .unwrap_or(line)
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let all = Policy::parse(&all).unwrap();
+        assert_eq!(all.pools.len(), 2);
+        assert_eq!(all.pools[0].schedule.len(), 1);
+        let (shown, default) = (&all.pools[0], &policy.pools[0]);
+        assert_eq!(
+            (shown.boot_deadline, shown.lifetime_max),
+            (default.boot_deadline, default.lifetime_max)
+        );
+        assert_eq!(
+            (&all.cloud.tick, all.cloud.file_mib_max),
+            (&policy.cloud.tick, policy.cloud.file_mib_max)
+        );
+        assert_eq!(
+            (all.worker.drain, all.worker.image_pixels_max),
+            (policy.worker.drain, policy.worker.image_pixels_max)
+        );
+        assert_eq!(all.cost, policy.cost);
+    }
+
+    #[test]
+    fn all_problems_come_at_once_each_with_its_line_and_a_hint() {
+        let text = "\
+[cloud]
+kind = \"aws2\"
+tikc = \"1s\"
+[pool.gpu]
+queue = \"a b\"
+max_wait = 10
+idle_stop = \"soon\"
+boxes_max = 0
+[pool.app]
+[worker]
+device = \"tpu\"
+input_roots = \"/data\"
+";
+        assert_eq!(
+            problems(text),
+            [
+                "line 2: cloud.kind: `aws2` is not known (one of: local)",
+                "line 3: cloud.tikc: unknown key (did you mean `tick`?)",
+                "line 5: pool.gpu.queue: `a b` is no queue name: use 1 to 80 of a-z A-Z 0-9 - _",
+                "line 6: pool.gpu.max_wait: is a whole number (must be a text in quotes)",
+                "line 7: pool.gpu.idle_stop: `soon` is no span of time: write it as `45s`, `10m`, `2h30m` or `7d` (or `auto`)",
+                "line 8: pool.gpu.boxes_max: 0 is out of range (from 1 to 1000)",
+                "line 9: pool.app.: has neither `queue` nor `command` (give it `queue = \"jobs\"` or `command = [\"./server\"]`)",
+                "line 11: worker.device: `tpu` is not known (one of: auto, cpu, cuda)",
+                "line 12: worker.input_roots: is a text (must be a list of texts, as `[\"a\", \"b\"]`)",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (text, expected) in [
+            ("", "there is no pool"),
+            ("[pool.gpu]\nqueue = ", "line 2"),
+            ("[pool.gpu]\nqueue = \"q\"\nqueue = \"r\"", "line 3"),
+            ("[pool.a]\nqueue = \"q\"\n[pool.b]\nqueue = \"q\"", "already belongs to pool `a`"),
+            ("[pool.a]\nqueue = \"q\"\ncommand = [\"x\"]", "stands beside `queue`"),
+            ("[pool.a]\ncommand = []", "is empty"),
+            ("[pool.a]\nqueue = \"q\"\nboxes_max = 2", "needs `jobs_per_box`"),
+            ("[pool.\"a b\"]\nqueue = \"q\"", "is no pool name"),
+            ("[pool.a]\nqueue = \"q\"\nmax_wait = \"15d\"", "out of range"),
+            ("[pool.a]\nqueue = \"q\"\nvisibility = \"13h\"", "out of range"),
+            ("[pool.a]\nqueue = \"q\"\n[[pool.a.schedule]]\nbegin = \"09:00\"", "zone: is missing"),
+            (
+                "[pool.a]\nqueue = \"q\"\n[[pool.a.schedule]]\nzone = \"UTC\"\nweekdays = \"1-5\"",
+                "no weekday",
+            ),
+            ("[pool.a]\nqueue = \"q\"\n[cost]\nregion = \"mars-1\"", "no price is known"),
+            ("pool = 3", "is a whole number"),
+            ("[pool]\ngpu = 3", "not a table"),
+        ] {
+            let found = problems(text);
+            assert!(found.iter().any(|problem| problem.contains(expected)), "{text}\n{found:?}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What is wrong with a policy's text: every problem at once, in the order of the file.
+
+use std::fmt;
+use std::ops::Range;
+
+/// One problem, where it is, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Line, counted from 1.
+    pub line: usize,
+    /// The key, as `pool.gpu.max_wait`.
+    pub key: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: ", self.line)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.message)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, " ({hint})"))
+    }
+}
+
+/// All problems of one text; never empty when returned as an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [one] => one.fmt(f),
+            many => write!(f, "{} problems", many.len()),
+        }
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// Collects problems while a text is read.
+pub(super) struct Sink<'t> {
+    text: &'t str,
+    found: Vec<(usize, Problem)>,
+}
+
+impl<'t> Sink<'t> {
+    pub(super) fn new(text: &'t str) -> Self {
+        Self { text, found: Vec::new() }
+    }
+
+    pub(super) fn add(
+        &mut self,
+        span: Range<usize>,
+        key: &str,
+        message: String,
+        hint: Option<String>,
+    ) {
+        let before = &self.text.as_bytes()[..span.start.min(self.text.len())];
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        self.found.push((span.start, Problem { line, key: key.to_owned(), message, hint }));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    pub(super) fn into_problems(mut self) -> Problems {
+        self.found.sort_by_key(|(start, _)| *start);
+        Problems(self.found.into_iter().map(|(_, problem)| problem).collect())
+    }
+}
+
+/// The known name that `wrong` most likely meant, if one is close.
+#[must_use]
+pub fn nearest<'k>(wrong: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    // Two slips of the keyboard, or a third of a long word.
+    let distance_max = (wrong.len() / 3).max(2);
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(wrong, name), name))
+        .filter(|(distance, _)| *distance <= distance_max)
+        .min()
+        .map(|(_, name)| name)
+}

@@ -1,0 +1,274 @@
+//! The sections of `gpuctl.toml`, one function each: names, ranges and defaults of every setting are here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use chrono::TimeDelta;
+use toml::de::DeTable;
+
+use super::problems::{Problems, Sink};
+use super::section::Section;
+use super::{Cloud, Cost, IdleStop, Model, Policy, Pool, QueuePolicy, Work, Worker};
+use crate::schedule::Window;
+use crate::units::{PoolId, QueueName, parse_span};
+
+/// Pools in one policy: the reconcile is linear in them, and one file should stay readable.
+pub(super) const POOLS_MAX: usize = 100;
+/// Boxes in one pool.
+pub(super) const BOXES_MAX: u32 = 1_000;
+/// SQS's limit on a visibility timeout.
+const VISIBILITY_MAX: TimeDelta = TimeDelta::hours(12);
+/// SQS's limit on receives before a dead-letter queue takes a message.
+const RECEIVES_MAX: u32 = 1_000;
+/// What an observation remembers of a pool's runs, and so the most starts that can be counted.
+const STARTS_PER_HOUR_MAX: u32 = 100;
+const DEVICES: [&str; 3] = ["auto", "cpu", "cuda"];
+
+pub(super) fn read(text: &str) -> Result<Policy, Problems> {
+    let mut sink = Sink::new(text);
+    let (document, syntax) = DeTable::parse_recoverable(text);
+    for error in syntax {
+        let span = error.span().unwrap_or(0..0);
+        sink.add(span, "", error.message().to_owned(), None);
+    }
+    if !sink.is_empty() {
+        return Err(sink.into_problems());
+    }
+    let mut root = Section::new(String::new(), 0..0, document.get_ref(), &mut sink);
+    let cloud = cloud(root.section("cloud"));
+    let worker = worker(root.section("worker"));
+    let cost = cost(root.section("cost"));
+    let models: BTreeMap<_, _> = root
+        .named("model", |name, section| Some((name.to_owned(), model(section))))
+        .into_iter()
+        .collect();
+    let stop_deadline = worker.drain + STOP_MARGIN;
+    let pools = root.named("pool", |name, section| pool(name, section, stop_deadline));
+    check_pools(&mut root, &pools);
+    root.finish();
+    if sink.is_empty() {
+        Ok(Policy { cloud, worker, models, cost, pools })
+    } else {
+        Err(sink.into_problems())
+    }
+}
+
+/// What a worker needs after its drain deadline to write its last words.
+const STOP_MARGIN: TimeDelta = TimeDelta::seconds(15);
+
+fn check_pools(root: &mut Section<'_, '_, '_>, pools: &[Pool]) {
+    if !root.has("pool") {
+        let hint = "write `[pool.gpu]` with a `queue`, or run `gpuctl init`".to_owned();
+        root.problem("pool", 0..0, "there is no pool".to_owned(), Some(hint));
+    }
+    if pools.len() > POOLS_MAX {
+        root.problem("pool", 0..0, format!("more than {POOLS_MAX} pools"), None);
+    }
+    let mut owners: BTreeMap<&QueueName, &PoolId> = BTreeMap::new();
+    for pool in pools {
+        // R8: two pools on one queue would each start a box for the same job.
+        if let Some(queue) = pool.queue()
+            && let Some(first) = owners.insert(&queue.name, &pool.id)
+        {
+            let message = format!("queue `{}` already belongs to pool `{first}`", queue.name);
+            root.problem(
+                &format!("pool.{}", pool.id),
+                0..0,
+                message,
+                Some("one queue, one pool".to_owned()),
+            );
+        }
+    }
+}
+
+fn cloud(mut section: Section<'_, '_, '_>) -> Cloud {
+    section.word("kind", &["local"]);
+    let cloud = Cloud {
+        state: section.text("state").map(|(_, text)| text),
+        file_mib_max: section.whole("file_mib_max", 1..=1_048_576).unwrap_or(4_096),
+        tick: section
+            .span_of_time("tick", TimeDelta::milliseconds(100)..=TimeDelta::hours(1))
+            .unwrap_or(TimeDelta::seconds(1)),
+    };
+    section.finish();
+    cloud
+}
+
+fn worker(mut section: Section<'_, '_, '_>) -> Worker {
+    let worker = Worker {
+        device: section.word("device", &DEVICES).unwrap_or_else(|| "auto".to_owned()),
+        models: section.text("models").map(|(_, text)| text),
+        onnxruntime: section.text("onnxruntime").map(|(_, text)| text),
+        input_roots: section.texts("input_roots").map(|(_, texts)| texts).unwrap_or_default(),
+        threads: section.whole("threads", 1..=1_024).and_then(NonZeroU32::new),
+        audio_seconds_max: section.whole("audio_seconds_max", 1..=86_400).unwrap_or(4 * 3_600),
+        image_pixels_max: section
+            .whole("image_pixels_max", 1..=1_000_000_000)
+            .unwrap_or(100_000_000),
+        job_max: section
+            .span_of_time("job_max", TimeDelta::seconds(1)..=VISIBILITY_MAX)
+            .unwrap_or(TimeDelta::hours(1)),
+        drain: section
+            .span_of_time("drain", TimeDelta::zero()..=TimeDelta::hours(1))
+            .unwrap_or(TimeDelta::seconds(30)),
+    };
+    section.finish();
+    worker
+}
+
+fn cost(mut section: Section<'_, '_, '_>) -> Cost {
+    let known = |key, value: &str| match key {
+        "region" => crate::cost::regions().any(|region| region == value),
+        _ => crate::cost::instance_types().any(|kind| kind == value),
+    };
+    let mut text = |key, default: &str| match section.text(key) {
+        Some((_, text)) if known(key, &text) => text,
+        Some((span, text)) => {
+            let hint = "`gpuctl cost prices` lists what the shipped table has".to_owned();
+            section.problem(key, span, format!("no price is known for `{text}`"), Some(hint));
+            default.to_owned()
+        }
+        None => default.to_owned(),
+    };
+    let cost = Cost {
+        instance_type: text("instance_type", "g4dn.xlarge"),
+        region: text("region", "us-east-1"),
+    };
+    section.finish();
+    cost
+}
+
+fn model(mut section: Section<'_, '_, '_>) -> Model {
+    let model = Model { device: section.word("device", &DEVICES) };
+    section.finish();
+    model
+}
+
+fn pool(name: &str, mut section: Section<'_, '_, '_>, stop_deadline: TimeDelta) -> Option<Pool> {
+    let at = section.span.clone();
+    let id = name
+        .parse::<PoolId>()
+        .map_err(|error| section.problem("", at, error.to_string(), None))
+        .ok();
+    let minute = TimeDelta::minutes(1);
+    let boxes_max = section
+        .whole("boxes_max", 1..=BOXES_MAX)
+        .and_then(NonZeroU32::new)
+        .unwrap_or(NonZeroU32::MIN);
+    let work = work(&mut section, boxes_max);
+    let schedule = section.list("schedule", window);
+    let boot_deadline = section
+        .span_of_time("boot_deadline", TimeDelta::seconds(1)..=TimeDelta::hours(1))
+        .unwrap_or(minute * 5);
+    let lifetime_max = section
+        .span_of_time("lifetime_max", minute..=TimeDelta::days(3_650))
+        .unwrap_or(TimeDelta::hours(24));
+    let starts_per_hour_max = section
+        .whole("starts_per_hour_max", 1..=STARTS_PER_HOUR_MAX)
+        .and_then(NonZeroU32::new)
+        .unwrap_or(NonZeroU32::new(60).expect("sixty is not zero"));
+    section.finish();
+    Some(Pool {
+        id: id?,
+        work: work?,
+        boxes_max,
+        schedule,
+        boot_deadline,
+        lifetime_max,
+        stop_deadline,
+        starts_per_hour_max,
+    })
+}
+
+fn work(section: &mut Section<'_, '_, '_>, boxes_max: NonZeroU32) -> Option<Work> {
+    let command = section.texts("command");
+    let queue = section.parsed::<QueueName>("queue");
+    let settings = queue_settings(section, boxes_max);
+    let at = section.span.clone();
+    match (command, section.has("queue")) {
+        (Some((span, _)), true) => {
+            let hint = "a pool either drains a queue or runs a command".to_owned();
+            section.problem("command", span, "stands beside `queue`".to_owned(), Some(hint));
+            None
+        }
+        (Some((span, command)), false) if command.is_empty() || command[0].is_empty() => {
+            section.problem("command", span, "is empty".to_owned(), None);
+            None
+        }
+        (Some((_, command)), false) => Some(Work::Command(command)),
+        (None, true) => queue.map(|name| Work::Queue(QueuePolicy { name, ..settings })),
+        (None, false) if section.has("command") => None,
+        (None, false) => {
+            let hint = "give it `queue = \"jobs\"` or `command = [\"./server\"]`".to_owned();
+            section.problem("", at, "has neither `queue` nor `command`".to_owned(), Some(hint));
+            None
+        }
+    }
+}
+
+fn queue_settings(section: &mut Section<'_, '_, '_>, boxes_max: NonZeroU32) -> QueuePolicy {
+    let day = TimeDelta::days(1);
+    let second = TimeDelta::seconds(1);
+    let depth = |section: &mut Section<'_, '_, '_>, key| {
+        section.whole(key, 1..=1_000_000).and_then(NonZeroU32::new)
+    };
+    let settings = QueuePolicy {
+        // Replaced by the caller, who knows whether there is a queue at all.
+        name: "unnamed".parse().expect("a plain word is a name"),
+        max_wait: section
+            .span_of_time("max_wait", TimeDelta::zero()..=day * 14)
+            .unwrap_or_default(),
+        start_depth: depth(section, "start_depth"),
+        jobs_per_box: depth(section, "jobs_per_box"),
+        idle_stop: idle_stop(section),
+        visibility: section
+            .span_of_time("visibility", second..=VISIBILITY_MAX)
+            .unwrap_or(second * 60),
+        receives_max: section
+            .whole("receives_max", 1..=RECEIVES_MAX)
+            .and_then(NonZeroU32::new)
+            .unwrap_or(NonZeroU32::new(5).expect("five is not zero")),
+    };
+    if boxes_max.get() > 1 && settings.jobs_per_box.is_none() && section.has("queue") {
+        let hint = "say how many jobs call for one more box, as `jobs_per_box = 20`".to_owned();
+        let at = section.span.clone();
+        section.problem("boxes_max", at, "above 1 needs `jobs_per_box`".to_owned(), Some(hint));
+    }
+    settings
+}
+
+fn idle_stop(section: &mut Section<'_, '_, '_>) -> IdleStop {
+    let Some((span, text)) = section.text("idle_stop") else { return IdleStop::Auto };
+    if text == "auto" {
+        return IdleStop::Auto;
+    }
+    match parse_span(&text) {
+        Ok(after) => IdleStop::After(after),
+        Err(error) => {
+            section.problem("idle_stop", span, error.to_string(), Some("or `auto`".to_owned()));
+            IdleStop::Auto
+        }
+    }
+}
+
+fn window(mut section: Section<'_, '_, '_>) -> Option<Window> {
+    let at = section.span.clone();
+    let zone = section.text("zone");
+    let weekdays = section.text("weekdays").map(|(_, text)| text);
+    let begin = section.text("begin").map(|(_, text)| text);
+    let end = section.text("end").map(|(_, text)| text);
+    let window = match zone {
+        None => {
+            let hint = "write it as `zone = \"Asia/Tokyo\"`".to_owned();
+            section.problem("zone", at, "is missing".to_owned(), Some(hint));
+            None
+        }
+        Some((span, zone)) => {
+            Window::new(&zone, weekdays.as_deref(), begin.as_deref(), end.as_deref())
+                .map_err(|error| section.problem("", span, error.to_string(), Some(error.hint())))
+                .ok()
+        }
+    };
+    section.finish();
+    window
+}

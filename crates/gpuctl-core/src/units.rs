@@ -1,0 +1,259 @@
+//! Small types that carry their unit: money, names, spans of time.
+//!
+//! They are parsed once, at the edge, and trusted from there on. No arithmetic on floats happens here or below.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// An instant, always in UTC; zones appear only in schedules and in what people read.
+pub type Timestamp = DateTime<Utc>;
+
+/// The longest name of a pool, box or queue: what SQS allows a queue's name.
+pub const NAME_CHARS_MAX: usize = 80;
+
+/// The longest span that a setting may name: ten years, so that no sum of spans can overflow.
+pub const SPAN_SECONDS_MAX: i64 = 10 * 366 * 86_400;
+
+/// Money in millionths of a US dollar. A year of the dearest EC2 box is about 10^12 of them: far from the limits of `i64`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MicroUsd(pub i64);
+
+impl MicroUsd {
+    /// The price of `seconds` at `self` an hour, rounded up to the next micro-dollar.
+    #[must_use]
+    pub fn per_hour_for(self, seconds: i64) -> Self {
+        let micro = i128::from(self.0) * i128::from(seconds);
+        Self(i64::try_from((micro + 3_599).div_euclid(3_600)).unwrap_or(i64::MAX))
+    }
+
+    /// Dollars as a number, for documents and pictures only; nothing is decided with it.
+    #[must_use]
+    pub fn as_usd(self) -> f64 {
+        // Exact below 2^53 micro-dollars, nine billion dollars.
+        self.0 as f64 / 1e6
+    }
+
+    /// Reads a decimal number of dollars such as `0.526`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        if fraction.len() > 6 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let whole: i64 = whole.parse().ok().filter(|w| *w >= 0)?;
+        let micro: i64 = format!("{fraction:0<6}").parse().ok()?;
+        whole.checked_mul(1_000_000)?.checked_add(micro).map(Self)
+    }
+}
+
+impl std::ops::Add for MicroUsd {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl std::iter::Sum for MicroUsd {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self(0), |sum, part| sum + part)
+    }
+}
+
+/// Cents for sums of a dollar and more, four digits below: a minute of a GPU box is less than a cent.
+impl fmt::Display for MicroUsd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let (unit, digits) = if self.0.abs() >= 1_000_000 { (10_000, 2) } else { (100, 4) };
+        let rounded = (self.0.unsigned_abs() + unit / 2) / unit;
+        let scale = 10_u64.pow(digits);
+        let width = digits as usize;
+        write!(f, "{sign}${}.{:0width$}", rounded / scale, rounded % scale)
+    }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(String);
+
+        impl $type {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = NameError;
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                check_name($what, text).map(|()| Self(text.to_owned()))
+            }
+        }
+    };
+}
+
+name!(
+    /// A pool's name, as in `[pool.gpu]`.
+    PoolId,
+    "pool"
+);
+name!(
+    /// A box's name: `gpu-1` for a local worker.
+    BoxId,
+    "box"
+);
+name!(
+    /// A queue's name.
+    QueueName,
+    "queue"
+);
+
+impl BoxId {
+    /// The name of a pool's box number `index`, counted from 1.
+    #[must_use]
+    pub fn of_pool(pool: &PoolId, index: u32) -> Self {
+        Self(format!("{pool}-{index}"))
+    }
+}
+
+/// Why a name was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no {what} name: use 1 to {NAME_CHARS_MAX} of a-z A-Z 0-9 - _")]
+pub struct NameError {
+    what: &'static str,
+    text: String,
+}
+
+fn check_name(what: &'static str, text: &str) -> Result<(), NameError> {
+    let fits = (1..=NAME_CHARS_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if fits { Ok(()) } else { Err(NameError { what, text: text.to_owned() }) }
+}
+
+/// Why a span of time was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpanError {
+    /// Not of the form.
+    #[error("`{0}` is no span of time: write it as `45s`, `10m`, `2h30m` or `7d`")]
+    Form(String),
+    /// Beyond `SPAN_SECONDS_MAX`.
+    #[error("`{0}` is longer than ten years")]
+    TooLong(String),
+}
+
+/// Reads `45s`, `10m`, `2h30m`, `7d`, `500ms`: whole numbers, each with a unit, largest unit first.
+///
+/// # Errors
+/// When the text is not of that form or names more than ten years.
+pub fn parse_span(text: &str) -> Result<TimeDelta, SpanError> {
+    let form = || SpanError::Form(text.to_owned());
+    let too_long = || SpanError::TooLong(text.to_owned());
+    let mut rest = text.trim();
+    let mut sum_ms: i64 = 0;
+    let mut last_unit_ms = i64::MAX;
+    if rest.is_empty() {
+        return Err(form());
+    }
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let letters = rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (number, unit) = (&rest[..digits], &rest[digits..digits + letters]);
+        let unit_ms = unit_milliseconds(unit).filter(|ms| *ms < last_unit_ms).ok_or_else(form)?;
+        if number.is_empty() {
+            return Err(form());
+        }
+        let number: i64 = number.parse().map_err(|_| too_long())?;
+        let part_ms = number.checked_mul(unit_ms).ok_or_else(too_long)?;
+        sum_ms = sum_ms.checked_add(part_ms).ok_or_else(too_long)?;
+        last_unit_ms = unit_ms;
+        rest = rest[digits + letters..].trim_start();
+    }
+    if sum_ms > SPAN_SECONDS_MAX * 1_000 {
+        return Err(too_long());
+    }
+    Ok(TimeDelta::milliseconds(sum_ms))
+}
+
+fn unit_milliseconds(unit: &str) -> Option<i64> {
+    match unit {
+        "ms" => Some(1),
+        "s" => Some(1_000),
+        "m" | "min" => Some(60_000),
+        "h" => Some(3_600_000),
+        "d" => Some(86_400_000),
+        _ => None,
+    }
+}
+
+/// Writes a span as people read it: the two largest units, `2h30m`, `45s`, `3d4h`; `parse_span` reads it back.
+#[must_use]
+pub fn show_span(span: TimeDelta) -> String {
+    let sign = if span < TimeDelta::zero() { "-" } else { "" };
+    let ms = span.num_milliseconds().unsigned_abs();
+    let s = ms / 1_000;
+    let (d, h, m) = (s / 86_400, s / 3_600 % 24, s / 60 % 60);
+    let two = |a: u64, unit_a: &str, b: u64, unit_b: &str| {
+        if b == 0 { format!("{sign}{a}{unit_a}") } else { format!("{sign}{a}{unit_a}{b}{unit_b}") }
+    };
+    match (d, h, m, s) {
+        (1.., ..) => two(d, "d", h, "h"),
+        (_, 1.., ..) => two(h, "h", m, "m"),
+        (_, _, 1.., _) => two(m, "m", s % 60, "s"),
+        (_, _, _, 1..) => format!("{sign}{s}s"),
+        _ if ms == 0 => "0s".to_owned(),
+        _ => format!("{sign}{ms}ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_is_read_and_shown_without_rounding_surprises() {
+        for (text, micro) in
+            [("0.526", 526_000), ("511", 511_000_000), ("0.000001", 1), ("1.10", 1_100_000)]
+        {
+            assert_eq!(MicroUsd::parse(text), Some(MicroUsd(micro)), "{text}");
+        }
+        for text in ["", "-1", "0.1234567", "1.2.3", "1e3", "x"] {
+            assert_eq!(MicroUsd::parse(text), None, "{text}");
+        }
+        assert_eq!(MicroUsd(511_200_000).to_string(), "$511.20");
+        assert_eq!(MicroUsd(11_833).to_string(), "$0.0118");
+        assert_eq!(MicroUsd(710_000).per_hour_for(60), MicroUsd(11_834));
+    }
+
+    #[test]
+    fn spans_are_read_back_as_shown() {
+        for text in ["45s", "10m", "2h30m", "7d", "500ms", "3d4h", "0s"] {
+            assert_eq!(show_span(parse_span(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn bad_spans_are_refused() {
+        for text in ["", "10", "m", "5x", "-5m", "10m2h", "1m1m", "1.5h", "99999999999999999999s"] {
+            assert!(parse_span(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_span("11000d"), Err(SpanError::TooLong("11000d".into())));
+    }
+
+    #[test]
+    fn names_hold_only_what_every_cloud_accepts() {
+        assert!("gpu-1_a".parse::<PoolId>().is_ok());
+        for text in ["", "a b", "ü", "a/b", &"x".repeat(81)] {
+            assert!(text.parse::<PoolId>().is_err(), "{text}");
+        }
+    }
+}
