@@ -1,0 +1,91 @@
+//! Act: carry out a plan's actions, each once, each noted in the ledger before the world is asked.
+//!
+//! Nothing is retried here: the next reconcile sees what came of it and decides anew.
+
+use gpuctl_core::observation::{Observation, Run};
+use gpuctl_core::plan::{Action, Plan};
+use gpuctl_core::units::{PoolId, Timestamp};
+
+use crate::ports::{PortError, PortErrorClass, Ports, StartOrder};
+
+/// An action and what came of it.
+#[derive(Debug)]
+pub struct Acted {
+    /// The pool.
+    pub pool: PoolId,
+    /// The action.
+    pub action: Action,
+    /// What came of it.
+    pub result: Result<(), PortError>,
+}
+
+/// Carries out every action of the plan; one that fails does not keep the others. Past `until` nothing is begun.
+pub async fn act(ports: &Ports, seen: &Observation, plan: &Plan, until: Timestamp) -> Vec<Acted> {
+    let mut acted = Vec::new();
+    for pool in &plan.pools {
+        let runs = seen.pools.get(&pool.pool).map(|pool| pool.runs.as_slice()).unwrap_or_default();
+        for action in &pool.actions {
+            let last = runs.iter().find(|run| run.box_id == *action.box_id());
+            let result = if ports.clock.now() < until {
+                carry_out(ports, &pool.pool, action, last).await
+            } else {
+                Err(PortError::new(
+                    PortErrorClass::LeaseLost,
+                    "the pass took too long: another may be acting by now",
+                ))
+            };
+            acted.push(Acted { pool: pool.pool.clone(), action: action.clone(), result });
+        }
+    }
+    acted
+}
+
+async fn carry_out(
+    ports: &Ports,
+    pool: &PoolId,
+    action: &Action,
+    last: Option<&Run>,
+) -> Result<(), PortError> {
+    match action {
+        Action::Start { box_id, reason } => {
+            let at = ports.clock.now();
+            let run = Run {
+                pool: pool.clone(),
+                box_id: box_id.clone(),
+                started_at: at,
+                ready_at: None,
+                stopping_at: None,
+                stopped_at: None,
+                start: reason.clone(),
+                stop: None,
+                error: None,
+            };
+            // Equal for every try to follow the same earlier run, so that one order given twice starts one box (R4).
+            let generation = last.map_or(0, |run| run.started_at.timestamp_micros());
+            let token = format!("{pool}/{box_id}/{generation}");
+            ports.ledger.save_run(&run).await?;
+            let order = StartOrder { pool: pool.clone(), box_id: box_id.clone(), at, token };
+            let started = ports.cloud.start(&order).await;
+            if let Err(error) = &started {
+                let failed = Run {
+                    stopped_at: Some(ports.clock.now()),
+                    error: Some(error.to_string()),
+                    ..run
+                };
+                ports.ledger.save_run(&failed).await?;
+            }
+            started
+        }
+        Action::Stop { box_id, manner, reason } => {
+            if let Some(run) = last.filter(|run| run.stopped_at.is_none()) {
+                let stopping_at = Some(ports.clock.now());
+                let stopping = Run { stopping_at, stop: Some(reason.clone()), ..run.clone() };
+                // A ledger that cannot be written must not keep a box on.
+                if let Err(error) = ports.ledger.save_run(&stopping).await {
+                    tracing::warn!(r#box = %box_id, %error, "the stop could not be noted");
+                }
+            }
+            ports.cloud.stop(box_id, *manner).await
+        }
+    }
+}

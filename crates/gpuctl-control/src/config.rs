@@ -1,0 +1,121 @@
+//! Finds and reads `gpuctl.toml`, and settles what the environment and relative paths have to say about it.
+//!
+//! Order: flag, then `GPUCTL_*`, then the file, then the default. CLI, daemon and worker all read it here.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use gpuctl_core::policy::{DEFAULT_TEXT, Policy, Problems};
+
+/// The file's name.
+pub const FILE_NAME: &str = "gpuctl.toml";
+
+/// A policy, where it came from, and the folders that follow from it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file; `None` for the built-in default.
+    pub file: Option<PathBuf>,
+    /// The folder that relative paths start from.
+    pub folder: PathBuf,
+    /// The folder of the queue file, locks and logs.
+    pub state: PathBuf,
+    /// What it says.
+    pub policy: Policy,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file that was named cannot be read.
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file has problems.
+    #[error("{} cannot be used", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// All of them.
+        problems: Problems,
+    },
+}
+
+impl Config {
+    /// Reads the file that `flag` or `$GPUCTL_CONFIG` names, else the one of this folder or the nearest above it, else the
+    /// user's, else the built-in default.
+    ///
+    /// # Errors
+    /// When a file is there but cannot be read or used.
+    pub fn load(flag: Option<&Path>) -> Result<Self, ConfigError> {
+        let named = flag.map(Path::to_owned).or_else(|| variable("GPUCTL_CONFIG"));
+        let Some(file) = named.or_else(find) else {
+            let policy =
+                Policy::parse(DEFAULT_TEXT).expect("the built-in policy is checked by a test");
+            let folder = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+            let state = variable("GPUCTL_STATE").unwrap_or_else(default_state);
+            return Ok(Self { file: None, folder, state, policy });
+        };
+        let unreadable = |source| ConfigError::Unreadable { path: file.clone(), source };
+        let text = std::fs::read_to_string(&file).map_err(unreadable)?;
+        let file = file.canonicalize().map_err(unreadable)?;
+        let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
+        let policy = Policy::parse(&text)
+            .map_err(|problems| ConfigError::Invalid { path: file.clone(), problems })?;
+        let state = policy.cloud.state.as_deref().unwrap_or(".gpuctl");
+        let state = variable("GPUCTL_STATE").unwrap_or_else(|| folder.join(state));
+        Ok(Self { file: Some(file), folder, state, policy })
+    }
+
+    /// The device that models without one of their own use: `$DEVICE`, else the file's.
+    #[must_use]
+    pub fn device(&self) -> String {
+        env::var("DEVICE")
+            .ok()
+            .filter(|text| !text.is_empty())
+            .unwrap_or_else(|| self.policy.worker.device.clone())
+    }
+
+    /// The folder of model folders, if one is named.
+    #[must_use]
+    pub fn models(&self) -> Option<PathBuf> {
+        variable("GPUCTL_MODELS")
+            .or_else(|| self.policy.worker.models.as_ref().map(|path| self.folder.join(path)))
+    }
+
+    /// ONNX Runtime's library, if one is named.
+    #[must_use]
+    pub fn onnxruntime(&self) -> Option<PathBuf> {
+        variable("GPUCTL_ONNXRUNTIME")
+            .or_else(|| self.policy.worker.onnxruntime.as_ref().map(|path| self.folder.join(path)))
+    }
+
+    /// The folders that inputs may lie in; empty means anywhere.
+    #[must_use]
+    pub fn input_roots(&self) -> Vec<PathBuf> {
+        self.policy.worker.input_roots.iter().map(|root| self.folder.join(root)).collect()
+    }
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// The file of this folder or the nearest above it, else the user's own.
+fn find() -> Option<PathBuf> {
+    let here = env::current_dir().ok()?;
+    let above = here.ancestors().map(|folder| folder.join(FILE_NAME)).find(|file| file.is_file());
+    let home = || variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")));
+    above.or_else(|| Some(home()?.join("gpuctl").join("config.toml")).filter(|file| file.is_file()))
+}
+
+fn default_state() -> PathBuf {
+    variable("XDG_STATE_HOME")
+        .or_else(|| Some(variable("HOME")?.join(".local/state")))
+        .unwrap_or_else(|| PathBuf::from(".gpuctl"))
+        .join("gpuctl")
+}

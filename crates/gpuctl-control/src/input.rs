@@ -1,0 +1,99 @@
+//! Which files may be a job's input: checked when a job is submitted, for a quick answer, and again by the worker, whose word counts.
+
+use std::path::{Path, PathBuf};
+
+/// Why a file may not be an input.
+#[derive(Debug, thiserror::Error)]
+pub enum InputRefusal {
+    /// It is not there, or may not be seen.
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is a folder.
+    #[error("{} is a folder", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// It lies outside the folders that inputs may lie in.
+    #[error("{} lies outside the folders that inputs may lie in", path.display())]
+    Outside {
+        /// The file, with links resolved.
+        path: PathBuf,
+    },
+}
+
+impl InputRefusal {
+    /// A short, stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "input.missing",
+            Self::Folder { .. } => "input.folder",
+            Self::Outside { .. } => "input.outside",
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "check the path; the worker reads it on its own machine",
+            Self::Folder { .. } => "submit the files in it, as `gpuctl submit TASK FOLDER/*`",
+            Self::Outside { .. } => "move it, or add its folder to `input_roots` under [worker]",
+        }
+    }
+}
+
+/// The file with links resolved, if it may be an input. With no roots it may lie anywhere.
+///
+/// # Errors
+/// When it may not.
+pub fn admit(path: &Path, roots: &[PathBuf]) -> Result<PathBuf, InputRefusal> {
+    let real = path
+        .canonicalize()
+        .map_err(|source| InputRefusal::Unreadable { path: path.to_owned(), source })?;
+    if real.is_dir() {
+        return Err(InputRefusal::Folder { path: real });
+    }
+    // Roots are resolved too, so that a link can neither lead out of one nor hide that a file is in one.
+    let inside = |root: &PathBuf| root.canonicalize().is_ok_and(|root| real.starts_with(root));
+    if roots.is_empty() || roots.iter().any(inside) {
+        Ok(real)
+    } else {
+        Err(InputRefusal::Outside { path: real })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_lead_neither_out_of_a_root_nor_around_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (inside, outside) = (folder.path().join("in"), folder.path().join("out"));
+        std::fs::create_dir_all(&inside).unwrap();
+        std::fs::create_dir_all(&outside).unwrap();
+        std::fs::write(inside.join("a.wav"), "x").unwrap();
+        std::fs::write(outside.join("b.wav"), "x").unwrap();
+        std::os::unix::fs::symlink(outside.join("b.wav"), inside.join("link.wav")).unwrap();
+        let roots = [inside.clone()];
+        assert!(admit(&inside.join("a.wav"), &roots).is_ok());
+        for bad in ["link.wav", "../out/b.wav"] {
+            assert_eq!(
+                admit(&inside.join(bad), &roots).unwrap_err().code(),
+                "input.outside",
+                "{bad}"
+            );
+        }
+        assert_eq!(admit(&inside, &roots).unwrap_err().code(), "input.folder");
+        assert_eq!(admit(&inside.join("none.wav"), &roots).unwrap_err().code(), "input.missing");
+        assert!(admit(&outside.join("b.wav"), &[]).is_ok());
+    }
+}

@@ -1,0 +1,17 @@
+//! The loop: observe → decide → act → record, through ports that a cloud, an embedded store or a simulator fill.
+//!
+//! It holds no rule (those are `gpuctl-core`'s) and knows no cloud (those are behind `ports`). What is stored or printed
+//! as JSON is in `wire` and nowhere else.
+
+#![warn(missing_docs)]
+
+pub mod act;
+pub mod config;
+pub mod input;
+pub mod job;
+pub mod observe;
+pub mod ports;
+pub mod reconcile;
+pub mod wire;
+
+pub use reconcile::{Trigger, plan, reconcile};

@@ -1,0 +1,207 @@
+//! Observe: read everything at one instant, all parts at once, each with a time limit.
+//!
+//! A part that fails is the last known value with its age, never zero: what follows from the age is for `decide`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use gpuctl_core::observation::{
+    BoxState, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue, Witness,
+};
+use gpuctl_core::policy::Policy;
+use gpuctl_core::units::{PoolId, QueueName, Timestamp};
+use tokio::task::JoinSet;
+
+use crate::ports::{PoolMemory, PortError, PortErrorClass, Ports, QueueMemory};
+use crate::reconcile::LEASE_LASTS;
+
+/// How long one part may take before it counts as failed.
+const PART_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How old the remembered counts may get while they stay the same: between, nothing is written.
+const REMEMBER_EVERY: TimeDelta = TimeDelta::seconds(10);
+
+/// An observation, and what the ledger should remember of it.
+#[derive(Debug)]
+pub struct Observed {
+    /// What `decide` sees.
+    pub observation: Observation,
+    /// The parts that failed.
+    pub errors: Vec<PortError>,
+    runs_changed: Vec<Run>,
+    queues_changed: Vec<(PoolId, QueueMemory)>,
+}
+
+impl Observed {
+    /// Writes to the ledger what it should remember; a failure here loses nothing but time.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn remember(&self, ports: &Ports) -> Result<(), PortError> {
+        // Each write stands alone; the first failure ends it, and the next look tries again.
+        for run in &self.runs_changed {
+            ports.ledger.save_run(run).await?;
+        }
+        for (pool, memory) in &self.queues_changed {
+            ports.ledger.remember_queue(pool, memory).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads everything.
+pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observed {
+    let at = ports.clock.now();
+    let (boxes, parts) = tokio::join!(read_boxes(ports, policy), read_pools(ports, policy));
+    let mut errors = Vec::new();
+    let boxes = boxes.map_err(|error| errors.push(error)).ok();
+    let mut observed = Observed {
+        observation: Observation { at, witness, pools: BTreeMap::new() },
+        errors: Vec::new(),
+        runs_changed: Vec::new(),
+        queues_changed: Vec::new(),
+    };
+    for (pool, (memory, counts)) in parts {
+        let memory = memory.map_err(|error| errors.push(error)).ok();
+        let counts = counts.map(|counts| counts.map_err(|error| errors.push(error)).ok());
+        let of_pool = boxes.as_ref().map(|all| {
+            all.iter()
+                .filter(|(owner, _)| *owner == pool)
+                .map(|(_, one)| one.clone())
+                .collect::<Vec<_>>()
+        });
+        let seen = observed.pool(&pool, Parts { memory, counts, boxes: of_pool });
+        observed.observation.pools.insert(pool, seen);
+    }
+    observed.errors = errors;
+    observed
+}
+
+struct Parts {
+    memory: Option<PoolMemory>,
+    /// `None` where the pool has no queue, `Some(None)` where it could not be read.
+    counts: Option<Option<SeenQueue>>,
+    boxes: Option<Vec<SeenBox>>,
+}
+
+impl Observed {
+    fn pool(&mut self, pool: &PoolId, parts: Parts) -> SeenPool {
+        let at = self.observation.at;
+        let remembered = parts.memory.is_some();
+        let memory = parts.memory.unwrap_or_default();
+        let queue = parts.counts.map(|counts| self.queue(pool, counts, memory.queue.as_ref()));
+        let mut runs = memory.runs;
+        if let Some(boxes) = &parts.boxes {
+            self.runs_changed.extend(catch_up(&mut runs, boxes, at));
+        }
+        // Without the ledger a hold may be missing: acting then could break a person's word.
+        let boxes = match parts.boxes.filter(|_| remembered) {
+            Some(boxes) => Seen::now(boxes, at),
+            None => Seen { value: None, at },
+        };
+        SeenPool { boxes, queue, hold: memory.hold, runs }
+    }
+
+    fn queue(
+        &mut self,
+        pool: &PoolId,
+        counts: Option<SeenQueue>,
+        last: Option<&QueueMemory>,
+    ) -> Seen<SeenQueue> {
+        let at = self.observation.at;
+        let Some(mut seen) = counts else {
+            return match last {
+                Some(memory) => Seen { value: Some(memory.seen.clone()), at: memory.at },
+                None => Seen { value: None, at },
+            };
+        };
+        seen.empty_since = empty_since(&seen, last);
+        let known = last.is_some_and(|last| last.seen == seen && at - last.at < REMEMBER_EVERY);
+        if !known {
+            self.queues_changed.push((pool.clone(), QueueMemory { seen: seen.clone(), at }));
+        }
+        Seen::now(seen, at)
+    }
+}
+
+/// Q3: empty counts from the first of an unbroken row of empty samples, so the first one alone says nothing yet.
+fn empty_since(seen: &SeenQueue, last: Option<&QueueMemory>) -> Option<Timestamp> {
+    let empty =
+        |queue: &SeenQueue| queue.visible == 0 && queue.in_flight == 0 && queue.delayed == 0;
+    let last = last.filter(|last| empty(&last.seen) && empty(seen))?;
+    Some(last.seen.empty_since.unwrap_or(last.at))
+}
+
+/// Fills in what the boxes' states say about their latest runs; answers the runs that changed.
+fn catch_up(runs: &mut [Run], boxes: &[SeenBox], at: Timestamp) -> Vec<Run> {
+    let mut changed = Vec::new();
+    for one in boxes {
+        let Some(run) = runs.iter_mut().find(|run| run.box_id == one.id) else { continue };
+        let before = run.clone();
+        if one.run_started_at != Some(run.started_at) {
+            // Asked for, but not begun: a start under way, unless the one who asked has died over it.
+            if run.stopped_at.is_none() && at - run.started_at > LEASE_LASTS {
+                run.stopped_at = Some(run.started_at);
+                run.error = Some("it was asked for and never begun".to_owned());
+                changed.push(run.clone());
+            }
+            continue;
+        }
+        match one.state {
+            BoxState::Running => run.ready_at = run.ready_at.or(Some(one.since)),
+            BoxState::Stopped => {
+                run.stopped_at = run.stopped_at.or(Some(one.since.max(run.started_at)));
+                run.error = run.error.take().or_else(|| one.last_error.clone());
+            }
+            BoxState::Pending | BoxState::Stopping => {}
+        }
+        if *run != before {
+            changed.push(run.clone());
+        }
+    }
+    changed
+}
+
+async fn read_boxes(ports: &Ports, policy: &Policy) -> Result<Vec<(PoolId, SeenBox)>, PortError> {
+    in_time("the boxes", ports.cloud.boxes(policy)).await
+}
+
+type PoolParts = (Result<PoolMemory, PortError>, Option<Result<SeenQueue, PortError>>);
+
+async fn read_pools(ports: &Ports, policy: &Policy) -> BTreeMap<PoolId, PoolParts> {
+    let mut reads = JoinSet::new();
+    for pool in &policy.pools {
+        let (ports, id) = (ports.clone(), pool.id.clone());
+        let queue = pool.queue().map(|queue| queue.name.clone());
+        reads.spawn(async move {
+            let parts = read_pool(&ports, &id, queue).await;
+            (id, parts)
+        });
+    }
+    reads.join_all().await.into_iter().collect()
+}
+
+async fn read_pool(ports: &Ports, pool: &PoolId, queue: Option<QueueName>) -> PoolParts {
+    let memory = in_time("the ledger", ports.ledger.memory(pool));
+    let counts = async {
+        match &queue {
+            Some(queue) => Some(in_time("the queue's counts", ports.queue.counts(queue)).await),
+            None => None,
+        }
+    };
+    tokio::join!(memory, counts)
+}
+
+async fn in_time<T>(
+    what: &str,
+    read: impl Future<Output = Result<T, PortError>>,
+) -> Result<T, PortError> {
+    match tokio::time::timeout(PART_TIME_MAX, read).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let text = format!("reading {what} took longer than {} s", PART_TIME_MAX.as_secs());
+            Err(PortError::new(PortErrorClass::Unavailable, text))
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The ports: what the loop asks of the world. Four small traits, one error type with a class that callers branch on.
+//!
+//! Contracts stand on each method; `gpuctl-local` fills them with one SQLite file and child processes.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use gpuctl_core::observation::{Hold, Run, SeenBox, SeenQueue};
+use gpuctl_core::plan::Manner;
+use gpuctl_core::policy::Policy;
+use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};
+
+use crate::job::{Job, JobId, JobResult, JobState};
+use crate::wire::record::Record;
+
+/// The ports together; cloning shares them.
+#[derive(Clone)]
+pub struct Ports {
+    /// Boxes.
+    pub cloud: Arc<dyn Cloud>,
+    /// Messages.
+    pub queue: Arc<dyn JobQueue>,
+    /// What is remembered.
+    pub ledger: Arc<dyn Ledger>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Where the time comes from: nothing else may read a clock for a decision.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// Boxes: to see them and to start and stop them.
+#[async_trait]
+pub trait Cloud: Send + Sync {
+    /// Every box of every pool, also those that never ran.
+    async fn boxes(&self, policy: &Policy) -> Result<Vec<(PoolId, SeenBox)>, PortError>;
+
+    /// Starts a stopped box. The same order twice starts it once; a box that is not stopped is a `Conflict`.
+    async fn start(&self, order: &StartOrder) -> Result<(), PortError>;
+
+    /// Asks a box to stop, or ends it. A box that is stopped already is a success.
+    async fn stop(&self, box_id: &BoxId, manner: Manner) -> Result<(), PortError>;
+}
+
+/// An order to start a box.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartOrder {
+    /// The pool.
+    pub pool: PoolId,
+    /// The box.
+    pub box_id: BoxId,
+    /// When it was given; with the box, the key of the run.
+    pub at: Timestamp,
+    /// Equal for equal orders, so that a repeated one does nothing.
+    pub token: String,
+}
+
+/// Messages, with SQS's semantics: at least once, under a lease, dead-lettered after too many receives.
+#[async_trait]
+pub trait JobQueue: Send + Sync {
+    /// Adds messages, all or none. At most `SEND_BATCH_MAX`.
+    async fn send(&self, queue: &QueueName, batch: &[NewMessage]) -> Result<(), PortError>;
+
+    /// Takes up to `request.max` visible messages under a lease, waiting up to `request.wait` for the first.
+    async fn receive(
+        &self,
+        queue: &QueueName,
+        request: ReceiveRequest,
+    ) -> Result<Vec<Received>, PortError>;
+
+    /// Makes the lease last `visibility` from now; zero gives the message back at once. A lost lease is `LeaseLost`.
+    async fn change_visibility(
+        &self,
+        receipt: &Receipt,
+        visibility: TimeDelta,
+    ) -> Result<(), PortError>;
+
+    /// Deletes a message for good. A lost lease is `LeaseLost`.
+    async fn ack(&self, receipt: &Receipt) -> Result<(), PortError>;
+
+    /// Counts and the age of the oldest visible message; `empty_since` is the ledger's and left open here.
+    async fn counts(&self, queue: &QueueName) -> Result<SeenQueue, PortError>;
+
+    /// Moves every dead message back, with its receive count at zero; answers how many.
+    async fn redrive(&self, queue: &QueueName) -> Result<u64, PortError>;
+
+    /// Deletes every message of the queue, or every dead one; answers how many.
+    async fn purge(&self, queue: &QueueName, which: Purge) -> Result<u64, PortError>;
+}
+
+/// Messages in one send: SQS's limit.
+pub const SEND_BATCH_MAX: usize = 10;
+
+/// Which messages a purge deletes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purge {
+    /// Those that wait or are in flight.
+    Live,
+    /// Those in the dead-letter queue.
+    Dead,
+}
+
+/// A message to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewMessage {
+    /// The text.
+    pub body: String,
+    /// Names and values beside it, as in SQS.
+    pub attributes: Vec<(String, String)>,
+    /// How long it stays invisible first.
+    pub delay: TimeDelta,
+}
+
+/// What a worker asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceiveRequest {
+    /// At most so many messages.
+    pub max: u32,
+    /// The lease's length.
+    pub visibility: TimeDelta,
+    /// How long to wait for the first.
+    pub wait: TimeDelta,
+}
+
+/// A message under a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Proof of the lease.
+    pub receipt: Receipt,
+    /// The text.
+    pub body: String,
+    /// Names and values beside it.
+    pub attributes: Vec<(String, String)>,
+    /// How often it was received, this time included.
+    pub receive_count: u32,
+    /// When it was sent.
+    pub sent_at: Timestamp,
+}
+
+/// Proof of a lease; a later receive of the same message makes it void.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Receipt(pub String);
+
+/// What is remembered: leases on the loop, holds, runs, jobs and records.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// Takes the right to reconcile for `lasts`, or answers `None` if another has it.
+    async fn lease(&self, owner: &str, lasts: TimeDelta) -> Result<Option<Fence>, PortError>;
+
+    /// Gives it back.
+    async fn release(&self, fence: &Fence) -> Result<(), PortError>;
+
+    /// Everything remembered of each pool: its hold, its latest runs and its queue's memory.
+    async fn memory(&self, pool: &PoolId) -> Result<PoolMemory, PortError>;
+
+    /// Replaces what is remembered of the pool's queue.
+    async fn remember_queue(&self, pool: &PoolId, queue: &QueueMemory) -> Result<(), PortError>;
+
+    /// Sets a hold in place of any other on its pool.
+    async fn set_hold(&self, hold: &Hold) -> Result<(), PortError>;
+
+    /// Adds a run, or fills in what an earlier version of it left open; what is set stays.
+    async fn save_run(&self, run: &Run) -> Result<(), PortError>;
+
+    /// The runs that were up at or after `since`, oldest first.
+    async fn runs_since(&self, since: Timestamp) -> Result<Vec<Run>, PortError>;
+
+    /// Adds a record. One that says the same as the last is counted on it instead.
+    async fn record(&self, record: &Record) -> Result<(), PortError>;
+
+    /// Notes a worker's report on itself.
+    async fn report(&self, report: &WorkerReport) -> Result<(), PortError>;
+
+    /// Notes that jobs were submitted. One that is known already stays as it is.
+    async fn submitted(&self, jobs: &[Job]) -> Result<(), PortError>;
+
+    /// Keeps a job's result, unless it has one: then that one stays, and the answer says so.
+    async fn commit(&self, result: &JobResult) -> Result<Committed, PortError>;
+
+    /// One job, if it is known.
+    async fn job(&self, id: &JobId) -> Result<Option<JobEntry>, PortError>;
+
+    /// The newest jobs, newest first.
+    async fn jobs(&self, filter: JobFilter) -> Result<Vec<JobEntry>, PortError>;
+}
+
+/// The right to reconcile, with a number that only grows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// Who holds it.
+    pub owner: String,
+    /// The number.
+    pub number: i64,
+    /// Until when it holds.
+    pub until: Timestamp,
+}
+
+/// What the ledger remembers of a pool.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PoolMemory {
+    /// Its hold, in force or expired.
+    pub hold: Option<Hold>,
+    /// Its latest runs, newest first: `RUNS_REMEMBERED_MAX` and those that are still open.
+    pub runs: Vec<Run>,
+    /// Its queue, as last read.
+    pub queue: Option<QueueMemory>,
+}
+
+/// Runs that one observation carries: an hour of flapping and the boots to estimate from.
+pub const RUNS_REMEMBERED_MAX: u32 = 100;
+
+/// A queue as it was last read, for the times when it cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueMemory {
+    /// The counts.
+    pub seen: SeenQueue,
+    /// When they were read.
+    pub at: Timestamp,
+}
+
+/// A worker's report on itself: proof of life, and the worker's side of "idle".
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerReport {
+    /// The box.
+    pub box_id: BoxId,
+    /// The run, by its start.
+    pub run_started_at: Timestamp,
+    /// When.
+    pub at: Timestamp,
+    /// Its process.
+    pub pid: u32,
+    /// Since when it is ready for work.
+    pub ready_at: Option<Timestamp>,
+    /// Messages that it holds.
+    pub leases: u32,
+    /// Since when it has held none.
+    pub idle_since: Option<Timestamp>,
+    /// What it is about to end with.
+    pub last_error: Option<String>,
+}
+
+/// Whether a result was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// It was.
+    Written,
+    /// The job had one already, from another delivery of the same message.
+    AlreadyThere,
+}
+
+/// A job and how it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobEntry {
+    /// The job.
+    pub job: Job,
+    /// How it stands.
+    pub state: JobState,
+    /// Its result, once it has one.
+    pub result: Option<JobResult>,
+}
+
+/// Which jobs to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobFilter {
+    /// Only those in this state.
+    pub state: Option<JobState>,
+    /// At most so many.
+    pub limit: u32,
+    /// Only those submitted at or after this.
+    pub since: Option<Timestamp>,
+}
+
+/// What a caller branches on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortErrorClass {
+    /// The thing does not exist.
+    NotFound,
+    /// It is in another state than the call needs.
+    Conflict,
+    /// The lease ran out and another worker may have the message.
+    LeaseLost,
+    /// No room: the disk, or the limit on the file's size.
+    Full,
+    /// Cannot be reached now; another try may work.
+    Unavailable,
+    /// What is stored cannot be read, and no other try will help.
+    Corrupt,
+    /// Written by a newer version of gpuctl.
+    TooNew,
+    /// Anything else.
+    Other,
+}
+
+/// A port's failure: what failed, of which class, and what to do about it.
+#[derive(Debug)]
+pub struct PortError {
+    /// The class.
+    pub class: PortErrorClass,
+    /// What failed, without its cause.
+    pub what: String,
+    /// What the user can do.
+    pub hint: Option<String>,
+    /// The cause.
+    pub cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl PortError {
+    /// A failure without a cause.
+    pub fn new(class: PortErrorClass, what: impl Into<String>) -> Self {
+        Self { class, what: what.into(), hint: None, cause: None }
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.cause = Some(cause.into());
+        self
+    }
+
+    /// Adds what the user can do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for PortError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl Error for PortError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_ref().map(|cause| &**cause as &(dyn Error + 'static))
+    }
+}

@@ -1,0 +1,101 @@
+//! Reconcile: observe → decide → act → record, once, under a lease. The CLI, the daemon and the Lambda all come through here.
+//!
+//! It takes no hint of what changed: the trigger is recorded and never looked at, so that there is one path, always exercised.
+
+use chrono::TimeDelta;
+use gpuctl_core::decide;
+use gpuctl_core::observation::{Observation, Witness};
+use gpuctl_core::plan::Plan;
+use gpuctl_core::policy::Policy;
+
+use crate::act::{Acted, act};
+use crate::observe::{Observed, observe};
+use crate::ports::{Fence, PortError, Ports};
+use crate::wire::record::Record;
+
+/// How long one pass may hold the lease: more than the parts of an observation may take. A controller that dies inside it
+/// blocks the others for so long at most, and one that is later than this acts no more.
+pub const LEASE_LASTS: TimeDelta = TimeDelta::seconds(15);
+
+/// Why a reconcile ran: for the record only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// Time passed.
+    Tick,
+    /// Something was written to the queue or the ledger.
+    Change,
+    /// A person gave a command.
+    Command,
+}
+
+impl Trigger {
+    /// The trigger's name in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tick => "tick",
+            Self::Change => "change",
+            Self::Command => "command",
+        }
+    }
+}
+
+/// What one pass saw, decided and did.
+#[derive(Debug)]
+pub struct Pass {
+    /// What was seen.
+    pub observation: Observation,
+    /// The parts that could not be read.
+    pub errors: Vec<PortError>,
+    /// What was decided.
+    pub plan: Plan,
+    /// What was done.
+    pub acted: Vec<Acted>,
+}
+
+/// One pass, or `None` if another controller is at it: it sees the same world, so nothing is missed.
+///
+/// # Errors
+/// When the ledger cannot be reached; nothing was done then. Failed parts and actions are in the `Pass`.
+pub async fn reconcile(
+    ports: &Ports,
+    policy: &Policy,
+    trigger: Trigger,
+    owner: &str,
+) -> Result<Option<Pass>, PortError> {
+    let Some(fence) = ports.ledger.lease(owner, LEASE_LASTS).await? else {
+        return Ok(None);
+    };
+    let pass = pass(ports, policy, &fence).await;
+    let recorded = ports.ledger.record(&Record::of(&pass, trigger, owner)).await;
+    ports.ledger.release(&fence).await?;
+    recorded.map(|()| Some(pass))
+}
+
+async fn pass(ports: &Ports, policy: &Policy, fence: &Fence) -> Pass {
+    let (mut observed, plan) = plan(ports, policy, Witness::Controller).await;
+    // What cannot be remembered is seen again; it must not keep a box from being stopped.
+    if let Err(error) = observed.remember(ports).await {
+        observed.errors.push(error);
+    }
+    let acted = act(ports, &observed.observation, &plan, fence.until).await;
+    for done in &acted {
+        let (verb, reason) = (crate::wire::plan::verb(&done.action), done.action.reason());
+        match &done.result {
+            Ok(()) => {
+                tracing::info!(pool = %done.pool, r#box = %done.action.box_id(), rule = reason.rule.as_str(), "{verb}: {}", reason.text);
+            }
+            Err(error) => {
+                tracing::warn!(pool = %done.pool, r#box = %done.action.box_id(), rule = reason.rule.as_str(), %error, "{verb} failed: {}", reason.text);
+            }
+        }
+    }
+    Pass { observation: observed.observation, errors: observed.errors, plan, acted }
+}
+
+/// Observe and decide, without acting or writing anything: `plan`, `explain`, `status`, and the worker's own look.
+pub async fn plan(ports: &Ports, policy: &Policy, witness: Witness) -> (Observed, Plan) {
+    let observed = observe(ports, policy, witness).await;
+    let plan = decide(policy, &observed.observation);
+    (observed, plan)
+}

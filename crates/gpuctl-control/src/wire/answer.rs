@@ -1,0 +1,55 @@
+//! What a job's `output` holds, one document a task.
+
+use serde::Serialize;
+
+/// The output of `voice.transcribe`.
+#[derive(Clone, Debug, Serialize)]
+pub struct TranscriptDocument {
+    /// The whole text.
+    pub text: String,
+    /// The recording's length.
+    pub audio_seconds: f64,
+    /// The text in pieces, each with its time.
+    pub segments: Vec<SegmentDocument>,
+}
+
+/// A piece of speech.
+#[derive(Clone, Debug, Serialize)]
+pub struct SegmentDocument {
+    /// When it begins.
+    pub start_seconds: f64,
+    /// When it ends.
+    pub end_seconds: f64,
+    /// What was said.
+    pub text: String,
+}
+
+/// The output of `vision.ocr`.
+#[derive(Clone, Debug, Serialize)]
+pub struct PageDocument {
+    /// The lines, one below the other.
+    pub text: String,
+    /// The upright picture's width.
+    pub width_pixels: u32,
+    /// Its height.
+    pub height_pixels: u32,
+    /// The lines.
+    pub lines: Vec<LineDocument>,
+}
+
+/// A line of text.
+#[derive(Clone, Debug, Serialize)]
+pub struct LineDocument {
+    /// What it says.
+    pub text: String,
+    /// How sure the model is, from 0 to 1.
+    pub score: f32,
+    /// Its corners as x, y: top left, top right, bottom right, bottom left.
+    pub corners_pixels: [[f32; 2]; 4],
+}
+
+/// The document as it is stored.
+#[must_use]
+pub fn to_value(document: &impl Serialize) -> serde_json::Value {
+    serde_json::to_value(document).expect("a document of texts and numbers is always JSON")
+}

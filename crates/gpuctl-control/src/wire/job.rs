@@ -1,0 +1,241 @@
+//! The documents of jobs: the message in the queue, the result in the ledger, and `gpuctl.job` as people see it.
+
+use chrono::TimeDelta;
+use serde::{Deserialize, Serialize};
+
+use super::{Versioned, seconds, time};
+use crate::job::{InputUriError, Job, JobFailure, JobResult};
+use crate::ports::JobEntry;
+
+/// The version of the message that this program writes; it reads every version up to it.
+const MESSAGE_VERSION: u32 = 1;
+
+/// Why a stored job cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum JobReadError {
+    /// Not JSON, or a field is missing.
+    #[error("the message is no job")]
+    Form(#[from] serde_json::Error),
+    /// A field has a value that it cannot have.
+    #[error("the message's `{0}` cannot be read")]
+    Field(&'static str),
+    /// The input is no URI that this program knows.
+    #[error("the message's input cannot be read")]
+    Input(#[from] InputUriError),
+    /// Written by a newer program.
+    #[error("the message has version {0}, this program knows up to {MESSAGE_VERSION}")]
+    TooNew(u32),
+}
+
+#[derive(Serialize, Deserialize)]
+struct JobMessage {
+    version: u32,
+    job_id: String,
+    queue: String,
+    task: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+    input: String,
+    submitted_at: String,
+}
+
+/// The message of a job.
+#[must_use]
+pub fn job_to_json(job: &Job) -> String {
+    to_json(&message(job))
+}
+
+/// The job of a message.
+///
+/// # Errors
+/// When the text is no job, or a newer program's.
+pub fn job_from_json(text: &str) -> Result<Job, JobReadError> {
+    job(serde_json::from_str(text)?)
+}
+
+fn message(job: &Job) -> JobMessage {
+    JobMessage {
+        version: MESSAGE_VERSION,
+        job_id: job.id.to_string(),
+        queue: job.queue.to_string(),
+        task: job.task.clone(),
+        model: job.model.clone(),
+        input: job.input.as_str().to_owned(),
+        submitted_at: job.submitted_at.to_rfc3339(),
+    }
+}
+
+fn job(message: JobMessage) -> Result<Job, JobReadError> {
+    if message.version > MESSAGE_VERSION {
+        return Err(JobReadError::TooNew(message.version));
+    }
+    Ok(Job {
+        id: message.job_id.parse().map_err(|_| JobReadError::Field("job_id"))?,
+        queue: message.queue.parse().map_err(|_| JobReadError::Field("queue"))?,
+        task: message.task,
+        model: message.model,
+        input: message.input.parse()?,
+        submitted_at: message
+            .submitted_at
+            .parse()
+            .map_err(|_| JobReadError::Field("submitted_at"))?,
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct ResultMessage {
+    job: JobMessage,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    output: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<FailureDocument>,
+    model: Option<String>,
+    device: Option<String>,
+    r#box: String,
+    attempt: u32,
+    received_at: String,
+    finished_at: String,
+    inference_microseconds: i64,
+}
+
+/// The stored form of a result.
+#[must_use]
+pub fn result_to_json(result: &JobResult) -> String {
+    let (output, error) = match &result.outcome {
+        Ok(output) => (Some(output.clone()), None),
+        Err(failure) => (None, Some(FailureDocument::of(failure))),
+    };
+    to_json(&ResultMessage {
+        job: message(&result.job),
+        output,
+        error,
+        model: result.model.clone(),
+        device: result.device.clone(),
+        r#box: result.box_id.to_string(),
+        attempt: result.attempt,
+        received_at: result.received_at.to_rfc3339(),
+        finished_at: result.finished_at.to_rfc3339(),
+        inference_microseconds: result.inference.num_microseconds().unwrap_or(i64::MAX),
+    })
+}
+
+/// The result of its stored form.
+///
+/// # Errors
+/// When the text is no result.
+pub fn result_from_json(text: &str) -> Result<JobResult, JobReadError> {
+    let message: ResultMessage = serde_json::from_str(text)?;
+    let outcome = match message.error {
+        Some(error) => {
+            Err(JobFailure { code: error.code, message: error.message, hint: error.hint })
+        }
+        None => Ok(message.output.unwrap_or_default()),
+    };
+    Ok(JobResult {
+        job: job(message.job)?,
+        outcome,
+        model: message.model,
+        device: message.device,
+        box_id: message.r#box.parse().map_err(|_| JobReadError::Field("box"))?,
+        attempt: message.attempt,
+        received_at: message.received_at.parse().map_err(|_| JobReadError::Field("received_at"))?,
+        finished_at: message.finished_at.parse().map_err(|_| JobReadError::Field("finished_at"))?,
+        inference: TimeDelta::microseconds(message.inference_microseconds),
+    })
+}
+
+/// Why a job failed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FailureDocument {
+    /// A short, stable code.
+    pub code: String,
+    /// A sentence.
+    pub message: String,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl FailureDocument {
+    fn of(failure: &JobFailure) -> Self {
+        Self {
+            code: failure.code.clone(),
+            message: failure.message.clone(),
+            hint: failure.hint.clone(),
+        }
+    }
+}
+
+/// `gpuctl.job`, and one entry of `gpuctl.jobs`.
+#[derive(Clone, Debug, Serialize)]
+pub struct JobDocument {
+    /// Its name.
+    pub job_id: String,
+    /// The queue.
+    pub queue: String,
+    /// The task.
+    pub task: String,
+    /// The model: the one used, or the one asked for.
+    pub model: Option<String>,
+    /// The input's URI.
+    pub input: String,
+    /// `queued`, `running`, `succeeded`, `failed`, `dead` or `purged`.
+    pub state: &'static str,
+    /// When it was submitted.
+    pub submitted_at: String,
+    /// When the answer was there.
+    pub finished_at: Option<String>,
+    /// From submission until a worker had it.
+    pub wait_seconds: Option<f64>,
+    /// From then until the answer was there.
+    pub run_seconds: Option<f64>,
+    /// How long the model ran for it.
+    pub inference_seconds: Option<f64>,
+    /// How often the message had been received.
+    pub attempts: Option<u32>,
+    /// The box that did it.
+    pub r#box: Option<String>,
+    /// On which device.
+    pub device: Option<String>,
+    /// The answer.
+    pub output: Option<serde_json::Value>,
+    /// Why there is none.
+    pub error: Option<FailureDocument>,
+}
+
+impl JobDocument {
+    /// The document of a job.
+    #[must_use]
+    pub fn of(entry: &JobEntry) -> Self {
+        let (job, result) = (&entry.job, entry.result.as_ref());
+        let outcome = result.map(|result| &result.outcome);
+        Self {
+            job_id: job.id.to_string(),
+            queue: job.queue.to_string(),
+            task: job.task.clone(),
+            model: result.and_then(|result| result.model.clone()).or_else(|| job.model.clone()),
+            input: job.input.as_str().to_owned(),
+            state: entry.state.as_str(),
+            submitted_at: time(job.submitted_at),
+            finished_at: result.map(|result| time(result.finished_at)),
+            wait_seconds: result.map(|result| seconds(result.received_at - job.submitted_at)),
+            run_seconds: result.map(|result| seconds(result.finished_at - result.received_at)),
+            inference_seconds: result.map(|result| seconds(result.inference)),
+            attempts: result.map(|result| result.attempt),
+            r#box: result.map(|result| result.box_id.to_string()),
+            device: result.and_then(|result| result.device.clone()),
+            output: outcome.and_then(|outcome| outcome.as_ref().ok().cloned()),
+            error: outcome.and_then(|outcome| outcome.as_ref().err().map(FailureDocument::of)),
+        }
+    }
+
+    /// The document under its name.
+    #[must_use]
+    pub fn versioned(self) -> Versioned<Self> {
+        Versioned { schema: "gpuctl.job", version: 1, document: self }
+    }
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("a document of texts and numbers is always JSON")
+}

@@ -1,0 +1,191 @@
+//! The documents `gpuctl.plan` and `gpuctl.explain`: what each rule says, what follows, what happened last and what comes next.
+
+use gpuctl_core::observation::Run;
+use gpuctl_core::plan::{Action, Manner, NextChange, Plan, PoolPlan, Says};
+use gpuctl_core::units::Timestamp;
+use serde::Serialize;
+
+use super::status::{BoxDocument, QueueDocument};
+use super::{ReasonDocument, Versioned, seconds, time};
+
+/// `gpuctl.plan`.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlanDocument {
+    /// The instant that it was made for.
+    pub at: String,
+    /// Each pool.
+    pub pools: Vec<PoolPlanDocument>,
+    /// The parts that could not be read.
+    pub errors: Vec<String>,
+}
+
+impl PlanDocument {
+    /// The document of a plan.
+    #[must_use]
+    pub fn of(plan: &Plan, errors: Vec<String>) -> Versioned<Self> {
+        let pools = plan.pools.iter().map(PoolPlanDocument::of).collect();
+        let document = Self { at: time(plan.at), pools, errors };
+        Versioned { schema: "gpuctl.plan", version: 1, document }
+    }
+}
+
+/// One pool's plan.
+#[derive(Clone, Debug, Serialize)]
+pub struct PoolPlanDocument {
+    /// The pool.
+    pub pool: String,
+    /// How many boxes should be up.
+    pub boxes_wanted: u32,
+    /// What will be done.
+    pub actions: Vec<ActionDocument>,
+    /// What a rule wants and another holds back.
+    pub blocked: Vec<ReasonDocument>,
+    /// Every rule's verdict, in order.
+    pub verdicts: Vec<VerdictDocument>,
+    /// The next change.
+    pub next_change: Option<NextChangeDocument>,
+}
+
+impl PoolPlanDocument {
+    /// The document of one pool's plan.
+    #[must_use]
+    pub fn of(plan: &PoolPlan) -> Self {
+        let action = |action: &Action| ActionDocument {
+            action: verb(action),
+            r#box: action.box_id().to_string(),
+            reason: action.reason().into(),
+        };
+        Self {
+            pool: plan.pool.to_string(),
+            boxes_wanted: plan.boxes_wanted,
+            actions: plan.actions.iter().map(action).collect(),
+            blocked: plan.blocked.iter().map(Into::into).collect(),
+            verdicts: plan
+                .verdicts
+                .iter()
+                .map(|verdict| VerdictDocument {
+                    rule: verdict.reason.rule.as_str(),
+                    says: says(verdict.says),
+                    text: verdict.reason.text.clone(),
+                })
+                .collect(),
+            next_change: plan.next_change.as_ref().map(next_change),
+        }
+    }
+}
+
+/// One action.
+#[derive(Clone, Debug, Serialize)]
+pub struct ActionDocument {
+    /// `start`, `stop` or `force-stop`.
+    pub action: &'static str,
+    /// The box.
+    pub r#box: String,
+    /// Why.
+    pub reason: ReasonDocument,
+}
+
+/// One rule's verdict.
+#[derive(Clone, Debug, Serialize)]
+pub struct VerdictDocument {
+    /// The rule.
+    pub rule: &'static str,
+    /// `at least N`, `stop`, `keep`, `forbid` or `pass`.
+    pub says: String,
+    /// Why.
+    pub text: String,
+}
+
+/// The next change.
+#[derive(Clone, Debug, Serialize)]
+pub struct NextChangeDocument {
+    /// When.
+    pub at: String,
+    /// What happens then.
+    pub reason: ReasonDocument,
+}
+
+/// `gpuctl.explain`: one pool, with its boxes, its queue and its latest run.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExplainDocument {
+    /// The instant that it holds for.
+    pub at: String,
+    /// The plan of the pool.
+    #[serde(flatten)]
+    pub plan: PoolPlanDocument,
+    /// Its boxes.
+    pub boxes: Vec<BoxDocument>,
+    /// Its queue.
+    pub queue: Option<QueueDocument>,
+    /// The latest run, or the one under way.
+    pub last_run: Option<RunDocument>,
+    /// The parts that could not be read.
+    pub errors: Vec<String>,
+}
+
+/// One run of a box.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunDocument {
+    /// The pool.
+    pub pool: String,
+    /// The box.
+    pub r#box: String,
+    /// When it was asked to start.
+    pub started_at: String,
+    /// When it was ready.
+    pub ready_at: Option<String>,
+    /// When it was gone.
+    pub stopped_at: Option<String>,
+    /// How long it was up, until now if it is.
+    pub box_seconds: f64,
+    /// What started it.
+    pub started_by: ReasonDocument,
+    /// What stopped it.
+    pub stopped_by: Option<ReasonDocument>,
+    /// Its worker's last words, when it ended in an error.
+    pub error: Option<String>,
+}
+
+impl RunDocument {
+    /// The document of a run.
+    #[must_use]
+    pub fn of(run: &Run, now: Timestamp) -> Self {
+        Self {
+            pool: run.pool.to_string(),
+            r#box: run.box_id.to_string(),
+            started_at: time(run.started_at),
+            ready_at: run.ready_at.map(time),
+            stopped_at: run.stopped_at.map(time),
+            box_seconds: seconds(run.lasted(now)),
+            started_by: (&run.start).into(),
+            stopped_by: run.stop.as_ref().map(Into::into),
+            error: run.error.clone(),
+        }
+    }
+}
+
+/// An action's name.
+#[must_use]
+pub fn verb(action: &Action) -> &'static str {
+    match action {
+        Action::Start { .. } => "start",
+        Action::Stop { manner: Manner::Drain, .. } => "stop",
+        Action::Stop { manner: Manner::Force, .. } => "force-stop",
+    }
+}
+
+fn says(says: Says) -> String {
+    match says {
+        Says::AtLeast(boxes) => format!("at least {boxes}"),
+        Says::Stop => "stop".to_owned(),
+        Says::Keep => "keep".to_owned(),
+        Says::Forbid => "forbid".to_owned(),
+        Says::Pass => "pass".to_owned(),
+    }
+}
+
+/// The document of a next change.
+#[must_use]
+pub fn next_change(next: &NextChange) -> NextChangeDocument {
+    NextChangeDocument { at: time(next.at), reason: (&next.reason).into() }
+}

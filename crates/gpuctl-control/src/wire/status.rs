@@ -1,0 +1,180 @@
+//! The document `gpuctl.status`: each pool, its boxes, its queue, its hold, and the next change.
+
+use gpuctl_core::observation::{Hold, HoldWants, Observation, SeenBox, SeenPool, SeenQueue};
+use gpuctl_core::plan::{Plan, PoolPlan};
+use gpuctl_core::units::Timestamp;
+use serde::Serialize;
+
+use super::plan::{NextChangeDocument, RunDocument, next_change};
+use super::{ReasonDocument, Versioned, seconds, time};
+
+/// `gpuctl.status`.
+#[derive(Clone, Debug, Serialize)]
+pub struct StatusDocument {
+    /// The instant that it holds for.
+    pub at: String,
+    /// Each pool.
+    pub pools: Vec<PoolDocument>,
+    /// The parts that could not be read.
+    pub errors: Vec<String>,
+}
+
+impl StatusDocument {
+    /// The document of an observation and the plan made from it.
+    #[must_use]
+    pub fn of(seen: &Observation, plan: &Plan, errors: Vec<String>) -> Versioned<Self> {
+        let pools = plan
+            .pools
+            .iter()
+            .filter_map(|plan| Some(PoolDocument::of(seen.pools.get(&plan.pool)?, plan, seen.at)))
+            .collect();
+        let document = Self { at: time(seen.at), pools, errors };
+        Versioned { schema: "gpuctl.status", version: 1, document }
+    }
+}
+
+/// One pool.
+#[derive(Clone, Debug, Serialize)]
+pub struct PoolDocument {
+    /// The pool.
+    pub pool: String,
+    /// The state of its busiest box: `running`, `pending`, `stopping`, `stopped` or `unknown`.
+    pub state: &'static str,
+    /// How many boxes should be up.
+    pub boxes_wanted: u32,
+    /// Its boxes.
+    pub boxes: Vec<BoxDocument>,
+    /// Its queue.
+    pub queue: Option<QueueDocument>,
+    /// The hold in force.
+    pub hold: Option<HoldDocument>,
+    /// What is held back, and by which rule.
+    pub blocked: Vec<ReasonDocument>,
+    /// Why it is up, or why it was last stopped.
+    pub reason: Option<ReasonDocument>,
+    /// The next change.
+    pub next_change: Option<NextChangeDocument>,
+    /// The latest run.
+    pub last_run: Option<RunDocument>,
+}
+
+impl PoolDocument {
+    fn of(seen: &SeenPool, plan: &PoolPlan, now: Timestamp) -> Self {
+        let boxes = seen.boxes.value.as_deref();
+        let run = seen.runs.first();
+        let reason = run.map(|run| run.stop.as_ref().unwrap_or(&run.start));
+        Self {
+            pool: plan.pool.to_string(),
+            state: boxes.map_or("unknown", state),
+            boxes_wanted: plan.boxes_wanted,
+            boxes: boxes.unwrap_or_default().iter().map(|one| BoxDocument::of(one, now)).collect(),
+            queue: seen
+                .queue
+                .as_ref()
+                .and_then(|queue| Some(QueueDocument::of(queue.value.as_ref()?, now))),
+            hold: seen.hold.as_ref().filter(|hold| hold.until > now).map(HoldDocument::of),
+            blocked: plan.blocked.iter().map(Into::into).collect(),
+            reason: reason.map(Into::into),
+            next_change: plan.next_change.as_ref().map(next_change),
+            last_run: run.map(|run| RunDocument::of(run, now)),
+        }
+    }
+}
+
+fn state(boxes: &[SeenBox]) -> &'static str {
+    ["running", "pending", "stopping"]
+        .into_iter()
+        .find(|state| boxes.iter().any(|one| one.state.as_str() == *state))
+        .unwrap_or("stopped")
+}
+
+/// One box.
+#[derive(Clone, Debug, Serialize)]
+pub struct BoxDocument {
+    /// Its name.
+    pub r#box: String,
+    /// `pending`, `running`, `stopping` or `stopped`.
+    pub state: &'static str,
+    /// Since when; absent for a box that never ran.
+    pub since: Option<String>,
+    /// For how long.
+    pub seconds_in_state: Option<f64>,
+    /// Jobs that its worker holds.
+    pub jobs_held: Option<u32>,
+}
+
+impl BoxDocument {
+    /// The document of a box.
+    #[must_use]
+    pub fn of(one: &SeenBox, now: Timestamp) -> Self {
+        let since = Some(one.since).filter(|since| *since > Timestamp::UNIX_EPOCH);
+        Self {
+            r#box: one.id.to_string(),
+            state: one.state.as_str(),
+            since: since.map(time),
+            seconds_in_state: since.map(|since| seconds(now - since)),
+            jobs_held: one.worker.as_ref().filter(|_| one.is_up()).map(|worker| worker.leases),
+        }
+    }
+}
+
+/// A queue's counts.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueueDocument {
+    /// Waiting for a worker.
+    pub visible: u64,
+    /// Under a lease.
+    pub in_flight: u64,
+    /// Not due yet.
+    pub delayed: u64,
+    /// Given up, waiting for `gpuctl redrive`.
+    pub dead: u64,
+    /// How long the oldest waiting job has waited.
+    pub oldest_age_seconds: Option<f64>,
+}
+
+impl QueueDocument {
+    /// The document of a queue's counts.
+    #[must_use]
+    pub fn of(queue: &SeenQueue, now: Timestamp) -> Self {
+        Self {
+            visible: queue.visible,
+            in_flight: queue.in_flight,
+            delayed: queue.delayed,
+            dead: queue.dead,
+            oldest_age_seconds: queue.oldest_sent_at.map(|sent| seconds(now - sent)),
+        }
+    }
+}
+
+/// A hold.
+#[derive(Clone, Debug, Serialize)]
+pub struct HoldDocument {
+    /// The pool.
+    pub pool: String,
+    /// `running` or `stopped`.
+    pub wants: &'static str,
+    /// Until when.
+    pub until: String,
+    /// Who set it.
+    pub by: String,
+    /// Why.
+    pub why: Option<String>,
+}
+
+impl HoldDocument {
+    /// The document of a hold.
+    #[must_use]
+    pub fn of(hold: &Hold) -> Self {
+        Self {
+            pool: hold.pool.to_string(),
+            wants: match hold.wants {
+                HoldWants::Running => "running",
+                HoldWants::Stopped => "stopped",
+            },
+            until: time(hold.until),
+            by: hold.by.clone(),
+            why: hold.why.clone(),
+        }
+    }
+}
