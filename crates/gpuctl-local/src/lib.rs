@@ -1,0 +1,45 @@
+//! The embedded default: everything that gpuctl needs of a cloud, on one machine, with no account.
+//!
+//! Queue and ledger are one SQLite file that several processes use at once; a box is a child process. It fills the ports
+//! of `gpuctl-control` and decides nothing.
+
+#![warn(missing_docs)]
+
+mod boxes;
+mod ledger;
+mod queue;
+mod store;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use gpuctl_control::ports::{Clock, Ports};
+use gpuctl_core::units::Timestamp;
+
+pub use boxes::{Launcher, LocalCloud};
+pub use store::{FILE_NAME, Store, StoreOptions};
+
+/// The ports on a store, with boxes started by `launcher`; a worker, which starts none, has none.
+#[must_use]
+pub fn ports(store: &Store, launcher: Option<Launcher>) -> Ports {
+    Ports {
+        cloud: Arc::new(LocalCloud::new(store.clone(), launcher)),
+        queue: Arc::new(store.clone()),
+        ledger: Arc::new(store.clone()),
+        clock: Arc::new(SystemClock),
+    }
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place where gpuctl on one machine reads the time"
+    )]
+    fn now(&self) -> Timestamp {
+        SystemTime::now().into()
+    }
+}

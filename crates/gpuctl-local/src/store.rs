@@ -1,0 +1,303 @@
+//! The one file: opening it, its schema, its errors, and transactions on it.
+//!
+//! SQLite in WAL mode, so that readers never wait for a writer. What a user was promised (a submitted job, a result) is
+//! on the disk before the answer; the rest may be lost with the power, and is then simply done again.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use gpuctl_control::ports::{Clock, PortError, PortErrorClass};
+use gpuctl_core::policy::Policy;
+use gpuctl_core::units::Timestamp;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
+
+use crate::SystemClock;
+
+/// The file's name in the state folder.
+pub const FILE_NAME: &str = "gpuctl.db";
+
+/// The version of the schema below; a file with a higher one was written by a newer gpuctl.
+const SCHEMA_VERSION: i64 = 1;
+
+/// How long a call waits for another process's write.
+const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
+
+const PAGE_BYTES: u32 = 4_096;
+
+const SCHEMA: &str = "
+CREATE TABLE queues (name TEXT PRIMARY KEY, receives_max INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE messages (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, dead INTEGER NOT NULL DEFAULT 0,
+  sent_at INTEGER NOT NULL, visible_at INTEGER NOT NULL, receipt TEXT, receive_count INTEGER NOT NULL DEFAULT 0,
+  job_id TEXT, attributes TEXT NOT NULL, body TEXT NOT NULL);
+CREATE INDEX messages_by_turn ON messages (queue, dead, visible_at, sent_at);
+CREATE INDEX messages_by_receipt ON messages (receipt) WHERE receipt IS NOT NULL;
+CREATE INDEX messages_by_job ON messages (job_id) WHERE job_id IS NOT NULL;
+CREATE TABLE jobs (
+  job_id TEXT PRIMARY KEY, submitted_at INTEGER NOT NULL, job TEXT NOT NULL, result TEXT, succeeded INTEGER) WITHOUT ROWID;
+CREATE INDEX jobs_by_time ON jobs (submitted_at);
+CREATE TABLE holds (
+  pool TEXT PRIMARY KEY, wants_running INTEGER NOT NULL, since INTEGER NOT NULL, until INTEGER NOT NULL,
+  by TEXT NOT NULL, why TEXT) WITHOUT ROWID;
+CREATE TABLE queue_memory (
+  pool TEXT PRIMARY KEY, at INTEGER NOT NULL, visible INTEGER NOT NULL, in_flight INTEGER NOT NULL, delayed INTEGER NOT NULL,
+  dead INTEGER NOT NULL, oldest_sent_at INTEGER, empty_since INTEGER) WITHOUT ROWID;
+CREATE TABLE runs (
+  box TEXT NOT NULL, started_at INTEGER NOT NULL, pool TEXT NOT NULL, ready_at INTEGER, stopping_at INTEGER, stopped_at INTEGER,
+  start_rule TEXT NOT NULL, start_text TEXT NOT NULL, stop_rule TEXT, stop_text TEXT, error TEXT,
+  PRIMARY KEY (box, started_at)) WITHOUT ROWID;
+CREATE INDEX runs_by_pool ON runs (pool, started_at);
+CREATE TABLE records (id INTEGER PRIMARY KEY AUTOINCREMENT, repeats INTEGER NOT NULL DEFAULT 0, last_at TEXT, record TEXT NOT NULL);
+CREATE TABLE lease (one INTEGER PRIMARY KEY CHECK (one = 1), owner TEXT, number INTEGER NOT NULL, until INTEGER NOT NULL);
+INSERT INTO lease VALUES (1, NULL, 0, 0);
+CREATE TABLE boxes (
+  box TEXT PRIMARY KEY, pool TEXT NOT NULL, token TEXT NOT NULL, started_at INTEGER NOT NULL, stopping_at INTEGER,
+  alive_at INTEGER NOT NULL, pid INTEGER) WITHOUT ROWID;
+CREATE TABLE reports (
+  box TEXT PRIMARY KEY, run_started_at INTEGER NOT NULL, at INTEGER NOT NULL, pid INTEGER, ready_at INTEGER,
+  leases INTEGER NOT NULL, idle_since INTEGER, last_error TEXT) WITHOUT ROWID;
+";
+
+/// How to open the store.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The folder of the file, the boxes' locks and their logs; made if absent.
+    pub folder: PathBuf,
+    /// The size that the file may grow to, in MiB.
+    pub file_mib_max: u32,
+}
+
+/// Queue and ledger; cloning shares the connection.
+#[derive(Clone)]
+pub struct Store {
+    connection: Arc<Mutex<Connection>>,
+    folder: PathBuf,
+}
+
+impl Store {
+    /// Opens the file, and makes it if absent.
+    ///
+    /// # Errors
+    /// When it cannot be opened, is no queue file, or was written by a newer gpuctl.
+    pub fn open(options: &StoreOptions) -> Result<Self, PortError> {
+        let folder = &options.folder;
+        let boxes = folder.join("boxes");
+        std::fs::create_dir_all(&boxes).map_err(|error| {
+            PortError::new(
+                PortErrorClass::Other,
+                format!("cannot make the folder {}", boxes.display()),
+            )
+            .because(error)
+        })?;
+        // SQLite does not wait where two processes make one file: the second would find it locked.
+        let one_at_a_time =
+            File::create(folder.join("open.lock")).and_then(|lock| lock.lock().map(|()| lock));
+        let one_at_a_time = one_at_a_time.map_err(|error| {
+            PortError::new(
+                PortErrorClass::Other,
+                format!("cannot lock the folder {}", folder.display()),
+            )
+            .because(error)
+            .hint("check its owner and permissions")
+        })?;
+        let file = folder.join(FILE_NAME);
+        let connection =
+            connect(&file, options.file_mib_max).map_err(|error| store_error(&file, error))?;
+        let store = Self { connection: Arc::new(Mutex::new(connection)), folder: folder.clone() };
+        store.migrate(&file)?;
+        drop(one_at_a_time);
+        Ok(store)
+    }
+
+    /// The folder of the file.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Makes the policy's queues what the policy says.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn configure(&self, policy: &Policy) -> Result<(), PortError> {
+        let wanted: BTreeMap<String, u32> = policy
+            .queue_pools()
+            .map(|(_, queue)| (queue.name.to_string(), queue.receives_max.get()))
+            .collect();
+        let known: BTreeMap<String, u32> = self.read(|c| {
+            let mut rows = c.prepare_cached("SELECT name, receives_max FROM queues")?;
+            rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })?;
+        // Without this look every `gpuctl status` would be a write.
+        if wanted.iter().all(|(name, receives_max)| known.get(name) == Some(receives_max)) {
+            return Ok(());
+        }
+        self.write(|tx| {
+            for (name, receives_max) in &wanted {
+                tx.prepare_cached("INSERT INTO queues VALUES (?1, ?2) ON CONFLICT DO UPDATE SET receives_max = ?2")?
+                    .execute((name, receives_max))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Living boxes of pools that the policy no longer has, with their pids.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn strays(&self, policy: &Policy) -> Result<Vec<(String, Option<i32>)>, PortError> {
+        crate::boxes::strays(self, policy)
+    }
+
+    /// A number that changes whenever another process or connection has written to the file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn version(&self) -> Result<i64, PortError> {
+        self.read(|c| c.query_row("PRAGMA data_version", [], |row| row.get(0)))
+    }
+
+    fn migrate(&self, file: &Path) -> Result<(), PortError> {
+        let version =
+            |c: &Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
+        let found = self.read(version)?;
+        if found > SCHEMA_VERSION {
+            let what = format!(
+                "{} has version {found}, this gpuctl knows up to {SCHEMA_VERSION}",
+                file.display()
+            );
+            return Err(PortError::new(PortErrorClass::TooNew, what)
+                .hint("update gpuctl, or use another state folder"));
+        }
+        if found == SCHEMA_VERSION {
+            return Ok(());
+        }
+        self.write(|tx| {
+            // Another process may have been first.
+            if version(tx)? == 0 {
+                tx.execute_batch(SCHEMA)?;
+                tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Reads. Another process's write never makes it wait, only this process's other calls do.
+    pub(crate) fn read<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, PortError> {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        read(&connection).map_err(|error| store_error(&self.folder.join(FILE_NAME), error))
+    }
+
+    /// Writes in one transaction, whole or not at all.
+    pub(crate) fn write<T>(
+        &self,
+        write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, PortError> {
+        self.transact(write, "NORMAL")
+    }
+
+    /// Writes in one transaction that is on the disk when this returns.
+    pub(crate) fn write_durably<T>(
+        &self,
+        write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, PortError> {
+        self.transact(write, "FULL")
+    }
+
+    fn transact<T>(
+        &self,
+        write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+        synchronous: &str,
+    ) -> Result<T, PortError> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let transact = || {
+            connection.pragma_update(None, "synchronous", synchronous)?;
+            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let answer = write(&tx)?;
+            tx.commit()?;
+            Ok(answer)
+        };
+        transact().map_err(|error| store_error(&self.folder.join(FILE_NAME), error))
+    }
+
+    /// Runs a blocking call off the async threads: SQLite may wait for another process.
+    pub(crate) async fn off_thread<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Self) -> Result<T, PortError> + Send + 'static,
+    ) -> Result<T, PortError> {
+        let store = self.clone();
+        match tokio::task::spawn_blocking(move || call(&store)).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                Err(PortError::new(PortErrorClass::Other, "a call to the queue file broke off")
+                    .because(error))
+            }
+        }
+    }
+}
+
+fn connect(file: &Path, file_mib_max: u32) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(file)?;
+    connection.busy_timeout(BUSY_WAIT_MAX)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+    let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    if mode != "wal" {
+        let _: Option<String> =
+            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).optional()?;
+    }
+    let pages_max = i64::from(file_mib_max) * (1_048_576 / i64::from(PAGE_BYTES));
+    let _: i64 =
+        connection
+            .query_row(&format!("PRAGMA max_page_count = {pages_max}"), [], |row| row.get(0))?;
+    Ok(connection)
+}
+
+fn store_error(file: &Path, error: rusqlite::Error) -> PortError {
+    let shown = file.display();
+    let (class, what, hint) = match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
+            PortErrorClass::Unavailable,
+            format!("{shown} is locked by another process"),
+            "wait for it, or find it with `fuser` on that file",
+        ),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => (
+            PortErrorClass::Corrupt,
+            format!("{shown} is damaged or no queue file"),
+            "move it away to begin anew; `sqlite3 FILE .recover` may save what is in it",
+        ),
+        Some(ErrorCode::DiskFull) => (
+            PortErrorClass::Full,
+            format!("no room to write to {shown}"),
+            "free some disk, raise `file_mib_max` under [cloud], or `gpuctl purge`",
+        ),
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => (
+            PortErrorClass::Other,
+            format!("{shown} cannot be opened for writing"),
+            "check its folder's owner and permissions",
+        ),
+        _ => (PortErrorClass::Other, format!("{shown} failed"), "`gpuctl doctor` looks further"),
+    };
+    PortError::new(class, what).hint(hint).because(error)
+}
+
+/// A time as the file keeps it: microseconds since 1970.
+pub(crate) fn micros(at: Timestamp) -> i64 {
+    at.timestamp_micros()
+}
+
+/// A time read from the file.
+pub(crate) fn timestamp(micros: i64) -> Timestamp {
+    Timestamp::from_timestamp_micros(micros).unwrap_or_default()
+}
+
+/// Now, as the file keeps it.
+pub(crate) fn now_micros() -> i64 {
+    micros(SystemClock.now())
+}

@@ -1,0 +1,194 @@
+//! The queue keeps SQS's promises: one lease at a time, back after its timeout, dead after too many receives, nothing lost.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use gpuctl_control::ports::{
+    JobQueue, NewMessage, PortErrorClass, Purge, ReceiveRequest, Received,
+};
+use gpuctl_core::policy::Policy;
+use gpuctl_core::units::QueueName;
+use gpuctl_local::{Store, StoreOptions};
+use tempfile::TempDir;
+
+const LONG: TimeDelta = TimeDelta::seconds(60);
+const SHORT: TimeDelta = TimeDelta::milliseconds(30);
+
+fn name() -> QueueName {
+    "jobs".parse().unwrap()
+}
+
+fn open(folder: &TempDir) -> Store {
+    let options = StoreOptions { folder: folder.path().to_owned(), file_mib_max: 64 };
+    let store = Store::open(&options).unwrap();
+    store
+        .configure(&Policy::parse("[pool.gpu]\nqueue = \"jobs\"\nreceives_max = 2").unwrap())
+        .unwrap();
+    store
+}
+
+fn message(body: &str) -> NewMessage {
+    NewMessage {
+        body: body.to_owned(),
+        attributes: vec![("task".into(), "t".into())],
+        delay: TimeDelta::zero(),
+    }
+}
+
+fn send(store: &Store, bodies: &[&str]) {
+    let batch: Vec<NewMessage> = bodies.iter().map(|body| message(body)).collect();
+    store.send_now(&name(), &batch).unwrap();
+}
+
+fn receive(store: &Store, max: u32, visibility: TimeDelta) -> Vec<Received> {
+    store.receive_now(&name(), ReceiveRequest { max, visibility, wait: TimeDelta::zero() }).unwrap()
+}
+
+/// Waits, by a real receive, until a message is there.
+async fn receive_waiting(store: &Store, visibility: TimeDelta) -> Vec<Received> {
+    let request = ReceiveRequest { max: 1, visibility, wait: TimeDelta::seconds(5) };
+    store.receive(&name(), request).await.unwrap()
+}
+
+async fn counts(store: &Store) -> (u64, u64, u64, u64) {
+    let seen = store.counts(&name()).await.unwrap();
+    (seen.visible, seen.in_flight, seen.delayed, seen.dead)
+}
+
+#[tokio::test]
+async fn a_message_goes_through_its_life_and_the_counts_follow() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder);
+    send(&store, &["a", "b"]);
+    assert_eq!(counts(&store).await, (2, 0, 0, 0));
+    assert!(store.counts(&name()).await.unwrap().oldest_sent_at.is_some());
+    let got = receive(&store, 10, LONG);
+    assert_eq!(got.iter().map(|m| m.body.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(got[0].attributes, [("task".to_owned(), "t".to_owned())]);
+    assert_eq!(counts(&store).await, (0, 2, 0, 0));
+    store.ack_now(&got[0].receipt).unwrap();
+    store.change_visibility_now(&got[1].receipt, TimeDelta::zero()).unwrap();
+    assert_eq!(counts(&store).await, (1, 0, 0, 0));
+    assert_eq!(receive(&store, 10, LONG)[0].receive_count, 2);
+}
+
+#[tokio::test]
+async fn a_lease_that_runs_out_gives_the_message_to_the_next_and_voids_the_receipt() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder);
+    send(&store, &["a"]);
+    let first = receive(&store, 1, SHORT).remove(0);
+    let second = receive_waiting(&store, LONG).await.remove(0);
+    assert_eq!(second.receive_count, 2);
+    for lost in [store.ack_now(&first.receipt), store.change_visibility_now(&first.receipt, LONG)] {
+        assert_eq!(lost.unwrap_err().class, PortErrorClass::LeaseLost);
+    }
+    store.ack_now(&second.receipt).unwrap();
+    assert_eq!(counts(&store).await, (0, 0, 0, 0));
+}
+
+#[tokio::test]
+async fn a_lease_that_is_extended_stays() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder);
+    send(&store, &["a"]);
+    let held = receive(&store, 1, SHORT).remove(0);
+    store.change_visibility_now(&held.receipt, LONG).unwrap();
+    let request = ReceiveRequest { max: 1, visibility: LONG, wait: SHORT * 3 };
+    assert!(store.receive(&name(), request).await.unwrap().is_empty());
+    store.ack_now(&held.receipt).unwrap();
+}
+
+#[tokio::test]
+async fn too_many_receives_end_in_the_dead_letters_and_redrive_brings_them_back() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder);
+    send(&store, &["poison"]);
+    for _ in 0..2 {
+        let held = receive(&store, 1, LONG).remove(0);
+        store.change_visibility_now(&held.receipt, TimeDelta::zero()).unwrap();
+    }
+    assert!(receive(&store, 1, LONG).is_empty());
+    assert_eq!(counts(&store).await, (0, 0, 0, 1));
+    assert_eq!(store.redrive(&name()).await.unwrap(), 1);
+    assert_eq!(receive(&store, 1, LONG)[0].receive_count, 1);
+}
+
+#[tokio::test]
+async fn a_delayed_message_waits_its_time() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder);
+    store.send_now(&name(), &[NewMessage { delay: SHORT * 3, ..message("later") }]).unwrap();
+    assert_eq!(counts(&store).await, (0, 0, 1, 0));
+    assert!(receive(&store, 1, LONG).is_empty());
+    assert_eq!(receive_waiting(&store, LONG).await[0].body, "later");
+}
+
+#[tokio::test]
+async fn purge_takes_the_living_or_the_dead() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder);
+    send(&store, &["a", "b"]);
+    assert_eq!(store.purge(&name(), Purge::Dead).await.unwrap(), 0);
+    assert_eq!(store.purge(&name(), Purge::Live).await.unwrap(), 2);
+    assert_eq!(counts(&store).await, (0, 0, 0, 0));
+}
+
+#[tokio::test]
+async fn a_waiting_receive_sees_what_another_process_sends() {
+    let folder = TempDir::new().unwrap();
+    let (store, other) = (open(&folder), open(&folder));
+    let waiting = tokio::spawn(async move { receive_waiting(&store, LONG).await });
+    tokio::task::yield_now().await;
+    send(&other, &["a"]);
+    let got = tokio::time::timeout(Duration::from_secs(4), waiting).await.unwrap().unwrap();
+    assert_eq!(got[0].body, "a");
+}
+
+#[test]
+fn several_connections_share_the_work_without_loss_or_doubles() {
+    let folder = TempDir::new().unwrap();
+    let sent: BTreeSet<String> = (0..400).map(|n| format!("m{n}")).collect();
+    let bodies: Vec<&str> = sent.iter().map(String::as_str).collect();
+    let producer = open(&folder);
+    bodies.chunks(10).for_each(|chunk| send(&producer, chunk));
+    let consumers: Vec<_> = (0..4)
+        .map(|_| {
+            let store = open(&folder);
+            std::thread::spawn(move || {
+                let mut got = Vec::new();
+                loop {
+                    let batch = receive(&store, 7, LONG);
+                    if batch.is_empty() {
+                        return got;
+                    }
+                    for message in batch {
+                        store.ack_now(&message.receipt).unwrap();
+                        got.push(message.body);
+                    }
+                }
+            })
+        })
+        .collect();
+    let got: Vec<String> =
+        consumers.into_iter().flat_map(|consumer| consumer.join().unwrap()).collect();
+    assert_eq!(got.len(), sent.len());
+    assert_eq!(got.into_iter().collect::<BTreeSet<_>>(), sent);
+}
+
+#[test]
+fn many_processes_may_be_the_first_to_open_the_file() {
+    for _ in 0..20 {
+        let folder = TempDir::new().unwrap();
+        let options = StoreOptions { folder: folder.path().to_owned(), file_mib_max: 64 };
+        let opened = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| Store::open(&options).map(drop))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+    }
+}
