@@ -1,0 +1,358 @@
+//! Recordings: WAV, FLAC and MP3 to 16 kHz mono samples.
+//!
+//! Decoding and resampling go packet by packet, so that memory holds the 16 kHz samples and no more, and a header
+//! that lies about its length can neither exhaust memory nor pass for a whole file. It finds no speech.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::Duration;
+
+use rubato::audioadapter_buffers::direct::SequentialSlice;
+use rubato::{Fft, FixedSync, Indexing, Resampler};
+use symphonia::core::codecs::audio::well_known::CODEC_ID_MP3;
+use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
+use symphonia::core::errors::Error as SymphoniaError;
+use symphonia::core::formats::probe::Hint;
+use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
+use symphonia::core::io::MediaSourceStream;
+use symphonia::core::meta::MetadataOptions;
+
+use crate::input::{InputError, InputLimits};
+
+/// The rate that the speech models are trained on.
+pub const SAMPLE_RATE_HZ: u32 = 16_000;
+/// What is accepted, in the words of the error.
+const WANTED: &str = "a WAV, FLAC or MP3 recording";
+/// Rates outside are refused: telephone to high-resolution audio. A header's 4 GHz would need 32 GB of resampler.
+const SOURCE_RATES_HZ: std::ops::RangeInclusive<u32> = 4_000..=384_000;
+/// Samples that the resampler takes at once.
+const CHUNK_SAMPLES: usize = 4096;
+/// MP3 encoders round their delay and padding; two MPEG frames.
+const MP3_TOLERANCE_FRAMES: u64 = 2 * 1152;
+
+/// A decoded recording.
+#[derive(Debug, Clone)]
+pub struct Audio {
+    samples: Vec<f32>,
+}
+
+impl Audio {
+    /// Mono samples at [`SAMPLE_RATE_HZ`].
+    #[must_use]
+    pub fn samples(&self) -> &[f32] {
+        &self.samples
+    }
+
+    /// Its length.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        duration_of(self.samples.len())
+    }
+}
+
+/// The time that a number of samples at [`SAMPLE_RATE_HZ`] takes.
+pub(crate) fn duration_of(samples: usize) -> Duration {
+    Duration::from_micros(samples as u64 * 1_000_000 / u64::from(SAMPLE_RATE_HZ))
+}
+
+/// Decodes a recording. `path` is only named in errors.
+pub(crate) fn decode(file: File, path: &Path, limits: &InputLimits) -> Result<Audio, InputError> {
+    let mut source = Source::open(file, path)?;
+    let rate_hz = source.rate_hz;
+    let frames_max = u64::from(limits.audio_seconds_max) * u64::from(rate_hz);
+    let too_long = |frames: u64| InputError::TooLong {
+        path: path.to_owned(),
+        seconds: frames / u64::from(rate_hz),
+        seconds_max: limits.audio_seconds_max,
+    };
+    if let Some(frames) = source.expected_frames.filter(|&frames| frames > frames_max) {
+        return Err(too_long(frames));
+    }
+    let mut resampled = Resampled::new(rate_hz, path)?;
+    let mut mono = Vec::new();
+    let mut found_frames = 0;
+    while source.next(&mut mono)? {
+        found_frames += mono.len() as u64;
+        if found_frames > frames_max {
+            return Err(too_long(found_frames));
+        }
+        resampled.push(&mono);
+    }
+    source.check_complete(found_frames)?;
+    match resampled.finish() {
+        samples if samples.is_empty() => Err(InputError::NoSamples { path: path.to_owned() }),
+        samples => Ok(Audio { samples }),
+    }
+}
+
+/// A recording that is being decoded.
+struct Source<'a> {
+    path: &'a Path,
+    format: Box<dyn FormatReader>,
+    decoder: Box<dyn AudioDecoder>,
+    track_id: u32,
+    rate_hz: u32,
+    /// Samples per channel that the header announces; none where it is silent or only guesses.
+    expected_frames: Option<u64>,
+    /// By how much less may come.
+    tolerance_frames: u64,
+    interleaved: Vec<f32>,
+    any_decoded: bool,
+    /// What ended the stream early.
+    failure: Option<SymphoniaError>,
+}
+
+impl<'a> Source<'a> {
+    fn open(file: File, path: &'a Path) -> Result<Self, InputError> {
+        let own = || path.to_owned();
+        let stream = MediaSourceStream::new(Box::new(file), Default::default());
+        let options = (FormatOptions::default(), MetadataOptions::default());
+        let format = symphonia::default::get_probe()
+            // No hint: the content decides, the extension may be anything.
+            .probe(&Hint::new(), stream, options.0, options.1)
+            .map_err(|error| probe_error(path, &error))?;
+        let wrong_kind = || InputError::WrongKind { path: own(), wanted: WANTED };
+        let track = format.default_track(TrackType::Audio).ok_or_else(wrong_kind)?;
+        let codec = track.codec_params.as_ref().and_then(|params| params.audio());
+        let codec = codec.ok_or_else(wrong_kind)?;
+        let rate_hz = codec.sample_rate.unwrap_or(0);
+        if !SOURCE_RATES_HZ.contains(&rate_hz) {
+            let problem = format!("a sample rate of {rate_hz} Hz");
+            return Err(InputError::Unsupported { path: own(), problem });
+        }
+        let decoder = symphonia::default::get_codecs()
+            .make_audio_decoder(codec, &AudioDecoderOptions::default())
+            .map_err(|error| InputError::Unsupported { path: own(), problem: error.to_string() })?;
+        let (expected_frames, tolerance_frames) = announced_frames(track, codec);
+        Ok(Self {
+            path,
+            track_id: track.id,
+            format,
+            decoder,
+            rate_hz,
+            expected_frames,
+            tolerance_frames,
+            interleaved: Vec::new(),
+            any_decoded: false,
+            failure: None,
+        })
+    }
+
+    /// Puts the next packet's samples, mixed to one channel, into `mono`; false at the end.
+    fn next(&mut self, mono: &mut Vec<f32>) -> Result<bool, InputError> {
+        mono.clear();
+        loop {
+            let packet = match self.format.next_packet() {
+                Ok(Some(packet)) => packet,
+                Ok(None) => return Ok(false),
+                Err(error) => {
+                    self.failure = Some(error);
+                    return Ok(false);
+                }
+            };
+            if packet.track_id != self.track_id {
+                continue;
+            }
+            match self.decoder.decode(&packet) {
+                Ok(buffer) => {
+                    let channels = buffer.spec().channels().count().max(1);
+                    if buffer.spec().rate() != self.rate_hz {
+                        return Err(self.damaged("the sample rate changes".to_owned()));
+                    }
+                    buffer.copy_to_vec_interleaved(&mut self.interleaved);
+                    mix(&self.interleaved, channels, mono);
+                    self.any_decoded = true;
+                    return Ok(true);
+                }
+                // An MP3 cut out of a stream begins with frames that need earlier ones.
+                Err(SymphoniaError::DecodeError(_)) if !self.any_decoded => {}
+                Err(error) => return Err(self.damaged(error.to_string())),
+            }
+        }
+    }
+
+    /// Whether everything that the header announced came.
+    fn check_complete(&self, found_frames: u64) -> Result<(), InputError> {
+        let path = self.path.to_owned();
+        match (self.expected_frames, &self.failure) {
+            (Some(expected_frames), _)
+                if found_frames.saturating_add(self.tolerance_frames) < expected_frames =>
+            {
+                Err(InputError::AudioTruncated { path, expected_frames, found_frames })
+            }
+            // All is there; what follows is no sound, e.g. a tag.
+            (Some(_), _) | (None, None) => Ok(()),
+            // A stream of unknown length (its header says 2^32 - 1) ends where the file does.
+            (None, Some(SymphoniaError::IoError(error)))
+                if error.kind() == ErrorKind::UnexpectedEof =>
+            {
+                Ok(())
+            }
+            (None, Some(error)) => Err(self.damaged(error.to_string())),
+        }
+    }
+
+    fn damaged(&self, problem: String) -> InputError {
+        InputError::Damaged { path: self.path.to_owned(), problem }
+    }
+}
+
+/// Turns a stream of samples into one at [`SAMPLE_RATE_HZ`], with the resampler's delay cut off.
+struct Resampled {
+    /// None: the rate is right already.
+    resampler: Option<Fft<f32>>,
+    waiting: Vec<f32>,
+    chunk: Vec<f32>,
+    output: Vec<f32>,
+    pushed_samples: usize,
+    rate_hz: u32,
+}
+
+impl Resampled {
+    fn new(rate_hz: u32, path: &Path) -> Result<Self, InputError> {
+        let resampler = if rate_hz == SAMPLE_RATE_HZ {
+            None
+        } else {
+            let rates = (rate_hz as usize, SAMPLE_RATE_HZ as usize);
+            let made = Fft::new(rates.0, rates.1, CHUNK_SAMPLES, 1, FixedSync::Input);
+            Some(made.map_err(|error| InputError::Unsupported {
+                path: path.to_owned(),
+                problem: error.to_string(),
+            })?)
+        };
+        let chunk = vec![0.0; resampler.as_ref().map_or(0, Resampler::output_frames_max)];
+        let (waiting, output) = (Vec::new(), Vec::new());
+        Ok(Self { resampler, waiting, chunk, output, pushed_samples: 0, rate_hz })
+    }
+
+    fn push(&mut self, samples: &[f32]) {
+        self.pushed_samples += samples.len();
+        if self.resampler.is_none() {
+            self.output.extend_from_slice(samples);
+            return;
+        }
+        self.waiting.extend_from_slice(samples);
+        let mut used = 0;
+        while self.waiting.len() - used >= CHUNK_SAMPLES {
+            used += self.convert(used);
+        }
+        self.waiting.drain(..used);
+    }
+
+    fn finish(mut self) -> Vec<f32> {
+        let Some(resampler) = &self.resampler else { return self.output };
+        let delay = resampler.output_delay();
+        let ratio = f64::from(SAMPLE_RATE_HZ) / f64::from(self.rate_hz);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded up")]
+        let length = (self.pushed_samples as f64 * ratio).ceil() as usize;
+        // The last samples come out of the filter only when silence follows them.
+        while self.output.len() < delay + length {
+            self.convert(0);
+            self.waiting.clear();
+        }
+        self.output.truncate(delay + length);
+        self.output.drain(..delay);
+        self.output
+    }
+
+    /// Converts one chunk of `waiting` from `start`; a short one is filled up with silence.
+    fn convert(&mut self, start: usize) -> usize {
+        const FITS: &str = "the buffers are as large as the resampler asks for";
+        let resampler = self.resampler.as_mut().expect("called only with a resampler");
+        let input = &self.waiting[start..];
+        let needed = resampler.input_frames_next();
+        let indexing = Indexing::new().partial_len(input.len().min(needed));
+        let length = self.chunk.len();
+        let source = SequentialSlice::new(input, 1, input.len()).expect(FITS);
+        let mut target = SequentialSlice::new_mut(&mut self.chunk, 1, length).expect(FITS);
+        let done = resampler.process_into_buffer(&source, &mut target, Some(&indexing));
+        let (used, made) = done.expect(FITS);
+        self.output.extend_from_slice(&self.chunk[..made]);
+        used.min(input.len())
+    }
+}
+
+fn probe_error(path: &Path, error: &SymphoniaError) -> InputError {
+    let path = path.to_owned();
+    match error {
+        SymphoniaError::DecodeError(problem) => {
+            InputError::Damaged { path, problem: (*problem).to_owned() }
+        }
+        SymphoniaError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            InputError::Damaged { path, problem: "it ends inside its header".to_owned() }
+        }
+        _ => InputError::WrongKind { path, wanted: WANTED },
+    }
+}
+
+/// The frames that the header promises, and by how many it may be off.
+fn announced_frames(track: &Track, codec: &AudioCodecParameters) -> (Option<u64>, u64) {
+    if codec.codec != CODEC_ID_MP3 {
+        return (track.num_frames, 0);
+    }
+    // Without an encoder's delay in the header, the number is a guess from the first frames' bit rate.
+    (track.num_frames.filter(|_| track.delay.is_some()), MP3_TOLERANCE_FRAMES)
+}
+
+fn mix(interleaved: &[f32], channels: usize, mono: &mut Vec<f32>) {
+    if channels == 1 {
+        mono.extend_from_slice(interleaved);
+        return;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "channels are few")]
+    let share = 1.0 / channels as f32;
+    mono.extend(interleaved.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() * share));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::cast_possible_truncation, reason = "to f32")]
+    fn tone(rate_hz: u32, tone_hz: f64, seconds: u32) -> Vec<f32> {
+        let step = std::f64::consts::TAU * tone_hz / f64::from(rate_hz);
+        (0..rate_hz * seconds).map(|i| (step * f64::from(i)).sin() as f32).collect()
+    }
+
+    fn resample(samples: &[f32], rate_hz: u32) -> Vec<f32> {
+        let mut resampled = Resampled::new(rate_hz, Path::new("x")).unwrap();
+        for packet in samples.chunks(1152) {
+            resampled.push(packet);
+        }
+        resampled.finish()
+    }
+
+    #[test]
+    fn a_tone_keeps_its_place_and_height_at_every_source_rate() {
+        let expected = tone(SAMPLE_RATE_HZ, 440.0, 1);
+        for rate_hz in [8_000, 16_000, 22_050, 44_100, 48_000, 96_000, 44_099] {
+            let found = resample(&tone(rate_hz, 440.0, 1), rate_hz);
+            assert_eq!(found.len(), expected.len(), "{rate_hz} Hz");
+            let inner = 400..15_600;
+            let error = inner.map(|i| (found[i] - expected[i]).abs()).fold(0.0, f32::max);
+            // The delay is cut off in whole samples; half a sample of this tone is 0.086.
+            assert!(error < 0.09, "{rate_hz} Hz: off by {error}");
+        }
+    }
+
+    #[test]
+    fn a_tone_above_half_the_rate_vanishes_instead_of_folding_down() {
+        let found = resample(&tone(48_000, 12_000.0, 1), 48_000);
+        let loudest = found[400..15_600].iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+        assert!(loudest < 0.01, "{loudest}");
+    }
+
+    #[test]
+    fn a_recording_shorter_than_a_chunk_is_kept() {
+        assert_eq!(resample(&[0.5; 30], 48_000).len(), 10);
+        assert!(resample(&[], 48_000).is_empty());
+    }
+
+    #[test]
+    fn channels_are_averaged() {
+        let mut mono = Vec::new();
+        mix(&[1.0, 0.0, 0.5, -0.5], 2, &mut mono);
+        assert_eq!(mono, [0.5, 0.0]);
+    }
+}

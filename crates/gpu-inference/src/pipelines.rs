@@ -1,0 +1,124 @@
+//! What a worker can do with an opened model: run batches, and stop when told.
+//!
+//! One pipeline is one set of sessions and runs on one thread at a time. Which jobs share a batch is the worker's
+//! decision; that the answer does not depend on it is the pipeline's duty.
+
+pub(crate) mod ocr;
+pub(crate) mod transcribe;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::input::Prepared;
+use crate::runtime::Device;
+use ocr::Page;
+use transcribe::Transcript;
+
+/// An opened model.
+pub trait Pipeline: Send {
+    /// Where it runs.
+    fn device(&self) -> Device;
+
+    /// Most inputs that [`Pipeline::run`] takes at once with profit.
+    fn batch_max(&self) -> usize;
+
+    /// Answers each input, in order. An answer does not depend on the other inputs.
+    ///
+    /// # Errors
+    /// The work was cancelled, an input is of the wrong kind, or the model failed. Then no input has an answer.
+    fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError>;
+}
+
+/// A pipeline's answer to one input.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// The answer of `voice.transcribe`.
+    Transcript(Transcript),
+    /// The answer of `vision.ocr`.
+    Page(Page),
+}
+
+/// A flag that stops a run between two stages, e.g. when the job's lease is lost. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// A flag that is not set.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks the run to stop.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the run shall stop.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), RunError> {
+        if self.is_cancelled() { Err(RunError::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// Why a batch has no answers.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// [`Cancel`] was set.
+    #[error("cancelled")]
+    Cancelled,
+    /// The model's code broke off on an input.
+    #[error("the model's code broke off")]
+    Panicked,
+    /// An input is of the wrong kind.
+    #[error("input {index} of the batch is not {wanted}")]
+    WrongInput {
+        /// Its place in the batch.
+        index: usize,
+        /// The kind that the pipeline takes.
+        wanted: &'static str,
+    },
+    /// ONNX Runtime failed.
+    #[error("the model failed in the stage {stage}")]
+    Model {
+        /// The stage of the pipeline.
+        stage: &'static str,
+        /// What ONNX Runtime said.
+        #[source]
+        source: ort::Error,
+    },
+    /// The model answered with another shape than its graph promises.
+    #[error("the model's answer in the stage {stage} has the shape {shape:?}")]
+    Shape {
+        /// The stage of the pipeline.
+        stage: &'static str,
+        /// The answer's shape.
+        shape: Vec<usize>,
+    },
+}
+
+impl RunError {
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Cancelled => "another worker has the job",
+            Self::Panicked => "please report it, with the input",
+            Self::WrongInput { .. } => "decode the input for the model's own task",
+            Self::Model { .. } => {
+                "try it alone; if it runs then, the batch needed more memory than there is"
+            }
+            Self::Shape { .. } => "the manifest names a file of another model",
+        }
+    }
+}
+
+/// Names the stage in an error of ONNX Runtime.
+pub(crate) fn failed(stage: &'static str) -> impl Fn(ort::Error) -> RunError {
+    move |source| RunError::Model { stage, source }
+}

@@ -1,0 +1,334 @@
+//! `vision.ocr`: the printed lines of a picture, by PP-OCR's three models.
+//!
+//! Text is detected on a scaled page, each line is cut out of the full page and turned upright, then read. Each line
+//! is padded by its own width alone and each page by its own size, so that the company in a batch changes nothing.
+//! There is no layout analysis: tables and columns come as lines from top to bottom.
+
+mod boxes;
+mod lines;
+mod tensor;
+
+use std::collections::BTreeMap;
+
+use image::{RgbImage, imageops};
+use ndarray::Axis;
+use ort::session::Session;
+use ort::value::{TensorElementType, TensorRef};
+use serde::Deserialize;
+
+use self::boxes::Corners;
+use self::lines::Alphabet;
+use self::tensor::{Canvas, Placement};
+use super::{Cancel, Output, Pipeline, RunError, failed};
+use crate::input::Prepared;
+use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::runtime::Device;
+
+pub(crate) use self::tensor::detection_size;
+
+const DETECT: &str = "text detection";
+const ANGLE: &str = "text angle";
+const RECOGNISE: &str = "text recognition";
+/// Height of a line for both line models.
+const LINE_HEIGHT: u32 = 48;
+/// Width of a line for the angle model.
+const ANGLE_WIDTH: u32 = 192;
+/// Lines a call of the line models (PP-OCR's own number).
+const LINES_MAX: usize = 6;
+/// Lines are padded to multiples of this, so that many share a shape.
+const LINE_WIDTH_STEP: u32 = 160;
+/// PP-OCR's own narrowest input of the recogniser.
+const LINE_WIDTH_MIN: u32 = 320;
+/// A longer line is squeezed: 66 times as wide as high.
+const LINE_WIDTH_MAX: u32 = 3_200;
+/// Most pixels a call of the recogniser, whose answer has 18,710 numbers for each 8 columns.
+const LINES_WIDTH_MAX: u32 = 6 * 1_280;
+/// Most pixels a call of the detector: four pages of the usual size.
+const PAGES_PIXELS_MAX: u64 = 4 << 20;
+
+/// More than this joins neighbouring lines.
+const BOX_GROWTH_MAX: f32 = 5.0;
+
+/// The text of one picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The upright picture's width.
+    pub width: u32,
+    /// Its height.
+    pub height: u32,
+    /// Its lines, from top to bottom and left to right.
+    pub lines: Vec<Line>,
+}
+
+/// A line of text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// What it says.
+    pub text: String,
+    /// How sure the model is, from 0 to 1.
+    pub score: f32,
+    /// Its corners as x, y in pixels: top left, top right, bottom right, bottom left.
+    pub corners: [[f32; 2]; 4],
+}
+
+/// What a manifest's `[settings]` may change for the family `pp-ocr`. The defaults are RapidOCR's.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OcrSettings {
+    /// Probability above which a pixel is text.
+    pub pixel_score_min: f32,
+    /// Mean probability that a box must have.
+    pub box_score_min: f32,
+    /// How far a box is widened: times its area over its circumference.
+    pub box_growth: f32,
+    /// Most boxes of a page.
+    pub boxes_max: usize,
+    /// Probability above which a line is turned by 180 degrees.
+    pub turn_score_min: f32,
+    /// Mean probability that a line must have.
+    pub line_score_min: f32,
+}
+
+impl Default for OcrSettings {
+    fn default() -> Self {
+        Self {
+            pixel_score_min: 0.3,
+            box_score_min: 0.5,
+            box_growth: 1.6,
+            boxes_max: 1000,
+            turn_score_min: 0.9,
+            line_score_min: 0.5,
+        }
+    }
+}
+
+impl OcrSettings {
+    /// Says what makes no sense.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let scores =
+            [self.pixel_score_min, self.box_score_min, self.turn_score_min, self.line_score_min];
+        if !scores.iter().all(|score| (0.0..=1.0).contains(score)) {
+            Err("each *_score_min is a probability")
+        } else if !(0.0..=BOX_GROWTH_MAX).contains(&self.box_growth) {
+            Err("box_growth is from 0 to 5")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The opened models.
+pub(crate) struct OcrPipeline {
+    detector: Session,
+    angle: Session,
+    recogniser: Session,
+    alphabet: Alphabet,
+    settings: OcrSettings,
+    device: Device,
+    batch_max: usize,
+}
+
+/// A line that was found and not yet read.
+struct Found {
+    page: usize,
+    corners: Corners,
+    picture: RgbImage,
+}
+
+impl OcrPipeline {
+    pub(crate) fn open(opener: &mut Opener<'_>, settings: OcrSettings) -> Result<Self, ModelError> {
+        const PAGES: &[Size] = &[Size::Free, Size::Is(3), Size::Free, Size::Free];
+        const MAPS: &[Size] = &[Size::Free, Size::Is(1), Size::Free, Size::Free];
+        const LINES: &[Size] = &[Size::Free, Size::Is(3), Size::Is(LINE_HEIGHT), Size::Free];
+        let port = |name, shape| [Port { name, element: TensorElementType::Float32, shape }];
+        let input = |shape| port(PortName::Is("x"), shape);
+        let output = |shape| port(PortName::Only, shape);
+        let detector = opener.session("detect", &input(PAGES), &output(MAPS))?;
+        let turned: &[Size] = &[Size::Free, Size::Is(2)];
+        let angle = opener.session("angle", &input(LINES), &output(turned))?;
+        let read: &[Size] = &[Size::Free, Size::Free, Size::Own];
+        let recogniser = opener.session("recognise", &input(LINES), &output(read))?;
+        let alphabet =
+            Alphabet::of(&recogniser).map_err(|problem| opener.misfit("recognise", problem))?;
+        let (device, batch_max) = (opener.device(), opener.batch_max());
+        Ok(Self { detector, angle, recogniser, alphabet, settings, device, batch_max })
+    }
+
+    /// The boxes of each page. Pages of the same size on the detector's canvas share a call.
+    fn detect(
+        &mut self,
+        pages: &[&RgbImage],
+        cancel: &Cancel,
+    ) -> Result<Vec<Vec<Corners>>, RunError> {
+        let placements: Vec<_> =
+            pages.iter().map(|page| Placement::of(page.dimensions())).collect();
+        let mut by_size: BTreeMap<(u32, u32), Vec<usize>> = BTreeMap::new();
+        for (page, placement) in placements.iter().enumerate() {
+            by_size.entry(placement.canvas).or_default().push(page);
+        }
+        let mut boxes = vec![Vec::new(); pages.len()];
+        for (size, members) in by_size {
+            let pixels = u64::from(size.0) * u64::from(size.1);
+            let together = usize::try_from(PAGES_PIXELS_MAX / pixels).unwrap_or(1).max(1);
+            for members in members.chunks(together) {
+                cancel.check()?;
+                let mut canvas = Canvas::new(members.len(), size);
+                for (row, &page) in members.iter().enumerate() {
+                    canvas.place(row, pages[page], &placements[page]);
+                }
+                let maps = run(&mut self.detector, &canvas, DETECT)?;
+                let maps =
+                    maps.into_dimensionality::<ndarray::Ix4>().map_err(|_| wrong(DETECT, &[]))?;
+                if maps.dim() != (members.len(), 1, size.1 as usize, size.0 as usize) {
+                    return Err(wrong(DETECT, maps.shape()));
+                }
+                for (row, &page) in members.iter().enumerate() {
+                    let map = maps.index_axis(Axis(0), row);
+                    let found = boxes::find(&map.index_axis(Axis(0), 0), &self.settings);
+                    let to_page = |corners| placements[page].to_page(corners);
+                    boxes[page] =
+                        boxes::in_reading_order(found.into_iter().filter_map(to_page).collect());
+                }
+            }
+        }
+        Ok(boxes)
+    }
+
+    /// Turns the lines upright that stand on their heads.
+    fn turn(&mut self, found: &mut [Found], cancel: &Cancel) -> Result<(), RunError> {
+        let numbered = found.iter().enumerate();
+        let views: Vec<(usize, RgbImage)> = numbered
+            .flat_map(|(index, line)| lines::views(&line.picture).map(move |view| (index, view)))
+            .collect();
+        let mut scores = vec![(0.0, 0.0); found.len()];
+        for views in views.chunks(LINES_MAX) {
+            cancel.check()?;
+            let mut canvas = Canvas::new(views.len(), (ANGLE_WIDTH, LINE_HEIGHT));
+            for (row, (_, view)) in views.iter().enumerate() {
+                canvas.place_line(row, view);
+            }
+            let answers = run(&mut self.angle, &canvas, ANGLE)?;
+            if answers.shape() != [views.len(), 2] {
+                return Err(wrong(ANGLE, answers.shape()));
+            }
+            for ((index, _), answer) in views.iter().zip(answers.outer_iter()) {
+                scores[*index].0 += answer[1];
+                scores[*index].1 += 1.0;
+            }
+        }
+        for (line, (sum, count)) in found.iter_mut().zip(scores) {
+            if sum / count > self.settings.turn_score_min {
+                imageops::rotate180_in_place(&mut line.picture);
+            }
+        }
+        Ok(())
+    }
+
+    /// The text and score of each line, whichever page it is from.
+    fn read(&mut self, found: &[Found], cancel: &Cancel) -> Result<Vec<(String, f32)>, RunError> {
+        let mut by_width: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (index, line) in found.iter().enumerate() {
+            by_width.entry(line_width(line.picture.dimensions())).or_default().push(index);
+        }
+        let mut texts = vec![(String::new(), 0.0); found.len()];
+        for (width, members) in by_width {
+            let together = LINES_MAX.min((LINES_WIDTH_MAX / width) as usize);
+            for members in members.chunks(together) {
+                cancel.check()?;
+                let mut canvas = Canvas::new(members.len(), (width, LINE_HEIGHT));
+                for (row, &index) in members.iter().enumerate() {
+                    canvas.place_line(row, &found[index].picture);
+                }
+                let answers = run(&mut self.recogniser, &canvas, RECOGNISE)?;
+                let shape = answers.shape();
+                if shape.len() != 3 || shape[0] != members.len() || shape[2] != self.alphabet.len()
+                {
+                    return Err(wrong(RECOGNISE, shape));
+                }
+                for (&index, answer) in members.iter().zip(answers.outer_iter()) {
+                    texts[index] = self.alphabet.read(answer.outer_iter().map(lines::most_likely));
+                }
+            }
+        }
+        Ok(texts)
+    }
+}
+
+impl Pipeline for OcrPipeline {
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn batch_max(&self) -> usize {
+        self.batch_max
+    }
+
+    fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
+        let mut pages = Vec::with_capacity(batch.len());
+        for (index, input) in batch.iter().enumerate() {
+            match input {
+                Prepared::Picture(picture) => pages.push(picture.rgb()),
+                Prepared::Audio(_) => {
+                    return Err(RunError::WrongInput { index, wanted: "a picture" });
+                }
+            }
+        }
+        let boxes = self.detect(&pages, cancel)?;
+        let mut found = Vec::new();
+        for (page, boxes) in boxes.into_iter().enumerate() {
+            found.extend(boxes.into_iter().filter_map(|corners| {
+                let picture = boxes::cut_out(pages[page], &corners)?;
+                Some(Found { page, corners, picture })
+            }));
+        }
+        self.turn(&mut found, cancel)?;
+        let texts = self.read(&found, cancel)?;
+        let empty = |page: &&RgbImage| Page {
+            width: page.width(),
+            height: page.height(),
+            lines: Vec::new(),
+        };
+        let mut answers: Vec<Page> = pages.iter().map(empty).collect();
+        for (line, (text, score)) in found.into_iter().zip(texts) {
+            if score >= self.settings.line_score_min && !text.trim().is_empty() {
+                answers[line.page].lines.push(Line { text, score, corners: line.corners });
+            }
+        }
+        Ok(answers.into_iter().map(Output::Page).collect())
+    }
+}
+
+/// The recogniser's width for a line: its own at [`LINE_HEIGHT`], rounded up.
+fn line_width(size: (u32, u32)) -> u32 {
+    let width = tensor::scaled_line_width(size, LINE_WIDTH_MAX);
+    width.next_multiple_of(LINE_WIDTH_STEP).max(LINE_WIDTH_MIN)
+}
+
+/// Runs a model that has one input and one output.
+fn run(
+    session: &mut Session,
+    canvas: &Canvas,
+    stage: &'static str,
+) -> Result<ndarray::ArrayD<f32>, RunError> {
+    let input = TensorRef::from_array_view(canvas.values()).map_err(failed(stage))?;
+    let outputs = session.run(ort::inputs!["x" => input]).map_err(failed(stage))?;
+    let answer = outputs[0].try_extract_array::<f32>().map_err(failed(stage))?;
+    Ok(answer.into_owned())
+}
+
+fn wrong(stage: &'static str, shape: &[usize]) -> RunError {
+    RunError::Shape { stage, shape: shape.to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_s_width_depends_on_itself_only_and_is_bounded() {
+        assert_eq!(line_width((100, 48)), 320);
+        assert_eq!(line_width((321, 48)), 480);
+        assert_eq!(line_width((1000, 96)), 640);
+        assert_eq!(line_width((30_000, 10)), 3_200);
+    }
+}

@@ -1,0 +1,201 @@
+//! Pictures as the models' input: scaled, padded, normalised, colours in the order blue, green, red.
+//!
+//! The sizes are RapidOCR's, except that very long pages are padded on either side, where it pads wide ones only.
+
+use fast_image_resize as fir;
+use fast_image_resize::images::{Image, ImageRef};
+use image::RgbImage;
+use ndarray::Array4;
+
+use super::LINE_HEIGHT;
+use super::boxes::{Corners, clip};
+
+/// The detector's canvas is made of such squares.
+const CANVAS_STEP: u32 = 32;
+/// Longest side of a page on the canvas before small ones are enlarged.
+const SIDE_MAX: u32 = 2_000;
+/// Shortest side of the canvas.
+const SIDE_MIN: u32 = 736;
+/// A page longer than this times its other side is padded, as is one thinner than [`THIN_SIDE`].
+const ASPECT_MAX: u32 = 8;
+const THIN_SIDE: u32 = 30;
+
+/// Where a page lies on the detector's canvas.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Placement {
+    /// Width and height of the canvas.
+    pub(super) canvas: (u32, u32),
+    /// The page's corner on the canvas.
+    offset: (u32, u32),
+    /// The page's size on the canvas.
+    scaled: (u32, u32),
+    page: (u32, u32),
+}
+
+/// Width and height of the canvas for a page: pages of the same can share a call.
+pub(crate) fn detection_size(page: (u32, u32)) -> (u32, u32) {
+    Placement::of(page).canvas
+}
+
+impl Placement {
+    pub(super) fn of(page: (u32, u32)) -> Self {
+        let (width, height) = page;
+        let padded = (padded_side(width, height), padded_side(height, width));
+        let (long, short) = (padded.0.max(padded.1), padded.0.min(padded.1));
+        let shrink = (f64::from(SIDE_MAX) / f64::from(long)).min(1.0);
+        let scale = shrink * (f64::from(SIDE_MIN) / (f64::from(short) * shrink)).max(1.0);
+        let canvas = (round_side(padded.0, scale), round_side(padded.1, scale));
+        let fit = |side: u32, padded: u32, canvas: u32| {
+            let share = f64::from(side) / f64::from(padded);
+            whole(share * f64::from(canvas)).clamp(1, canvas)
+        };
+        let scaled = (fit(width, padded.0, canvas.0), fit(height, padded.1, canvas.1));
+        let offset = ((canvas.0 - scaled.0) / 2, (canvas.1 - scaled.1) / 2);
+        Self { canvas, offset, scaled, page }
+    }
+
+    /// Maps a box on the canvas to the page; none if it is too small or outside.
+    pub(super) fn to_page(&self, corners: Corners) -> Option<Corners> {
+        let axis = |value: f32, offset: u32, scaled: u32, page: u32| {
+            (value - offset as f32) * page as f32 / scaled as f32
+        };
+        let (offset, scaled, page) = (self.offset, self.scaled, self.page);
+        let map = |[x, y]: [f32; 2]| {
+            [axis(x, offset.0, scaled.0, page.0), axis(y, offset.1, scaled.1, page.1)]
+        };
+        clip(corners.map(map), page)
+    }
+}
+
+/// A batch of pictures of one size, as a model takes it.
+pub(super) struct Canvas {
+    values: Array4<f32>,
+}
+
+impl Canvas {
+    /// Grey pictures; the models take grey (zero) as nothing.
+    pub(super) fn new(count: usize, (width, height): (u32, u32)) -> Self {
+        Self { values: Array4::zeros((count, 3, height as usize, width as usize)) }
+    }
+
+    pub(super) fn values(&self) -> &Array4<f32> {
+        &self.values
+    }
+
+    /// Puts a page where its placement says.
+    pub(super) fn place(&mut self, row: usize, page: &RgbImage, placement: &Placement) {
+        self.draw(row, &resize(page, placement.scaled), placement.offset);
+    }
+
+    /// Puts a line at the left, as wide as its shape makes it.
+    pub(super) fn place_line(&mut self, row: usize, line: &RgbImage) {
+        let width_max = u32::try_from(self.values.dim().3).expect("made from a u32");
+        let width = scaled_line_width(line.dimensions(), width_max);
+        self.draw(row, &resize(line, (width, LINE_HEIGHT)), (0, 0));
+    }
+
+    fn draw(&mut self, row: usize, picture: &RgbImage, (left, top): (u32, u32)) {
+        const HALF: f32 = 127.5;
+        let (count, channels, height, width) = self.values.dim();
+        debug_assert!(row < count && channels == 3);
+        let values = self.values.as_slice_mut().expect("made in standard order");
+        for (y, pixels) in picture.rows().enumerate() {
+            for (channel, source) in [(0, 2), (1, 1), (2, 0)] {
+                let line = (row * 3 + channel) * height + y + top as usize;
+                let target = &mut values[line * width + left as usize..][..pixels.len()];
+                for (target, pixel) in target.iter_mut().zip(pixels.clone()) {
+                    *target = f32::from(pixel.0[source]) / HALF - 1.0;
+                }
+            }
+        }
+    }
+}
+
+/// The width of a line that is scaled to [`LINE_HEIGHT`].
+pub(super) fn scaled_line_width((width, height): (u32, u32), width_max: u32) -> u32 {
+    let scaled = u64::from(width * LINE_HEIGHT).div_ceil(u64::from(height));
+    u32::try_from(scaled).unwrap_or(width_max).clamp(1, width_max)
+}
+
+/// A side with the padding that keeps `other` from being too long beside it.
+fn padded_side(side: u32, other: u32) -> u32 {
+    let thin = side <= THIN_SIDE || u64::from(other) > u64::from(side) * u64::from(ASPECT_MAX);
+    if thin { (2 * (other / ASPECT_MAX).max(THIN_SIDE)).max(side) } else { side }
+}
+
+fn round_side(side: u32, scale: f64) -> u32 {
+    let steps = (f64::from(side) * scale).floor() / f64::from(CANVAS_STEP);
+    whole(steps).max(1) * CANVAS_STEP
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a picture's side")]
+fn whole(value: f64) -> u32 {
+    value.round() as u32
+}
+
+fn resize(source: &RgbImage, (width, height): (u32, u32)) -> RgbImage {
+    const FITS: &str = "both are RGB with sides of at least 1";
+    if source.dimensions() == (width, height) {
+        return source.clone();
+    }
+    let pixels = fir::PixelType::U8x3;
+    let view = ImageRef::new(source.width(), source.height(), source.as_raw(), pixels).expect(FITS);
+    let mut target = Image::new(width, height, pixels);
+    let bilinear = fir::ResizeAlg::Convolution(fir::FilterType::Bilinear);
+    let options = fir::ResizeOptions::new().resize_alg(bilinear);
+    fir::Resizer::new().resize(&view, &mut target, &options).expect(FITS);
+    RgbImage::from_raw(width, height, target.into_vec()).expect(FITS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_canvas_is_bounded_and_a_multiple_of_32_for_every_page() {
+        for page in [(1, 1), (1, 30_000), (30_000, 1), (384, 191), (30_000, 3_000), (9_000, 11_000)]
+        {
+            let (width, height) = detection_size(page);
+            assert_eq!((width % 32, height % 32), (0, 0), "{page:?}");
+            assert!(
+                u64::from(width) * u64::from(height) <= 6_000_000,
+                "{page:?}: {width} x {height}"
+            );
+            assert!(width.min(height) >= 736 - 16, "{page:?}: {width} x {height}");
+        }
+        assert_eq!(detection_size((1000, 800)), (992, 800));
+    }
+
+    #[test]
+    fn boxes_come_back_to_where_they_were_on_the_page() {
+        for page in [(1000, 800), (3000, 200), (384, 191)] {
+            let placement = Placement::of(page);
+            let (offset, scaled) = (placement.offset, placement.scaled);
+            let at = |x: f32, y: f32| {
+                [offset.0 as f32 + x * scaled.0 as f32, offset.1 as f32 + y * scaled.1 as f32]
+            };
+            let corners = [at(0.25, 0.25), at(0.75, 0.25), at(0.75, 0.5), at(0.25, 0.5)];
+            let [[left, top], _, [right, bottom], _] = placement.to_page(corners).unwrap();
+            let expected = [
+                page.0 as f32 * 0.25,
+                page.1 as f32 * 0.25,
+                page.0 as f32 * 0.75,
+                page.1 as f32 * 0.5,
+            ];
+            for (found, expected) in [left, top, right, bottom].into_iter().zip(expected) {
+                assert!((found - expected).abs() <= 1.0, "{page:?}: {found} for {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn pixels_become_blue_green_red_planes_from_minus_one_to_one() {
+        let mut canvas = Canvas::new(1, (3, 2));
+        let picture = RgbImage::from_pixel(1, 1, image::Rgb([255, 0, 51]));
+        canvas.draw(0, &picture, (1, 1));
+        let at = |channel| canvas.values()[[0, channel, 1, 1]];
+        assert!((at(0) + 0.6).abs() < 1e-6);
+        assert!((at(1) + 1.0).abs() < 1e-6 && (at(2) - 1.0).abs() < 1e-6);
+        assert!(canvas.values()[[0, 0, 0, 0]].abs() < 1e-6);
+    }
+}

@@ -1,0 +1,234 @@
+//! Moonshine: an encoder over raw samples, and a decoder that writes one token a step.
+//!
+//! Greedy decoding with the key/value cache kept inside ONNX Runtime. Sizes (layers, heads, width) are read from the
+//! model, so that larger Moonshines need a manifest only. It takes a few seconds of speech and finds no pauses.
+
+use std::borrow::Cow;
+
+use ndarray::Array2;
+use ort::memory::Allocator;
+use ort::session::{Session, SessionInputValue};
+use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
+
+use crate::audio::SAMPLE_RATE_HZ;
+use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::pipelines::{Cancel, RunError, failed};
+
+const ENCODE: &str = "speech encoding";
+const DECODE: &str = "text decoding";
+/// First and last token of a text.
+const BEGIN: u32 = 1;
+const END: u32 = 2;
+/// `<unk>`, `<s>`, `</s>`: the tokens up to here are no text.
+const SPECIAL_TOKENS: usize = 3;
+/// English has fewer tokens a second; past this the decoder is repeating itself (the model's authors use 6.5).
+const TOKENS_PER_SECOND_MAX: f32 = 6.5;
+/// So that a very short piece may still hold a word.
+const TOKENS_MARGIN: usize = 8;
+/// The encoder's three convolutions need this much; shorter pieces are filled up with silence.
+const SAMPLES_MIN: usize = 4_000;
+
+/// Prefixes of the cache's names on the way in and out.
+const PAST: &str = "past_key_values.";
+const PRESENT: &str = "present.";
+
+/// The opened model.
+pub(super) struct Moonshine {
+    encoder: Session,
+    decoder: Session,
+    vocabulary: Vec<Vec<u8>>,
+    /// Names (without the prefix) and heads and width of each part of the cache.
+    cache: Vec<(String, [i64; 2])>,
+}
+
+/// A piece of speech as the decoder takes it.
+struct Encoded {
+    states: DynValue,
+    /// One number per sample of the piece: the decoder wants it in samples too, not in frames.
+    mask: Tensor<i64>,
+    tokens_max: usize,
+}
+
+impl Moonshine {
+    pub(super) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
+        const PLANE: &[Size] = &[Size::Free, Size::Free];
+        const STATES: &[Size] = &[Size::Free, Size::Free, Size::Own];
+        const CACHE: &[Size] = &[Size::Free, Size::Own, Size::Free, Size::Own];
+        const INTEGER: TensorElementType = TensorElementType::Int64;
+        const FLOAT: TensorElementType = TensorElementType::Float32;
+        let port = |name, element, shape| Port { name: PortName::Is(name), element, shape };
+        let every = |name| Port { name: PortName::Every(name), element: FLOAT, shape: CACHE };
+        let inputs = [port("input_values", FLOAT, PLANE), port("attention_mask", INTEGER, PLANE)];
+        let outputs = [port("last_hidden_state", FLOAT, STATES)];
+        let encoder = opener.session("encoder", &inputs, &outputs)?;
+        let inputs = [
+            port("encoder_attention_mask", INTEGER, PLANE),
+            port("input_ids", INTEGER, PLANE),
+            port("encoder_hidden_states", FLOAT, STATES),
+            port("use_cache_branch", TensorElementType::Bool, &[Size::Is(1)]),
+            every(PAST),
+        ];
+        let outputs = [port("logits", FLOAT, STATES), every(PRESENT)];
+        let decoder = opener.session("decoder", &inputs, &outputs)?;
+        let cache = cache_parts(&decoder).map_err(|problem| opener.misfit("decoder", problem))?;
+        let vocabulary = parse_vocabulary(&opener.bytes("vocabulary")?);
+        let vocabulary = vocabulary
+            .filter(|tokens| i64::try_from(tokens.len()).ok() == logits_width(&decoder))
+            .ok_or_else(|| opener.misfit("vocabulary", "not one entry per logit".to_owned()))?;
+        Ok(Self { encoder, decoder, vocabulary, cache })
+    }
+
+    /// The text of a piece of speech at 16 kHz.
+    pub(super) fn recognise(
+        &mut self,
+        samples: &[f32],
+        cancel: &Cancel,
+    ) -> Result<String, RunError> {
+        let speech = self.encode(samples)?;
+        cancel.check()?;
+        let tokens = self.decode(&speech, cancel)?;
+        Ok(self.text(&tokens))
+    }
+
+    fn encode(&mut self, samples: &[f32]) -> Result<Encoded, RunError> {
+        let mut padded = samples.to_vec();
+        padded.resize(samples.len().max(SAMPLES_MIN), 0.0);
+        let tokens_max = tokens_max(padded.len());
+        let waveform = Array2::from_shape_vec((1, padded.len()), padded).expect("one row");
+        // All ones, since the piece is alone in its batch.
+        let mask = Array2::<i64>::ones(waveform.dim());
+        let mask = Tensor::from_array(mask).map_err(failed(ENCODE))?;
+        let waveform = Tensor::from_array(waveform).map_err(failed(ENCODE))?;
+        let inputs = ort::inputs!["input_values" => waveform, "attention_mask" => &mask];
+        let mut outputs = self.encoder.run(inputs).map_err(failed(ENCODE))?;
+        let states = outputs.remove("last_hidden_state").expect("checked when opened");
+        Ok(Encoded { states, mask, tokens_max })
+    }
+
+    fn decode(&mut self, speech: &Encoded, cancel: &Cancel) -> Result<Vec<u32>, RunError> {
+        let mut cache = self.empty_cache()?;
+        let mut tokens = vec![BEGIN];
+        while tokens.len() <= speech.tokens_max {
+            cancel.check()?;
+            let first = tokens.len() == 1;
+            let last = tokens.last().copied().map_or(i64::from(BEGIN), i64::from);
+            let ids = Tensor::from_array(([1, 1], vec![last])).map_err(failed(DECODE))?;
+            let use_cache = Tensor::from_array(([1], vec![!first])).map_err(failed(DECODE))?;
+            let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = vec![
+                ("encoder_attention_mask".into(), (&speech.mask).into()),
+                ("encoder_hidden_states".into(), (&speech.states).into()),
+                ("input_ids".into(), ids.into()),
+                ("use_cache_branch".into(), use_cache.into()),
+            ];
+            for ((name, _), value) in self.cache.iter().zip(&cache) {
+                inputs.push((format!("{PAST}{name}").into(), value.into()));
+            }
+            let mut outputs = self.decoder.run(inputs).map_err(failed(DECODE))?;
+            let logits = outputs["logits"].try_extract_tensor::<f32>().map_err(failed(DECODE))?;
+            match most_likely(logits.1) {
+                END => break,
+                token => tokens.push(token),
+            }
+            for ((name, _), value) in self.cache.iter().zip(&mut cache) {
+                // The encoder's part is complete after the first step; later steps give it back empty.
+                if first || name.contains(".decoder.") {
+                    let present = outputs.remove(format!("{PRESENT}{name}"));
+                    *value = present.expect("checked when opened");
+                }
+            }
+        }
+        Ok(tokens)
+    }
+
+    fn empty_cache(&self) -> Result<Vec<DynValue>, RunError> {
+        let allocator = Allocator::default();
+        let empty = |&(_, [heads, width]): &(String, [i64; 2])| {
+            Tensor::<f32>::new(&allocator, [1, heads, 0, width]).map(Tensor::into_dyn)
+        };
+        self.cache.iter().map(empty).collect::<ort::Result<_>>().map_err(failed(DECODE))
+    }
+
+    /// Joins tokens; a character may be spread over several of them.
+    fn text(&self, tokens: &[u32]) -> String {
+        let texts =
+            tokens.iter().map(|&token| token as usize).filter(|&token| token >= SPECIAL_TOKENS);
+        let bytes: Vec<u8> =
+            texts.flat_map(|token| self.vocabulary[token].iter().copied()).collect();
+        String::from_utf8_lossy(&bytes).replace('\u{2581}', " ").trim().to_owned()
+    }
+}
+
+/// The parts of the key/value cache; each goes in and comes out.
+fn cache_parts(decoder: &Session) -> Result<Vec<(String, [i64; 2])>, String> {
+    let parts = decoder.inputs().iter().filter_map(|input| {
+        let name = input.name().strip_prefix(PAST)?;
+        let ValueType::Tensor { shape, .. } = input.dtype() else { return None };
+        Some((name.to_owned(), [shape[1], shape[3]]))
+    });
+    let parts: Vec<_> = parts.collect();
+    let comes_out = |name: &str| {
+        decoder.outputs().iter().any(|output| output.name().strip_prefix(PRESENT) == Some(name))
+    };
+    match parts.iter().find(|(name, _)| !comes_out(name)) {
+        Some((name, _)) => Err(format!("output {PRESENT}{name}: is missing")),
+        None => Ok(parts),
+    }
+}
+
+fn logits_width(decoder: &Session) -> Option<i64> {
+    let logits = decoder.outputs().iter().find(|output| output.name() == "logits")?;
+    match logits.dtype() {
+        ValueType::Tensor { shape, .. } => shape.last().copied(),
+        _ => None,
+    }
+}
+
+/// Per token its length (one byte, or two of which the first is marked by its top bit) and its bytes.
+fn parse_vocabulary(mut bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    const MARK: u8 = 0x80;
+    let mut tokens = Vec::new();
+    while let Some((&low, rest)) = bytes.split_first() {
+        let (length, rest) = if low < MARK {
+            (usize::from(low), rest)
+        } else {
+            let (&high, rest) = rest.split_first()?;
+            (usize::from(low - MARK) + usize::from(high) * usize::from(MARK), rest)
+        };
+        let (token, rest) = rest.split_at_checked(length)?;
+        tokens.push(token.to_vec());
+        bytes = rest;
+    }
+    Some(tokens)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some hundreds")]
+fn tokens_max(samples: usize) -> usize {
+    let seconds = samples as f32 / SAMPLE_RATE_HZ as f32;
+    (seconds * TOKENS_PER_SECOND_MAX).ceil() as usize + TOKENS_MARGIN
+}
+
+fn most_likely(logits: &[f32]) -> u32 {
+    let best = (0..).zip(logits).max_by(|a, b| a.1.total_cmp(b.1));
+    best.map_or(END, |(token, _)| token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vocabulary_has_lengths_of_one_or_two_bytes() {
+        let mut bytes = vec![1, b'a', 0, 0x82, 1];
+        bytes.extend([b'x'; 130]);
+        let tokens = parse_vocabulary(&bytes).unwrap();
+        assert_eq!(tokens, [b"a".to_vec(), Vec::new(), vec![b'x'; 130]]);
+        assert_eq!(parse_vocabulary(&[3, b'a']), None);
+        assert_eq!(parse_vocabulary(&[0x82]), None);
+    }
+
+    #[test]
+    fn the_number_of_tokens_grows_with_the_speech_and_is_never_zero() {
+        assert_eq!(tokens_max(0), TOKENS_MARGIN);
+        assert_eq!(tokens_max(160_000), 65 + TOKENS_MARGIN);
+    }
+}

@@ -1,0 +1,441 @@
+//! ONNX Runtime as a library found at run time, and the choice of CPU or GPU.
+//!
+//! It exists because ONNX Runtime is loaded by path (so one binary serves machines with and without CUDA), can be
+//! loaded once per process only, and answers wrongly when asked whether CUDA works. It knows nothing of models.
+
+use std::env;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use ort::editor::{Graph, Model, Node, ONNX_DOMAIN, Opset};
+use ort::environment::Environment;
+use ort::session::Session;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::value::{Outlet, Shape, SymbolicDimensions, Tensor, TensorElementType, ValueType};
+use ort::{LoadDynamicError, ep};
+use tracing::{info, warn};
+
+/// Oldest ONNX Runtime that this build accepts: the `api-24` feature of `ort`.
+const VERSION_MINOR_MIN: u32 = 24;
+/// Size of the picture that the device probe convolves; large enough that cuDNN takes its usual path.
+const PROBE_SIDE: usize = 32;
+
+/// The process's ONNX Runtime. Cheap to clone; all clones share one environment.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    loaded: &'static Loaded,
+    options: RuntimeOptions,
+}
+
+/// How sessions use the processor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuntimeOptions {
+    /// Threads that one session uses inside an operator.
+    pub intra_threads: NonZeroUsize,
+}
+
+impl Default for RuntimeOptions {
+    fn default() -> Self {
+        let intra_threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Self { intra_threads }
+    }
+}
+
+/// Where a model runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// The first NVIDIA GPU.
+    Cuda,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        })
+    }
+}
+
+/// Where models shall run: `DEVICE=auto|cpu|cuda`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum DevicePreference {
+    /// The GPU if it really works, else the processor.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// The GPU, or an error that says why not.
+    Cuda,
+}
+
+impl fmt::Display for DevicePreference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        })
+    }
+}
+
+impl FromStr for DevicePreference {
+    type Err = UnknownDevice;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDevice> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda),
+            _ => Err(UnknownDevice { given: text.to_owned() }),
+        }
+    }
+}
+
+/// A device name that is none of the three.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("unknown device {given:?}: it is one of auto, cpu, cuda")]
+pub struct UnknownDevice {
+    /// What was given.
+    pub given: String,
+}
+
+/// Why ONNX Runtime, or the wished device, cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    /// No library was named and none lies in the cache.
+    #[error("no ONNX Runtime found under {}", searched.display())]
+    NotFound {
+        /// The cache folder that was searched.
+        searched: PathBuf,
+    },
+    /// The named file does not exist.
+    #[error("no ONNX Runtime at {}", path.display())]
+    Missing {
+        /// The path that was asked for.
+        path: PathBuf,
+    },
+    /// The file is not a shared library that this machine can load, or not ONNX Runtime.
+    #[error("{} is not an ONNX Runtime library", path.display())]
+    NotALibrary {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// What the loader said.
+        #[source]
+        source: LoadDynamicError,
+    },
+    /// The library is older than this build accepts.
+    #[error("ONNX Runtime {found} at {} is too old, 1.{VERSION_MINOR_MIN} or newer is needed", path.display())]
+    TooOld {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// The version that it reports.
+        found: String,
+    },
+    /// Another library is loaded already; a process can have only one.
+    #[error("this process already uses ONNX Runtime from {}, not {}", loaded.display(), asked.display())]
+    AlreadyLoaded {
+        /// The library in use.
+        loaded: PathBuf,
+        /// The library that was asked for.
+        asked: PathBuf,
+    },
+    /// The library loaded, but would not start.
+    #[error("ONNX Runtime at {} does not start", path.display())]
+    Start {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// What it said.
+        #[source]
+        source: ort::Error,
+    },
+    /// `DEVICE=cuda`, and CUDA does not work here.
+    #[error("CUDA does not work here: {reason}")]
+    Cuda {
+        /// The provider's own words.
+        reason: String,
+    },
+}
+
+impl RuntimeError {
+    /// A short, stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } | Self::Missing { .. } => "runtime.missing",
+            Self::NotALibrary { .. } => "runtime.no_library",
+            Self::TooOld { .. } => "runtime.too_old",
+            Self::AlreadyLoaded { .. } => "runtime.loaded",
+            Self::Start { .. } => "runtime.start",
+            Self::Cuda { .. } => "runtime.cuda",
+        }
+    }
+
+    /// What a person can do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } | Self::Missing { .. } => {
+                "run scripts/fetch-models.py, or set ORT_DYLIB_PATH to a libonnxruntime.so"
+            }
+            Self::NotALibrary { .. } => {
+                "ORT_DYLIB_PATH must name libonnxruntime.so itself, built for this machine"
+            }
+            Self::TooOld { .. } => "run scripts/fetch-models.py and unset ORT_DYLIB_PATH",
+            Self::AlreadyLoaded { .. } => "start another process for another ONNX Runtime",
+            Self::Start { .. } => "fetch the library again: scripts/fetch-models.py",
+            Self::Cuda { .. } => {
+                "use the libraries of onnxruntime-gpu, put the CUDA and cuDNN folders into \
+                 LD_LIBRARY_PATH, check the driver with nvidia-smi, or set DEVICE=auto"
+            }
+        }
+    }
+}
+
+/// The library and its environment: both live as long as the process.
+#[derive(Debug)]
+struct Loaded {
+    path: PathBuf,
+    environment: Environment,
+    /// What the CUDA probe found; it is run once, when first asked for.
+    cuda: OnceLock<Result<(), String>>,
+}
+
+static LOADED: OnceLock<Loaded> = OnceLock::new();
+/// Held while loading, so that two threads cannot both build the one environment.
+static LOADING: Mutex<()> = Mutex::new(());
+
+impl Runtime {
+    /// Loads the library at `library`. A second call with the same path gives the same runtime.
+    ///
+    /// # Errors
+    /// The file is missing, no library, too old, does not start, or another one is in use.
+    pub fn load(library: &Path, options: RuntimeOptions) -> Result<Self, RuntimeError> {
+        let path = library
+            .canonicalize()
+            .map_err(|_| RuntimeError::Missing { path: library.to_owned() })?;
+        // A panic while loading left nothing half-made behind: LOADED is set last.
+        let _guard = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = match LOADED.get() {
+            Some(loaded) if loaded.path == path => loaded,
+            Some(loaded) => {
+                let loaded = loaded.path.clone();
+                return Err(RuntimeError::AlreadyLoaded { loaded, asked: path });
+            }
+            None => {
+                let environment = start(&path)?;
+                LOADED.get_or_init(|| Loaded { path, environment, cuda: OnceLock::new() })
+            }
+        };
+        Ok(Self { loaded, options })
+    }
+
+    /// The library to load: `explicit`, else `ORT_DYLIB_PATH`, else the newest in the cache.
+    ///
+    /// # Errors
+    /// No path is given and the cache holds no library. A given path is not checked here but by [`Runtime::load`].
+    pub fn locate(explicit: Option<&Path>) -> Result<PathBuf, RuntimeError> {
+        if let Some(path) = explicit {
+            return Ok(path.to_owned());
+        }
+        if let Some(path) = env::var_os("ORT_DYLIB_PATH").filter(|path| !path.is_empty()) {
+            return Ok(path.into());
+        }
+        let searched = cache_folder().join("onnxruntime");
+        newest_library(&searched).ok_or(RuntimeError::NotFound { searched })
+    }
+
+    /// The device that `preference` means on this machine. CUDA is really tried, once per process.
+    ///
+    /// # Errors
+    /// [`DevicePreference::Cuda`] where CUDA does not work.
+    pub fn device(&self, preference: DevicePreference) -> Result<Device, RuntimeError> {
+        if preference == DevicePreference::Cpu {
+            return Ok(Device::Cpu);
+        }
+        let probe = self.loaded.cuda.get_or_init(|| {
+            let probe = self.probe(Device::Cuda).map_err(|error| error.message().to_owned());
+            match &probe {
+                Ok(()) => info!("CUDA works"),
+                Err(reason) => warn!(reason, "CUDA does not work here"),
+            }
+            probe
+        });
+        match (probe, preference) {
+            (Ok(()), _) => Ok(Device::Cuda),
+            (Err(reason), DevicePreference::Cuda) => {
+                Err(RuntimeError::Cuda { reason: reason.clone() })
+            }
+            (Err(_), _) => Ok(Device::Cpu),
+        }
+    }
+
+    /// A session for the model in `bytes` (ONNX or ORT format).
+    pub(crate) fn session(&self, bytes: &[u8], device: Device) -> ort::Result<Session> {
+        self.session_builder(device)?.commit_from_memory(bytes)
+    }
+
+    fn session_builder(&self, device: Device) -> ort::Result<SessionBuilder> {
+        let builder = Session::builder(&self.loaded.environment)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(self.options.intra_threads.get())?
+            // Spinning threads take the cores from decoding and upload: 84 ms against 130 ms on a busy 2-core box.
+            .with_intra_op_spinning(false)?
+            // Shapes differ from run to run, so a remembered layout is never used again.
+            .with_memory_pattern(false)?;
+        match device {
+            Device::Cpu => Ok(builder),
+            Device::Cuda => Ok(builder.with_execution_providers([cuda_provider()])?),
+        }
+    }
+
+    /// Makes a session on `device` and runs one convolution. `is_available()` says yes where CUDA's libraries are missing, and
+    /// cuDNN is loaded at the first convolution only (facts/onnxruntime.md 2.3, 3).
+    fn probe(&self, device: Device) -> ort::Result<()> {
+        let builder = self.session_builder(device)?;
+        let mut session = convolution()?.into_session(&builder)?;
+        let picture = Tensor::from_array(([1, 1, PROBE_SIDE, PROBE_SIDE], probe_values()))?;
+        session.run(ort::inputs!["picture" => picture])?;
+        Ok(())
+    }
+}
+
+/// Where models and ONNX Runtime are kept: `$GPUCTL_CACHE`, else `$XDG_CACHE_HOME/gpuctl`, else `~/.cache/gpuctl`.
+#[must_use]
+pub fn cache_folder() -> PathBuf {
+    let folder = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    folder("GPUCTL_CACHE")
+        .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("gpuctl")))
+        .or_else(|| Some(folder("HOME")?.join(".cache").join("gpuctl")))
+        .unwrap_or_else(|| PathBuf::from(".gpuctl-cache"))
+}
+
+/// Loads the library and builds the process's environment from it.
+fn start(path: &Path) -> Result<Environment, RuntimeError> {
+    let builder = ort::init_from(path).map_err(|error| classify(path, error))?;
+    let environment = builder
+        .with_name("gpuctl")
+        .with_telemetry(false)
+        .build()
+        .map_err(|source| RuntimeError::Start { path: path.to_owned(), source })?;
+    info!(path = %path.display(), build = ort::info(), "loaded ONNX Runtime");
+    Ok(environment)
+}
+
+fn classify(path: &Path, error: LoadDynamicError) -> RuntimeError {
+    let path = path.to_owned();
+    match error {
+        LoadDynamicError::BadVersion { version_str, .. } => {
+            RuntimeError::TooOld { path, found: version_str }
+        }
+        source => RuntimeError::NotALibrary { path, source },
+    }
+}
+
+/// The library of the highest version under `<folder>/<version>/libonnxruntime.so*`.
+fn newest_library(folder: &Path) -> Option<PathBuf> {
+    let versions = folder.read_dir().ok()?.flatten().map(|entry| entry.path());
+    let libraries = versions.filter_map(|version| {
+        let files = version.read_dir().ok()?.flatten().map(|entry| entry.path());
+        let library = files.filter(|path| is_library(path)).min()?;
+        Some((version_numbers(&version), library))
+    });
+    libraries.max().map(|(_, library)| library)
+}
+
+fn is_library(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with("libonnxruntime.so") && path.is_file()
+}
+
+/// `1.9.0` sorts before `1.31.1` only as numbers.
+fn version_numbers(folder: &Path) -> Vec<u32> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    name.split('.').map(|part| part.parse().unwrap_or(0)).collect()
+}
+
+fn cuda_provider() -> ep::ExecutionProviderDispatch {
+    ep::CUDA::default()
+        .with_device_id(0)
+        // Doubling wastes up to half of a shared card (facts/serving.md 4.3).
+        .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
+        // The default re-tunes for each new shape: 10 s against 31 ms over 16 OCR shapes (PaddleX#5057).
+        .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)
+        .build()
+        // Without this a failed registration is a silent fall-back to the CPU.
+        .error_on_failure()
+}
+
+/// The smallest model that needs cuDNN.
+fn convolution() -> ort::Result<Model> {
+    let tensor = |name: &str| {
+        let side = i64::try_from(PROBE_SIDE).expect("32 fits");
+        let shape = Shape::new([1, 1, side, side]);
+        let dimension_symbols = SymbolicDimensions::empty(4);
+        let ty = TensorElementType::Float32;
+        Outlet::new(name, ValueType::Tensor { ty, shape, dimension_symbols })
+    };
+    let mut graph = Graph::new()?;
+    graph.set_inputs([tensor("picture")])?;
+    graph.set_outputs([tensor("answer")])?;
+    let kernel = Tensor::from_array(([1, 1, 1, 1], vec![1.0_f32]))?;
+    graph.add_initializer("kernel", kernel, false)?;
+    graph.add_node(Node::new(
+        "Conv",
+        ONNX_DOMAIN,
+        "probe",
+        ["picture", "kernel"],
+        ["answer"],
+        [],
+    )?)?;
+    let mut model = Model::new([Opset::new(ONNX_DOMAIN, 17)?])?;
+    model.set_graph(graph)?;
+    Ok(model)
+}
+
+fn probe_values() -> Vec<f32> {
+    vec![0.5; PROBE_SIDE * PROBE_SIDE]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_library_is_told_apart_from_a_broken_one() {
+        let path = Path::new("/x/libonnxruntime.so");
+        let old = LoadDynamicError::BadVersion { version_str: "1.23.2".into(), path: path.into() };
+        assert!(
+            matches!(classify(path, old), RuntimeError::TooOld { found, .. } if found == "1.23.2")
+        );
+        let broken = LoadDynamicError::MissingApi { path: path.into() };
+        assert!(matches!(classify(path, broken), RuntimeError::NotALibrary { .. }));
+    }
+
+    #[test]
+    fn the_newest_library_wins_by_number_and_not_by_letter() {
+        let folder = tempfile::tempdir().unwrap();
+        for version in ["1.9.0", "1.31.1", "1.24.4"] {
+            let path = folder.path().join(version);
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(path.join(format!("libonnxruntime.so.{version}")), b"").unwrap();
+        }
+        let newest = newest_library(folder.path()).unwrap();
+        assert!(newest.ends_with("1.31.1/libonnxruntime.so.1.31.1"));
+    }
+
+    #[test]
+    fn device_names_are_read_and_shown_alike() {
+        for name in ["auto", "cpu", "cuda"] {
+            assert_eq!(name.parse::<DevicePreference>().unwrap().to_string(), name);
+        }
+        let error = "gpu".parse::<DevicePreference>().unwrap_err();
+        assert_eq!(error.to_string(), "unknown device \"gpu\": it is one of auto, cpu, cuda");
+    }
+}

@@ -1,0 +1,224 @@
+//! Good files of every kind, and each way in which a file can be bad.
+
+use std::ffi::OsStr;
+use std::io::Cursor;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use gpu_inference::{Audio, InputLimits, Prepared, Task, decode};
+use image::{DynamicImage, ImageFormat, RgbImage, Rgba, RgbaImage};
+use tempfile::TempDir;
+
+use crate::support::{prepare, sample, wav};
+
+/// A folder for one test's files.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+}
+
+#[test]
+fn what_is_no_readable_file_is_told_apart_for_both_tasks() {
+    let files = Files::new();
+    for task in Task::ALL {
+        assert_eq!(code(task, &files.0.path().join("nothing")), "input.missing");
+        assert_eq!(code(task, &files.write("a", b"").join("below")), "input.missing");
+        assert_eq!(code(task, &files.write("empty.wav", b"")), "input.empty");
+        assert_eq!(code(task, files.0.path()), "input.not_a_file");
+        assert_eq!(code(task, Path::new("/dev/zero")), "input.not_a_file");
+        let text = "This is a text and not what its name says. ".repeat(100);
+        assert_eq!(code(task, &files.write("text.wav", &text)), "input.wrong_kind");
+        assert_eq!(code(task, &files.write("text.png", &text)), "input.wrong_kind");
+    }
+    assert_eq!(code(Task::VoiceTranscribe, &sample("page.png")), "input.wrong_kind");
+    assert_eq!(code(Task::VisionOcr, &sample("beckett.wav")), "input.wrong_kind");
+}
+
+#[test]
+fn a_path_need_not_be_text() {
+    let files = Files::new();
+    let name = OsStr::from_bytes(b"caf\xe9 \xff.wav");
+    let path = files.write(name, wav(16_000, &[1000; 16_000]));
+    assert_eq!(audio(&path).duration().as_millis(), 1000);
+}
+
+#[test]
+fn a_truncated_recording_says_what_was_expected_and_what_was_found() {
+    let files = Files::new();
+    let whole = wav(16_000, &[1000; 16_000]);
+    let path = files.write("cut.wav", &whole[..whole.len() - 8_000]);
+    let error = decode(Task::VoiceTranscribe, &path, &InputLimits::default()).unwrap_err();
+    assert_eq!(error.code(), "input.truncated");
+    let said = error.to_string();
+    assert!(said.contains("16000 frames") && said.contains("found 12000"), "{said}");
+    assert!(!error.hint().is_empty());
+    assert_eq!(
+        code(Task::VoiceTranscribe, &files.write("head.wav", &whole[..30])),
+        "input.damaged"
+    );
+}
+
+#[test]
+fn a_recording_without_samples_or_with_an_impossible_rate_is_refused() {
+    let files = Files::new();
+    let task = Task::VoiceTranscribe;
+    assert_eq!(code(task, &files.write("none.wav", wav(16_000, &[]))), "input.no_samples");
+    let impossible = wav(4_294_967, &[0; 100]);
+    assert_eq!(code(task, &files.write("rate.wav", impossible)), "input.unsupported");
+}
+
+#[test]
+fn a_long_recording_is_refused_by_its_header_and_a_lying_header_while_decoding() {
+    let files = Files::new();
+    let limits = InputLimits { audio_seconds_max: 2, ..InputLimits::default() };
+    let refused = |path: &Path| decode(Task::VoiceTranscribe, path, &limits).unwrap_err().code();
+    // By its header: the samples that it announces are not even there.
+    let mut announced = wav(16_000, &[0; 10]);
+    announced[4..8].copy_from_slice(&1_000_036_u32.to_le_bytes());
+    announced[40..44].copy_from_slice(&1_000_000_u32.to_le_bytes());
+    assert_eq!(refused(&files.write("header.wav", announced)), "input.too_long");
+    // 2^32 - 1 means "not known yet" to programs that write to a pipe.
+    let mut unknown = wav(16_000, &[0; 48_000]);
+    unknown[4..8].copy_from_slice(&[0xff; 4]);
+    unknown[40..44].copy_from_slice(&[0xff; 4]);
+    let path = files.write("lying.wav", unknown);
+    assert_eq!(refused(&path), "input.too_long");
+    assert_eq!(audio(&path).duration().as_secs(), 3);
+}
+
+#[test]
+fn flac_and_mp3_sound_like_the_wav_that_they_were_made_from_and_are_checked_too() {
+    let files = Files::new();
+    let wav = sample("beckett.wav");
+    let original = audio(&wav);
+    let (flac, mp3) = (files.0.path().join("b.flac"), files.0.path().join("b.mp3"));
+    encode(Command::new("flac").args(["--silent", "-o"]).arg(&flac).arg(&wav));
+    encode(Command::new("lame").args(["--quiet", "-b", "128"]).arg(&wav).arg(&mp3));
+    assert_eq!(audio(&flac).samples(), original.samples());
+    let lossy = audio(&mp3);
+    assert_eq!(lossy.samples().len(), original.samples().len());
+    let likeness = likeness(lossy.samples(), original.samples());
+    assert!(likeness > 0.9, "{likeness}");
+    for path in [flac, mp3] {
+        let bytes = std::fs::read(&path).unwrap();
+        let cut = files.write("cut", &bytes[..bytes.len() * 2 / 3]);
+        assert_eq!(code(Task::VoiceTranscribe, &cut), "input.truncated", "{}", path.display());
+    }
+}
+
+#[test]
+fn pictures_of_each_kind_are_read_and_a_cut_one_is_truncated() {
+    let files = Files::new();
+    let drawn = RgbImage::from_fn(300, 200, |x, y| {
+        image::Rgb([u8::from(x % 7 < 3) * 200, u8::try_from(y).unwrap(), 90])
+    });
+    let kinds = [
+        (ImageFormat::Png, 0),
+        (ImageFormat::Bmp, 0),
+        (ImageFormat::Tiff, 0),
+        (ImageFormat::WebP, 0),
+        (ImageFormat::Jpeg, 60),
+        (ImageFormat::Gif, 60),
+    ];
+    for (kind, tolerance) in kinds {
+        let bytes = encoded(&DynamicImage::ImageRgb8(drawn.clone()), kind);
+        let found = picture(&files.write("whole", &bytes));
+        assert_eq!(found.dimensions(), (300, 200), "{kind:?}");
+        let pairs = found.as_raw().iter().zip(drawn.as_raw());
+        let difference = pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(difference <= tolerance, "{kind:?}: off by {difference}");
+        let cut = files.write("cut", &bytes[..bytes.len() / 2]);
+        assert_eq!(code(Task::VisionOcr, &cut), "input.truncated", "{kind:?}");
+    }
+}
+
+#[test]
+fn a_tiny_file_that_claims_to_be_huge_is_refused_before_it_costs_memory() {
+    let files = Files::new();
+    let mut bytes = encoded(&DynamicImage::new_rgb8(1, 1), ImageFormat::Bmp);
+    bytes[18..22].copy_from_slice(&30_000_u32.to_le_bytes());
+    bytes[22..26].copy_from_slice(&30_000_u32.to_le_bytes());
+    let path = files.write("huge.bmp", bytes);
+    let error = decode(Task::VisionOcr, &path, &InputLimits::default()).unwrap_err();
+    assert_eq!(error.code(), "input.too_large");
+    assert!(error.to_string().contains("30000 x 30000"), "{error}");
+    let limits = InputLimits { image_side_max: 100, ..InputLimits::default() };
+    let long = files.write("long.png", encoded(&DynamicImage::new_rgb8(101, 1), ImageFormat::Png));
+    assert_eq!(decode(Task::VisionOcr, &long, &limits).unwrap_err().code(), "input.too_large");
+}
+
+#[test]
+fn a_picture_is_turned_as_its_camera_says() {
+    let files = Files::new();
+    let jpeg = encoded(&DynamicImage::new_rgb8(40, 20), ImageFormat::Jpeg);
+    // An EXIF block of one entry: orientation (0x0112) = 6, a quarter turn clockwise.
+    let exif =
+        b"\xff\xe1\0\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    let turned = [&jpeg[..2], exif, &jpeg[2..]].concat();
+    assert_eq!(picture(&files.write("turned.jpg", turned)).dimensions(), (20, 40));
+    // A phone's photo with a short film behind it, and one in which a thumbnail has an end of its own.
+    let film = [&jpeg[..], &[0xff, 0xda, 0, 1, 2, 3]].concat();
+    assert_eq!(picture(&files.write("film.jpg", film)).dimensions(), (40, 20));
+    let thumbnail =
+        [&jpeg[..2], &[0xff, 0xe2, 0, 4, 0xff, 0xd9], &jpeg[2..jpeg.len() - 2]].concat();
+    let error =
+        decode(Task::VisionOcr, &files.write("cut.jpg", thumbnail), &InputLimits::default());
+    assert_eq!(error.unwrap_err().code(), "input.truncated");
+    assert_eq!(picture(&files.write("plain.jpg", jpeg)).dimensions(), (40, 20));
+}
+
+#[test]
+fn what_is_transparent_is_paper() {
+    let files = Files::new();
+    let clear = RgbaImage::from_fn(2, 1, |x, _| Rgba([0, 0, 0, if x == 0 { 0 } else { 255 }]));
+    let bytes = encoded(&DynamicImage::ImageRgba8(clear), ImageFormat::Png);
+    assert_eq!(picture(&files.write("clear.png", bytes)).as_raw(), &[255, 255, 255, 0, 0, 0]);
+}
+
+fn code(task: Task, path: &Path) -> &'static str {
+    let result = decode(task, path, &InputLimits::default());
+    result.map(|_| "decoded").unwrap_or_else(|error| error.code())
+}
+
+fn audio(path: &Path) -> Audio {
+    match prepare(Task::VoiceTranscribe, path) {
+        Prepared::Audio(audio) => audio,
+        Prepared::Picture(_) => panic!("not a recording"),
+    }
+}
+
+fn picture(path: &Path) -> RgbImage {
+    match prepare(Task::VisionOcr, path) {
+        Prepared::Picture(picture) => picture.rgb().clone(),
+        Prepared::Audio(_) => panic!("not a picture"),
+    }
+}
+
+/// Normalised correlation: 1 for the same sound, also if one is quieter; about 0 if one is shifted.
+fn likeness(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+fn encoded(picture: &DynamicImage, kind: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    picture.write_to(&mut bytes, kind).unwrap();
+    bytes.into_inner()
+}
+
+fn encode(command: &mut Command) {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.status();
+    let status = status.unwrap_or_else(|error| panic!("{program}: {error}: apt install {program}"));
+    assert!(status.success(), "{program}: {status}");
+}

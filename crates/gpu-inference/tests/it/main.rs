@@ -1,0 +1,14 @@
+//! Real models on real inputs, and every way in which a file can be wrong.
+//!
+//! One binary, since a process has one ONNX Runtime. Models and samples come from `scripts/fetch-models.py`.
+
+#[cfg(test)]
+mod inputs;
+#[cfg(test)]
+mod models;
+#[cfg(test)]
+mod ocr;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod transcribe;

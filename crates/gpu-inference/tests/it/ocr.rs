@@ -1,0 +1,119 @@
+//! OCR of pages whose text is known, since the tests draw them.
+
+use ab_glyph::{FontVec, PxScale};
+use gpu_inference::{Cancel, Page, Pipeline, Prepared, Task};
+use image::{Rgb, RgbImage, imageops};
+use imageproc::drawing::draw_text_mut;
+use imageproc::geometric_transformations::{Border, Interpolation, rotate_about_center};
+
+use crate::support::{answer, page, pipeline, prepare, sample};
+
+const MODEL: &str = "pp-ocr-v6-small";
+const LINES: [&str; 4] = [
+    "The quick brown fox jumps over the lazy dog.",
+    "Invoice 2024-117: total 1,284.50 EUR",
+    "Hello, World!",
+    "A longer line of printed text reaches further to the right.",
+];
+const INK: Rgb<u8> = Rgb([20, 20, 30]);
+const PAPER: Rgb<u8> = Rgb([250, 250, 245]);
+
+#[test]
+fn printed_lines_are_read_exactly_and_in_order() {
+    let found = read(pipeline(MODEL).as_mut(), draw(&LINES, 800, 736));
+    assert_eq!(texts(&found), LINES);
+    assert_eq!((found.width, found.height), (800, 736));
+    for (index, line) in found.lines.iter().enumerate() {
+        assert!(line.score > 0.95, "{line:?}");
+        let [[left, top], _, [_, bottom], _] = line.corners;
+        let expected = 40.0 + 80.0 * index as f32;
+        assert!(left < 40.0 && top > expected - 15.0 && bottom < expected + 45.0, "{line:?}");
+    }
+}
+
+#[test]
+fn another_model_of_the_family_is_a_manifest_and_no_code() {
+    let found = read(pipeline("pp-ocr-v4-mobile").as_mut(), draw(&LINES[2..3], 736, 736));
+    assert_eq!(texts(&found), ["Hello, World!"]);
+}
+
+#[test]
+fn a_line_on_its_head_is_turned_and_a_slanted_one_is_straightened() {
+    let mut pipeline = pipeline(MODEL);
+    let mut turned = draw(&LINES[..1], 736, 736);
+    imageops::rotate180_in_place(&mut turned);
+    assert_eq!(texts(&read(pipeline.as_mut(), turned)), LINES[..1]);
+    let level = draw(&["", "", LINES[1]], 736, 736);
+    let slanted =
+        rotate_about_center(&level, 0.15, Interpolation::Bilinear, Border::Constant(PAPER));
+    assert_eq!(texts(&read(pipeline.as_mut(), slanted)), LINES[1..2]);
+    let column = imageops::rotate270(&draw(&LINES[..1], 736, 736));
+    assert_eq!(texts(&read(pipeline.as_mut(), column)), LINES[..1]);
+}
+
+#[test]
+fn a_strip_of_one_line_and_an_empty_page_are_read() {
+    let mut pipeline = pipeline(MODEL);
+    let strip = imageops::crop_imm(&draw(&LINES[..1], 700, 100), 0, 30, 700, 60).to_image();
+    assert_eq!(texts(&read(pipeline.as_mut(), strip)), LINES[..1]);
+    assert!(read(pipeline.as_mut(), draw(&[], 300, 300)).lines.is_empty());
+    assert!(read(pipeline.as_mut(), RgbImage::new(1, 1)).lines.is_empty());
+}
+
+#[test]
+fn a_photographed_page_is_read_sensibly() {
+    let input = prepare(Task::VisionOcr, &sample("page.png"));
+    let found = page(answer(pipeline(MODEL).as_mut(), input));
+    let texts = texts(&found);
+    for expected in [
+        "Region-based segmentation",
+        "Let us first determine markers of the coins and the",
+        "background. These markers are pixels that we can label",
+        "histogram of grey values:",
+        "markers = np.zeros_like(coins)",
+    ] {
+        assert!(texts.contains(&expected), "{expected} is not among {texts:#?}");
+    }
+}
+
+#[test]
+fn the_answer_does_not_depend_on_the_company_in_the_batch() {
+    let mut pipeline = pipeline(MODEL);
+    let pages = [draw(&LINES, 800, 736), draw(&LINES[1..3], 736, 736), draw(&LINES[2..], 800, 736)];
+    let inputs: Vec<Prepared> = pages.iter().map(|page| prepared(page.clone())).collect();
+    assert_eq!(inputs[0].shape_bucket(), inputs[2].shape_bucket());
+    assert_ne!(inputs[0].shape_bucket(), inputs[1].shape_bucket());
+    assert_eq!(inputs[0].cost(), 800 * 736);
+    let together = pipeline.run(&inputs, &Cancel::new()).unwrap();
+    assert_eq!(together.len(), pages.len());
+    for (drawn, output) in pages.into_iter().zip(together) {
+        let (alone, together) = (read(pipeline.as_mut(), drawn), page(output));
+        assert_eq!(texts(&alone), texts(&together));
+        for (alone, together) in alone.lines.iter().zip(&together.lines) {
+            assert_eq!(alone.corners, together.corners);
+            assert!((alone.score - together.score).abs() < 1e-4, "{alone:?} {together:?}");
+        }
+    }
+}
+
+/// A page with one line every 80 pixels.
+fn draw(lines: &[&str], width: u32, height: u32) -> RgbImage {
+    let font = FontVec::try_from_vec(std::fs::read(sample("DejaVuSans.ttf")).unwrap()).unwrap();
+    let mut picture = RgbImage::from_pixel(width, height, PAPER);
+    for (y, line) in (40..).step_by(80).zip(lines) {
+        draw_text_mut(&mut picture, INK, 40, y, PxScale::from(26.0), &font, line);
+    }
+    picture
+}
+
+fn prepared(picture: RgbImage) -> Prepared {
+    Prepared::Picture(picture.into())
+}
+
+fn read(pipeline: &mut dyn Pipeline, picture: RgbImage) -> Page {
+    page(answer(pipeline, prepared(picture)))
+}
+
+fn texts(page: &Page) -> Vec<&str> {
+    page.lines.iter().map(|line| line.text.as_str()).collect()
+}
