@@ -1,0 +1,106 @@
+//! A worker in this process on a queue in a folder of its own, and jobs for it.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark ends at the first error")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gpu_inference::{DevicePreference, InputLimits, RuntimeOptions, cache_folder};
+use gpu_worker::{Engine, EngineSetup, Worker, WorkerSetup, serve};
+use gpuctl_control::config::Config;
+use gpuctl_control::job::{InputUri, Job, JobId, JobResult, submit};
+use gpuctl_control::ports::{Clock, Ledger, Ports};
+use gpuctl_core::policy::Policy;
+use gpuctl_local::{Store, StoreOptions, SystemClock, ports};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+/// What models and threads the benchmarks use: the defaults.
+pub(crate) fn engine_setup() -> EngineSetup {
+    EngineSetup {
+        library: None,
+        models: cache_folder().join("models"),
+        device: DevicePreference::Auto,
+        device_of: std::collections::BTreeMap::new(),
+        options: RuntimeOptions::default(),
+        limits: InputLimits::default(),
+    }
+}
+
+/// A recording or picture of the samples.
+pub(crate) fn sample(name: &str) -> PathBuf {
+    let path = cache_folder().join("samples").join(name);
+    assert!(path.is_file(), "{} is missing: run scripts/fetch-models.py", path.display());
+    path
+}
+
+/// A queue with a worker on it.
+pub(crate) struct Bench {
+    ports: Ports,
+    store: Store,
+    stop: Option<oneshot::Sender<()>>,
+    _folder: TempDir,
+}
+
+impl Bench {
+    pub(crate) async fn start() -> Self {
+        let folder = TempDir::new().unwrap();
+        let policy = Policy::parse("[pool.gpu]\nqueue = \"jobs\"\nidle_stop = \"1d\"").unwrap();
+        let store =
+            Store::open(&StoreOptions { folder: folder.path().to_owned(), file_mib_max: 1_024 })
+                .unwrap();
+        store.configure(&policy).unwrap();
+        let ports = ports(&store, None);
+        let state = folder.path().to_owned();
+        let config = Config { file: None, folder: state.clone(), state, policy };
+        let setup = WorkerSetup {
+            pool: "gpu".parse().unwrap(),
+            box_id: "gpu-1".parse().unwrap(),
+            run_started_at: SystemClock.now(),
+        };
+        let worker =
+            Worker::new(ports.clone(), Engine::new(engine_setup()), &config, setup).unwrap();
+        let (stop, stopped) = oneshot::channel();
+        tokio::spawn(serve(Arc::new(worker), async move { stopped.await.unwrap_or_default() }));
+        Self { ports, store, stop: Some(stop), _folder: folder }
+    }
+
+    /// Submits a job for each input and waits for all results; answers them with the time of each, seen from outside.
+    pub(crate) async fn run(&self, task: &str, inputs: &[&Path]) -> Vec<(JobResult, Duration)> {
+        let jobs: Vec<Job> = inputs.iter().map(|input| job(task, input)).collect();
+        let began = Instant::now();
+        submit(&self.ports, &jobs).await.unwrap();
+        let mut results = Vec::new();
+        for job in &jobs {
+            let result = loop {
+                let entry = self.store.job(&job.id).await.unwrap().unwrap();
+                if let Some(result) = entry.result {
+                    break result;
+                }
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            };
+            results.push((result, began.elapsed()));
+        }
+        results
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // The worker may have ended already: then nobody listens.
+        self.stop.take().map(|stop| stop.send(()).ok());
+    }
+}
+
+fn job(task: &str, input: &Path) -> Job {
+    let submitted_at = SystemClock.now();
+    Job {
+        id: JobId::new(submitted_at),
+        queue: "jobs".parse().unwrap(),
+        task: task.to_owned(),
+        model: None,
+        input: InputUri::of_path(&input.canonicalize().unwrap()),
+        submitted_at,
+    }
+}

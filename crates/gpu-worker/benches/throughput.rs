@@ -1,0 +1,74 @@
+//! What queue and worker cost a busy box: jobs through both, against the same models called in a bare loop, in turns.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a benchmark prints its figures and ends at the first error"
+)]
+
+mod common;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::{Bench, engine_setup, sample};
+use gpu_inference::{
+    Cancel, InputLimits, ModelStore, Pipeline, Runtime, Task, decode, open_pipeline,
+};
+
+const ROUNDS: usize = 5;
+
+#[tokio::main]
+async fn main() {
+    println!(
+        "time of the worker over time of a bare loop of decode and run, median of {ROUNDS} rounds in turns"
+    );
+    compare(Task::VoiceTranscribe, &sample("beckett.wav"), 30).await;
+    compare(Task::VisionOcr, &sample("page.png"), 6).await;
+}
+
+async fn compare(task: Task, input: &Path, jobs: usize) {
+    let bench = Bench::start().await;
+    let mut pipeline = pipeline(task);
+    let inputs = vec![input; jobs];
+    // Both sides warm: models open, memory at hand.
+    bench.run(task.name(), &inputs[..2]).await;
+    bare(pipeline.as_mut(), task, &inputs[..2]);
+    let (mut ratios, mut rates) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let loop_took = bare(pipeline.as_mut(), task, &inputs);
+        let worker_took =
+            bench.run(task.name(), &inputs).await.iter().map(|(_, took)| *took).max().unwrap();
+        ratios.push(worker_took.as_secs_f64() / loop_took.as_secs_f64());
+        rates.push(jobs as f64 / worker_took.as_secs_f64());
+    }
+    println!(
+        "{task}: ratio {:.3}, {:.2} jobs a second through the worker ({jobs} jobs a round)",
+        median(ratios),
+        median(rates)
+    );
+}
+
+fn pipeline(task: Task) -> Box<dyn Pipeline> {
+    let setup = engine_setup();
+    let library = Runtime::locate(None).unwrap();
+    let runtime = Runtime::load(&library, setup.options).unwrap();
+    let store = ModelStore::open(&setup.models).unwrap();
+    let model = store.default_for(task).unwrap().name().to_owned();
+    open_pipeline(&runtime, &store, &model, setup.device).unwrap()
+}
+
+fn bare(pipeline: &mut dyn Pipeline, task: Task, inputs: &[&Path]) -> Duration {
+    let began = Instant::now();
+    for input in inputs {
+        let prepared = decode(task, input, &InputLimits::default()).unwrap();
+        let answers = pipeline.run(std::slice::from_ref(&prepared), &Cancel::new()).unwrap();
+        assert_eq!(answers.len(), 1);
+    }
+    began.elapsed()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

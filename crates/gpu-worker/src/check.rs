@@ -1,0 +1,49 @@
+//! What `gpuctl doctor` asks of the worker: does ONNX Runtime load, which device is used, do the models open.
+
+use gpu_inference::{ModelStore, Runtime, Task, open_pipeline};
+use serde_json::{Value, json};
+
+use crate::engine::EngineSetup;
+use crate::failure::with_causes;
+
+/// The checks, each with `name`, `ok`, `detail` and `fix`; it goes on after a failure as far as it can.
+#[must_use]
+pub fn check(setup: &EngineSetup) -> Vec<Value> {
+    let loaded = Runtime::locate(setup.library.as_deref()).and_then(|library| {
+        Runtime::load(&library, setup.options).map(|runtime| (library, runtime))
+    });
+    let (library, runtime) = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => return vec![failed("runtime", &error, error.hint())],
+    };
+    let mut checks = vec![passed("runtime", library.display().to_string())];
+    checks.push(match runtime.device(setup.device) {
+        Ok(device) => passed("device", format!("{device} (asked for: {})", setup.device)),
+        Err(error) => failed("device", &error, error.hint()),
+    });
+    match setup.store() {
+        Ok(store) => checks.extend(Task::ALL.map(|task| check_task(setup, &runtime, &store, task))),
+        Err(error) => checks.push(failed("model", &error, error.hint())),
+    }
+    checks
+}
+
+fn check_task(setup: &EngineSetup, runtime: &Runtime, store: &ModelStore, task: Task) -> Value {
+    let Some(manifest) = store.default_for(task) else {
+        return json!({"name": "model", "ok": false, "detail": format!("no model does {task}"), "fix": "run scripts/fetch-models.py"});
+    };
+    match open_pipeline(runtime, store, manifest.name(), setup.device) {
+        Ok(pipeline) => {
+            passed("model", format!("{} does {task} on {}", manifest.name(), pipeline.device()))
+        }
+        Err(error) => failed("model", &error, error.hint()),
+    }
+}
+
+fn passed(name: &str, detail: impl serde::Serialize) -> Value {
+    json!({"name": name, "ok": true, "detail": detail, "fix": null})
+}
+
+fn failed(name: &str, error: &dyn std::error::Error, fix: &str) -> Value {
+    json!({"name": name, "ok": false, "detail": with_causes(error), "fix": fix})
+}

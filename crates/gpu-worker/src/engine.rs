@@ -1,0 +1,306 @@
+//! Models and the threads that run them: one thread a model, opened when the first job needs it.
+//!
+//! A batch forms while the one before it runs, so the model never waits for decoding. A batch that fails is halved until
+//! the input that fails alone is found: its neighbours must not pay for it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gpu_inference::{
+    Cancel, Device, DevicePreference, InputLimits, ModelError, ModelStore, Output, Pipeline,
+    Prepared, RunError, Runtime, RuntimeOptions, Task, open_pipeline,
+};
+use gpuctl_control::job::JobFailure;
+use gpuctl_core::batch::{BatchLimits, Candidate, form};
+use tokio::sync::oneshot;
+
+use crate::failure;
+
+/// The most samples or pixels in one batch: what a batch may hold in memory, before the model's own limit.
+const BATCH_COST_MAX: u64 = 32_000_000;
+
+/// What an engine needs to know.
+#[derive(Clone, Debug)]
+pub struct EngineSetup {
+    /// ONNX Runtime's library, if one is named.
+    pub library: Option<PathBuf>,
+    /// The folder of model folders.
+    pub models: PathBuf,
+    /// The device of models without one of their own.
+    pub device: DevicePreference,
+    /// The devices of single models.
+    pub device_of: BTreeMap<String, DevicePreference>,
+    /// Threads and the like.
+    pub options: RuntimeOptions,
+    /// The largest inputs.
+    pub limits: InputLimits,
+}
+
+impl EngineSetup {
+    /// The models, on the devices that the user chose.
+    ///
+    /// # Errors
+    /// When the folder or a manifest cannot be read.
+    pub fn store(&self) -> Result<ModelStore, ModelError> {
+        Ok(ModelStore::open(&self.models)?.placing(&self.device_of))
+    }
+}
+
+/// Opens models and runs them. Cloning shares them.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    setup: EngineSetup,
+    threads: Mutex<HashMap<Wanted, Sender<Item>>>,
+}
+
+/// A task and the model asked for, if one was.
+type Wanted = (Task, Option<String>);
+
+/// One input on its way.
+struct Item {
+    prepared: Prepared,
+    cancel: Cancel,
+    reply: oneshot::Sender<Result<Inferred, EngineError>>,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Inferred {
+    /// What the model said.
+    pub output: Output,
+    /// Which model.
+    pub model: String,
+    /// On which device.
+    pub device: Device,
+    /// How long it ran for this input: the batch's time over its inputs.
+    pub took: Duration,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug)]
+pub enum EngineError {
+    /// The job was cancelled.
+    Cancelled,
+    /// The job has failed, and would again.
+    Failed(JobFailure),
+}
+
+impl Engine {
+    /// An engine; nothing is loaded yet.
+    #[must_use]
+    pub fn new(setup: EngineSetup) -> Self {
+        Self { shared: Arc::new(Shared { setup, threads: Mutex::default() }) }
+    }
+
+    /// The largest inputs.
+    #[must_use]
+    pub fn limits(&self) -> InputLimits {
+        self.shared.setup.limits
+    }
+
+    /// Runs one input through the model, beside others that wait for the same one.
+    ///
+    /// # Errors
+    /// When the model cannot be opened, fails on the input, or the job is cancelled.
+    pub async fn infer(
+        &self,
+        task: Task,
+        model: Option<&str>,
+        prepared: Prepared,
+        cancel: Cancel,
+    ) -> Result<Inferred, EngineError> {
+        let (reply, answer) = oneshot::channel();
+        self.enqueue((task, model.map(str::to_owned)), Item { prepared, cancel, reply });
+        answer.await.unwrap_or_else(|_| {
+            let message = "the model's thread broke off".to_owned();
+            Err(EngineError::Failed(JobFailure {
+                code: "model.crashed".to_owned(),
+                message,
+                hint: None,
+            }))
+        })
+    }
+
+    fn enqueue(&self, wanted: Wanted, item: Item) {
+        let mut threads = self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let sender = threads.entry(wanted.clone()).or_insert_with(|| self.spawn(wanted.clone()));
+        if let Err(unsent) = sender.send(item) {
+            // Its thread broke off: a new one takes over. It was made under this lock, so it is there to receive.
+            *sender = self.spawn(wanted);
+            let _ = sender.send(unsent.0);
+        }
+    }
+
+    fn spawn(&self, wanted: Wanted) -> Sender<Item> {
+        let (sender, items) = channel();
+        let engine = self.clone();
+        std::thread::spawn(move || match engine.open(&wanted) {
+            Ok((model, pipeline)) => ModelThread { model, pipeline, items }.run(),
+            Err(failure) => engine.refuse(&wanted, &items, &failure),
+        });
+        sender
+    }
+
+    fn open(&self, (task, model): &Wanted) -> Result<(String, Box<dyn Pipeline>), JobFailure> {
+        let setup = &self.shared.setup;
+        let began = Instant::now();
+        let store = setup.store().map_err(|error| failure::model(&error))?;
+        let model = match model {
+            Some(name) => name.clone(),
+            None => store
+                .default_for(*task)
+                .map(|manifest| manifest.name().to_owned())
+                .ok_or_else(|| JobFailure {
+                    code: "model.unknown".to_owned(),
+                    message: format!("no model in {} does {task}", setup.models.display()),
+                    hint: Some(
+                        "run scripts/fetch-models.py, or name its folder with GPUCTL_MODELS"
+                            .to_owned(),
+                    ),
+                })?,
+        };
+        check_task(&store, &model, *task)?;
+        let library =
+            Runtime::locate(setup.library.as_deref()).map_err(|error| failure::runtime(&error))?;
+        let runtime =
+            Runtime::load(&library, setup.options).map_err(|error| failure::runtime(&error))?;
+        let pipeline = open_pipeline(&runtime, &store, &model, setup.device)
+            .map_err(|error| failure::model(&error))?;
+        tracing::info!(model, device = %pipeline.device(), took_ms = began.elapsed().as_millis(), "opened a model");
+        Ok((model, pipeline))
+    }
+
+    /// Answers every waiting input with why the model cannot be opened. The next job tries again: the cause may be mended.
+    fn refuse(&self, wanted: &Wanted, items: &Receiver<Item>, failure: &JobFailure) {
+        tracing::error!(code = failure.code, "cannot open a model: {}", failure.message);
+        // Under the lock, so that no input is sent to a channel that nobody reads any more.
+        let mut threads = self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        for item in items.try_iter() {
+            let _ = item.reply.send(Err(EngineError::Failed(failure.clone())));
+        }
+        threads.remove(wanted);
+    }
+}
+
+fn check_task(store: &ModelStore, model: &str, task: Task) -> Result<(), JobFailure> {
+    let does = store.get(model).map(gpu_inference::Manifest::task);
+    match does {
+        // An unknown model is for `open_pipeline` to report, with the known ones.
+        None => Ok(()),
+        Some(does) if does == gpu_inference::ModelTask::Job(task) => Ok(()),
+        Some(does) => Err(JobFailure {
+            code: "model.task".to_owned(),
+            message: format!("the model {model} does {does}, not {task}"),
+            hint: Some("leave --model out for the task's default".to_owned()),
+        }),
+    }
+}
+
+/// One model at work.
+struct ModelThread {
+    model: String,
+    pipeline: Box<dyn Pipeline>,
+    items: Receiver<Item>,
+}
+
+impl ModelThread {
+    fn run(mut self) {
+        let limits =
+            BatchLimits { inputs_max: self.pipeline.batch_max(), cost_max: BATCH_COST_MAX };
+        let mut waiting: Vec<Item> = Vec::new();
+        loop {
+            if waiting.is_empty() {
+                let Ok(item) = self.items.recv() else { return };
+                waiting.push(item);
+            }
+            waiting.extend(self.items.try_iter());
+            // Whoever lost its lease while it waited costs no time on the model.
+            for item in waiting.extract_if(.., |item| item.cancel.is_cancelled()) {
+                let _ = item.reply.send(Err(EngineError::Cancelled));
+            }
+            let candidates: Vec<Candidate> = waiting.iter().map(candidate).collect();
+            let mut places = form(&candidates, limits).into_iter().peekable();
+            let mut place = 0;
+            let batch: Vec<Item> = waiting
+                .extract_if(.., |_| {
+                    place += 1;
+                    places.next_if_eq(&(place - 1)).is_some()
+                })
+                .collect();
+            self.run_batch(batch);
+        }
+    }
+
+    fn run_batch(&mut self, batch: Vec<Item>) {
+        if batch.is_empty() {
+            return;
+        }
+        let mut inputs = Vec::with_capacity(batch.len());
+        let mut replies = Vec::with_capacity(batch.len());
+        // A cancelled job stops a run of its own; a batch is short, and its others want their answers.
+        let cancel = if batch.len() == 1 { batch[0].cancel.clone() } else { Cancel::new() };
+        for item in batch {
+            inputs.push(item.prepared);
+            replies.push(Some(item.reply));
+        }
+        self.run_slice(&inputs, &mut replies, &cancel);
+    }
+
+    fn run_slice(&mut self, inputs: &[Prepared], replies: &mut [Option<Reply>], cancel: &Cancel) {
+        let began = Instant::now();
+        // A panic on one input must not take its neighbours along: it counts as a failure of this batch.
+        let run = std::panic::AssertUnwindSafe(|| self.pipeline.run(inputs, cancel));
+        let answers = std::panic::catch_unwind(run).unwrap_or(Err(RunError::Panicked));
+        let took = began.elapsed() / u32::try_from(inputs.len()).unwrap_or(u32::MAX);
+        match answers {
+            Ok(outputs) => {
+                tracing::debug!(
+                    model = self.model,
+                    inputs = inputs.len(),
+                    took_ms = began.elapsed().as_millis(),
+                    "ran a batch"
+                );
+                for (reply, output) in replies.iter_mut().zip(outputs) {
+                    let (model, device) = (self.model.clone(), self.pipeline.device());
+                    answer(reply, Ok(Inferred { output, model, device, took }));
+                }
+            }
+            Err(RunError::Cancelled) => {
+                replies.iter_mut().for_each(|reply| answer(reply, Err(EngineError::Cancelled)));
+            }
+            Err(error) if inputs.len() > 1 => {
+                tracing::warn!(model = self.model, inputs = inputs.len(), %error, "a batch failed and is halved");
+                let (left, right) = inputs.split_at(inputs.len() / 2);
+                let (left_replies, right_replies) = replies.split_at_mut(left.len());
+                self.run_slice(left, left_replies, cancel);
+                self.run_slice(right, right_replies, cancel);
+            }
+            Err(error) => {
+                let failure = failure::run(&error);
+                replies
+                    .iter_mut()
+                    .for_each(|reply| answer(reply, Err(EngineError::Failed(failure.clone()))));
+            }
+        }
+    }
+}
+
+type Reply = oneshot::Sender<Result<Inferred, EngineError>>;
+
+/// A receiver that is gone has lost its lease: nobody waits for this answer.
+fn answer(reply: &mut Option<Reply>, answer: Result<Inferred, EngineError>) {
+    if let Some(reply) = reply.take() {
+        let _ = reply.send(answer);
+    }
+}
+
+fn candidate(item: &Item) -> Candidate {
+    Candidate { shape_bucket: item.prepared.shape_bucket(), cost: item.prepared.cost() }
+}

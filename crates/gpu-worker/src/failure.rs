@@ -1,0 +1,68 @@
+//! From what went wrong to what a job's result says of it: a stable code, a sentence with its causes, and a hint.
+
+use std::error::Error;
+
+use gpu_inference::{InputError, ModelError, RunError, RuntimeError, UnknownTask};
+use gpuctl_control::input::InputRefusal;
+use gpuctl_control::job::JobFailure;
+use gpuctl_control::ports::PortError;
+
+/// A failure with a code and a hint; the causes are read off the error itself.
+pub fn failure(code: &str, error: &dyn Error, hint: &str) -> JobFailure {
+    JobFailure { code: code.to_owned(), message: with_causes(error), hint: Some(hint.to_owned()) }
+}
+
+/// A file that may not be an input.
+#[must_use]
+pub fn refusal(error: &InputRefusal) -> JobFailure {
+    failure(error.code(), error, error.hint())
+}
+
+/// An input that cannot be decoded.
+#[must_use]
+pub fn input(error: &InputError) -> JobFailure {
+    failure(error.code(), error, error.hint())
+}
+
+/// A task that no code does.
+#[must_use]
+pub fn task(error: &UnknownTask) -> JobFailure {
+    failure("task.unknown", error, "`gpuctl submit --help` lists the tasks")
+}
+
+/// A model that cannot be opened.
+#[must_use]
+pub fn model(error: &ModelError) -> JobFailure {
+    failure(error.code(), error, error.hint())
+}
+
+/// ONNX Runtime that cannot be loaded.
+#[must_use]
+pub fn runtime(error: &RuntimeError) -> JobFailure {
+    failure(error.code(), error, error.hint())
+}
+
+/// A model that failed on an input.
+#[must_use]
+pub fn run(error: &RunError) -> JobFailure {
+    failure("model.run", error, error.hint())
+}
+
+/// A result that could not be kept.
+#[must_use]
+pub fn commit(error: &PortError) -> JobFailure {
+    failure("result.full", error, error.hint.as_deref().unwrap_or("free some disk"))
+}
+
+/// An error and its causes in one line.
+#[must_use]
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,197 @@
+//! The program on the box: `serve` drains a pool's queue until told to stop or idle, `run` does one file and prints the answer.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use gpu_inference::{
+    Cancel, DevicePreference, InputLimits, RuntimeOptions, Task, cache_folder, decode,
+};
+use gpu_worker::engine::EngineError;
+use gpu_worker::failure::with_causes;
+use gpu_worker::{Engine, EngineSetup, Worker, WorkerSetup, serve};
+use gpuctl_control::config::Config;
+use gpuctl_control::ports::{Clock, Ledger, WorkerReport};
+use gpuctl_core::units::Timestamp;
+use gpuctl_local::{Store, StoreOptions, SystemClock};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Drains a queue on a GPU box; normally started by gpuctl.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration's file; default: found as by gpuctl
+    #[arg(long, global = true, value_name = "PATH")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Drain a pool's queue until told to stop, or idle
+    Serve {
+        /// The pool, as in gpuctl.toml
+        #[arg(long)]
+        pool: String,
+        /// The box's name
+        #[arg(long)]
+        r#box: String,
+        /// When the box was asked to start, in microseconds since 1970; default: now
+        #[arg(long)]
+        run: Option<i64>,
+    },
+    /// Check ONNX Runtime, the device and the models, and print what was found as JSON
+    Check,
+    /// Run one file through a task's model and print the answer as JSON
+    Run {
+        /// The task, as voice.transcribe or vision.ocr
+        task: String,
+        /// The file
+        file: PathBuf,
+        /// The model; default: the task's
+        #[arg(long)]
+        model: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // ONNX Runtime logs hundreds of lines a session at `info`.
+    let filter =
+        EnvFilter::try_from_env("GPUCTL_LOG").unwrap_or_else(|_| EnvFilter::new("info,ort=warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", with_causes(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let config = Config::load(arguments.config.as_deref())?;
+    let setup = engine_setup(&config)?;
+    let engine = Engine::new(setup.clone());
+    match arguments.command {
+        Command::Check => print(&gpu_worker::check::check(&setup)),
+        Command::Serve { pool, r#box, run } => {
+            let run_started_at =
+                run.and_then(Timestamp::from_timestamp_micros).unwrap_or_else(|| SystemClock.now());
+            let setup = WorkerSetup { pool: pool.parse()?, box_id: r#box.parse()?, run_started_at };
+            runtime.block_on(serve_box(&config, engine, setup))?;
+            // Threads in the middle of a model's run would hold the exit up; what they had is given back by now.
+            runtime.shutdown_background();
+            Ok(())
+        }
+        Command::Run { task, file, model } => {
+            runtime.block_on(run_file(&engine, &task, &file, model.as_deref()))
+        }
+    }
+}
+
+async fn serve_box(
+    config: &Config,
+    engine: Engine,
+    setup: WorkerSetup,
+) -> Result<(), Box<dyn Error>> {
+    let options = StoreOptions {
+        folder: config.state.clone(),
+        file_mib_max: config.policy.cloud.file_mib_max,
+    };
+    let store = Store::open(&options)?;
+    let ports = gpuctl_local::ports(&store, None);
+    let outcome = match Worker::new(ports, engine, config, setup.clone()) {
+        Ok(worker) => serve(Arc::new(worker), stop_signal()?).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &outcome {
+        store.report(&last_words(&setup, with_causes(error))).await?;
+    }
+    Ok(outcome?)
+}
+
+/// The first signal drains, the second ends the process at once.
+fn stop_signal() -> Result<impl Future<Output = ()>, std::io::Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        tokio::spawn(async move {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            std::process::exit(1);
+        });
+    })
+}
+
+fn last_words(setup: &WorkerSetup, error: String) -> WorkerReport {
+    WorkerReport {
+        box_id: setup.box_id.clone(),
+        run_started_at: setup.run_started_at,
+        at: SystemClock.now(),
+        pid: std::process::id(),
+        ready_at: None,
+        leases: 0,
+        idle_since: None,
+        last_error: Some(error),
+    }
+}
+
+fn engine_setup(config: &Config) -> Result<EngineSetup, Box<dyn Error>> {
+    let worker = &config.policy.worker;
+    let mut device_of = BTreeMap::new();
+    for (name, model) in &config.policy.models {
+        if let Some(device) = &model.device {
+            device_of.insert(name.clone(), device.parse::<DevicePreference>()?);
+        }
+    }
+    let threads = worker.threads.and_then(|threads| NonZeroUsize::try_from(threads).ok());
+    Ok(EngineSetup {
+        library: config.onnxruntime(),
+        models: config.models().unwrap_or_else(|| cache_folder().join("models")),
+        device: config.device().parse()?,
+        device_of,
+        options: threads
+            .map_or_else(RuntimeOptions::default, |intra_threads| RuntimeOptions { intra_threads }),
+        limits: InputLimits {
+            audio_seconds_max: worker.audio_seconds_max,
+            image_pixels_max: worker.image_pixels_max,
+            ..InputLimits::default()
+        },
+    })
+}
+
+async fn run_file(
+    engine: &Engine,
+    task: &str,
+    file: &std::path::Path,
+    model: Option<&str>,
+) -> Result<(), Box<dyn Error>> {
+    let task: Task = task.parse()?;
+    let prepared = decode(task, file, &engine.limits())?;
+    let inferred =
+        engine.infer(task, model, prepared, Cancel::new()).await.map_err(|error| match error {
+            EngineError::Failed(failure) => {
+                format!("{} ({})", failure.message, failure.hint.unwrap_or_default())
+            }
+            EngineError::Cancelled => "cancelled".to_owned(),
+        })?;
+    print(&gpu_worker::worker::answer_of(&inferred.output))
+}
+
+fn print(answer: &impl serde::Serialize) -> Result<(), Box<dyn Error>> {
+    writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(answer)?)?;
+    Ok(())
+}
