@@ -1,0 +1,174 @@
+//! The command line's grammar: daily verbs at the top. What users read as help is written here.
+
+use std::path::PathBuf;
+
+use chrono::TimeDelta;
+use clap::{Args, Parser, Subcommand};
+use gpuctl_control::job::TASKS;
+use gpuctl_core::units::{PoolId, parse_span};
+
+/// A GPU box that exists only while there is work for it.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, after_help = FIRST_STEPS)]
+pub(crate) struct Arguments {
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The configuration's file; default: ./gpuctl.toml or the nearest above, then ~/.config/gpuctl/config.toml
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) config: Option<PathBuf>,
+    /// Do not ask before something that cannot be undone
+    #[arg(long, short, global = true)]
+    pub(crate) yes: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const FIRST_STEPS: &str = "First steps: `gpuctl init`, `gpuctl submit voice.transcribe FILE --wait`, `gpuctl status`.
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 changes pending (plan --exit-code), 5 timed out.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show pools, boxes, queues and what happens next
+    Status {
+        /// Only this pool
+        pool: Option<PoolId>,
+    },
+    /// Start every pool and keep it up for a while
+    StartAll(HoldArguments),
+    /// Start the pool `app` and keep it up for a while
+    StartApp(HoldArguments),
+    /// Start the pool `gpu` and keep it up for a while
+    StartGpu(HoldArguments),
+    /// Stop every pool and keep it down for a while
+    StopAll(HoldArguments),
+    /// Stop the pool `app` and keep it down for a while
+    StopApp(HoldArguments),
+    /// Stop the pool `gpu` and keep it down for a while
+    StopGpu(HoldArguments),
+    /// Start a pool and keep it up for a while
+    Start {
+        /// The pool
+        pool: PoolId,
+        #[command(flatten)]
+        hold: HoldArguments,
+    },
+    /// Stop a pool and keep it down for a while
+    Stop {
+        /// The pool
+        pool: PoolId,
+        #[command(flatten)]
+        hold: HoldArguments,
+    },
+    /// Submit one job for each input
+    Submit(SubmitArguments),
+    /// List jobs, newest first
+    Jobs {
+        /// Only jobs in this state
+        #[arg(long, value_parser = ["queued", "running", "succeeded", "failed", "dead", "purged"])]
+        state: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// Show one job with its answer
+    Job {
+        /// The job's name, or its first characters
+        id: String,
+    },
+    /// Show the queues' counts
+    Queue,
+    /// Give dead jobs another chance
+    Redrive {
+        /// Only this pool's
+        pool: Option<PoolId>,
+    },
+    /// Delete jobs that wait or run, or the dead ones
+    Purge {
+        /// The pool whose queue it is
+        pool: PoolId,
+        /// Delete the dead ones instead
+        #[arg(long)]
+        dead: bool,
+    },
+    /// Show what would be done now, and every rule's verdict
+    Plan {
+        /// Only this pool
+        pool: Option<PoolId>,
+        /// Exit with 3 if there is something to do
+        #[arg(long)]
+        exit_code: bool,
+    },
+    /// Say why a pool is up or down, and what happens next
+    Explain {
+        /// The pool
+        pool: PoolId,
+    },
+    /// Watch queue and schedule, and start and stop boxes, until interrupted
+    Run,
+    /// Show what box time cost
+    #[command(subcommand)]
+    Cost(CostCommand),
+    /// Write a commented gpuctl.toml
+    Init {
+        /// Where
+        #[arg(default_value = "gpuctl.toml")]
+        path: PathBuf,
+    },
+    /// Check configuration, queue file, worker, models and ONNX Runtime
+    Doctor,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CostCommand {
+    /// Jobs, waits, box time, and its price on EC2 against an always-on box
+    Report {
+        /// The period: this long until now
+        #[arg(long, value_name = "SPAN", value_parser = parse_span, default_value = "30d")]
+        since: TimeDelta,
+    },
+    /// The prices that ship with this program
+    Prices,
+}
+
+/// A manual start or stop is a hold: it wins over schedule and queue until it expires.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HoldArguments {
+    /// How long it holds [default: 2h]
+    #[arg(long = "for", value_name = "SPAN", value_parser = parse_span, conflicts_with = "until")]
+    pub(crate) lasts: Option<TimeDelta>,
+    /// Until when it holds: 18:00 (local time) or an RFC 3339 time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Why, for whoever asks `explain`
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Wait until the boxes are running, or stopped
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Give up waiting after this long
+    #[arg(long, value_name = "SPAN", value_parser = parse_span, default_value = "10m")]
+    pub(crate) timeout: TimeDelta,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SubmitArguments {
+    /// The task
+    #[arg(value_parser = TASKS)]
+    pub(crate) task: String,
+    /// The files, one job each
+    #[arg(required = true, value_name = "INPUT")]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// The model; default: the task's
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// The pool whose queue gets it; default: the only one with a queue
+    #[arg(long)]
+    pub(crate) pool: Option<PoolId>,
+    /// Wait for the answers and print them
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Give up waiting after this long; the jobs go on
+    #[arg(long, value_name = "SPAN", value_parser = parse_span, default_value = "1h")]
+    pub(crate) timeout: TimeDelta,
+}

@@ -1,0 +1,97 @@
+//! The commands. Each returns a document; none prints, but for progress through the printer.
+
+mod cost;
+mod doctor;
+mod jobs;
+mod power;
+mod queue;
+mod run;
+mod status;
+mod submit;
+
+use std::path::Path;
+
+use gpuctl_control::config::Config;
+use gpuctl_control::wire::reply::InitDocument;
+use gpuctl_core::observation::HoldWants;
+use gpuctl_core::policy::DEFAULT_TEXT;
+use gpuctl_core::units::PoolId;
+
+use crate::arguments::{Arguments, Command, CostCommand};
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::render::{Answer, Printer};
+
+/// Runs the command.
+pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answer, Failure> {
+    if let Command::Init { path } = &arguments.command {
+        return init(path);
+    }
+    let config = Config::load(arguments.config.as_deref());
+    if matches!(arguments.command, Command::Doctor) {
+        return Ok(doctor::check(config).await);
+    }
+    let context = Context::open(config?)?;
+    let named = |name: &str| name.parse::<PoolId>().expect("the seeds' pool names are names");
+    let all = || context.config.policy.pools.iter().map(|pool| pool.id.clone()).collect();
+    match arguments.command {
+        Command::Status { pool } => status::status(&context, pool.as_ref()).await,
+        Command::StartAll(hold) => {
+            power::hold(&context, printer, all(), HoldWants::Running, &hold).await
+        }
+        Command::StartApp(hold) => {
+            power::hold(&context, printer, vec![named("app")], HoldWants::Running, &hold).await
+        }
+        Command::StartGpu(hold) => {
+            power::hold(&context, printer, vec![named("gpu")], HoldWants::Running, &hold).await
+        }
+        Command::StopAll(hold) => {
+            power::hold(&context, printer, all(), HoldWants::Stopped, &hold).await
+        }
+        Command::StopApp(hold) => {
+            power::hold(&context, printer, vec![named("app")], HoldWants::Stopped, &hold).await
+        }
+        Command::StopGpu(hold) => {
+            power::hold(&context, printer, vec![named("gpu")], HoldWants::Stopped, &hold).await
+        }
+        Command::Start { pool, hold } => {
+            power::hold(&context, printer, vec![pool], HoldWants::Running, &hold).await
+        }
+        Command::Stop { pool, hold } => {
+            power::hold(&context, printer, vec![pool], HoldWants::Stopped, &hold).await
+        }
+        Command::Submit(submit) => submit::submit(&context, printer, &submit).await,
+        Command::Jobs { state, limit } => jobs::list(&context, state.as_deref(), limit).await,
+        Command::Job { id } => jobs::show(&context, &id).await,
+        Command::Queue => queue::counts(&context).await,
+        Command::Redrive { pool } => queue::redrive(&context, printer, pool.as_ref()).await,
+        Command::Purge { pool, dead } => {
+            queue::purge(&context, printer, &pool, dead, arguments.yes).await
+        }
+        Command::Plan { pool, exit_code } => {
+            let answer = status::plan(&context, pool.as_ref()).await?;
+            let pending = exit_code && answer.changes_pending();
+            Ok(if pending { answer.exit(Exit::ChangesPending) } else { answer })
+        }
+        Command::Explain { pool } => status::explain(&context, &pool).await,
+        Command::Run => run::watch(&context, printer).await,
+        Command::Cost(CostCommand::Report { since }) => cost::report(&context, since).await,
+        Command::Cost(CostCommand::Prices) => Ok(cost::prices()),
+        Command::Init { .. } | Command::Doctor => unreachable!("answered above"),
+    }
+}
+
+fn init(path: &Path) -> Result<Answer, Failure> {
+    use std::io::Write;
+    let shown = path.display().to_string();
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
+    file.and_then(|mut file| file.write_all(DEFAULT_TEXT.as_bytes())).map_err(|error| {
+        let failure = Failure::new(format!("cannot write {shown}")).because(&error);
+        if error.kind() == std::io::ErrorKind::AlreadyExists {
+            failure.hint("it is there already; name another path")
+        } else {
+            failure
+        }
+    })?;
+    Ok(Answer::Init(InitDocument { path: shown }))
+}

@@ -1,0 +1,154 @@
+//! `start…` and `stop…`: a hold with an expiry, then one pass of the same loop as ever. There is no second way to start a box.
+
+use chrono::{Local, NaiveTime, TimeDelta, TimeZone};
+use gpuctl_control::Trigger;
+use gpuctl_core::observation::{Hold, HoldWants};
+use gpuctl_core::units::{PoolId, Timestamp, show_span};
+
+use super::status::status_document;
+use crate::arguments::HoldArguments;
+use crate::context::{Context, user};
+use crate::failure::{Exit, Failure};
+use crate::render::{Answer, Printer};
+
+/// How long a manual start or stop holds unless said otherwise: long enough to work with, too short to forget overnight.
+const HOLD_DEFAULT: TimeDelta = TimeDelta::hours(2);
+
+/// The longest hold: whoever wants more wants a schedule.
+const HOLD_MAX: TimeDelta = TimeDelta::days(7);
+
+/// How often `--wait` looks.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// Sets a hold on each pool, acts on it, and waits if asked to.
+pub(crate) async fn hold(
+    context: &Context,
+    printer: &Printer,
+    pools: Vec<PoolId>,
+    wants: HoldWants,
+    arguments: &HoldArguments,
+) -> Result<Answer, Failure> {
+    let now = context.now();
+    let until = until(now, arguments)?;
+    for pool in &pools {
+        context.pool(pool)?;
+    }
+    for pool in &pools {
+        let hold = Hold {
+            pool: pool.clone(),
+            wants,
+            since: now,
+            until,
+            by: user(),
+            why: arguments.reason.clone(),
+        };
+        context.ports.ledger.set_hold(&hold).await?;
+    }
+    let deadline = now + arguments.timeout;
+    loop {
+        let pass = context.reconcile(Trigger::Command).await?;
+        pass.iter().for_each(|pass| printer.pass(pass));
+        let failed = pass
+            .iter()
+            .flat_map(|pass| &pass.acted)
+            .find(|acted| pools.contains(&acted.pool) && acted.result.is_err());
+        if let Some(Err(error)) = failed.map(|acted| &acted.result) {
+            return Err(error.into());
+        }
+        // Another controller may be in the middle of a pass that began before the hold: then the next one acts on it.
+        if !arguments.wait && pass.is_some() {
+            break;
+        }
+        if let Some(pass) = &pass
+            && reached(pass, &pools, wants, printer)?
+        {
+            break;
+        }
+        if context.now() > deadline {
+            let message = format!("not {} after {}", goal(wants), show_span(arguments.timeout));
+            return Err(Failure { exit: Exit::TimedOut, ..Failure::new(message) }
+                .hint("the hold stays in force and gpuctl goes on trying; `gpuctl explain POOL` says what it waits for"));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let mut document = status_document(context, None).await?;
+    document.document.pools.retain(|pool| pools.iter().any(|id| id.as_str() == pool.pool));
+    Ok(Answer::Status(document))
+}
+
+fn goal(wants: HoldWants) -> &'static str {
+    match wants {
+        HoldWants::Running => "running",
+        HoldWants::Stopped => "stopped",
+    }
+}
+
+/// Whether every pool is as wanted; a start that failed since the hold was set ends the wait.
+fn reached(
+    pass: &gpuctl_control::reconcile::Pass,
+    pools: &[PoolId],
+    wants: HoldWants,
+    printer: &Printer,
+) -> Result<bool, Failure> {
+    use gpuctl_core::observation::BoxState;
+    let mut all = true;
+    for id in pools {
+        let seen = pass.observation.pools.get(id);
+        // Boxes that could not be read are in no state that anybody may call reached.
+        let Some((seen, boxes)) = seen.and_then(|seen| Some((seen, seen.boxes.value.as_ref()?)))
+        else {
+            return Ok(false);
+        };
+        let since = seen.hold.as_ref().map(|hold| hold.since).unwrap_or_default();
+        if let Some(run) = seen.runs.first().filter(|run| {
+            wants == HoldWants::Running && run.failed_to_start() && run.started_at >= since
+        }) {
+            let cause =
+                run.error.clone().unwrap_or_else(|| "it ended before it was ready".to_owned());
+            return Err(Failure { causes: vec![cause], ..Failure::new(format!("box `{}` did not start", run.box_id)) }
+                .hint(format!("its log is {}.log in the state folder's boxes/; `gpuctl doctor` checks what it needs", run.box_id)));
+        }
+        let there = match wants {
+            HoldWants::Running => boxes.iter().any(|one| one.state == BoxState::Running),
+            HoldWants::Stopped => boxes.iter().all(|one| one.state == BoxState::Stopped),
+        };
+        for one in boxes {
+            printer.state_change(one.id.as_str(), one.state.as_str());
+        }
+        all &= there;
+    }
+    Ok(all)
+}
+
+fn until(now: Timestamp, arguments: &HoldArguments) -> Result<Timestamp, Failure> {
+    let until = match (&arguments.until, arguments.lasts) {
+        (Some(text), _) => parse_until(now, text).ok_or_else(|| {
+            Failure::usage(format!("`{text}` is no time"))
+                .hint("write `18:00`, or `2026-11-21T18:00:00Z`")
+        })?,
+        (None, lasts) => now + lasts.unwrap_or(HOLD_DEFAULT),
+    };
+    if until <= now {
+        return Err(Failure::usage("the hold would end before it begins"));
+    }
+    if until - now > HOLD_MAX {
+        let message = format!("a hold lasts at most {}", show_span(HOLD_MAX));
+        return Err(Failure::usage(message)
+            .hint("for longer, write a schedule, or take the pool out of the configuration"));
+    }
+    Ok(until)
+}
+
+/// The next time that local clocks show `18:00`, or the instant that an RFC 3339 text names.
+fn parse_until(now: Timestamp, text: &str) -> Option<Timestamp> {
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Some(at);
+    }
+    let time = NaiveTime::parse_from_str(text, "%H:%M").ok()?;
+    let today = now.with_timezone(&Local).date_naive();
+    [today, today.succ_opt()?]
+        .into_iter()
+        .filter_map(|day| Local.from_local_datetime(&day.and_time(time)).earliest())
+        .map(|at| at.to_utc())
+        .find(|at| *at > now)
+}

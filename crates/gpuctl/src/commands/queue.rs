@@ -1,0 +1,66 @@
+//! `queue`, `redrive` and `purge`: the queues themselves.
+
+use gpuctl_control::Trigger;
+use gpuctl_control::ports::Purge;
+use gpuctl_control::wire::reply::{MovedDocument, PoolQueueDocument, QueuesDocument};
+use gpuctl_control::wire::status::QueueDocument;
+use gpuctl_core::units::PoolId;
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::render::{Answer, Printer};
+
+/// `gpuctl queue`.
+pub(crate) async fn counts(context: &Context) -> Result<Answer, Failure> {
+    let mut queues = Vec::new();
+    for (pool, queue) in context.config.policy.queue_pools() {
+        let counts = context.ports.queue.counts(&queue.name).await?;
+        queues.push(PoolQueueDocument {
+            pool: pool.id.to_string(),
+            queue: queue.name.to_string(),
+            counts: QueueDocument::of(&counts, context.now()),
+        });
+    }
+    Ok(Answer::Queues(QueuesDocument { queues }))
+}
+
+/// `gpuctl redrive [POOL]`.
+pub(crate) async fn redrive(
+    context: &Context,
+    printer: &Printer,
+    pool: Option<&PoolId>,
+) -> Result<Answer, Failure> {
+    let (_, queue) = context.queue_pool(pool)?;
+    let messages = context.ports.queue.redrive(&queue.name).await?;
+    // They are moved, whatever comes of the look.
+    match context.reconcile(Trigger::Command).await {
+        Ok(pass) => pass.iter().for_each(|pass| printer.pass(pass)),
+        Err(failure) => printer.trouble(&failure),
+    }
+    Ok(Answer::Moved(MovedDocument { action: "redrive", queue: queue.name.to_string(), messages }))
+}
+
+/// `gpuctl purge POOL [--dead]`.
+pub(crate) async fn purge(
+    context: &Context,
+    printer: &Printer,
+    pool: &PoolId,
+    dead: bool,
+    yes: bool,
+) -> Result<Answer, Failure> {
+    let (_, queue) = context.queue_pool(Some(pool))?;
+    let counts = context.ports.queue.counts(&queue.name).await?;
+    let (which, count) = if dead {
+        (Purge::Dead, counts.dead)
+    } else {
+        (Purge::Live, counts.visible + counts.in_flight + counts.delayed)
+    };
+    if !yes && count > 0 {
+        printer.confirm(&format!(
+            "delete {count} jobs of queue `{}`, without a result?",
+            queue.name
+        ))?;
+    }
+    let messages = context.ports.queue.purge(&queue.name, which).await?;
+    Ok(Answer::Moved(MovedDocument { action: "purge", queue: queue.name.to_string(), messages }))
+}

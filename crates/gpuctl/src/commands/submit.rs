@@ -1,0 +1,161 @@
+//! `submit`: checks the inputs, sends the jobs, rings the bell, and waits for the answers if asked to.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use gpuctl_control::Trigger;
+use gpuctl_control::input::admit;
+use gpuctl_control::job::{InputUri, Job, JobId, JobState, submit as send};
+use gpuctl_control::ports::JobEntry;
+use gpuctl_control::wire::job::JobDocument;
+use gpuctl_control::wire::reply::{JobsDocument, SubmittedDocument};
+use gpuctl_core::policy::nearest;
+use gpuctl_core::units::{QueueName, show_span};
+
+use crate::arguments::SubmitArguments;
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::render::{Answer, Printer, Progress};
+
+/// How often `--wait` looks, and reconciles: with `--wait` no daemon is needed.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// `gpuctl submit TASK INPUT…`.
+pub(crate) async fn submit(
+    context: &Context,
+    printer: &Printer,
+    arguments: &SubmitArguments,
+) -> Result<Answer, Failure> {
+    let (pool, queue) = context.queue_pool(arguments.pool.as_ref())?;
+    check_model(context, arguments.model.as_deref())?;
+    let jobs = jobs(context, &queue.name, arguments)?;
+    send(&context.ports, &jobs).await?;
+    // The doorbell: whoever submits looks at once, also where no daemon runs. The jobs are sent, whatever comes of it.
+    match context.reconcile(Trigger::Command).await {
+        Ok(pass) => pass.iter().for_each(|pass| printer.pass(pass)),
+        Err(failure) => printer.trouble(&failure),
+    }
+    if arguments.wait {
+        return wait(context, printer, &jobs, arguments).await;
+    }
+    if !context.has_daemon() && queue.max_wait > chrono::TimeDelta::zero() {
+        printer.warning(
+            "nothing watches the queue: `gpuctl run` starts a box once max_wait calls for it",
+        );
+    }
+    Ok(Answer::Submitted(SubmittedDocument {
+        pool: pool.id.to_string(),
+        queue: queue.name.to_string(),
+        job_ids: jobs.iter().map(|job| job.id.to_string()).collect(),
+    }))
+}
+
+/// Every input is checked before any is sent: a typo in the last of a hundred sends nothing.
+fn jobs(
+    context: &Context,
+    queue: &QueueName,
+    arguments: &SubmitArguments,
+) -> Result<Vec<Job>, Failure> {
+    let roots = context.config.input_roots();
+    let mut jobs = Vec::with_capacity(arguments.inputs.len());
+    for input in &arguments.inputs {
+        let path = admit(input, &roots)?;
+        let submitted_at = context.now();
+        jobs.push(Job {
+            id: JobId::new(submitted_at),
+            queue: queue.clone(),
+            task: arguments.task.clone(),
+            model: arguments.model.clone(),
+            input: InputUri::of_path(&path),
+            submitted_at,
+        });
+    }
+    Ok(jobs)
+}
+
+/// A model that is not in a folder named in the configuration is a typo; without such a folder the worker has the word.
+fn check_model(context: &Context, model: Option<&str>) -> Result<(), Failure> {
+    let (Some(model), Some(folder)) = (model, context.config.models()) else { return Ok(()) };
+    if folder.join(model).join("model.toml").is_file() {
+        return Ok(());
+    }
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    let known: BTreeSet<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let hint = match nearest(model, known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => {
+            format!("{} has {}", folder.display(), known.into_iter().collect::<Vec<_>>().join(", "))
+        }
+    };
+    Err(Failure::usage(format!("there is no model `{model}`")).hint(hint))
+}
+
+async fn wait(
+    context: &Context,
+    printer: &Printer,
+    jobs: &[Job],
+    arguments: &SubmitArguments,
+) -> Result<Answer, Failure> {
+    let progress = printer.progress(jobs.len());
+    let mut waiting = Waiting { open: jobs.to_vec(), done: Vec::new() };
+    let all = async {
+        while !waiting.look(context, &progress).await {
+            match context.reconcile(Trigger::Tick).await {
+                Ok(pass) => pass.iter().for_each(|pass| progress.pass(pass)),
+                // The next look is the retry.
+                Err(failure) => printer.trouble(&failure),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let ended = tokio::select! {
+        () = all => None,
+        () = tokio::time::sleep(arguments.timeout.to_std().unwrap_or_default()) => Some(Exit::TimedOut),
+        _ = tokio::signal::ctrl_c() => Some(Exit::Interrupted),
+    };
+    progress.finish();
+    if ended.is_some() {
+        let (open, after) = (waiting.open.len(), show_span(arguments.timeout));
+        let why =
+            if ended == Some(Exit::TimedOut) { format!("after {after}") } else { "yet".to_owned() };
+        printer.warning(&format!(
+            "{open} of {} jobs have no answer {why}; they go on: `gpuctl jobs` lists them, `gpuctl explain` says what they wait for",
+            jobs.len()
+        ));
+    }
+    // In the order of the inputs: ids sort as they were made.
+    waiting.done.sort_by(|a, b| a.job.id.cmp(&b.job.id));
+    let failed = waiting.done.iter().any(|entry| entry.state != JobState::Succeeded);
+    let answer =
+        Answer::Answers(JobsDocument { jobs: waiting.done.iter().map(JobDocument::of).collect() });
+    Ok(match ended.or(failed.then_some(Exit::Failed)) {
+        Some(exit) => answer.exit(exit),
+        None => answer,
+    })
+}
+
+/// The jobs of a wait.
+struct Waiting {
+    open: Vec<Job>,
+    done: Vec<JobEntry>,
+}
+
+impl Waiting {
+    /// Takes the finished ones out; true once all are.
+    async fn look(&mut self, context: &Context, progress: &Progress) -> bool {
+        let mut still_open = Vec::new();
+        for job in std::mem::take(&mut self.open) {
+            match context.ports.ledger.job(&job.id).await {
+                Ok(Some(entry)) if entry.state.is_final() => {
+                    progress.job_done(&JobDocument::of(&entry));
+                    self.done.push(entry);
+                }
+                // A look that fails is made again: the job goes on meanwhile.
+                _ => still_open.push(job),
+            }
+        }
+        self.open = still_open;
+        self.open.is_empty()
+    }
+}

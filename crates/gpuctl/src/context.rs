@@ -1,0 +1,117 @@
+//! What every command works with: the configuration and the ports on the state that it names.
+
+use std::path::PathBuf;
+
+use gpuctl_control::config::Config;
+use gpuctl_control::ports::Ports;
+use gpuctl_control::reconcile::Pass;
+use gpuctl_control::{Trigger, reconcile};
+use gpuctl_core::policy::{Pool, QueuePolicy, nearest};
+use gpuctl_core::units::{PoolId, Timestamp};
+use gpuctl_local::{Launcher, Store, StoreOptions};
+
+use crate::failure::Failure;
+
+/// The configuration and the ports.
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) ports: Ports,
+    owner: String,
+}
+
+impl Context {
+    pub(crate) fn open(config: Config) -> Result<Self, Failure> {
+        let options = StoreOptions {
+            folder: config.state.clone(),
+            file_mib_max: config.policy.cloud.file_mib_max,
+        };
+        let store = Store::open(&options)?;
+        store.configure(&config.policy)?;
+        let launcher = Launcher {
+            worker: worker_program(),
+            config: config.file.clone(),
+            folder: config.folder.clone(),
+            policy: config.policy.clone(),
+        };
+        let ports = gpuctl_local::ports(&store, Some(launcher));
+        let owner = format!("{}, process {}", user(), std::process::id());
+        Ok(Self { config, store, ports, owner })
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.ports.clock.now()
+    }
+
+    /// One pass of the loop; `None` if another controller is at it.
+    pub(crate) async fn reconcile(&self, trigger: Trigger) -> Result<Option<Pass>, Failure> {
+        Ok(reconcile(&self.ports, &self.config.policy, trigger, &self.owner).await?)
+    }
+
+    pub(crate) fn pool(&self, id: &PoolId) -> Result<&Pool, Failure> {
+        let policy = &self.config.policy;
+        policy.pool(id).ok_or_else(|| {
+            let known: Vec<&str> = policy.pools.iter().map(|pool| pool.id.as_str()).collect();
+            let hint = match nearest(id.as_str(), known.iter().copied()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => {
+                    format!("there is {}; add `[pool.{id}]` to the configuration", known.join(", "))
+                }
+            };
+            Failure::usage(format!("there is no pool `{id}`")).hint(hint)
+        })
+    }
+
+    /// The pool that a submitted job goes to.
+    pub(crate) fn queue_pool(
+        &self,
+        wanted: Option<&PoolId>,
+    ) -> Result<(&Pool, &QueuePolicy), Failure> {
+        if let Some(id) = wanted {
+            let pool = self.pool(id)?;
+            let queue = pool.queue();
+            return queue.map(|queue| (pool, queue)).ok_or_else(|| {
+                Failure::usage(format!("pool `{id}` has no queue"))
+                    .hint("it runs a command; submit to a pool with a `queue`")
+            });
+        }
+        let mut pools = self.config.policy.queue_pools();
+        match (pools.next(), pools.next()) {
+            (Some(only), None) => Ok(only),
+            (None, _) => {
+                Err(Failure::usage("no pool has a queue").hint("give one `queue = \"jobs\"`"))
+            }
+            (Some(_), Some(_)) => {
+                Err(Failure::usage("several pools have a queue").hint("say which one"))
+            }
+        }
+    }
+
+    /// The file that the daemon holds a lock on.
+    pub(crate) fn daemon_lock(&self) -> PathBuf {
+        self.config.state.join("run.lock")
+    }
+
+    /// Whether `gpuctl run` is at work on this state.
+    pub(crate) fn has_daemon(&self) -> bool {
+        let lock = std::fs::File::open(self.daemon_lock());
+        lock.is_ok_and(|lock| {
+            matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
+        })
+    }
+}
+
+/// The worker beside this program, else the one in the search path.
+pub(crate) fn worker_program() -> PathBuf {
+    let beside =
+        std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join("gpu-worker")));
+    beside.filter(|program| program.is_file()).unwrap_or_else(|| PathBuf::from("gpu-worker"))
+}
+
+/// Who gives this command, for the record.
+pub(crate) fn user() -> String {
+    ["USER", "LOGNAME"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok())
+        .unwrap_or_else(|| "someone".to_owned())
+}

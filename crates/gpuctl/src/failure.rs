@@ -1,0 +1,95 @@
+//! What a person sees when something fails: the error, its causes, a hint, and the exit code.
+
+use std::error::Error;
+
+use gpuctl_control::config::ConfigError;
+use gpuctl_control::input::InputRefusal;
+use gpuctl_control::ports::PortError;
+
+/// The exit codes; 0 is success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// The operation failed.
+    Failed = 1,
+    /// The command line or the configuration cannot be used.
+    Usage = 2,
+    /// `plan --exit-code`: there is something to do.
+    ChangesPending = 3,
+    /// `--wait` ran out of time; the operation goes on.
+    TimedOut = 5,
+    /// Ctrl-C while waiting; the operation goes on.
+    Interrupted = 130,
+}
+
+/// A failed command.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) causes: Vec<String>,
+    pub(crate) hint: Option<String>,
+    pub(crate) exit: Exit,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), causes: Vec::new(), hint: None, exit: Exit::Failed }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, ..Self::new(message) }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds an error and its own causes.
+    pub(crate) fn because(mut self, error: &(dyn Error + 'static)) -> Self {
+        let chain = std::iter::successors(Some(error), |&error| error.source());
+        self.causes.extend(chain.map(ToString::to_string));
+        self
+    }
+
+    fn of(error: &dyn Error) -> Self {
+        let failure = Self::new(error.to_string());
+        match error.source() {
+            Some(cause) => failure.because(cause),
+            None => failure,
+        }
+    }
+}
+
+impl From<&PortError> for Failure {
+    fn from(error: &PortError) -> Self {
+        Self { hint: error.hint.clone(), ..Self::of(error) }
+    }
+}
+
+impl From<PortError> for Failure {
+    fn from(error: PortError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let failure = Self { exit: Exit::Usage, ..Self::of(&error) };
+        match &error {
+            ConfigError::Invalid { problems, .. } => {
+                let causes = problems.0.iter().map(ToString::to_string).collect();
+                Self { causes, ..failure }.hint("mend these lines; `gpuctl init` writes an example")
+            }
+            ConfigError::Unreadable { .. } => {
+                failure.hint("check the path given with --config or GPUCTL_CONFIG")
+            }
+        }
+    }
+}
+
+impl From<InputRefusal> for Failure {
+    fn from(refusal: InputRefusal) -> Self {
+        Self { exit: Exit::Usage, ..Self::of(&refusal) }.hint(refusal.hint())
+    }
+}

@@ -1,0 +1,205 @@
+//! The only place that prints: answers on standard output, everything else on standard error.
+//!
+//! Under `--json` standard output holds one JSON document and nothing else, and an error is one JSON document on standard error.
+
+mod progress;
+mod text;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+use gpuctl_control::reconcile::Pass;
+use gpuctl_control::wire::Versioned;
+use gpuctl_control::wire::job::JobDocument;
+use gpuctl_control::wire::plan::{ExplainDocument, PlanDocument, verb};
+use gpuctl_control::wire::reply::{
+    CostReportDocument, DoctorDocument, ErrorBody, ErrorDocument, InitDocument, JobsDocument,
+    MovedDocument, PricesDocument, QueuesDocument, SubmittedDocument, versioned,
+};
+use gpuctl_control::wire::status::StatusDocument;
+use serde::Serialize;
+
+use crate::failure::{Exit, Failure};
+pub(crate) use progress::Progress;
+
+/// What a command answers.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Status(Versioned<StatusDocument>),
+    Plan(Versioned<PlanDocument>),
+    Explain(Box<ExplainDocument>),
+    Submitted(SubmittedDocument),
+    /// Finished jobs, with what they answered.
+    Answers(JobsDocument),
+    /// Jobs, one line each.
+    Jobs(JobsDocument),
+    Job(Box<JobDocument>),
+    Queues(QueuesDocument),
+    Moved(MovedDocument),
+    CostReport(CostReportDocument),
+    Prices(PricesDocument),
+    Init(InitDocument),
+    Doctor(DoctorDocument),
+    Nothing,
+    /// An answer that is no success.
+    WithExit(Box<Answer>, Exit),
+}
+
+impl Answer {
+    pub(crate) fn exit(self, exit: Exit) -> Self {
+        Self::WithExit(Box::new(self), exit)
+    }
+
+    pub(crate) fn changes_pending(&self) -> bool {
+        matches!(self, Self::Plan(plan) if plan.document.pools.iter().any(|pool| !pool.actions.is_empty()))
+    }
+
+    fn json(&self) -> Option<String> {
+        match self {
+            Self::Status(document) => Some(json(document)),
+            Self::Plan(document) => Some(json(document)),
+            Self::Explain(document) => Some(json(&versioned("gpuctl.explain", document))),
+            Self::Submitted(document) => Some(json(&versioned("gpuctl.submitted", document))),
+            Self::Answers(document) | Self::Jobs(document) => {
+                Some(json(&versioned("gpuctl.jobs", document)))
+            }
+            Self::Job(document) => Some(json(&versioned("gpuctl.job", document))),
+            Self::Queues(document) => Some(json(&versioned("gpuctl.queues", document))),
+            Self::Moved(document) => Some(json(&versioned("gpuctl.moved", document))),
+            Self::CostReport(document) => Some(json(&versioned("gpuctl.cost-report", document))),
+            Self::Prices(document) => Some(json(&versioned("gpuctl.prices", document))),
+            Self::Init(document) => Some(json(&versioned("gpuctl.init", document))),
+            Self::Doctor(document) => Some(json(&versioned("gpuctl.doctor", document))),
+            Self::Nothing => None,
+            Self::WithExit(answer, _) => answer.json(),
+        }
+    }
+}
+
+/// Prints.
+pub(crate) struct Printer {
+    json: bool,
+    last_states: Mutex<Vec<(String, String)>>,
+}
+
+impl Printer {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, last_states: Mutex::default() }
+    }
+
+    /// Prints an answer; a reader that closed the pipe has seen enough.
+    pub(crate) fn answer(&self, answer: &Answer) -> ExitCode {
+        let text = if self.json { answer.json() } else { text::answer(answer) };
+        if let Some(text) = text
+            && let Err(error) = writeln!(std::io::stdout().lock(), "{}", text.trim_end())
+            && error.kind() != std::io::ErrorKind::BrokenPipe
+        {
+            return self.failure(&Failure::new("cannot write the answer").because(&error));
+        }
+        match answer {
+            Answer::WithExit(_, exit) => ExitCode::from(*exit as u8),
+            _ => ExitCode::SUCCESS,
+        }
+    }
+
+    pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
+        self.trouble(failure);
+        ExitCode::from(failure.exit as u8)
+    }
+
+    /// A failure, also one that does not end the command.
+    pub(crate) fn trouble(&self, failure: &Failure) {
+        if !self.json {
+            return to_stderr(&text::failure(failure));
+        }
+        let error = ErrorBody {
+            message: failure.message.clone(),
+            causes: failure.causes.clone(),
+            hint: failure.hint.clone(),
+            exit: failure.exit as u8,
+        };
+        to_stderr(&json(&versioned("gpuctl.error", ErrorDocument { error })));
+    }
+
+    /// Something to know that is no answer.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.json {
+            to_stderr(text);
+        }
+    }
+
+    pub(crate) fn warning(&self, text: &str) {
+        to_stderr(&format!("warning: {text}"));
+    }
+
+    /// What a pass did, one line an action, with the time.
+    pub(crate) fn pass(&self, pass: &Pass) {
+        for line in pass_lines(pass) {
+            self.note(&format!("{}  {line}", text::clock(pass.observation.at)));
+        }
+    }
+
+    /// A box's state, if it is not the one that was last shown.
+    pub(crate) fn state_change(&self, id: &str, state: &str) {
+        let mut last = self.last_states.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = last.iter().position(|(known, _)| known == id);
+        if known.is_some_and(|place| last[place].1 == state) {
+            return;
+        }
+        if let Some(place) = known {
+            last.swap_remove(place);
+        }
+        last.push((id.to_owned(), state.to_owned()));
+        drop(last);
+        self.note(&format!("{id} {state}"));
+    }
+
+    pub(crate) fn progress(&self, jobs: usize) -> Progress {
+        Progress::new(jobs, self.json)
+    }
+
+    /// Asks before something that cannot be undone; where nobody can answer, says how to mean it.
+    pub(crate) fn confirm(&self, question: &str) -> Result<(), Failure> {
+        let refusal =
+            || Failure::usage("not confirmed").hint("add --yes to do it without being asked");
+        if self.json || !std::io::stdin().is_terminal() {
+            return Err(refusal());
+        }
+        let _ = write!(std::io::stderr().lock(), "{question} [y/N] ");
+        let mut line = String::new();
+        let _ = std::io::stdin().read_line(&mut line);
+        if matches!(line.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refusal()) }
+    }
+}
+
+/// What a pass did, one line an action.
+fn pass_lines(pass: &Pass) -> Vec<String> {
+    pass.acted
+        .iter()
+        .map(|acted| {
+            let (action, reason) = (&acted.action, acted.action.reason());
+            let failed = acted
+                .result
+                .as_ref()
+                .err()
+                .map(|error| format!(" (failed: {error})"))
+                .unwrap_or_default();
+            format!(
+                "{} {} because {}: {}{failed}",
+                verb(action),
+                action.box_id(),
+                reason.rule.as_str(),
+                reason.text
+            )
+        })
+        .collect()
+}
+
+fn json(document: &impl Serialize) -> String {
+    serde_json::to_string_pretty(document).expect("a document of texts and numbers is always JSON")
+}
+
+fn to_stderr(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
+}

@@ -1,0 +1,66 @@
+//! The progress of a wait: a bar on a terminal, plain lines elsewhere, nothing under `--json`.
+
+use std::cell::Cell;
+use std::io::IsTerminal;
+
+use gpuctl_control::reconcile::Pass;
+use gpuctl_control::wire::job::JobDocument;
+use gpuctl_core::plan::Rule;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{pass_lines, text, to_stderr};
+
+/// A wait for some jobs.
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    blocked_by: Cell<Option<Rule>>,
+}
+
+impl Progress {
+    pub(super) fn new(jobs: usize, quiet: bool) -> Self {
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} jobs  {elapsed}");
+            ProgressBar::new(jobs as u64)
+                .with_style(style.expect("the template is fixed and right"))
+        });
+        Self { bar, quiet, blocked_by: Cell::default() }
+    }
+
+    /// A job has its answer.
+    pub(crate) fn job_done(&self, job: &JobDocument) {
+        match &self.bar {
+            Some(bar) => bar.inc(1),
+            None => self.line(&text::job_line(job)),
+        }
+    }
+
+    /// What a pass did.
+    pub(crate) fn pass(&self, pass: &Pass) {
+        for line in pass_lines(pass) {
+            self.line(&line);
+        }
+        let blocked = pass.plan.pools.iter().flat_map(|pool| &pool.blocked).next();
+        let rule = blocked.map(|reason| reason.rule);
+        // Said once for as long as it lasts: its sentence counts down and changes with every pass.
+        if self.blocked_by.replace(rule) != rule
+            && let Some(reason) = blocked
+        {
+            self.line(&format!("held back by {}: {}", reason.rule.as_str(), reason.text));
+        }
+    }
+
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None if self.quiet => {}
+            None => to_stderr(line),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `kill -9` and polite stops of worker and daemon at random moments: every job ends with exactly one result, and no
+//! process is left.
+
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{Daemon, Place, pause, sample, wait_until};
+
+const KILLS: usize = 18;
+const JOBS_A_KILL: usize = 2;
+
+/// Leases are short, and nothing is dead-lettered: only kills are in the way, and each costs a receive.
+const CONFIG: &str = "\
+[cloud]
+tick = \"200ms\"
+[pool.gpu]
+queue = \"jobs\"
+idle_stop = \"2s\"
+visibility = \"2s\"
+receives_max = 1000
+boxes_max = 2
+jobs_per_box = 10
+starts_per_hour_max = 100
+";
+
+#[test]
+fn kills_at_random_moments_lose_no_job_and_leave_no_process() {
+    let mut random = Random::from_environment();
+    let place = Place::new(CONFIG);
+    let mut daemon = Some(place.daemon());
+    let mut kills_at_work = 0;
+    for _ in 0..KILLS {
+        submit(&place, JOBS_A_KILL);
+        pause(Duration::from_millis(200 + random.below(1_300)));
+        kills_at_work += usize::from(has_work(&place));
+        match random.below(4) {
+            0 => restart(&mut daemon, &place),
+            1 => signal_a_worker(&place, &mut random, Signal::TERM),
+            _ => signal_a_worker(&place, &mut random, Signal::KILL),
+        }
+    }
+    assert!(kills_at_work > KILLS / 2, "{kills_at_work} of {KILLS} came while there was work");
+    wait_until("every job has its result", || {
+        let jobs = place.jobs();
+        assert_eq!(jobs.len(), KILLS * JOBS_A_KILL);
+        jobs.iter().all(|job| job["state"] == "succeeded")
+    });
+    let tries = place.jobs().iter().filter_map(|job| job["attempts"].as_u64()).max();
+    assert!(tries > Some(1), "no kill met a job");
+    // A worker that was killed between commit and ack leaves its message, and the next delivery finds the job done.
+    wait_until("the queue is empty", || !has_work(&place));
+    place.wait_for("gpu", "stopped");
+    drop(daemon);
+    wait_until("no worker of this place is left", || workers(&place).is_empty());
+}
+
+fn submit(place: &Place, jobs: usize) {
+    let recording = sample("beckett.wav");
+    let inputs = vec![recording.to_str().unwrap(); jobs];
+    place.run(&[&["submit", "voice.transcribe"], &inputs[..]].concat()).expect(0);
+}
+
+fn has_work(place: &Place) -> bool {
+    let queue = place.run(&["queue", "--json"]).expect(0).json();
+    ["visible", "in_flight", "delayed", "dead"]
+        .iter()
+        .any(|name| queue["queues"][0][name].as_u64() != Some(0))
+}
+
+fn signal_a_worker(place: &Place, random: &mut Random, signal: Signal) {
+    let workers = workers(place);
+    let index = random.below(workers.len().max(1) as u64);
+    if let Some(worker) = usize::try_from(index).ok().and_then(|index| workers.get(index)) {
+        // It may end by itself this very moment.
+        let _ = kill_process(*worker, signal);
+    }
+}
+
+fn restart(daemon: &mut Option<Daemon>, place: &Place) {
+    drop(daemon.take());
+    *daemon = Some(place.daemon());
+}
+
+/// Every `gpu-worker` that was started with this place's configuration, however it came about.
+fn workers(place: &Place) -> Vec<Pid> {
+    let config = place.path("gpuctl.toml").canonicalize().unwrap();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let of_this_place = processes.filter_map(|process| {
+        let pid: i32 = process.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read_to_string(process.path().join("cmdline")).ok()?;
+        let words: Vec<&str> = line.split('\0').collect();
+        let is_worker = words[0].ends_with("gpu-worker") && words.contains(&config.to_str()?);
+        Pid::from_raw(pid).filter(|_| is_worker)
+    });
+    of_this_place.collect()
+}
+
+/// A small generator, so that a failure can be repeated: `CHAOS_SEED=… cargo test kills`.
+struct Random(u64);
+
+impl Random {
+    fn from_environment() -> Self {
+        let seed = std::env::var("CHAOS_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok())
+            .unwrap_or(20_261_121);
+        println!("CHAOS_SEED={seed}");
+        Self(seed)
+    }
+
+    /// SplitMix64 (Steele, Lea, Flood 2014).
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % bound
+    }
+}

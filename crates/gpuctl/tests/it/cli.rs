@@ -1,0 +1,275 @@
+//! The command line: verbs, messages, exit codes, and one JSON document a command.
+
+use serde_json::Value;
+
+use crate::support::{Place, Said, wait_until};
+
+const TWO_POOLS: &str = "\
+[pool.app]
+command = [\"sleep\", \"600\"]
+[pool.gpu]
+queue = \"jobs\"
+idle_stop = \"1s\"
+";
+
+#[track_caller]
+fn check_error(said: &Said, code: i32, stderr: &str) {
+    assert_eq!((said.code, said.stderr.trim_end()), (code, stderr.trim_end()), "{}", said.stdout);
+    assert!(said.stdout.is_empty(), "{}", said.stdout);
+}
+
+#[test]
+fn the_seeds_verbs_start_and_stop_real_boxes() {
+    let place = Place::new(TWO_POOLS);
+    place.run(&["start-all", "--wait"]).expect(0);
+    assert_eq!((place.state("app"), place.state("gpu")), ("running".into(), "running".into()));
+    place.run(&["stop-app", "--wait"]).expect(0);
+    assert_eq!((place.state("app"), place.state("gpu")), ("stopped".into(), "running".into()));
+    place.run(&["start-app", "--wait", "--for", "10m", "--reason", "a test"]).expect(0);
+    let status = place.run(&["status", "app", "--json"]).expect(0).json();
+    let hold = &status["pools"][0]["hold"];
+    assert_eq!(
+        (hold["wants"].as_str(), hold["by"].as_str(), hold["why"].as_str()),
+        (Some("running"), Some("ada"), Some("a test"))
+    );
+    place.run(&["stop", "gpu", "--wait"]).expect(0);
+    place.run(&["start", "gpu", "--wait"]).expect(0);
+    let explained = place.run(&["explain", "gpu", "--json"]).expect(0).json();
+    assert_eq!(explained["last_run"]["started_by"]["rule"], "hold");
+    place.run(&["stop-all", "--wait"]).expect(0);
+    assert_eq!((place.state("app"), place.state("gpu")), ("stopped".into(), "stopped".into()));
+    let explained = place.run(&["explain", "app", "--json"]).expect(0).json();
+    assert_eq!(explained["last_run"]["stopped_by"]["rule"], "hold");
+}
+
+#[test]
+fn a_hold_that_ends_hands_back_to_the_queue() {
+    let place = Place::new("[pool.gpu]\nqueue = \"jobs\"\nidle_stop = \"1s\"");
+    place.run(&["start-gpu", "--wait", "--for", "2s"]).expect(0);
+    place.wait_for("gpu", "stopped");
+    let explained = place.run(&["explain", "gpu", "--json"]).expect(0).json();
+    assert_eq!(explained["last_run"]["stopped_by"]["rule"], "idle");
+}
+
+#[test]
+fn a_daemon_keeps_a_command_up_in_its_window_and_is_alone() {
+    let config =
+        "[pool.app]\ncommand = [\"sleep\", \"600\"]\n[[pool.app.schedule]]\nzone = \"UTC\"";
+    let place = Place::new(config);
+    let daemon = place.daemon();
+    place.wait_for("app", "running");
+    let second = place.run(&["run"]);
+    check_error(
+        &second,
+        1,
+        "error: another `gpuctl run` watches this state\n\nhint: one is enough; `gpuctl status` shows what it does",
+    );
+    drop(daemon);
+    assert_eq!(place.state("app"), "running", "a box outlives the daemon");
+    let _again = place.daemon();
+    // The restarted daemon has adopted it: no second start, and the hold's stop reaches it.
+    place.run(&["stop-app"]).expect(0);
+    place.wait_for("app", "stopped");
+    let explained = place.run(&["explain", "app", "--json"]).expect(0).json();
+    assert_eq!(explained["last_run"]["stopped_by"]["rule"], "hold");
+}
+
+#[test]
+fn a_box_that_cannot_start_says_why_and_is_not_tried_in_a_loop() {
+    let place = Place::new("[pool.app]\ncommand = [\"./missing\"]");
+    let said = place.run(&["start-app", "--wait"]);
+    let error = "error: cannot start box `app-1`\n  caused by: No such file or directory (os error 2)\n\nhint: is `./missing` there and executable?\n";
+    assert!(said.code == 1 && said.stderr.ends_with(error), "{}", said.stderr);
+    let plan = place.run(&["plan", "--json"]).expect(0).json();
+    assert_eq!(plan["pools"][0]["blocked"][0]["rule"], "cooldown");
+}
+
+#[test]
+fn a_server_that_dies_at_once_is_not_started_in_a_loop() {
+    let place = Place::new(
+        "[cloud]\ntick = \"100ms\"\n[pool.app]\ncommand = [\"false\"]\n[[pool.app.schedule]]\nzone = \"UTC\"",
+    );
+    let _daemon = place.daemon();
+    wait_until("the daemon backs off", || {
+        place.run(&["plan", "app", "--json"]).json()["pools"][0]["blocked"][0]["rule"] == "cooldown"
+    });
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_a_failure() {
+    let place = Place::new(TWO_POOLS);
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let said =
+        crate::support::said(place.command(&["status", "--json"]).stdout(full).output().unwrap());
+    assert_eq!(said.code, 1, "{}", said.stderr);
+}
+
+#[test]
+fn wrong_usage_is_explained_and_exits_with_2() {
+    let place = Place::new(TWO_POOLS);
+    check_error(
+        &place.run(&["start", "gpuu"]),
+        2,
+        "error: there is no pool `gpuu`\n\nhint: did you mean `gpu`?",
+    );
+    check_error(
+        &place.run(&["stop-gpu", "--until", "25:00"]),
+        2,
+        "error: `25:00` is no time\n\nhint: write `18:00`, or `2026-11-21T18:00:00Z`",
+    );
+    check_error(
+        &place.run(&["stop-gpu", "--for", "8d"]),
+        2,
+        "error: a hold lasts at most 7d\n\nhint: for longer, write a schedule, or take the pool out of the configuration",
+    );
+    assert_eq!(place.run(&["start-gpu", "--for", "soon"]).code, 2);
+    assert_eq!(place.run(&["submit", "vision.orc", "x.png"]).code, 2);
+    check_error(
+        &place.run(&["submit", "vision.ocr", "gpuctl.toml", "--pool", "app"]),
+        2,
+        "error: pool `app` has no queue\n\nhint: it runs a command; submit to a pool with a `queue`",
+    );
+    place.write("a.png", "x");
+    place.run(&["submit", "vision.ocr", "a.png"]).expect(0);
+    check_error(
+        &place.run(&["purge", "gpu"]),
+        2,
+        "error: not confirmed\n\nhint: add --yes to do it without being asked",
+    );
+    check_error(
+        &place.run(&["job", "0000"]),
+        1,
+        "error: there is no job `0000`\n\nhint: `gpuctl jobs` lists them",
+    );
+}
+
+#[test]
+fn inputs_are_checked_before_any_job_is_sent() {
+    let place = Place::new(
+        "[worker]\ninput_roots = [\"in\"]\n[pool.gpu]\nqueue = \"jobs\"\nmax_wait = \"1h\"",
+    );
+    std::fs::create_dir(place.path("in")).unwrap();
+    place.write("in/good.png", "x");
+    place.write("outside.png", "x");
+    for (input, message) in [
+        ("in/missing.png", "cannot read in/missing.png"),
+        ("in", "is a folder"),
+        ("outside.png", "outside the folders"),
+    ] {
+        let said = place.run(&["submit", "vision.ocr", "in/good.png", input]);
+        assert!(said.code == 2 && said.stderr.contains(message), "{input}: {}", said.stderr);
+        assert!(said.stderr.contains("hint: "), "{}", said.stderr);
+    }
+    assert!(place.jobs().is_empty());
+    let sent = place.run(&["submit", "vision.ocr", "in/good.png"]).expect(0);
+    assert!(sent.stderr.contains("nothing watches the queue"), "{}", sent.stderr);
+    assert_eq!(place.jobs().len(), 1);
+}
+
+#[test]
+fn every_problem_of_the_configuration_is_shown_at_once() {
+    let place =
+        Place::new("[pool.gpu]\nqueue = \"jobs\"\nmax_wiat = \"1m\"\nboxes_max = \"two\"\n");
+    let said = place.run(&["status"]);
+    assert_eq!(said.code, 2);
+    assert!(
+        said.stderr.contains(
+            "caused by: line 3: pool.gpu.max_wiat: unknown key (did you mean `max_wait`?)"
+        ),
+        "{}",
+        said.stderr
+    );
+    assert!(
+        said.stderr
+            .contains("caused by: line 4: pool.gpu.boxes_max: is a text (must be a whole number)"),
+        "{}",
+        said.stderr
+    );
+    let error: Value = serde_json::from_str(&place.run(&["status", "--json"]).stderr).unwrap();
+    assert_eq!(error["error"]["causes"].as_array().unwrap().len(), 2);
+    assert_eq!(error["error"]["exit"], 2);
+}
+
+#[test]
+fn every_command_answers_with_one_json_document() {
+    let place = Place::new(TWO_POOLS);
+    place.write("a.png", "not a picture");
+    let commands: &[&[&str]] = &[
+        &["submit", "vision.ocr", "a.png"],
+        &["status"],
+        &["status", "gpu"],
+        &["jobs"],
+        &["queue"],
+        &["redrive", "gpu"],
+        &["plan"],
+        &["explain", "gpu"],
+        &["cost", "report", "--since", "1h"],
+        &["cost", "prices"],
+        &["purge", "gpu", "--dead", "--yes"],
+        &["start-app"],
+        &["start-gpu"],
+        &["start-all"],
+        &["start", "app"],
+        &["stop", "app"],
+        &["stop-app"],
+        &["stop-gpu"],
+        &["stop-all"],
+        &["init", "other.toml"],
+    ];
+    for command in commands {
+        let said = place.run(&[command, &["--json"][..]].concat()).expect(0);
+        let document = said.json();
+        assert!(
+            document["schema"].as_str().unwrap().starts_with("gpuctl."),
+            "{command:?}: {document}"
+        );
+        assert_eq!(document["version"], 1, "{command:?}");
+    }
+    let submitted = place.jobs();
+    let id = submitted[0]["job_id"].as_str().unwrap();
+    assert_eq!(place.run(&["job", id, "--json"]).expect(0).json()["schema"], "gpuctl.job");
+    assert_eq!(place.run(&["doctor", "--json"]).expect(0).json()["schema"], "gpuctl.doctor");
+    let missing: Value =
+        serde_json::from_str(&place.run(&["job", "none", "--json"]).expect(1).stderr).unwrap();
+    assert_eq!(missing["schema"], "gpuctl.error");
+}
+
+#[test]
+fn plan_tells_by_its_exit_code_whether_there_is_something_to_do() {
+    let place = Place::new("[pool.gpu]\nqueue = \"jobs\"\nmax_wait = \"8s\"\nidle_stop = \"1s\"");
+    place.run(&["plan", "--exit-code"]).expect(0);
+    place.write("a.png", "x");
+    // A boot is thought to take 5 s, a tick is 1 s: for 2 s the job may still wait, then the box is called for.
+    place.run(&["submit", "vision.ocr", "a.png"]).expect(0);
+    wait_until("the plan wants a start", || place.run(&["plan", "--exit-code"]).code == 3);
+    assert_eq!(place.run(&["plan", "--json"]).json()["pools"][0]["actions"][0]["action"], "start");
+}
+
+#[test]
+fn without_a_configuration_the_default_serves() {
+    let place = Place::new("");
+    std::fs::remove_file(place.path("gpuctl.toml")).unwrap();
+    let mut command = place.command(&["status", "--json"]);
+    let home = place.path("home");
+    let said = crate::support::said(
+        command
+            .env("HOME", &home)
+            .env_remove("XDG_STATE_HOME")
+            .env_remove("XDG_CONFIG_HOME")
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(said.expect(0).json()["pools"][0]["pool"], "gpu");
+    assert!(home.join(".local/state/gpuctl/gpuctl.db").is_file());
+    place.run(&["init"]).expect(0);
+    assert!(place.run(&["init"]).expect(1).stderr.contains("it is there already"));
+}
+
+#[test]
+fn a_reader_that_closes_the_pipe_is_no_error() {
+    let place = Place::new(TWO_POOLS);
+    let mut child =
+        place.command(&["cost", "prices"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

@@ -1,0 +1,377 @@
+//! Jobs through queue and worker: right answers on real input, and for everything that can be wrong with a job an error
+//! result with its code and hint, while the worker and the other jobs go on.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::{Place, cache, sample};
+
+const ONE_POOL: &str = "[pool.gpu]\nqueue = \"jobs\"\nidle_stop = \"2s\"\n";
+
+/// Submits the files and answers what became of each, by file name: the text, or the error's code.
+fn outcomes(place: &Place, task: &str, files: &[PathBuf]) -> BTreeMap<String, String> {
+    let mut arguments: Vec<&OsStr> =
+        ["submit", task, "--wait", "--timeout", "110s", "--json"].map(OsStr::new).to_vec();
+    arguments.extend(files.iter().map(|file| file.as_os_str()));
+    let said = place.run(&arguments);
+    let jobs = said.json()["jobs"].as_array().unwrap().clone();
+    assert_eq!(jobs.len(), files.len());
+    jobs.iter().map(|job| (file_name(job), outcome(job))).collect()
+}
+
+fn outcome(job: &Value) -> String {
+    match job["state"].as_str().unwrap() {
+        "succeeded" => job["output"]["text"].as_str().unwrap().to_owned(),
+        "failed" => {
+            assert!(job["error"]["hint"].is_string(), "an error without a hint: {job}");
+            job["error"]["code"].as_str().unwrap().to_owned()
+        }
+        state => state.to_owned(),
+    }
+}
+
+fn file_name(job: &Value) -> String {
+    Path::new(job["input"].as_str().unwrap()).file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn recordings_and_pages_come_back_right_and_the_box_stops() {
+    let place = Place::new(ONE_POOL);
+    let heard =
+        outcomes(&place, "voice.transcribe", &[sample("beckett.wav"), sample("two_cities.wav")]);
+    assert_eq!(
+        heard["beckett.wav"],
+        "Ever tried, ever failed, no matter, try again, fail again, fail better."
+    );
+    assert!(
+        heard["two_cities.wav"].starts_with("It was the best of times. It was the worst of times."),
+        "{heard:?}"
+    );
+    assert!(
+        heard["two_cities.wav"].ends_with("in the superlative degree of comparison only."),
+        "{heard:?}"
+    );
+    let read = outcomes(&place, "vision.ocr", &[sample("page.png")]);
+    assert!(
+        read["page.png"].starts_with("Region-based segmentation\nLet us first determine"),
+        "{read:?}"
+    );
+    place.wait_for("gpu", "stopped");
+    let explained = place.run(&["explain", "gpu", "--json"]).expect(0).json();
+    let run = &explained["last_run"];
+    assert_eq!(
+        (run["started_by"]["rule"].as_str(), run["stopped_by"]["rule"].as_str()),
+        (Some("demand"), Some("idle"))
+    );
+    let cost = place.run(&["cost", "report", "--json"]).expect(0).json();
+    assert_eq!((cost["jobs"]["succeeded"].as_u64(), cost["starts"].as_u64()), (Some(3), Some(1)));
+}
+
+#[test]
+fn bad_recordings_fail_each_in_its_own_way_and_the_good_one_is_heard() {
+    let place = Place::new(ONE_POOL);
+    let good = fs::read(sample("beckett.wav")).unwrap();
+    let odd_name = OsStr::from_bytes(b"odd \xff\xfe name.wav");
+    let files = [
+        place.write("empty.wav", ""),
+        place.write("text.wav", "this is no recording, whatever its name says\n".repeat(50)),
+        place.write("truncated.wav", &good[..good.len() / 2]),
+        place.write("ten_hours.wav", wav_header(16_000, 36_000)),
+        place.write(odd_name, &good),
+    ];
+    let mut seen = outcomes(&place, "voice.transcribe", &files);
+    assert!(seen.remove("odd%20%FF%FE%20name.wav").unwrap().starts_with("Ever tried"));
+    let expected = [
+        ("empty.wav", "input.empty"),
+        ("ten_hours.wav", "input.too_long"),
+        ("text.wav", "input.wrong_kind"),
+        ("truncated.wav", "input.truncated"),
+    ];
+    assert_eq!(seen, expected.map(|(file, code)| (file.to_owned(), code.to_owned())).into());
+}
+
+#[test]
+fn bad_pictures_fail_each_in_its_own_way_and_the_good_one_is_read() {
+    let place = Place::new(ONE_POOL);
+    let vanishing = place.write("vanishing.png", "x");
+    let inbox = place.path("inbox");
+    fs::create_dir(&inbox).unwrap();
+    let files = [
+        place.write("empty.png", ""),
+        place.write("text.png", "this is no picture\n".repeat(50)),
+        place.write("bomb.png", png_header(30_000, 30_000)),
+        place.write("cut.png", &fs::read(sample("page.png")).unwrap()[..20_000]),
+        sample("page.png"),
+    ];
+    let mut seen = outcomes(&place, "vision.ocr", &files);
+    assert!(seen.remove("page.png").unwrap().contains("Region-based segmentation"));
+    assert_eq!(seen["empty.png"], "input.empty");
+    assert_eq!(seen["text.png"], "input.wrong_kind");
+    assert_eq!(seen["bomb.png"], "input.too_large");
+    assert!(seen["cut.png"].starts_with("input."), "{seen:?}");
+    // Gone, or swapped for a folder, between submission and work: the worker's own check.
+    place.run(&["stop-gpu", "--wait"]).expect(0);
+    place.run(&["submit", "vision.ocr", "vanishing.png"]).expect(0);
+    fs::remove_file(&vanishing).unwrap();
+    place.run(&["submit", "vision.ocr", "empty.png"]).expect(0);
+    fs::remove_file(place.path("empty.png")).unwrap();
+    fs::create_dir(place.path("empty.png")).unwrap();
+    place.run(&["start-gpu", "--wait"]).expect(0);
+    crate::support::wait_until("both have failed", || {
+        place.jobs()[..2].iter().all(|job| job["state"] == "failed")
+    });
+    let last: Vec<String> = place.jobs()[..2].iter().map(outcome).collect();
+    assert_eq!(last, ["input.folder", "input.missing"]);
+}
+
+#[test]
+fn a_model_that_cannot_be_used_fails_its_jobs_and_no_others() {
+    let models = tempfile::tempdir().unwrap();
+    for name in ["pp-ocr-v4-mobile", "pp-ocr-v6-small", "moonshine-tiny-en", "silero-vad-v6"] {
+        copy_model(name, models.path());
+    }
+    let place = Place::new(ONE_POOL).with("GPUCTL_MODELS", models.path());
+    let page = [sample("page.png")];
+    let v6 = models.path().join("pp-ocr-v6-small");
+    let detector = v6.join("PP-OCRv6_det_small.onnx");
+    let good = fs::read(&detector).unwrap();
+
+    fs::write(&detector, [&good[..good.len() - 1], b"x"].concat()).unwrap();
+    assert_eq!(outcomes(&place, "vision.ocr", &page)["page.png"], "model.hash");
+    fs::remove_file(&detector).unwrap();
+    assert_eq!(outcomes(&place, "vision.ocr", &page)["page.png"], "model.missing");
+    replace_file(&v6, "detect", b"no model at all");
+    assert_eq!(outcomes(&place, "vision.ocr", &page)["page.png"], "model.not_onnx");
+    let angle = fs::read(v6.join("ch_ppocr_mobile_v2.0_cls_mobile.onnx")).unwrap();
+    replace_file(&v6, "recognise", &angle);
+    replace_file(&v6, "detect", &good);
+    assert_eq!(outcomes(&place, "vision.ocr", &page)["page.png"], "model.interface");
+    // The same worker, another model, and it needs no code: a manifest was enough.
+    let said = place.run(&[
+        "submit",
+        "vision.ocr",
+        page[0].to_str().unwrap(),
+        "--model",
+        "pp-ocr-v4-mobile",
+        "--wait",
+        "--json",
+    ]);
+    assert!(outcome(&said.expect(0).json()["jobs"][0]).contains("segmentation"));
+    let unknown = place.run(&[
+        "submit",
+        "vision.ocr",
+        page[0].to_str().unwrap(),
+        "--model",
+        "no-such-model",
+        "--wait",
+        "--json",
+    ]);
+    let error: Value = serde_json::from_str(&unknown.expect(2).stderr).unwrap();
+    assert_eq!(error["error"]["message"], "there is no model `no-such-model`");
+    let wrong_task = place.run(&[
+        "submit",
+        "vision.ocr",
+        page[0].to_str().unwrap(),
+        "--model",
+        "moonshine-tiny-en",
+        "--wait",
+        "--json",
+    ]);
+    assert_eq!(outcome(&wrong_task.expect(1).json()["jobs"][0]), "model.task");
+}
+
+#[test]
+fn without_a_usable_onnx_runtime_jobs_fail_with_what_to_do() {
+    let missing = Place::new(ONE_POOL).with("GPUCTL_ONNXRUNTIME", "/nowhere/libonnxruntime.so");
+    assert_eq!(
+        outcomes(&missing, "vision.ocr", &[sample("page.png")])["page.png"],
+        "runtime.missing"
+    );
+    let doctor = missing.run(&["doctor", "--json"]).expect(1).json();
+    assert!(
+        doctor["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|check| check["status"] == "fail" && check["fix"].is_string())
+    );
+    let no_library = Place::new(ONE_POOL).with("GPUCTL_ONNXRUNTIME", sample("page.png"));
+    assert_eq!(
+        outcomes(&no_library, "vision.ocr", &[sample("page.png")])["page.png"],
+        "runtime.no_library"
+    );
+    let no_gpu = Place::new(&format!("[model.pp-ocr-v6-small]\ndevice = \"cuda\"\n{ONE_POOL}"));
+    if !Path::new("/dev/nvidia0").exists() {
+        assert_eq!(
+            outcomes(&no_gpu, "vision.ocr", &[sample("page.png")])["page.png"],
+            "model.device"
+        );
+    }
+}
+
+#[test]
+fn an_onnx_runtime_that_is_too_old_is_named_with_its_version() {
+    let place = Place::new(ONE_POOL);
+    // All that a program asks of the library before it decides: the version behind OrtGetApiBase.
+    let source = place.write(
+        "old.c",
+        "struct base { void *(*api)(unsigned); const char *(*version)(void); };
+         static void *api(unsigned v) { (void)v; return 0; }
+         static const char *version(void) { return \"1.20.1\"; }
+         static struct base b = { api, version };
+         struct base *OrtGetApiBase(void) { return &b; }",
+    );
+    let library = place.path("libonnxruntime.so");
+    let built = std::process::Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .status();
+    assert!(built.unwrap().success(), "cc is needed: apt-get install gcc");
+    let place = place.with("GPUCTL_ONNXRUNTIME", library);
+    let said = place.run(&[
+        "submit",
+        "vision.ocr",
+        sample("page.png").to_str().unwrap(),
+        "--wait",
+        "--json",
+    ]);
+    let error = &said.expect(1).json()["jobs"][0]["error"];
+    assert_eq!(error["code"], "runtime.too_old", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("1.20.1"), "{error}");
+}
+
+#[test]
+fn a_link_that_leads_out_of_the_roots_after_submission_is_refused_by_the_worker() {
+    let place =
+        Place::new(&format!("[worker]\ninput_roots = [\"in\"]\n{ONE_POOL}max_wait = \"1h\"\n"));
+    fs::create_dir(place.path("in")).unwrap();
+    let input = place.write("in/a.png", fs::read(sample("page.png")).unwrap());
+    place.run(&["submit", "vision.ocr", "in/a.png"]).expect(0);
+    fs::remove_file(&input).unwrap();
+    std::os::unix::fs::symlink(sample("page.png"), &input).unwrap();
+    place.run(&["start-gpu", "--wait"]).expect(0);
+    crate::support::wait_until("the job has failed", || place.jobs()[0]["state"] == "failed");
+    assert_eq!(outcome(&place.jobs()[0]), "input.outside");
+}
+
+#[test]
+fn a_worker_that_is_asked_to_stop_gives_back_what_it_cannot_finish_in_time() {
+    let place = Place::new(&format!("[worker]\ndrain = \"0s\"\n{ONE_POOL}visibility = \"1h\"\n"));
+    let long = sample("two_cities.wav");
+    let inputs = [long.to_str().unwrap(); 12];
+    place.run(&[&["submit", "voice.transcribe"], &inputs[..]].concat()).expect(0);
+    crate::support::wait_until("jobs are running", || {
+        place.jobs().iter().any(|job| job["state"] == "running")
+    });
+    place.run(&["stop-gpu", "--wait"]).expect(0);
+    // With leases of an hour, only what was given back can be waiting again.
+    let queue = place.run(&["queue", "--json"]).expect(0).json();
+    assert_eq!(queue["queues"][0]["in_flight"], 0, "{queue}");
+    assert!(queue["queues"][0]["visible"].as_u64() > Some(0), "{queue}");
+}
+
+#[test]
+fn a_full_disk_ends_in_an_error_or_a_dead_letter_never_in_an_endless_retry() {
+    let config =
+        format!("[cloud]\nfile_mib_max = 1\n{ONE_POOL}receives_max = 2\nvisibility = \"1s\"\n");
+    let place = Place::new(&config);
+    place.run(&["submit", "vision.ocr", sample("page.png").to_str().unwrap()]).expect(0);
+    fill(&place.path(".gpuctl/gpuctl.db"));
+    place.run(&["start-gpu", "--wait"]);
+    crate::support::wait_until("the job is given up", || {
+        place
+            .jobs()
+            .iter()
+            .all(|job| matches!(job["state"].as_str(), Some("failed" | "dead" | "succeeded")))
+    });
+    let state = place.jobs()[0]["state"].as_str().unwrap().to_owned();
+    assert!(state == "dead" || outcome(&place.jobs()[0]) == "result.full", "{state}");
+    // With room again, a dead job gets its answer.
+    let roomy = fs::read_to_string(place.path("gpuctl.toml"))
+        .unwrap()
+        .replace("file_mib_max = 1", "file_mib_max = 64");
+    place.write("gpuctl.toml", roomy);
+    place.run(&["stop-gpu", "--wait"]).expect(0);
+    if state == "dead" {
+        place.run(&["redrive"]).expect(0);
+        place.run(&["start-gpu", "--wait"]).expect(0);
+        crate::support::wait_until("the job has its answer", || {
+            place.jobs()[0]["state"] == "succeeded"
+        });
+    }
+}
+
+/// Fills the queue file up to its limit of 1 MiB, down to the last small row.
+fn fill(file: &Path) {
+    let connection = rusqlite::Connection::open(file).unwrap();
+    connection
+        .execute_batch("PRAGMA max_page_count = 256; CREATE TABLE ballast (bytes BLOB)")
+        .unwrap();
+    for bytes in [100_000, 4_000, 100] {
+        while connection.execute("INSERT INTO ballast VALUES (zeroblob(?1))", [bytes]).is_ok() {}
+    }
+}
+
+fn copy_model(name: &str, to: &Path) {
+    let (from, to) = (cache().join("models").join(name), to.join(name));
+    fs::create_dir_all(&to).unwrap();
+    for entry in from.read_dir().unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Replaces the file of a role, and its size and hash in the manifest: only looking into it can tell that it is wrong.
+fn replace_file(model: &Path, role: &str, bytes: &[u8]) {
+    let manifest = fs::read_to_string(model.join("model.toml")).unwrap();
+    let (before, rest) = manifest.split_once(&format!("role = \"{role}\"")).unwrap();
+    let (section, after) = rest.split_once("origin").unwrap();
+    let path =
+        section.lines().find_map(|line| line.strip_prefix("path = ")).unwrap().trim_matches('"');
+    fs::write(model.join(path), bytes).unwrap();
+    let sum = std::process::Command::new("sha256sum").arg(model.join(path)).output().unwrap();
+    let sum = String::from_utf8(sum.stdout).unwrap();
+    let section =
+        format!("\npath = \"{path}\"\nsha256 = \"{}\"\nsize_bytes = {}\n", &sum[..64], bytes.len());
+    fs::write(model.join("model.toml"), format!("{before}role = \"{role}\"{section}origin{after}"))
+        .unwrap();
+}
+
+/// A wav header that promises `seconds` of silence and holds none.
+fn wav_header(rate: u32, seconds: u32) -> Vec<u8> {
+    let data = rate * 2 * seconds;
+    let mut wav = b"RIFF".to_vec();
+    wav.extend((data + 36).to_le_bytes());
+    wav.extend(b"WAVEfmt ");
+    wav.extend(16_u32.to_le_bytes());
+    wav.extend([1, 0, 1, 0]);
+    wav.extend(rate.to_le_bytes());
+    wav.extend((rate * 2).to_le_bytes());
+    wav.extend([2, 0, 16, 0]);
+    wav.extend(b"data");
+    wav.extend(data.to_le_bytes());
+    wav.extend([0; 64]);
+    wav
+}
+
+/// The header of a picture of that size, and no pixels.
+fn png_header(width: u32, height: u32) -> Vec<u8> {
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+    png.extend(width.to_be_bytes());
+    png.extend(height.to_be_bytes());
+    png.extend([8, 2, 0, 0, 0]);
+    let sum = png[12..].iter().fold(!0_u32, |sum, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            if sum & 1 == 1 { (sum >> 1) ^ 0xEDB8_8320 } else { sum >> 1 }
+        })
+    });
+    png.extend((!sum).to_be_bytes());
+    png.extend(b"\0\0\x10\0IDAT\x78\x9c");
+    png
+}
