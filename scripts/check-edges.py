@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""Fails on a dependency between crates, or from a crate on the outside world, that the architecture does not have.
+
+The table is that of crates/README.md: a new edge is a decision, and is made there first.
+"""
+
+import json
+import subprocess
+import sys
+
+# crate -> the crates of this workspace that it may depend on
+EDGES = {
+    "gpuctl-core": set(),
+    "gpuctl-control": {"gpuctl-core"},
+    "gpuctl-local": {"gpuctl-control", "gpuctl-core"},
+    "gpu-inference": set(),
+    "gpu-worker": {"gpu-inference", "gpuctl-local", "gpuctl-control", "gpuctl-core"},
+    "gpuctl": {"gpuctl-local", "gpuctl-control", "gpuctl-core"},
+}
+
+# crate -> what must not be reachable from it, however deep
+NEVER = {
+    "gpuctl-core": ["tokio", "rusqlite", "ort", "reqwest", "rand", "aws-config"],
+    "gpuctl-control": ["rusqlite", "ort", "clap", "aws-config"],
+    "gpuctl-local": ["ort", "clap", "aws-config"],
+    "gpu-inference": ["tokio", "rusqlite", "clap", "aws-config"],
+    "gpuctl": ["ort"],
+}
+
+
+def main() -> int:
+    command = ["cargo", "metadata", "--format-version", "1", "--locked"]
+    metadata = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    members = set(metadata["workspace_members"])
+    names = {package["id"]: package["name"] for package in metadata["packages"]}
+    nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
+    problems = []
+    for member in sorted(members, key=names.get):
+        name = names[member]
+        if name not in EDGES:
+            problems.append(f"{name}: not in the table of scripts/check-edges.py")
+            continue
+        direct = normal(nodes[member])
+        for other in sorted(names[d] for d in direct & members):
+            if other not in EDGES[name]:
+                problems.append(f"{name} -> {other}: not an edge of the architecture")
+        reached = {names[d] for d in closure(member, nodes)}
+        problems += [f"{name} reaches {banned}" for banned in NEVER.get(name, []) if banned in reached]
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    if problems:
+        print("hint: crates/README.md says which crate may depend on what, and why", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def normal(node):
+    """The dependencies that end up in the program: neither tests' nor build scripts'."""
+    return {d["pkg"] for d in node["deps"] if any(kind["kind"] is None for kind in d["dep_kinds"])}
+
+
+def closure(start, nodes):
+    seen, todo = set(), [start]
+    while todo:
+        for dependency in normal(nodes[todo.pop()]) - seen:
+            seen.add(dependency)
+            todo.append(dependency)
+    return seen
+
+
+if __name__ == "__main__":
+    sys.exit(main())
