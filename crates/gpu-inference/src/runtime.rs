@@ -385,7 +385,8 @@ fn convolution() -> ort::Result<Model> {
     graph.set_inputs([tensor("picture")])?;
     graph.set_outputs([tensor("answer")])?;
     let kernel = Tensor::from_array(([1, 1, 1, 1], vec![1.0_f32]))?;
-    graph.add_initializer("kernel", kernel, false)?;
+    // The graph takes only memory that ONNX Runtime owns: a clone's is.
+    graph.add_initializer("kernel", kernel.clone(), false)?;
     graph.add_node(Node::new(
         "Conv",
         ONNX_DOMAIN,
@@ -406,6 +407,14 @@ fn probe_values() -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A probe that fails for a reason of its own would keep every GPU idle.
+    #[test]
+    fn the_probe_works_on_a_device_that_does() {
+        let library = Runtime::locate(None).expect("run scripts/fetch-models.py");
+        let runtime = Runtime::load(&library, RuntimeOptions::default()).unwrap();
+        runtime.probe(Device::Cpu).unwrap();
+    }
 
     #[test]
     fn an_old_library_is_told_apart_from_a_broken_one() {

@@ -207,9 +207,9 @@ impl Worker {
             }
             drop(first);
             for held in suspects {
-                // Drained before its turn came: it is given back with the rest.
+                // All slots are its own, so whatever comes next waits. Drained before its turn, it is given back with the rest.
                 let Some(all) = self.free_slots(SLOTS).await else { return };
-                Arc::clone(&self).see_through(held, Some(all)).await;
+                tokio::spawn(Arc::clone(&self).see_through(held, Some(all)));
             }
         }
     }

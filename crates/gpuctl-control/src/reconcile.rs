@@ -53,7 +53,8 @@ pub struct Pass {
     pub acted: Vec<Acted>,
 }
 
-/// One pass, or `None` if another controller is at it: it sees the same world, so nothing is missed.
+/// One pass, or `None` if another controller is at it. That pass may have looked before the caller's own change: who
+/// has just made one tries again.
 ///
 /// # Errors
 /// When the ledger cannot be reached; nothing was done then. Failed parts and actions are in the `Pass`.

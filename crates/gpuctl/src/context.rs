@@ -1,6 +1,7 @@
 //! What every command works with: the configuration and the ports on the state that it names.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use gpuctl_control::config::Config;
 use gpuctl_control::ports::Ports;
@@ -11,6 +12,11 @@ use gpuctl_core::units::{PoolId, Timestamp};
 use gpuctl_local::{Launcher, Store, StoreOptions};
 
 use crate::failure::Failure;
+use crate::render::Printer;
+
+/// How often, and how long apart, the doorbell tries: a pass takes milliseconds.
+const RING_TRIES: u32 = 40;
+const RING_AGAIN: Duration = Duration::from_millis(50);
 
 /// The configuration and the ports.
 pub(crate) struct Context {
@@ -46,6 +52,19 @@ impl Context {
     /// One pass of the loop; `None` if another controller is at it.
     pub(crate) async fn reconcile(&self, trigger: Trigger) -> Result<Option<Pass>, Failure> {
         Ok(reconcile(&self.ports, &self.config.policy, trigger, &self.owner).await?)
+    }
+
+    /// The doorbell after something was sent: one pass, printed. What was sent is sent, whatever comes of it.
+    ///
+    /// A pass of another controller may have begun before the sending, so a busy lease is waited for.
+    pub(crate) async fn ring(&self, printer: &Printer) {
+        for _ in 0..RING_TRIES {
+            match self.reconcile(Trigger::Command).await {
+                Ok(None) => tokio::time::sleep(RING_AGAIN).await,
+                Ok(Some(pass)) => return printer.pass(&pass),
+                Err(failure) => return printer.trouble(&failure),
+            }
+        }
     }
 
     pub(crate) fn pool(&self, id: &PoolId) -> Result<&Pool, Failure> {

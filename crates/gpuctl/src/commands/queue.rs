@@ -1,6 +1,5 @@
 //! `queue`, `redrive` and `purge`: the queues themselves.
 
-use gpuctl_control::Trigger;
 use gpuctl_control::ports::Purge;
 use gpuctl_control::wire::reply::{MovedDocument, PoolQueueDocument, QueuesDocument};
 use gpuctl_control::wire::status::QueueDocument;
@@ -32,11 +31,7 @@ pub(crate) async fn redrive(
 ) -> Result<Answer, Failure> {
     let (_, queue) = context.queue_pool(pool)?;
     let messages = context.ports.queue.redrive(&queue.name).await?;
-    // They are moved, whatever comes of the look.
-    match context.reconcile(Trigger::Command).await {
-        Ok(pass) => pass.iter().for_each(|pass| printer.pass(pass)),
-        Err(failure) => printer.trouble(&failure),
-    }
+    context.ring(printer).await;
     Ok(Answer::Moved(MovedDocument { action: "redrive", queue: queue.name.to_string(), messages }))
 }
 

@@ -30,11 +30,7 @@ pub(crate) async fn submit(
     check_model(context, arguments.model.as_deref())?;
     let jobs = jobs(context, &queue.name, arguments)?;
     send(&context.ports, &jobs).await?;
-    // The doorbell: whoever submits looks at once, also where no daemon runs. The jobs are sent, whatever comes of it.
-    match context.reconcile(Trigger::Command).await {
-        Ok(pass) => pass.iter().for_each(|pass| printer.pass(pass)),
-        Err(failure) => printer.trouble(&failure),
-    }
+    context.ring(printer).await;
     if arguments.wait {
         return wait(context, printer, &jobs, arguments).await;
     }
