@@ -16,7 +16,7 @@ use gpu_inference::{
     Cancel, InputLimits, ModelStore, Pipeline, Runtime, Task, decode, open_pipeline,
 };
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 #[tokio::main]
 async fn main() {

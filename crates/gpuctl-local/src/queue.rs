@@ -163,11 +163,14 @@ fn receive(
     request: ReceiveRequest,
 ) -> rusqlite::Result<Vec<Received>> {
     let now = now_micros();
-    tx.prepare_cached(
-        "UPDATE messages SET dead = 1, receipt = NULL WHERE queue = ?1 AND dead = 0 AND visible_at <= ?2
-         AND receive_count >= (SELECT receives_max FROM queues WHERE name = ?1)",
-    )?
-    .execute(params![queue.as_str(), now])?;
+    // Only those whose turn it is: a look at the whole backlog with each receive would make it quadratic.
+    let mut bury = tx.prepare_cached(
+        "UPDATE messages SET dead = 1, receipt = NULL
+         WHERE receive_count >= (SELECT receives_max FROM queues WHERE name = ?1)
+         AND id IN (SELECT id FROM messages WHERE queue = ?1 AND dead = 0 AND visible_at <= ?2
+                    ORDER BY visible_at, sent_at, id LIMIT ?3)",
+    )?;
+    while bury.execute(params![queue.as_str(), now, request.max])? > 0 {}
     let mut take = tx.prepare_cached(
         "UPDATE messages SET receipt = lower(hex(randomblob(16))), visible_at = ?3, receive_count = receive_count + 1
          WHERE id IN (SELECT id FROM messages WHERE queue = ?1 AND dead = 0 AND visible_at <= ?2

@@ -73,8 +73,14 @@ pub struct StoreOptions {
 /// Queue and ledger; cloning shares the connection.
 #[derive(Clone)]
 pub struct Store {
-    connection: Arc<Mutex<Connection>>,
+    opened: Arc<Mutex<Opened>>,
     folder: PathBuf,
+}
+
+struct Opened {
+    connection: Connection,
+    /// The setting in force: it is changed only between writes that differ in it.
+    synchronous: &'static str,
 }
 
 impl Store {
@@ -106,7 +112,8 @@ impl Store {
         let file = folder.join(FILE_NAME);
         let connection =
             connect(&file, options.file_mib_max).map_err(|error| store_error(&file, error))?;
-        let store = Self { connection: Arc::new(Mutex::new(connection)), folder: folder.clone() };
+        let opened = Opened { connection, synchronous: "" };
+        let store = Self { opened: Arc::new(Mutex::new(opened)), folder: folder.clone() };
         store.migrate(&file)?;
         drop(one_at_a_time);
         Ok(store)
@@ -190,8 +197,8 @@ impl Store {
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, PortError> {
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        read(&connection).map_err(|error| store_error(&self.folder.join(FILE_NAME), error))
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        read(&opened.connection).map_err(|error| store_error(&self.folder.join(FILE_NAME), error))
     }
 
     /// Writes in one transaction, whole or not at all.
@@ -213,11 +220,15 @@ impl Store {
     fn transact<T>(
         &self,
         write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
-        synchronous: &str,
+        synchronous: &'static str,
     ) -> Result<T, PortError> {
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let Opened { connection, synchronous: in_force } = &mut *opened;
         let transact = || {
-            connection.pragma_update(None, "synchronous", synchronous)?;
+            if *in_force != synchronous {
+                connection.pragma_update(None, "synchronous", synchronous)?;
+                *in_force = synchronous;
+            }
             let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let answer = write(&tx)?;
             tx.commit()?;

@@ -47,11 +47,14 @@ impl Bench {
     pub(crate) async fn start() -> Self {
         let folder = TempDir::new().unwrap();
         let policy = Policy::parse("[pool.gpu]\nqueue = \"jobs\"\nidle_stop = \"1d\"").unwrap();
-        let store =
-            Store::open(&StoreOptions { folder: folder.path().to_owned(), file_mib_max: 1_024 })
-                .unwrap();
+        let open = || {
+            let options = StoreOptions { folder: folder.path().to_owned(), file_mib_max: 1_024 };
+            Store::open(&options).unwrap()
+        };
+        // One for each side, as in two processes: a store does not see its own writes as changes.
+        let (store, workers) = (open(), open());
         store.configure(&policy).unwrap();
-        let ports = ports(&store, None);
+        let (workers_ports, ports) = (ports(&workers, None), ports(&store, None));
         let state = folder.path().to_owned();
         let config = Config { file: None, folder: state.clone(), state, policy };
         let setup = WorkerSetup {
@@ -60,7 +63,7 @@ impl Bench {
             run_started_at: SystemClock.now(),
         };
         let worker =
-            Worker::new(ports.clone(), Engine::new(engine_setup()), &config, setup).unwrap();
+            Worker::new(workers_ports, Engine::new(engine_setup()), &config, setup).unwrap();
         let (stop, stopped) = oneshot::channel();
         tokio::spawn(serve(Arc::new(worker), async move { stopped.await.unwrap_or_default() }));
         Self { ports, store, stop: Some(stop), _folder: folder }
