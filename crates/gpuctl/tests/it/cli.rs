@@ -130,6 +130,8 @@ fn wrong_usage_is_explained_and_exits_with_2() {
         "error: pool `app` has no queue\n\nhint: it runs a command; submit to a pool with a `queue`",
     );
     place.write("a.png", "x");
+    // Held down, so that the job is still there when the purge asks.
+    place.run(&["stop-gpu"]).expect(0);
     place.run(&["submit", "vision.ocr", "a.png"]).expect(0);
     check_error(
         &place.run(&["purge", "gpu"]),
