@@ -279,8 +279,6 @@ pub struct JobFilter {
 /// What a caller branches on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortErrorClass {
-    /// The thing does not exist.
-    NotFound,
     /// It is in another state than the call needs.
     Conflict,
     /// The lease ran out and another worker may have the message.
