@@ -150,7 +150,9 @@ impl OcrPipeline {
         let recogniser = opener.session("recognise", &input(LINES), &output(read))?;
         let alphabet =
             Alphabet::of(&recogniser).map_err(|problem| opener.misfit("recognise", problem))?;
-        let (device, batch_max) = (opener.device(), opener.batch_max());
+        let device = opener.device();
+        // Pages together pay on a GPU only; a processor is full with one, and its page need not wait for the others'.
+        let batch_max = if device == Device::Cpu { 1 } else { opener.batch_max() };
         Ok(Self { detector, angle, recogniser, alphabet, settings, device, batch_max })
     }
 
