@@ -3,6 +3,8 @@
 //! A bad input ends in an error result, never in a retry. What is not the input's fault (no room for the result) is tried
 //! again later, and the queue's dead letters end that.
 
+use std::sync::atomic::Ordering;
+
 use chrono::TimeDelta;
 use gpu_inference::{Cancel, Prepared, Task, decode};
 use gpuctl_control::input::admit;
@@ -101,6 +103,7 @@ impl Worker {
     async fn finish(&self, received: &Received, result: JobResult) {
         match self.commit(&result).await {
             Ok(Committed::Written) => {
+                self.jobs_done.fetch_add(1, Ordering::Relaxed);
                 let code = result.outcome.as_ref().err().map(|failure| failure.code.as_str());
                 tracing::info!(job = %result.job.id, task = result.job.task, failed = code, "done");
                 self.ack(received, &result.job).await;

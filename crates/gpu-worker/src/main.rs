@@ -145,6 +145,7 @@ fn last_words(setup: &WorkerSetup, error: String) -> WorkerReport {
         ready_at: None,
         leases: 0,
         idle_since: None,
+        jobs_done: 0,
         last_error: Some(error),
     }
 }

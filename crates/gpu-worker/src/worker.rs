@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
@@ -74,6 +75,8 @@ pub struct Worker {
     pub(crate) decoders: Semaphore,
     pub(crate) input_roots: Vec<PathBuf>,
     pub(crate) box_id: BoxId,
+    /// Results kept so far.
+    pub(crate) jobs_done: AtomicU32,
     policy: Policy,
     queue: QueuePolicy,
     setup: WorkerSetup,
@@ -107,6 +110,7 @@ impl Worker {
             decoders: Semaphore::new(cores),
             input_roots: config.input_roots(),
             box_id: setup.box_id.clone(),
+            jobs_done: AtomicU32::new(0),
             policy: config.policy.clone(),
             queue: queue.clone(),
             setup,
@@ -339,6 +343,7 @@ impl Worker {
             ready_at: Some(self.ready_at),
             leases,
             idle_since,
+            jobs_done: self.jobs_done.load(Ordering::Relaxed),
             last_error: None,
         };
         self.ports.ledger.report(&report).await

@@ -2,9 +2,10 @@
 //!
 //! Nothing is retried here: the next reconcile sees what came of it and decides anew.
 
-use gpuctl_core::observation::{Observation, Run};
+use gpuctl_core::capacity::{Offering, Refusal};
+use gpuctl_core::observation::{Observation, Run, SeenPool};
 use gpuctl_core::plan::{Action, Plan};
-use gpuctl_core::units::{PoolId, Timestamp};
+use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 
 use crate::ports::{PortError, PortErrorClass, Ports, StartOrder};
 
@@ -23,11 +24,10 @@ pub struct Acted {
 pub async fn act(ports: &Ports, seen: &Observation, plan: &Plan, until: Timestamp) -> Vec<Acted> {
     let mut acted = Vec::new();
     for pool in &plan.pools {
-        let runs = seen.pools.get(&pool.pool).map(|pool| pool.runs.as_slice()).unwrap_or_default();
+        let Some(seen) = seen.pools.get(&pool.pool) else { continue };
         for action in &pool.actions {
-            let last = runs.iter().find(|run| run.box_id == *action.box_id());
             let result = if ports.clock.now() < until {
-                carry_out(ports, &pool.pool, action, last).await
+                carry_out(ports, &pool.pool, action, seen).await
             } else {
                 Err(PortError::new(
                     PortErrorClass::LeaseLost,
@@ -44,21 +44,15 @@ async fn carry_out(
     ports: &Ports,
     pool: &PoolId,
     action: &Action,
-    last: Option<&Run>,
+    seen: &SeenPool,
 ) -> Result<(), PortError> {
+    let last = seen.runs.iter().find(|run| run.box_id == *action.box_id());
     match action {
         Action::Start { box_id, reason } => {
             let at = ports.clock.now();
             let run = Run {
-                pool: pool.clone(),
-                box_id: box_id.clone(),
-                started_at: at,
-                ready_at: None,
-                stopping_at: None,
-                stopped_at: None,
-                start: reason.clone(),
-                stop: None,
-                error: None,
+                offering: offering(seen, box_id),
+                ..Run::begin(pool.clone(), box_id.clone(), at, reason.clone())
             };
             // Equal for every try to follow the same earlier run, so that one order given twice starts one box (R4).
             let generation = last.map_or(0, |run| run.started_at.timestamp_micros());
@@ -70,6 +64,7 @@ async fn carry_out(
                 let failed = Run {
                     stopped_at: Some(ports.clock.now()),
                     error: Some(error.to_string()),
+                    refusal: refusal(error),
                     ..run
                 };
                 ports.ledger.save_run(&failed).await?;
@@ -88,4 +83,15 @@ async fn carry_out(
             ports.cloud.stop(box_id, *manner).await
         }
     }
+}
+
+fn offering(seen: &SeenPool, box_id: &BoxId) -> Option<Offering> {
+    seen.boxes.value.iter().flatten().find(|one| one.id == *box_id)?.offering.clone()
+}
+
+/// A start that the cloud refused for want of capacity is remembered as such, with its own words: they name other zones.
+fn refusal(error: &PortError) -> Option<Refusal> {
+    let PortErrorClass::Refused(class) = error.class else { return None };
+    let text = error.cause.as_ref().map_or_else(|| error.what.clone(), ToString::to_string);
+    Some(Refusal { class, text })
 }

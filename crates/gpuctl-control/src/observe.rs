@@ -3,14 +3,16 @@
 //! A part that fails is the last known value with its age, never zero: what follows from the age is for `decide`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use gpuctl_core::cost::{day_of, month_of, spent_since, standing};
 use gpuctl_core::observation::{
-    BoxState, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue, Witness,
+    BoxState, Hold, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue, Spent, Witness,
 };
-use gpuctl_core::policy::Policy;
-use gpuctl_core::units::{PoolId, QueueName, Timestamp};
+use gpuctl_core::policy::{Policy, Pool};
+use gpuctl_core::units::{PoolId, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::ports::{PoolMemory, PortError, PortErrorClass, Ports, QueueMemory};
@@ -62,7 +64,7 @@ pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observ
         runs_changed: Vec::new(),
         queues_changed: Vec::new(),
     };
-    for (pool, (memory, counts)) in parts {
+    for (pool, PoolParts { memory, counts, spent }) in parts {
         let memory = memory.map_err(|error| errors.push(error)).ok();
         let counts = counts.map(|counts| counts.map_err(|error| errors.push(error)).ok());
         let of_pool = boxes.as_ref().map(|all| {
@@ -71,7 +73,8 @@ pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observ
                 .map(|(_, one)| one.clone())
                 .collect::<Vec<_>>()
         });
-        let seen = observed.pool(&pool, Parts { memory, counts, boxes: of_pool });
+        let spent = spent.and_then(|spent| spent.map_err(|error| errors.push(error)).ok());
+        let seen = observed.pool(&pool, Parts { memory, counts, boxes: of_pool, spent });
         observed.observation.pools.insert(pool, seen);
     }
     observed.errors = errors;
@@ -83,6 +86,7 @@ struct Parts {
     /// `None` where the pool has no queue, `Some(None)` where it could not be read.
     counts: Option<Option<SeenQueue>>,
     boxes: Option<Vec<SeenBox>>,
+    spent: Option<Spent>,
 }
 
 impl Observed {
@@ -100,7 +104,8 @@ impl Observed {
             Some(boxes) => Seen::now(boxes, at),
             None => Seen { value: None, at },
         };
-        SeenPool { boxes, queue, hold: memory.hold, runs }
+        let (hold, service, spent) = (memory.hold, memory.service, parts.spent);
+        SeenPool { boxes, queue, hold, runs, service, spent }
     }
 
     fn queue(
@@ -149,10 +154,14 @@ fn catch_up(runs: &mut [Run], boxes: &[SeenBox], at: Timestamp) -> Vec<Run> {
             continue;
         }
         match one.state {
-            BoxState::Running => run.ready_at = run.ready_at.or(Some(one.since)),
+            BoxState::Running => {
+                run.ready_at = run.ready_at.or(Some(one.since));
+                run.interrupted_at = run.interrupted_at.or(one.interruption);
+            }
             BoxState::Stopped => {
                 run.stopped_at = run.stopped_at.or(Some(one.since.max(run.started_at)));
                 run.error = run.error.take().or_else(|| one.last_error.clone());
+                run.jobs = run.jobs.or(one.worker.as_ref().map(|worker| worker.jobs_done));
             }
             BoxState::Pending | BoxState::Stopping => {}
         }
@@ -167,30 +176,62 @@ async fn read_boxes(ports: &Ports, policy: &Policy) -> Result<Vec<(PoolId, SeenB
     in_time("the boxes", ports.cloud.boxes(policy)).await
 }
 
-type PoolParts = (Result<PoolMemory, PortError>, Option<Result<SeenQueue, PortError>>);
+/// What was read of one pool; outside `Option`: whether it has such a part at all.
+struct PoolParts {
+    memory: Result<PoolMemory, PortError>,
+    counts: Option<Result<SeenQueue, PortError>>,
+    spent: Option<Result<Spent, PortError>>,
+}
 
 async fn read_pools(ports: &Ports, policy: &Policy) -> BTreeMap<PoolId, PoolParts> {
+    let policy = Arc::new(policy.clone());
     let mut reads = JoinSet::new();
-    for pool in &policy.pools {
-        let (ports, id) = (ports.clone(), pool.id.clone());
-        let queue = pool.queue().map(|queue| queue.name.clone());
+    for index in 0..policy.pools.len() {
+        let (ports, policy) = (ports.clone(), Arc::clone(&policy));
         reads.spawn(async move {
-            let parts = read_pool(&ports, &id, queue).await;
-            (id, parts)
+            let pool = &policy.pools[index];
+            (pool.id.clone(), read_pool(&ports, &policy, pool).await)
         });
     }
     reads.join_all().await.into_iter().collect()
 }
 
-async fn read_pool(ports: &Ports, pool: &PoolId, queue: Option<QueueName>) -> PoolParts {
-    let memory = in_time("the ledger", ports.ledger.memory(pool));
+async fn read_pool(ports: &Ports, policy: &Policy, pool: &Pool) -> PoolParts {
+    let memory = in_time("the ledger", ports.ledger.memory(&pool.id));
     let counts = async {
-        match &queue {
-            Some(queue) => Some(in_time("the queue's counts", ports.queue.counts(queue)).await),
-            None => None,
-        }
+        let queue = &pool.queue()?.name;
+        Some(in_time("the queue's counts", ports.queue.counts(queue)).await)
     };
-    tokio::join!(memory, counts)
+    let (memory, counts) = tokio::join!(memory, counts);
+    let spent = match &memory {
+        Ok(memory) if pool.budget.is_set() => {
+            let spent = read_spent(ports, policy, pool, memory.hold.as_ref());
+            Some(in_time("what was spent", spent).await)
+        }
+        _ => None,
+    };
+    PoolParts { memory, counts, spent }
+}
+
+/// What the pool's boxes have cost this month, today and under the hold, disks and addresses included.
+async fn read_spent(
+    ports: &Ports,
+    policy: &Policy,
+    pool: &Pool,
+    hold: Option<&Hold>,
+) -> Result<Spent, PortError> {
+    let now = ports.clock.now();
+    let (month, day) = (month_of(now).begin, day_of(now).begin);
+    let mut runs = ports.ledger.runs_since(month).await?;
+    runs.retain(|run| run.pool == pool.id);
+    let of = |since: Timestamp| {
+        spent_since(&runs, &policy.cost, since, now)
+            + standing(&policy.cost, pool.boxes_max.get(), now - since)
+    };
+    let hold = hold.map_or_else(Default::default, |hold| {
+        spent_since(&runs, &policy.cost, hold.since.max(month), now)
+    });
+    Ok(Spent { month: of(month), day: of(day), hold })
 }
 
 async fn in_time<T>(

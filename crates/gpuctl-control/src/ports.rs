@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use gpuctl_core::capacity::RefusalClass;
 use gpuctl_core::observation::{Hold, Run, SeenBox, SeenQueue};
 use gpuctl_core::plan::Manner;
 use gpuctl_core::policy::Policy;
@@ -210,10 +211,15 @@ pub struct PoolMemory {
     pub runs: Vec<Run>,
     /// Its queue, as last read.
     pub queue: Option<QueueMemory>,
+    /// How long its model is busy with one job: a moving mean of which each result moves a `SERVICE_WEIGHT`th.
+    pub service: Option<TimeDelta>,
 }
 
 /// Runs that one observation carries: an hour of flapping and the boots to estimate from.
 pub const RUNS_REMEMBERED_MAX: u32 = 100;
+
+/// The weight of the past in the moving mean of a job's time: it evens out some dozens of jobs, and follows a change of task.
+pub const SERVICE_WEIGHT: u32 = 16;
 
 /// A queue as it was last read, for the times when it cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,6 +247,8 @@ pub struct WorkerReport {
     pub leases: u32,
     /// Since when it has held none.
     pub idle_since: Option<Timestamp>,
+    /// Results that it has kept in this run.
+    pub jobs_done: u32,
     /// What it is about to end with.
     pub last_error: Option<String>,
 }
@@ -279,6 +287,8 @@ pub struct JobFilter {
 /// What a caller branches on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortErrorClass {
+    /// The cloud has none to give: another offering may be had.
+    Refused(RefusalClass),
     /// It is in another state than the call needs.
     Conflict,
     /// The lease ran out and another worker may have the message.

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod batch;
+pub mod capacity;
 pub mod cost;
 pub mod decide;
 pub mod observation;

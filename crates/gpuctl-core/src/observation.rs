@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 
+use crate::capacity::{Offering, Refusal};
 use crate::plan::{Reason, Rule};
-use crate::units::{BoxId, PoolId, Timestamp};
+use crate::units::{BoxId, MicroUsd, PoolId, Timestamp};
 
 /// What `decide` sees.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +19,26 @@ pub struct Observation {
     pub witness: Witness,
     /// One entry for each pool of the policy.
     pub pools: BTreeMap<PoolId, SeenPool>,
+}
+
+impl Observation {
+    /// The same world at another instant, if nothing happened until then: what was fresh stays fresh, and jobs grow older.
+    #[must_use]
+    pub fn moved_to(&self, at: Timestamp) -> Self {
+        let mut moved = self.clone();
+        let by = at - self.at;
+        moved.at = at;
+        for pool in moved.pools.values_mut() {
+            pool.boxes.at += by;
+            if let Some(queue) = &mut pool.queue {
+                queue.at += by;
+            }
+            let workers =
+                pool.boxes.value.iter_mut().flatten().filter_map(|one| one.worker.as_mut());
+            workers.for_each(|worker| worker.heard_at += by);
+        }
+        moved
+    }
 }
 
 /// Who looks: each side can end a box without the other, but the controller gives the worker the first word.
@@ -61,6 +82,21 @@ pub struct SeenPool {
     pub hold: Option<Hold>,
     /// Its latest runs, newest first.
     pub runs: Vec<Run>,
+    /// How long its model is busy with one job, by the latest results.
+    pub service: Option<TimeDelta>,
+    /// What its boxes have cost so far, if it has a budget.
+    pub spent: Option<Spent>,
+}
+
+/// What a pool's boxes have cost in the current periods, in UTC as AWS bills them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Since the first of the month.
+    pub month: MicroUsd,
+    /// Since midnight.
+    pub day: MicroUsd,
+    /// Since the hold in force was set.
+    pub hold: MicroUsd,
 }
 
 /// EC2's words for the life of a box; a local worker process goes through the same ones.
@@ -104,9 +140,42 @@ pub struct SeenBox {
     pub run_started_at: Option<Timestamp>,
     /// What its worker last said of itself in this run.
     pub worker: Option<SeenWorker>,
+    /// What it is bought as; boxes on this machine are not bought.
+    pub offering: Option<Offering>,
+    /// When the cloud will take it away, if it has given notice.
+    pub interruption: Option<Timestamp>,
+    /// That somebody started or stopped it past gpuctl, as in the AWS console.
+    pub foreign: Option<Foreign>,
+}
+
+/// A start or stop that gpuctl did not make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// What they made of it.
+    pub wants: HoldWants,
+    /// When.
+    pub at: Timestamp,
+    /// Who, as far as the cloud says.
+    pub by: String,
 }
 
 impl SeenBox {
+    /// A box of which nothing is known but its state.
+    #[must_use]
+    pub fn new(id: BoxId, state: BoxState, since: Timestamp) -> Self {
+        Self {
+            id,
+            state,
+            since,
+            last_error: None,
+            run_started_at: None,
+            worker: None,
+            offering: None,
+            interruption: None,
+            foreign: None,
+        }
+    }
+
     /// Whether the box is up or coming up.
     #[must_use]
     pub fn is_up(&self) -> bool {
@@ -123,6 +192,8 @@ pub struct SeenWorker {
     pub leases: u32,
     /// Since when it has held none.
     pub idle_since: Option<Timestamp>,
+    /// Results that it has kept in this run.
+    pub jobs_done: u32,
 }
 
 /// A queue's counts, as in SQS, with what the ledger remembers of them.
@@ -136,7 +207,7 @@ pub struct SeenQueue {
     pub delayed: u64,
     /// In the dead-letter queue.
     pub dead: u64,
-    /// When the oldest visible message was sent.
+    /// When the oldest visible message was sent; unknown while the counts are unconfirmed (Q4), as SQS's are at first sight.
     pub oldest_sent_at: Option<Timestamp>,
     /// Since when all of visible, in flight and delayed have been zero, in every sample.
     pub empty_since: Option<Timestamp>,
@@ -157,6 +228,8 @@ pub struct Hold {
     pub by: String,
     /// Why, in their words.
     pub why: Option<String>,
+    /// How much it may spend beyond the pool's budget; without it the budget has the last word.
+    pub over_budget: Option<MicroUsd>,
 }
 
 /// What a hold asks for.
@@ -189,14 +262,56 @@ pub struct Run {
     pub stop: Option<Reason>,
     /// The worker's last words, when it ended in an error.
     pub error: Option<String>,
+    /// Results that its worker kept, as far as it could say.
+    pub jobs: Option<u32>,
+    /// What was bought, or asked for.
+    pub offering: Option<Offering>,
+    /// That the cloud had none to give.
+    pub refusal: Option<Refusal>,
+    /// When the cloud took the box away.
+    pub interrupted_at: Option<Timestamp>,
 }
 
 impl Run {
-    /// Whether the run ended before the box was ready, by itself or because it took too long.
+    /// A run that has just been asked for.
+    #[must_use]
+    pub fn begin(pool: PoolId, box_id: BoxId, started_at: Timestamp, start: Reason) -> Self {
+        Self {
+            pool,
+            box_id,
+            started_at,
+            ready_at: None,
+            stopping_at: None,
+            stopped_at: None,
+            start,
+            stop: None,
+            error: None,
+            jobs: None,
+            offering: None,
+            refusal: None,
+            interrupted_at: None,
+        }
+    }
+
+    /// Whether the run ended before the box was ready, by itself or because it took too long. A refusal is no failure of
+    /// the box: `capacity` remembers it, and another offering is tried at once.
     #[must_use]
     pub fn failed_to_start(&self) -> bool {
+        if self.refusal.is_some() || self.interrupted_at.is_some() {
+            return false;
+        }
         let gave_up = self.stop.as_ref().is_none_or(|reason| reason.rule == Rule::Limits);
         self.stopped_at.is_some() && self.ready_at.is_none() && gave_up
+    }
+
+    /// Whether demand started the box and it went again without a single result: as when a job ends its worker (Q7).
+    #[must_use]
+    pub fn was_fruitless(&self) -> bool {
+        self.start.rule == Rule::Demand
+            && self.ready_at.is_some()
+            && self.stopped_at.is_some()
+            && self.interrupted_at.is_none()
+            && self.jobs == Some(0)
     }
 
     /// How long the box was up, until `now` if it still is.

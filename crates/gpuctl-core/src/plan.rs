@@ -34,29 +34,51 @@ pub struct PoolPlan {
 /// The rules, in the order in which they are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
+    /// The cloud takes a box back.
+    Interruption,
     /// A person's timed override.
     Hold,
+    /// Money.
+    Budget,
     /// Windows in which the pool should be up.
     Schedule,
     /// Jobs that wait.
     Demand,
     /// Nothing to do.
     Idle,
+    /// What can be bought, and whether a cheaper box could take over.
+    Capacity,
     /// Boxes that take too long to boot or stop, keep silent, or live too long.
     Limits,
-    /// Failed starts and flapping.
+    /// Failed starts, fruitless ones and flapping.
     Cooldown,
 }
 
 impl Rule {
+    /// All of them, in order.
+    pub const ALL: [Self; 9] = [
+        Self::Interruption,
+        Self::Hold,
+        Self::Budget,
+        Self::Schedule,
+        Self::Demand,
+        Self::Idle,
+        Self::Capacity,
+        Self::Limits,
+        Self::Cooldown,
+    ];
+
     /// The rule's name in documents.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Interruption => "interruption",
             Self::Hold => "hold",
+            Self::Budget => "budget",
             Self::Schedule => "schedule",
             Self::Demand => "demand",
             Self::Idle => "idle",
+            Self::Capacity => "capacity",
             Self::Limits => "limits",
             Self::Cooldown => "cooldown",
         }
@@ -65,9 +87,7 @@ impl Rule {
     /// The rule of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Hold, Self::Schedule, Self::Demand, Self::Idle, Self::Limits, Self::Cooldown]
-            .into_iter()
-            .find(|rule| rule.as_str() == name)
+        Self::ALL.into_iter().find(|rule| rule.as_str() == name)
     }
 }
 

@@ -24,8 +24,21 @@ impl MicroUsd {
     /// The price of `seconds` at `self` an hour, rounded up to the next micro-dollar.
     #[must_use]
     pub fn per_hour_for(self, seconds: i64) -> Self {
+        self.per(3_600, seconds)
+    }
+
+    /// So many times this.
+    #[must_use]
+    pub fn times(self, count: i64) -> Self {
+        Self(self.0.saturating_mul(count))
+    }
+
+    /// The part of a price for `whole` seconds that `seconds` cost, rounded up to the next micro-dollar.
+    #[must_use]
+    pub fn per(self, whole: i64, seconds: i64) -> Self {
         let micro = i128::from(self.0) * i128::from(seconds);
-        Self(i64::try_from((micro + 3_599).div_euclid(3_600)).unwrap_or(i64::MAX))
+        let whole = i128::from(whole.max(1));
+        Self(i64::try_from((micro + whole - 1).div_euclid(whole)).unwrap_or(i64::MAX))
     }
 
     /// Dollars as a number, for documents and pictures only; nothing is decided with it.

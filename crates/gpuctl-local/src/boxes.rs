@@ -109,10 +109,11 @@ struct ReportRow {
     leases: u32,
     idle_since: Option<i64>,
     last_error: Option<String>,
+    jobs_done: u32,
 }
 
 const BOXES: &str = "SELECT boxes.box, boxes.pool, token, started_at, stopping_at, alive_at, coalesce(boxes.pid, reports.pid),
-    reports.at, ready_at, leases, idle_since, last_error
+    reports.at, ready_at, leases, idle_since, last_error, jobs_done
     FROM boxes LEFT JOIN reports ON reports.box = boxes.box AND reports.run_started_at = boxes.started_at";
 
 fn box_row(row: &Row<'_>) -> rusqlite::Result<(String, BoxRow)> {
@@ -123,6 +124,7 @@ fn box_row(row: &Row<'_>) -> rusqlite::Result<(String, BoxRow)> {
             leases: row.get(9)?,
             idle_since: row.get(10)?,
             last_error: row.get(11)?,
+            jobs_done: row.get(12)?,
         }),
         None => None,
     };
@@ -186,14 +188,7 @@ fn seen(
     needs_report: bool,
 ) -> Result<SeenBox, PortError> {
     let Some(row) = row else {
-        return Ok(SeenBox {
-            id,
-            state: BoxState::Stopped,
-            since: Timestamp::UNIX_EPOCH,
-            run_started_at: None,
-            worker: None,
-            last_error: None,
-        });
+        return Ok(SeenBox::new(id, BoxState::Stopped, Timestamp::UNIX_EPOCH));
     };
     let alive = is_alive(store, &id);
     if alive && let Err(error) = touch(store, &id, row.alive_at) {
@@ -202,16 +197,15 @@ fn seen(
     }
     let (state, since) = state(&row, alive, needs_report);
     Ok(SeenBox {
-        id,
-        state,
-        since: timestamp(since),
         run_started_at: Some(timestamp(row.started_at)),
         last_error: row.report.as_ref().and_then(|report| report.last_error.clone()),
-        worker: row.report.filter(|_| alive).map(|report| SeenWorker {
+        worker: row.report.map(|report| SeenWorker {
             heard_at: timestamp(report.at),
             leases: report.leases,
             idle_since: report.idle_since.map(timestamp),
+            jobs_done: report.jobs_done,
         }),
+        ..SeenBox::new(id, state, timestamp(since))
     })
 }
 

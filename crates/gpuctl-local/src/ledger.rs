@@ -5,13 +5,14 @@ use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
     Committed, Fence, JobEntry, JobFilter, Ledger, PoolMemory, PortError, QueueMemory,
-    RUNS_REMEMBERED_MAX, WorkerReport,
+    RUNS_REMEMBERED_MAX, SERVICE_WEIGHT, WorkerReport,
 };
 use gpuctl_control::wire::job::{job_from_json, job_to_json, result_from_json, result_to_json};
 use gpuctl_control::wire::record::Record;
+use gpuctl_core::capacity::{Offering, Refusal, RefusalClass};
 use gpuctl_core::observation::{Hold, HoldWants, Run, SeenQueue};
 use gpuctl_core::plan::{Reason, Rule};
-use gpuctl_core::units::{PoolId, Timestamp};
+use gpuctl_core::units::{MicroUsd, PoolId, Timestamp};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
@@ -149,6 +150,7 @@ impl Store {
                 result_to_json(result),
                 result.outcome.is_ok()
             ])
+            .and_then(|written| note_service(tx, result).map(|()| written))
         })?;
         Ok(if written == 0 { Committed::AlreadyThere } else { Committed::Written })
     }
@@ -166,7 +168,9 @@ fn lease(tx: &Transaction<'_>, owner: &str, lasts: TimeDelta) -> rusqlite::Resul
 
 fn memory(c: &Connection, pool: &PoolId) -> rusqlite::Result<PoolMemory> {
     let hold = c
-        .prepare_cached("SELECT wants_running, since, until, by, why FROM holds WHERE pool = ?1")?
+        .prepare_cached(
+            "SELECT wants_running, since, until, by, why, over_budget FROM holds WHERE pool = ?1",
+        )?
         .query_row([pool.as_str()], |row| {
             Ok(Hold {
                 pool: pool.clone(),
@@ -175,6 +179,7 @@ fn memory(c: &Connection, pool: &PoolId) -> rusqlite::Result<PoolMemory> {
                 until: timestamp(row.get(2)?),
                 by: row.get(3)?,
                 why: row.get(4)?,
+                over_budget: row.get::<_, Option<i64>>(5)?.map(MicroUsd),
             })
         })
         .optional()?;
@@ -199,7 +204,26 @@ fn memory(c: &Connection, pool: &PoolId) -> rusqlite::Result<PoolMemory> {
             Ok(QueueMemory { seen, at: timestamp(row.get(0)?) })
         })
         .optional()?;
-    Ok(PoolMemory { hold, runs, queue })
+    Ok(PoolMemory { hold, runs, queue, service: service(c, pool)? })
+}
+
+/// How long a job keeps the model of a pool's box busy: the mean over its boxes' own moving means.
+fn service(c: &Connection, pool: &PoolId) -> rusqlite::Result<Option<TimeDelta>> {
+    c.prepare_cached(
+        "SELECT CAST(avg(mean) AS INTEGER) FROM service JOIN boxes USING (box) WHERE pool = ?1",
+    )?
+    .query_row([pool.as_str()], |row| row.get::<_, Option<i64>>(0))
+    .map(|mean| mean.map(TimeDelta::microseconds))
+}
+
+/// Moves the mean of the box towards what this job took: a step of constant cost, however many results there are.
+fn note_service(tx: &Transaction<'_>, result: &JobResult) -> rusqlite::Result<()> {
+    if result.outcome.is_err() {
+        return Ok(());
+    }
+    tx.prepare_cached("INSERT INTO service VALUES (?1, ?2) ON CONFLICT DO UPDATE SET mean = mean + (?2 - mean) / ?3")?
+        .execute(params![result.box_id.as_str(), result.inference.num_microseconds(), SERVICE_WEIGHT])
+        .map(drop)
 }
 
 fn remember_queue(
@@ -225,25 +249,29 @@ fn remember_queue(
 }
 
 fn set_hold(tx: &Transaction<'_>, hold: &Hold) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT OR REPLACE INTO holds VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+    tx.prepare_cached("INSERT OR REPLACE INTO holds VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
         .execute(params![
             hold.pool.as_str(),
             hold.wants == HoldWants::Running,
             micros(hold.since),
             micros(hold.until),
             hold.by,
-            hold.why
+            hold.why,
+            hold.over_budget.map(|most| most.0)
         ])
         .map(drop)
 }
 
-const RUNS: &str = "SELECT box, started_at, pool, ready_at, stopping_at, stopped_at, start_rule, start_text, stop_rule, stop_text, error FROM runs";
+const RUNS: &str = "SELECT box, started_at, pool, ready_at, stopping_at, stopped_at, start_rule, start_text, stop_rule, stop_text, error,
+    jobs, instance_type, zone, capacity, refusal_class, refusal_text, interrupted_at FROM runs";
 
 fn save_run(tx: &Transaction<'_>, run: &Run) -> rusqlite::Result<()> {
     tx.prepare_cached(
-        "INSERT INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO UPDATE SET
+        "INSERT INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) ON CONFLICT DO UPDATE SET
            ready_at = coalesce(ready_at, ?4), stopping_at = coalesce(stopping_at, ?5), stopped_at = coalesce(stopped_at, ?6),
-           stop_rule = coalesce(stop_rule, ?9), stop_text = coalesce(stop_text, ?10), error = coalesce(error, ?11)",
+           stop_rule = coalesce(stop_rule, ?9), stop_text = coalesce(stop_text, ?10), error = coalesce(error, ?11),
+           jobs = coalesce(jobs, ?12), refusal_class = coalesce(refusal_class, ?16), refusal_text = coalesce(refusal_text, ?17),
+           interrupted_at = coalesce(interrupted_at, ?18)",
     )?
     .execute(params![
         run.box_id.as_str(),
@@ -256,7 +284,14 @@ fn save_run(tx: &Transaction<'_>, run: &Run) -> rusqlite::Result<()> {
         run.start.text,
         run.stop.as_ref().map(|reason| reason.rule.as_str()),
         run.stop.as_ref().map(|reason| &reason.text),
-        run.error
+        run.error,
+        run.jobs,
+        run.offering.as_ref().map(|offering| &offering.instance_type),
+        run.offering.as_ref().map(|offering| &offering.zone),
+        run.offering.as_ref().map(|offering| offering.capacity.as_str()),
+        run.refusal.as_ref().map(|refusal| refusal.class.as_str()),
+        run.refusal.as_ref().map(|refusal| &refusal.text),
+        run.interrupted_at.map(micros)
     ])
     .map(drop)
 }
@@ -278,7 +313,24 @@ fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
         start: Reason::new(rule_named(6, &row.get::<_, String>(6)?)?, row.get::<_, String>(7)?),
         stop,
         error: row.get(10)?,
+        jobs: row.get(11)?,
+        offering: offering(row)?,
+        refusal: refusal(row)?,
+        interrupted_at: time(17)?,
     })
+}
+
+fn offering(row: &Row<'_>) -> rusqlite::Result<Option<Offering>> {
+    let (Some(instance_type), Some(zone)) = (row.get(12)?, row.get(13)?) else { return Ok(None) };
+    let capacity = row.get::<_, String>(14)?.parse().map_err(|error| unreadable(14, error))?;
+    Ok(Some(Offering { instance_type, zone, capacity }))
+}
+
+fn refusal(row: &Row<'_>) -> rusqlite::Result<Option<Refusal>> {
+    let Some(name) = row.get::<_, Option<String>>(15)? else { return Ok(None) };
+    let class = RefusalClass::from_name(&name);
+    let class = class.ok_or_else(|| unreadable(15, format!("`{name}` is no refusal")))?;
+    Ok(Some(Refusal { class, text: row.get(16)? }))
 }
 
 fn rule_named(column: usize, name: &str) -> rusqlite::Result<Rule> {
@@ -331,7 +383,7 @@ fn clear_old(tx: &Transaction<'_>) -> rusqlite::Result<()> {
 }
 
 fn save_report(tx: &Transaction<'_>, report: &WorkerReport) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT OR REPLACE INTO reports VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")?
+    tx.prepare_cached("INSERT OR REPLACE INTO reports VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
         .execute(params![
             report.box_id.as_str(),
             micros(report.run_started_at),
@@ -340,7 +392,8 @@ fn save_report(tx: &Transaction<'_>, report: &WorkerReport) -> rusqlite::Result<
             report.ready_at.map(micros),
             report.leases,
             report.idle_since.map(micros),
-            report.last_error
+            report.last_error,
+            report.jobs_done
         ])
         .map(drop)
 }

@@ -20,7 +20,7 @@ use crate::SystemClock;
 pub const FILE_NAME: &str = "gpuctl.db";
 
 /// The version of the schema below; a file with a higher one was written by a newer gpuctl.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// How long a call waits for another process's write.
 const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -59,6 +59,23 @@ CREATE TABLE boxes (
 CREATE TABLE reports (
   box TEXT PRIMARY KEY, run_started_at INTEGER NOT NULL, at INTEGER NOT NULL, pid INTEGER, ready_at INTEGER,
   leases INTEGER NOT NULL, idle_since INTEGER, last_error TEXT) WITHOUT ROWID;
+";
+
+/// From each version to the next; a file of an older gpuctl is brought up to date when it is opened.
+const MIGRATIONS: [&str; 2] = [SCHEMA, CAPACITY_AND_COST];
+
+/// What runs were bought as and were refused, how long jobs take, and how far a hold may go beyond its budget.
+const CAPACITY_AND_COST: &str = "
+ALTER TABLE runs ADD COLUMN jobs INTEGER;
+ALTER TABLE runs ADD COLUMN instance_type TEXT;
+ALTER TABLE runs ADD COLUMN zone TEXT;
+ALTER TABLE runs ADD COLUMN capacity TEXT;
+ALTER TABLE runs ADD COLUMN refusal_class TEXT;
+ALTER TABLE runs ADD COLUMN refusal_text TEXT;
+ALTER TABLE runs ADD COLUMN interrupted_at INTEGER;
+ALTER TABLE reports ADD COLUMN jobs_done INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE holds ADD COLUMN over_budget INTEGER;
+CREATE TABLE service (box TEXT PRIMARY KEY, mean INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
 /// How to open the store.
@@ -183,12 +200,12 @@ impl Store {
             return Ok(());
         }
         self.write(|tx| {
-            // Another process may have been first.
-            if version(tx)? == 0 {
-                tx.execute_batch(SCHEMA)?;
-                tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            // Another process may have been first, so the version is read again.
+            let done = usize::try_from(version(tx)?).unwrap_or(usize::MAX);
+            for step in MIGRATIONS.iter().skip(done) {
+                tx.execute_batch(step)?;
             }
-            Ok(())
+            tx.pragma_update(None, "user_version", SCHEMA_VERSION)
         })
     }
 
@@ -311,4 +328,33 @@ pub(crate) fn timestamp(micros: i64) -> Timestamp {
 /// Now, as the file keeps it.
 pub(crate) fn now_micros() -> i64 {
     micros(SystemClock.now())
+}
+
+#[cfg(test)]
+mod tests {
+    use gpuctl_control::ports::Ledger;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_of_an_older_gpuctl_is_brought_up_to_date_and_keeps_what_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = Connection::open(folder.path().join(FILE_NAME)).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.execute_batch(
+            "INSERT INTO runs VALUES ('gpu-1', 5, 'gpu', 6, 7, 8, 'demand', '1 job waits', 'idle', 'idle for 30s', NULL);
+             INSERT INTO holds VALUES ('gpu', 1, 5, 6, 'ada', NULL);
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+        drop(old);
+        let options = StoreOptions { folder: folder.path().to_owned(), file_mib_max: 64 };
+        for _ in 0..2 {
+            let store = Store::open(&options).unwrap();
+            let memory = store.memory(&"gpu".parse().unwrap()).await.unwrap();
+            assert_eq!(memory.runs.len(), 1);
+            assert_eq!((memory.runs[0].jobs, &memory.runs[0].offering), (None, &None));
+            assert_eq!(memory.hold.unwrap().over_budget, None);
+        }
+    }
 }

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 use gpuctl_control::job::TASKS;
-use gpuctl_core::units::{PoolId, parse_span};
+use gpuctl_control::ports::Clock;
+use gpuctl_core::capacity::CapacityType;
+use gpuctl_core::units::{MicroUsd, PoolId, Timestamp, parse_span};
+use gpuctl_local::SystemClock;
 
 /// A GPU box that exists only while there is work for it.
 #[derive(Debug, Parser)]
@@ -60,6 +63,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         hold: HoldArguments,
     },
+    /// End a pool's hold: schedule and queue decide again
+    Release {
+        /// The pool
+        pool: PoolId,
+    },
     /// Submit one job for each input
     Submit(SubmitArguments),
     /// List jobs, newest first
@@ -91,10 +99,13 @@ pub(crate) enum Command {
         #[arg(long)]
         dead: bool,
     },
-    /// Show what would be done now, and every rule's verdict
+    /// Show what would be done, and every rule's verdict
     Plan {
         /// Only this pool
         pool: Option<PoolId>,
+        /// What would be done at this instant if nothing else happened until then, as 2026-12-24T18:00:00+09:00
+        #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
+        at: Option<Timestamp>,
         /// Exit with 3 if there is something to do
         #[arg(long)]
         exit_code: bool,
@@ -124,11 +135,108 @@ pub(crate) enum CostCommand {
     /// Jobs, waits, box time, and its price on EC2 against an always-on box
     Report {
         /// The period: this long until now
-        #[arg(long, value_name = "SPAN", value_parser = parse_span, default_value = "30d")]
+        #[arg(long, value_name = "SPAN", value_parser = parse_span, default_value = "30d", conflicts_with = "month")]
         since: TimeDelta,
+        /// The period: a month in UTC, as 2026-11
+        #[arg(long, value_name = "MONTH", value_parser = parse_month)]
+        month: Option<Timestamp>,
     },
+    /// What a box costs a month when it runs so many hours
+    Estimate(EstimateArguments),
     /// The prices that ship with this program
     Prices,
+}
+
+/// What to estimate. Hours and prices may have decimals; a month of 24 hours a day has 30 days.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EstimateArguments {
+    /// The EC2 instance type [default: [cost] of gpuctl.toml]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) instance_type: Option<String>,
+    /// The AWS region [default: [cost] of gpuctl.toml]
+    #[arg(long)]
+    pub(crate) region: Option<String>,
+    /// How it is bought
+    #[arg(long, value_name = "spot|on-demand", default_value = "on-demand")]
+    pub(crate) capacity: CapacityType,
+    /// Its price an hour, in place of the shipped table's
+    #[arg(long, value_name = "USD", value_parser = parse_usd)]
+    pub(crate) usd_hour: Option<MicroUsd>,
+    /// Hours that it runs a day
+    #[arg(long, value_name = "HOURS", value_parser = parse_hours, default_value = "24")]
+    pub(crate) hours_per_day: TimeDelta,
+    /// Days that it runs a month
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=31), default_value = "30")]
+    pub(crate) days_per_month: u32,
+    /// Its disk, which costs also while it is stopped
+    #[arg(long, value_name = "GIB", default_value_t = 0)]
+    pub(crate) disk_gib: u32,
+    /// It keeps a public IPv4 address, which costs all the time
+    #[arg(long)]
+    pub(crate) public_ipv4: bool,
+    /// A second box beside it, on demand on the same days, as t3.large:8 or t3.large:8@0.10 (hours a day, USD an hour)
+    #[arg(long, value_name = "TYPE:HOURS[@USD]", value_parser = parse_second_box)]
+    pub(crate) with_box: Vec<SecondBox>,
+    /// A fixed cost a month, as efs=5
+    #[arg(long, value_name = "NAME=USD", value_parser = parse_fixed)]
+    pub(crate) with: Vec<(String, MicroUsd)>,
+}
+
+/// A box beside the one that is estimated.
+#[derive(Clone, Debug)]
+pub(crate) struct SecondBox {
+    pub(crate) instance_type: String,
+    pub(crate) hours_per_day: TimeDelta,
+    pub(crate) usd_hour: Option<MicroUsd>,
+}
+
+fn parse_usd(text: &str) -> Result<MicroUsd, String> {
+    MicroUsd::parse(text.trim_start_matches('$'))
+        .ok_or_else(|| format!("`{text}` is no amount of US dollars: write it as `0.71`"))
+}
+
+fn parse_hours(text: &str) -> Result<TimeDelta, String> {
+    // A decimal number of hours is read as money is: to the millionth, without floats.
+    MicroUsd::parse(text)
+        .map(|hours| TimeDelta::microseconds(hours.0.saturating_mul(3_600)))
+        .filter(|hours| *hours <= TimeDelta::hours(24))
+        .ok_or_else(|| format!("`{text}` is no number of hours from 0 to 24"))
+}
+
+fn parse_second_box(text: &str) -> Result<SecondBox, String> {
+    let form =
+        || format!("`{text}` is not of the form TYPE:HOURS or TYPE:HOURS@USD, as t3.large:8@0.10");
+    let (instance_type, rest) = text.split_once(':').ok_or_else(form)?;
+    let (hours, usd) = rest.split_once('@').map_or((rest, None), |(hours, usd)| (hours, Some(usd)));
+    Ok(SecondBox {
+        instance_type: instance_type.to_owned(),
+        hours_per_day: parse_hours(hours)?,
+        usd_hour: usd.map(parse_usd).transpose()?,
+    })
+}
+
+fn parse_fixed(text: &str) -> Result<(String, MicroUsd), String> {
+    let (name, usd) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| format!("`{text}` is not of the form NAME=USD, as efs=5"))?;
+    Ok((name.to_owned(), parse_usd(usd)?))
+}
+
+/// An instant with its offset: a time without one means different instants to different people.
+pub(crate) fn parse_instant(text: &str) -> Result<Timestamp, String> {
+    if text == "now" {
+        return Ok(SystemClock.now());
+    }
+    chrono::DateTime::parse_from_rfc3339(text).map(|at| at.to_utc()).map_err(|_| {
+        format!("`{text}` is no instant: write it with its offset, as 2026-12-24T18:00:00+09:00 or 2026-12-24T09:00:00Z")
+    })
+}
+
+fn parse_month(text: &str) -> Result<Timestamp, String> {
+    format!("{text}-01T00:00:00Z")
+        .parse()
+        .map_err(|_| format!("`{text}` is no month: write it as 2026-11"))
 }
 
 /// A manual start or stop is a hold: it wins over schedule and queue until it expires.
@@ -143,6 +251,9 @@ pub(crate) struct HoldArguments {
     /// Why, for whoever asks `explain`
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
+    /// Let it spend so much beyond the pool's budget
+    #[arg(long, value_name = "USD", value_parser = parse_usd)]
+    pub(crate) over_budget: Option<MicroUsd>,
     /// Wait until the boxes are running, or stopped
     #[arg(long)]
     pub(crate) wait: bool,

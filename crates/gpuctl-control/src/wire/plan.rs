@@ -113,6 +113,8 @@ pub struct ExplainDocument {
     /// The plan of the pool.
     #[serde(flatten)]
     pub plan: PoolPlanDocument,
+    /// The state of its busiest box: `running`, `pending`, `stopping`, `stopped` or `unknown`.
+    pub state: &'static str,
     /// Its boxes.
     pub boxes: Vec<BoxDocument>,
     /// Its queue.

@@ -1,6 +1,6 @@
 //! The short answers of single commands: lists, counts, checks, costs and errors.
 
-use gpuctl_core::cost::{BoxCost, PRICES_AS_OF, Price};
+use gpuctl_core::cost::{BoxCost, Price};
 use serde::Serialize;
 
 use super::Versioned;
@@ -103,7 +103,13 @@ pub struct CostReportDocument {
     pub box_seconds: i64,
     /// Seconds that EC2 would bill: at least 60 a start.
     pub billed_seconds: i64,
-    /// What they are priced as.
+    /// What they cost, each as what it was bought as; boxes on this machine as if they were on demand.
+    pub box_usd: f64,
+    /// Disks and addresses, which cost also while boxes are stopped.
+    pub standing_usd: f64,
+    /// Both together.
+    pub usd: f64,
+    /// What the figures below compare with.
     pub priced_as: PriceDocument,
     /// The billed seconds on demand.
     pub on_demand_usd: f64,
@@ -129,6 +135,9 @@ impl CostReportDocument {
         self.starts = cost.starts;
         self.box_seconds = cost.box_seconds;
         self.billed_seconds = cost.billed_seconds;
+        self.box_usd = cost.spent.as_usd();
+        self.standing_usd = cost.standing.as_usd();
+        self.usd = (cost.spent + cost.standing).as_usd();
         self.on_demand_usd = cost.on_demand.as_usd();
         self.spot_usd = cost.spot.map(gpuctl_core::units::MicroUsd::as_usd);
         self.always_on_usd = cost.always_on.as_usd();
@@ -136,6 +145,40 @@ impl CostReportDocument {
         self.spot_usd_month = self.spot_usd.map(|usd| usd * MONTH_DAYS / days);
         self
     }
+}
+
+/// `gpuctl.cost-estimate`.
+#[derive(Clone, Debug, Serialize)]
+pub struct EstimateDocument {
+    /// The instance type.
+    pub instance_type: String,
+    /// The region.
+    pub region: String,
+    /// `spot` or `on-demand`.
+    pub capacity: &'static str,
+    /// The price of an hour.
+    pub usd_hour: f64,
+    /// Where it comes from: `given`, or the date of the shipped table's row.
+    pub usd_hour_from: String,
+    /// Hours that it runs a month.
+    pub hours_month: f64,
+    /// Everything together.
+    pub usd_month: f64,
+    /// Its parts.
+    pub components: Vec<ComponentDocument>,
+    /// The same box up for 30 days, without the other components.
+    pub always_on_usd_month: f64,
+}
+
+/// A part of an estimate.
+#[derive(Clone, Debug, Serialize)]
+pub struct ComponentDocument {
+    /// What.
+    pub name: String,
+    /// How it was counted.
+    pub detail: String,
+    /// What it costs a month.
+    pub usd_month: f64,
 }
 
 /// Jobs by state.
@@ -186,7 +229,7 @@ impl PriceDocument {
             region: price.region.to_owned(),
             on_demand_usd_hour: price.on_demand.as_usd(),
             spot_usd_hour: price.spot.map(gpuctl_core::units::MicroUsd::as_usd),
-            as_of: PRICES_AS_OF,
+            as_of: price.as_of,
         }
     }
 }

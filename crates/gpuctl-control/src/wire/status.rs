@@ -81,7 +81,9 @@ impl PoolDocument {
     }
 }
 
-fn state(boxes: &[SeenBox]) -> &'static str {
+/// The state of the busiest of some boxes, as seen.
+#[must_use]
+pub fn state(boxes: &[SeenBox]) -> &'static str {
     ["running", "pending", "stopping"]
         .into_iter()
         .find(|state| boxes.iter().any(|one| one.state.as_str() == *state))

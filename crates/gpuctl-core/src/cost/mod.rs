@@ -1,17 +1,16 @@
 //! What box time costs: per-second billing with EC2's minimum, from a dated table of prices that ships with the program.
 //!
-//! Prices change: the table says when it was taken, and every figure made from it can say so too.
+//! Prices change: each row of the table says when it was taken, and every figure made from it can say so too.
 
-use chrono::TimeDelta;
+use chrono::{Datelike, Days, Months, NaiveTime, TimeDelta};
 
+use crate::capacity::{CapacityType, Offering};
 use crate::observation::Run;
+use crate::policy::Cost;
 use crate::units::{MicroUsd, Timestamp};
 
 /// EC2 bills Linux boxes by the second, but at least this much a start.
 pub const BILLED_SECONDS_MIN: i64 = 60;
-
-/// When and where the shipped prices were taken.
-pub const PRICES_AS_OF: &str = "2025-10";
 
 const TABLE: &str = include_str!("prices.csv");
 
@@ -26,6 +25,19 @@ pub struct Price {
     pub on_demand: MicroUsd,
     /// Spot in the cheapest zone, an hour, where the snapshot had one.
     pub spot: Option<MicroUsd>,
+    /// When these prices were taken.
+    pub as_of: &'static str,
+}
+
+impl Price {
+    /// The price of an hour, if the table has one for this capacity type.
+    #[must_use]
+    pub fn hour(&self, capacity: CapacityType) -> Option<MicroUsd> {
+        match capacity {
+            CapacityType::Spot => self.spot,
+            CapacityType::OnDemand => Some(self.on_demand),
+        }
+    }
 }
 
 /// The shipped prices.
@@ -37,7 +49,8 @@ pub fn prices() -> impl Iterator<Item = Price> {
             instance_type: cell(),
             region: cell(),
             on_demand: MicroUsd::parse(cell()).expect("the shipped table is checked by a test"),
-            spot: MicroUsd::parse(cell()),
+            spot: Some(cell()).filter(|cell| !cell.is_empty()).and_then(MicroUsd::parse),
+            as_of: cell(),
         }
     })
 }
@@ -65,6 +78,71 @@ pub fn billed_seconds(ran: TimeDelta) -> i64 {
     whole.max(BILLED_SECONDS_MIN)
 }
 
+/// The price of an hour of a box: the policy's own figure, else the table's for what the box was bought as.
+///
+/// Where that is not known, the on-demand price of the policy's type: too high rather than too low.
+#[must_use]
+pub fn usd_hour(policy: &Cost, offering: Option<&Offering>) -> Option<MicroUsd> {
+    if policy.usd_hour.is_some() {
+        return policy.usd_hour;
+    }
+    let known = offering.and_then(|offering| {
+        // A zone is its region and a letter.
+        let region = offering.zone.trim_end_matches(|c: char| c.is_ascii_lowercase());
+        let price = price(&offering.instance_type, region)?;
+        price.hour(offering.capacity).or(Some(price.on_demand))
+    });
+    known.or_else(|| Some(price(&policy.instance_type, &policy.region)?.on_demand))
+}
+
+/// What `runs` have cost from `since` until `now`, each as what it was bought as.
+///
+/// A run that reaches beyond the period counts with its part within it; a start that was refused costs nothing.
+#[must_use]
+pub fn spent_since(runs: &[Run], policy: &Cost, since: Timestamp, now: Timestamp) -> MicroUsd {
+    let of_run = |run: &Run| {
+        let hour = usd_hour(policy, run.offering.as_ref())?;
+        Some(hour.per_hour_for(billed_within(run, since, now)?))
+    };
+    runs.iter().filter_map(of_run).sum()
+}
+
+/// The seconds of a run that are billed within a period; `None` for a run outside it, or one that never was.
+fn billed_within(run: &Run, since: Timestamp, now: Timestamp) -> Option<i64> {
+    let ran = run.stopped_at.unwrap_or(now).min(now) - run.started_at.max(since);
+    if ran < TimeDelta::zero() || run.refusal.is_some() {
+        return None;
+    }
+    // The minimum is a start's: a run from before the period has paid it there.
+    Some(if run.started_at >= since { billed_seconds(ran) } else { ran.num_seconds() })
+}
+
+/// What a box costs a month that runs so long on so many of its days.
+#[must_use]
+pub fn month_of_use(hour: MicroUsd, hours_per_day: TimeDelta, days_per_month: u32) -> MicroUsd {
+    hour.per_hour_for(hours_per_day.num_seconds().saturating_mul(i64::from(days_per_month)))
+}
+
+/// What boxes cost by being there, also stopped: their disks and public addresses.
+#[must_use]
+pub fn standing(policy: &Cost, boxes: u32, lasts: TimeDelta) -> MicroUsd {
+    let seconds = lasts.num_seconds().max(0);
+    let disk =
+        policy.disk_usd_gib_month.times(i64::from(policy.disk_gib)).per(MONTH_SECONDS, seconds);
+    let address =
+        if policy.public_ipv4 { IPV4_USD_HOUR.per_hour_for(seconds) } else { MicroUsd(0) };
+    (disk + address).times(i64::from(boxes))
+}
+
+/// A month of 30 days: what AWS's own examples and the seeds count with.
+pub const MONTH_SECONDS: i64 = 30 * 86_400;
+
+/// A GiB of gp3 a month in us-east-1, from AWS's list in 2025; other regions charge up to a quarter more.
+pub const GP3_USD_GIB_MONTH: MicroUsd = MicroUsd(80_000);
+
+/// A public IPv4 address an hour, in use or not, in every region since 2024-02.
+pub const IPV4_USD_HOUR: MicroUsd = MicroUsd(5_000);
+
 /// What the runs of some boxes cost over a period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BoxCost {
@@ -74,6 +152,10 @@ pub struct BoxCost {
     pub box_seconds: i64,
     /// Seconds that EC2 would bill for them.
     pub billed_seconds: i64,
+    /// What they cost, each as what it was bought as.
+    pub spent: MicroUsd,
+    /// Disks and addresses, also of stopped boxes.
+    pub standing: MicroUsd,
     /// The billed seconds on demand.
     pub on_demand: MicroUsd,
     /// The billed seconds on spot, where a price is known.
@@ -82,27 +164,61 @@ pub struct BoxCost {
     pub always_on: MicroUsd,
 }
 
-/// What `runs` cost from `since` until `now`: a run that reaches beyond the period counts with its part within it.
+/// What `runs` and `boxes` cost within a period; `price` is what on-demand, spot and always-on are compared at.
 #[must_use]
-pub fn box_cost(runs: &[Run], since: Timestamp, now: Timestamp, price: &Price) -> BoxCost {
+pub fn box_cost(runs: &[Run], boxes: u32, period: Period, policy: &Cost, price: &Price) -> BoxCost {
+    let Period { begin, end } = period;
     let mut cost = BoxCost {
-        always_on: price.on_demand.per_hour_for((now - since).num_seconds().max(0)),
+        spent: spent_since(runs, policy, begin, end),
+        standing: standing(policy, boxes, end - begin),
+        always_on: price.on_demand.per_hour_for((end - begin).num_seconds().max(0)),
         ..BoxCost::default()
     };
     for run in runs {
-        let ran = run.stopped_at.unwrap_or(now).min(now) - run.started_at.max(since);
-        if ran < TimeDelta::zero() {
-            continue;
-        }
-        cost.starts += u32::from(run.started_at >= since);
+        let Some(billed) = billed_within(run, begin, end) else { continue };
+        let ran = run.stopped_at.unwrap_or(end).min(end) - run.started_at.max(begin);
+        cost.starts += u32::from(run.started_at >= begin);
         cost.box_seconds += (ran + TimeDelta::milliseconds(500)).num_seconds();
-        // The minimum is a start's: a run from before the period has paid it there.
-        let began_here = run.started_at >= since;
-        cost.billed_seconds += if began_here { billed_seconds(ran) } else { ran.num_seconds() };
+        cost.billed_seconds += billed;
     }
     cost.on_demand = price.on_demand.per_hour_for(cost.billed_seconds);
     cost.spot = price.spot.map(|spot| spot.per_hour_for(cost.billed_seconds));
     cost
+}
+
+/// A stretch of time that money is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// From this instant on.
+    pub begin: Timestamp,
+    /// Up to this one.
+    pub end: Timestamp,
+}
+
+impl Period {
+    /// What the whole period will cost if it goes on as so far; the first hour counts as whole, or it would tell anything.
+    #[must_use]
+    pub fn forecast(&self, spent: MicroUsd, now: Timestamp) -> MicroUsd {
+        let whole = (self.end - self.begin).num_seconds();
+        let gone = (now - self.begin).num_seconds().clamp(3_600, whole.max(3_600));
+        let sum = i128::from(spent.0) * i128::from(whole.max(gone)) / i128::from(gone);
+        MicroUsd(i64::try_from(sum).unwrap_or(i64::MAX))
+    }
+}
+
+/// The month of `now` in UTC, as AWS bills it.
+#[must_use]
+pub fn month_of(now: Timestamp) -> Period {
+    let first = now.date_naive().with_day(1).unwrap_or_default();
+    let midnight = |day: chrono::NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
+    Period { begin: midnight(first), end: midnight(first + Months::new(1)) }
+}
+
+/// The day of `now` in UTC.
+#[must_use]
+pub fn day_of(now: Timestamp) -> Period {
+    let begin = now.date_naive().and_time(NaiveTime::MIN).and_utc();
+    Period { begin, end: begin + Days::new(1) }
 }
 
 #[cfg(test)]
@@ -115,6 +231,7 @@ mod tests {
         for price in prices() {
             assert!(price.on_demand > MicroUsd(0), "{price:?}");
             assert!(price.spot.is_none_or(|spot| spot < price.on_demand), "{price:?}");
+            assert!(price.as_of.starts_with("202"), "{price:?}");
         }
     }
 
@@ -122,8 +239,17 @@ mod tests {
     fn the_seeds_box_costs_what_the_seed_says() {
         let tokyo = price("g4dn.xlarge", "ap-northeast-1").unwrap();
         assert_eq!(tokyo.on_demand, MicroUsd(710_000));
-        // Seed 004: always on, 720 hours, is $511.
-        assert_eq!(tokyo.on_demand.per_hour_for(720 * 3_600), MicroUsd(511_200_000));
+        // Seed 004: always on $511, weekdays 8 h $125, 4 h $62, 10 h a week (44 h a month) $31; spot at $0.21, 8 h, $37.
+        for (hour, hours, days, cents) in [
+            (710_000, 24, 30, 51_120),
+            (710_000, 8, 22, 12_496),
+            (710_000, 4, 22, 6_248),
+            (710_000, 2, 22, 3_124),
+            (210_000, 8, 22, 3_696),
+        ] {
+            let month = month_of_use(MicroUsd(hour), TimeDelta::hours(hours), days);
+            assert_eq!(month, MicroUsd(cents * 10_000), "{hours} h on {days} days");
+        }
     }
 
     #[test]
@@ -131,5 +257,74 @@ mod tests {
         for (ms, billed) in [(0, 60), (1_500, 60), (60_000, 60), (60_001, 61), (61_000, 61)] {
             assert_eq!(billed_seconds(TimeDelta::milliseconds(ms)), billed, "{ms} ms");
         }
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn run(begin: &str, end: &str, capacity: Option<CapacityType>) -> Run {
+        let start = crate::plan::Reason::new(crate::plan::Rule::Demand, "1 job waits");
+        let (pool, id) = ("gpu".parse().unwrap(), "gpu-1".parse().unwrap());
+        let offering = capacity.map(|capacity| Offering {
+            instance_type: "g4dn.xlarge".into(),
+            zone: "ap-northeast-1c".into(),
+            capacity,
+        });
+        Run { stopped_at: Some(at(end)), offering, ..Run::begin(pool, id, at(begin), start) }
+    }
+
+    fn policy(more: &str) -> Cost {
+        let text =
+            format!("[pool.gpu]\nqueue = \"q\"\n[cost]\nregion = \"ap-northeast-1\"\n{more}");
+        crate::policy::Policy::parse(&text).unwrap().cost
+    }
+
+    #[test]
+    fn each_run_costs_what_it_was_bought_as_within_the_period_only() {
+        let (begin, end) = (at("2026-11-01T00:00:00Z"), at("2026-12-01T00:00:00Z"));
+        let spot = run("2026-11-02T00:00:00Z", "2026-11-02T10:00:00Z", Some(CapacityType::Spot));
+        let on_demand =
+            run("2026-10-31T23:00:00Z", "2026-11-01T01:00:00Z", Some(CapacityType::OnDemand));
+        let unknown = run("2026-11-03T00:00:00Z", "2026-11-03T00:00:01Z", None);
+        let refusal = crate::capacity::Refusal {
+            class: crate::capacity::RefusalClass::Capacity,
+            text: String::new(),
+        };
+        let refused = Run { refusal: Some(refusal), ..spot.clone() };
+        let spent = |run: &Run| spent_since(std::slice::from_ref(run), &policy(""), begin, end);
+        assert_eq!(spent(&spot), MicroUsd(2_635_000));
+        assert_eq!(spent(&on_demand), MicroUsd(710_000));
+        assert_eq!(spent(&unknown), MicroUsd(11_834));
+        assert_eq!(spent(&refused), MicroUsd(0));
+        let all = spent_since(&[spot, on_demand, unknown], &policy(""), begin, end);
+        assert_eq!(all, MicroUsd(2_635_000 + 710_000 + 11_834));
+    }
+
+    #[test]
+    fn a_stopped_box_costs_its_disk_and_its_address() {
+        let policy = policy("disk_gib = 100\npublic_ipv4 = true");
+        // 100 GiB at $0.08 and 720 hours at $0.005, for each of two boxes.
+        assert_eq!(standing(&policy, 2, TimeDelta::seconds(MONTH_SECONDS)), MicroUsd(23_200_000));
+        assert_eq!(standing(&policy, 2, TimeDelta::zero()), MicroUsd(0));
+    }
+
+    #[test]
+    fn months_and_days_are_utcs_and_a_forecast_goes_on_as_so_far() {
+        let month = month_of(at("2026-12-31T23:59:59Z"));
+        assert_eq!(
+            (month.begin, month.end),
+            (at("2026-12-01T00:00:00Z"), at("2027-01-01T00:00:00Z"))
+        );
+        let day = day_of(at("2026-11-21T06:00:00Z"));
+        assert_eq!(
+            day.forecast(MicroUsd(1_000_000), at("2026-11-21T06:00:00Z")),
+            MicroUsd(4_000_000)
+        );
+        assert_eq!(
+            day.forecast(MicroUsd(1_000_000), at("2026-11-21T00:00:01Z")),
+            MicroUsd(24_000_000)
+        );
+        assert_eq!(day.forecast(MicroUsd(1_000_000), day.end), MicroUsd(1_000_000));
     }
 }

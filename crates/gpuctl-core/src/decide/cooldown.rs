@@ -14,12 +14,20 @@ const BACKOFF_FIRST: TimeDelta = TimeDelta::seconds(5);
 /// The longest wait between tries.
 const BACKOFF_MAX: TimeDelta = TimeDelta::minutes(5);
 
+/// The wait after `fruitless_starts_max` boxes without a result; it doubles with each further one …
+const FRUITLESS_FIRST: TimeDelta = TimeDelta::minutes(1);
+/// … up to this.
+const FRUITLESS_WAIT_MAX: TimeDelta = TimeDelta::hours(1);
+
 pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
     let asked_at =
         case.seen.hold.as_ref().filter(|hold| hold.until > case.now).map(|hold| hold.since);
     if let Some((text, until)) = failing(case, asked_at).or_else(|| flapping(case, asked_at)) {
         opinion.no_starts = Some(opinion.says(Says::Forbid, Rule::Cooldown, text));
         opinion.change(until, Rule::Cooldown, "it may start again");
+    } else if let Some((text, until)) = fruitless(case) {
+        opinion.refuse(Rule::Cooldown, &[Rule::Demand], text);
+        opinion.change(until, Rule::Cooldown, "the queue may start a box again");
     } else {
         opinion.pass(Rule::Cooldown, "none");
     }
@@ -51,6 +59,22 @@ fn failing(case: &Case<'_>, asked_at: Option<Timestamp>) -> Option<(String, Time
     };
     let cause = last.error.as_deref().unwrap_or("the box ended before it was ready");
     Some((format!("{count} failed ({cause}); the next try is in {}", case.until(until)), until))
+}
+
+/// Q7: a job that ends its worker costs a boot each time it is given out again, until the dead letters take it.
+fn fruitless(case: &Case<'_>) -> Option<(String, Timestamp)> {
+    let most = case.pool.fruitless_starts_max.get() as usize;
+    let ended = case.seen.runs.iter().filter(|run| run.stopped_at.is_some());
+    let row: Vec<&Run> = ended.take_while(|run| run.was_fruitless()).collect();
+    let beyond = u32::try_from(row.len().checked_sub(most)?).unwrap_or(u32::MAX);
+    let wait = (FRUITLESS_FIRST * 2_i32.pow(beyond.min(16))).min(FRUITLESS_WAIT_MAX);
+    let until = row.first()?.stopped_at? + wait;
+    let text = format!(
+        "the last {} boxes that the queue started ended without a single result (a job that ends its worker?); the next in {}",
+        row.len(),
+        case.until(until)
+    );
+    (until > case.now).then_some((text, until))
 }
 
 fn flapping(case: &Case<'_>, asked_at: Option<Timestamp>) -> Option<(String, Timestamp)> {

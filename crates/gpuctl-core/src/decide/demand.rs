@@ -5,11 +5,17 @@
 
 use chrono::TimeDelta;
 
-use super::{Case, Opinion};
+use super::{Case, Opinion, jobs_wait};
 use crate::observation::SeenQueue;
 use crate::plan::{Rule, Says};
 use crate::policy::QueuePolicy;
-use crate::units::{Timestamp, show_span};
+use crate::units::show_span;
+
+/// The margin for a slow boot: this part of the estimate, which is itself the slowest tenth of the boots so far.
+const MARGIN_OF_BOOT: i32 = 10;
+
+/// A backlog is never meant to be cleared faster than this: boxes for a moment cost more than the moment saves.
+const CLEAR_MIN: TimeDelta = TimeDelta::minutes(1);
 
 pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
     let Some(policy) = case.pool.queue() else {
@@ -34,45 +40,60 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
         );
         return;
     }
-    let boxes = boxes_for(policy, queue, case.pool.boxes_max.get());
-    let waiting = jobs(queue.visible);
+    let boxes = boxes_for(case, policy, queue);
+    let waiting = jobs_wait(queue.visible);
     if let Some(depth) = policy.start_depth.filter(|depth| queue.visible >= u64::from(depth.get()))
     {
         opinion.at_least(boxes, Rule::Demand, format!("{waiting}, start_depth is {depth}"));
         return;
     }
-    let start_at = start_at(policy, queue, case);
-    let age = case.ago(queue.oldest_sent_at.unwrap_or(case.now));
-    let max_wait = show_span(policy.max_wait);
+    // Q4: counts that are seen for the first time may be a flicker; the next look confirms them.
+    let Some(oldest) = queue.oldest_sent_at else {
+        opinion.says(
+            Says::Keep,
+            Rule::Demand,
+            format!("{waiting}, as seen once: the next look confirms it"),
+        );
+        return;
+    };
+    let last_moment = oldest + slack(policy, case);
+    // Time to find a cheaper box comes before the last moment, never out of `max_wait`.
+    let start_at = last_moment - case.pool.capacity_deadline;
+    opinion.patience = Some(last_moment);
+    let (age, max_wait) = (case.ago(oldest), show_span(policy.max_wait));
+    let text = format!("{waiting}, the oldest for {age}; max_wait is {max_wait}");
     if start_at <= case.now {
-        let text = format!(
-            "{waiting}, the oldest for {age}; max_wait is {max_wait}, a boot takes {}",
-            show_span(case.boot)
-        );
-        opinion.at_least(boxes, Rule::Demand, text);
+        let boot = show_span(case.boot);
+        opinion.at_least(boxes, Rule::Demand, format!("{text}, a boot takes {boot}"));
+        opinion.change(last_moment, Rule::Demand, "the oldest job needs any box to keep max_wait");
+    } else if case.up().next().is_some() {
+        opinion.pass(Rule::Demand, format!("{text}: the boxes that are up see to them"));
     } else {
-        let text = format!(
-            "{waiting}, the oldest for {age}; max_wait is {max_wait}: starts in {}",
-            case.until(start_at)
-        );
-        opinion.pass(Rule::Demand, text);
+        opinion.pass(Rule::Demand, format!("{text}: starts in {}", case.until(start_at)));
         opinion.change(start_at, Rule::Demand, "the oldest job needs a box to keep max_wait");
     }
 }
 
-/// When a box must start so that the oldest job keeps `max_wait`: one tick early, since the next look may be that late.
-fn start_at(policy: &QueuePolicy, queue: &SeenQueue, case: &Case<'_>) -> Timestamp {
-    let slack = (policy.max_wait - case.boot - case.tick).max(TimeDelta::zero());
-    queue.oldest_sent_at.unwrap_or(case.now - slack) + slack
+/// How long the oldest job may wait before a box must start: less the boot, a tick, since the next look may be that late,
+/// and a margin, since a boot may be slower than those before it.
+fn slack(policy: &QueuePolicy, case: &Case<'_>) -> TimeDelta {
+    let margin = case.boot / MARGIN_OF_BOOT;
+    (policy.max_wait - case.boot - case.tick - margin).max(TimeDelta::zero())
 }
 
-fn boxes_for(policy: &QueuePolicy, queue: &SeenQueue, boxes_max: u32) -> u32 {
-    policy.jobs_per_box.map_or(1, |per_box| {
-        let boxes = (queue.visible + queue.in_flight).div_ceil(u64::from(per_box.get()));
-        u32::try_from(boxes).unwrap_or(u32::MAX).clamp(1, boxes_max)
-    })
-}
-
-fn jobs(count: u64) -> String {
-    if count == 1 { "1 job waits".to_owned() } else { format!("{count} jobs wait") }
+/// As many boxes as the policy says, or as clear the backlog within `max_wait` at the measured speed of one.
+///
+/// Boxes that are booting count: they are in the backlog's service already, and `boot_deadline` ends those that hang.
+fn boxes_for(case: &Case<'_>, policy: &QueuePolicy, queue: &SeenQueue) -> u32 {
+    let backlog = queue.visible + queue.in_flight;
+    let boxes = match (policy.jobs_per_box, case.seen.service) {
+        (Some(per_box), _) => backlog.div_ceil(u64::from(per_box.get())),
+        (None, Some(service)) => {
+            let within = policy.max_wait.max(CLEAR_MIN).num_milliseconds().unsigned_abs();
+            let work = u128::from(backlog) * u128::from(service.num_milliseconds().unsigned_abs());
+            u64::try_from(work.div_ceil(u128::from(within))).unwrap_or(u64::MAX)
+        }
+        (None, None) => 1,
+    };
+    u32::try_from(boxes).unwrap_or(u32::MAX).clamp(1, case.pool.boxes_max.get())
 }

@@ -1,25 +1,62 @@
 //! A person's timed override: it wins over schedule and queue until it expires, and hands back by itself.
+//!
+//! A start or stop that somebody made past gpuctl, as in the AWS console, counts as a hold too (R1): until `foreign_hold` is
+//! over or the schedule's next edge comes, whichever is first. It is read off the boxes each time, so nothing has to be
+//! remembered for it to end (R2). The later of the two words counts, and `gpuctl release` ends both.
 
 use super::{Case, Opinion};
-use crate::observation::HoldWants;
+use crate::observation::{Foreign, HoldWants};
 use crate::plan::{Rule, Says};
+use crate::units::Timestamp;
 
 pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
-    let Some(hold) = case.seen.hold.as_ref().filter(|hold| hold.until > case.now) else {
+    let Some(word) = in_force(case) else {
         opinion.pass(Rule::Hold, "no hold is in force");
         return;
     };
-    let why = hold.why.as_ref().map(|why| format!(", because: {why}")).unwrap_or_default();
-    let left = case.until(hold.until);
-    match hold.wants {
-        HoldWants::Running => {
-            let text = format!("{} asked for it to run{why}; {left} left", hold.by);
-            opinion.at_least(1, Rule::Hold, text);
-        }
+    match word.wants {
+        HoldWants::Running => opinion.at_least(1, Rule::Hold, word.text),
         HoldWants::Stopped => {
-            let text = format!("{} asked for it to stay stopped{why}; {left} left", hold.by);
-            opinion.all_off = Some(opinion.says(Says::Stop, Rule::Hold, text));
+            opinion.all_off = Some(opinion.says(Says::Stop, Rule::Hold, word.text));
         }
     }
-    opinion.change(hold.until, Rule::Hold, "the hold ends; schedule and queue decide again");
+    opinion.change(word.until, Rule::Hold, "the hold ends; schedule and queue decide again");
+}
+
+/// What a person has said last.
+struct Word {
+    wants: HoldWants,
+    until: Timestamp,
+    text: String,
+}
+
+fn in_force(case: &Case<'_>) -> Option<Word> {
+    let hold = case.seen.hold.as_ref();
+    // Also an expired or released hold ends what was done in the console before it.
+    let newer = |foreign: &&Foreign| hold.is_none_or(|hold| foreign.at > hold.since);
+    let latest = case.boxes().iter().filter_map(|one| one.foreign.as_ref()).filter(newer);
+    if let Some(foreign) = latest.max_by_key(|foreign| foreign.at) {
+        return by_console(case, foreign);
+    }
+    let hold = hold.filter(|hold| hold.until > case.now)?;
+    let why = hold.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+    let wants = match hold.wants {
+        HoldWants::Running => "running",
+        HoldWants::Stopped => "stopped",
+    };
+    let text = format!("{} wants it {wants} for {} more{why}", hold.by, case.until(hold.until));
+    Some(Word { wants: hold.wants, until: hold.until, text })
+}
+
+fn by_console(case: &Case<'_>, foreign: &Foreign) -> Option<Word> {
+    let most = foreign.at + case.pool.foreign_hold;
+    let until = case.next_edge_after(foreign.at).map_or(most, |edge| edge.min(most));
+    let did = match foreign.wants {
+        HoldWants::Running => "started",
+        HoldWants::Stopped => "stopped",
+    };
+    let (by, ago, left) = (&foreign.by, case.ago(foreign.at), case.until(until));
+    let text =
+        format!("{by} {did} it past gpuctl {ago} ago: that counts as a hold for {left} more");
+    (until > case.now).then_some(Word { wants: foreign.wants, until, text })
 }

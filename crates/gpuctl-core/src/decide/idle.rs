@@ -5,9 +5,11 @@
 
 use chrono::TimeDelta;
 
-use super::{Case, Opinion};
+use super::capacity::{is_preferred, preferred_is_back};
+use super::{Case, Opinion, jobs, jobs_are, jobs_wait};
 use crate::observation::{BoxState, SeenBox, SeenQueue, SeenWorker, Witness};
 use crate::plan::{Reason, Rule, Says};
+use crate::policy::{IdleStop, QueuePolicy};
 use crate::units::{Timestamp, show_span};
 
 /// How much longer than the worker a controller waits before it stops an idle box itself.
@@ -30,27 +32,37 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
         opinion.says(Says::Keep, Rule::Idle, "the queue could not be read: unknown is not empty");
         return;
     };
-    let after = policy.idle_stop.after(policy.max_wait, case.boot);
-    let patience = match case.witness {
-        Witness::Worker(_) => after,
-        Witness::Controller => after + BACKSTOP,
+    let grace = match case.witness {
+        Witness::Worker(_) => TimeDelta::zero(),
+        Witness::Controller => BACKSTOP,
     };
+    // Asked once for all boxes: it looks through every run.
+    let cheaper = running.iter().any(|one| is_preferred(case, one) == Some(false))
+        && policy.idle_stop == IdleStop::Auto
+        && preferred_is_back(case);
     let mut verdict = None;
     for one in running {
-        match idle_since(case, queue, one) {
-            Err(busy) => verdict = verdict.or(Some((Says::Keep, busy))),
-            Ok(since) if since + patience <= case.now => {
-                let text =
-                    format!("idle for {}, idle_stop is {}", case.ago(since), show_span(after));
-                opinion.released.push((one.id.clone(), Reason::new(Rule::Idle, text.clone())));
-                verdict = Some((Says::Stop, text));
+        let since = match idle_since(case, queue, one) {
+            Ok(since) => since,
+            Err(busy) => {
+                verdict = verdict.or(Some((Says::Keep, busy)));
+                continue;
             }
-            Ok(since) => {
-                let text =
-                    format!("idle for {}, idle_stop is {}", case.ago(since), show_span(after));
-                verdict = verdict.or(Some((Says::Keep, text)));
-                opinion.change(since + after, Rule::Idle, "the box has been idle for idle_stop");
-            }
+        };
+        let (stay, why) = if cheaper && is_preferred(case, one) == Some(false) {
+            // On demand, waiting for the next job costs thrice what it does on spot (policies.md 0.8).
+            (TimeDelta::zero(), "and a cheaper box can be had for the next job".to_owned())
+        } else {
+            stay(case, policy)
+        };
+        let text = format!("idle for {}, {why}", case.ago(since));
+        let until = (since + stay).max(one.since + case.pool.run_min);
+        if until + grace <= case.now {
+            opinion.released.push((one.id.clone(), Reason::new(Rule::Idle, text.clone())));
+            verdict = Some((Says::Stop, text));
+        } else {
+            verdict = verdict.or(Some((Says::Keep, text)));
+            opinion.change(until, Rule::Idle, "the box has been idle long enough");
         }
     }
     if let Some((says, text)) = verdict {
@@ -58,19 +70,31 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
     }
 }
 
+/// How long a box stays up without work, and the words for it.
+fn stay(case: &Case<'_>, policy: &QueuePolicy) -> (TimeDelta, String) {
+    let after = policy.idle_stop.after(policy.max_wait, case.boot);
+    let auto = if policy.idle_stop == IdleStop::Auto { "auto, here " } else { "" };
+    (after, format!("idle_stop is {auto}{}", show_span(after)))
+}
+
 /// Since when both witnesses have seen the box idle, or what speaks against it.
 fn idle_since(case: &Case<'_>, queue: &SeenQueue, one: &SeenBox) -> Result<Timestamp, String> {
     // Q2: delayed jobs are work to come.
     if queue.visible > 0 || queue.delayed > 0 {
-        return Err(format!("{} jobs wait, {} are delayed", queue.visible, queue.delayed));
+        return Err(match queue.delayed {
+            0 => jobs_wait(queue.visible),
+            delayed => {
+                format!("{}, and {} not due yet", jobs_wait(queue.visible), jobs_are(delayed))
+            }
+        });
     }
     let SeenWorker { leases, idle_since, .. } = report(case, one)?;
     let Some(idle_since) = idle_since.filter(|_| *leases == 0) else {
-        return Err(format!("the worker holds {leases} jobs"));
+        return Err(format!("the worker holds {}", jobs(u64::from(*leases))));
     };
     // Q1, Q15: a lease that no box admits to is a dead worker's; its job comes back. With other boxes up it is theirs.
-    if queue.in_flight > 0 && case.up().count() == 1 {
-        return Err(format!("{} jobs are in flight", queue.in_flight));
+    if queue.in_flight > 0 && case.up().nth(1).is_none() {
+        return Err(format!("{} in flight", jobs_are(queue.in_flight)));
     }
     let empty_since = if queue.in_flight > 0 { Some(idle_since) } else { queue.empty_since };
     // Q3: one empty sample is not enough; the ledger remembers the first of an unbroken row.

@@ -14,8 +14,9 @@ use chrono::TimeDelta;
 
 pub use problems::{Problem, Problems, nearest};
 
+use crate::capacity::CapacityType;
 use crate::schedule::Window;
-use crate::units::{PoolId, QueueName};
+use crate::units::{MicroUsd, PoolId, QueueName};
 
 /// The policy that holds where there is no `gpuctl.toml`, and what `gpuctl init` writes.
 pub const DEFAULT_TEXT: &str = include_str!("default.toml");
@@ -104,6 +105,14 @@ pub struct Cost {
     pub instance_type: String,
     /// An AWS region.
     pub region: String,
+    /// The price of an hour, in place of the table's.
+    pub usd_hour: Option<MicroUsd>,
+    /// The size of a box's disk, which costs also while the box is stopped.
+    pub disk_gib: u32,
+    /// What a GiB of it costs a month.
+    pub disk_usd_gib_month: MicroUsd,
+    /// Whether each box keeps a public IPv4 address.
+    pub public_ipv4: bool,
 }
 
 /// `[pool.NAME]`: a named group of boxes.
@@ -117,6 +126,18 @@ pub struct Pool {
     pub boxes_max: NonZeroU32,
     /// Windows in which at least one box is up; any that matches counts.
     pub schedule: Vec<Window>,
+    /// The ways to buy a box, in order of preference.
+    pub capacity: Vec<CapacityType>,
+    /// How long before the last moment the preferred way is tried alone; `max_wait` is never missed for its sake.
+    pub capacity_deadline: TimeDelta,
+    /// What its boxes may cost before queue starts are refused.
+    pub budget: Budget,
+    /// How long a start or stop made past gpuctl counts as a person's hold; zero: not at all.
+    pub foreign_hold: TimeDelta,
+    /// How long a box is thought to take to boot while the ledger has no run of it.
+    pub boot_default: TimeDelta,
+    /// How long an idle box stays at least.
+    pub run_min: TimeDelta,
     /// How long a box may take to become ready.
     pub boot_deadline: TimeDelta,
     /// How long a box may run before it is drained, whatever happens.
@@ -125,6 +146,8 @@ pub struct Pool {
     pub stop_deadline: TimeDelta,
     /// How many starts an hour demand may cause.
     pub starts_per_hour_max: NonZeroU32,
+    /// How many boxes in a row may come for the queue and go without a result before the next one has to wait.
+    pub fruitless_starts_max: NonZeroU32,
 }
 
 impl Pool {
@@ -135,6 +158,23 @@ impl Pool {
             Work::Queue(queue) => Some(queue),
             Work::Command(_) => None,
         }
+    }
+}
+
+/// What a pool may spend, in UTC months and days as AWS bills them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// From the first of the month.
+    pub month: Option<MicroUsd>,
+    /// From midnight.
+    pub day: Option<MicroUsd>,
+}
+
+impl Budget {
+    /// Whether there is any.
+    #[must_use]
+    pub fn is_set(self) -> bool {
+        self.month.is_some() || self.day.is_some()
     }
 }
 
@@ -228,7 +268,7 @@ mod tests {
             (all.worker.drain, all.worker.image_pixels_max),
             (policy.worker.drain, policy.worker.image_pixels_max)
         );
-        assert_eq!(all.cost, policy.cost);
+        assert_eq!(Cost { usd_hour: None, ..all.cost }, policy.cost);
     }
 
     #[test]
@@ -272,7 +312,13 @@ input_roots = \"/data\"
             ("[pool.a]\nqueue = \"q\"\n[pool.b]\nqueue = \"q\"", "already belongs to pool `a`"),
             ("[pool.a]\nqueue = \"q\"\ncommand = [\"x\"]", "stands beside `queue`"),
             ("[pool.a]\ncommand = []", "is empty"),
-            ("[pool.a]\nqueue = \"q\"\nboxes_max = 2", "needs `jobs_per_box`"),
+            ("[pool.a]\nqueue = \"q\"\ncapacity = [\"sopt\"]", "`sopt` is no capacity type"),
+            ("[pool.a]\nqueue = \"q\"\ncapacity = [\"spot\", \"spot\"]", "names `spot` twice"),
+            ("[pool.a]\nqueue = \"q\"\nbudget_usd_month = 0", "no amount of US dollars"),
+            ("[pool.a]\nqueue = \"q\"\nbudget_usd_day = -1.5", "no amount of US dollars"),
+            ("[pool.a]\nqueue = \"q\"\nbudget_usd_day = 1e3", "no amount of US dollars"),
+            ("[pool.a]\nqueue = \"q\"\nbudget_usd_day = \"1\"", "is a text"),
+            ("[pool.a]\nqueue = \"q\"\n[cost]\npublic_ipv4 = 1", "must be true or false"),
             ("[pool.\"a b\"]\nqueue = \"q\"", "is no pool name"),
             ("[pool.a]\nqueue = \"q\"\nmax_wait = \"15d\"", "out of range"),
             ("[pool.a]\nqueue = \"q\"\nvisibility = \"13h\"", "out of range"),

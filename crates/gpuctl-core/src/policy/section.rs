@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problems::{Sink, nearest};
-use crate::units::{parse_span, show_span};
+use crate::units::{MicroUsd, parse_span, show_span};
 
 /// A table of the document, with what has been asked of it so far.
 pub(super) struct Section<'d, 's, 't> {
@@ -192,6 +192,37 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
             self.problem(key, span, format!("{} is out of range", integer.as_str()), Some(hint));
         }
         fits
+    }
+
+    /// An amount of dollars above zero, as `60` or `0.30`.
+    pub(super) fn money(&mut self, key: &'static str) -> Option<MicroUsd> {
+        let (span, value) = self.value(key)?;
+        let text = match value {
+            DeValue::Integer(number) => number.as_str(),
+            DeValue::Float(number) => number.as_str(),
+            other => {
+                self.wrong_type(key, span, other, "an amount of US dollars, as `60` or `0.30`");
+                return None;
+            }
+        };
+        let amount = MicroUsd::parse(text).filter(|amount| *amount > MicroUsd(0));
+        if amount.is_none() {
+            let hint = "above 0, with at most six decimals, as `60` or `0.30`".to_owned();
+            let message = format!("{text} is no amount of US dollars");
+            self.problem(key, span, message, Some(hint));
+        }
+        amount
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
+        match self.value(key)? {
+            (_, DeValue::Boolean(flag)) => Some(*flag),
+            (span, other) => {
+                self.wrong_type(key, span, other, "true or false");
+                None
+            }
+        }
     }
 
     pub(super) fn has(&self, key: &str) -> bool {

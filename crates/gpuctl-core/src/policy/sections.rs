@@ -8,7 +8,9 @@ use toml::de::DeTable;
 
 use super::problems::{Problems, Sink};
 use super::section::Section;
-use super::{Cloud, Cost, IdleStop, Model, Policy, Pool, QueuePolicy, Work, Worker};
+use super::{Budget, Cloud, Cost, IdleStop, Model, Policy, Pool, QueuePolicy, Work, Worker};
+use crate::capacity::CapacityType;
+use crate::cost::GP3_USD_GIB_MONTH;
 use crate::schedule::Window;
 use crate::units::{PoolId, QueueName, parse_span};
 
@@ -16,12 +18,16 @@ use crate::units::{PoolId, QueueName, parse_span};
 pub(super) const POOLS_MAX: usize = 100;
 /// Boxes in one pool.
 pub(super) const BOXES_MAX: u32 = 1_000;
+/// What a boot takes where nobody says otherwise: a local worker loads its models in seconds.
+const BOOT_DEFAULT: TimeDelta = TimeDelta::seconds(5);
 /// SQS's limit on a visibility timeout.
 const VISIBILITY_MAX: TimeDelta = TimeDelta::hours(12);
 /// SQS's limit on receives before a dead-letter queue takes a message.
 const RECEIVES_MAX: u32 = 1_000;
 /// What an observation remembers of a pool's runs, and so the most starts that can be counted.
 const STARTS_PER_HOUR_MAX: u32 = 100;
+/// The largest gp3 volume.
+const DISK_GIB_MAX: u32 = 65_536;
 const DEVICES: [&str; 3] = ["auto", "cpu", "cuda"];
 
 pub(super) fn read(text: &str) -> Result<Policy, Problems> {
@@ -133,6 +139,10 @@ fn cost(mut section: Section<'_, '_, '_>) -> Cost {
     let cost = Cost {
         instance_type: text("instance_type", "g4dn.xlarge"),
         region: text("region", "us-east-1"),
+        usd_hour: section.money("usd_hour"),
+        disk_gib: section.whole("disk_gib", 0..=DISK_GIB_MAX).unwrap_or(0),
+        disk_usd_gib_month: section.money("disk_usd_gib_month").unwrap_or(GP3_USD_GIB_MONTH),
+        public_ipv4: section.flag("public_ipv4").unwrap_or(false),
     };
     section.finish();
     cost
@@ -155,8 +165,22 @@ fn pool(name: &str, mut section: Section<'_, '_, '_>, stop_deadline: TimeDelta) 
         .whole("boxes_max", 1..=BOXES_MAX)
         .and_then(NonZeroU32::new)
         .unwrap_or(NonZeroU32::MIN);
-    let work = work(&mut section, boxes_max);
+    let work = work(&mut section);
     let schedule = section.list("schedule", window);
+    let capacity = capacity(&mut section);
+    let capacity_deadline = section
+        .span_of_time("capacity_deadline", TimeDelta::zero()..=TimeDelta::days(1))
+        .unwrap_or_default();
+    let budget =
+        Budget { month: section.money("budget_usd_month"), day: section.money("budget_usd_day") };
+    let foreign_hold = section
+        .span_of_time("foreign_hold", TimeDelta::zero()..=TimeDelta::days(7))
+        .unwrap_or(TimeDelta::hours(2));
+    let boot_default = section
+        .span_of_time("boot_default", TimeDelta::zero()..=TimeDelta::hours(1))
+        .unwrap_or(BOOT_DEFAULT);
+    let run_min =
+        section.span_of_time("run_min", TimeDelta::zero()..=TimeDelta::days(1)).unwrap_or_default();
     let boot_deadline = section
         .span_of_time("boot_deadline", TimeDelta::seconds(1)..=TimeDelta::hours(1))
         .unwrap_or(minute * 5);
@@ -167,23 +191,54 @@ fn pool(name: &str, mut section: Section<'_, '_, '_>, stop_deadline: TimeDelta) 
         .whole("starts_per_hour_max", 1..=STARTS_PER_HOUR_MAX)
         .and_then(NonZeroU32::new)
         .unwrap_or(NonZeroU32::new(60).expect("sixty is not zero"));
+    let fruitless_starts_max = section
+        .whole("fruitless_starts_max", 1..=STARTS_PER_HOUR_MAX)
+        .and_then(NonZeroU32::new)
+        .unwrap_or(NonZeroU32::new(3).expect("three is not zero"));
     section.finish();
     Some(Pool {
         id: id?,
         work: work?,
         boxes_max,
         schedule,
+        capacity,
+        capacity_deadline,
+        budget,
+        foreign_hold,
+        boot_default,
+        run_min,
         boot_deadline,
         lifetime_max,
         stop_deadline,
         starts_per_hour_max,
+        fruitless_starts_max,
     })
 }
 
-fn work(section: &mut Section<'_, '_, '_>, boxes_max: NonZeroU32) -> Option<Work> {
+fn capacity(section: &mut Section<'_, '_, '_>) -> Vec<CapacityType> {
+    let both = vec![CapacityType::Spot, CapacityType::OnDemand];
+    let Some((span, names)) = section.texts("capacity") else { return both };
+    let mut order: Vec<CapacityType> = Vec::new();
+    for name in &names {
+        match name.parse::<CapacityType>() {
+            Ok(one) if order.contains(&one) => {
+                section.problem("capacity", span.clone(), format!("names `{one}` twice"), None);
+            }
+            Ok(one) => order.push(one),
+            Err(error) => section.problem("capacity", span.clone(), error.to_string(), None),
+        }
+    }
+    if names.is_empty() {
+        let hint = "leave it out for `[\"spot\", \"on-demand\"]`".to_owned();
+        section.problem("capacity", span, "is empty".to_owned(), Some(hint));
+    }
+    order
+}
+
+fn work(section: &mut Section<'_, '_, '_>) -> Option<Work> {
     let command = section.texts("command");
     let queue = section.parsed::<QueueName>("queue");
-    let settings = queue_settings(section, boxes_max);
+    let settings = queue_settings(section);
     let at = section.span.clone();
     match (command, section.has("queue")) {
         (Some((span, _)), true) => {
@@ -206,13 +261,13 @@ fn work(section: &mut Section<'_, '_, '_>, boxes_max: NonZeroU32) -> Option<Work
     }
 }
 
-fn queue_settings(section: &mut Section<'_, '_, '_>, boxes_max: NonZeroU32) -> QueuePolicy {
+fn queue_settings(section: &mut Section<'_, '_, '_>) -> QueuePolicy {
     let day = TimeDelta::days(1);
     let second = TimeDelta::seconds(1);
     let depth = |section: &mut Section<'_, '_, '_>, key| {
         section.whole(key, 1..=1_000_000).and_then(NonZeroU32::new)
     };
-    let settings = QueuePolicy {
+    QueuePolicy {
         // Replaced by the caller, who knows whether there is a queue at all.
         name: "unnamed".parse().expect("a plain word is a name"),
         max_wait: section
@@ -228,13 +283,7 @@ fn queue_settings(section: &mut Section<'_, '_, '_>, boxes_max: NonZeroU32) -> Q
             .whole("receives_max", 1..=RECEIVES_MAX)
             .and_then(NonZeroU32::new)
             .unwrap_or(NonZeroU32::new(5).expect("five is not zero")),
-    };
-    if boxes_max.get() > 1 && settings.jobs_per_box.is_none() && section.has("queue") {
-        let hint = "say how many jobs call for one more box, as `jobs_per_box = 20`".to_owned();
-        let at = section.span.clone();
-        section.problem("boxes_max", at, "above 1 needs `jobs_per_box`".to_owned(), Some(hint));
     }
-    settings
 }
 
 fn idle_stop(section: &mut Section<'_, '_, '_>) -> IdleStop {

@@ -4,11 +4,21 @@ use chrono::TimeDelta;
 use gpuctl_control::job::JobState;
 use gpuctl_control::observe::observe;
 use gpuctl_control::ports::{JobEntry, JobFilter};
-use gpuctl_control::wire::reply::{CostReportDocument, JobCounts, PriceDocument, PricesDocument};
+use gpuctl_control::wire::reply::{
+    ComponentDocument, CostReportDocument, EstimateDocument, JobCounts, PriceDocument,
+    PricesDocument,
+};
 use gpuctl_control::wire::{seconds, time};
-use gpuctl_core::cost::{box_cost, price, prices as shipped};
+use gpuctl_core::capacity::CapacityType;
+use gpuctl_core::cost::{
+    IPV4_USD_HOUR, MONTH_SECONDS, Period, box_cost, month_of, month_of_use, price,
+    prices as shipped,
+};
 use gpuctl_core::observation::Witness;
+use gpuctl_core::policy::Cost;
+use gpuctl_core::units::{MicroUsd, Timestamp};
 
+use crate::arguments::EstimateArguments;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::render::Answer;
@@ -16,31 +26,40 @@ use crate::render::Answer;
 /// The most jobs that a report looks at.
 const JOBS_MAX: u32 = 1_000_000;
 
-/// A month of 30 days: what AWS's own examples and the seeds count with.
-const MONTH_SECONDS: i64 = 30 * 86_400;
-
-/// `gpuctl cost report`.
-pub(crate) async fn report(context: &Context, period: TimeDelta) -> Result<Answer, Failure> {
+/// `gpuctl cost report`: of the time until now, or of a month.
+pub(crate) async fn report(
+    context: &Context,
+    since: TimeDelta,
+    month: Option<Timestamp>,
+) -> Result<Answer, Failure> {
     // A box that ended by itself is not in the ledger's runs before somebody has looked.
     observe(&context.ports, &context.config.policy, Witness::Controller)
         .await
         .remember(&context.ports)
         .await?;
     let now = context.now();
-    let asked = now - period;
-    let jobs = context
+    let asked = month.map_or(Period { begin: now - since, end: now }, month_of);
+    if asked.begin > now {
+        return Err(Failure::usage("that month is still to come")
+            .hint("`gpuctl cost estimate` says what hours to come would cost"));
+    }
+    let until = asked.end.min(now);
+    let mut jobs = context
         .ports
         .ledger
-        .jobs(JobFilter { state: None, limit: JOBS_MAX, since: Some(asked) })
+        .jobs(JobFilter { state: None, limit: JOBS_MAX, since: Some(asked.begin) })
         .await?;
-    let runs = context.ports.ledger.runs_since(asked).await?;
+    jobs.retain(|entry| entry.job.submitted_at < until);
+    let mut runs = context.ports.ledger.runs_since(asked.begin).await?;
+    runs.retain(|run| run.started_at < until);
     // A period that began before the first sign of life would compare with a box that nobody had asked for.
     let first = jobs
         .iter()
         .map(|entry| entry.job.submitted_at)
         .chain(runs.iter().map(|run| run.started_at))
         .min();
-    let since = first.unwrap_or(asked).max(asked);
+    let since = first.unwrap_or(asked.begin).max(asked.begin);
+    let period = Period { begin: since, end: until };
     let wanted = &context.config.policy.cost;
     let price = price(&wanted.instance_type, &wanted.region).ok_or_else(|| {
         let message =
@@ -58,7 +77,7 @@ pub(crate) async fn report(context: &Context, period: TimeDelta) -> Result<Answe
     };
     let document = CostReportDocument {
         since: time(since),
-        until: time(now),
+        until: time(until),
         jobs: count(&jobs),
         wait_seconds_p50: rank(50),
         wait_seconds_p95: rank(95),
@@ -66,6 +85,9 @@ pub(crate) async fn report(context: &Context, period: TimeDelta) -> Result<Answe
         starts: 0,
         box_seconds: 0,
         billed_seconds: 0,
+        box_usd: 0.0,
+        standing_usd: 0.0,
+        usd: 0.0,
         priced_as: PriceDocument::of(&price),
         on_demand_usd: 0.0,
         spot_usd: None,
@@ -75,8 +97,88 @@ pub(crate) async fn report(context: &Context, period: TimeDelta) -> Result<Answe
         spot_usd_month: None,
     };
     // A burst of a minute stands for a day with one such burst, not for a month full of them.
-    let days = f64::from(i32::try_from((now - since).num_days() + 1).unwrap_or(i32::MAX));
-    Ok(Answer::CostReport(document.with_cost(&box_cost(&runs, since, now, &price), days)))
+    let days = f64::from(i32::try_from((until - since).num_days() + 1).unwrap_or(i32::MAX));
+    let boxes = context.config.policy.pools.iter().map(|pool| pool.boxes_max.get()).sum();
+    let cost = box_cost(&runs, boxes, period, wanted, &price);
+    Ok(Answer::CostReport(Box::new(document.with_cost(&cost, days))))
+}
+
+/// `gpuctl cost estimate`.
+pub(crate) fn estimate(policy: &Cost, wanted: &EstimateArguments) -> Result<Answer, Failure> {
+    let instance_type = wanted.instance_type.as_deref().unwrap_or(&policy.instance_type);
+    let region = wanted.region.as_deref().unwrap_or(&policy.region);
+    let (hour, from) = hour_price((instance_type, region), wanted.capacity, wanted.usd_hour)?;
+    let days = wanted.days_per_month;
+    let mut parts = Parts::default();
+    let kind = wanted.capacity;
+    let detail = format!("{} a day on {days} days, {kind}", hours(wanted.hours_per_day));
+    parts.add(instance_type, detail, month_of_use(hour, wanted.hours_per_day, days));
+    for other in &wanted.with_box {
+        let kind = (other.instance_type.as_str(), region);
+        let (hour, _) = hour_price(kind, CapacityType::OnDemand, other.usd_hour)?;
+        let detail =
+            format!("{} a day on {days} days at {hour} an hour", hours(other.hours_per_day));
+        parts.add(&other.instance_type, detail, month_of_use(hour, other.hours_per_day, days));
+    }
+    if wanted.disk_gib > 0 {
+        let price = policy.disk_usd_gib_month;
+        let detail = format!("{} GiB at {price} a month, stopped or not", wanted.disk_gib);
+        parts.add("disk", detail, price.times(i64::from(wanted.disk_gib)));
+    }
+    if wanted.public_ipv4 {
+        let detail = format!("{IPV4_USD_HOUR} an hour, stopped or not");
+        parts.add("address", detail, IPV4_USD_HOUR.per_hour_for(MONTH_SECONDS));
+    }
+    for (name, usd) in &wanted.with {
+        parts.add(name, "as given".to_owned(), *usd);
+    }
+    Ok(Answer::Estimate(EstimateDocument {
+        instance_type: instance_type.to_owned(),
+        region: region.to_owned(),
+        capacity: wanted.capacity.as_str(),
+        usd_hour: hour.as_usd(),
+        usd_hour_from: from,
+        hours_month: seconds(wanted.hours_per_day) / 3_600.0 * f64::from(days),
+        usd_month: parts.sum.as_usd(),
+        components: parts.documents,
+        always_on_usd_month: hour.per_hour_for(MONTH_SECONDS).as_usd(),
+    }))
+}
+
+fn hours(span: TimeDelta) -> String {
+    format!("{} h", seconds(span) / 3_600.0)
+}
+
+/// The parts of an estimate and their sum.
+#[derive(Default)]
+struct Parts {
+    sum: MicroUsd,
+    documents: Vec<ComponentDocument>,
+}
+
+impl Parts {
+    fn add(&mut self, name: &str, detail: String, month: MicroUsd) {
+        self.sum = self.sum + month;
+        let (name, usd_month) = (name.to_owned(), month.as_usd());
+        self.documents.push(ComponentDocument { name, detail, usd_month });
+    }
+}
+
+/// The price of an hour and where it comes from.
+fn hour_price(
+    (instance_type, region): (&str, &str),
+    capacity: CapacityType,
+    given: Option<MicroUsd>,
+) -> Result<(MicroUsd, String), Failure> {
+    if let Some(hour) = given {
+        return Ok((hour, "as given".to_owned()));
+    }
+    let known = price(instance_type, region);
+    let found = known.as_ref().and_then(|price| Some((price.hour(capacity)?, price.as_of)));
+    found.map(|(hour, as_of)| (hour, format!("prices of {as_of}"))).ok_or_else(|| {
+        let message = format!("no {capacity} price is known for {instance_type} in {region}");
+        Failure::usage(message).hint("give one with --usd-hour (or TYPE:HOURS@USD); `gpuctl cost prices` lists the known ones")
+    })
 }
 
 /// `gpuctl cost prices`.

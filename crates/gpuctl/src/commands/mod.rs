@@ -60,6 +60,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
         Command::Stop { pool, hold } => {
             power::hold(&context, printer, vec![pool], HoldWants::Stopped, &hold).await
         }
+        Command::Release { pool } => power::release(&context, printer, &pool).await,
         Command::Submit(submit) => submit::submit(&context, printer, &submit).await,
         Command::Jobs { state, limit } => jobs::list(&context, state.as_deref(), limit).await,
         Command::Job { id } => jobs::show(&context, &id).await,
@@ -68,14 +69,19 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
         Command::Purge { pool, dead } => {
             queue::purge(&context, printer, &pool, dead, arguments.yes).await
         }
-        Command::Plan { pool, exit_code } => {
-            let answer = status::plan(&context, pool.as_ref()).await?;
+        Command::Plan { pool, at, exit_code } => {
+            let answer = status::plan(&context, pool.as_ref(), at).await?;
             let pending = exit_code && answer.changes_pending();
             Ok(if pending { answer.exit(Exit::ChangesPending) } else { answer })
         }
         Command::Explain { pool } => status::explain(&context, &pool).await,
         Command::Run => run::watch(&context, printer).await,
-        Command::Cost(CostCommand::Report { since }) => cost::report(&context, since).await,
+        Command::Cost(CostCommand::Report { since, month }) => {
+            cost::report(&context, since, month).await
+        }
+        Command::Cost(CostCommand::Estimate(wanted)) => {
+            cost::estimate(&context.config.policy.cost, &wanted)
+        }
         Command::Cost(CostCommand::Prices) => Ok(cost::prices()),
         Command::Init { .. } | Command::Doctor => unreachable!("answered above"),
     }

@@ -2,7 +2,9 @@
 
 use chrono::{Local, NaiveTime, TimeDelta, TimeZone};
 use gpuctl_control::Trigger;
+use gpuctl_control::reconcile::Pass;
 use gpuctl_core::observation::{Hold, HoldWants};
+use gpuctl_core::plan::Rule;
 use gpuctl_core::units::{PoolId, Timestamp, show_span};
 
 use super::status::status_document;
@@ -41,6 +43,7 @@ pub(crate) async fn hold(
             until,
             by: user(),
             why: arguments.reason.clone(),
+            over_budget: arguments.over_budget,
         };
         context.ports.ledger.set_hold(&hold).await?;
     }
@@ -54,6 +57,10 @@ pub(crate) async fn hold(
             .find(|acted| pools.contains(&acted.pool) && acted.result.is_err());
         if let Some(Err(error)) = failed.map(|acted| &acted.result) {
             return Err(error.into());
+        }
+        if let Some(reason) = pass.as_ref().and_then(|pass| over_budget(pass, &pools)) {
+            return Err(Failure::new(reason)
+                .hint("state what this hold may spend beyond it: `--over-budget USD`"));
         }
         // Another controller may be in the middle of a pass that began before the hold: then the next one acts on it.
         if !arguments.wait && pass.is_some() {
@@ -76,6 +83,40 @@ pub(crate) async fn hold(
     Ok(Answer::Status(document))
 }
 
+/// Ends a pool's hold, and what was done past gpuctl before; then one pass, since schedule and queue may think otherwise.
+pub(crate) async fn release(
+    context: &Context,
+    printer: &Printer,
+    pool: &PoolId,
+) -> Result<Answer, Failure> {
+    context.pool(pool)?;
+    let now = context.now();
+    let memory = context.ports.ledger.memory(pool).await?;
+    let wants = memory.hold.map_or(HoldWants::Running, |hold| hold.wants);
+    let ended = Hold {
+        pool: pool.clone(),
+        wants,
+        since: now,
+        until: now,
+        by: user(),
+        why: None,
+        over_budget: None,
+    };
+    context.ports.ledger.set_hold(&ended).await?;
+    if let Some(pass) = context.reconcile(Trigger::Command).await? {
+        printer.pass(&pass);
+    }
+    Ok(Answer::Status(status_document(context, Some(pool)).await?))
+}
+
+/// What a pool's budget says against the hold.
+fn over_budget(pass: &Pass, pools: &[PoolId]) -> Option<String> {
+    let plans = pass.plan.pools.iter().filter(|plan| pools.contains(&plan.pool));
+    let mut blocked = plans.flat_map(|plan| plan.blocked.iter().map(move |reason| (plan, reason)));
+    let (plan, reason) = blocked.find(|(_, reason)| reason.rule == Rule::Budget)?;
+    Some(format!("`{}` is not started: {}", plan.pool, reason.text))
+}
+
 fn goal(wants: HoldWants) -> &'static str {
     match wants {
         HoldWants::Running => "running",
@@ -85,7 +126,7 @@ fn goal(wants: HoldWants) -> &'static str {
 
 /// Whether every pool is as wanted; a start that failed since the hold was set ends the wait.
 fn reached(
-    pass: &gpuctl_control::reconcile::Pass,
+    pass: &Pass,
     pools: &[PoolId],
     wants: HoldWants,
     printer: &Printer,

@@ -2,11 +2,12 @@
 
 use gpuctl_control::plan as observe_and_decide;
 use gpuctl_control::wire::plan::{ExplainDocument, PlanDocument, PoolPlanDocument, RunDocument};
-use gpuctl_control::wire::status::{BoxDocument, QueueDocument, StatusDocument};
+use gpuctl_control::wire::status::{BoxDocument, QueueDocument, StatusDocument, state};
 use gpuctl_control::wire::{Versioned, time};
+use gpuctl_core::decide;
 use gpuctl_core::observation::{Observation, Witness};
 use gpuctl_core::plan::Plan;
-use gpuctl_core::units::PoolId;
+use gpuctl_core::units::{PoolId, Timestamp};
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -25,9 +26,17 @@ pub(crate) async fn status_document(
     Ok(StatusDocument::of(&observation, &plan, errors))
 }
 
-/// `gpuctl plan [POOL]`.
-pub(crate) async fn plan(context: &Context, pool: Option<&PoolId>) -> Result<Answer, Failure> {
-    let (_, plan, errors) = look(context, pool).await?;
+/// `gpuctl plan [POOL] [--at INSTANT]`.
+pub(crate) async fn plan(
+    context: &Context,
+    pool: Option<&PoolId>,
+    at: Option<Timestamp>,
+) -> Result<Answer, Failure> {
+    let (observation, mut plan, errors) = look(context, pool).await?;
+    if let Some(at) = at {
+        plan = decide(&context.config.policy, &observation.moved_to(at));
+        plan.pools.retain(|entry| pool.is_none_or(|id| entry.pool == *id));
+    }
     Ok(Answer::Plan(PlanDocument::of(&plan, errors)))
 }
 
@@ -42,6 +51,7 @@ pub(crate) async fn explain(context: &Context, pool: &PoolId) -> Result<Answer, 
     Ok(Answer::Explain(Box::new(ExplainDocument {
         at: time(at),
         plan: PoolPlanDocument::of(plan),
+        state: seen.boxes.value.as_deref().map_or("unknown", state),
         boxes: seen.boxes.value.iter().flatten().map(|one| BoxDocument::of(one, at)).collect(),
         queue: queue.map(|queue| QueueDocument::of(queue, at)),
         last_run: seen.runs.first().map(|run| RunDocument::of(run, at)),

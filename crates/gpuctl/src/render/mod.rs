@@ -14,8 +14,8 @@ use gpuctl_control::wire::Versioned;
 use gpuctl_control::wire::job::JobDocument;
 use gpuctl_control::wire::plan::{ExplainDocument, PlanDocument, verb};
 use gpuctl_control::wire::reply::{
-    CostReportDocument, DoctorDocument, ErrorBody, ErrorDocument, InitDocument, JobsDocument,
-    MovedDocument, PricesDocument, QueuesDocument, SubmittedDocument, versioned,
+    CostReportDocument, DoctorDocument, ErrorBody, ErrorDocument, EstimateDocument, InitDocument,
+    JobsDocument, MovedDocument, PricesDocument, QueuesDocument, SubmittedDocument, versioned,
 };
 use gpuctl_control::wire::status::StatusDocument;
 use serde::Serialize;
@@ -37,7 +37,8 @@ pub(crate) enum Answer {
     Job(Box<JobDocument>),
     Queues(QueuesDocument),
     Moved(MovedDocument),
-    CostReport(CostReportDocument),
+    CostReport(Box<CostReportDocument>),
+    Estimate(EstimateDocument),
     Prices(PricesDocument),
     Init(InitDocument),
     Doctor(DoctorDocument),
@@ -68,6 +69,7 @@ impl Answer {
             Self::Queues(document) => Some(json(&versioned("gpuctl.queues", document))),
             Self::Moved(document) => Some(json(&versioned("gpuctl.moved", document))),
             Self::CostReport(document) => Some(json(&versioned("gpuctl.cost-report", document))),
+            Self::Estimate(document) => Some(json(&versioned("gpuctl.cost-estimate", document))),
             Self::Prices(document) => Some(json(&versioned("gpuctl.prices", document))),
             Self::Init(document) => Some(json(&versioned("gpuctl.init", document))),
             Self::Doctor(document) => Some(json(&versioned("gpuctl.doctor", document))),

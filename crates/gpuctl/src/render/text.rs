@@ -8,9 +8,11 @@ use gpuctl_control::wire::ReasonDocument;
 use gpuctl_control::wire::job::JobDocument;
 use gpuctl_control::wire::plan::{
     ExplainDocument, NextChangeDocument, PlanDocument, PoolPlanDocument, RunDocument,
+    VerdictDocument,
 };
 use gpuctl_control::wire::reply::{
-    CostReportDocument, DoctorDocument, JobsDocument, PricesDocument, QueuesDocument,
+    CostReportDocument, DoctorDocument, EstimateDocument, JobsDocument, PricesDocument,
+    QueuesDocument,
 };
 use gpuctl_control::wire::status::{BoxDocument, PoolDocument, QueueDocument, StatusDocument};
 use gpuctl_core::units::{Timestamp, show_span};
@@ -46,6 +48,7 @@ pub(super) fn answer(answer: &Answer) -> Option<String> {
             moved.queue
         )),
         Answer::CostReport(document) => Some(cost_report(document)),
+        Answer::Estimate(document) => Some(estimate(document)),
         Answer::Prices(document) => Some(prices(document)),
         Answer::Init(document) => Some(format!(
             "wrote {}; next: `gpuctl submit voice.transcribe FILE --wait`",
@@ -169,11 +172,8 @@ fn last_run(text: &mut String, run: &RunDocument) {
 
 fn next(text: &mut String, next: Option<&NextChangeDocument>) {
     if let Some(next) = next {
-        line(
-            text,
-            "next",
-            &format!("{} {}: {}", short(&next.at), next.reason.rule, next.reason.text),
-        );
+        let (at, reason) = (short(&next.at), &next.reason);
+        line(text, "next", &format!("{at} {}: {}", reason.rule, reason.text));
     }
 }
 
@@ -187,13 +187,10 @@ fn plan(document: &PlanDocument) -> String {
     let mut text = String::new();
     for pool in &document.pools {
         let boxes = pool.boxes_wanted;
-        let _ = writeln!(
-            text,
-            "{}: wants {boxes} {}",
-            pool.pool,
-            if boxes == 1 { "box" } else { "boxes" }
-        );
+        let s = if boxes == 1 { "box" } else { "boxes" };
+        let _ = writeln!(text, "{}: wants {boxes} {s} at {}", pool.pool, short(&document.at));
         pool_plan(&mut text, pool);
+        rules(&mut text, pool);
     }
     errors(&mut text, &document.errors);
     text
@@ -208,29 +205,38 @@ fn pool_plan(text: &mut String, pool: &PoolPlanDocument) {
         );
     }
     if pool.actions.is_empty() {
-        line(text, "do", "nothing");
+        line(text, "now", "nothing to do");
     }
     reasons(text, "blocked", &pool.blocked);
-    for verdict in &pool.verdicts {
-        line(text, verdict.rule, &format!("{:<11}{}", verdict.says, verdict.text));
+    match &pool.next_change {
+        Some(change) => next(text, Some(change)),
+        None => line(text, "next", "nothing by itself: a job, a window or a command changes it"),
     }
-    next(text, pool.next_change.as_ref());
+}
+
+fn rules(text: &mut String, pool: &PoolPlanDocument) {
+    text.push_str("  rules, in order:\n");
+    for verdict in &pool.verdicts {
+        let _ = writeln!(text, "    {:<13}{:<12}{}", verdict.rule, verdict.says, verdict.text);
+    }
 }
 
 fn explain(document: &ExplainDocument) -> String {
     let plan = &document.plan;
-    let mut text = format!(
-        "{}: wants {} of its boxes up, at {}\n",
-        plan.pool,
-        plan.boxes_wanted,
-        short(&document.at)
-    );
+    let mut text = format!("{} is {} at {}\n", plan.pool, document.state, short(&document.at));
     boxes(&mut text, &document.boxes);
     queue_line(&mut text, document.queue.as_ref());
     if let Some(run) = &document.last_run {
         last_run(&mut text, run);
     }
+    let up = matches!(document.state, "running" | "pending");
+    let holds_it =
+        |verdict: &&VerdictDocument| verdict.says.starts_with("at least") || verdict.says == "keep";
+    for verdict in plan.verdicts.iter().filter(holds_it).filter(|_| up) {
+        line(&mut text, "stays up", &format!("{}: {}", verdict.rule, verdict.text));
+    }
     pool_plan(&mut text, plan);
+    rules(&mut text, plan);
     errors(&mut text, &document.errors);
     text
 }
@@ -317,6 +323,13 @@ fn cost_report(document: &CostReportDocument) -> String {
             document.box_seconds, document.billed_seconds
         ),
     );
+    if document.standing_usd > 0.0 {
+        let words = format!(
+            "${:.4} for disks and addresses, which cost also while boxes are stopped",
+            document.standing_usd
+        );
+        line(&mut text, "standing", &words);
+    }
     let price = &document.priced_as;
     let _ = writeln!(
         text,
@@ -337,6 +350,43 @@ fn cost_report(document: &CostReportDocument) -> String {
     );
     let (usd, usd_month) = (document.always_on_usd, document.always_on_usd_month);
     line(&mut text, "always on", &format!("${usd:.4} on-demand; ${usd_month:.2} a month"));
+    text
+}
+
+fn estimate(document: &EstimateDocument) -> String {
+    let mut text = format!(
+        "{} {} in {}, ${:.4} an hour ({})\n",
+        document.capacity,
+        document.instance_type,
+        document.region,
+        document.usd_hour,
+        document.usd_hour_from
+    );
+    let width = document
+        .components
+        .iter()
+        .map(|part| part.name.len())
+        .max()
+        .unwrap_or(0)
+        .max("always on".len());
+    for part in &document.components {
+        let _ = writeln!(
+            text,
+            "  {:<width$} {:>9}  {}",
+            part.name,
+            format!("${:.2}", part.usd_month),
+            part.detail
+        );
+    }
+    let _ = writeln!(
+        text,
+        "  {:<width$} {:>9}  a month",
+        "together",
+        format!("${:.2}", document.usd_month)
+    );
+    let always = format!("${:.2}", document.always_on_usd_month);
+    let _ =
+        writeln!(text, "  {:<width$} {always:>9}  the same box up for 30 days, alone", "always on");
     text
 }
 

@@ -22,6 +22,7 @@ receives_max = 1000
 boxes_max = 2
 jobs_per_box = 10
 starts_per_hour_max = 100
+fruitless_starts_max = 100
 ";
 
 #[test]

@@ -10,4 +10,5 @@
 mod chaos;
 mod cli;
 mod jobs;
+mod money;
 mod support;

@@ -1,0 +1,312 @@
+//! What boxes are bought as, and what EC2 said when it refused: the facts that `decide::capacity` judges.
+//!
+//! Nothing is stored beside the ledger's runs: a refused start is a run with a refusal, and the memory of capacity is read
+//! off the runs each time. So it cannot disagree with them, and it survives whoever kept it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::TimeDelta;
+
+use crate::observation::Run;
+use crate::units::{Timestamp, show_span};
+
+/// How a box is paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CapacityType {
+    /// Cheap, and taken back with two minutes' notice.
+    Spot,
+    /// At the list price, for as long as it runs.
+    OnDemand,
+}
+
+impl CapacityType {
+    /// The name in settings and documents.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Spot => "spot",
+            Self::OnDemand => "on-demand",
+        }
+    }
+}
+
+impl fmt::Display for CapacityType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Not a capacity type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no capacity type (one of: spot, on-demand)")]
+pub struct CapacityTypeError(String);
+
+impl FromStr for CapacityType {
+    type Err = CapacityTypeError;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Spot, Self::OnDemand]
+            .into_iter()
+            .find(|one| one.as_str() == text)
+            .ok_or_else(|| CapacityTypeError(text.to_owned()))
+    }
+}
+
+/// What can be bought: an instance type, in a zone, in one way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Offering {
+    /// An EC2 instance type.
+    pub instance_type: String,
+    /// An availability zone; a stopped box is bound to its own by its disk (P17).
+    pub zone: String,
+    /// How it is paid for.
+    pub capacity: CapacityType,
+}
+
+impl fmt::Display for Offering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} in {}", self.capacity, self.instance_type, self.zone)
+    }
+}
+
+/// Why a start was refused, by meaning (`facts/aws.md` 9.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalClass {
+    /// None there now: of this type, in this zone, in this way.
+    Capacity,
+    /// The account may have no more of this capacity type (P9).
+    Quota,
+    /// This type is not offered in this zone.
+    NotOffered,
+}
+
+impl RefusalClass {
+    /// The name in the ledger.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Capacity => "capacity",
+            Self::Quota => "quota",
+            Self::NotOffered => "not-offered",
+        }
+    }
+
+    /// The class of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Capacity, Self::Quota, Self::NotOffered]
+            .into_iter()
+            .find(|class| class.as_str() == name)
+    }
+
+    /// How long a refusal is believed the first time, and at most: it doubles with each further one in a row.
+    fn expiry(self) -> (TimeDelta, TimeDelta) {
+        match self {
+            // Karpenter remembers for 3 minutes, and is blamed for asking again too soon when capacity is gone for hours.
+            Self::Capacity => (TimeDelta::minutes(3), TimeDelta::hours(1)),
+            Self::Quota => (TimeDelta::minutes(30), TimeDelta::hours(6)),
+            Self::NotOffered => (TimeDelta::hours(24), TimeDelta::hours(24)),
+        }
+    }
+
+    /// Whether a refusal of `refused` speaks of `other` too.
+    fn covers(self, refused: &Offering, other: &Offering) -> bool {
+        match self {
+            Self::Capacity => refused == other,
+            Self::Quota => refused.capacity == other.capacity,
+            Self::NotOffered => {
+                refused.instance_type == other.instance_type && refused.zone == other.zone
+            }
+        }
+    }
+}
+
+/// A refusal in the cloud's own words, which often name zones that have capacity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What it means.
+    pub class: RefusalClass,
+    /// The words.
+    pub text: String,
+}
+
+/// A refusal that is still believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Believed {
+    /// Until when.
+    pub until: Timestamp,
+    /// What it means.
+    pub class: RefusalClass,
+}
+
+/// Whether `runs` (newest first) say that `offering` would be refused now.
+///
+/// Refusals in a row make the belief last longer; a start that was not refused ends the row.
+#[must_use]
+pub fn refused(runs: &[Run], offering: &Offering, now: Timestamp) -> Option<Believed> {
+    let mut row: Option<(Timestamp, RefusalClass, u32)> = None;
+    for run in runs {
+        let Some(other) = &run.offering else { continue };
+        match (&run.refusal, &mut row) {
+            (Some(refusal), None) if refusal.class.covers(other, offering) => {
+                row = Some((run.started_at, refusal.class, 0));
+            }
+            (Some(refusal), Some((_, class, repeats)))
+                if refusal.class == *class && class.covers(other, offering) =>
+            {
+                *repeats += 1;
+            }
+            (None, _) if other == offering && run.ready_at.is_some() => break,
+            _ => {}
+        }
+    }
+    let (at, class, repeats) = row?;
+    let (first, most) = class.expiry();
+    let lasts = (first * 2_i32.pow(repeats.min(16))).min(most);
+    Some(Believed { until: at + lasts, class }).filter(|believed| believed.until > now)
+}
+
+/// Zones that the newest believed refusals name as having capacity.
+#[must_use]
+pub fn zone_hints(runs: &[Run], now: Timestamp) -> Vec<String> {
+    let fresh = |run: &&Run| now - run.started_at < RefusalClass::Capacity.expiry().0;
+    let newest = runs.iter().filter(fresh).find_map(|run| {
+        let (refusal, offering) = (run.refusal.as_ref()?, run.offering.as_ref()?);
+        let zones = zones_in(&refusal.text);
+        Some(zones.into_iter().filter(|zone| *zone != offering.zone).map(str::to_owned).collect())
+    });
+    newest.unwrap_or_default()
+}
+
+/// The words of a text that look like availability zones, as `us-east-1b`.
+fn zones_in(text: &str) -> Vec<&str> {
+    let is_zone = |word: &str| {
+        let parts: Vec<&str> = word.split('-').collect();
+        let lower = |part: &&str| part.len() >= 2 && part.bytes().all(|b| b.is_ascii_lowercase());
+        let (Some(last), true) = (parts.last(), (3..=5).contains(&parts.len())) else {
+            return false;
+        };
+        let tail = last.as_bytes();
+        parts[..parts.len() - 1].iter().all(lower)
+            && matches!(tail, [digit, letter] if digit.is_ascii_digit() && letter.is_ascii_lowercase())
+    };
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
+        .filter(|word| is_zone(word))
+        .collect()
+}
+
+/// So many interruptions …
+pub const INTERRUPTIONS_MAX: usize = 3;
+/// … within this time open the circuit: spot is left alone until the same time after the last one (P14).
+pub const INTERRUPTION_WINDOW: TimeDelta = TimeDelta::hours(1);
+
+/// Until when spot is left alone because it was taken back too often.
+#[must_use]
+pub fn spot_pause(runs: &[Run], now: Timestamp) -> Option<Timestamp> {
+    let mut ends: Vec<Timestamp> = runs.iter().filter_map(|run| run.interrupted_at).collect();
+    ends.sort_unstable();
+    ends.windows(INTERRUPTIONS_MAX)
+        .filter(|row| row[INTERRUPTIONS_MAX - 1] - row[0] <= INTERRUPTION_WINDOW)
+        .map(|row| row[INTERRUPTIONS_MAX - 1] + INTERRUPTION_WINDOW)
+        .next_back()
+        .filter(|until| *until > now)
+}
+
+impl Believed {
+    /// The belief in words.
+    #[must_use]
+    pub fn describe(&self, now: Timestamp) -> String {
+        let left = show_span(self.until - now);
+        match self.class {
+            RefusalClass::Capacity => format!("had none; asked again in {left}"),
+            RefusalClass::Quota => {
+                format!("is over the account's quota; asked again in {left}")
+            }
+            RefusalClass::NotOffered => "is not offered there".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Reason, Rule};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+    }
+
+    fn offering(zone: &str, capacity: CapacityType) -> Offering {
+        Offering { instance_type: "g4dn.xlarge".into(), zone: zone.into(), capacity }
+    }
+
+    fn run(started: i64, offering: &Offering, refusal: Option<(RefusalClass, &str)>) -> Run {
+        let start = Reason::new(Rule::Demand, "1 job waits");
+        let pool = "gpu".parse().unwrap();
+        Run {
+            ready_at: refusal.is_none().then(|| at(started + 60)),
+            stopped_at: Some(at(started + 90)),
+            offering: Some(offering.clone()),
+            refusal: refusal.map(|(class, text)| Refusal { class, text: text.into() }),
+            ..Run::begin(pool, "gpu-1".parse().unwrap(), at(started), start)
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_believed_longer_with_each_one_in_a_row_and_forgotten_after_a_success() {
+        let spot = offering("us-east-1a", CapacityType::Spot);
+        let no = |started| run(started, &spot, Some((RefusalClass::Capacity, "none")));
+        let until = |runs: &[Run]| refused(runs, &spot, at(1_000)).map(|believed| believed.until);
+        assert_eq!(until(&[]), None);
+        assert_eq!(until(&[no(900)]), Some(at(900 + 180)));
+        assert_eq!(until(&[no(900), no(700)]), Some(at(900 + 360)));
+        assert_eq!(until(&[no(900), run(800, &spot, None), no(700)]), Some(at(900 + 180)));
+        assert_eq!(until(&[run(950, &spot, None), no(900)]), None);
+        let many: Vec<Run> = (0..40).map(|n| no(900 - n)).collect();
+        assert_eq!(until(&many), Some(at(900 + 3_600)));
+    }
+
+    #[test]
+    fn p9_a_quota_speaks_for_its_capacity_type_and_a_missing_offer_for_its_zone() {
+        let (a, b) = (
+            offering("us-east-1a", CapacityType::Spot),
+            offering("us-east-1b", CapacityType::Spot),
+        );
+        let on_demand = offering("us-east-1a", CapacityType::OnDemand);
+        let quota = [run(990, &a, Some((RefusalClass::Quota, "MaxSpotInstanceCountExceeded")))];
+        assert!(refused(&quota, &b, at(1_000)).is_some());
+        assert!(refused(&quota, &on_demand, at(1_000)).is_none());
+        let absent = [run(990, &a, Some((RefusalClass::NotOffered, "Unsupported")))];
+        assert!(refused(&absent, &on_demand, at(1_000)).is_some());
+        assert!(refused(&absent, &b, at(1_000)).is_none());
+    }
+
+    #[test]
+    fn the_refusal_names_zones_that_have_capacity() {
+        let spot = offering("us-east-1a", CapacityType::Spot);
+        let text = "We currently do not have sufficient g4dn.xlarge capacity in the Availability Zone you requested \
+            (us-east-1a). You can currently get g4dn.xlarge capacity by not specifying an Availability Zone in your request \
+            or choosing us-east-1b, us-east-1f.";
+        let runs = [run(990, &spot, Some((RefusalClass::Capacity, text)))];
+        assert_eq!(zone_hints(&runs, at(1_000)), ["us-east-1b", "us-east-1f"]);
+        assert_eq!(zone_hints(&runs, at(9_000)), Vec::<String>::new());
+        assert_eq!(
+            zones_in("ap-northeast-1a, us-gov-west-1b; a-b-1c x-1 us--1a é"),
+            ["ap-northeast-1a", "us-gov-west-1b"]
+        );
+    }
+
+    #[test]
+    fn p14_three_interruptions_within_an_hour_pause_spot_for_an_hour() {
+        let spot = offering("us-east-1a", CapacityType::Spot);
+        let taken = |ended| Run { interrupted_at: Some(at(ended)), ..run(ended - 90, &spot, None) };
+        let pause = |ends: &[i64]| {
+            let runs: Vec<Run> = ends.iter().map(|end| taken(*end)).collect();
+            spot_pause(&runs, at(10_000))
+        };
+        assert_eq!(pause(&[9_900, 9_000]), None);
+        assert_eq!(pause(&[9_900, 9_000, 7_000]), Some(at(13_500)));
+        assert_eq!(pause(&[9_900, 9_000, 6_000]), None);
+        assert_eq!(pause(&[6_300, 6_200, 6_100]), None);
+    }
+}

@@ -1,0 +1,93 @@
+//! Money: beyond its budget a pool gets no box for its queue. Nothing that runs is stopped for it, least of all half a job.
+//!
+//! A person's hold may go beyond the budget by an amount that it states; a schedule is a decision made in advance and stays.
+
+use super::{Case, Opinion};
+use crate::cost::{Period, day_of, month_of};
+use crate::observation::Spent;
+use crate::plan::Rule;
+use crate::units::MicroUsd;
+
+/// The share of a budget, in percent, from which on the verdict warns.
+const WARN_PERCENT: i64 = 80;
+
+pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
+    let budget = case.pool.budget;
+    if !budget.is_set() {
+        opinion.pass(Rule::Budget, "no budget");
+        return;
+    }
+    let Some(spent) = case.seen.spent else {
+        let text =
+            "what was spent could not be read: unknown is not nothing, so the queue starts no box";
+        opinion.refuse(Rule::Budget, &[Rule::Demand], text);
+        return;
+    };
+    let month =
+        budget.month.map(|most| Account::new("month", month_of(case.now), spent.month, most));
+    let day = budget.day.map(|most| Account::new("day", day_of(case.now), spent.day, most));
+    let accounts: Vec<Account> = [month, day].into_iter().flatten().collect();
+    if let Some(over) = accounts.iter().find(|account| account.spent >= account.most) {
+        beyond(case, opinion, over, spent);
+        return;
+    }
+    let figures: Vec<String> = accounts.iter().map(|account| account.describe(case)).collect();
+    let short = accounts.iter().find(|account| account.is_short(case));
+    let warning = short.map_or(String::new(), |account| {
+        format!("; warning: the {}'s budget may not last", account.name)
+    });
+    opinion.pass(Rule::Budget, figures.join("; ") + &warning);
+}
+
+fn beyond(case: &Case<'_>, opinion: &mut Opinion, over: &Account, spent: Spent) {
+    let (name, figures) = (over.name, over.describe(case));
+    let hold = case.seen.hold.as_ref().filter(|hold| hold.until > case.now);
+    let text = match hold.and_then(|hold| hold.over_budget) {
+        Some(extra) if spent.hold < extra => {
+            let text = format!(
+                "{figures}: no starts for the queue; the hold may spend {extra} more, and has spent {}",
+                spent.hold
+            );
+            opinion.refuse(Rule::Budget, &[Rule::Demand], text);
+            return;
+        }
+        Some(extra) => {
+            format!("{figures}, and the hold's own {extra} are spent: no starts this {name}")
+        }
+        None => format!(
+            "{figures}: no starts for the queue this {name}, nor for a hold without `--over-budget USD`"
+        ),
+    };
+    opinion.refuse(Rule::Budget, &[Rule::Demand, Rule::Hold], text);
+    opinion.change(over.period.end, Rule::Budget, format!("a new {name} brings a new budget"));
+}
+
+/// A budget and what is left of it.
+struct Account {
+    name: &'static str,
+    period: Period,
+    spent: MicroUsd,
+    most: MicroUsd,
+}
+
+impl Account {
+    fn new(name: &'static str, period: Period, spent: MicroUsd, most: MicroUsd) -> Self {
+        Self { name, period, spent, most }
+    }
+
+    fn is_short(&self, case: &Case<'_>) -> bool {
+        self.percent() >= WARN_PERCENT || self.period.forecast(self.spent, case.now) > self.most
+    }
+
+    fn percent(&self) -> i64 {
+        self.spent.0.saturating_mul(100) / self.most.0.max(1)
+    }
+
+    fn describe(&self, case: &Case<'_>) -> String {
+        let (percent, forecast) = (self.percent(), self.period.forecast(self.spent, case.now));
+        format!(
+            "{} of {} spent this {} ({percent} %), forecast {forecast}",
+            self.spent, self.most, self.name
+        )
+    }
+}
