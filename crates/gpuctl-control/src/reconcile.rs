@@ -10,12 +10,15 @@ use gpuctl_core::policy::Policy;
 
 use crate::act::{Acted, act};
 use crate::observe::{Observed, observe};
-use crate::ports::{Fence, PortError, Ports};
+use crate::ports::{Fence, PortError, PortErrorClass, Ports};
 use crate::wire::record::Record;
 
 /// How long one pass may hold the lease: more than the parts of an observation may take. A controller that dies inside it
 /// blocks the others for so long at most, and one that is later than this acts no more.
 pub const LEASE_LASTS: TimeDelta = TimeDelta::seconds(15);
+
+/// Passes of one reconcile while starts are refused: more offerings than a pool has in one region.
+const REFUSALS_MAX: u32 = 12;
 
 /// Why a reconcile ran: for the record only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +70,29 @@ pub async fn reconcile(
     let Some(fence) = ports.ledger.lease(owner, LEASE_LASTS).await? else {
         return Ok(None);
     };
-    let pass = pass(ports, policy, &fence).await;
-    let recorded = ports.ledger.record(&Record::of(&pass, trigger, owner)).await;
+    let pass = until_granted(ports, policy, trigger, &fence).await;
     ports.ledger.release(&fence).await?;
-    recorded.map(|()| Some(pass))
+    pass.map(Some)
+}
+
+/// One pass, and another at once whenever the cloud refused a start for want of capacity: the next offering must not wait
+/// for the next tick. Each refusal is in the ledger by then, so no offering is asked twice.
+async fn until_granted(
+    ports: &Ports,
+    policy: &Policy,
+    trigger: Trigger,
+    fence: &Fence,
+) -> Result<Pass, PortError> {
+    let mut left = REFUSALS_MAX;
+    loop {
+        let pass = pass(ports, policy, fence).await;
+        ports.ledger.record(&Record::of(&pass, trigger, &fence.owner)).await?;
+        left -= 1;
+        let refused = |done: &Acted| matches!(&done.result, Err(error) if matches!(error.class, PortErrorClass::Refused(_)));
+        if left == 0 || !pass.acted.iter().any(refused) || ports.clock.now() >= fence.until {
+            return Ok(pass);
+        }
+    }
 }
 
 async fn pass(ports: &Ports, policy: &Policy, fence: &Fence) -> Pass {

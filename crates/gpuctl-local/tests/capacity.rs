@@ -1,4 +1,4 @@
-//! Refused starts, remembered in the ledger: what one reconcile learns the next one heeds.
+//! Refused starts, remembered in the ledger: one reconcile goes from offering to offering, and the next one heeds it.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
@@ -73,9 +73,7 @@ async fn what_was_refused_is_not_asked_again_and_on_demand_comes_at_once() {
         submitted_at,
     };
     submit(&ports, &[job]).await.unwrap();
-    for _ in 0..3 {
-        reconcile(&ports, &policy, Trigger::Tick, "test").await.unwrap().unwrap();
-    }
+    reconcile(&ports, &policy, Trigger::Tick, "test").await.unwrap().unwrap();
     assert_eq!(*cloud.orders.lock().unwrap(), ["gpu-2", "gpu-3", "gpu-1"]);
     let runs = store.memory(&"gpu".parse().unwrap()).await.unwrap().runs;
     let refused = runs.iter().find(|run| run.box_id.as_str() == "gpu-2").unwrap();
