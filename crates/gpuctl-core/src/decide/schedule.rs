@@ -33,7 +33,12 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
         }
     }
     if let Some(next) = schedule.next_change(case.now) {
-        let text = format!("it wants {}: {}", next.desired.as_str(), next.reason);
+        let wants = match next.desired {
+            Desired::Running => "wants it running",
+            Desired::Stopped => "wants it stopped",
+            Desired::Any => "has no opinion any more",
+        };
+        let text = format!("{wants}: {}", next.reason);
         opinion.change(next.at, Rule::Schedule, text);
     }
     if case.pool.work == Work::BoxOnly && case.boxes.is_some_and(<[_]>::is_empty) {

@@ -14,6 +14,7 @@ mod entry;
 mod fires;
 mod lint;
 mod stretches;
+mod week;
 mod window;
 
 use chrono::TimeDelta;
@@ -24,6 +25,7 @@ pub use self::cron::Field;
 pub use self::entry::{Entry, EntryError, EntryProblem, EntrySpec};
 pub use self::fires::LONE_EDGE_MIN;
 pub use self::lint::Warning;
+pub use self::week::Day;
 
 use self::calendar::Turn;
 use self::entry::Kind;

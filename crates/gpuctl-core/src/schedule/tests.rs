@@ -156,6 +156,23 @@ fn instants_beyond_the_known_years_are_no_opinion() {
     }
 }
 
+#[test]
+fn t5_days_are_as_long_as_clocks_make_them() {
+    let apia = schedule("[[]]\nzone = \"Pacific/Apia\"\nbegin = \"09:00\"\nend = \"17:00\"");
+    let dates: Vec<_> =
+        apia.days(at("2011-12-29T20:00:00Z"), 3).map(|day| day.date.to_string()).collect();
+    assert_eq!(dates, ["2011-12-29", "2011-12-31"]);
+    let ny = schedule("[[]]\nzone = \"America/New_York\"\nbegin = \"22:00\"\nend = \"03:00\"");
+    let days: Vec<_> = ny.days(at("2026-10-31T12:00:00Z"), 2).collect();
+    let hours = |day: &Day| (day.end - day.begin).num_hours();
+    assert_eq!(days.iter().map(hours).collect::<Vec<_>>(), [24, 25]);
+    let runs = |day: &Day| -> i64 {
+        let running = day.parts.iter().filter(|(desired, ..)| *desired == Running);
+        running.map(|(_, begin, end)| (*end - *begin).num_hours()).sum()
+    };
+    assert_eq!(days.iter().map(runs).collect::<Vec<_>>(), [5, 6]);
+}
+
 #[track_caller]
 fn warns(text: &str, expected: &[(usize, &str)]) {
     let found = schedule(text).lint(at("2026-11-22T00:00:00Z"));

@@ -6,6 +6,7 @@ mod jobs;
 mod power;
 mod queue;
 mod run;
+mod schedule;
 mod status;
 mod submit;
 
@@ -74,6 +75,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
             Ok(if pending { answer.exit(Exit::ChangesPending) } else { answer })
         }
         Command::Explain { pool } => status::explain(&context, &pool).await,
+        Command::Schedule(command) => schedule::run(&context, &command),
         Command::Run => run::watch(&context, printer).await,
         Command::Cost(CostCommand::Report { since }) => cost::report(&context, since).await,
         Command::Cost(CostCommand::Prices) => Ok(cost::prices()),
