@@ -36,7 +36,7 @@ pub struct PoolPlan {
 pub enum Rule {
     /// A person's timed override.
     Hold,
-    /// Windows in which the pool should be up.
+    /// When the pool should be up.
     Schedule,
     /// Jobs that wait.
     Demand,

@@ -54,17 +54,16 @@ impl Fires {
             }
             Times::Rate(minutes) => self.next_of_rate(calendar, *minutes, after),
         };
-        found.filter(|at| *at <= limit && clocks::is_known(*at))
+        found.filter(|at| *at <= limit)
     }
 
     /// The last one at or before `upto`.
     pub(super) fn last(&self, calendar: &Calendar, upto: Timestamp) -> Option<Timestamp> {
-        let found = match &self.times {
+        match &self.times {
             Times::Fixed(days, minutes) => self.last_fixed(calendar, (days, minutes), upto),
             Times::EveryHour(days, mask) => self.last_in_hours(calendar, (days, *mask), upto),
             Times::Rate(minutes) => self.last_of_rate(calendar, *minutes, upto),
-        };
-        found.filter(|at| clocks::is_known(*at))
+        }
     }
 
     fn next_fixed(
@@ -205,6 +204,7 @@ fn of_rate(minutes: i64, at: Timestamp, further: i64) -> Option<Timestamp> {
     Timestamp::from_timestamp((at.timestamp().div_euclid(seconds) + further) * seconds, 0)
 }
 
+/// The day before the first year: somewhere on Earth it is still that day when the year begins.
 fn first_day() -> Option<NaiveDate> {
-    NaiveDate::from_ymd_opt(*YEARS.start(), 1, 1)
+    NaiveDate::from_ymd_opt(YEARS.start() - 1, 12, 31)
 }
