@@ -140,7 +140,13 @@ impl EntryError {
     pub fn hint(&self) -> String {
         match self {
             Self::ZoneMissing => "write it as `zone = \"Asia/Tokyo\"`".to_owned(),
-            Self::Zone(_) => "use a name from the IANA database, as `Asia/Tokyo`, `Europe/Berlin` or `UTC`".to_owned(),
+            Self::Zone(text) => {
+                let names = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
+                match crate::policy::nearest(text, names) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "use a name from the IANA database, as `Asia/Tokyo` or `UTC`".to_owned(),
+                }
+            }
             Self::Weekdays(_) => "use names, as `mon-fri`, `sat,sun`, `mon#1` (the first of the month) or `fri#L` (the last)".to_owned(),
             // T10: 0, 1 and 7 each mean different days in cron, EventBridge and ISO.
             Self::WeekdayNumber(_) => "write `mon-fri` or `sat,sun`; numbers mean different days to different tools".to_owned(),

@@ -76,7 +76,9 @@ impl<'s> Stretches<'s> {
             let day_end = clocks::end_of_day(fires.zone, begin)?;
             let last = fires.last(self.calendar, day_end - SECOND).unwrap_or(begin).max(begin);
             self.last_at = Some(last);
-            let end = day_end.max(last + LONE_EDGE_MIN);
+            // Where clocks go back over midnight, the last one may be of the day that comes twice, and hold for longer.
+            let end = day_end.max(clocks::end_of_day(fires.zone, last)?);
+            let end = end.max(last + LONE_EDGE_MIN);
             if end > self.from {
                 return Some(Stretch { begin, end });
             }

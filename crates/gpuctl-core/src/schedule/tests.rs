@@ -83,6 +83,13 @@ fn t2_a_lone_edge_holds_to_the_end_of_its_day_and_for_an_hour() {
 }
 
 #[test]
+fn t4_a_lone_edge_in_a_midnight_that_comes_twice_holds_through_its_own_day() {
+    // St. John's went from 00:01 back to 23:01.
+    let midnight = schedule("[[]]\nzone = \"America/St_Johns\"\nbegin = \"00:00\"");
+    check(&midnight, "2010-11-07T02:45:00Z", Running, None);
+}
+
+#[test]
 fn a_pair_runs_from_a_start_to_the_next_stop_and_the_start_wins_a_tie() {
     let weekend =
         schedule("[[]]\nstart = \"cron(0 18 ? * FRI *)\"\nstop = \"cron(0 6 ? * MON *)\"");
@@ -275,6 +282,8 @@ fn all_problems_of_an_entry_come_at_once_each_at_its_key() {
     // T9, T12.
     assert_eq!(keys(&[("zone", "UTC"), ("begin", "09:00"), ("end", "9:00")]), ["end"]);
     assert_eq!(keys(&[("zone", "Mars/Base")]), ["zone"]);
+    let typo = EntryError::Zone("Europe/Berln".to_owned());
+    assert_eq!(typo.hint(), "did you mean `Europe/Berlin`?");
     assert_eq!(
         keys(&[("begin", "09:00"), ("months", "1"), ("start", "rate(1 hours)")]),
         ["begin", "months", "start"]
