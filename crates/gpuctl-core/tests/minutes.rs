@@ -366,7 +366,8 @@ fn weekly() -> impl Strategy<Value = DayRule> {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let window = (day_rule(), time(), 1..1441_u32).prop_map(|(rule, begin, end)| {
+    let end = prop_oneof![time().prop_map(|end| end.max(1)), 1..1441_u32];
+    let window = (day_rule(), time(), end).prop_map(|(rule, begin, end)| {
         Case::Window(rule, Some(begin), Some(if end == begin { end + 1 } else { end }))
     });
     prop_oneof![
@@ -414,8 +415,39 @@ fn config() -> ProptestConfig {
         RngSeed::Random => RngSeed::Fixed(20_261_122),
         seed => seed,
     };
-    let cases = std::env::var_os("PROPTEST_CASES").map_or(40, |_| asked.cases);
+    let cases = std::env::var_os("PROPTEST_CASES").map_or(24, |_| asked.cases);
     ProptestConfig { cases, rng_seed, failure_persistence: None, ..asked }
+}
+
+/// What the schedule says, against the walk, at the minutes around each change and at every half hour.
+#[track_caller]
+fn compare(zone: &str, walk: &Walk, case: &Case) {
+    let none = Calendar::default();
+    let expected = combined(std::slice::from_ref(case), walk, &none);
+    let schedule = Schedule { entries: vec![entry(case, zone)], calendar: none };
+    let from = usize::try_from(MARGIN_DAYS * 1440).unwrap();
+    let until = from + usize::try_from(COMPARED_DAYS * 1440).unwrap();
+    let changes = |place: &usize| (place - 1..=place + 1).any(|p| expected[p] != expected[p - 1]);
+    for place in (from..until).filter(|place| place % 30 == 0 || changes(place)) {
+        let (at, local) = (walk.at(place), walk.local[place]);
+        assert_eq!(schedule.at(at).desired, expected[place], "{case:?} in {zone}, local {local}");
+    }
+}
+
+#[test]
+fn windows_with_edges_in_every_half_hour_of_the_night_are_as_clocks_say() {
+    let times: Vec<u32> = (0..8).map(|half| half * 30).chain([1380, 1410]).collect();
+    for (zone, day) in PLACES {
+        let day = day.parse::<NaiveDate>().unwrap() - Days::new(1);
+        let walk = Walk::new(zone.parse().unwrap(), day);
+        for begin in &times {
+            compare(zone, &walk, &Case::Window(DayRule::Every, Some(*begin), None));
+            compare(zone, &walk, &Case::Window(DayRule::Every, None, Some(*begin)));
+            for end in times.iter().filter(|end| *end != begin) {
+                compare(zone, &walk, &Case::Window(DayRule::Every, Some(*begin), Some(*end)));
+            }
+        }
+    }
 }
 
 proptest! {

@@ -76,6 +76,6 @@ fn ask(schedule: &Schedule) {
         if let Some(next) = schedule.next_change(at) {
             assert!(next.at > at && next.desired != state.desired, "{schedule:?} at {text}");
         }
-        let _ = schedule.lint(at);
     }
+    let _ = schedule.lint(ASKED[0].parse().expect("an instant"));
 }

@@ -116,10 +116,12 @@ impl Fires {
             let local = at.with_timezone(&self.zone);
             let day = local.date_naive();
             let begins = calendar.next_from((days, self.turn), day, last_day)?;
-            at = if begins != day {
-                let passes =
-                    [Pass::First, Pass::Second].map(|pass| instant(self.zone, begins, 0, pass));
-                passes.into_iter().flatten().find(|begin| *begin > at).unwrap_or(at + MINUTE)
+            let midnight = instant(self.zone, day, 0, Pass::Second)?;
+            at = if begins != day && at < midnight {
+                // Clocks go back over this midnight: the day before has minutes to come.
+                at + MINUTE
+            } else if begins != day {
+                instant(self.zone, begins, 0, Pass::First)?.max(at + MINUTE)
             } else if mask & 1 << local.minute() != 0 {
                 return Some(at);
             } else {
@@ -140,10 +142,12 @@ impl Fires {
             let local = at.with_timezone(&self.zone);
             let day = local.date_naive();
             let ends = calendar.last_to((days, self.turn), day, first_day()?)?;
-            at = if ends != day {
-                let passes = [Pass::Second, Pass::First]
-                    .map(|pass| Some(instant(self.zone, ends, DAY_MINUTES, pass)? - MINUTE));
-                passes.into_iter().flatten().find(|end| *end < at).unwrap_or(at - MINUTE)
+            let midnight = instant(self.zone, day, DAY_MINUTES, Pass::First)?;
+            at = if ends != day && at > midnight {
+                // … and here the day after had some before.
+                at - MINUTE
+            } else if ends != day {
+                (instant(self.zone, ends, DAY_MINUTES, Pass::Second)? - MINUTE).min(at - MINUTE)
             } else if mask & 1 << local.minute() != 0 {
                 return Some(at);
             } else {

@@ -87,6 +87,11 @@ fn t4_a_lone_edge_in_a_midnight_that_comes_twice_holds_through_its_own_day() {
     // St. John's went from 00:01 back to 23:01.
     let midnight = schedule("[[]]\nzone = \"America/St_Johns\"\nbegin = \"00:00\"");
     check(&midnight, "2010-11-07T02:45:00Z", Running, None);
+    // The second pass of the 6th comes after the first minute of the 7th, which is skipped.
+    let hourly = schedule(
+        "[[]]\nzone = \"America/St_Johns\"\nstart = \"cron(1 * * * ? *)\"\nstop = \"cron(2 * * * ? *)\"\n[calendar]\nskip = [\"2010-11-07\"]",
+    );
+    check(&hourly, "2010-11-07T01:32:00Z", Stopped, Some(("2010-11-07T02:31:00Z", Running)));
 }
 
 #[test]
