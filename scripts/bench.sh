@@ -10,6 +10,7 @@ cd "$(dirname "$0")/.."
 cargo build --release --locked --quiet -p gpuctl -p gpu-worker
 echo "$(date -u +%F), $(nproc) cores, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"
 cargo bench --locked --quiet -p gpuctl-core --bench decide
+cargo bench --locked --quiet -p gpuctl-core --bench schedule
 cargo bench --locked --quiet -p gpuctl-local --bench queue
 cargo bench --locked --quiet -p gpu-worker --bench overhead
 cargo bench --locked --quiet -p gpu-worker --bench throughput

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use gpuctl_core::policy::{DEFAULT_TEXT, Policy, Problems};
 
+use crate::calendar;
+
 /// The file's name.
 pub const FILE_NAME: &str = "gpuctl.toml";
 
@@ -64,7 +66,8 @@ impl Config {
         let text = std::fs::read_to_string(&file).map_err(unreadable)?;
         let file = file.canonicalize().map_err(unreadable)?;
         let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
-        let policy = Policy::parse(&text)
+        let dates = |path: &str| calendar::dates_of(&folder.join(path)).map_err(|e| e.sentence());
+        let policy = Policy::parse_with(&text, &dates)
             .map_err(|problems| ConfigError::Invalid { path: file.clone(), problems })?;
         let state = policy.cloud.state.as_deref().unwrap_or(".gpuctl");
         let state = variable("GPUCTL_STATE").unwrap_or_else(|| folder.join(state));

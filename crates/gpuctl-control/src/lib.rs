@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod act;
+pub mod calendar;
 pub mod config;
 pub mod input;
 pub mod job;

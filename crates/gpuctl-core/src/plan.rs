@@ -40,7 +40,7 @@ pub enum Rule {
     Hold,
     /// Money.
     Budget,
-    /// Windows in which the pool should be up.
+    /// When the pool should be up.
     Schedule,
     /// Jobs that wait.
     Demand,

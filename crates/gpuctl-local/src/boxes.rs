@@ -146,8 +146,10 @@ fn boxes(store: &Store, policy: &Policy) -> Result<Vec<(PoolId, SeenBox)>, PortE
     let mut all = Vec::new();
     for pool in &policy.pools {
         let needs_report = matches!(pool.work, Work::Queue(_));
+        // A pool with a schedule alone has nothing that could run here.
+        let boxes = if pool.work == Work::BoxOnly { 0 } else { pool.boxes_max.get() };
         let mut names: Vec<BoxId> =
-            (1..=pool.boxes_max.get()).map(|index| BoxId::of_pool(&pool.id, index)).collect();
+            (1..=boxes).map(|index| BoxId::of_pool(&pool.id, index)).collect();
         // A box above a lowered `boxes_max` stays in sight until it is gone.
         let beyond = rows
             .iter()

@@ -115,6 +115,9 @@ pub(crate) enum Command {
         /// The pool
         pool: PoolId,
     },
+    /// Show and check when schedules want pools up
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
     /// Watch queue and schedule, and start and stop boxes, until interrupted
     Run,
     /// Show what box time cost
@@ -128,6 +131,33 @@ pub(crate) enum Command {
     },
     /// Check configuration, queue file, worker, models and ONNX Runtime
     Doctor,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScheduleCommand {
+    /// Say what a pool's schedule wants at an instant, why, and when that changes
+    At {
+        /// The pool
+        pool: PoolId,
+        /// An RFC 3339 time with its offset, as 2026-11-23T09:00:00+09:00, or `now`
+        instant: String,
+    },
+    /// Draw the days of a pool's schedule, in the zone of its first entry
+    Show {
+        /// The pool
+        pool: PoolId,
+        /// How many days
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=366))]
+        days: u16,
+        /// The first day: the one in which this instant lies
+        #[arg(long, value_name = "INSTANT", default_value = "now")]
+        from: String,
+    },
+    /// Warn about entries that never match, overlap, fight, or fall into the skipped hour
+    Lint {
+        /// Only this pool
+        pool: Option<PoolId>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

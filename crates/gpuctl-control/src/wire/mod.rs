@@ -8,6 +8,7 @@ pub mod job;
 pub mod plan;
 pub mod record;
 pub mod reply;
+pub mod schedule;
 pub mod status;
 
 use chrono::TimeDelta;

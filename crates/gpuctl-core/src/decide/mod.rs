@@ -94,7 +94,7 @@ impl<'a> Case<'a> {
 
     /// The first instant after `then` at which the schedule changes its mind.
     fn next_edge_after(&self, then: Timestamp) -> Option<Timestamp> {
-        self.pool.schedule.iter().filter_map(|window| window.at(then).1).min()
+        self.pool.schedule.next_change(then).map(|edge| edge.at)
     }
 
     /// How long ago `then` was, in words.

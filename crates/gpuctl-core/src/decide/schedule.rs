@@ -1,42 +1,49 @@
-//! Windows: inside one, at least one box is up; outside, a pool without a queue stops, and one with a queue is left to it.
+//! The schedule: while it wants the pool running, at least one box is up. Where it wants it stopped, a pool without a queue
+//! stops, and one with a queue is left to it; where it has no opinion, things stay as they are (R14).
 
 use super::{Case, Opinion};
-use crate::plan::{Rule, Says};
+use crate::plan::{Reason, Rule, Says};
 use crate::policy::Work;
+use crate::schedule::Desired;
 
 pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
-    let windows = &case.pool.schedule;
-    if windows.is_empty() && case.pool.queue().is_some() {
+    let schedule = &case.pool.schedule;
+    let has_queue = case.pool.queue().is_some();
+    if schedule.is_empty() && has_queue {
         opinion.pass(Rule::Schedule, "no schedule");
         return;
     }
-    let states: Vec<_> = windows.iter().map(|window| window.at(case.now)).collect();
-    let open = states.iter().any(|(open, _)| *open);
-    // Open until the last of the open windows closes; shut until the first opens.
-    let edges = states.iter().filter(|(state, _)| *state == open).map(|(_, edge)| *edge);
-    let next = if open {
-        edges.collect::<Option<Vec<_>>>().and_then(|all| all.into_iter().max())
-    } else {
-        edges.flatten().min()
-    };
-    if open {
-        opinion.at_least(1, Rule::Schedule, "inside a window of its schedule");
-    } else if matches!(case.pool.work, Work::Command(_)) {
-        let text = if windows.is_empty() {
-            "no schedule: it runs only on a hold"
-        } else {
-            "outside its schedule"
-        };
-        let reason = opinion.says(Says::Stop, Rule::Schedule, text);
-        opinion.released.extend(case.up().map(|one| (one.id.clone(), reason.clone())));
-    } else {
-        opinion.pass(Rule::Schedule, "outside its schedule: the queue decides");
+    let state = schedule.at(case.now);
+    match state.desired {
+        Desired::Running => opinion.at_least(1, Rule::Schedule, state.reason),
+        _ if has_queue => {
+            opinion.pass(Rule::Schedule, format!("{}: the queue decides", state.reason));
+        }
+        Desired::Any if !schedule.is_empty() => {
+            opinion.says(Says::Keep, Rule::Schedule, state.reason);
+        }
+        Desired::Stopped | Desired::Any => {
+            let text = if schedule.is_empty() {
+                "no schedule: it runs only on a hold".to_owned()
+            } else {
+                state.reason
+            };
+            let reason = opinion.says(Says::Stop, Rule::Schedule, text);
+            opinion.released.extend(case.up().map(|one| (one.id.clone(), reason.clone())));
+        }
     }
-    if let Some(at) = next {
-        opinion.change(
-            at,
-            Rule::Schedule,
-            if open { "its window ends" } else { "its window begins" },
-        );
+    if let Some(next) = schedule.next_change(case.now) {
+        let wants = match next.desired {
+            Desired::Running => "wants it running",
+            Desired::Stopped => "wants it stopped",
+            Desired::Any => "has no opinion any more",
+        };
+        let text = format!("{wants}: {}", next.reason);
+        opinion.change(next.at, Rule::Schedule, text);
+    }
+    if case.pool.work == Work::BoxOnly && case.boxes.is_some_and(<[_]>::is_empty) {
+        let text =
+            "this machine has nothing to run for it: the pool has neither `queue` nor `command`";
+        opinion.no_starts = Some(Reason::new(Rule::Schedule, text));
     }
 }

@@ -294,6 +294,31 @@ fn a_command_runs_in_its_window_and_only_there() {
 }
 
 #[test]
+fn r14_a_schedule_without_an_opinion_leaves_things_as_they_are() {
+    let begin = |time| {
+        policy(&format!("command = [\"./app\"]\n[[pool.gpu.schedule]]\nzone = \"UTC\"\n{time}"))
+    };
+    let world =
+        |policy, one| world(policy, one, SeenQueue::default()).with(|seen| seen.queue = None);
+    check(&world(begin("begin = \"13:00\""), a_box(BoxState::Running, 9)), &[]);
+    check(&world(begin("begin = \"13:00\""), stopped()), &[]);
+    check(&world(begin("begin = \"11:00\""), stopped()), &["start schedule"]);
+    check(&world(begin("end = \"11:00\""), a_box(BoxState::Running, 9)), &["stop schedule"]);
+}
+
+#[test]
+fn a_pool_with_a_schedule_alone_says_that_nothing_runs_for_it_here() {
+    let policy = policy("[[pool.gpu.schedule]]\nzone = \"UTC\"");
+    let world = world(policy, stopped(), SeenQueue::default()).with(|seen| {
+        seen.boxes.value = Some(vec![]);
+        seen.queue = None;
+    });
+    let plan = world.plan();
+    assert_eq!((plan.boxes_wanted, plan.actions.len()), (1, 0));
+    assert!(plan.blocked[0].text.starts_with("this machine has nothing to run for it"));
+}
+
+#[test]
 fn s2_s3_boxes_that_hang_are_ended() {
     check(&world(queue_policy(""), a_box(BoxState::Pending, 301), empty(0)), &["stop limits"]);
     check(&world(queue_policy(""), a_box(BoxState::Stopping, 46), empty(0)), &["force limits"]);

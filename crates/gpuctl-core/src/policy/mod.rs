@@ -4,18 +4,19 @@
 //! the callers; this module only sees text.
 
 mod problems;
+mod schedule;
 mod section;
 mod sections;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use chrono::TimeDelta;
+use chrono::{NaiveDate, TimeDelta};
 
 pub use problems::{Problem, Problems, nearest};
 
 use crate::capacity::CapacityType;
-use crate::schedule::Window;
+use crate::schedule::Schedule;
 use crate::units::{MicroUsd, PoolId, QueueName};
 
 /// The policy that holds where there is no `gpuctl.toml`, and what `gpuctl init` writes.
@@ -37,12 +38,20 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Reads a policy from TOML.
+    /// Reads a policy from TOML, where no files are at hand: one that names a calendar's file is refused.
     ///
     /// # Errors
     /// Every problem of the text, each with line, reason and hint.
     pub fn parse(text: &str) -> Result<Self, Problems> {
-        sections::read(text)
+        Self::parse_with(text, &|_| Err("cannot be read here".to_owned()))
+    }
+
+    /// Reads a policy from TOML, and the dates of the calendar files that it names through `dates`.
+    ///
+    /// # Errors
+    /// Every problem of the text, each with line, reason and hint.
+    pub fn parse_with(text: &str, dates: ReadDates<'_>) -> Result<Self, Problems> {
+        sections::read(text, dates)
     }
 
     /// The pool of that name.
@@ -56,6 +65,9 @@ impl Policy {
         self.pools.iter().filter_map(|pool| Some((pool, pool.queue()?)))
     }
 }
+
+/// Reads the dates of a calendar's file, by the path that stands in the policy; an error is a sentence's end: `is too large`.
+pub type ReadDates<'r> = &'r dyn Fn(&str) -> Result<Vec<NaiveDate>, String>;
 
 /// `[cloud]`: the embedded default, one machine and one file.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,8 +136,8 @@ pub struct Pool {
     pub work: Work,
     /// The most boxes that may be up at once.
     pub boxes_max: NonZeroU32,
-    /// Windows in which at least one box is up; any that matches counts.
-    pub schedule: Vec<Window>,
+    /// When at least one box is up.
+    pub schedule: Schedule,
     /// The ways to buy a box, in order of preference.
     pub capacity: Vec<CapacityType>,
     /// How long before the last moment the preferred way is tried alone; `max_wait` is never missed for its sake.
@@ -156,7 +168,7 @@ impl Pool {
     pub fn queue(&self) -> Option<&QueuePolicy> {
         match &self.work {
             Work::Queue(queue) => Some(queue),
-            Work::Command(_) => None,
+            Work::Command(_) | Work::BoxOnly => None,
         }
     }
 }
@@ -185,6 +197,8 @@ pub enum Work {
     Queue(QueuePolicy),
     /// Run a command, such as an app server, for as long as schedule or hold want it.
     Command(Vec<String>),
+    /// Nothing of ours: the box itself is wanted, on its schedule. This machine has no such boxes.
+    BoxOnly,
 }
 
 /// A queue and how long its jobs may wait.
@@ -254,7 +268,7 @@ mod tests {
             .collect();
         let all = Policy::parse(&all).unwrap();
         assert_eq!(all.pools.len(), 2);
-        assert_eq!(all.pools[0].schedule.len(), 1);
+        assert_eq!(all.pools[0].schedule.entries.len(), 2);
         let (shown, default) = (&all.pools[0], &policy.pools[0]);
         assert_eq!(
             (shown.boot_deadline, shown.lifetime_max),
@@ -296,7 +310,7 @@ input_roots = \"/data\"
                 "line 6: pool.gpu.max_wait: is a whole number (must be a text in quotes)",
                 "line 7: pool.gpu.idle_stop: `soon` is no span of time: write it as `45s`, `10m`, `2h30m` or `7d` (or `auto`)",
                 "line 8: pool.gpu.boxes_max: 0 is out of range (from 1 to 1000)",
-                "line 9: pool.app.: has neither `queue` nor `command` (give it `queue = \"jobs\"` or `command = [\"./server\"]`)",
+                "line 9: pool.app.: has neither `queue`, `command` nor a schedule (give it `queue = \"jobs\"` or `command = [\"./server\"]`)",
                 "line 11: worker.device: `tpu` is not known (one of: auto, cpu, cuda)",
                 "line 12: worker.input_roots: is a text (must be a list of texts, as `[\"a\", \"b\"]`)",
             ]
@@ -325,7 +339,7 @@ input_roots = \"/data\"
             ("[pool.a]\nqueue = \"q\"\n[[pool.a.schedule]]\nbegin = \"09:00\"", "zone: is missing"),
             (
                 "[pool.a]\nqueue = \"q\"\n[[pool.a.schedule]]\nzone = \"UTC\"\nweekdays = \"1-5\"",
-                "no weekday",
+                "write `mon-fri`",
             ),
             ("[pool.a]\nqueue = \"q\"\n[cost]\nregion = \"mars-1\"", "no price is known"),
             ("pool = 3", "is a whole number"),

@@ -8,10 +8,12 @@ use toml::de::DeTable;
 
 use super::problems::{Problems, Sink};
 use super::section::Section;
-use super::{Budget, Cloud, Cost, IdleStop, Model, Policy, Pool, QueuePolicy, Work, Worker};
+use super::{
+    Budget, Cloud, Cost, IdleStop, Model, Policy, Pool, QueuePolicy, ReadDates, Work, Worker,
+    schedule,
+};
 use crate::capacity::CapacityType;
 use crate::cost::GP3_USD_GIB_MONTH;
-use crate::schedule::Window;
 use crate::units::{PoolId, QueueName, parse_span};
 
 /// Pools in one policy: the reconcile is linear in them, and one file should stay readable.
@@ -30,7 +32,7 @@ const STARTS_PER_HOUR_MAX: u32 = 100;
 const DISK_GIB_MAX: u32 = 65_536;
 const DEVICES: [&str; 3] = ["auto", "cpu", "cuda"];
 
-pub(super) fn read(text: &str) -> Result<Policy, Problems> {
+pub(super) fn read(text: &str, dates: ReadDates<'_>) -> Result<Policy, Problems> {
     let mut sink = Sink::new(text);
     let (document, syntax) = DeTable::parse_recoverable(text);
     for error in syntax {
@@ -49,7 +51,7 @@ pub(super) fn read(text: &str) -> Result<Policy, Problems> {
         .into_iter()
         .collect();
     let stop_deadline = worker.drain + STOP_MARGIN;
-    let pools = root.named("pool", |name, section| pool(name, section, stop_deadline));
+    let pools = root.named("pool", |name, section| pool(name, section, stop_deadline, dates));
     check_pools(&mut root, &pools);
     root.finish();
     if sink.is_empty() {
@@ -154,7 +156,12 @@ fn model(mut section: Section<'_, '_, '_>) -> Model {
     model
 }
 
-fn pool(name: &str, mut section: Section<'_, '_, '_>, stop_deadline: TimeDelta) -> Option<Pool> {
+fn pool(
+    name: &str,
+    mut section: Section<'_, '_, '_>,
+    stop_deadline: TimeDelta,
+    dates: ReadDates<'_>,
+) -> Option<Pool> {
     let at = section.span.clone();
     let id = name
         .parse::<PoolId>()
@@ -166,7 +173,7 @@ fn pool(name: &str, mut section: Section<'_, '_, '_>, stop_deadline: TimeDelta) 
         .and_then(NonZeroU32::new)
         .unwrap_or(NonZeroU32::MIN);
     let work = work(&mut section);
-    let schedule = section.list("schedule", window);
+    let schedule = schedule::read(&mut section, dates);
     let capacity = capacity(&mut section);
     let capacity_deadline = section
         .span_of_time("capacity_deadline", TimeDelta::zero()..=TimeDelta::days(1))
@@ -253,9 +260,15 @@ fn work(section: &mut Section<'_, '_, '_>) -> Option<Work> {
         (Some((_, command)), false) => Some(Work::Command(command)),
         (None, true) => queue.map(|name| Work::Queue(QueuePolicy { name, ..settings })),
         (None, false) if section.has("command") => None,
+        (None, false) if section.has("schedule") => Some(Work::BoxOnly),
         (None, false) => {
             let hint = "give it `queue = \"jobs\"` or `command = [\"./server\"]`".to_owned();
-            section.problem("", at, "has neither `queue` nor `command`".to_owned(), Some(hint));
+            section.problem(
+                "",
+                at,
+                "has neither `queue`, `command` nor a schedule".to_owned(),
+                Some(hint),
+            );
             None
         }
     }
@@ -298,26 +311,4 @@ fn idle_stop(section: &mut Section<'_, '_, '_>) -> IdleStop {
             IdleStop::Auto
         }
     }
-}
-
-fn window(mut section: Section<'_, '_, '_>) -> Option<Window> {
-    let at = section.span.clone();
-    let zone = section.text("zone");
-    let weekdays = section.text("weekdays").map(|(_, text)| text);
-    let begin = section.text("begin").map(|(_, text)| text);
-    let end = section.text("end").map(|(_, text)| text);
-    let window = match zone {
-        None => {
-            let hint = "write it as `zone = \"Asia/Tokyo\"`".to_owned();
-            section.problem("zone", at, "is missing".to_owned(), Some(hint));
-            None
-        }
-        Some((span, zone)) => {
-            Window::new(&zone, weekdays.as_deref(), begin.as_deref(), end.as_deref())
-                .map_err(|error| section.problem("", span, error.to_string(), Some(error.hint())))
-                .ok()
-        }
-    };
-    section.finish();
-    window
 }

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use gpuctl_control::config::{Config, ConfigError};
 use gpuctl_control::wire::reply::{CheckDocument, DoctorDocument};
+use gpuctl_core::policy::{Pool, Work};
 use serde::Deserialize;
 
 use crate::context::{Context, worker_program};
@@ -31,6 +32,7 @@ pub(crate) async fn check(config: Result<Config, ConfigError>) -> Answer {
                     ));
                     checks.push(daemon(&context));
                     checks.extend(strays(&context));
+                    checks.extend(elsewhere(&context));
                     checks.extend(dead_letters(&context).await);
                 }
                 Err(failure) => checks.push(fail("queue file", &failure)),
@@ -82,6 +84,21 @@ fn strays(context: &Context) -> Vec<CheckDocument> {
         }),
     };
     strays.into_iter().map(stray).collect()
+}
+
+/// Pools of which nothing runs on this machine.
+fn elsewhere(context: &Context) -> Vec<CheckDocument> {
+    let pools = context.config.policy.pools.iter().filter(|pool| pool.work == Work::BoxOnly);
+    let check = |pool: &Pool| CheckDocument {
+        name: "boxes",
+        status: "warn",
+        detail: format!(
+            "pool `{}` has a schedule alone: this machine has nothing to run for it",
+            pool.id
+        ),
+        fix: Some("give it a `queue` or a `command` if something should run here".to_owned()),
+    };
+    pools.map(check).collect()
 }
 
 async fn dead_letters(context: &Context) -> Vec<CheckDocument> {

@@ -6,6 +6,7 @@ mod jobs;
 mod power;
 mod queue;
 mod run;
+mod schedule;
 mod status;
 mod submit;
 
@@ -75,6 +76,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
             Ok(if pending { answer.exit(Exit::ChangesPending) } else { answer })
         }
         Command::Explain { pool } => status::explain(&context, &pool).await,
+        Command::Schedule(command) => schedule::run(&context, &command),
         Command::Run => run::watch(&context, printer).await,
         Command::Cost(CostCommand::Report { since, month }) => {
             cost::report(&context, since, month).await

@@ -149,6 +149,10 @@ fn reached(
             return Err(Failure { causes: vec![cause], ..Failure::new(format!("box `{}` did not start", run.box_id)) }
                 .hint(format!("its log is {}.log in the state folder's boxes/; `gpuctl doctor` checks what it needs", run.box_id)));
         }
+        if wants == HoldWants::Running && boxes.is_empty() {
+            return Err(Failure::new(format!("this machine has nothing to run for pool `{id}`"))
+                .hint("give it a `queue` or a `command`; its schedule alone starts no box here"));
+        }
         let there = match wants {
             HoldWants::Running => boxes.iter().any(|one| one.state == BoxState::Running),
             HoldWants::Stopped => boxes.iter().all(|one| one.state == BoxState::Stopped),

@@ -3,6 +3,7 @@
 //! Under `--json` standard output holds one JSON document and nothing else, and an error is one JSON document on standard error.
 
 mod progress;
+mod schedule;
 mod text;
 
 use std::io::{IsTerminal, Write};
@@ -16,6 +17,9 @@ use gpuctl_control::wire::plan::{ExplainDocument, PlanDocument, verb};
 use gpuctl_control::wire::reply::{
     CostReportDocument, DoctorDocument, ErrorBody, ErrorDocument, EstimateDocument, InitDocument,
     JobsDocument, MovedDocument, PricesDocument, QueuesDocument, SubmittedDocument, versioned,
+};
+use gpuctl_control::wire::schedule::{
+    ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument,
 };
 use gpuctl_control::wire::status::StatusDocument;
 use serde::Serialize;
@@ -37,6 +41,9 @@ pub(crate) enum Answer {
     Job(Box<JobDocument>),
     Queues(QueuesDocument),
     Moved(MovedDocument),
+    ScheduleAt(ScheduleAtDocument),
+    ScheduleShow(ScheduleShowDocument),
+    ScheduleLint(ScheduleLintDocument),
     CostReport(Box<CostReportDocument>),
     Estimate(EstimateDocument),
     Prices(PricesDocument),
@@ -68,6 +75,13 @@ impl Answer {
             Self::Job(document) => Some(json(&versioned("gpuctl.job", document))),
             Self::Queues(document) => Some(json(&versioned("gpuctl.queues", document))),
             Self::Moved(document) => Some(json(&versioned("gpuctl.moved", document))),
+            Self::ScheduleAt(document) => Some(json(&versioned("gpuctl.schedule-at", document))),
+            Self::ScheduleShow(document) => {
+                Some(json(&versioned("gpuctl.schedule-show", document)))
+            }
+            Self::ScheduleLint(document) => {
+                Some(json(&versioned("gpuctl.schedule-lint", document)))
+            }
             Self::CostReport(document) => Some(json(&versioned("gpuctl.cost-report", document))),
             Self::Estimate(document) => Some(json(&versioned("gpuctl.cost-estimate", document))),
             Self::Prices(document) => Some(json(&versioned("gpuctl.prices", document))),

@@ -17,7 +17,7 @@ use gpuctl_control::wire::reply::{
 use gpuctl_control::wire::status::{BoxDocument, PoolDocument, QueueDocument, StatusDocument};
 use gpuctl_core::units::{Timestamp, show_span};
 
-use super::Answer;
+use super::{Answer, schedule};
 use crate::failure::Failure;
 
 /// Lines are padded to these columns.
@@ -47,6 +47,9 @@ pub(super) fn answer(answer: &Answer) -> Option<String> {
             jobs_of(moved.messages),
             moved.queue
         )),
+        Answer::ScheduleAt(document) => Some(schedule::at(document)),
+        Answer::ScheduleShow(document) => Some(schedule::show(document)),
+        Answer::ScheduleLint(document) => Some(schedule::lint(document)),
         Answer::CostReport(document) => Some(cost_report(document)),
         Answer::Estimate(document) => Some(estimate(document)),
         Answer::Prices(document) => Some(prices(document)),
@@ -418,7 +421,7 @@ fn doctor(document: &DoctorDocument) -> String {
     text
 }
 
-fn line(text: &mut String, label: &str, words: &str) {
+pub(super) fn line(text: &mut String, label: &str, words: &str) {
     let _ = writeln!(text, "  {label:<LABEL_WIDTH$} {words}");
 }
 

@@ -205,6 +205,8 @@ fn every_command_answers_with_one_json_document() {
         &["redrive", "gpu"],
         &["plan"],
         &["explain", "gpu"],
+        &["schedule", "at", "app", "now"],
+        &["schedule", "lint"],
         &["cost", "report", "--since", "1h"],
         &["cost", "prices"],
         &["purge", "gpu", "--dead", "--yes"],
@@ -245,6 +247,96 @@ fn plan_tells_by_its_exit_code_whether_there_is_something_to_do() {
     place.run(&["submit", "vision.ocr", "a.png"]).expect(0);
     wait_until("the plan wants a start", || place.run(&["plan", "--exit-code"]).code == 3);
     assert_eq!(place.run(&["plan", "--json"]).json()["pools"][0]["actions"][0]["action"], "start");
+}
+
+const OFFICE: &str = "\
+[pool.app]
+[[pool.app.schedule]]
+zone = \"Europe/Berlin\"
+weekdays = \"mon-fri\"
+begin = \"08:30\"
+end = \"18:15\"
+[pool.app.calendar]
+skip_file = \"holidays.ics\"
+extra = [\"2026-11-28\"]
+";
+
+const HOLIDAYS: &str = "BEGIN:VCALENDAR\nVERSION:2.0\nBEGIN:VEVENT\nSUMMARY:Thanksgiving\n\
+DTSTART;VALUE=DATE:20251127\nRRULE:FREQ=YEARLY;BYMONTH=11;BYDAY=4TH\nEND:VEVENT\nEND:VCALENDAR\n";
+
+#[test]
+fn a_schedule_says_what_it_wants_at_any_instant_and_draws_its_days() {
+    let place = Place::new(OFFICE);
+    place.write("holidays.ics", HOLIDAYS);
+    let at = |instant| place.run(&["schedule", "at", "app", instant, "--json"]).expect(0).json();
+    let holiday = at("2026-11-26T10:00:00+01:00");
+    assert_eq!((&holiday["pool"], &holiday["desired"]), (&"app".into(), &"stopped".into()));
+    assert_eq!(holiday["at"], "2026-11-26T09:00:00.000Z");
+    assert_eq!(holiday["reason"], "outside its schedule; 2026-11-26 is a date to skip");
+    assert_eq!(holiday["next_change"]["at"], "2026-11-27T07:30:00.000Z");
+    assert_eq!(holiday["next_change"]["desired"], "running");
+    assert_eq!(at("2026-11-28T08:00Z")["desired"], "running");
+    check_error(
+        &place.run(&["schedule", "at", "app", "2026-11-26T10:00:00"]),
+        2,
+        "error: `2026-11-26T10:00:00` is no instant\n\nhint: write its offset, too, as `2026-11-23T09:00:00+09:00` or `2026-11-23T00:00:00Z`, or `now`",
+    );
+    let shown = place
+        .run(&["schedule", "show", "app", "--from", "2026-11-26T00:00:00Z", "--days", "3"])
+        .expect(0);
+    assert_eq!(
+        shown.stdout,
+        "\
+app: local time of Europe/Berlin
+  entry 1   `mon-fri 08:30-18:15 Europe/Berlin`
+
+                0     3     6     9     12    15    18    21    24
+Thu 2026-11-26  ················································       0h  (a date to skip)
+Fri 2026-11-27  ·················███████████████████▒···········    9h45m  08:30-18:15
+Sat 2026-11-28  ·················███████████████████▒···········    9h45m  08:30-18:15 (an extra date)
+
+19h30m running in 3 days; █ running, ▒ in part, · stopped, - no opinion
+"
+    );
+    let days = place.run(&["schedule", "show", "app", "--json"]).expect(0).json();
+    assert_eq!(days["days"].as_array().unwrap().len(), 7);
+    let lint = place.run(&["schedule", "lint"]).expect(0);
+    assert_eq!(lint.stdout, "nothing odd in the schedules of app\n");
+    // Nothing of this pool can run here, and the plan says so.
+    let held = place.run(&["start-app", "--wait"]).expect(1);
+    assert!(
+        held.stderr.contains("this machine has nothing to run for pool `app`"),
+        "{}",
+        held.stderr
+    );
+    let plan = place.run(&["plan", "--json"]).expect(0).json();
+    assert_eq!(plan["pools"][0]["boxes_wanted"], 1);
+    assert_eq!(plan["pools"][0]["blocked"][0]["rule"], "schedule");
+}
+
+#[test]
+fn what_a_schedule_hardly_means_is_a_warning_and_what_it_cannot_mean_an_error() {
+    let place = Place::new(
+        &OFFICE.replace("skip_file", "skip_file = \"none.ics\" #").replace("08:30", "18:15"),
+    );
+    let said = place.run(&["schedule", "lint"]);
+    assert_eq!(said.code, 2, "{}", said.stdout);
+    for expected in [
+        "line 6: pool.app.schedule.end: begin and end are both 18:15 (leave both out for a whole day)",
+        "line 8: pool.app.calendar.skip_file: `none.ics` cannot be read: No such file or directory",
+    ] {
+        assert!(said.stderr.contains(expected), "{}", said.stderr);
+    }
+    let twice = OFFICE.split("[pool.app.calendar]").next().unwrap();
+    let entry = twice.strip_prefix("[pool.app]\n").unwrap();
+    let place = Place::new(&format!("{twice}{entry}"));
+    let warned = place.run(&["schedule", "lint", "--json"]).expect(0).json();
+    assert_eq!(
+        (&warned["warnings"][0]["pool"], &warned["warnings"][0]["entry"]),
+        (&"app".into(), &2.into())
+    );
+    let text = place.run(&["schedule", "lint", "app"]).expect(0).stdout;
+    assert!(text.starts_with("app, entry 2: ") && text.ends_with("hint: take it out\n"), "{text}");
 }
 
 #[test]

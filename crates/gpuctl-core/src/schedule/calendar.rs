@@ -1,0 +1,93 @@
+//! A pool's calendar: dates on which nothing begins, and dates on which everything does.
+//!
+//! It knows dates alone; reading files is for the callers. A stop is never skipped, so that a holiday cannot keep a box up.
+
+use std::collections::BTreeSet;
+
+use chrono::{Days as Count, NaiveDate};
+
+use super::EntryError;
+use super::days::Days;
+
+/// The dates that one calendar may name: every day of forty years.
+pub const CALENDAR_DATES_MAX: usize = 40 * 366;
+
+/// Dates that differ from what a schedule's day fields say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Calendar {
+    /// Nothing begins on these.
+    pub skip: BTreeSet<NaiveDate>,
+    /// Entries begin and end on these whatever their day fields say.
+    pub extra: BTreeSet<NaiveDate>,
+}
+
+/// Whether something begins or ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    Begin,
+    End,
+}
+
+impl Calendar {
+    /// Reads `2026-12-25` or `2026-12-24..2026-12-31`, both ends included.
+    ///
+    /// # Errors
+    /// When the text is neither, or names too many dates.
+    pub fn parse_dates(text: &str) -> Result<Vec<NaiveDate>, EntryError> {
+        let bad = || EntryError::Dates(text.to_owned());
+        let date = |text: &str| text.trim().parse::<NaiveDate>().map_err(|_| bad());
+        let (first, last) = text.split_once("..").unwrap_or((text, text));
+        let (first, last) = (date(first)?, date(last)?);
+        let days = usize::try_from((last - first).num_days()).map_err(|_| bad())?;
+        if days >= CALENDAR_DATES_MAX {
+            return Err(EntryError::TooManyDates);
+        }
+        Ok(first.iter_days().take(days + 1).collect())
+    }
+
+    pub(super) fn skips(&self, turn: Turn, day: NaiveDate) -> bool {
+        turn == Turn::Begin && self.skip.contains(&day)
+    }
+
+    /// The first day from `day` to `limit` on which it happens.
+    pub(super) fn next_from(
+        &self,
+        (days, turn): (&Days, Turn),
+        mut day: NaiveDate,
+        limit: NaiveDate,
+    ) -> Option<NaiveDate> {
+        if day > limit {
+            return None;
+        }
+        let extra = self.extra.range(day..=limit).next().copied();
+        let limit = extra.unwrap_or(limit);
+        while let Some(found) = days.next_from(day, limit) {
+            if !self.skips(turn, found) {
+                return Some(found);
+            }
+            day = found.checked_add_days(Count::new(1))?;
+        }
+        extra
+    }
+
+    /// The last day from `day` back to `limit` on which it happens.
+    pub(super) fn last_to(
+        &self,
+        (days, turn): (&Days, Turn),
+        mut day: NaiveDate,
+        limit: NaiveDate,
+    ) -> Option<NaiveDate> {
+        if day < limit {
+            return None;
+        }
+        let extra = self.extra.range(limit..=day).next_back().copied();
+        let limit = extra.unwrap_or(limit);
+        while let Some(found) = days.last_to(day, limit) {
+            if !self.skips(turn, found) {
+                return Some(found);
+            }
+            day = found.checked_sub_days(Count::new(1))?;
+        }
+        extra
+    }
+}

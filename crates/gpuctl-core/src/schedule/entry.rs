@@ -1,0 +1,339 @@
+//! One `[[pool.NAME.schedule]]`: read from its texts, with all problems at once, each with its key.
+
+use std::fmt;
+
+use chrono_tz::Tz;
+
+use super::calendar::Turn;
+use super::clocks::DAY_MINUTES;
+use super::cron::{self, Field};
+use super::days::{Days, Monthdays, Months, Weekdays};
+use super::fires::{Fires, Times};
+use super::window::Window;
+
+/// A window, or a start and a stop, or one of the two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub(super) kind: Kind,
+    /// As people wrote it.
+    text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Window(Window),
+    /// A start without a stop, or the other way, also of a one-sided window.
+    Lone(Fires),
+    Pair(Fires, Fires),
+}
+
+/// The texts of an entry; absent ones say nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EntrySpec {
+    /// An IANA zone.
+    pub zone: Option<String>,
+    /// The time of day at which the window begins.
+    pub begin: Option<String>,
+    /// … ends.
+    pub end: Option<String>,
+    /// The days of the week on which it begins.
+    pub weekdays: Option<String>,
+    /// The days of the month.
+    pub monthdays: Option<String>,
+    /// The months.
+    pub months: Option<String>,
+    /// When to start, in EventBridge's grammar.
+    pub start: Option<String>,
+    /// When to stop.
+    pub stop: Option<String>,
+}
+
+/// What is wrong with an entry, and at which key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryProblem {
+    /// The key, as `begin`.
+    pub key: &'static str,
+    /// The problem.
+    pub error: EntryError,
+}
+
+/// Why a text of an entry was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// Windows are local time.
+    #[error("is missing")]
+    ZoneMissing,
+    /// Not in the zone database.
+    #[error("`{0}` is no time zone")]
+    Zone(String),
+    /// Not weekdays.
+    #[error("`{0}` is no weekday, nor a list or range of them")]
+    Weekdays(String),
+    /// A weekday by number.
+    #[error("`{0}` is a number, and weekdays are names")]
+    WeekdayNumber(String),
+    /// A last weekday without its name.
+    #[error("`L` alone is no weekday")]
+    BareL,
+    /// Not days of the month.
+    #[error("`{0}` is no day of the month, nor a list or range of them")]
+    Monthdays(String),
+    /// Not months.
+    #[error("`{0}` is no month, nor a list or range of them")]
+    Months(String),
+    /// Not a time of day.
+    #[error("`{0}` is no time of day")]
+    Time(String),
+    /// The window would be empty or a whole day: the writer must say which (T9).
+    #[error("begin and end are both {0}")]
+    Empty(String),
+    /// A window and a cron expression in one entry.
+    #[error("stands beside `{0}`")]
+    Mixed(&'static str),
+    /// Neither of the two forms.
+    #[error("`{0}` is neither `cron(…)` nor `rate(…)`")]
+    Expression(String),
+    /// Unix has five fields, Quartz seven.
+    #[error("has {0} fields, not 6")]
+    CronFields(usize),
+    /// A field out of its range or form.
+    #[error("`{text}` cannot be the {} field", field.as_str())]
+    CronField {
+        /// Which.
+        field: Field,
+        /// What stands there.
+        text: String,
+    },
+    /// EventBridge has no way to AND or OR the two (T11).
+    #[error("exactly one of day-of-month and day-of-week must be `?`")]
+    CronDays,
+    /// A weekday by number.
+    #[error("`{text}` has numbers, and weekdays are names")]
+    CronWeekdayNumber {
+        /// What stands there.
+        text: String,
+        /// The same in names, counted as EventBridge does.
+        names: String,
+    },
+    /// Not a rate.
+    #[error("`rate({0})` is no rate")]
+    Rate(String),
+    /// `1 minutes` or `5 minute`.
+    #[error("`rate({text})` has the wrong number of its unit")]
+    RateUnit {
+        /// What stands there.
+        text: String,
+        /// What EventBridge takes.
+        right: String,
+    },
+    /// Not a date or a range of dates.
+    #[error("`{0}` is no date, nor a range of them")]
+    Dates(String),
+    /// A range that nobody means.
+    #[error("names more than {} dates", super::CALENDAR_DATES_MAX)]
+    TooManyDates,
+}
+
+impl EntryError {
+    /// What to write instead.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::ZoneMissing => "write it as `zone = \"Asia/Tokyo\"`".to_owned(),
+            Self::Zone(text) => {
+                let names = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
+                match crate::policy::nearest(text, names) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "use a name from the IANA database, as `Asia/Tokyo` or `UTC`".to_owned(),
+                }
+            }
+            Self::Weekdays(_) => "use names, as `mon-fri`, `sat,sun`, `mon#1` (the first of the month) or `fri#L` (the last)".to_owned(),
+            // T10: 0, 1 and 7 each mean different days in cron, EventBridge and ISO.
+            Self::WeekdayNumber(_) => "write `mon-fri` or `sat,sun`; numbers mean different days to different tools".to_owned(),
+            // The Instance Scheduler reads it as Sunday, EventBridge as Saturday.
+            Self::BareL => "write `sat` or `sun`, or `fri#L` for the last Friday of the month; tools differ on `L`".to_owned(),
+            Self::Monthdays(_) => "use 1 to 31, as `1-15`, `1,15`, `1/10`, `L` (the last), `15W` (the nearest working day) or `LW`".to_owned(),
+            Self::Months(_) => "use names or 1 to 12, as `jan-mar`, `nov-feb` or `1,7`".to_owned(),
+            Self::Time(_) => "write it as `09:00`; `24:00` can be an end".to_owned(),
+            Self::Empty(_) => "leave both out for a whole day".to_owned(),
+            Self::Mixed(_) => "write a window (begin, end, days) or cron expressions (start, stop); two entries can have one each".to_owned(),
+            Self::Expression(_) => "write `cron(0 9 ? * MON-FRI *)` or `rate(12 hours)`, as EventBridge takes it".to_owned(),
+            Self::CronFields(_) => "they are: minutes hours day-of-month month day-of-week year, as `cron(0 9 ? * MON-FRI *)`".to_owned(),
+            Self::CronField { field, .. } => field.grammar().to_owned(),
+            Self::CronDays => "write `cron(0 9 ? * MON-FRI *)` or `cron(0 9 1 * ? *)`".to_owned(),
+            Self::CronWeekdayNumber { names, .. } if names.contains('?') => "write names, as `MON-FRI`; EventBridge counts from SUN as 1".to_owned(),
+            Self::CronWeekdayNumber { text, names } => format!("`{text}` is `{names}` in EventBridge: write `{names}`"),
+            Self::Rate(_) => "write `rate(1 hour)` or `rate(12 hours)`: minutes, hours or days, up to ten years".to_owned(),
+            Self::RateUnit { right, .. } => format!("write `rate({right})`"),
+            Self::Dates(_) => "write `2026-12-25` or `2026-12-24..2026-12-31`".to_owned(),
+            Self::TooManyDates => "leave the schedule out instead".to_owned(),
+        }
+    }
+}
+
+impl Entry {
+    /// An entry from its texts.
+    ///
+    /// # Errors
+    /// Every problem of the texts.
+    pub fn new(spec: &EntrySpec) -> Result<Self, Vec<EntryProblem>> {
+        let mut reader = Reader { problems: Vec::new() };
+        let kind = if spec.start.is_some() || spec.stop.is_some() {
+            reader.expressions(spec)
+        } else {
+            reader.window(spec)
+        };
+        match kind {
+            Some(kind) if reader.problems.is_empty() => Ok(Self { kind, text: spec.to_string() }),
+            _ => Err(reader.problems),
+        }
+    }
+
+    /// The zone of its days and times.
+    #[must_use]
+    pub fn zone(&self) -> Tz {
+        match &self.kind {
+            Kind::Window(window) => window.zone,
+            Kind::Lone(fires) | Kind::Pair(fires, _) => fires.zone,
+        }
+    }
+
+    /// Whether its stretches are running ones.
+    pub(super) fn runs(&self) -> bool {
+        !self.is_lone_stop()
+    }
+
+    pub(super) fn is_lone_stop(&self) -> bool {
+        matches!(&self.kind, Kind::Lone(fires) if fires.turn == Turn::End)
+    }
+}
+
+/// As in `mon-fri 09:00-19:00 Asia/Tokyo`.
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Display for EntrySpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let days = self.monthdays.as_ref().map(|days| format!("days {days}"));
+        let times = match (&self.begin, &self.end) {
+            (Some(begin), Some(end)) => Some(format!("{begin}-{end}")),
+            (Some(begin), None) => Some(format!("from {begin}")),
+            (None, Some(end)) => Some(format!("stop at {end}")),
+            (None, None) if self.start.is_some() || self.stop.is_some() => None,
+            (None, None) => Some("all day".to_owned()),
+        };
+        let start = self.start.as_ref().map(|start| format!("start {start}"));
+        let stop = self.stop.as_ref().map(|stop| format!("stop {stop}"));
+        let zone = self.zone.clone().unwrap_or_else(|| "UTC".to_owned());
+        let parts = [self.weekdays.clone(), days, self.months.clone(), times, start, stop];
+        let parts: Vec<String> = parts.into_iter().flatten().chain([zone]).collect();
+        write!(f, "`{}`", parts.join(" "))
+    }
+}
+
+/// Reads texts and gathers what is wrong with them.
+struct Reader {
+    problems: Vec<EntryProblem>,
+}
+
+impl Reader {
+    fn window(&mut self, spec: &EntrySpec) -> Option<Kind> {
+        let zone = self.zone(spec).or_else(|| {
+            if spec.zone.is_none() {
+                self.problem("zone", EntryError::ZoneMissing);
+            }
+            None
+        });
+        let weekdays = self.read("weekdays", spec.weekdays.as_deref(), Weekdays::parse);
+        let monthdays = self.read("monthdays", spec.monthdays.as_deref(), Monthdays::parse);
+        let months = self.read("months", spec.months.as_deref(), Months::parse);
+        let begin = self.read("begin", spec.begin.as_deref(), |text| parse_time(text, Turn::Begin));
+        let end = self.read("end", spec.end.as_deref(), |text| parse_time(text, Turn::End));
+        if begin.is_some() && begin == end {
+            let text = spec.begin.clone().unwrap_or_default();
+            self.problem("end", EntryError::Empty(text));
+        }
+        let zone = zone?;
+        let days = Days {
+            weekdays: weekdays.unwrap_or(Weekdays::EVERY),
+            monthdays: monthdays.unwrap_or(Monthdays::EVERY),
+            months: months.unwrap_or(Months::EVERY),
+            years: None,
+        };
+        let lone = |turn, days, time| {
+            Kind::Lone(Fires { zone, turn, times: Times::Fixed(days, vec![time]) })
+        };
+        Some(match (begin, end) {
+            (Some(begin), None) => lone(Turn::Begin, days, begin),
+            (None, Some(end)) => lone(Turn::End, days, end),
+            (begin, end) => Kind::Window(Window {
+                zone,
+                days,
+                begin: begin.unwrap_or(0),
+                end: end.unwrap_or(DAY_MINUTES),
+            }),
+        })
+    }
+
+    fn expressions(&mut self, spec: &EntrySpec) -> Option<Kind> {
+        let beside = if spec.start.is_some() { "start" } else { "stop" };
+        for (key, text) in [
+            ("begin", &spec.begin),
+            ("end", &spec.end),
+            ("weekdays", &spec.weekdays),
+            ("monthdays", &spec.monthdays),
+            ("months", &spec.months),
+        ] {
+            if text.is_some() {
+                self.problem(key, EntryError::Mixed(beside));
+            }
+        }
+        let zone = if spec.zone.is_some() { self.zone(spec)? } else { Tz::UTC };
+        let start =
+            self.read("start", spec.start.as_deref(), |text| cron::parse(text, zone, Turn::Begin));
+        let stop =
+            self.read("stop", spec.stop.as_deref(), |text| cron::parse(text, zone, Turn::End));
+        match (start, stop) {
+            (Some(start), Some(stop)) => Some(Kind::Pair(start, stop)),
+            (Some(lone), None) | (None, Some(lone)) => Some(Kind::Lone(lone)),
+            (None, None) => None,
+        }
+    }
+
+    fn zone(&mut self, spec: &EntrySpec) -> Option<Tz> {
+        self.read("zone", spec.zone.as_deref(), |text| {
+            text.parse().map_err(|_| EntryError::Zone(text.to_owned()))
+        })
+    }
+
+    fn read<T>(
+        &mut self,
+        key: &'static str,
+        text: Option<&str>,
+        parse: impl FnOnce(&str) -> Result<T, EntryError>,
+    ) -> Option<T> {
+        parse(text?).map_err(|error| self.problem(key, error)).ok()
+    }
+
+    fn problem(&mut self, key: &'static str, error: EntryError) {
+        self.problems.push(EntryProblem { key, error });
+    }
+}
+
+/// The minute of the day; `4:35` reads as `04:35`.
+fn parse_time(text: &str, turn: Turn) -> Result<u16, EntryError> {
+    let bad = || EntryError::Time(text.to_owned());
+    let (hour, minute) = text.trim().split_once(':').ok_or_else(bad)?;
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !(1..=2).contains(&hour.len()) || minute.len() != 2 || !digits(hour) || !digits(minute) {
+        return Err(bad());
+    }
+    let hour: u16 = hour.parse().map_err(|_| bad())?;
+    let minute: u16 = minute.parse().map_err(|_| bad())?;
+    let time = hour * 60 + minute;
+    let fits = minute < 60 && (hour < 24 || time == DAY_MINUTES && turn == Turn::End);
+    fits.then_some(time).ok_or_else(bad)
+}

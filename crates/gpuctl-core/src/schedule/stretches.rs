@@ -1,0 +1,131 @@
+//! The stretches of time for which one entry says something, in order, from an instant on.
+//!
+//! They are made one by one, as far as somebody asks, so that the length of a schedule costs nothing.
+
+use chrono::{Days as Count, NaiveDate, TimeDelta};
+
+use super::calendar::{Calendar, Turn};
+use super::clocks;
+use super::entry::Kind;
+use super::fires::{Fires, LONE_EDGE_MIN};
+use super::window::Window;
+use crate::units::Timestamp;
+
+/// Starts of a pair that come at the very minute of its stops, which is how a stop is outweighed, looked at in a row.
+const STOPS_OUTWEIGHED_MAX: usize = 1_000;
+
+const SECOND: TimeDelta = TimeDelta::seconds(1);
+
+/// From `begin`, up to and without `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stretch {
+    pub(super) begin: Timestamp,
+    /// `Timestamp::MAX_UTC` where it does not end within the limit of the search.
+    pub(super) end: Timestamp,
+}
+
+/// An entry's stretches that end after `from` and begin up to `limit`; both ends never go back.
+pub(super) struct Stretches<'s> {
+    kind: &'s Kind,
+    calendar: &'s Calendar,
+    from: Timestamp,
+    limit: Timestamp,
+    /// The day, or the instant, that was looked at last.
+    last_day: Option<NaiveDate>,
+    last_at: Option<Timestamp>,
+}
+
+impl<'s> Stretches<'s> {
+    pub(super) fn new(
+        kind: &'s Kind,
+        calendar: &'s Calendar,
+        from: Timestamp,
+        limit: Timestamp,
+    ) -> Self {
+        Self { kind, calendar, from, limit, last_day: None, last_at: None }
+    }
+
+    fn of_window(&mut self, window: &Window) -> Option<Stretch> {
+        let limit = clocks::date(window.zone, self.limit).succ_opt()?;
+        loop {
+            let day = match self.last_day {
+                Some(day) => day.succ_opt()?,
+                // Yesterday's may be open overnight, and that of the day before where clocks go back over midnight.
+                None => clocks::date(window.zone, self.from).checked_sub_days(Count::new(2))?,
+            };
+            let day = self.calendar.next_from((&window.days, Turn::Begin), day, limit)?;
+            self.last_day = Some(day);
+            if let Some((begin, end)) = window.interval(day)
+                && end > self.from
+            {
+                return Some(Stretch { begin, end });
+            }
+        }
+    }
+
+    /// The fires of one day make one stretch: each holds to the end of the day anyway.
+    fn of_lone(&mut self, fires: &Fires) -> Option<Stretch> {
+        loop {
+            let begin = match self.last_at {
+                Some(at) => fires.next(self.calendar, at, self.limit)?,
+                None => match fires.last(self.calendar, self.from) {
+                    Some(at) => at,
+                    None => fires.next(self.calendar, self.from, self.limit)?,
+                },
+            };
+            let day_end = clocks::end_of_day(fires.zone, begin)?;
+            let last = fires.last(self.calendar, day_end - SECOND).unwrap_or(begin).max(begin);
+            self.last_at = Some(last);
+            // Where clocks go back over midnight, the last one may be of the day that comes twice, and hold for longer.
+            let end = day_end.max(clocks::end_of_day(fires.zone, last)?);
+            let end = end.max(last + LONE_EDGE_MIN);
+            if end > self.from {
+                return Some(Stretch { begin, end });
+            }
+        }
+    }
+
+    fn of_pair(&mut self, start: &Fires, stop: &Fires) -> Option<Stretch> {
+        let begin = match self.last_at {
+            Some(at) => start.next(self.calendar, at, self.limit)?,
+            None => {
+                let started = start.last(self.calendar, self.from);
+                let runs = started.is_some() && started >= stop.last(self.calendar, self.from);
+                match started.filter(|_| runs) {
+                    Some(at) => at,
+                    None => start.next(self.calendar, self.from, self.limit)?,
+                }
+            }
+        };
+        let end = self.stop_of_pair(start, stop, begin.max(self.from));
+        self.last_at = Some(end);
+        Some(Stretch { begin, end })
+    }
+
+    /// The first stop after `at` that no start outweighs.
+    fn stop_of_pair(&self, start: &Fires, stop: &Fires, mut at: Timestamp) -> Timestamp {
+        for _ in 0..STOPS_OUTWEIGHED_MAX {
+            let Some(stopped) = stop.next(self.calendar, at, self.limit) else { break };
+            if start.last(self.calendar, stopped) != Some(stopped) {
+                return stopped;
+            }
+            at = stopped;
+        }
+        Timestamp::MAX_UTC
+    }
+}
+
+impl Iterator for Stretches<'_> {
+    type Item = Stretch;
+
+    fn next(&mut self) -> Option<Stretch> {
+        if self.last_at == Some(Timestamp::MAX_UTC) {
+            return None;
+        }
+        match self.kind {
+            Kind::Window(window) => self.of_window(window),
+            Kind::Lone(fires) => self.of_lone(fires),
+            Kind::Pair(start, stop) => self.of_pair(start, stop),
+        }
+    }
+}

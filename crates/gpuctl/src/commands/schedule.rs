@@ -1,0 +1,61 @@
+//! `schedule at`, `show` and `lint`: what schedules want, apart from queue and holds. They look at no box.
+
+use chrono::DateTime;
+use gpuctl_control::wire::schedule::{
+    ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument, WarningDocument,
+};
+use gpuctl_core::policy::Pool;
+use gpuctl_core::units::{PoolId, Timestamp};
+
+use crate::arguments::ScheduleCommand;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::render::Answer;
+
+/// `gpuctl schedule …`.
+pub(crate) fn run(context: &Context, command: &ScheduleCommand) -> Result<Answer, Failure> {
+    match command {
+        ScheduleCommand::At { pool, instant } => {
+            let (pool, at) = (context.pool(pool)?, parse_instant(context, instant)?);
+            Ok(Answer::ScheduleAt(ScheduleAtDocument::of(&pool.id, &pool.schedule, at)))
+        }
+        ScheduleCommand::Show { pool, days, from } => {
+            let (pool, from) = (context.pool(pool)?, parse_instant(context, from)?);
+            if pool.schedule.is_empty() {
+                return Err(Failure::usage(format!("pool `{}` has no schedule", pool.id))
+                    .hint(format!("add `[[pool.{}.schedule]]` to the configuration", pool.id)));
+            }
+            let days = (from, usize::from(*days));
+            Ok(Answer::ScheduleShow(ScheduleShowDocument::of(&pool.id, &pool.schedule, days)))
+        }
+        ScheduleCommand::Lint { pool } => lint(context, pool.as_ref()),
+    }
+}
+
+fn lint(context: &Context, only: Option<&PoolId>) -> Result<Answer, Failure> {
+    let pools: Vec<&Pool> = match only {
+        Some(id) => vec![context.pool(id)?],
+        None => context.config.policy.pools.iter().collect(),
+    };
+    let warnings = pools.iter().flat_map(|pool| {
+        let found = pool.schedule.lint(context.now());
+        found.into_iter().map(|warning| WarningDocument::of(&pool.id, warning))
+    });
+    Ok(Answer::ScheduleLint(ScheduleLintDocument {
+        warnings: warnings.collect(),
+        pools: pools.iter().map(|pool| pool.id.to_string()).collect(),
+    }))
+}
+
+/// `now`, or an instant with its offset: a time without one means something else on each machine.
+fn parse_instant(context: &Context, text: &str) -> Result<Timestamp, Failure> {
+    if text == "now" {
+        return Ok(context.now());
+    }
+    let to_the_minute = || DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%#z");
+    let found = DateTime::parse_from_rfc3339(text).or_else(|_| to_the_minute());
+    found.map(|at| at.to_utc()).map_err(|_| {
+        Failure::usage(format!("`{text}` is no instant"))
+            .hint("write its offset, too, as `2026-11-23T09:00:00+09:00` or `2026-11-23T00:00:00Z`, or `now`")
+    })
+}
