@@ -220,8 +220,12 @@ impl Worker {
 
     async fn last_run_broke_off(&self) -> bool {
         let Ok(memory) = self.ports.ledger.memory(&self.setup.pool).await else { return true };
-        let before =
-            |run: &&Run| run.box_id == self.box_id && run.started_at < self.setup.run_started_at;
+        let before = |run: &&Run| {
+            // What was refused or never got ready has held no message.
+            run.box_id == self.box_id
+                && run.started_at < self.setup.run_started_at
+                && run.ready_at.is_some()
+        };
         memory.runs.iter().find(before).is_some_and(|run| run.stop.is_none())
     }
 

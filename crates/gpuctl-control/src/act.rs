@@ -62,7 +62,8 @@ async fn carry_out(
             let started = ports.cloud.start(&order).await;
             if let Err(error) = &started {
                 let failed = Run {
-                    stopped_at: Some(ports.clock.now()),
+                    // Ended as it began: nothing ran, and nothing is billed.
+                    stopped_at: Some(at),
                     error: Some(error.to_string()),
                     refusal: refusal(error),
                     ..run

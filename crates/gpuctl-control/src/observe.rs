@@ -9,8 +9,9 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use gpuctl_core::cost::{day_of, month_of, spent_since, standing};
 use gpuctl_core::observation::{
-    BoxState, Hold, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue, Spent, Witness,
+    BoxState, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue, Spent, Witness,
 };
+use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::policy::{Policy, Pool};
 use gpuctl_core::units::{PoolId, Timestamp};
 use tokio::task::JoinSet;
@@ -55,7 +56,12 @@ impl Observed {
 /// Reads everything.
 pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observed {
     let at = ports.clock.now();
-    let (boxes, parts) = tokio::join!(read_boxes(ports, policy), read_pools(ports, policy));
+    // What was spent concerns starts alone, and those are the controller's.
+    let money = match witness {
+        Witness::Controller => Money::Counted,
+        Witness::Worker(_) => Money::LeftOut,
+    };
+    let (boxes, parts) = tokio::join!(read_boxes(ports, policy), read_pools(ports, policy, money));
     let mut errors = Vec::new();
     let boxes = boxes.map_err(|error| errors.push(error)).ok();
     let mut observed = Observed {
@@ -96,11 +102,15 @@ impl Observed {
         let memory = parts.memory.unwrap_or_default();
         let queue = parts.counts.map(|counts| self.queue(pool, counts, memory.queue.as_ref()));
         let mut runs = memory.runs;
-        if let Some(boxes) = &parts.boxes {
+        let mut boxes = parts.boxes;
+        if let Some(boxes) = boxes.as_mut().filter(|_| remembered) {
             self.runs_changed.extend(catch_up(&mut runs, boxes, at));
+            let strangers = unknown(&runs, boxes, pool, at);
+            self.runs_changed.extend(strangers.iter().cloned());
+            runs.splice(0..0, strangers);
         }
         // Without the ledger a hold may be missing: acting then could break a person's word.
-        let boxes = match parts.boxes.filter(|_| remembered) {
+        let boxes = match boxes.filter(|_| remembered) {
             Some(boxes) => Seen::now(boxes, at),
             None => Seen { value: None, at },
         };
@@ -139,37 +149,66 @@ fn empty_since(seen: &SeenQueue, last: Option<&QueueMemory>) -> Option<Timestamp
 }
 
 /// Fills in what the boxes' states say about their latest runs; answers the runs that changed.
-fn catch_up(runs: &mut [Run], boxes: &[SeenBox], at: Timestamp) -> Vec<Run> {
+fn catch_up(runs: &mut [Run], boxes: &mut [SeenBox], at: Timestamp) -> Vec<Run> {
     let mut changed = Vec::new();
-    for one in boxes {
+    for one in boxes.iter_mut() {
         let Some(run) = runs.iter_mut().find(|run| run.box_id == one.id) else { continue };
         let before = run.clone();
-        if one.run_started_at != Some(run.started_at) {
-            // Asked for, but not begun: a start under way, unless the one who asked has died over it.
-            if run.stopped_at.is_none() && at - run.started_at > LEASE_LASTS {
-                run.stopped_at = Some(run.started_at);
-                run.error = Some("it was asked for and never begun".to_owned());
-                changed.push(run.clone());
-            }
-            continue;
-        }
-        match one.state {
-            BoxState::Running => {
-                run.ready_at = run.ready_at.or(Some(one.since));
-                run.interrupted_at = run.interrupted_at.or(one.interruption);
-            }
-            BoxState::Stopped => {
-                run.stopped_at = run.stopped_at.or(Some(one.since.max(run.started_at)));
-                run.error = run.error.take().or_else(|| one.last_error.clone());
-                run.jobs = run.jobs.or(one.worker.as_ref().map(|worker| worker.jobs_done));
-            }
-            BoxState::Pending | BoxState::Stopping => {}
+        if one.run_started_at == Some(run.started_at) {
+            note(run, one);
+        } else if run.stopped_at.is_none() && at - run.started_at > LEASE_LASTS {
+            // Asked for and not begun in time: whoever asked has died over it.
+            run.stopped_at = Some(run.started_at);
+            run.error = Some("it was asked for and never begun".to_owned());
+        } else if run.stopped_at.is_none() && one.state == BoxState::Stopped {
+            // R5: asked for, and the listing does not show it yet. It is not there to be started again.
+            (one.state, one.since) = (BoxState::Pending, run.started_at);
         }
         if *run != before {
             changed.push(run.clone());
         }
     }
+    let gone =
+        |run: &&mut Run| run.stopped_at.is_none() && !boxes.iter().any(|one| one.id == run.box_id);
+    for run in runs.iter_mut().filter(gone).filter(|run| at - run.started_at > LEASE_LASTS) {
+        // Nobody will see it stop any more; left open it would cost money for ever.
+        run.stopped_at = Some(at);
+        run.error = run.error.take().or_else(|| Some("its box is no longer there".to_owned()));
+        changed.push(run.clone());
+    }
     changed
+}
+
+fn note(run: &mut Run, one: &SeenBox) {
+    run.interrupted_at = run.interrupted_at.or(one.interruption);
+    match one.state {
+        BoxState::Running => run.ready_at = run.ready_at.or(Some(one.since)),
+        BoxState::Stopped => {
+            run.stopped_at = run.stopped_at.or(Some(one.since.max(run.started_at)));
+            run.error = run.error.take().or_else(|| one.last_error.clone());
+            run.jobs = run.jobs.or(one.worker.as_ref().map(|worker| worker.jobs_done));
+        }
+        BoxState::Pending | BoxState::Stopping => {}
+    }
+}
+
+/// A run for each box that is up without one: somebody started it past gpuctl, and it costs money all the same (R1, P4).
+fn unknown(runs: &[Run], boxes: &[SeenBox], pool: &PoolId, at: Timestamp) -> Vec<Run> {
+    let began = |one: &SeenBox| one.run_started_at.unwrap_or(one.since).min(at);
+    let strange = |one: &&SeenBox| {
+        let open = |run: &Run| run.stopped_at.is_none() || run.started_at == began(one);
+        one.is_up() && !runs.iter().any(|run| run.box_id == one.id && open(run))
+    };
+    let run = |one: &SeenBox| {
+        let by = one.foreign.as_ref().map_or("somebody", |foreign| foreign.by.as_str());
+        let reason = Reason::new(Rule::Hold, format!("{by} started it past gpuctl"));
+        Run {
+            offering: one.offering.clone(),
+            ready_at: (one.state == BoxState::Running).then_some(one.since),
+            ..Run::begin(pool.clone(), one.id.clone(), began(one), reason)
+        }
+    };
+    boxes.iter().filter(strange).map(run).collect()
 }
 
 async fn read_boxes(ports: &Ports, policy: &Policy) -> Result<Vec<(PoolId, SeenBox)>, PortError> {
@@ -183,43 +222,45 @@ struct PoolParts {
     spent: Option<Result<Spent, PortError>>,
 }
 
-async fn read_pools(ports: &Ports, policy: &Policy) -> BTreeMap<PoolId, PoolParts> {
+/// Whether to count what was spent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Money {
+    Counted,
+    LeftOut,
+}
+
+async fn read_pools(ports: &Ports, policy: &Policy, money: Money) -> BTreeMap<PoolId, PoolParts> {
     let policy = Arc::new(policy.clone());
     let mut reads = JoinSet::new();
     for index in 0..policy.pools.len() {
         let (ports, policy) = (ports.clone(), Arc::clone(&policy));
         reads.spawn(async move {
             let pool = &policy.pools[index];
-            (pool.id.clone(), read_pool(&ports, &policy, pool).await)
+            (pool.id.clone(), read_pool(&ports, &policy, pool, money).await)
         });
     }
     reads.join_all().await.into_iter().collect()
 }
 
-async fn read_pool(ports: &Ports, policy: &Policy, pool: &Pool) -> PoolParts {
+async fn read_pool(ports: &Ports, policy: &Policy, pool: &Pool, money: Money) -> PoolParts {
     let memory = in_time("the ledger", ports.ledger.memory(&pool.id));
     let counts = async {
         let queue = &pool.queue()?.name;
         Some(in_time("the queue's counts", ports.queue.counts(queue)).await)
     };
-    let (memory, counts) = tokio::join!(memory, counts);
-    let spent = match &memory {
-        Ok(memory) if pool.budget.is_set() => {
-            let spent = read_spent(ports, policy, pool, memory.hold.as_ref());
-            Some(in_time("what was spent", spent).await)
+    // All at once: one after the other could outlast the lease.
+    let spent = async {
+        if !pool.budget.is_set() || money == Money::LeftOut {
+            return None;
         }
-        _ => None,
+        Some(in_time("what was spent", read_spent(ports, policy, pool)).await)
     };
+    let (memory, counts, spent) = tokio::join!(memory, counts, spent);
     PoolParts { memory, counts, spent }
 }
 
 /// What the pool's boxes have cost this month, today and under the hold, disks and addresses included.
-async fn read_spent(
-    ports: &Ports,
-    policy: &Policy,
-    pool: &Pool,
-    hold: Option<&Hold>,
-) -> Result<Spent, PortError> {
+async fn read_spent(ports: &Ports, policy: &Policy, pool: &Pool) -> Result<Spent, PortError> {
     let now = ports.clock.now();
     let (month, day) = (month_of(now).begin, day_of(now).begin);
     let mut runs = ports.ledger.runs_since(month).await?;
@@ -228,9 +269,8 @@ async fn read_spent(
         spent_since(&runs, &policy.cost, since, now)
             + standing(&policy.cost, pool.boxes_max.get(), now - since)
     };
-    let hold = hold.map_or_else(Default::default, |hold| {
-        spent_since(&runs, &policy.cost, hold.since.max(month), now)
-    });
+    let hold = ports.ledger.memory(&pool.id).await?.hold;
+    let hold = hold.map_or_else(Default::default, |hold| of(hold.since.max(month)));
     Ok(Spent { month: of(month), day: of(day), hold })
 }
 
@@ -244,5 +284,61 @@ async fn in_time<T>(
             let text = format!("reading {what} took longer than {} s", PART_TIME_MAX.as_secs());
             Err(PortError::new(PortErrorClass::Unavailable, text))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gpuctl_core::observation::Foreign;
+    use gpuctl_core::observation::HoldWants;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_timestamp(1_800_000_000 + seconds, 0).expect("a second of this century")
+    }
+
+    fn run(started: i64) -> Run {
+        let (pool, id) = ("gpu".parse(), "gpu-1".parse());
+        let reason = Reason::new(Rule::Demand, "1 job waits");
+        Run::begin(pool.expect("a name"), id.expect("a name"), at(started), reason)
+    }
+
+    fn a_box(state: BoxState, since: i64) -> SeenBox {
+        SeenBox::new("gpu-1".parse().expect("a name"), state, at(since))
+    }
+
+    #[test]
+    fn r5_a_box_that_was_just_asked_for_is_pending_although_the_listing_still_shows_it_stopped() {
+        let mut boxes = [a_box(BoxState::Stopped, 0)];
+        assert!(catch_up(&mut [run(100)], &mut boxes, at(110)).is_empty());
+        assert_eq!(boxes[0].state, BoxState::Pending);
+        let mut late = [run(100)];
+        boxes[0].state = BoxState::Stopped;
+        assert_eq!(catch_up(&mut late, &mut boxes, at(116)).len(), 1);
+        assert_eq!((boxes[0].state, late[0].stopped_at), (BoxState::Stopped, Some(at(100))));
+    }
+
+    #[test]
+    fn a_run_whose_box_is_no_longer_there_ends() {
+        let mut runs = [run(100)];
+        assert_eq!(catch_up(&mut runs, &mut [], at(500)).len(), 1);
+        assert_eq!(runs[0].stopped_at, Some(at(500)));
+    }
+
+    #[test]
+    fn r1_a_box_that_somebody_else_started_has_a_run_and_so_a_cost() {
+        let foreign = Foreign { wants: HoldWants::Running, at: at(50), by: "user/ada".to_owned() };
+        let one = SeenBox { foreign: Some(foreign), ..a_box(BoxState::Running, 60) };
+        let pool: PoolId = "gpu".parse().expect("a name");
+        let mut closed = run(10);
+        closed.stopped_at = Some(at(20));
+        let found = unknown(&[closed], std::slice::from_ref(&one), &pool, at(70));
+        assert_eq!(
+            (found.len(), found[0].started_at, found[0].ready_at),
+            (1, at(60), Some(at(60)))
+        );
+        assert!(found[0].start.text.contains("user/ada"), "{:?}", found[0].start);
+        assert!(unknown(&found, &[one], &pool, at(80)).is_empty());
     }
 }

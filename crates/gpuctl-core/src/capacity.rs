@@ -133,7 +133,9 @@ pub struct Refusal {
 /// A refusal that is still believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Believed {
-    /// Until when.
+    /// When it was given.
+    pub at: Timestamp,
+    /// Until when it is believed.
     pub until: Timestamp,
     /// What it means.
     pub class: RefusalClass,
@@ -141,29 +143,33 @@ pub struct Believed {
 
 /// Whether `runs` (newest first) say that `offering` would be refused now.
 ///
-/// Refusals in a row make the belief last longer; a start that was not refused ends the row.
+/// Refusals in a row make the belief last longer; a start that came through ends the row.
 #[must_use]
 pub fn refused(runs: &[Run], offering: &Offering, now: Timestamp) -> Option<Believed> {
+    let mut came_through: Vec<&Offering> = Vec::new();
     let mut row: Option<(Timestamp, RefusalClass, u32)> = None;
     for run in runs {
         let Some(other) = &run.offering else { continue };
-        match (&run.refusal, &mut row) {
-            (Some(refusal), None) if refusal.class.covers(other, offering) => {
-                row = Some((run.started_at, refusal.class, 0));
-            }
-            (Some(refusal), Some((_, class, repeats)))
-                if refusal.class == *class && class.covers(other, offering) =>
-            {
-                *repeats += 1;
-            }
-            (None, _) if other == offering && run.ready_at.is_some() => break,
-            _ => {}
+        let Some(refusal) = &run.refusal else {
+            came_through.extend(run.ready_at.map(|_| other));
+            continue;
+        };
+        let class = refusal.class;
+        if !class.covers(other, offering)
+            || came_through.iter().any(|one| class.covers(one, offering))
+        {
+            continue;
+        }
+        match &mut row {
+            None => row = Some((run.started_at, class, 0)),
+            Some((_, first, repeats)) if *first == class => *repeats += 1,
+            Some(_) => {}
         }
     }
     let (at, class, repeats) = row?;
     let (first, most) = class.expiry();
-    let lasts = (first * 2_i32.pow(repeats.min(16))).min(most);
-    Some(Believed { until: at + lasts, class }).filter(|believed| believed.until > now)
+    let until = at + (first * 2_i32.pow(repeats.min(16))).min(most);
+    (until > now).then_some(Believed { at, until, class })
 }
 
 /// Zones that the newest believed refusals name as having capacity.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use chrono::TimeDelta;
 
 use crate::capacity::{Offering, Refusal};
+use crate::cost::{day_of, month_of};
 use crate::plan::{Reason, Rule};
 use crate::units::{BoxId, MicroUsd, PoolId, Timestamp};
 
@@ -30,6 +31,11 @@ impl Observation {
         moved.at = at;
         for pool in moved.pools.values_mut() {
             pool.boxes.at += by;
+            if let Some(spent) = &mut pool.spent {
+                spent.month =
+                    if month_of(at) == month_of(self.at) { spent.month } else { MicroUsd(0) };
+                spent.day = if day_of(at) == day_of(self.at) { spent.day } else { MicroUsd(0) };
+            }
             if let Some(queue) = &mut pool.queue {
                 queue.at += by;
             }
@@ -304,7 +310,8 @@ impl Run {
         self.stopped_at.is_some() && self.ready_at.is_none() && gave_up
     }
 
-    /// Whether demand started the box and it went again without a single result: as when a job ends its worker (Q7).
+    /// Whether demand started the box and it broke off without a single result: as when a job ends its worker (Q7). One that
+    /// found nothing left to do is no such thing.
     #[must_use]
     pub fn was_fruitless(&self) -> bool {
         self.start.rule == Rule::Demand
@@ -312,6 +319,7 @@ impl Run {
             && self.stopped_at.is_some()
             && self.interrupted_at.is_none()
             && self.jobs == Some(0)
+            && self.stop.as_ref().is_none_or(|reason| reason.rule == Rule::Limits)
     }
 
     /// How long the box was up, until `now` if it still is.

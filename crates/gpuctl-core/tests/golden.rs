@@ -215,6 +215,7 @@ fn cases() -> Vec<Case> {
         holds(),
         demand(),
         idling(),
+        by_hand(),
         limits(),
         refusals(),
         spot_rules(),
@@ -408,6 +409,64 @@ fn idling() -> Vec<Case> {
     ]
 }
 
+fn by_hand() -> Vec<Case> {
+    let two = |first: SeenBox| vec![first, idle(9, a_box(2, BoxState::Running, 900))];
+    let failed = Run {
+        ready_at: None,
+        stop: None,
+        stopped_at: Some(ago(50)),
+        error: Some("KMS".to_owned()),
+        ..run(1, 60)
+    };
+    let quota = refused(&stable()[1], 900, RefusalClass::Quota, "MaxSpotInstanceCountExceeded");
+    let over = "budget_usd_month = 60\nidle_stop = \"0s\"";
+    vec![
+        case(
+            "R1 one box of several that is stopped in the console is left alone; the others go on",
+            "boxes_max = 2\njobs_per_box = 1",
+            two(foreign(HoldWants::Stopped, 60, stopped())),
+        )
+        .waiting(2, 9),
+        case(
+            "R1 a hold of gpuctl outlives a word from the console that has expired",
+            "foreign_hold = \"0s\"",
+            vec![foreign(HoldWants::Running, 60, idle(50, running(60)))],
+        )
+        .hold(HoldWants::Stopped, 3_000, None),
+        case(
+            "S1 a box that failed to start lets the others try first",
+            "boxes_max = 2\njobs_per_box = 9",
+            vec![stopped(), a_box(2, BoxState::Stopped, 9_000)],
+        )
+        .waiting(1, 900)
+        .runs(vec![failed]),
+        case(
+            "P9 a person who asks after a refusal is believed more than the refusal",
+            "",
+            stable(),
+        )
+        .hold(HoldWants::Running, 3_000, None)
+        .runs(vec![quota]),
+        case("Q7 boxes that found nothing left to do are no failures", "", vec![stopped()])
+            .waiting(1, 900)
+            .runs((0..6).map(|n| Run { jobs: Some(0), ..run(1, 230 + n * 300) }).collect()),
+        case("S7 refused starts are no starts", "starts_per_hour_max = 2", stable())
+            .waiting(1, 900)
+            .runs(
+                (0..6)
+                    .map(|n| refused(&stable()[1], 600 + n * 60, RefusalClass::Capacity, "none"))
+                    .collect(),
+            ),
+        case(
+            "budget: a hold whose own amount is spent lets an idle box go",
+            over,
+            vec![idle(60, running(900))],
+        )
+        .hold(HoldWants::Running, 3_000, Some(500))
+        .spent(6_700, 600, 800),
+    ]
+}
+
 fn limits() -> Vec<Case> {
     let failed = |ended| Run {
         ready_at: None,
@@ -562,15 +621,23 @@ fn hand_back() -> Vec<Case> {
             "max_wait = \"10m\"\nboxes_max = 2\njobs_per_box = 10000",
             both(BoxState::Pending),
         )
-        .waiting(900, 30),
+        .waiting(900, 30)
+        .runs(vec![Run {
+            start: Reason::new(Rule::Capacity, "spot is back"),
+            ready_at: None,
+            stopped_at: None,
+            ..run(2, 9)
+        }]),
         case(
             "hand back: the cheaper box has taken over",
             "max_wait = \"10m\"\nboxes_max = 2\njobs_per_box = 10000",
             both(BoxState::Running),
         )
-        .waiting(900, 30),
+        .waiting(900, 30)
+        .with(|seen| seen.service = Some(TimeDelta::seconds(2)))
+        .runs(vec![Run { start: Reason::new(Rule::Capacity, "spot is back"), ..run(2, 120) }]),
         long(case(
-            "hand back: with one box at most the dear one drains first",
+            "hand back: with one box at most it waits for the next idle moment",
             "max_wait = \"10m\"",
             dear(900),
         )),

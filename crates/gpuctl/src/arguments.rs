@@ -264,9 +264,12 @@ pub(crate) fn parse_instant(text: &str) -> Result<Timestamp, String> {
 }
 
 fn parse_month(text: &str) -> Result<Timestamp, String> {
-    format!("{text}-01T00:00:00Z")
-        .parse()
-        .map_err(|_| format!("`{text}` is no month: write it as 2026-11"))
+    let month = |text: &str| format!("{text}-01T00:00:00Z").parse().ok();
+    // Four digits and two: chrono would read years that no calendar reaches.
+    Some(text)
+        .filter(|text| text.len() == "2026-11".len())
+        .and_then(month)
+        .ok_or_else(|| format!("`{text}` is no month: write it as 2026-11"))
 }
 
 /// A manual start or stop is a hold: it wins over schedule and queue until it expires.

@@ -225,8 +225,8 @@ impl PriceDocument {
     #[must_use]
     pub fn of(price: &Price) -> Self {
         Self {
-            instance_type: price.instance_type.to_owned(),
-            region: price.region.to_owned(),
+            instance_type: price.instance_type.to_string(),
+            region: price.region.to_string(),
             on_demand_usd_hour: price.on_demand.as_usd(),
             spot_usd_hour: price.spot.map(gpuctl_core::units::MicroUsd::as_usd),
             as_of: price.as_of,

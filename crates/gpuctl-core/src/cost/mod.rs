@@ -2,6 +2,9 @@
 //!
 //! Prices change: each row of the table says when it was taken, and every figure made from it can say so too.
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 use chrono::{Datelike, Days, Months, NaiveTime, TimeDelta};
 
 use crate::capacity::{CapacityType, Offering};
@@ -18,9 +21,9 @@ const TABLE: &str = include_str!("prices.csv");
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Price {
     /// The EC2 instance type.
-    pub instance_type: &'static str,
+    pub instance_type: Cow<'static, str>,
     /// The AWS region.
-    pub region: &'static str,
+    pub region: Cow<'static, str>,
     /// On demand, an hour.
     pub on_demand: MicroUsd,
     /// Spot in the cheapest zone, an hour, where the snapshot had one.
@@ -42,12 +45,17 @@ impl Price {
 
 /// The shipped prices.
 pub fn prices() -> impl Iterator<Item = Price> {
+    static PRICES: LazyLock<Vec<Price>> = LazyLock::new(|| read_table().collect());
+    PRICES.iter().cloned()
+}
+
+fn read_table() -> impl Iterator<Item = Price> {
     TABLE.lines().filter(|line| !line.starts_with('#')).skip(1).map(|line| {
         let mut cells = line.split(',');
         let mut cell = || cells.next().unwrap_or_default();
         Price {
-            instance_type: cell(),
-            region: cell(),
+            instance_type: Cow::Borrowed(cell()),
+            region: Cow::Borrowed(cell()),
             on_demand: MicroUsd::parse(cell()).expect("the shipped table is checked by a test"),
             spot: Some(cell()).filter(|cell| !cell.is_empty()).and_then(MicroUsd::parse),
             as_of: cell(),
@@ -62,12 +70,12 @@ pub fn price(instance_type: &str, region: &str) -> Option<Price> {
 }
 
 /// The instance types of the shipped table, some more than once.
-pub fn instance_types() -> impl Iterator<Item = &'static str> {
+pub fn instance_types() -> impl Iterator<Item = Cow<'static, str>> {
     prices().map(|price| price.instance_type)
 }
 
 /// The regions of the shipped table, some more than once.
-pub fn regions() -> impl Iterator<Item = &'static str> {
+pub fn regions() -> impl Iterator<Item = Cow<'static, str>> {
     prices().map(|price| price.region)
 }
 
@@ -76,6 +84,22 @@ pub fn regions() -> impl Iterator<Item = &'static str> {
 pub fn billed_seconds(ran: TimeDelta) -> i64 {
     let whole = ran.num_seconds() + i64::from(ran.subsec_nanos() > 0);
     whole.max(BILLED_SECONDS_MIN)
+}
+
+/// What a policy's boxes are compared at: the table's prices, or the policy's own figure in place of the on-demand price.
+#[must_use]
+pub fn price_of(policy: &Cost) -> Option<Price> {
+    let listed = price(&policy.instance_type, &policy.region);
+    let Some(own) = policy.usd_hour else { return listed };
+    let (instance_type, region) = (policy.instance_type.clone(), policy.region.clone());
+    let spot = listed.and_then(|price| price.spot);
+    Some(Price {
+        instance_type: Cow::Owned(instance_type),
+        region: Cow::Owned(region),
+        on_demand: own,
+        spot,
+        as_of: "gpuctl.toml",
+    })
 }
 
 /// The price of an hour of a box: the policy's own figure, else the table's for what the box was bought as.
@@ -110,7 +134,9 @@ pub fn spent_since(runs: &[Run], policy: &Cost, since: Timestamp, now: Timestamp
 /// The seconds of a run that are billed within a period; `None` for a run outside it, or one that never was.
 fn billed_within(run: &Run, since: Timestamp, now: Timestamp) -> Option<i64> {
     let ran = run.stopped_at.unwrap_or(now).min(now) - run.started_at.max(since);
-    if ran < TimeDelta::zero() || run.refusal.is_some() {
+    // A start that was refused, or that the cloud never took, was no run.
+    let never = run.ready_at.is_none() && run.stopped_at == Some(run.started_at);
+    if ran < TimeDelta::zero() || run.refusal.is_some() || never {
         return None;
     }
     // The minimum is a start's: a run from before the period has paid it there.

@@ -5,10 +5,10 @@
 
 use chrono::TimeDelta;
 
-use super::{Case, Opinion};
+use super::{Case, Opinion, hold};
 use crate::capacity::{CapacityType, INTERRUPTIONS_MAX, Offering, refused, spot_pause, zone_hints};
-use crate::observation::{BoxState, SeenBox};
-use crate::plan::{Manner, Reason, Rule, Says};
+use crate::observation::{BoxState, Run, SeenBox};
+use crate::plan::{Reason, Rule, Says};
 use crate::units::{Timestamp, show_span};
 
 /// Work that must wait before a box on demand hands over to spot: so many boots (`policies.md` 5).
@@ -21,17 +21,16 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
         opinion.pass(Rule::Capacity, "boxes on this machine are not bought");
         return;
     }
-    let refusals = refusals(case);
     if hand_back(case, opinion) {
         return;
     }
-    match refusals.first() {
-        None => opinion.pass(Rule::Capacity, "nothing was refused lately"),
-        Some((_, until)) => {
-            opinion.change(*until, Rule::Capacity, "what was refused may be asked for again");
-            let texts: Vec<&str> = refusals.iter().map(|(text, _)| text.as_str()).collect();
-            opinion.says(Says::Keep, Rule::Capacity, texts.join("; "));
-        }
+    let refusals = refusals(case);
+    if let Some((_, until)) = refusals.first() {
+        opinion.change(*until, Rule::Capacity, "what was refused may be asked for again");
+        let texts: Vec<&str> = refusals.iter().map(|(text, _)| text.as_str()).collect();
+        opinion.pass(Rule::Capacity, texts.join("; "));
+    } else {
+        opinion.pass(Rule::Capacity, "nothing was refused lately");
     }
 }
 
@@ -41,12 +40,17 @@ pub(super) fn startable<'a>(case: &Case<'a>, patience: Option<Timestamp>) -> Vec
     let hints = zone_hints(&case.seen.runs, case.now);
     let stopped = case.boxes().iter().filter(|one| one.state == BoxState::Stopped);
     let mut choice: Vec<_> = stopped
+        .filter(|one| !hold::is_left_alone(case, one))
         .filter_map(|one| {
-            let Some(offering) = &one.offering else { return Some(((0, false), one)) };
+            // A box that failed to start the last time lets the others try first: it must not hold up the pool.
+            let failed =
+                case.begun().find(|run| run.box_id == one.id).is_some_and(Run::failed_to_start);
+            let Some(offering) = &one.offering else { return Some(((failed, 0, false), one)) };
             let rank = case.pool.capacity.iter().position(|kind| *kind == offering.capacity)?;
             let too_early = rank > 0 && patience.is_some_and(|until| until > case.now);
             let hinted = hints.contains(&offering.zone);
-            (!too_early && why_not(case, offering).is_none()).then_some(((rank, !hinted), one))
+            (!too_early && why_not(case, offering).is_none())
+                .then_some(((failed, rank, !hinted), one))
         })
         .collect();
     choice.sort_by_key(|(rank, _)| *rank);
@@ -54,39 +58,46 @@ pub(super) fn startable<'a>(case: &Case<'a>, patience: Option<Timestamp>) -> Vec
 }
 
 /// Why there is nothing to start although a box is wanted.
-pub(super) fn nothing_to_start(case: &Case<'_>, patience: Option<Timestamp>) -> Reason {
-    let refusals: Vec<String> = refusals(case).into_iter().map(|(text, _)| text).collect();
-    let stopped = case.boxes().iter().filter(|one| one.state == BoxState::Stopped).count();
+pub(super) fn nothing_to_start(
+    case: &Case<'_>,
+    patience: Option<Timestamp>,
+    room: usize,
+) -> Reason {
     let boxes_max = case.pool.boxes_max;
     if case.boxes().is_empty() {
-        Reason::new(Rule::Limits, "there is no box in this pool")
-    } else if let Some(until) =
-        patience.filter(|until| *until > case.now && !startable(case, None).is_empty())
-    {
-        let text = format!(
-            "waits for a cheaper box for {} more, as capacity_deadline allows",
-            case.until(until)
-        );
-        Reason::new(Rule::Capacity, text)
-    } else if stopped > 0 && startable(case, None).is_empty() {
-        let cause = if refusals.is_empty() {
-            "no box is of a kind that `capacity` names".to_owned()
-        } else {
-            refusals.join("; ")
-        };
-        Reason::new(Rule::Capacity, format!("nothing can be had now: {cause}"))
-    } else {
+        return Reason::new(Rule::Limits, "there is no box in this pool");
+    }
+    if room == 0 || case.boxes().iter().all(|one| one.state != BoxState::Stopped) {
         // S4: a box that is still stopping is waited for, never started.
         let text = format!(
             "boxes_max is {boxes_max} and no other box has stopped yet: it starts once one has"
         );
-        Reason::new(Rule::Limits, text)
+        return Reason::new(Rule::Limits, text);
     }
+    let later = !startable(case, None).is_empty();
+    if let Some(until) = patience.filter(|until| later && *until > case.now) {
+        let text = format!(
+            "waits for a cheaper box for {} more, as capacity_deadline allows",
+            case.until(until)
+        );
+        return Reason::new(Rule::Capacity, text);
+    }
+    let refusals: Vec<String> = refusals(case).into_iter().map(|(text, _)| text).collect();
+    let cause = if refusals.is_empty() {
+        "no stopped box is of a kind that `capacity` names, or they were stopped by hand".to_owned()
+    } else {
+        refusals.join("; ")
+    };
+    Reason::new(Rule::Capacity, format!("nothing can be had now: {cause}"))
 }
 
 /// Why an offering is not asked for now, and until when.
 fn why_not(case: &Case<'_>, offering: &Offering) -> Option<(String, Timestamp)> {
+    // A person who asks after a refusal may have mended its cause, as by a higher quota.
+    let asked_at =
+        case.seen.hold.as_ref().filter(|hold| hold.until > case.now).map(|hold| hold.since);
     let believed = refused(&case.seen.runs, offering, case.now)
+        .filter(|believed| asked_at.is_none_or(|asked| asked <= believed.at))
         .map(|believed| (format!("{offering} {}", believed.describe(case.now)), believed.until));
     let paused = || {
         let until = spot_pause(&case.seen.runs, case.now)
@@ -114,16 +125,20 @@ pub(super) fn preferred_is_back(case: &Case<'_>) -> bool {
     startable(case, None).first().is_some_and(|one| is_preferred(case, one) == Some(true))
 }
 
-/// Hands a long backlog over from on-demand to spot: worth it when the work left pays for the boot many times over.
+/// Hands work over from a dear box to a cheaper one, where both have room at once: the dear one goes when the other is ready
+/// and nothing is cut by it. With one box at most it happens by itself when that is idle.
 fn hand_back(case: &Case<'_>, opinion: &mut Opinion) -> bool {
-    let mut running = case.up().filter(|one| one.state == BoxState::Running);
+    let mut running = case.staying().filter(|one| one.state == BoxState::Running);
     let Some(dear) = running.find(|one| is_preferred(case, one) == Some(false)) else {
         return false;
     };
-    let cheap =
-        case.up().find(|one| is_preferred(case, one) == Some(true) && one.interruption.is_none());
-    match cheap.map(|one| one.state) {
-        Some(BoxState::Running) => {
+    let took_over = |one: &&SeenBox| {
+        let run = case.begun().find(|run| run.box_id == one.id);
+        is_preferred(case, one) == Some(true)
+            && run.is_some_and(|run| run.start.rule == Rule::Capacity)
+    };
+    match case.staying().find(took_over).map(|one| one.state) {
+        Some(BoxState::Running) if cuts_no_job(case, dear) => {
             let reason = opinion.says(Says::Stop, Rule::Capacity, "a cheaper box has taken over");
             opinion.released.push((dear.id.clone(), reason));
             true
@@ -138,32 +153,36 @@ fn hand_back(case: &Case<'_>, opinion: &mut Opinion) -> bool {
 
 fn begin_hand_back(case: &Case<'_>, opinion: &mut Opinion, dear: &SeenBox) -> bool {
     let (pays, settled) = (case.boot * HAND_BACK_BOOTS, case.boot * SWITCH_BOOTS);
-    let Some(left) = work_left(case).filter(|left| *left >= pays) else { return false };
-    if case.now - dear.since < settled || !preferred_is_back(case) || !leaves_room(case) {
+    let room = case.staying().count() < case.pool.boxes_max.get() as usize;
+    if !room || case.now - dear.since < settled || !preferred_is_back(case) {
         return false;
     }
-    let text =
-        format!("{} of work wait, and a cheaper box can be had: it takes over", show_span(left));
-    let reason = opinion.says(Says::Stop, Rule::Capacity, text);
-    if case.up().count() < case.pool.boxes_max.get() as usize {
-        opinion.extra = Some(reason);
-    } else {
-        opinion.condemned.push((dear.id.clone(), Manner::Drain, reason));
-    }
+    let text = match (work_left(case), idle_for(case, dear)) {
+        (Some(left), _) if left >= pays => format!("{} of work wait", show_span(left)),
+        // Wanted without work, by a window or a hold: otherwise it would be stopped.
+        (_, Some(idle)) if idle >= settled => "it is wanted and has no work".to_owned(),
+        _ => return false,
+    };
+    let text = format!("{text}, and a cheaper box can be had: it takes over");
+    opinion.extra = Some(opinion.says(Says::AtLeast(1), Rule::Capacity, text));
     true
+}
+
+/// Whether the worker can finish what it holds before its drain ends.
+fn cuts_no_job(case: &Case<'_>, one: &SeenBox) -> bool {
+    let short = case.seen.service.is_some_and(|service| service <= case.drain);
+    short || one.worker.as_ref().is_some_and(|worker| worker.leases == 0)
+}
+
+fn idle_for(case: &Case<'_>, one: &SeenBox) -> Option<TimeDelta> {
+    Some(case.now - one.worker.as_ref()?.idle_since?)
 }
 
 /// Whether a box is bought in the way that the pool likes best; boxes that are not bought are neither.
 pub(super) fn is_preferred(case: &Case<'_>, one: &SeenBox) -> Option<bool> {
-    Some(case.pool.capacity.first() == Some(&one.offering.as_ref()?.capacity))
-}
-
-/// Whether the jobs can wait for another boot without missing `max_wait`.
-fn leaves_room(case: &Case<'_>) -> bool {
-    let oldest = case.queue.and_then(|queue| queue.oldest_sent_at).unwrap_or(case.now);
-    case.pool
-        .queue()
-        .is_some_and(|queue| oldest + queue.max_wait >= case.now + case.boot + case.tick)
+    // Nobody needs to go back to what is dearer.
+    let dear_first = case.pool.capacity.first() == Some(&CapacityType::OnDemand);
+    Some(dear_first || case.pool.capacity.first() == Some(&one.offering.as_ref()?.capacity))
 }
 
 /// How long one box needs for what waits, if it is known how long a job takes.

@@ -38,7 +38,7 @@ fn failing(case: &Case<'_>, asked_at: Option<Timestamp>) -> Option<(String, Time
         .seen
         .runs
         .iter()
-        .filter(|run| run.stopped_at.is_some())
+        .filter(|run| run.stopped_at.is_some() && run.refusal.is_none())
         .take_while(|run| run.failed_to_start())
         .collect();
     let last = failed.first()?;
@@ -80,7 +80,7 @@ fn fruitless(case: &Case<'_>) -> Option<(String, Timestamp)> {
 fn flapping(case: &Case<'_>, asked_at: Option<Timestamp>) -> Option<(String, Timestamp)> {
     let hour_ago = case.now - TimeDelta::hours(1);
     let starts: Vec<Timestamp> =
-        case.seen.runs.iter().map(|run| run.started_at).filter(|at| *at > hour_ago).collect();
+        case.begun().map(|run| run.started_at).filter(|at| *at > hour_ago).collect();
     let most = case.pool.starts_per_hour_max.get();
     // A person's hold is good for one start, not for one each tick.
     let first_try = asked_at.is_some_and(|asked| starts.iter().all(|started| *started <= asked));

@@ -42,18 +42,10 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
     }
     let boxes = boxes_for(case, policy, queue);
     let waiting = jobs_wait(queue.visible);
-    if let Some(depth) = policy.start_depth.filter(|depth| queue.visible >= u64::from(depth.get()))
-    {
-        opinion.at_least(boxes, Rule::Demand, format!("{waiting}, start_depth is {depth}"));
-        return;
-    }
     // Q4: counts that are seen for the first time may be a flicker; the next look confirms them.
     let Some(oldest) = queue.oldest_sent_at else {
-        opinion.says(
-            Says::Keep,
-            Rule::Demand,
-            format!("{waiting}, as seen once: the next look confirms it"),
-        );
+        let text = format!("{waiting}, as seen once: the next look confirms it");
+        opinion.says(Says::Keep, Rule::Demand, text);
         return;
     };
     let last_moment = oldest + slack(policy, case);
@@ -62,15 +54,22 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
     opinion.patience = Some(last_moment);
     let (age, max_wait) = (case.ago(oldest), show_span(policy.max_wait));
     let text = format!("{waiting}, the oldest for {age}; max_wait is {max_wait}");
-    if start_at <= case.now {
+    let deep = policy.start_depth.filter(|depth| queue.visible >= u64::from(depth.get()));
+    if let Some(depth) = deep {
+        opinion.at_least(boxes, Rule::Demand, format!("{waiting}, start_depth is {depth}"));
+    } else if start_at <= case.now {
         let boot = show_span(case.boot);
         opinion.at_least(boxes, Rule::Demand, format!("{text}, a boot takes {boot}"));
-        opinion.change(last_moment, Rule::Demand, "the oldest job needs any box to keep max_wait");
-    } else if case.up().next().is_some() {
+    } else if case.staying().count() >= boxes as usize {
         opinion.pass(Rule::Demand, format!("{text}: the boxes that are up see to them"));
+        return;
     } else {
         opinion.pass(Rule::Demand, format!("{text}: starts in {}", case.until(start_at)));
         opinion.change(start_at, Rule::Demand, "the oldest job needs a box to keep max_wait");
+        return;
+    }
+    if !case.pool.capacity_deadline.is_zero() {
+        opinion.change(last_moment, Rule::Demand, "the oldest job needs any box to keep max_wait");
     }
 }
 

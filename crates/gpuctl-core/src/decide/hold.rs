@@ -5,7 +5,7 @@
 //! remembered for it to end (R2). The later of the two words counts, and `gpuctl release` ends both.
 
 use super::{Case, Opinion};
-use crate::observation::{Foreign, HoldWants};
+use crate::observation::{Foreign, HoldWants, SeenBox};
 use crate::plan::{Rule, Says};
 use crate::units::Timestamp;
 
@@ -35,8 +35,14 @@ fn in_force(case: &Case<'_>) -> Option<Word> {
     // Also an expired or released hold ends what was done in the console before it.
     let newer = |foreign: &&Foreign| hold.is_none_or(|hold| foreign.at > hold.since);
     let latest = case.boxes().iter().filter_map(|one| one.foreign.as_ref()).filter(newer);
-    if let Some(foreign) = latest.max_by_key(|foreign| foreign.at) {
-        return by_console(case, foreign);
+    // One box of several that was stopped by hand is left alone (`is_left_alone`); the others go on.
+    let one_of_many =
+        |foreign: &&Foreign| foreign.wants == HoldWants::Stopped && case.up().next().is_some();
+    let latest = latest.filter(|foreign| !one_of_many(foreign));
+    let word =
+        latest.max_by_key(|foreign| foreign.at).and_then(|foreign| by_console(case, foreign));
+    if word.is_some() {
+        return word;
     }
     let hold = hold.filter(|hold| hold.until > case.now)?;
     let why = hold.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
@@ -46,6 +52,16 @@ fn in_force(case: &Case<'_>) -> Option<Word> {
     };
     let text = format!("{} wants it {wants} for {} more{why}", hold.by, case.until(hold.until));
     Some(Word { wants: hold.wants, until: hold.until, text })
+}
+
+/// Whether somebody has stopped this box by hand, and that still counts: then it is not started.
+pub(super) fn is_left_alone(case: &Case<'_>, one: &SeenBox) -> bool {
+    let hold = case.seen.hold.as_ref();
+    one.foreign.as_ref().is_some_and(|foreign| {
+        foreign.wants == HoldWants::Stopped
+            && hold.is_none_or(|hold| foreign.at > hold.since)
+            && by_console(case, foreign).is_some()
+    })
 }
 
 fn by_console(case: &Case<'_>, foreign: &Foreign) -> Option<Word> {

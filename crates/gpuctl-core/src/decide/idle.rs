@@ -23,7 +23,8 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
         opinion.pass(Rule::Idle, "this pool drains no queue");
         return;
     };
-    let running: Vec<&SeenBox> = case.up().filter(|one| one.state == BoxState::Running).collect();
+    let running: Vec<&SeenBox> =
+        case.staying().filter(|one| one.state == BoxState::Running).collect();
     if running.is_empty() {
         opinion.pass(Rule::Idle, "no box is running");
         return;
@@ -62,7 +63,9 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
             verdict = Some((Says::Stop, text));
         } else {
             verdict = verdict.or(Some((Says::Keep, text)));
+            // The worker goes at the first of these, the controller at the second.
             opinion.change(until, Rule::Idle, "the box has been idle long enough");
+            opinion.change(until + grace, Rule::Idle, "the box should have stopped itself by then");
         }
     }
     if let Some((says, text)) = verdict {
@@ -93,7 +96,7 @@ fn idle_since(case: &Case<'_>, queue: &SeenQueue, one: &SeenBox) -> Result<Times
         return Err(format!("the worker holds {}", jobs(u64::from(*leases))));
     };
     // Q1, Q15: a lease that no box admits to is a dead worker's; its job comes back. With other boxes up it is theirs.
-    if queue.in_flight > 0 && case.up().nth(1).is_none() {
+    if queue.in_flight > 0 && case.staying().nth(1).is_none() {
         return Err(format!("{} in flight", jobs_are(queue.in_flight)));
     }
     let empty_since = if queue.in_flight > 0 { Some(idle_since) } else { queue.empty_since };

@@ -4,13 +4,14 @@
 //! interruption would leave it in a state that nobody can start it from (P18).
 
 use super::{Case, Opinion};
+use crate::observation::BoxState;
 use crate::plan::{Rule, Says};
 
 pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
-    let leaving = case.up().filter_map(|one| Some((one, one.interruption?)));
+    let leaving = case.boxes().iter().filter(|one| one.state != BoxState::Stopped);
+    let leaving = leaving.filter_map(|one| Some((one, one.interruption?)));
     let mut last = None;
     for (one, at) in leaving {
-        opinion.leaving.push(one.id.clone());
         last = Some(format!(
             "box {} is taken back in {}: it no longer counts",
             one.id,

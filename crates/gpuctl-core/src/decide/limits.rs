@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use super::{Case, Opinion};
 use crate::observation::{BoxState, SeenBox};
 use crate::plan::{Manner, Reason, Rule, Says};
-use crate::units::show_span;
+use crate::units::{Timestamp, show_span};
 
 /// How long a running worker may be silent before its box is drained: a hung GPU call cannot be cancelled from inside.
 const SILENCE_MAX: TimeDelta = TimeDelta::minutes(2);
@@ -19,6 +19,10 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
             opinion.condemned.push((one.id.clone(), manner, reason));
         }
     }
+    let deadlines = case.boxes().iter().filter_map(|one| deadline(case, one));
+    if let Some((at, text)) = deadlines.min() {
+        opinion.change(at, Rule::Limits, text);
+    }
     match worst {
         Some(text) => {
             opinion.says(Says::Stop, Rule::Limits, text);
@@ -28,6 +32,19 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
             format!("{} of at most {} boxes up", case.up().count(), case.pool.boxes_max),
         ),
     }
+}
+
+/// When a box will have taken too long for the state that it is in.
+fn deadline(case: &Case<'_>, one: &SeenBox) -> Option<(Timestamp, String)> {
+    let (most, name) = match one.state {
+        BoxState::Pending => (case.pool.boot_deadline, "boot_deadline"),
+        BoxState::Running => (case.pool.lifetime_max, "lifetime_max"),
+        BoxState::Stopping => (case.pool.stop_deadline, "stop_deadline"),
+        BoxState::Stopped => return None,
+    };
+    // At the deadline itself it is still in time.
+    let at = one.since.checked_add_signed(most + TimeDelta::milliseconds(1))?;
+    (at > case.now).then(|| (at, format!("{name} of {} is over", one.id)))
 }
 
 fn verdict(case: &Case<'_>, one: &SeenBox) -> Option<(Manner, String)> {

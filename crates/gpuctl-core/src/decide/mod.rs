@@ -17,7 +17,7 @@ mod schedule;
 use chrono::TimeDelta;
 
 use self::opinion::Opinion;
-use crate::observation::{Observation, SeenBox, SeenPool, SeenQueue, Witness, boot_estimate};
+use crate::observation::{Observation, Run, SeenBox, SeenPool, SeenQueue, Witness, boot_estimate};
 use crate::plan::{Plan, PoolPlan};
 use crate::policy::{Policy, Pool};
 use crate::units::{Timestamp, show_span};
@@ -63,6 +63,8 @@ struct Case<'a> {
     boxes: Option<&'a [SeenBox]>,
     queue: Option<&'a SeenQueue>,
     boot: TimeDelta,
+    /// How long a stopping worker may finish what it holds.
+    drain: TimeDelta,
 }
 
 impl<'a> Case<'a> {
@@ -76,6 +78,7 @@ impl<'a> Case<'a> {
             pool,
             now: seen.at,
             tick: policy.cloud.tick,
+            drain: policy.worker.drain,
             witness: &seen.witness,
             seen: seen_pool,
             boxes: seen_pool.boxes.fresh(seen.at, STALE_AFTER).map(Vec::as_slice),
@@ -90,6 +93,16 @@ impl<'a> Case<'a> {
 
     fn up(&self) -> impl Iterator<Item = &'a SeenBox> {
         self.boxes().iter().filter(|one| one.is_up())
+    }
+
+    /// The boxes that are up and not being taken back.
+    fn staying(&self) -> impl Iterator<Item = &'a SeenBox> {
+        self.up().filter(|one| one.interruption.is_none())
+    }
+
+    /// The runs that were not refused, newest first.
+    fn begun(&self) -> impl Iterator<Item = &'a Run> {
+        self.seen.runs.iter().filter(|run| run.refusal.is_none())
     }
 
     /// The first instant after `then` at which the schedule changes its mind.

@@ -19,8 +19,6 @@ pub(super) struct Opinion {
     pub(super) patience: Option<Timestamp>,
     /// One box more, of the preferred capacity type, whatever the floor.
     pub(super) extra: Option<Reason>,
-    /// Boxes that still run and no longer count.
-    pub(super) leaving: Vec<BoxId>,
     /// Every box is to stop, whatever the floor.
     pub(super) all_off: Option<Reason>,
     /// Boxes that may go, as long as the floor is kept.
@@ -70,12 +68,8 @@ impl Opinion {
 
     pub(super) fn into_plan(self, case: &Case<'_>) -> PoolPlan {
         let mut answer = Answer::default();
-        let floor = match &self.all_off {
-            Some(_) => 0,
-            None => self.floor(|_| true).map_or(0, |(boxes, _)| boxes),
-        };
         if let Some(boxes) = case.boxes {
-            self.stop(boxes, floor, &mut answer);
+            self.stop(case, boxes, &mut answer);
             if self.all_off.is_none() {
                 self.start(case, &mut answer);
             }
@@ -85,31 +79,71 @@ impl Opinion {
                 format!("the boxes were last seen {seen} ago: nothing is started or stopped");
             answer.blocked.push(Reason::new(Rule::Limits, text));
         }
-        let staying = case.up().filter(|one| !answer.stopping.contains(&one.id)).count();
-        let changes = self.changes.into_iter().filter(|next| next.at > case.now);
+        let staying = case.staying().filter(|one| !answer.stopping.contains(&one.id)).count();
+        let wanted =
+            u32::try_from(staying + answer.starting).unwrap_or(u32::MAX).max(self.kept(case));
+        let next_change = self.next_change(case);
         PoolPlan {
             pool: case.pool.id.clone(),
-            boxes_wanted: floor.max(u32::try_from(staying).unwrap_or(u32::MAX)),
+            boxes_wanted: wanted,
             verdicts: self.verdicts,
             actions: answer.actions,
             blocked: answer.blocked,
-            next_change: changes.min_by_key(|next| next.at),
+            next_change,
         }
     }
 
-    fn stop(&self, boxes: &[SeenBox], floor: u32, answer: &mut Answer) {
-        for (box_id, manner, reason) in &self.condemned {
-            answer.stop(box_id, *manner, reason);
+    /// How many boxes are kept up. A hold that may start no more does not keep an idle worker on either; demand's box and a
+    /// command stay, since nothing that is at work is stopped for money.
+    fn kept(&self, case: &Case<'_>) -> u32 {
+        let idles = case.pool.queue().is_some();
+        let counts =
+            |wish: &Reason| wish.rule != Rule::Hold || !idles || self.refusal(wish).is_none();
+        match self.all_off {
+            Some(_) => 0,
+            None => self.floor(counts).map_or(0, |(boxes, _)| boxes),
         }
-        let up = boxes.iter().filter(|one| one.is_up());
+    }
+
+    /// The first announced change that still means something.
+    fn next_change(&self, case: &Case<'_>) -> Option<NextChange> {
+        let up = u32::try_from(case.staying().count()).unwrap_or(u32::MAX);
+        let spare = up > self.kept(case);
+        let matters = |next: &&NextChange| match next.reason.rule {
+            // A hold has the word until it ends, and an idle box that is wanted stays.
+            Rule::Schedule | Rule::Demand | Rule::Capacity => self.all_off.is_none(),
+            Rule::Idle => self.all_off.is_none() && spare,
+            _ => true,
+        };
+        let ahead = self.changes.iter().filter(|next| next.at > case.now).filter(matters);
+        ahead.min_by_key(|next| next.at).cloned()
+    }
+
+    fn stop(&self, case: &Case<'_>, boxes: &[SeenBox], answer: &mut Answer) {
+        // P18: a box that is being taken back drains by itself; a stop of ours would leave it where nobody can start it.
+        let leaving: BTreeSet<&BoxId> =
+            boxes.iter().filter(|one| one.interruption.is_some()).map(|one| &one.id).collect();
+        for (box_id, manner, reason) in &self.condemned {
+            if *manner == Manner::Force || !leaving.contains(box_id) {
+                answer.stop(box_id, *manner, reason);
+            }
+        }
         let left: BTreeSet<&BoxId> =
-            up.map(|one| &one.id).filter(|id| !answer.stopping.contains(id)).collect();
+            case.staying().map(|one| &one.id).filter(|id| !answer.stopping.contains(id)).collect();
         if let Some(reason) = &self.all_off {
             left.iter().for_each(|box_id| answer.stop(box_id, Manner::Drain, reason));
             return;
         }
-        let mut spare = left.len().saturating_sub(floor as usize);
-        for (box_id, reason) in &self.released {
+        let mut spare = left.len().saturating_sub(self.kept(case) as usize);
+        // The dearer box goes first.
+        let dear = |box_id: &BoxId| {
+            boxes
+                .iter()
+                .any(|one| one.id == *box_id && capacity::is_preferred(case, one) == Some(false))
+        };
+        let (first, then): (Vec<_>, Vec<_>) =
+            self.released.iter().partition(|(box_id, _)| dear(box_id));
+        for (box_id, reason) in first.into_iter().chain(then) {
             if spare > 0 && left.contains(box_id) && !answer.stopping.contains(box_id) {
                 answer.stop(box_id, Manner::Drain, reason);
                 spare -= 1;
@@ -127,21 +161,22 @@ impl Opinion {
             return;
         }
         let takes_room =
-            |one: &&SeenBox| one.state != BoxState::Stopped && !self.leaving.contains(&one.id);
+            |one: &&SeenBox| one.state != BoxState::Stopped && one.interruption.is_none();
         let taken = case.boxes().iter().filter(takes_room).count();
         let mut room = (case.pool.boxes_max.get() as usize).saturating_sub(taken);
         let mut started: BTreeSet<&BoxId> = BTreeSet::new();
         for wish in wishes {
-            let choice = capacity::startable(case, wish.patience);
-            let fresh = choice.into_iter().filter(|one| !started.contains(&one.id));
-            let chosen: Vec<&SeenBox> = fresh.take(wish.boxes.min(room)).collect();
-            for one in &chosen {
-                answer.start(one, wish.reason);
-            }
+            let fits = |one: &&SeenBox| {
+                !started.contains(&one.id)
+                    && (wish.kind == Kind::Any || capacity::is_preferred(case, one) == Some(true))
+            };
+            let choice = capacity::startable(case, wish.patience).into_iter();
+            let chosen: Vec<&SeenBox> = choice.filter(fits).take(wish.boxes.min(room)).collect();
+            chosen.iter().for_each(|one| answer.start(one, wish.reason));
             started.extend(chosen.iter().map(|one| &one.id));
             room -= chosen.len();
             if chosen.len() < wish.boxes {
-                answer.blocked.push(capacity::nothing_to_start(case, wish.patience));
+                answer.blocked.push(capacity::nothing_to_start(case, wish.patience, room));
                 return;
             }
         }
@@ -149,9 +184,7 @@ impl Opinion {
 
     /// The starts that are wanted and may be; what a refusal takes away is noted as blocked.
     fn wishes(&self, case: &Case<'_>, answer: &mut Answer) -> Vec<Wish<'_>> {
-        let counts =
-            |one: &&SeenBox| !answer.stopping.contains(&one.id) && !self.leaving.contains(&one.id);
-        let up = case.up().filter(counts).count();
+        let up = case.staying().filter(|one| !answer.stopping.contains(&one.id)).count();
         let missing = |floor: Option<(u32, &Reason)>| {
             floor.map_or(0, |(boxes, _)| (boxes as usize).saturating_sub(up))
         };
@@ -160,13 +193,25 @@ impl Opinion {
         if missing(granted) < missing(most) {
             answer.blocked.extend(most.and_then(|(_, wish)| self.refusal(wish)).cloned());
         }
-        let of_floor = granted.map(|(_, reason)| {
-            // Only demand can wait for a cheaper box: whoever holds or schedules a box wants it now.
-            let patience = self.patience.filter(|_| reason.rule == Rule::Demand);
-            Wish { boxes: missing(granted), reason, patience }
-        });
-        let extra = self.extra.iter().map(|reason| Wish { boxes: 1, reason, patience: None });
-        of_floor.into_iter().filter(|wish| wish.boxes > 0).chain(extra).collect()
+        // Only demand can wait for a cheaper box: whoever holds or schedules one wants it now.
+        let now = self.floor(|wish| wish.rule != Rule::Demand && self.refusal(wish).is_none());
+        let at_once = missing(now).min(missing(granted));
+        let wish = |boxes, reason, patience| Wish { boxes, reason, patience, kind: Kind::Any };
+        let mut wishes = Vec::new();
+        wishes.extend(now.map(|(_, reason)| wish(at_once, reason, None)));
+        wishes.extend(
+            granted.map(|(_, reason)| wish(missing(granted) - at_once, reason, self.patience)),
+        );
+        // Whoever starts boxes anyway needs no other one to take over.
+        let extra = self.extra.as_ref().filter(|_| missing(granted) == 0);
+        wishes.extend(extra.map(|reason| Wish {
+            boxes: 1,
+            reason,
+            patience: None,
+            kind: Kind::Preferred,
+        }));
+        wishes.retain(|wish| wish.boxes > 0);
+        wishes
     }
 }
 
@@ -175,6 +220,14 @@ struct Wish<'a> {
     boxes: usize,
     reason: &'a Reason,
     patience: Option<Timestamp>,
+    kind: Kind,
+}
+
+/// Which boxes will do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Any,
+    Preferred,
 }
 
 /// What comes of the opinions.
@@ -182,12 +235,15 @@ struct Wish<'a> {
 struct Answer {
     actions: Vec<Action>,
     stopping: BTreeSet<BoxId>,
+    starting: usize,
     blocked: Vec<Reason>,
 }
 
 impl Answer {
     fn stop(&mut self, box_id: &BoxId, manner: Manner, reason: &Reason) {
-        self.stopping.insert(box_id.clone());
+        if !self.stopping.insert(box_id.clone()) {
+            return;
+        }
         let (box_id, reason) = (box_id.clone(), reason.clone());
         self.actions.push(Action::Stop { box_id, manner, reason });
     }
@@ -197,6 +253,7 @@ impl Answer {
         if let Some(offering) = &one.offering {
             reason.text = format!("{}; takes {offering}", reason.text);
         }
+        self.starting += 1;
         self.actions.push(Action::Start { box_id: one.id.clone(), reason });
     }
 }

@@ -342,6 +342,10 @@ input_roots = \"/data\"
                 "write `mon-fri`",
             ),
             ("[pool.a]\nqueue = \"q\"\n[cost]\nregion = \"mars-1\"", "no price is known"),
+            (
+                "[pool.a]\nqueue = \"q\"\n[cost]\ninstance_type = \"t3.large\"\nregion = \"ap-northeast-1\"",
+                "no price is known for t3.large in ap-northeast-1",
+            ),
             ("pool = 3", "is a whole number"),
             ("[pool]\ngpu = 3", "not a table"),
         ] {

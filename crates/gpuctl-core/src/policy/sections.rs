@@ -146,6 +146,14 @@ fn cost(mut section: Section<'_, '_, '_>) -> Cost {
         disk_usd_gib_month: section.money("disk_usd_gib_month").unwrap_or(GP3_USD_GIB_MONTH),
         public_ipv4: section.flag("public_ipv4").unwrap_or(false),
     };
+    // Each may be known and the pair not; a price that is missing must not count as nothing.
+    if cost.usd_hour.is_none() && crate::cost::price(&cost.instance_type, &cost.region).is_none() {
+        let at = section.span.clone();
+        let message = format!("no price is known for {} in {}", cost.instance_type, cost.region);
+        let hint =
+            "set `usd_hour`; `gpuctl cost prices` lists what the shipped table has".to_owned();
+        section.problem("", at, message, Some(hint));
+    }
     section.finish();
     cost
 }

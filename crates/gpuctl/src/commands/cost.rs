@@ -11,7 +11,7 @@ use gpuctl_control::wire::reply::{
 use gpuctl_control::wire::{seconds, time};
 use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::cost::{
-    IPV4_USD_HOUR, MONTH_SECONDS, Period, box_cost, month_of, month_of_use, price,
+    IPV4_USD_HOUR, MONTH_SECONDS, Period, box_cost, month_of, month_of_use, price, price_of,
     prices as shipped,
 };
 use gpuctl_core::observation::Witness;
@@ -61,7 +61,7 @@ pub(crate) async fn report(
     let since = first.unwrap_or(asked.begin).max(asked.begin);
     let period = Period { begin: since, end: until };
     let wanted = &context.config.policy.cost;
-    let price = price(&wanted.instance_type, &wanted.region).ok_or_else(|| {
+    let price = price_of(wanted).ok_or_else(|| {
         let message =
             format!("no price is known for {} in {}", wanted.instance_type, wanted.region);
         Failure::usage(message)

@@ -3,8 +3,8 @@
 use chrono::{Local, NaiveTime, TimeDelta, TimeZone};
 use gpuctl_control::Trigger;
 use gpuctl_control::reconcile::Pass;
-use gpuctl_core::observation::{Hold, HoldWants};
-use gpuctl_core::plan::Rule;
+use gpuctl_core::observation::{Hold, HoldWants, SeenBox};
+use gpuctl_core::plan::{PoolPlan, Rule};
 use gpuctl_core::units::{PoolId, Timestamp, show_span};
 
 use super::status::status_document;
@@ -103,15 +103,19 @@ pub(crate) async fn release(
         over_budget: None,
     };
     context.ports.ledger.set_hold(&ended).await?;
-    if let Some(pass) = context.reconcile(Trigger::Command).await? {
-        printer.pass(&pass);
-    }
+    // What is released is released; a pass of another controller may have begun before, so a busy lease is waited for.
+    context.ring(printer).await;
     Ok(Answer::Status(status_document(context, Some(pool)).await?))
 }
 
 /// What a pool's budget says against the hold.
 fn over_budget(pass: &Pass, pools: &[PoolId]) -> Option<String> {
-    let plans = pass.plan.pools.iter().filter(|plan| pools.contains(&plan.pool));
+    let down = |plan: &&PoolPlan| {
+        let boxes =
+            pass.observation.pools.get(&plan.pool).and_then(|seen| seen.boxes.value.as_ref());
+        plan.actions.is_empty() && boxes.is_some_and(|boxes| !boxes.iter().any(SeenBox::is_up))
+    };
+    let plans = pass.plan.pools.iter().filter(|plan| pools.contains(&plan.pool)).filter(down);
     let mut blocked = plans.flat_map(|plan| plan.blocked.iter().map(move |reason| (plan, reason)));
     let (plan, reason) = blocked.find(|(_, reason)| reason.rule == Rule::Budget)?;
     Some(format!("`{}` is not started: {}", plan.pool, reason.text))

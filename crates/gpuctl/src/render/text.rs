@@ -326,6 +326,14 @@ fn cost_report(document: &CostReportDocument) -> String {
             document.box_seconds, document.billed_seconds
         ),
     );
+    line(
+        &mut text,
+        "cost",
+        &format!(
+            "${:.4} for boxes, as what they were bought as (here: as if on demand)",
+            document.box_usd
+        ),
+    );
     if document.standing_usd > 0.0 {
         let words = format!(
             "${:.4} for disks and addresses, which cost also while boxes are stopped",
