@@ -13,6 +13,7 @@ EDGES = {
     "gpuctl-core": set(),
     "gpuctl-control": {"gpuctl-core"},
     "gpuctl-local": {"gpuctl-control", "gpuctl-core"},
+    "gpuctl-sim": {"gpuctl-control", "gpuctl-core"},
     "gpu-inference": set(),
     "gpu-worker": {"gpu-inference", "gpuctl-local", "gpuctl-control", "gpuctl-core"},
     "gpuctl": {"gpuctl-local", "gpuctl-control", "gpuctl-core"},
@@ -23,6 +24,7 @@ NEVER = {
     "gpuctl-core": ["tokio", "rusqlite", "ort", "reqwest", "rand", "aws-config"],
     "gpuctl-control": ["rusqlite", "ort", "clap", "aws-config"],
     "gpuctl-local": ["ort", "clap", "aws-config"],
+    "gpuctl-sim": ["ort", "clap", "rusqlite", "aws-config"],
     "gpu-inference": ["tokio", "rusqlite", "clap", "aws-config"],
     "gpuctl": ["ort"],
 }
