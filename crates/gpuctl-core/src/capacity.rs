@@ -103,7 +103,7 @@ impl RefusalClass {
     fn expiry(self) -> (TimeDelta, TimeDelta) {
         match self {
             // Karpenter remembers for 3 minutes, and is blamed for asking again too soon when capacity is gone for hours.
-            Self::Capacity => (TimeDelta::minutes(3), TimeDelta::hours(1)),
+            Self::Capacity => (TimeDelta::minutes(3), TimeDelta::minutes(12)),
             Self::Quota => (TimeDelta::minutes(30), TimeDelta::hours(6)),
             Self::NotOffered => (TimeDelta::hours(24), TimeDelta::hours(24)),
         }

@@ -583,6 +583,12 @@ fn spot_rules() -> Vec<Case> {
         .waiting(1, 1_080)
         .runs(vec![no(2, 30), no(1, 60)]),
         case(
+            "start_depth takes on demand at once where there is no spot, however long max_wait is",
+            "max_wait = \"14d\"\nstart_depth = 3",
+            stable()[..1].to_vec(),
+        )
+        .waiting(3, 9),
+        case(
             "capacity: on demand alone, if the policy says so",
             "capacity = [\"on-demand\"]",
             stable(),

@@ -51,11 +51,13 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
     let last_moment = oldest + slack(policy, case);
     // Time to find a cheaper box comes before the last moment, never out of `max_wait`.
     let start_at = last_moment - case.pool.capacity_deadline;
-    opinion.patience = Some(last_moment);
     let (age, max_wait) = (case.ago(oldest), show_span(policy.max_wait));
     let text = format!("{waiting}, the oldest for {age}; max_wait is {max_wait}");
     let deep = policy.start_depth.filter(|depth| queue.visible >= u64::from(depth.get()));
+    let mut patience = last_moment;
     if let Some(depth) = deep {
+        // Many jobs are no reason to wait for longer than one would.
+        patience = patience.min(oldest + case.pool.capacity_deadline);
         opinion.at_least(boxes, Rule::Demand, format!("{waiting}, start_depth is {depth}"));
     } else if start_at <= case.now {
         let boot = show_span(case.boot);
@@ -68,8 +70,9 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
         opinion.change(start_at, Rule::Demand, "the oldest job needs a box to keep max_wait");
         return;
     }
-    if !case.pool.capacity_deadline.is_zero() {
-        opinion.change(last_moment, Rule::Demand, "the oldest job needs any box to keep max_wait");
+    if patience > case.now {
+        opinion.patience = Some(patience);
+        opinion.change(patience, Rule::Demand, "any box will do from then on");
     }
 }
 

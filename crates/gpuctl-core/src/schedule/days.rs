@@ -21,7 +21,6 @@ pub(super) struct Days {
 }
 
 impl Days {
-    #[cfg(test)]
     pub(super) const EVERY: Self = Self {
         weekdays: Weekdays::EVERY,
         monthdays: Monthdays::EVERY,

@@ -203,6 +203,11 @@ impl Entry {
         !self.is_lone_stop()
     }
 
+    /// Whether it is a window of whole days, every day.
+    pub(super) fn is_always(&self) -> bool {
+        matches!(&self.kind, Kind::Window(window) if window.begin % DAY_MINUTES == window.end % DAY_MINUTES && window.days == Days::EVERY)
+    }
+
     pub(super) fn is_lone_stop(&self) -> bool {
         matches!(&self.kind, Kind::Lone(fires) if fires.turn == Turn::End)
     }
