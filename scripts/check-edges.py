@@ -13,10 +13,10 @@ EDGES = {
     "gpuctl-core": set(),
     "gpuctl-control": {"gpuctl-core"},
     "gpuctl-local": {"gpuctl-control", "gpuctl-core"},
-    "gpuctl-sim": {"gpuctl-control", "gpuctl-core"},
+    "gpuctl-sim": {"gpuctl-core"},
     "gpu-inference": set(),
     "gpu-worker": {"gpu-inference", "gpuctl-local", "gpuctl-control", "gpuctl-core"},
-    "gpuctl": {"gpuctl-local", "gpuctl-control", "gpuctl-core"},
+    "gpuctl": {"gpuctl-sim", "gpuctl-local", "gpuctl-control", "gpuctl-core"},
 }
 
 # crate -> what must not be reachable from it, however deep

@@ -79,6 +79,14 @@ impl Demand {
         self.jobs.last().map_or(0, |job| job.at_ms)
     }
 
+    /// How long a job takes, on average.
+    #[must_use]
+    pub fn mean_service_ms(&self) -> i64 {
+        let jobs = i128::try_from(self.jobs.len()).unwrap_or(i128::MAX).max(1);
+        let sum: i128 = self.jobs.iter().map(|job| i128::from(job.service_ms)).sum();
+        i64::try_from(sum / jobs).unwrap_or(i64::MAX)
+    }
+
     /// The first half of the time, to learn from, and the second, held back; the second counts its time from where it begins.
     ///
     /// Where all jobs arrive in one half, the other is empty.
@@ -139,6 +147,17 @@ impl Availability {
     pub fn next_change(&self, zone: &str, ms: i64) -> Option<i64> {
         let (_, ahead) = self.split(zone, ms);
         ahead.first().copied()
+    }
+
+    /// Adds another region's zones; one of the same name replaces.
+    pub fn join(&mut self, other: Self) {
+        self.changes_ms.extend(other.changes_ms);
+    }
+
+    /// When the last zone changes for the last time.
+    #[must_use]
+    pub fn span_ms(&self) -> i64 {
+        self.changes_ms.values().filter_map(|changes| changes.last()).copied().max().unwrap_or(0)
     }
 
     /// The zone's changes until this instant, and those after it.

@@ -123,6 +123,13 @@ pub(crate) enum Command {
     /// Show what box time cost
     #[command(subcommand)]
     Cost(CostCommand),
+    /// Replay a trace of demand against policies: what would each cost, and how long would jobs wait?
+    Simulate(SimulateArguments),
+    /// Choose max_wait and idle_stop for a price of waiting, by replaying a trace
+    Tune(TuneArguments),
+    /// Write one's own history as a trace
+    #[command(subcommand)]
+    History(HistoryCommand),
     /// Write a commented gpuctl.toml
     Init {
         /// Where
@@ -175,6 +182,77 @@ pub(crate) enum CostCommand {
     Estimate(EstimateArguments),
     /// The prices that ship with this program
     Prices,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HistoryCommand {
+    /// Write the jobs that have a result as `t_s,service_s`, for `simulate` and `tune`
+    Export {
+        /// Where
+        path: PathBuf,
+        /// Only jobs submitted within this time
+        #[arg(long, value_name = "SPAN", value_parser = parse_span, default_value = "90d")]
+        since: TimeDelta,
+    },
+}
+
+/// The world that is simulated.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WorldArguments {
+    /// A trace of demand, `t_s,service_s`, plain or gzip; several are put together in the totals
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    pub(crate) demand: Vec<PathBuf>,
+    /// What a boot takes
+    #[arg(long, value_name = "SPAN", value_parser = parse_span, default_value = "120s")]
+    pub(crate) boot: TimeDelta,
+    /// How often the controller looks
+    #[arg(long, value_name = "SPAN", value_parser = parse_span, default_value = "60s")]
+    pub(crate) tick: TimeDelta,
+    /// The most boxes at once
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) boxes_max: u32,
+    /// The EC2 instance type [default: [cost] of gpuctl.toml]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) instance_type: Option<String>,
+    /// The AWS region [default: [cost] of gpuctl.toml]
+    #[arg(long)]
+    pub(crate) region: Option<String>,
+    /// The on-demand price of an hour, in place of the shipped table's
+    #[arg(long, value_name = "USD", value_parser = parse_usd)]
+    pub(crate) on_demand_usd_hour: Option<MicroUsd>,
+    /// The spot price of an hour, in place of the shipped table's
+    #[arg(long, value_name = "USD", value_parser = parse_usd)]
+    pub(crate) spot_usd_hour: Option<MicroUsd>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SimulateArguments {
+    #[command(flatten)]
+    pub(crate) world: WorldArguments,
+    /// Where spot can be had and when, `t_s,zone,available`; without it every box is on demand
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) availability: Vec<PathBuf>,
+    /// Begin at so many places of the availability, evenly apart, and show the mean
+    #[arg(long, default_value = "20", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) offsets: u32,
+    /// The policies to compare
+    #[arg(long, value_name = "NAME", num_args = 1.., default_value = "all")]
+    pub(crate) policy: Vec<String>,
+    /// How long a job may wait
+    #[arg(long, value_name = "SPAN", value_parser = parse_span, default_value = "10m")]
+    pub(crate) max_wait: TimeDelta,
+    /// Write a page with pictures
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TuneArguments {
+    #[command(flatten)]
+    pub(crate) world: WorldArguments,
+    /// What an hour of a waiting job is worth
+    #[arg(long, value_name = "USD", value_parser = parse_usd, required = true, num_args = 1..)]
+    pub(crate) wait_usd_hour: Vec<MicroUsd>,
 }
 
 /// What to estimate. Hours and prices may have decimals; a month of 24 hours a day has 30 days.

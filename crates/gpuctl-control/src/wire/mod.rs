@@ -9,6 +9,7 @@ pub mod plan;
 pub mod record;
 pub mod reply;
 pub mod schedule;
+pub mod simulate;
 pub mod status;
 
 use chrono::TimeDelta;

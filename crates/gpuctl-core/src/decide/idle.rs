@@ -75,7 +75,7 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
 
 /// How long a box stays up without work, and the words for it.
 fn stay(case: &Case<'_>, policy: &QueuePolicy) -> (TimeDelta, String) {
-    let after = policy.idle_stop.after(policy.max_wait, case.boot);
+    let after = policy.idle_stop.after(policy.max_wait - case.tick, case.boot);
     let auto = if policy.idle_stop == IdleStop::Auto { "auto, here " } else { "" };
     (after, format!("idle_stop is {auto}{}", show_span(after)))
 }

@@ -204,9 +204,10 @@ fn auto_stops_at_once_where_max_wait_leaves_room_for_a_boot() {
         let policy = policy(&format!("queue = \"jobs\"\nmax_wait = \"{max_wait}\""));
         world(policy, idle_box(idle), empty(idle)).by_worker()
     };
-    check(&world("11s", 0), &["stop idle"]);
-    check(&world("10s", 4), &[]);
-    check(&world("10s", 5), &["stop idle"]);
+    // A boot of 5 s, and a tick of 1 s until somebody looks.
+    check(&world("6s", 0), &["stop idle"]);
+    check(&world("5s", 4), &[]);
+    check(&world("5s", 5), &["stop idle"]);
 }
 
 #[test]

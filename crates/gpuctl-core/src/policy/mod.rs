@@ -230,15 +230,15 @@ pub enum IdleStop {
 }
 
 impl IdleStop {
-    /// The idle time after which a box stops, given how long its boot takes.
+    /// The idle time after which a box stops, given how long a job may wait for the next one, and how long that takes to boot.
     ///
-    /// Break-even is the boot time itself: staying up that long costs what a restart costs (ski rental, `policies.md` 1.1);
-    /// where `max_wait` exceeds two boots, stopping at once was cheapest on every trace (3.2 there).
+    /// Where a job can wait for a boot, stopping at once was cheapest on every trace (`policies.md` 3.1). Where it cannot, the
+    /// boot itself is the break-even: staying up that long costs what a restart costs (ski rental, 1.1 there).
     #[must_use]
-    pub fn after(self, max_wait: TimeDelta, boot: TimeDelta) -> TimeDelta {
+    pub fn after(self, room: TimeDelta, boot: TimeDelta) -> TimeDelta {
         match self {
             Self::After(span) => span,
-            Self::Auto if max_wait > boot * 2 => TimeDelta::zero(),
+            Self::Auto if room >= boot => TimeDelta::zero(),
             Self::Auto => boot,
         }
     }

@@ -7,6 +7,7 @@ mod power;
 mod queue;
 mod run;
 mod schedule;
+mod simulate;
 mod status;
 mod submit;
 
@@ -18,7 +19,7 @@ use gpuctl_core::observation::HoldWants;
 use gpuctl_core::policy::DEFAULT_TEXT;
 use gpuctl_core::units::PoolId;
 
-use crate::arguments::{Arguments, Command, CostCommand};
+use crate::arguments::{Arguments, Command, CostCommand, HistoryCommand};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::render::{Answer, Printer};
@@ -77,6 +78,11 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
         }
         Command::Explain { pool } => status::explain(&context, &pool).await,
         Command::Schedule(command) => schedule::run(&context, &command),
+        Command::Simulate(wanted) => simulate::simulate(&context.config.policy.cost, &wanted),
+        Command::Tune(wanted) => simulate::tune(&context.config.policy.cost, &wanted),
+        Command::History(HistoryCommand::Export { path, since }) => {
+            simulate::export(&context, &path, since).await
+        }
         Command::Run => run::watch(&context, printer).await,
         Command::Cost(CostCommand::Report { since, month }) => {
             cost::report(&context, since, month).await

@@ -4,6 +4,7 @@
 
 mod progress;
 mod schedule;
+mod simulate;
 mod text;
 
 use std::io::{IsTerminal, Write};
@@ -21,11 +22,13 @@ use gpuctl_control::wire::reply::{
 use gpuctl_control::wire::schedule::{
     ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument,
 };
+use gpuctl_control::wire::simulate::{ExportedDocument, SimulationDocument, TuningDocument};
 use gpuctl_control::wire::status::StatusDocument;
 use serde::Serialize;
 
 use crate::failure::{Exit, Failure};
 pub(crate) use progress::Progress;
+pub(crate) use simulate::{Page, page};
 
 /// What a command answers.
 #[derive(Debug)]
@@ -46,6 +49,12 @@ pub(crate) enum Answer {
     ScheduleLint(ScheduleLintDocument),
     CostReport(Box<CostReportDocument>),
     Estimate(EstimateDocument),
+    Simulation(Box<SimulationDocument>),
+    Tuning(Box<TuningDocument>),
+    Exported {
+        path: String,
+        jobs: usize,
+    },
     Prices(PricesDocument),
     Init(InitDocument),
     Doctor(DoctorDocument),
@@ -83,6 +92,12 @@ impl Answer {
                 Some(json(&versioned("gpuctl.schedule-lint", document)))
             }
             Self::CostReport(document) => Some(json(&versioned("gpuctl.cost-report", document))),
+            Self::Simulation(document) => Some(json(&versioned("gpuctl.simulation", document))),
+            Self::Tuning(document) => Some(json(&versioned("gpuctl.tuning", document))),
+            Self::Exported { path, jobs } => {
+                let document = ExportedDocument { path: path.clone(), jobs: *jobs };
+                Some(json(&versioned("gpuctl.history-export", &document)))
+            }
             Self::Estimate(document) => Some(json(&versioned("gpuctl.cost-estimate", document))),
             Self::Prices(document) => Some(json(&versioned("gpuctl.prices", document))),
             Self::Init(document) => Some(json(&versioned("gpuctl.init", document))),

@@ -17,7 +17,7 @@ use gpuctl_control::wire::reply::{
 use gpuctl_control::wire::status::{BoxDocument, PoolDocument, QueueDocument, StatusDocument};
 use gpuctl_core::units::{Timestamp, show_span};
 
-use super::{Answer, schedule};
+use super::{Answer, schedule, simulate};
 use crate::failure::Failure;
 
 /// Lines are padded to these columns.
@@ -52,6 +52,11 @@ pub(super) fn answer(answer: &Answer) -> Option<String> {
         Answer::ScheduleLint(document) => Some(schedule::lint(document)),
         Answer::CostReport(document) => Some(cost_report(document)),
         Answer::Estimate(document) => Some(estimate(document)),
+        Answer::Simulation(document) => Some(simulate::simulation(document)),
+        Answer::Tuning(document) => Some(simulate::tuning(document)),
+        Answer::Exported { path, jobs } => {
+            Some(format!("wrote {jobs} jobs to {path}; next: `gpuctl simulate --demand {path}`"))
+        }
         Answer::Prices(document) => Some(prices(document)),
         Answer::Init(document) => Some(format!(
             "wrote {}; next: `gpuctl submit voice.transcribe FILE --wait`",

@@ -12,3 +12,4 @@ mod cli;
 mod jobs;
 mod money;
 mod support;
+mod traces;

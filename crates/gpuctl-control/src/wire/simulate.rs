@@ -1,0 +1,127 @@
+//! The documents of the simulator: how policies did on a trace, and what tuning chose.
+
+use serde::Serialize;
+
+/// `gpuctl.simulation`.
+#[derive(Clone, Debug, Serialize)]
+pub struct SimulationDocument {
+    /// The traces of demand.
+    pub demand: Vec<String>,
+    /// Jobs in them.
+    pub jobs: usize,
+    /// Days that they last, together.
+    pub days: f64,
+    /// How long a job may wait.
+    pub max_wait_seconds: f64,
+    /// What a boot takes.
+    pub boot_seconds: f64,
+    /// How often the controller looks.
+    pub tick_seconds: f64,
+    /// The price of an hour on demand.
+    pub on_demand_usd_hour: f64,
+    /// … on spot, where an availability was given.
+    pub spot_usd_hour: Option<f64>,
+    /// The least box time with which every job keeps the limit, together.
+    pub bound_box_seconds: f64,
+    /// Each policy.
+    pub policies: Vec<PolicyScoreDocument>,
+}
+
+/// How one policy did.
+#[derive(Clone, Debug, Serialize)]
+pub struct PolicyScoreDocument {
+    /// Its name.
+    pub policy: &'static str,
+    /// What it does.
+    pub what: &'static str,
+    /// Time that boxes were up.
+    pub box_seconds: f64,
+    /// … of it on spot.
+    pub spot_seconds: f64,
+    /// Box time over the bound: the geometric mean over the traces. Below 1 where jobs wait longer than the limit.
+    pub ratio_to_bound: f64,
+    /// What it cost.
+    pub usd: f64,
+    /// What 30 such days cost.
+    pub usd_month: f64,
+    /// Starts of boxes.
+    pub starts: f64,
+    /// The median wait.
+    pub wait_seconds_p50: f64,
+    /// 95 of 100 waited no longer.
+    pub wait_seconds_p95: f64,
+    /// The longest.
+    pub wait_seconds_max: f64,
+    /// Jobs that waited longer than the limit more than on a box that is always on.
+    pub late_jobs: f64,
+    /// Jobs that were never done.
+    pub jobs_lost: f64,
+    /// Boxes that were taken back.
+    pub interruptions: f64,
+}
+
+impl PolicyScoreDocument {
+    /// The mean of so many runs over the same traces: what was summed is divided.
+    #[must_use]
+    pub fn divided_by(mut self, runs: usize) -> Self {
+        let by = runs.max(1) as f64;
+        for sum in [&mut self.box_seconds, &mut self.spot_seconds, &mut self.usd, &mut self.starts]
+        {
+            *sum /= by;
+        }
+        for sum in [&mut self.late_jobs, &mut self.jobs_lost, &mut self.interruptions] {
+            *sum /= by;
+        }
+        self
+    }
+}
+
+/// `gpuctl.tuning`.
+#[derive(Clone, Debug, Serialize)]
+pub struct TuningDocument {
+    /// The trace.
+    pub demand: Vec<String>,
+    /// Choices that no other beats in both dollars and waiting, on the whole trace.
+    pub frontier: Vec<ChoiceDocument>,
+    /// What was chosen for each price of waiting.
+    pub tuned: Vec<TunedDocument>,
+}
+
+/// A choice and what it costs.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChoiceDocument {
+    /// The setting.
+    pub max_wait: String,
+    /// The setting.
+    pub idle_stop: String,
+    /// What its boxes cost.
+    pub usd: f64,
+    /// How long all jobs together waited for want of a box.
+    pub wait_hours: f64,
+}
+
+/// What was chosen for one price of waiting.
+#[derive(Clone, Debug, Serialize)]
+pub struct TunedDocument {
+    /// The price of a job waiting for an hour.
+    pub wait_usd_hour: f64,
+    /// Chosen on the first half.
+    pub max_wait: String,
+    /// Chosen on the first half.
+    pub idle_stop: String,
+    /// What that costs on the second half, waiting included.
+    pub tested_usd: f64,
+    /// What the best choice there would have cost.
+    pub hindsight_usd: f64,
+    /// The one over the other.
+    pub ratio_to_hindsight: f64,
+}
+
+/// `gpuctl.history-export`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExportedDocument {
+    /// The file that was written.
+    pub path: String,
+    /// Jobs in it.
+    pub jobs: usize,
+}

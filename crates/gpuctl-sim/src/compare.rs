@@ -1,0 +1,121 @@
+//! Scores outcomes: in box time, dollars, waits, and against the cheapest schedule that keeps the wait limit.
+
+use chrono::TimeDelta;
+use gpuctl_core::units::MicroUsd;
+
+use crate::bounds;
+use crate::replay::Outcome;
+use crate::trace::Demand;
+
+/// A month of 30 days, as everywhere in prices.
+const MONTH_MS: i64 = 30 * 86_400_000;
+
+/// How one policy did, over one trace or several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Score {
+    /// Time that boxes were up.
+    pub box_time: TimeDelta,
+    /// … of it on spot.
+    pub spot_time: TimeDelta,
+    /// For each trace, box time over the bound, in thousandths; below 1,000 where jobs wait longer than the limit.
+    pub ratios_permille: Vec<i64>,
+    /// What it cost.
+    pub usd: MicroUsd,
+    /// What 30 such days cost.
+    pub usd_month: MicroUsd,
+    /// Starts of boxes.
+    pub starts: u32,
+    /// The waits: median, 95 of 100, longest.
+    pub waits: [TimeDelta; 3],
+    /// Jobs that waited longer than the limit more than on a box that is always on.
+    pub late_jobs: usize,
+    /// Jobs that were never done.
+    pub jobs_lost: usize,
+    /// Boxes that were taken back.
+    pub interruptions: u32,
+}
+
+/// What outcomes on one trace are measured with.
+#[derive(Clone, Debug)]
+pub struct Yardstick {
+    max_wait_ms: i64,
+    bound_ms: i64,
+    span_ms: i64,
+    /// How long each job would wait on a box that is always on.
+    anyway_ms: Vec<i64>,
+}
+
+impl Yardstick {
+    /// The yardstick of a trace.
+    #[must_use]
+    pub fn new(demand: &Demand, boot: TimeDelta, max_wait: TimeDelta) -> Self {
+        let (boot_ms, max_wait_ms) = (boot.num_milliseconds(), max_wait.num_milliseconds());
+        let always_on = bounds::always_on(demand);
+        let waits = always_on.starts_ms.iter().zip(demand.jobs());
+        Self {
+            max_wait_ms,
+            bound_ms: bounds::wait_limit(demand, boot_ms, max_wait_ms),
+            span_ms: always_on.box_ms,
+            anyway_ms: waits.map(|(start_ms, job)| start_ms - job.at_ms).collect(),
+        }
+    }
+
+    /// The least box time with which every job keeps the wait limit (`facts/policies.md` 3.2).
+    #[must_use]
+    pub fn bound(&self) -> TimeDelta {
+        TimeDelta::milliseconds(self.bound_ms)
+    }
+
+    /// How long the trace lasts.
+    #[must_use]
+    pub fn span(&self) -> TimeDelta {
+        TimeDelta::milliseconds(self.span_ms)
+    }
+
+    fn late(&self, outcome: &Outcome) -> usize {
+        let late = |(wait, anyway): &(&Option<i64>, &i64)| {
+            wait.is_none_or(|wait| wait > *anyway + self.max_wait_ms)
+        };
+        outcome.waits_ms.iter().zip(&self.anyway_ms).filter(late).count()
+    }
+}
+
+/// The score of one policy's outcomes: one for each trace, or several rounds of them.
+#[must_use]
+pub fn score(yardsticks: &[Yardstick], outcomes: &[Outcome]) -> Score {
+    let sum = |of: fn(&Outcome) -> i64| outcomes.iter().map(of).sum::<i64>();
+    let mut waits: Vec<i64> =
+        outcomes.iter().flat_map(|one| one.waits_ms.iter().flatten()).copied().collect();
+    waits.sort_unstable();
+    let rank = |percent: usize| {
+        // The nearest rank: the ceiling, counted from one.
+        let index = (waits.len() * percent).div_ceil(100).saturating_sub(1);
+        TimeDelta::milliseconds(waits.get(index).copied().unwrap_or(0))
+    };
+    let pairs = || yardsticks.iter().cycle().zip(outcomes);
+    let usd = MicroUsd(sum(|one| one.usd.0));
+    let span_ms: i64 = pairs().map(|(yardstick, _)| yardstick.span_ms).sum();
+    Score {
+        box_time: TimeDelta::milliseconds(sum(|one| one.box_ms)),
+        spot_time: TimeDelta::milliseconds(sum(|one| one.spot_ms)),
+        ratios_permille: pairs()
+            .map(|(yardstick, one)| scaled(one.box_ms, 1_000, yardstick.bound_ms))
+            .collect(),
+        usd,
+        usd_month: MicroUsd(scaled(usd.0, MONTH_MS, span_ms)),
+        starts: outcomes.iter().map(|one| one.starts).sum(),
+        waits: [rank(50), rank(95), rank(100)],
+        late_jobs: pairs().map(|(yardstick, one)| yardstick.late(one)).sum(),
+        jobs_lost: outcomes
+            .iter()
+            .flat_map(|one| &one.waits_ms)
+            .filter(|wait| wait.is_none())
+            .count(),
+        interruptions: outcomes.iter().map(|one| one.interruptions).sum(),
+    }
+}
+
+fn scaled(value: i64, by: i64, over: i64) -> i64 {
+    let product = i128::from(value) * i128::from(by) / i128::from(over.max(1));
+    i64::try_from(product).unwrap_or(i64::MAX)
+}

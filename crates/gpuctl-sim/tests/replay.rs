@@ -1,0 +1,132 @@
+//! Replays: by hand on a trace that can be counted, against the bounds, and with every look against only those that matter.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use chrono::TimeDelta;
+use gpuctl_core::units::MicroUsd;
+use gpuctl_sim::bounds;
+use gpuctl_sim::compare::{Score, Yardstick, score};
+use gpuctl_sim::policies::{CONTENDERS, Contender, Terms};
+use gpuctl_sim::replay::{Looks, Outcome, Prices, Setup, replay};
+use gpuctl_sim::trace::{Availability, Demand, Job};
+use gpuctl_sim::tune::tune;
+use proptest::prelude::*;
+
+const PRICES: Prices = Prices { spot: MicroUsd(270_000), on_demand: MicroUsd(710_000) };
+const BOOT: TimeDelta = TimeDelta::seconds(120);
+
+fn terms(max_wait_s: i64) -> Terms {
+    Terms {
+        max_wait: TimeDelta::seconds(max_wait_s),
+        boot: BOOT,
+        tick: TimeDelta::seconds(60),
+        boxes_max: 1,
+        service: TimeDelta::seconds(3),
+    }
+}
+
+fn demand(jobs: &[(i64, i64)]) -> Demand {
+    let job = |&(at_s, service_s): &(i64, i64)| Job {
+        at_ms: at_s * 1_000,
+        service_ms: service_s * 1_000,
+    };
+    Demand::new(jobs.iter().map(job).collect()).unwrap()
+}
+
+fn run(name: &str, demand: &Demand, spot: Option<&Availability>, looks: Looks) -> Outcome {
+    let policy = Contender::named(name).unwrap().policy(&terms(600)).unwrap();
+    let boot_ms = BOOT.num_milliseconds();
+    replay(
+        &Setup { policy: &policy, boot_ms, spot, spot_offset_ms: 0, prices: PRICES, looks },
+        demand,
+    )
+}
+
+fn scored(name: &str, demand: &Demand) -> Score {
+    let yardstick = Yardstick::new(demand, BOOT, TimeDelta::seconds(600));
+    score(&[yardstick], &[run(name, demand, None, Looks::Changed)])
+}
+
+#[test]
+fn a_lone_job_is_served_as_late_as_its_limit_allows() {
+    let outcome = run("gpuctl", &demand(&[(1_000, 3)]), None, Looks::Changed);
+    // 600 s less a boot of 120 s, a tick of 60 s and a margin of 12 s: due at 1408 s, seen at the tick of 1440 s.
+    assert_eq!(outcome.waits_ms, [Some((1_440 + 120 - 1_000) * 1_000)]);
+    assert_eq!((outcome.starts, outcome.interruptions, outcome.refusals), (1, 0, 0));
+    // Boot, job, and two looks of the worker at an empty queue.
+    assert_eq!(outcome.box_ms, 120_000 + 3_000 + 1_000);
+    assert_eq!(outcome.usd, MicroUsd(710_000).per_hour_for(124));
+}
+
+#[test]
+fn the_seeds_rule_starves_a_lone_job_and_an_age_guard_does_not() {
+    let lone = demand(&[(1_000, 3), (1_000_000, 3)]);
+    assert!(scored("seed", &lone).waits[2] > TimeDelta::days(10));
+    assert!(scored("gpuctl", &lone).waits[2] <= TimeDelta::seconds(600));
+}
+
+#[test]
+fn spot_is_taken_where_it_is_and_a_box_that_is_taken_back_loses_no_job() {
+    // Spot from the start; gone from 1,500 s, in the middle of the second job; back at 5,000 s.
+    let spot = "t_s,zone,available\n0,us-east-1a,1\n1500,us-east-1a,0\n5000,us-east-1a,1\n900000,us-east-1a,0\n";
+    let spot = Availability::read(spot.as_bytes()).unwrap();
+    let outcome = run(
+        "start1-stop0",
+        &demand(&[(100, 30), (1_200, 3_000), (8_000, 3)]),
+        Some(&spot),
+        Looks::Changed,
+    );
+    assert_eq!(outcome.interruptions, 1);
+    assert!(outcome.waits_ms.iter().all(Option::is_some), "{:?}", outcome.waits_ms);
+    // The second job begins again on demand; before and after it spot does.
+    assert!(outcome.spot_ms > 0 && outcome.box_ms - outcome.spot_ms >= 3_000_000, "{outcome:?}");
+}
+
+#[test]
+fn tuning_chooses_waiting_where_it_is_cheap_and_speed_where_it_is_dear() {
+    let jobs: Vec<(i64, i64)> = (0..200).map(|n| (n * 1_700 + n % 7 * 90, 5)).collect();
+    let wait_usd_hours = [MicroUsd(1_000), MicroUsd(100_000_000)];
+    let tuning = tune(&terms(0), PRICES, &demand(&jobs), &wait_usd_hours).unwrap();
+    let [cheap, dear] = tuning.tuned.as_slice() else { panic!("{tuning:?}") };
+    assert!(cheap.chosen.start_age > TimeDelta::minutes(30), "{cheap:?}");
+    assert_eq!(dear.chosen.start_age, TimeDelta::zero(), "{dear:?}");
+    assert!(tuning.frontier.is_sorted_by(|a, b| a.usd <= b.usd && a.waited > b.waited));
+    assert!(tuning.tuned.iter().all(|tuned| tuned.tested >= tuned.best));
+}
+
+fn jobs() -> impl Strategy<Value = Vec<(i64, i64)>> {
+    prop::collection::vec((0_i64..2_000, 0_i64..200), 1..30).prop_map(|gaps| {
+        let mut at = 0;
+        let place = |(gap, service)| {
+            at += gap;
+            (at, service)
+        };
+        gaps.into_iter().map(place).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// What `next_change` announces is all that can happen by itself: looking more often finds nothing more.
+    #[test]
+    fn every_look_finds_what_the_announced_ones_find(jobs in jobs(), which in 1_usize..CONTENDERS.len()) {
+        let (demand, name) = (demand(&jobs), CONTENDERS[which].name);
+        let changed = run(name, &demand, None, Looks::Changed);
+        let every = run(name, &demand, None, Looks::Every);
+        prop_assert_eq!((changed.box_ms, changed.starts, &changed.waits_ms), (every.box_ms, every.starts, &every.waits_ms), "{}", name);
+    }
+
+    /// gpuctl keeps the limit, and so cannot be below the bound; nor can the others that keep it.
+    #[test]
+    fn no_policy_beats_the_bound(jobs in jobs()) {
+        let demand = demand(&jobs);
+        let ours = scored("gpuctl", &demand);
+        prop_assert_eq!((ours.late_jobs, ours.jobs_lost), (0, 0));
+        prop_assert!(ours.ratios_permille[0] >= 1_000, "{:?}", ours);
+        let bound = bounds::wait_limit(&demand, 120_000, 600_000);
+        for name in ["start1-stop0", "keda", "asg"] {
+            prop_assert!(run(name, &demand, None, Looks::Changed).box_ms >= bound, "{}", name);
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! `simulate`, `tune` and `history export`: traces in, scores out. Files are read here; the simulator sees bytes alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chrono::TimeDelta;
+use gpuctl_control::ports::JobFilter;
+use gpuctl_control::wire::seconds;
+use gpuctl_control::wire::simulate::{
+    ChoiceDocument, PolicyScoreDocument, SimulationDocument, TunedDocument, TuningDocument,
+};
+use gpuctl_core::cost::price;
+use gpuctl_core::policy::{Cost, Problems, nearest};
+use gpuctl_core::units::{MicroUsd, show_span};
+use gpuctl_sim::compare::{Yardstick, score};
+use gpuctl_sim::policies::{CONTENDERS, Contender, Terms};
+use gpuctl_sim::replay::{Looks, Outcome, Prices, Setup, replay};
+use gpuctl_sim::trace::{Availability, Demand, TraceError};
+use gpuctl_sim::tune::tune as choose;
+
+use crate::arguments::{SimulateArguments, TuneArguments, WorldArguments};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::render::{Answer, Page, page};
+
+/// The most jobs of a history.
+const JOBS_MAX: u32 = 1_000_000;
+
+/// `gpuctl simulate`.
+pub(crate) fn simulate(policy: &Cost, wanted: &SimulateArguments) -> Result<Answer, Failure> {
+    let demands = demands(&wanted.world.demand)?;
+    let spot = availability(&wanted.availability)?;
+    let prices = prices(policy, &wanted.world, spot.is_some())?;
+    let yardsticks: Vec<Yardstick> = demands
+        .iter()
+        .map(|demand| Yardstick::new(demand, wanted.world.boot, wanted.max_wait))
+        .collect();
+    let offsets_ms = offsets_ms(spot.as_ref(), wanted.offsets);
+    let mut page_of = Page::default();
+    let mut policies = Vec::new();
+    for one in contenders(&wanted.policy)? {
+        let mut outcomes = Vec::new();
+        for offset_ms in &offsets_ms {
+            let world = Spot { availability: spot.as_ref(), offset_ms: *offset_ms, prices };
+            for demand in &demands {
+                outcomes.push(outcome(one, demand, world, wanted)?);
+            }
+        }
+        page_of.add(one.name, &outcomes);
+        policies.push(scored(one, &yardsticks, &outcomes).divided_by(offsets_ms.len()));
+    }
+    let bound: TimeDelta = yardsticks.iter().map(Yardstick::bound).sum();
+    let span: TimeDelta = yardsticks.iter().map(Yardstick::span).sum();
+    let document = SimulationDocument {
+        demand: wanted.world.demand.iter().map(|path| path.display().to_string()).collect(),
+        jobs: demands.iter().map(|demand| demand.jobs().len()).sum(),
+        days: seconds(span) / 86_400.0,
+        max_wait_seconds: seconds(wanted.max_wait),
+        boot_seconds: seconds(wanted.world.boot),
+        tick_seconds: seconds(wanted.world.tick),
+        on_demand_usd_hour: prices.on_demand.as_usd(),
+        spot_usd_hour: spot.is_some().then(|| prices.spot.as_usd()),
+        bound_box_seconds: seconds(bound),
+        policies,
+    };
+    if let Some(path) = &wanted.html {
+        write(path, &page(&document, &page_of))?;
+    }
+    Ok(Answer::Simulation(Box::new(document)))
+}
+
+/// Where spot can be had, and what it costs.
+#[derive(Clone, Copy)]
+struct Spot<'a> {
+    availability: Option<&'a Availability>,
+    offset_ms: i64,
+    prices: Prices,
+}
+
+/// Places of the availability, evenly apart; without one there is nothing to move.
+fn offsets_ms(spot: Option<&Availability>, count: u32) -> Vec<i64> {
+    let Some(spot) = spot else { return vec![0] };
+    (0..i64::from(count)).map(|index| spot.span_ms() / i64::from(count) * index).collect()
+}
+
+fn outcome(
+    one: Contender,
+    demand: &Demand,
+    spot: Spot<'_>,
+    wanted: &SimulateArguments,
+) -> Result<Outcome, Failure> {
+    let policy = one
+        .policy(&terms(&wanted.world, wanted.max_wait, demand))
+        .map_err(|problems| refused(&problems))?;
+    let setup = Setup {
+        policy: &policy,
+        boot_ms: wanted.world.boot.num_milliseconds(),
+        spot: spot.availability,
+        spot_offset_ms: spot.offset_ms,
+        prices: spot.prices,
+        looks: Looks::Changed,
+    };
+    Ok(replay(&setup, demand))
+}
+
+fn scored(one: Contender, yardsticks: &[Yardstick], outcomes: &[Outcome]) -> PolicyScoreDocument {
+    let score = score(yardsticks, outcomes);
+    let [p50, p95, max] = score.waits.map(seconds);
+    PolicyScoreDocument {
+        policy: one.name,
+        what: one.what,
+        box_seconds: seconds(score.box_time),
+        spot_seconds: seconds(score.spot_time),
+        ratio_to_bound: geometric_mean(&score.ratios_permille),
+        usd: score.usd.as_usd(),
+        usd_month: score.usd_month.as_usd(),
+        starts: f64::from(score.starts),
+        wait_seconds_p50: p50,
+        wait_seconds_p95: p95,
+        wait_seconds_max: max,
+        late_jobs: score.late_jobs as f64,
+        jobs_lost: score.jobs_lost as f64,
+        interruptions: f64::from(score.interruptions),
+    }
+}
+
+fn geometric_mean(permille: &[i64]) -> f64 {
+    let logarithms: f64 = permille.iter().map(|one| (*one as f64 / 1e3).max(1e-3).ln()).sum();
+    (logarithms / permille.len().max(1) as f64).exp()
+}
+
+/// `gpuctl tune`.
+pub(crate) fn tune(policy: &Cost, wanted: &TuneArguments) -> Result<Answer, Failure> {
+    let world = &wanted.world;
+    let [file] = world.demand.as_slice() else {
+        return Err(Failure::usage("tune takes one trace").hint("tune each history by itself"));
+    };
+    let demand = &demands(std::slice::from_ref(file))?[0];
+    let prices = prices(policy, world, false)?;
+    let terms = terms(world, TimeDelta::zero(), demand);
+    let tuning = choose(&terms, prices, demand, &wanted.wait_usd_hour)
+        .map_err(|problems| refused(&problems))?;
+    let setting = |span: TimeDelta| show_span(span);
+    let frontier = tuning.frontier.iter().map(|price| ChoiceDocument {
+        max_wait: setting(price.choice.max_wait(&terms)),
+        idle_stop: setting(price.choice.idle_stop),
+        usd: price.usd.as_usd(),
+        wait_hours: seconds(price.waited) / 3_600.0,
+    });
+    let tuned = tuning.tuned.iter().map(|tuned| TunedDocument {
+        wait_usd_hour: tuned.wait_usd_hour.as_usd(),
+        max_wait: setting(tuned.chosen.max_wait(&terms)),
+        idle_stop: setting(tuned.chosen.idle_stop),
+        tested_usd: tuned.tested.as_usd(),
+        hindsight_usd: tuned.best.as_usd(),
+        ratio_to_hindsight: tuned.tested.as_usd() / tuned.best.as_usd().max(1e-6),
+    });
+    Ok(Answer::Tuning(Box::new(TuningDocument {
+        demand: vec![file.display().to_string()],
+        frontier: frontier.collect(),
+        tuned: tuned.collect(),
+    })))
+}
+
+/// `gpuctl history export`.
+pub(crate) async fn export(
+    context: &Context,
+    path: &Path,
+    since: TimeDelta,
+) -> Result<Answer, Failure> {
+    let filter = JobFilter { state: None, limit: JOBS_MAX, since: Some(context.now() - since) };
+    let mut jobs: Vec<(TimeDelta, TimeDelta)> = Vec::new();
+    let entries = context.ports.ledger.jobs(filter).await?;
+    let first = entries.iter().map(|entry| entry.job.submitted_at).min();
+    for entry in &entries {
+        let (Some(result), Some(first)) = (&entry.result, first) else { continue };
+        jobs.push((entry.job.submitted_at - first, result.inference));
+    }
+    if jobs.is_empty() {
+        return Err(Failure::new("there is no job with a result in that time")
+            .hint("`gpuctl jobs` lists what there is; a longer `--since` looks further back"));
+    }
+    jobs.sort_unstable();
+    let row = |(at, service): &(TimeDelta, TimeDelta)| {
+        format!("{:.3},{:.3}\n", seconds(*at), seconds(*service))
+    };
+    let text: String = jobs.iter().map(row).collect();
+    write(path, &format!("t_s,service_s\n{text}"))?;
+    Ok(Answer::Exported { path: path.display().to_string(), jobs: jobs.len() })
+}
+
+fn terms(world: &WorldArguments, max_wait: TimeDelta, demand: &Demand) -> Terms {
+    let (boot, tick, boxes_max) = (world.boot, world.tick, world.boxes_max);
+    Terms {
+        max_wait,
+        boot,
+        tick,
+        boxes_max,
+        service: TimeDelta::milliseconds(demand.mean_service_ms()),
+    }
+}
+
+fn demands(files: &[PathBuf]) -> Result<Vec<Demand>, Failure> {
+    files.iter().map(|file| Demand::read(&read(file)?).map_err(|error| bad(file, &error))).collect()
+}
+
+fn availability(files: &[PathBuf]) -> Result<Option<Availability>, Failure> {
+    let mut all: Option<Availability> = None;
+    for file in files {
+        let one = Availability::read(&read(file)?).map_err(|error| bad(file, &error))?;
+        match &mut all {
+            Some(all) => all.join(one),
+            None => all = Some(one),
+        }
+    }
+    Ok(all)
+}
+
+fn contenders(names: &[String]) -> Result<Vec<Contender>, Failure> {
+    if names.iter().any(|name| name == "all") {
+        return Ok(CONTENDERS.to_vec());
+    }
+    let known = || CONTENDERS.iter().map(|one| one.name);
+    let find = |name: &String| {
+        Contender::named(name).ok_or_else(|| {
+            let hint = nearest(name, known()).map_or_else(
+                || format!("one of: all, {}", known().collect::<Vec<_>>().join(", ")),
+                |near| format!("did you mean `{near}`?"),
+            );
+            Failure::usage(format!("`{name}` is no policy that can be compared")).hint(hint)
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+fn prices(policy: &Cost, world: &WorldArguments, spot: bool) -> Result<Prices, Failure> {
+    let instance_type = world.instance_type.as_deref().unwrap_or(&policy.instance_type);
+    let region = world.region.as_deref().unwrap_or(&policy.region);
+    let listed = price(instance_type, region);
+    let missing = |what: &str, option: &str| {
+        Failure::usage(format!("no {what} price is known for {instance_type} in {region}"))
+            .hint(format!("give one with {option}; `gpuctl cost prices` lists the known ones"))
+    };
+    let on_demand = world.on_demand_usd_hour.or(listed.as_ref().map(|price| price.on_demand));
+    let on_demand = on_demand.ok_or_else(|| missing("on-demand", "--on-demand-usd-hour"))?;
+    let on_spot = world.spot_usd_hour.or(listed.and_then(|price| price.spot));
+    match on_spot {
+        None if spot => Err(missing("spot", "--spot-usd-hour")),
+        on_spot => Ok(Prices { spot: on_spot.unwrap_or(MicroUsd(0)), on_demand }),
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(file)
+        .map_err(|error| Failure::new(format!("cannot read {}", file.display())).because(&error))
+}
+
+fn write(file: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(file, text)
+        .map_err(|error| Failure::new(format!("cannot write {}", file.display())).because(&error))
+}
+
+fn bad(file: &Path, error: &TraceError) -> Failure {
+    Failure::usage(format!("{} is no trace that can be used", file.display()))
+        .because(error)
+        .hint(error.hint())
+}
+
+fn refused(problems: &Problems) -> Failure {
+    Failure::usage("the simulated policy cannot be used").because(problems)
+}

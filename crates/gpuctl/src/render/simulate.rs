@@ -1,0 +1,250 @@
+//! Simulations as text and as a page with pictures: plain SVG in one file, without scripts or anything from the network.
+
+use std::fmt::Write;
+
+use gpuctl_control::wire::simulate::{PolicyScoreDocument, SimulationDocument, TuningDocument};
+use gpuctl_sim::replay::Outcome;
+
+/// The size of a picture.
+const WIDTH: f64 = 960.0;
+const HEIGHT: f64 = 220.0;
+/// Points of a curve: more than its pixels would not show.
+const POINTS_MAX: usize = 960;
+
+pub(super) fn simulation(document: &SimulationDocument) -> String {
+    let mut text = terms(document);
+    let _ = writeln!(
+        text,
+        "{:<13}{:>10}{:>8}{:>10}{:>11}{:>8}{:>10}{:>10}{:>10}{:>7}{:>6}",
+        "POLICY",
+        "BOX HOURS",
+        "BOUND",
+        "USD",
+        "USD/MONTH",
+        "STARTS",
+        "WAIT P50",
+        "P95",
+        "MAX",
+        "LATE",
+        "LOST"
+    );
+    for one in &document.policies {
+        let _ = writeln!(
+            text,
+            "{:<13}{:>10.1}{:>7.2}x{:>10}{:>11}{:>8.0}{:>10}{:>10}{:>10}{:>7.0}{:>6.0}",
+            one.policy,
+            one.box_seconds / 3_600.0,
+            one.ratio_to_bound,
+            format!("${:.2}", one.usd),
+            format!("${:.2}", one.usd_month),
+            one.starts,
+            wait(one.wait_seconds_p50),
+            wait(one.wait_seconds_p95),
+            wait(one.wait_seconds_max),
+            one.late_jobs,
+            one.jobs_lost
+        );
+    }
+    if let Some(spot) = document.spot_usd_hour {
+        let taken: f64 = document.policies.iter().map(|one| one.interruptions).sum();
+        let _ = writeln!(
+            text,
+            "spot at ${spot:.4} an hour where it could be had; {taken:.0} boxes were taken back"
+        );
+    }
+    text.push_str("LATE: waited longer than the limit more than on a box that is always on.\n");
+    text
+}
+
+fn terms(document: &SimulationDocument) -> String {
+    format!(
+        "{} jobs in {:.1} days; max_wait {}, boot {}, a look each {}; on-demand ${:.4} an hour\nBOUND: box time over {:.1} h, the least with which every job keeps the limit\n",
+        document.jobs,
+        document.days,
+        wait(document.max_wait_seconds),
+        wait(document.boot_seconds),
+        wait(document.tick_seconds),
+        document.on_demand_usd_hour,
+        document.bound_box_seconds / 3_600.0
+    )
+}
+
+pub(super) fn tuning(document: &TuningDocument) -> String {
+    let mut text =
+        format!("{:<12}{:<12}{:>10}{:>14}\n", "MAX_WAIT", "IDLE_STOP", "USD", "WAITED HOURS");
+    for one in &document.frontier {
+        let usd = format!("${:.2}", one.usd);
+        let _ = writeln!(
+            text,
+            "{:<12}{:<12}{usd:>10}{:>14.2}",
+            one.max_wait, one.idle_stop, one.wait_hours
+        );
+    }
+    text.push_str("each line is cheaper than those below it and waits longer\n");
+    for one in &document.tuned {
+        let _ = write!(
+            text,
+            "\nwaiting at ${} a job-hour: chosen on the first half, on the second ${:.2} with waiting ({:.2} of the best in hindsight)\n  max_wait = \"{}\"\n  idle_stop = \"{}\"\n",
+            one.wait_usd_hour, one.tested_usd, one.ratio_to_hindsight, one.max_wait, one.idle_stop
+        );
+    }
+    text
+}
+
+/// What the page shows beyond the document: each policy's first trace.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    policies: Vec<(&'static str, Outcome)>,
+}
+
+impl Page {
+    pub(crate) fn add(&mut self, name: &'static str, outcomes: &[Outcome]) {
+        self.policies.extend(outcomes.first().map(|first| (name, first.clone())));
+    }
+}
+
+/// The page.
+pub(crate) fn page(document: &SimulationDocument, page: &Page) -> String {
+    let mut html = String::from(HEAD);
+    let title = document.demand.join(", ");
+    let _ = write!(
+        html,
+        "<h1>{}</h1><p>{}</p>",
+        escape(&title),
+        escape(&terms(document)).replace('\n', "<br>")
+    );
+    let _ = write!(html, "<pre>{}</pre>", escape(&simulation(document)));
+    html.push_str("<h2>Dollars a month</h2>");
+    html.push_str(&bars(&document.policies));
+    html.push_str("<h2>How long jobs wait</h2><p>The share of jobs (upwards) that waited no longer than so many seconds (to the right, by powers of ten).</p>");
+    html.push_str(&waits(page));
+    html.push_str("<h2>Boxes over the queue</h2><p>Jobs that wait (filled) and boxes that are up (bars below), over the first trace.</p>");
+    for (name, outcome) in &page.policies {
+        let _ = write!(html, "<h3>{name}</h3>{}", timeline(outcome));
+    }
+    html.push_str("</body></html>\n");
+    html
+}
+
+const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>gpuctl simulate</title><style>\
+body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#1b1f24;background:#fff}\
+pre{background:#f4f5f7;padding:1em;overflow-x:auto;font-size:12px}svg{width:100%;height:auto;display:block}\
+text{font:12px system-ui,sans-serif;fill:#1b1f24}h3{margin:1em 0 0}</style></head><body>";
+
+/// Colours that people with any colour sight tell apart (Okabe and Ito).
+const COLOURS: [&str; 8] =
+    ["#000000", "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#999999", "#d55e00"];
+
+fn bars(policies: &[PolicyScoreDocument]) -> String {
+    let most = policies.iter().map(|one| one.usd_month).fold(1e-9, f64::max);
+    let (row, left) = (26.0, 120.0);
+    let mut svg = open(row * policies.len() as f64 + 4.0);
+    for (index, one) in policies.iter().enumerate() {
+        let y = row * index as f64;
+        let long = one.usd_month / most * (WIDTH - left - 110.0);
+        let _ = write!(
+            svg,
+            "<text x=\"0\" y=\"{:.0}\">{}</text><rect x=\"{left}\" y=\"{:.0}\" width=\"{long:.1}\" height=\"18\" fill=\"{}\"/><text x=\"{:.1}\" y=\"{:.0}\">${:.2}</text>",
+            y + 16.0,
+            one.policy,
+            y + 3.0,
+            COLOURS[index % COLOURS.len()],
+            left + long + 6.0,
+            y + 16.0,
+            one.usd_month
+        );
+    }
+    svg + "</svg>"
+}
+
+fn waits(page: &Page) -> String {
+    let decades = 6.0;
+    let mut svg = open(HEIGHT + 40.0);
+    for power in 0..=6 {
+        let x = f64::from(power) / decades * WIDTH;
+        let _ = write!(
+            svg,
+            "<line x1=\"{x:.0}\" y1=\"0\" x2=\"{x:.0}\" y2=\"{HEIGHT}\" stroke=\"#ddd\"/><text x=\"{x:.0}\" y=\"{}\">10^{power} s</text>",
+            HEIGHT + 14.0
+        );
+    }
+    for (index, (name, outcome)) in page.policies.iter().enumerate() {
+        let mut sorted: Vec<i64> = outcome.waits_ms.iter().flatten().copied().collect();
+        sorted.sort_unstable();
+        let step = sorted.len().div_ceil(POINTS_MAX).max(1);
+        let points = sorted.iter().enumerate().step_by(step).map(|(rank, wait_ms)| {
+            let x = ((*wait_ms as f64 / 1e3).max(1.0).log10() / decades * WIDTH).min(WIDTH);
+            let y = HEIGHT * (1.0 - (rank + 1) as f64 / sorted.len() as f64);
+            format!("{x:.1},{y:.1}")
+        });
+        let points: Vec<String> = points.collect();
+        let colour = COLOURS[index % COLOURS.len()];
+        let _ = write!(
+            svg,
+            "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" points=\"{}\"/><text x=\"{}\" y=\"{}\" style=\"fill:{colour}\">{name}</text>",
+            points.join(" "),
+            index * 118,
+            HEIGHT + 34.0
+        );
+    }
+    svg + "</svg>"
+}
+
+fn timeline(outcome: &Outcome) -> String {
+    let end_ms = outcome.timeline.last().map_or(1, |(at_ms, ..)| (*at_ms).max(1)) as f64;
+    let most = f64::from(outcome.timeline.iter().map(|(.., jobs)| *jobs).max().unwrap_or(0).max(1));
+    // The highest queue in each column, or its peaks would vanish between the points.
+    let (mut columns, mut up) = (vec![0_u32; POINTS_MAX], vec![0.0_f64; POINTS_MAX]);
+    let mut last = (0_i64, 0_u32);
+    for (at_ms, boxes, jobs) in &outcome.timeline {
+        let column = column(*at_ms as f64 / end_ms);
+        columns[column] = columns[column].max(*jobs);
+        let from = self::column(last.0 as f64 / end_ms);
+        if last.1 > 0 {
+            up[from..=column].iter_mut().for_each(|share| *share = 1.0);
+        }
+        last = (*at_ms, *boxes);
+    }
+    let height = 90.0;
+    let mut svg = open(height + 30.0);
+    let points: Vec<String> = (columns.iter().enumerate())
+        .map(|(x, jobs)| format!("{x},{:.1}", height * (1.0 - f64::from(*jobs) / most)))
+        .collect();
+    let _ = write!(
+        svg,
+        "<polygon fill=\"#56b4e9\" points=\"0,{height} {} {WIDTH},{height}\"/>",
+        points.join(" ")
+    );
+    for (x, share) in up.iter().enumerate().filter(|(_, share)| **share > 0.0) {
+        let _ = write!(
+            svg,
+            "<rect x=\"{x}\" y=\"{}\" width=\"1\" height=\"{}\" fill=\"#d55e00\"/>",
+            height + 4.0,
+            10.0 * share
+        );
+    }
+    let _ = write!(svg, "<text x=\"0\" y=\"{}\">{most} jobs at most</text></svg>", height + 28.0);
+    svg
+}
+
+fn open(height: f64) -> String {
+    format!("<svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\">")
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of the width")]
+fn column(share: f64) -> usize {
+    ((share * POINTS_MAX as f64) as usize).min(POINTS_MAX - 1)
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+fn wait(seconds: f64) -> String {
+    match seconds {
+        s if s < 100.0 => format!("{s:.0} s"),
+        s if s < 6_000.0 => format!("{:.0} min", s / 60.0),
+        s if s < 172_800.0 => format!("{:.1} h", s / 3_600.0),
+        s => format!("{:.1} d", s / 86_400.0),
+    }
+}

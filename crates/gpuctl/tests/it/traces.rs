@@ -1,0 +1,117 @@
+//! Traces on the command line: simulate, tune, and one's own history.
+
+use crate::support::{Place, sample};
+
+/// Eight jobs a day for six days, some close together.
+fn trace() -> String {
+    let mut text = "t_s,service_s\n".to_owned();
+    for day in 0..6 {
+        for job in 0..8 {
+            text +=
+                &format!("{},{}\n", day * 86_400 + 30_000 + job * 431 + job % 3 * 55, 20 + job * 7);
+        }
+    }
+    text
+}
+
+const POOL: &str = "[pool.gpu]\nqueue = \"jobs\"";
+
+#[test]
+fn a_trace_is_compared_under_every_policy_and_gpuctl_keeps_the_limit_for_less() {
+    let place = Place::new(POOL);
+    place.write("trace.csv", trace());
+    let document = place.run(&["simulate", "--demand", "trace.csv", "--json"]).expect(0).json();
+    let policies = document["policies"].as_array().unwrap();
+    let names: Vec<&str> = policies.iter().map(|one| one["policy"].as_str().unwrap()).collect();
+    let all =
+        ["always-on", "office-hours", "seed", "keda", "skypilot", "asg", "start1-stop0", "gpuctl"];
+    assert_eq!(names, all);
+    let of = |name: &str, key: &str| {
+        policies.iter().find(|one| one["policy"] == name).unwrap()[key].as_f64().unwrap()
+    };
+    assert_eq!((of("gpuctl", "late_jobs"), of("gpuctl", "jobs_lost")), (0.0, 0.0));
+    assert!((1.0..1.1).contains(&of("gpuctl", "ratio_to_bound")), "{document}");
+    for peer in ["always-on", "keda", "skypilot", "asg", "start1-stop0"] {
+        assert!(of(peer, "usd") > of("gpuctl", "usd"), "{peer}: {document}");
+    }
+    assert!(of("seed", "wait_seconds_max") > 3_600.0, "{document}");
+    let again = place.run(&["simulate", "--demand", "trace.csv", "--json"]).expect(0).json();
+    assert_eq!(document, again);
+}
+
+#[test]
+fn spot_costs_less_where_it_can_be_had_and_the_page_shows_it() {
+    let place = Place::new(POOL);
+    place.write("trace.csv", trace());
+    place.write("spot.csv", "t_s,zone,available\n0,us-east-1a,1\n200000,us-east-1a,0\n300000,us-east-1a,1\n900000,us-east-1a,0\n");
+    let usd = |more: &[&str]| {
+        let base = ["simulate", "--demand", "trace.csv", "--policy", "gpuctl", "--json"];
+        let document = place.run(&[&base[..], more].concat()).expect(0).json();
+        document["policies"][0]["usd"].as_f64().unwrap()
+    };
+    assert!(usd(&["--availability", "spot.csv"]) < 0.7 * usd(&[]));
+    place.run(&["simulate", "--demand", "trace.csv", "--html", "page.html"]).expect(0);
+    let page = std::fs::read_to_string(place.path("page.html")).unwrap();
+    assert!(page.matches("<svg").count() >= 10 && page.contains("</html>"), "{} bytes", page.len());
+    assert!(
+        !page.contains("NaN") && !page.contains("http"),
+        "a page of its own, with numbers in it"
+    );
+}
+
+#[test]
+fn tuning_prints_lines_for_the_configuration() {
+    let place = Place::new(POOL);
+    place.write("trace.csv", trace());
+    let tuned = ["tune", "--demand", "trace.csv", "--wait-usd-hour", "0.01", "10", "--json"];
+    let document = place.run(&tuned).expect(0).json();
+    let tuned = document["tuned"].as_array().unwrap();
+    assert_eq!(tuned.len(), 2);
+    for one in tuned {
+        let pool = format!(
+            "[pool.gpu]\nqueue = \"jobs\"\nmax_wait = {}\nidle_stop = {}",
+            one["max_wait"], one["idle_stop"]
+        );
+        Place::new(&pool).run(&["plan"]).expect(0);
+        assert!(one["ratio_to_hindsight"].as_f64().unwrap() >= 1.0, "{one}");
+    }
+}
+
+#[test]
+fn ones_own_history_can_be_replayed() {
+    let place = Place::new("[pool.gpu]\nqueue = \"jobs\"\nidle_stop = \"1s\"");
+    let none = place.run(&["history", "export", "mine.csv"]).expect(1);
+    assert!(none.stderr.contains("no job with a result"), "{}", none.stderr);
+    let recording = sample("beckett.wav");
+    place.run(&["submit", "voice.transcribe", "--wait", recording.to_str().unwrap()]).expect(0);
+    place.run(&["history", "export", "mine.csv"]).expect(0);
+    let document = place.run(&["simulate", "--demand", "mine.csv", "--json"]).expect(0).json();
+    assert_eq!(document["jobs"].as_u64(), Some(1));
+}
+
+#[test]
+fn a_bad_trace_is_refused_with_its_line() {
+    let place = Place::new(POOL);
+    for (text, words) in [
+        ("", "empty"),
+        ("t_s,service_s\n", "no"),
+        ("a,b\n1,2\n", "line 1"),
+        ("t_s,service_s\n5,1\n4,1\n", "line 3"),
+        ("t_s,service_s\n-5,1\n", "line 2"),
+        ("t_s,service_s\n5,x\n", "line 2"),
+        ("t_s,service_s\n5,1,9\n", "line 2"),
+    ] {
+        place.write("bad.csv", text);
+        let said = place.run(&["simulate", "--demand", "bad.csv"]).expect(2);
+        assert!(
+            said.stderr.contains(words) && said.stderr.contains("hint:"),
+            "{text:?}\n{}",
+            said.stderr
+        );
+    }
+    let said = place.run(&["simulate", "--demand", "absent.csv"]).expect(1);
+    assert!(said.stderr.contains("cannot read absent.csv"), "{}", said.stderr);
+    place.write("trace.csv", trace());
+    let said = place.run(&["simulate", "--demand", "trace.csv", "--policy", "gpuctI"]).expect(2);
+    assert!(said.stderr.contains("did you mean `gpuctl`?"), "{}", said.stderr);
+}
