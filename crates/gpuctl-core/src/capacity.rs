@@ -102,7 +102,8 @@ impl RefusalClass {
     /// How long a refusal is believed the first time, and at most: it doubles with each further one in a row.
     fn expiry(self) -> (TimeDelta, TimeDelta) {
         match self {
-            // Karpenter remembers for 3 minutes, and is blamed for asking again too soon when capacity is gone for hours.
+            // Karpenter remembers for 3 minutes. Asking costs one call, and a box on demand costs thrice spot's price for as long
+            // as spot is thought to be gone: so the belief grows, but not far.
             Self::Capacity => (TimeDelta::minutes(3), TimeDelta::minutes(12)),
             Self::Quota => (TimeDelta::minutes(30), TimeDelta::hours(6)),
             Self::NotOffered => (TimeDelta::hours(24), TimeDelta::hours(24)),
@@ -269,7 +270,7 @@ mod tests {
         assert_eq!(until(&[no(900), run(800, &spot, None), no(700)]), Some(at(900 + 180)));
         assert_eq!(until(&[run(950, &spot, None), no(900)]), None);
         let many: Vec<Run> = (0..40).map(|n| no(900 - n)).collect();
-        assert_eq!(until(&many), Some(at(900 + 3_600)));
+        assert_eq!(until(&many), Some(at(900 + 720)));
     }
 
     #[test]

@@ -128,6 +128,8 @@ struct BoxWork {
     run: u32,
     started_ms: i64,
     job: Option<usize>,
+    /// When its worker looks next.
+    look_ms: i64,
 }
 
 struct World<'a> {
@@ -156,7 +158,10 @@ impl<'a> World<'a> {
         let zones: Vec<String> =
             setup.spot.map(|spot| spot.zones().map(str::to_owned).collect()).unwrap_or_default();
         let boxes = boxes(&pool, setup, &zones);
-        let work = boxes.iter().map(|_| BoxWork { run: 0, started_ms: 0, job: None }).collect();
+        let work = boxes
+            .iter()
+            .map(|_| BoxWork { run: 0, started_ms: 0, job: None, look_ms: 0 })
+            .collect();
         let at = instant(0);
         let seen = SeenPool {
             boxes: Seen::now(boxes, at),
@@ -290,7 +295,7 @@ impl World<'_> {
     /// A box that has nothing to do looks whether it should stop.
     fn idle(&mut self, index: usize) {
         if self.boxes()[index].state == BoxState::Running && self.work[index].job.is_none() {
-            self.push(self.now_ms + LOOK_EVERY_MS, Event::Look(index, self.work[index].run));
+            self.look_at(index, self.now_ms + LOOK_EVERY_MS);
         }
     }
 }
@@ -317,31 +322,43 @@ impl World<'_> {
     }
 
     fn look(&mut self, index: usize) {
-        if self.work[index].job.is_some() || self.boxes()[index].state != BoxState::Running {
+        let work = &self.work[index];
+        if work.look_ms != self.now_ms || work.job.is_some() {
             return;
         }
         let fresh = self.sample();
+        let soon = self.now_ms + LOOK_EVERY_MS;
+        let thorough = self.setup.looks == Looks::Every;
+        let seen_once = self
+            .seen_pool()
+            .queue
+            .as_ref()
+            .and_then(|queue| queue.value.as_ref()?.empty_since)
+            .is_none();
+        if seen_once && fresh && !thorough {
+            // Q3: nobody stops a box on one empty sample, so there is nothing to ask yet.
+            self.look_at(index, soon);
+            return;
+        }
         let id = self.boxes()[index].id.clone();
         let plan = self.plan(Witness::Worker(id.clone()));
         let stop =
             |action: &&Action| matches!(action, Action::Stop { box_id, .. } if *box_id == id);
         if let Some(stop) = plan.pools[0].actions.iter().find(stop) {
             self.act(stop);
-            return;
-        }
-        let soon = self.now_ms + LOOK_EVERY_MS;
-        let next = if fresh || self.setup.looks == Looks::Every {
-            Some(soon)
-        } else {
-            next_change_ms(&plan)
-        };
-        if let Some(at_ms) = next {
+        } else if fresh || thorough {
+            self.look_at(index, soon);
+        } else if let Some(at_ms) = next_change_ms(&plan) {
             // The worker looks at its own steps.
-            let steps = (at_ms - self.now_ms).max(LOOK_EVERY_MS).div_euclid(LOOK_EVERY_MS);
-            let at_ms = self.now_ms + steps * LOOK_EVERY_MS;
-            let at_ms = if at_ms < next.unwrap_or(at_ms) { at_ms + LOOK_EVERY_MS } else { at_ms };
-            self.push(at_ms, Event::Look(index, self.work[index].run));
+            let steps = (at_ms - self.now_ms + LOOK_EVERY_MS - 1).div_euclid(LOOK_EVERY_MS).max(1);
+            self.look_at(index, self.now_ms + steps * LOOK_EVERY_MS);
         }
+    }
+
+    /// The box's next look; any that was meant before is void.
+    fn look_at(&mut self, index: usize, at_ms: i64) {
+        self.work[index].look_ms = at_ms;
+        self.push(at_ms, Event::Look(index, self.work[index].run));
     }
 
     /// Reads the queue, as `observe` does: empty counts from the first of a row of empty samples. Says whether that changed.

@@ -116,7 +116,7 @@ pub(crate) fn page(document: &SimulationDocument, page: &Page) -> String {
     let _ = write!(html, "<pre>{}</pre>", escape(&simulation(document)));
     html.push_str("<h2>Dollars a month</h2>");
     html.push_str(&bars(&document.policies));
-    html.push_str("<h2>How long jobs wait</h2><p>The share of jobs (upwards) that waited no longer than so many seconds (to the right, by powers of ten).</p>");
+    html.push_str("<h2>How long jobs wait</h2><p>The share of jobs (upwards) that waited no longer than so many seconds (to the right, each line ten times the one before).</p>");
     html.push_str(&waits(page));
     html.push_str("<h2>Boxes over the queue</h2><p>Jobs that wait (filled) and boxes that are up (bars below), over the first trace.</p>");
     for (name, outcome) in &page.policies {
@@ -160,12 +160,13 @@ fn bars(policies: &[PolicyScoreDocument]) -> String {
 fn waits(page: &Page) -> String {
     let decades = 6.0;
     let mut svg = open(HEIGHT + 40.0);
-    for power in 0..=6 {
+    for power in 0..6 {
         let x = f64::from(power) / decades * WIDTH;
         let _ = write!(
             svg,
-            "<line x1=\"{x:.0}\" y1=\"0\" x2=\"{x:.0}\" y2=\"{HEIGHT}\" stroke=\"#ddd\"/><text x=\"{x:.0}\" y=\"{}\">10^{power} s</text>",
-            HEIGHT + 14.0
+            "<line x1=\"{x:.0}\" y1=\"0\" x2=\"{x:.0}\" y2=\"{HEIGHT}\" stroke=\"#ddd\"/><text x=\"{x:.0}\" y=\"{}\">{}</text>",
+            HEIGHT + 14.0,
+            wait(10.0_f64.powi(power))
         );
     }
     for (index, (name, outcome)) in page.policies.iter().enumerate() {
@@ -194,16 +195,17 @@ fn timeline(outcome: &Outcome) -> String {
     let end_ms = outcome.timeline.last().map_or(1, |(at_ms, ..)| (*at_ms).max(1)) as f64;
     let most = f64::from(outcome.timeline.iter().map(|(.., jobs)| *jobs).max().unwrap_or(0).max(1));
     // The highest queue in each column, or its peaks would vanish between the points.
-    let (mut columns, mut up) = (vec![0_u32; POINTS_MAX], vec![0.0_f64; POINTS_MAX]);
-    let mut last = (0_i64, 0_u32);
+    let (mut columns, mut up) = (vec![0_u32; POINTS_MAX], vec![false; POINTS_MAX]);
+    let mut last = (0_i64, 0_u32, 0_u32);
     for (at_ms, boxes, jobs) in &outcome.timeline {
-        let column = column(*at_ms as f64 / end_ms);
-        columns[column] = columns[column].max(*jobs);
-        let from = self::column(last.0 as f64 / end_ms);
+        // Until now it was as it was last.
+        let (from, to) = (column(last.0 as f64 / end_ms), column(*at_ms as f64 / end_ms));
+        columns[from..=to].iter_mut().for_each(|most| *most = (*most).max(last.2));
+        columns[to] = columns[to].max(*jobs);
         if last.1 > 0 {
-            up[from..=column].iter_mut().for_each(|share| *share = 1.0);
+            up[from..=to].fill(true);
         }
-        last = (*at_ms, *boxes);
+        last = (*at_ms, *boxes, *jobs);
     }
     let height = 90.0;
     let mut svg = open(height + 30.0);
@@ -215,13 +217,10 @@ fn timeline(outcome: &Outcome) -> String {
         "<polygon fill=\"#56b4e9\" points=\"0,{height} {} {WIDTH},{height}\"/>",
         points.join(" ")
     );
-    for (x, share) in up.iter().enumerate().filter(|(_, share)| **share > 0.0) {
-        let _ = write!(
-            svg,
-            "<rect x=\"{x}\" y=\"{}\" width=\"1\" height=\"{}\" fill=\"#d55e00\"/>",
-            height + 4.0,
-            10.0 * share
-        );
+    for (x, _) in up.iter().enumerate().filter(|(_, up)| **up) {
+        let y = height + 4.0;
+        let _ =
+            write!(svg, "<rect x=\"{x}\" y=\"{y}\" width=\"1\" height=\"10\" fill=\"#d55e00\"/>");
     }
     let _ = write!(svg, "<text x=\"0\" y=\"{}\">{most} jobs at most</text></svg>", height + 28.0);
     svg
