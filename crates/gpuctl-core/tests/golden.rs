@@ -216,6 +216,7 @@ fn cases() -> Vec<Case> {
         demand(),
         idling(),
         by_hand(),
+        first_sight(),
         limits(),
         refusals(),
         spot_rules(),
@@ -406,6 +407,41 @@ fn idling() -> Vec<Case> {
             vec![Worker { leases: 0, idle_seconds: 900, heard_seconds: 60 }.on(running(900))],
         )
         .queue(empty(900)),
+    ]
+}
+
+fn first_sight() -> Vec<Case> {
+    vec![
+        case(
+            "R9 a controller that keeps stopping it has its way for foreign_hold at a time",
+            "",
+            vec![foreign(HoldWants::Stopped, 600, stopped())],
+        )
+        .waiting(3, 900),
+        app(
+            "R10 a box that runs outside its schedule when it is first seen is stopped",
+            SUNDAYS,
+            vec![running(900)],
+        ),
+        case(
+            "S6 a box that is still booting is stopped when nobody may want it",
+            "",
+            vec![a_box(1, BoxState::Pending, 9)],
+        )
+        .hold(HoldWants::Stopped, 3_000, None),
+        case(
+            "Q6 a queue that cannot be read keeps its box, to lifetime_max at most",
+            "",
+            vec![idle(9_000, running(9_100))],
+        )
+        .with(|seen| seen.queue.as_mut().unwrap().at = ago(9_000)),
+        case(
+            "Q15 what a dead worker held is waited for by the next",
+            "idle_stop = \"0s\"",
+            vec![idle(90, running(100))],
+        )
+        .queue(SeenQueue { in_flight: 4, ..SeenQueue::default() })
+        .by_worker(),
     ]
 }
 

@@ -5,10 +5,8 @@ use std::path::PathBuf;
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 use gpuctl_control::job::TASKS;
-use gpuctl_control::ports::Clock;
 use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::units::{MicroUsd, PoolId, Timestamp, parse_span};
-use gpuctl_local::SystemClock;
 
 /// A GPU box that exists only while there is work for it.
 #[derive(Debug, Parser)]
@@ -104,8 +102,8 @@ pub(crate) enum Command {
         /// Only this pool
         pool: Option<PoolId>,
         /// What would be done at this instant if nothing else happened until then, as 2026-12-24T18:00:00+09:00
-        #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
-        at: Option<Timestamp>,
+        #[arg(long, value_name = "INSTANT")]
+        at: Option<String>,
         /// Exit with 3 if there is something to do
         #[arg(long)]
         exit_code: bool,
@@ -329,16 +327,6 @@ fn parse_fixed(text: &str) -> Result<(String, MicroUsd), String> {
         .filter(|(name, _)| !name.is_empty())
         .ok_or_else(|| format!("`{text}` is not of the form NAME=USD, as efs=5"))?;
     Ok((name.to_owned(), parse_usd(usd)?))
-}
-
-/// An instant with its offset: a time without one means different instants to different people.
-pub(crate) fn parse_instant(text: &str) -> Result<Timestamp, String> {
-    if text == "now" {
-        return Ok(SystemClock.now());
-    }
-    chrono::DateTime::parse_from_rfc3339(text).map(|at| at.to_utc()).map_err(|_| {
-        format!("`{text}` is no instant: write it with its offset, as 2026-12-24T18:00:00+09:00 or 2026-12-24T09:00:00Z")
-    })
 }
 
 fn parse_month(text: &str) -> Result<Timestamp, String> {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::DateTime;
 use gpuctl_control::config::Config;
 use gpuctl_control::ports::Ports;
 use gpuctl_control::reconcile::Pass;
@@ -47,6 +48,19 @@ impl Context {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.ports.clock.now()
+    }
+
+    /// `now`, or an instant with its offset: a time without one means something else on each machine.
+    pub(crate) fn instant(&self, text: &str) -> Result<Timestamp, Failure> {
+        if text == "now" {
+            return Ok(self.now());
+        }
+        let to_the_minute = || DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%#z");
+        let found = DateTime::parse_from_rfc3339(text).or_else(|_| to_the_minute());
+        found.map(|at| at.to_utc()).map_err(|_| {
+            Failure::usage(format!("`{text}` is no instant"))
+                .hint("write its offset, too, as `2026-11-23T09:00:00+09:00` or `2026-11-23T00:00:00Z`, or `now`")
+        })
     }
 
     /// One pass of the loop; `None` if another controller is at it.

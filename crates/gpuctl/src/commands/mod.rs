@@ -72,6 +72,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
             queue::purge(&context, printer, &pool, dead, arguments.yes).await
         }
         Command::Plan { pool, at, exit_code } => {
+            let at = at.map(|at| context.instant(&at)).transpose()?;
             let answer = status::plan(&context, pool.as_ref(), at).await?;
             let pending = exit_code && answer.changes_pending();
             Ok(if pending { answer.exit(Exit::ChangesPending) } else { answer })

@@ -1,11 +1,10 @@
 //! `schedule at`, `show` and `lint`: what schedules want, apart from queue and holds. They look at no box.
 
-use chrono::DateTime;
 use gpuctl_control::wire::schedule::{
     ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument, WarningDocument,
 };
 use gpuctl_core::policy::Pool;
-use gpuctl_core::units::{PoolId, Timestamp};
+use gpuctl_core::units::PoolId;
 
 use crate::arguments::ScheduleCommand;
 use crate::context::Context;
@@ -16,11 +15,11 @@ use crate::render::Answer;
 pub(crate) fn run(context: &Context, command: &ScheduleCommand) -> Result<Answer, Failure> {
     match command {
         ScheduleCommand::At { pool, instant } => {
-            let (pool, at) = (context.pool(pool)?, parse_instant(context, instant)?);
+            let (pool, at) = (context.pool(pool)?, context.instant(instant)?);
             Ok(Answer::ScheduleAt(ScheduleAtDocument::of(&pool.id, &pool.schedule, at)))
         }
         ScheduleCommand::Show { pool, days, from } => {
-            let (pool, from) = (context.pool(pool)?, parse_instant(context, from)?);
+            let (pool, from) = (context.pool(pool)?, context.instant(from)?);
             if pool.schedule.is_empty() {
                 return Err(Failure::usage(format!("pool `{}` has no schedule", pool.id))
                     .hint(format!("add `[[pool.{}.schedule]]` to the configuration", pool.id)));
@@ -45,17 +44,4 @@ fn lint(context: &Context, only: Option<&PoolId>) -> Result<Answer, Failure> {
         warnings: warnings.collect(),
         pools: pools.iter().map(|pool| pool.id.to_string()).collect(),
     }))
-}
-
-/// `now`, or an instant with its offset: a time without one means something else on each machine.
-fn parse_instant(context: &Context, text: &str) -> Result<Timestamp, Failure> {
-    if text == "now" {
-        return Ok(context.now());
-    }
-    let to_the_minute = || DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%#z");
-    let found = DateTime::parse_from_rfc3339(text).or_else(|_| to_the_minute());
-    found.map(|at| at.to_utc()).map_err(|_| {
-        Failure::usage(format!("`{text}` is no instant"))
-            .hint("write its offset, too, as `2026-11-23T09:00:00+09:00` or `2026-11-23T00:00:00Z`, or `now`")
-    })
 }

@@ -141,5 +141,5 @@ fn a_plan_for_another_instant_shows_what_the_schedule_wants_then() {
     let sunday = at("2026-11-22T09:00:00+09:00");
     assert_eq!(sunday["pools"][0]["actions"].as_array().unwrap().len(), 0);
     let said = place.run(&["plan", "--at", "2026-11-22T09:00:00"]).expect(2);
-    assert!(said.stderr.contains("write it with its offset"), "{}", said.stderr);
+    assert!(said.stderr.contains("hint: write its offset"), "{}", said.stderr);
 }
