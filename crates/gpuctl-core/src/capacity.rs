@@ -147,6 +147,10 @@ pub struct Believed {
 /// Refusals in a row make the belief last longer; a start that came through ends the row.
 #[must_use]
 pub fn refused(runs: &[Run], offering: &Offering, now: Timestamp) -> Option<Believed> {
+    // Mostly nothing was.
+    if runs.iter().all(|run| run.refusal.is_none()) {
+        return None;
+    }
     let mut came_through: Vec<&Offering> = Vec::new();
     let mut row: Option<(Timestamp, RefusalClass, u32)> = None;
     for run in runs {

@@ -3,13 +3,15 @@
 //! Spot where possible, on-demand where not, and no job late for the sake of spot. What was refused lately is not asked
 //! again before its time; a zone that the cloud named comes first; after too many interruptions spot rests for a while.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use chrono::TimeDelta;
 
 use super::{Case, Opinion, hold};
 use crate::capacity::{CapacityType, INTERRUPTIONS_MAX, Offering, refused, spot_pause, zone_hints};
 use crate::observation::{BoxState, Run, SeenBox};
 use crate::plan::{Reason, Rule, Says};
-use crate::units::{Timestamp, show_span};
+use crate::units::{BoxId, Timestamp, show_span};
 
 /// Work that must wait before a box on demand hands over to spot: so many boots (`policies.md` 5).
 const HAND_BACK_BOOTS: i32 = 5;
@@ -38,23 +40,50 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
 /// only the preferred capacity type will do.
 pub(super) fn startable<'a>(case: &Case<'a>, patience: Option<Timestamp>) -> Vec<&'a SeenBox> {
     let hints = zone_hints(&case.seen.runs, case.now);
+    let (offerings, failed) = (offerings(case), failed_last(case));
     let stopped = case.boxes().iter().filter(|one| one.state == BoxState::Stopped);
     let mut choice: Vec<_> = stopped
         .filter(|one| !hold::is_left_alone(case, one))
         .filter_map(|one| {
             // A box that failed to start the last time lets the others try first: it must not hold up the pool.
-            let failed =
-                case.begun().find(|run| run.box_id == one.id).is_some_and(Run::failed_to_start);
+            let failed = failed.contains(&one.id);
             let Some(offering) = &one.offering else { return Some(((failed, 0, false), one)) };
             let rank = case.pool.capacity.iter().position(|kind| *kind == offering.capacity)?;
             let too_early = rank > 0 && patience.is_some_and(|until| until > case.now);
+            let free = offerings.iter().any(|(other, why)| *other == offering && why.is_none());
             let hinted = hints.contains(&offering.zone);
-            (!too_early && why_not(case, offering).is_none())
-                .then_some(((failed, rank, !hinted), one))
+            (free && !too_early).then_some(((failed, rank, !hinted), one))
         })
         .collect();
     choice.sort_by_key(|(rank, _)| *rank);
     choice.into_iter().map(|(_, one)| one).collect()
+}
+
+/// The boxes whose latest start failed.
+fn failed_last<'a>(case: &Case<'a>) -> BTreeSet<&'a BoxId> {
+    // Mostly none has.
+    if !case.begun().any(Run::failed_to_start) {
+        return BTreeSet::new();
+    }
+    let mut latest: BTreeMap<&BoxId, bool> = BTreeMap::new();
+    for run in case.begun() {
+        latest.entry(&run.box_id).or_insert_with(|| run.failed_to_start());
+    }
+    latest.into_iter().filter_map(|(id, failed)| failed.then_some(id)).collect()
+}
+
+/// Why something is not asked for now, and until when.
+type WhyNot = Option<(String, Timestamp)>;
+
+/// Each offering of the pool's boxes once, with what speaks against it: boxes are many, offerings few.
+fn offerings<'a>(case: &Case<'a>) -> Vec<(&'a Offering, WhyNot)> {
+    let mut all: Vec<(&Offering, WhyNot)> = Vec::new();
+    for offering in case.boxes().iter().filter_map(|one| one.offering.as_ref()) {
+        if !all.iter().any(|(known, _)| *known == offering) {
+            all.push((offering, why_not(case, offering)));
+        }
+    }
+    all
 }
 
 /// Why there is nothing to start although a box is wanted.
@@ -92,7 +121,7 @@ pub(super) fn nothing_to_start(
 }
 
 /// Why an offering is not asked for now, and until when.
-fn why_not(case: &Case<'_>, offering: &Offering) -> Option<(String, Timestamp)> {
+fn why_not(case: &Case<'_>, offering: &Offering) -> WhyNot {
     // A person who asks after a refusal may have mended its cause, as by a higher quota.
     let asked_at =
         case.seen.hold.as_ref().filter(|hold| hold.until > case.now).map(|hold| hold.since);
@@ -113,8 +142,7 @@ fn why_not(case: &Case<'_>, offering: &Offering) -> Option<(String, Timestamp)> 
 
 /// What is not asked for now, the one that ends first in front.
 fn refusals(case: &Case<'_>) -> Vec<(String, Timestamp)> {
-    let mut all: Vec<_> =
-        case.boxes().iter().filter_map(|one| why_not(case, one.offering.as_ref()?)).collect();
+    let mut all: Vec<_> = offerings(case).into_iter().filter_map(|(_, why)| why).collect();
     all.sort_by_key(|(_, until)| *until);
     all.dedup();
     all

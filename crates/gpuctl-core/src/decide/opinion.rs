@@ -136,13 +136,13 @@ impl Opinion {
         }
         let mut spare = left.len().saturating_sub(self.kept(case) as usize);
         // The dearer box goes first.
-        let dear = |box_id: &BoxId| {
-            boxes
-                .iter()
-                .any(|one| one.id == *box_id && capacity::is_preferred(case, one) == Some(false))
-        };
+        let dear: BTreeSet<&BoxId> = case
+            .staying()
+            .filter(|one| capacity::is_preferred(case, one) == Some(false))
+            .map(|one| &one.id)
+            .collect();
         let (first, then): (Vec<_>, Vec<_>) =
-            self.released.iter().partition(|(box_id, _)| dear(box_id));
+            self.released.iter().partition(|(box_id, _)| dear.contains(box_id));
         for (box_id, reason) in first.into_iter().chain(then) {
             if spare > 0 && left.contains(box_id) && !answer.stopping.contains(box_id) {
                 answer.stop(box_id, Manner::Drain, reason);
