@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Daemon, Place, pause, sample, wait_until};
+use crate::support::{Daemon, Place, pause, sample, wait_until, wait_within};
 
 const KILLS: usize = 18;
 const JOBS_A_KILL: usize = 2;
+
+/// Boxes that are killed while they boot are failed starts: on a busy machine many come in a row, and then gpuctl waits for
+/// up to 5 minutes before it tries again.
+const PATIENCE: Duration = Duration::from_secs(420);
 
 /// Leases are short, and nothing is dead-lettered: only kills are in the way, and each costs a receive.
 const CONFIG: &str = "\
@@ -42,7 +46,7 @@ fn kills_at_random_moments_lose_no_job_and_leave_no_process() {
         }
     }
     assert!(kills_at_work > KILLS / 2, "{kills_at_work} of {KILLS} came while there was work");
-    wait_until("every job has its result", || {
+    wait_within(PATIENCE, "every job has its result", || {
         let jobs = place.jobs();
         assert_eq!(jobs.len(), KILLS * JOBS_A_KILL);
         jobs.iter().all(|job| job["state"] == "succeeded")

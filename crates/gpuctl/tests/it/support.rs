@@ -131,8 +131,14 @@ pub(crate) fn said(output: Output) -> Said {
 
 /// Waits for a condition, with a deadline.
 #[track_caller]
-pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    wait_within(PATIENCE, what, condition);
+}
+
+/// Waits for a condition, with a deadline of its own.
+#[track_caller]
+pub(crate) fn wait_within(span: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + span;
     while !condition() {
         assert!(Instant::now() < deadline, "not in time: {what}");
         pause(Duration::from_millis(50));
