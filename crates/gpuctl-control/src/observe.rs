@@ -3,13 +3,12 @@
 //! A part that fails is the last known value with its age, never zero: what follows from the age is for `decide`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use gpuctl_core::cost::{day_of, month_of, spent_since, standing};
 use gpuctl_core::observation::{
-    BoxState, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue, Spent, Witness,
+    BoxState, Hold, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue, Spent, Witness,
 };
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::policy::{Policy, Pool};
@@ -61,7 +60,8 @@ pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observ
         Witness::Controller => Money::Counted,
         Witness::Worker(_) => Money::LeftOut,
     };
-    let (boxes, parts) = tokio::join!(read_boxes(ports, policy), read_pools(ports, policy, money));
+    let (boxes, mut parts) =
+        tokio::join!(read_boxes(ports, policy), read_pools(ports, policy, money));
     let mut errors = Vec::new();
     let boxes = boxes.map_err(|error| errors.push(error)).ok();
     let mut observed = Observed {
@@ -70,18 +70,23 @@ pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observ
         runs_changed: Vec::new(),
         queues_changed: Vec::new(),
     };
-    for (pool, PoolParts { memory, counts, spent }) in parts {
+    for pool in &policy.pools {
+        let Some(PoolParts { memory, counts, runs_of_month }) = parts.remove(&pool.id) else {
+            continue;
+        };
         let memory = memory.map_err(|error| errors.push(error)).ok();
         let counts = counts.map(|counts| counts.map_err(|error| errors.push(error)).ok());
         let of_pool = boxes.as_ref().map(|all| {
             all.iter()
-                .filter(|(owner, _)| *owner == pool)
+                .filter(|(owner, _)| *owner == pool.id)
                 .map(|(_, one)| one.clone())
                 .collect::<Vec<_>>()
         });
-        let spent = spent.and_then(|spent| spent.map_err(|error| errors.push(error)).ok());
-        let seen = observed.pool(&pool, Parts { memory, counts, boxes: of_pool, spent });
-        observed.observation.pools.insert(pool, seen);
+        let runs = runs_of_month.and_then(|runs| runs.map_err(|error| errors.push(error)).ok());
+        let hold = memory.as_ref().and_then(|memory| memory.hold.as_ref());
+        let spent = runs.map(|runs| spent((policy, pool), &runs, hold, at));
+        let seen = observed.pool(&pool.id, Parts { memory, counts, boxes: of_pool, spent });
+        observed.observation.pools.insert(pool.id.clone(), seen);
     }
     observed.errors = errors;
     observed
@@ -131,21 +136,13 @@ impl Observed {
                 None => Seen { value: None, at },
             };
         };
-        seen.empty_since = empty_since(&seen, last);
+        seen.empty_since = seen.empty_since(last.map(|last| (&last.seen, last.at)));
         let known = last.is_some_and(|last| last.seen == seen && at - last.at < REMEMBER_EVERY);
         if !known {
             self.queues_changed.push((pool.clone(), QueueMemory { seen: seen.clone(), at }));
         }
         Seen::now(seen, at)
     }
-}
-
-/// Q3: empty counts from the first of an unbroken row of empty samples, so the first one alone says nothing yet.
-fn empty_since(seen: &SeenQueue, last: Option<&QueueMemory>) -> Option<Timestamp> {
-    let empty =
-        |queue: &SeenQueue| queue.visible == 0 && queue.in_flight == 0 && queue.delayed == 0;
-    let last = last.filter(|last| empty(&last.seen) && empty(seen))?;
-    Some(last.seen.empty_since.unwrap_or(last.at))
 }
 
 /// Fills in what the boxes' states say about their latest runs; answers the runs that changed.
@@ -219,7 +216,7 @@ async fn read_boxes(ports: &Ports, policy: &Policy) -> Result<Vec<(PoolId, SeenB
 struct PoolParts {
     memory: Result<PoolMemory, PortError>,
     counts: Option<Result<SeenQueue, PortError>>,
-    spent: Option<Result<Spent, PortError>>,
+    runs_of_month: Option<Result<Vec<Run>, PortError>>,
 }
 
 /// Whether to count what was spent.
@@ -230,48 +227,50 @@ enum Money {
 }
 
 async fn read_pools(ports: &Ports, policy: &Policy, money: Money) -> BTreeMap<PoolId, PoolParts> {
-    let policy = Arc::new(policy.clone());
     let mut reads = JoinSet::new();
-    for index in 0..policy.pools.len() {
-        let (ports, policy) = (ports.clone(), Arc::clone(&policy));
+    for pool in policy.pools.clone() {
+        let ports = ports.clone();
         reads.spawn(async move {
-            let pool = &policy.pools[index];
-            (pool.id.clone(), read_pool(&ports, &policy, pool, money).await)
+            let parts = read_pool(&ports, &pool, money).await;
+            (pool.id, parts)
         });
     }
     reads.join_all().await.into_iter().collect()
 }
 
-async fn read_pool(ports: &Ports, policy: &Policy, pool: &Pool, money: Money) -> PoolParts {
+async fn read_pool(ports: &Ports, pool: &Pool, money: Money) -> PoolParts {
     let memory = in_time("the ledger", ports.ledger.memory(&pool.id));
     let counts = async {
         let queue = &pool.queue()?.name;
         Some(in_time("the queue's counts", ports.queue.counts(queue)).await)
     };
     // All at once: one after the other could outlast the lease.
-    let spent = async {
+    let runs_of_month = async {
         if !pool.budget.is_set() || money == Money::LeftOut {
             return None;
         }
-        Some(in_time("what was spent", read_spent(ports, policy, pool)).await)
+        let month = month_of(ports.clock.now()).begin;
+        Some(in_time("the month's runs", ports.ledger.runs_since(month)).await)
     };
-    let (memory, counts, spent) = tokio::join!(memory, counts, spent);
-    PoolParts { memory, counts, spent }
+    let (memory, counts, runs_of_month) = tokio::join!(memory, counts, runs_of_month);
+    PoolParts { memory, counts, runs_of_month }
 }
 
 /// What the pool's boxes have cost this month, today and under the hold, disks and addresses included.
-async fn read_spent(ports: &Ports, policy: &Policy, pool: &Pool) -> Result<Spent, PortError> {
-    let now = ports.clock.now();
-    let (month, day) = (month_of(now).begin, day_of(now).begin);
-    let mut runs = ports.ledger.runs_since(month).await?;
-    runs.retain(|run| run.pool == pool.id);
+fn spent(
+    (policy, pool): (&Policy, &Pool),
+    runs_of_month: &[Run],
+    hold: Option<&Hold>,
+    at: Timestamp,
+) -> Spent {
+    let runs: Vec<Run> = runs_of_month.iter().filter(|run| run.pool == pool.id).cloned().collect();
     let of = |since: Timestamp| {
-        spent_since(&runs, &policy.cost, since, now)
-            + standing(&policy.cost, pool.boxes_max.get(), now - since)
+        spent_since(&runs, &policy.cost, since, at)
+            + standing(&policy.cost, pool.boxes_max.get(), at - since)
     };
-    let hold = ports.ledger.memory(&pool.id).await?.hold;
+    let (month, day) = (month_of(at).begin, day_of(at).begin);
     let hold = hold.map_or_else(Default::default, |hold| of(hold.since.max(month)));
-    Ok(Spent { month: of(month), day: of(day), hold })
+    Spent { month: of(month), day: of(day), hold }
 }
 
 async fn in_time<T>(
@@ -289,8 +288,7 @@ async fn in_time<T>(
 
 #[cfg(test)]
 mod tests {
-    use gpuctl_core::observation::Foreign;
-    use gpuctl_core::observation::HoldWants;
+    use gpuctl_core::observation::{Foreign, HoldWants};
 
     use super::*;
 

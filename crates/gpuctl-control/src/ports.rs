@@ -215,9 +215,6 @@ pub struct PoolMemory {
     pub service: Option<TimeDelta>,
 }
 
-/// Runs that one observation carries: an hour of flapping and the boots to estimate from.
-pub const RUNS_REMEMBERED_MAX: u32 = 100;
-
 /// The weight of the past in the moving mean of a job's time: it evens out some dozens of jobs, and follows a change of task.
 pub const SERVICE_WEIGHT: u32 = 16;
 

@@ -3,6 +3,7 @@
 //! It takes no hint of what changed: the trigger is recorded and never looked at, so that there is one path, always exercised.
 
 use chrono::TimeDelta;
+use gpuctl_core::capacity::REFUSALS_MAX;
 use gpuctl_core::decide;
 use gpuctl_core::observation::{Observation, Witness};
 use gpuctl_core::plan::Plan;
@@ -16,9 +17,6 @@ use crate::wire::record::Record;
 /// How long one pass may hold the lease: more than the parts of an observation may take. A controller that dies inside it
 /// blocks the others for so long at most, and one that is later than this acts no more.
 pub const LEASE_LASTS: TimeDelta = TimeDelta::seconds(15);
-
-/// Passes of one reconcile while starts are refused: more offerings than a pool has in one region.
-const REFUSALS_MAX: u32 = 12;
 
 /// Why a reconcile ran: for the record only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,8 @@ use chrono::TimeDelta;
 use gpuctl_core::capacity::{CapacityType, Offering};
 use gpuctl_core::decide;
 use gpuctl_core::observation::{
-    BoxState, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue, SeenWorker, Witness,
+    BoxState, Observation, RUNS_REMEMBERED_MAX, Run, Seen, SeenBox, SeenPool, SeenQueue,
+    SeenWorker, Witness,
 };
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::policy::Policy;
@@ -23,8 +24,6 @@ use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 
 /// How long each figure is measured.
 const MEASURED: Duration = Duration::from_millis(500);
-/// What an observation carries of a pool: `RUNS_REMEMBERED_MAX` of gpuctl-control.
-const RUNS: usize = 100;
 
 fn main() {
     println!(
@@ -68,7 +67,7 @@ fn world(pools: usize, boxes: usize) -> (Policy, Observation) {
         .unwrap();
         writeln!(text, "[[pool.{pool}.schedule]]\nzone = \"Asia/Tokyo\"\nweekdays = \"mon-fri\"\nbegin = \"09:00\"\nend = \"19:00\"").unwrap();
         let boxes = (0..boxes).map(|index| a_box(&pool, index, at)).collect();
-        let runs = (0..RUNS).map(|index| run(&pool, index, at)).collect();
+        let runs = (0..RUNS_REMEMBERED_MAX as usize).map(|index| run(&pool, index, at)).collect();
         let queue =
             SeenQueue { empty_since: Some(at - TimeDelta::hours(1)), ..SeenQueue::default() };
         let (boxes, queue) = (Seen::now(boxes, at), Some(Seen::now(queue, at)));

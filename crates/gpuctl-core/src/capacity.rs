@@ -9,7 +9,7 @@ use std::str::FromStr;
 use chrono::TimeDelta;
 
 use crate::observation::Run;
-use crate::units::{Timestamp, show_span};
+use crate::units::{Timestamp, doubled, show_span};
 
 /// How a box is paid for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,6 +68,9 @@ impl fmt::Display for Offering {
         write!(f, "{} {} in {}", self.capacity, self.instance_type, self.zone)
     }
 }
+
+/// Offerings that one reconcile may be refused before it leaves the rest to the next: more than a pool has in one region.
+pub const REFUSALS_MAX: u32 = 12;
 
 /// Why a start was refused, by meaning (`facts/aws.md` 9.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +155,7 @@ pub fn refused(runs: &[Run], offering: &Offering, now: Timestamp) -> Option<Beli
         return None;
     }
     let mut came_through: Vec<&Offering> = Vec::new();
-    let mut row: Option<(Timestamp, RefusalClass, u32)> = None;
+    let mut row: Option<(Timestamp, RefusalClass, usize)> = None;
     for run in runs {
         let Some(other) = &run.offering else { continue };
         let Some(refusal) = &run.refusal else {
@@ -173,7 +176,7 @@ pub fn refused(runs: &[Run], offering: &Offering, now: Timestamp) -> Option<Beli
     }
     let (at, class, repeats) = row?;
     let (first, most) = class.expiry();
-    let until = at + (first * 2_i32.pow(repeats.min(16))).min(most);
+    let until = at + doubled(first, repeats, most);
     (until > now).then_some(Believed { at, until, class })
 }
 

@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use crate::capacity::{Offering, Refusal};
 use crate::cost::{day_of, month_of};
 use crate::plan::{Reason, Rule};
-use crate::units::{BoxId, MicroUsd, PoolId, Timestamp};
+use crate::units::{BoxId, MicroUsd, PoolId, Timestamp, nearest_rank};
 
 /// What `decide` sees.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +76,9 @@ impl<T> Seen<T> {
         self.value.as_ref().filter(|_| now - self.at <= age_max)
     }
 }
+
+/// Runs that one observation carries of a pool: an hour of flapping and the boots to estimate from.
+pub const RUNS_REMEMBERED_MAX: u32 = 100;
 
 /// One pool, as seen.
 #[derive(Clone, Debug, PartialEq)]
@@ -219,6 +222,22 @@ pub struct SeenQueue {
     pub empty_since: Option<Timestamp>,
 }
 
+impl SeenQueue {
+    /// Since when it has been empty, given how and when it was seen last: from the first of an unbroken row of empty samples,
+    /// so the first one alone says nothing yet (Q3).
+    #[must_use]
+    pub fn empty_since(&self, last: Option<(&Self, Timestamp)>) -> Option<Timestamp> {
+        let (last, at) = last.filter(|(last, _)| last.is_empty() && self.is_empty())?;
+        Some(last.empty_since.unwrap_or(at))
+    }
+
+    /// Whether nothing waits, is worked on, or is to come.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.visible == 0 && self.in_flight == 0 && self.delayed == 0
+    }
+}
+
 /// A person's timed override.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
@@ -337,7 +356,5 @@ pub fn boot_estimate(runs: &[Run], default: TimeDelta) -> TimeDelta {
         .filter_map(|run| Some((run.ready_at? - run.started_at).max(TimeDelta::zero())))
         .collect();
     boots.sort_unstable();
-    // The nearest rank of the 90th percentile: the ceiling of 0.9 n, counted from one.
-    let rank = (boots.len() * 9).div_ceil(10);
-    rank.checked_sub(1).map_or(default, |index| boots[index])
+    nearest_rank(&boots, 90).unwrap_or(default)
 }

@@ -86,6 +86,21 @@ impl fmt::Display for MicroUsd {
     }
 }
 
+/// A wait that doubles with each time in a row, up to a limit: `times` 0 is the first.
+#[must_use]
+pub fn doubled(first: TimeDelta, times: usize, most: TimeDelta) -> TimeDelta {
+    // Sixteen doublings of a second are most of a day: more than any limit here.
+    let times = u32::try_from(times.min(16)).unwrap_or(16);
+    (first * 2_i32.pow(times)).min(most)
+}
+
+/// The value that `percent` of the sorted ones do not exceed: the nearest rank, the ceiling counted from one.
+#[must_use]
+pub fn nearest_rank<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.checked_sub(1)?).copied()
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal) => {
         $(#[$doc])*

@@ -5,12 +5,12 @@ use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
     Committed, Fence, JobEntry, JobFilter, Ledger, PoolMemory, PortError, QueueMemory,
-    RUNS_REMEMBERED_MAX, SERVICE_WEIGHT, WorkerReport,
+    SERVICE_WEIGHT, WorkerReport,
 };
 use gpuctl_control::wire::job::{job_from_json, job_to_json, result_from_json, result_to_json};
 use gpuctl_control::wire::record::Record;
 use gpuctl_core::capacity::{Offering, Refusal, RefusalClass};
-use gpuctl_core::observation::{Hold, HoldWants, Run, SeenQueue};
+use gpuctl_core::observation::{Hold, HoldWants, RUNS_REMEMBERED_MAX, Run, SeenQueue};
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::units::{MicroUsd, PoolId, Timestamp};
 use rusqlite::types::Type;

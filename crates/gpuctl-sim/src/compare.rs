@@ -1,7 +1,7 @@
 //! Scores outcomes: in box time, dollars, waits, and against the cheapest schedule that keeps the wait limit.
 
 use chrono::TimeDelta;
-use gpuctl_core::units::MicroUsd;
+use gpuctl_core::units::{MicroUsd, nearest_rank};
 
 use crate::bounds;
 use crate::replay::Outcome;
@@ -87,11 +87,7 @@ pub fn score(yardsticks: &[Yardstick], outcomes: &[Outcome]) -> Score {
     let mut waits: Vec<i64> =
         outcomes.iter().flat_map(|one| one.waits_ms.iter().flatten()).copied().collect();
     waits.sort_unstable();
-    let rank = |percent: usize| {
-        // The nearest rank: the ceiling, counted from one.
-        let index = (waits.len() * percent).div_ceil(100).saturating_sub(1);
-        TimeDelta::milliseconds(waits.get(index).copied().unwrap_or(0))
-    };
+    let rank = |percent| TimeDelta::milliseconds(nearest_rank(&waits, percent).unwrap_or(0));
     let pairs = || yardsticks.iter().cycle().zip(outcomes);
     let usd = MicroUsd(sum(|one| one.usd.0));
     let span_ms: i64 = pairs().map(|(yardstick, _)| yardstick.span_ms).sum();

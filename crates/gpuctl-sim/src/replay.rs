@@ -8,11 +8,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use chrono::TimeDelta;
-use gpuctl_core::capacity::{CapacityType, Offering, Refusal, RefusalClass};
+use gpuctl_core::capacity::{CapacityType, Offering, REFUSALS_MAX, Refusal, RefusalClass};
 use gpuctl_core::cost::billed_seconds;
 use gpuctl_core::decide;
 use gpuctl_core::observation::{
-    BoxState, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue, SeenWorker, Witness,
+    BoxState, Observation, RUNS_REMEMBERED_MAX, Run, Seen, SeenBox, SeenPool, SeenQueue,
+    SeenWorker, Witness,
 };
 use gpuctl_core::plan::{Action, Plan};
 use gpuctl_core::policy::Policy;
@@ -29,10 +30,6 @@ const NOTICE_MS: i64 = 120_000;
 const LOOK_EVERY_MS: i64 = 500;
 /// How long boxes may go on after the last job, for policies that never stop them.
 const AFTERWARDS_MS: i64 = 3_600_000;
-/// Offerings that one tick may be refused: as in `gpuctl-control`.
-const REFUSALS_MAX: u32 = 12;
-/// Runs that an observation carries: as in `gpuctl-control`.
-const RUNS_MAX: usize = 100;
 
 /// What is replayed.
 #[derive(Clone, Copy, Debug)]
@@ -167,7 +164,7 @@ impl<'a> World<'a> {
             boxes: Seen::now(boxes, at),
             queue: Some(Seen::now(SeenQueue::default(), at)),
             hold: None,
-            runs: Vec::with_capacity(RUNS_MAX + 1),
+            runs: Vec::new(),
             service: None,
             spent: None,
         };
@@ -370,20 +367,15 @@ impl World<'_> {
         let queue =
             self.seen_pool().queue.get_or_insert_with(|| Seen::now(SeenQueue::default(), at));
         let last = queue.value.take().unwrap_or_default();
-        let was_empty = last.visible == 0 && last.in_flight == 0;
-        let is_empty = waiting == 0 && busy == 0;
-        let empty_since = (was_empty && is_empty).then(|| last.empty_since.unwrap_or(queue.at));
-        let changed = empty_since != last.empty_since || was_empty != is_empty;
-        *queue = Seen::now(
-            SeenQueue {
-                visible: count(waiting),
-                in_flight: count(busy),
-                oldest_sent_at: oldest,
-                empty_since,
-                ..SeenQueue::default()
-            },
-            at,
-        );
+        let mut seen = SeenQueue {
+            visible: count(waiting),
+            in_flight: count(busy),
+            oldest_sent_at: oldest,
+            ..SeenQueue::default()
+        };
+        seen.empty_since = seen.empty_since(Some((&last, queue.at)));
+        let changed = seen.empty_since != last.empty_since || seen.is_empty() != last.is_empty();
+        *queue = Seen::now(seen, at);
         changed
     }
 
@@ -534,7 +526,7 @@ impl World<'_> {
     fn add_run(&mut self, run: Run) {
         let runs = &mut self.seen_pool().runs;
         runs.insert(0, run);
-        runs.truncate(RUNS_MAX);
+        runs.truncate(RUNS_REMEMBERED_MAX as usize);
     }
 
     /// The run that a box is in.

@@ -1,6 +1,6 @@
 //! The short answers of single commands: lists, counts, checks, costs and errors.
 
-use gpuctl_core::cost::{BoxCost, Price};
+use gpuctl_core::cost::Price;
 use serde::Serialize;
 
 use super::Versioned;
@@ -123,28 +123,6 @@ pub struct CostReportDocument {
     pub spot_usd_month: Option<f64>,
     /// One box up for a month of 30 days, on demand.
     pub always_on_usd_month: f64,
-}
-
-/// The days of a month in prices, as AWS's own examples and the seeds count them.
-pub const MONTH_DAYS: f64 = 30.0;
-
-impl CostReportDocument {
-    /// Fills in the money of a period of `days`.
-    #[must_use]
-    pub fn with_cost(mut self, cost: &BoxCost, days: f64) -> Self {
-        self.starts = cost.starts;
-        self.box_seconds = cost.box_seconds;
-        self.billed_seconds = cost.billed_seconds;
-        self.box_usd = cost.spent.as_usd();
-        self.standing_usd = cost.standing.as_usd();
-        self.usd = (cost.spent + cost.standing).as_usd();
-        self.on_demand_usd = cost.on_demand.as_usd();
-        self.spot_usd = cost.spot.map(gpuctl_core::units::MicroUsd::as_usd);
-        self.always_on_usd = cost.always_on.as_usd();
-        self.on_demand_usd_month = cost.on_demand.as_usd() * MONTH_DAYS / days;
-        self.spot_usd_month = self.spot_usd.map(|usd| usd * MONTH_DAYS / days);
-        self
-    }
 }
 
 /// `gpuctl.cost-estimate`.

@@ -42,10 +42,9 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
 fn beyond(case: &Case<'_>, opinion: &mut Opinion, over: &Account, spent: Spent) {
     let (name, figures) = (over.name, over.describe(case));
     opinion.change(over.period.end, Rule::Budget, format!("a new {name} brings a new budget"));
-    let hold = case.seen.hold.as_ref().filter(|hold| hold.until > case.now);
     // Only what the hold has spent beyond the budget counts against its own amount.
     let beyond = MicroUsd((over.spent.0 - over.most.0).min(spent.hold.0));
-    let text = match hold.and_then(|hold| hold.over_budget) {
+    let text = match case.hold().and_then(|hold| hold.over_budget) {
         Some(extra) if beyond < extra => {
             let text = format!(
                 "{figures}: no starts for the queue; of the {extra} beyond it that the hold may spend, {beyond} are spent"

@@ -123,10 +123,8 @@ pub(super) fn nothing_to_start(
 /// Why an offering is not asked for now, and until when.
 fn why_not(case: &Case<'_>, offering: &Offering) -> WhyNot {
     // A person who asks after a refusal may have mended its cause, as by a higher quota.
-    let asked_at =
-        case.seen.hold.as_ref().filter(|hold| hold.until > case.now).map(|hold| hold.since);
     let believed = refused(&case.seen.runs, offering, case.now)
-        .filter(|believed| asked_at.is_none_or(|asked| asked <= believed.at))
+        .filter(|believed| case.hold().is_none_or(|hold| hold.since <= believed.at))
         .map(|believed| (format!("{offering} {}", believed.describe(case.now)), believed.until));
     let paused = || {
         let until = spot_pause(&case.seen.runs, case.now)
@@ -208,9 +206,9 @@ fn idle_for(case: &Case<'_>, one: &SeenBox) -> Option<TimeDelta> {
 
 /// Whether a box is bought in the way that the pool likes best; boxes that are not bought are neither.
 pub(super) fn is_preferred(case: &Case<'_>, one: &SeenBox) -> Option<bool> {
-    // Nobody needs to go back to what is dearer.
-    let dear_first = case.pool.capacity.first() == Some(&CapacityType::OnDemand);
-    Some(dear_first || case.pool.capacity.first() == Some(&one.offering.as_ref()?.capacity))
+    let (kind, first) = (one.offering.as_ref()?.capacity, case.pool.capacity.first());
+    // Whoever prefers on-demand has nothing dearer to leave.
+    Some(first == Some(&kind) || first == Some(&CapacityType::OnDemand))
 }
 
 /// How long one box needs for what waits, if it is known how long a job takes.

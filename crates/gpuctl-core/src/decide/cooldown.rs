@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use super::{Case, Opinion};
 use crate::observation::Run;
 use crate::plan::{Rule, Says};
-use crate::units::{Timestamp, show_span};
+use crate::units::{Timestamp, doubled};
 
 /// The wait after the first failed start; it doubles with each further one.
 const BACKOFF_FIRST: TimeDelta = TimeDelta::seconds(5);
@@ -20,8 +20,7 @@ const FRUITLESS_FIRST: TimeDelta = TimeDelta::minutes(1);
 const FRUITLESS_WAIT_MAX: TimeDelta = TimeDelta::hours(1);
 
 pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
-    let asked_at =
-        case.seen.hold.as_ref().filter(|hold| hold.until > case.now).map(|hold| hold.since);
+    let asked_at = case.hold().map(|hold| hold.since);
     if let Some((text, until)) = failing(case, asked_at).or_else(|| flapping(case, asked_at)) {
         opinion.no_starts = Some(opinion.says(Says::Forbid, Rule::Cooldown, text));
         opinion.change(until, Rule::Cooldown, "it may start again");
@@ -34,21 +33,14 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
 }
 
 fn failing(case: &Case<'_>, asked_at: Option<Timestamp>) -> Option<(String, Timestamp)> {
-    let failed: Vec<&Run> = case
-        .seen
-        .runs
-        .iter()
-        .filter(|run| run.stopped_at.is_some() && run.refusal.is_none())
-        .take_while(|run| run.failed_to_start())
-        .collect();
+    let ended = case.begun().filter(|run| run.stopped_at.is_some());
+    let failed: Vec<&Run> = ended.take_while(|run| run.failed_to_start()).collect();
     let last = failed.first()?;
     let failed_at = last.stopped_at?;
     if asked_at.is_some_and(|asked| asked > failed_at) {
         return None;
     }
-    let doublings = u32::try_from(failed.len() - 1).unwrap_or(u32::MAX).min(16);
-    let wait = (BACKOFF_FIRST * 2_i32.pow(doublings)).min(BACKOFF_MAX);
-    let until = failed_at + wait;
+    let until = failed_at + doubled(BACKOFF_FIRST, failed.len() - 1, BACKOFF_MAX);
     if until <= case.now {
         return None;
     }
@@ -66,8 +58,7 @@ fn fruitless(case: &Case<'_>) -> Option<(String, Timestamp)> {
     let most = case.pool.fruitless_starts_max.get() as usize;
     let ended = case.seen.runs.iter().filter(|run| run.stopped_at.is_some());
     let row: Vec<&Run> = ended.take_while(|run| run.was_fruitless()).collect();
-    let beyond = u32::try_from(row.len().checked_sub(most)?).unwrap_or(u32::MAX);
-    let wait = (FRUITLESS_FIRST * 2_i32.pow(beyond.min(16))).min(FRUITLESS_WAIT_MAX);
+    let wait = doubled(FRUITLESS_FIRST, row.len().checked_sub(most)?, FRUITLESS_WAIT_MAX);
     let until = row.first()?.stopped_at? + wait;
     let text = format!(
         "the last {} boxes that the queue started ended without a single result (a job that ends its worker?); the next in {}",
@@ -91,7 +82,7 @@ fn flapping(case: &Case<'_>, asked_at: Option<Timestamp>) -> Option<(String, Tim
     let text = format!(
         "{} starts within an hour, starts_per_hour_max is {most}; the next in {}",
         starts.len(),
-        show_span(until - case.now)
+        case.until(until)
     );
     Some((text, until))
 }

@@ -31,20 +31,16 @@ struct Word {
 }
 
 fn in_force(case: &Case<'_>) -> Option<Word> {
-    let hold = case.seen.hold.as_ref();
-    // Also an expired or released hold ends what was done in the console before it.
-    let newer = |foreign: &&Foreign| hold.is_none_or(|hold| foreign.at > hold.since);
-    let latest = case.boxes().iter().filter_map(|one| one.foreign.as_ref()).filter(newer);
     // One box of several that was stopped by hand is left alone (`is_left_alone`); the others go on.
     let one_of_many =
         |foreign: &&Foreign| foreign.wants == HoldWants::Stopped && case.up().next().is_some();
-    let latest = latest.filter(|foreign| !one_of_many(foreign));
-    let word =
-        latest.max_by_key(|foreign| foreign.at).and_then(|foreign| by_console(case, foreign));
-    if word.is_some() {
-        return word;
-    }
-    let hold = hold.filter(|hold| hold.until > case.now)?;
+    let foreign = case.boxes().iter().filter_map(|one| one.foreign.as_ref());
+    let latest = foreign.filter(|one| !one_of_many(one)).max_by_key(|foreign| foreign.at);
+    latest.and_then(|foreign| by_console(case, foreign)).or_else(|| by_command(case))
+}
+
+fn by_command(case: &Case<'_>) -> Option<Word> {
+    let hold = case.hold()?;
     let why = hold.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
     let wants = match hold.wants {
         HoldWants::Running => "running",
@@ -56,14 +52,11 @@ fn in_force(case: &Case<'_>) -> Option<Word> {
 
 /// Whether somebody has stopped this box by hand, and that still counts: then it is not started.
 pub(super) fn is_left_alone(case: &Case<'_>, one: &SeenBox) -> bool {
-    let hold = case.seen.hold.as_ref();
-    one.foreign.as_ref().is_some_and(|foreign| {
-        foreign.wants == HoldWants::Stopped
-            && hold.is_none_or(|hold| foreign.at > hold.since)
-            && by_console(case, foreign).is_some()
-    })
+    let word = one.foreign.as_ref().and_then(|foreign| by_console(case, foreign));
+    word.is_some_and(|word| word.wants == HoldWants::Stopped)
 }
 
+/// What was done past gpuctl, while it counts: also an expired or released hold ends what was done before it.
 fn by_console(case: &Case<'_>, foreign: &Foreign) -> Option<Word> {
     let most = foreign.at + case.pool.foreign_hold;
     let until = case.next_edge_after(foreign.at).map_or(most, |edge| edge.min(most));
@@ -74,5 +67,6 @@ fn by_console(case: &Case<'_>, foreign: &Foreign) -> Option<Word> {
     let (by, ago, left) = (&foreign.by, case.ago(foreign.at), case.until(until));
     let text =
         format!("{by} {did} it past gpuctl {ago} ago: that counts as a hold for {left} more");
-    (until > case.now).then_some(Word { wants: foreign.wants, until, text })
+    let newer = case.seen.hold.as_ref().is_none_or(|hold| foreign.at > hold.since);
+    (newer && until > case.now).then_some(Word { wants: foreign.wants, until, text })
 }

@@ -9,16 +9,15 @@ use crate::plan::{Rule, Says};
 
 pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
     let leaving = case.boxes().iter().filter(|one| one.state != BoxState::Stopped);
-    let leaving = leaving.filter_map(|one| Some((one, one.interruption?)));
-    let mut last = None;
-    for (one, at) in leaving {
-        last = Some(format!(
+    let mut leaving = leaving.filter_map(|one| Some((one, one.interruption?)));
+    let text = leaving.next_back().map(|(one, at)| {
+        format!(
             "box {} is taken back in {}: it no longer counts",
             one.id,
             case.until(at.max(case.now))
-        ));
-    }
-    match last {
+        )
+    });
+    match text {
         Some(text) => {
             opinion.says(Says::Keep, Rule::Interruption, text);
         }

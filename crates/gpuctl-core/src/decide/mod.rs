@@ -17,7 +17,9 @@ mod schedule;
 use chrono::TimeDelta;
 
 use self::opinion::Opinion;
-use crate::observation::{Observation, Run, SeenBox, SeenPool, SeenQueue, Witness, boot_estimate};
+use crate::observation::{
+    Hold, Observation, Run, SeenBox, SeenPool, SeenQueue, Witness, boot_estimate,
+};
 use crate::plan::{Plan, PoolPlan};
 use crate::policy::{Policy, Pool};
 use crate::units::{Timestamp, show_span};
@@ -93,6 +95,11 @@ impl<'a> Case<'a> {
 
     fn up(&self) -> impl Iterator<Item = &'a SeenBox> {
         self.boxes().iter().filter(|one| one.is_up())
+    }
+
+    /// The hold in force, if there is one.
+    fn hold(&self) -> Option<&'a Hold> {
+        self.seen.hold.as_ref().filter(|hold| hold.until > self.now)
     }
 
     /// The boxes that are up and not being taken back.

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::capacity::CapacityType;
 use crate::cost::GP3_USD_GIB_MONTH;
+use crate::observation::RUNS_REMEMBERED_MAX;
 use crate::units::{PoolId, QueueName, parse_span};
 
 /// Pools in one policy: the reconcile is linear in them, and one file should stay readable.
@@ -26,8 +27,6 @@ const BOOT_DEFAULT: TimeDelta = TimeDelta::seconds(5);
 const VISIBILITY_MAX: TimeDelta = TimeDelta::hours(12);
 /// SQS's limit on receives before a dead-letter queue takes a message.
 const RECEIVES_MAX: u32 = 1_000;
-/// What an observation remembers of a pool's runs, and so the most starts that can be counted.
-const STARTS_PER_HOUR_MAX: u32 = 100;
 /// The largest gp3 volume.
 const DISK_GIB_MAX: u32 = 65_536;
 const DEVICES: [&str; 3] = ["auto", "cpu", "cuda"];
@@ -202,12 +201,13 @@ fn pool(
     let lifetime_max = section
         .span_of_time("lifetime_max", minute..=TimeDelta::days(3_650))
         .unwrap_or(TimeDelta::hours(24));
+    // No more starts can be counted than an observation remembers.
     let starts_per_hour_max = section
-        .whole("starts_per_hour_max", 1..=STARTS_PER_HOUR_MAX)
+        .whole("starts_per_hour_max", 1..=RUNS_REMEMBERED_MAX)
         .and_then(NonZeroU32::new)
         .unwrap_or(NonZeroU32::new(60).expect("sixty is not zero"));
     let fruitless_starts_max = section
-        .whole("fruitless_starts_max", 1..=STARTS_PER_HOUR_MAX)
+        .whole("fruitless_starts_max", 1..=RUNS_REMEMBERED_MAX)
         .and_then(NonZeroU32::new)
         .unwrap_or(NonZeroU32::new(3).expect("three is not zero"));
     section.finish();

@@ -16,12 +16,15 @@ use gpuctl_core::cost::{
 };
 use gpuctl_core::observation::Witness;
 use gpuctl_core::policy::Cost;
-use gpuctl_core::units::{MicroUsd, Timestamp};
+use gpuctl_core::units::{MicroUsd, Timestamp, nearest_rank};
 
 use crate::arguments::EstimateArguments;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::render::Answer;
+
+/// The days of a month in prices, as AWS's own examples and the seeds count them.
+const MONTH_DAYS: f64 = 30.0;
 
 /// The most jobs that a report looks at.
 const JOBS_MAX: u32 = 1_000_000;
@@ -72,35 +75,33 @@ pub(crate) async fn report(
         .filter_map(|entry| Some(entry.result.as_ref()?.received_at - entry.job.submitted_at))
         .collect();
     waits.sort_unstable();
-    let rank = |percent: usize| {
-        (waits.len() * percent).div_ceil(100).checked_sub(1).map(|index| seconds(waits[index]))
-    };
-    let document = CostReportDocument {
+    let rank = |percent| nearest_rank(&waits, percent).map(seconds);
+    let boxes = context.config.policy.pools.iter().map(|pool| pool.boxes_max.get()).sum();
+    let cost = box_cost(&runs, boxes, period, wanted, &price);
+    // A burst of a minute stands for a day with one such burst, not for a month full of them.
+    let days = f64::from(i32::try_from((until - since).num_days() + 1).unwrap_or(i32::MAX));
+    let month = |usd: MicroUsd| usd.as_usd() * MONTH_DAYS / days;
+    Ok(Answer::CostReport(Box::new(CostReportDocument {
         since: time(since),
         until: time(until),
         jobs: count(&jobs),
         wait_seconds_p50: rank(50),
         wait_seconds_p95: rank(95),
         wait_seconds_max: rank(100),
-        starts: 0,
-        box_seconds: 0,
-        billed_seconds: 0,
-        box_usd: 0.0,
-        standing_usd: 0.0,
-        usd: 0.0,
+        starts: cost.starts,
+        box_seconds: cost.box_seconds,
+        billed_seconds: cost.billed_seconds,
+        box_usd: cost.spent.as_usd(),
+        standing_usd: cost.standing.as_usd(),
+        usd: (cost.spent + cost.standing).as_usd(),
         priced_as: PriceDocument::of(&price),
-        on_demand_usd: 0.0,
-        spot_usd: None,
-        always_on_usd: 0.0,
+        on_demand_usd: cost.on_demand.as_usd(),
+        spot_usd: cost.spot.map(MicroUsd::as_usd),
+        always_on_usd: cost.always_on.as_usd(),
+        on_demand_usd_month: month(cost.on_demand),
+        spot_usd_month: cost.spot.map(month),
         always_on_usd_month: price.on_demand.per_hour_for(MONTH_SECONDS).as_usd(),
-        on_demand_usd_month: 0.0,
-        spot_usd_month: None,
-    };
-    // A burst of a minute stands for a day with one such burst, not for a month full of them.
-    let days = f64::from(i32::try_from((until - since).num_days() + 1).unwrap_or(i32::MAX));
-    let boxes = context.config.policy.pools.iter().map(|pool| pool.boxes_max.get()).sum();
-    let cost = box_cost(&runs, boxes, period, wanted, &price);
-    Ok(Answer::CostReport(Box::new(document.with_cost(&cost, days))))
+    })))
 }
 
 /// `gpuctl cost estimate`.
@@ -165,7 +166,7 @@ impl Parts {
 }
 
 /// The price of an hour and where it comes from.
-fn hour_price(
+pub(super) fn hour_price(
     (instance_type, region): (&str, &str),
     capacity: CapacityType,
     given: Option<MicroUsd>,

@@ -9,7 +9,7 @@ use gpuctl_control::wire::seconds;
 use gpuctl_control::wire::simulate::{
     ChoiceDocument, PolicyScoreDocument, SimulationDocument, TunedDocument, TuningDocument,
 };
-use gpuctl_core::cost::price;
+use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::policy::{Cost, Problems, nearest};
 use gpuctl_core::units::{MicroUsd, show_span};
 use gpuctl_sim::compare::{Yardstick, score};
@@ -18,6 +18,7 @@ use gpuctl_sim::replay::{Looks, Outcome, Prices, Setup, replay};
 use gpuctl_sim::trace::{Availability, Demand, TraceError};
 use gpuctl_sim::tune::tune as choose;
 
+use super::cost::hour_price;
 use crate::arguments::{SimulateArguments, TuneArguments, WorldArguments};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -236,18 +237,23 @@ fn contenders(names: &[String]) -> Result<Vec<Contender>, Failure> {
 fn prices(policy: &Cost, world: &WorldArguments, spot: bool) -> Result<Prices, Failure> {
     let instance_type = world.instance_type.as_deref().unwrap_or(&policy.instance_type);
     let region = world.region.as_deref().unwrap_or(&policy.region);
-    let listed = price(instance_type, region);
-    let missing = |what: &str, option: &str| {
-        Failure::usage(format!("no {what} price is known for {instance_type} in {region}"))
-            .hint(format!("give one with {option}; `gpuctl cost prices` lists the known ones"))
+    let hour = |capacity, given, option| {
+        hour_price((instance_type, region), capacity, given).map(|(hour, _)| hour).map_err(
+            |failure| {
+                failure.hint(format!(
+                    "give one with {option}; `gpuctl cost prices` lists the known ones"
+                ))
+            },
+        )
     };
-    let on_demand = world.on_demand_usd_hour.or(listed.as_ref().map(|price| price.on_demand));
-    let on_demand = on_demand.ok_or_else(|| missing("on-demand", "--on-demand-usd-hour"))?;
-    let on_spot = world.spot_usd_hour.or(listed.and_then(|price| price.spot));
-    match on_spot {
-        None if spot => Err(missing("spot", "--spot-usd-hour")),
-        on_spot => Ok(Prices { spot: on_spot.unwrap_or(MicroUsd(0)), on_demand }),
-    }
+    Ok(Prices {
+        on_demand: hour(CapacityType::OnDemand, world.on_demand_usd_hour, "--on-demand-usd-hour")?,
+        spot: if spot {
+            hour(CapacityType::Spot, world.spot_usd_hour, "--spot-usd-hour")?
+        } else {
+            MicroUsd(0)
+        },
+    })
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
