@@ -8,14 +8,17 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use gpuctl_core::cost::{day_of, month_of, spent_since, standing};
 use gpuctl_core::observation::{
-    BoxState, Hold, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue, Spent, Witness,
+    BoxState, Hold, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue, SeenWorker, Spent,
+    Witness,
 };
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::policy::{Policy, Pool};
 use gpuctl_core::units::{PoolId, Timestamp};
 use tokio::task::JoinSet;
 
-use crate::ports::{PoolMemory, PortError, PortErrorClass, Ports, QueueMemory};
+use crate::ports::{
+    Listing, PoolMemory, PortError, PortErrorClass, Ports, QueueMemory, WorkerReport,
+};
 use crate::reconcile::LEASE_LASTS;
 
 /// How long one part may take before it counts as failed.
@@ -63,7 +66,8 @@ pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observ
     let (boxes, mut parts) =
         tokio::join!(read_boxes(ports, policy), read_pools(ports, policy, money));
     let mut errors = Vec::new();
-    let boxes = boxes.map_err(|error| errors.push(error)).ok();
+    let mut boxes = boxes.map_err(|error| errors.push(error)).ok();
+    errors.extend(boxes.iter_mut().flat_map(|boxes| boxes.errors.drain(..)));
     let mut observed = Observed {
         observation: Observation { at, witness, pools: BTreeMap::new() },
         errors: Vec::new(),
@@ -76,16 +80,11 @@ pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observ
         };
         let memory = memory.map_err(|error| errors.push(error)).ok();
         let counts = counts.map(|counts| counts.map_err(|error| errors.push(error)).ok());
-        let of_pool = boxes.as_ref().map(|all| {
-            all.iter()
-                .filter(|(owner, _)| *owner == pool.id)
-                .map(|(_, one)| one.clone())
-                .collect::<Vec<_>>()
-        });
+        let of_pool = boxes.as_mut().and_then(|boxes| boxes.pools.remove(&pool.id));
         let runs = runs_of_month.and_then(|runs| runs.map_err(|error| errors.push(error)).ok());
         let hold = memory.as_ref().and_then(|memory| memory.hold.as_ref());
         let spent = runs.map(|runs| spent((policy, pool), &runs, hold, at));
-        let seen = observed.pool(&pool.id, Parts { memory, counts, boxes: of_pool, spent });
+        let seen = observed.pool(pool, Parts { memory, counts, boxes: of_pool, spent });
         observed.observation.pools.insert(pool.id.clone(), seen);
     }
     observed.errors = errors;
@@ -101,18 +100,22 @@ struct Parts {
 }
 
 impl Observed {
-    fn pool(&mut self, pool: &PoolId, parts: Parts) -> SeenPool {
-        let at = self.observation.at;
+    fn pool(&mut self, policy: &Pool, parts: Parts) -> SeenPool {
+        let (at, pool) = (self.observation.at, &policy.id);
         let remembered = parts.memory.is_some();
         let memory = parts.memory.unwrap_or_default();
         let queue = parts.counts.map(|counts| self.queue(pool, counts, memory.queue.as_ref()));
         let mut runs = memory.runs;
         let mut boxes = parts.boxes;
         if let Some(boxes) = boxes.as_mut().filter(|_| remembered) {
+            if policy.queue().is_some_and(|queue| queue.reports) {
+                believe(&memory.reports, boxes);
+            }
             self.runs_changed.extend(catch_up(&mut runs, boxes, at));
             let strangers = unknown(&runs, boxes, pool, at);
             self.runs_changed.extend(strangers.iter().cloned());
             runs.splice(0..0, strangers);
+            not_foreign(&runs, boxes);
         }
         // Without the ledger a hold may be missing: acting then could break a person's word.
         let boxes = match boxes.filter(|_| remembered) {
@@ -142,6 +145,42 @@ impl Observed {
             self.queues_changed.push((pool.clone(), QueueMemory { seen: seen.clone(), at }));
         }
         Seen::now(seen, at)
+    }
+}
+
+/// Adds what workers say of their boxes: one that runs is ready when its worker is (S10), and not before.
+fn believe(reports: &[WorkerReport], boxes: &mut [SeenBox]) {
+    for one in boxes.iter_mut().filter(|one| one.state != BoxState::Stopped) {
+        let began = one.run_started_at.unwrap_or(one.since);
+        let of_run = |report: &&WorkerReport| report.box_id == one.id && report.at >= began;
+        let report = reports.iter().find(of_run);
+        one.worker = report.map(|report| SeenWorker {
+            heard_at: report.at,
+            leases: report.leases,
+            idle_since: report.idle_since,
+            jobs_done: report.jobs_done,
+        });
+        if let Some(error) = report.and_then(|report| report.last_error.clone()) {
+            one.last_error = Some(error);
+        }
+        if one.state == BoxState::Running {
+            match report.and_then(|report| report.ready_at) {
+                Some(ready_at) => one.since = ready_at,
+                None => (one.state, one.since) = (BoxState::Pending, began),
+            }
+        }
+    }
+}
+
+/// What EC2 itself brought back after an interruption is nobody's word (P4): schedule and queue decide what becomes of it.
+fn not_foreign(runs: &[Run], boxes: &mut [SeenBox]) {
+    for one in boxes.iter_mut().filter(|one| one.foreign.is_some()) {
+        let run = runs.iter().find(|run| run.box_id == one.id);
+        if run
+            .is_some_and(|run| run.start.rule == Rule::Interruption || run.interrupted_at.is_some())
+        {
+            one.foreign = None;
+        }
     }
 }
 
@@ -198,7 +237,12 @@ fn unknown(runs: &[Run], boxes: &[SeenBox], pool: &PoolId, at: Timestamp) -> Vec
     };
     let run = |one: &SeenBox| {
         let by = one.foreign.as_ref().map_or("somebody", |foreign| foreign.by.as_str());
-        let reason = Reason::new(Rule::Hold, format!("{by} started it past gpuctl"));
+        let last = runs.iter().find(|run| run.box_id == one.id);
+        let reason = if last.is_some_and(|run| run.interrupted_at.is_some()) {
+            Reason::new(Rule::Interruption, "EC2 brought it back after an interruption")
+        } else {
+            Reason::new(Rule::Hold, format!("{by} started it past gpuctl"))
+        };
         Run {
             offering: one.offering.clone(),
             ready_at: (one.state == BoxState::Running).then_some(one.since),
@@ -208,7 +252,7 @@ fn unknown(runs: &[Run], boxes: &[SeenBox], pool: &PoolId, at: Timestamp) -> Vec
     boxes.iter().filter(strange).map(run).collect()
 }
 
-async fn read_boxes(ports: &Ports, policy: &Policy) -> Result<Vec<(PoolId, SeenBox)>, PortError> {
+async fn read_boxes(ports: &Ports, policy: &Policy) -> Result<Listing, PortError> {
     in_time("the boxes", ports.cloud.boxes(policy)).await
 }
 
@@ -322,6 +366,43 @@ mod tests {
         let mut runs = [run(100)];
         assert_eq!(catch_up(&mut runs, &mut [], at(500)).len(), 1);
         assert_eq!(runs[0].stopped_at, Some(at(500)));
+    }
+
+    #[test]
+    fn p4_a_box_that_ec2_brings_back_after_an_interruption_is_nobodys_word() {
+        let foreign = Foreign { wants: HoldWants::Running, at: at(90), by: "somebody".to_owned() };
+        let mut boxes = [SeenBox { foreign: Some(foreign), ..a_box(BoxState::Running, 90) }];
+        let pool: PoolId = "gpu".parse().expect("a name");
+        let taken = Run { stopped_at: Some(at(60)), interrupted_at: Some(at(60)), ..run(10) };
+        let found = unknown(std::slice::from_ref(&taken), &boxes, &pool, at(100));
+        assert_eq!(found[0].start.rule, Rule::Interruption);
+        not_foreign(&[found[0].clone(), taken], &mut boxes);
+        assert_eq!(boxes[0].foreign, None);
+    }
+
+    #[test]
+    fn s10_a_box_that_runs_is_ready_when_its_worker_says_so_and_an_older_runs_words_do_not_count() {
+        let report = |seconds, ready| WorkerReport {
+            box_id: "gpu-1".parse().expect("a name"),
+            run_started_at: at(seconds),
+            at: at(seconds),
+            pid: 1,
+            ready_at: ready,
+            leases: 2,
+            idle_since: None,
+            jobs_done: 3,
+            last_error: None,
+        };
+        let seen = |reports: &[WorkerReport]| {
+            let mut boxes = [a_box(BoxState::Running, 100)];
+            believe(reports, &mut boxes);
+            let [one] = boxes;
+            (one.state, one.since, one.worker.map(|worker| worker.leases))
+        };
+        assert_eq!(seen(&[]), (BoxState::Pending, at(100), None));
+        assert_eq!(seen(&[report(90, Some(at(80)))]), (BoxState::Pending, at(100), None));
+        assert_eq!(seen(&[report(120, None)]), (BoxState::Pending, at(100), Some(2)));
+        assert_eq!(seen(&[report(150, Some(at(140)))]), (BoxState::Running, at(140), Some(2)));
     }
 
     #[test]

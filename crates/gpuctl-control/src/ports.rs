@@ -2,6 +2,7 @@
 //!
 //! Contracts stand on each method; `gpuctl-local` fills them with one SQLite file and child processes.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -39,14 +40,28 @@ pub trait Clock: Send + Sync {
 /// Boxes: to see them and to start and stop them.
 #[async_trait]
 pub trait Cloud: Send + Sync {
-    /// Every box of every pool, also those that never ran.
-    async fn boxes(&self, policy: &Policy) -> Result<Vec<(PoolId, SeenBox)>, PortError>;
+    /// Every box of every pool, also those that never ran. A pool that is missing from the listing could not be read.
+    async fn boxes(&self, policy: &Policy) -> Result<Listing, PortError>;
 
     /// Starts a stopped box. The same order twice starts it once; a box that is not stopped is a `Conflict`.
     async fn start(&self, order: &StartOrder) -> Result<(), PortError>;
 
     /// Asks a box to stop, or ends it. A box that is stopped already is a success.
     async fn stop(&self, box_id: &BoxId, manner: Manner) -> Result<(), PortError>;
+
+    /// Ends what costs money and belongs to no box any more, as an open spot request (P15); answers a sentence for each.
+    async fn sweep(&self) -> Result<Vec<String>, PortError> {
+        Ok(Vec::new())
+    }
+}
+
+/// The boxes, by pool, and what could not be read: one bad id must not hide the other pools (S5, R8).
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The boxes of each pool that could be read.
+    pub pools: BTreeMap<PoolId, Vec<SeenBox>>,
+    /// Why others could not.
+    pub errors: Vec<PortError>,
 }
 
 /// An order to start a box.
@@ -213,6 +228,8 @@ pub struct PoolMemory {
     pub queue: Option<QueueMemory>,
     /// How long its model is busy with one job: a moving mean of which each result moves a `SERVICE_WEIGHT`th.
     pub service: Option<TimeDelta>,
+    /// What workers last said of themselves, where the cloud does not say it with its boxes.
+    pub reports: Vec<WorkerReport>,
 }
 
 /// The weight of the past in the moving mean of a job's time: it evens out some dozens of jobs, and follows a change of task.

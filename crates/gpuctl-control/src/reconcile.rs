@@ -100,6 +100,10 @@ async fn pass(ports: &Ports, policy: &Policy, fence: &Fence) -> Pass {
         observed.errors.push(error);
     }
     let acted = act(ports, &observed.observation, &plan, fence.until).await;
+    match ports.cloud.sweep().await {
+        Ok(swept) => swept.iter().for_each(|what| tracing::info!("{what}")),
+        Err(error) => observed.errors.push(error),
+    }
     for done in &acted {
         let (verb, reason) = (crate::wire::plan::verb(&done.action), done.action.reason());
         match &done.result {

@@ -155,6 +155,8 @@ pub struct SeenBox {
     pub interruption: Option<Timestamp>,
     /// That somebody started or stopped it past gpuctl, as in the AWS console.
     pub foreign: Option<Foreign>,
+    /// Why it cannot be started now although it is stopped, as while EC2 keeps it for itself after an interruption (P4).
+    pub unstartable: Option<String>,
 }
 
 /// A start or stop that gpuctl did not make.
@@ -182,6 +184,7 @@ impl SeenBox {
             offering: None,
             interruption: None,
             foreign: None,
+            unstartable: None,
         }
     }
 

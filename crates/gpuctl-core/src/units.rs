@@ -141,10 +141,31 @@ name!(
     "box"
 );
 name!(
-    /// A queue's name.
+    /// A queue's name, or its URL on AWS.
     QueueName,
     "queue"
 );
+
+/// SQS's own queue URLs are below a third of this.
+const URL_CHARS_MAX: usize = 300;
+
+impl QueueName {
+    /// Whether this is a URL, as SQS gives queues one.
+    #[must_use]
+    pub fn is_url(&self) -> bool {
+        self.0.starts_with("http") && self.0.contains("://")
+    }
+}
+
+fn is_queue_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let name = text.rsplit('/').next().unwrap_or_default();
+    rest.is_some_and(|rest| {
+        rest.contains('/')
+            && text.len() <= URL_CHARS_MAX
+            && text.bytes().all(|b| b.is_ascii_graphic())
+    }) && check_name("queue", name.trim_end_matches(".fifo")).is_ok()
+}
 
 impl BoxId {
     /// The name of a pool's box number `index`, counted from 1.
@@ -163,6 +184,9 @@ pub struct NameError {
 }
 
 fn check_name(what: &'static str, text: &str) -> Result<(), NameError> {
+    if what == "queue" && is_queue_url(text) {
+        return Ok(());
+    }
     let fits = (1..=NAME_CHARS_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if fits { Ok(()) } else { Err(NameError { what, text: text.to_owned() }) }

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use gpuctl_control::ports::{Cloud, PortError, PortErrorClass, StartOrder};
+use gpuctl_control::ports::{Cloud, Listing, PortError, PortErrorClass, StartOrder};
 use gpuctl_core::observation::{BoxState, SeenBox, SeenWorker};
 use gpuctl_core::plan::Manner;
 use gpuctl_core::policy::{Policy, Work};
@@ -62,7 +62,7 @@ impl LocalCloud {
 
 #[async_trait]
 impl Cloud for LocalCloud {
-    async fn boxes(&self, policy: &Policy) -> Result<Vec<(PoolId, SeenBox)>, PortError> {
+    async fn boxes(&self, policy: &Policy) -> Result<Listing, PortError> {
         self.collect_children();
         let policy = policy.clone();
         self.store.off_thread(move |store| boxes(store, &policy)).await
@@ -140,10 +140,10 @@ fn box_row(row: &Row<'_>) -> rusqlite::Result<(String, BoxRow)> {
     Ok((row.get(0)?, found))
 }
 
-fn boxes(store: &Store, policy: &Policy) -> Result<Vec<(PoolId, SeenBox)>, PortError> {
+fn boxes(store: &Store, policy: &Policy) -> Result<Listing, PortError> {
     let mut rows: Vec<(String, BoxRow)> =
         store.read(|c| c.prepare_cached(BOXES)?.query_map([], box_row)?.collect())?;
-    let mut all = Vec::new();
+    let mut listing = Listing::default();
     for pool in &policy.pools {
         let needs_report = matches!(pool.work, Work::Queue(_));
         // A pool with a schedule alone has nothing that could run here.
@@ -158,13 +158,15 @@ fn boxes(store: &Store, policy: &Policy) -> Result<Vec<(PoolId, SeenBox)>, PortE
         let beyond: Vec<BoxId> =
             beyond.filter(|id| !names.contains(id) && is_alive(store, id)).collect();
         names.extend(beyond);
+        let mut of_pool = Vec::with_capacity(names.len());
         for id in names {
             let place = rows.iter().position(|(name, _)| name == id.as_str());
             let row = place.map(|place| rows.swap_remove(place).1);
-            all.push((pool.id.clone(), seen(store, id, row, needs_report)?));
+            of_pool.push(seen(store, id, row, needs_report)?);
         }
+        listing.pools.insert(pool.id.clone(), of_pool);
     }
-    Ok(all)
+    Ok(listing)
 }
 
 /// Living boxes of pools that the policy no longer has, with their pids: nobody would stop them.

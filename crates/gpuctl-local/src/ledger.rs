@@ -204,7 +204,8 @@ fn memory(c: &Connection, pool: &PoolId) -> rusqlite::Result<PoolMemory> {
             Ok(QueueMemory { seen, at: timestamp(row.get(0)?) })
         })
         .optional()?;
-    Ok(PoolMemory { hold, runs, queue, service: service(c, pool)? })
+    // Reports come with the boxes here: both are in this file.
+    Ok(PoolMemory { hold, runs, queue, service: service(c, pool)?, reports: Vec::new() })
 }
 
 /// How long a job keeps the model of a pool's box busy: the mean over its boxes' own moving means.

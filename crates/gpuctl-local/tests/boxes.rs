@@ -35,7 +35,7 @@ impl World {
     }
 
     async fn the_box(&self, cloud: &LocalCloud) -> SeenBox {
-        cloud.boxes(&self.policy).await.unwrap().remove(0).1
+        cloud.boxes(&self.policy).await.unwrap().pools.pop_first().unwrap().1.remove(0)
     }
 
     async fn wait_for(&self, cloud: &LocalCloud, state: BoxState) {

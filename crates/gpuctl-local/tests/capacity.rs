@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use gpuctl_control::job::{InputUri, Job, JobId, submit};
-use gpuctl_control::ports::{Clock, Cloud, Ledger, PortError, PortErrorClass, Ports, StartOrder};
+use gpuctl_control::ports::{
+    Clock, Cloud, Ledger, Listing, PortError, PortErrorClass, Ports, StartOrder,
+};
 use gpuctl_control::{Trigger, reconcile};
 use gpuctl_core::capacity::{CapacityType, Offering, RefusalClass};
 use gpuctl_core::observation::{BoxState, SeenBox};
 use gpuctl_core::plan::Manner;
 use gpuctl_core::policy::Policy;
-use gpuctl_core::units::{BoxId, PoolId};
+use gpuctl_core::units::BoxId;
 use gpuctl_local::{Store, StoreOptions, SystemClock, ports};
 
 /// Boxes that are sold out on spot: each order is noted, and only on-demand is served.
@@ -29,15 +31,16 @@ const BOXES: [(&str, &str, CapacityType); 3] = [
 
 #[async_trait]
 impl Cloud for SoldOut {
-    async fn boxes(&self, _: &Policy) -> Result<Vec<(PoolId, SeenBox)>, PortError> {
+    async fn boxes(&self, _: &Policy) -> Result<Listing, PortError> {
         let a_box = |(id, zone, capacity): (&str, &str, CapacityType)| {
             let offering =
                 Offering { instance_type: "g4dn.xlarge".into(), zone: zone.into(), capacity };
             let id = id.parse().unwrap();
             let seen = SeenBox::new(id, BoxState::Stopped, SystemClock.now());
-            ("gpu".parse().unwrap(), SeenBox { offering: Some(offering), ..seen })
+            SeenBox { offering: Some(offering), ..seen }
         };
-        Ok(BOXES.map(a_box).to_vec())
+        let pool = "gpu".parse().unwrap();
+        Ok(Listing { pools: [(pool, BOXES.map(a_box).to_vec())].into(), errors: Vec::new() })
     }
 
     async fn start(&self, order: &StartOrder) -> Result<(), PortError> {

@@ -43,7 +43,7 @@ pub(super) fn startable<'a>(case: &Case<'a>, patience: Option<Timestamp>) -> Vec
     let (offerings, failed) = (offerings(case), failed_last(case));
     let stopped = case.boxes().iter().filter(|one| one.state == BoxState::Stopped);
     let mut choice: Vec<_> = stopped
-        .filter(|one| !hold::is_left_alone(case, one))
+        .filter(|one| one.unstartable.is_none() && !hold::is_left_alone(case, one))
         .filter_map(|one| {
             // A box that failed to start the last time lets the others try first: it must not hold up the pool.
             let failed = failed.contains(&one.id);
@@ -111,7 +111,12 @@ pub(super) fn nothing_to_start(
         );
         return Reason::new(Rule::Capacity, text);
     }
-    let refusals: Vec<String> = refusals(case).into_iter().map(|(text, _)| text).collect();
+    let unstartable = case
+        .boxes()
+        .iter()
+        .filter_map(|one| Some(format!("{} {}", one.id, one.unstartable.as_ref()?)));
+    let refusals: Vec<String> =
+        refusals(case).into_iter().map(|(text, _)| text).chain(unstartable).collect();
     let cause = if refusals.is_empty() {
         "no stopped box is of a kind that `capacity` names, or they were stopped by hand".to_owned()
     } else {

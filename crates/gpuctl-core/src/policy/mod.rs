@@ -3,6 +3,7 @@
 //! All problems of a file are reported at once, each with its line and a hint. Reading files and the environment is for
 //! the callers; this module only sees text.
 
+mod aws;
 mod problems;
 mod schedule;
 mod section;
@@ -69,15 +70,58 @@ impl Policy {
 /// Reads the dates of a calendar's file, by the path that stands in the policy; an error is a sentence's end: `is too large`.
 pub type ReadDates<'r> = &'r dyn Fn(&str) -> Result<Vec<NaiveDate>, String>;
 
-/// `[cloud]`: the embedded default, one machine and one file.
+/// `[cloud]`: one machine and one file, or an AWS account.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cloud {
+    /// The account's side, if boxes and queue are on AWS.
+    pub aws: Option<Aws>,
     /// The folder of the queue file, boxes' logs and locks; relative to `gpuctl.toml`.
     pub state: Option<String>,
     /// The size that the queue file may grow to, in MiB.
     pub file_mib_max: u32,
     /// How often to reconcile when nothing changes.
     pub tick: TimeDelta,
+}
+
+/// `[cloud] kind = "aws"`: what gpuctl uses of the account; credentials are the SDK's business.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Aws {
+    /// The region; that of environment and profile if unset.
+    pub region: Option<String>,
+    /// The profile; the environment's if unset.
+    pub profile: Option<String>,
+    /// The DynamoDB table that keeps the ledger; without one it is kept on this machine.
+    pub table: Option<String>,
+    /// Where inputs are uploaded to and results' files kept, as `s3://bucket/prefix`.
+    pub results: Option<String>,
+    /// The SNS topic that hears of trouble.
+    pub notify: Option<String>,
+    /// The Lambda function that `gpuctl invoke` asks.
+    pub function: Option<String>,
+}
+
+/// Where a pool's EC2 boxes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Boxes {
+    /// These instances, stopped and started.
+    Instances(Vec<String>),
+    /// The instances with all of these tags, stopped and started.
+    Select(BTreeMap<String, String>),
+    /// Launched from a template when needed, and terminated when idle.
+    Launch(LaunchTemplate),
+}
+
+/// What to launch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaunchTemplate {
+    /// Its name, or its id (`lt-…`).
+    pub name: String,
+    /// Its version; the default one if unset.
+    pub version: Option<String>,
+    /// The instance types that will do.
+    pub instance_types: Vec<String>,
+    /// The subnets, and with them the zones, that will do; the template's if empty.
+    pub subnets: Vec<String>,
 }
 
 /// `[worker]`: how workers run.
@@ -134,6 +178,8 @@ pub struct Pool {
     pub id: PoolId,
     /// What its boxes do.
     pub work: Work,
+    /// Where its boxes come from on AWS; on this machine they are processes.
+    pub boxes: Option<Boxes>,
     /// The most boxes that may be up at once.
     pub boxes_max: NonZeroU32,
     /// When at least one box is up.
@@ -197,7 +243,7 @@ pub enum Work {
     Queue(QueuePolicy),
     /// Run a command, such as an app server, for as long as schedule or hold want it.
     Command(Vec<String>),
-    /// Nothing of ours: the box itself is wanted, on its schedule. This machine has no such boxes.
+    /// Nothing of ours: the box itself is wanted, on schedule or by hand. This machine has no such boxes.
     BoxOnly,
 }
 
@@ -218,6 +264,8 @@ pub struct QueuePolicy {
     pub visibility: TimeDelta,
     /// After so many receives without an ack a message goes to the dead-letter queue.
     pub receives_max: NonZeroU32,
+    /// Whether its boxes run `gpu-worker`, which says when it is ready and idle; another program says nothing.
+    pub reports: bool,
 }
 
 /// When an idle box stops.
@@ -304,7 +352,7 @@ input_roots = \"/data\"
         assert_eq!(
             problems(text),
             [
-                "line 2: cloud.kind: `aws2` is not known (one of: local)",
+                "line 2: cloud.kind: `aws2` is not known (one of: local, aws)",
                 "line 3: cloud.tikc: unknown key (did you mean `tick`?)",
                 "line 5: pool.gpu.queue: `a b` is no queue name: use 1 to 80 of a-z A-Z 0-9 - _",
                 "line 6: pool.gpu.max_wait: is a whole number (must be a text in quotes)",

@@ -2,6 +2,7 @@
 //!
 //! Serde stops there, and knows no lines: that is why the policy is read from the document itself.
 
+use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 
@@ -131,6 +132,20 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
             self.wrong_type(key, span.clone(), value, "a list of texts, as `[\"a\", \"b\"]`");
         }
         texts.map(|texts: Vec<String>| (span, texts))
+    }
+
+    /// Every entry of this table, whose names the user chooses: all must be texts.
+    pub(super) fn texts_by_name(&mut self) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        for (name, value) in self.table {
+            match value.get_ref() {
+                DeValue::String(text) => {
+                    all.insert(name.get_ref().to_string(), text.to_string());
+                }
+                other => self.wrong_type(name.get_ref(), value.span(), other, "a text in quotes"),
+            }
+        }
+        all
     }
 
     /// A text that parses as `T`; the error's own words say what is wrong.

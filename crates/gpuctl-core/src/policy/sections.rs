@@ -9,7 +9,7 @@ use toml::de::DeTable;
 use super::problems::{Problems, Sink};
 use super::section::Section;
 use super::{
-    Budget, Cloud, Cost, IdleStop, Model, Policy, Pool, QueuePolicy, ReadDates, Work, Worker,
+    Budget, Cloud, Cost, IdleStop, Model, Policy, Pool, QueuePolicy, ReadDates, Work, Worker, aws,
     schedule,
 };
 use crate::capacity::CapacityType;
@@ -23,6 +23,8 @@ pub(super) const POOLS_MAX: usize = 100;
 pub(super) const BOXES_MAX: u32 = 1_000;
 /// What a boot takes where nobody says otherwise: a local worker loads its models in seconds.
 const BOOT_DEFAULT: TimeDelta = TimeDelta::seconds(5);
+/// A g4dn with its drivers and a model on a cold disk, until the ledger knows better.
+const BOOT_DEFAULT_AWS: TimeDelta = TimeDelta::minutes(2);
 /// SQS's limit on a visibility timeout.
 const VISIBILITY_MAX: TimeDelta = TimeDelta::hours(12);
 /// SQS's limit on receives before a dead-letter queue takes a message.
@@ -49,9 +51,10 @@ pub(super) fn read(text: &str, dates: ReadDates<'_>) -> Result<Policy, Problems>
         .named("model", |name, section| Some((name.to_owned(), model(section))))
         .into_iter()
         .collect();
-    let stop_deadline = worker.drain + STOP_MARGIN;
-    let pools = root.named("pool", |name, section| pool(name, section, stop_deadline, dates));
+    let place = Place::of(&cloud, &worker);
+    let pools = root.named("pool", |name, section| pool(name, section, &place, dates));
     check_pools(&mut root, &pools);
+    aws::check(&mut root, cloud.aws.as_ref(), &pools);
     root.finish();
     if sink.is_empty() {
         Ok(Policy { cloud, worker, models, cost, pools })
@@ -60,8 +63,28 @@ pub(super) fn read(text: &str, dates: ReadDates<'_>) -> Result<Policy, Problems>
     }
 }
 
+/// What follows for every pool from where its boxes are.
+struct Place {
+    is_aws: bool,
+    boot_default: TimeDelta,
+    stop_deadline: TimeDelta,
+}
+
+impl Place {
+    fn of(cloud: &Cloud, worker: &Worker) -> Self {
+        let is_aws = cloud.aws.is_some();
+        Self {
+            is_aws,
+            boot_default: if is_aws { BOOT_DEFAULT_AWS } else { BOOT_DEFAULT },
+            stop_deadline: worker.drain + if is_aws { STOP_MARGIN_AWS } else { STOP_MARGIN },
+        }
+    }
+}
+
 /// What a worker needs after its drain deadline to write its last words.
 const STOP_MARGIN: TimeDelta = TimeDelta::seconds(15);
+/// What EC2 may take to stop a box beyond that: a stop by force before ten minutes seldom helps (`aws.md` 9.1).
+const STOP_MARGIN_AWS: TimeDelta = TimeDelta::minutes(10);
 
 fn check_pools(root: &mut Section<'_, '_, '_>, pools: &[Pool]) {
     if !root.has("pool") {
@@ -89,13 +112,22 @@ fn check_pools(root: &mut Section<'_, '_, '_>, pools: &[Pool]) {
 }
 
 fn cloud(mut section: Section<'_, '_, '_>) -> Cloud {
-    section.word("kind", &["local"]);
+    let kind = section.word("kind", &["local", "aws"]);
+    let account = aws::aws(&mut section);
+    let is_aws = kind.as_deref() == Some("aws");
+    if !is_aws && account != super::Aws::default() {
+        let at = section.span.clone();
+        let message = "names AWS settings, but `kind` is not \"aws\"".to_owned();
+        section.problem("", at, message, Some("set `kind = \"aws\"`".to_owned()));
+    }
+    let tick = if is_aws { TimeDelta::minutes(1) } else { TimeDelta::seconds(1) };
     let cloud = Cloud {
+        aws: is_aws.then_some(account),
         state: section.text("state").map(|(_, text)| text),
         file_mib_max: section.whole("file_mib_max", 1..=1_048_576).unwrap_or(4_096),
         tick: section
             .span_of_time("tick", TimeDelta::milliseconds(100)..=TimeDelta::hours(1))
-            .unwrap_or(TimeDelta::seconds(1)),
+            .unwrap_or(tick),
     };
     section.finish();
     cloud
@@ -166,7 +198,7 @@ fn model(mut section: Section<'_, '_, '_>) -> Model {
 fn pool(
     name: &str,
     mut section: Section<'_, '_, '_>,
-    stop_deadline: TimeDelta,
+    place: &Place,
     dates: ReadDates<'_>,
 ) -> Option<Pool> {
     let at = section.span.clone();
@@ -179,7 +211,8 @@ fn pool(
         .whole("boxes_max", 1..=BOXES_MAX)
         .and_then(NonZeroU32::new)
         .unwrap_or(NonZeroU32::MIN);
-    let work = work(&mut section);
+    let work = work(&mut section, place);
+    let boxes = aws::boxes(&mut section);
     let schedule = schedule::read(&mut section, dates);
     let capacity = capacity(&mut section);
     let capacity_deadline = section
@@ -192,7 +225,7 @@ fn pool(
         .unwrap_or(TimeDelta::hours(2));
     let boot_default = section
         .span_of_time("boot_default", TimeDelta::zero()..=TimeDelta::hours(1))
-        .unwrap_or(BOOT_DEFAULT);
+        .unwrap_or(place.boot_default);
     let run_min =
         section.span_of_time("run_min", TimeDelta::zero()..=TimeDelta::days(1)).unwrap_or_default();
     let boot_deadline = section
@@ -214,6 +247,7 @@ fn pool(
     Some(Pool {
         id: id?,
         work: work?,
+        boxes,
         boxes_max,
         schedule,
         capacity,
@@ -224,7 +258,7 @@ fn pool(
         run_min,
         boot_deadline,
         lifetime_max,
-        stop_deadline,
+        stop_deadline: place.stop_deadline,
         starts_per_hour_max,
         fruitless_starts_max,
     })
@@ -250,7 +284,10 @@ fn capacity(section: &mut Section<'_, '_, '_>) -> Vec<CapacityType> {
     order
 }
 
-fn work(section: &mut Section<'_, '_, '_>) -> Option<Work> {
+/// Keys that give a pool without queue and command a sense.
+const BOX_ONLY: [&str; 4] = ["schedule", "instances", "select", "launch_template"];
+
+fn work(section: &mut Section<'_, '_, '_>, place: &Place) -> Option<Work> {
     let command = section.texts("command");
     let queue = section.parsed::<QueueName>("queue");
     let settings = queue_settings(section);
@@ -268,7 +305,9 @@ fn work(section: &mut Section<'_, '_, '_>) -> Option<Work> {
         (Some((_, command)), false) => Some(Work::Command(command)),
         (None, true) => queue.map(|name| Work::Queue(QueuePolicy { name, ..settings })),
         (None, false) if section.has("command") => None,
-        (None, false) if section.has("schedule") => Some(Work::BoxOnly),
+        (None, false) if place.is_aws || BOX_ONLY.iter().any(|key| section.has(key)) => {
+            Some(Work::BoxOnly)
+        }
         (None, false) => {
             let hint = "give it `queue = \"jobs\"` or `command = [\"./server\"]`".to_owned();
             section.problem(
@@ -304,6 +343,7 @@ fn queue_settings(section: &mut Section<'_, '_, '_>) -> QueuePolicy {
             .whole("receives_max", 1..=RECEIVES_MAX)
             .and_then(NonZeroU32::new)
             .unwrap_or(NonZeroU32::new(5).expect("five is not zero")),
+        reports: section.word("worker", &["gpu-worker", "own"]).as_deref() != Some("own"),
     }
 }
 

@@ -410,7 +410,20 @@ fn spot_rules() -> Vec<Case> {
         interruption: Some(ago(-100)),
         ..spot("a", busy(a_box(2, BoxState::Running, 900)))
     };
+    let kept = |index: u32, why: &str| SeenBox {
+        unstartable: Some(why.to_owned()),
+        ..spot("a", a_box(index, BoxState::Stopped, 9))
+    };
+    let ec2s = "was stopped by EC2, which starts it again when there is capacity";
     vec![
+        case("P4 a box that EC2 keeps for itself is not asked for; another is", "", {
+            vec![kept(2, ec2s), on_demand("a", a_box(1, BoxState::Stopped, 9))]
+        })
+        .waiting(1, 9),
+        case("P7 a box that can never start again is named with its cause", "", {
+            vec![kept(2, "has a spot request that was cancelled")]
+        })
+        .waiting(1, 9),
         case("P14 spot rests after three interruptions within an hour", "", stable())
             .waiting(1, 9)
             .runs(vec![taken(300), taken(900), taken(1_500)]),
