@@ -311,6 +311,12 @@ pub enum PortErrorClass {
     Full,
     /// Cannot be reached now; another try may work.
     Unavailable,
+    /// Asked too often: the same call may work later, and fewer calls help.
+    Throttled,
+    /// Not allowed, or not known who asks: no other try will help until a person acts.
+    Denied,
+    /// What the call names is not there.
+    NotFound,
     /// What is stored cannot be read, and no other try will help.
     Corrupt,
     /// Written by a newer version of gpuctl.
