@@ -1,6 +1,6 @@
-//! Recordings: WAV, FLAC and MP3 to 16 kHz mono samples.
+//! Recordings: WAV, FLAC and MP3 to mono samples at the rate of a model.
 //!
-//! Decoding and resampling go packet by packet, so that memory holds the 16 kHz samples and no more, and a header
+//! Decoding and resampling go packet by packet, so that memory holds the model's samples and no more, and a header
 //! that lies about its length can neither exhaust memory nor pass for a whole file. It finds no speech.
 
 use std::fs::File;
@@ -35,10 +35,11 @@ const MP3_TOLERANCE_FRAMES: u64 = 2 * 1152;
 #[derive(Debug, Clone)]
 pub struct Audio {
     samples: Vec<f32>,
+    rate_hz: u32,
 }
 
 impl Audio {
-    /// Mono samples at [`SAMPLE_RATE_HZ`].
+    /// Mono samples at [`Audio::rate_hz`].
     #[must_use]
     pub fn samples(&self) -> &[f32] {
         &self.samples
@@ -47,7 +48,13 @@ impl Audio {
     /// Its length.
     #[must_use]
     pub fn duration(&self) -> Duration {
-        duration_of(self.samples.len())
+        Duration::from_micros(self.samples.len() as u64 * 1_000_000 / u64::from(self.rate_hz))
+    }
+
+    /// Samples a second.
+    #[must_use]
+    pub fn rate_hz(&self) -> u32 {
+        self.rate_hz
     }
 }
 
@@ -56,8 +63,13 @@ pub(crate) fn duration_of(samples: usize) -> Duration {
     Duration::from_micros(samples as u64 * 1_000_000 / u64::from(SAMPLE_RATE_HZ))
 }
 
-/// Decodes a recording. `path` is only named in errors.
-pub(crate) fn decode(file: File, path: &Path, limits: &InputLimits) -> Result<Audio, InputError> {
+/// Decodes a recording to samples at `target_hz`. `path` is only named in errors.
+pub(crate) fn decode(
+    file: File,
+    path: &Path,
+    limits: &InputLimits,
+    target_hz: u32,
+) -> Result<Audio, InputError> {
     let mut source = Source::open(file, path)?;
     let rate_hz = source.rate_hz;
     let frames_max = u64::from(limits.audio_seconds_max) * u64::from(rate_hz);
@@ -69,7 +81,7 @@ pub(crate) fn decode(file: File, path: &Path, limits: &InputLimits) -> Result<Au
     if let Some(frames) = source.expected_frames.filter(|&frames| frames > frames_max) {
         return Err(too_long(frames));
     }
-    let mut resampled = Resampled::new(rate_hz, path)?;
+    let mut resampled = Resampled::new([rate_hz, target_hz], path)?;
     let mut mono = Vec::new();
     let mut found_frames = 0;
     while source.next(&mut mono)? {
@@ -82,7 +94,7 @@ pub(crate) fn decode(file: File, path: &Path, limits: &InputLimits) -> Result<Au
     source.check_complete(found_frames)?;
     match resampled.finish() {
         samples if samples.is_empty() => Err(InputError::NoSamples { path: path.to_owned() }),
-        samples => Ok(Audio { samples }),
+        samples => Ok(Audio { samples, rate_hz: target_hz }),
     }
 }
 
@@ -198,7 +210,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Turns a stream of samples into one at [`SAMPLE_RATE_HZ`], with the resampler's delay cut off.
+/// Turns a stream of samples into one at another rate, with the resampler's delay cut off.
 struct Resampled {
     /// None: the rate is right already.
     resampler: Option<Fft<f32>>,
@@ -206,16 +218,17 @@ struct Resampled {
     chunk: Vec<f32>,
     output: Vec<f32>,
     pushed_samples: usize,
-    rate_hz: u32,
+    /// From, and to.
+    rates_hz: [u32; 2],
 }
 
 impl Resampled {
-    fn new(rate_hz: u32, path: &Path) -> Result<Self, InputError> {
-        let resampler = if rate_hz == SAMPLE_RATE_HZ {
+    fn new(rates_hz: [u32; 2], path: &Path) -> Result<Self, InputError> {
+        let [from, to] = rates_hz;
+        let resampler = if from == to {
             None
         } else {
-            let rates = (rate_hz as usize, SAMPLE_RATE_HZ as usize);
-            let made = Fft::new(rates.0, rates.1, CHUNK_SAMPLES, 1, FixedSync::Input);
+            let made = Fft::new(from as usize, to as usize, CHUNK_SAMPLES, 1, FixedSync::Input);
             Some(made.map_err(|error| InputError::Unsupported {
                 path: path.to_owned(),
                 problem: error.to_string(),
@@ -223,7 +236,7 @@ impl Resampled {
         };
         let chunk = vec![0.0; resampler.as_ref().map_or(0, Resampler::output_frames_max)];
         let (waiting, output) = (Vec::new(), Vec::new());
-        Ok(Self { resampler, waiting, chunk, output, pushed_samples: 0, rate_hz })
+        Ok(Self { resampler, waiting, chunk, output, pushed_samples: 0, rates_hz })
     }
 
     fn push(&mut self, samples: &[f32]) {
@@ -243,7 +256,7 @@ impl Resampled {
     fn finish(mut self) -> Vec<f32> {
         let Some(resampler) = &self.resampler else { return self.output };
         let delay = resampler.output_delay();
-        let ratio = f64::from(SAMPLE_RATE_HZ) / f64::from(self.rate_hz);
+        let ratio = f64::from(self.rates_hz[1]) / f64::from(self.rates_hz[0]);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded up")]
         let length = (self.pushed_samples as f64 * ratio).ceil() as usize;
         // The last samples come out of the filter only when silence follows them.
@@ -316,7 +329,7 @@ mod tests {
     }
 
     fn resample(samples: &[f32], rate_hz: u32) -> Vec<f32> {
-        let mut resampled = Resampled::new(rate_hz, Path::new("x")).unwrap();
+        let mut resampled = Resampled::new([rate_hz, SAMPLE_RATE_HZ], Path::new("x")).unwrap();
         for packet in samples.chunks(1152) {
             resampled.push(packet);
         }

@@ -3,11 +3,13 @@
 //! Every way in which a customer's file can be wrong ends here in a named error, before it costs memory or GPU time.
 //! Decoding itself is in `audio` and `picture`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::audio::{self, Audio};
+use crate::audio::{self, Audio, SAMPLE_RATE_HZ};
+use crate::params::{FileKind, ParamKind, Params};
 use crate::picture::{self, Picture};
 use crate::pipelines::ocr;
 use crate::task::Task;
@@ -18,6 +20,12 @@ pub const AUDIO_SECONDS_MAX: u32 = 4 * 60 * 60;
 pub const IMAGE_PIXELS_MAX: u64 = 100_000_000;
 /// Longest side of a picture by default: an A4 page at 2,500 dpi.
 pub const IMAGE_SIDE_MAX: u32 = 30_000;
+/// Longest text by default: some forty pages.
+pub const TEXT_CHARS_MAX: usize = 100_000;
+/// Largest file of bytes by default: tensors, and files of any kind to be classified.
+pub const FILE_BYTES_MAX: u64 = 256 << 20;
+/// The rate that voice conversion is trained on.
+const CONVERT_RATE_HZ: u32 = 22_050;
 /// Shape buckets of audio: pieces are cut from it anyway, so this only keeps long files from short ones.
 const AUDIO_BUCKET_SECONDS: u64 = 30;
 
@@ -30,6 +38,10 @@ pub struct InputLimits {
     pub image_pixels_max: u64,
     /// Longest side of a picture.
     pub image_side_max: u32,
+    /// Longest text.
+    pub text_chars_max: usize,
+    /// Largest file that is read as bytes.
+    pub file_bytes_max: u64,
 }
 
 impl Default for InputLimits {
@@ -38,57 +50,186 @@ impl Default for InputLimits {
             audio_seconds_max: AUDIO_SECONDS_MAX,
             image_pixels_max: IMAGE_PIXELS_MAX,
             image_side_max: IMAGE_SIDE_MAX,
+            text_chars_max: TEXT_CHARS_MAX,
+            file_bytes_max: FILE_BYTES_MAX,
         }
     }
 }
 
-/// A decoded input.
+/// A job's input, decoded, with its params.
 #[derive(Debug, Clone)]
-pub enum Prepared {
+pub struct Prepared {
+    content: Content,
+    params: Params,
+    /// The files among the params, decoded too.
+    attached: BTreeMap<&'static str, Content>,
+}
+
+/// What an input is.
+#[derive(Debug, Clone)]
+pub enum Content {
     /// A recording.
     Audio(Audio),
     /// A picture.
     Picture(Picture),
+    /// A text, without spaces around it; never empty.
+    Text(String),
+    /// A file as it is.
+    Bytes(Vec<u8>),
 }
 
 impl Prepared {
+    /// The input.
+    #[must_use]
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// The params.
+    #[must_use]
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// A file among the params.
+    #[must_use]
+    pub fn attached(&self, name: &str) -> Option<&Content> {
+        self.attached.get(name)
+    }
+
     /// Inputs of one bucket can share a batch without one waiting for or padding the other.
     #[must_use]
     pub fn shape_bucket(&self) -> u64 {
-        match self {
-            Self::Audio(audio) => audio.duration().as_secs() / AUDIO_BUCKET_SECONDS,
-            Self::Picture(picture) => {
+        match &self.content {
+            Content::Audio(audio) => audio.duration().as_secs() / AUDIO_BUCKET_SECONDS,
+            Content::Picture(picture) => {
                 let (width, height) = ocr::detection_size(picture.rgb().dimensions());
                 u64::from(width) << 32 | u64::from(height)
             }
+            Content::Text(text) => u64::from(text.len().next_power_of_two().ilog2()),
+            Content::Bytes(_) => 0,
         }
     }
 
-    /// How much work it is: samples or pixels.
+    /// How much work it is: samples, pixels, or bytes.
     #[must_use]
     pub fn cost(&self) -> u64 {
-        match self {
-            Self::Audio(audio) => audio.samples().len() as u64,
-            Self::Picture(picture) => {
+        match &self.content {
+            Content::Audio(audio) => audio.samples().len() as u64,
+            Content::Picture(picture) => {
                 u64::from(picture.rgb().width()) * u64::from(picture.rgb().height())
             }
+            Content::Text(text) => text.len() as u64,
+            Content::Bytes(bytes) => bytes.len() as u64,
         }
     }
 }
 
-/// Decodes a job's input. Needs no model and no GPU, so it can run while another batch does.
-///
-/// # Errors
-/// The file is missing, no regular file, empty, of another kind, damaged, cut short, or beyond the limits.
-pub fn decode(task: Task, path: &Path, limits: &InputLimits) -> Result<Prepared, InputError> {
-    let file = open(path)?;
-    match task {
-        Task::VoiceTranscribe => audio::decode(file, path, limits).map(Prepared::Audio),
-        Task::VisionOcr => picture::decode(file, path, limits).map(Prepared::Picture),
+impl From<Content> for Prepared {
+    /// An input without params.
+    fn from(content: Content) -> Self {
+        Self { content, params: Params::default(), attached: BTreeMap::new() }
     }
 }
 
-/// Why an input cannot be used. Every variant is about the file, so trying again gives the same.
+/// What a task's input is decoded as.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Audio { rate_hz: u32 },
+    Picture,
+    Text,
+    Bytes,
+}
+
+impl Wanted {
+    fn of(task: Task) -> Self {
+        match task {
+            Task::VoiceTranscribe | Task::VoiceDenoise => Self::Audio { rate_hz: SAMPLE_RATE_HZ },
+            Task::VoiceConvert => Self::Audio { rate_hz: CONVERT_RATE_HZ },
+            Task::VoiceSynthesize | Task::TextEmbed => Self::Text,
+            Task::VisionOcr | Task::VisionEmbed | Task::VisionSegment | Task::VisionDetect => {
+                Self::Picture
+            }
+            Task::TextClassify | Task::OnnxRun => Self::Bytes,
+        }
+    }
+
+    fn attached(self, kind: FileKind) -> Self {
+        match (kind, self) {
+            (FileKind::Audio, Self::Audio { .. }) => self,
+            (FileKind::Audio, _) => Self::Audio { rate_hz: SAMPLE_RATE_HZ },
+            (FileKind::Picture, _) => Self::Picture,
+        }
+    }
+
+    fn decode(self, path: &Path, limits: &InputLimits) -> Result<Content, InputError> {
+        let file = open(path)?;
+        match self {
+            Self::Audio { rate_hz } => {
+                audio::decode(file, path, limits, rate_hz).map(Content::Audio)
+            }
+            Self::Picture => picture::decode(file, path, limits).map(Content::Picture),
+            Self::Text => text(file, path, limits).map(Content::Text),
+            Self::Bytes => bytes(file, path, limits.file_bytes_max).map(Content::Bytes),
+        }
+    }
+}
+
+/// Decodes a job's input, and the files among its params. Needs no model and no GPU, so it can run while another batch does.
+///
+/// # Errors
+/// A file is missing, no regular file, empty, of another kind, damaged, cut short, or beyond the limits.
+pub fn decode(
+    task: Task,
+    path: &Path,
+    params: &Params,
+    limits: &InputLimits,
+) -> Result<Prepared, InputError> {
+    let wanted = Wanted::of(task);
+    let content = wanted.decode(path, limits)?;
+    let mut attached = BTreeMap::new();
+    for spec in task.params() {
+        if let (ParamKind::File(kind), Some(path)) = (spec.kind, params.file(spec.name)) {
+            attached.insert(spec.name, wanted.attached(kind).decode(path, limits)?);
+        }
+    }
+    Ok(Prepared { content, params: params.clone(), attached })
+}
+
+fn text(file: File, path: &Path, limits: &InputLimits) -> Result<String, InputError> {
+    let chars_max = limits.text_chars_max;
+    // No character has more than four bytes, and a mark of the byte order may lead them.
+    let bytes_max = (chars_max as u64).saturating_mul(4).saturating_add(4);
+    let too_long = || InputError::TextTooLong { path: path.to_owned(), chars_max };
+    let bytes = bytes(file, path, bytes_max).map_err(|error| match error {
+        InputError::FileTooLarge { .. } => too_long(),
+        other => other,
+    })?;
+    let wrong_kind = |_| InputError::WrongKind { path: path.to_owned(), wanted: "a text in UTF-8" };
+    let text = String::from_utf8(bytes).map_err(wrong_kind)?;
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if text.contains('\0') {
+        return Err(InputError::WrongKind { path: path.to_owned(), wanted: "a text in UTF-8" });
+    }
+    match text.chars().count() {
+        0 => Err(InputError::NoText { path: path.to_owned() }),
+        chars if chars > chars_max => Err(too_long()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+fn bytes(file: File, path: &Path, bytes_max: u64) -> Result<Vec<u8>, InputError> {
+    let mut bytes = Vec::new();
+    file.take(bytes_max.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|source| InputError::Unreadable { path: path.to_owned(), source })?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(InputError::FileTooLarge { path: path.to_owned(), bytes_max });
+    }
+    Ok(bytes)
+}
+
+/// Why an input cannot be used. Every variant is about the file or its params, so trying again gives the same.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputError {
@@ -183,6 +324,56 @@ pub enum InputError {
         /// The limit of a side.
         side_max: u32,
     },
+    /// A text is longer than allowed.
+    #[error("{} is too long: {chars_max} characters are allowed", path.display())]
+    TextTooLong {
+        /// The input.
+        path: PathBuf,
+        /// The limit.
+        chars_max: usize,
+    },
+    /// A text of spaces, or of nothing.
+    #[error("{} holds no text", path.display())]
+    NoText {
+        /// The input.
+        path: PathBuf,
+    },
+    /// A file is larger than allowed.
+    #[error("{} is too large: {bytes_max} bytes are allowed", path.display())]
+    FileTooLarge {
+        /// The input.
+        path: PathBuf,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// A param that the task does not have.
+    #[error("{task} has no param {name:?}: {known}")]
+    ParamUnknown {
+        /// The task.
+        task: Task,
+        /// What was given.
+        name: String,
+        /// The nearest and the known ones.
+        known: String,
+    },
+    /// A param of the wrong type or out of its range.
+    #[error("the param {name} is {found}, not {wanted}")]
+    Param {
+        /// Its name.
+        name: &'static str,
+        /// What was given.
+        found: String,
+        /// What it may be.
+        wanted: String,
+    },
+    /// A param that the task cannot do without.
+    #[error("the param {name} is needed: {wanted}")]
+    ParamMissing {
+        /// Its name.
+        name: &'static str,
+        /// What it may be.
+        wanted: String,
+    },
     /// A recording without a single sample.
     #[error("{} holds no samples", path.display())]
     NoSamples {
@@ -207,6 +398,12 @@ impl InputError {
             Self::TooLong { .. } => "input.too_long",
             Self::TooLarge { .. } => "input.too_large",
             Self::NoSamples { .. } => "input.no_samples",
+            Self::TextTooLong { .. } => "input.text_too_long",
+            Self::NoText { .. } => "input.no_text",
+            Self::FileTooLarge { .. } => "input.too_large",
+            Self::ParamUnknown { .. } => "input.param_unknown",
+            Self::Param { .. } => "input.param",
+            Self::ParamMissing { .. } => "input.param_missing",
         }
     }
 
@@ -221,12 +418,18 @@ impl InputError {
                 "the upload or copy was probably cut off: submit the whole file"
             }
             Self::WrongKind { .. } | Self::Unsupported { .. } => {
-                "convert it, e.g. with ffmpeg, to 16-bit WAV or to PNG"
+                "convert it, e.g. with ffmpeg, to 16-bit WAV, to PNG, or to UTF-8"
             }
             Self::Damaged { .. } => "check that another program can open the file",
             Self::TooLong { .. } => "cut the recording, or raise the limit",
             Self::TooLarge { .. } => "scale the picture down, or raise the limit",
             Self::NoSamples { .. } => "check the program that recorded the file",
+            Self::TextTooLong { .. } => "submit it in parts",
+            Self::NoText { .. } => "write what shall be said or read into the file",
+            Self::FileTooLarge { .. } => "cut it into parts",
+            Self::ParamUnknown { .. } | Self::Param { .. } | Self::ParamMissing { .. } => {
+                "give params as `--param NAME=VALUE`, files as `--param NAME=@PATH`"
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ mod audio;
 mod input;
 mod manifest;
 mod models;
+mod params;
 mod picture;
 mod pipelines;
 mod runtime;
@@ -14,14 +15,16 @@ mod task;
 
 pub use audio::{Audio, SAMPLE_RATE_HZ};
 pub use input::{
-    AUDIO_SECONDS_MAX, IMAGE_PIXELS_MAX, IMAGE_SIDE_MAX, InputError, InputLimits, Prepared, decode,
+    AUDIO_SECONDS_MAX, Content, FILE_BYTES_MAX, IMAGE_PIXELS_MAX, IMAGE_SIDE_MAX, InputError,
+    InputLimits, Prepared, TEXT_CHARS_MAX, decode,
 };
 pub use manifest::{Family, Manifest, ManifestError, ModelFile, ModelTask, Origin, Precision};
 pub use models::{ModelError, ModelStore, open_pipeline};
+pub use params::{FileKind, Need, ParamKind, ParamSpec, Params};
 pub use picture::Picture;
 pub use pipelines::ocr::{Line, OcrSettings, Page};
 pub use pipelines::transcribe::{Segment, TranscribeSettings, Transcript};
-pub use pipelines::{Cancel, Output, Pipeline, RunError};
+pub use pipelines::{Answer, Cancel, Output, OutputFile, Pipeline, RunError};
 pub use runtime::{
     Device, DevicePreference, Runtime, RuntimeError, RuntimeOptions, UnknownDevice, cache_folder,
 };

@@ -31,11 +31,38 @@ pub trait Pipeline: Send {
 
 /// A pipeline's answer to one input.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Output {
+pub struct Output {
+    /// What it says.
+    pub answer: Answer,
+    /// What it made.
+    pub files: Vec<OutputFile>,
+}
+
+/// What a pipeline says, one kind a task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
     /// The answer of `voice.transcribe`.
     Transcript(Transcript),
     /// The answer of `vision.ocr`.
     Page(Page),
+}
+
+/// A file that belongs to an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputFile {
+    /// Its name, unique within the answer; no folders.
+    pub name: String,
+    /// What it is, as `audio/wav`.
+    pub media_type: &'static str,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+impl From<Answer> for Output {
+    /// An answer without files.
+    fn from(answer: Answer) -> Self {
+        Self { answer, files: Vec::new() }
+    }
 }
 
 /// A flag that stops a run between two stages, e.g. when the job's lease is lost. Clones share it.

@@ -5,27 +5,92 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::params::{FileKind, Need, ParamKind, ParamSpec};
+
 /// What a job asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Task {
     /// `voice.transcribe`: speech to text.
     VoiceTranscribe,
+    /// `voice.synthesize`: text to speech.
+    VoiceSynthesize,
+    /// `voice.convert`: speech in the voice of a reference.
+    VoiceConvert,
+    /// `voice.denoise`: speech without the noise.
+    VoiceDenoise,
     /// `vision.ocr`: the text in a picture.
     VisionOcr,
+    /// `vision.embed`: a picture or text as a vector.
+    VisionEmbed,
+    /// `vision.segment`: masks of what is in a picture.
+    VisionSegment,
+    /// `vision.detect`: boxes of what is in a picture.
+    VisionDetect,
+    /// `text.embed`: a text as a vector.
+    TextEmbed,
+    /// `text.classify`: labels for a text or file.
+    TextClassify,
+    /// `onnx.run`: any model on tensors.
+    OnnxRun,
 }
 
 impl Task {
     /// Every task.
-    pub const ALL: [Self; 2] = [Self::VoiceTranscribe, Self::VisionOcr];
+    pub const ALL: [Self; 11] = [
+        Self::VoiceTranscribe,
+        Self::VoiceSynthesize,
+        Self::VoiceConvert,
+        Self::VoiceDenoise,
+        Self::VisionOcr,
+        Self::VisionEmbed,
+        Self::VisionSegment,
+        Self::VisionDetect,
+        Self::TextEmbed,
+        Self::TextClassify,
+        Self::OnnxRun,
+    ];
 
     /// The name in jobs and manifests.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::VoiceTranscribe => "voice.transcribe",
+            Self::VoiceSynthesize => "voice.synthesize",
+            Self::VoiceConvert => "voice.convert",
+            Self::VoiceDenoise => "voice.denoise",
             Self::VisionOcr => "vision.ocr",
+            Self::VisionEmbed => "vision.embed",
+            Self::VisionSegment => "vision.segment",
+            Self::VisionDetect => "vision.detect",
+            Self::TextEmbed => "text.embed",
+            Self::TextClassify => "text.classify",
+            Self::OnnxRun => "onnx.run",
         }
     }
+
+    /// The params that its jobs may have.
+    #[must_use]
+    pub const fn params(self) -> &'static [ParamSpec] {
+        match self {
+            Self::VoiceConvert => CONVERT,
+            Self::VoiceTranscribe
+            | Self::VoiceSynthesize
+            | Self::VoiceDenoise
+            | Self::VisionOcr
+            | Self::VisionEmbed
+            | Self::VisionSegment
+            | Self::VisionDetect
+            | Self::TextEmbed
+            | Self::TextClassify
+            | Self::OnnxRun => &[],
+        }
+    }
+}
+
+const CONVERT: &[ParamSpec] = &[required("reference", ParamKind::File(FileKind::Audio))];
+
+const fn required(name: &'static str, kind: ParamKind) -> ParamSpec {
+    ParamSpec { name, kind, need: Need::Required }
 }
 
 impl fmt::Display for Task {
@@ -61,7 +126,7 @@ mod tests {
             assert_eq!(task.to_string().parse(), Ok(task));
         }
         let error = "vision.orc".parse::<Task>().unwrap_err();
-        let expected = "unknown task \"vision.orc\": known are voice.transcribe, vision.ocr";
-        assert_eq!(error.to_string(), expected);
+        let expected = "unknown task \"vision.orc\": known are voice.transcribe, voice.synthesize,";
+        assert!(error.to_string().starts_with(expected), "{error}");
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::{Bench, engine_setup, sample};
 use gpu_inference::{
-    Cancel, InputLimits, ModelStore, Pipeline, Runtime, Task, decode, open_pipeline,
+    Cancel, InputLimits, ModelStore, Params, Pipeline, Runtime, Task, decode, open_pipeline,
 };
 
 /// Linux counts CPU time in these, on every architecture that matters.
@@ -66,7 +66,7 @@ fn pipeline(task: Task) -> Box<dyn Pipeline> {
 fn bare(pipeline: &mut dyn Pipeline, task: Task, inputs: &[&Path]) -> Duration {
     let began = Instant::now();
     for input in inputs {
-        let prepared = decode(task, input, &InputLimits::default()).unwrap();
+        let prepared = decode(task, input, &Params::default(), &InputLimits::default()).unwrap();
         let answers = pipeline.run(std::slice::from_ref(&prepared), &Cancel::new()).unwrap();
         assert_eq!(answers.len(), 1);
     }

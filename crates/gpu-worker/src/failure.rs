@@ -4,7 +4,7 @@ use std::error::Error;
 
 use gpu_inference::{InputError, ModelError, RunError, RuntimeError, UnknownTask};
 use gpuctl_control::input::InputRefusal;
-use gpuctl_control::job::JobFailure;
+use gpuctl_control::job::{InputUriError, JobFailure};
 use gpuctl_control::ports::PortError;
 
 /// A failure with a code and a hint; the causes are read off the error itself.
@@ -12,10 +12,22 @@ pub fn failure(code: &str, error: &dyn Error, hint: &str) -> JobFailure {
     JobFailure { code: code.to_owned(), message: with_causes(error), hint: Some(hint.to_owned()) }
 }
 
-/// A file that may not be an input.
+/// An input that the files' port does not give: a refusal, or trouble that another try would not mend.
 #[must_use]
-pub fn refusal(error: &InputRefusal) -> JobFailure {
-    failure(error.code(), error, error.hint())
+pub fn fetch(error: &PortError) -> JobFailure {
+    match error.source().and_then(|cause| cause.downcast_ref::<InputRefusal>()) {
+        Some(refusal) => failure(refusal.code(), refusal, refusal.hint()),
+        None => {
+            let hint = error.hint.as_deref().unwrap_or("check that the worker can read it");
+            failure("input.unreadable", error, hint)
+        }
+    }
+}
+
+/// A param that names its file by no URI.
+#[must_use]
+pub fn uri(error: &InputUriError) -> JobFailure {
+    failure("input.param", error, error.hint())
 }
 
 /// An input that cannot be decoded.

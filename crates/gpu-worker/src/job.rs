@@ -1,21 +1,26 @@
 //! One message, from receipt to ack.
 //!
-//! A bad input ends in an error result, never in a retry. What is not the input's fault (no room for the result) is tried
-//! again later, and the queue's dead letters end that.
+//! A bad input ends in an error result, never in a retry. What is not the input's fault (no room for the result, storage that
+//! cannot be reached) is tried again later, and the queue's dead letters end that.
 
 use std::sync::atomic::Ordering;
 
 use chrono::TimeDelta;
-use gpu_inference::{Cancel, Prepared, Task, decode};
-use gpuctl_control::input::admit;
-use gpuctl_control::job::{Job, JobFailure, JobResult};
-use gpuctl_control::ports::{Committed, PortError, PortErrorClass, Received};
+use gpu_inference::{Cancel, OutputFile, Params, Prepared, Task, decode};
+use gpuctl_control::job::{InputUri, Job, JobFailure, JobResult};
+use gpuctl_control::ports::{Committed, Fetched, PortError, PortErrorClass, Received};
+use gpuctl_control::wire::answer::{FileDocument, with_files};
 use gpuctl_control::wire::job::job_from_json;
 use gpuctl_core::units::Timestamp;
+use serde_json::Value;
 
+use crate::answer::{answer_of, file_of};
 use crate::engine::{EngineError, Inferred};
 use crate::failure;
-use crate::worker::{Worker, answer_of};
+use crate::worker::Worker;
+
+/// The largest input: 4 hours of 48 kHz stereo sound are 2.8 GB.
+const INPUT_BYTES_MAX: u64 = 4 << 30;
 
 /// The longest wait before a message whose result could not be kept is given out again.
 const RETRY_SECONDS_MAX: i64 = 300;
@@ -40,33 +45,64 @@ impl Worker {
             self.ack(received, &job).await;
             return;
         }
-        let outcome = match self.answer(&job, cancel).await {
-            Ok(inferred) => Ok(inferred),
-            Err(EngineError::Failed(failure)) => Err(failure),
-            Err(EngineError::Cancelled) => {
-                tracing::info!(job = %job.id, "cancelled: another worker has it, or this one is stopping");
-                return;
+        match self.answer(&job, cancel).await {
+            Ok(inferred) if !cancel.is_cancelled() => {
+                self.keep(received, received_at, job, inferred).await;
             }
-        };
-        if !cancel.is_cancelled() {
-            self.finish(received, self.result(job, outcome, received, received_at)).await;
+            Err(Stop::Failed(failure)) if !cancel.is_cancelled() => {
+                let outcome = Outcome::failed(failure);
+                self.finish(received, self.result(job, outcome, received, received_at)).await;
+            }
+            Err(Stop::Later(error)) if !cancel.is_cancelled() => {
+                let error = failure::with_causes(&error);
+                tracing::error!(job = %job.id, error, "its input cannot be fetched now");
+                self.later(received).await;
+            }
+            _ => {
+                tracing::info!(job = %job.id, "cancelled: another worker has it, or this one is stopping");
+            }
         }
     }
 
-    async fn answer(&self, job: &Job, cancel: &Cancel) -> Result<Inferred, EngineError> {
-        let task: Task =
-            job.task.parse().map_err(|error| EngineError::Failed(failure::task(&error)))?;
-        let prepared = self.prepare(task, job).await.map_err(EngineError::Failed)?;
-        self.engine.infer(task, job.model.as_deref(), prepared, cancel.clone()).await
+    async fn answer(&self, job: &Job, cancel: &Cancel) -> Result<Inferred, Stop> {
+        let task: Task = job.task.parse().map_err(|error| failure::task(&error))?;
+        let mut params = Params::read(task, &job.params).map_err(|error| failure::input(&error))?;
+        let input = self.fetch(&job.input).await?;
+        let mut attached = Vec::new();
+        for (name, uri) in params.clone().uris() {
+            let uri: InputUri = uri.parse().map_err(|error| failure::uri(&error))?;
+            let file = self.fetch(&uri).await?;
+            params.place(name, file.path().to_owned());
+            attached.push(file);
+        }
+        let prepared = self.prepare(task, &input, params).await?;
+        // Copies go before the model runs: what was decoded is all that it needs.
+        drop((input, attached));
+        let inferred = self.engine.infer(task, job.model.as_deref(), prepared, cancel.clone());
+        inferred.await.map_err(|error| match error {
+            EngineError::Failed(failure) => Stop::Failed(failure),
+            EngineError::Cancelled => Stop::Cancelled,
+        })
     }
 
-    async fn prepare(&self, task: Task, job: &Job) -> Result<Prepared, JobFailure> {
+    async fn fetch(&self, uri: &InputUri) -> Result<Fetched, Stop> {
+        let fetched = self.ports.files.fetch(uri, INPUT_BYTES_MAX).await;
+        fetched.map_err(|error| match error.class {
+            PortErrorClass::Unavailable | PortErrorClass::Full => Stop::Later(error),
+            _ => Stop::Failed(failure::fetch(&error)),
+        })
+    }
+
+    async fn prepare(
+        &self,
+        task: Task,
+        input: &Fetched,
+        params: Params,
+    ) -> Result<Prepared, JobFailure> {
         let permit = self.decoders.acquire().await;
-        let (path, roots, limits) =
-            (job.input.path(), self.input_roots.clone(), self.engine.limits());
+        let (path, limits) = (input.path().to_owned(), self.engine.limits());
         let decoded = tokio::task::spawn_blocking(move || {
-            let path = admit(&path, &roots).map_err(|error| failure::refusal(&error))?;
-            decode(task, &path, &limits).map_err(|error| failure::input(&error))
+            decode(task, &path, &params, &limits).map_err(|error| failure::input(&error))
         })
         .await;
         drop(permit);
@@ -76,26 +112,65 @@ impl Worker {
         })
     }
 
+    /// Keeps the files, then the result that names them: whoever reads the result finds the files.
+    async fn keep(
+        &self,
+        received: &Received,
+        received_at: Timestamp,
+        job: Job,
+        inferred: Inferred,
+    ) {
+        // A model that draws its noise itself answers with other samples each time: files of a result stay as it lists them.
+        if !inferred.output.files.is_empty() && self.is_done(&job).await {
+            self.ack(received, &job).await;
+            return;
+        }
+        let kept = self.keep_files(&job, &inferred.output.files).await;
+        let outcome = match kept {
+            Ok(files) => Outcome::of(&inferred, &files),
+            Err(error) if error.class == PortErrorClass::Full => {
+                Outcome::failed(failure::commit(&error))
+            }
+            Err(error) => {
+                let error = failure::with_causes(&error);
+                tracing::error!(job = %job.id, error, "a file of its result could not be kept");
+                self.later(received).await;
+                return;
+            }
+        };
+        self.finish(received, self.result(job, outcome, received, received_at)).await;
+    }
+
+    async fn keep_files(
+        &self,
+        job: &Job,
+        files: &[OutputFile],
+    ) -> Result<Vec<FileDocument>, PortError> {
+        let mut kept = Vec::with_capacity(files.len());
+        for file in files {
+            let uri = self.ports.files.keep(&job.id, &file.name, &file.bytes).await?;
+            kept.push(file_of(file, Some(uri)));
+        }
+        Ok(kept)
+    }
+
     fn result(
         &self,
         job: Job,
-        outcome: Result<Inferred, JobFailure>,
+        outcome: Outcome,
         received: &Received,
         received_at: Timestamp,
     ) -> JobResult {
-        let inferred = outcome.as_ref().ok();
         JobResult {
-            model: inferred.map(|inferred| inferred.model.clone()),
-            device: inferred.map(|inferred| inferred.device.to_string()),
-            inference: inferred
-                .and_then(|inferred| TimeDelta::from_std(inferred.took).ok())
-                .unwrap_or_default(),
-            outcome: outcome.map(|inferred| answer_of(&inferred.output)),
+            job,
+            outcome: outcome.answer,
+            model: outcome.model,
+            device: outcome.device,
+            inference: outcome.took,
             box_id: self.box_id.clone(),
             attempt: received.receive_count,
             received_at,
             finished_at: self.ports.clock.now(),
-            job,
         }
     }
 
@@ -114,10 +189,15 @@ impl Worker {
             }
             Err(error) => {
                 tracing::error!(job = %result.job.id, error = failure::with_causes(&error), "its result could not be kept");
-                let seconds = 1_i64 << received.receive_count.min(16);
-                self.give_back(received, TimeDelta::seconds(seconds.min(RETRY_SECONDS_MAX))).await;
+                self.later(received).await;
             }
         }
+    }
+
+    /// Gives the message back for another try, later each time.
+    async fn later(&self, received: &Received) {
+        let seconds = 1_i64 << received.receive_count.min(16);
+        self.give_back(received, TimeDelta::seconds(seconds.min(RETRY_SECONDS_MAX))).await;
     }
 
     /// Where there is no room for the answer there may be room to say so.
@@ -149,5 +229,44 @@ impl Worker {
         if let Err(error) = self.ports.queue.change_visibility(&received.receipt, after).await {
             tracing::warn!(%error, "not given back: it comes back when its lease runs out");
         }
+    }
+}
+
+/// Why a job has no answer.
+enum Stop {
+    /// It never will have one.
+    Failed(JobFailure),
+    /// Another try may have one.
+    Later(PortError),
+    /// Somebody else has it.
+    Cancelled,
+}
+
+impl From<JobFailure> for Stop {
+    fn from(failure: JobFailure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// What a result says, and who says it.
+struct Outcome {
+    answer: Result<Value, JobFailure>,
+    model: Option<String>,
+    device: Option<String>,
+    took: TimeDelta,
+}
+
+impl Outcome {
+    fn of(inferred: &Inferred, files: &[FileDocument]) -> Self {
+        Self {
+            answer: Ok(with_files(answer_of(&inferred.output.answer), files)),
+            model: Some(inferred.model.clone()),
+            device: Some(inferred.device.to_string()),
+            took: TimeDelta::from_std(inferred.took).unwrap_or_default(),
+        }
+    }
+
+    fn failed(failure: JobFailure) -> Self {
+        Self { answer: Err(failure), model: None, device: None, took: TimeDelta::zero() }
     }
 }

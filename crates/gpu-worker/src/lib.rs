@@ -3,6 +3,7 @@
 //! At-least-once delivery and one result a job make each job's answer exactly once. It decides nothing about boxes: it asks
 //! the same `decide` as everyone and follows what that says of its own box.
 
+pub mod answer;
 pub mod check;
 pub mod engine;
 pub mod failure;

@@ -4,19 +4,24 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::Write;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use gpu_inference::{
-    Cancel, DevicePreference, InputLimits, RuntimeOptions, Task, cache_folder, decode,
+    Cancel, DevicePreference, InputLimits, OutputFile, Params, RuntimeOptions, Task, cache_folder,
+    decode,
 };
+use gpu_worker::answer::{answer_of, file_of};
 use gpu_worker::engine::EngineError;
 use gpu_worker::failure::with_causes;
 use gpu_worker::{Engine, EngineSetup, Worker, WorkerSetup, serve};
 use gpuctl_control::config::Config;
-use gpuctl_control::ports::{Clock, Ledger, WorkerReport};
+use gpuctl_control::job::{InputPlace, InputUri};
+use gpuctl_control::params::{Param, params_of, parse_param};
+use gpuctl_control::ports::{Clock, Fetched, Ledger, WorkerReport};
+use gpuctl_control::wire::answer::{FileDocument, with_files};
 use gpuctl_core::units::Timestamp;
 use gpuctl_local::{Store, StoreOptions, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
@@ -50,15 +55,28 @@ enum Command {
     /// Check ONNX Runtime, the device and the models, and print what was found as JSON
     Check,
     /// Run one file through a task's model and print the answer as JSON
-    Run {
-        /// The task, as voice.transcribe or vision.ocr
-        task: String,
-        /// The file
-        file: PathBuf,
-        /// The model; default: the task's
-        #[arg(long)]
-        model: Option<String>,
-    },
+    Run(RunArguments),
+}
+
+#[derive(clap::Args)]
+struct RunArguments {
+    /// The task, as voice.transcribe or vision.ocr
+    task: String,
+    /// The file
+    #[arg(required_unless_present = "text")]
+    file: Option<PathBuf>,
+    /// A text in place of a file
+    #[arg(long, conflicts_with = "file")]
+    text: Option<String>,
+    /// What the task shall do differently, as speed=1.2; a file as reference=@voice.wav
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_param)]
+    param: Vec<Param>,
+    /// The model; default: the task's
+    #[arg(long)]
+    model: Option<String>,
+    /// The folder for files that belong to the answer
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -96,9 +114,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
             runtime.shutdown_background();
             Ok(())
         }
-        Command::Run { task, file, model } => {
-            runtime.block_on(run_file(&engine, &task, &file, model.as_deref()))
-        }
+        Command::Run(wanted) => runtime.block_on(run_file(&engine, &wanted)),
     }
 }
 
@@ -112,7 +128,7 @@ async fn serve_box(
         file_mib_max: config.policy.cloud.file_mib_max,
     };
     let store = Store::open(&options)?;
-    let ports = gpuctl_local::ports(&store, None);
+    let ports = gpuctl_local::ports(&store, None, config.input_roots());
     let outcome = match Worker::new(ports, engine, config, setup.clone()) {
         Ok(worker) => serve(Arc::new(worker), stop_signal()?).await,
         Err(error) => Err(error),
@@ -174,22 +190,54 @@ fn engine_setup(config: &Config) -> Result<EngineSetup, Box<dyn Error>> {
     })
 }
 
-async fn run_file(
-    engine: &Engine,
-    task: &str,
-    file: &std::path::Path,
-    model: Option<&str>,
-) -> Result<(), Box<dyn Error>> {
-    let task: Task = task.parse()?;
-    let prepared = decode(task, file, &engine.limits())?;
-    let inferred =
-        engine.infer(task, model, prepared, Cancel::new()).await.map_err(|error| match error {
-            EngineError::Failed(failure) => {
-                format!("{} ({})", failure.message, failure.hint.unwrap_or_default())
-            }
-            EngineError::Cancelled => "cancelled".to_owned(),
-        })?;
-    print(&gpu_worker::worker::answer_of(&inferred.output))
+async fn run_file(engine: &Engine, wanted: &RunArguments) -> Result<(), Box<dyn Error>> {
+    let task: Task = wanted.task.parse()?;
+    let here = std::env::current_dir()?;
+    let mut params = Params::read(task, &params_of(&wanted.param, &here))?;
+    for (name, uri) in params.clone().uris() {
+        let InputPlace::File(path) = uri.parse::<InputUri>()?.place() else {
+            return Err(format!("{name}: only files of this machine are read here").into());
+        };
+        params.place(name, path);
+    }
+    let text = match &wanted.text {
+        Some(text) => Some(Fetched::of_text(text)?),
+        None => None,
+    };
+    let file = text.as_ref().map(Fetched::path).or(wanted.file.as_deref());
+    let file = file.expect("clap asks for a file or a text");
+    let prepared = decode(task, file, &params, &engine.limits())?;
+    let inferred = engine.infer(task, wanted.model.as_deref(), prepared, Cancel::new()).await;
+    let inferred = inferred.map_err(|error| match error {
+        EngineError::Failed(failure) => {
+            format!("{} ({})", failure.message, failure.hint.unwrap_or_default())
+        }
+        EngineError::Cancelled => "cancelled".to_owned(),
+    })?;
+    let files = write_files(&inferred.output.files, wanted.output.as_deref())?;
+    print(&with_files(answer_of(&inferred.output.answer), &files))
+}
+
+/// Without a folder the files are only described: nobody expects a command that prints to write.
+fn write_files(
+    files: &[OutputFile],
+    folder: Option<&Path>,
+) -> Result<Vec<FileDocument>, Box<dyn Error>> {
+    let Some(folder) = folder else {
+        if !files.is_empty() {
+            tracing::warn!("{} files are not written: name a folder with --output", files.len());
+        }
+        return Ok(files.iter().map(|file| file_of(file, None)).collect());
+    };
+    std::fs::create_dir_all(folder)?;
+    let folder = folder.canonicalize()?;
+    let mut written = Vec::with_capacity(files.len());
+    for file in files {
+        let path = folder.join(&file.name);
+        std::fs::write(&path, &file.bytes)?;
+        written.push(file_of(file, Some(InputUri::of_path(&path).as_str().to_owned())));
+    }
+    Ok(written)
 }
 
 fn print(answer: &impl serde::Serialize) -> Result<(), Box<dyn Error>> {

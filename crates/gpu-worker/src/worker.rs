@@ -3,21 +3,17 @@
 //! Whether to stop is asked of the same `decide` that everyone asks; here it is asked with first-hand knowledge of the
 //! leases, and asked once more with receiving paused, so that no message slips in between.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use gpu_inference::{Cancel, Output};
+use gpu_inference::Cancel;
 use gpuctl_control::act::act;
 use gpuctl_control::config::Config;
 use gpuctl_control::plan;
 use gpuctl_control::ports::{PortError, Ports, ReceiveRequest, Received, WorkerReport};
 use gpuctl_control::reconcile::LEASE_LASTS;
-use gpuctl_control::wire::answer::{
-    LineDocument, PageDocument, SegmentDocument, TranscriptDocument, to_value,
-};
 use gpuctl_core::observation::{Observation, Run, Witness};
 use gpuctl_core::plan::{Action, Plan};
 use gpuctl_core::policy::{Policy, QueuePolicy};
@@ -73,7 +69,6 @@ pub struct Worker {
     pub(crate) engine: Engine,
     pub(crate) leases: Leases,
     pub(crate) decoders: Semaphore,
-    pub(crate) input_roots: Vec<PathBuf>,
     pub(crate) box_id: BoxId,
     /// Results kept so far.
     pub(crate) jobs_done: AtomicU32,
@@ -108,7 +103,6 @@ impl Worker {
             engine,
             leases: Leases::new(now),
             decoders: Semaphore::new(cores),
-            input_roots: config.input_roots(),
             box_id: setup.box_id.clone(),
             jobs_done: AtomicU32::new(0),
             policy: config.policy.clone(),
@@ -352,43 +346,4 @@ impl Worker {
         };
         self.ports.ledger.report(&report).await
     }
-}
-
-/// A model's answer as the result keeps it.
-#[must_use]
-pub fn answer_of(output: &Output) -> serde_json::Value {
-    match output {
-        Output::Transcript(transcript) => to_value(&TranscriptDocument {
-            text: transcript.text.clone(),
-            audio_seconds: seconds(transcript.audio),
-            segments: transcript
-                .segments
-                .iter()
-                .map(|segment| SegmentDocument {
-                    start_seconds: seconds(segment.start),
-                    end_seconds: seconds(segment.end),
-                    text: segment.text.clone(),
-                })
-                .collect(),
-        }),
-        Output::Page(page) => to_value(&PageDocument {
-            text: page.lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>().join("\n"),
-            width_pixels: page.width,
-            height_pixels: page.height,
-            lines: page
-                .lines
-                .iter()
-                .map(|line| LineDocument {
-                    text: line.text.clone(),
-                    score: line.score,
-                    corners_pixels: line.corners,
-                })
-                .collect(),
-        }),
-    }
-}
-
-/// To the millisecond: the pipelines know no better.
-fn seconds(span: Duration) -> f64 {
-    (span.as_secs_f64() * 1e3).round() / 1e3
 }

@@ -26,6 +26,22 @@ pub enum InputRefusal {
         /// The file, with links resolved.
         path: PathBuf,
     },
+    /// It is larger than a worker fetches.
+    #[error("{uri} has {bytes} bytes, {bytes_max} are allowed")]
+    TooLarge {
+        /// The input.
+        uri: String,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// It lies where this worker cannot reach.
+    #[error("{uri} lies in S3, and this state folder has no AWS account")]
+    Elsewhere {
+        /// The input.
+        uri: String,
+    },
 }
 
 impl InputRefusal {
@@ -36,6 +52,8 @@ impl InputRefusal {
             Self::Unreadable { .. } => "input.missing",
             Self::Folder { .. } => "input.folder",
             Self::Outside { .. } => "input.outside",
+            Self::TooLarge { .. } => "input.too_large",
+            Self::Elsewhere { .. } => "input.elsewhere",
         }
     }
 
@@ -45,6 +63,8 @@ impl InputRefusal {
         match self {
             Self::Unreadable { .. } => "check the path; the worker reads it on its own machine",
             Self::Folder { .. } => "submit the files in it, as `gpuctl submit TASK FOLDER/*`",
+            Self::TooLarge { .. } => "cut it into parts",
+            Self::Elsewhere { .. } => "copy the file to this machine, or use a queue in AWS",
             Self::Outside { .. } => "move it, or add its folder to `input_roots` under [worker]",
         }
     }

@@ -52,7 +52,19 @@ impl FromStr for JobId {
 }
 
 /// What a worker can do; a test of the worker keeps this list equal to its own.
-pub const TASKS: [&str; 2] = ["voice.transcribe", "vision.ocr"];
+pub const TASKS: [&str; 11] = [
+    "voice.transcribe",
+    "voice.synthesize",
+    "voice.convert",
+    "voice.denoise",
+    "vision.ocr",
+    "vision.embed",
+    "vision.segment",
+    "vision.detect",
+    "text.embed",
+    "text.classify",
+    "onnx.run",
+];
 
 /// What a user submits.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +79,8 @@ pub struct Job {
     pub model: Option<String>,
     /// On what.
     pub input: InputUri,
+    /// How; what a task knows is the worker's word.
+    pub params: serde_json::Map<String, serde_json::Value>,
     /// When it was submitted.
     pub submitted_at: Timestamp,
 }
@@ -147,9 +161,33 @@ pub struct JobFailure {
     pub hint: Option<String>,
 }
 
-/// Where an input lies; today always `file://`.
+/// Where an input lies: a file, an object in S3, or a short text in the URI itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputUri(String);
+
+/// What a URI points at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InputPlace {
+    /// `file:///…`: a file on the worker's machine.
+    File(PathBuf),
+    /// `s3://bucket/key`.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// The object's key.
+        key: String,
+    },
+    /// `data:,…`: this text.
+    Text(String),
+}
+
+/// Longest text in a URI: escaped, it is three times as long and must fit a message of SQS (256 KiB).
+pub const INLINE_TEXT_BYTES_MAX: usize = 64 * 1024;
+/// What comes before the text; the long form is read too.
+const INLINE_TEXT: &str = "data:,";
+const INLINE_TEXT_LONG: &str = "data:text/plain;charset=utf-8,";
+/// How much of a text stands for it in a listing.
+const TEXT_SHOWN_CHARS: usize = 40;
 
 /// What a path may hold and a URI may not.
 const ESCAPED: AsciiSet =
@@ -157,8 +195,29 @@ const ESCAPED: AsciiSet =
 
 /// Why a URI was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no `file:///…` URI")]
-pub struct InputUriError(String);
+pub enum InputUriError {
+    /// Of no known form.
+    #[error("`{0}` is no `file:///…`, `s3://BUCKET/KEY` or `data:,TEXT` URI")]
+    Form(String),
+    /// The text in it is too long.
+    #[error("a text of {0} bytes is too long for a URI: {INLINE_TEXT_BYTES_MAX} are allowed")]
+    TextTooLong(usize),
+    /// The text in it is no UTF-8.
+    #[error("the text in the URI is not UTF-8")]
+    NotText,
+}
+
+impl InputUriError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Form(_) => "write a file's absolute path after `file://`",
+            Self::TextTooLong(_) => "put the text into a file and submit that",
+            Self::NotText => "write the text in UTF-8",
+        }
+    }
+}
 
 impl InputUri {
     /// The URI of an absolute path of any bytes.
@@ -168,12 +227,21 @@ impl InputUri {
         Self(format!("file://{escaped}"))
     }
 
-    /// The path.
+    /// The URI that is a text.
+    ///
+    /// # Errors
+    /// When it is longer than [`INLINE_TEXT_BYTES_MAX`].
+    pub fn of_text(text: &str) -> Result<Self, InputUriError> {
+        if text.len() > INLINE_TEXT_BYTES_MAX {
+            return Err(InputUriError::TextTooLong(text.len()));
+        }
+        Ok(Self(format!("{INLINE_TEXT}{}", percent_encode(text.as_bytes(), &ESCAPED))))
+    }
+
+    /// What it points at.
     #[must_use]
-    pub fn path(&self) -> PathBuf {
-        use std::os::unix::ffi::OsStringExt;
-        let escaped = self.0.trim_start_matches("file://");
-        PathBuf::from(std::ffi::OsString::from_vec(percent_decode_str(escaped).collect()))
+    pub fn place(&self) -> InputPlace {
+        place(&self.0).expect("every way to make one has read it once")
     }
 
     /// The URI as text.
@@ -182,22 +250,51 @@ impl InputUri {
         &self.0
     }
 
-    /// The file's name, with what is no text replaced.
+    /// The file's or object's name, or the text's beginning, with what is no text replaced.
     #[must_use]
     pub fn file_name(&self) -> String {
-        self.path().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+        match self.place() {
+            InputPlace::File(path) => {
+                path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+            }
+            InputPlace::S3 { key, .. } => key.rsplit('/').next().unwrap_or_default().to_owned(),
+            InputPlace::Text(text) => {
+                let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+                let shown: String = line.chars().take(TEXT_SHOWN_CHARS).collect();
+                let more = if shown.len() < line.len() { "…" } else { "" };
+                format!("\"{shown}{more}\"")
+            }
+        }
     }
 }
 
 impl FromStr for InputUri {
     type Err = InputUriError;
     fn from_str(text: &str) -> Result<Self, InputUriError> {
-        if text.starts_with("file:///") {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InputUriError(text.to_owned()))
-        }
+        place(text).map(|_| Self(text.to_owned()))
     }
+}
+
+fn place(uri: &str) -> Result<InputPlace, InputUriError> {
+    use std::os::unix::ffi::OsStringExt;
+    let form = || InputUriError::Form(uri.chars().take(TEXT_SHOWN_CHARS * 4).collect());
+    if let Some(escaped) = uri.strip_prefix("file://").filter(|path| path.starts_with('/')) {
+        let bytes = percent_decode_str(escaped).collect();
+        return Ok(InputPlace::File(PathBuf::from(std::ffi::OsString::from_vec(bytes))));
+    }
+    if let Some(rest) = uri.strip_prefix("s3://") {
+        let (bucket, key) = rest.split_once('/').ok_or_else(form)?;
+        if bucket.is_empty() || key.is_empty() {
+            return Err(form());
+        }
+        return Ok(InputPlace::S3 { bucket: bucket.to_owned(), key: key.to_owned() });
+    }
+    let escaped = uri.strip_prefix(INLINE_TEXT).or_else(|| uri.strip_prefix(INLINE_TEXT_LONG));
+    let bytes: Vec<u8> = percent_decode_str(escaped.ok_or_else(form)?).collect();
+    if bytes.len() > INLINE_TEXT_BYTES_MAX {
+        return Err(InputUriError::TextTooLong(bytes.len()));
+    }
+    String::from_utf8(bytes).map(InputPlace::Text).map_err(|_| InputUriError::NotText)
 }
 
 /// Sends jobs to their queue and notes them in the ledger.
@@ -241,8 +338,42 @@ mod tests {
             let path = Path::new(std::ffi::OsStr::from_bytes(name));
             let uri = InputUri::of_path(path);
             assert!(uri.as_str().is_ascii(), "{}", uri.as_str());
-            assert_eq!(uri.as_str().parse::<InputUri>().unwrap().path(), path);
+            let read = uri.as_str().parse::<InputUri>().unwrap();
+            assert_eq!(read.place(), InputPlace::File(path.to_owned()));
         }
+    }
+
+    #[test]
+    fn a_text_or_an_object_can_be_the_input_itself() {
+        let text = "Grüße, 100 % \"sure\"?\n#1";
+        let uri = InputUri::of_text(text).unwrap();
+        assert!(uri.as_str().is_ascii(), "{}", uri.as_str());
+        assert_eq!(
+            uri.as_str().parse::<InputUri>().unwrap().place(),
+            InputPlace::Text(text.into())
+        );
+        let long: InputUri = "data:text/plain;charset=utf-8,a%20b".parse().unwrap();
+        assert_eq!(long.place(), InputPlace::Text("a b".to_owned()));
+        let object: InputUri = "s3://jobs/in/a b.wav".parse().unwrap();
+        let (bucket, key) = ("jobs".to_owned(), "in/a b.wav".to_owned());
+        assert_eq!(
+            (object.file_name().as_str(), object.place()),
+            ("a b.wav", InputPlace::S3 { bucket, key })
+        );
+    }
+
+    #[test]
+    fn a_uri_of_another_form_or_with_too_much_text_is_refused() {
+        for bad in
+            ["a.wav", "file://host/a", "s3://bucket", "s3:///key", "http://x/y", "data:text/html,x"]
+        {
+            assert!(matches!(bad.parse::<InputUri>(), Err(InputUriError::Form(_))), "{bad}");
+        }
+        assert_eq!("data:,%ff".parse::<InputUri>(), Err(InputUriError::NotText));
+        let long = "x".repeat(INLINE_TEXT_BYTES_MAX + 1);
+        assert_eq!(InputUri::of_text(&long), Err(InputUriError::TextTooLong(long.len())));
+        assert!(format!("data:,{long}").parse::<InputUri>().is_err());
+        assert!(InputUri::of_text(&long[1..]).is_ok());
     }
 
     #[test]

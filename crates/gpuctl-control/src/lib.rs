@@ -11,6 +11,7 @@ pub mod config;
 pub mod input;
 pub mod job;
 pub mod observe;
+pub mod params;
 pub mod ports;
 pub mod reconcile;
 pub mod wire;

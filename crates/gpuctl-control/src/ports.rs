@@ -1,10 +1,12 @@
-//! The ports: what the loop asks of the world. Four small traits, one error type with a class that callers branch on.
+//! The ports: what the loop asks of the world. Five small traits, one error type with a class that callers branch on.
 //!
 //! Contracts stand on each method; `gpuctl-local` fills them with one SQLite file and child processes.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,8 +16,10 @@ use gpuctl_core::observation::{Hold, Run, SeenBox, SeenQueue};
 use gpuctl_core::plan::Manner;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};
+use tempfile::TempPath;
 
-use crate::job::{Job, JobId, JobResult, JobState};
+use crate::input::InputRefusal;
+use crate::job::{InputUri, Job, JobId, JobResult, JobState};
 use crate::wire::record::Record;
 
 /// The ports together; cloning shares them.
@@ -29,6 +33,8 @@ pub struct Ports {
     pub ledger: Arc<dyn Ledger>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Inputs and results that are files.
+    pub files: Arc<dyn FileStore>,
 }
 
 /// Where the time comes from: nothing else may read a clock for a decision.
@@ -162,6 +168,63 @@ pub struct Received {
 /// Proof of a lease; a later receive of the same message makes it void.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Receipt(pub String);
+
+/// Files: a job's inputs, wherever they lie, and what it answers beside its document.
+#[async_trait]
+pub trait FileStore: Send + Sync {
+    /// The input's bytes as a file on this machine: the file itself, or a copy that goes away with the answer.
+    ///
+    /// What another try would not change has an [`InputRefusal`] as its cause.
+    async fn fetch(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, PortError>;
+
+    /// Keeps one file of a job's result durably and answers its URI. The same name again replaces it.
+    async fn keep(&self, job: &JobId, name: &str, bytes: &[u8]) -> Result<String, PortError>;
+}
+
+/// An input on this machine.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Where it lies.
+    path: PathBuf,
+    /// The copy, deleted when this is dropped; `None` where the file is the user's own.
+    _temporary: Option<TempPath>,
+}
+
+impl Fetched {
+    /// A file that stays.
+    #[must_use]
+    pub fn own(path: PathBuf) -> Self {
+        Self { path, _temporary: None }
+    }
+
+    /// A copy that goes away with this.
+    #[must_use]
+    pub fn temporary(copy: TempPath) -> Self {
+        Self { path: copy.to_path_buf(), _temporary: Some(copy) }
+    }
+
+    /// A text as a file, for those that are in the URI itself.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub fn of_text(text: &str) -> Result<Self, PortError> {
+        let write = || {
+            let mut file = tempfile::NamedTempFile::with_suffix(".txt")?;
+            file.write_all(text.as_bytes())?;
+            Ok(Self::temporary(file.into_temp_path()))
+        };
+        write().map_err(|error: std::io::Error| {
+            let class = PortErrorClass::Unavailable;
+            PortError::new(class, "cannot write a text to a temporary file").because(error)
+        })
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
 
 /// What is remembered: leases on the loop, holds, runs, jobs and records.
 #[async_trait]
@@ -356,6 +419,13 @@ impl PortError {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+impl From<InputRefusal> for PortError {
+    fn from(refusal: InputRefusal) -> Self {
+        let hint = refusal.hint();
+        Self::new(PortErrorClass::Other, "the input is refused").hint(hint).because(refusal)
     }
 }
 

@@ -6,10 +6,12 @@
 #![warn(missing_docs)]
 
 mod boxes;
+mod files;
 mod ledger;
 mod queue;
 mod store;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -17,16 +19,19 @@ use gpuctl_control::ports::{Clock, Ports};
 use gpuctl_core::units::Timestamp;
 
 pub use boxes::{Launcher, LocalCloud};
+pub use files::LocalFiles;
 pub use store::{FILE_NAME, Store, StoreOptions};
 
-/// The ports on a store, with boxes started by `launcher`; a worker, which starts none, has none.
+/// The ports on a store, with boxes started by `launcher`; a worker, which starts none, has none. Inputs are read from
+/// below `input_roots` alone; with none of these, from anywhere.
 #[must_use]
-pub fn ports(store: &Store, launcher: Option<Launcher>) -> Ports {
+pub fn ports(store: &Store, launcher: Option<Launcher>, input_roots: Vec<PathBuf>) -> Ports {
     Ports {
         cloud: Arc::new(LocalCloud::new(store.clone(), launcher)),
         queue: Arc::new(store.clone()),
         ledger: Arc::new(store.clone()),
         clock: Arc::new(SystemClock),
+        files: Arc::new(LocalFiles::new(store.folder(), input_roots)),
     }
 }
 

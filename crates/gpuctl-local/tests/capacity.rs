@@ -65,7 +65,8 @@ async fn what_was_refused_is_not_asked_again_and_on_demand_comes_at_once() {
     let policy = Policy::parse("[pool.gpu]\nqueue = \"jobs\"").unwrap();
     store.configure(&policy).unwrap();
     let cloud = Arc::new(SoldOut::default());
-    let ports = Ports { cloud: Arc::clone(&cloud) as Arc<dyn Cloud>, ..ports(&store, None) };
+    let ports =
+        Ports { cloud: Arc::clone(&cloud) as Arc<dyn Cloud>, ..ports(&store, None, Vec::new()) };
     let submitted_at = SystemClock.now();
     let job = Job {
         id: JobId::new(submitted_at),
@@ -73,6 +74,7 @@ async fn what_was_refused_is_not_asked_again_and_on_demand_comes_at_once() {
         task: "voice.transcribe".to_owned(),
         model: None,
         input: InputUri::of_path(folder.path()),
+        params: serde_json::Map::new(),
         submitted_at,
     };
     submit(&ports, &[job]).await.unwrap();

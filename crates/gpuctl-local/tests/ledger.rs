@@ -26,6 +26,7 @@ fn job() -> Job {
         task: "vision.ocr".to_owned(),
         model: None,
         input: InputUri::of_path(std::path::Path::new("/a.png")),
+        params: serde_json::Map::new(),
         submitted_at: at(),
     }
 }
@@ -94,7 +95,7 @@ async fn a_quiet_night_is_one_record() {
     let store = open(&folder);
     let policy = Policy::parse("[pool.gpu]\nqueue = \"jobs\"").unwrap();
     store.configure(&policy).unwrap();
-    let ports: Ports = ports(&store, None);
+    let ports: Ports = ports(&store, None, Vec::new());
     for _ in 0..20 {
         assert!(reconcile(&ports, &policy, Trigger::Tick, "test").await.unwrap().is_some());
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 use gpuctl_control::job::TASKS;
+use gpuctl_control::params::{Param, parse_param};
 use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::units::{MicroUsd, PoolId, Timestamp, parse_span};
 
@@ -367,8 +368,14 @@ pub(crate) struct SubmitArguments {
     #[arg(value_parser = TASKS)]
     pub(crate) task: String,
     /// The files, one job each
-    #[arg(required = true, value_name = "INPUT")]
+    #[arg(required_unless_present = "text", value_name = "INPUT")]
     pub(crate) inputs: Vec<PathBuf>,
+    /// A text as input, in place of a file
+    #[arg(long, value_name = "TEXT", conflicts_with = "inputs")]
+    pub(crate) text: Option<String>,
+    /// What the task shall do differently, as speed=1.2; a file as reference=@voice.wav
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_param)]
+    pub(crate) param: Vec<Param>,
     /// The model; default: the task's
     #[arg(long)]
     pub(crate) model: Option<String>,

@@ -41,7 +41,7 @@ impl Context {
             folder: config.folder.clone(),
             policy: config.policy.clone(),
         };
-        let ports = gpuctl_local::ports(&store, Some(launcher));
+        let ports = gpuctl_local::ports(&store, Some(launcher), config.input_roots());
         let owner = format!("{}, process {}", user(), std::process::id());
         Ok(Self { config, store, ports, owner })
     }

@@ -19,8 +19,8 @@ use serde::Deserialize;
 use self::boxes::Corners;
 use self::lines::Alphabet;
 use self::tensor::{Canvas, Placement};
-use super::{Cancel, Output, Pipeline, RunError, failed};
-use crate::input::Prepared;
+use super::{Answer, Cancel, Output, Pipeline, RunError, failed};
+use crate::input::{Content, Prepared};
 use crate::models::{ModelError, Opener, Port, PortName, Size};
 use crate::runtime::Device;
 
@@ -268,9 +268,9 @@ impl Pipeline for OcrPipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut pages = Vec::with_capacity(batch.len());
         for (index, input) in batch.iter().enumerate() {
-            match input {
-                Prepared::Picture(picture) => pages.push(picture.rgb()),
-                Prepared::Audio(_) => {
+            match input.content() {
+                Content::Picture(picture) => pages.push(picture.rgb()),
+                _ => {
                     return Err(RunError::WrongInput { index, wanted: "a picture" });
                 }
             }
@@ -296,7 +296,7 @@ impl Pipeline for OcrPipeline {
                 answers[line.page].lines.push(Line { text, score, corners: line.corners });
             }
         }
-        Ok(answers.into_iter().map(Output::Page).collect())
+        Ok(answers.into_iter().map(|page| Answer::Page(page).into()).collect())
     }
 }
 

@@ -13,9 +13,9 @@ use serde::Deserialize;
 
 use self::moonshine::Moonshine;
 use self::speech::SpeechDetector;
-use super::{Cancel, Output, Pipeline, RunError};
+use super::{Answer, Cancel, Output, Pipeline, RunError};
 use crate::audio::{Audio, SAMPLE_RATE_HZ, duration_of};
-use crate::input::Prepared;
+use crate::input::{Content, Prepared};
 use crate::models::{ModelError, Opener};
 use crate::runtime::Device;
 
@@ -136,10 +136,10 @@ impl Pipeline for TranscribePipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut outputs = Vec::with_capacity(batch.len());
         for (index, input) in batch.iter().enumerate() {
-            let Prepared::Audio(audio) = input else {
+            let Content::Audio(audio) = input.content() else {
                 return Err(RunError::WrongInput { index, wanted: "a recording" });
             };
-            outputs.push(Output::Transcript(self.transcribe(audio, cancel)?));
+            outputs.push(Answer::Transcript(self.transcribe(audio, cancel)?).into());
         }
         Ok(outputs)
     }

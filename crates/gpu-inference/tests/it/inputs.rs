@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use gpu_inference::{Audio, InputLimits, Prepared, Task, decode};
+use gpu_inference::{Audio, Content, InputError, InputLimits, Params, Prepared, Task};
 use image::{DynamicImage, ImageFormat, RgbImage, Rgba, RgbaImage};
 use tempfile::TempDir;
 
@@ -30,7 +30,7 @@ impl Files {
 #[test]
 fn what_is_no_readable_file_is_told_apart_for_both_tasks() {
     let files = Files::new();
-    for task in Task::ALL {
+    for task in [Task::VoiceTranscribe, Task::VisionOcr] {
         assert_eq!(code(task, &files.0.path().join("nothing")), "input.missing");
         assert_eq!(code(task, &files.write("a", b"").join("below")), "input.missing");
         assert_eq!(code(task, &files.write("empty.wav", b"")), "input.empty");
@@ -42,6 +42,46 @@ fn what_is_no_readable_file_is_told_apart_for_both_tasks() {
     }
     assert_eq!(code(Task::VoiceTranscribe, &sample("page.png")), "input.wrong_kind");
     assert_eq!(code(Task::VisionOcr, &sample("beckett.wav")), "input.wrong_kind");
+}
+
+#[test]
+fn a_text_is_read_without_the_space_around_it_and_has_a_limit_in_characters() {
+    let files = Files::new();
+    let read = |bytes: &[u8], limits: &InputLimits| {
+        let path = files.write("text.txt", bytes);
+        decode(Task::VoiceSynthesize, &path, limits).map_err(|error| error.code())
+    };
+    let limits = InputLimits { text_chars_max: 3, ..InputLimits::default() };
+    let found = read("\u{feff} äöü\n".as_bytes(), &limits).unwrap();
+    assert!(matches!(found.content(), Content::Text(text) if text == "äöü"), "{found:?}");
+    for (bytes, code) in [
+        (&b"four"[..], "input.text_too_long"),
+        (&[b'x'; 100], "input.text_too_long"),
+        (b" \n", "input.no_text"),
+        (b"\xff\xfe", "input.wrong_kind"),
+        (b"a\0b", "input.wrong_kind"),
+    ] {
+        assert_eq!(read(bytes, &limits).unwrap_err(), code);
+    }
+    let limits = InputLimits { file_bytes_max: 3, ..InputLimits::default() };
+    let path = files.write("bytes", [0; 4]);
+    assert_eq!(decode(Task::OnnxRun, &path, &limits).unwrap_err().code(), "input.too_large");
+}
+
+#[test]
+fn a_file_among_the_params_is_decoded_like_the_input() {
+    let files = Files::new();
+    let path = files.write("a.wav", wav(22_050, &[1000; 22_050]));
+    let given = serde_json::from_str(r#"{"reference": "file:///elsewhere.wav"}"#).unwrap();
+    let mut params = Params::read(Task::VoiceConvert, &given).unwrap();
+    params.place("reference", path.clone());
+    let limits = InputLimits::default();
+    let prepared = gpu_inference::decode(Task::VoiceConvert, &path, &params, &limits).unwrap();
+    let Some(Content::Audio(reference)) = prepared.attached("reference") else { panic!() };
+    assert_eq!((reference.rate_hz(), reference.samples().len()), (22_050, 22_050));
+    params.place("reference", files.write("b.wav", "no recording, whatever its name says"));
+    let error = gpu_inference::decode(Task::VoiceConvert, &path, &params, &limits).unwrap_err();
+    assert_eq!(error.code(), "input.wrong_kind");
 }
 
 #[test]
@@ -185,22 +225,26 @@ fn what_is_transparent_is_paper() {
     assert_eq!(picture(&files.write("clear.png", bytes)).as_raw(), &[255, 255, 255, 0, 0, 0]);
 }
 
+fn decode(task: Task, path: &Path, limits: &InputLimits) -> Result<Prepared, InputError> {
+    gpu_inference::decode(task, path, &Params::default(), limits)
+}
+
 fn code(task: Task, path: &Path) -> &'static str {
     let result = decode(task, path, &InputLimits::default());
     result.map(|_| "decoded").unwrap_or_else(|error| error.code())
 }
 
 fn audio(path: &Path) -> Audio {
-    match prepare(Task::VoiceTranscribe, path) {
-        Prepared::Audio(audio) => audio,
-        Prepared::Picture(_) => panic!("not a recording"),
+    match prepare(Task::VoiceTranscribe, path).content() {
+        Content::Audio(audio) => audio.clone(),
+        other => panic!("not a recording: {other:?}"),
     }
 }
 
 fn picture(path: &Path) -> RgbImage {
-    match prepare(Task::VisionOcr, path) {
-        Prepared::Picture(picture) => picture.rgb().clone(),
-        Prepared::Audio(_) => panic!("not a picture"),
+    match prepare(Task::VisionOcr, path).content() {
+        Content::Picture(picture) => picture.rgb().clone(),
+        other => panic!("not a picture: {other:?}"),
     }
 }
 

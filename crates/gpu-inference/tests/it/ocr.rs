@@ -1,7 +1,7 @@
 //! OCR of pages whose text is known, since the tests draw them.
 
 use ab_glyph::{FontVec, PxScale};
-use gpu_inference::{Cancel, Page, Pipeline, Prepared, Task};
+use gpu_inference::{Cancel, Content, Page, Pipeline, Prepared, Task};
 use image::{Rgb, RgbImage, imageops};
 use imageproc::drawing::draw_text_mut;
 use imageproc::geometric_transformations::{Border, Interpolation, rotate_about_center};
@@ -107,7 +107,7 @@ fn draw(lines: &[&str], width: u32, height: u32) -> RgbImage {
 }
 
 fn prepared(picture: RgbImage) -> Prepared {
-    Prepared::Picture(picture.into())
+    Content::Picture(picture.into()).into()
 }
 
 fn read(pipeline: &mut dyn Pipeline, picture: RgbImage) -> Page {

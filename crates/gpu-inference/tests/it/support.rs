@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use gpu_inference::{
-    Cancel, DevicePreference, InputLimits, ModelStore, Output, Page, Pipeline, Prepared, Runtime,
-    RuntimeOptions, Task, Transcript, cache_folder, decode, open_pipeline,
+    Answer, Cancel, DevicePreference, InputLimits, ModelStore, Output, Page, Params, Pipeline,
+    Prepared, Runtime, RuntimeOptions, Task, Transcript, cache_folder, decode, open_pipeline,
 };
 
 /// The shared runtime: every load of the same library gives the same one.
@@ -30,20 +30,20 @@ pub(crate) fn sample(name: &str) -> PathBuf {
 }
 
 pub(crate) fn prepare(task: Task, path: &Path) -> Prepared {
-    decode(task, path, &InputLimits::default()).unwrap()
+    decode(task, path, &Params::default(), &InputLimits::default()).unwrap()
 }
 
 pub(crate) fn transcript(output: Output) -> Transcript {
-    match output {
-        Output::Transcript(transcript) => transcript,
-        Output::Page(page) => panic!("not a transcript: {page:?}"),
+    match output.answer {
+        Answer::Transcript(transcript) => transcript,
+        other => panic!("not a transcript: {other:?}"),
     }
 }
 
 pub(crate) fn page(output: Output) -> Page {
-    match output {
-        Output::Page(page) => page,
-        Output::Transcript(transcript) => panic!("not a page: {transcript:?}"),
+    match output.answer {
+        Answer::Page(page) => page,
+        other => panic!("not a page: {other:?}"),
     }
 }
 

@@ -57,7 +57,8 @@ impl Bench {
         // One for each side, as in two processes: a store does not see its own writes as changes.
         let (store, workers) = (open(), open());
         store.configure(&policy).unwrap();
-        let (workers_ports, ports) = (ports(&workers, None), ports(&store, None));
+        let (workers_ports, ports) =
+            (ports(&workers, None, Vec::new()), ports(&store, None, Vec::new()));
         let state = folder.path().to_owned();
         let config = Config { file: None, folder: state.clone(), state, policy };
         let setup = WorkerSetup {
@@ -109,6 +110,7 @@ fn job(task: &str, input: &Path) -> Job {
         task: task.to_owned(),
         model: None,
         input: InputUri::of_path(&input.canonicalize().unwrap()),
+        params: serde_json::Map::new(),
         submitted_at,
     }
 }

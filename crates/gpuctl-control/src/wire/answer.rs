@@ -48,6 +48,30 @@ pub struct LineDocument {
     pub corners_pixels: [[f32; 2]; 4],
 }
 
+/// A file of a result: one entry of an output's `files`.
+#[derive(Clone, Debug, Serialize)]
+pub struct FileDocument {
+    /// Its name.
+    pub name: String,
+    /// Where it is kept; `None` where nobody asked to keep it.
+    pub uri: Option<String>,
+    /// Its size.
+    pub bytes: u64,
+    /// Its content's hash, in hexadecimal digits.
+    pub sha256: String,
+    /// What it is, as `audio/wav`.
+    pub media_type: String,
+}
+
+/// The output with the list of its files.
+#[must_use]
+pub fn with_files(mut output: serde_json::Value, files: &[FileDocument]) -> serde_json::Value {
+    if let (Some(fields), false) = (output.as_object_mut(), files.is_empty()) {
+        fields.insert("files".to_owned(), to_value(&files));
+    }
+    output
+}
+
 /// The document as it is stored.
 #[must_use]
 pub fn to_value(document: &impl Serialize) -> serde_json::Value {

@@ -36,6 +36,8 @@ struct JobMessage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     model: Option<String>,
     input: String,
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    params: serde_json::Map<String, serde_json::Value>,
     submitted_at: String,
 }
 
@@ -61,6 +63,7 @@ fn message(job: &Job) -> JobMessage {
         task: job.task.clone(),
         model: job.model.clone(),
         input: job.input.as_str().to_owned(),
+        params: job.params.clone(),
         submitted_at: job.submitted_at.to_rfc3339(),
     }
 }
@@ -75,6 +78,7 @@ fn job(message: JobMessage) -> Result<Job, JobReadError> {
         task: message.task,
         model: message.model,
         input: message.input.parse()?,
+        params: message.params,
         submitted_at: message
             .submitted_at
             .parse()
@@ -179,6 +183,9 @@ pub struct JobDocument {
     pub model: Option<String>,
     /// The input's URI.
     pub input: String,
+    /// What it was asked to do differently.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub params: serde_json::Map<String, serde_json::Value>,
     /// `queued`, `running`, `succeeded`, `failed`, `dead` or `purged`.
     pub state: &'static str,
     /// When it was submitted.
@@ -215,6 +222,7 @@ impl JobDocument {
             task: job.task.clone(),
             model: result.and_then(|result| result.model.clone()).or_else(|| job.model.clone()),
             input: job.input.as_str().to_owned(),
+            params: job.params.clone(),
             state: entry.state.as_str(),
             submitted_at: time(job.submitted_at),
             finished_at: result.map(|result| time(result.finished_at)),
@@ -238,4 +246,20 @@ impl JobDocument {
 
 fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("a document of texts and numbers is always JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = r#"{"version":1,"job_id":"01a200ab-52ac-72da-a503-1913f00238c3","queue":"jobs","task":"vision.ocr","input":"file:///a.png","submitted_at":"2026-11-22T00:00:00+00:00"}"#;
+
+    #[test]
+    fn a_job_without_params_is_written_as_it_always_was_and_one_with_them_is_read_back() {
+        let mut job = job_from_json(OLD).unwrap();
+        assert!(job.params.is_empty());
+        assert_eq!(job_to_json(&job), OLD);
+        job.params.insert("speed".to_owned(), 1.25.into());
+        assert_eq!(job_from_json(&job_to_json(&job)).unwrap(), job);
+    }
 }

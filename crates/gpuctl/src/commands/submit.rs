@@ -6,11 +6,13 @@ use std::time::Duration;
 use gpuctl_control::Trigger;
 use gpuctl_control::input::admit;
 use gpuctl_control::job::{InputUri, Job, JobId, JobState, submit as send};
+use gpuctl_control::params::{Param, params_of};
 use gpuctl_control::ports::JobEntry;
 use gpuctl_control::wire::job::JobDocument;
 use gpuctl_control::wire::reply::{JobsDocument, SubmittedDocument};
 use gpuctl_core::policy::nearest;
 use gpuctl_core::units::{QueueName, show_span};
+use serde_json::{Map, Value};
 
 use crate::arguments::SubmitArguments;
 use crate::context::Context;
@@ -52,21 +54,43 @@ fn jobs(
     queue: &QueueName,
     arguments: &SubmitArguments,
 ) -> Result<Vec<Job>, Failure> {
-    let roots = context.config.input_roots();
+    let params = params(context, &arguments.param)?;
     let mut jobs = Vec::with_capacity(arguments.inputs.len());
-    for input in &arguments.inputs {
-        let path = admit(input, &roots)?;
+    for input in inputs(context, arguments)? {
         let submitted_at = context.now();
         jobs.push(Job {
             id: JobId::new(submitted_at),
             queue: queue.clone(),
             task: arguments.task.clone(),
             model: arguments.model.clone(),
-            input: InputUri::of_path(&path),
+            input,
+            params: params.clone(),
             submitted_at,
         });
     }
     Ok(jobs)
+}
+
+fn inputs(context: &Context, arguments: &SubmitArguments) -> Result<Vec<InputUri>, Failure> {
+    if let Some(text) = &arguments.text {
+        let uri = InputUri::of_text(text)
+            .map_err(|error| Failure::usage(error.to_string()).hint(error.hint()))?;
+        return Ok(vec![uri]);
+    }
+    let roots = context.config.input_roots();
+    let admitted = arguments.inputs.iter().map(|input| admit(input, &roots));
+    admitted.map(|path| Ok(InputUri::of_path(&path?))).collect()
+}
+
+/// The params, with the files among them checked like inputs.
+fn params(context: &Context, given: &[Param]) -> Result<Map<String, Value>, Failure> {
+    let here = std::env::current_dir()
+        .map_err(|error| Failure::new("there is no current folder").because(&error))?;
+    let roots = context.config.input_roots();
+    for path in given.iter().filter_map(|param| param.value.strip_prefix('@')) {
+        admit(&here.join(path), &roots)?;
+    }
+    Ok(params_of(given, &here))
 }
 
 /// A model that is not in a folder named in the configuration is a typo; without such a folder the worker has the word.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use chrono::{Local, TimeDelta};
-use gpuctl_control::job::InputUri;
+use gpuctl_control::job::{InputPlace, InputUri};
 use gpuctl_control::wire::ReasonDocument;
 use gpuctl_control::wire::job::JobDocument;
 use gpuctl_control::wire::plan::{
@@ -16,6 +16,7 @@ use gpuctl_control::wire::reply::{
 };
 use gpuctl_control::wire::status::{BoxDocument, PoolDocument, QueueDocument, StatusDocument};
 use gpuctl_core::units::{Timestamp, show_span};
+use serde_json::Value;
 
 use super::{Answer, schedule, simulate};
 use crate::failure::Failure;
@@ -291,7 +292,22 @@ fn job(job: &JobDocument) -> String {
     for (place, words) in answer.unwrap_or_default().lines().enumerate() {
         line(&mut text, if place == 0 { "text" } else { "" }, words);
     }
+    let files = job.output.as_ref().and_then(|output| output.get("files"));
+    for (place, file) in files.and_then(Value::as_array).into_iter().flatten().enumerate() {
+        line(&mut text, if place == 0 { "files" } else { "" }, &file_line(file));
+    }
     text
+}
+
+/// A file by its path if it is on this machine, else by its URI.
+fn file_line(file: &Value) -> String {
+    let text = |field: &str| file.get(field).and_then(Value::as_str).unwrap_or_default();
+    let shown = match text("uri").parse::<InputUri>().map(|uri| uri.place()) {
+        Ok(InputPlace::File(path)) => path.display().to_string(),
+        _ => text("uri").to_owned(),
+    };
+    let bytes = file.get("bytes").and_then(Value::as_u64).unwrap_or_default();
+    format!("{shown} ({}, {bytes} bytes)", text("media_type"))
 }
 
 fn queues(document: &QueuesDocument) -> String {

@@ -169,6 +169,44 @@ fn inputs_are_checked_before_any_job_is_sent() {
 }
 
 #[test]
+fn a_text_is_an_input_and_params_go_with_the_job() {
+    let place = Place::new("[pool.gpu]\nqueue = \"jobs\"\nmax_wait = \"1h\"");
+    let voice = place.write("voice.wav", "x").canonicalize().unwrap();
+    place
+        .run(&[
+            "submit",
+            "voice.convert",
+            "--text",
+            "Hello there, 100 %",
+            "--param",
+            "tau=0.5",
+            "--param",
+            "reference=@voice.wav",
+        ])
+        .expect(0);
+    let job = &place.jobs()[0];
+    assert_eq!(job["input"], "data:,Hello%20there,%20100%20%25");
+    assert_eq!(job["params"]["tau"], 0.5);
+    let uri = job["params"]["reference"].as_str().unwrap();
+    assert_eq!(
+        std::path::Path::new(uri.strip_prefix("file://").unwrap()).canonicalize().unwrap(),
+        voice
+    );
+    let listed = place.run(&["jobs"]).expect(0).stdout;
+    assert!(listed.contains("\"Hello there, 100 %\""), "{listed}");
+    for wrong in [
+        &["submit", "vision.ocr", "voice.wav", "--param", "speed"][..],
+        &["submit", "vision.ocr", "voice.wav", "--param", "reference=@nowhere.wav"],
+        &["submit", "vision.ocr", "voice.wav", "--text", "both"],
+        &["submit", "vision.ocr"],
+        &["submit", "vision.ocr", "--text", &"x".repeat(65_537)],
+    ] {
+        assert_eq!(place.run(wrong).code, 2, "{wrong:?}");
+    }
+    assert_eq!(place.jobs().len(), 1);
+}
+
+#[test]
 fn every_problem_of_the_configuration_is_shown_at_once() {
     let place =
         Place::new("[pool.gpu]\nqueue = \"jobs\"\nmax_wiat = \"1m\"\nboxes_max = \"two\"\n");

@@ -130,6 +130,20 @@ fn bad_pictures_fail_each_in_its_own_way_and_the_good_one_is_read() {
 }
 
 #[test]
+fn a_param_that_the_task_does_not_have_fails_the_job_and_a_text_is_no_picture() {
+    let place = Place::new(ONE_POOL);
+    let page = sample("page.png");
+    place.run(&["submit", "vision.ocr", page.to_str().unwrap(), "--param", "speed=2"]).expect(0);
+    place.run(&["submit", "vision.ocr", "--text", "no picture"]).expect(0);
+    place.run(&["submit", "voice.convert", page.to_str().unwrap()]).expect(0);
+    crate::support::wait_until("all have failed", || {
+        place.jobs().iter().all(|job| job["state"] == "failed")
+    });
+    let found: Vec<String> = place.jobs().iter().map(outcome).collect();
+    assert_eq!(found, ["input.param_missing", "input.wrong_kind", "input.param_unknown"]);
+}
+
+#[test]
 fn a_model_that_cannot_be_used_fails_its_jobs_and_no_others() {
     let models = tempfile::tempdir().unwrap();
     for name in ["pp-ocr-v4-mobile", "pp-ocr-v6-small", "moonshine-tiny-en", "silero-vad-v6"] {

@@ -1,0 +1,163 @@
+//! Launches a box from a template: a fleet of the type `instant`, which chooses among types and zones and answers at once.
+
+use aws_sdk_ec2::types::builders::FleetLaunchTemplateSpecificationRequestBuilder;
+use aws_sdk_ec2::types::{
+    DefaultTargetCapacityType, FleetLaunchTemplateConfigRequest,
+    FleetLaunchTemplateOverridesRequest, FleetLaunchTemplateSpecificationRequest,
+    FleetOnDemandAllocationStrategy, FleetType, InstanceType, OnDemandOptionsRequest, ResourceType,
+    SpotAllocationStrategy, SpotOptionsRequest, Tag, TagSpecification,
+    TargetCapacitySpecificationRequest,
+};
+use gpuctl_control::ports::{PortError, StartOrder};
+use gpuctl_core::capacity::CapacityType;
+use gpuctl_core::policy::LaunchTemplate;
+use sha2::{Digest, Sha256};
+
+use super::{Ec2Cloud, failed, refusal, seen};
+
+impl Ec2Cloud {
+    pub(super) async fn launch(
+        &self,
+        template: &LaunchTemplate,
+        order: &StartOrder,
+    ) -> Result<(), PortError> {
+        let capacity = capacity_of(order);
+        let kind = match capacity {
+            CapacityType::Spot => DefaultTargetCapacityType::Spot,
+            CapacityType::OnDemand => DefaultTargetCapacityType::OnDemand,
+        };
+        let target = TargetCapacitySpecificationRequest::builder()
+            .total_target_capacity(1)
+            .default_target_capacity_type(kind)
+            .build();
+        let call = self
+            .once
+            .create_fleet()
+            .r#type(FleetType::Instant)
+            .client_token(client_token(&order.token))
+            .target_capacity_specification(target)
+            .launch_template_configs(choices(template))
+            .tag_specifications(tags(order))
+            // The cheapest pools among those that will last (`peers.md`: what Karpenter and the fleets' own guide advise).
+            .spot_options(
+                SpotOptionsRequest::builder()
+                    .allocation_strategy(SpotAllocationStrategy::PriceCapacityOptimized)
+                    .build(),
+            )
+            // Types are listed in order of preference; spot has its own order.
+            .on_demand_options(
+                OnDemandOptionsRequest::builder()
+                    .allocation_strategy(FleetOnDemandAllocationStrategy::Prioritized)
+                    .build(),
+            );
+        let what = || format!("box {} was not launched", order.box_id);
+        let answer = call.send().await.map_err(|error| failed("ec2:CreateFleet", what(), error))?;
+        let launched = answer.instances().iter().any(|some| !some.instance_ids().is_empty());
+        if launched {
+            return Ok(());
+        }
+        // An instant fleet answers 200 and says inside what it could not have.
+        let worst = answer
+            .errors()
+            .iter()
+            .find(|error| error.error_code().is_some_and(|code| refusal::class(code).is_some()));
+        let worst = worst.or_else(|| answer.errors().first());
+        let code = worst.and_then(|error| error.error_code()).unwrap_or("UnfulfillableCapacity");
+        let words = worst.and_then(|error| error.error_message()).unwrap_or("no box came of it");
+        Err(refusal::refusal(what(), code, words))
+    }
+}
+
+/// How the place is bought: its name says so.
+fn capacity_of(order: &StartOrder) -> CapacityType {
+    let rest = order.box_id.as_str().strip_prefix(order.pool.as_str()).unwrap_or_default();
+    if rest.starts_with("-spot-") { CapacityType::Spot } else { CapacityType::OnDemand }
+}
+
+/// EC2 takes at most 64 characters of ASCII, so the order's token is hashed: equal orders still have equal ones.
+fn client_token(token: &str) -> String {
+    let hash = Sha256::digest(token.as_bytes());
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Each type in each subnet, the first type preferred.
+fn choices(template: &LaunchTemplate) -> FleetLaunchTemplateConfigRequest {
+    let subnets: Vec<Option<String>> = if template.subnets.is_empty() {
+        vec![None]
+    } else {
+        template.subnets.iter().cloned().map(Some).collect()
+    };
+    let mut config =
+        FleetLaunchTemplateConfigRequest::builder().launch_template_specification(spec(template));
+    for (rank, kind) in (0_u32..).zip(&template.instance_types) {
+        for subnet in &subnets {
+            let choice = FleetLaunchTemplateOverridesRequest::builder()
+                .instance_type(InstanceType::from(kind.as_str()))
+                .set_subnet_id(subnet.clone())
+                .priority(f64::from(rank))
+                .build();
+            config = config.overrides(choice);
+        }
+    }
+    config.build()
+}
+
+fn spec(template: &LaunchTemplate) -> FleetLaunchTemplateSpecificationRequest {
+    let version = template.version.as_deref().unwrap_or("$Default");
+    let spec: FleetLaunchTemplateSpecificationRequestBuilder =
+        FleetLaunchTemplateSpecificationRequest::builder().version(version);
+    if template.name.starts_with("lt-") {
+        spec.launch_template_id(&template.name).build()
+    } else {
+        spec.launch_template_name(&template.name).build()
+    }
+}
+
+/// The tags that make the box ours from its first second.
+fn tags(order: &StartOrder) -> TagSpecification {
+    let tag = |key: &str, value: String| Tag::builder().key(key).value(value).build();
+    TagSpecification::builder()
+        .resource_type(ResourceType::Instance)
+        .tags(tag(seen::POOL_TAG, order.pool.to_string()))
+        .tags(tag(seen::BOX_TAG, order.box_id.to_string()))
+        .tags(tag(seen::STARTED_TAG, seen::stamp(order.at)))
+        .tags(tag("Name", format!("gpuctl {}", order.box_id)))
+        .build()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r4_equal_orders_have_equal_tokens_and_they_fit() {
+        let (a, b) = (client_token("gpu/gpu-spot-1/17"), client_token("gpu/gpu-spot-1/18"));
+        assert_eq!(a, client_token("gpu/gpu-spot-1/17"));
+        assert!(a != b && a.len() == 64 && a.is_ascii());
+    }
+
+    #[test]
+    fn a_places_name_says_how_it_is_bought_whatever_the_pool_is_called() {
+        let order = |pool: &str, id: &str| StartOrder {
+            pool: pool.parse().unwrap(),
+            box_id: id.parse().unwrap(),
+            at: gpuctl_core::units::Timestamp::UNIX_EPOCH,
+            token: String::new(),
+        };
+        assert_eq!(capacity_of(&order("gpu", "gpu-spot-1")), CapacityType::Spot);
+        assert_eq!(capacity_of(&order("a-spot-b", "a-spot-b-on-demand-1")), CapacityType::OnDemand);
+    }
+
+    #[test]
+    fn every_type_is_asked_for_in_every_subnet() {
+        let template = LaunchTemplate {
+            name: "lt-1".into(),
+            version: None,
+            instance_types: vec!["g4dn.xlarge".into(), "g5.xlarge".into()],
+            subnets: vec!["subnet-a".into(), "subnet-b".into()],
+        };
+        assert_eq!(choices(&template).overrides().len(), 4);
+        assert_eq!(spec(&template).launch_template_id(), Some("lt-1"));
+    }
+}

@@ -1,0 +1,186 @@
+//! EC2 behind `Cloud`: boxes that are stopped and started, and boxes that are launched and terminated.
+//!
+//! One describe call sees the boxes of all pools, and another the spot requests of those that have one. Nothing is decided and
+//! nothing retried here: the next reconcile is the retry. `retire` alone terminates, and cancels the spot request first.
+
+mod launch;
+mod listing;
+mod refusal;
+mod seen;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::config::retry::RetryConfig;
+use aws_sdk_ec2::config::{Builder, http::HttpResponse};
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::types::Tag;
+use gpuctl_control::ports::{Cloud, Listing, PortError, PortErrorClass, StartOrder};
+use gpuctl_core::plan::Manner;
+use gpuctl_core::policy::{Boxes, Policy};
+use gpuctl_core::units::{BoxId, Timestamp};
+
+use crate::Aws;
+use crate::error::{code, port_error};
+
+/// EC2 in one region, for one policy.
+pub struct Ec2Cloud {
+    client: Client,
+    /// Without the SDK's own retries: it would ask a sold-out pool again and again (P16).
+    once: Client,
+    region: String,
+    policy: Policy,
+    now: fn() -> Timestamp,
+    last: Mutex<Last>,
+}
+
+/// What the last listing knew: acting follows it within seconds.
+#[derive(Default)]
+struct Last {
+    boxes: BTreeMap<BoxId, Known>,
+    left_behind: Vec<String>,
+}
+
+/// An instance behind a box.
+#[derive(Clone, Debug)]
+struct Known {
+    instance: String,
+    request: Option<String>,
+    is_one_time: bool,
+    is_launched: bool,
+}
+
+impl Ec2Cloud {
+    /// EC2 for the boxes of `policy`; `now` is the clock's.
+    #[must_use]
+    pub fn new(aws: &Aws, policy: Policy, now: fn() -> Timestamp) -> Self {
+        let once = Builder::from(aws.sdk()).retry_config(RetryConfig::disabled()).build();
+        Self {
+            client: aws.ec2(),
+            once: Client::from_conf(once),
+            region: aws.region().to_owned(),
+            policy,
+            now,
+            last: Mutex::default(),
+        }
+    }
+
+    /// Ends a box for good: its spot request first, or EC2 would launch another box for it (P5).
+    ///
+    /// # Errors
+    /// When the box is not known, or EC2 refuses.
+    pub async fn retire(&self, box_id: &BoxId) -> Result<(), PortError> {
+        let known = self.known(box_id)?;
+        if let Some(request) = &known.request {
+            self.cancel(vec![request.clone()]).await?;
+        }
+        let call = self.client.terminate_instances().instance_ids(&known.instance);
+        call.send().await.map(drop).map_err(|error| {
+            failed("ec2:TerminateInstances", format!("box {box_id} was not terminated"), error)
+        })
+    }
+
+    async fn cancel(&self, requests: Vec<String>) -> Result<(), PortError> {
+        let call = self.client.cancel_spot_instance_requests();
+        let call = call.set_spot_instance_request_ids(Some(requests.clone()));
+        call.send().await.map(drop).map_err(|error| {
+            let what = format!("spot request {} was not cancelled", requests.join(", "));
+            failed("ec2:CancelSpotInstanceRequests", what, error)
+        })
+    }
+
+    fn known(&self, box_id: &BoxId) -> Result<Known, PortError> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.boxes.get(box_id).cloned().ok_or_else(|| {
+            let text = format!("box {box_id} was not in the last listing");
+            PortError::new(PortErrorClass::Conflict, text).hint("the next look may show it")
+        })
+    }
+
+    /// Writes on the box when gpuctl gave the order, before it is given: by that the next look knows it as ours.
+    async fn stamp(&self, instance: &str, key: &str, at: Timestamp) -> Result<(), PortError> {
+        let tag = Tag::builder().key(key).value(seen::stamp(at)).build();
+        let call = self.client.create_tags().resources(instance).tags(tag);
+        call.send().await.map(drop).map_err(|error| {
+            failed("ec2:CreateTags", format!("box {instance} was not tagged"), error)
+        })
+    }
+
+    async fn start_stopped(&self, order: &StartOrder) -> Result<(), PortError> {
+        let instance = order.box_id.as_str();
+        self.stamp(instance, seen::STARTED_TAG, order.at).await?;
+        let call = self.once.start_instances().instance_ids(instance);
+        call.send().await.map(drop).map_err(|error| {
+            failed("ec2:StartInstances", format!("box {instance} was not started"), error)
+        })
+    }
+
+    async fn stop_running(&self, box_id: &BoxId, manner: Manner) -> Result<(), PortError> {
+        let known = self.known(box_id)?;
+        if known.is_launched {
+            return self.retire(box_id).await;
+        }
+        if known.is_one_time {
+            let text = format!("box {box_id} is a one-time spot box: EC2 cannot stop it");
+            return Err(PortError::new(PortErrorClass::Other, text)
+                .hint("`gpuctl retire` it and launch it anew with a persistent request and the interruption behaviour `stop`"));
+        }
+        self.stamp(&known.instance, seen::STOPPED_TAG, (self.now)()).await?;
+        let call = self.client.stop_instances().instance_ids(&known.instance);
+        let call = if manner == Manner::Force { call.force(true) } else { call };
+        call.send().await.map(drop).map_err(|error| {
+            failed("ec2:StopInstances", format!("box {box_id} was not stopped"), error)
+        })
+    }
+}
+
+#[async_trait]
+impl Cloud for Ec2Cloud {
+    async fn boxes(&self, policy: &Policy) -> Result<Listing, PortError> {
+        let (listing, last) = self.list(policy).await?;
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        Ok(listing)
+    }
+
+    async fn start(&self, order: &StartOrder) -> Result<(), PortError> {
+        match self.policy.pool(&order.pool).and_then(|pool| pool.boxes.as_ref()) {
+            Some(Boxes::Launch(template)) => self.launch(template, order).await,
+            _ => self.start_stopped(order).await,
+        }
+    }
+
+    async fn stop(&self, box_id: &BoxId, manner: Manner) -> Result<(), PortError> {
+        self.stop_running(box_id, manner).await
+    }
+
+    async fn sweep(&self) -> Result<Vec<String>, PortError> {
+        let requests = {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut last.left_behind)
+        };
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.cancel(requests.clone()).await?;
+        let said = |id: &String| format!("cancelled spot request {id}, whose box is gone");
+        Ok(requests.iter().map(said).collect())
+    }
+}
+
+/// An EC2 error by what it means for a start, else by what it means for any call.
+fn failed<E>(action: &str, what: String, error: SdkError<E, HttpResponse>) -> PortError
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    // EC2's codes have dots of their own: `InvalidInstanceID.NotFound`.
+    let known = code(&error).filter(|code| refusal::class(code).is_some()).map(str::to_owned);
+    match known {
+        Some(code) => {
+            let words = error.as_service_error().and_then(ProvideErrorMetadata::message);
+            refusal::refusal(what, &code, words.unwrap_or_default())
+        }
+        None => port_error(action, what, error),
+    }
+}

@@ -1,0 +1,153 @@
+//! Inputs and results as files of this machine: inputs where they lie, results in a folder a job under the state folder.
+//!
+//! A file of a result is on the disk under its whole name before the result speaks of it. Nothing is fetched from elsewhere.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use gpuctl_control::input::{InputRefusal, admit};
+use gpuctl_control::job::{InputPlace, InputUri, JobId};
+use gpuctl_control::ports::{Fetched, FileStore, PortError, PortErrorClass};
+use tempfile::NamedTempFile;
+
+/// The folder of results in the state folder.
+const FOLDER_NAME: &str = "results";
+/// Jobs whose files are kept: the newest. Audio and masks are megabytes where the ledger's rows are a kilobyte.
+const FOLDERS_MAX: usize = 10_000;
+/// How often, in kept files, what is beyond is cleared away.
+const CLEAR_EVERY: usize = 256;
+/// Longest file name that every file system takes.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Files of this machine; cloning shares them.
+#[derive(Clone, Debug)]
+pub struct LocalFiles {
+    results: PathBuf,
+    input_roots: Arc<[PathBuf]>,
+    kept: Arc<AtomicUsize>,
+}
+
+impl LocalFiles {
+    /// Files of the state folder `state`; inputs lie below the roots, or anywhere if there are none.
+    #[must_use]
+    pub fn new(state: &Path, input_roots: Vec<PathBuf>) -> Self {
+        // The URI of a result must hold wherever it is read.
+        let state = std::path::absolute(state).unwrap_or_else(|_| state.to_owned());
+        Self {
+            results: state.join(FOLDER_NAME),
+            input_roots: input_roots.into(),
+            kept: Arc::default(),
+        }
+    }
+
+    fn find(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, PortError> {
+        let path = match uri.place() {
+            InputPlace::Text(text) => return Fetched::of_text(&text),
+            InputPlace::S3 { .. } => {
+                return Err(InputRefusal::Elsewhere { uri: uri.as_str().to_owned() }.into());
+            }
+            InputPlace::File(path) => admit(&path, &self.input_roots)?,
+        };
+        let found = std::fs::metadata(&path)
+            .map_err(|source| InputRefusal::Unreadable { path: path.clone(), source })?;
+        if found.len() > bytes_max {
+            let (uri, bytes) = (uri.as_str().to_owned(), found.len());
+            return Err(InputRefusal::TooLarge { uri, bytes, bytes_max }.into());
+        }
+        Ok(Fetched::own(path))
+    }
+
+    fn write(&self, job: &JobId, name: &str, bytes: &[u8]) -> Result<String, PortError> {
+        let plain = !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || !plain {
+            let what = format!("`{name}` is no name for a file of a result");
+            return Err(PortError::new(PortErrorClass::Other, what));
+        }
+        let folder = self.results.join(job.as_str());
+        let path = folder.join(name);
+        write_durably(&folder, &path, bytes).map_err(|error| keep_error(&path, error))?;
+        if self.kept.fetch_add(1, Ordering::Relaxed).is_multiple_of(CLEAR_EVERY) {
+            self.clear_old(FOLDERS_MAX);
+        }
+        Ok(InputUri::of_path(&path).as_str().to_owned())
+    }
+
+    /// Deletes the oldest jobs' folders beyond `folders_max`; their names sort by time.
+    fn clear_old(&self, folders_max: usize) {
+        let entries = self.results.read_dir().into_iter().flatten().flatten();
+        let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        folders.sort_unstable();
+        let beyond = folders.len().saturating_sub(folders_max);
+        for folder in &folders[..beyond] {
+            if let Err(error) = std::fs::remove_dir_all(folder) {
+                tracing::warn!(folder = %folder.display(), %error, "old results could not be deleted");
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl FileStore for LocalFiles {
+    async fn fetch(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, PortError> {
+        let (files, uri) = (self.clone(), uri.clone());
+        off_thread(move || files.find(&uri, bytes_max)).await
+    }
+
+    async fn keep(&self, job: &JobId, name: &str, bytes: &[u8]) -> Result<String, PortError> {
+        let (files, job, name) = (self.clone(), job.clone(), name.to_owned());
+        let bytes = bytes.to_vec();
+        off_thread(move || files.write(&job, &name, &bytes)).await
+    }
+}
+
+/// Readers see the old file or the whole new one, also after a loss of power.
+fn write_durably(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let mut file = NamedTempFile::with_prefix_in(".new-", folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    File::open(folder)?.sync_all()?;
+    folder.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+}
+
+fn keep_error(path: &Path, error: io::Error) -> PortError {
+    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let class = if full { PortErrorClass::Full } else { PortErrorClass::Unavailable };
+    PortError::new(class, format!("cannot write {}", path.display()))
+        .because(error)
+        .hint("free some disk, and check the owner and permissions of the state folder")
+}
+
+async fn off_thread<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, PortError> + Send + 'static,
+) -> Result<T, PortError> {
+    tokio::task::spawn_blocking(call).await.unwrap_or_else(|error| {
+        Err(PortError::new(PortErrorClass::Other, "a call for a file broke off").because(error))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_newest_jobs_keep_their_files() {
+        let state = tempfile::tempdir().unwrap();
+        let files = LocalFiles::new(state.path(), Vec::new());
+        let at = |second: i64| {
+            JobId::new(gpuctl_core::units::Timestamp::from_timestamp(second, 0).unwrap())
+        };
+        let jobs: Vec<JobId> = (1_000..1_004).map(at).collect();
+        for job in &jobs {
+            files.write(job, "a.wav", b"sound").unwrap();
+        }
+        files.clear_old(2);
+        let kept = |job: &JobId| state.path().join("results").join(job.as_str()).is_dir();
+        assert_eq!(jobs.iter().map(kept).collect::<Vec<_>>(), [false, false, true, true]);
+    }
+}

@@ -1,0 +1,73 @@
+//! The files' promises: inputs from where they may lie, results whole and under their own job.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use std::error::Error;
+
+use gpuctl_control::input::InputRefusal;
+use gpuctl_control::job::{InputPlace, InputUri, JobId};
+use gpuctl_control::ports::{Clock, FileStore, PortError};
+use gpuctl_local::{LocalFiles, SystemClock};
+
+#[tokio::test]
+async fn a_file_is_read_where_it_lies_and_a_text_as_long_as_it_is_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = LocalFiles::new(&folder.path().join("state"), vec![folder.path().join("in")]);
+    std::fs::create_dir(folder.path().join("in")).unwrap();
+    let own = folder.path().join("in/a.wav");
+    std::fs::write(&own, "sound").unwrap();
+    let fetched = files.fetch(&InputUri::of_path(&own), 5).await.unwrap();
+    assert_eq!(fetched.path(), own.canonicalize().unwrap());
+    drop(fetched);
+    assert!(own.is_file());
+    let fetched = files.fetch(&InputUri::of_text("Grüße").unwrap(), 100).await.unwrap();
+    let copy = fetched.path().to_owned();
+    assert_eq!(std::fs::read_to_string(&copy).unwrap(), "Grüße");
+    drop(fetched);
+    assert!(!copy.exists());
+}
+
+#[tokio::test]
+async fn what_may_not_be_read_is_refused_with_its_own_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = LocalFiles::new(folder.path(), vec![folder.path().join("in")]);
+    std::fs::create_dir(folder.path().join("in")).unwrap();
+    for name in ["out.wav", "in/large.wav"] {
+        std::fs::write(folder.path().join(name), "sound").unwrap();
+    }
+    let uri = |name: &str| InputUri::of_path(&folder.path().join(name));
+    let cases = [
+        (uri("out.wav"), "input.outside"),
+        (uri("in/none.wav"), "input.missing"),
+        (uri("in"), "input.folder"),
+        (uri("in/large.wav"), "input.too_large"),
+        ("s3://jobs/a.wav".parse().unwrap(), "input.elsewhere"),
+    ];
+    for (uri, code) in cases {
+        let error = files.fetch(&uri, 4).await.unwrap_err();
+        assert_eq!(refusal(&error).code(), code, "{uri:?}");
+        assert!(error.hint.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_result_is_kept_under_its_job_and_replaced_by_the_same_name() {
+    let state = tempfile::tempdir().unwrap();
+    let files = LocalFiles::new(state.path(), Vec::new());
+    let job = JobId::new(SystemClock.now());
+    files.keep(&job, "speech.wav", b"first").await.unwrap();
+    let uri = files.keep(&job, "speech.wav", b"second").await.unwrap();
+    let InputPlace::File(path) = uri.parse::<InputUri>().unwrap().place() else {
+        unreachable!("a local file's URI")
+    };
+    assert_eq!(path, state.path().join("results").join(job.as_str()).join("speech.wav"));
+    assert_eq!(std::fs::read(&path).unwrap(), b"second");
+    assert_eq!(path.parent().unwrap().read_dir().unwrap().count(), 1);
+    for bad in ["", "../x.wav", "a/b.wav", ".hidden", &"x".repeat(256)] {
+        assert!(files.keep(&job, bad, b"x").await.is_err(), "{bad}");
+    }
+}
+
+fn refusal(error: &PortError) -> &InputRefusal {
+    error.source().unwrap().downcast_ref().unwrap()
+}
