@@ -16,8 +16,9 @@ EDGES = {
     "gpuctl-aws": {"gpuctl-control", "gpuctl-core"},
     "gpuctl-sim": {"gpuctl-core"},
     "gpu-inference": set(),
-    "gpu-worker": {"gpu-inference", "gpuctl-local", "gpuctl-control", "gpuctl-core"},
-    "gpuctl": {"gpuctl-sim", "gpuctl-local", "gpuctl-control", "gpuctl-core"},
+    "gpu-worker": {"gpu-inference", "gpuctl-local", "gpuctl-aws", "gpuctl-control", "gpuctl-core"},
+    "gpuctl": {"gpuctl-sim", "gpuctl-local", "gpuctl-aws", "gpuctl-control", "gpuctl-core"},
+    "gpuctl-lambda": {"gpuctl-aws", "gpuctl-control", "gpuctl-core"},
 }
 
 # crate -> what must not be reachable from it, however deep
@@ -29,6 +30,7 @@ NEVER = {
     "gpuctl-sim": ["ort", "clap", "rusqlite", "aws-config"],
     "gpu-inference": ["tokio", "rusqlite", "clap", "aws-config"],
     "gpuctl": ["ort"],
+    "gpuctl-lambda": ["ort", "clap", "rusqlite"],
 }
 
 

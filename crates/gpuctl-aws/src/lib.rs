@@ -6,6 +6,10 @@
 #![warn(missing_docs)]
 
 pub mod config;
+#[cfg(feature = "control")]
+mod ec2;
 pub mod error;
 
 pub use config::Aws;
+#[cfg(feature = "control")]
+pub use ec2::{Ec2Cloud, Finding};

@@ -50,8 +50,9 @@ async fn carry_out(
     match action {
         Action::Start { box_id, reason } => {
             let at = ports.clock.now();
+            let wanted = offering(seen, box_id);
             let run = Run {
-                offering: offering(seen, box_id),
+                offering: wanted.clone().filter(|offering| !offering.is_wish()),
                 ..Run::begin(pool.clone(), box_id.clone(), at, reason.clone())
             };
             // Equal for every try to follow the same earlier run, so that one order given twice starts one box (R4).
@@ -66,6 +67,7 @@ async fn carry_out(
                     stopped_at: Some(at),
                     error: Some(error.to_string()),
                     refusal: refusal(error),
+                    offering: wanted,
                     ..run
                 };
                 ports.ledger.save_run(&failed).await?;

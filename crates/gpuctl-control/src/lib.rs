@@ -7,9 +7,11 @@
 
 pub mod act;
 pub mod calendar;
+pub mod clock;
 pub mod config;
 pub mod input;
 pub mod job;
+pub mod notice;
 pub mod observe;
 pub mod params;
 pub mod ports;

@@ -112,6 +112,10 @@ impl Observed {
                 believe(&memory.reports, boxes);
             }
             self.runs_changed.extend(catch_up(&mut runs, boxes, at));
+            if self.observation.witness == Witness::Controller {
+                // A worker sees its own box alone.
+                self.runs_changed.extend(close_gone(&mut runs, boxes, at));
+            }
             let strangers = unknown(&runs, boxes, pool, at);
             self.runs_changed.extend(strangers.iter().cloned());
             runs.splice(0..0, strangers);
@@ -204,6 +208,12 @@ fn catch_up(runs: &mut [Run], boxes: &mut [SeenBox], at: Timestamp) -> Vec<Run> 
             changed.push(run.clone());
         }
     }
+    changed
+}
+
+/// Ends the runs whose boxes are no longer there; answers them.
+fn close_gone(runs: &mut [Run], boxes: &[SeenBox], at: Timestamp) -> Vec<Run> {
+    let mut changed = Vec::new();
     let gone =
         |run: &&mut Run| run.stopped_at.is_none() && !boxes.iter().any(|one| one.id == run.box_id);
     for run in runs.iter_mut().filter(gone).filter(|run| at - run.started_at > LEASE_LASTS) {
@@ -217,6 +227,8 @@ fn catch_up(runs: &mut [Run], boxes: &mut [SeenBox], at: Timestamp) -> Vec<Run> 
 
 fn note(run: &mut Run, one: &SeenBox) {
     run.interrupted_at = run.interrupted_at.or(one.interruption);
+    let bought = one.offering.as_ref().filter(|offering| one.is_up() && !offering.is_wish());
+    run.offering = run.offering.take().or_else(|| bought.cloned());
     match one.state {
         BoxState::Running => run.ready_at = run.ready_at.or(Some(one.since)),
         BoxState::Stopped => {
@@ -364,7 +376,7 @@ mod tests {
     #[test]
     fn a_run_whose_box_is_no_longer_there_ends() {
         let mut runs = [run(100)];
-        assert_eq!(catch_up(&mut runs, &mut [], at(500)).len(), 1);
+        assert_eq!(close_gone(&mut runs, &[], at(500)).len(), 1);
         assert_eq!(runs[0].stopped_at, Some(at(500)));
     }
 

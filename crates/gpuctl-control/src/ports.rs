@@ -253,6 +253,9 @@ pub trait Ledger: Send + Sync {
     /// Adds a record. One that says the same as the last is counted on it instead.
     async fn record(&self, record: &Record) -> Result<(), PortError>;
 
+    /// Whether a notice of this key has not been told for `again_after`; if so, it counts as told now.
+    async fn is_news(&self, key: &str, again_after: TimeDelta) -> Result<bool, PortError>;
+
     /// Notes a worker's report on itself.
     async fn report(&self, report: &WorkerReport) -> Result<(), PortError>;
 

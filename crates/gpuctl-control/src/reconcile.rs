@@ -8,6 +8,7 @@ use gpuctl_core::decide;
 use gpuctl_core::observation::{Observation, Witness};
 use gpuctl_core::plan::Plan;
 use gpuctl_core::policy::Policy;
+use gpuctl_core::units::Timestamp;
 
 use crate::act::{Acted, act};
 use crate::observe::{Observed, observe};
@@ -27,6 +28,12 @@ pub enum Trigger {
     Change,
     /// A person gave a command.
     Command,
+    /// A box changed its state, or is about to be taken back.
+    Box,
+    /// A message or an alarm asked to look sooner than the next tick.
+    Doorbell,
+    /// Something that gpuctl does not know: it looks all the same.
+    Unknown,
 }
 
 impl Trigger {
@@ -37,6 +44,9 @@ impl Trigger {
             Self::Tick => "tick",
             Self::Change => "change",
             Self::Command => "command",
+            Self::Box => "box",
+            Self::Doorbell => "doorbell",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -65,10 +75,35 @@ pub async fn reconcile(
     trigger: Trigger,
     owner: &str,
 ) -> Result<Option<Pass>, PortError> {
-    let Some(fence) = ports.ledger.lease(owner, LEASE_LASTS).await? else {
+    let caller = Caller { owner, trigger, until: None };
+    reconcile_for(ports, policy, &caller).await
+}
+
+/// Who reconciles, and by when it must be done.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// Its name.
+    pub owner: &'a str,
+    /// Why it runs.
+    pub trigger: Trigger,
+    /// When it will be cut off: nothing is begun that could not be recorded by then (L6).
+    pub until: Option<Timestamp>,
+}
+
+/// `reconcile`, for a caller who may be cut off.
+///
+/// # Errors
+/// As `reconcile`.
+pub async fn reconcile_for(
+    ports: &Ports,
+    policy: &Policy,
+    caller: &Caller<'_>,
+) -> Result<Option<Pass>, PortError> {
+    let Some(mut fence) = ports.ledger.lease(caller.owner, LEASE_LASTS).await? else {
         return Ok(None);
     };
-    let pass = until_granted(ports, policy, trigger, &fence).await;
+    fence.until = caller.until.map_or(fence.until, |until| until.min(fence.until));
+    let pass = until_granted(ports, policy, caller.trigger, &fence).await;
     ports.ledger.release(&fence).await?;
     pass.map(Some)
 }

@@ -63,6 +63,17 @@ pub struct Offering {
     pub capacity: CapacityType,
 }
 
+/// The zone of what is wished for and not bought yet: a launch takes the one that has capacity.
+pub const ANY_ZONE: &str = "any zone";
+
+impl Offering {
+    /// Whether this is a wish: what is bought is known once it is there.
+    #[must_use]
+    pub fn is_wish(&self) -> bool {
+        self.zone == ANY_ZONE
+    }
+}
+
 impl fmt::Display for Offering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} in {}", self.capacity, self.instance_type, self.zone)

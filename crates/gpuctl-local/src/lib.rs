@@ -13,13 +13,12 @@ mod store;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use gpuctl_control::ports::{Clock, Ports};
-use gpuctl_core::units::Timestamp;
+use gpuctl_control::ports::Ports;
 
 pub use boxes::{Launcher, LocalCloud};
 pub use files::LocalFiles;
+pub use gpuctl_control::clock::SystemClock;
 pub use store::{FILE_NAME, Store, StoreOptions};
 
 /// The ports on a store, with boxes started by `launcher`; a worker, which starts none, has none. Inputs are read from
@@ -32,19 +31,5 @@ pub fn ports(store: &Store, launcher: Option<Launcher>, input_roots: Vec<PathBuf
         ledger: Arc::new(store.clone()),
         clock: Arc::new(SystemClock),
         files: Arc::new(LocalFiles::new(store.folder(), input_roots)),
-    }
-}
-
-/// The machine's clock.
-#[derive(Clone, Copy, Debug)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place where gpuctl on one machine reads the time"
-    )]
-    fn now(&self) -> Timestamp {
-        SystemTime::now().into()
     }
 }

@@ -20,7 +20,7 @@ use crate::SystemClock;
 pub const FILE_NAME: &str = "gpuctl.db";
 
 /// The version of the schema below; a file with a higher one was written by a newer gpuctl.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 /// How long a call waits for another process's write.
 const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -62,7 +62,7 @@ CREATE TABLE reports (
 ";
 
 /// From each version to the next; a file of an older gpuctl is brought up to date when it is opened.
-const MIGRATIONS: [&str; 2] = [SCHEMA, CAPACITY_AND_COST];
+const MIGRATIONS: [&str; 3] = [SCHEMA, CAPACITY_AND_COST, NOTICES];
 
 /// What runs were bought as and were refused, how long jobs take, and how far a hold may go beyond its budget.
 const CAPACITY_AND_COST: &str = "
@@ -76,6 +76,11 @@ ALTER TABLE runs ADD COLUMN interrupted_at INTEGER;
 ALTER TABLE reports ADD COLUMN jobs_done INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE holds ADD COLUMN over_budget INTEGER;
 CREATE TABLE service (box TEXT PRIMARY KEY, mean INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+/// What a person was told, and when.
+const NOTICES: &str = "
+CREATE TABLE notices (key TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
 /// How to open the store.

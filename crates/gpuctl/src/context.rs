@@ -10,40 +10,32 @@ use gpuctl_control::reconcile::Pass;
 use gpuctl_control::{Trigger, reconcile};
 use gpuctl_core::policy::{Pool, QueuePolicy, nearest};
 use gpuctl_core::units::{PoolId, Timestamp};
-use gpuctl_local::{Launcher, Store, StoreOptions};
 
 use crate::failure::Failure;
+use crate::place::Place;
 use crate::render::Printer;
 
 /// How often, and how long apart, the doorbell tries: a pass takes milliseconds.
 const RING_TRIES: u32 = 40;
 const RING_AGAIN: Duration = Duration::from_millis(50);
 
+/// How often a waiting command looks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY_AWS: Duration = Duration::from_secs(3);
+
 /// The configuration and the ports.
 pub(crate) struct Context {
     pub(crate) config: Config,
-    pub(crate) store: Store,
+    pub(crate) place: Place,
     pub(crate) ports: Ports,
     owner: String,
 }
 
 impl Context {
-    pub(crate) fn open(config: Config) -> Result<Self, Failure> {
-        let options = StoreOptions {
-            folder: config.state.clone(),
-            file_mib_max: config.policy.cloud.file_mib_max,
-        };
-        let store = Store::open(&options)?;
-        store.configure(&config.policy)?;
-        let launcher = Launcher {
-            worker: worker_program(),
-            config: config.file.clone(),
-            folder: config.folder.clone(),
-            policy: config.policy.clone(),
-        };
-        let ports = gpuctl_local::ports(&store, Some(launcher), config.input_roots());
+    pub(crate) async fn open(config: Config) -> Result<Self, Failure> {
+        let place = Place::open(&config).await?;
         let owner = format!("{}, process {}", user(), std::process::id());
-        Ok(Self { config, store, ports, owner })
+        Ok(Self { config, ports: place.ports.clone(), place, owner })
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -118,6 +110,11 @@ impl Context {
                 Err(Failure::usage("several pools have a queue").hint("say which one"))
             }
         }
+    }
+
+    /// How often to look while waiting: a look here is a read of a file, on AWS it is calls that are counted.
+    pub(crate) fn look_every(&self) -> Duration {
+        if self.config.policy.cloud.aws.is_some() { LOOK_EVERY_AWS } else { LOOK_EVERY }
     }
 
     /// The file that the daemon holds a lock on.

@@ -6,6 +6,7 @@ mod arguments;
 mod commands;
 mod context;
 mod failure;
+mod place;
 mod render;
 
 use std::process::ExitCode;

@@ -1,5 +1,6 @@
 //! Launches a box from a template: a fleet of the type `instant`, which chooses among types and zones and answers at once.
 
+use aws_sdk_ec2::operation::create_fleet::builders::CreateFleetFluentBuilder;
 use aws_sdk_ec2::types::builders::FleetLaunchTemplateSpecificationRequestBuilder;
 use aws_sdk_ec2::types::{
     DefaultTargetCapacityType, FleetLaunchTemplateConfigRequest,
@@ -21,6 +22,27 @@ impl Ec2Cloud {
         template: &LaunchTemplate,
         order: &StartOrder,
     ) -> Result<(), PortError> {
+        let what = || format!("box {} was not launched", order.box_id);
+        let answer = self
+            .fleet(template, order)
+            .send()
+            .await.map_err(|error| failed("ec2:CreateFleet", what(), error))?;
+        let launched = answer.instances().iter().any(|some| !some.instance_ids().is_empty());
+        if launched {
+            return Ok(());
+        }
+        // An instant fleet answers 200 and says inside what it could not have.
+        let worst = answer
+            .errors()
+            .iter()
+            .find(|error| error.error_code().is_some_and(|code| refusal::class(code).is_some()));
+        let worst = worst.or_else(|| answer.errors().first());
+        let code = worst.and_then(|error| error.error_code()).unwrap_or("UnfulfillableCapacity");
+        let words = worst.and_then(|error| error.error_message()).unwrap_or("no box came of it");
+        Err(refusal::refusal(what(), code, words))
+    }
+
+    pub(super) fn fleet(&self, template: &LaunchTemplate, order: &StartOrder) -> CreateFleetFluentBuilder {
         let capacity = capacity_of(order);
         let kind = match capacity {
             CapacityType::Spot => DefaultTargetCapacityType::Spot,
@@ -30,8 +52,7 @@ impl Ec2Cloud {
             .total_target_capacity(1)
             .default_target_capacity_type(kind)
             .build();
-        let call = self
-            .once
+        self.once
             .create_fleet()
             .r#type(FleetType::Instant)
             .client_token(client_token(&order.token))
@@ -49,22 +70,7 @@ impl Ec2Cloud {
                 OnDemandOptionsRequest::builder()
                     .allocation_strategy(FleetOnDemandAllocationStrategy::Prioritized)
                     .build(),
-            );
-        let what = || format!("box {} was not launched", order.box_id);
-        let answer = call.send().await.map_err(|error| failed("ec2:CreateFleet", what(), error))?;
-        let launched = answer.instances().iter().any(|some| !some.instance_ids().is_empty());
-        if launched {
-            return Ok(());
-        }
-        // An instant fleet answers 200 and says inside what it could not have.
-        let worst = answer
-            .errors()
-            .iter()
-            .find(|error| error.error_code().is_some_and(|code| refusal::class(code).is_some()));
-        let worst = worst.or_else(|| answer.errors().first());
-        let code = worst.and_then(|error| error.error_code()).unwrap_or("UnfulfillableCapacity");
-        let words = worst.and_then(|error| error.error_message()).unwrap_or("no box came of it");
-        Err(refusal::refusal(what(), code, words))
+            )
     }
 }
 

@@ -32,7 +32,7 @@ impl Ec2Cloud {
         let requests = self.requests(instances.values()).await?;
         let mut listed = Listed {
             requests,
-            now: (self.now)(),
+            now: self.clock.now(),
             region: &self.region,
             listing: Listing::default(),
             last: Last::default(),

@@ -3,13 +3,14 @@
 //! One describe call sees the boxes of all pools, and another the spot requests of those that have one. Nothing is decided and
 //! nothing retried here: the next reconcile is the retry. `retire` alone terminates, and cancels the spot request first.
 
+mod check;
 mod launch;
 mod listing;
 mod refusal;
 mod seen;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use aws_sdk_ec2::Client;
@@ -17,10 +18,12 @@ use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::config::{Builder, http::HttpResponse};
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::Tag;
-use gpuctl_control::ports::{Cloud, Listing, PortError, PortErrorClass, StartOrder};
+use gpuctl_control::ports::{Clock, Cloud, Listing, PortError, PortErrorClass, StartOrder};
 use gpuctl_core::plan::Manner;
 use gpuctl_core::policy::{Boxes, Policy};
 use gpuctl_core::units::{BoxId, Timestamp};
+
+pub use check::Finding;
 
 use crate::Aws;
 use crate::error::{code, port_error};
@@ -32,7 +35,7 @@ pub struct Ec2Cloud {
     once: Client,
     region: String,
     policy: Policy,
-    now: fn() -> Timestamp,
+    clock: Arc<dyn Clock>,
     last: Mutex<Last>,
 }
 
@@ -53,16 +56,16 @@ struct Known {
 }
 
 impl Ec2Cloud {
-    /// EC2 for the boxes of `policy`; `now` is the clock's.
+    /// EC2 for the boxes of `policy`; `clock` says what `now` is.
     #[must_use]
-    pub fn new(aws: &Aws, policy: Policy, now: fn() -> Timestamp) -> Self {
+    pub fn new(aws: &Aws, policy: Policy, clock: Arc<dyn Clock>) -> Self {
         let once = Builder::from(aws.sdk()).retry_config(RetryConfig::disabled()).build();
         Self {
             client: aws.ec2(),
             once: Client::from_conf(once),
             region: aws.region().to_owned(),
             policy,
-            now,
+            clock,
             last: Mutex::default(),
         }
     }
@@ -127,7 +130,7 @@ impl Ec2Cloud {
             return Err(PortError::new(PortErrorClass::Other, text)
                 .hint("`gpuctl retire` it and launch it anew with a persistent request and the interruption behaviour `stop`"));
         }
-        self.stamp(&known.instance, seen::STOPPED_TAG, (self.now)()).await?;
+        self.stamp(&known.instance, seen::STOPPED_TAG, self.clock.now()).await?;
         let call = self.client.stop_instances().instance_ids(&known.instance);
         let call = if manner == Manner::Force { call.force(true) } else { call };
         call.send().await.map(drop).map_err(|error| {

@@ -33,7 +33,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
     if matches!(arguments.command, Command::Doctor) {
         return Ok(doctor::check(config).await);
     }
-    let context = Context::open(config?)?;
+    let context = Context::open(config?).await?;
     let named = |name: &str| name.parse::<PoolId>().expect("the seeds' pool names are names");
     let all = || context.config.policy.pools.iter().map(|pool| pool.id.clone()).collect();
     match arguments.command {

@@ -19,9 +19,6 @@ const HOLD_DEFAULT: TimeDelta = TimeDelta::hours(2);
 /// The longest hold: whoever wants more wants a schedule.
 const HOLD_MAX: TimeDelta = TimeDelta::days(7);
 
-/// How often `--wait` looks.
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
-
 /// Sets a hold on each pool, acts on it, and waits if asked to.
 pub(crate) async fn hold(
     context: &Context,
@@ -76,7 +73,7 @@ pub(crate) async fn hold(
             return Err(Failure { exit: Exit::TimedOut, ..Failure::new(message) }
                 .hint("the hold stays in force and gpuctl goes on trying; `gpuctl explain POOL` says what it waits for"));
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(context.look_every()).await;
     }
     let mut document = status_document(context, None).await?;
     document.document.pools.retain(|pool| pools.iter().any(|id| id.as_str() == pool.pool));

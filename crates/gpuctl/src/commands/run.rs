@@ -38,7 +38,7 @@ pub(crate) async fn watch(context: &Context, printer: &Printer) -> Result<Answer
         let mut trigger = Trigger::Tick;
         loop {
             // Read before the pass: what is written while it runs is then seen as a change.
-            let version = context.store.version().ok();
+            let version = version(context);
             match context.reconcile(trigger).await {
                 Ok(Some(pass)) => printer.pass(&pass),
                 Ok(None) => {}
@@ -60,11 +60,11 @@ pub(crate) async fn watch(context: &Context, printer: &Printer) -> Result<Answer
 }
 
 /// Waits for a write by another process, or for the tick.
-async fn change_or_tick(context: &Context, version: Option<i64>, tick: Duration) -> Trigger {
+async fn change_or_tick(context: &Context, before: Option<i64>, tick: Duration) -> Trigger {
     let began = Instant::now();
     tokio::time::sleep(PASS_EVERY_MIN.min(tick)).await;
     while began.elapsed() < tick {
-        if context.store.version().ok() != version {
+        if version(context) != before {
             return Trigger::Change;
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -72,11 +72,19 @@ async fn change_or_tick(context: &Context, version: Option<i64>, tick: Duration)
     Trigger::Tick
 }
 
+/// Grows with each write of another process to the file; a table on AWS is looked at with each tick alone.
+fn version(context: &Context) -> Option<i64> {
+    context.place.store.as_ref()?.version().ok()
+}
+
 async fn lock(context: &Context) -> Result<std::fs::File, Failure> {
     let path = context.daemon_lock();
     let failed = |error: &std::io::Error| {
         Failure::new(format!("cannot lock {}", path.display())).because(error)
     };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
+    }
     let open = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
     let file = open.map_err(|error| failed(&error))?;
     for _ in 0..LOCK_TRIES {

@@ -19,9 +19,6 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::render::{Answer, Printer, Progress};
 
-/// How often `--wait` looks, and reconciles: with `--wait` no daemon is needed.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-
 /// `gpuctl submit TASK INPUT…`.
 pub(crate) async fn submit(
     context: &Context,
@@ -126,7 +123,8 @@ async fn wait(
                 // The next look is the retry.
                 Err(failure) => printer.trouble(&failure),
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            // With `--wait` no daemon is needed: each look reconciles.
+            tokio::time::sleep(context.look_every()).await;
         }
     };
     let ended = tokio::select! {

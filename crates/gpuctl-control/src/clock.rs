@@ -1,0 +1,18 @@
+//! The machine's clock: the one place where gpuctl outside a simulation reads the time.
+
+use std::time::SystemTime;
+
+use gpuctl_core::units::Timestamp;
+
+use crate::ports::Clock;
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is that one place")]
+    fn now(&self) -> Timestamp {
+        SystemTime::now().into()
+    }
+}

@@ -1,0 +1,128 @@
+//! What a person should hear of without asking: read off a pass, one sentence each, with a key by which it is told once.
+//!
+//! It neither sends nor remembers: that is for who has somewhere to send to.
+
+use chrono::TimeDelta;
+use gpuctl_core::capacity::RefusalClass;
+use gpuctl_core::observation::{BoxState, Run, SeenPool};
+use gpuctl_core::plan::{PoolPlan, Rule, Says};
+use gpuctl_core::policy::{Policy, Pool};
+use gpuctl_core::units::{Timestamp, show_span};
+
+use crate::ports::PortErrorClass;
+use crate::reconcile::Pass;
+
+/// After so long the same trouble is told again.
+pub const TELL_AGAIN: TimeDelta = TimeDelta::hours(6);
+
+/// Something that a person should hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Equal for the same trouble.
+    pub key: String,
+    /// A sentence.
+    pub text: String,
+}
+
+/// What this pass has to tell.
+#[must_use]
+pub fn notices(policy: &Policy, pass: &Pass) -> Vec<Notice> {
+    let mut all = Vec::new();
+    for plan in &pass.plan.pools {
+        let (Some(pool), Some(seen)) =
+            (policy.pool(&plan.pool), pass.observation.pools.get(&plan.pool))
+        else {
+            continue;
+        };
+        let of_pool = [
+            late(pool, seen, pass.observation.at),
+            dead(pool, seen),
+            fell_back(pool, seen, pass.observation.at),
+            blocked(plan),
+            stuck(plan),
+        ];
+        all.extend(of_pool.into_iter().flatten());
+    }
+    all.extend(pass.acted.iter().filter_map(refused));
+    all.extend(pass.errors.iter().filter(|error| error.class == PortErrorClass::Denied).map(
+        |error| {
+            let hint = error.hint.as_ref().map(|hint| format!(": {hint}")).unwrap_or_default();
+            Notice { key: format!("denied/{error}"), text: format!("{error}{hint}") }
+        },
+    ));
+    all
+}
+
+/// A job has waited for longer than the user allows, and no box is ready.
+fn late(pool: &Pool, seen: &SeenPool, at: Timestamp) -> Option<Notice> {
+    let queue = pool.queue()?;
+    let oldest = seen.queue.as_ref()?.value.as_ref()?.oldest_sent_at?;
+    let ready = seen.boxes.value.iter().flatten().any(|one| one.state == BoxState::Running);
+    let waited = at - oldest;
+    // `max_wait = "0s"` means as soon as a box can be had: a boot is no trouble then.
+    let allowed = queue.max_wait.max(pool.boot_deadline);
+    (!ready && waited > allowed).then(|| Notice {
+        key: format!("late/{}", pool.id),
+        text: format!(
+            "pool {}: the oldest job waits for {}, max_wait is {}, and no box is ready",
+            pool.id,
+            show_span(waited),
+            show_span(queue.max_wait)
+        ),
+    })
+}
+
+/// Each new height of the dead letters is told once (Q7).
+fn dead(pool: &Pool, seen: &SeenPool) -> Option<Notice> {
+    let dead = seen.queue.as_ref()?.value.as_ref()?.dead;
+    (dead > 0).then(|| Notice {
+        key: format!("dead/{}/{dead}", pool.id),
+        text: format!("pool {}: {dead} dead jobs; `gpuctl jobs --state dead` shows them", pool.id),
+    })
+}
+
+/// A start that the cloud had accepted came to nothing (S1).
+fn fell_back(pool: &Pool, seen: &SeenPool, at: Timestamp) -> Option<Notice> {
+    let recent = |run: &&Run| run.failed_to_start() && at - run.started_at < TELL_AGAIN;
+    let run = seen.runs.iter().find(recent)?;
+    let error = run.error.as_deref().unwrap_or("no reason is known");
+    Some(Notice {
+        key: format!("fell-back/{}/{}", run.box_id, run.started_at.timestamp()),
+        text: format!("pool {}: box {} did not start: {error}", pool.id, run.box_id),
+    })
+}
+
+/// Money or the market keeps a wanted box from starting.
+fn blocked(plan: &PoolPlan) -> Option<Notice> {
+    let reason =
+        plan.blocked.iter().find(|reason| matches!(reason.rule, Rule::Budget | Rule::Capacity))?;
+    Some(Notice {
+        key: format!("{}/{}", reason.rule.as_str(), plan.pool),
+        text: format!("pool {}: {}", plan.pool, reason.text),
+    })
+}
+
+/// A box had to be given up.
+fn stuck(plan: &PoolPlan) -> Option<Notice> {
+    let verdict = plan
+        .verdicts
+        .iter()
+        .find(|verdict| verdict.reason.rule == Rule::Limits && verdict.says == Says::Stop)?;
+    Some(Notice {
+        key: format!("stuck/{}", plan.pool),
+        text: format!("pool {}: a box is given up: {}", plan.pool, verdict.reason.text),
+    })
+}
+
+/// A quota does not mend itself (P9).
+fn refused(done: &crate::act::Acted) -> Option<Notice> {
+    let error = done.result.as_ref().err()?;
+    if error.class != PortErrorClass::Refused(RefusalClass::Quota) {
+        return None;
+    }
+    let hint = error.hint.as_ref().map(|hint| format!(": {hint}")).unwrap_or_default();
+    Some(Notice {
+        key: format!("quota/{}/{}", done.pool, done.action.box_id()),
+        text: format!("pool {}: {error}{hint}", done.pool),
+    })
+}

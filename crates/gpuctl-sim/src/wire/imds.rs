@@ -1,0 +1,103 @@
+//! IMDSv2 of one instance: who it is, its tags, and whether it is about to be taken back.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::{get, put};
+use chrono::SecondsFormat;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::Shared;
+
+const TOKEN: &str = "a-token-of-the-world";
+const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
+const TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
+
+/// The metadata service of one instance, until it is dropped.
+pub struct Imds {
+    address: SocketAddr,
+    server: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct OfBox {
+    shared: Arc<Shared>,
+    id: String,
+}
+
+impl Imds {
+    pub(super) async fn open(shared: Arc<Shared>, instance: &str) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let state = OfBox { shared, id: instance.to_owned() };
+        let router = Router::new()
+            .route("/latest/api/token", put(token))
+            .route("/latest/{*path}", get(read))
+            .with_state(state);
+        let server = tokio::spawn(async move {
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok(Self { address, server })
+    }
+
+    /// What `AWS_EC2_METADATA_SERVICE_ENDPOINT` must be.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl Drop for Imds {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn token(headers: HeaderMap) -> Result<&'static str, StatusCode> {
+    let ttl = headers.get(TTL_HEADER).and_then(|ttl| ttl.to_str().ok()?.parse::<u32>().ok());
+    match ttl {
+        Some(1..=21_600) => Ok(TOKEN),
+        _ => Err(StatusCode::BAD_REQUEST),
+    }
+}
+
+async fn read(
+    State(of_box): State<OfBox>,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+) -> Result<String, StatusCode> {
+    if headers.get(TOKEN_HEADER).is_none_or(|token| token != TOKEN) {
+        return Err(StatusCode::UNAUTHORIZED);
+    }
+    let now = of_box.shared.now();
+    let mut ec2 = of_box.shared.ec2();
+    ec2.advance(now);
+    let id = &of_box.id;
+    let one = ec2.truth(id).ok_or(StatusCode::NOT_FOUND)?;
+    let when = |at: gpuctl_core::units::Timestamp| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let found = match path.as_str() {
+        "meta-data/instance-id" => Some(id.clone()),
+        "meta-data/instance-type" => Some(one.instance_type.clone()),
+        "meta-data/placement/availability-zone" => Some(one.zone.clone()),
+        "meta-data/placement/region" => {
+            Some(one.zone.trim_end_matches(|c: char| c.is_ascii_lowercase()).to_owned())
+        }
+        "meta-data/spot/instance-action" => ec2.spot_action(id).map(|action| {
+            format!("{{\"action\":\"{}\",\"time\":\"{}\"}}", action.action, when(action.at))
+        }),
+        "meta-data/events/recommendations/rebalance" => {
+            ec2.rebalance_notice(id).map(|at| format!("{{\"noticeTime\":\"{}\"}}", when(at)))
+        }
+        "dynamic/instance-identity/document" => Some(format!(
+            "{{\"instanceId\":\"{id}\",\"instanceType\":\"{}\",\"pendingTime\":\"{}\"}}",
+            one.instance_type,
+            when(one.launch_time)
+        )),
+        _ => path.strip_prefix("meta-data/tags/instance/").and_then(|key| one.tags.get(key).cloned()),
+    };
+    found.ok_or(StatusCode::NOT_FOUND)
+}

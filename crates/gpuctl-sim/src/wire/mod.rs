@@ -1,0 +1,188 @@
+//! The world's EC2 behind HTTP: the query protocol that the real SDKs speak, and IMDSv2 for who lives in a box.
+//!
+//! For tests of the real adapter, function and worker against what no emulator has: delays, spot requests, refusals,
+//! interruptions. The world's own time runs with the clock that the front is given. It checks no signatures.
+
+mod calls;
+mod imds;
+mod query;
+mod xml;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use axum::routing::post;
+use gpuctl_control::ports::Clock;
+use gpuctl_core::units::Timestamp;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::world::ec2::{Ec2, Ec2Error};
+use query::Query;
+
+/// An EC2 on a port of this machine, until it is dropped.
+pub struct Front {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    server: JoinHandle<()>,
+}
+
+struct Shared {
+    ec2: Mutex<Ec2>,
+    clock: Arc<dyn Clock>,
+    orders: Mutex<Orders>,
+}
+
+/// What the front does to calls before or after EC2 sees them.
+#[derive(Default)]
+struct Orders {
+    /// Actions that the caller has no permission for.
+    denied: BTreeSet<String>,
+    /// The next answer to this action breaks off in the middle.
+    truncated: Option<String>,
+    /// The next answer to this action is lost: it was carried out, and the caller hears an error.
+    lost: Option<String>,
+    /// Every call that came, in order.
+    seen: Vec<String>,
+}
+
+impl Front {
+    /// Opens a front on 127.0.0.1, on a port that the kernel picks.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn open(ec2: Ec2, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let shared =
+            Arc::new(Shared { ec2: Mutex::new(ec2), clock, orders: Mutex::default() });
+        let router = Router::new().route("/", post(answer)).with_state(Arc::clone(&shared));
+        let server = tokio::spawn(async move {
+            // It ends with the task.
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok(Self { shared, address, server })
+    }
+
+    /// What `AWS_ENDPOINT_URL_EC2` must be.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The EC2 behind it, brought up to now.
+    pub fn ec2(&self) -> MutexGuard<'_, Ec2> {
+        let mut ec2 = self.shared.ec2();
+        ec2.advance(self.shared.clock.now());
+        ec2
+    }
+
+    /// Takes the permission for an action away, as `StartInstances`; the next call of it is refused.
+    pub fn deny(&self, action: &str) {
+        self.shared.orders().denied.insert(action.to_owned());
+    }
+
+    /// Lets the next answer to the action break off in the middle.
+    pub fn truncate_next(&self, action: &str) {
+        self.shared.orders().truncated = Some(action.to_owned());
+    }
+
+    /// Carries the next call of the action out and loses its answer.
+    pub fn lose_next(&self, action: &str) {
+        self.shared.orders().lost = Some(action.to_owned());
+    }
+
+    /// The actions that were called since this was last asked.
+    #[must_use]
+    pub fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.shared.orders().seen)
+    }
+
+    /// Opens the metadata service of one instance; what `AWS_EC2_METADATA_SERVICE_ENDPOINT` must be.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn imds(&self, instance: &str) -> std::io::Result<imds::Imds> {
+        imds::Imds::open(Arc::clone(&self.shared), instance).await
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Shared {
+    fn ec2(&self) -> MutexGuard<'_, Ec2> {
+        self.ec2.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    let query = Query::parse(&body);
+    let action = query.text("Action").unwrap_or_default().to_owned();
+    let outcome = permitted(&shared, &query, &action, &headers)
+        .and_then(|()| calls::call(&mut shared.ec2(), shared.now(), &action, &query));
+    let mut orders = shared.orders();
+    let lost = orders.lost.take_if(|wanted| *wanted == action).is_some();
+    let truncated = orders.truncated.take_if(|wanted| *wanted == action).is_some();
+    drop(orders);
+    let (status, text) = match outcome {
+        _ if lost => error(&Ec2Error {
+            code: "InternalError",
+            message: "An internal error has occurred".to_owned(),
+            http_status: 500,
+        }),
+        Ok(text) => (StatusCode::OK, text),
+        Err(refused) => error(&refused),
+    };
+    let kept = if truncated { text.len() / 2 } else { text.len() };
+    let mut response = Response::new(Body::from(text.as_bytes()[..kept].to_vec()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/xml"));
+    response
+}
+
+fn permitted(
+    shared: &Shared,
+    query: &Query,
+    action: &str,
+    headers: &HeaderMap,
+) -> Result<(), Ec2Error> {
+    let mut orders = shared.orders();
+    orders.seen.push(action.to_owned());
+    let refused = |code, http_status, message: String| Err(Ec2Error { code, message, http_status });
+    if !headers.contains_key(header::AUTHORIZATION) {
+        return refused("MissingAuthenticationToken", 403, "Request is missing Authentication Token".to_owned());
+    }
+    if orders.denied.contains(action) {
+        let text = format!("You are not authorized to perform this operation: ec2:{action}");
+        return refused("UnauthorizedOperation", 403, text);
+    }
+    if query.text("DryRun") == Some("true") {
+        let text = "Request would have succeeded, but DryRun flag is set.".to_owned();
+        return refused("DryRunOperation", 412, text);
+    }
+    Ok(())
+}
+
+fn error(refused: &Ec2Error) -> (StatusCode, String) {
+    let status =
+        StatusCode::from_u16(refused.http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, xml::error(refused.code, &refused.message))
+}

@@ -1,0 +1,119 @@
+//! What the function answers, and the metrics that it prints: both from the same pass.
+
+use gpuctl_control::reconcile::Pass;
+use gpuctl_control::wire::plan::verb;
+use gpuctl_control::wire::status::StatusDocument;
+use gpuctl_core::observation::{SeenBox, SeenPool};
+use gpuctl_core::plan::PoolPlan;
+use gpuctl_core::policy::Policy;
+use gpuctl_core::units::Timestamp;
+use serde_json::{Value, json};
+
+use crate::event::Event;
+
+/// The namespace of the metrics in CloudWatch.
+const NAMESPACE: &str = "gpuctl";
+/// Each metric and its unit, in CloudWatch's embedded metric format.
+const METRICS: [(&str, &str); 7] = [
+    ("BoxesUp", "Count"),
+    ("BoxesWanted", "Count"),
+    ("QueueVisible", "Count"),
+    ("QueueInFlight", "Count"),
+    ("QueueDead", "Count"),
+    ("OldestJobAge", "Seconds"),
+    ("FailedActions", "Count"),
+];
+
+/// What became of the look.
+pub(crate) enum Looked {
+    /// It was made.
+    Pass(Box<Pass>),
+    /// Another controller is at it, and sees the same world.
+    Busy,
+    /// The ledger cannot be reached: nothing was done.
+    Failed,
+}
+
+/// The answer: each pool as in `gpuctl status --json`, what was done, and what went wrong.
+pub(crate) fn document(event: &Event, looked: Looked, errors: Vec<String>) -> Value {
+    let failed = matches!(looked, Looked::Failed);
+    let mut answer = match looked {
+        Looked::Pass(pass) => of_pass(&pass, errors),
+        Looked::Busy => json!({ "skipped": "another controller is at it", "errors": errors }),
+        Looked::Failed => json!({ "errors": errors }),
+    };
+    answer["statusCode"] = json!(if failed { 503 } else { 200 });
+    if event.messages.iter().any(|message| !message.id.is_empty()) {
+        // L2, L5: what asked for a look that could not be made comes again; its queue bounds how often.
+        let again = event.messages.iter().filter(|_| failed);
+        let ids: Vec<Value> = again.map(|message| json!({ "itemIdentifier": message.id })).collect();
+        answer["batchItemFailures"] = json!(ids);
+    }
+    answer
+}
+
+fn of_pass(pass: &Pass, mut errors: Vec<String>) -> Value {
+    errors.extend(pass.errors.iter().map(ToString::to_string));
+    let document = StatusDocument::of(&pass.observation, &pass.plan, errors);
+    let acted: Vec<Value> = pass
+        .acted
+        .iter()
+        .map(|done| {
+            json!({
+                "pool": done.pool.as_str(),
+                "box": done.action.box_id().as_str(),
+                "action": verb(&done.action),
+                "reason": done.action.reason().text,
+                "error": done.result.as_ref().err().map(ToString::to_string),
+            })
+        })
+        .collect();
+    let mut answer = serde_json::to_value(document).unwrap_or_else(|_| json!({}));
+    answer["acted"] = json!(acted);
+    answer
+}
+
+/// Prints one line of metrics for each pool, which CloudWatch reads off the log.
+#[expect(clippy::print_stdout, reason = "the embedded metric format is what is printed")]
+pub(crate) fn metrics(policy: &Policy, looked: &Looked, at: Timestamp) {
+    let Looked::Pass(pass) = looked else { return };
+    for plan in &pass.plan.pools {
+        let known = policy.pool(&plan.pool).is_some();
+        if let Some(seen) = pass.observation.pools.get(&plan.pool).filter(|_| known) {
+            println!("{}", line(pass, plan, seen, at));
+        }
+    }
+}
+
+/// What could not be read has no value: an absent point is honest, a zero is not.
+fn line(pass: &Pass, plan: &PoolPlan, seen: &SeenPool, at: Timestamp) -> Value {
+    let queue = seen.queue.as_ref().filter(|queue| queue.at == pass.observation.at);
+    let queue = queue.and_then(|queue| queue.value.as_ref());
+    let up = seen.boxes.value.as_ref().map(|boxes| boxes.iter().filter(|one| SeenBox::is_up(one)).count());
+    let failed =
+        pass.acted.iter().filter(|done| done.pool == plan.pool && done.result.is_err()).count();
+    let oldest = queue.map(|queue| {
+        queue.oldest_sent_at.map_or(0, |sent| (at - sent).num_seconds().max(0))
+    });
+    let values = [
+        up.map(|up| json!(up)),
+        Some(json!(plan.boxes_wanted)),
+        queue.map(|queue| json!(queue.visible)),
+        queue.map(|queue| json!(queue.in_flight)),
+        queue.map(|queue| json!(queue.dead)),
+        oldest.map(|age| json!(age)),
+        Some(json!(failed)),
+    ];
+    let present = METRICS.iter().zip(values).filter_map(|(metric, value)| Some((metric, value?)));
+    let mut line = json!({ "Pool": plan.pool.as_str() });
+    let mut definitions = Vec::new();
+    for ((name, unit), value) in present {
+        line[*name] = value;
+        definitions.push(json!({ "Name": name, "Unit": unit }));
+    }
+    line["_aws"] = json!({
+        "Timestamp": at.timestamp_millis(),
+        "CloudWatchMetrics": [{ "Namespace": NAMESPACE, "Dimensions": [["Pool"]], "Metrics": definitions }],
+    });
+    line
+}

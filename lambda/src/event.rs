@@ -1,0 +1,289 @@
+//! What an event asks for. Anything may come in: what is not understood is still a reason to look, and is said.
+//!
+//! Nothing here decides: an event is a person's word (a hold), or the mere news that something may have changed.
+
+use chrono::TimeDelta;
+use gpuctl_control::Trigger;
+use gpuctl_core::observation::HoldWants;
+use gpuctl_core::units::parse_span;
+use serde_json::Value;
+
+/// How long a start or stop by event holds unless it says otherwise: as with `gpuctl start-gpu`.
+const HOLD_DEFAULT: TimeDelta = TimeDelta::hours(2);
+/// The longest hold: whoever wants more wants a schedule.
+const HOLD_MAX: TimeDelta = TimeDelta::days(7);
+
+/// What an event asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Event {
+    /// What it counts as in the record.
+    pub(crate) trigger: Trigger,
+    /// A person's word, if it is one.
+    pub(crate) command: Option<Command>,
+    /// The messages of a batch, which must be answered one by one.
+    pub(crate) messages: Vec<Message>,
+    /// One line for the log.
+    pub(crate) text: String,
+}
+
+/// A person's word.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Command {
+    pub(crate) action: Action,
+    /// A pool's name, or `all`.
+    pub(crate) target: String,
+    pub(crate) lasts: TimeDelta,
+    pub(crate) by: String,
+    pub(crate) why: Option<String>,
+}
+
+/// What a person can ask for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Action {
+    Hold(HoldWants),
+    Release,
+    Status,
+}
+
+/// A message of an SQS batch.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Message {
+    pub(crate) id: String,
+    /// What it asks for; `None` where it is a mere doorbell, or cannot be read (L3: then it must not come again).
+    pub(crate) command: Option<Command>,
+}
+
+/// Why a command cannot be carried out.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(crate) enum CommandError {
+    #[error("`action` is {0}: it must be \"start\", \"stop\", \"release\" or \"status\"")]
+    Action(Value),
+    #[error("`target` is {0}: it must be a pool's name or \"all\"")]
+    Target(Value),
+    #[error("`for` is {0}: it must be a span of time up to 7 days, as \"2h\" or \"45m\"")]
+    For(Value),
+    #[error("`{0}` is no key of a command: known are action, target, for, by, reason")]
+    Key(String),
+}
+
+impl Event {
+    /// Reads any event.
+    pub(crate) fn read(value: &Value) -> Result<Self, CommandError> {
+        if value.get("action").is_some() {
+            return Ok(Self::news(Trigger::Command, "a command").with(command(value)?));
+        }
+        if let Some(records) = value.get("Records").and_then(Value::as_array) {
+            return Ok(batch(records));
+        }
+        if value.get("alarmData").is_some() {
+            return Ok(Self::news(Trigger::Doorbell, "a CloudWatch alarm"));
+        }
+        Ok(bridge(value))
+    }
+
+    /// What stands in for a command that cannot be read: a look all the same.
+    pub(crate) fn unread() -> Self {
+        Self::news(Trigger::Command, "a command that cannot be read")
+    }
+
+    fn news(trigger: Trigger, text: impl Into<String>) -> Self {
+        Self { trigger, command: None, messages: Vec::new(), text: text.into() }
+    }
+
+    fn with(self, command: Command) -> Self {
+        Self { command: Some(command), ..self }
+    }
+}
+
+/// An event of EventBridge: from a rule, from the Scheduler, or from an AWS service.
+fn bridge(value: &Value) -> Event {
+    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+    let detail = |key: &str| {
+        value.get("detail").and_then(|detail| detail.get(key)).and_then(Value::as_str).unwrap_or("?")
+    };
+    let id = detail("instance-id");
+    match (text("source"), text("detail-type")) {
+        (_, "Scheduled Event") => Event::news(Trigger::Tick, "a tick"),
+        (_, "EC2 Instance State-change Notification") => {
+            Event::news(Trigger::Box, format!("{id} is {}", detail("state")))
+        }
+        (_, "EC2 Spot Instance Interruption Warning") => {
+            Event::news(Trigger::Box, format!("{id} is taken back: {}", detail("instance-action")))
+        }
+        // P13: most boxes that are recommended to move are never taken.
+        (_, "EC2 Instance Rebalance Recommendation") => {
+            Event::news(Trigger::Box, format!("{id} might be taken back"))
+        }
+        (_, "CloudWatch Alarm State Change") => Event::news(Trigger::Doorbell, "a CloudWatch alarm"),
+        // EventBridge Scheduler sends what its target's input says: `{}` or `{"tick":true}` as in infra/.
+        ("", "") if value.as_object().is_some_and(|map| map.is_empty() || map.contains_key("tick")) => {
+            Event::news(Trigger::Tick, "a tick")
+        }
+        // L4
+        (source, kind) => Event::news(
+            Trigger::Unknown,
+            format!("not known to gpuctl: source {source:?}, detail-type {kind:?}"),
+        ),
+    }
+}
+
+/// A batch of SNS or SQS: each message is a doorbell, or carries a command as its body.
+fn batch(records: &[Value]) -> Event {
+    let mut event = Event::news(Trigger::Doorbell, format!("{} messages", records.len()));
+    for record in records {
+        let sns = record.pointer("/Sns/Message").and_then(Value::as_str);
+        let body = record.get("body").and_then(Value::as_str).or(sns).unwrap_or_default();
+        let id = record.get("messageId").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let command = match serde_json::from_str::<Value>(body) {
+            Ok(value) if value.get("action").is_some() => match self::command(&value) {
+                Ok(command) => Some(command),
+                Err(error) => {
+                    event.text.push_str(&format!("; one is no command: {error}"));
+                    None
+                }
+            },
+            _ => None,
+        };
+        event.messages.push(Message { id, command });
+    }
+    event
+}
+
+fn command(value: &Value) -> Result<Command, CommandError> {
+    const KEYS: [&str; 5] = ["action", "target", "for", "by", "reason"];
+    let strange = value.as_object().into_iter().flatten().find(|(key, _)| !KEYS.contains(&key.as_str()));
+    if let Some((key, _)) = strange {
+        return Err(CommandError::Key(key.clone()));
+    }
+    let asked = &value["action"];
+    let action = match asked.as_str() {
+        Some("start") => Action::Hold(HoldWants::Running),
+        Some("stop") => Action::Hold(HoldWants::Stopped),
+        Some("release") => Action::Release,
+        Some("status") => Action::Status,
+        _ => return Err(CommandError::Action(asked.clone())),
+    };
+    let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+    let target = match value.get("target") {
+        None | Some(Value::Null) => "all".to_owned(),
+        Some(Value::String(target)) => target.clone(),
+        Some(other) => return Err(CommandError::Target(other.clone())),
+    };
+    let lasts = match value.get("for") {
+        None | Some(Value::Null) => HOLD_DEFAULT,
+        Some(given) => given
+            .as_str()
+            .and_then(|text| parse_span(text).ok())
+            .filter(|span| *span > TimeDelta::zero() && *span <= HOLD_MAX)
+            .ok_or_else(|| CommandError::For(given.clone()))?,
+    };
+    let by = text("by").unwrap_or_else(|| "an event".to_owned());
+    Ok(Command { action, target, lasts, by, why: text("reason") })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(value: &Value) -> Event {
+        Event::read(value).unwrap()
+    }
+
+    #[test]
+    fn the_plain_event_is_a_hold_on_one_pool_or_all() {
+        let event = read(&json!({"action": "start", "target": "gpu"}));
+        let command = event.command.unwrap();
+        assert_eq!(event.trigger, Trigger::Command);
+        assert_eq!((command.action, command.target.as_str()), (Action::Hold(HoldWants::Running), "gpu"));
+        assert_eq!(command.lasts, TimeDelta::hours(2));
+        let command = read(&json!({"action": "stop", "for": "45m", "by": "ada"})).command.unwrap();
+        assert_eq!((command.target.as_str(), command.lasts), ("all", TimeDelta::minutes(45)));
+    }
+
+    #[test]
+    fn a_command_that_cannot_be_meant_says_what_it_must_be() {
+        for (value, expected) in [
+            (json!({"action": "boot"}), "\"boot\""),
+            (json!({"action": 1}), "`action` is 1"),
+            (json!({"action": "start", "target": 7}), "`target` is 7"),
+            (json!({"action": "start", "for": "8d"}), "up to 7 days"),
+            (json!({"action": "start", "for": "0s"}), "`for` is \"0s\""),
+            (json!({"action": "start", "taget": "gpu"}), "`taget` is no key"),
+        ] {
+            let error = Event::read(&value).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn aws_own_events_are_news_and_no_more() {
+        let event = |kind: &str, detail: Value| {
+            read(&json!({"source": "aws.ec2", "detail-type": kind, "detail": detail}))
+        };
+        let id = json!({"instance-id": "i-1", "instance-action": "stop", "state": "stopped"});
+        for (kind, trigger, text) in [
+            ("Scheduled Event", Trigger::Tick, "a tick"),
+            ("EC2 Instance State-change Notification", Trigger::Box, "i-1 is stopped"),
+            ("EC2 Spot Instance Interruption Warning", Trigger::Box, "i-1 is taken back: stop"),
+            ("EC2 Instance Rebalance Recommendation", Trigger::Box, "i-1 might be taken back"),
+            ("CloudWatch Alarm State Change", Trigger::Doorbell, "a CloudWatch alarm"),
+        ] {
+            let event = event(kind, id.clone());
+            assert_eq!((event.trigger, event.text.as_str(), event.command), (trigger, text, None));
+        }
+        assert_eq!(read(&json!({})).trigger, Trigger::Tick);
+        assert_eq!(read(&json!({"alarmData": {}})).trigger, Trigger::Doorbell);
+    }
+
+    #[test]
+    fn l4_a_foreign_event_is_said_to_be_one_and_still_looked_at() {
+        let event = read(&json!({"source": "aws.s3", "detail-type": "Object Created"}));
+        assert_eq!(event.trigger, Trigger::Unknown);
+        assert!(event.text.contains("aws.s3"), "{}", event.text);
+    }
+
+    #[test]
+    fn l3_a_message_that_cannot_be_read_is_a_doorbell_and_is_counted() {
+        let event = read(&json!({"Records": [
+            {"messageId": "a", "body": "{\"action\":\"start\",\"target\":\"gpu\"}"},
+            {"messageId": "b", "body": "no json"},
+            {"messageId": "c", "body": "{\"action\":\"boot\"}"},
+            {"Sns": {"Message": "{\"action\":\"status\"}"}},
+        ]}));
+        let commands: Vec<bool> = event.messages.iter().map(|one| one.command.is_some()).collect();
+        assert_eq!(commands, [true, false, false, true]);
+        assert!(event.text.contains("one is no command"), "{}", event.text);
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let key = prop_oneof![
+            Just("action".to_owned()), Just("target".to_owned()), Just("for".to_owned()),
+            Just("Records".to_owned()), Just("body".to_owned()), Just("Sns".to_owned()),
+            Just("detail".to_owned()), Just("source".to_owned()), Just("detail-type".to_owned()),
+            "[a-z]{0,4}",
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from),
+            Just(Value::from("start")), Just(Value::from("EC2 Instance State-change Notification")),
+            ".{0,20}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::hash_map(key.clone(), inner, 0..6)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_event_whatever_breaks_the_reader(value in any_value()) {
+            let _ = Event::read(&value);
+        }
+    }
+}

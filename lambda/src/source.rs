@@ -1,0 +1,98 @@
+//! Where the policy comes from: an SSM parameter, an object in S3, or the function's own bundle.
+//!
+//! A policy that cannot be used does not replace the last good one: boxes that are up must still be stopped (T12).
+
+use std::path::PathBuf;
+
+use gpuctl_aws::Aws;
+use gpuctl_control::ports::{PortError, PortErrorClass};
+use gpuctl_core::policy::Policy;
+
+/// The variable that names the place: `ssm:/name`, `s3://bucket/key`, or a file of the bundle.
+pub(crate) const VARIABLE: &str = "GPUCTL_POLICY";
+const DEFAULT: &str = "gpuctl.toml";
+/// A policy is text that people write: SSM's own limit is 8 KiB.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// The place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Parameter(String),
+    Object(String),
+    Bundle(PathBuf),
+}
+
+/// A policy and its text.
+#[derive(Clone, Debug)]
+pub(crate) struct Read {
+    pub(crate) policy: Policy,
+    pub(crate) text: String,
+}
+
+impl Source {
+    pub(crate) fn from_environment() -> Self {
+        Self::of(&std::env::var(VARIABLE).unwrap_or_else(|_| DEFAULT.to_owned()))
+    }
+
+    fn of(text: &str) -> Self {
+        if let Some(name) = text.strip_prefix("ssm:") {
+            return Self::Parameter(name.to_owned());
+        }
+        if text.starts_with("s3://") {
+            return Self::Object(text.to_owned());
+        }
+        let folder = std::env::var_os("LAMBDA_TASK_ROOT").map(PathBuf::from).unwrap_or_default();
+        Self::Bundle(folder.join(text))
+    }
+
+    /// The policy as it is there now.
+    pub(crate) async fn read(&self, aws: &Aws) -> Result<Read, PortError> {
+        let text = self.text(aws).await?;
+        let policy = Policy::parse(&text).map_err(|problems| {
+            let all: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
+            PortError::new(PortErrorClass::Corrupt, format!("{self} cannot be used"))
+                .because(all.join("; "))
+                .hint("`gpuctl plan --config FILE` shows the same problems before it is uploaded")
+        })?;
+        if policy.cloud.aws.as_ref().is_none_or(|aws| aws.table.is_none()) {
+            let what = format!("{self} names no `table` under [cloud] kind = \"aws\"");
+            return Err(PortError::new(PortErrorClass::Corrupt, what)
+                .hint("a function keeps nothing between calls: its ledger must be a DynamoDB table"));
+        }
+        Ok(Read { policy, text })
+    }
+
+    async fn text(&self, aws: &Aws) -> Result<String, PortError> {
+        match self {
+            Self::Parameter(name) => aws.parameter(name).await,
+            Self::Object(uri) => gpuctl_aws::read_text(aws, uri, BYTES_MAX).await,
+            Self::Bundle(path) => std::fs::read_to_string(path).map_err(|error| {
+                PortError::new(PortErrorClass::NotFound, format!("cannot read {self}"))
+                    .because(error)
+                    .hint(format!("put it into the zip, or set {VARIABLE} to `ssm:/name` or `s3://bucket/key`"))
+            }),
+        }
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Parameter(name) => write!(f, "SSM parameter {name}"),
+            Self::Object(uri) => f.write_str(uri),
+            Self::Bundle(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_lies_in_a_parameter_an_object_or_the_bundle() {
+        assert_eq!(Source::of("ssm:/gpuctl/policy"), Source::Parameter("/gpuctl/policy".into()));
+        assert_eq!(Source::of("s3://b/k.toml"), Source::Object("s3://b/k.toml".into()));
+        assert!(matches!(Source::of("gpuctl.toml"), Source::Bundle(path) if path.ends_with("gpuctl.toml")));
+    }
+}
