@@ -46,7 +46,8 @@ pub(crate) fn document(event: &Event, looked: Looked, errors: Vec<String>) -> Va
     if event.messages.iter().any(|message| !message.id.is_empty()) {
         // L2, L5: what asked for a look that could not be made comes again; its queue bounds how often.
         let again = event.messages.iter().filter(|_| failed);
-        let ids: Vec<Value> = again.map(|message| json!({ "itemIdentifier": message.id })).collect();
+        let ids: Vec<Value> =
+            again.map(|message| json!({ "itemIdentifier": message.id })).collect();
         answer["batchItemFailures"] = json!(ids);
     }
     answer
@@ -89,12 +90,15 @@ pub(crate) fn metrics(policy: &Policy, looked: &Looked, at: Timestamp) {
 fn line(pass: &Pass, plan: &PoolPlan, seen: &SeenPool, at: Timestamp) -> Value {
     let queue = seen.queue.as_ref().filter(|queue| queue.at == pass.observation.at);
     let queue = queue.and_then(|queue| queue.value.as_ref());
-    let up = seen.boxes.value.as_ref().map(|boxes| boxes.iter().filter(|one| SeenBox::is_up(one)).count());
+    let up = seen
+        .boxes
+        .value
+        .as_ref()
+        .map(|boxes| boxes.iter().filter(|one| SeenBox::is_up(one)).count());
     let failed =
         pass.acted.iter().filter(|done| done.pool == plan.pool && done.result.is_err()).count();
-    let oldest = queue.map(|queue| {
-        queue.oldest_sent_at.map_or(0, |sent| (at - sent).num_seconds().max(0))
-    });
+    let oldest =
+        queue.map(|queue| queue.oldest_sent_at.map_or(0, |sent| (at - sent).num_seconds().max(0)));
     let values = [
         up.map(|up| json!(up)),
         Some(json!(plan.boxes_wanted)),

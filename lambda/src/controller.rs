@@ -42,7 +42,8 @@ struct Ready {
 impl Controller {
     pub(crate) fn from_environment() -> Result<Self, Error> {
         let name = |key| std::env::var(key).unwrap_or_else(|_| "local".to_owned());
-        let (function, log) = (name("AWS_LAMBDA_FUNCTION_NAME"), name("AWS_LAMBDA_LOG_STREAM_NAME"));
+        let (function, log) =
+            (name("AWS_LAMBDA_FUNCTION_NAME"), name("AWS_LAMBDA_LOG_STREAM_NAME"));
         Ok(Self {
             source: Source::from_environment(),
             owner: format!("{function}, {log}"),
@@ -52,7 +53,8 @@ impl Controller {
 
     /// Answers one event. An error is for Lambda to retry; whatever a person can mend is in the answer and the log.
     pub(crate) async fn answer(&self, event: LambdaEvent<Value>) -> Result<Value, Error> {
-        let deadline = i64::try_from(event.context.deadline).ok().and_then(DateTime::from_timestamp_millis);
+        let deadline =
+            i64::try_from(event.context.deadline).ok().and_then(DateTime::from_timestamp_millis);
         let (ready, trouble) = self.ready().await?;
         let (asked, refused) = match Event::read(&event.payload) {
             Ok(asked) => (asked, None),
@@ -61,7 +63,10 @@ impl Controller {
         tracing::info!(trigger = asked.trigger.as_str(), "{}", asked.text);
         let mut errors: Vec<String> = trouble.into_iter().chain(refused).collect();
         let now = ready.ports.clock.now();
-        let commands = asked.command.iter().chain(asked.messages.iter().filter_map(|one| one.command.as_ref()));
+        let commands = asked
+            .command
+            .iter()
+            .chain(asked.messages.iter().filter_map(|one| one.command.as_ref()));
         for command in commands {
             if let Err(error) = obey(&ready, command, now).await {
                 errors.push(sentence(&error));
@@ -160,8 +165,11 @@ fn targets(policy: &Policy, target: &str) -> Result<Vec<PoolId>, PortError> {
     let found: Vec<PoolId> = all.clone().filter(|id| id.as_str() == target).collect();
     if found.is_empty() {
         let known: Vec<String> = all.map(|id| id.to_string()).collect();
-        return Err(PortError::new(PortErrorClass::NotFound, format!("there is no pool {target:?}"))
-            .hint(format!("there is {}", known.join(", "))));
+        return Err(PortError::new(
+            PortErrorClass::NotFound,
+            format!("there is no pool {target:?}"),
+        )
+        .hint(format!("there is {}", known.join(", "))));
     }
     Ok(found)
 }

@@ -99,7 +99,11 @@ impl Event {
 fn bridge(value: &Value) -> Event {
     let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
     let detail = |key: &str| {
-        value.get("detail").and_then(|detail| detail.get(key)).and_then(Value::as_str).unwrap_or("?")
+        value
+            .get("detail")
+            .and_then(|detail| detail.get(key))
+            .and_then(Value::as_str)
+            .unwrap_or("?")
     };
     let id = detail("instance-id");
     match (text("source"), text("detail-type")) {
@@ -114,9 +118,13 @@ fn bridge(value: &Value) -> Event {
         (_, "EC2 Instance Rebalance Recommendation") => {
             Event::news(Trigger::Box, format!("{id} might be taken back"))
         }
-        (_, "CloudWatch Alarm State Change") => Event::news(Trigger::Doorbell, "a CloudWatch alarm"),
+        (_, "CloudWatch Alarm State Change") => {
+            Event::news(Trigger::Doorbell, "a CloudWatch alarm")
+        }
         // EventBridge Scheduler sends what its target's input says: `{}` or `{"tick":true}` as in infra/.
-        ("", "") if value.as_object().is_some_and(|map| map.is_empty() || map.contains_key("tick")) => {
+        ("", "")
+            if value.as_object().is_some_and(|map| map.is_empty() || map.contains_key("tick")) =>
+        {
             Event::news(Trigger::Tick, "a tick")
         }
         // L4
@@ -151,7 +159,8 @@ fn batch(records: &[Value]) -> Event {
 
 fn command(value: &Value) -> Result<Command, CommandError> {
     const KEYS: [&str; 5] = ["action", "target", "for", "by", "reason"];
-    let strange = value.as_object().into_iter().flatten().find(|(key, _)| !KEYS.contains(&key.as_str()));
+    let strange =
+        value.as_object().into_iter().flatten().find(|(key, _)| !KEYS.contains(&key.as_str()));
     if let Some((key, _)) = strange {
         return Err(CommandError::Key(key.clone()));
     }
@@ -198,7 +207,10 @@ mod tests {
         let event = read(&json!({"action": "start", "target": "gpu"}));
         let command = event.command.unwrap();
         assert_eq!(event.trigger, Trigger::Command);
-        assert_eq!((command.action, command.target.as_str()), (Action::Hold(HoldWants::Running), "gpu"));
+        assert_eq!(
+            (command.action, command.target.as_str()),
+            (Action::Hold(HoldWants::Running), "gpu")
+        );
         assert_eq!(command.lasts, TimeDelta::hours(2));
         let command = read(&json!({"action": "stop", "for": "45m", "by": "ada"})).command.unwrap();
         assert_eq!((command.target.as_str(), command.lasts), ("all", TimeDelta::minutes(45)));
@@ -261,14 +273,23 @@ mod tests {
 
     fn any_value() -> impl Strategy<Value = Value> {
         let key = prop_oneof![
-            Just("action".to_owned()), Just("target".to_owned()), Just("for".to_owned()),
-            Just("Records".to_owned()), Just("body".to_owned()), Just("Sns".to_owned()),
-            Just("detail".to_owned()), Just("source".to_owned()), Just("detail-type".to_owned()),
+            Just("action".to_owned()),
+            Just("target".to_owned()),
+            Just("for".to_owned()),
+            Just("Records".to_owned()),
+            Just("body".to_owned()),
+            Just("Sns".to_owned()),
+            Just("detail".to_owned()),
+            Just("source".to_owned()),
+            Just("detail-type".to_owned()),
             "[a-z]{0,4}",
         ];
         let leaf = prop_oneof![
-            Just(Value::Null), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from),
-            Just(Value::from("start")), Just(Value::from("EC2 Instance State-change Notification")),
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            Just(Value::from("start")),
+            Just(Value::from("EC2 Instance State-change Notification")),
             ".{0,20}".prop_map(Value::from),
         ];
         leaf.prop_recursive(4, 32, 6, move |inner| {

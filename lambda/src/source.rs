@@ -56,8 +56,9 @@ impl Source {
         })?;
         if policy.cloud.aws.as_ref().is_none_or(|aws| aws.table.is_none()) {
             let what = format!("{self} names no `table` under [cloud] kind = \"aws\"");
-            return Err(PortError::new(PortErrorClass::Corrupt, what)
-                .hint("a function keeps nothing between calls: its ledger must be a DynamoDB table"));
+            return Err(PortError::new(PortErrorClass::Corrupt, what).hint(
+                "a function keeps nothing between calls: its ledger must be a DynamoDB table",
+            ));
         }
         Ok(Read { policy, text })
     }
@@ -69,7 +70,9 @@ impl Source {
             Self::Bundle(path) => std::fs::read_to_string(path).map_err(|error| {
                 PortError::new(PortErrorClass::NotFound, format!("cannot read {self}"))
                     .because(error)
-                    .hint(format!("put it into the zip, or set {VARIABLE} to `ssm:/name` or `s3://bucket/key`"))
+                    .hint(format!(
+                        "put it into the zip, or set {VARIABLE} to `ssm:/name` or `s3://bucket/key`"
+                    ))
             }),
         }
     }
@@ -93,6 +96,8 @@ mod tests {
     fn a_policy_lies_in_a_parameter_an_object_or_the_bundle() {
         assert_eq!(Source::of("ssm:/gpuctl/policy"), Source::Parameter("/gpuctl/policy".into()));
         assert_eq!(Source::of("s3://b/k.toml"), Source::Object("s3://b/k.toml".into()));
-        assert!(matches!(Source::of("gpuctl.toml"), Source::Bundle(path) if path.ends_with("gpuctl.toml")));
+        assert!(
+            matches!(Source::of("gpuctl.toml"), Source::Bundle(path) if path.ends_with("gpuctl.toml"))
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use chrono::TimeDelta;
 use gpu_inference::{Cancel, OutputFile, Params, Prepared, Task, decode};
 use gpuctl_control::job::{InputUri, Job, JobFailure, JobResult};
-use gpuctl_control::ports::{Committed, Fetched, PortError, PortErrorClass, Received};
+use gpuctl_control::ports::{Attempt, Committed, Fetched, PortError, PortErrorClass, Received};
 use gpuctl_control::wire::answer::{FileDocument, with_files};
 use gpuctl_control::wire::job::job_from_json;
 use gpuctl_core::units::Timestamp;
@@ -45,7 +45,11 @@ impl Worker {
             self.ack(received, &job).await;
             return;
         }
-        match self.answer(&job, cancel).await {
+        let (answer, ()) = tokio::join!(
+            self.answer(&job, cancel),
+            self.note_began(&job, received.receive_count, received_at)
+        );
+        match answer {
             Ok(inferred) if !cancel.is_cancelled() => {
                 self.keep(received, received_at, job, inferred).await;
             }
@@ -61,6 +65,20 @@ impl Worker {
             _ => {
                 tracing::info!(job = %job.id, "cancelled: another worker has it, or this one is stopping");
             }
+        }
+    }
+
+    /// Tells a ledger that cannot see the messages; what comes of the job does not hang on it.
+    async fn note_began(&self, job: &Job, number: u32, at: Timestamp) {
+        let attempt = Attempt {
+            box_id: self.box_id.clone(),
+            number,
+            of: self.queue.receives_max.get(),
+            at,
+            until: at + self.policy.worker.job_max + self.queue.visibility,
+        };
+        if let Err(error) = self.ports.ledger.began(job, &attempt).await {
+            tracing::warn!(job = %job.id, %error, "its begin could not be noted");
         }
     }
 

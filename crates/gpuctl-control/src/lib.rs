@@ -9,6 +9,8 @@ pub mod act;
 pub mod calendar;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "contract")]
+pub mod contract;
 pub mod input;
 pub mod job;
 pub mod notice;

@@ -73,6 +73,8 @@ async fn on_aws(config: &Config, named: &gpuctl_core::policy::Aws) -> Result<Pla
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "with AWS it connects")]
 async fn on_aws(_: &Config, _: &gpuctl_core::policy::Aws) -> Result<Place, Failure> {
-    Err(Failure::usage("this gpuctl was built without AWS, and the configuration says `kind = \"aws\"`")
-        .hint("build it with the feature `aws`, which is on by default"))
+    Err(Failure::usage(
+        "this gpuctl was built without AWS, and the configuration says `kind = \"aws\"`",
+    )
+    .hint("build it with the feature `aws`, which is on by default"))
 }

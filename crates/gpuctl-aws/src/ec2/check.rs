@@ -57,7 +57,8 @@ impl Ec2Cloud {
                 let boxes: usize = listing.pools.values().map(Vec::len).sum();
                 let detail = format!("{boxes} boxes of {} pools seen", listing.pools.len());
                 findings.push(Finding::good("boxes", detail));
-                findings.extend(listing.errors.into_iter().map(|error| Finding::bad("boxes", error)));
+                findings
+                    .extend(listing.errors.into_iter().map(|error| Finding::bad("boxes", error)));
                 let all = listing.pools.into_values().flatten();
                 for one in all {
                     if let Ok(known) = self.known(&one.id) {
@@ -68,7 +69,8 @@ impl Ec2Cloud {
                     }
                     if let Some(why) = one.unstartable {
                         let text = format!("box {} {why}", one.id);
-                        let error = PortError::new(gpuctl_control::ports::PortErrorClass::Conflict, text);
+                        let error =
+                            PortError::new(gpuctl_control::ports::PortErrorClass::Conflict, text);
                         findings.push(Finding::doubtful("boxes", error));
                     }
                 }
@@ -99,10 +101,16 @@ impl Ec2Cloud {
         ]
     }
 
-    async fn may_launch(&self, pool: &gpuctl_core::units::PoolId, template: &LaunchTemplate) -> Finding {
+    async fn may_launch(
+        &self,
+        pool: &gpuctl_core::units::PoolId,
+        template: &LaunchTemplate,
+    ) -> Finding {
         let order = StartOrder {
             pool: pool.clone(),
-            box_id: format!("{pool}-on-demand-1").parse().expect("a pool's name and a suffix are a name"),
+            box_id: format!("{pool}-on-demand-1")
+                .parse()
+                .expect("a pool's name and a suffix are a name"),
             at: self.clock.now(),
             token: "dry run".to_owned(),
         };
@@ -119,8 +127,12 @@ where
     match error {
         Some(error) if code(&error) == Some(WOULD_DO) => Finding::good("permission", action),
         // Whoever is told about the state of the box may change it.
-        Some(error) if code(&error) == Some("IncorrectInstanceState") => Finding::good("permission", action),
-        Some(error) => Finding::bad("permission", failed(action, format!("{action} is not possible"), error)),
+        Some(error) if code(&error) == Some("IncorrectInstanceState") => {
+            Finding::good("permission", action)
+        }
+        Some(error) => {
+            Finding::bad("permission", failed(action, format!("{action} is not possible"), error))
+        }
         None => Finding::good("permission", action),
     }
 }

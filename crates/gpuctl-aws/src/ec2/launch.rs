@@ -26,7 +26,8 @@ impl Ec2Cloud {
         let answer = self
             .fleet(template, order)
             .send()
-            .await.map_err(|error| failed("ec2:CreateFleet", what(), error))?;
+            .await
+            .map_err(|error| failed("ec2:CreateFleet", what(), error))?;
         let launched = answer.instances().iter().any(|some| !some.instance_ids().is_empty());
         if launched {
             return Ok(());
@@ -42,7 +43,11 @@ impl Ec2Cloud {
         Err(refusal::refusal(what(), code, words))
     }
 
-    pub(super) fn fleet(&self, template: &LaunchTemplate, order: &StartOrder) -> CreateFleetFluentBuilder {
+    pub(super) fn fleet(
+        &self,
+        template: &LaunchTemplate,
+        order: &StartOrder,
+    ) -> CreateFleetFluentBuilder {
         let capacity = capacity_of(order);
         let kind = match capacity {
             CapacityType::Spot => DefaultTargetCapacityType::Spot,
