@@ -17,15 +17,18 @@ use gpu_worker::answer::{answer_of, file_of};
 use gpu_worker::engine::EngineError;
 use gpu_worker::failure::with_causes;
 use gpu_worker::{Engine, EngineSetup, Worker, WorkerSetup, serve};
+use gpuctl_control::clock::SystemClock;
 use gpuctl_control::config::Config;
 use gpuctl_control::job::{InputPlace, InputUri};
 use gpuctl_control::params::{Param, params_of, parse_param};
-use gpuctl_control::ports::{Clock, Fetched, Ledger, WorkerReport};
+use gpuctl_control::ports::{Clock, Fetched, WorkerReport};
 use gpuctl_control::wire::answer::{FileDocument, with_files};
-use gpuctl_core::units::Timestamp;
-use gpuctl_local::{Store, StoreOptions, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+mod place;
+
+use place::{Named, Place};
 
 /// Drains a queue on a GPU box; normally started by gpuctl.
 #[derive(Parser)]
@@ -45,9 +48,9 @@ enum Command {
         /// The pool, as in gpuctl.toml
         #[arg(long)]
         pool: String,
-        /// The box's name
+        /// The box's name; on EC2 the instance's metadata says it
         #[arg(long)]
-        r#box: String,
+        r#box: Option<String>,
         /// When the box was asked to start, in microseconds since 1970; default: now
         #[arg(long)]
         run: Option<i64>,
@@ -106,10 +109,8 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     match arguments.command {
         Command::Check => print(&gpu_worker::check::check(&setup)),
         Command::Serve { pool, r#box, run } => {
-            let run_started_at =
-                run.and_then(Timestamp::from_timestamp_micros).unwrap_or_else(|| SystemClock.now());
-            let setup = WorkerSetup { pool: pool.parse()?, box_id: r#box.parse()?, run_started_at };
-            runtime.block_on(serve_box(&config, engine, setup))?;
+            let named = Named { pool: pool.parse()?, box_id: r#box, run };
+            runtime.block_on(serve_box(&config, engine, named))?;
             // Threads in the middle of a model's run would hold the exit up; what they had is given back by now.
             runtime.shutdown_background();
             Ok(())
@@ -118,23 +119,15 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     }
 }
 
-async fn serve_box(
-    config: &Config,
-    engine: Engine,
-    setup: WorkerSetup,
-) -> Result<(), Box<dyn Error>> {
-    let options = StoreOptions {
-        folder: config.state.clone(),
-        file_mib_max: config.policy.cloud.file_mib_max,
-    };
-    let store = Store::open(&options)?;
-    let ports = gpuctl_local::ports(&store, None, config.input_roots());
+async fn serve_box(config: &Config, engine: Engine, named: Named) -> Result<(), Box<dyn Error>> {
+    let Place { ports, setup } = Place::open(config, named).await?;
+    let ledger = Arc::clone(&ports.ledger);
     let outcome = match Worker::new(ports, engine, config, setup.clone()) {
         Ok(worker) => serve(Arc::new(worker), stop_signal()?).await,
         Err(error) => Err(error),
     };
     if let Err(error) = &outcome {
-        store.report(&last_words(&setup, with_causes(error))).await?;
+        ledger.report(&last_words(&setup, with_causes(error))).await?;
     }
     Ok(outcome?)
 }

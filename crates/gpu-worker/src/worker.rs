@@ -26,14 +26,23 @@ use crate::leases::Leases;
 /// Messages held at once: a batch that runs and one that is decoded meanwhile. SQS gives out at most ten a call.
 const SLOTS: u32 = 10;
 
-/// How long one receive waits: the longest that a stop waits for it.
-const RECEIVE_WAIT: TimeDelta = TimeDelta::milliseconds(500);
+/// How often a worker asks: a look at a file costs microseconds, on AWS each one costs calls.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// How long one receive waits: the longest that a stop waits for it.
+    receive_wait: TimeDelta,
+    /// How often the worker reports and looks whether it should stop.
+    look_every: Duration,
+}
+
+const PACE_HERE: Pace =
+    Pace { receive_wait: TimeDelta::milliseconds(500), look_every: Duration::from_millis(500) };
+/// A notice of interruption must be seen within 5 s (`aws.md` 9.3).
+const PACE_ON_AWS: Pace =
+    Pace { receive_wait: TimeDelta::seconds(5), look_every: Duration::from_secs(5) };
 
 /// The wait after the queue failed.
 const RECEIVE_RETRY: Duration = Duration::from_secs(1);
-
-/// How often the worker reports and looks whether it should stop.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How long a worker without a job goes on while its reports fail: then it ends the box, since nobody else may.
 const MUTE_MAX: Duration = Duration::from_secs(300);
@@ -72,9 +81,10 @@ pub struct Worker {
     pub(crate) box_id: BoxId,
     /// Results kept so far.
     pub(crate) jobs_done: AtomicU32,
-    policy: Policy,
-    queue: QueuePolicy,
+    pub(crate) policy: Policy,
+    pub(crate) queue: QueuePolicy,
     setup: WorkerSetup,
+    pace: Pace,
     ready_at: Timestamp,
     slots: Arc<Semaphore>,
     /// Held while a receive is under way: whoever has it knows that no message arrives.
@@ -108,6 +118,7 @@ impl Worker {
             policy: config.policy.clone(),
             queue: queue.clone(),
             setup,
+            pace: if config.policy.cloud.aws.is_some() { PACE_ON_AWS } else { PACE_HERE },
             ready_at: now,
             slots: Arc::new(Semaphore::new(SLOTS as usize)),
             receiving: Mutex::new(()),
@@ -238,7 +249,8 @@ impl Worker {
         if self.is_draining() {
             return Ok(Vec::new());
         }
-        let request = ReceiveRequest { max, visibility: self.queue.visibility, wait: RECEIVE_WAIT };
+        let request =
+            ReceiveRequest { max, visibility: self.queue.visibility, wait: self.pace.receive_wait };
         let received = self.ports.queue.receive(&self.queue.name, request).await?;
         // Held before `receiving` is free again, so that whoever looks then sees them.
         let hold = |message: Received| {
@@ -268,7 +280,7 @@ impl Worker {
     async fn look(self: Arc<Self>) {
         let mut reported_at = Instant::now();
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(self.pace.look_every).await;
             match self.report().await {
                 Ok(()) => reported_at = Instant::now(),
                 Err(error) => {
@@ -322,6 +334,11 @@ impl Worker {
         if let Err(error) = observed.remember(&self.ports).await {
             tracing::warn!(%error, "cannot remember what was seen");
         }
+        if let Some(at) = self.taken_back(&observed.observation) {
+            // The box goes by itself (P18): what it holds must be done or given back by then.
+            tracing::warn!(%at, "EC2 takes this box back");
+            self.drain();
+        }
         for pool in &mut plan.pools {
             pool.actions.retain(
                 |action| matches!(action, Action::Stop { box_id, .. } if *box_id == self.box_id),
@@ -329,6 +346,12 @@ impl Worker {
         }
         plan.pools.retain(|pool| pool.pool == self.setup.pool && !pool.actions.is_empty());
         (!plan.pools.is_empty()).then_some((observed.observation, plan))
+    }
+
+    /// When the cloud takes this box, if it has given notice.
+    fn taken_back(&self, seen: &Observation) -> Option<Timestamp> {
+        let boxes = seen.pools.get(&self.setup.pool)?.boxes.value.as_ref()?;
+        boxes.iter().find(|one| one.id == self.box_id)?.interruption
     }
 
     async fn report(&self) -> Result<(), PortError> {

@@ -2,24 +2,29 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use gpuctl_control::clock::SystemClock;
+use gpuctl_control::job::{InputUri, JobId};
 use gpuctl_control::notice::Notice;
-use gpuctl_control::ports::{Cloud, FileStore, JobQueue, Ledger, PortError, Ports};
+use gpuctl_control::ports::{
+    Fetched, FileStore, Ledger, PortError, PortErrorClass, Ports,
+};
 use gpuctl_core::policy::Policy;
 
-use crate::notify::SnsTopic;
-use crate::{Aws, DynamoLedger, Ec2Cloud, S3Files, SqsQueue};
+use crate::{Aws, AwsFiles, DynamoLedger, Ec2Cloud, S3Files, SnsTopic, SqsQueue, results};
 
 /// An account's parts.
 pub struct Account {
+    /// Settings of all clients.
+    pub aws: Aws,
     /// EC2.
     pub ec2: Arc<Ec2Cloud>,
     /// SQS.
     pub sqs: Arc<SqsQueue>,
     /// The table, if the policy names one.
     pub table: Option<Arc<DynamoLedger>>,
-    /// The results' place in S3, if the policy names one.
-    pub files: Option<Arc<S3Files>>,
+    /// The place for results and uploaded inputs, if the policy names one.
+    pub results: Option<S3Files>,
     topic: Option<SnsTopic>,
 }
 
@@ -30,35 +35,35 @@ impl Account {
     /// When a part's name cannot be used.
     pub fn open(aws: Aws, policy: &Policy) -> Result<Self, PortError> {
         let named = policy.cloud.aws.clone().unwrap_or_default();
-        let files = named.results.as_deref().map(|place| S3Files::at(&aws, place)).transpose()?;
+        let results = results(&aws, &named)?;
         let table = named.table.as_deref().map(|table| {
-            DynamoLedger::new(&aws, table, Arc::new(SystemClock), files.clone())
+            Arc::new(DynamoLedger::new(&aws, table, Arc::new(SystemClock), results.clone()))
         });
         Ok(Self {
             ec2: Arc::new(Ec2Cloud::new(&aws, policy.clone(), Arc::new(SystemClock))),
             sqs: Arc::new(SqsQueue::new(&aws)),
-            table: table.map(Arc::new),
-            files: files.map(Arc::new),
             topic: named.notify.as_deref().map(|arn| SnsTopic::new(&aws, arn)),
+            aws,
+            table,
+            results,
         })
     }
 
-    /// The ports, if the ledger is in the account.
+    /// The ports of a controller that has no disk of its own; `None` where the policy names no table.
     #[must_use]
     pub fn ports(&self) -> Option<Ports> {
-        let table: Arc<dyn Ledger> = self.table.clone()?;
-        Some(self.ports_with(table, None))
+        let table = self.table.clone()?;
+        Some(self.ports_with(table, Arc::new(NoFiles)))
     }
 
-    /// The ports with another ledger, as where the policy names no table, and with a place for files where it names none.
+    /// The ports with this ledger; `here` fetches what does not lie in S3.
     #[must_use]
-    pub fn ports_with(&self, ledger: Arc<dyn Ledger>, files: Option<Arc<dyn FileStore>>) -> Ports {
-        let s3 = self.files.clone().map(|files| files as Arc<dyn FileStore>);
+    pub fn ports_with(&self, ledger: Arc<dyn Ledger>, here: Arc<dyn FileStore>) -> Ports {
         Ports {
-            cloud: Arc::clone(&self.ec2) as Arc<dyn Cloud>,
-            queue: Arc::clone(&self.sqs) as Arc<dyn JobQueue>,
+            cloud: self.ec2.clone(),
+            queue: self.sqs.clone(),
             ledger,
-            files: s3.or(files).unwrap_or_else(|| Arc::new(crate::files::Nowhere)),
+            files: Arc::new(AwsFiles::new(&self.aws, self.results.clone(), here)),
             clock: Arc::new(SystemClock),
         }
     }
@@ -72,5 +77,20 @@ impl Account {
             Some(topic) => topic.publish(notice).await.map(drop),
             None => Ok(()),
         }
+    }
+}
+
+/// A controller needs no files.
+struct NoFiles;
+
+#[async_trait]
+impl FileStore for NoFiles {
+    async fn fetch(&self, uri: &InputUri, _: u64) -> Result<Fetched, PortError> {
+        let what = format!("{} is not fetched here", uri.as_str());
+        Err(PortError::new(PortErrorClass::Other, what))
+    }
+
+    async fn keep(&self, _: &JobId, name: &str, _: &[u8]) -> Result<String, PortError> {
+        Err(PortError::new(PortErrorClass::Other, format!("{name} is not kept here")))
     }
 }

@@ -13,7 +13,7 @@ use gpuctl_core::observation::{
 };
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::policy::{Policy, Pool};
-use gpuctl_core::units::{PoolId, Timestamp};
+use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::ports::{
@@ -68,6 +68,9 @@ pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observ
     let mut errors = Vec::new();
     let mut boxes = boxes.map_err(|error| errors.push(error)).ok();
     errors.extend(boxes.iter_mut().flat_map(|boxes| boxes.errors.drain(..)));
+    if let Some(boxes) = &mut boxes {
+        errors.extend(hear_workers(ports, policy, boxes).await.err());
+    }
     let mut observed = Observed {
         observation: Observation { at, witness, pools: BTreeMap::new() },
         errors: Vec::new(),
@@ -108,9 +111,6 @@ impl Observed {
         let mut runs = memory.runs;
         let mut boxes = parts.boxes;
         if let Some(boxes) = boxes.as_mut().filter(|_| remembered) {
-            if policy.queue().is_some_and(|queue| queue.reports) {
-                believe(&memory.reports, boxes);
-            }
             self.runs_changed.extend(catch_up(&mut runs, boxes, at));
             if self.observation.witness == Witness::Controller {
                 // A worker sees its own box alone.
@@ -154,27 +154,52 @@ impl Observed {
     }
 }
 
-/// Adds what workers say of their boxes: one that runs is ready when its worker is (S10), and not before.
-fn believe(reports: &[WorkerReport], boxes: &mut [SeenBox]) {
-    for one in boxes.iter_mut().filter(|one| one.state != BoxState::Stopped) {
-        let began = one.run_started_at.unwrap_or(one.since);
-        let of_run = |report: &&WorkerReport| report.box_id == one.id && report.at >= began;
-        let report = reports.iter().find(of_run);
-        one.worker = report.map(|report| SeenWorker {
-            heard_at: report.at,
-            leases: report.leases,
-            idle_since: report.idle_since,
-            jobs_done: report.jobs_done,
-        });
-        if let Some(error) = report.and_then(|report| report.last_error.clone()) {
-            one.last_error = Some(error);
+/// Adds what workers say of their boxes, where the cloud does not. Unheard, a box may be ready or not: its pool is unread then.
+async fn hear_workers(
+    ports: &Ports,
+    policy: &Policy,
+    listing: &mut Listing,
+) -> Result<(), PortError> {
+    // A cloud that shows workers shows them for all boxes that are ready.
+    let mute = |one: &&mut SeenBox| one.worker.is_none() && one.state == BoxState::Running;
+    let has_worker =
+        |id: &PoolId| policy.pool(id).and_then(Pool::queue).is_some_and(|queue| queue.reports);
+    let pools = || listing.pools.keys().filter(|id| has_worker(id)).cloned().collect::<Vec<_>>();
+    let pools = pools();
+    let of_pools = listing.pools.iter_mut().filter(|(id, _)| pools.contains(id));
+    let mut boxes: Vec<&mut SeenBox> = of_pools.flat_map(|(_, boxes)| boxes).filter(mute).collect();
+    if boxes.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<BoxId> = boxes.iter().map(|one| one.id.clone()).collect();
+    match in_time("the workers' reports", ports.ledger.reports(&ids)).await {
+        Ok(reports) => {
+            boxes.iter_mut().for_each(|one| believe(&reports, one));
+            Ok(())
         }
-        if one.state == BoxState::Running {
-            match report.and_then(|report| report.ready_at) {
-                Some(ready_at) => one.since = ready_at,
-                None => (one.state, one.since) = (BoxState::Pending, began),
-            }
+        Err(error) => {
+            listing.pools.retain(|id, _| !pools.contains(id));
+            Err(error)
         }
+    }
+}
+
+/// A box that runs is ready when its worker says so (S10), and not before; what an earlier run's worker said does not count.
+fn believe(reports: &[WorkerReport], one: &mut SeenBox) {
+    let began = one.run_started_at.unwrap_or(one.since);
+    let report = reports.iter().find(|report| report.box_id == one.id && report.at >= began);
+    one.worker = report.map(|report| SeenWorker {
+        heard_at: report.at,
+        leases: report.leases,
+        idle_since: report.idle_since,
+        jobs_done: report.jobs_done,
+    });
+    if let Some(error) = report.and_then(|report| report.last_error.clone()) {
+        one.last_error = Some(error);
+    }
+    match report.and_then(|report| report.ready_at) {
+        Some(ready_at) => one.since = ready_at,
+        None => (one.state, one.since) = (BoxState::Pending, began),
     }
 }
 
@@ -456,9 +481,8 @@ mod tests {
             last_error: None,
         };
         let seen = |reports: &[WorkerReport]| {
-            let mut boxes = [a_box(BoxState::Running, 100)];
-            believe(reports, &mut boxes);
-            let [one] = boxes;
+            let mut one = a_box(BoxState::Running, 100);
+            believe(reports, &mut one);
             (one.state, one.since, one.worker.map(|worker| worker.leases))
         };
         assert_eq!(seen(&[]), (BoxState::Pending, at(100), None));

@@ -260,6 +260,12 @@ pub trait Ledger: Send + Sync {
     /// Notes a worker's report on itself.
     async fn report(&self, report: &WorkerReport) -> Result<(), PortError>;
 
+    /// What the workers of these boxes last said of themselves. A cloud that shows it with its boxes needs no such memory, and
+    /// keeps this default.
+    async fn reports(&self, _boxes: &[BoxId]) -> Result<Vec<WorkerReport>, PortError> {
+        Ok(Vec::new())
+    }
+
     /// Notes that jobs were submitted. One that is known already stays as it is.
     async fn submitted(&self, jobs: &[Job]) -> Result<(), PortError>;
 
@@ -305,8 +311,6 @@ pub struct PoolMemory {
     pub queue: Option<QueueMemory>,
     /// How long its model is busy with one job: a moving mean of which each result moves a `SERVICE_WEIGHT`th.
     pub service: Option<TimeDelta>,
-    /// What workers last said of themselves, where the cloud does not say it with its boxes.
-    pub reports: Vec<WorkerReport>,
 }
 
 /// The weight of the past in the moving mean of a job's time: it evens out some dozens of jobs, and follows a change of task.

@@ -209,8 +209,7 @@ fn memory(c: &Connection, pool: &PoolId) -> rusqlite::Result<PoolMemory> {
             Ok(QueueMemory { seen, at: timestamp(row.get(0)?) })
         })
         .optional()?;
-    // Reports come with the boxes here: both are in this file.
-    Ok(PoolMemory { hold, runs, queue, service: service(c, pool)?, reports: Vec::new() })
+    Ok(PoolMemory { hold, runs, queue, service: service(c, pool)? })
 }
 
 /// How long a job keeps the model of a pool's box busy: the mean over its boxes' own moving means.

@@ -58,14 +58,13 @@ fn open_store(config: &Config) -> Result<Store, Failure> {
 #[cfg(feature = "aws")]
 async fn on_aws(config: &Config, named: &gpuctl_core::policy::Aws) -> Result<Place, Failure> {
     let aws = gpuctl_aws::Aws::connect(named.region.as_deref(), named.profile.as_deref()).await?;
-    let account = gpuctl_aws::Account::open(&aws, &config.policy)?;
+    let account = gpuctl_aws::Account::open(aws, &config.policy)?;
     let files = Arc::new(LocalFiles::new(&config.state, config.input_roots()));
-    let (ports, store) = match account.table() {
-        Some(table) => (account.ports(table, files), None),
-        None => {
-            let store = open_store(config)?;
-            (account.ports(Arc::new(store.clone()), files), Some(store))
-        }
+    let (ports, store) = if let Some(table) = account.table.clone() {
+        (account.ports_with(table, files), None)
+    } else {
+        let store = open_store(config)?;
+        (account.ports_with(Arc::new(store.clone()), files), Some(store))
     };
     Ok(Place { ports, store, account: Some(account) })
 }

@@ -145,6 +145,8 @@ pub struct Worker {
     pub job_max: TimeDelta,
     /// How long a stopping worker may finish what it holds.
     pub drain: TimeDelta,
+    /// How a worker shuts its EC2 box down.
+    pub power_off: Vec<String>,
 }
 
 /// `[model.NAME]`: settings of one model.

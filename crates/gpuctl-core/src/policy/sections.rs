@@ -31,6 +31,8 @@ const VISIBILITY_MAX: TimeDelta = TimeDelta::hours(12);
 const RECEIVES_MAX: u32 = 1_000;
 /// The largest gp3 volume.
 const DISK_GIB_MAX: u32 = 65_536;
+/// Not `halt`, which leaves an EC2 box on and billed (W1).
+const POWER_OFF: [&str; 2] = ["systemctl", "poweroff"];
 const DEVICES: [&str; 3] = ["auto", "cpu", "cuda"];
 
 pub(super) fn read(text: &str, dates: ReadDates<'_>) -> Result<Policy, Problems> {
@@ -150,6 +152,9 @@ fn worker(mut section: Section<'_, '_, '_>) -> Worker {
         drain: section
             .span_of_time("drain", TimeDelta::zero()..=TimeDelta::hours(1))
             .unwrap_or(TimeDelta::seconds(30)),
+        power_off: section
+            .texts("power_off")
+            .map_or_else(|| POWER_OFF.map(str::to_owned).to_vec(), |(_, words)| words),
     };
     section.finish();
     worker
