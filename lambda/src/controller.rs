@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta};
 use gpuctl_aws::{Account, Aws};
-use gpuctl_control::notice::{TELL_AGAIN, notices};
 use gpuctl_control::ports::{Clock, PortError, PortErrorClass, Ports};
-use gpuctl_control::reconcile::{Caller, Pass, reconcile_for};
+use gpuctl_control::reconcile::{Caller, reconcile_for};
 use gpuctl_core::observation::{Hold, HoldWants};
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{PoolId, Timestamp};
@@ -76,7 +75,8 @@ impl Controller {
         let caller = Caller { owner: &self.owner, trigger: asked.trigger, until };
         let looked = match reconcile_for(&ready.ports, &ready.policy, &caller).await {
             Ok(Some(pass)) => {
-                tell(&ready, &pass).await;
+                let untold = ready.account.tell(&*ready.ports.ledger, &ready.policy, &pass).await;
+                errors.extend(untold.iter().map(sentence));
                 Looked::Pass(Box::new(pass))
             }
             Ok(None) => Looked::Busy,
@@ -172,22 +172,6 @@ fn targets(policy: &Policy, target: &str) -> Result<Vec<PoolId>, PortError> {
         .hint(format!("there is {}", known.join(", "))));
     }
     Ok(found)
-}
-
-/// Tells a person what they should know, each trouble once in a while. Not telling loses no job and no money.
-async fn tell(ready: &Ready, pass: &Pass) {
-    for notice in notices(&ready.policy, pass) {
-        match ready.ports.ledger.is_news(&notice.key, TELL_AGAIN).await {
-            Ok(true) => {
-                tracing::warn!(notice = notice.key, "{}", notice.text);
-                if let Err(error) = ready.account.tell(&notice).await {
-                    tracing::error!("{}", sentence(&error));
-                }
-            }
-            Ok(false) => {}
-            Err(error) => tracing::error!("{}", sentence(&error)),
-        }
-    }
 }
 
 /// The error with its cause and hint, on one line.

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::job::{InputUri, JobId};
-use gpuctl_control::notice::Notice;
-use gpuctl_control::ports::{
-    Fetched, FileStore, Ledger, PortError, PortErrorClass, Ports,
-};
+use gpuctl_control::notice::{TELL_AGAIN, notices};
+use gpuctl_control::ports::{Fetched, FileStore, Ledger, PortError, PortErrorClass, Ports};
+use gpuctl_control::reconcile::Pass;
 use gpuctl_core::policy::Policy;
 
 use crate::{Aws, AwsFiles, DynamoLedger, Ec2Cloud, S3Files, SnsTopic, SqsQueue, results};
@@ -68,15 +67,23 @@ impl Account {
         }
     }
 
-    /// Sends a notice to the topic, if there is one.
-    ///
-    /// # Errors
-    /// When SNS refuses it.
-    pub async fn tell(&self, notice: &Notice) -> Result<(), PortError> {
-        match &self.topic {
-            Some(topic) => topic.publish(notice).await.map(drop),
-            None => Ok(()),
+    /// Tells people what this pass has to tell, each trouble once in a while; answers what could not be told. Not telling loses no
+    /// job and no money.
+    pub async fn tell(&self, ledger: &dyn Ledger, policy: &Policy, pass: &Pass) -> Vec<PortError> {
+        let mut errors = Vec::new();
+        for notice in notices(policy, pass) {
+            match ledger.is_news(&notice.key, TELL_AGAIN).await {
+                Ok(true) => {
+                    tracing::warn!(notice = notice.key, "{}", notice.text);
+                    if let Some(topic) = &self.topic {
+                        errors.extend(topic.publish(&notice).await.err());
+                    }
+                }
+                Ok(false) => {}
+                Err(error) => errors.push(error),
+            }
         }
+        errors
     }
 }
 

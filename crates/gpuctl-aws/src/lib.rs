@@ -5,6 +5,9 @@
 #![cfg(feature = "queue")]
 #![warn(missing_docs)]
 
+#[cfg(feature = "control")]
+mod account;
+pub mod calls;
 pub mod config;
 #[cfg(feature = "control")]
 mod ec2;

@@ -55,6 +55,14 @@ pub trait Cloud: Send + Sync {
     /// Asks a box to stop, or ends it. A box that is stopped already is a success.
     async fn stop(&self, box_id: &BoxId, manner: Manner) -> Result<(), PortError>;
 
+    /// Ends a box for good, with its disk: its spot request first, or the cloud would bring another one (P5). Only a person asks for
+    /// it, or the end of a box that was launched to be ended. The box must have been in the last listing.
+    async fn retire(&self, box_id: &BoxId) -> Result<(), PortError> {
+        let what = format!("box {box_id} is a process of this machine");
+        Err(PortError::new(PortErrorClass::Conflict, what)
+            .hint("stop its pool: nothing else is left of it"))
+    }
+
     /// Ends what costs money and belongs to no box any more, as an open spot request (P15); answers a sentence for each.
     async fn sweep(&self) -> Result<Vec<String>, PortError> {
         Ok(Vec::new())

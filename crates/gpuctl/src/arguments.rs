@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use gpuctl_control::job::TASKS;
 use gpuctl_control::params::{Param, parse_param};
 use gpuctl_core::capacity::CapacityType;
-use gpuctl_core::units::{MicroUsd, PoolId, Timestamp, parse_span};
+use gpuctl_core::units::{BoxId, MicroUsd, PoolId, Timestamp, parse_span};
 
 /// A GPU box that exists only while there is work for it.
 #[derive(Debug, Parser)]
@@ -22,6 +22,9 @@ pub(crate) struct Arguments {
     /// Do not ask before something that cannot be undone
     #[arg(long, short, global = true)]
     pub(crate) yes: bool,
+    /// Show the calls to AWS, as lines of the AWS CLI
+    #[arg(long, global = true)]
+    pub(crate) show_calls: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -66,6 +69,11 @@ pub(crate) enum Command {
     Release {
         /// The pool
         pool: PoolId,
+    },
+    /// End an EC2 box for good: its spot request first, then the box with its disk
+    Retire {
+        /// The box
+        r#box: BoxId,
     },
     /// Submit one job for each input
     Submit(SubmitArguments),
@@ -135,8 +143,12 @@ pub(crate) enum Command {
         #[arg(default_value = "gpuctl.toml")]
         path: PathBuf,
     },
-    /// Check configuration, queue file, worker, models and ONNX Runtime
-    Doctor,
+    /// Check configuration, queue, worker, models and ONNX Runtime; on AWS account, permissions, table and boxes
+    Doctor {
+        /// Make what is missing and can be made, as the ledger's table
+        #[arg(long)]
+        fix: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

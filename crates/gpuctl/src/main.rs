@@ -12,20 +12,20 @@ mod render;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use arguments::Arguments;
 use render::Printer;
 
+/// The target under which AWS calls are logged.
+const CALLS: &str = "gpuctl::calls";
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let printer = Printer::new(arguments.json);
-    let filter = EnvFilter::try_from_env("GPUCTL_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    log(arguments.show_calls);
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -36,4 +36,21 @@ fn main() -> ExitCode {
         Ok(answer) => printer.answer(&answer),
         Err(failure) => printer.failure(&failure),
     }
+}
+
+/// Logs to stderr what `GPUCTL_LOG` asks for; AWS calls, if they are to be shown, as bare lines to copy.
+fn log(show_calls: bool) {
+    let filter = EnvFilter::try_from_env("GPUCTL_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+    let is_call = |target: &str| target == CALLS;
+    let usual = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let calls = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .with_level(false)
+        .with_target(false);
+    tracing_subscriber::registry()
+        .with(usual.with_filter(filter))
+        .with(calls.with_filter(filter_fn(move |event| show_calls && is_call(event.target()))))
+        .init();
 }

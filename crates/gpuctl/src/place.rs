@@ -1,10 +1,8 @@
 //! Where boxes, queue and ledger are: on this machine, on AWS, or boxes on AWS with the ledger here.
 
-use std::sync::Arc;
-
 use gpuctl_control::config::Config;
 use gpuctl_control::ports::Ports;
-use gpuctl_local::{Launcher, LocalFiles, Store, StoreOptions};
+use gpuctl_local::{Launcher, Store, StoreOptions};
 
 use crate::context::worker_program;
 use crate::failure::Failure;
@@ -57,6 +55,10 @@ fn open_store(config: &Config) -> Result<Store, Failure> {
 /// With no table the ledger is a file of this machine, so that two instance ids and credentials are enough to begin with.
 #[cfg(feature = "aws")]
 async fn on_aws(config: &Config, named: &gpuctl_core::policy::Aws) -> Result<Place, Failure> {
+    use std::sync::Arc;
+
+    use gpuctl_local::LocalFiles;
+
     let aws = gpuctl_aws::Aws::connect(named.region.as_deref(), named.profile.as_deref()).await?;
     let account = gpuctl_aws::Account::open(aws, &config.policy)?;
     let files = Arc::new(LocalFiles::new(&config.state, config.input_roots()));

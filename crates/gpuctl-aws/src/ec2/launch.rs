@@ -15,6 +15,7 @@ use gpuctl_core::policy::LaunchTemplate;
 use sha2::{Digest, Sha256};
 
 use super::{Ec2Cloud, failed, refusal, seen};
+use crate::calls::show;
 
 impl Ec2Cloud {
     pub(super) async fn launch(
@@ -22,6 +23,11 @@ impl Ec2Cloud {
         template: &LaunchTemplate,
         order: &StartOrder,
     ) -> Result<(), PortError> {
+        show(format_args!(
+            "ec2 create-fleet --type instant --launch-template-configs {} --target-capacity-specification TotalTargetCapacity=1,DefaultTargetCapacityType={}",
+            words(template),
+            capacity_of(order)
+        ));
         let what = || format!("box {} was not launched", order.box_id);
         let answer = self
             .fleet(template, order)
@@ -77,6 +83,28 @@ impl Ec2Cloud {
                     .build(),
             )
     }
+}
+
+/// The choices as the AWS CLI takes them, but for the token and the tags.
+fn words(template: &LaunchTemplate) -> String {
+    let subnets =
+        if template.subnets.is_empty() { vec![String::new()] } else { template.subnets.clone() };
+    let choice = |kind: &String, subnet: &String| match subnet.as_str() {
+        "" => format!("{{InstanceType={kind}}}"),
+        subnet => format!("{{InstanceType={kind},SubnetId={subnet}}}"),
+    };
+    let choices = template
+        .instance_types
+        .iter()
+        .flat_map(|kind| subnets.iter().map(move |one| choice(kind, one)));
+    let name =
+        if template.name.starts_with("lt-") { "LaunchTemplateId" } else { "LaunchTemplateName" };
+    format!(
+        "'LaunchTemplateSpecification={{{name}={},Version={}}},Overrides=[{}]'",
+        template.name,
+        template.version.as_deref().unwrap_or("$Default"),
+        choices.collect::<Vec<_>>().join(",")
+    )
 }
 
 /// How the place is bought: its name says so.

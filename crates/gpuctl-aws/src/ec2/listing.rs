@@ -13,6 +13,7 @@ use gpuctl_core::units::{BoxId, Timestamp};
 
 use super::seen::{self, Requests};
 use super::{Ec2Cloud, Known, Last, failed};
+use crate::calls::show;
 
 /// Rows that one call may answer with: the most that EC2 gives.
 const PAGE_ROWS_MAX: i32 = 1_000;
@@ -44,6 +45,7 @@ impl Ec2Cloud {
     }
 
     async fn describe(&self, filters: Vec<Filter>) -> Result<Vec<Instance>, PortError> {
+        show(format_args!("ec2 describe-instances --filters {}", words(&filters)));
         let call = self.client.describe_instances().set_filters(Some(filters));
         let mut pages = call.into_paginator().page_size(PAGE_ROWS_MAX).send();
         let mut all = Vec::new();
@@ -66,6 +68,10 @@ impl Ec2Cloud {
         let mut all = Requests::new();
         let ids: Vec<String> = ids.into_iter().collect();
         for some in ids.chunks(FILTER_VALUES_MAX) {
+            let shown = some.join(",");
+            show(format_args!(
+                "ec2 describe-spot-instance-requests --filters Name=spot-instance-request-id,Values={shown}"
+            ));
             let call = self.client.describe_spot_instance_requests();
             let call = call.filters(filter("spot-instance-request-id", some.to_vec()));
             let answer = call.send().await.map_err(|error| {
@@ -121,6 +127,14 @@ fn by_tag(key: &str, values: Vec<String>) -> Filter {
 
 fn filter(name: &str, values: Vec<String>) -> Filter {
     Filter::builder().name(name).set_values(Some(values)).build()
+}
+
+/// The filters as the AWS CLI takes them.
+fn words(filters: &[Filter]) -> String {
+    let word = |filter: &Filter| {
+        format!("Name={},Values={}", filter.name().unwrap_or_default(), filter.values().join(","))
+    };
+    filters.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// A listing in the making.

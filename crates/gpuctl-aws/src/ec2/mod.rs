@@ -26,6 +26,7 @@ use gpuctl_core::units::{BoxId, Timestamp};
 pub use check::Finding;
 
 use crate::Aws;
+use crate::calls::show;
 use crate::error::{code, port_error};
 
 /// EC2 in one region, for one policy.
@@ -70,22 +71,9 @@ impl Ec2Cloud {
         }
     }
 
-    /// Ends a box for good: its spot request first, or EC2 would launch another box for it (P5).
-    ///
-    /// # Errors
-    /// When the box is not known, or EC2 refuses.
-    pub async fn retire(&self, box_id: &BoxId) -> Result<(), PortError> {
-        let known = self.known(box_id)?;
-        if let Some(request) = &known.request {
-            self.cancel(vec![request.clone()]).await?;
-        }
-        let call = self.client.terminate_instances().instance_ids(&known.instance);
-        call.send().await.map(drop).map_err(|error| {
-            failed("ec2:TerminateInstances", format!("box {box_id} was not terminated"), error)
-        })
-    }
-
     async fn cancel(&self, requests: Vec<String>) -> Result<(), PortError> {
+        let shown = requests.join(" ");
+        show(format_args!("ec2 cancel-spot-instance-requests --spot-instance-request-ids {shown}"));
         let call = self.client.cancel_spot_instance_requests();
         let call = call.set_spot_instance_request_ids(Some(requests.clone()));
         call.send().await.map(drop).map_err(|error| {
@@ -104,6 +92,8 @@ impl Ec2Cloud {
 
     /// Writes on the box when gpuctl gave the order, before it is given: by that the next look knows it as ours.
     async fn stamp(&self, instance: &str, key: &str, at: Timestamp) -> Result<(), PortError> {
+        let shown = seen::stamp(at);
+        show(format_args!("ec2 create-tags --resources {instance} --tags Key={key},Value={shown}"));
         let tag = Tag::builder().key(key).value(seen::stamp(at)).build();
         let call = self.client.create_tags().resources(instance).tags(tag);
         call.send().await.map(drop).map_err(|error| {
@@ -114,6 +104,7 @@ impl Ec2Cloud {
     async fn start_stopped(&self, order: &StartOrder) -> Result<(), PortError> {
         let instance = order.box_id.as_str();
         self.stamp(instance, seen::STARTED_TAG, order.at).await?;
+        show(format_args!("ec2 start-instances --instance-ids {instance}"));
         let call = self.once.start_instances().instance_ids(instance);
         call.send().await.map(drop).map_err(|error| {
             failed("ec2:StartInstances", format!("box {instance} was not started"), error)
@@ -131,6 +122,8 @@ impl Ec2Cloud {
                 .hint("`gpuctl retire` it and launch it anew with a persistent request and the interruption behaviour `stop`"));
         }
         self.stamp(&known.instance, seen::STOPPED_TAG, self.clock.now()).await?;
+        let force = if manner == Manner::Force { " --force" } else { "" };
+        show(format_args!("ec2 stop-instances --instance-ids {}{force}", known.instance));
         let call = self.client.stop_instances().instance_ids(&known.instance);
         let call = if manner == Manner::Force { call.force(true) } else { call };
         call.send().await.map(drop).map_err(|error| {
@@ -156,6 +149,18 @@ impl Cloud for Ec2Cloud {
 
     async fn stop(&self, box_id: &BoxId, manner: Manner) -> Result<(), PortError> {
         self.stop_running(box_id, manner).await
+    }
+
+    async fn retire(&self, box_id: &BoxId) -> Result<(), PortError> {
+        let known = self.known(box_id)?;
+        if let Some(request) = &known.request {
+            self.cancel(vec![request.clone()]).await?;
+        }
+        show(format_args!("ec2 terminate-instances --instance-ids {}", known.instance));
+        let call = self.client.terminate_instances().instance_ids(&known.instance);
+        call.send().await.map(drop).map_err(|error| {
+            failed("ec2:TerminateInstances", format!("box {box_id} was not terminated"), error)
+        })
     }
 
     async fn sweep(&self) -> Result<Vec<String>, PortError> {

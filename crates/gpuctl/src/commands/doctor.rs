@@ -14,8 +14,10 @@ use crate::failure::{Exit, Failure};
 use crate::render::Answer;
 
 /// `gpuctl doctor`.
-pub(crate) async fn check(config: Result<Config, ConfigError>) -> Answer {
+pub(crate) async fn check(config: Result<Config, ConfigError>, mend: bool) -> Answer {
     let mut checks = Vec::new();
+    // There the worker is on the box.
+    let on_aws = config.as_ref().is_ok_and(|config| config.policy.cloud.aws.is_some());
     let file = match config {
         Ok(config) => {
             let file = config
@@ -24,17 +26,8 @@ pub(crate) async fn check(config: Result<Config, ConfigError>) -> Answer {
                 .map_or("the built-in default".to_owned(), |file| file.display().to_string());
             checks.push(pass("configuration", file));
             let path = config.file.clone();
-            match Context::open(config) {
-                Ok(context) => {
-                    checks.push(pass(
-                        "queue file",
-                        context.store.folder().join(gpuctl_local::FILE_NAME).display().to_string(),
-                    ));
-                    checks.push(daemon(&context));
-                    checks.extend(strays(&context));
-                    checks.extend(elsewhere(&context));
-                    checks.extend(dead_letters(&context).await);
-                }
+            match Context::open(config).await {
+                Ok(context) => checks.extend(place(&context, mend).await),
                 Err(failure) => checks.push(fail("queue file", &failure)),
             }
             path
@@ -47,10 +40,33 @@ pub(crate) async fn check(config: Result<Config, ConfigError>) -> Answer {
             .exit(Exit::Failed);
         }
     };
-    checks.extend(worker(file.as_deref()));
+    if !on_aws {
+        checks.extend(worker(file.as_deref()));
+    }
     let failed = checks.iter().any(|check| check.status == "fail");
     let answer = Answer::Doctor(DoctorDocument { checks });
     if failed { answer.exit(Exit::Failed) } else { answer }
+}
+
+/// What the place of boxes and queue needs.
+async fn place(context: &Context, mend: bool) -> Vec<CheckDocument> {
+    let mut checks = Vec::new();
+    if let Some(store) = &context.place.store {
+        let file = store.folder().join(gpuctl_local::FILE_NAME);
+        checks.push(pass("queue file", file.display().to_string()));
+    }
+    #[cfg(feature = "aws")]
+    if let Some(account) = &context.place.account {
+        checks.extend(super::doctor_aws::check(&context.config, account, mend).await);
+        checks.extend(dead_letters(context).await);
+        return checks;
+    }
+    let _ = mend;
+    checks.push(daemon(context));
+    checks.extend(strays(context));
+    checks.extend(elsewhere(context));
+    checks.extend(dead_letters(context).await);
+    checks
 }
 
 fn daemon(context: &Context) -> CheckDocument {
@@ -68,7 +84,8 @@ fn daemon(context: &Context) -> CheckDocument {
 
 /// Boxes that a change of the configuration left behind.
 fn strays(context: &Context) -> Vec<CheckDocument> {
-    let strays = match context.store.strays(&context.config.policy) {
+    let Some(store) = &context.place.store else { return Vec::new() };
+    let strays = match store.strays(&context.config.policy) {
         Ok(strays) => strays,
         Err(error) => return vec![fail("boxes", &error.into())],
     };
@@ -168,11 +185,11 @@ fn worker(config: Option<&std::path::Path>) -> Vec<CheckDocument> {
     checks
 }
 
-fn pass(name: &'static str, detail: String) -> CheckDocument {
+pub(super) fn pass(name: &'static str, detail: String) -> CheckDocument {
     CheckDocument { name, status: "pass", detail, fix: None }
 }
 
-fn fail(name: &'static str, failure: &Failure) -> CheckDocument {
+pub(super) fn fail(name: &'static str, failure: &Failure) -> CheckDocument {
     let causes = failure.causes.iter().map(|cause| format!(": {cause}")).collect::<String>();
     CheckDocument {
         name,

@@ -2,6 +2,8 @@
 
 mod cost;
 mod doctor;
+#[cfg(feature = "aws")]
+mod doctor_aws;
 mod jobs;
 mod power;
 mod queue;
@@ -10,6 +12,8 @@ mod schedule;
 mod simulate;
 mod status;
 mod submit;
+#[cfg(feature = "aws")]
+mod upload;
 
 use std::path::Path;
 
@@ -30,8 +34,8 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
         return init(path);
     }
     let config = Config::load(arguments.config.as_deref());
-    if matches!(arguments.command, Command::Doctor) {
-        return Ok(doctor::check(config).await);
+    if let Command::Doctor { fix } = arguments.command {
+        return Ok(doctor::check(config, fix).await);
     }
     let context = Context::open(config?).await?;
     let named = |name: &str| name.parse::<PoolId>().expect("the seeds' pool names are names");
@@ -63,6 +67,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
             power::hold(&context, printer, vec![pool], HoldWants::Stopped, &hold).await
         }
         Command::Release { pool } => power::release(&context, printer, &pool).await,
+        Command::Retire { r#box } => power::retire(&context, printer, &r#box, arguments.yes).await,
         Command::Submit(submit) => submit::submit(&context, printer, &submit).await,
         Command::Jobs { state, limit } => jobs::list(&context, state.as_deref(), limit).await,
         Command::Job { id } => jobs::show(&context, &id).await,
@@ -92,7 +97,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
             cost::estimate(&context.config.policy.cost, &wanted)
         }
         Command::Cost(CostCommand::Prices) => Ok(cost::prices()),
-        Command::Init { .. } | Command::Doctor => unreachable!("answered above"),
+        Command::Init { .. } | Command::Doctor { .. } => unreachable!("answered above"),
     }
 }
 

@@ -5,7 +5,7 @@ use gpuctl_control::Trigger;
 use gpuctl_control::reconcile::Pass;
 use gpuctl_core::observation::{Hold, HoldWants, SeenBox};
 use gpuctl_core::plan::{PoolPlan, Rule};
-use gpuctl_core::units::{PoolId, Timestamp, show_span};
+use gpuctl_core::units::{BoxId, PoolId, Timestamp, show_span};
 
 use super::status::status_document;
 use crate::arguments::HoldArguments;
@@ -103,6 +103,27 @@ pub(crate) async fn release(
     // What is released is released; a pass of another controller may have begun before, so a busy lease is waited for.
     context.ring(printer).await;
     Ok(Answer::Status(status_document(context, Some(pool)).await?))
+}
+
+/// `gpuctl retire BOX`: what comes after it is for the pool's rules; the box itself is gone.
+pub(crate) async fn retire(
+    context: &Context,
+    printer: &Printer,
+    box_id: &BoxId,
+    yes: bool,
+) -> Result<Answer, Failure> {
+    let listing = context.ports.cloud.boxes(&context.config.policy).await?;
+    let mut all = listing.pools.values().flatten();
+    if !all.any(|one| one.id == *box_id) {
+        return Err(Failure::new(format!("there is no box `{box_id}`"))
+            .hint("`gpuctl status` shows the boxes of all pools"));
+    }
+    if !yes {
+        printer.confirm(&format!("terminate box {box_id}, with its disk and its spot request?"))?;
+    }
+    context.ports.cloud.retire(box_id).await?;
+    context.ring(printer).await;
+    Ok(Answer::Status(status_document(context, None).await?))
 }
 
 /// What a pool's budget says against the hold.

@@ -40,7 +40,10 @@ pub(crate) async fn watch(context: &Context, printer: &Printer) -> Result<Answer
             // Read before the pass: what is written while it runs is then seen as a change.
             let version = version(context);
             match context.reconcile(trigger).await {
-                Ok(Some(pass)) => printer.pass(&pass),
+                Ok(Some(pass)) => {
+                    printer.pass(&pass);
+                    tell(context, printer, &pass).await;
+                }
                 Ok(None) => {}
                 // The next pass is the retry; what failed may mend itself, and boxes end themselves meanwhile.
                 Err(failure) => printer.trouble(&failure),
@@ -58,6 +61,19 @@ pub(crate) async fn watch(context: &Context, printer: &Printer) -> Result<Answer
     printer.note("stopped watching; boxes that are up stop by themselves when idle");
     Ok(Answer::Nothing)
 }
+
+/// Tells a topic what a person should hear of, where there is one.
+#[cfg(feature = "aws")]
+async fn tell(context: &Context, printer: &Printer, pass: &gpuctl_control::reconcile::Pass) {
+    let Some(account) = &context.place.account else { return };
+    for error in account.tell(&*context.ports.ledger, &context.config.policy, pass).await {
+        printer.trouble(&error.into());
+    }
+}
+
+#[cfg(not(feature = "aws"))]
+#[expect(clippy::unused_async, reason = "with AWS it tells")]
+async fn tell(_: &Context, _: &Printer, _: &gpuctl_control::reconcile::Pass) {}
 
 /// Waits for a write by another process, or for the tick.
 async fn change_or_tick(context: &Context, before: Option<i64>, tick: Duration) -> Trigger {

@@ -1,7 +1,6 @@
 //! `submit`: checks the inputs, sends the jobs, rings the bell, and waits for the answers if asked to.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use gpuctl_control::Trigger;
 use gpuctl_control::input::admit;
@@ -28,6 +27,8 @@ pub(crate) async fn submit(
     let (pool, queue) = context.queue_pool(arguments.pool.as_ref())?;
     check_model(context, arguments.model.as_deref())?;
     let jobs = jobs(context, &queue.name, arguments)?;
+    #[cfg(feature = "aws")]
+    let jobs = super::upload::to_s3(context, jobs).await?;
     send(&context.ports, &jobs).await?;
     context.ring(printer).await;
     if arguments.wait {

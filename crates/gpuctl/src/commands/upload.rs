@@ -1,0 +1,40 @@
+//! Inputs on this machine are on no EC2 box: they are uploaded, and the jobs name the copies.
+
+use std::path::Path;
+
+use gpuctl_aws::S3Files;
+use gpuctl_control::job::{InputPlace, InputUri, Job};
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// The jobs with their local inputs, and the files among their params, in S3; each file is uploaded once.
+pub(super) async fn to_s3(context: &Context, mut jobs: Vec<Job>) -> Result<Vec<Job>, Failure> {
+    let Some(account) = &context.place.account else { return Ok(jobs) };
+    for job in &mut jobs {
+        job.input = upload(account.results.as_ref(), &job.input).await?;
+        for value in job.params.values_mut() {
+            let uri = value.as_str().filter(|text| text.starts_with("file:///"));
+            if let Some(uri) = uri.and_then(|text| text.parse::<InputUri>().ok()) {
+                let copy = upload(account.results.as_ref(), &uri).await?;
+                *value = Value::from(copy.as_str());
+            }
+        }
+    }
+    Ok(jobs)
+}
+
+async fn upload(results: Option<&S3Files>, uri: &InputUri) -> Result<InputUri, Failure> {
+    let InputPlace::File(path) = uri.place() else { return Ok(uri.clone()) };
+    let Some(results) = results else {
+        return Err(Failure::usage(format!("{} is on this machine alone", shown(&path)))
+            .hint("set `results = \"s3://bucket/prefix\"` in [cloud], and it is uploaded there; or name it as `s3://…`"));
+    };
+    let copy = results.upload(&path).await?;
+    copy.parse().map_err(|_| Failure::new(format!("`{copy}` is no input's URI")))
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
