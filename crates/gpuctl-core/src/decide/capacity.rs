@@ -44,6 +44,8 @@ pub(super) fn startable<'a>(case: &Case<'a>, patience: Option<Timestamp>) -> Vec
     let stopped = case.boxes().iter().filter(|one| one.state == BoxState::Stopped);
     let mut choice: Vec<_> = stopped
         .filter(|one| !hold::is_left_alone(case, one))
+        // P4: what the cloud has taken back it alone can bring back.
+        .filter(|one| one.interruption.is_none())
         .filter_map(|one| {
             // A box that failed to start the last time lets the others try first: it must not hold up the pool.
             let failed = failed.contains(&one.id);
@@ -113,7 +115,7 @@ pub(super) fn nothing_to_start(
     }
     let refusals: Vec<String> = refusals(case).into_iter().map(|(text, _)| text).collect();
     let cause = if refusals.is_empty() {
-        "no stopped box is of a kind that `capacity` names, or they were stopped by hand".to_owned()
+        "no stopped box is of a kind that `capacity` names, or they were stopped by hand or taken back by the cloud".to_owned()
     } else {
         refusals.join("; ")
     };

@@ -410,6 +410,7 @@ fn spot_rules() -> Vec<Case> {
         interruption: Some(ago(-100)),
         ..spot("a", busy(a_box(2, BoxState::Running, 900)))
     };
+    let taken_back = SeenBox { interruption: Some(ago(300)), ..stable()[1].clone() };
     vec![
         case("P14 spot rests after three interruptions within an hour", "", stable())
             .waiting(1, 9)
@@ -440,6 +441,13 @@ fn spot_rules() -> Vec<Case> {
             stable(),
         )
         .waiting(1, 9),
+        case(
+            "P4 what the cloud has taken back is not asked for again: another box comes",
+            "",
+            vec![stable()[0].clone(), taken_back.clone()],
+        )
+        .waiting(1, 9),
+        case("P4 with no other box it waits for the cloud", "", vec![taken_back]).waiting(1, 9),
         case(
             "P11 a box that is taken back no longer counts, and nobody stops it",
             "",
