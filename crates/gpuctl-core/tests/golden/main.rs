@@ -342,6 +342,13 @@ fn limits() -> Vec<Case> {
         case("S7 no flapping", "starts_per_hour_max = 3", vec![stopped()])
             .waiting(1, 9)
             .runs(vec![run(1, 300), run(1, 900), run(1, 1_800)]),
+        case(
+            "S7 boxes that start together count one by one",
+            "starts_per_hour_max = 3\nboxes_max = 3\nstart_depth = 1\njobs_per_box = 1",
+            stable(),
+        )
+        .waiting(9, 9)
+        .runs(vec![run(1, 300), run(1, 900)]),
         case("S10 a start that fails is tried again later", "", vec![stopped()])
             .waiting(1, 99)
             .runs(vec![failed(4), failed(60)]),
