@@ -156,7 +156,15 @@ impl Observed {
 fn catch_up(runs: &mut [Run], boxes: &mut [SeenBox], at: Timestamp) -> Vec<Run> {
     let mut changed = Vec::new();
     for one in boxes.iter_mut() {
-        let Some(run) = runs.iter_mut().find(|run| run.box_id == one.id) else { continue };
+        let mut mine = runs.iter_mut().filter(|run| run.box_id == one.id);
+        let Some(run) = mine.next() else { continue };
+        for older in mine.filter(|older| older.stopped_at.is_none()) {
+            // The box has begun anew since; what closed this one did not reach the ledger.
+            let ran = older.ready_at.map(|_| older.stopping_at.unwrap_or(run.started_at));
+            older.stopped_at = ran.or(Some(older.started_at));
+            older.error = older.error.take().or_else(|| Some("its end was not seen".to_owned()));
+            changed.push(older.clone());
+        }
         let before = run.clone();
         if is_in(run, one) {
             note(run, one);
@@ -422,5 +430,15 @@ mod tests {
         let mut told = [Run { ready_at: Some(at(130)), stopping_at: Some(at(500)), ..run(100) }];
         catch_up(&mut told, &mut [next], at(910));
         assert_eq!(told[0].stopped_at, Some(at(500)), "unless its stop was noted");
+    }
+
+    #[test]
+    fn an_older_run_of_a_box_that_has_begun_anew_is_closed() {
+        let ran = Run { ready_at: Some(at(130)), ..run(100) };
+        let mut runs = [run(900), run(500), ran];
+        let one = SeenBox { run_started_at: Some(at(900)), ..a_box(BoxState::Pending, 900) };
+        assert_eq!(catch_up(&mut runs, &mut [one], at(910)).len(), 2);
+        let ends: Vec<_> = runs.iter().map(|run| run.stopped_at).collect();
+        assert_eq!(ends, [None, Some(at(500)), Some(at(900))]);
     }
 }
