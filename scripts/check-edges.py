@@ -13,7 +13,7 @@ EDGES = {
     "gpuctl-core": set(),
     "gpuctl-control": {"gpuctl-core"},
     "gpuctl-local": {"gpuctl-control", "gpuctl-core"},
-    "gpuctl-sim": {"gpuctl-core"},
+    "gpuctl-sim": {"gpuctl-control", "gpuctl-core"},
     "gpu-inference": set(),
     "gpu-worker": {"gpu-inference", "gpuctl-local", "gpuctl-control", "gpuctl-core"},
     "gpuctl": {"gpuctl-sim", "gpuctl-local", "gpuctl-control", "gpuctl-core"},
