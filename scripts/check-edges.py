@@ -14,7 +14,7 @@ EDGES = {
     "gpuctl-control": {"gpuctl-core"},
     "gpuctl-local": {"gpuctl-control", "gpuctl-core"},
     "gpuctl-aws": {"gpuctl-control", "gpuctl-core"},
-    "gpuctl-sim": {"gpuctl-core"},
+    "gpuctl-sim": {"gpuctl-control", "gpuctl-core"},
     "gpu-inference": set(),
     "gpu-worker": {"gpu-inference", "gpuctl-local", "gpuctl-aws", "gpuctl-control", "gpuctl-core"},
     "gpuctl": {"gpuctl-sim", "gpuctl-local", "gpuctl-aws", "gpuctl-control", "gpuctl-core"},

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use gpuctl_control::clock::SystemClock;
-use gpuctl_control::job::{InputUri, JobId};
 use gpuctl_control::notice::{TELL_AGAIN, notices};
-use gpuctl_control::ports::{Fetched, FileStore, Ledger, PortError, PortErrorClass, Ports};
+use gpuctl_control::ports::{FileStore, Ledger, NoFiles, PortError, Ports};
 use gpuctl_control::reconcile::Pass;
 use gpuctl_core::policy::Policy;
 
@@ -84,20 +82,5 @@ impl Account {
             }
         }
         errors
-    }
-}
-
-/// A controller needs no files.
-struct NoFiles;
-
-#[async_trait]
-impl FileStore for NoFiles {
-    async fn fetch(&self, uri: &InputUri, _: u64) -> Result<Fetched, PortError> {
-        let what = format!("{} is not fetched here", uri.as_str());
-        Err(PortError::new(PortErrorClass::Other, what))
-    }
-
-    async fn keep(&self, _: &JobId, name: &str, _: &[u8]) -> Result<String, PortError> {
-        Err(PortError::new(PortErrorClass::Other, format!("{name} is not kept here")))
     }
 }

@@ -27,12 +27,9 @@ pub async fn act(ports: &Ports, seen: &Observation, plan: &Plan, until: Timestam
         let Some(seen) = seen.pools.get(&pool.pool) else { continue };
         for action in &pool.actions {
             let result = if ports.clock.now() < until {
-                carry_out(ports, &pool.pool, action, seen).await
+                carry_out(ports, (&pool.pool, seen), action, until).await
             } else {
-                Err(PortError::new(
-                    PortErrorClass::LeaseLost,
-                    "the pass took too long: another may be acting by now",
-                ))
+                Err(too_late())
             };
             acted.push(Acted { pool: pool.pool.clone(), action: action.clone(), result });
         }
@@ -42,9 +39,9 @@ pub async fn act(ports: &Ports, seen: &Observation, plan: &Plan, until: Timestam
 
 async fn carry_out(
     ports: &Ports,
-    pool: &PoolId,
+    (pool, seen): (&PoolId, &SeenPool),
     action: &Action,
-    seen: &SeenPool,
+    until: Timestamp,
 ) -> Result<(), PortError> {
     let last = seen.runs.iter().find(|run| run.box_id == *action.box_id());
     match action {
@@ -60,8 +57,18 @@ async fn carry_out(
             let token = format!("{pool}/{box_id}/{generation}");
             ports.ledger.save_run(&run).await?;
             let order = StartOrder { pool: pool.clone(), box_id: box_id.clone(), at, token };
-            let started = ports.cloud.start(&order).await;
-            if let Err(error) = &started {
+            // Noting it may have taken until another controller acts.
+            let started = if ports.clock.now() < until {
+                ports.cloud.start(&order).await
+            } else {
+                Err(too_late())
+            };
+            if let Err(error) = &started
+                && may_have_begun(error)
+            {
+                // The answer is missing, not the box: the next look sees what came of it, and a run that never began ends then.
+                tracing::warn!(r#box = %box_id, %error, "it is not known whether the start was taken");
+            } else if let Err(error) = &started {
                 let failed = Run {
                     // Ended as it began: nothing ran, and nothing is billed.
                     stopped_at: Some(at),
@@ -86,6 +93,16 @@ async fn carry_out(
             ports.cloud.stop(box_id, *manner).await
         }
     }
+}
+
+/// Whether a start may be under way although it failed for us.
+fn may_have_begun(error: &PortError) -> bool {
+    error.class == PortErrorClass::Unavailable
+}
+
+fn too_late() -> PortError {
+    let text = "the pass took too long: another may be acting by now";
+    PortError::new(PortErrorClass::LeaseLost, text)
 }
 
 fn offering(seen: &SeenPool, box_id: &BoxId) -> Option<Offering> {

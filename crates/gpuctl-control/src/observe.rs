@@ -27,6 +27,9 @@ const PART_TIME_MAX: Duration = Duration::from_secs(10);
 /// How old the remembered counts may get while they stay the same: between, nothing is written.
 const REMEMBER_EVERY: TimeDelta = TimeDelta::seconds(10);
 
+/// How long a cloud's listing may show a box as it was before it was started: EC2 speaks of seconds, and seldom takes a minute.
+const LISTED_WITHIN: TimeDelta = TimeDelta::seconds(60);
+
 /// An observation, and what the ledger should remember of it.
 #[derive(Debug)]
 pub struct Observed {
@@ -108,6 +111,10 @@ impl Observed {
         let remembered = parts.memory.is_some();
         let memory = parts.memory.unwrap_or_default();
         let queue = parts.counts.map(|counts| self.queue(pool, counts, memory.queue.as_ref()));
+        if !remembered {
+            // What could not be read is not overwritten: the row of empty samples would begin anew with each failure.
+            self.queues_changed.retain(|(other, _)| other != pool);
+        }
         let mut runs = memory.runs;
         let mut boxes = parts.boxes;
         if let Some(boxes) = boxes.as_mut().filter(|_| remembered) {
@@ -219,11 +226,23 @@ fn not_foreign(runs: &[Run], boxes: &mut [SeenBox]) {
 fn catch_up(runs: &mut [Run], boxes: &mut [SeenBox], at: Timestamp) -> Vec<Run> {
     let mut changed = Vec::new();
     for one in boxes.iter_mut() {
-        let Some(run) = runs.iter_mut().find(|run| run.box_id == one.id) else { continue };
+        let mut mine = runs.iter_mut().filter(|run| run.box_id == one.id);
+        let Some(run) = mine.next() else { continue };
+        for older in mine.filter(|older| older.stopped_at.is_none()) {
+            // The box has begun anew since; what closed this one did not reach the ledger.
+            let ran = older.ready_at.map(|_| older.stopping_at.unwrap_or(run.started_at));
+            older.stopped_at = ran.or(Some(older.started_at));
+            older.error = older.error.take().or_else(|| Some("its end was not seen".to_owned()));
+            changed.push(older.clone());
+        }
         let before = run.clone();
-        if one.run_started_at == Some(run.started_at) {
+        if is_in(run, one) {
             note(run, one);
-        } else if run.stopped_at.is_none() && at - run.started_at > LEASE_LASTS {
+        } else if run.stopped_at.is_none() && run.ready_at.is_some() {
+            // It is in another run by now. Nobody saw the end of this one, and what is unknown costs too much rather than too little.
+            run.stopped_at = run.stopping_at.or(Some(began(one).min(at)));
+            run.error = Some("its end was not seen".to_owned());
+        } else if run.stopped_at.is_none() && at - run.started_at > begins_within(one) {
             // Asked for and not begun in time: whoever asked has died over it.
             run.stopped_at = Some(run.started_at);
             run.error = Some("it was asked for and never begun".to_owned());
@@ -252,6 +271,25 @@ fn close_gone(runs: &mut [Run], boxes: &[SeenBox], at: Timestamp) -> Vec<Run> {
     changed
 }
 
+/// Whether this is the run that the box is in, or was in last.
+fn is_in(run: &Run, one: &SeenBox) -> bool {
+    match one.run_started_at {
+        Some(began) => began == run.started_at,
+        // Started past gpuctl for the first time: its run is the one that was opened for it.
+        None => one.state != BoxState::Stopped || one.since > run.started_at,
+    }
+}
+
+/// How long a box may take to be seen as begun. One on this machine is listed as it is: only who was to start it may be late.
+fn begins_within(one: &SeenBox) -> TimeDelta {
+    if one.offering.is_some() { LISTED_WITHIN } else { LEASE_LASTS }
+}
+
+/// When the box began what it is at, as far as it says.
+fn began(one: &SeenBox) -> Timestamp {
+    one.run_started_at.unwrap_or(one.since)
+}
+
 fn note(run: &mut Run, one: &SeenBox) {
     run.interrupted_at = run.interrupted_at.or(one.interruption);
     let bought = one.offering.as_ref().filter(|offering| one.is_up() && !offering.is_wish());
@@ -269,9 +307,9 @@ fn note(run: &mut Run, one: &SeenBox) {
 
 /// A run for each box that is up without one: somebody started it past gpuctl, and it costs money all the same (R1, P4).
 fn unknown(runs: &[Run], boxes: &[SeenBox], pool: &PoolId, at: Timestamp) -> Vec<Run> {
-    let began = |one: &SeenBox| one.run_started_at.unwrap_or(one.since).min(at);
+    let begun = |one: &SeenBox| began(one).min(at);
     let strange = |one: &&SeenBox| {
-        let open = |run: &Run| run.stopped_at.is_none() || run.started_at == began(one);
+        let open = |run: &Run| run.stopped_at.is_none() || run.started_at == begun(one);
         one.is_up() && !runs.iter().any(|run| run.box_id == one.id && open(run))
     };
     let run = |one: &SeenBox| {
@@ -285,7 +323,7 @@ fn unknown(runs: &[Run], boxes: &[SeenBox], pool: &PoolId, at: Timestamp) -> Vec
         Run {
             offering: one.offering.clone(),
             ready_at: (one.state == BoxState::Running).then_some(one.since),
-            ..Run::begin(pool.clone(), one.id.clone(), began(one), reason)
+            ..Run::begin(pool.clone(), one.id.clone(), begun(one), reason)
         }
     };
     boxes.iter().filter(strange).map(run).collect()
@@ -371,6 +409,7 @@ async fn in_time<T>(
 
 #[cfg(test)]
 mod tests {
+    use gpuctl_core::capacity::{CapacityType, Offering};
     use gpuctl_core::observation::{Foreign, HoldWants};
 
     use super::*;
@@ -398,6 +437,41 @@ mod tests {
         boxes[0].state = BoxState::Stopped;
         assert_eq!(catch_up(&mut late, &mut boxes, at(116)).len(), 1);
         assert_eq!((boxes[0].state, late[0].stopped_at), (BoxState::Stopped, Some(at(100))));
+        // A cloud's listing may be later than that.
+        let offering = Offering {
+            instance_type: "g4dn.xlarge".to_owned(),
+            zone: "us-east-1a".to_owned(),
+            capacity: CapacityType::Spot,
+        };
+        boxes[0].offering = Some(offering);
+        assert!(catch_up(&mut [run(100)], &mut boxes, at(150)).is_empty());
+        assert_eq!(boxes[0].state, BoxState::Pending);
+    }
+
+    #[test]
+    fn q3_a_ledger_that_cannot_be_read_does_not_begin_the_row_of_empty_samples_anew() {
+        let mut observed = Observed {
+            observation: Observation {
+                at: at(100),
+                witness: Witness::Controller,
+                pools: BTreeMap::new(),
+            },
+            errors: Vec::new(),
+            runs_changed: Vec::new(),
+            queues_changed: Vec::new(),
+        };
+        let pool: PoolId = "gpu".parse().expect("a name");
+        let parts = |memory| Parts {
+            memory,
+            counts: Some(Some(SeenQueue::default())),
+            boxes: Some(Vec::new()),
+            spent: None,
+        };
+        let seen = observed.pool(&pool, parts(None));
+        assert!(seen.queue.is_some_and(|queue| queue.value.is_some()));
+        assert!(observed.queues_changed.is_empty(), "{:?}", observed.queues_changed);
+        observed.pool(&pool, parts(Some(PoolMemory::default())));
+        assert_eq!(observed.queues_changed.len(), 1);
     }
 
     fn sampled(
@@ -504,6 +578,34 @@ mod tests {
             (1, at(60), Some(at(60)))
         );
         assert!(found[0].start.text.contains("user/ada"), "{:?}", found[0].start);
-        assert!(unknown(&found, &[one], &pool, at(80)).is_empty());
+        assert!(unknown(&found, std::slice::from_ref(&one), &pool, at(80)).is_empty());
+        // It stays open for as long as the box is up, and ends with it.
+        let mut runs = found;
+        let mut boxes = [one];
+        assert!(catch_up(&mut runs, &mut boxes, at(900)).is_empty(), "{runs:?}");
+        boxes[0] = a_box(BoxState::Stopped, 1_000);
+        assert_eq!(catch_up(&mut runs, &mut boxes, at(1_010)).len(), 1);
+        assert_eq!((runs[0].started_at, runs[0].stopped_at), (at(60), Some(at(1_000))));
+    }
+
+    #[test]
+    fn a_run_whose_end_nobody_saw_costs_until_the_next_one_began() {
+        let mut runs = [Run { ready_at: Some(at(130)), ..run(100) }];
+        let next = SeenBox { run_started_at: Some(at(900)), ..a_box(BoxState::Pending, 900) };
+        assert_eq!(catch_up(&mut runs, &mut [next.clone()], at(910)).len(), 1);
+        assert_eq!(runs[0].stopped_at, Some(at(900)));
+        let mut told = [Run { ready_at: Some(at(130)), stopping_at: Some(at(500)), ..run(100) }];
+        catch_up(&mut told, &mut [next], at(910));
+        assert_eq!(told[0].stopped_at, Some(at(500)), "unless its stop was noted");
+    }
+
+    #[test]
+    fn an_older_run_of_a_box_that_has_begun_anew_is_closed() {
+        let ran = Run { ready_at: Some(at(130)), ..run(100) };
+        let mut runs = [run(900), run(500), ran];
+        let one = SeenBox { run_started_at: Some(at(900)), ..a_box(BoxState::Pending, 900) };
+        assert_eq!(catch_up(&mut runs, &mut [one], at(910)).len(), 2);
+        let ends: Vec<_> = runs.iter().map(|run| run.stopped_at).collect();
+        assert_eq!(ends, [None, Some(at(500)), Some(at(900))]);
     }
 }

@@ -190,6 +190,22 @@ pub trait FileStore: Send + Sync {
     async fn keep(&self, job: &JobId, name: &str, bytes: &[u8]) -> Result<String, PortError>;
 }
 
+/// A place without files, for a controller that runs no job.
+#[derive(Clone, Copy, Debug)]
+pub struct NoFiles;
+
+#[async_trait]
+impl FileStore for NoFiles {
+    async fn fetch(&self, uri: &InputUri, _: u64) -> Result<Fetched, PortError> {
+        let what = format!("{} is not fetched here", uri.as_str());
+        Err(PortError::new(PortErrorClass::Other, what))
+    }
+
+    async fn keep(&self, _: &JobId, name: &str, _: &[u8]) -> Result<String, PortError> {
+        Err(PortError::new(PortErrorClass::Other, format!("{name} is not kept here")))
+    }
+}
+
 /// An input on this machine.
 #[derive(Debug)]
 pub struct Fetched {

@@ -151,7 +151,8 @@ pub struct SeenBox {
     pub worker: Option<SeenWorker>,
     /// What it is bought as; boxes on this machine are not bought.
     pub offering: Option<Offering>,
-    /// When the cloud will take it away, if it has given notice.
+    /// When the cloud will take it away, if it has given notice. On a stopped box: when it did, and only the cloud can start
+    /// it again (P4).
     pub interruption: Option<Timestamp>,
     /// That somebody started or stopped it past gpuctl, as in the AWS console.
     pub foreign: Option<Foreign>,

@@ -40,9 +40,42 @@ pub struct Score {
 pub struct Yardstick {
     max_wait_ms: i64,
     bound_ms: i64,
+    clairvoyant: Clairvoyant,
     span_ms: i64,
     /// How long each job would wait on a box that is always on.
     anyway_ms: Vec<i64>,
+}
+
+/// The least box time of one who knows the future, under other promises than the wait limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clairvoyant {
+    /// The jobs themselves, which nobody can save.
+    pub service: TimeDelta,
+    /// A stopped box starts when a job arrives, and stops whenever that pays.
+    pub same_start: TimeDelta,
+    /// No job waits for a boot.
+    pub prewarm: TimeDelta,
+}
+
+impl Clairvoyant {
+    fn new(demand: &Demand, boot_ms: i64) -> Self {
+        let service_ms = demand.jobs().iter().map(|job| job.service_ms).sum();
+        Self {
+            service: TimeDelta::milliseconds(service_ms),
+            same_start: TimeDelta::milliseconds(bounds::clairvoyant_same_start(demand, boot_ms)),
+            prewarm: TimeDelta::milliseconds(bounds::prewarm(demand, boot_ms)),
+        }
+    }
+}
+
+impl std::iter::Sum for Clairvoyant {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            service: sum.service + one.service,
+            same_start: sum.same_start + one.same_start,
+            prewarm: sum.prewarm + one.prewarm,
+        })
+    }
 }
 
 impl Yardstick {
@@ -55,6 +88,7 @@ impl Yardstick {
         Self {
             max_wait_ms,
             bound_ms: bounds::wait_limit(demand, boot_ms, max_wait_ms),
+            clairvoyant: Clairvoyant::new(demand, boot_ms),
             span_ms: always_on.box_ms,
             anyway_ms: waits.map(|(start_ms, job)| start_ms - job.at_ms).collect(),
         }
@@ -64,6 +98,12 @@ impl Yardstick {
     #[must_use]
     pub fn bound(&self) -> TimeDelta {
         TimeDelta::milliseconds(self.bound_ms)
+    }
+
+    /// What a box costs that knows the future.
+    #[must_use]
+    pub fn clairvoyant(&self) -> Clairvoyant {
+        self.clairvoyant
     }
 
     /// How long the trace lasts.

@@ -211,7 +211,7 @@ pub(crate) enum HistoryCommand {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WorldArguments {
     /// A trace of demand, `t_s,service_s`, plain or gzip; several are put together in the totals
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) demand: Vec<PathBuf>,
     /// What a boot takes
     #[arg(long, value_name = "SPAN", value_parser = parse_span, default_value = "120s")]
@@ -255,6 +255,34 @@ pub(crate) struct SimulateArguments {
     /// Write a page with pictures
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub(crate) html: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) faults: FaultArguments,
+}
+
+/// Weeks with faults, in place of traces.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FaultArguments {
+    /// Run the whole loop through made-up weeks in which things go wrong, and check what it promises
+    #[arg(long, conflicts_with_all = ["demand", "availability", "html"])]
+    pub(crate) faults: bool,
+    /// So many weeks
+    #[arg(long, requires = "faults", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) seeds: u64,
+    /// Only the week of this seed
+    #[arg(long, requires = "faults", conflicts_with = "seeds")]
+    pub(crate) seed: Option<u64>,
+    /// Only these kinds of faults, or `none`
+    #[arg(long, requires = "faults", value_name = "FAULT", value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Only the first so many hours
+    #[arg(long, requires = "faults", value_parser = clap::value_parser!(u32).range(24..=168))]
+    pub(crate) hours: Option<u32>,
+    /// Only the first so many boxes
+    #[arg(long, requires = "faults")]
+    pub(crate) boxes: Option<usize>,
+    /// Only the first so many jobs
+    #[arg(long, requires = "faults")]
+    pub(crate) jobs: Option<usize>,
 }
 
 #[derive(Clone, Debug, Args)]

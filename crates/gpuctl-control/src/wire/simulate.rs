@@ -1,5 +1,7 @@
 //! The documents of the simulator: how policies did on a trace, and what tuning chose.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 /// `gpuctl.simulation`.
@@ -23,6 +25,12 @@ pub struct SimulationDocument {
     pub spot_usd_hour: Option<f64>,
     /// The least box time with which every job keeps the limit, together.
     pub bound_box_seconds: f64,
+    /// The least for who knows the future and starts when a job arrives: stops whenever that pays.
+    pub bound_same_start_box_seconds: f64,
+    /// … and for who lets no job wait for a boot.
+    pub bound_prewarm_box_seconds: f64,
+    /// The jobs alone.
+    pub service_seconds: f64,
     /// Each policy.
     pub policies: Vec<PolicyScoreDocument>,
 }
@@ -124,4 +132,56 @@ pub struct ExportedDocument {
     pub path: String,
     /// Jobs in it.
     pub jobs: usize,
+}
+
+/// `gpuctl.fault-simulation`.
+#[derive(Clone, Debug, Serialize)]
+pub struct FaultSimulationDocument {
+    /// Weeks that were run.
+    pub weeks: usize,
+    /// How often each kind of fault struck.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Jobs submitted.
+    pub jobs: u64,
+    /// … of them with a result; the others lie in the dead letters, or wait for a new budget.
+    pub jobs_committed: u64,
+    /// Starts of boxes, EC2's own included.
+    pub starts: u64,
+    /// Boxes that were taken back.
+    pub interruptions: u64,
+    /// Starts that were refused.
+    pub refusals: u64,
+    /// What EC2 bills.
+    pub usd: f64,
+    /// Passes of controllers.
+    pub passes: u64,
+    /// Checks of promises.
+    pub checks: u64,
+    /// The seed of the week that took longest, and how long.
+    pub slowest_seed: u64,
+    /// In seconds of this machine.
+    pub slowest_seconds: f64,
+    /// The first broken promise, by seed.
+    pub failure: Option<BrokenPromiseDocument>,
+}
+
+/// A broken promise.
+#[derive(Clone, Debug, Serialize)]
+pub struct BrokenPromiseDocument {
+    /// The week.
+    pub seed: u64,
+    /// The promise's name.
+    pub promise: &'static str,
+    /// The promise.
+    pub sentence: &'static str,
+    /// When.
+    pub at: String,
+    /// What happened.
+    pub what: String,
+    /// The events before it, in the smallest week in which it breaks.
+    pub events: Vec<String>,
+    /// Shows it again.
+    pub replay: String,
+    /// Shows it again in the smallest week in which it breaks.
+    pub smallest: String,
 }

@@ -118,7 +118,7 @@ pub(super) fn nothing_to_start(
     let refusals: Vec<String> =
         refusals(case).into_iter().map(|(text, _)| text).chain(unstartable).collect();
     let cause = if refusals.is_empty() {
-        "no stopped box is of a kind that `capacity` names, or they were stopped by hand".to_owned()
+        "no stopped box is of a kind that `capacity` names, or they were stopped by hand or taken back by the cloud".to_owned()
     } else {
         refusals.join("; ")
     };

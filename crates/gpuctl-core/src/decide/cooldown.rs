@@ -21,6 +21,7 @@ const FRUITLESS_WAIT_MAX: TimeDelta = TimeDelta::hours(1);
 
 pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
     let asked_at = case.hold().map(|hold| hold.since);
+    opinion.starts_left = Some(starts_left(case, asked_at));
     if let Some((text, until)) = failing(case, asked_at).or_else(|| flapping(case, asked_at)) {
         opinion.no_starts = Some(opinion.says(Says::Forbid, Rule::Cooldown, text));
         opinion.change(until, Rule::Cooldown, "it may start again");
@@ -68,14 +69,26 @@ fn fruitless(case: &Case<'_>) -> Option<(String, Timestamp)> {
     (until > case.now).then_some((text, until))
 }
 
-fn flapping(case: &Case<'_>, asked_at: Option<Timestamp>) -> Option<(String, Timestamp)> {
+/// How many more starts this hour may have; a person's hold is good for one start, not for one each tick.
+fn starts_left(case: &Case<'_>, asked_at: Option<Timestamp>) -> usize {
+    let starts = starts_of_hour(case);
+    let left = (case.pool.starts_per_hour_max.get() as usize).saturating_sub(starts.len());
+    left + usize::from(is_first_try(&starts, asked_at))
+}
+
+fn starts_of_hour(case: &Case<'_>) -> Vec<Timestamp> {
     let hour_ago = case.now - TimeDelta::hours(1);
-    let starts: Vec<Timestamp> =
-        case.begun().map(|run| run.started_at).filter(|at| *at > hour_ago).collect();
+    case.begun().map(|run| run.started_at).filter(|at| *at > hour_ago).collect()
+}
+
+fn is_first_try(starts: &[Timestamp], asked_at: Option<Timestamp>) -> bool {
+    asked_at.is_some_and(|asked| starts.iter().all(|started| *started <= asked))
+}
+
+fn flapping(case: &Case<'_>, asked_at: Option<Timestamp>) -> Option<(String, Timestamp)> {
+    let starts = starts_of_hour(case);
     let most = case.pool.starts_per_hour_max.get();
-    // A person's hold is good for one start, not for one each tick.
-    let first_try = asked_at.is_some_and(|asked| starts.iter().all(|started| *started <= asked));
-    if starts.len() < most as usize || first_try {
+    if starts.len() < most as usize || is_first_try(&starts, asked_at) {
         return None;
     }
     let until = *starts.iter().min()? + TimeDelta::hours(1);

@@ -27,6 +27,8 @@ pub(super) struct Opinion {
     pub(super) condemned: Vec<(BoxId, Manner, Reason)>,
     /// No starts now, except those that a person asked for after the cause.
     pub(super) no_starts: Option<Reason>,
+    /// How many boxes may be started at once before it is too many for this hour.
+    pub(super) starts_left: Option<usize>,
     /// Instants at which a rule will change its mind.
     changes: Vec<NextChange>,
 }
@@ -164,6 +166,7 @@ impl Opinion {
             |one: &&SeenBox| one.state != BoxState::Stopped && one.interruption.is_none();
         let taken = case.boxes().iter().filter(takes_room).count();
         let mut room = (case.pool.boxes_max.get() as usize).saturating_sub(taken);
+        let mut left = self.starts_left.unwrap_or(usize::MAX);
         let mut started: BTreeSet<&BoxId> = BTreeSet::new();
         for wish in wishes {
             let fits = |one: &&SeenBox| {
@@ -171,10 +174,17 @@ impl Opinion {
                     && (wish.kind == Kind::Any || capacity::is_preferred(case, one) == Some(true))
             };
             let choice = capacity::startable(case, wish.patience).into_iter();
-            let chosen: Vec<&SeenBox> = choice.filter(fits).take(wish.boxes.min(room)).collect();
+            let many = wish.boxes.min(room);
+            let chosen: Vec<&SeenBox> = choice.filter(fits).take(many.min(left)).collect();
             chosen.iter().for_each(|one| answer.start(one, wish.reason));
             started.extend(chosen.iter().map(|one| &one.id));
-            room -= chosen.len();
+            (room, left) = (room - chosen.len(), left - chosen.len());
+            if left == 0 && chosen.len() < many {
+                let most = case.pool.starts_per_hour_max;
+                let text = format!("no more boxes at once: starts_per_hour_max is {most}");
+                answer.blocked.push(Reason::new(Rule::Cooldown, text));
+                return;
+            }
             if chosen.len() < wish.boxes {
                 answer.blocked.push(capacity::nothing_to_start(case, wish.patience, room));
                 return;

@@ -342,6 +342,13 @@ fn limits() -> Vec<Case> {
         case("S7 no flapping", "starts_per_hour_max = 3", vec![stopped()])
             .waiting(1, 9)
             .runs(vec![run(1, 300), run(1, 900), run(1, 1_800)]),
+        case(
+            "S7 boxes that start together count one by one",
+            "starts_per_hour_max = 3\nboxes_max = 3\nstart_depth = 1\njobs_per_box = 1",
+            stable(),
+        )
+        .waiting(9, 9)
+        .runs(vec![run(1, 300), run(1, 900)]),
         case("S10 a start that fails is tried again later", "", vec![stopped()])
             .waiting(1, 99)
             .runs(vec![failed(4), failed(60)]),
@@ -415,6 +422,11 @@ fn spot_rules() -> Vec<Case> {
         ..spot("a", a_box(index, BoxState::Stopped, 9))
     };
     let ec2s = "was stopped by EC2, which starts it again when there is capacity";
+    let taken_back = SeenBox {
+        unstartable: Some(ec2s.to_owned()),
+        interruption: Some(ago(300)),
+        ..stable()[1].clone()
+    };
     vec![
         case("P4 a box that EC2 keeps for itself is not asked for; another is", "", {
             vec![kept(2, ec2s), on_demand("a", a_box(1, BoxState::Stopped, 9))]
@@ -453,6 +465,13 @@ fn spot_rules() -> Vec<Case> {
             stable(),
         )
         .waiting(1, 9),
+        case(
+            "P4 what the cloud has taken back is not asked for again: another box comes",
+            "",
+            vec![stable()[0].clone(), taken_back.clone()],
+        )
+        .waiting(1, 9),
+        case("P4 with no other box it waits for the cloud", "", vec![taken_back]).waiting(1, 9),
         case(
             "P11 a box that is taken back no longer counts, and nobody stops it",
             "",

@@ -3,10 +3,8 @@
 //! Chance is drawn from ChaCha, whose values its authors promise to keep, and with integers only, since logarithms differ from one
 //! machine's library to another's. A trace ends early at `ROWS_MAX` jobs or ten years.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
-
 use super::{Demand, Job, ROWS_MAX, TRACE_MS_MAX};
+use crate::chance::Chance;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -106,39 +104,6 @@ fn take(span_ms: i64, next: impl FnMut() -> Job) -> Demand {
     Demand { jobs: jobs.take(ROWS_MAX).collect() }
 }
 
-struct Chance(ChaCha8Rng);
-
-impl Chance {
-    fn of(seed: u64) -> Self {
-        Self(ChaCha8Rng::seed_from_u64(seed))
-    }
-
-    /// An exponentially distributed time, at most that of a trace.
-    ///
-    /// By comparing uniform numbers only (von Neumann 1951): a run of falling numbers that begins with x has an odd length with
-    /// probability e^-x. Then x is the fraction, and the runs that failed before are the whole part.
-    fn exponential_ms(&mut self, mean_ms: i64) -> i64 {
-        let mut whole: i128 = 0;
-        loop {
-            let first = self.0.next_u32();
-            let (mut last, mut length_is_odd) = (first, true);
-            loop {
-                let next = self.0.next_u32();
-                if next >= last {
-                    break;
-                }
-                (last, length_is_odd) = (next, !length_is_odd);
-            }
-            if length_is_odd {
-                let times_2_32 = (whole << 32) + i128::from(first);
-                let ms = (i128::from(mean_ms.clamp(0, TRACE_MS_MAX)) * times_2_32) >> 32;
-                return i64::try_from(ms).map_or(TRACE_MS_MAX, |ms| ms.min(TRACE_MS_MAX));
-            }
-            whole += 1;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,19 +146,6 @@ mod tests {
     fn made_up_demand_would_be_accepted_as_a_trace() {
         for demand in all(1) {
             assert_eq!(Demand::new(demand.jobs().to_vec()), Ok(demand));
-        }
-    }
-
-    #[test]
-    fn times_have_the_mean_and_the_spread_of_the_exponential_distribution() {
-        let mut chance = Chance::of(1);
-        let drawn: Vec<_> = (0..100_000).map(|_| chance.exponential_ms(1_000)).collect();
-        let mean = drawn.iter().sum::<i64>() / 100_000;
-        assert!((990..=1_010).contains(&mean), "{mean}");
-        // e^-1 and e^-3 of them are longer than one mean and three.
-        for (limit_ms, expected) in [(1_000, 36_788), (3_000, 4_979)] {
-            let longer = drawn.iter().filter(|ms| **ms > limit_ms).count();
-            assert!(longer.abs_diff(expected) < 500, "{longer} above {limit_ms}");
         }
     }
 

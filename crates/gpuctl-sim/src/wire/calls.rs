@@ -76,7 +76,8 @@ fn describe(query: &Query, ids: &str) -> Describe {
 
 /// The tags that are meant for instances.
 fn instance_tags(query: &Query) -> BTreeMap<String, String> {
-    let of_instances = |item: &String| query.text(&format!("{item}.ResourceType")) == Some("instance");
+    let of_instances =
+        |item: &String| query.text(&format!("{item}.ResourceType")) == Some("instance");
     let items = query.items("TagSpecification").into_iter().filter(of_instances);
     items.flat_map(|item| query.tags(&format!("{item}.Tag"))).collect()
 }
@@ -101,7 +102,11 @@ fn fleet(query: &Query) -> Result<CreateFleet, Ec2Error> {
     Ok(CreateFleet {
         client_token: query.text("ClientToken").map(str::to_owned),
         launch_template: template.unwrap_or_default().to_owned(),
-        overrides: query.items("LaunchTemplateConfigs.1.Overrides").into_iter().map(choice).collect(),
+        overrides: query
+            .items("LaunchTemplateConfigs.1.Overrides")
+            .into_iter()
+            .map(choice)
+            .collect(),
         market: if is_spot { CapacityType::Spot } else { CapacityType::OnDemand },
         target: u32::try_from(count).unwrap_or(u32::MAX),
         tags: instance_tags(query),

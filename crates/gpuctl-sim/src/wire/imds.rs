@@ -97,7 +97,9 @@ async fn read(
             one.instance_type,
             when(one.launch_time)
         )),
-        _ => path.strip_prefix("meta-data/tags/instance/").and_then(|key| one.tags.get(key).cloned()),
+        _ => {
+            path.strip_prefix("meta-data/tags/instance/").and_then(|key| one.tags.get(key).cloned())
+        }
     };
     found.ok_or(StatusCode::NOT_FOUND)
 }

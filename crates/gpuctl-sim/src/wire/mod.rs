@@ -60,8 +60,7 @@ impl Front {
     pub async fn open(ec2: Ec2, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let shared =
-            Arc::new(Shared { ec2: Mutex::new(ec2), clock, orders: Mutex::default() });
+        let shared = Arc::new(Shared { ec2: Mutex::new(ec2), clock, orders: Mutex::default() });
         let router = Router::new().route("/", post(answer)).with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move {
             // It ends with the task.
@@ -154,7 +153,9 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     let kept = if truncated { text.len() / 2 } else { text.len() };
     let mut response = Response::new(Body::from(text.as_bytes()[..kept].to_vec()));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/xml"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/xml"));
     response
 }
 
@@ -168,7 +169,11 @@ fn permitted(
     orders.seen.push(action.to_owned());
     let refused = |code, http_status, message: String| Err(Ec2Error { code, message, http_status });
     if !headers.contains_key(header::AUTHORIZATION) {
-        return refused("MissingAuthenticationToken", 403, "Request is missing Authentication Token".to_owned());
+        return refused(
+            "MissingAuthenticationToken",
+            403,
+            "Request is missing Authentication Token".to_owned(),
+        );
     }
     if orders.denied.contains(action) {
         let text = format!("You are not authorized to perform this operation: ec2:{action}");

@@ -10,7 +10,8 @@ pub(super) struct Query(BTreeMap<String, String>);
 impl Query {
     pub(super) fn parse(body: &[u8]) -> Self {
         let plain = |bytes: &[u8]| {
-            let spaced: Vec<u8> = bytes.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect();
+            let spaced: Vec<u8> =
+                bytes.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect();
             percent_decode(&spaced).decode_utf8_lossy().into_owned()
         };
         let pair = |part: &[u8]| {

@@ -61,9 +61,13 @@ pub(super) fn instances(rows: &[Instance], next_token: Option<&str>) -> String {
 }
 
 pub(super) fn instance(one: &Instance) -> String {
-    let state = [text("code", &one.state.code().to_string()), text("name", one.state.name())].concat();
+    let state =
+        [text("code", &one.state.code().to_string()), text("name", one.state.name())].concat();
     let reason = one.state_reason.as_ref().map(|reason| {
-        element("stateReason", &[text("code", reason.code), text("message", &reason.message)].concat())
+        element(
+            "stateReason",
+            &[text("code", reason.code), text("message", &reason.message)].concat(),
+        )
     });
     let is_spot = one.market == CapacityType::Spot;
     let tag = |(key, value): (&String, &String)| [text("key", key), text("value", value)].concat();
@@ -86,17 +90,25 @@ pub(super) fn instance(one: &Instance) -> String {
 
 pub(super) fn changes(rows: &[StateChange]) -> String {
     let state = |name: &str, state: crate::world::ec2::InstanceState| {
-        element(name, &[text("code", &state.code().to_string()), text("name", state.name())].concat())
+        element(
+            name,
+            &[text("code", &state.code().to_string()), text("name", state.name())].concat(),
+        )
     };
     let change = |one: &StateChange| {
-        [text("instanceId", &one.id), state("currentState", one.current), state("previousState", one.previous)]
-            .concat()
+        [
+            text("instanceId", &one.id),
+            state("currentState", one.current),
+            state("previousState", one.previous),
+        ]
+        .concat()
     };
     list("instancesSet", rows.iter().map(change))
 }
 
 pub(super) fn requests(rows: &[SpotRequest], next_token: Option<&str>) -> String {
-    [list("spotInstanceRequestSet", rows.iter().map(request)), maybe("nextToken", next_token)].concat()
+    [list("spotInstanceRequestSet", rows.iter().map(request)), maybe("nextToken", next_token)]
+        .concat()
 }
 
 fn request(one: &SpotRequest) -> String {

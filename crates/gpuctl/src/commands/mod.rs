@@ -4,6 +4,7 @@ mod cost;
 mod doctor;
 #[cfg(feature = "aws")]
 mod doctor_aws;
+mod faults;
 mod jobs;
 mod power;
 mod queue;
@@ -84,7 +85,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
         }
         Command::Explain { pool } => status::explain(&context, &pool).await,
         Command::Schedule(command) => schedule::run(&context, &command),
-        Command::Simulate(wanted) => simulate::simulate(&context.config.policy.cost, &wanted),
+        Command::Simulate(wanted) => simulate::run(&context.config.policy.cost, &wanted, printer),
         Command::Tune(wanted) => simulate::tune(&context.config.policy.cost, &wanted),
         Command::History(HistoryCommand::Export { path, since }) => {
             simulate::export(&context, &path, since).await

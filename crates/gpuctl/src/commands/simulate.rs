@@ -12,23 +12,32 @@ use gpuctl_control::wire::simulate::{
 use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::policy::{Cost, Problems, nearest};
 use gpuctl_core::units::{MicroUsd, show_span};
-use gpuctl_sim::compare::{Yardstick, score};
+use gpuctl_sim::compare::{Clairvoyant, Yardstick, score};
 use gpuctl_sim::policies::{CONTENDERS, Contender, Terms};
 use gpuctl_sim::replay::{Looks, Outcome, Prices, Setup, replay};
 use gpuctl_sim::trace::{Availability, Demand, TraceError};
 use gpuctl_sim::tune::tune as choose;
 
 use super::cost::hour_price;
+use super::faults;
 use crate::arguments::{SimulateArguments, TuneArguments, WorldArguments};
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::render::{Answer, Page, page};
+use crate::render::{Answer, Page, Printer, page};
 
 /// The most jobs of a history.
 const JOBS_MAX: u32 = 1_000_000;
 
-/// `gpuctl simulate`.
-pub(crate) fn simulate(policy: &Cost, wanted: &SimulateArguments) -> Result<Answer, Failure> {
+/// `gpuctl simulate`: of traces, or of weeks with faults.
+pub(crate) fn run(
+    policy: &Cost,
+    wanted: &SimulateArguments,
+    printer: &Printer,
+) -> Result<Answer, Failure> {
+    if wanted.faults.faults { faults::run(&wanted.faults, printer) } else { traces(policy, wanted) }
+}
+
+fn traces(policy: &Cost, wanted: &SimulateArguments) -> Result<Answer, Failure> {
     let demands = demands(&wanted.world.demand)?;
     let spot = availability(&wanted.availability)?;
     let prices = prices(policy, &wanted.world, spot.is_some())?;
@@ -51,6 +60,7 @@ pub(crate) fn simulate(policy: &Cost, wanted: &SimulateArguments) -> Result<Answ
         policies.push(scored(one, &yardsticks, &outcomes).divided_by(offsets_ms.len()));
     }
     let bound: TimeDelta = yardsticks.iter().map(Yardstick::bound).sum();
+    let clairvoyant: Clairvoyant = yardsticks.iter().map(Yardstick::clairvoyant).sum();
     let span: TimeDelta = yardsticks.iter().map(Yardstick::span).sum();
     let document = SimulationDocument {
         demand: wanted.world.demand.iter().map(|path| path.display().to_string()).collect(),
@@ -62,6 +72,9 @@ pub(crate) fn simulate(policy: &Cost, wanted: &SimulateArguments) -> Result<Answ
         on_demand_usd_hour: prices.on_demand.as_usd(),
         spot_usd_hour: spot.is_some().then(|| prices.spot.as_usd()),
         bound_box_seconds: seconds(bound),
+        bound_same_start_box_seconds: seconds(clairvoyant.same_start),
+        bound_prewarm_box_seconds: seconds(clairvoyant.prewarm),
+        service_seconds: seconds(clairvoyant.service),
         policies,
     };
     if let Some(path) = &wanted.html {
@@ -202,6 +215,11 @@ fn terms(world: &WorldArguments, max_wait: TimeDelta, demand: &Demand) -> Terms 
 }
 
 fn demands(files: &[PathBuf]) -> Result<Vec<Demand>, Failure> {
+    if files.is_empty() {
+        return Err(Failure::usage("there is no trace to replay").hint(
+            "give one with `--demand FILE`, as `gpuctl history export` writes it; `simulate --faults` needs none",
+        ));
+    }
     files.iter().map(|file| Demand::read(&read(file)?).map_err(|error| bad(file, &error))).collect()
 }
 

@@ -22,12 +22,14 @@ use gpuctl_control::wire::reply::{
 use gpuctl_control::wire::schedule::{
     ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument,
 };
-use gpuctl_control::wire::simulate::{ExportedDocument, SimulationDocument, TuningDocument};
+use gpuctl_control::wire::simulate::{
+    ExportedDocument, FaultSimulationDocument, SimulationDocument, TuningDocument,
+};
 use gpuctl_control::wire::status::StatusDocument;
 use serde::Serialize;
 
 use crate::failure::{Exit, Failure};
-pub(crate) use progress::Progress;
+pub(crate) use progress::{Progress, Weeks};
 pub(crate) use simulate::{Page, page};
 
 /// What a command answers.
@@ -50,6 +52,7 @@ pub(crate) enum Answer {
     CostReport(Box<CostReportDocument>),
     Estimate(EstimateDocument),
     Simulation(Box<SimulationDocument>),
+    FaultSimulation(Box<FaultSimulationDocument>),
     Tuning(Box<TuningDocument>),
     Exported {
         path: String,
@@ -93,6 +96,9 @@ impl Answer {
             }
             Self::CostReport(document) => Some(json(&versioned("gpuctl.cost-report", document))),
             Self::Simulation(document) => Some(json(&versioned("gpuctl.simulation", document))),
+            Self::FaultSimulation(document) => {
+                Some(json(&versioned("gpuctl.fault-simulation", document)))
+            }
             Self::Tuning(document) => Some(json(&versioned("gpuctl.tuning", document))),
             Self::Exported { path, jobs } => {
                 let document = ExportedDocument { path: path.clone(), jobs: *jobs };
@@ -188,6 +194,11 @@ impl Printer {
 
     pub(crate) fn progress(&self, jobs: usize) -> Progress {
         Progress::new(jobs, self.json)
+    }
+
+    /// A count of weeks, shown where somebody looks.
+    pub(crate) fn weeks(&self, weeks: u64) -> Weeks {
+        Weeks::new(weeks, self.json)
     }
 
     /// Asks before something that cannot be undone; where nobody can answer, says how to mean it.

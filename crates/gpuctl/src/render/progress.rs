@@ -64,3 +64,34 @@ impl Progress {
         }
     }
 }
+
+/// Weeks that are simulated.
+pub(crate) struct Weeks(Option<ProgressBar>);
+
+impl Weeks {
+    pub(super) fn new(weeks: u64, quiet: bool) -> Self {
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} weeks  {elapsed} {msg}");
+            ProgressBar::new(weeks).with_style(style.expect("the template is fixed and right"))
+        });
+        Self(bar)
+    }
+
+    pub(crate) fn week_done(&self) {
+        if let Some(bar) = &self.0 {
+            bar.inc(1);
+        }
+    }
+
+    pub(crate) fn shrinking(&self) {
+        if let Some(bar) = &self.0 {
+            bar.set_message("a promise is broken: looking for the smallest week");
+        }
+    }
+
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}

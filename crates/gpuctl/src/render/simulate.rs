@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use gpuctl_control::wire::simulate::{PolicyScoreDocument, SimulationDocument, TuningDocument};
+use gpuctl_control::wire::simulate::{
+    BrokenPromiseDocument, FaultSimulationDocument, PolicyScoreDocument, SimulationDocument,
+    TuningDocument,
+};
 use gpuctl_sim::replay::Outcome;
 
 /// The size of a picture.
@@ -58,14 +61,17 @@ pub(super) fn simulation(document: &SimulationDocument) -> String {
 
 fn terms(document: &SimulationDocument) -> String {
     format!(
-        "{} jobs in {:.1} days; max_wait {}, boot {}, a look each {}; on-demand ${:.4} an hour\nBOUND: box time over {:.1} h, the least with which every job keeps the limit\n",
+        "{} jobs in {:.1} days; max_wait {}, boot {}, a look each {}; on-demand ${:.4} an hour\nBOUND: box time over {:.1} h, the least with which every job keeps the limit\nwho knows the future needs {:.1} h to start when a job arrives, {:.1} h to let no job wait for a boot; the jobs alone are {:.1} h\n",
         document.jobs,
         document.days,
         wait(document.max_wait_seconds),
         wait(document.boot_seconds),
         wait(document.tick_seconds),
         document.on_demand_usd_hour,
-        document.bound_box_seconds / 3_600.0
+        document.bound_box_seconds / 3_600.0,
+        document.bound_same_start_box_seconds / 3_600.0,
+        document.bound_prewarm_box_seconds / 3_600.0,
+        document.service_seconds / 3_600.0
     )
 }
 
@@ -88,6 +94,43 @@ pub(super) fn tuning(document: &TuningDocument) -> String {
             one.wait_usd_hour, one.tested_usd, one.ratio_to_hindsight, one.max_wait, one.idle_stop
         );
     }
+    text
+}
+
+pub(super) fn faults(document: &FaultSimulationDocument) -> String {
+    let mut text = format!(
+        "{} weeks, {} jobs ({} with a result), {} starts, {} interruptions, {} refusals, ${:.2}\n{} passes, {} checks; the slowest week, seed {}, took {:.2} s\n",
+        document.weeks,
+        document.jobs,
+        document.jobs_committed,
+        document.starts,
+        document.interruptions,
+        document.refusals,
+        document.usd,
+        document.passes,
+        document.checks,
+        document.slowest_seed,
+        document.slowest_seconds
+    );
+    for (fault, times) in &document.faults {
+        let _ = writeln!(text, "  {fault:<18}{times:>9}");
+    }
+    match &document.failure {
+        None => text.push_str("every promise was kept\n"),
+        Some(broken) => text.push_str(&broken_promise(broken)),
+    }
+    text
+}
+
+fn broken_promise(broken: &BrokenPromiseDocument) -> String {
+    let mut text = format!(
+        "\nBROKEN in the week of seed {}: {} ({})\n  {}: {}\n\nbefore it, in the smallest week that breaks it:\n",
+        broken.seed, broken.sentence, broken.promise, broken.at, broken.what
+    );
+    for event in &broken.events {
+        let _ = writeln!(text, "  {event}");
+    }
+    let _ = writeln!(text, "\nagain:    {}\nsmallest: {}", broken.replay, broken.smallest);
     text
 }
 

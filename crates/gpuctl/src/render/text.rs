@@ -54,6 +54,7 @@ pub(super) fn answer(answer: &Answer) -> Option<String> {
         Answer::CostReport(document) => Some(cost_report(document)),
         Answer::Estimate(document) => Some(estimate(document)),
         Answer::Simulation(document) => Some(simulate::simulation(document)),
+        Answer::FaultSimulation(document) => Some(simulate::faults(document)),
         Answer::Tuning(document) => Some(simulate::tuning(document)),
         Answer::Exported { path, jobs } => {
             Some(format!("wrote {jobs} jobs to {path}; next: `gpuctl simulate --demand {path}`"))

@@ -35,6 +35,11 @@ fn a_trace_is_compared_under_every_policy_and_gpuctl_keeps_the_limit_for_less() 
         assert!(of(peer, "usd") > of("gpuctl", "usd"), "{peer}: {document}");
     }
     assert!(of("seed", "wait_seconds_max") > 3_600.0, "{document}");
+    let bound = |key: &str| document[key].as_f64().unwrap();
+    let (service, limit) = (bound("service_seconds"), bound("bound_box_seconds"));
+    let (same_start, prewarm) =
+        (bound("bound_same_start_box_seconds"), bound("bound_prewarm_box_seconds"));
+    assert!(service < limit && limit <= same_start && limit <= prewarm, "{document}");
     let again = place.run(&["simulate", "--demand", "trace.csv", "--json"]).expect(0).json();
     assert_eq!(document, again);
 }

@@ -1,0 +1,489 @@
+//! The promises, checked on the world's truth as it goes. Nothing here asks `decide`: a rule that is wrong must not check itself.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+
+use chrono::TimeDelta;
+use gpuctl_control::act::Acted;
+use gpuctl_control::job::JobResult;
+use gpuctl_control::ports::{Committed, Receipt, StartOrder};
+use gpuctl_control::reconcile::Pass;
+use gpuctl_control::wire::job::job_from_json;
+use gpuctl_core::cost::{billed_seconds, day_of, month_of, spent_since, usd_hour};
+use gpuctl_core::observation::{BoxState, HoldWants};
+use gpuctl_core::plan::{Action, Manner, Rule};
+use gpuctl_core::policy::{IdleStop, Pool};
+use gpuctl_core::schedule::Desired;
+use gpuctl_core::units::{BoxId, MicroUsd, Timestamp};
+
+use crate::faults::Fault;
+use crate::world::World;
+use crate::world::ec2::InstanceState;
+use crate::world::scenario::{Nature, Scenario};
+
+/// How old what is read may be when something is stopped for it: `decide`'s two minutes, and a pass under way.
+const STALE_AFTER: TimeDelta = TimeDelta::seconds(150);
+/// So many passes that saw everything must have let a box go on before that counts as broken.
+const CLEAN_PASSES: u32 = 5;
+/// What a box may take beyond its own limits: a slow boot, a silent worker, a stop that is asked for twice.
+const LIMIT_MARGIN: TimeDelta = TimeDelta::minutes(12);
+/// What the ledger may count for one run beyond what EC2 bills and what it does not bill, pending and stopping: the way of an
+/// order to EC2, and a minimum of a minute for a start that EC2 never brought to `running`.
+const BEYOND_A_RUN: TimeDelta = TimeDelta::seconds(75);
+/// … and below it: seconds, rounded.
+const ROUNDED_A_RUN: TimeDelta = TimeDelta::seconds(2);
+
+macro_rules! promises {
+    ($($kind:ident $name:literal $sentence:literal,)*) => {
+        /// A promise.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Promise {
+            $(#[doc = $sentence] $kind,)*
+        }
+
+        impl Promise {
+            /// Every promise.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            /// Its name.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name,)* }
+            }
+
+            /// The promise as a reader understands it.
+            #[must_use]
+            pub fn sentence(self) -> &'static str {
+                match self { $(Self::$kind => $sentence,)* }
+            }
+        }
+    };
+}
+
+promises! {
+    ExactlyOnce "exactly-once" "Every submitted job gets one result, or lies in the dead letters.",
+    DurableFirst "durable-first" "No message is deleted before its result is durable.",
+    BoxesMax "boxes-max" "Our own starts never bring up more boxes than `boxes_max`.",
+    Grace "grace" "No box whose worker holds a lease is forced off before its drain is over.",
+    IdleLimit "idle-limit" "No box goes on without work beyond its idle limit while a controller can see it.",
+    Lifetime "lifetime" "No box outlives `lifetime_max` while a controller can see it.",
+    Spend "spend" "What the ledger says was spent is what EC2 bills.",
+    Reasons "reasons" "Every start and stop has a reason, and every start its run in the ledger.",
+    Stale "stale" "Nothing is stopped on readings that are too old.",
+    Flapping "flapping" "No more starts an hour than `starts_per_hour_max`, and one for each hold.",
+    Budget "budget" "The queue starts no box once its budget is spent.",
+    OneActor "one-actor" "Only who holds the lease starts boxes.",
+    OneStart "one-start" "One order starts one box, and none that is up.",
+    Converges "converges" "Once nothing is wrong any more, the queue is worked off, boxes go off and runs are closed.",
+}
+
+/// A broken promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub promise: Promise,
+    /// When.
+    pub at: Timestamp,
+    /// What happened, with the box or job.
+    pub what: String,
+    /// The events before it.
+    pub events: Vec<String>,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.at.format("%a %H:%M:%S");
+        write!(f, "{}: {} ({at}: {})", self.promise.name(), self.promise.sentence(), self.what)
+    }
+}
+
+/// What the checks remember.
+pub(crate) struct Checks {
+    broken: Option<(Promise, Timestamp, String)>,
+    made: u64,
+    committed: BTreeMap<String, u32>,
+    /// When counts and boxes were last read by anyone.
+    pub(crate) counts_read_at: Option<Timestamp>,
+    pub(crate) boxes_read_at: Option<Timestamp>,
+    /// Leases of the worker on each instance.
+    leases: BTreeMap<String, usize>,
+    /// Instances that gpuctl started, while they are up, with the order's token.
+    ours: BTreeMap<String, String>,
+    starts: Vec<Timestamp>,
+    holds: Vec<Timestamp>,
+    /// When somebody last started an instance in the console.
+    foreign_start: Option<Timestamp>,
+    /// When each instance was first asked to stop.
+    stopping: BTreeMap<String, Timestamp>,
+    /// When there was last work, or a wish for a box.
+    busy_at: Timestamp,
+    /// Clean passes that have let a box go on beyond its limit.
+    let_go_on: BTreeMap<(String, Promise), u32>,
+}
+
+impl Checks {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        Self {
+            broken: None,
+            made: 0,
+            committed: BTreeMap::new(),
+            counts_read_at: None,
+            boxes_read_at: None,
+            leases: BTreeMap::new(),
+            ours: BTreeMap::new(),
+            starts: Vec::new(),
+            holds: Vec::new(),
+            foreign_start: None,
+            stopping: BTreeMap::new(),
+            busy_at: scenario.begin,
+            let_go_on: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    pub(crate) fn made(&self) -> u64 {
+        self.made
+    }
+
+    pub(crate) fn committed(&self) -> u64 {
+        u64::try_from(self.committed.len()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn violation(&self, log: &VecDeque<(Timestamp, String)>) -> Option<Violation> {
+        let (promise, at, what) = self.broken.clone()?;
+        let event =
+            |(at, text): &(Timestamp, String)| format!("{} {text}", at.format("%a %H:%M:%S%.3f"));
+        Some(Violation { promise, at, what, events: log.iter().map(event).collect() })
+    }
+
+    /// One check; the first that fails counts.
+    fn check(
+        &mut self,
+        holds: bool,
+        promise: Promise,
+        at: Timestamp,
+        what: impl FnOnce() -> String,
+    ) {
+        self.made += 1;
+        if !holds && self.broken.is_none() {
+            self.broken = Some((promise, at, what()));
+        }
+    }
+
+    /// How many leases the worker on this instance holds.
+    pub(crate) fn leases(&mut self, id: &str, held: usize) {
+        self.leases.insert(id.to_owned(), held);
+    }
+
+    pub(crate) fn power_gone(&mut self, id: &str) {
+        self.leases.remove(id);
+        self.stopping.remove(id);
+    }
+
+    pub(crate) fn hold_set(&mut self, now: Timestamp) {
+        self.holds.push(now);
+    }
+
+    pub(crate) fn foreign(&mut self, now: Timestamp, id: &str, start: bool) {
+        if start {
+            self.foreign_start = Some(now);
+        } else {
+            self.stopping.entry(id.to_owned()).or_insert(now);
+        }
+    }
+}
+
+/// Jobs.
+impl World {
+    pub(crate) fn check_ack(&mut self, now: Timestamp, receipt: &Receipt) {
+        let Some(body) = self.queue.body(receipt) else { return };
+        let job = job_from_json(body).ok();
+        let durable = job.as_ref().is_some_and(|job| self.book.result(&job.id).is_some());
+        let id = job.map_or_else(|| "of no job".to_owned(), |job| job.id.to_string());
+        self.checks.check(durable, Promise::DurableFirst, now, || {
+            format!("the message {id} is deleted and has no result")
+        });
+    }
+
+    pub(crate) fn check_commit(&mut self, now: Timestamp, result: &JobResult, done: Committed) {
+        let id = result.job.id.to_string();
+        if done == Committed::Written {
+            *self.checks.committed.entry(id.clone()).or_default() += 1;
+        }
+        let once = self.checks.committed.get(&id).is_none_or(|times| *times == 1);
+        let known = self.jobs.contains_key(&id);
+        self.checks.check(once && known, Promise::ExactlyOnce, now, || {
+            format!("job {id} was committed twice, or was never submitted")
+        });
+    }
+}
+
+/// Starts and stops.
+impl World {
+    /// As an order is given, before it is carried out.
+    pub(crate) fn check_actor(&mut self, site: &crate::world::Site, order: &StartOrder) {
+        let now = site.now();
+        let name = site.name();
+        let holds = self.book.holder(now) == Some(name.as_str());
+        self.checks.check(holds, Promise::OneActor, now, || {
+            format!("{name} starts {} without the lease", order.box_id)
+        });
+        let run =
+            self.book.runs().find(|run| run.box_id == order.box_id && run.started_at == order.at);
+        let noted = run.is_some_and(|run| !run.start.text.is_empty());
+        self.checks.check(noted, Promise::Reasons, now, || {
+            format!("{} starts and has no run in the ledger", order.box_id)
+        });
+    }
+
+    /// A start that EC2 took.
+    pub(crate) fn check_start(
+        &mut self,
+        now: Timestamp,
+        order: &StartOrder,
+        previous: InstanceState,
+    ) {
+        let id = order.box_id.to_string();
+        let was_off = previous == InstanceState::Stopped;
+        let same = self.checks.ours.get(&id) == Some(&order.token);
+        self.checks.check(was_off || same, Promise::OneStart, now, || {
+            format!("{id} was {previous} and is started by another order")
+        });
+        if !was_off {
+            return;
+        }
+        self.checks.ours.insert(id.clone(), order.token.clone());
+        self.checks.stopping.remove(&id);
+        self.checks.starts.push(now);
+        let (boxes_max, most) =
+            (self.pool().boxes_max.get() as usize, self.pool().starts_per_hour_max.get());
+        let up: Vec<String> = self
+            .boxes()
+            .filter(|one| one.state.is_on() && self.checks.ours.contains_key(&one.id))
+            .filter(|one| self.ec2.spot_action(&one.id).is_none())
+            .map(|one| one.id.clone())
+            .collect();
+        self.checks.check(up.len() <= boxes_max, Promise::BoxesMax, now, || {
+            format!("{} are up, boxes_max is {boxes_max}", up.join(", "))
+        });
+        let hour_ago = now - TimeDelta::hours(1);
+        let within = |times: &[Timestamp]| times.iter().filter(|at| **at > hour_ago).count();
+        let (starts, holds) = (within(&self.checks.starts), within(&self.checks.holds));
+        self.checks.check(starts <= most as usize + holds, Promise::Flapping, now, || {
+            format!("{starts} starts within an hour, starts_per_hour_max is {most}")
+        });
+        self.check_budget(now, order);
+    }
+
+    fn check_budget(&mut self, now: Timestamp, order: &StartOrder) {
+        let run =
+            self.book.runs().find(|run| run.box_id == order.box_id && run.started_at == order.at);
+        let by_queue = run.is_some_and(|run| run.start.rule == Rule::Demand);
+        let budget = self.pool().budget;
+        let spent = |since| self.metered_since(since, order.at);
+        let over = [(budget.day, day_of(order.at).begin), (budget.month, month_of(order.at).begin)]
+            .into_iter()
+            .find(|(most, since)| most.is_some_and(|most| spent(*since) > most));
+        self.checks.check(!by_queue || over.is_none(), Promise::Budget, now, || {
+            format!("the queue starts {} beyond its budget {budget:?}", order.box_id)
+        });
+    }
+
+    /// A stop as it reaches EC2.
+    pub(crate) fn check_stop(
+        &mut self,
+        now: Timestamp,
+        site: &crate::world::Site,
+        (box_id, manner): (&BoxId, Manner),
+    ) {
+        let id = box_id.as_str();
+        let asked_at = *self.checks.stopping.entry(id.to_owned()).or_insert(now);
+        let held = self.checks.leases.get(id).copied().unwrap_or(0);
+        let drain = self.scenario.policy.worker.drain;
+        let early = manner == Manner::Force && held > 0 && now - asked_at < drain;
+        self.checks.check(!early, Promise::Grace, now, || {
+            format!(
+                "{} forces {id} off, which holds {held} leases, after {} s",
+                site.name(),
+                (now - asked_at).num_seconds()
+            )
+        });
+    }
+
+    /// What a pass or a worker did.
+    pub(crate) fn check_acted(&mut self, now: Timestamp, acted: &[Acted]) {
+        for done in acted {
+            let reason = done.action.reason();
+            self.checks.check(!reason.text.is_empty(), Promise::Reasons, now, || {
+                format!("{} was acted on without a reason", done.action.box_id())
+            });
+            let Action::Stop { box_id, .. } = &done.action else { continue };
+            let fresh = |read: Option<Timestamp>| read.is_some_and(|at| now - at <= STALE_AFTER);
+            let boxes = fresh(self.checks.boxes_read_at);
+            let counts = reason.rule != Rule::Idle || fresh(self.checks.counts_read_at);
+            self.checks.check(boxes && counts, Promise::Stale, now, || {
+                format!("{box_id} is stopped ({}), and nobody had read in time", reason.text)
+            });
+        }
+    }
+}
+
+/// Boxes that go on.
+impl World {
+    /// After a pass: what it saw and let go on.
+    pub(crate) fn check_pass(&mut self, now: Timestamp, pass: &Pass) {
+        let pool = self.pool().clone();
+        self.note_work(now, &pool);
+        if !pass.errors.is_empty() || pass.acted.iter().any(|done| done.result.is_err()) {
+            return;
+        }
+        let Some(seen) = pass.observation.pools.get(&pool.id) else { return };
+        let empty = seen.queue.as_ref().and_then(|queue| queue.value.as_ref());
+        let empty = empty.is_some_and(gpuctl_core::observation::SeenQueue::is_empty);
+        let shown = seen.boxes.value.iter().flatten().filter(|one| one.is_up());
+        let shown: Vec<(String, BoxState)> =
+            shown.map(|one| (one.id.to_string(), one.state)).collect();
+        let up: Vec<(String, Timestamp)> = self
+            .boxes()
+            .filter(|one| one.state == InstanceState::Running)
+            .filter(|one| self.ec2.spot_action(&one.id).is_none())
+            .filter(|one| shown.iter().any(|(id, _)| *id == one.id))
+            .map(|one| (one.id.clone(), one.launch_time))
+            .collect();
+        self.checks.let_go_on.retain(|(id, _), _| up.iter().any(|(other, _)| other == id));
+        for (id, since) in up {
+            let idle = empty && now - self.checks.busy_at.max(since) > idle_limit(&pool);
+            self.count_pass(now, (&id, Promise::IdleLimit), idle);
+            let old = now - since > pool.lifetime_max + LIMIT_MARGIN;
+            self.count_pass(now, (&id, Promise::Lifetime), old);
+        }
+    }
+
+    fn count_pass(&mut self, now: Timestamp, (id, promise): (&str, Promise), beyond: bool) {
+        let key = (id.to_owned(), promise);
+        if !beyond {
+            self.checks.let_go_on.remove(&key);
+            return;
+        }
+        let passes = self.checks.let_go_on.entry(key).or_default();
+        *passes += 1;
+        let passes = *passes;
+        self.checks.check(passes < CLEAN_PASSES, promise, now, || {
+            format!("{id} goes on, and {passes} passes have seen it")
+        });
+    }
+
+    /// Remembers when there was last something to do, or somebody wanted a box.
+    fn note_work(&mut self, now: Timestamp, pool: &Pool) {
+        let seen = self.queue.counts(now);
+        let leased = self.checks.leases.values().any(|held| *held > 0);
+        // Where counts are wrong, nobody can tell an empty queue from one that is not (Q4).
+        let blind = [Fault::CountsNoise, Fault::CountsLag]
+            .iter()
+            .any(|fault| self.faults.strength(*fault, now) > 0);
+        if !seen.is_empty() || leased || blind || self.is_wanted(now, pool) {
+            self.checks.busy_at = now;
+        }
+    }
+
+    /// Whether a person or the schedule wants a box.
+    fn is_wanted(&self, now: Timestamp, pool: &Pool) -> bool {
+        let hold = self.book.hold(&pool.id);
+        let held = hold.is_some_and(|hold| hold.until > now && hold.wants == HoldWants::Running);
+        let foreign = self.checks.foreign_start.is_some_and(|at| now < at + pool.foreign_hold);
+        held || foreign || pool.schedule.at(now).desired == Desired::Running
+    }
+}
+
+/// Money.
+impl World {
+    /// What EC2 bills until `now`.
+    pub(crate) fn metered(&self, now: Timestamp) -> MicroUsd {
+        self.metered_since(self.scenario.begin, now)
+    }
+
+    fn metered_since(&self, since: Timestamp, now: Timestamp) -> MicroUsd {
+        let cost = |one: &crate::world::ec2::Metered| {
+            let ran = one.to.unwrap_or(now).min(now) - one.from.max(since);
+            let hour = usd_hour(&self.scenario.policy.cost, Some(&one.offering))?;
+            let billed = if one.from >= since { billed_seconds(ran) } else { ran.num_seconds() };
+            (ran >= TimeDelta::zero()).then(|| hour.per_hour_for(billed))
+        };
+        self.ec2.meter().iter().filter_map(cost).sum()
+    }
+
+    fn check_spend(&mut self, now: Timestamp) {
+        let begin = self.scenario.begin;
+        let runs: Vec<_> = self.book.runs().cloned().collect();
+        let noted = spent_since(&runs, &self.scenario.policy.cost, begin, now);
+        let billed = self.metered(now);
+        let hour = usd_hour(&self.scenario.policy.cost, None).unwrap_or_default();
+        let each = |span: TimeDelta, count: usize| {
+            hour.per_hour_for(span.num_seconds()).times(i64::try_from(count).unwrap_or(i64::MAX))
+        };
+        let (most, least) = (
+            billed + each(BEYOND_A_RUN, runs.len()) + each(self.ec2.unbilled(), 1),
+            MicroUsd(billed.0 - each(ROUNDED_A_RUN, self.ec2.meter().len()).0 - billed.0 / 100),
+        );
+        self.checks.check((least..=most).contains(&noted), Promise::Spend, now, || {
+            format!("the ledger has {noted} in {} runs, EC2 bills {billed}", runs.len())
+        });
+    }
+}
+
+/// The end.
+impl World {
+    /// After the last event: everything must have come to rest.
+    pub(crate) fn check_end(&mut self, now: Timestamp) {
+        if self.checks.is_broken() {
+            return;
+        }
+        let budget = self.pool().budget.is_set();
+        for (id, kind) in self.jobs.clone() {
+            let done = self.checks.committed.contains_key(&id);
+            let place = self.whereabouts(&id);
+            let dead = place == crate::world::Whereabouts::Dead;
+            let lost = !done && place == crate::world::Whereabouts::Gone;
+            self.checks.check(!lost, Promise::ExactlyOnce, now, || {
+                format!("job {id} ({:?}) has no result, and its message is gone", kind.nature)
+            });
+            let rests = if kind.nature == Nature::Garbage { dead } else { done || dead };
+            self.checks.check(rests || budget, Promise::Converges, now, || {
+                format!("job {id} ({:?}) of {} still waits", kind.nature, kind.at)
+            });
+        }
+        let pool = self.pool().clone();
+        if !self.is_wanted(now, &pool) {
+            let on: Vec<String> =
+                self.boxes().filter(|one| one.state.is_on()).map(|one| one.id.clone()).collect();
+            let waits = !self.queue.counts(now).is_empty();
+            self.checks.check(on.is_empty() || waits, Promise::Converges, now, || {
+                format!("{} still on, and nothing wants a box", on.join(", "))
+            });
+            let open = self.book.runs().find(|run| {
+                let off = |one: &&gpuctl_core::observation::Run| {
+                    !on.iter().any(|id| *id == one.box_id.as_str())
+                };
+                run.stopped_at.is_none() && off(run)
+            });
+            let open = open
+                .map(|run| format!("the run of {} from {} is open", run.box_id, run.started_at));
+            let text = open.clone().unwrap_or_default();
+            self.checks.check(open.is_none(), Promise::Converges, now, || text);
+        }
+        self.check_spend(now);
+    }
+}
+
+/// How long a box without work may go on, with all that may delay its end.
+fn idle_limit(pool: &Pool) -> TimeDelta {
+    let idle = match pool.queue().map(|queue| queue.idle_stop) {
+        Some(IdleStop::After(after)) => after,
+        // The longest boot that there is here.
+        Some(IdleStop::Auto) | None => TimeDelta::minutes(6),
+    };
+    idle + pool.run_min + LIMIT_MARGIN
+}

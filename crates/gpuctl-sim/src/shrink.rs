@@ -1,0 +1,116 @@
+//! A failure made smaller: fewer kinds of faults, jobs, hours and boxes, as long as the same promise breaks.
+
+use std::collections::BTreeSet;
+
+use gpuctl_core::policy::Problems;
+
+use crate::checks::Promise;
+use crate::faults::Fault;
+use crate::world::scenario::{HOURS_MIN, Only, WEEK_HOURS};
+use crate::world::week::{Week, run};
+
+/// Weeks that are tried for it.
+pub const TRIES_MAX: u32 = 150;
+
+/// The smallest week found in which `promise` still breaks, beginning with the whole week of `seed` or what is left of it.
+///
+/// # Errors
+/// As `run`.
+pub fn shrink(seed: u64, only: &Only, promise: Promise) -> Result<(Only, Week), Problems> {
+    let mut search =
+        Search { seed, promise, best: only.clone(), week: run(seed, only)?, tries: TRIES_MAX };
+    search.drop_faults()?;
+    search.drop_jobs()?;
+    search.drop_boxes()?;
+    search.drop_hours()?;
+    search.drop_faults()?;
+    Ok((search.best, search.week))
+}
+
+struct Search {
+    seed: u64,
+    promise: Promise,
+    best: Only,
+    week: Week,
+    tries: u32,
+}
+
+impl Search {
+    /// Takes a smaller week if the promise still breaks in it.
+    fn take(&mut self, smaller: Only) -> Result<bool, Problems> {
+        if self.tries == 0 || smaller == self.best {
+            return Ok(false);
+        }
+        self.tries -= 1;
+        let week = run(self.seed, &smaller)?;
+        let same = week.violation.as_ref().is_some_and(|broken| broken.promise == self.promise);
+        if same {
+            (self.best, self.week) = (smaller, week);
+        }
+        Ok(same)
+    }
+
+    /// First those that never struck, then one by one.
+    fn drop_faults(&mut self) -> Result<(), Problems> {
+        let struck: BTreeSet<Fault> =
+            self.week.faults.keys().filter_map(|name| name.parse().ok()).collect();
+        self.take(Only { faults: Some(struck.clone()), ..self.best.clone() })?;
+        let left = self.best.faults.clone().unwrap_or_else(|| Fault::ALL.iter().copied().collect());
+        for fault in left {
+            let mut fewer = self.best.faults.clone().unwrap_or_else(|| struck.clone());
+            fewer.remove(&fault);
+            self.take(Only { faults: Some(fewer), ..self.best.clone() })?;
+        }
+        Ok(())
+    }
+
+    fn drop_jobs(&mut self) -> Result<(), Problems> {
+        let most = usize::try_from(self.week.jobs).unwrap_or(usize::MAX);
+        let (mut low, mut high) = (0, most);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.take(Only { jobs: Some(middle), ..self.best.clone() })? {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_boxes(&mut self) -> Result<(), Problems> {
+        for boxes in 1..4 {
+            if self.take(Only { boxes: Some(boxes), ..self.best.clone() })? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_hours(&mut self) -> Result<(), Problems> {
+        for hours in (HOURS_MIN..WEEK_HOURS).step_by(12) {
+            if self.take(Only { hours: Some(hours), ..self.best.clone() })? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Only {
+    /// What to add to the command line for it.
+    #[must_use]
+    pub fn flags(&self) -> String {
+        let names = |faults: &BTreeSet<Fault>| match faults.is_empty() {
+            true => "none".to_owned(),
+            false => faults.iter().map(|fault| fault.name()).collect::<Vec<_>>().join(","),
+        };
+        let flags = [
+            self.faults.as_ref().map(|faults| format!(" --only {}", names(faults))),
+            self.hours.map(|hours| format!(" --hours {hours}")),
+            self.boxes.map(|boxes| format!(" --boxes {boxes}")),
+            self.jobs.map(|jobs| format!(" --jobs {jobs}")),
+        ];
+        flags.into_iter().flatten().collect()
+    }
+}

@@ -1,0 +1,258 @@
+//! The `Cloud` port on the world's EC2, as simply as it can be done: a stable of stopped instances, found by their tag.
+//!
+//! What gpuctl did itself it notes in tags, so that every reader can tell it from a foreign hand: the run's start beside
+//! `LaunchTime`, the stop's time beside the state's.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use gpuctl_control::ports::{Cloud, Listing, PortError, PortErrorClass, StartOrder};
+use gpuctl_core::capacity::{CapacityType, Offering, RefusalClass};
+use gpuctl_core::observation::{BoxState, Foreign, HoldWants, SeenBox, SeenWorker};
+use gpuctl_core::plan::Manner;
+use gpuctl_core::policy::Policy;
+use gpuctl_core::units::{BoxId, Timestamp};
+
+use super::ec2::{
+    Describe, Ec2Error, Instance, InstanceState, RequestState, SpotRequest, StopMode,
+};
+use super::ports::{Answer, Part, Site, Who, unavailable};
+use super::{Shared, World};
+
+/// When the run was asked for, in microseconds since 1970.
+const RUN_TAG: &str = "gpuctl:run";
+/// The order that it was started by.
+const ORDER_TAG: &str = "gpuctl:order";
+/// When gpuctl last asked it to stop.
+const STOP_TAG: &str = "gpuctl:stop";
+
+/// How much later than noted EC2 may have begun with what gpuctl asked for: a slow call or two.
+const OURS_WITHIN: TimeDelta = TimeDelta::seconds(60);
+
+#[async_trait]
+impl Cloud for Site {
+    async fn boxes(&self, _: &Policy) -> Result<Listing, PortError> {
+        let answer = self.reach(Part::Cloud).await?;
+        let now = self.now();
+        let world = &mut *self.shared.world();
+        let wanted = Describe {
+            filters: vec![("tag:gpuctl:pool".to_owned(), vec![world.pool().id.to_string()])],
+            ..Describe::default()
+        };
+        let instances = world.ec2.describe_instances(now, &wanted).map_err(port_error)?.rows;
+        let all = Describe::default();
+        let requests =
+            world.ec2.describe_spot_instance_requests(now, &all).map_err(port_error)?.rows;
+        let pool = world.pool().id.clone();
+        let seen = instances
+            .iter()
+            .filter(|one| one.is_there())
+            .filter_map(|one| seen(world, one, &requests))
+            .collect();
+        if answer == Answer::Comes {
+            world.checks.boxes_read_at = Some(now);
+        }
+        answer.of(Ok(Listing { pools: [(pool, seen)].into(), errors: Vec::new() }))
+    }
+
+    async fn start(&self, order: &StartOrder) -> Result<(), PortError> {
+        self.shared.world().check_actor(self, order);
+        self.shared.tell_if_broken();
+        let id = order.box_id.to_string();
+        let ids = [id.clone()];
+        let answer = self.reach(Part::Cloud).await?;
+        let known = {
+            let wanted = Describe { ids: ids.to_vec(), ..Describe::default() };
+            let world = &mut *self.shared.world();
+            let found = world.ec2.describe_instances(self.now(), &wanted).map_err(port_error)?;
+            found.rows.into_iter().next()
+        };
+        let up = known.filter(|one| one.state != InstanceState::Stopped);
+        if let Some(up) = up {
+            let same = up.tags.get(ORDER_TAG) == Some(&order.token);
+            let text = format!("{id} is {}", up.state);
+            return if same { Ok(()) } else { Err(PortError::new(PortErrorClass::Conflict, text)) };
+        }
+        let tags = BTreeMap::from([
+            (RUN_TAG.to_owned(), order.at.timestamp_micros().to_string()),
+            (ORDER_TAG.to_owned(), order.token.clone()),
+        ]);
+        self.shared.world().ec2.create_tags(self.now(), &ids, &tags).map_err(port_error)?;
+        super::sleep(TimeDelta::milliseconds(30)).await;
+        let result = {
+            let now = self.now();
+            let world = &mut *self.shared.world();
+            let result = world.ec2.start_instances(now, &ids);
+            world.touch(now);
+            let text = match &result {
+                Ok(_) => format!("{} starts {id} ({})", self.name(), order.token),
+                Err(error) => format!("{} cannot start {id}: {}", self.name(), error.code),
+            };
+            world.note(now, text);
+            if let Ok(changes) = &result {
+                world.check_start(now, order, changes[0].previous);
+            }
+            result.map(drop).map_err(port_error)
+        };
+        self.shared.ec2_changed.notify_one();
+        self.shared.tell_if_broken();
+        answer.of(result)
+    }
+
+    async fn stop(&self, box_id: &BoxId, manner: Manner) -> Result<(), PortError> {
+        let answer = self.reach(Part::Cloud).await?;
+        let ids = [box_id.to_string()];
+        let result = {
+            let now = self.now();
+            let world = &mut *self.shared.world();
+            let stop = BTreeMap::from([(STOP_TAG.to_owned(), now.timestamp_micros().to_string())]);
+            world.ec2.create_tags(now, &ids, &stop).map_err(port_error)?;
+            let mode = if manner == Manner::Force { StopMode::Force } else { StopMode::Shutdown };
+            world.check_stop(now, self, (box_id, manner));
+            let result = world.ec2.stop_instances(now, &ids, mode);
+            world.touch(now);
+            let text = match &result {
+                Ok(_) => format!("{} stops {box_id} ({manner:?})", self.name()),
+                Err(error) => format!("{} cannot stop {box_id}: {}", self.name(), error.code),
+            };
+            world.note(now, text);
+            result.map(drop).map_err(port_error)
+        };
+        self.shared.ec2_changed.notify_one();
+        self.shared.tell_if_broken();
+        answer.of(result)
+    }
+}
+
+impl Shared {
+    /// Ends the week where a promise was broken.
+    pub(crate) fn tell_if_broken(&self) {
+        if self.world().checks.is_broken() {
+            self.broken.notify_one();
+        }
+    }
+}
+
+/// What an instance looks like to gpuctl.
+fn seen(world: &World, one: &Instance, requests: &[SpotRequest]) -> Option<SeenBox> {
+    let run = run_of(one);
+    let report = world.book.report_of(&one.id).filter(|report| report.run_started_at == run);
+    let request = requests.iter().find(|request| one.spot_request_id.as_ref() == Some(&request.id));
+    // P7: it can never be started again, so it is no box any more.
+    let ended = request.is_some_and(|request| request.state == RequestState::Cancelled);
+    if ended && one.state == InstanceState::Stopped {
+        return None;
+    }
+    let ready_at = report.and_then(|report| report.ready_at);
+    let (state, since) = match (one.state, ready_at) {
+        (InstanceState::Running, Some(ready_at)) => (BoxState::Running, ready_at),
+        // The machine is on and its worker is not ready yet.
+        (InstanceState::Running | InstanceState::Pending, _) => {
+            (BoxState::Pending, one.launch_time)
+        }
+        (InstanceState::Stopping, _) => (BoxState::Stopping, one.transition_at),
+        _ => (BoxState::Stopped, one.transition_at),
+    };
+    let fell_back =
+        one.state_reason.as_ref().filter(|reason| reason.code == "Client.InternalError");
+    let worker = report.map(|report| SeenWorker {
+        heard_at: report.at,
+        leases: report.leases,
+        idle_since: report.idle_since,
+        jobs_done: report.jobs_done,
+    });
+    let interruption = request.and_then(|request| interruption(one, request));
+    let taken_back = state == BoxState::Stopped && interruption.is_some();
+    Some(SeenBox {
+        unstartable: taken_back.then(|| "was stopped by EC2".to_owned()),
+        run_started_at: one.tags.contains_key(RUN_TAG).then_some(run),
+        last_error: fell_back.map(|reason| reason.message.clone()),
+        worker,
+        offering: Some(Offering {
+            instance_type: one.instance_type.clone(),
+            zone: one.zone.clone(),
+            capacity: one.market,
+        }),
+        interruption,
+        foreign: foreign(one, run),
+        ..SeenBox::new(one.id.parse().ok()?, state, since)
+    })
+}
+
+/// When the cloud takes the box away, or took it: only the cloud can start it again then (P4).
+fn interruption(one: &Instance, request: &SpotRequest) -> Option<Timestamp> {
+    let taken = one.state_reason.as_ref().is_some_and(|why| why.code.starts_with("Server.Spot"));
+    let up = matches!(one.state, InstanceState::Pending | InstanceState::Running);
+    match request.status_code {
+        "instance-stopped-no-capacity" => Some(request.status_at),
+        "marked-for-stop" | "marked-for-termination" if taken => Some(one.transition_at),
+        "marked-for-stop" | "marked-for-termination" if up => {
+            Some(request.status_at + TimeDelta::minutes(2))
+        }
+        _ => None,
+    }
+}
+
+/// The run that an instance is in, by its start: as noted, unless EC2 or somebody has started it since.
+pub(super) fn run_of(one: &Instance) -> Timestamp {
+    noted(one, RUN_TAG).filter(|at| is_ours(*at, one.launch_time)).unwrap_or(one.launch_time)
+}
+
+fn foreign(one: &Instance, run: Timestamp) -> Option<Foreign> {
+    let by = "somebody".to_owned();
+    let up = matches!(one.state, InstanceState::Pending | InstanceState::Running);
+    if up {
+        // A spot box that comes up by itself is EC2's doing as a rule (P4).
+        let strange = run == one.launch_time && one.market == CapacityType::OnDemand;
+        return strange.then_some(Foreign { wants: HoldWants::Running, at: run, by });
+    }
+    let by_user =
+        one.state_reason.as_ref().is_some_and(|why| why.code == "Client.UserInitiatedShutdown");
+    let ours = noted(one, STOP_TAG).is_some_and(|at| is_ours(at, one.transition_at));
+    let at = one.transition_at;
+    (by_user && !ours).then_some(Foreign { wants: HoldWants::Stopped, at, by })
+}
+
+fn is_ours(noted: Timestamp, began: Timestamp) -> bool {
+    // Both clocks are one here; EC2 shows whole seconds in life.
+    noted - TimeDelta::seconds(1) <= began && began - noted <= OURS_WITHIN
+}
+
+fn noted(one: &Instance, tag: &str) -> Option<Timestamp> {
+    Timestamp::from_timestamp_micros(one.tags.get(tag)?.parse().ok()?)
+}
+
+/// EC2's codes by meaning (`facts/aws.md` 9.5).
+fn port_error(error: Ec2Error) -> PortError {
+    let class = match error.code {
+        "InsufficientInstanceCapacity" | "UnfulfillableCapacity" => {
+            PortErrorClass::Refused(RefusalClass::Capacity)
+        }
+        "MaxSpotInstanceCountExceeded" | "VcpuLimitExceeded" => {
+            PortErrorClass::Refused(RefusalClass::Quota)
+        }
+        "IncorrectInstanceState" | "IncorrectSpotRequestState" => PortErrorClass::Conflict,
+        "RequestLimitExceeded" | "InternalError" => PortErrorClass::Unavailable,
+        _ => PortErrorClass::Other,
+    };
+    let what = format!("EC2 refused the call ({})", error.code);
+    PortError::new(class, what).because(error)
+}
+
+impl Site {
+    /// Powers the own box off, as `shutdown -h` does.
+    pub(super) fn power_off(&self) {
+        if let Who::Worker(id) = &self.who {
+            self.shared.world().ec2.power_off(self.now(), id);
+            self.shared.ec2_changed.notify_one();
+        }
+    }
+
+    /// The key of the run that the own box is in.
+    pub(super) fn own_run(&self) -> Result<Timestamp, PortError> {
+        let Who::Worker(id) = &self.who else { return Err(unavailable("no box of its own")) };
+        let world = self.shared.world();
+        world.ec2.truth(id).map(run_of).ok_or_else(|| unavailable("the box is gone"))
+    }
+}

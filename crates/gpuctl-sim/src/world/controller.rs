@@ -1,0 +1,163 @@
+//! A controller: the real `reconcile`, each tick and at EC2's events, with triggers that may be late, doubled or missing, and that
+//! may die between two calls.
+//!
+//! A tick at which nothing can be seen that was not seen before is left out: that is what `next_change` announces.
+
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use gpuctl_control::ports::PortError;
+use gpuctl_control::reconcile::Pass;
+use gpuctl_control::{Trigger, reconcile};
+use gpuctl_core::units::Timestamp;
+use tokio::sync::Notify;
+
+use super::ports::{Site, Who};
+use super::{Shared, World};
+use crate::faults::Fault;
+
+/// How long a change may be on its way until a look shows it: describing lags, and so do counts.
+const SHOWS_WITHIN: TimeDelta = TimeDelta::seconds(60);
+/// How old a worker's report may be for a tick to be left out.
+const REPORT_FRESH: TimeDelta = TimeDelta::seconds(30);
+/// While something is wrong with what is read, only each so many-th tick is taken where nothing else happens.
+const ODD_TICKS: u64 = 5;
+/// How long a dead controller stays away, in seconds.
+const AWAY_SECONDS: (i64, i64) = (5, 300);
+
+/// What the last clean pass left.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// Clean passes since the last change.
+    passes: u32,
+    at: Option<Timestamp>,
+    next_change: Option<Timestamp>,
+}
+
+/// Reconciles each tick; `doorbell` tells of EC2's events.
+pub(super) async fn control(
+    shared: Arc<Shared>,
+    name: &'static str,
+    offset: TimeDelta,
+    doorbell: Arc<Notify>,
+) {
+    let site = Site::new(&shared, Who::Controller(name));
+    let policy = shared.world().scenario.policy.clone();
+    let (mut seen, mut ticks) = (Seen::default(), 0_u64);
+    let mut tick_at = site.now() + offset;
+    loop {
+        let rang = tokio::select! {
+            biased;
+            () = doorbell.notified() => true,
+            () = shared.sleep_until(tick_at) => false,
+        };
+        if !rang {
+            tick_at += policy.cloud.tick;
+            ticks += 1;
+            let late = tick(&mut shared.world(), site.now());
+            let Some(late) = late else { continue };
+            super::sleep(late).await;
+        }
+        if name == SECOND && shared.world().faults.strength(Fault::TwoControllers, site.now()) == 0
+        {
+            continue;
+        }
+        if !rang && may_skip(&shared.world(), site.now(), seen, ticks) {
+            continue;
+        }
+        let began = site.now();
+        let ports = site.ports();
+        let done = tokio::select! {
+            biased;
+            () = site.died.notified() => None,
+            done = reconcile(&ports, &policy, Trigger::Tick, name) => Some(done),
+        };
+        match done {
+            None => {
+                seen = Seen::default();
+                let away = {
+                    let world = &mut *shared.world();
+                    world
+                        .faults
+                        .chance(Fault::ControllerCrash)
+                        .between(AWAY_SECONDS.0, AWAY_SECONDS.1)
+                };
+                super::sleep(TimeDelta::seconds(away)).await;
+            }
+            Some(done) => seen = look_back(&shared, &site, (began, seen), done),
+        }
+        tick_at = tick_at.max(site.now());
+    }
+}
+
+/// The name of the controller that is there only in the windows of `TwoControllers`.
+pub(super) const SECOND: &str = "second";
+
+/// What becomes of a tick: nothing, or a pass after so long.
+fn tick(world: &mut World, now: Timestamp) -> Option<TimeDelta> {
+    if world.faults.strikes(Fault::MissingTicks, now, 1_000) {
+        return None;
+    }
+    let late = world.faults.strikes(Fault::LateTicks, now, 500);
+    let by = if late { world.faults.chance(Fault::LateTicks).between(1, 200) } else { 0 };
+    Some(TimeDelta::seconds(by))
+}
+
+/// Whether a pass would see nothing that the last two have not seen.
+fn may_skip(world: &World, now: Timestamp, seen: Seen, ticks: u64) -> bool {
+    let Some(at) = seen.at else { return false };
+    let odd = [
+        Fault::CountsLag,
+        Fault::CountsNoise,
+        Fault::QueueErrors,
+        Fault::LedgerErrors,
+        Fault::ApiErrors,
+        Fault::Throttling,
+        Fault::LostReplies,
+        Fault::SlowCalls,
+        Fault::ControllerCrash,
+    ];
+    let is_odd = odd.iter().any(|fault| world.faults.strength(*fault, now) > 0);
+    if is_odd && ticks.is_multiple_of(ODD_TICKS) {
+        return false;
+    }
+    let settled = is_odd || (seen.passes >= 2 && world.changed_at + SHOWS_WITHIN < at);
+    let due = seen.next_change.is_some_and(|next| next <= now);
+    let appears = world.queue.next_visible(at).is_some_and(|next| next <= now);
+    let silent = world.boxes().filter(|one| one.state.is_on()).any(|one| {
+        let report = world.book.report_of(&one.id);
+        report.is_none_or(|report| now - report.at > REPORT_FRESH)
+    });
+    settled && world.changed_at < at && !due && !appears && !silent
+}
+
+fn look_back(
+    shared: &Arc<Shared>,
+    site: &Site,
+    (began, last): (Timestamp, Seen),
+    done: Result<Option<Pass>, PortError>,
+) -> Seen {
+    let now = site.now();
+    let Ok(Some(pass)) = done else { return Seen::default() };
+    {
+        let world = &mut *shared.world();
+        world.check_acted(now, &pass.acted);
+        world.check_pass(now, &pass);
+        for error in pass.acted.iter().filter_map(|done| done.result.as_ref().err()) {
+            let text = format!("{}: {error}", site.name());
+            world.note(now, text);
+        }
+    }
+    shared.tell_if_broken();
+    let clean = pass.errors.is_empty() && pass.acted.is_empty();
+    if !clean {
+        return Seen::default();
+    }
+    let changed = shared.world().changed_at + SHOWS_WITHIN >= began;
+    let next_change = pass.plan.pools.iter().filter_map(|pool| Some(pool.next_change.as_ref()?.at));
+    Seen {
+        passes: if changed { 1 } else { last.passes + 1 },
+        at: Some(began),
+        next_change: next_change.min(),
+    }
+}

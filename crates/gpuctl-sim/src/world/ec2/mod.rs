@@ -1,0 +1,425 @@
+//! EC2 in virtual time: instances, spot requests, capacity, quotas, throttling and the bill, with EC2's own states, codes and words.
+//!
+//! Complete in itself: synchronous methods that take the time, behind an HTTP front or the ports alike. It knows nothing of gpuctl.
+//! The rules and their sources are in `facts/aws.md`; P and S numbers are those of `facts/traps.md`.
+
+mod describe;
+mod launch;
+mod lifecycle;
+mod spot;
+mod throttle;
+mod types;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use chrono::TimeDelta;
+use gpuctl_core::capacity::{CapacityType, Offering};
+use gpuctl_core::units::Timestamp;
+
+pub use types::*;
+
+use self::throttle::{Bucket, Throttle, exceeded};
+use super::agenda::Agenda;
+use crate::chance::Chance;
+
+/// How long the row of a terminated instance lingers.
+const LINGERS: TimeDelta = TimeDelta::hours(1);
+/// The notice before a spot instance is taken back.
+const NOTICE: TimeDelta = TimeDelta::minutes(2);
+/// How long a stuck start or stop takes.
+const STUCK: TimeDelta = TimeDelta::minutes(30);
+
+/// An account's EC2 in one region.
+#[derive(Clone, Debug)]
+pub struct Ec2 {
+    /// How it behaves when nothing is wrong.
+    pub settings: Ec2Settings,
+    /// What is wrong at the moment.
+    pub weather: Weather,
+    instances: BTreeMap<String, Place>,
+    requests: BTreeMap<String, SpotRequest>,
+    templates: Vec<LaunchTemplate>,
+    tokens: BTreeMap<String, Token>,
+    /// Offerings that have nothing to give.
+    out: Vec<Offering>,
+    throttle: Throttle,
+    agenda: Agenda<Event>,
+    changes: Vec<Change>,
+    meter: Vec<Metered>,
+    /// How long instances were pending or stopping, which is not billed.
+    unbilled: TimeDelta,
+    counts: Ec2Counts,
+    delays: Chance,
+    luck: Chance,
+    names: Chance,
+}
+
+/// How often what happened, for reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ec2Counts {
+    /// Starts that got under way, EC2's own included.
+    pub starts: u64,
+    /// Calls refused for want of capacity or quota.
+    pub refusals: u64,
+    /// Instances taken back.
+    pub interruptions: u64,
+    /// … of them without a notice.
+    pub unannounced: u64,
+    /// Starts that fell back to `stopped`.
+    pub fell_back: u64,
+    /// Starts and stops that got stuck.
+    pub stuck: u64,
+    /// Calls that failed on EC2's side or were throttled.
+    pub failed: u64,
+}
+
+/// A billed stretch of an instance: from `running` to the end of `running`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metered {
+    /// Which.
+    pub id: String,
+    /// What it was bought as.
+    pub offering: Offering,
+    /// When it was asked for.
+    pub asked_at: Timestamp,
+    /// From when it is billed.
+    pub from: Timestamp,
+    /// Until when; still billed if `None`.
+    pub to: Option<Timestamp>,
+}
+
+/// An instance with what EC2 does not show.
+#[derive(Clone, Debug)]
+struct Place {
+    truth: Instance,
+    /// What describing shows and from when on, oldest first; the last one that has begun counts.
+    shown: VecDeque<(Timestamp, Instance)>,
+    /// Counts its states: an event of an earlier one is void.
+    turn: u64,
+    notice: Option<SpotAction>,
+    rebalance: Option<Timestamp>,
+}
+
+/// A remembered `ClientToken`.
+#[derive(Clone, Debug)]
+struct Token {
+    asked: String,
+    ids: Vec<String>,
+}
+
+/// What is to happen by itself, in the order of their kinds at one instant.
+#[derive(Clone, Debug)]
+enum Event {
+    Boots(String, u64),
+    FallsBack(String, u64),
+    Off(String, u64),
+    Terminated(String, u64),
+    Forgotten(String),
+    TakenBack(String, u64),
+    RequestSettles(String),
+    RequestTries(String),
+    RequestEnds(String),
+    Capacity(Offering, bool),
+}
+
+impl Event {
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Boots(..) => 0,
+            Self::FallsBack(..) => 1,
+            Self::Off(..) => 2,
+            Self::Terminated(..) => 3,
+            Self::Forgotten(_) => 4,
+            Self::TakenBack(..) => 5,
+            Self::RequestSettles(_) => 6,
+            Self::RequestTries(_) => 7,
+            Self::RequestEnds(_) => 8,
+            Self::Capacity(..) => 9,
+        }
+    }
+}
+
+impl Ec2 {
+    /// An empty account.
+    #[must_use]
+    pub fn new(settings: Ec2Settings, seed: u64) -> Self {
+        Self {
+            settings,
+            weather: Weather::default(),
+            instances: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            templates: Vec::new(),
+            tokens: BTreeMap::new(),
+            out: Vec::new(),
+            throttle: Throttle::default(),
+            agenda: Agenda::default(),
+            changes: Vec::new(),
+            meter: Vec::new(),
+            unbilled: TimeDelta::zero(),
+            counts: Ec2Counts::default(),
+            delays: Chance::concern(seed, "ec2 delays"),
+            luck: Chance::concern(seed, "ec2 luck"),
+            names: Chance::concern(seed, "ec2 names"),
+        }
+    }
+
+    /// Lets happen whatever is due until `now`. Every call does so first.
+    pub fn advance(&mut self, now: Timestamp) {
+        while let Some((at, event)) = self.agenda.due(now) {
+            self.happen(at, event);
+        }
+    }
+
+    /// When something happens next by itself.
+    #[must_use]
+    pub fn next_event(&self) -> Option<Timestamp> {
+        self.agenda.next_at()
+    }
+
+    /// What has happened since this was last asked, in order: EventBridge's events, and what the boxes feel.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// What is billed, in the order in which it began.
+    #[must_use]
+    pub fn meter(&self) -> &[Metered] {
+        &self.meter
+    }
+
+    /// How long instances have been pending or stopping so far, which EC2 does not bill.
+    #[must_use]
+    pub fn unbilled(&self) -> TimeDelta {
+        self.unbilled
+    }
+
+    /// Begins the bill and the counts anew, once the account is furnished.
+    pub fn forget_bill(&mut self) {
+        self.meter.clear();
+        self.unbilled = TimeDelta::zero();
+        self.counts = Ec2Counts::default();
+    }
+
+    /// How often what happened.
+    #[must_use]
+    pub fn counts(&self) -> Ec2Counts {
+        self.counts
+    }
+
+    /// From `at` on this offering has boxes to give, or none; where spot ends, its boxes are taken back.
+    pub fn plan_capacity(&mut self, at: Timestamp, offering: Offering, available: bool) {
+        let event = Event::Capacity(offering, available);
+        self.agenda.add(at, event.kind(), event);
+    }
+
+    /// Tells an instance that it may be taken back; nothing else follows from it (P13).
+    pub fn recommend_rebalance(&mut self, now: Timestamp, id: &str) {
+        if let Some(place) = self.instances.get_mut(id) {
+            place.rebalance = Some(now);
+            self.changes.push(Change { at: now, id: id.to_owned(), what: Happened::Rebalance });
+        }
+    }
+
+    /// `/latest/meta-data/spot/instance-action` of a box; `None` is a 404.
+    #[must_use]
+    pub fn spot_action(&self, id: &str) -> Option<SpotAction> {
+        self.instances.get(id)?.notice
+    }
+
+    /// `/latest/meta-data/events/recommendations/rebalance` of a box; `None` is a 404.
+    #[must_use]
+    pub fn rebalance_notice(&self, id: &str) -> Option<Timestamp> {
+        self.instances.get(id)?.rebalance
+    }
+
+    /// An instance as it is, not as `DescribeInstances` shows it.
+    #[must_use]
+    pub fn truth(&self, id: &str) -> Option<&Instance> {
+        self.instances.get(id).map(|place| &place.truth)
+    }
+
+    /// Every instance as it is.
+    pub fn truths(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.values().map(|place| &place.truth)
+    }
+
+    fn happen(&mut self, at: Timestamp, event: Event) {
+        match event {
+            Event::Boots(id, turn) if self.is_in(&id, turn) => self.boots(at, &id),
+            Event::FallsBack(id, turn) if self.is_in(&id, turn) => self.falls_back(at, &id),
+            Event::Off(id, turn) if self.is_in(&id, turn) => self.off(at, &id),
+            Event::Terminated(id, turn) if self.is_in(&id, turn) => self.terminated(at, &id),
+            Event::TakenBack(id, turn) if self.is_in(&id, turn) => self.taken_back(at, &id),
+            Event::Forgotten(id) => {
+                self.instances.remove(&id);
+            }
+            Event::RequestSettles(id) => self.request_settles(at, &id),
+            Event::RequestTries(id) => self.request_tries(at, &id),
+            Event::RequestEnds(id) => self.request_ends(at, &id),
+            Event::Capacity(offering, available) => self.capacity_changes(at, &offering, available),
+            // Of a state that is over.
+            Event::Boots(..)
+            | Event::FallsBack(..)
+            | Event::Off(..)
+            | Event::Terminated(..)
+            | Event::TakenBack(..) => {}
+        }
+    }
+
+    fn is_in(&self, id: &str, turn: u64) -> bool {
+        self.instances.get(id).is_some_and(|place| place.turn == turn)
+    }
+
+    fn turn(&self, id: &str) -> u64 {
+        self.instances.get(id).map_or(0, |place| place.turn)
+    }
+
+    fn expect(&mut self, at: Timestamp, event: Event) {
+        self.agenda.add(at, event.kind(), event);
+    }
+
+    /// Before any call: what is due happens, and the bucket and the weather have their say.
+    fn call(&mut self, now: Timestamp, bucket: Bucket) -> Result<(), Ec2Error> {
+        self.advance(now);
+        let answer = if self.weather.throttled > 0 && self.luck.permille(self.weather.throttled) {
+            Err(exceeded())
+        } else if self.weather.errors > 0 && self.luck.permille(self.weather.errors) {
+            let text = "An internal error has occurred. Retry your request.";
+            Err(Ec2Error::server("InternalError", 500, text))
+        } else {
+            self.throttle.take(bucket, now)
+        };
+        self.counts.failed += u64::from(answer.is_err());
+        answer
+    }
+
+    /// Changes an instance and lets describing show it, at once or later.
+    fn change(&mut self, at: Timestamp, id: &str, change: impl FnOnce(&mut Instance)) {
+        let lag = match self.weather.lag_max.num_milliseconds() {
+            0 => TimeDelta::zero(),
+            most => TimeDelta::milliseconds(self.luck.between(0, most)),
+        };
+        let Some(place) = self.instances.get_mut(id) else { return };
+        let before = place.truth.state;
+        if matches!(before, InstanceState::Pending | InstanceState::Stopping) {
+            self.unbilled += at - place.truth.transition_at.max(place.truth.launch_time);
+        }
+        change(&mut place.truth);
+        // What was shown later is not overtaken by what happened after it.
+        let visible_at = place.shown.back().map_or(at + lag, |(last, _)| (at + lag).max(*last));
+        while place.shown.get(1).is_some_and(|(from, _)| *from <= at) {
+            place.shown.pop_front();
+        }
+        place.shown.push_back((visible_at, place.truth.clone()));
+        let state = place.truth.state;
+        if state != before {
+            place.turn += 1;
+            self.changes.push(Change { at, id: id.to_owned(), what: Happened::State(state) });
+        }
+    }
+
+    fn delay(&mut self, range: (TimeDelta, TimeDelta)) -> TimeDelta {
+        let (least, most) = (range.0.num_milliseconds(), range.1.num_milliseconds());
+        TimeDelta::milliseconds(self.delays.between(least, most))
+    }
+
+    fn has_capacity(&self, offering: &Offering) -> bool {
+        !self.out.contains(offering)
+    }
+
+    /// Refuses what the quota or the zone cannot give.
+    fn admit(&mut self, offering: &Offering, count: u32) -> Result<(), Ec2Error> {
+        let answer = self.within_quota(offering, count).and_then(|()| {
+            if self.has_capacity(offering) { Ok(()) } else { Err(self.no_capacity(offering)) }
+        });
+        self.counts.refusals += u64::from(answer.is_err());
+        answer
+    }
+
+    fn within_quota(&self, offering: &Offering, count: u32) -> Result<(), Ec2Error> {
+        let used: u32 = self
+            .truths()
+            .filter(|one| one.market == offering.capacity && one.state.counts())
+            .map(|one| vcpus(&one.instance_type))
+            .sum();
+        let wanted = used + count * vcpus(&offering.instance_type);
+        match offering.capacity {
+            CapacityType::Spot if wanted > self.settings.vcpus_spot => Err(Ec2Error::client(
+                "MaxSpotInstanceCountExceeded",
+                "Max spot instance count exceeded",
+            )),
+            CapacityType::OnDemand if wanted > self.settings.vcpus_on_demand => {
+                let text = format!(
+                    "You have requested more vCPU capacity than your current vCPU limit of {} allows for the instance bucket that the specified instance type belongs to. Please visit http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit.",
+                    self.settings.vcpus_on_demand
+                );
+                Err(Ec2Error::client("VcpuLimitExceeded", text))
+            }
+            CapacityType::Spot | CapacityType::OnDemand => Ok(()),
+        }
+    }
+
+    /// The refusal, with or without the zones that have some.
+    fn no_capacity(&mut self, offering: &Offering) -> Ec2Error {
+        let (kind, zone) = (&offering.instance_type, &offering.zone);
+        let mut text = format!(
+            "We currently do not have sufficient {kind} capacity in the Availability Zone you requested ({zone}). Our system will be working on provisioning additional capacity."
+        );
+        let others: Vec<&str> = self
+            .settings
+            .zones
+            .iter()
+            .filter(|other| {
+                let there = Offering { zone: (*other).clone(), ..offering.clone() };
+                *other != zone && self.has_capacity(&there)
+            })
+            .map(String::as_str)
+            .collect();
+        let silent = self.weather.no_hint > 0 && self.luck.permille(self.weather.no_hint);
+        if !others.is_empty() && !silent {
+            text += &format!(
+                " You can currently get {kind} capacity by not specifying an Availability Zone in your request or choosing {}.",
+                others.join(", ")
+            );
+        }
+        Ec2Error::server("InsufficientInstanceCapacity", 500, text)
+    }
+}
+
+impl Place {
+    fn new(truth: Instance, visible_at: Timestamp) -> Self {
+        let shown = VecDeque::from([(visible_at, truth.clone())]);
+        Self { truth, shown, turn: 0, notice: None, rebalance: None }
+    }
+
+    /// What describing shows at this instant.
+    fn at(&self, now: Timestamp) -> Option<&Instance> {
+        self.shown.iter().rev().find(|(from, _)| *from <= now).map(|(_, one)| one)
+    }
+}
+
+fn offering_of(one: &Instance) -> Offering {
+    Offering {
+        instance_type: one.instance_type.clone(),
+        zone: one.zone.clone(),
+        capacity: one.market,
+    }
+}
+
+/// vCPUs of a type: its size says so in the families with GPUs.
+fn vcpus(instance_type: &str) -> u32 {
+    let size = instance_type.rsplit('.').next().unwrap_or_default();
+    let times: Option<u32> = size.strip_suffix("xlarge").and_then(|times| match times {
+        "" => Some(1),
+        times => times.parse().ok(),
+    });
+    times.map_or(if size == "metal" { 96 } else { 2 }, |times| times * 4)
+}
+
+/// EC2's way to write a time into a reason.
+fn reason_time(at: Timestamp) -> String {
+    at.format("(%Y-%m-%d %H:%M:%S GMT)").to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,270 @@
+//! The faulty world: EC2, SQS, a ledger and a clock in virtual time, with the real loop and workers living in it.
+//!
+//! It runs on one tokio thread with paused time: every call takes virtual time, so that two controllers interleave and time
+//! limits are real, and nothing depends on the machine. A crash is a future that is dropped. `week` runs one from end to end.
+
+pub(crate) mod agenda;
+mod cloud;
+mod controller;
+pub mod ec2;
+mod ledger;
+mod people;
+mod ports;
+mod queue;
+pub mod scenario;
+pub mod week;
+mod worker;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::TimeDelta;
+use gpuctl_core::capacity::{CapacityType, Offering};
+use gpuctl_core::policy::{Pool, QueuePolicy};
+use gpuctl_core::units::Timestamp;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use self::ec2::{
+    Ec2, Ec2Settings, Instance, MarketOptions, RunInstances, Shutdown, ShutdownBehaviour, SpotKind,
+    SpotOptions,
+};
+use self::ledger::Book;
+pub(crate) use self::ports::Site;
+use self::queue::Queue;
+pub(crate) use self::queue::Whereabouts;
+use self::scenario::{JobKind, Scenario};
+use crate::chance::Chance;
+use crate::checks::Checks;
+use crate::faults::{Fault, Faults};
+
+/// The one type of instance.
+const INSTANCE_TYPE: &str = "g4dn.xlarge";
+/// Events that a failure shows.
+const LOG_MAX: usize = 40;
+/// vCPUs of the account when its quotas are fine, and when they are not.
+const VCPUS: u32 = 64;
+const VCPUS_LOW: u32 = 0;
+/// How long a changed instance may be shown as it was before.
+const LAG_MAX: TimeDelta = TimeDelta::seconds(40);
+
+/// Everything that there is, in truth.
+pub(crate) struct World {
+    pub(crate) scenario: Scenario,
+    pub(crate) faults: Faults,
+    pub(crate) ec2: Ec2,
+    pub(crate) queue: Queue,
+    pub(crate) book: Book,
+    pub(crate) checks: Checks,
+    /// The jobs that were submitted, by id.
+    pub(crate) jobs: BTreeMap<String, JobKind>,
+    /// When anything last changed that a pass could see.
+    pub(crate) changed_at: Timestamp,
+    /// The last events.
+    pub(crate) log: VecDeque<(Timestamp, String)>,
+    /// The stable's instances, in order.
+    stable: Vec<String>,
+    latency: Chance,
+}
+
+impl World {
+    fn new(scenario: Scenario) -> Self {
+        let (seed, begin) = (scenario.seed, scenario.begin);
+        let drain = scenario.policy.worker.drain;
+        let settings = Ec2Settings {
+            zones: ["us-east-1a", "us-east-1b", "us-east-1c"].map(str::to_owned).to_vec(),
+            pending: (TimeDelta::seconds(8), TimeDelta::seconds(40)),
+            stopping: (TimeDelta::seconds(5), TimeDelta::seconds(30)),
+            // As systemd would: the drain, and a little more, then it kills.
+            shutdown_max: drain + TimeDelta::seconds(15),
+            shutdown: Shutdown::FromInside,
+            vcpus_spot: VCPUS,
+            vcpus_on_demand: VCPUS,
+        };
+        let receives_max = scenario.policy.pools[0]
+            .queue()
+            .map_or(u32::MAX, |queue: &QueuePolicy| queue.receives_max.get());
+        let mut world = Self {
+            faults: scenario.faults.clone(),
+            ec2: Ec2::new(settings, seed),
+            queue: Queue::new(receives_max, seed),
+            book: Book::default(),
+            checks: Checks::new(&scenario),
+            jobs: BTreeMap::new(),
+            changed_at: begin,
+            log: VecDeque::new(),
+            stable: Vec::new(),
+            latency: Chance::concern(seed, "latency"),
+            scenario,
+        };
+        world.furnish(begin - TimeDelta::hours(1));
+        world.plan_outages();
+        world
+    }
+
+    /// Launches the stable and lets a user stop it.
+    fn furnish(&mut self, at: Timestamp) {
+        let pool = self.pool().id.to_string();
+        for kind in self.scenario.boxes.clone() {
+            let market = match kind.market {
+                CapacityType::OnDemand => MarketOptions::OnDemand,
+                CapacityType::Spot => {
+                    let valid_until = kind.valid_until;
+                    MarketOptions::Spot(SpotOptions { kind: SpotKind::Persistent, valid_until })
+                }
+            };
+            let tags = BTreeMap::from([("gpuctl:pool".to_owned(), pool.clone())]);
+            let launched = self.ec2.run_instances(
+                at,
+                &RunInstances {
+                    client_token: None,
+                    launch_template: None,
+                    image_id: Some("ami-0123456789abcdef0".to_owned()),
+                    instance_type: Some(INSTANCE_TYPE.to_owned()),
+                    zone: Some(kind.zone.to_owned()),
+                    market: Some(market),
+                    count: 1,
+                    tags,
+                    shutdown: ShutdownBehaviour::Stop,
+                },
+            );
+            self.stable.extend(launched.unwrap_or_default().into_iter().map(|one| one.id));
+        }
+        let ready = at + TimeDelta::minutes(5);
+        self.ec2.advance(ready);
+        for id in self.stable.clone() {
+            self.ec2.power_off(ready, &id);
+        }
+        self.ec2.advance(self.scenario.begin);
+        self.ec2.take_changes();
+        self.ec2.forget_bill();
+    }
+
+    /// Capacity ends and comes back within the windows.
+    fn plan_outages(&mut self) {
+        for (fault, market) in [
+            (Fault::SpotOutage, CapacityType::Spot),
+            (Fault::OnDemandOutage, CapacityType::OnDemand),
+        ] {
+            for (from, to) in self.faults.windows(fault).to_vec() {
+                let chance = self.faults.chance(fault);
+                let zone = chance.pick(&["us-east-1a", "us-east-1b", "us-east-1c", "all"]);
+                // A long outage, or one that flickers.
+                let step = TimeDelta::minutes(chance.pick(&[7, 45, 1_440]));
+                let mut at = from;
+                while at < to {
+                    for one in self.ec2.settings.zones.clone() {
+                        if zone != "all" && zone != one {
+                            continue;
+                        }
+                        let instance_type = INSTANCE_TYPE.to_owned();
+                        let offering = Offering { instance_type, zone: one, capacity: market };
+                        self.ec2.plan_capacity(at, offering.clone(), false);
+                        self.ec2.plan_capacity((at + step).min(to), offering, true);
+                    }
+                    at += step * 2;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.scenario.policy.pools[0]
+    }
+
+    /// Something changed that a pass could see.
+    pub(crate) fn touch(&mut self, now: Timestamp) {
+        self.changed_at = self.changed_at.max(now);
+    }
+
+    pub(crate) fn note(&mut self, now: Timestamp, text: impl Into<String>) {
+        if self.log.len() == LOG_MAX {
+            self.log.pop_front();
+        }
+        self.log.push_back((now, text.into()));
+    }
+
+    /// EC2 as the faults have it at this instant.
+    pub(crate) fn weather(&mut self, now: Timestamp) {
+        let of = |fault| self.faults.strength(fault, now);
+        let lag_ms = LAG_MAX.num_milliseconds() * of(Fault::DescribeLag) / 1_000;
+        let weather = ec2::Weather {
+            lag_max: TimeDelta::milliseconds(lag_ms),
+            fall_back: of(Fault::FallBack),
+            stuck_pending: of(Fault::StuckPending),
+            stuck_stopping: of(Fault::StuckStopping),
+            no_notice: of(Fault::NoNotice),
+            errors: of(Fault::ApiErrors) / 3,
+            throttled: of(Fault::Throttling) / 2,
+            no_hint: of(Fault::NoHint),
+        };
+        let quota = self.faults.strength(Fault::Quota, now);
+        // Half of the weeks with a low quota have it in one market only.
+        let low = |odd: u64| quota > 0 && (quota == 1_000 || self.scenario.seed % 2 == odd);
+        self.ec2.weather = weather;
+        self.ec2.settings.vcpus_spot = if low(0) { VCPUS_LOW } else { VCPUS };
+        self.ec2.settings.vcpus_on_demand = if low(1) { VCPUS_LOW } else { VCPUS };
+    }
+
+    /// The stable's instance at this place, whatever became of it.
+    pub(crate) fn at_place(&self, place: usize) -> Option<&str> {
+        self.stable.get(place % self.stable.len().max(1)).map(String::as_str)
+    }
+
+    pub(crate) fn whereabouts(&self, job: &str) -> Whereabouts {
+        self.queue.whereabouts(job)
+    }
+
+    /// Instances of the pool that are not gone.
+    pub(crate) fn boxes(&self) -> impl Iterator<Item = &Instance> {
+        self.ec2.truths().filter(|one| one.is_there())
+    }
+}
+
+/// The world, shared by everything that lives in it.
+pub(crate) struct Shared {
+    world: Mutex<World>,
+    begin: (Instant, Timestamp),
+    /// A message may be visible.
+    pub(crate) queue_changed: Notify,
+    /// EC2 has something to do earlier than was thought, or has done something.
+    pub(crate) ec2_changed: Notify,
+    /// A promise was broken: the week is over.
+    pub(crate) broken: Notify,
+}
+
+impl Shared {
+    fn new(scenario: Scenario) -> Arc<Self> {
+        let begin = (Instant::now(), scenario.begin);
+        Arc::new(Self {
+            world: Mutex::new(World::new(scenario)),
+            begin,
+            queue_changed: Notify::new(),
+            ec2_changed: Notify::new(),
+            broken: Notify::new(),
+        })
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        let passed = TimeDelta::from_std(self.begin.0.elapsed()).unwrap_or(TimeDelta::MAX);
+        self.begin.1 + passed
+    }
+
+    /// The world at this instant. Never held over an await.
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        let now = self.now();
+        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        world.weather(now);
+        world.ec2.advance(now);
+        world
+    }
+
+    pub(crate) async fn sleep_until(&self, at: Timestamp) {
+        let left = (at - self.now()).to_std().unwrap_or_default();
+        tokio::time::sleep(left).await;
+    }
+}
+
+pub(crate) async fn sleep(span: TimeDelta) {
+    tokio::time::sleep(span.to_std().unwrap_or_default()).await;
+}

@@ -1,0 +1,251 @@
+//! SQS in virtual time: at least once, under leases, dead-lettered, counted approximately.
+//!
+//! What is wrong with it comes as arguments of each call; the truth stays exact, for the checks.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use chrono::TimeDelta;
+use gpuctl_control::ports::{
+    NewMessage, PortError, PortErrorClass, Purge, Receipt, ReceiveRequest, Received,
+};
+use gpuctl_core::observation::SeenQueue;
+use gpuctl_core::units::Timestamp;
+
+use crate::chance::Chance;
+
+/// A lease lasts no longer than this after its receive, however often it is extended (Q10).
+const LEASE_MAX: TimeDelta = TimeDelta::hours(12);
+/// How far back lagging counts can look.
+const COUNTS_KEPT: TimeDelta = TimeDelta::minutes(5);
+
+/// One queue and its dead letters.
+#[derive(Clone, Debug)]
+pub(crate) struct Queue {
+    messages: BTreeMap<u64, Message>,
+    /// Which message a receipt is for; a later receive makes it void.
+    receipts: BTreeMap<String, u64>,
+    receives_max: u32,
+    sent: u64,
+    /// Counts as they were, oldest first.
+    past: VecDeque<(Timestamp, SeenQueue)>,
+    names: Chance,
+}
+
+#[derive(Clone, Debug)]
+struct Message {
+    body: String,
+    attributes: Vec<(String, String)>,
+    sent_at: Timestamp,
+    visible_at: Timestamp,
+    /// Held under this receipt since then.
+    lease: Option<(String, Timestamp)>,
+    receive_count: u32,
+    dead: bool,
+}
+
+/// Where a job's message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whereabouts {
+    Alive,
+    Dead,
+    Gone,
+}
+
+impl Queue {
+    pub(crate) fn new(receives_max: u32, seed: u64) -> Self {
+        Self {
+            messages: BTreeMap::new(),
+            receipts: BTreeMap::new(),
+            receives_max,
+            sent: 0,
+            past: VecDeque::new(),
+            names: Chance::concern(seed, "receipts"),
+        }
+    }
+
+    pub(crate) fn send(&mut self, now: Timestamp, batch: &[NewMessage]) {
+        for message in batch {
+            self.sent += 1;
+            let message = Message {
+                body: message.body.clone(),
+                attributes: message.attributes.clone(),
+                sent_at: now,
+                visible_at: now + message.delay,
+                lease: None,
+                receive_count: 0,
+                dead: false,
+            };
+            self.messages.insert(self.sent, message);
+        }
+        self.note(now);
+    }
+
+    /// Takes what is visible, oldest first; `twice` of them are given out a second time at once (Q9).
+    pub(crate) fn receive(&mut self, now: Timestamp, request: ReceiveRequest) -> Vec<Received> {
+        let most = self.receives_max;
+        let ready = |message: &Message| !message.dead && message.visible_at <= now;
+        for message in self.messages.values_mut() {
+            if ready(message) && message.receive_count >= most {
+                message.dead = true;
+                message.lease = None;
+            }
+        }
+        let ready: Vec<u64> = self
+            .messages
+            .iter()
+            .filter(|(_, message)| ready(message))
+            .map(|(id, _)| *id)
+            .take(request.max as usize)
+            .collect();
+        let mut taken = Vec::new();
+        for id in ready {
+            let receipt = format!("{:016x}", self.names.bits());
+            let Some(message) = self.messages.get_mut(&id) else { continue };
+            message.receive_count += 1;
+            message.visible_at = now + request.visibility;
+            if let Some((old, _)) = message.lease.replace((receipt.clone(), now)) {
+                self.receipts.remove(&old);
+            }
+            taken.push(Received {
+                receipt: Receipt(receipt.clone()),
+                body: message.body.clone(),
+                attributes: message.attributes.clone(),
+                receive_count: message.receive_count,
+                sent_at: message.sent_at,
+            });
+            self.receipts.insert(receipt, id);
+        }
+        if !taken.is_empty() {
+            self.note(now);
+        }
+        taken
+    }
+
+    /// A held message is given out again although its lease goes on (Q9).
+    pub(crate) fn duplicate(&mut self, now: Timestamp, receipt: &Receipt) {
+        if let Some(message) = self.held(receipt) {
+            message.visible_at = now;
+        }
+    }
+
+    pub(crate) fn change_visibility(
+        &mut self,
+        now: Timestamp,
+        receipt: &Receipt,
+        visibility: TimeDelta,
+    ) -> Result<(), PortError> {
+        let message = self.held(receipt).ok_or_else(lease_lost)?;
+        if visibility <= TimeDelta::zero() {
+            message.lease = None;
+            message.visible_at = now;
+            self.receipts.remove(&receipt.0);
+            self.note(now);
+            return Ok(());
+        }
+        let received_at = message.lease.as_ref().map_or(now, |(_, at)| *at);
+        if now + visibility > received_at + LEASE_MAX {
+            let text =
+                "Total VisibilityTimeout for the message is beyond the limit [43200 seconds]";
+            return Err(PortError::new(PortErrorClass::Other, text));
+        }
+        message.visible_at = now + visibility;
+        Ok(())
+    }
+
+    pub(crate) fn ack(&mut self, now: Timestamp, receipt: &Receipt) -> Result<(), PortError> {
+        let id = self.receipts.remove(&receipt.0).ok_or_else(lease_lost)?;
+        self.messages.remove(&id);
+        self.note(now);
+        Ok(())
+    }
+
+    pub(crate) fn redrive(&mut self, now: Timestamp) -> u64 {
+        let mut moved = 0;
+        for message in self.messages.values_mut().filter(|message| message.dead) {
+            (message.dead, message.receive_count) = (false, 0);
+            (message.sent_at, message.visible_at) = (now, now);
+            moved += 1;
+        }
+        self.note(now);
+        moved
+    }
+
+    pub(crate) fn purge(&mut self, now: Timestamp, which: Purge) -> u64 {
+        let before = self.messages.len();
+        self.messages.retain(|_, message| message.dead != (which == Purge::Dead));
+        let messages = &self.messages;
+        self.receipts.retain(|_, id| messages.contains_key(id));
+        self.note(now);
+        u64::try_from(before - self.messages.len()).unwrap_or(u64::MAX)
+    }
+
+    /// The counts as they are.
+    pub(crate) fn counts(&self, now: Timestamp) -> SeenQueue {
+        let mut seen = SeenQueue::default();
+        for message in self.messages.values() {
+            if message.dead {
+                seen.dead += 1;
+            } else if message.visible_at <= now {
+                seen.visible += 1;
+                let oldest =
+                    seen.oldest_sent_at.map_or(message.sent_at, |at| at.min(message.sent_at));
+                seen.oldest_sent_at = Some(oldest);
+            } else if message.lease.is_some() {
+                seen.in_flight += 1;
+            } else {
+                seen.delayed += 1;
+            }
+        }
+        seen
+    }
+
+    /// The counts as they were some time ago.
+    pub(crate) fn counts_before(&self, now: Timestamp, lag: TimeDelta) -> SeenQueue {
+        let then = self.past.iter().rev().find(|(at, _)| *at <= now - lag);
+        then.map_or_else(SeenQueue::default, |(_, seen)| seen.clone())
+    }
+
+    /// When the next message becomes visible by itself.
+    pub(crate) fn next_visible(&self, now: Timestamp) -> Option<Timestamp> {
+        let ahead = self.messages.values().filter(|one| !one.dead && one.visible_at > now);
+        ahead.map(|one| one.visible_at).min()
+    }
+
+    /// The body of the message under this receipt.
+    pub(crate) fn body(&self, receipt: &Receipt) -> Option<&str> {
+        let id = self.receipts.get(&receipt.0)?;
+        self.messages.get(id).map(|message| message.body.as_str())
+    }
+
+    /// Where the message of a job is, and how often it was received.
+    pub(crate) fn whereabouts(&self, job_id: &str) -> Whereabouts {
+        let mine = |message: &&Message| message.attributes.iter().any(|(_, value)| value == job_id);
+        match self.messages.values().find(mine) {
+            Some(message) if message.dead => Whereabouts::Dead,
+            Some(_) => Whereabouts::Alive,
+            None => Whereabouts::Gone,
+        }
+    }
+
+    fn held(&mut self, receipt: &Receipt) -> Option<&mut Message> {
+        let id = self.receipts.get(&receipt.0)?;
+        let message = self.messages.get_mut(id)?;
+        let mine = message.lease.as_ref().is_some_and(|(held, _)| *held == receipt.0);
+        mine.then_some(message)
+    }
+
+    fn note(&mut self, now: Timestamp) {
+        while self.past.get(1).is_some_and(|(at, _)| *at < now - COUNTS_KEPT) {
+            self.past.pop_front();
+        }
+        let seen = self.counts(now);
+        self.past.push_back((now, seen));
+    }
+}
+
+fn lease_lost() -> PortError {
+    PortError::new(
+        PortErrorClass::LeaseLost,
+        "the lease on the message has run out, and another worker may have it",
+    )
+}

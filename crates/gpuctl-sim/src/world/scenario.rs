@@ -1,0 +1,250 @@
+//! A week drawn from a seed: policy, boxes, demand, and what people do. Faults are drawn beside it.
+//!
+//! Each part has a stream of its own, so that fewer jobs or boxes leave the rest as it was: that is how a failure is made smaller.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use chrono::TimeDelta;
+use gpuctl_core::capacity::CapacityType;
+use gpuctl_core::observation::HoldWants;
+use gpuctl_core::policy::{Policy, Problems};
+use gpuctl_core::units::{MicroUsd, Timestamp};
+
+use crate::chance::Chance;
+use crate::faults::{Fault, Faults};
+use crate::replay::instant;
+
+/// A whole week.
+pub const WEEK_HOURS: u32 = 168;
+/// The shortest week that still has room for a calm end.
+pub const HOURS_MIN: u32 = 24;
+/// How long before the end the last fault and the last hold are over: a quota is believed for six hours, and a poisonous job may
+/// keep its neighbours waiting for an hour each time.
+pub(crate) const CALM_HOURS: u32 = 16;
+/// How long before the end the last job arrives.
+const QUIET_HOURS: u32 = 10;
+/// The most jobs of a week.
+const JOBS_MAX: i64 = 160;
+
+const ZONES: [&str; 3] = ["us-east-1a", "us-east-1b", "us-east-1c"];
+
+/// What is left of a week, to make a failure smaller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Only {
+    /// Only these kinds of faults.
+    pub faults: Option<BTreeSet<Fault>>,
+    /// Only so many hours.
+    pub hours: Option<u32>,
+    /// Only the first so many boxes.
+    pub boxes: Option<usize>,
+    /// Only the first so many jobs.
+    pub jobs: Option<usize>,
+}
+
+/// A week.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// What it was drawn from.
+    pub seed: u64,
+    /// The policy as a user would write it.
+    pub policy_text: String,
+    pub(crate) policy: Policy,
+    pub(crate) begin: Timestamp,
+    pub(crate) end: Timestamp,
+    pub(crate) boxes: Vec<BoxKind>,
+    pub(crate) jobs: Vec<JobKind>,
+    pub(crate) deeds: Vec<(Timestamp, Deed)>,
+    pub(crate) faults: Faults,
+}
+
+/// A box of the stable.
+#[derive(Clone, Debug)]
+pub(crate) struct BoxKind {
+    pub(crate) zone: &'static str,
+    pub(crate) market: CapacityType,
+    /// When its spot request ends (P7).
+    pub(crate) valid_until: Option<Timestamp>,
+}
+
+/// A job to come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JobKind {
+    pub(crate) at: Timestamp,
+    pub(crate) service: TimeDelta,
+    pub(crate) nature: Nature,
+}
+
+/// What a job does to its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nature {
+    /// It ends with an answer.
+    Good,
+    /// It ends with an error.
+    Bad,
+    /// It ends its worker.
+    Poison,
+    /// It is no job at all.
+    Garbage,
+}
+
+/// What a person does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Deed {
+    /// `gpuctl start` or `stop`.
+    Hold { wants: HoldWants, lasts: TimeDelta, over_budget: Option<MicroUsd> },
+    /// `gpuctl release`.
+    Release,
+    /// A start in the console of the box at this place.
+    ConsoleStart(usize),
+    /// A stop in the console.
+    ConsoleStop(usize),
+}
+
+impl Scenario {
+    /// Draws a week.
+    ///
+    /// # Errors
+    /// When the drawn policy is none that a user could write, which would be a mistake here.
+    pub fn draw(seed: u64, only: &Only) -> Result<Self, Problems> {
+        let hours = only.hours.unwrap_or(WEEK_HOURS).clamp(HOURS_MIN, WEEK_HOURS);
+        let begin = instant(0);
+        let end = begin + TimeDelta::hours(i64::from(hours));
+        let calm = end - TimeDelta::hours(i64::from(CALM_HOURS));
+        // Windows are drawn in the whole week and cut off with it, so that fewer hours leave the rest as it was.
+        let week_calm = begin + TimeDelta::hours(i64::from(WEEK_HOURS - CALM_HOURS));
+        let faults = Faults::draw(seed, (begin, week_calm), only.faults.as_ref()).cut_at(calm);
+        let policy_text = policy_text(seed);
+        let policy = Policy::parse(&policy_text)?;
+        let mut boxes = boxes(seed, &faults);
+        boxes.truncate(only.boxes.unwrap_or(usize::MAX).max(1));
+        let quiet = end - TimeDelta::hours(i64::from(QUIET_HOURS));
+        let mut jobs = jobs(seed, &faults, begin);
+        jobs.retain(|job| job.at < quiet);
+        jobs.truncate(only.jobs.unwrap_or(usize::MAX));
+        let mut deeds = deeds(seed, &faults, begin);
+        deeds.retain(|(at, _)| *at < calm);
+        for (at, deed) in &mut deeds {
+            if let Deed::Hold { lasts, .. } = deed {
+                *lasts = (*lasts).min(calm - *at);
+            }
+        }
+        Ok(Self { seed, policy_text, policy, begin, end, boxes, jobs, deeds, faults })
+    }
+}
+
+fn policy_text(seed: u64) -> String {
+    let mut chance = Chance::concern(seed, "policy");
+    let mut text = "[cloud]\ntick = \"60s\"\n[worker]\n".to_owned();
+    let _ = writeln!(text, "drain = \"{}s\"\njob_max = \"20m\"", chance.pick(&[10, 30, 60]));
+    text += "[cost]\nregion = \"us-east-1\"\n[pool.gpu]\nqueue = \"jobs\"\nboot_default = \"2m\"\nboot_deadline = \"10m\"\n";
+    let mut set = |name: &str, values: &[&str]| {
+        let _ = writeln!(text, "{name} = {}", chance.pick(values));
+    };
+    set("max_wait", &["\"0s\"", "\"2m\"", "\"10m\"", "\"1h\""]);
+    set("boxes_max", &["1", "1", "2", "3"]);
+    set("idle_stop", &["\"auto\"", "\"auto\"", "\"0s\"", "\"1m\"", "\"5m\""]);
+    set("run_min", &["\"0s\"", "\"0s\"", "\"5m\""]);
+    set("visibility", &["\"60s\"", "\"120s\"", "\"5m\""]);
+    set("receives_max", &["3", "5", "8"]);
+    set("lifetime_max", &["\"4h\"", "\"24h\""]);
+    set("starts_per_hour_max", &["4", "6", "12"]);
+    set("capacity_deadline", &["\"0s\"", "\"0s\"", "\"3m\""]);
+    set("foreign_hold", &["\"0s\"", "\"30m\"", "\"2h\""]);
+    let both = "[\"spot\", \"on-demand\"]";
+    set("capacity", &[both, both, both, "[\"on-demand\", \"spot\"]"]);
+    if chance.permille(300) {
+        let _ = writeln!(text, "start_depth = {}", chance.pick(&[3, 10]));
+    }
+    if chance.permille(250) {
+        let budget = ["budget_usd_day = 0.2", "budget_usd_day = 1", "budget_usd_month = 3"];
+        let _ = writeln!(text, "{}", chance.pick(&budget));
+    }
+    if chance.permille(300) {
+        let window = ["begin = \"09:00\"\nend = \"11:00\"", "begin = \"22:00\"\nend = \"01:30\""];
+        let _ = writeln!(
+            text,
+            "[[pool.gpu.schedule]]\nzone = \"Asia/Tokyo\"\nweekdays = \"mon-thu\"\n{}",
+            chance.pick(&window)
+        );
+    }
+    text
+}
+
+/// One to four boxes; the first is on demand, so that there is always one that can come.
+fn boxes(seed: u64, faults: &Faults) -> Vec<BoxKind> {
+    let mut chance = Chance::concern(seed, "boxes");
+    let count = chance.between(1, 4);
+    let mut ends = Chance::concern(seed, "request ends");
+    (0..count)
+        .map(|index| {
+            let spot = index > 0 && chance.permille(700);
+            let zone = chance.pick(&ZONES);
+            let window = faults.windows(Fault::RequestEnds).first();
+            let within = |(from, to): &(Timestamp, Timestamp)| {
+                *from + TimeDelta::minutes(ends.between(0, (*to - *from).num_minutes()))
+            };
+            let valid_until = window.map(within).filter(|_| spot);
+            let market = if spot { CapacityType::Spot } else { CapacityType::OnDemand };
+            BoxKind { zone, market, valid_until }
+        })
+        .collect()
+}
+
+/// Lone jobs, bursts, or both.
+fn jobs(seed: u64, faults: &Faults, begin: Timestamp) -> Vec<JobKind> {
+    let mut chance = Chance::concern(seed, "jobs");
+    let mut luck = Chance::concern(seed, "job natures");
+    let count = chance.between(4, JOBS_MAX);
+    let burst = chance.pick(&[1, 1, 8, 40]);
+    let service_mean_ms = chance.pick(&[3_000, 20_000, 60_000, 180_000]);
+    let week_ms = i64::from(WEEK_HOURS - QUIET_HOURS) * 3_600_000;
+    let quiet_mean_ms = week_ms / (count / burst).max(1);
+    let mut at = begin;
+    let one = |index| {
+        let gap_ms = if index % burst == 0 { quiet_mean_ms } else { 2_000 };
+        at += TimeDelta::milliseconds(chance.exponential_ms(gap_ms));
+        // Longer than twelve times the mean is one in 160,000, and would only slow the week down.
+        let service_ms = chance.exponential_ms(service_mean_ms).min(12 * service_mean_ms);
+        let mut strikes = |fault| {
+            let drawn = luck.permille(200);
+            faults.strength(fault, at) > 0 && drawn
+        };
+        let nature = match (strikes(Fault::Poison), strikes(Fault::Garbage)) {
+            (true, _) => Nature::Poison,
+            (_, true) => Nature::Garbage,
+            _ if index % 23 == 7 => Nature::Bad,
+            _ => Nature::Good,
+        };
+        JobKind { at, service: TimeDelta::milliseconds(service_ms), nature }
+    };
+    (0..count).map(one).collect()
+}
+
+fn deeds(seed: u64, faults: &Faults, begin: Timestamp) -> Vec<(Timestamp, Deed)> {
+    let mut chance = Chance::concern(seed, "people");
+    let minutes = i64::from(WEEK_HOURS) * 60;
+    let mut deeds = Vec::new();
+    for _ in 0..chance.between(0, 6) {
+        let at = begin + TimeDelta::minutes(chance.between(0, minutes));
+        let wants = if chance.permille(500) { HoldWants::Running } else { HoldWants::Stopped };
+        let lasts = TimeDelta::minutes(chance.pick(&[10, 60, 300]));
+        let over_budget = chance.permille(300).then_some(MicroUsd(200_000));
+        deeds.push((at, Deed::Hold { wants, lasts, over_budget }));
+        if chance.permille(300) {
+            deeds.push((at + lasts / 2, Deed::Release));
+        }
+    }
+    let mut hands = Chance::concern(seed, "hands");
+    for (from, to) in faults.windows(Fault::ForeignHands) {
+        for _ in 0..hands.between(1, 6) {
+            let at = *from + TimeDelta::seconds(hands.between(0, (*to - *from).num_seconds()));
+            let place = usize::try_from(hands.between(0, 3)).unwrap_or(0);
+            let start = hands.permille(500);
+            let deed = if start { Deed::ConsoleStart(place) } else { Deed::ConsoleStop(place) };
+            deeds.push((at, deed));
+        }
+    }
+    deeds.sort_by_key(|(at, _)| *at);
+    deeds
+}

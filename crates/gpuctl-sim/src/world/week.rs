@@ -1,0 +1,179 @@
+//! One week from end to end: everybody is let loose, EC2's events are handed on, and the promises are checked as they go.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use gpuctl_core::policy::Problems;
+use gpuctl_core::units::{MicroUsd, Timestamp};
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::controller::{SECOND, control};
+use super::ec2::{Ec2Counts, Happened, InstanceState};
+use super::people::{meddle, submit};
+use super::scenario::{Only, Scenario};
+use super::worker::{Ear, Told, live};
+use super::{Shared, World};
+use crate::checks::Violation;
+use crate::faults::Fault;
+
+/// What came of a week.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Week {
+    /// What it was drawn from.
+    pub seed: u64,
+    /// How often each kind of fault struck.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Jobs submitted.
+    pub jobs: u64,
+    /// … and committed.
+    pub committed: u64,
+    /// What EC2 did.
+    pub ec2: Ec2Counts,
+    /// What EC2 bills.
+    pub usd: MicroUsd,
+    /// Passes that left a record.
+    pub passes: u64,
+    /// Checks made.
+    pub checks: u64,
+    /// The promise that was broken, if one was.
+    pub violation: Option<Violation>,
+}
+
+/// Runs the week of a seed, or what is left of it.
+///
+/// # Errors
+/// When the drawn policy is none that a user could write, which would be a mistake of the scenario.
+pub fn run(seed: u64, only: &Only) -> Result<Week, Problems> {
+    let scenario = Scenario::draw(seed, only)?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build();
+    let runtime = runtime.expect("without input and output it needs nothing of the machine");
+    let week = runtime.block_on(whole(scenario));
+    runtime.shutdown_background();
+    Ok(week)
+}
+
+async fn whole(scenario: Scenario) -> Week {
+    let end = scenario.end;
+    let shared = Shared::new(scenario);
+    let bells = [Arc::new(Notify::new()), Arc::new(Notify::new())];
+    let [first, second] = bells.clone();
+    let mut everybody = JoinSet::new();
+    everybody.spawn(submit(Arc::clone(&shared)));
+    everybody.spawn(meddle(Arc::clone(&shared)));
+    everybody.spawn(drive(Arc::clone(&shared), bells));
+    let later = TimeDelta::milliseconds(7_013);
+    everybody.spawn(control(Arc::clone(&shared), "lambda", TimeDelta::zero(), first));
+    everybody.spawn(control(Arc::clone(&shared), SECOND, later, second));
+    tokio::select! {
+        biased;
+        () = shared.broken.notified() => {}
+        () = shared.sleep_until(end) => {}
+    }
+    everybody.shutdown().await;
+    let now = shared.now();
+    let world = &mut *shared.world();
+    world.check_end(now);
+    report(world, now)
+}
+
+fn report(world: &mut World, now: Timestamp) -> Week {
+    let ec2 = world.ec2.counts();
+    for (fault, times) in [
+        (Fault::FallBack, ec2.fell_back),
+        (Fault::NoNotice, ec2.unannounced),
+        (Fault::SpotOutage, ec2.interruptions),
+    ] {
+        world.faults.count(fault, times);
+    }
+    // What strikes as weather is known by its windows alone.
+    for fault in world.faults.kinds().collect::<Vec<_>>() {
+        let windows = u64::try_from(world.faults.windows(fault).len()).unwrap_or(u64::MAX);
+        if world.faults.injected().any(|(one, times)| one == fault && times == 0) {
+            world.faults.count(fault, windows);
+        }
+    }
+    let struck = world.faults.injected().filter(|(_, times)| *times > 0);
+    Week {
+        seed: world.scenario.seed,
+        faults: struck.map(|(fault, times)| (fault.name(), times)).collect(),
+        jobs: u64::try_from(world.jobs.len()).unwrap_or(u64::MAX),
+        committed: world.checks.committed(),
+        ec2,
+        usd: world.metered(now),
+        passes: world.book.passes,
+        checks: world.checks.made(),
+        violation: world.checks.violation(&world.log),
+    }
+}
+
+/// A machine that is on.
+struct Machine {
+    ear: Arc<Ear>,
+    task: JoinHandle<()>,
+}
+
+/// Lets EC2's events happen, hands them to the boxes, and rings for the controllers.
+async fn drive(shared: Arc<Shared>, bells: [Arc<Notify>; 2]) {
+    let mut machines: BTreeMap<String, Machine> = BTreeMap::new();
+    let mut boots = shared.world().scenario.seed;
+    loop {
+        let (changes, next) = {
+            let world = &mut *shared.world();
+            (world.ec2.take_changes(), world.ec2.next_event())
+        };
+        let any = !changes.is_empty();
+        for change in changes {
+            shared.world().note(change.at, format!("EC2: {} {}", change.id, words(change.what)));
+            shared.world().touch(change.at);
+            match change.what {
+                Happened::State(InstanceState::Running) => {
+                    boots = boots.wrapping_add(1);
+                    let (ear, id) = (Ear::new(), change.id.clone());
+                    let life = live(Arc::clone(&shared), id, Arc::clone(&ear), boots);
+                    machines.insert(change.id, Machine { ear, task: tokio::spawn(life) });
+                }
+                Happened::State(InstanceState::Stopping) => tell(&machines, &change.id, Told::Stop),
+                Happened::Notice => tell(&machines, &change.id, Told::Notice),
+                Happened::State(InstanceState::Pending) | Happened::Rebalance => {}
+                Happened::State(_) => {
+                    if let Some(machine) = machines.remove(&change.id) {
+                        machine.task.abort();
+                        shared.world().checks.power_gone(&change.id);
+                    }
+                }
+            }
+        }
+        if any {
+            shared.tell_if_broken();
+            bells.iter().for_each(|bell| bell.notify_one());
+        }
+        let changed = shared.ec2_changed.notified();
+        tokio::select! {
+            biased;
+            () = changed => {}
+            () = async {
+                match next {
+                    Some(next) => shared.sleep_until(next).await,
+                    None => std::future::pending().await,
+                }
+            } => {}
+        }
+    }
+}
+
+fn tell(machines: &BTreeMap<String, Machine>, id: &str, told: Told) {
+    if let Some(machine) = machines.get(id) {
+        machine.ear.tell(told);
+    }
+}
+
+fn words(what: Happened) -> &'static str {
+    match what {
+        Happened::State(state) => state.name(),
+        Happened::Notice => "will be taken back",
+        Happened::Rebalance => "may be taken back",
+    }
+}

@@ -1,0 +1,137 @@
+//! `simulate --faults`: weeks in which things go wrong, spread over the machine's cores; each by itself is the same everywhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use gpuctl_control::wire::simulate::{BrokenPromiseDocument, FaultSimulationDocument};
+use gpuctl_core::policy::{Problems, nearest};
+use gpuctl_sim::faults::Fault;
+use gpuctl_sim::shrink::shrink;
+use gpuctl_sim::world::scenario::Only;
+use gpuctl_sim::world::week::{Week, run as run_week};
+
+use crate::arguments::FaultArguments;
+use crate::failure::{Exit, Failure};
+use crate::render::{Answer, Printer, Weeks};
+
+/// A week and how long it took here.
+type Timed = (Week, Duration);
+
+pub(crate) fn run(wanted: &FaultArguments, printer: &Printer) -> Result<Answer, Failure> {
+    let only = only(wanted)?;
+    let seeds = wanted.seed.map_or(0..wanted.seeds, |seed| seed..seed.saturating_add(1));
+    let progress = printer.weeks(seeds.end - seeds.start);
+    let weeks = all(seeds, &only, &progress).map_err(|problems| unusable(&problems))?;
+    let mut document = summary(&weeks);
+    let broken = weeks.iter().find_map(|(week, _)| Some((week, week.violation.as_ref()?)));
+    if let Some((week, violation)) = broken {
+        progress.shrinking();
+        let found = shrink(week.seed, &only, violation.promise);
+        let (smallest, small) = found.map_err(|problems| unusable(&problems))?;
+        let shown = small.violation.as_ref().unwrap_or(violation);
+        let command =
+            |only: &Only| format!("gpuctl simulate --faults --seed {}{}", week.seed, only.flags());
+        document.failure = Some(BrokenPromiseDocument {
+            seed: week.seed,
+            promise: violation.promise.name(),
+            sentence: violation.promise.sentence(),
+            at: shown.at.to_rfc3339(),
+            what: shown.what.clone(),
+            events: shown.events.clone(),
+            replay: command(&only),
+            smallest: command(&smallest),
+        });
+    }
+    progress.finish();
+    let failed = document.failure.is_some();
+    let answer = Answer::FaultSimulation(Box::new(document));
+    Ok(if failed { answer.exit(Exit::Failed) } else { answer })
+}
+
+fn only(wanted: &FaultArguments) -> Result<Only, Failure> {
+    let mut faults = BTreeSet::new();
+    for name in wanted.only.iter().filter(|name| *name != "none") {
+        let fault = name.parse::<Fault>().map_err(|error| {
+            let known = || Fault::ALL.iter().map(|fault| fault.name());
+            let hint = nearest(name, known()).map_or_else(
+                || format!("one of: none, {}", known().collect::<Vec<_>>().join(", ")),
+                |near| format!("did you mean `{near}`?"),
+            );
+            Failure::usage(error.to_string()).hint(hint)
+        })?;
+        faults.insert(fault);
+    }
+    let faults = (!wanted.only.is_empty()).then_some(faults);
+    Ok(Only { faults, hours: wanted.hours, boxes: wanted.boxes, jobs: wanted.jobs })
+}
+
+/// Every week up to the first that breaks a promise, in the order of their seeds.
+fn all(seeds: std::ops::Range<u64>, only: &Only, progress: &Weeks) -> Result<Vec<Timed>, Problems> {
+    let (next, end) = (AtomicU64::new(seeds.start), AtomicU64::new(seeds.end));
+    let done: Mutex<Result<Vec<Timed>, Problems>> = Mutex::new(Ok(Vec::new()));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let began = Instant::now();
+                    let week = run_week(seed, only);
+                    let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    match (week, done.as_mut()) {
+                        (Ok(week), Ok(weeks)) => {
+                            if week.violation.is_some() {
+                                // The seeds before it are still finished: the first failure is the same each time.
+                                end.fetch_min(seed + 1, Ordering::Relaxed);
+                            }
+                            weeks.push((week, began.elapsed()));
+                        }
+                        (Err(problems), _) => *done = Err(problems),
+                        (Ok(_), Err(_)) => return,
+                    }
+                    progress.week_done();
+                }
+            });
+        }
+    });
+    let mut weeks = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)?;
+    weeks.sort_by_key(|(week, _)| week.seed);
+    let last = end.load(Ordering::Relaxed);
+    weeks.retain(|(week, _)| week.seed < last);
+    Ok(weeks)
+}
+
+fn summary(weeks: &[Timed]) -> FaultSimulationDocument {
+    let mut faults: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for (week, _) in weeks {
+        for (fault, times) in &week.faults {
+            *faults.entry(fault).or_default() += times;
+        }
+    }
+    let sum = |of: fn(&Week) -> u64| weeks.iter().map(|(week, _)| of(week)).sum();
+    let slowest = weeks.iter().max_by_key(|(_, took)| *took);
+    FaultSimulationDocument {
+        weeks: weeks.len(),
+        faults,
+        jobs: sum(|week| week.jobs),
+        jobs_committed: sum(|week| week.committed),
+        starts: sum(|week| week.ec2.starts),
+        interruptions: sum(|week| week.ec2.interruptions),
+        refusals: sum(|week| week.ec2.refusals),
+        usd: weeks.iter().map(|(week, _)| week.usd).sum::<gpuctl_core::units::MicroUsd>().as_usd(),
+        passes: sum(|week| week.passes),
+        checks: sum(|week| week.checks),
+        slowest_seed: slowest.map_or(0, |(week, _)| week.seed),
+        slowest_seconds: slowest.map_or(0.0, |(_, took)| took.as_secs_f64()),
+        failure: None,
+    }
+}
+
+fn unusable(problems: &Problems) -> Failure {
+    Failure::new("a made-up policy cannot be used").because(problems)
+}
