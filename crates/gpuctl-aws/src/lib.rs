@@ -7,5 +7,15 @@
 
 pub mod config;
 pub mod error;
+pub mod files;
+pub mod ledger;
+#[cfg(feature = "notify")]
+pub mod notify;
+pub mod queue;
 
 pub use config::Aws;
+pub use files::S3Files;
+pub use ledger::DynamoLedger;
+#[cfg(feature = "notify")]
+pub use notify::{Notice, SnsTopic};
+pub use queue::SqsQueue;
