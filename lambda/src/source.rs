@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use gpuctl_aws::Aws;
+use gpuctl_aws::{Aws, S3Files};
 use gpuctl_control::ports::{PortError, PortErrorClass};
 use gpuctl_core::policy::Policy;
 
@@ -66,7 +66,7 @@ impl Source {
     async fn text(&self, aws: &Aws) -> Result<String, PortError> {
         match self {
             Self::Parameter(name) => aws.parameter(name).await,
-            Self::Object(uri) => gpuctl_aws::read_text(aws, uri, BYTES_MAX).await,
+            Self::Object(uri) => S3Files::new(aws, "", "").text(uri, BYTES_MAX).await,
             Self::Bundle(path) => std::fs::read_to_string(path).map_err(|error| {
                 PortError::new(PortErrorClass::NotFound, format!("cannot read {self}"))
                     .because(error)

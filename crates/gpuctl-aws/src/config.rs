@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use gpuctl_control::ports::{PortError, PortErrorClass};
 
 use crate::error::port_error;
@@ -46,15 +46,23 @@ impl Aws {
     /// # Errors
     /// When no region is named anywhere.
     pub async fn connect(region: Option<&str>, profile: Option<&str>) -> Result<Self, PortError> {
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
-            .timeout_config(attempt_time(ATTEMPT_TIME_MAX));
+        let mut loader = aws_config::defaults(BehaviorVersion::latest());
         if let Some(region) = region {
             loader = loader.region(Region::new(region.to_owned()));
         }
         if let Some(profile) = profile {
             loader = loader.profile_name(profile);
         }
+        Self::load(loader).await
+    }
+
+    /// As `connect`, with what else the loader is set to: endpoint or credentials of a test's own.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn load(loader: ConfigLoader) -> Result<Self, PortError> {
+        let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX);
+        let loader = loader.retry_config(retries).timeout_config(attempt_time(ATTEMPT_TIME_MAX));
         let sdk = loader.load().await;
         let Some(region) = sdk.region().map(ToString::to_string) else {
             return Err(PortError::new(PortErrorClass::Other, "no AWS region is named").hint(

@@ -33,6 +33,11 @@ pub fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Optio
     Some(code.rsplit('.').next().unwrap_or(code))
 }
 
+/// The class of an error code, where there is nothing but the code, as for one entry of a batch.
+pub fn class_of(code: &str) -> PortErrorClass {
+    by_code("", code).0
+}
+
 fn meaning<E>(action: &str, error: &SdkError<E, HttpResponse>) -> (PortErrorClass, Option<String>)
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
@@ -68,7 +73,7 @@ fn by_code(action: &str, code: &str) -> (PortErrorClass, Option<String>) {
         "InvalidClientTokenId" | "UnrecognizedClientException" | "InvalidAccessKeyId"
         | "SignatureDoesNotMatch" | "InvalidSignatureException" | "AuthFailure"
         | "MissingAuthenticationToken" | "MissingAuthenticationTokenException"
-        | "IncompleteSignature" | "InvalidToken" | "OptInRequired" => (
+        | "IncompleteSignature" | "InvalidToken" | "RequestTimeTooSkewed" | "OptInRequired" => (
             PortErrorClass::Denied,
             "AWS does not accept these credentials: look at the profile, at the clock, and whether the region is enabled".to_owned(),
         ),
@@ -89,7 +94,8 @@ fn by_code(action: &str, code: &str) -> (PortErrorClass, Option<String>) {
             PortErrorClass::NotFound,
             "look at its name, and whether account and region are the right ones".to_owned(),
         ),
-        "ConditionalCheckFailedException" | "TransactionConflictException" | "ResourceInUseException"
+        "ConditionalCheckFailedException" | "TransactionConflictException"
+        | "TransactionCanceledException" | "ResourceInUseException"
         | "PurgeQueueInProgress" | "ConditionalRequestConflict" | "PreconditionFailed" => {
             return (PortErrorClass::Conflict, None);
         }

@@ -54,8 +54,10 @@ impl FileStore for AwsFiles {
         match &self.results {
             Some(results) => results.keep(job, name, bytes).await,
             // A stopped box loses what lies on its own disk sooner or later: better no result than one that is lost.
-            None => Err(PortError::new(PortErrorClass::Other, "there is no place for a result's files")
-                .hint("set `results = \"s3://bucket/prefix\"` in [cloud]")),
+            None => {
+                Err(PortError::new(PortErrorClass::Other, "there is no place for a result's files")
+                    .hint("set `results = \"s3://bucket/prefix\"` in [cloud]"))
+            }
         }
     }
 }

@@ -12,7 +12,25 @@ pub mod config;
 #[cfg(feature = "control")]
 mod ec2;
 pub mod error;
+mod file_store;
+pub mod files;
+pub mod ledger;
+#[cfg(feature = "notify")]
+pub mod notify;
+mod own_box;
+pub mod queue;
+#[cfg(feature = "control")]
+mod stored_policy;
 
+#[cfg(feature = "control")]
+pub use account::Account;
 pub use config::Aws;
 #[cfg(feature = "control")]
 pub use ec2::{Ec2Cloud, Finding};
+pub use file_store::{AwsFiles, results};
+pub use files::S3Files;
+pub use ledger::DynamoLedger;
+#[cfg(feature = "notify")]
+pub use notify::SnsTopic;
+pub use own_box::{Identity, OwnBox};
+pub use queue::SqsQueue;

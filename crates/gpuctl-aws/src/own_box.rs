@@ -88,7 +88,8 @@ impl OwnBox {
 
     /// When EC2 takes this box back, if it has said so.
     async fn notice(&self) -> Result<Option<Timestamp>, PortError> {
-        let Some(text) = read(&self.metadata, "/latest/meta-data/spot/instance-action").await? else {
+        let Some(text) = read(&self.metadata, "/latest/meta-data/spot/instance-action").await?
+        else {
             return Ok(None);
         };
         let at = serde_json::from_str::<Action>(&text).ok();
@@ -120,7 +121,9 @@ async fn identity(metadata: &Client) -> Result<Identity, PortError> {
 async fn read(metadata: &Client, path: &str) -> Result<Option<String>, PortError> {
     match metadata.get(path).await {
         Ok(text) => Ok(Some(text.as_ref().to_owned())),
-        Err(ImdsError::ErrorResponse(answer)) if answer.response().status().as_u16() == 404 => Ok(None),
+        Err(ImdsError::ErrorResponse(answer)) if answer.response().status().as_u16() == 404 => {
+            Ok(None)
+        }
         Err(error) => {
             let what = "the instance's metadata cannot be read";
             Err(PortError::new(PortErrorClass::Unavailable, what).because(error).hint(
@@ -138,7 +141,11 @@ impl Cloud for OwnBox {
         let own = SeenBox {
             run_started_at: Some(started_at),
             interruption,
-            ..SeenBox::new(self.identity.box_id.clone(), BoxState::Running, self.identity.launched_at)
+            ..SeenBox::new(
+                self.identity.box_id.clone(),
+                BoxState::Running,
+                self.identity.launched_at,
+            )
         };
         Ok(Listing { pools: [(self.pool.clone(), vec![own])].into(), errors: Vec::new() })
     }
@@ -170,9 +177,11 @@ async fn power_off(words: &[String]) -> Result<(), PortError> {
     let run = Command::new(program).args(rest).kill_on_drop(true).output();
     match tokio::time::timeout(POWER_OFF_TIME_MAX, run).await {
         Ok(Ok(output)) if output.status.success() => Ok(()),
-        Ok(Ok(output)) => {
-            Err(failed(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())))
-        }
+        Ok(Ok(output)) => Err(failed(format!(
+            "{}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        ))),
         Ok(Err(error)) => Err(failed(error.to_string())),
         // It may be waiting for this very process to end.
         Err(_) => Ok(()),

@@ -88,7 +88,10 @@ async fn a_second_box_in_one_place_is_shown_and_can_be_ended() {
     let twin = {
         let mut ec2 = account.front.ec2();
         let tags = ec2.truths().next().unwrap().tags.clone();
-        let asked = gpuctl_sim::world::ec2::RunInstances { tags, ..super::support::run(super::support::on_demand()) };
+        let asked = gpuctl_sim::world::ec2::RunInstances {
+            tags,
+            ..super::support::run(super::support::on_demand())
+        };
         let now = gpuctl_control::ports::Clock::now(&*account.clock);
         ec2.run_instances(now, &asked).unwrap().remove(0).id
     };
@@ -99,6 +102,12 @@ async fn a_second_box_in_one_place_is_shown_and_can_be_ended() {
     let extra = up.iter().find(|one| one.id.as_str().starts_with("i-")).unwrap();
     account.cloud.stop(&extra.id, Manner::Drain).await.unwrap();
     account.clock.pass(120);
-    let left: Vec<String> = account.front.ec2().truths().filter(|one| one.is_there()).map(|one| one.id.clone()).collect();
+    let left: Vec<String> = account
+        .front
+        .ec2()
+        .truths()
+        .filter(|one| one.is_there())
+        .map(|one| one.id.clone())
+        .collect();
     assert_eq!(left.len(), 1, "one of {twin} and its twin stays");
 }

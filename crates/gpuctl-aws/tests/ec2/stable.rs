@@ -18,7 +18,10 @@ async fn a_box_starts_and_stops_and_is_known_as_ours_all_along() {
     assert_eq!(account.state().await, BoxState::Pending);
     account.clock.pass(30);
     let one = account.first().await;
-    assert_eq!((one.state, one.run_started_at, one.foreign), (BoxState::Running, Some(ordered_at), None));
+    assert_eq!(
+        (one.state, one.run_started_at, one.foreign),
+        (BoxState::Running, Some(ordered_at), None)
+    );
     account.clock.pass(600);
     account.cloud.stop(&one.id, Manner::Drain).await.unwrap();
     assert_eq!(account.state().await, BoxState::Stopping);
@@ -37,7 +40,11 @@ async fn r1_what_is_done_in_the_console_is_a_foreign_word() {
     account.clock.pass(60);
     assert_eq!(account.first().await.foreign.map(|word| word.wants), Some(HoldWants::Running));
     account.clock.pass(600);
-    account.front.ec2().stop_instances(now(), &id, gpuctl_sim::world::ec2::StopMode::Shutdown).unwrap();
+    account
+        .front
+        .ec2()
+        .stop_instances(now(), &id, gpuctl_sim::world::ec2::StopMode::Shutdown)
+        .unwrap();
     account.clock.pass(60);
     let one = account.first().await;
     assert_eq!(one.foreign.map(|word| word.wants), Some(HoldWants::Stopped));

@@ -80,9 +80,14 @@ impl Account {
         ec2.advance(clock.now());
         let front = Front::open(ec2, Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
         let names: Vec<String> = ids.iter().map(|id| format!("\"{id}\"")).collect();
-        let text = format!("[cloud]\nkind = \"aws\"\n{}", wanted.pool.replace("IDS", &names.join(", ")));
+        let text =
+            format!("[cloud]\nkind = \"aws\"\n{}", wanted.pool.replace("IDS", &names.join(", ")));
         let policy = Policy::parse(&text).unwrap();
-        let cloud = Ec2Cloud::new(&aws(&front.url()).await, policy.clone(), Arc::clone(&clock) as Arc<dyn Clock>);
+        let cloud = Ec2Cloud::new(
+            &aws(&front.url()).await,
+            policy.clone(),
+            Arc::clone(&clock) as Arc<dyn Clock>,
+        );
         Self { front, clock, cloud, policy, ids }
     }
 

@@ -87,8 +87,10 @@ pub async fn a_purged_job_is_purged(subject: &dyn Subject) {
 pub async fn jobs_are_listed_newest_first_by_state_and_time(subject: &dyn Subject) {
     let ledger = &subject.ports().ledger;
     let now = whole(subject.ports().clock.now());
-    // Across the edge of a month, whatever today is.
-    let jobs: Vec<Job> = (0..5).map(|n| job_at(subject, now - TimeDelta::days(n * 20))).collect();
+    // Across the edge of a month, whatever today is. Ids only ever grow, so the oldest is made first.
+    let old_first = (0..5).rev().map(|n| job_at(subject, now - TimeDelta::days(n * 20)));
+    let mut jobs: Vec<Job> = old_first.collect();
+    jobs.reverse();
     ledger.submitted(&jobs).await.unwrap();
     for done in &jobs[1..3] {
         ledger.commit(&result(subject, done, "done")).await.unwrap();

@@ -1,0 +1,242 @@
+//! The ledger in one DynamoDB table: leases and results by conditional writes, everything else by key, nothing by scans.
+//!
+//! `items` says what the table holds. The time is the caller's clock, never DynamoDB's. SQS shows nobody a message, so a job's
+//! state follows from notes: what a worker began (`Ledger::began`), what a person swept (`Ledger::swept`), and the worker's report.
+
+mod items;
+mod jobs;
+mod pools;
+mod table;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use chrono::TimeDelta;
+use gpuctl_control::job::{Job, JobId, JobResult};
+use gpuctl_control::ports::{
+    Attempt, Clock, Committed, Fence, JobEntry, JobFilter, Ledger, PoolMemory, PortError,
+    QueueMemory, Sweep, WorkerReport,
+};
+use gpuctl_control::wire::record::Record;
+use gpuctl_core::observation::{Hold, Run};
+use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};
+use uuid::Uuid;
+
+use crate::config::Aws;
+use crate::error::code;
+use crate::files::S3Files;
+
+use self::items::{Key, Reader, Writer, from_micros};
+use self::table::{Order, Page, Table, condition_failed};
+
+/// How long a record is kept: enough for "what happened last week", and a month's bill to compare it with.
+const RECORDS_KEPT: TimeDelta = TimeDelta::days(30);
+
+/// The ledger.
+pub struct DynamoLedger {
+    table: Table,
+    clock: Arc<dyn Clock>,
+    /// Where results go that are too long for an item.
+    results: Option<S3Files>,
+    /// The moving mean of each box that commits through this ledger: its own worker is the only one that writes it.
+    service: Mutex<HashMap<BoxId, i64>>,
+}
+
+impl DynamoLedger {
+    /// The ledger in this table; long results go to `results`, or are refused without it.
+    #[must_use]
+    pub fn new(aws: &Aws, table: &str, clock: Arc<dyn Clock>, results: Option<S3Files>) -> Self {
+        Self { table: Table::new(aws, table), clock, results, service: Mutex::default() }
+    }
+
+    /// Makes the table if it is not there, and waits until it takes writes: billed by request, keys `pk` and `sk` (texts),
+    /// items ended by DynamoDB after the time in `expires` (seconds since 1970).
+    ///
+    /// # Errors
+    /// When it cannot be made, or a table of that name has other keys.
+    pub async fn create_table(&self) -> Result<(), PortError> {
+        self.table.create().await
+    }
+
+    /// Whether the table is there, with the right keys.
+    ///
+    /// # Errors
+    /// When it is not, or cannot be asked.
+    pub async fn check_table(&self) -> Result<(), PortError> {
+        self.table.check().await
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+#[async_trait]
+impl Ledger for DynamoLedger {
+    async fn lease(&self, owner: &str, lasts: TimeDelta) -> Result<Option<Fence>, PortError> {
+        let now = self.now();
+        let until = now + lasts;
+        // The SDK may repeat a call whose answer was lost; then the condition finds our own write.
+        let nonce = Uuid::new_v4().to_string();
+        let answer = self
+            .table
+            .update(&Key::lease())
+            .update_expression(
+                "SET #owner = :owner, #until = :until, nonce = :nonce, v = :v ADD #number :one",
+            )
+            .condition_expression("attribute_not_exists(pk) OR #until <= :now")
+            .expression_attribute_names("#owner", "owner")
+            .expression_attribute_names("#until", "until")
+            .expression_attribute_names("#number", "number")
+            .expression_attribute_values(":owner", AttributeValue::S(owner.to_owned()))
+            .expression_attribute_values(":until", items::time(until))
+            .expression_attribute_values(":now", items::time(now))
+            .expression_attribute_values(":nonce", AttributeValue::S(nonce.clone()))
+            .expression_attribute_values(":v", items::number(items::VERSION))
+            .expression_attribute_values(":one", items::number(1))
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        let item = match answer {
+            Ok(answer) => answer.attributes.unwrap_or_default(),
+            Err(error) => match condition_failed(&error) {
+                Some(item) if Reader(item).text_if("nonce") == Some(&nonce) => item.clone(),
+                Some(_) => return Ok(None),
+                None => {
+                    return Err(self.table.failed("UpdateItem", "take the loop's lease", error));
+                }
+            },
+        };
+        let number = Reader(&item).number("number")?;
+        let until = from_micros(until.timestamp_micros());
+        Ok(Some(Fence { owner: owner.to_owned(), number, until }))
+    }
+
+    async fn release(&self, fence: &Fence) -> Result<(), PortError> {
+        let answer = self
+            .table
+            .update(&Key::lease())
+            .update_expression("SET #until = :zero REMOVE #owner")
+            .condition_expression("#number = :number")
+            .expression_attribute_names("#owner", "owner")
+            .expression_attribute_names("#until", "until")
+            .expression_attribute_names("#number", "number")
+            .expression_attribute_values(":zero", items::number(0))
+            .expression_attribute_values(":number", items::number(fence.number))
+            .send()
+            .await;
+        match answer {
+            // Another has it by now, and keeps it.
+            Err(error) if code(&error) != Some("ConditionalCheckFailedException") => {
+                Err(self.table.failed("UpdateItem", "release the loop's lease", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn memory(&self, pool: &PoolId) -> Result<PoolMemory, PortError> {
+        self.pool_memory(pool).await
+    }
+
+    async fn remember_queue(&self, pool: &PoolId, queue: &QueueMemory) -> Result<(), PortError> {
+        self.table.put(items::queue_memory(pool, queue), "remember the queue").await
+    }
+
+    async fn set_hold(&self, hold: &Hold) -> Result<(), PortError> {
+        self.table.put(items::hold(hold), "set the hold").await
+    }
+
+    async fn is_news(&self, key: &str, again_after: TimeDelta) -> Result<bool, PortError> {
+        let now = self.now();
+        let answer = self
+            .table
+            .update(&Key::told(key))
+            .update_expression("SET #at = :now, expires = :expires, v = :v")
+            .condition_expression("attribute_not_exists(pk) OR #at <= :before")
+            .expression_attribute_names("#at", "at")
+            .expression_attribute_values(":now", items::time(now))
+            .expression_attribute_values(":before", items::time(now - again_after))
+            .expression_attribute_values(":expires", items::expires(now + again_after))
+            .expression_attribute_values(":v", items::number(items::VERSION))
+            .send()
+            .await;
+        match answer {
+            Ok(_) => Ok(true),
+            Err(error) if code(&error) == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(error) => Err(self.table.failed("UpdateItem", "note what was told", error)),
+        }
+    }
+
+    async fn save_run(&self, run: &Run) -> Result<(), PortError> {
+        self.fill_in_run(run).await
+    }
+
+    async fn runs_since(&self, since: Timestamp) -> Result<Vec<Run>, PortError> {
+        self.runs_up_since(since).await
+    }
+
+    /// Whoever records holds the loop's lease: nobody else writes between the look and the write.
+    async fn record(&self, record: &Record) -> Result<(), PortError> {
+        let newest = Page { order: Order::Last, most: Some(1), ..Page::of(Key::RECORDS) };
+        let last = self.table.query(&newest).await?.into_iter().next();
+        let expires = items::expires(self.now() + RECORDS_KEPT);
+        let same = last.as_ref().is_some_and(|item| items::record_says_the_same(item, record));
+        let Some(last) = last.filter(|_| same) else {
+            let key = Key::record(&record.at, &Uuid::new_v4().to_string());
+            let text = serde_json::to_string(record).expect("a record of texts is always JSON");
+            let item = Writer::new(&key)
+                .text("record", text)
+                .text("last_at", &record.at)
+                .number("repeats", 0)
+                .value("expires", expires);
+            return self.table.put(item.done(), "add a record").await;
+        };
+        let answer = self
+            .table
+            .update(&Key::of(&last)?)
+            .update_expression("SET last_at = :at, expires = :expires ADD repeats :one")
+            .expression_attribute_values(":at", AttributeValue::S(record.at.clone()))
+            .expression_attribute_values(":expires", expires)
+            .expression_attribute_values(":one", items::number(1))
+            .send()
+            .await;
+        answer.map(drop).map_err(|error| self.table.failed("UpdateItem", "count a record", error))
+    }
+
+    async fn report(&self, report: &WorkerReport) -> Result<(), PortError> {
+        self.table.put(items::report(report), "note the worker's report").await
+    }
+
+    async fn reports(&self, boxes: &[BoxId]) -> Result<Vec<WorkerReport>, PortError> {
+        let keys = boxes.iter().map(Key::report).collect();
+        let found = self.table.get_many(keys).await?;
+        found.iter().map(items::report_of).collect()
+    }
+
+    async fn submitted(&self, jobs: &[Job]) -> Result<(), PortError> {
+        self.note_submitted(jobs).await
+    }
+
+    async fn began(&self, job: &Job, attempt: &Attempt) -> Result<(), PortError> {
+        self.note_began(job, attempt).await
+    }
+
+    async fn swept(&self, queue: &QueueName, sweep: Sweep) -> Result<(), PortError> {
+        self.note_swept(queue, sweep).await
+    }
+
+    async fn commit(&self, result: &JobResult) -> Result<Committed, PortError> {
+        self.commit_first(result).await
+    }
+
+    async fn job(&self, id: &JobId) -> Result<Option<JobEntry>, PortError> {
+        self.one_job(id).await
+    }
+
+    async fn jobs(&self, filter: JobFilter) -> Result<Vec<JobEntry>, PortError> {
+        self.newest_jobs(filter).await
+    }
+}

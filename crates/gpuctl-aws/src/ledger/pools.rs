@@ -1,0 +1,156 @@
+//! Runs, and what is remembered of a pool.
+//!
+//! A run lies under its pool by its start, and beside that either among the open ones or in the month of its end: so the loop
+//! reads a pool's newest, an open run of any age is found, and a month's bill needs no other month. One transaction writes all three.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem};
+use chrono::TimeDelta;
+use gpuctl_control::ports::{PoolMemory, PortError, PortErrorClass};
+use gpuctl_core::cost::month_of;
+use gpuctl_core::observation::{RUNS_REMEMBERED_MAX, Run};
+use gpuctl_core::units::{BoxId, PoolId, Timestamp};
+
+use super::DynamoLedger;
+use super::items::{self, Item, Key, RUNS_KEPT, Reader};
+use super::table::{Order, Page, attributes};
+
+/// Tries of a write that another's came between.
+const SAVE_TRIES_MAX: u32 = 5;
+
+impl DynamoLedger {
+    pub(super) async fn pool_memory(&self, pool: &PoolId) -> Result<PoolMemory, PortError> {
+        let pk = Key::pool(pool);
+        // `hold` and `queue` sort before `run#…`.
+        let words = Page { before: Some("run".to_owned()), ..Page::of(&pk) };
+        let newest = Page {
+            prefix: Some("run#".to_owned()),
+            order: Order::Last,
+            most: Some(RUNS_REMEMBERED_MAX as usize),
+            ..Page::of(&pk)
+        };
+        let open = Page { prefix: Some(format!("{pool}#")), ..Page::of(Key::OPEN) };
+        let (words, newest, open) = tokio::try_join!(
+            self.table.query(&words),
+            self.table.query(&newest),
+            self.table.query(&open)
+        )?;
+        let named = |name| {
+            words.iter().find(|item| Reader(item).text_if("sk").is_some_and(|sk| sk == name))
+        };
+        let runs = newest_first(newest.iter().chain(&open))?;
+        Ok(PoolMemory {
+            hold: named("hold").map(items::hold_of).transpose()?,
+            queue: named("queue").map(items::queue_memory_of).transpose()?,
+            service: self.service_of(&runs).await?,
+            runs,
+        })
+    }
+
+    /// The mean over the moving means of the boxes that ran.
+    async fn service_of(&self, runs: &[Run]) -> Result<Option<TimeDelta>, PortError> {
+        let boxes: BTreeSet<&BoxId> = runs.iter().map(|run| &run.box_id).collect();
+        let keys: Vec<Key> = boxes.into_iter().map(Key::service).collect();
+        let found = self.table.get_many(keys).await?;
+        let means: Vec<i64> =
+            found.iter().filter_map(|item| Reader(item).number_if("mean")).collect();
+        let count = i64::try_from(means.len()).unwrap_or(i64::MAX);
+        Ok((count > 0).then(|| TimeDelta::microseconds(means.iter().sum::<i64>() / count)))
+    }
+
+    pub(super) async fn runs_up_since(&self, since: Timestamp) -> Result<Vec<Run>, PortError> {
+        let now = self.now();
+        let since = since.max(now - RUNS_KEPT);
+        let mut pages = vec![Page::of(Key::OPEN)];
+        let mut month = month_of(since).begin;
+        // A day more than now, for clocks that differ.
+        while month <= now + TimeDelta::days(1) {
+            let from = Some(items::digits(since.max(month)));
+            pages.push(Page { from, ..Page::of(Key::ended_in(month)) });
+            month = month_of(month + TimeDelta::days(32)).begin;
+        }
+        let mut found: Vec<Item> = Vec::new();
+        for page in pages {
+            found.extend(self.table.query(&page).await?);
+        }
+        let mut runs = newest_first(found.iter())?;
+        runs.reverse();
+        Ok(runs)
+    }
+
+    /// Merges and writes, again when another has written in between.
+    pub(super) async fn fill_in_run(&self, run: &Run) -> Result<(), PortError> {
+        for _ in 0..SAVE_TRIES_MAX {
+            let old = self.table.get(&Key::run(run)).await?;
+            let (before, revision) = match &old {
+                Some(item) => (Some(items::run_of(item)?), Reader(item).number("revision")?),
+                None => (None, 0),
+            };
+            let merged = before.as_ref().map_or_else(|| run.clone(), |old| filled_in(old, run));
+            if before.as_ref() == Some(&merged) {
+                return Ok(());
+            }
+            match self.write_run(&merged, revision).await {
+                Err(error) if error.class == PortErrorClass::Conflict => {}
+                answer => return answer,
+            }
+        }
+        let what = format!("the run of `{}` changes faster than it can be written", run.box_id);
+        Err(PortError::new(PortErrorClass::Conflict, what))
+    }
+
+    async fn write_run(&self, run: &Run, revision: i64) -> Result<(), PortError> {
+        let put = |key: &Key| {
+            let item = items::run(key, run, revision + 1);
+            Put::builder().table_name(self.table.name()).set_item(Some(item))
+        };
+        let condition = if revision == 0 { "attribute_not_exists(pk)" } else { "revision = :old" };
+        let mut first = put(&Key::run(run)).condition_expression(condition);
+        if revision > 0 {
+            first = first.expression_attribute_values(":old", items::number(revision));
+        }
+        let whole = |put: Put| TransactWriteItem::builder().put(put).build();
+        let built = "it has a table and an item";
+        let mut writes = vec![whole(first.build().expect(built))];
+        match run.stopped_at {
+            None => writes.push(whole(put(&Key::open(run)).build().expect(built))),
+            Some(at) => {
+                writes.push(whole(put(&Key::ended(run, at)).build().expect(built)));
+                let delete = Delete::builder()
+                    .table_name(self.table.name())
+                    .set_key(Some(attributes(&Key::open(run))));
+                let delete = delete.build().expect("it has a table and a key");
+                writes.push(TransactWriteItem::builder().delete(delete).build());
+            }
+        }
+        self.table.transact(writes, "note a run").await
+    }
+}
+
+/// What the earlier version has stays; what it lacks the later one fills in.
+fn filled_in(old: &Run, later: &Run) -> Run {
+    Run {
+        ready_at: old.ready_at.or(later.ready_at),
+        stopping_at: old.stopping_at.or(later.stopping_at),
+        stopped_at: old.stopped_at.or(later.stopped_at),
+        stop: old.stop.clone().or_else(|| later.stop.clone()),
+        error: old.error.clone().or_else(|| later.error.clone()),
+        jobs: old.jobs.or(later.jobs),
+        refusal: old.refusal.clone().or_else(|| later.refusal.clone()),
+        interrupted_at: old.interrupted_at.or(later.interrupted_at),
+        ..old.clone()
+    }
+}
+
+/// Each run once: one that ended between two reads is in both, and then its end counts.
+fn newest_first<'a>(items: impl Iterator<Item = &'a Item>) -> Result<Vec<Run>, PortError> {
+    let mut runs: Vec<Run> = items.map(items::run_of).collect::<Result<_, _>>()?;
+    runs.sort_by(|a, b| {
+        let key = |run: &Run| (run.started_at, run.stopped_at.is_some());
+        key(b).cmp(&key(a)).then_with(|| a.box_id.cmp(&b.box_id))
+    });
+    let mut seen = BTreeSet::new();
+    runs.retain(|run| seen.insert((run.started_at, run.box_id.clone())));
+    Ok(runs)
+}

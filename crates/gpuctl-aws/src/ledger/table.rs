@@ -1,0 +1,320 @@
+//! The one table: making it, and the few ways in which it is read and written.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::http::HttpResponse;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, KeysAndAttributes,
+    ScalarAttributeType, TableDescription, TableStatus, TimeToLiveSpecification, TransactWriteItem,
+};
+use gpuctl_control::ports::{PortError, PortErrorClass};
+use tokio::time::Instant;
+
+use super::items::{Item, Key};
+use crate::config::Aws;
+use crate::error::{code, port_error};
+
+/// Keys in one batched read: DynamoDB's limit.
+const GET_MANY_MAX: usize = 100;
+
+/// Asks for the rest of a batched read before it counts as throttled.
+const GET_MANY_TRIES_MAX: u32 = 5;
+
+/// How long a new table may take; it takes some seconds.
+const CREATE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// How often to look whether it is there.
+const CREATE_LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The table; cloning shares the connection.
+#[derive(Clone)]
+pub(super) struct Table {
+    client: Client,
+    name: String,
+    region: String,
+}
+
+/// A part of one partition.
+#[derive(Clone)]
+pub(super) struct Page {
+    pub(super) pk: String,
+    /// Sort keys that begin so.
+    pub(super) prefix: Option<String>,
+    /// Sort keys at or after this; not together with `prefix`.
+    pub(super) from: Option<String>,
+    /// Sort keys before this; not together with the others.
+    pub(super) before: Option<String>,
+    pub(super) order: Order,
+    /// At most so many.
+    pub(super) most: Option<usize>,
+}
+
+/// By the sort key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Lowest first.
+    First,
+    /// Highest first.
+    Last,
+}
+
+impl Page {
+    pub(super) fn of(pk: impl Into<String>) -> Self {
+        Self {
+            pk: pk.into(),
+            prefix: None,
+            from: None,
+            before: None,
+            order: Order::First,
+            most: None,
+        }
+    }
+}
+
+impl Table {
+    pub(super) fn new(aws: &Aws, name: &str) -> Self {
+        let region = aws.region().to_owned();
+        Self { client: aws.dynamodb(), name: name.to_owned(), region }
+    }
+
+    /// What a failed call means.
+    pub(super) fn failed<E>(
+        &self,
+        call: &str,
+        verb: &str,
+        error: SdkError<E, HttpResponse>,
+    ) -> PortError
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let what = format!("cannot {verb} in the ledger, table `{}`", self.name);
+        let failed = port_error(&format!("dynamodb:{call}"), what, error);
+        if failed.class != PortErrorClass::NotFound {
+            return failed;
+        }
+        let region = &self.region;
+        failed.hint(format!("there is no such table in {region}: `gpuctl doctor --fix` makes it"))
+    }
+
+    pub(super) async fn create(&self) -> Result<(), PortError> {
+        let key = |name, kind| {
+            let element = KeySchemaElement::builder().attribute_name(name).key_type(kind);
+            element.build().expect("it has a name and a kind")
+        };
+        let text = |name| {
+            let attribute = AttributeDefinition::builder().attribute_name(name);
+            let attribute = attribute.attribute_type(ScalarAttributeType::S);
+            attribute.build().expect("it has a name and a type")
+        };
+        let call = self
+            .client
+            .create_table()
+            .table_name(&self.name)
+            .billing_mode(BillingMode::PayPerRequest)
+            .attribute_definitions(text("pk"))
+            .attribute_definitions(text("sk"))
+            .key_schema(key("pk", KeyType::Hash))
+            .key_schema(key("sk", KeyType::Range));
+        match call.send().await {
+            Err(error) if code(&error) != Some("ResourceInUseException") => {
+                return Err(self.failed("CreateTable", "make the table", error));
+            }
+            _ => {}
+        }
+        self.until_active().await?;
+        self.check().await?;
+        self.let_items_expire().await
+    }
+
+    async fn until_active(&self) -> Result<(), PortError> {
+        let until = Instant::now() + CREATE_TIME_MAX;
+        loop {
+            let table = self.describe().await;
+            match table {
+                Ok(table) if table.table_status() == Some(&TableStatus::Active) => return Ok(()),
+                // A table that was asked for a moment ago may not be seen yet.
+                Ok(_) => {}
+                Err(error) if error.class == PortErrorClass::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            if Instant::now() >= until {
+                let what = format!("the table `{}` is still not ready", self.name);
+                return Err(PortError::new(PortErrorClass::Unavailable, what)
+                    .hint("look at it in the DynamoDB console, and try again"));
+            }
+            tokio::time::sleep(CREATE_LOOK_EVERY).await;
+        }
+    }
+
+    async fn let_items_expire(&self) -> Result<(), PortError> {
+        let asked = self.client.describe_time_to_live().table_name(&self.name).send().await;
+        let asked =
+            asked.map_err(|error| self.failed("DescribeTimeToLive", "look at expiry", error))?;
+        let set = asked.time_to_live_description().and_then(|ttl| ttl.attribute_name());
+        if set == Some("expires") {
+            return Ok(());
+        }
+        let wanted = TimeToLiveSpecification::builder().attribute_name("expires").enabled(true);
+        let wanted = wanted.build().expect("it has a name and a switch");
+        let call = self.client.update_time_to_live().table_name(&self.name);
+        let answer = call.time_to_live_specification(wanted).send().await;
+        answer.map(drop).map_err(|error| self.failed("UpdateTimeToLive", "set expiry", error))
+    }
+
+    async fn describe(&self) -> Result<TableDescription, PortError> {
+        let answer = self.client.describe_table().table_name(&self.name).send().await;
+        let answer = answer.map_err(|error| self.failed("DescribeTable", "look", error))?;
+        Ok(answer.table.unwrap_or_else(|| TableDescription::builder().build()))
+    }
+
+    pub(super) async fn check(&self) -> Result<(), PortError> {
+        let table = self.describe().await?;
+        let keys: Vec<(&str, &KeyType)> =
+            table.key_schema().iter().map(|key| (key.attribute_name(), key.key_type())).collect();
+        if keys == [("pk", &KeyType::Hash), ("sk", &KeyType::Range)] {
+            return Ok(());
+        }
+        let what =
+            format!("the table `{}` is another's: its keys are not `pk` and `sk`", self.name);
+        Err(PortError::new(PortErrorClass::Conflict, what).hint("name another table"))
+    }
+
+    pub(super) async fn get(&self, key: &Key) -> Result<Option<Item>, PortError> {
+        let call = self.client.get_item().table_name(&self.name).set_key(Some(attributes(key)));
+        let answer = call.consistent_read(true).send().await;
+        let answer = answer.map_err(|error| self.failed("GetItem", "read", error))?;
+        Ok(answer.item)
+    }
+
+    /// Those of the keys that are there, in no order.
+    pub(super) async fn get_many(&self, keys: Vec<Key>) -> Result<Vec<Item>, PortError> {
+        let mut found = Vec::new();
+        for chunk in keys.chunks(GET_MANY_MAX) {
+            let wanted = KeysAndAttributes::builder()
+                .set_keys(Some(chunk.iter().map(attributes).collect()))
+                .consistent_read(true);
+            let mut wanted = Some(wanted.build().expect("it has keys"));
+            let mut tries = 0;
+            while let Some(keys) = wanted.take() {
+                tries += 1;
+                if tries > GET_MANY_TRIES_MAX {
+                    let what =
+                        format!("the table `{}` does not answer all that was asked", self.name);
+                    return Err(PortError::new(PortErrorClass::Throttled, what));
+                }
+                let call = self.client.batch_get_item().request_items(&self.name, keys);
+                let answer = call.send().await;
+                let answer = answer.map_err(|error| self.failed("BatchGetItem", "read", error))?;
+                found.extend(answer.responses.unwrap_or_default().into_values().flatten());
+                wanted = answer
+                    .unprocessed_keys
+                    .and_then(|mut left| left.remove(&self.name))
+                    .filter(|left| !left.keys().is_empty());
+            }
+        }
+        Ok(found)
+    }
+
+    /// One partition's part, whole: page after page (L7).
+    pub(super) async fn query(&self, page: &Page) -> Result<Vec<Item>, PortError> {
+        let mut found: Vec<Item> = Vec::new();
+        let mut after = None;
+        loop {
+            let left = page.most.map(|most| most - found.len());
+            let (items, next) = self.query_once(page, after, left).await?;
+            found.extend(items);
+            after = next;
+            if after.is_none() || page.most.is_some_and(|most| found.len() >= most) {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// One answer's worth, and where the next begins.
+    pub(super) async fn query_once(
+        &self,
+        page: &Page,
+        after: Option<Item>,
+        most: Option<usize>,
+    ) -> Result<(Vec<Item>, Option<Item>), PortError> {
+        let mut condition = "pk = :pk".to_owned();
+        let bound = [
+            (&page.prefix, " AND begins_with(sk, :sk)"),
+            (&page.from, " AND sk >= :sk"),
+            (&page.before, " AND sk < :sk"),
+        ];
+        let mut call = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .consistent_read(true)
+            .scan_index_forward(page.order == Order::First)
+            .set_limit(most.map(|most| i32::try_from(most).unwrap_or(i32::MAX)))
+            .set_exclusive_start_key(after)
+            .expression_attribute_values(":pk", AttributeValue::S(page.pk.clone()));
+        if let Some((value, text)) =
+            bound.iter().find_map(|(value, text)| Some((value.as_ref()?, text)))
+        {
+            condition.push_str(text);
+            call = call.expression_attribute_values(":sk", AttributeValue::S(value.clone()));
+        }
+        let answer = call.key_condition_expression(condition).send().await;
+        let answer = answer.map_err(|error| self.failed("Query", "read", error))?;
+        let next = answer.last_evaluated_key.filter(|key| !key.is_empty());
+        Ok((answer.items.unwrap_or_default(), next))
+    }
+
+    pub(super) async fn put(&self, item: Item, verb: &str) -> Result<(), PortError> {
+        let call = self.client.put_item().table_name(&self.name).set_item(Some(item));
+        call.send().await.map(drop).map_err(|error| self.failed("PutItem", verb, error))
+    }
+
+    /// Adds an item unless there is one of its key.
+    pub(super) async fn put_new(&self, item: Item, verb: &str) -> Result<(), PortError> {
+        let call = self.client.put_item().table_name(&self.name).set_item(Some(item));
+        match call.condition_expression("attribute_not_exists(pk)").send().await {
+            Err(error) if code(&error) != Some("ConditionalCheckFailedException") => {
+                Err(self.failed("PutItem", verb, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An update, for the caller to fill in and send.
+    pub(super) fn update(&self, key: &Key) -> UpdateItemFluentBuilder {
+        self.client.update_item().table_name(&self.name).set_key(Some(attributes(key)))
+    }
+
+    /// Writes all or nothing; `Conflict` where a condition fails or another is at the same items.
+    pub(super) async fn transact(
+        &self,
+        items: Vec<TransactWriteItem>,
+        verb: &str,
+    ) -> Result<(), PortError> {
+        let call = self.client.transact_write_items().set_transact_items(Some(items));
+        let answer = call.send().await;
+        // IAM knows no action for transactions, only for what they do.
+        answer.map(drop).map_err(|error| self.failed("PutItem, dynamodb:DeleteItem", verb, error))
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The item that was in the way, where a condition failed.
+pub(super) fn condition_failed(error: &SdkError<UpdateItemError, HttpResponse>) -> Option<&Item> {
+    match error.as_service_error()? {
+        UpdateItemError::ConditionalCheckFailedException(failed) => failed.item(),
+        _ => None,
+    }
+}
+
+pub(super) fn attributes(key: &Key) -> Item {
+    let text = |text: &String| AttributeValue::S(text.clone());
+    [("pk".to_owned(), text(&key.pk)), ("sk".to_owned(), text(&key.sk))].into()
+}

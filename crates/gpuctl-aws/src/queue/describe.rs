@@ -1,0 +1,212 @@
+//! What a queue is set to: its counts' raw form, its dead letters, and the facts that `doctor` judges.
+
+use std::collections::HashMap;
+
+use aws_sdk_sqs::types::QueueAttributeName;
+use chrono::TimeDelta;
+use gpuctl_control::ports::{PortError, PortErrorClass};
+use gpuctl_core::units::QueueName;
+use serde::Deserialize;
+
+use super::SqsQueue;
+
+/// What a queue is set to; which of it is wrong is for `doctor`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueFacts {
+    /// Its URL.
+    pub url: String,
+    /// Whether it keeps order by group: then one message in flight blocks those behind it (Q17).
+    pub fifo: bool,
+    /// The lease that it gives where a receive asks for none.
+    pub visibility: TimeDelta,
+    /// How long it keeps a message.
+    pub retention: TimeDelta,
+    /// The longest message, in bytes (Q14).
+    pub message_bytes_max: u64,
+    /// Where its worn-out messages go, if anywhere.
+    pub dead_letters: Option<DeadLetters>,
+}
+
+/// A dead-letter queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// Its name.
+    pub name: String,
+    /// Receives after which a message goes there.
+    pub receives_max: u32,
+    /// How long it keeps a message, counted from when that was first sent: at least as long as the source does (Q12).
+    pub retention: TimeDelta,
+}
+
+/// A dead-letter queue, as a redrive policy names it.
+pub(super) struct DeadQueue {
+    pub(super) arn: String,
+    account: String,
+    name: String,
+}
+
+/// Attributes as SQS answers them.
+pub(super) struct Attributes {
+    found: HashMap<QueueAttributeName, String>,
+    queue: QueueName,
+}
+
+#[derive(Deserialize)]
+struct RedrivePolicy {
+    #[serde(rename = "deadLetterTargetArn")]
+    target: String,
+    #[serde(rename = "maxReceiveCount")]
+    receives_max: Number,
+}
+
+/// A number, which some write as a text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Number {
+    Plain(u32),
+    Text(String),
+}
+
+impl SqsQueue {
+    /// What the queue is set to, and its dead-letter queue.
+    ///
+    /// # Errors
+    /// When either cannot be read.
+    pub async fn describe(&self, queue: &QueueName) -> Result<QueueFacts, PortError> {
+        let url = self.url(queue).await?;
+        let found = self.attributes((queue, &url), &[QueueAttributeName::All]).await?;
+        let seconds = |name| found.count(&name).map(span);
+        let dead_letters = match found.dead_letters()? {
+            Some((dead, receives_max)) => {
+                let url = self.url_of(queue, &dead).await?;
+                let name = [QueueAttributeName::MessageRetentionPeriod];
+                let found = self.attributes((queue, &url), &name).await?;
+                let retention = span(found.count(&name[0])?);
+                Some(DeadLetters { name: dead.name, receives_max, retention })
+            }
+            None => None,
+        };
+        Ok(QueueFacts {
+            fifo: found.is_true(&QueueAttributeName::FifoQueue) || url.ends_with(".fifo"),
+            visibility: seconds(QueueAttributeName::VisibilityTimeout)?,
+            retention: seconds(QueueAttributeName::MessageRetentionPeriod)?,
+            message_bytes_max: found.count(&QueueAttributeName::MaximumMessageSize)?,
+            dead_letters,
+            url,
+        })
+    }
+
+    pub(super) async fn attributes(
+        &self,
+        (queue, url): (&QueueName, &str),
+        names: &[QueueAttributeName],
+    ) -> Result<Attributes, PortError> {
+        let call = self.client.get_queue_attributes().queue_url(url);
+        let answer = call.set_attribute_names(Some(names.to_vec())).send().await;
+        let answer =
+            answer.map_err(|error| self.failed("GetQueueAttributes", ("look at", queue), error))?;
+        Ok(Attributes { found: answer.attributes.unwrap_or_default(), queue: queue.clone() })
+    }
+
+    /// How many messages of the queue are dead.
+    pub(super) async fn dead(&self, queue: &QueueName, dead: &DeadQueue) -> Result<u64, PortError> {
+        let url = self.url_of(queue, dead).await?;
+        let names = [
+            QueueAttributeName::ApproximateNumberOfMessages,
+            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+        ];
+        let found = self.attributes((queue, &url), &names).await?;
+        Ok(found.count(&names[0])? + found.count(&names[1])?)
+    }
+
+    pub(super) async fn dead_letter_queue(
+        &self,
+        queue: &QueueName,
+    ) -> Result<DeadQueue, PortError> {
+        let url = self.url(queue).await?;
+        let found = self.attributes((queue, &url), &[QueueAttributeName::RedrivePolicy]).await?;
+        let missing = || {
+            PortError::new(PortErrorClass::NotFound, format!("the queue `{queue}` has no dead-letter queue"))
+                .hint("give it a redrive policy: without one a message that no worker can finish comes back for ever")
+        };
+        found.dead_letters()?.map(|(dead, _)| dead).ok_or_else(missing)
+    }
+
+    /// The URL of a dead-letter queue, asked once; it may belong to another account.
+    pub(super) async fn url_of(
+        &self,
+        queue: &QueueName,
+        dead: &DeadQueue,
+    ) -> Result<String, PortError> {
+        if let Some(url) = super::locked(&self.dead_urls).get(&dead.arn) {
+            return Ok(url.clone());
+        }
+        let call = self.client.get_queue_url().queue_name(&dead.name);
+        let answer = call.queue_owner_aws_account_id(&dead.account).send().await;
+        let answer = answer.map_err(|error| {
+            self.failed("GetQueueUrl", ("find the dead-letter queue of", queue), error)
+        })?;
+        let url = answer.queue_url().unwrap_or_default().to_owned();
+        super::locked(&self.dead_urls).insert(dead.arn.clone(), url.clone());
+        Ok(url)
+    }
+}
+
+impl Attributes {
+    pub(super) fn count(&self, name: &QueueAttributeName) -> Result<u64, PortError> {
+        // Unknown is never zero.
+        self.found.get(name).and_then(|text| text.parse().ok()).ok_or_else(|| {
+            let what = format!("SQS did not say the queue `{}`'s {}", self.queue, name.as_str());
+            PortError::new(PortErrorClass::Unavailable, what)
+        })
+    }
+
+    fn is_true(&self, name: &QueueAttributeName) -> bool {
+        self.found.get(name).is_some_and(|text| text == "true")
+    }
+
+    /// The dead-letter queue, and the receives after which messages go there.
+    pub(super) fn dead_letters(&self) -> Result<Option<(DeadQueue, u32)>, PortError> {
+        let text = self.found.get(&QueueAttributeName::RedrivePolicy);
+        let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+        read_redrive(text).map(Some).ok_or_else(|| {
+            let what =
+                format!("the queue `{}`'s redrive policy cannot be read: {text}", self.queue);
+            PortError::new(PortErrorClass::Corrupt, what)
+        })
+    }
+}
+
+/// `arn:aws:sqs:region:account:name`
+fn read_redrive(text: &str) -> Option<(DeadQueue, u32)> {
+    let policy: RedrivePolicy = serde_json::from_str(text).ok()?;
+    let receives_max = match policy.receives_max {
+        Number::Plain(number) => number,
+        Number::Text(text) => text.parse().ok()?,
+    };
+    let mut parts = policy.target.rsplit(':');
+    let (name, account) = (parts.next()?.to_owned(), parts.next()?.to_owned());
+    Some((DeadQueue { arn: policy.target, account, name }, receives_max))
+}
+
+fn span(seconds: u64) -> TimeDelta {
+    TimeDelta::seconds(i64::try_from(seconds).unwrap_or(i64::MAX / 1_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redrive_policy_names_queue_account_and_tries_with_the_number_as_a_text_or_not() {
+        for number in ["5", "\"5\""] {
+            let text = format!(
+                "{{\"deadLetterTargetArn\": \"arn:aws:sqs:eu-west-1:123456789012:jobs-dead\", \"maxReceiveCount\": {number}}}"
+            );
+            let (dead, receives_max) = read_redrive(&text).unwrap();
+            assert_eq!((dead.name.as_str(), dead.account.as_str()), ("jobs-dead", "123456789012"));
+            assert_eq!(receives_max, 5);
+        }
+        assert!(read_redrive("{}").is_none());
+    }
+}

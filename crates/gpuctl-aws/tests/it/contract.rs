@@ -1,0 +1,62 @@
+//! The contract of every adapter, on SQS by ministack, and on DynamoDB by ministack and by moto.
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use gpuctl_control::contract::Subject;
+use gpuctl_control::ports::Ports;
+use gpuctl_core::units::QueueName;
+
+use crate::support;
+
+struct OnAws {
+    ports: Ports,
+    queue: QueueName,
+}
+
+#[async_trait]
+impl Subject for OnAws {
+    fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    fn queue(&self) -> &QueueName {
+        &self.queue
+    }
+
+    fn lease_min(&self) -> TimeDelta {
+        support::SECOND
+    }
+
+    async fn pass(&self, span: TimeDelta) {
+        tokio::time::sleep(span.to_std().unwrap()).await;
+    }
+}
+
+mod on_ministack {
+    use super::{OnAws, support};
+    use gpuctl_control::contract_tests;
+
+    async fn setup() -> OnAws {
+        let aws = support::aws(&support::ministack().await.url()).await;
+        OnAws { ports: support::ports(&aws, &aws).await, queue: support::a_queue(&aws).await }
+    }
+
+    contract_tests!(queue, setup);
+    contract_tests!(ledger, setup);
+    contract_tests!(jobs, setup);
+}
+
+mod on_moto {
+    use super::{OnAws, support};
+    use gpuctl_control::contract_tests;
+
+    async fn setup() -> OnAws {
+        let for_queue = support::aws(&support::ministack().await.url()).await;
+        let for_ledger = support::aws(&support::moto().await.url()).await;
+        let ports = support::ports(&for_queue, &for_ledger).await;
+        OnAws { ports, queue: support::a_queue(&for_queue).await }
+    }
+
+    contract_tests!(ledger, setup);
+    contract_tests!(jobs, setup);
+}

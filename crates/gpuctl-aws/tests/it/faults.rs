@@ -1,0 +1,214 @@
+//! What fails is named, classed and hinted at: throttling, resets, lost answers, expired tokens, no credentials, the wrong place.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError, future};
+use chrono::TimeDelta;
+use gpuctl_aws::{Aws, DynamoLedger, S3Files, SqsQueue};
+use gpuctl_control::ports::{
+    JobQueue, Ledger, NewMessage, PortError, PortErrorClass, ReceiveRequest,
+};
+use gpuctl_core::units::QueueName;
+use serde_json::{Value, json};
+
+use crate::support::{self, Emulator, TestClock, a_queue, fresh};
+
+const MINUTE: TimeDelta = TimeDelta::minutes(1);
+
+/// How long a proxy may take until it knows the services.
+const PROXY_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// A working queue and ledger behind a proxy that works too, so far.
+struct Behind {
+    proxy: Emulator,
+    queue: SqsQueue,
+    name: QueueName,
+    ledger: DynamoLedger,
+}
+
+async fn behind() -> Behind {
+    let emulator = support::ministack().await;
+    let direct = support::aws(&emulator.url()).await;
+    let (name, table) = (a_queue(&direct).await, fresh("ledger"));
+    DynamoLedger::new(&direct, &table, Arc::new(TestClock), None).create_table().await.unwrap();
+    let proxy = support::faults(emulator).await;
+    let aws = support::aws(&proxy.url()).await;
+    let ledger = DynamoLedger::new(&aws, &table, Arc::new(TestClock), None);
+    let queue = SqsQueue::new(&aws);
+    // The proxy reads each service's model with its first call: on a busy machine that takes longer than a call may.
+    let until = Instant::now() + PROXY_TIME_MAX;
+    while queue.counts(&name).await.is_err() || ledger.check_table().await.is_err() {
+        assert!(Instant::now() < until, "the proxy does not answer");
+    }
+    Behind { proxy, queue, name, ledger }
+}
+
+fn always(service: &str, code: &str, status: u16) -> Value {
+    json!([{ "service": service, "error": { "code": code, "status": status } }])
+}
+
+fn a_message() -> NewMessage {
+    NewMessage { body: "a".to_owned(), attributes: Vec::new(), delay: TimeDelta::zero() }
+}
+
+#[track_caller]
+fn is(error: &PortError, class: PortErrorClass, hint: &str) {
+    assert_eq!(error.class, class, "{error:?}");
+    let found = error.hint.as_deref().unwrap_or_default();
+    assert!(found.contains(hint), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_refusal_has_its_class_and_says_what_to_do() {
+    let Behind { proxy, queue, name, ledger } = behind().await;
+    use PortErrorClass::{Denied, Throttled, Unavailable};
+    let cases = [
+        ("AccessDeniedException", 400, Denied, ["sqs:GetQueueAttributes", "dynamodb:UpdateItem"]),
+        ("ExpiredTokenException", 400, Denied, ["aws sso login", "aws sso login"]),
+        ("UnrecognizedClientException", 400, Denied, ["profile", "profile"]),
+        ("ThrottlingException", 400, Throttled, ["fewer calls", "fewer calls"]),
+        ("InternalServerError", 500, Unavailable, ["AWS's", "AWS's"]),
+    ];
+    for (code, status, class, hints) in cases {
+        proxy.break_by(&always("sqs", code, status));
+        is(&queue.counts(&name).await.unwrap_err(), class, hints[0]);
+        proxy.break_by(&always("dynamodb", code, status));
+        is(&ledger.lease("one", MINUTE).await.unwrap_err(), class, hints[1]);
+    }
+    proxy.break_by(&json!([]));
+    // Nothing of this has left a mark.
+    assert_eq!(queue.counts(&name).await.unwrap().visible, 0);
+    assert!(ledger.lease("one", MINUTE).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_that_passes_is_not_seen() {
+    let Behind { proxy, queue, name, ledger } = behind().await;
+    for fault in [
+        json!({ "error": { "code": "ServiceUnavailable", "status": 503 } }),
+        json!({ "reset": true }),
+    ] {
+        let mut rules = Vec::new();
+        for service in ["sqs", "dynamodb"] {
+            let mut rule = fault.clone();
+            rule["service"] = json!(service);
+            rule["times"] = json!(2);
+            rules.push(rule);
+        }
+        let before = proxy.fired();
+        proxy.break_by(&Value::Array(rules));
+        queue.send(&name, &[a_message()]).await.unwrap();
+        assert!(ledger.runs_since(chrono::DateTime::UNIX_EPOCH).await.unwrap().is_empty());
+        assert_eq!(proxy.fired() - before, 4);
+    }
+    proxy.break_by(&json!([]));
+    assert_eq!(queue.counts(&name).await.unwrap().visible, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_stays_cut_is_unavailable() {
+    let Behind { proxy, queue, name, ledger } = behind().await;
+    proxy.break_by(&json!([{ "service": "*", "reset": true }]));
+    let hint = "cannot be reached";
+    is(&queue.counts(&name).await.unwrap_err(), PortErrorClass::Unavailable, hint);
+    is(&ledger.lease("a", MINUTE).await.unwrap_err(), PortErrorClass::Unavailable, hint);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_costs_neither_the_loop_s_lease_nor_a_result() {
+    let Behind { proxy, ledger, .. } = behind().await;
+    let lose = json!([
+        { "service": "dynamodb", "operation": "UpdateItem", "times": 1, "response": { "abort_frac": 0.0 } }
+    ]);
+    proxy.break_by(&lose);
+    let fence = ledger.lease("one", MINUTE).await.unwrap();
+    assert_eq!(proxy.fired(), 1);
+    let fence = fence.expect("the lease that it took itself is its own");
+    assert!(ledger.lease("other", MINUTE).await.unwrap().is_none());
+    ledger.release(&fence).await.unwrap();
+    assert!(ledger.lease("other", MINUTE).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_to_an_ack_leaves_the_message_acked() {
+    let Behind { proxy, queue, name, .. } = behind().await;
+    queue.send(&name, &[a_message()]).await.unwrap();
+    let request = ReceiveRequest { max: 1, visibility: MINUTE, wait: TimeDelta::zero() };
+    let held = queue.receive(&name, request).await.unwrap().remove(0);
+    proxy.break_by(&json!([
+        { "service": "sqs", "operation": "DeleteMessage", "times": 1, "response": { "abort_frac": 0.0 } }
+    ]));
+    // The second try finds it gone: AWS takes that for done, the emulator for a lost lease. Gone it is.
+    if let Err(error) = queue.ack(&held.receipt).await {
+        assert_eq!(error.class, PortErrorClass::LeaseLost, "{error:?}");
+    }
+    assert_eq!(proxy.fired(), 1);
+    let seen = queue.counts(&name).await.unwrap();
+    assert_eq!((seen.visible, seen.in_flight), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_or_table_that_is_not_there_is_named_with_its_region() {
+    let aws = support::aws(&support::ministack().await.url()).await;
+    let queue = SqsQueue::new(&aws);
+    let error = queue.counts(&"no-such-queue".parse().unwrap()).await.unwrap_err();
+    is(&error, PortErrorClass::NotFound, support::REGION);
+    assert!(error.what.contains("no-such-queue"), "{error}");
+    let ledger = DynamoLedger::new(&aws, "no-such-table", Arc::new(TestClock), None);
+    let error = ledger.memory(&"gpu".parse().unwrap()).await.unwrap_err();
+    is(&error, PortErrorClass::NotFound, "gpuctl doctor --fix");
+    assert!(error.what.contains("no-such-table"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_has_not_got_the_queue_does_not_find_it() {
+    let emulator = support::moto().await;
+    let here = support::aws(&emulator.url()).await;
+    let name = fresh("jobs");
+    here.sqs().create_queue().queue_name(&name).send().await.unwrap();
+    let elsewhere = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new("us-west-2"))
+        .endpoint_url(emulator.url())
+        .credentials_provider(here.sdk().credentials_provider().unwrap());
+    let queue = SqsQueue::new(&Aws::load(elsewhere).await.unwrap());
+    let error = queue.counts(&name.parse().unwrap()).await.unwrap_err();
+    is(&error, PortErrorClass::NotFound, "us-west-2");
+}
+
+/// As where no profile, no environment and no instance has any.
+#[derive(Debug)]
+struct NoCredentials;
+
+impl ProvideCredentials for NoCredentials {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("none anywhere")))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_credentials_every_service_says_where_to_get_some() {
+    let loader = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new(support::REGION))
+        .endpoint_url(support::ministack().await.url())
+        .credentials_provider(NoCredentials);
+    let aws = Aws::load(loader).await.unwrap();
+    let hint = "aws configure";
+    let queue = SqsQueue::new(&aws);
+    is(&queue.counts(&"a".parse().unwrap()).await.unwrap_err(), PortErrorClass::Denied, hint);
+    let ledger = DynamoLedger::new(&aws, "a", Arc::new(TestClock), None);
+    is(&ledger.lease("a", MINUTE).await.unwrap_err(), PortErrorClass::Denied, hint);
+    let files = S3Files::new(&aws, "a", "");
+    is(&files.fetch("s3://a/b", 1).await.unwrap_err(), PortErrorClass::Denied, hint);
+    is(&aws.identity().await.unwrap_err(), PortErrorClass::Denied, hint);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_we_are_is_known() {
+    let aws = support::aws(&support::moto().await.url()).await;
+    assert_eq!(aws.identity().await.unwrap().account, "123456789012");
+}

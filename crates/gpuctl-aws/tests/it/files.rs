@@ -1,0 +1,78 @@
+//! Files go to S3 and come back, within their limit, also where the line breaks.
+
+use gpuctl_aws::S3Files;
+use gpuctl_control::job::JobId;
+use gpuctl_control::ports::{Clock, PortErrorClass};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::{self, TestClock, a_bucket};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_comes_back_and_more_than_the_limit_does_not() {
+    let aws = support::aws(&support::moto().await.url()).await;
+    let files = S3Files::new(&aws, &a_bucket(&aws).await, "/gpuctl/");
+    let job = JobId::new(TestClock.now());
+    let bytes = vec![7; 100_000];
+    let uri = files.keep(&job, "sound.wav", &bytes).await.unwrap();
+    assert!(uri.ends_with(&format!("/gpuctl/jobs/{job}/sound.wav")), "{uri}");
+    let file = files.fetch(&uri, 100_000).await.unwrap();
+    assert_eq!(std::fs::read(file.path()).unwrap(), bytes);
+    let path = file.path().to_owned();
+    drop(file);
+    assert!(!path.exists(), "it is deleted with the answer");
+    let error = files.fetch(&uri, 99_999).await.unwrap_err();
+    assert_eq!(error.class, PortErrorClass::Full);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_input_is_uploaded_once_and_its_name_survives() {
+    let aws = support::aws(&support::moto().await.url()).await;
+    let bucket = a_bucket(&aws).await;
+    let files = S3Files::new(&aws, &bucket, "");
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("ä b+c%.wav");
+    std::fs::write(&path, b"one").unwrap();
+    let first = files.upload(&path).await.unwrap();
+    assert!(first.ends_with("/ä b+c%.wav"), "{first}");
+    assert_eq!(files.upload(&path).await.unwrap(), first);
+    assert_eq!(std::fs::read(files.fetch(&first, 10).await.unwrap().path()).unwrap(), b"one");
+    std::fs::write(&path, b"two").unwrap();
+    assert_ne!(files.upload(&path).await.unwrap(), first);
+    let all = aws.s3().list_objects_v2().bucket(bucket).send().await.unwrap();
+    assert_eq!(all.contents().len(), 2);
+    let empty = folder.path().join("empty");
+    std::fs::write(&empty, b"").unwrap();
+    let uri = files.upload(&empty).await.unwrap();
+    assert_eq!(std::fs::read(files.fetch(&uri, 0).await.unwrap().path()).unwrap(), b"");
+    assert!(files.upload(&folder.path().join("missing")).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_not_found() {
+    let aws = support::aws(&support::moto().await.url()).await;
+    let files = S3Files::new(&aws, &a_bucket(&aws).await, "");
+    for uri in ["s3://gpuctl-no-such-bucket/a", &format!("s3://{}/a", a_bucket(&aws).await)] {
+        let error = files.fetch(uri, 10).await.unwrap_err();
+        assert_eq!(error.class, PortErrorClass::NotFound, "{uri}: {error}");
+        assert!(error.what.contains(uri), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_breaks_off_goes_on_where_it_was() {
+    let emulator = support::moto().await;
+    let direct = support::aws(&emulator.url()).await;
+    let bucket = a_bucket(&direct).await;
+    let bytes: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).take(3_000_000).collect();
+    let job = JobId::new(TestClock.now());
+    let uri = S3Files::new(&direct, &bucket, "").keep(&job, "a", &bytes).await.unwrap();
+    let proxy = support::faults(emulator).await;
+    let broken = support::aws(&proxy.url()).await;
+    proxy.break_by(&json!([
+        { "service": "s3", "operation": "GetObject", "times": 2, "response": { "abort_frac": 0.5 } }
+    ]));
+    let file = S3Files::new(&broken, &bucket, "").fetch(&uri, 5_000_000).await.unwrap();
+    assert!(std::fs::read(file.path()).unwrap() == bytes, "the parts do not fit together");
+    assert_eq!(proxy.fired(), 2);
+}

@@ -1,0 +1,215 @@
+//! What is DynamoDB's own: rows, long results, the mean of a job's time, the table itself.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use gpuctl_aws::{Aws, DynamoLedger};
+use gpuctl_control::job::{InputUri, Job, JobId, JobResult, JobState};
+use gpuctl_control::ports::{Clock, Committed, Ledger, PortErrorClass, WorkerReport};
+use gpuctl_control::wire::record::Record;
+use gpuctl_core::observation::Run;
+use gpuctl_core::plan::{Reason, Rule};
+use gpuctl_core::units::{BoxId, Timestamp};
+
+use crate::support::{self, TestClock, a_ledger, fresh};
+
+async fn moto() -> Aws {
+    support::aws(&support::moto().await.url()).await
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_timestamp_micros(TestClock.now().timestamp_micros()).unwrap()
+}
+
+fn result(text: String) -> JobResult {
+    let job = Job {
+        id: JobId::new(now()),
+        queue: "jobs".parse().unwrap(),
+        task: "vision.ocr".to_owned(),
+        model: None,
+        input: InputUri::of_path(Path::new("/a.png")),
+        submitted_at: now(),
+    };
+    JobResult {
+        job,
+        outcome: Ok(serde_json::json!({ "text": text })),
+        model: None,
+        device: None,
+        box_id: "gpu-1".parse().unwrap(),
+        attempt: 1,
+        received_at: now(),
+        finished_at: now(),
+        inference: TimeDelta::milliseconds(160),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_night_is_one_row_and_a_change_begins_the_next() {
+    let aws = moto().await;
+    let table = fresh("ledger");
+    let ledger = DynamoLedger::new(&aws, &table, Arc::new(TestClock), None);
+    ledger.create_table().await.unwrap();
+    let record = |at: &str, errors: &[&str]| Record {
+        at: at.to_owned(),
+        trigger: "tick".to_owned(),
+        by: "test".to_owned(),
+        pools: Vec::new(),
+        errors: errors.iter().map(ToString::to_string).collect(),
+    };
+    for second in 10..20 {
+        let at = format!("2026-11-21T12:00:{second}.000Z");
+        ledger.record(&record(&at, &[])).await.unwrap();
+    }
+    ledger.record(&record("2026-11-21T12:01:00.000Z", &["unreadable"])).await.unwrap();
+    ledger.record(&record("2026-11-21T12:02:00.000Z", &[])).await.unwrap();
+    let rows = aws.dynamodb().scan().table_name(&table).send().await.unwrap();
+    let mut rows: Vec<(String, String)> = rows
+        .items()
+        .iter()
+        .map(|row| (row["last_at"].as_s().unwrap().clone(), row["repeats"].as_n().unwrap().clone()))
+        .collect();
+    rows.sort();
+    let wanted = [("12:00:19", "9"), ("12:01:00", "0"), ("12:02:00", "0")]
+        .map(|(at, count)| (format!("2026-11-21T{at}.000Z"), count.to_owned()));
+    assert_eq!(rows, wanted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_result_lies_in_the_bucket_and_is_read_back_as_any_other() {
+    let aws = moto().await;
+    let ledger = a_ledger(&aws).await;
+    let long = result("é".repeat(400_000));
+    assert_eq!(ledger.commit(&long).await.unwrap(), Committed::Written);
+    let entry = ledger.job(&long.job.id).await.unwrap().unwrap();
+    assert_eq!((entry.state, entry.result.as_ref()), (JobState::Succeeded, Some(&long)));
+    let second = JobResult { attempt: 2, ..long.clone() };
+    assert_eq!(ledger.commit(&second).await.unwrap(), Committed::AlreadyThere);
+    let entry = ledger.job(&long.job.id).await.unwrap().unwrap();
+    assert_eq!(entry.result, Some(long));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_result_without_a_bucket_is_too_much_and_a_short_one_is_kept() {
+    let aws = moto().await;
+    let ledger = DynamoLedger::new(&aws, &fresh("ledger"), Arc::new(TestClock), None);
+    ledger.create_table().await.unwrap();
+    let long = result("x".repeat(400_000));
+    let error = ledger.commit(&long).await.unwrap_err();
+    assert_eq!(error.class, PortErrorClass::Full);
+    assert!(error.hint.unwrap().contains("bucket"));
+    let short = JobResult { outcome: Ok(serde_json::json!({})), ..long };
+    assert_eq!(ledger.commit(&short).await.unwrap(), Committed::Written);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_a_job_is_a_moving_mean_of_the_pool_s_boxes() {
+    let aws = moto().await;
+    let ledger = a_ledger(&aws).await;
+    let reason = Reason::new(Rule::Demand, "1 job waits");
+    let run = Run::begin("gpu".parse().unwrap(), "gpu-1".parse().unwrap(), now(), reason);
+    ledger.save_run(&run).await.unwrap();
+    let service = async || ledger.memory(&run.pool).await.unwrap().service;
+    assert_eq!(service().await, None);
+    ledger.commit(&result("a".to_owned())).await.unwrap();
+    assert_eq!(service().await, Some(TimeDelta::milliseconds(160)));
+    let slow = JobResult { inference: TimeDelta::milliseconds(320), ..result("b".to_owned()) };
+    ledger.commit(&slow).await.unwrap();
+    assert_eq!(service().await, Some(TimeDelta::milliseconds(170)));
+    // Another box's jobs are another pool's affair until it has run in this one.
+    let other = JobResult { box_id: "gpu-2".parse().unwrap(), ..result("c".to_owned()) };
+    ledger.commit(&other).await.unwrap();
+    assert_eq!(service().await, Some(TimeDelta::milliseconds(170)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_is_made_once_and_another_s_table_is_refused() {
+    let aws = moto().await;
+    let name = fresh("ledger");
+    let ledger = DynamoLedger::new(&aws, &name, Arc::new(TestClock), None);
+    let missing = ledger.check_table().await.unwrap_err();
+    assert_eq!(missing.class, PortErrorClass::NotFound);
+    ledger.create_table().await.unwrap();
+    ledger.create_table().await.unwrap();
+    ledger.check_table().await.unwrap();
+    let db = aws.dynamodb();
+    let ttl = db.describe_time_to_live().table_name(&name).send().await.unwrap();
+    let ttl = ttl.time_to_live_description().unwrap().attribute_name().unwrap().to_owned();
+    assert_eq!(ttl, "expires");
+    let table = db.describe_table().table_name(&name).send().await.unwrap();
+    let billing = table.table().unwrap().billing_mode_summary().unwrap().billing_mode().unwrap();
+    assert_eq!(billing.as_str(), "PAY_PER_REQUEST");
+    use aws_sdk_dynamodb::types::{
+        AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+    };
+    let other = fresh("other");
+    let key = KeySchemaElement::builder().attribute_name("id").key_type(KeyType::Hash);
+    let text = AttributeDefinition::builder().attribute_name("id");
+    db.create_table()
+        .table_name(&other)
+        .billing_mode(BillingMode::PayPerRequest)
+        .key_schema(key.build().unwrap())
+        .attribute_definitions(text.attribute_type(ScalarAttributeType::S).build().unwrap())
+        .send()
+        .await
+        .unwrap();
+    let ledger = DynamoLedger::new(&aws, &other, Arc::new(TestClock), None);
+    assert_eq!(ledger.create_table().await.unwrap_err().class, PortErrorClass::Conflict);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l7_more_jobs_and_reports_than_one_answer_holds_all_come() {
+    let aws = moto().await;
+    let ledger = a_ledger(&aws).await;
+    // Ten results of 290 KiB are three answers of DynamoDB's 1 MiB.
+    for _ in 0..10 {
+        ledger.commit(&result("x".repeat(290 * 1_024))).await.unwrap();
+    }
+    let filter = gpuctl_control::ports::JobFilter { state: None, limit: 100, since: None };
+    assert_eq!(ledger.jobs(filter).await.unwrap().len(), 10);
+    let boxes: Vec<BoxId> = (0..120).map(|n| format!("gpu-{n}").parse().unwrap()).collect();
+    for box_id in &boxes[..110] {
+        let report = WorkerReport {
+            box_id: box_id.clone(),
+            run_started_at: now(),
+            at: now(),
+            pid: 1,
+            ready_at: None,
+            leases: 0,
+            idle_since: None,
+            jobs_done: 3,
+            last_error: None,
+        };
+        ledger.report(&report).await.unwrap();
+    }
+    assert_eq!(ledger.reports(&boxes).await.unwrap().len(), 110);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_controllers_that_fill_in_one_run_lose_nothing_of_either() {
+    let aws = moto().await;
+    let ledger = Arc::new(a_ledger(&aws).await);
+    let reason = Reason::new(Rule::Demand, "1 job waits");
+    let run = Run::begin("gpu".parse().unwrap(), "gpu-1".parse().unwrap(), now(), reason.clone());
+    ledger.save_run(&run).await.unwrap();
+    let at = Some(run.started_at + TimeDelta::minutes(1));
+    let parts = [
+        Run { ready_at: at, ..run.clone() },
+        Run { stopping_at: at, stop: Some(reason), ..run.clone() },
+        Run { error: Some("e".to_owned()), jobs: Some(2), ..run.clone() },
+        Run { stopped_at: at, ..run.clone() },
+    ];
+    let mut writers = tokio::task::JoinSet::new();
+    for part in parts {
+        let ledger = Arc::clone(&ledger);
+        writers.spawn(async move { ledger.save_run(&part).await });
+    }
+    writers.join_all().await.into_iter().collect::<Result<(), _>>().unwrap();
+    let runs = ledger.memory(&run.pool).await.unwrap().runs;
+    let [one] = runs.as_slice() else { panic!("{runs:?}") };
+    assert_eq!((one.ready_at, one.stopping_at, one.stopped_at), (at, at, at));
+    assert_eq!((one.jobs, one.error.as_deref()), (Some(2), Some("e")));
+    assert!(one.stop.is_some());
+    let since = ledger.runs_since(run.started_at).await.unwrap();
+    assert_eq!(since, runs);
+}
