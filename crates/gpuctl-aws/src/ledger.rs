@@ -138,7 +138,8 @@ impl Ledger for DynamoLedger {
     }
 
     async fn memory(&self, pool: &PoolId) -> Result<PoolMemory, PortError> {
-        self.pool_memory(pool).await
+        // Three calls at once are a large future.
+        Box::pin(self.pool_memory(pool)).await
     }
 
     async fn remember_queue(&self, pool: &PoolId, queue: &QueueMemory) -> Result<(), PortError> {

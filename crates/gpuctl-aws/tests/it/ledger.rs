@@ -22,7 +22,7 @@ fn now() -> Timestamp {
     Timestamp::from_timestamp_micros(TestClock.now().timestamp_micros()).unwrap()
 }
 
-fn result(text: String) -> JobResult {
+fn result(text: &str) -> JobResult {
     let job = Job {
         id: JobId::new(now()),
         queue: "jobs".parse().unwrap(),
@@ -79,7 +79,7 @@ async fn a_quiet_night_is_one_row_and_a_change_begins_the_next() {
 async fn a_long_result_lies_in_the_bucket_and_is_read_back_as_any_other() {
     let aws = moto().await;
     let ledger = a_ledger(&aws).await;
-    let long = result("é".repeat(400_000));
+    let long = result(&"é".repeat(400_000));
     assert_eq!(ledger.commit(&long).await.unwrap(), Committed::Written);
     let entry = ledger.job(&long.job.id).await.unwrap().unwrap();
     assert_eq!((entry.state, entry.result.as_ref()), (JobState::Succeeded, Some(&long)));
@@ -94,7 +94,7 @@ async fn a_long_result_without_a_bucket_is_too_much_and_a_short_one_is_kept() {
     let aws = moto().await;
     let ledger = DynamoLedger::new(&aws, &fresh("ledger"), Arc::new(TestClock), None);
     ledger.create_table().await.unwrap();
-    let long = result("x".repeat(400_000));
+    let long = result(&"x".repeat(400_000));
     let error = ledger.commit(&long).await.unwrap_err();
     assert_eq!(error.class, PortErrorClass::Full);
     assert!(error.hint.unwrap().contains("bucket"));
@@ -111,13 +111,13 @@ async fn the_time_of_a_job_is_a_moving_mean_of_the_pool_s_boxes() {
     ledger.save_run(&run).await.unwrap();
     let service = async || ledger.memory(&run.pool).await.unwrap().service;
     assert_eq!(service().await, None);
-    ledger.commit(&result("a".to_owned())).await.unwrap();
+    ledger.commit(&result("a")).await.unwrap();
     assert_eq!(service().await, Some(TimeDelta::milliseconds(160)));
-    let slow = JobResult { inference: TimeDelta::milliseconds(320), ..result("b".to_owned()) };
+    let slow = JobResult { inference: TimeDelta::milliseconds(320), ..result("b") };
     ledger.commit(&slow).await.unwrap();
     assert_eq!(service().await, Some(TimeDelta::milliseconds(170)));
     // Another box's jobs are another pool's affair until it has run in this one.
-    let other = JobResult { box_id: "gpu-2".parse().unwrap(), ..result("c".to_owned()) };
+    let other = JobResult { box_id: "gpu-2".parse().unwrap(), ..result("c") };
     ledger.commit(&other).await.unwrap();
     assert_eq!(service().await, Some(TimeDelta::milliseconds(170)));
 }
@@ -163,7 +163,7 @@ async fn l7_more_jobs_and_reports_than_one_answer_holds_all_come() {
     let ledger = a_ledger(&aws).await;
     // Ten results of 290 KiB are three answers of DynamoDB's 1 MiB.
     for _ in 0..10 {
-        ledger.commit(&result("x".repeat(290 * 1_024))).await.unwrap();
+        ledger.commit(&result(&"x".repeat(290 * 1_024))).await.unwrap();
     }
     let filter = gpuctl_control::ports::JobFilter { state: None, limit: 100, since: None };
     assert_eq!(ledger.jobs(filter).await.unwrap().len(), 10);
