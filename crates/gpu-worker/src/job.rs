@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use gpu_inference::{Cancel, Prepared, Task, decode};
 use gpuctl_control::input::admit;
 use gpuctl_control::job::{Job, JobFailure, JobResult};
-use gpuctl_control::ports::{Committed, PortError, PortErrorClass, Received};
+use gpuctl_control::ports::{Attempt, Committed, PortError, PortErrorClass, Received};
 use gpuctl_control::wire::job::job_from_json;
 use gpuctl_core::units::Timestamp;
 
@@ -40,7 +40,11 @@ impl Worker {
             self.ack(received, &job).await;
             return;
         }
-        let outcome = match self.answer(&job, cancel).await {
+        let (answer, ()) = tokio::join!(
+            self.answer(&job, cancel),
+            self.note_began(&job, received.receive_count, received_at)
+        );
+        let outcome = match answer {
             Ok(inferred) => Ok(inferred),
             Err(EngineError::Failed(failure)) => Err(failure),
             Err(EngineError::Cancelled) => {
@@ -50,6 +54,20 @@ impl Worker {
         };
         if !cancel.is_cancelled() {
             self.finish(received, self.result(job, outcome, received, received_at)).await;
+        }
+    }
+
+    /// Tells a ledger that cannot see the messages; what comes of the job does not hang on it.
+    async fn note_began(&self, job: &Job, number: u32, at: Timestamp) {
+        let attempt = Attempt {
+            box_id: self.box_id.clone(),
+            number,
+            of: self.queue.receives_max.get(),
+            at,
+            until: at + self.policy.worker.job_max + self.queue.visibility,
+        };
+        if let Err(error) = self.ports.ledger.began(job, &attempt).await {
+            tracing::warn!(job = %job.id, %error, "its begin could not be noted");
         }
     }
 

@@ -8,6 +8,8 @@
 pub mod act;
 pub mod calendar;
 pub mod config;
+#[cfg(feature = "contract")]
+pub mod contract;
 pub mod input;
 pub mod job;
 pub mod observe;

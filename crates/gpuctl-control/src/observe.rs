@@ -143,7 +143,9 @@ impl Observed {
                 None => Seen { value: None, at },
             };
         };
-        seen.empty_since = seen.empty_since(last.map(|last| (&last.seen, last.at)));
+        let before = last.map(|last| (&last.seen, last.at));
+        (seen.empty_since, seen.oldest_sent_at) =
+            (seen.empty_since(before), seen.waiting_since(before));
         let known = last.is_some_and(|last| last.seen == seen && at - last.at < REMEMBER_EVERY);
         if !known {
             self.queues_changed.push((pool.clone(), QueueMemory { seen: seen.clone(), at }));
@@ -389,6 +391,54 @@ mod tests {
         assert!(observed.queues_changed.is_empty(), "{:?}", observed.queues_changed);
         observed.pool(&pool, parts(Some(PoolMemory::default())));
         assert_eq!(observed.queues_changed.len(), 1);
+    }
+
+    fn sampled(
+        visible: u64,
+        sent: Option<i64>,
+        seconds: i64,
+        last: Option<&QueueMemory>,
+    ) -> QueueMemory {
+        let observation =
+            Observation { at: at(seconds), witness: Witness::Controller, pools: BTreeMap::new() };
+        let mut observed = Observed {
+            observation,
+            errors: Vec::new(),
+            runs_changed: Vec::new(),
+            queues_changed: Vec::new(),
+        };
+        let counts = SeenQueue { visible, oldest_sent_at: sent.map(at), ..SeenQueue::default() };
+        let seen = observed.queue(&"gpu".parse().expect("a name"), Some(counts), last);
+        let (_, memory) = observed.queues_changed.pop().unwrap_or_else(|| {
+            let last = last.expect("what is not remembered anew was known").clone();
+            ("gpu".parse().expect("a name"), last)
+        });
+        assert_eq!(seen.value.as_ref(), Some(&memory.seen));
+        memory
+    }
+
+    #[test]
+    fn q4_one_sample_of_a_queue_that_knows_no_ages_says_nothing_and_the_next_dates_from_it() {
+        let empty = sampled(0, None, 0, None);
+        let first = sampled(3, None, 60, Some(&empty));
+        assert_eq!(first.seen.oldest_sent_at, None);
+        let second = sampled(2, None, 120, Some(&first));
+        assert_eq!(second.seen.oldest_sent_at, Some(at(60)));
+        let third = sampled(7, None, 180, Some(&second));
+        assert_eq!(third.seen.oldest_sent_at, Some(at(60)));
+        let gone = sampled(0, None, 240, Some(&third));
+        assert_eq!(gone.seen.oldest_sent_at, None);
+        let flicker = sampled(1, None, 300, Some(&gone));
+        assert_eq!(flicker.seen.oldest_sent_at, None);
+        assert_eq!(sampled(0, None, 360, Some(&flicker)).seen.oldest_sent_at, None);
+    }
+
+    #[test]
+    fn a_queue_that_knows_ages_keeps_its_word() {
+        let first = sampled(1, Some(-500), 0, None);
+        assert_eq!(first.seen.oldest_sent_at, Some(at(-500)));
+        let second = sampled(1, Some(-20), 60, Some(&first));
+        assert_eq!(second.seen.oldest_sent_at, Some(at(-20)));
     }
 
     #[test]

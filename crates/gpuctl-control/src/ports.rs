@@ -65,7 +65,8 @@ pub struct StartOrder {
 /// Messages, with SQS's semantics: at least once, under a lease, dead-lettered after too many receives.
 #[async_trait]
 pub trait JobQueue: Send + Sync {
-    /// Adds messages, all or none. At most `SEND_BATCH_MAX`.
+    /// Adds messages, at most `SEND_BATCH_MAX`: all or none where the queue can. SQS cannot: there an error may leave a part in
+    /// the queue, and says which messages are not.
     async fn send(&self, queue: &QueueName, batch: &[NewMessage]) -> Result<(), PortError>;
 
     /// Takes up to `request.max` visible messages under a lease, waiting up to `request.wait` for the first.
@@ -181,6 +182,16 @@ pub trait Ledger: Send + Sync {
     /// Notes that jobs were submitted. One that is known already stays as it is.
     async fn submitted(&self, jobs: &[Job]) -> Result<(), PortError>;
 
+    /// Notes that a worker has begun a job. A ledger that sees the messages themselves needs no note, and keeps this default.
+    async fn began(&self, _job: &Job, _attempt: &Attempt) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    /// Notes that a person has purged or redriven the queue, so that its jobs' states follow. Defaults as `began` does.
+    async fn swept(&self, _queue: &QueueName, _sweep: Sweep) -> Result<(), PortError> {
+        Ok(())
+    }
+
     /// Keeps a job's result, unless it has one: then that one stays, and the answer says so.
     async fn commit(&self, result: &JobResult) -> Result<Committed, PortError>;
 
@@ -250,6 +261,30 @@ pub struct WorkerReport {
     pub last_error: Option<String>,
 }
 
+/// A worker's try at a job, for ledgers that cannot see the messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The box.
+    pub box_id: BoxId,
+    /// Which try this is, counted from 1.
+    pub number: u32,
+    /// How many there are before the dead letters.
+    pub of: u32,
+    /// When it began.
+    pub at: Timestamp,
+    /// When it is over at the latest, whatever became of the worker.
+    pub until: Timestamp,
+}
+
+/// What a person did to a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sweep {
+    /// Deleted messages.
+    Purged(Purge),
+    /// Brought the dead ones back.
+    Redriven,
+}
+
 /// Whether a result was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Committed {
@@ -294,6 +329,12 @@ pub enum PortErrorClass {
     Full,
     /// Cannot be reached now; another try may work.
     Unavailable,
+    /// Asked too often: the same call may work later, and fewer calls help.
+    Throttled,
+    /// Not allowed, or not known who asks: no other try will help until a person acts.
+    Denied,
+    /// What the call names is not there.
+    NotFound,
     /// What is stored cannot be read, and no other try will help.
     Corrupt,
     /// Written by a newer version of gpuctl.

@@ -218,6 +218,7 @@ pub struct SeenQueue {
     /// In the dead-letter queue.
     pub dead: u64,
     /// When the oldest visible message was sent; unknown while the counts are unconfirmed (Q4), as SQS's are at first sight.
+    /// Filled in by `waiting_since` where the queue itself cannot say.
     pub oldest_sent_at: Option<Timestamp>,
     /// Since when all of visible, in flight and delayed have been zero, in every sample.
     pub empty_since: Option<Timestamp>,
@@ -230,6 +231,18 @@ impl SeenQueue {
     pub fn empty_since(&self, last: Option<(&Self, Timestamp)>) -> Option<Timestamp> {
         let (last, at) = last.filter(|(last, _)| last.is_empty() && self.is_empty())?;
         Some(last.empty_since.unwrap_or(at))
+    }
+
+    /// When the oldest visible message was sent, given how and when the queue was seen last. A queue that cannot say (SQS has no
+    /// such count) has been waited on since the first of an unbroken row of samples with visible messages, so the first one
+    /// alone says nothing yet (Q4). While messages come and go without a break, that is longer than the oldest has waited.
+    #[must_use]
+    pub fn waiting_since(&self, last: Option<(&Self, Timestamp)>) -> Option<Timestamp> {
+        if self.visible == 0 || self.oldest_sent_at.is_some() {
+            return self.oldest_sent_at;
+        }
+        let (last, at) = last.filter(|(last, _)| last.visible > 0)?;
+        Some(last.oldest_sent_at.unwrap_or(at))
     }
 
     /// Whether nothing waits, is worked on, or is to come.

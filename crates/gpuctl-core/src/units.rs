@@ -102,7 +102,7 @@ pub fn nearest_rank<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $type:ident, $what:literal) => {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $check:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $type(String);
@@ -124,7 +124,7 @@ macro_rules! name {
         impl FromStr for $type {
             type Err = NameError;
             fn from_str(text: &str) -> Result<Self, NameError> {
-                check_name($what, text).map(|()| Self(text.to_owned()))
+                $check($what, text).map(|()| Self(text.to_owned()))
             }
         }
     };
@@ -133,17 +133,20 @@ macro_rules! name {
 name!(
     /// A pool's name, as in `[pool.gpu]`.
     PoolId,
-    "pool"
+    "pool",
+    check_name
 );
 name!(
     /// A box's name: `gpu-1` for a local worker.
     BoxId,
-    "box"
+    "box",
+    check_name
 );
 name!(
-    /// A queue's name.
+    /// A queue's name, or the URL of one in SQS.
     QueueName,
-    "queue"
+    "queue",
+    check_queue
 );
 
 impl BoxId {
@@ -166,6 +169,18 @@ fn check_name(what: &'static str, text: &str) -> Result<(), NameError> {
     let fits = (1..=NAME_CHARS_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if fits { Ok(()) } else { Err(NameError { what, text: text.to_owned() }) }
+}
+
+/// The most characters of a queue's URL: more than any region, account and name make.
+const URL_CHARS_MAX: usize = 256;
+
+fn check_queue(what: &'static str, text: &str) -> Result<(), NameError> {
+    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
+        return check_name(what, text);
+    };
+    let named = rest.rsplit_once('/').is_some_and(|(_, name)| !name.is_empty());
+    let fits = text.len() <= URL_CHARS_MAX && rest.bytes().all(|b| b.is_ascii_graphic());
+    if named && fits { Ok(()) } else { Err(NameError { what, text: text.to_owned() }) }
 }
 
 /// Why a span of time was refused.

@@ -186,7 +186,7 @@ fn memory(c: &Connection, pool: &PoolId) -> rusqlite::Result<PoolMemory> {
     let runs = c
         .prepare_cached(&format!("{RUNS} WHERE pool = ?1 AND (stopped_at IS NULL OR started_at >= coalesce(
                (SELECT started_at FROM runs WHERE pool = ?1 ORDER BY started_at DESC LIMIT 1 OFFSET ?2), 0)) ORDER BY started_at DESC"))?
-        .query_map(params![pool.as_str(), RUNS_REMEMBERED_MAX], run)?
+        .query_map(params![pool.as_str(), RUNS_REMEMBERED_MAX - 1], run)?
         .collect::<Result<_, _>>()?;
     let queue = c
         .prepare_cached(

@@ -1,0 +1,177 @@
+//! What queue and ledger promise together of a job: its state, and one result.
+
+use std::path::Path;
+
+use chrono::TimeDelta;
+use gpuctl_core::units::Timestamp;
+
+use super::{LONG, LOOKS_MAX, RECEIVES_MAX, Subject, receive, receive_soon};
+use crate::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState, submit};
+use crate::ports::{Attempt, Committed, JobFilter, Purge, Received, Sweep};
+use crate::wire::job::job_from_json;
+
+/// Two deliveries of one message end in one result.
+pub async fn the_first_result_stays(subject: &dyn Subject) {
+    let ledger = &subject.ports().ledger;
+    let job = job(subject);
+    ledger.submitted(std::slice::from_ref(&job)).await.unwrap();
+    let first = result(subject, &job, "first");
+    assert_eq!(ledger.commit(&first).await.unwrap(), Committed::Written);
+    let failure = JobFailure { code: "x".into(), message: "y".into(), hint: Some("z".into()) };
+    let second = JobResult { outcome: Err(failure), attempt: 2, ..first.clone() };
+    assert_eq!(ledger.commit(&second).await.unwrap(), Committed::AlreadyThere);
+    let entry = ledger.job(&job.id).await.unwrap().unwrap();
+    assert_eq!((entry.job, entry.state), (job, JobState::Succeeded));
+    assert_eq!(entry.result, Some(first));
+}
+
+/// The submitter may have died between queue and ledger; and its note may come last.
+pub async fn a_result_is_kept_also_of_a_job_that_was_never_noted(subject: &dyn Subject) {
+    let ledger = &subject.ports().ledger;
+    let job = job(subject);
+    let failure = JobFailure { code: "x".into(), message: "y".into(), hint: None };
+    let failed = JobResult { outcome: Err(failure), ..result(subject, &job, "") };
+    assert_eq!(ledger.commit(&failed).await.unwrap(), Committed::Written);
+    ledger.submitted(std::slice::from_ref(&job)).await.unwrap();
+    let entry = ledger.job(&job.id).await.unwrap().unwrap();
+    assert_eq!((entry.state, entry.result), (JobState::Failed, Some(failed)));
+}
+
+/// The common life.
+pub async fn a_job_is_queued_then_running_then_succeeded(subject: &dyn Subject) {
+    let job = job(subject);
+    submit(subject.ports(), std::slice::from_ref(&job)).await.unwrap();
+    state_becomes(subject, &job, JobState::Queued).await;
+    let (held, taken) = begin(subject, LONG).await;
+    assert_eq!(taken, job);
+    state_becomes(subject, &job, JobState::Running).await;
+    subject.ports().ledger.commit(&result(subject, &job, "done")).await.unwrap();
+    subject.ports().queue.ack(&held.receipt).await.unwrap();
+    state_becomes(subject, &job, JobState::Succeeded).await;
+}
+
+/// Q7: what was begun as often as it may be, and has no result.
+pub async fn a_job_that_no_worker_finishes_is_dead(subject: &dyn Subject) {
+    let job = job(subject);
+    submit(subject.ports(), std::slice::from_ref(&job)).await.unwrap();
+    for _ in 0..RECEIVES_MAX {
+        begin(subject, subject.lease_min()).await;
+    }
+    for _ in 0..LOOKS_MAX {
+        // It is a look at the queue that buries what is worn out.
+        assert!(receive(subject, 1, LONG).await.is_empty());
+        if state(subject, &job).await == JobState::Dead {
+            return;
+        }
+        subject.pass(subject.lease_min() / 8).await;
+    }
+    assert_eq!(state(subject, &job).await, JobState::Dead);
+}
+
+/// A purge is told to the ledger as well, since not every ledger sees the queue; later jobs are not its.
+pub async fn a_purged_job_is_purged(subject: &dyn Subject) {
+    let (ledger, queue) = (&subject.ports().ledger, &subject.ports().queue);
+    let gone = job(subject);
+    submit(subject.ports(), std::slice::from_ref(&gone)).await.unwrap();
+    subject.pass(subject.lease_min()).await;
+    queue.purge(subject.queue(), Purge::Live).await.unwrap();
+    ledger.swept(subject.queue(), Sweep::Purged(Purge::Live)).await.unwrap();
+    state_becomes(subject, &gone, JobState::Purged).await;
+    subject.pass(subject.lease_min()).await;
+    let later = job(subject);
+    submit(subject.ports(), std::slice::from_ref(&later)).await.unwrap();
+    state_becomes(subject, &later, JobState::Queued).await;
+}
+
+/// `gpuctl jobs`.
+pub async fn jobs_are_listed_newest_first_by_state_and_time(subject: &dyn Subject) {
+    let ledger = &subject.ports().ledger;
+    let now = whole(subject.ports().clock.now());
+    // Across the edge of a month, whatever today is.
+    let jobs: Vec<Job> = (0..5).map(|n| job_at(subject, now - TimeDelta::days(n * 20))).collect();
+    ledger.submitted(&jobs).await.unwrap();
+    for done in &jobs[1..3] {
+        ledger.commit(&result(subject, done, "done")).await.unwrap();
+    }
+    let list = async |state, limit, since| {
+        let found = ledger.jobs(JobFilter { state, limit, since }).await.unwrap();
+        let known = |id: &JobId| jobs.iter().position(|job| job.id == *id);
+        found.iter().filter_map(|entry| known(&entry.job.id)).collect::<Vec<_>>()
+    };
+    assert_eq!(list(None, 1_000, None).await, [0, 1, 2, 3, 4]);
+    assert_eq!(list(None, 1_000, Some(jobs[3].submitted_at)).await, [0, 1, 2, 3]);
+    assert_eq!(list(Some(JobState::Succeeded), 1_000, None).await, [1, 2]);
+    assert!(list(None, 2, None).await.len() <= 2);
+}
+
+/// No answer is an answer.
+pub async fn a_job_that_nobody_submitted_is_unknown(subject: &dyn Subject) {
+    let id = JobId::new(subject.ports().clock.now());
+    assert_eq!(subject.ports().ledger.job(&id).await.unwrap(), None);
+}
+
+/// Takes a job up as a worker does.
+async fn begin(subject: &dyn Subject, lease: TimeDelta) -> (Received, Job) {
+    let held = receive_soon(subject, lease).await;
+    let job = job_from_json(&held.body).unwrap();
+    let at = whole(subject.ports().clock.now());
+    let attempt = Attempt {
+        box_id: "gpu-1".parse().unwrap(),
+        number: held.receive_count,
+        of: RECEIVES_MAX,
+        at,
+        until: at + lease,
+    };
+    subject.ports().ledger.began(&job, &attempt).await.unwrap();
+    (held, job)
+}
+
+async fn state(subject: &dyn Subject, job: &Job) -> JobState {
+    let entry = subject.ports().ledger.job(&job.id).await.unwrap().unwrap();
+    assert_eq!(entry.job, *job);
+    entry.state
+}
+
+async fn state_becomes(subject: &dyn Subject, job: &Job, wanted: JobState) {
+    for _ in 0..LOOKS_MAX {
+        if state(subject, job).await == wanted {
+            return;
+        }
+        subject.pass(subject.lease_min() / 8).await;
+    }
+    assert_eq!(state(subject, job).await, wanted);
+}
+
+fn job(subject: &dyn Subject) -> Job {
+    job_at(subject, whole(subject.ports().clock.now()))
+}
+
+fn job_at(subject: &dyn Subject, at: Timestamp) -> Job {
+    Job {
+        id: JobId::new(at),
+        queue: subject.queue().clone(),
+        task: "vision.ocr".to_owned(),
+        model: Some("m".to_owned()),
+        input: InputUri::of_path(Path::new("/ä b.png")),
+        submitted_at: at,
+    }
+}
+
+fn result(subject: &dyn Subject, job: &Job, text: &str) -> JobResult {
+    let at = whole(subject.ports().clock.now());
+    JobResult {
+        job: job.clone(),
+        outcome: Ok(serde_json::json!({ "text": text, "score": 0.25 })),
+        model: Some("m".to_owned()),
+        device: None,
+        box_id: "gpu-1".parse().unwrap(),
+        attempt: 1,
+        received_at: at,
+        finished_at: at + TimeDelta::seconds(1),
+        inference: TimeDelta::milliseconds(20),
+    }
+}
+
+fn whole(at: Timestamp) -> Timestamp {
+    Timestamp::from_timestamp_micros(at.timestamp_micros()).unwrap()
+}

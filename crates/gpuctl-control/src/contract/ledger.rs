@@ -1,0 +1,262 @@
+//! What a ledger promises of the loop's lease, of holds, runs, queues, records and reports.
+
+use chrono::TimeDelta;
+use gpuctl_core::capacity::{CapacityType, Offering, Refusal, RefusalClass};
+use gpuctl_core::observation::{Hold, HoldWants, RUNS_REMEMBERED_MAX, Run, SeenQueue};
+use gpuctl_core::plan::{Reason, Rule};
+use gpuctl_core::units::{MicroUsd, PoolId, Timestamp};
+
+use super::{LOOKS_MAX, Subject};
+use crate::ports::{QueueMemory, WorkerReport};
+use crate::wire::record::{PoolRecord, Record};
+
+const MINUTE: TimeDelta = TimeDelta::minutes(1);
+
+/// One controller at a time, and each with a higher number.
+pub async fn the_loop_has_one_holder_and_a_number_that_grows(subject: &dyn Subject) {
+    let ledger = &subject.ports().ledger;
+    let fence = ledger.lease("one", MINUTE).await.unwrap().unwrap();
+    assert_eq!(fence.owner, "one");
+    assert!(fence.until > subject.ports().clock.now());
+    assert!(ledger.lease("other", MINUTE).await.unwrap().is_none());
+    // Also not to itself: the CLI may run twice.
+    assert!(ledger.lease("one", MINUTE).await.unwrap().is_none());
+    ledger.release(&fence).await.unwrap();
+    let next = ledger.lease("other", MINUTE).await.unwrap().unwrap();
+    assert!(next.number > fence.number);
+    ledger.release(&next).await.unwrap();
+}
+
+/// A controller that comes back late must not free what another holds.
+pub async fn a_late_release_takes_the_lease_from_nobody(subject: &dyn Subject) {
+    let ledger = &subject.ports().ledger;
+    let first = ledger.lease("first", MINUTE).await.unwrap().unwrap();
+    ledger.release(&first).await.unwrap();
+    let second = ledger.lease("second", MINUTE).await.unwrap().unwrap();
+    ledger.release(&first).await.unwrap();
+    assert!(ledger.lease("third", MINUTE).await.unwrap().is_none());
+    ledger.release(&second).await.unwrap();
+}
+
+/// L1: a controller that died blocks the others for one lease at most.
+pub async fn a_lease_on_the_loop_runs_out(subject: &dyn Subject) {
+    let ledger = &subject.ports().ledger;
+    let lasts = subject.lease_min();
+    let dead = ledger.lease("dead", lasts).await.unwrap().unwrap();
+    for _ in 0..LOOKS_MAX {
+        if let Some(next) = ledger.lease("next", MINUTE).await.unwrap() {
+            assert!(next.number > dead.number);
+            assert!(subject.ports().clock.now() >= dead.until, "it went before its time");
+            return;
+        }
+        subject.pass(lasts / 8).await;
+    }
+    unreachable!("the lease never ran out");
+}
+
+/// A person's latest word counts, and on its own pool alone.
+pub async fn a_hold_stands_in_place_of_the_one_before(subject: &dyn Subject) {
+    let ledger = &subject.ports().ledger;
+    let now = whole(subject.ports().clock.now());
+    let first = Hold {
+        pool: pool("held"),
+        wants: HoldWants::Running,
+        since: now,
+        until: now + MINUTE,
+        by: "ada".to_owned(),
+        why: Some("a demo — für später".to_owned()),
+        over_budget: Some(MicroUsd(5_000_001)),
+    };
+    ledger.set_hold(&first).await.unwrap();
+    assert_eq!(ledger.memory(&pool("held")).await.unwrap().hold, Some(first.clone()));
+    let until = now + TimeDelta::hours(1);
+    let second = Hold { wants: HoldWants::Stopped, until, why: None, over_budget: None, ..first };
+    ledger.set_hold(&second).await.unwrap();
+    assert_eq!(ledger.memory(&pool("held")).await.unwrap().hold, Some(second));
+    assert_eq!(ledger.memory(&pool("not-held")).await.unwrap().hold, None);
+}
+
+/// Two controllers write what each has seen: the first word on each part stays.
+pub async fn what_a_run_has_stays_and_what_it_lacks_is_filled_in(subject: &dyn Subject) {
+    let ledger = &subject.ports().ledger;
+    let begun = run(subject, "merged", 0);
+    ledger.save_run(&begun).await.unwrap();
+    let at = begun.started_at;
+    let ready = Run { ready_at: Some(at + MINUTE), jobs: Some(3), ..begun.clone() };
+    ledger.save_run(&ready).await.unwrap();
+    let reason = Reason::new(Rule::Idle, "idle for 30s");
+    let stopped = Run {
+        ready_at: Some(at + MINUTE * 9),
+        stopped_at: Some(at + MINUTE * 5),
+        stop: Some(reason.clone()),
+        start: Reason::new(Rule::Hold, "another word"),
+        jobs: Some(7),
+        ..begun.clone()
+    };
+    ledger.save_run(&stopped).await.unwrap();
+    // An old writer comes late, with less.
+    ledger.save_run(&begun).await.unwrap();
+    let wanted = Run {
+        ready_at: Some(at + MINUTE),
+        stopped_at: Some(at + MINUTE * 5),
+        stop: Some(reason),
+        jobs: Some(3),
+        ..begun
+    };
+    assert_eq!(ledger.memory(&pool("merged")).await.unwrap().runs, [wanted]);
+}
+
+/// Also what few runs have.
+pub async fn every_part_of_a_run_comes_back(subject: &dyn Subject) {
+    let begun = run(subject, "whole", 0);
+    let at = begun.started_at;
+    let offering = Offering {
+        instance_type: "g4dn.xlarge".to_owned(),
+        zone: "ap-northeast-1a".to_owned(),
+        capacity: CapacityType::Spot,
+    };
+    let refusal = Refusal { class: RefusalClass::Capacity, text: "none — try 1c".to_owned() };
+    let full = Run {
+        ready_at: Some(at + MINUTE),
+        stopping_at: Some(at + MINUTE * 2),
+        stopped_at: Some(at + MINUTE * 3),
+        stop: Some(Reason::new(Rule::Limits, "too long")),
+        error: Some("exit status 1".to_owned()),
+        jobs: Some(0),
+        offering: Some(offering),
+        refusal: Some(refusal),
+        interrupted_at: Some(at + MINUTE * 2),
+        ..begun
+    };
+    subject.ports().ledger.save_run(&full).await.unwrap();
+    assert_eq!(subject.ports().ledger.memory(&pool("whole")).await.unwrap().runs, [full]);
+}
+
+/// An always-on box must not be forgotten for the many short runs beside it: it would be started again.
+pub async fn an_open_run_is_remembered_however_many_came_after(subject: &dyn Subject) {
+    let ledger = &subject.ports().ledger;
+    let mut open = run(subject, "many", -10_000);
+    open.box_id = "always-on".parse().unwrap();
+    ledger.save_run(&open).await.unwrap();
+    for n in 0..i64::from(RUNS_REMEMBERED_MAX) + 5 {
+        let begun = run(subject, "many", n);
+        ledger.save_run(&Run { stopped_at: Some(begun.started_at), ..begun }).await.unwrap();
+    }
+    let runs = ledger.memory(&pool("many")).await.unwrap().runs;
+    assert_eq!(runs.len(), RUNS_REMEMBERED_MAX as usize + 1);
+    assert!(runs.is_sorted_by(|a, b| a.started_at > b.started_at), "newest first");
+    assert_eq!(runs.last(), Some(&open));
+}
+
+/// What a month cost: runs of every pool that were up in it, however long ago they began.
+pub async fn runs_since_are_those_that_were_up_oldest_first(subject: &dyn Subject) {
+    let ledger = &subject.ports().ledger;
+    let days = TimeDelta::days;
+    let base = run(subject, "since-a", 0);
+    let since = base.started_at - days(40);
+    let at = |box_name: &str, began: Timestamp, ended: Option<Timestamp>| Run {
+        box_id: box_name.parse().unwrap(),
+        started_at: began,
+        stopped_at: ended,
+        ..base.clone()
+    };
+    let runs = [
+        at("long-over", since - days(3), Some(since - days(1))),
+        at("always-on", since - days(35), None),
+        at("across", since - days(1), Some(since + days(1))),
+        at("ends-then", since - days(2), Some(since)),
+        at("within", since + days(5), Some(since + days(36))),
+        Run { pool: pool("since-b"), ..at("other-pool", since + days(2), Some(since + days(3))) },
+    ];
+    for one in &runs {
+        ledger.save_run(one).await.unwrap();
+    }
+    let found = ledger.runs_since(since).await.unwrap();
+    let of_these = |run: &&Run| run.pool.as_str().starts_with("since-");
+    let names: Vec<&str> = found.iter().filter(of_these).map(|run| run.box_id.as_str()).collect();
+    assert_eq!(names, ["always-on", "ends-then", "across", "other-pool", "within"]);
+}
+
+/// For the times when the queue cannot be read.
+pub async fn a_queue_is_remembered_as_last_read(subject: &dyn Subject) {
+    let ledger = &subject.ports().ledger;
+    let at = whole(subject.ports().clock.now());
+    assert_eq!(ledger.memory(&pool("read")).await.unwrap().queue, None);
+    let seen = SeenQueue {
+        visible: 3,
+        in_flight: 2,
+        delayed: 1,
+        dead: 4,
+        oldest_sent_at: Some(at - MINUTE),
+        empty_since: None,
+    };
+    let first = QueueMemory { seen, at };
+    ledger.remember_queue(&pool("read"), &first).await.unwrap();
+    assert_eq!(ledger.memory(&pool("read")).await.unwrap().queue, Some(first));
+    let seen = SeenQueue { empty_since: Some(at), ..SeenQueue::default() };
+    let second = QueueMemory { seen, at: at + MINUTE };
+    ledger.remember_queue(&pool("read"), &second).await.unwrap();
+    assert_eq!(ledger.memory(&pool("read")).await.unwrap().queue, Some(second));
+}
+
+/// A quiet night is one row; no port reads records, so each adapter's own tests count the rows.
+pub async fn equal_records_are_taken_again_and_again(subject: &dyn Subject) {
+    let one = Record {
+        at: "2026-11-21T12:00:00.000Z".to_owned(),
+        trigger: "tick".to_owned(),
+        by: "test".to_owned(),
+        pools: vec![PoolRecord {
+            pool: "gpu".to_owned(),
+            boxes_wanted: 0,
+            rules: Vec::new(),
+            blocked_by: Vec::new(),
+            actions: Vec::new(),
+        }],
+        errors: Vec::new(),
+    };
+    for _ in 0..3 {
+        subject.ports().ledger.record(&one).await.unwrap();
+    }
+    let other = Record { errors: vec!["the queue could not be read".to_owned()], ..one };
+    subject.ports().ledger.record(&other).await.unwrap();
+}
+
+/// Proof of life, in its fullest and in its barest form.
+pub async fn a_report_is_taken(subject: &dyn Subject) {
+    let at = subject.ports().clock.now();
+    let bare = WorkerReport {
+        box_id: "gpu-1".parse().unwrap(),
+        run_started_at: at,
+        at,
+        pid: 1,
+        ready_at: None,
+        leases: 0,
+        idle_since: None,
+        jobs_done: 0,
+        last_error: None,
+    };
+    subject.ports().ledger.report(&bare).await.unwrap();
+    let full = WorkerReport {
+        ready_at: Some(at),
+        idle_since: Some(at),
+        last_error: Some("out of memory".to_owned()),
+        leases: 2,
+        ..bare
+    };
+    subject.ports().ledger.report(&full).await.unwrap();
+}
+
+fn pool(name: &str) -> PoolId {
+    name.parse().unwrap()
+}
+
+/// A run of `pool` that began `minutes` after now, as ledgers keep times: to the microsecond.
+fn run(subject: &dyn Subject, pool_name: &str, minutes: i64) -> Run {
+    let at = whole(subject.ports().clock.now()) + MINUTE * i32::try_from(minutes).unwrap();
+    let reason = Reason::new(Rule::Demand, "1 job waits");
+    Run::begin(pool(pool_name), "gpu-1".parse().unwrap(), at, reason)
+}
+
+fn whole(at: Timestamp) -> Timestamp {
+    Timestamp::from_timestamp_micros(at.timestamp_micros()).unwrap()
+}

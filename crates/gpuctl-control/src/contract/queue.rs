@@ -1,0 +1,168 @@
+//! What a queue promises: at least once, one lease at a time, back after its time, dead after too many receives.
+
+use std::collections::BTreeSet;
+
+use chrono::TimeDelta;
+
+use super::{
+    LONG, LOOKS_MAX, Subject, counts_become, message, receive, receive_soon, send, wear_out,
+};
+use crate::ports::{NewMessage, PortErrorClass, Purge, Receipt, SEND_BATCH_MAX};
+
+/// Text and attributes arrive as they were sent, whatever their order.
+pub async fn a_message_keeps_its_text_and_its_attributes(subject: &dyn Subject) {
+    let body = "{\"text\": \"日本 <&> \\\"quoted\\\"\\n\"}";
+    send(subject, &[body]).await;
+    let mut got = receive_soon(subject, LONG).await;
+    got.attributes.sort();
+    assert_eq!((got.body.as_str(), got.receive_count), (body, 1));
+    assert_eq!(got.attributes, message(body).attributes);
+    let age = subject.ports().clock.now() - got.sent_at;
+    assert!(age.abs() < TimeDelta::minutes(1), "sent {age} ago");
+    subject.ports().queue.ack(&got.receipt).await.unwrap();
+}
+
+/// Who holds a message is alone with it, and it is counted where it is.
+pub async fn a_message_has_one_holder_and_the_counts_follow(subject: &dyn Subject) {
+    send(subject, &["a", "b"]).await;
+    counts_become(subject, (2, 0, 0, 0)).await;
+    let (one, other) = (receive_soon(subject, LONG).await, receive_soon(subject, LONG).await);
+    let bodies: BTreeSet<&str> = [one.body.as_str(), other.body.as_str()].into();
+    assert_eq!(bodies, BTreeSet::from(["a", "b"]));
+    assert!(receive(subject, 10, LONG).await.is_empty());
+    counts_become(subject, (0, 2, 0, 0)).await;
+    let queue = &subject.ports().queue;
+    queue.ack(&one.receipt).await.unwrap();
+    queue.change_visibility(&other.receipt, TimeDelta::zero()).await.unwrap();
+    counts_become(subject, (1, 0, 0, 0)).await;
+}
+
+/// A worker that went silent loses its message, and can do nothing to it any more.
+pub async fn a_lease_that_runs_out_gives_the_message_to_the_next_and_voids_the_receipt(
+    subject: &dyn Subject,
+) {
+    send(subject, &["a"]).await;
+    let first = receive_soon(subject, subject.lease_min()).await;
+    let second = receive_soon(subject, LONG).await;
+    assert_eq!((second.body.as_str(), second.receive_count), ("a", 2));
+    let queue = &subject.ports().queue;
+    let lost = [
+        queue.ack(&first.receipt).await,
+        queue.change_visibility(&first.receipt, LONG).await,
+        queue.change_visibility(&first.receipt, TimeDelta::zero()).await,
+    ];
+    for lost in lost {
+        assert_eq!(lost.unwrap_err().class, PortErrorClass::LeaseLost);
+    }
+    assert!(receive(subject, 1, LONG).await.is_empty(), "the void receipt gave it back");
+    queue.ack(&second.receipt).await.unwrap();
+    counts_become(subject, (0, 0, 0, 0)).await;
+}
+
+/// Heartbeats keep a message from others for longer than one lease.
+pub async fn a_lease_that_is_extended_stays(subject: &dyn Subject) {
+    send(subject, &["a"]).await;
+    let held = receive_soon(subject, subject.lease_min()).await;
+    subject.ports().queue.change_visibility(&held.receipt, LONG).await.unwrap();
+    subject.pass(subject.lease_min() * 2).await;
+    assert!(receive(subject, 1, LONG).await.is_empty());
+    subject.ports().queue.ack(&held.receipt).await.unwrap();
+}
+
+/// A visibility of zero is handing back: the next may have it at once, and the receipt is spent.
+pub async fn a_message_given_back_comes_again_and_its_receipt_is_void(subject: &dyn Subject) {
+    send(subject, &["a"]).await;
+    let queue = &subject.ports().queue;
+    let held = receive_soon(subject, LONG).await;
+    queue.change_visibility(&held.receipt, TimeDelta::zero()).await.unwrap();
+    assert_eq!(queue.ack(&held.receipt).await.unwrap_err().class, PortErrorClass::LeaseLost);
+    let again = receive_soon(subject, LONG).await;
+    assert_eq!(again.receive_count, 2);
+    queue.ack(&again.receipt).await.unwrap();
+}
+
+/// An ack is for good.
+pub async fn an_acked_message_never_comes_again(subject: &dyn Subject) {
+    send(subject, &["a"]).await;
+    let held = receive_soon(subject, subject.lease_min()).await;
+    subject.ports().queue.ack(&held.receipt).await.unwrap();
+    subject.pass(subject.lease_min() * 2).await;
+    assert!(receive(subject, 1, LONG).await.is_empty());
+    let again = subject.ports().queue.ack(&held.receipt).await;
+    assert_eq!(again.unwrap_err().class, PortErrorClass::LeaseLost);
+}
+
+/// Q7: a message that no worker finishes ends where a person looks.
+pub async fn too_many_receives_end_in_the_dead_letters(subject: &dyn Subject) {
+    send(subject, &["poison"]).await;
+    wear_out(subject).await;
+    counts_become(subject, (0, 0, 0, 1)).await;
+}
+
+/// A redriven message has all its tries again.
+pub async fn redrive_brings_the_dead_back_with_a_count_of_zero(subject: &dyn Subject) {
+    send(subject, &["poison"]).await;
+    wear_out(subject).await;
+    counts_become(subject, (0, 0, 0, 1)).await;
+    assert_eq!(subject.ports().queue.redrive(subject.queue()).await.unwrap(), 1);
+    assert_eq!(receive_soon(subject, LONG).await.receive_count, 1);
+    counts_become(subject, (0, 1, 0, 0)).await;
+}
+
+/// Q2: a delayed message is counted apart and received by nobody before its time.
+pub async fn a_delayed_message_waits_its_time(subject: &dyn Subject) {
+    let later = NewMessage { delay: subject.lease_min() * 2, ..message("later") };
+    subject.ports().queue.send(subject.queue(), &[later]).await.unwrap();
+    assert!(receive(subject, 1, LONG).await.is_empty());
+    counts_become(subject, (0, 0, 1, 0)).await;
+    assert_eq!(receive_soon(subject, LONG).await.body, "later");
+}
+
+/// As many messages as one send may have all arrive.
+pub async fn a_full_batch_arrives_whole(subject: &dyn Subject) {
+    let bodies: Vec<String> = (0..SEND_BATCH_MAX).map(|n| format!("m{n}")).collect();
+    send(subject, &bodies.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut got = BTreeSet::new();
+    for _ in 0..LOOKS_MAX {
+        for received in receive(subject, 10, LONG).await {
+            subject.ports().queue.ack(&received.receipt).await.unwrap();
+            got.insert(received.body);
+        }
+        if got.len() == bodies.len() {
+            break;
+        }
+        subject.pass(subject.lease_min() / 8).await;
+    }
+    assert_eq!(got, bodies.into_iter().collect());
+    counts_become(subject, (0, 0, 0, 0)).await;
+}
+
+/// As after a restart of the worker.
+pub async fn a_receipt_that_nobody_gave_is_a_lost_lease(subject: &dyn Subject) {
+    let receipt = Receipt("nobody's".to_owned());
+    let queue = &subject.ports().queue;
+    let lost = [queue.ack(&receipt).await, queue.change_visibility(&receipt, LONG).await];
+    for lost in lost {
+        assert_eq!(lost.unwrap_err().class, PortErrorClass::LeaseLost);
+    }
+}
+
+/// A purge takes what waits and leaves the dead.
+pub async fn a_purge_takes_what_waits(subject: &dyn Subject) {
+    send(subject, &["poison"]).await;
+    wear_out(subject).await;
+    send(subject, &["a", "b"]).await;
+    counts_become(subject, (2, 0, 0, 1)).await;
+    assert_eq!(subject.ports().queue.purge(subject.queue(), Purge::Live).await.unwrap(), 2);
+    counts_become(subject, (0, 0, 0, 1)).await;
+}
+
+/// … and the other way round.
+pub async fn a_purge_of_the_dead_leaves_the_living(subject: &dyn Subject) {
+    send(subject, &["poison"]).await;
+    wear_out(subject).await;
+    send(subject, &["a"]).await;
+    counts_become(subject, (1, 0, 0, 1)).await;
+    assert_eq!(subject.ports().queue.purge(subject.queue(), Purge::Dead).await.unwrap(), 1);
+    counts_become(subject, (1, 0, 0, 0)).await;
+}
