@@ -4,17 +4,19 @@
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use gpuctl_control::contract::cloud::CloudSubject;
 use gpuctl_control::contract::{RECEIVES_MAX, Subject};
 use gpuctl_control::contract_tests;
 use gpuctl_control::ports::Ports;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::QueueName;
-use gpuctl_local::{Store, StoreOptions, ports};
+use gpuctl_local::{Launcher, Store, StoreOptions, ports};
 use tempfile::TempDir;
 
 struct Local {
     ports: Ports,
     queue: QueueName,
+    policy: Policy,
     _folder: TempDir,
 }
 
@@ -22,9 +24,19 @@ async fn setup() -> Local {
     let folder = TempDir::new().unwrap();
     let options = StoreOptions { folder: folder.path().to_owned(), file_mib_max: 64 };
     let store = Store::open(&options).unwrap();
-    let policy = format!("[pool.gpu]\nqueue = \"jobs\"\nreceives_max = {RECEIVES_MAX}");
-    store.configure(&Policy::parse(&policy).unwrap()).unwrap();
-    Local { ports: ports(&store, None), queue: "jobs".parse().unwrap(), _folder: folder }
+    let policy = format!(
+        "[pool.app]\ncommand = [\"sleep\", \"60\"]\nboxes_max = 2\n[pool.gpu]\nqueue = \"jobs\"\nreceives_max = {RECEIVES_MAX}"
+    );
+    let policy = Policy::parse(&policy).unwrap();
+    store.configure(&policy).unwrap();
+    let launcher = Launcher {
+        worker: "gpu-worker".into(),
+        config: None,
+        folder: folder.path().to_owned(),
+        policy: policy.clone(),
+    };
+    let ports = ports(&store, Some(launcher));
+    Local { ports, queue: "jobs".parse().unwrap(), policy, _folder: folder }
 }
 
 #[async_trait]
@@ -46,6 +58,13 @@ impl Subject for Local {
     }
 }
 
+impl CloudSubject for Local {
+    fn policy(&self) -> &Policy {
+        &self.policy
+    }
+}
+
+contract_tests!(cloud, setup);
 contract_tests!(queue, setup);
 contract_tests!(redrive, setup);
 contract_tests!(ledger, setup);

@@ -444,7 +444,7 @@ impl World {
         let budget = self.pool().budget.is_set();
         for (id, kind) in self.jobs.clone() {
             let done = self.checks.committed.contains_key(&id);
-            let place = self.whereabouts(&id);
+            let place = self.whereabouts(now, &id);
             let dead = place == crate::world::Whereabouts::Dead;
             let lost = !done && place == crate::world::Whereabouts::Gone;
             self.checks.check(!lost, Promise::ExactlyOnce, now, || {

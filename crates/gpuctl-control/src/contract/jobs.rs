@@ -5,7 +5,7 @@ use std::path::Path;
 use chrono::TimeDelta;
 use gpuctl_core::units::Timestamp;
 
-use super::{LONG, LOOKS_MAX, RECEIVES_MAX, Subject, receive, receive_soon};
+use super::{LONG, LOOKS_MAX, RECEIVES_MAX, Subject, receive, receive_soon, whole};
 use crate::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState, submit};
 use crate::ports::{Attempt, Committed, JobFilter, Purge, Received, Sweep};
 use crate::wire::job::job_from_json;
@@ -172,8 +172,4 @@ fn result(subject: &dyn Subject, job: &Job, text: &str) -> JobResult {
         finished_at: at + TimeDelta::seconds(1),
         inference: TimeDelta::milliseconds(20),
     }
-}
-
-fn whole(at: Timestamp) -> Timestamp {
-    Timestamp::from_timestamp_micros(at.timestamp_micros()).unwrap()
 }

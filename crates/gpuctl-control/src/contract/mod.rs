@@ -5,13 +5,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+pub mod cloud;
 pub mod jobs;
 pub mod ledger;
 pub mod queue;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use gpuctl_core::units::QueueName;
+use gpuctl_core::units::{QueueName, Timestamp};
 
 use crate::ports::{NewMessage, Ports, ReceiveRequest, Received};
 
@@ -40,8 +41,8 @@ pub trait Subject: Send + Sync {
     async fn pass(&self, span: TimeDelta);
 }
 
-/// A test for each promise: `contract_tests!(queue, setup)`, `(redrive, setup)`, `(ledger, setup)` or `(jobs, setup)`, where
-/// `setup().await` makes a `Subject`.
+/// A test for each promise: `contract_tests!(queue, setup)`, `(redrive, setup)`, `(ledger, setup)`, `(jobs, setup)` or
+/// `(cloud, setup)`, where `setup().await` makes a `Subject`, for the last a `CloudSubject`.
 #[macro_export]
 macro_rules! contract_tests {
     (queue, $setup:path) => {
@@ -78,6 +79,14 @@ macro_rules! contract_tests {
             a_report_is_taken,
         );
     };
+    (cloud, $setup:path) => {
+        $crate::contract_tests!(@ cloud, $setup:
+            every_box_is_listed_once,
+            an_order_given_twice_starts_one_box_once,
+            a_box_that_is_told_to_stop_stops_and_may_start_again,
+            a_box_that_is_stopped_already_may_be_told_to_stop,
+        );
+    };
     (jobs, $setup:path) => {
         $crate::contract_tests!(@ jobs, $setup:
             the_first_result_stays,
@@ -98,6 +107,11 @@ macro_rules! contract_tests {
             }
         )+
     };
+}
+
+/// To the microsecond, which is what adapters keep.
+fn whole(at: Timestamp) -> Timestamp {
+    Timestamp::from_timestamp_micros(at.timestamp_micros()).unwrap()
 }
 
 fn message(body: &str) -> NewMessage {

@@ -233,7 +233,8 @@ fn port_error(error: Ec2Error) -> PortError {
             PortErrorClass::Refused(RefusalClass::Quota)
         }
         "IncorrectInstanceState" | "IncorrectSpotRequestState" => PortErrorClass::Conflict,
-        "RequestLimitExceeded" | "InternalError" => PortErrorClass::Unavailable,
+        "RequestLimitExceeded" => PortErrorClass::Throttled,
+        "InternalError" => PortErrorClass::Unavailable,
         _ => PortErrorClass::Other,
     };
     let what = format!("EC2 refused the call ({})", error.code);

@@ -176,7 +176,8 @@ impl Book {
             Some(result) if result.outcome.is_ok() => JobState::Succeeded,
             Some(_) => JobState::Failed,
             None => match whereabouts(id.as_str()) {
-                Whereabouts::Alive => JobState::Queued,
+                Whereabouts::Waiting => JobState::Queued,
+                Whereabouts::InFlight => JobState::Running,
                 Whereabouts::Dead => JobState::Dead,
                 Whereabouts::Gone => JobState::Purged,
             },

@@ -15,12 +15,13 @@ pub mod scenario;
 pub mod week;
 mod worker;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::TimeDelta;
+use gpuctl_control::ports::Ports;
 use gpuctl_core::capacity::{CapacityType, Offering};
-use gpuctl_core::policy::{Pool, QueuePolicy};
+use gpuctl_core::policy::{Policy, Pool, Problems, QueuePolicy};
 use gpuctl_core::units::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -31,9 +32,10 @@ use self::ec2::{
 };
 use self::ledger::Book;
 pub(crate) use self::ports::Site;
+use self::ports::Who;
 use self::queue::Queue;
 pub(crate) use self::queue::Whereabouts;
-use self::scenario::{JobKind, Scenario};
+use self::scenario::{JobKind, Only, Scenario};
 use crate::chance::Chance;
 use crate::checks::Checks;
 use crate::faults::{Fault, Faults};
@@ -211,14 +213,36 @@ impl World {
         self.stable.get(place % self.stable.len().max(1)).map(String::as_str)
     }
 
-    pub(crate) fn whereabouts(&self, job: &str) -> Whereabouts {
-        self.queue.whereabouts(job)
+    pub(crate) fn whereabouts(&self, now: Timestamp, job: &str) -> Whereabouts {
+        self.queue.whereabouts(now, job)
     }
 
     /// Instances of the pool that are not gone.
     pub(crate) fn boxes(&self) -> impl Iterator<Item = &Instance> {
         self.ec2.truths().filter(|one| one.is_there())
     }
+}
+
+/// The ports of a world in which nothing goes wrong and nobody else lives, on its own policy or another: for who holds them to
+/// what every adapter promises. It lives in the time of the runtime that it is called in.
+///
+/// # Errors
+/// As `week::run`.
+pub fn calm(policy: Option<Policy>) -> Result<Ports, Problems> {
+    let only = Only { faults: Some(BTreeSet::new()), ..Only::default() };
+    let mut scenario = Scenario::draw(0, &only)?;
+    scenario.policy = policy.unwrap_or(scenario.policy);
+    scenario.jobs.clear();
+    let shared = Shared::new(scenario);
+    {
+        // Its boxes take moments, since its time may be real.
+        let world = &mut *shared.world();
+        let moment = TimeDelta::milliseconds(100);
+        (world.ec2.settings.pending, world.ec2.settings.stopping) =
+            ((moment, moment * 2), (moment, moment * 2));
+        world.ec2.settings.shutdown = Shutdown::After(moment);
+    }
+    Ok(Site::new(&shared, Who::Controller("calm")).ports())
 }
 
 /// The world, shared by everything that lives in it.

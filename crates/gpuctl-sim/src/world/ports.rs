@@ -356,10 +356,10 @@ impl Ledger for Site {
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<JobEntry>, PortError> {
-        self.on_book(|world, _| world.book.job(id, |job| world.whereabouts(job))).await
+        self.on_book(|world, now| world.book.job(id, |job| world.whereabouts(now, job))).await
     }
 
     async fn jobs(&self, filter: JobFilter) -> Result<Vec<JobEntry>, PortError> {
-        self.on_book(|world, _| world.book.jobs(filter, |job| world.whereabouts(job))).await
+        self.on_book(|world, now| world.book.jobs(filter, |job| world.whereabouts(now, job))).await
     }
 }

@@ -46,7 +46,8 @@ struct Message {
 /// Where a job's message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whereabouts {
-    Alive,
+    Waiting,
+    InFlight,
     Dead,
     Gone,
 }
@@ -217,12 +218,15 @@ impl Queue {
         self.messages.get(id).map(|message| message.body.as_str())
     }
 
-    /// Where the message of a job is, and how often it was received.
-    pub(crate) fn whereabouts(&self, job_id: &str) -> Whereabouts {
+    /// Where the message of a job is.
+    pub(crate) fn whereabouts(&self, now: Timestamp, job_id: &str) -> Whereabouts {
         let mine = |message: &&Message| message.attributes.iter().any(|(_, value)| value == job_id);
         match self.messages.values().find(mine) {
             Some(message) if message.dead => Whereabouts::Dead,
-            Some(_) => Whereabouts::Alive,
+            Some(message) if message.lease.is_some() && message.visible_at > now => {
+                Whereabouts::InFlight
+            }
+            Some(_) => Whereabouts::Waiting,
             None => Whereabouts::Gone,
         }
     }

@@ -66,7 +66,9 @@ async fn whole(scenario: Scenario) -> Week {
     everybody.spawn(drive(Arc::clone(&shared), bells));
     let later = TimeDelta::milliseconds(7_013);
     everybody.spawn(control(Arc::clone(&shared), "lambda", TimeDelta::zero(), first));
-    everybody.spawn(control(Arc::clone(&shared), SECOND, later, second));
+    if shared.world().faults.kinds().any(|fault| fault == Fault::TwoControllers) {
+        everybody.spawn(control(Arc::clone(&shared), SECOND, later, second));
+    }
     tokio::select! {
         biased;
         () = shared.broken.notified() => {}

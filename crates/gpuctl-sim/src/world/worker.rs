@@ -29,7 +29,7 @@ const SLOTS: usize = 4;
 /// What a boot takes from `running` to a loaded model, in seconds.
 const BOOT_SECONDS: (i64, i64) = (25, 90);
 /// How often a report is due: `gpu-worker` reports more often, and a reader allows for more.
-const REPORT_EVERY: TimeDelta = TimeDelta::seconds(10);
+const REPORT_EVERY: TimeDelta = TimeDelta::seconds(14);
 /// The two looks that an empty queue needs are so far apart, as in `gpu-worker`.
 const LOOK_SOON: TimeDelta = TimeDelta::milliseconds(500);
 const LOOK_EVERY: TimeDelta = TimeDelta::seconds(20);

@@ -120,3 +120,23 @@ fn a_bad_trace_is_refused_with_its_line() {
     let said = place.run(&["simulate", "--demand", "trace.csv", "--policy", "gpuctI"]).expect(2);
     assert!(said.stderr.contains("did you mean `gpuctl`?"), "{}", said.stderr);
 }
+
+#[test]
+fn weeks_with_faults_keep_every_promise_and_are_the_same_each_time() {
+    let place = Place::new(POOL);
+    let command = ["simulate", "--faults", "--seeds", "2", "--hours", "24", "--json"];
+    let document = place.run(&command).expect(0).json();
+    assert_eq!((document["weeks"].as_u64(), document["failure"].is_null()), (Some(2), true));
+    assert!(document["checks"].as_u64() > document["jobs"].as_u64(), "{document}");
+    let again = place.run(&command).expect(0).json();
+    for key in ["faults", "jobs", "jobs_committed", "starts", "usd", "passes", "checks"] {
+        assert_eq!(document[key], again[key], "{key}");
+    }
+    let one = ["simulate", "--faults", "--seed", "1", "--only", "none", "--hours", "24"];
+    let said = place.run(&one).expect(0);
+    assert!(said.stdout.contains("every promise was kept"), "{}", said.stdout);
+    let said = place.run(&["simulate", "--faults", "--only", "poisson"]).expect(2);
+    assert!(said.stderr.contains("did you mean `poison`?"), "{}", said.stderr);
+    let said = place.run(&["simulate"]).expect(2);
+    assert!(said.stderr.contains("there is no trace to replay"), "{}", said.stderr);
+}

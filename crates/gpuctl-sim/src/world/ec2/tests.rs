@@ -180,7 +180,12 @@ fn p9_quotas_are_in_vcpus_for_each_market_and_refusals_name_zones_that_have_some
     let mut ec2 = account();
     launch(&mut ec2, persistent());
     launch(&mut ec2, persistent());
-    let refused = |ec2: &mut Ec2, market| ec2.run_instances(at(0), &wanted(market)).unwrap_err();
+    // A second apart, so that the bucket of the calls does not run dry.
+    let mut second = 10;
+    let mut refused = |ec2: &mut Ec2, market| {
+        second += 1;
+        ec2.run_instances(at(second), &wanted(market)).unwrap_err()
+    };
     assert_eq!(refused(&mut ec2, persistent()).code, "MaxSpotInstanceCountExceeded");
     launch(&mut ec2, MarketOptions::OnDemand);
     launch(&mut ec2, MarketOptions::OnDemand);
