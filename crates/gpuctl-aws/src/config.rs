@@ -7,6 +7,8 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use gpuctl_control::ports::{PortError, PortErrorClass};
 
 use crate::error::port_error;
@@ -70,6 +72,21 @@ impl Aws {
             ));
         };
         Ok(Self { sdk, region })
+    }
+
+    /// Every service at one endpoint with made-up credentials, for emulators.
+    #[must_use]
+    pub fn at(endpoint: &str, region: &str) -> Self {
+        let credentials = Credentials::from_keys("test", "test", None);
+        let sdk = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(region.to_owned()))
+            .endpoint_url(endpoint)
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
+            .timeout_config(attempt_time(ATTEMPT_TIME_MAX))
+            .build();
+        Self { sdk, region: region.to_owned() }
     }
 
     /// The region.

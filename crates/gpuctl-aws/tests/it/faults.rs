@@ -7,13 +7,14 @@ use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError, future};
 use chrono::TimeDelta;
 use gpuctl_aws::{Aws, DynamoLedger, S3Files, SqsQueue};
+use gpuctl_control::clock::SystemClock;
 use gpuctl_control::ports::{
     JobQueue, Ledger, NewMessage, PortError, PortErrorClass, ReceiveRequest,
 };
 use gpuctl_core::units::QueueName;
 use serde_json::{Value, json};
 
-use crate::support::{self, Emulator, TestClock, a_queue, fresh};
+use crate::support::{self, Emulator, a_queue, fresh};
 
 const MINUTE: TimeDelta = TimeDelta::minutes(1);
 
@@ -32,10 +33,10 @@ async fn behind() -> Behind {
     let emulator = support::ministack().await;
     let direct = support::aws(&emulator.url()).await;
     let (name, table) = (a_queue(&direct).await, fresh("ledger"));
-    DynamoLedger::new(&direct, &table, Arc::new(TestClock), None).create_table().await.unwrap();
+    DynamoLedger::new(&direct, &table, Arc::new(SystemClock), None).create_table().await.unwrap();
     let proxy = support::faults(emulator).await;
     let aws = support::aws(&proxy.url()).await;
-    let ledger = DynamoLedger::new(&aws, &table, Arc::new(TestClock), None);
+    let ledger = DynamoLedger::new(&aws, &table, Arc::new(SystemClock), None);
     let queue = SqsQueue::new(&aws);
     // The proxy reads each service's model with its first call: on a busy machine that takes longer than a call may.
     let until = Instant::now() + PROXY_TIME_MAX;
@@ -156,7 +157,7 @@ async fn a_queue_or_table_that_is_not_there_is_named_with_its_region() {
     let error = queue.counts(&"no-such-queue".parse().unwrap()).await.unwrap_err();
     is(&error, PortErrorClass::NotFound, support::REGION);
     assert!(error.what.contains("no-such-queue"), "{error}");
-    let ledger = DynamoLedger::new(&aws, "no-such-table", Arc::new(TestClock), None);
+    let ledger = DynamoLedger::new(&aws, "no-such-table", Arc::new(SystemClock), None);
     let error = ledger.memory(&"gpu".parse().unwrap()).await.unwrap_err();
     is(&error, PortErrorClass::NotFound, "gpuctl doctor --fix");
     assert!(error.what.contains("no-such-table"), "{error}");
@@ -200,7 +201,7 @@ async fn without_credentials_every_service_says_where_to_get_some() {
     let hint = "aws configure";
     let queue = SqsQueue::new(&aws);
     is(&queue.counts(&"a".parse().unwrap()).await.unwrap_err(), PortErrorClass::Denied, hint);
-    let ledger = DynamoLedger::new(&aws, "a", Arc::new(TestClock), None);
+    let ledger = DynamoLedger::new(&aws, "a", Arc::new(SystemClock), None);
     is(&ledger.lease("a", MINUTE).await.unwrap_err(), PortErrorClass::Denied, hint);
     let files = S3Files::new(&aws, "a", "");
     is(&files.fetch("s3://a/b", 1).await.unwrap_err(), PortErrorClass::Denied, hint);

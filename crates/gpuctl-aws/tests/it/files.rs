@@ -1,18 +1,19 @@
 //! Files go to S3 and come back, within their limit, also where the line breaks.
 
 use gpuctl_aws::S3Files;
+use gpuctl_control::clock::SystemClock;
 use gpuctl_control::job::JobId;
 use gpuctl_control::ports::{Clock, PortErrorClass};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{self, TestClock, a_bucket};
+use crate::support::{self, a_bucket};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_kept_comes_back_and_more_than_the_limit_does_not() {
     let aws = support::aws(&support::moto().await.url()).await;
     let files = S3Files::new(&aws, &a_bucket(&aws).await, "/gpuctl/");
-    let job = JobId::new(TestClock.now());
+    let job = JobId::new(SystemClock.now());
     let bytes = vec![7; 100_000];
     let uri = files.keep(&job, "sound.wav", &bytes).await.unwrap();
     assert!(uri.ends_with(&format!("/gpuctl/jobs/{job}/sound.wav")), "{uri}");
@@ -65,7 +66,7 @@ async fn a_download_that_breaks_off_goes_on_where_it_was() {
     let direct = support::aws(&emulator.url()).await;
     let bucket = a_bucket(&direct).await;
     let bytes: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).take(3_000_000).collect();
-    let job = JobId::new(TestClock.now());
+    let job = JobId::new(SystemClock.now());
     let uri = S3Files::new(&direct, &bucket, "").keep(&job, "a", &bytes).await.unwrap();
     let proxy = support::faults(emulator).await;
     let broken = support::aws(&proxy.url()).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use gpuctl_aws::{Aws, DynamoLedger};
+use gpuctl_control::clock::SystemClock;
 use gpuctl_control::job::{InputUri, Job, JobId, JobResult, JobState};
 use gpuctl_control::ports::{Clock, Committed, Ledger, PortErrorClass, WorkerReport};
 use gpuctl_control::wire::record::Record;
@@ -12,14 +13,14 @@ use gpuctl_core::observation::Run;
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::units::{BoxId, Timestamp};
 
-use crate::support::{self, TestClock, a_ledger, fresh};
+use crate::support::{self, a_ledger, fresh};
 
 async fn moto() -> Aws {
     support::aws(&support::moto().await.url()).await
 }
 
 fn now() -> Timestamp {
-    Timestamp::from_timestamp_micros(TestClock.now().timestamp_micros()).unwrap()
+    Timestamp::from_timestamp_micros(SystemClock.now().timestamp_micros()).unwrap()
 }
 
 fn result(text: &str) -> JobResult {
@@ -48,7 +49,7 @@ fn result(text: &str) -> JobResult {
 async fn a_quiet_night_is_one_row_and_a_change_begins_the_next() {
     let aws = moto().await;
     let table = fresh("ledger");
-    let ledger = DynamoLedger::new(&aws, &table, Arc::new(TestClock), None);
+    let ledger = DynamoLedger::new(&aws, &table, Arc::new(SystemClock), None);
     ledger.create_table().await.unwrap();
     let record = |at: &str, errors: &[&str]| Record {
         at: at.to_owned(),
@@ -92,7 +93,7 @@ async fn a_long_result_lies_in_the_bucket_and_is_read_back_as_any_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_result_without_a_bucket_is_too_much_and_a_short_one_is_kept() {
     let aws = moto().await;
-    let ledger = DynamoLedger::new(&aws, &fresh("ledger"), Arc::new(TestClock), None);
+    let ledger = DynamoLedger::new(&aws, &fresh("ledger"), Arc::new(SystemClock), None);
     ledger.create_table().await.unwrap();
     let long = result(&"x".repeat(400_000));
     let error = ledger.commit(&long).await.unwrap_err();
@@ -126,7 +127,7 @@ async fn the_time_of_a_job_is_a_moving_mean_of_the_pool_s_boxes() {
 async fn the_table_is_made_once_and_another_s_table_is_refused() {
     let aws = moto().await;
     let name = fresh("ledger");
-    let ledger = DynamoLedger::new(&aws, &name, Arc::new(TestClock), None);
+    let ledger = DynamoLedger::new(&aws, &name, Arc::new(SystemClock), None);
     let missing = ledger.check_table().await.unwrap_err();
     assert_eq!(missing.class, PortErrorClass::NotFound);
     ledger.create_table().await.unwrap();
@@ -153,7 +154,7 @@ async fn the_table_is_made_once_and_another_s_table_is_refused() {
         .send()
         .await
         .unwrap();
-    let ledger = DynamoLedger::new(&aws, &other, Arc::new(TestClock), None);
+    let ledger = DynamoLedger::new(&aws, &other, Arc::new(SystemClock), None);
     assert_eq!(ledger.create_table().await.unwrap_err().class, PortErrorClass::Conflict);
 }
 

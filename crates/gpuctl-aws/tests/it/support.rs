@@ -1,11 +1,6 @@
-//! Emulators as child processes, on free ports of the loopback: one of each kind a test process, and they end with it.
+//! What the emulators are filled with: queues, tables, buckets, and the ports on them.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use aws_config::{BehaviorVersion, Region};
@@ -13,109 +8,19 @@ use aws_credential_types::Credentials;
 use aws_sdk_sqs::types::QueueAttributeName;
 use chrono::TimeDelta;
 use gpuctl_aws::{Aws, DynamoLedger, S3Files, SqsQueue};
+use gpuctl_control::clock::SystemClock;
 use gpuctl_control::contract::RECEIVES_MAX;
-use gpuctl_control::ports::{Clock, Cloud, PortError, Ports, StartOrder};
-use gpuctl_core::observation::SeenBox;
+use gpuctl_control::ports::{Cloud, Listing, NoFiles, PortError, Ports, StartOrder};
 use gpuctl_core::plan::Manner;
 use gpuctl_core::policy::Policy;
-use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};
-use tokio::sync::OnceCell;
+use gpuctl_core::units::{BoxId, QueueName};
+
+#[path = "../emulators/mod.rs"]
+mod emulators;
+
+pub(crate) use emulators::{Emulator, faults, ministack, moto};
 
 pub(crate) const REGION: &str = "eu-west-1";
-
-/// How long an emulator may take to answer: a second or two, and more on a busy machine.
-const START_TIME_MAX: Duration = Duration::from_secs(60);
-
-/// Ends its command when its own standard input does: when the test process ends, however it does.
-const END_WITH_US: &str = "\"$@\" </dev/null & child=$!; cat >/dev/null; kill \"$child\"; wait";
-
-/// A server that was started.
-pub(crate) struct Emulator {
-    pub(crate) port: u16,
-    /// Its end of the pipe keeps the server up.
-    _process: Child,
-}
-
-impl Emulator {
-    fn start(package: &str, program: &str, looks: &str, arguments: &[String], port: u16) -> Self {
-        let program = emulators().join(package).join("bin").join(program);
-        assert!(program.is_file(), "{} is missing: run scripts/emulators.sh", program.display());
-        let process = Command::new("sh")
-            .args(["-c", END_WITH_US, "sh"])
-            .arg(program)
-            .args(arguments)
-            .envs([("BIND_HOST", "127.0.0.1"), ("MINISTACK_HOST", "127.0.0.1")])
-            .env("GATEWAY_PORT", port.to_string())
-            .env_remove("AWS_ENDPOINT_URL")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let until = Instant::now() + START_TIME_MAX;
-        while !request(port, "GET", looks, "").is_some_and(|answer| answer.contains(" 200 ")) {
-            assert!(Instant::now() < until, "{package} does not answer");
-            // A refused connection comes back at once: this is the pace of asking, not a wait for a condition.
-            std::thread::park_timeout(Duration::from_millis(50));
-        }
-        Self { port, _process: process }
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-}
-
-/// SQS with a dead-letter queue, DynamoDB, S3 and SNS, fast.
-pub(crate) async fn ministack() -> &'static Emulator {
-    static ONE: OnceCell<Emulator> = OnceCell::const_new();
-    ONE.get_or_init(async || {
-        let port = free_port();
-        started(move || Emulator::start("ministack", "ministack", "/_ministack/health", &[], port))
-            .await
-    })
-    .await
-}
-
-/// The same services by another hand.
-pub(crate) async fn moto() -> &'static Emulator {
-    static ONE: OnceCell<Emulator> = OnceCell::const_new();
-    ONE.get_or_init(async || {
-        let port = free_port();
-        let arguments = ["-H", "127.0.0.1", "-p", &port.to_string()].map(ToOwned::to_owned);
-        let looks = "/moto-api/data.json";
-        started(move || Emulator::start("moto", "moto_server", looks, &arguments, port)).await
-    })
-    .await
-}
-
-/// A proxy that makes faults, in front of an emulator; each test has its own, since its rules hold for all.
-pub(crate) async fn faults(upstream: &Emulator) -> Emulator {
-    let port = free_port();
-    let upstream = upstream.url();
-    let arguments =
-        ["-u", &upstream, "-p", &port.to_string(), "--host", "127.0.0.1"].map(ToOwned::to_owned);
-    let looks = "/_microburst/health";
-    started(move || Emulator::start("microburst", "microburst", looks, &arguments, port)).await
-}
-
-async fn started(start: impl FnOnce() -> Emulator + Send + 'static) -> Emulator {
-    tokio::task::spawn_blocking(start).await.unwrap()
-}
-
-impl Emulator {
-    /// Replaces a proxy's rules.
-    pub(crate) fn break_by(&self, rules: &serde_json::Value) {
-        let answer = request(self.port, "POST", "/_microburst/rules", &rules.to_string()).unwrap();
-        assert!(answer.contains(" 200 ") || answer.contains(" 201 "), "{answer}");
-    }
-
-    /// How often a proxy has made a fault.
-    pub(crate) fn fired(&self) -> usize {
-        let answer = request(self.port, "GET", "/_microburst/fired", "").unwrap();
-        answer.matches("\"action\"").count()
-    }
-}
 
 /// The connection's settings, with this server for every service.
 pub(crate) async fn aws(endpoint: &str) -> Aws {
@@ -165,7 +70,7 @@ pub(crate) async fn a_bucket(aws: &Aws) -> String {
 /// Makes a table, and a bucket for long results.
 pub(crate) async fn a_ledger(aws: &Aws) -> DynamoLedger {
     let files = S3Files::new(aws, &a_bucket(aws).await, "results");
-    let ledger = DynamoLedger::new(aws, &fresh("ledger"), Arc::new(TestClock), Some(files));
+    let ledger = DynamoLedger::new(aws, &fresh("ledger"), Arc::new(SystemClock), Some(files));
     ledger.create_table().await.unwrap();
     ledger
 }
@@ -176,17 +81,8 @@ pub(crate) async fn ports(for_queue: &Aws, for_ledger: &Aws) -> Ports {
         cloud: Arc::new(NoCloud),
         queue: Arc::new(SqsQueue::new(for_queue)),
         ledger: Arc::new(a_ledger(for_ledger).await),
-        clock: Arc::new(TestClock),
-    }
-}
-
-/// The machine's clock.
-pub(crate) struct TestClock;
-
-impl Clock for TestClock {
-    #[expect(clippy::disallowed_methods, reason = "a test's clock has to come from somewhere")]
-    fn now(&self) -> Timestamp {
-        SystemTime::now().into()
+        clock: Arc::new(SystemClock),
+        files: Arc::new(NoFiles),
     }
 }
 
@@ -194,8 +90,8 @@ struct NoCloud;
 
 #[async_trait]
 impl Cloud for NoCloud {
-    async fn boxes(&self, _: &Policy) -> Result<Vec<(PoolId, SeenBox)>, PortError> {
-        Ok(Vec::new())
+    async fn boxes(&self, _: &Policy) -> Result<Listing, PortError> {
+        Ok(Listing::default())
     }
 
     async fn start(&self, _: &StartOrder) -> Result<(), PortError> {
@@ -208,33 +104,3 @@ impl Cloud for NoCloud {
 }
 
 pub(crate) const SECOND: TimeDelta = TimeDelta::seconds(1);
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
-/// As scripts/environment.sh has it.
-fn emulators() -> PathBuf {
-    let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = folder("GPUCTL_CACHE")
-        .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("gpuctl")))
-        .or_else(|| Some(folder("HOME")?.join(".cache/gpuctl")));
-    cache.unwrap().join("emulators")
-}
-
-/// One HTTP request, and its whole answer if there is one.
-fn request(port: u16, method: &str, path: &str, body: &str) -> Option<String> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    let length = body.len();
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).ok()?;
-    stream.write_all(body.as_bytes()).ok()?;
-    let mut answer = Vec::new();
-    // A server that was cut off while starting is asked again.
-    stream.read_to_end(&mut answer).ok()?;
-    Some(String::from_utf8_lossy(&answer).into_owned())
-}

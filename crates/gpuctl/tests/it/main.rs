@@ -7,8 +7,13 @@
     reason = "a test ends at the first surprise, and prints its seed"
 )]
 
+#[cfg(feature = "aws")]
+mod aws;
 mod chaos;
 mod cli;
+#[cfg(feature = "aws")]
+#[path = "../../../gpuctl-aws/tests/emulators/mod.rs"]
+mod emulators;
 mod jobs;
 mod money;
 mod support;

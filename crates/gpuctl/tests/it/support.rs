@@ -77,6 +77,14 @@ impl Place {
         command
     }
 
+    /// Another program, in this folder and with these variables.
+    pub(crate) fn program<A: AsRef<OsStr>>(&self, path: &Path, arguments: &[A]) -> Command {
+        let mut command = Command::new(path);
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.envs(self.environment.iter().cloned());
+        command
+    }
+
     pub(crate) fn run<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Said {
         said(self.command(arguments).output().unwrap())
     }

@@ -1,0 +1,148 @@
+//! Emulators as child processes, on free ports of the loopback: one of each kind a test process, and they end with it.
+//!
+//! Several crates' tests include this file.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::sync::OnceCell;
+
+/// How long an emulator may take to answer: a second or two, and more on a busy machine.
+const START_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Ends its command when its own standard input does: when the test process ends, however it does.
+const END_WITH_US: &str = "\"$@\" </dev/null & child=$!; cat >/dev/null; kill \"$child\"; wait";
+
+/// A server that was started.
+pub(crate) struct Emulator {
+    pub(crate) port: u16,
+    /// Its end of the pipe keeps the server up.
+    _process: Child,
+}
+
+impl Emulator {
+    fn start(package: &str, program: &str, looks: &str, arguments: &[String], port: u16) -> Self {
+        let program = emulators().join(package).join("bin").join(program);
+        assert!(program.is_file(), "{} is missing: run scripts/emulators.sh", program.display());
+        let process = Command::new("sh")
+            .args(["-c", END_WITH_US, "sh"])
+            .arg(program)
+            .args(arguments)
+            .envs([("BIND_HOST", "127.0.0.1"), ("MINISTACK_HOST", "127.0.0.1")])
+            .env("GATEWAY_PORT", port.to_string())
+            .env_remove("AWS_ENDPOINT_URL")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let until = Instant::now() + START_TIME_MAX;
+        while !request(port, "GET", looks, "").is_some_and(|answer| answer.contains(" 200 ")) {
+            assert!(Instant::now() < until, "{package} does not answer");
+            // A refused connection comes back at once: this is the pace of asking, not a wait for a condition.
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        Self { port, _process: process }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+/// SQS with a dead-letter queue, DynamoDB, S3 and SNS, fast.
+pub(crate) async fn ministack() -> &'static Emulator {
+    static ONE: OnceCell<Emulator> = OnceCell::const_new();
+    ONE.get_or_init(async || {
+        let port = free_port();
+        started(move || Emulator::start("ministack", "ministack", "/_ministack/health", &[], port))
+            .await
+    })
+    .await
+}
+
+/// The same services by another hand.
+pub(crate) async fn moto() -> &'static Emulator {
+    static ONE: OnceCell<Emulator> = OnceCell::const_new();
+    ONE.get_or_init(async || {
+        let port = free_port();
+        let arguments = ["-H", "127.0.0.1", "-p", &port.to_string()].map(ToOwned::to_owned);
+        let looks = "/moto-api/data.json";
+        started(move || Emulator::start("moto", "moto_server", looks, &arguments, port)).await
+    })
+    .await
+}
+
+/// A proxy that makes faults, in front of an emulator; each test has its own, since its rules hold for all.
+pub(crate) async fn faults(upstream: &Emulator) -> Emulator {
+    let port = free_port();
+    let upstream = upstream.url();
+    let arguments =
+        ["-u", &upstream, "-p", &port.to_string(), "--host", "127.0.0.1"].map(ToOwned::to_owned);
+    let looks = "/_microburst/health";
+    started(move || Emulator::start("microburst", "microburst", looks, &arguments, port)).await
+}
+
+async fn started(start: impl FnOnce() -> Emulator + Send + 'static) -> Emulator {
+    tokio::task::spawn_blocking(start).await.unwrap()
+}
+
+impl Emulator {
+    /// Replaces a proxy's rules.
+    pub(crate) fn break_by(&self, rules: &serde_json::Value) {
+        let answer = request(self.port, "POST", "/_microburst/rules", &rules.to_string()).unwrap();
+        assert!(answer.contains(" 200 ") || answer.contains(" 201 "), "{answer}");
+    }
+
+    /// How often a proxy has made a fault.
+    pub(crate) fn fired(&self) -> usize {
+        let answer = request(self.port, "GET", "/_microburst/fired", "").unwrap();
+        answer.matches("\"action\"").count()
+    }
+}
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// As scripts/environment.sh has it.
+fn emulators() -> PathBuf {
+    let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = folder("GPUCTL_CACHE")
+        .or_else(|| Some(folder("XDG_CACHE_HOME")?.join("gpuctl")))
+        .or_else(|| Some(folder("HOME")?.join(".cache/gpuctl")));
+    cache.unwrap().join("emulators")
+}
+
+/// One HTTP request, and its whole answer if there is one.
+fn request(port: u16, method: &str, path: &str, body: &str) -> Option<String> {
+    request_with(port, method, path, "", body)
+}
+
+/// One HTTP request with more headers, each with its line's end.
+pub(crate) fn request_with(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Option<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n{headers}\r\n"
+    );
+    stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(body.as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    // A server that was cut off while starting is asked again.
+    stream.read_to_end(&mut answer).ok()?;
+    Some(String::from_utf8_lossy(&answer).into_owned())
+}

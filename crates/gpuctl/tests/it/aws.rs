@@ -1,0 +1,158 @@
+//! The whole way on AWS, with the real programs: SQS, DynamoDB and S3 by an emulator, EC2 and IMDS by the simulated world.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use gpuctl_control::clock::SystemClock;
+use gpuctl_control::ports::Clock;
+use gpuctl_sim::wire::Front;
+use gpuctl_sim::world::ec2::{
+    Ec2, Ec2Settings, InstanceState, MarketOptions, RunInstances, Shutdown, ShutdownBehaviour,
+};
+use serde_json::{Value, json};
+
+use crate::emulators;
+use crate::support::{Place, cache, sample, wait_until};
+
+const REGION: &str = "us-east-1";
+
+fn settings() -> Ec2Settings {
+    Ec2Settings {
+        zones: vec!["us-east-1a".to_owned()],
+        pending: (TimeDelta::milliseconds(500), TimeDelta::milliseconds(500)),
+        stopping: (TimeDelta::milliseconds(100), TimeDelta::milliseconds(100)),
+        shutdown_max: TimeDelta::seconds(90),
+        shutdown: Shutdown::FromInside,
+        vcpus_spot: 8,
+        vcpus_on_demand: 8,
+    }
+}
+
+/// An account with one GPU box, stopped for an hour.
+async fn ec2() -> (Front, String) {
+    let mut ec2 = Ec2::new(settings(), 7);
+    let now = SystemClock.now();
+    let wanted = RunInstances {
+        client_token: None,
+        launch_template: None,
+        image_id: Some("ami-1".to_owned()),
+        instance_type: Some("g4dn.xlarge".to_owned()),
+        zone: Some("us-east-1a".to_owned()),
+        market: Some(MarketOptions::OnDemand),
+        count: 1,
+        tags: BTreeMap::new(),
+        shutdown: ShutdownBehaviour::Stop,
+    };
+    let id = ec2.run_instances(now - TimeDelta::hours(2), &wanted).unwrap().remove(0).id;
+    ec2.advance(now - TimeDelta::hours(1));
+    ec2.power_off(now - TimeDelta::hours(1), &id);
+    ec2.advance(now);
+    (Front::open(ec2, Arc::new(SystemClock)).await.unwrap(), id)
+}
+
+/// One call of SQS's JSON protocol.
+fn sqs(port: u16, action: &str, body: &Value) -> Value {
+    let headers = format!(
+        "X-Amz-Target: AmazonSQS.{action}\r\nAuthorization: AWS4-HMAC-SHA256 Credential=test/20261122/{REGION}/sqs/aws4_request\r\n"
+    );
+    let answer = emulators::request_with(port, "POST", "/", &headers, &body.to_string()).unwrap();
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+}
+
+/// A queue with dead letters, and a bucket.
+fn furnish(port: u16) {
+    sqs(
+        port,
+        "CreateQueue",
+        &json!({ "QueueName": "jobs-dead", "Attributes": { "MessageRetentionPeriod": "1209600" } }),
+    );
+    let policy = json!({
+        "deadLetterTargetArn": format!("arn:aws:sqs:{REGION}:000000000000:jobs-dead"),
+        "maxReceiveCount": 5,
+    });
+    let attributes = json!({ "RedrivePolicy": policy.to_string(), "VisibilityTimeout": "120" });
+    sqs(port, "CreateQueue", &json!({ "QueueName": "jobs", "Attributes": attributes }));
+    let made = emulators::request_with(port, "PUT", "/results", "", "").unwrap();
+    assert!(made.contains(" 200 "), "{made}");
+}
+
+fn place(front: &Front, endpoint: &str, id: &str) -> Place {
+    let place = Place::new("");
+    let off = place.path("off");
+    let config = format!(
+        "[cloud]\nkind = \"aws\"\nregion = \"{REGION}\"\ntable = \"gpuctl\"\nresults = \"s3://results/gpuctl\"\n\
+         [pool.gpu]\nqueue = \"jobs\"\ninstances = [\"{id}\"]\nidle_stop = \"5s\"\n\
+         [worker]\npower_off = [\"touch\", \"{}\"]\n[cost]\ninstance_type = \"g4dn.xlarge\"\n",
+        off.display()
+    );
+    place.write("gpuctl.toml", config);
+    place
+        .with("AWS_ACCESS_KEY_ID", "test")
+        .with("AWS_SECRET_ACCESS_KEY", "test")
+        .with("AWS_ENDPOINT_URL", endpoint)
+        .with("AWS_ENDPOINT_URL_EC2", front.url())
+}
+
+fn state(front: &Front, id: &str) -> InstanceState {
+    front.ec2().truth(id).unwrap().state
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_starts_an_ec2_box_runs_on_it_and_the_box_stops_itself() {
+    let ministack = emulators::ministack().await;
+    let (front, id) = ec2().await;
+    furnish(ministack.port);
+    let place = place(&front, &ministack.url(), &id);
+
+    let checks = place.run(&["doctor", "--fix", "--json"]).expect(0).json();
+    let named = |name: &str| {
+        checks["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|one| one["name"] == name && one["status"] == "pass")
+    };
+    assert!(
+        ["account", "ledger", "queue", "boxes", "permission"].into_iter().all(named),
+        "{checks}"
+    );
+
+    let page = sample("page.png");
+    let sent =
+        place.run(&["submit", "vision.ocr", page.to_str().unwrap(), "--json"]).expect(0).json();
+    let job = sent["job_ids"][0].as_str().unwrap().to_owned();
+    // SQS's counts are believed at the second look (Q4): the loop's ticks are what a schedule would bring.
+    wait_until("the box is asked to start", || {
+        place.run(&["plan", "--json"]);
+        place.run(&["release", "gpu"]);
+        state(&front, &id) != InstanceState::Stopped
+    });
+    wait_until("the box is on", || state(&front, &id) == InstanceState::Running);
+
+    let imds = front.imds(&id).await.unwrap();
+    let worker = Path::new(env!("CARGO_BIN_EXE_gpuctl")).with_file_name("gpu-worker");
+    let mut worker = place
+        .program(&worker, &["serve", "--pool", "gpu"])
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url())
+        .env("GPUCTL_CACHE", cache())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("the job has its answer", || {
+        place.run(&["job", &job, "--json"]).json()["state"] == "succeeded"
+    });
+    wait_until("the worker shuts its box down", || place.path("off").exists());
+    front.ec2().power_off(SystemClock.now(), &id);
+    worker.wait().unwrap();
+    wait_until("the box is off", || state(&front, &id) == InstanceState::Stopped);
+
+    let status = place.run(&["status", "--json"]).expect(0).json();
+    assert_eq!(status["pools"][0]["state"], "stopped", "{status}");
+    place.run(&["release", "gpu"]).expect(0);
+    let report = place.run(&["cost", "report", "--json"]).expect(0).json();
+    assert_eq!(report["starts"], 1, "{report}");
+}

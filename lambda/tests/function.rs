@@ -1,0 +1,165 @@
+//! The real `bootstrap` behind Lambda's runtime API, with DynamoDB by an emulator and EC2 by the simulated one.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+#[path = "../../crates/gpuctl-aws/tests/emulators/mod.rs"]
+mod emulators;
+mod runtime;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::TimeDelta;
+use gpuctl_control::clock::SystemClock;
+use gpuctl_control::ports::Clock;
+use gpuctl_sim::wire::Front;
+use gpuctl_sim::world::ec2::{
+    Ec2, Ec2Settings, InstanceState, MarketOptions, RunInstances, Shutdown, ShutdownBehaviour,
+};
+use serde_json::{Value, json};
+
+use runtime::Function;
+
+/// An account with an app box, stopped, and the function on it.
+struct Account {
+    front: Front,
+    app: String,
+    function: Function,
+    policy: std::path::PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+async fn account(table: &str) -> Account {
+    let mut ec2 = Ec2::new(settings(), 7);
+    let now = SystemClock.now();
+    let app = ec2.run_instances(now - TimeDelta::hours(2), &a_box()).unwrap().remove(0).id;
+    ec2.advance(now - TimeDelta::hours(1));
+    ec2.power_off(now - TimeDelta::hours(1), &app);
+    ec2.advance(now);
+    let front = Front::open(ec2, Arc::new(SystemClock)).await.unwrap();
+    let ministack = emulators::ministack().await;
+    make_table(&ministack.url(), table).await;
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("gpuctl.toml");
+    let text = format!(
+        "[cloud]\nkind = \"aws\"\nregion = \"eu-west-1\"\ntable = \"{table}\"\n[pool.app]\ninstances = [\"{app}\"]\n"
+    );
+    std::fs::write(&policy, text).unwrap();
+    let environment = [
+        ("AWS_ENDPOINT_URL", ministack.url()),
+        ("AWS_ENDPOINT_URL_EC2", front.url()),
+        ("GPUCTL_POLICY", policy.display().to_string()),
+    ];
+    let function = Function::start(&environment).await;
+    Account { front, app, function, policy, _folder: folder }
+}
+
+async fn make_table(endpoint: &str, name: &str) {
+    let aws = gpuctl_aws::Aws::at(endpoint, "eu-west-1");
+    let ledger = gpuctl_aws::DynamoLedger::new(&aws, name, Arc::new(SystemClock), None);
+    ledger.create_table().await.unwrap();
+}
+
+fn settings() -> Ec2Settings {
+    Ec2Settings {
+        zones: vec!["eu-west-1a".to_owned()],
+        pending: (TimeDelta::milliseconds(10), TimeDelta::milliseconds(10)),
+        stopping: (TimeDelta::milliseconds(10), TimeDelta::milliseconds(10)),
+        shutdown_max: TimeDelta::seconds(90),
+        shutdown: Shutdown::After(TimeDelta::milliseconds(10)),
+        vcpus_spot: 8,
+        vcpus_on_demand: 8,
+    }
+}
+
+fn a_box() -> RunInstances {
+    RunInstances {
+        client_token: None,
+        launch_template: None,
+        image_id: Some("ami-1".to_owned()),
+        instance_type: Some("t3.large".to_owned()),
+        zone: Some("eu-west-1a".to_owned()),
+        market: Some(MarketOptions::OnDemand),
+        count: 1,
+        tags: BTreeMap::new(),
+        shutdown: ShutdownBehaviour::Stop,
+    }
+}
+
+impl Account {
+    fn is_on(&self) -> bool {
+        let ec2 = self.front.ec2();
+        let state = ec2.truth(&self.app).unwrap().state;
+        matches!(state, InstanceState::Pending | InstanceState::Running)
+    }
+}
+
+fn acted(answer: &Value) -> usize {
+    answer["acted"].as_array().unwrap_or_else(|| panic!("{answer}")).len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plain_event_starts_and_stops_a_box_and_everything_else_is_a_look() {
+    let mut account = account("plain").await;
+    let answer = account.function.call(&json!({})).await;
+    assert_eq!((answer["statusCode"].as_i64(), acted(&answer)), (Some(200), 0), "{answer}");
+    assert!(!account.is_on());
+
+    let start = json!({"action": "start", "target": "app", "by": "ada"});
+    let answer = account.function.call(&start).await;
+    assert_eq!(answer["acted"][0]["action"], "start", "{answer}");
+    assert!(answer["acted"][0]["reason"].as_str().unwrap().contains("ada"), "{answer}");
+    assert!(account.is_on());
+
+    // Doubled, and beside it whatever AWS may send: the hold stands, and nothing more is done.
+    let state = json!({"instance-id": "i-1", "state": "running"});
+    for event in [
+        json!({"action": "start", "target": "app"}),
+        json!({"source": "aws.ec2", "detail-type": "EC2 Instance State-change Notification", "detail": state}),
+        json!({"source": "aws.s3", "detail-type": "Object Created"}),
+        json!([1, "x", null]),
+    ] {
+        let answer = account.function.call(&event).await;
+        assert_eq!((answer["statusCode"].as_i64(), acted(&answer)), (Some(200), 0), "{answer}");
+    }
+    let batch = json!({"Records": [{"messageId": "a", "body": "no json"}]});
+    let answer = account.function.call(&batch).await;
+    assert_eq!(answer["batchItemFailures"], json!([]), "{answer}");
+
+    let answer = account.function.call(&json!({"action": "stop", "target": "app"})).await;
+    assert_eq!(answer["acted"][0]["action"], "stop", "{answer}");
+    assert!(!account.is_on());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t12_what_a_person_got_wrong_is_said_and_the_last_good_policy_stays_in_force() {
+    let mut account = account("wrong").await;
+    let answer = account.function.call(&json!({"action": "start", "target": "gpu"})).await;
+    let error = answer["errors"][0].as_str().unwrap();
+    assert!(
+        error.contains("there is no pool \"gpu\"") && error.contains("there is app"),
+        "{error}"
+    );
+    let answer = account.function.call(&json!({"action": "boot"})).await;
+    assert!(answer["errors"][0].as_str().unwrap().contains("\"boot\""), "{answer}");
+
+    let good = std::fs::read_to_string(&account.policy).unwrap();
+    std::fs::write(&account.policy, good.replace("instances", "instanses")).unwrap();
+    let answer = account.function.call(&json!({"action": "start", "target": "app"})).await;
+    let error = answer["errors"][0].as_str().unwrap();
+    assert!(error.contains("did you mean `instances`"), "{error}");
+    assert!(error.contains("last good policy"), "{error}");
+    assert_eq!(answer["acted"][0]["action"], "start", "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l6_nothing_is_begun_that_could_not_be_recorded_in_time() {
+    let mut account = account("late").await;
+    let start = json!({"action": "start", "target": "app"});
+    let answer = account.function.call_within(&start, 2_000).await;
+    let error = answer["acted"][0]["error"].as_str().unwrap_or_else(|| panic!("{answer}"));
+    assert!(error.contains("took too long"), "{error}");
+    assert!(!account.is_on());
+    let answer = account.function.call(&json!({})).await;
+    assert_eq!(answer["acted"][0]["action"], "start", "the hold was set: {answer}");
+}

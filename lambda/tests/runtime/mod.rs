@@ -1,0 +1,96 @@
+//! Lambda's runtime API, as the real `bootstrap` asks it: the next event, and the answer to it.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::Value;
+use tokio::process::{Child, Command};
+use tokio::sync::{Mutex, mpsc};
+
+/// How long one answer may take, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The time that a function has for an event, where the test does not say.
+const TIMEOUT_MS: u64 = 30_000;
+
+/// A running function.
+pub(crate) struct Function {
+    events: mpsc::Sender<(Value, u64)>,
+    answers: mpsc::Receiver<Value>,
+    _process: Child,
+}
+
+struct Api {
+    events: Mutex<mpsc::Receiver<(Value, u64)>>,
+    answers: mpsc::Sender<Value>,
+}
+
+impl Function {
+    pub(crate) async fn start(environment: &[(&str, String)]) -> Self {
+        let (events, next) = mpsc::channel(1);
+        let (answer, answers) = mpsc::channel(1);
+        let api = Arc::new(Api { events: Mutex::new(next), answers: answer });
+        let router = Router::new()
+            .route("/2018-06-01/runtime/invocation/next", get(self::next))
+            .route("/2018-06-01/runtime/invocation/{id}/response", post(response))
+            .route("/2018-06-01/runtime/invocation/{id}/error", post(response))
+            .with_state(api);
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let process = Command::new(env!("CARGO_BIN_EXE_bootstrap"))
+            .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
+            .env("AWS_LAMBDA_FUNCTION_NAME", "gpuctl")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
+            .env("AWS_LAMBDA_LOG_GROUP_NAME", "g")
+            .env("AWS_LAMBDA_LOG_STREAM_NAME", "s")
+            .env("AWS_REGION", "eu-west-1")
+            .env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self { events, answers, _process: process }
+    }
+
+    pub(crate) async fn call(&mut self, event: &Value) -> Value {
+        self.call_within(event, TIMEOUT_MS).await
+    }
+
+    /// Calls it with so many milliseconds until Lambda would cut it off.
+    pub(crate) async fn call_within(&mut self, event: &Value, milliseconds: u64) -> Value {
+        self.events.send((event.clone(), milliseconds)).await.unwrap();
+        tokio::time::timeout(PATIENCE, self.answers.recv()).await.unwrap().unwrap()
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "Lambda's deadline is a time of day")]
+async fn next(State(api): State<Arc<Api>>) -> Result<(HeaderMap, Json<Value>), StatusCode> {
+    let next = api.events.lock().await.recv().await;
+    let (event, milliseconds) = next.ok_or(StatusCode::GONE)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    let deadline = now + u128::from(milliseconds);
+    let mut headers = HeaderMap::new();
+    let mut header =
+        |name, value: &str| headers.insert(name, HeaderValue::from_str(value).unwrap());
+    header("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd");
+    header("lambda-runtime-deadline-ms", &deadline.to_string());
+    header(
+        "lambda-runtime-invoked-function-arn",
+        "arn:aws:lambda:eu-west-1:123456789012:function:gpuctl",
+    );
+    header("lambda-runtime-trace-id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700");
+    Ok((headers, Json(event)))
+}
+
+async fn response(State(api): State<Arc<Api>>, Json(answer): Json<Value>) -> StatusCode {
+    api.answers.send(answer).await.unwrap();
+    StatusCode::ACCEPTED
+}
