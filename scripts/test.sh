@@ -12,6 +12,7 @@ step "what the tests need"
 need_packages=()
 command -v flac >/dev/null || need_packages+=(flac)
 command -v lame >/dev/null || need_packages+=(lame)
+command -v espeak-ng >/dev/null || need_packages+=(espeak-ng)
 command -v cc >/dev/null || need_packages+=(gcc libc6-dev)
 if [ ${#need_packages[@]} -gt 0 ]; then
   sudo=

@@ -40,6 +40,10 @@ pub enum Family {
     SileroVad,
     /// PP-OCR: text detection, angle, recognition.
     PpOcr(OcrSettings),
+    /// DTLN noise removal: a mask on the spectrum, then the samples.
+    Dtln,
+    /// A Piper voice.
+    Piper,
 }
 
 /// What a model is for: a job's task, or a part of another model's work.
@@ -198,12 +202,14 @@ impl Manifest {
         let family = match raw.family.as_str() {
             "moonshine" => Family::Moonshine(raw.settings.try_into().map_err(malformed)?),
             "pp-ocr" => Family::PpOcr(raw.settings.try_into().map_err(malformed)?),
-            "silero-vad" if raw.settings.is_empty() => Family::SileroVad,
-            "silero-vad" => return Err(wrong("settings: the family silero-vad has none".into())),
-            other => {
-                let known = "moonshine, pp-ocr, silero-vad";
-                return Err(wrong(format!("family: no code for {other:?}, known are {known}")));
-            }
+            other => match Family::WITHOUT_SETTINGS.iter().find(|family| family.name() == other) {
+                Some(family) if raw.settings.is_empty() => family.clone(),
+                Some(_) => return Err(wrong(format!("settings: the family {other} has none"))),
+                None => {
+                    let known = Family::known();
+                    return Err(wrong(format!("family: no code for {other:?}, known are {known}")));
+                }
+            },
         };
         family.check_settings().map_err(|problem| wrong(format!("settings: {problem}")))?;
         let task = parse_task(&raw.task).map_err(wrong)?;
@@ -329,19 +335,31 @@ impl Manifest {
 }
 
 impl Family {
+    /// The families whose manifests change nothing.
+    const WITHOUT_SETTINGS: &[Self] = &[Self::SileroVad, Self::Dtln, Self::Piper];
+
+    fn known() -> String {
+        let plain = Self::WITHOUT_SETTINGS.iter().map(Self::name);
+        let mut known: Vec<&str> = ["moonshine", "pp-ocr"].into_iter().chain(plain).collect();
+        known.sort_unstable();
+        known.join(", ")
+    }
+
     fn task(&self) -> ModelTask {
         match self {
             Self::Moonshine(_) => ModelTask::Job(Task::VoiceTranscribe),
             Self::SileroVad => ModelTask::VoiceActivity,
             Self::PpOcr(_) => ModelTask::Job(Task::VisionOcr),
+            Self::Dtln => ModelTask::Job(Task::VoiceDenoise),
+            Self::Piper => ModelTask::Job(Task::VoiceSynthesize),
         }
     }
 
     fn check_settings(&self) -> Result<(), &'static str> {
         match self {
             Self::Moonshine(settings) => settings.check(),
-            Self::SileroVad => Ok(()),
             Self::PpOcr(settings) => settings.check(),
+            Self::SileroVad | Self::Dtln | Self::Piper => Ok(()),
         }
     }
 
@@ -351,6 +369,8 @@ impl Family {
             Self::Moonshine(_) => &["decoder", "encoder", "vocabulary"],
             Self::SileroVad => &["speech"],
             Self::PpOcr(_) => &["angle", "detect", "recognise"],
+            Self::Dtln => &["mask", "mend"],
+            Self::Piper => &["speak", "voice"],
         }
     }
 
@@ -358,18 +378,25 @@ impl Family {
     fn uses(&self) -> &'static [&'static str] {
         match self {
             Self::Moonshine(_) => &["vad"],
-            Self::SileroVad | Self::PpOcr(_) => &[],
+            Self::SileroVad | Self::PpOcr(_) | Self::Dtln | Self::Piper => &[],
+        }
+    }
+
+    /// The name in manifests.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Moonshine(_) => "moonshine",
+            Self::SileroVad => "silero-vad",
+            Self::PpOcr(_) => "pp-ocr",
+            Self::Dtln => "dtln",
+            Self::Piper => "piper",
         }
     }
 }
 
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Moonshine(_) => "moonshine",
-            Self::SileroVad => "silero-vad",
-            Self::PpOcr(_) => "pp-ocr",
-        })
+        f.write_str(self.name())
     }
 }
 

@@ -15,8 +15,12 @@ use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
 use crate::manifest::{Family, Manifest, ManifestError, ModelTask};
+use crate::phonemes::PhonemeError;
 use crate::pipelines::Pipeline;
+use crate::pipelines::denoise::DenoisePipeline;
 use crate::pipelines::ocr::OcrPipeline;
+use crate::pipelines::synthesize::SynthesizePipeline;
+use crate::pipelines::synthesize::piper::Piper;
 use crate::pipelines::transcribe::TranscribePipeline;
 use crate::runtime::{Device, DevicePreference, Runtime, RuntimeError};
 use crate::task::Task;
@@ -135,6 +139,15 @@ pub enum ModelError {
         /// The input or output, and what is wrong with it.
         problem: String,
     },
+    /// A program that the model needs does not work.
+    #[error("the model {model} cannot read texts aloud")]
+    Phonemes {
+        /// The model.
+        model: String,
+        /// Why not.
+        #[source]
+        source: PhonemeError,
+    },
     /// The device that the model needs does not work.
     #[error("the model {model} has no device")]
     Device {
@@ -159,6 +172,7 @@ impl ModelError {
             Self::FileSize { .. } | Self::FileHash { .. } => "model.hash",
             Self::NotAModel { .. } => "model.not_onnx",
             Self::Interface { .. } => "model.interface",
+            Self::Phonemes { source, .. } => source.code(),
             Self::Device { .. } => "model.device",
         }
     }
@@ -169,6 +183,7 @@ impl ModelError {
         match self {
             Self::Manifest(error) => error.hint(),
             Self::Device { source, .. } => source.hint(),
+            Self::Phonemes { source, .. } => source.hint(),
             Self::Folder { .. } | Self::FileMissing { .. } => "run scripts/fetch-models.py",
             Self::FileSize { .. } | Self::FileHash { .. } => {
                 "run scripts/fetch-models.py: it replaces damaged files"
@@ -288,6 +303,11 @@ pub fn open_pipeline(
             Ok(Box::new(TranscribePipeline::open(&mut opener, &mut vad, *settings)?))
         }
         Family::PpOcr(settings) => Ok(Box::new(OcrPipeline::open(&mut opener, *settings)?)),
+        Family::Dtln => Ok(Box::new(DenoisePipeline::open(&mut opener)?)),
+        Family::Piper => {
+            let voice = Piper::open(&mut opener)?;
+            Ok(Box::new(SynthesizePipeline::new(Box::new(voice), opener.device())))
+        }
         Family::SileroVad => {
             Err(ModelError::NoJob { model: model.to_owned(), task: manifest.task() })
         }
@@ -381,6 +401,11 @@ impl<'a> Opener<'a> {
             .map_err(|problem| self.misfit(role, problem))?;
         info!(model = self.manifest.name(), role, device = %self.device, "opened a session");
         Ok(session)
+    }
+
+    /// The error for a program that the model needs.
+    pub(crate) fn needs(&self, source: PhonemeError) -> ModelError {
+        ModelError::Phonemes { model: self.manifest.name().to_owned(), source }
     }
 
     /// The error for a file that is a model, but not one of this family.

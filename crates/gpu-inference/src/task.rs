@@ -73,8 +73,8 @@ impl Task {
     pub const fn params(self) -> &'static [ParamSpec] {
         match self {
             Self::VoiceConvert => CONVERT,
+            Self::VoiceSynthesize => SYNTHESIZE,
             Self::VoiceTranscribe
-            | Self::VoiceSynthesize
             | Self::VoiceDenoise
             | Self::VisionOcr
             | Self::VisionEmbed
@@ -88,6 +88,18 @@ impl Task {
 }
 
 const CONVERT: &[ParamSpec] = &[required("reference", ParamKind::File(FileKind::Audio))];
+
+/// Which of them a voice minds depends on its family.
+const SYNTHESIZE: &[ParamSpec] = &[
+    optional("voice", ParamKind::Text { chars_max: 100 }),
+    optional("speed", ParamKind::Number { min: 0.25, max: 4.0 }),
+    optional("noise", ParamKind::Number { min: 0.0, max: 2.0 }),
+    optional("noise_w", ParamKind::Number { min: 0.0, max: 2.0 }),
+];
+
+const fn optional(name: &'static str, kind: ParamKind) -> ParamSpec {
+    ParamSpec { name, kind, need: Need::Optional }
+}
 
 const fn required(name: &'static str, kind: ParamKind) -> ParamSpec {
     ParamSpec { name, kind, need: Need::Required }

@@ -3,6 +3,7 @@
 //! One binary, since a process has one ONNX Runtime. Models and samples come from `scripts/fetch-models.py`.
 
 #[cfg(test)]
+mod denoise;
 mod inputs;
 #[cfg(test)]
 mod models;

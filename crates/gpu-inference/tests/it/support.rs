@@ -54,6 +54,13 @@ pub(crate) fn answer(pipeline: &mut dyn Pipeline, input: Prepared) -> Output {
     outputs.remove(0)
 }
 
+/// The samples of an answer that is sound, as whoever gets the file reads them.
+pub(crate) fn recording(output: &Output, rate_hz: u32) -> Vec<f32> {
+    let mut reader = hound::WavReader::new(output.files[0].bytes.as_slice()).unwrap();
+    assert_eq!(reader.spec().sample_rate, rate_hz);
+    reader.samples::<i16>().map(|sample| f32::from(sample.unwrap()) / 32_768.0).collect()
+}
+
 /// A mono 16-bit WAV file.
 pub(crate) fn wav(rate_hz: u32, samples: &[i16]) -> Vec<u8> {
     let length = u32::try_from(samples.len() * 2).unwrap();

@@ -48,6 +48,15 @@ pub struct LineDocument {
     pub corners_pixels: [[f32; 2]; 4],
 }
 
+/// The output of the tasks that make sound; the sound is the first of its `files`.
+#[derive(Clone, Debug, Serialize)]
+pub struct SoundDocument {
+    /// Its length.
+    pub audio_seconds: f64,
+    /// Samples a second.
+    pub sample_rate_hz: u32,
+}
+
 /// A file of a result: one entry of an output's `files`.
 #[derive(Clone, Debug, Serialize)]
 pub struct FileDocument {
