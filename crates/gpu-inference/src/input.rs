@@ -27,7 +27,7 @@ const SPOKEN_CHARS_MAX: usize = 10_000;
 /// Largest file of bytes by default: tensors, and files of any kind to be classified.
 pub const FILE_BYTES_MAX: u64 = 256 << 20;
 /// The rate that voice conversion is trained on.
-const CONVERT_RATE_HZ: u32 = 22_050;
+pub(crate) const CONVERT_RATE_HZ: u32 = 22_050;
 /// Shape buckets of audio: pieces are cut from it anyway, so this only keeps long files from short ones.
 const AUDIO_BUCKET_SECONDS: u64 = 30;
 

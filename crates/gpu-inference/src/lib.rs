@@ -12,6 +12,7 @@ mod phonemes;
 mod picture;
 mod pipelines;
 mod runtime;
+mod spectrum;
 mod task;
 mod wav;
 

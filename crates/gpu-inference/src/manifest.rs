@@ -36,6 +36,8 @@ pub struct Manifest {
 pub enum Family {
     /// Moonshine speech recognition: encoder, merged decoder, vocabulary.
     Moonshine(TranscribeSettings),
+    /// Whisper speech recognition: encoder, merged decoder, `tokenizer.json`.
+    Whisper(TranscribeSettings),
     /// Silero voice activity detection, whole-sequence export.
     SileroVad,
     /// PP-OCR: text detection, angle, recognition.
@@ -44,6 +46,14 @@ pub enum Family {
     Dtln,
     /// A Piper voice.
     Piper,
+    /// Kokoro's voices.
+    Kokoro,
+    /// MeloTTS's voices.
+    MeloTts,
+    /// OpenVoice V2's tone colour converter.
+    OpenVoice,
+    /// GE2E vectors of speakers.
+    DVector,
 }
 
 /// What a model is for: a job's task, or a part of another model's work.
@@ -53,6 +63,8 @@ pub enum ModelTask {
     Job(Task),
     /// `voice.activity`: finds speech for another model.
     VoiceActivity,
+    /// `voice.speaker`: tells speakers apart for another model.
+    VoiceSpeaker,
 }
 
 impl fmt::Display for ModelTask {
@@ -60,6 +72,7 @@ impl fmt::Display for ModelTask {
         match self {
             Self::Job(task) => task.fmt(f),
             Self::VoiceActivity => f.write_str("voice.activity"),
+            Self::VoiceSpeaker => f.write_str("voice.speaker"),
         }
     }
 }
@@ -101,6 +114,9 @@ pub struct Origin {
     pub version: String,
     /// The file's path inside the wheel.
     pub member: String,
+    /// Files whose bytes follow, for one that is spread over several packages.
+    #[serde(default)]
+    pub then: Vec<Origin>,
 }
 
 /// Why a `model.toml` is refused.
@@ -201,6 +217,7 @@ impl Manifest {
         check_name(&raw.name).map_err(wrong)?;
         let family = match raw.family.as_str() {
             "moonshine" => Family::Moonshine(raw.settings.try_into().map_err(malformed)?),
+            "whisper" => Family::Whisper(raw.settings.try_into().map_err(malformed)?),
             "pp-ocr" => Family::PpOcr(raw.settings.try_into().map_err(malformed)?),
             other => match Family::WITHOUT_SETTINGS.iter().find(|family| family.name() == other) {
                 Some(family) if raw.settings.is_empty() => family.clone(),
@@ -308,11 +325,6 @@ impl Manifest {
         file.expect("check_roles saw every role of the family")
     }
 
-    /// The model used as a role that the family needs.
-    pub(crate) fn used(&self, role: &str) -> &str {
-        self.uses.get(role).expect("check_roles saw every use of the family")
-    }
-
     fn check_roles(&self) -> Result<(), String> {
         let mut found: Vec<&str> = self.files.iter().map(|file| file.role.as_str()).collect();
         found.sort_unstable();
@@ -322,7 +334,9 @@ impl Manifest {
             return Err(format!("file: the family {} needs {needed}, found {found}", self.family));
         }
         let found: Vec<&str> = self.uses.keys().map(String::as_str).collect();
-        if found != self.family.uses() {
+        let (needed, allowed) = (self.family.uses(), self.family.may_use());
+        let known = |role: &&str| needed.contains(role) || allowed.contains(role);
+        if !needed.iter().all(|role| found.contains(role)) || !found.iter().all(known) {
             let needed = self.family.uses().join(", ");
             let found = found.join(", ");
             return Err(format!(
@@ -336,49 +350,73 @@ impl Manifest {
 
 impl Family {
     /// The families whose manifests change nothing.
-    const WITHOUT_SETTINGS: &[Self] = &[Self::SileroVad, Self::Dtln, Self::Piper];
+    const WITHOUT_SETTINGS: &[Self] = &[
+        Self::SileroVad,
+        Self::Dtln,
+        Self::Piper,
+        Self::Kokoro,
+        Self::MeloTts,
+        Self::OpenVoice,
+        Self::DVector,
+    ];
 
     fn known() -> String {
         let plain = Self::WITHOUT_SETTINGS.iter().map(Self::name);
-        let mut known: Vec<&str> = ["moonshine", "pp-ocr"].into_iter().chain(plain).collect();
+        let mut known: Vec<&str> =
+            ["moonshine", "whisper", "pp-ocr"].into_iter().chain(plain).collect();
         known.sort_unstable();
         known.join(", ")
     }
 
     fn task(&self) -> ModelTask {
         match self {
-            Self::Moonshine(_) => ModelTask::Job(Task::VoiceTranscribe),
+            Self::Moonshine(_) | Self::Whisper(_) => ModelTask::Job(Task::VoiceTranscribe),
             Self::SileroVad => ModelTask::VoiceActivity,
             Self::PpOcr(_) => ModelTask::Job(Task::VisionOcr),
             Self::Dtln => ModelTask::Job(Task::VoiceDenoise),
-            Self::Piper => ModelTask::Job(Task::VoiceSynthesize),
+            Self::Piper | Self::Kokoro | Self::MeloTts => ModelTask::Job(Task::VoiceSynthesize),
+            Self::OpenVoice => ModelTask::Job(Task::VoiceConvert),
+            Self::DVector => ModelTask::VoiceSpeaker,
         }
     }
 
     fn check_settings(&self) -> Result<(), &'static str> {
         match self {
             Self::Moonshine(settings) => settings.check(),
+            Self::Whisper(settings) => settings.check_whisper(),
             Self::PpOcr(settings) => settings.check(),
-            Self::SileroVad | Self::Dtln | Self::Piper => Ok(()),
+            _ => Ok(()),
         }
     }
 
     /// Roles of the files, in alphabetical order.
     fn roles(&self) -> &'static [&'static str] {
         match self {
-            Self::Moonshine(_) => &["decoder", "encoder", "vocabulary"],
+            Self::Moonshine(_) | Self::Whisper(_) => &["decoder", "encoder", "vocabulary"],
             Self::SileroVad => &["speech"],
             Self::PpOcr(_) => &["angle", "detect", "recognise"],
             Self::Dtln => &["mask", "mend"],
             Self::Piper => &["speak", "voice"],
+            Self::Kokoro => &["speak", "vocabulary", "voices"],
+            Self::MeloTts => &["config", "lexicon", "speak"],
+            Self::OpenVoice => &["convert", "extract"],
+            Self::DVector => &["embed"],
         }
     }
 
     /// Roles of the other models that it needs.
     fn uses(&self) -> &'static [&'static str] {
         match self {
-            Self::Moonshine(_) => &["vad"],
-            Self::SileroVad | Self::PpOcr(_) | Self::Dtln | Self::Piper => &[],
+            Self::Moonshine(_) | Self::Whisper(_) => &["vad"],
+            _ => &[],
+        }
+    }
+
+    /// Roles of other models that it uses where the manifest names them.
+    fn may_use(&self) -> &'static [&'static str] {
+        match self {
+            Self::Moonshine(_) | Self::Whisper(_) => &["speaker"],
+            _ => &[],
         }
     }
 
@@ -386,10 +424,15 @@ impl Family {
     fn name(&self) -> &'static str {
         match self {
             Self::Moonshine(_) => "moonshine",
+            Self::Whisper(_) => "whisper",
             Self::SileroVad => "silero-vad",
             Self::PpOcr(_) => "pp-ocr",
             Self::Dtln => "dtln",
             Self::Piper => "piper",
+            Self::Kokoro => "kokoro",
+            Self::MeloTts => "melo-tts",
+            Self::OpenVoice => "openvoice",
+            Self::DVector => "d-vector",
         }
     }
 }
@@ -401,8 +444,10 @@ impl fmt::Display for Family {
 }
 
 fn parse_task(text: &str) -> Result<ModelTask, String> {
-    if text == ModelTask::VoiceActivity.to_string() {
-        return Ok(ModelTask::VoiceActivity);
+    for part in [ModelTask::VoiceActivity, ModelTask::VoiceSpeaker] {
+        if text == part.to_string() {
+            return Ok(part);
+        }
     }
     text.parse().map(ModelTask::Job).map_err(|error| format!("task: {error}"))
 }
@@ -448,7 +493,7 @@ mod tests {
         assert_eq!(ocr.task(), ModelTask::Job(Task::VisionOcr));
         assert!(!ocr.is_default());
         let speech = parse(SPEECH).unwrap();
-        assert_eq!(speech.used("vad"), "silero-vad-v6");
+        assert_eq!(speech.uses()["vad"], "silero-vad-v6");
         assert_eq!(speech.max_batch().get(), 1);
         assert_eq!(speech.file("encoder").path, Path::new("encoder_model.ort"));
     }

@@ -3,6 +3,7 @@
 //! One pipeline is one set of sessions and runs on one thread at a time. Which jobs share a batch is the worker's
 //! decision; that the answer does not depend on it is the pipeline's duty.
 
+pub(crate) mod convert;
 pub(crate) mod denoise;
 pub(crate) mod ocr;
 pub(crate) mod synthesize;
@@ -144,6 +145,18 @@ pub enum RunError {
         /// The limit.
         phonemes_max: usize,
     },
+    /// A text holds what the voice's language cannot be read with.
+    #[error("the text has {what}, which cannot be read aloud here")]
+    Unreadable {
+        /// The kind of letters.
+        what: &'static str,
+    },
+    /// A recording is too short to hear a voice in it.
+    #[error("a recording is too short: {seconds_min} s are needed to hear a voice")]
+    TooShort {
+        /// The limit.
+        seconds_min: f32,
+    },
     /// Nothing in the text has a sound in this voice.
     #[error("nothing in the text can be said with this voice")]
     NothingToSay,
@@ -166,6 +179,8 @@ impl RunError {
             Self::Phonemes(source) => source.code(),
             Self::SentenceTooLong { .. } => "input.sentence_too_long",
             Self::NothingToSay => "input.nothing_to_say",
+            Self::Unreadable { .. } => "input.unreadable_text",
+            Self::TooShort { .. } => "input.too_short",
             _ => "model.run",
         }
     }
@@ -183,6 +198,8 @@ impl RunError {
             Self::Param { .. } => "leave it out for the model's default, or name another model",
             Self::Phonemes(source) => source.hint(),
             Self::SentenceTooLong { .. } => "end sentences with a full stop, or begin new lines",
+            Self::Unreadable { .. } => "write it in kana, or as it is spoken",
+            Self::TooShort { .. } => "submit a longer recording",
             Self::NothingToSay => "check the text's language against the voice's",
             Self::Shape { .. } => "the manifest names a file of another model",
         }

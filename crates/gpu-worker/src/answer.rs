@@ -24,6 +24,7 @@ pub fn answer_of(answer: &Answer) -> Value {
                     start_seconds: seconds(segment.start),
                     end_seconds: seconds(segment.end),
                     text: segment.text.clone(),
+                    speaker: segment.speaker.map(|number| format!("S{}", number + 1)),
                 })
                 .collect(),
         }),

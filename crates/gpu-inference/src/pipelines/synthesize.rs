@@ -3,6 +3,8 @@
 //! Here is what the families share: cutting a text into sentences, the wishes of a job, and putting the sound together. A
 //! sentence is a run of its own: none of the graphs says how long each sentence of a batch became.
 
+pub(crate) mod kokoro;
+pub(crate) mod melo;
 pub(crate) mod piper;
 
 use super::{Cancel, Output, Pipeline, RunError};
@@ -102,6 +104,11 @@ impl Pipeline for SynthesizePipeline {
 #[expect(clippy::cast_possible_truncation, reason = "graphs take f32")]
 pub(crate) fn number(params: &Params, name: &str, default: f32) -> f32 {
     params.number(name).map_or(default, |number| number as f32)
+}
+
+/// A length as graphs take it.
+pub(crate) fn length(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// The error for a voice that the model does not have.

@@ -22,6 +22,9 @@ pub struct SegmentDocument {
     pub end_seconds: f64,
     /// What was said.
     pub text: String,
+    /// Who said it, as `S1`: numbered as they begin to speak, where a job asks for speakers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speaker: Option<String>,
 }
 
 /// The output of `vision.ocr`.

@@ -179,7 +179,13 @@ fn a_param_that_the_task_does_not_have_fails_the_job_and_a_text_is_no_picture() 
 #[test]
 fn a_model_that_cannot_be_used_fails_its_jobs_and_no_others() {
     let models = tempfile::tempdir().unwrap();
-    for name in ["pp-ocr-v4-mobile", "pp-ocr-v6-small", "moonshine-tiny-en", "silero-vad-v6"] {
+    for name in [
+        "pp-ocr-v4-mobile",
+        "pp-ocr-v6-small",
+        "moonshine-tiny-en",
+        "silero-vad-v6",
+        "dvector-voicefilter",
+    ] {
         copy_model(name, models.path());
     }
     let place = Place::new(ONE_POOL).with("GPUCTL_MODELS", models.path());

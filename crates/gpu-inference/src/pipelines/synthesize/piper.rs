@@ -10,7 +10,7 @@ use ort::value::{Tensor, TensorElementType};
 use serde::Deserialize;
 use unicode_normalization::UnicodeNormalization;
 
-use super::{Voice, no_voice, number};
+use super::{Voice, length, no_voice, number};
 use crate::models::{ModelError, Opener, Port, PortName, Size};
 use crate::params::Params;
 use crate::phonemes;
@@ -112,7 +112,7 @@ impl Piper {
             defaults.length_scale / number(params, "speed", 1.0),
             number(params, "noise_w", defaults.noise_w),
         ];
-        let lengths = Tensor::from_array(([1], vec![ids.len() as i64])).map_err(&wrong)?;
+        let lengths = Tensor::from_array(([1], vec![length(ids.len())])).map_err(&wrong)?;
         let ids = Tensor::from_array(([1, ids.len()], ids)).map_err(&wrong)?;
         let scales = Tensor::from_array(([3], scales)).map_err(&wrong)?;
         let mut inputs =
