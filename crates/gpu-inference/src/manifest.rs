@@ -460,11 +460,20 @@ fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// VOICEVOX's voices: no ONNX Runtime but VOICEVOX's own has their key.
+const ENCRYPTED_EXTENSION: &str = "vvm";
+
 fn check_file(raw: RawFile) -> Result<ModelFile, String> {
     let RawFile { role, path, sha256, size_bytes, origin } = raw;
     let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
     if !inside || path.as_os_str().is_empty() {
         return Err(format!("file {role}: the path {} leads out of the folder", path.display()));
+    }
+    if path.extension().is_some_and(|extension| extension == ENCRYPTED_EXTENSION) {
+        let name = path.display();
+        return Err(format!(
+            "file {role}: {name} is encrypted: VOICEVOX's voices open in its own runtime alone"
+        ));
     }
     let hexadecimal = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     if sha256.len() != 64 || !sha256.bytes().all(hexadecimal) {
@@ -518,6 +527,7 @@ mod tests {
             ("name = \"pp-ocr-v4-mobile\"", "name = \"../x\"", "name: \"../x\""),
             ("role = \"angle\"", "role = \"detect\"", "needs angle, detect, recognise"),
             ("path = \"ch_PP-OCRv4_det_infer.onnx\"", "path = \"../det.onnx\"", "leads out"),
+            ("path = \"ch_PP-OCRv4_det_infer.onnx\"", "path = \"0.vvm\"", "0.vvm is encrypted"),
             ("sha256 = \"d2a7", "sha256 = \"D2A7", "64 lower-case"),
             ("precision", "device = \"tpu\"\nprecision", "unknown device \"tpu\""),
             ("[[file]]", "[settings]\nline_skore_min = 1\n[[file]]", "line_skore_min"),
