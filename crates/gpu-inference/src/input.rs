@@ -22,10 +22,12 @@ pub const IMAGE_PIXELS_MAX: u64 = 100_000_000;
 pub const IMAGE_SIDE_MAX: u32 = 30_000;
 /// Longest text by default: some forty pages.
 pub const TEXT_CHARS_MAX: usize = 100_000;
+/// Longest text to be said: about ten minutes of speech.
+const SPOKEN_CHARS_MAX: usize = 10_000;
 /// Largest file of bytes by default: tensors, and files of any kind to be classified.
 pub const FILE_BYTES_MAX: u64 = 256 << 20;
 /// The rate that voice conversion is trained on.
-const CONVERT_RATE_HZ: u32 = 22_050;
+pub(crate) const CONVERT_RATE_HZ: u32 = 22_050;
 /// Shape buckets of audio: pieces are cut from it anyway, so this only keeps long files from short ones.
 const AUDIO_BUCKET_SECONDS: u64 = 30;
 
@@ -137,7 +139,7 @@ impl From<Content> for Prepared {
 enum Wanted {
     Audio { rate_hz: u32 },
     Picture,
-    Text,
+    Text { chars_max: usize },
     Bytes,
 }
 
@@ -146,7 +148,8 @@ impl Wanted {
         match task {
             Task::VoiceTranscribe | Task::VoiceDenoise => Self::Audio { rate_hz: SAMPLE_RATE_HZ },
             Task::VoiceConvert => Self::Audio { rate_hz: CONVERT_RATE_HZ },
-            Task::VoiceSynthesize | Task::TextEmbed => Self::Text,
+            Task::VoiceSynthesize => Self::Text { chars_max: SPOKEN_CHARS_MAX },
+            Task::TextEmbed => Self::Text { chars_max: usize::MAX },
             Task::VisionOcr | Task::VisionEmbed | Task::VisionSegment | Task::VisionDetect => {
                 Self::Picture
             }
@@ -169,7 +172,9 @@ impl Wanted {
                 audio::decode(file, path, limits, rate_hz).map(Content::Audio)
             }
             Self::Picture => picture::decode(file, path, limits).map(Content::Picture),
-            Self::Text => text(file, path, limits).map(Content::Text),
+            Self::Text { chars_max } => {
+                text(file, path, limits.text_chars_max.min(chars_max)).map(Content::Text)
+            }
             Self::Bytes => bytes(file, path, limits.file_bytes_max).map(Content::Bytes),
         }
     }
@@ -196,8 +201,7 @@ pub fn decode(
     Ok(Prepared { content, params: params.clone(), attached })
 }
 
-fn text(file: File, path: &Path, limits: &InputLimits) -> Result<String, InputError> {
-    let chars_max = limits.text_chars_max;
+fn text(file: File, path: &Path, chars_max: usize) -> Result<String, InputError> {
     // No character has more than four bytes, and a mark of the byte order may lead them.
     let bytes_max = (chars_max as u64).saturating_mul(4).saturating_add(4);
     let too_long = || InputError::TextTooLong { path: path.to_owned(), chars_max };

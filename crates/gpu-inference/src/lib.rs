@@ -8,10 +8,13 @@ mod input;
 mod manifest;
 mod models;
 mod params;
+mod phonemes;
 mod picture;
 mod pipelines;
 mod runtime;
+mod spectrum;
 mod task;
+mod wav;
 
 pub use audio::{Audio, SAMPLE_RATE_HZ};
 pub use input::{
@@ -21,6 +24,7 @@ pub use input::{
 pub use manifest::{Family, Manifest, ManifestError, ModelFile, ModelTask, Origin, Precision};
 pub use models::{ModelError, ModelStore, open_pipeline};
 pub use params::{FileKind, Need, ParamKind, ParamSpec, Params};
+pub use phonemes::PhonemeError;
 pub use picture::Picture;
 pub use pipelines::ocr::{Line, OcrSettings, Page};
 pub use pipelines::transcribe::{Segment, TranscribeSettings, Transcript};
@@ -29,3 +33,4 @@ pub use runtime::{
     Device, DevicePreference, Runtime, RuntimeError, RuntimeOptions, UnknownDevice, cache_folder,
 };
 pub use task::{Task, UnknownTask};
+pub use wav::Sound;

@@ -36,10 +36,24 @@ pub struct Manifest {
 pub enum Family {
     /// Moonshine speech recognition: encoder, merged decoder, vocabulary.
     Moonshine(TranscribeSettings),
+    /// Whisper speech recognition: encoder, merged decoder, `tokenizer.json`.
+    Whisper(TranscribeSettings),
     /// Silero voice activity detection, whole-sequence export.
     SileroVad,
     /// PP-OCR: text detection, angle, recognition.
     PpOcr(OcrSettings),
+    /// DTLN noise removal: a mask on the spectrum, then the samples.
+    Dtln,
+    /// A Piper voice.
+    Piper,
+    /// Kokoro's voices.
+    Kokoro,
+    /// MeloTTS's voices.
+    MeloTts,
+    /// OpenVoice V2's tone colour converter.
+    OpenVoice,
+    /// GE2E vectors of speakers.
+    DVector,
 }
 
 /// What a model is for: a job's task, or a part of another model's work.
@@ -49,6 +63,8 @@ pub enum ModelTask {
     Job(Task),
     /// `voice.activity`: finds speech for another model.
     VoiceActivity,
+    /// `voice.speaker`: tells speakers apart for another model.
+    VoiceSpeaker,
 }
 
 impl fmt::Display for ModelTask {
@@ -56,6 +72,7 @@ impl fmt::Display for ModelTask {
         match self {
             Self::Job(task) => task.fmt(f),
             Self::VoiceActivity => f.write_str("voice.activity"),
+            Self::VoiceSpeaker => f.write_str("voice.speaker"),
         }
     }
 }
@@ -97,6 +114,9 @@ pub struct Origin {
     pub version: String,
     /// The file's path inside the wheel.
     pub member: String,
+    /// Files whose bytes follow, for one that is spread over several packages.
+    #[serde(default)]
+    pub then: Vec<Origin>,
 }
 
 /// Why a `model.toml` is refused.
@@ -197,13 +217,16 @@ impl Manifest {
         check_name(&raw.name).map_err(wrong)?;
         let family = match raw.family.as_str() {
             "moonshine" => Family::Moonshine(raw.settings.try_into().map_err(malformed)?),
+            "whisper" => Family::Whisper(raw.settings.try_into().map_err(malformed)?),
             "pp-ocr" => Family::PpOcr(raw.settings.try_into().map_err(malformed)?),
-            "silero-vad" if raw.settings.is_empty() => Family::SileroVad,
-            "silero-vad" => return Err(wrong("settings: the family silero-vad has none".into())),
-            other => {
-                let known = "moonshine, pp-ocr, silero-vad";
-                return Err(wrong(format!("family: no code for {other:?}, known are {known}")));
-            }
+            other => match Family::WITHOUT_SETTINGS.iter().find(|family| family.name() == other) {
+                Some(family) if raw.settings.is_empty() => family.clone(),
+                Some(_) => return Err(wrong(format!("settings: the family {other} has none"))),
+                None => {
+                    let known = Family::known();
+                    return Err(wrong(format!("family: no code for {other:?}, known are {known}")));
+                }
+            },
         };
         family.check_settings().map_err(|problem| wrong(format!("settings: {problem}")))?;
         let task = parse_task(&raw.task).map_err(wrong)?;
@@ -302,11 +325,6 @@ impl Manifest {
         file.expect("check_roles saw every role of the family")
     }
 
-    /// The model used as a role that the family needs.
-    pub(crate) fn used(&self, role: &str) -> &str {
-        self.uses.get(role).expect("check_roles saw every use of the family")
-    }
-
     fn check_roles(&self) -> Result<(), String> {
         let mut found: Vec<&str> = self.files.iter().map(|file| file.role.as_str()).collect();
         found.sort_unstable();
@@ -316,7 +334,9 @@ impl Manifest {
             return Err(format!("file: the family {} needs {needed}, found {found}", self.family));
         }
         let found: Vec<&str> = self.uses.keys().map(String::as_str).collect();
-        if found != self.family.uses() {
+        let (needed, allowed) = (self.family.uses(), self.family.may_use());
+        let known = |role: &&str| needed.contains(role) || allowed.contains(role);
+        if !needed.iter().all(|role| found.contains(role)) || !found.iter().all(known) {
             let needed = self.family.uses().join(", ");
             let found = found.join(", ");
             return Err(format!(
@@ -329,53 +349,105 @@ impl Manifest {
 }
 
 impl Family {
+    /// The families whose manifests change nothing.
+    const WITHOUT_SETTINGS: &[Self] = &[
+        Self::SileroVad,
+        Self::Dtln,
+        Self::Piper,
+        Self::Kokoro,
+        Self::MeloTts,
+        Self::OpenVoice,
+        Self::DVector,
+    ];
+
+    fn known() -> String {
+        let plain = Self::WITHOUT_SETTINGS.iter().map(Self::name);
+        let mut known: Vec<&str> =
+            ["moonshine", "whisper", "pp-ocr"].into_iter().chain(plain).collect();
+        known.sort_unstable();
+        known.join(", ")
+    }
+
     fn task(&self) -> ModelTask {
         match self {
-            Self::Moonshine(_) => ModelTask::Job(Task::VoiceTranscribe),
+            Self::Moonshine(_) | Self::Whisper(_) => ModelTask::Job(Task::VoiceTranscribe),
             Self::SileroVad => ModelTask::VoiceActivity,
             Self::PpOcr(_) => ModelTask::Job(Task::VisionOcr),
+            Self::Dtln => ModelTask::Job(Task::VoiceDenoise),
+            Self::Piper | Self::Kokoro | Self::MeloTts => ModelTask::Job(Task::VoiceSynthesize),
+            Self::OpenVoice => ModelTask::Job(Task::VoiceConvert),
+            Self::DVector => ModelTask::VoiceSpeaker,
         }
     }
 
     fn check_settings(&self) -> Result<(), &'static str> {
         match self {
             Self::Moonshine(settings) => settings.check(),
-            Self::SileroVad => Ok(()),
+            Self::Whisper(settings) => settings.check_whisper(),
             Self::PpOcr(settings) => settings.check(),
+            _ => Ok(()),
         }
     }
 
     /// Roles of the files, in alphabetical order.
     fn roles(&self) -> &'static [&'static str] {
         match self {
-            Self::Moonshine(_) => &["decoder", "encoder", "vocabulary"],
+            Self::Moonshine(_) | Self::Whisper(_) => &["decoder", "encoder", "vocabulary"],
             Self::SileroVad => &["speech"],
             Self::PpOcr(_) => &["angle", "detect", "recognise"],
+            Self::Dtln => &["mask", "mend"],
+            Self::Piper => &["speak", "voice"],
+            Self::Kokoro => &["speak", "vocabulary", "voices"],
+            Self::MeloTts => &["config", "lexicon", "speak"],
+            Self::OpenVoice => &["convert", "extract"],
+            Self::DVector => &["embed"],
         }
     }
 
     /// Roles of the other models that it needs.
     fn uses(&self) -> &'static [&'static str] {
         match self {
-            Self::Moonshine(_) => &["vad"],
-            Self::SileroVad | Self::PpOcr(_) => &[],
+            Self::Moonshine(_) | Self::Whisper(_) => &["vad"],
+            _ => &[],
+        }
+    }
+
+    /// Roles of other models that it uses where the manifest names them.
+    fn may_use(&self) -> &'static [&'static str] {
+        match self {
+            Self::Moonshine(_) | Self::Whisper(_) => &["speaker"],
+            _ => &[],
+        }
+    }
+
+    /// The name in manifests.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Moonshine(_) => "moonshine",
+            Self::Whisper(_) => "whisper",
+            Self::SileroVad => "silero-vad",
+            Self::PpOcr(_) => "pp-ocr",
+            Self::Dtln => "dtln",
+            Self::Piper => "piper",
+            Self::Kokoro => "kokoro",
+            Self::MeloTts => "melo-tts",
+            Self::OpenVoice => "openvoice",
+            Self::DVector => "d-vector",
         }
     }
 }
 
 impl fmt::Display for Family {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Moonshine(_) => "moonshine",
-            Self::SileroVad => "silero-vad",
-            Self::PpOcr(_) => "pp-ocr",
-        })
+        f.write_str(self.name())
     }
 }
 
 fn parse_task(text: &str) -> Result<ModelTask, String> {
-    if text == ModelTask::VoiceActivity.to_string() {
-        return Ok(ModelTask::VoiceActivity);
+    for part in [ModelTask::VoiceActivity, ModelTask::VoiceSpeaker] {
+        if text == part.to_string() {
+            return Ok(part);
+        }
     }
     text.parse().map(ModelTask::Job).map_err(|error| format!("task: {error}"))
 }
@@ -388,11 +460,20 @@ fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// VOICEVOX's voices: no ONNX Runtime but VOICEVOX's own has their key.
+const ENCRYPTED_EXTENSION: &str = "vvm";
+
 fn check_file(raw: RawFile) -> Result<ModelFile, String> {
     let RawFile { role, path, sha256, size_bytes, origin } = raw;
     let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
     if !inside || path.as_os_str().is_empty() {
         return Err(format!("file {role}: the path {} leads out of the folder", path.display()));
+    }
+    if path.extension().is_some_and(|extension| extension == ENCRYPTED_EXTENSION) {
+        let name = path.display();
+        return Err(format!(
+            "file {role}: {name} is encrypted: VOICEVOX's voices open in its own runtime alone"
+        ));
     }
     let hexadecimal = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     if sha256.len() != 64 || !sha256.bytes().all(hexadecimal) {
@@ -421,7 +502,7 @@ mod tests {
         assert_eq!(ocr.task(), ModelTask::Job(Task::VisionOcr));
         assert!(!ocr.is_default());
         let speech = parse(SPEECH).unwrap();
-        assert_eq!(speech.used("vad"), "silero-vad-v6");
+        assert_eq!(speech.uses()["vad"], "silero-vad-v6");
         assert_eq!(speech.max_batch().get(), 1);
         assert_eq!(speech.file("encoder").path, Path::new("encoder_model.ort"));
     }
@@ -446,6 +527,7 @@ mod tests {
             ("name = \"pp-ocr-v4-mobile\"", "name = \"../x\"", "name: \"../x\""),
             ("role = \"angle\"", "role = \"detect\"", "needs angle, detect, recognise"),
             ("path = \"ch_PP-OCRv4_det_infer.onnx\"", "path = \"../det.onnx\"", "leads out"),
+            ("path = \"ch_PP-OCRv4_det_infer.onnx\"", "path = \"0.vvm\"", "0.vvm is encrypted"),
             ("sha256 = \"d2a7", "sha256 = \"D2A7", "64 lower-case"),
             ("precision", "device = \"tpu\"\nprecision", "unknown device \"tpu\""),
             ("[[file]]", "[settings]\nline_skore_min = 1\n[[file]]", "line_skore_min"),

@@ -15,9 +15,16 @@ use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
 use crate::manifest::{Family, Manifest, ManifestError, ModelTask};
+use crate::phonemes::PhonemeError;
 use crate::pipelines::Pipeline;
+use crate::pipelines::convert::ConvertPipeline;
+use crate::pipelines::denoise::DenoisePipeline;
 use crate::pipelines::ocr::OcrPipeline;
-use crate::pipelines::transcribe::TranscribePipeline;
+use crate::pipelines::synthesize::SynthesizePipeline;
+use crate::pipelines::synthesize::kokoro::Kokoro;
+use crate::pipelines::synthesize::melo::Melo;
+use crate::pipelines::synthesize::piper::Piper;
+use crate::pipelines::transcribe::{RecogniserKind, TranscribePipeline};
 use crate::runtime::{Device, DevicePreference, Runtime, RuntimeError};
 use crate::task::Task;
 
@@ -135,6 +142,15 @@ pub enum ModelError {
         /// The input or output, and what is wrong with it.
         problem: String,
     },
+    /// A program that the model needs does not work.
+    #[error("the model {model} cannot read texts aloud")]
+    Phonemes {
+        /// The model.
+        model: String,
+        /// Why not.
+        #[source]
+        source: PhonemeError,
+    },
     /// The device that the model needs does not work.
     #[error("the model {model} has no device")]
     Device {
@@ -159,6 +175,7 @@ impl ModelError {
             Self::FileSize { .. } | Self::FileHash { .. } => "model.hash",
             Self::NotAModel { .. } => "model.not_onnx",
             Self::Interface { .. } => "model.interface",
+            Self::Phonemes { source, .. } => source.code(),
             Self::Device { .. } => "model.device",
         }
     }
@@ -169,6 +186,7 @@ impl ModelError {
         match self {
             Self::Manifest(error) => error.hint(),
             Self::Device { source, .. } => source.hint(),
+            Self::Phonemes { source, .. } => source.hint(),
             Self::Folder { .. } | Self::FileMissing { .. } => "run scripts/fetch-models.py",
             Self::FileSize { .. } | Self::FileHash { .. } => {
                 "run scripts/fetch-models.py: it replaces damaged files"
@@ -277,18 +295,30 @@ pub fn open_pipeline(
     let manifest = store.require(model)?;
     let mut opener = Opener::new(runtime, store, manifest, device)?;
     match manifest.family() {
-        Family::Moonshine(settings) => {
-            let used = store.require(manifest.used("vad"))?;
-            if *used.family() != Family::SileroVad {
-                let (model, family) = (model.to_owned(), used.family().to_string());
-                let used = used.name().to_owned();
-                return Err(ModelError::WrongUse { model, used, role: "vad", family });
-            }
-            let mut vad = Opener::new(runtime, store, used, device)?;
-            Ok(Box::new(TranscribePipeline::open(&mut opener, &mut vad, *settings)?))
+        Family::Moonshine(settings) | Family::Whisper(settings) => {
+            let kind = match manifest.family() {
+                Family::Whisper(_) => RecogniserKind::Whisper,
+                _ => RecogniserKind::Moonshine,
+            };
+            let used = [opener.used(store, "vad", device)?, opener.used(store, "speaker", device)?];
+            Ok(Box::new(TranscribePipeline::open(&mut opener, kind, used, *settings)?))
         }
         Family::PpOcr(settings) => Ok(Box::new(OcrPipeline::open(&mut opener, *settings)?)),
-        Family::SileroVad => {
+        Family::Dtln => Ok(Box::new(DenoisePipeline::open(&mut opener)?)),
+        Family::Piper => {
+            let voice = Piper::open(&mut opener)?;
+            Ok(Box::new(SynthesizePipeline::new(Box::new(voice), opener.device())))
+        }
+        Family::Kokoro => {
+            let voice = Kokoro::open(&mut opener)?;
+            Ok(Box::new(SynthesizePipeline::new(Box::new(voice), opener.device())))
+        }
+        Family::MeloTts => {
+            let voice = Melo::open(&mut opener)?;
+            Ok(Box::new(SynthesizePipeline::new(Box::new(voice), opener.device())))
+        }
+        Family::OpenVoice => Ok(Box::new(ConvertPipeline::open(&mut opener)?)),
+        Family::SileroVad | Family::DVector => {
             Err(ModelError::NoJob { model: model.to_owned(), task: manifest.task() })
         }
     }
@@ -320,6 +350,28 @@ impl<'a> Opener<'a> {
             .map_err(|source| ModelError::Device { model: manifest.name().to_owned(), source })?;
         let folder = store.folder.join(manifest.name());
         Ok(Self { runtime, folder, manifest, device, batch_max: manifest.max_batch() })
+    }
+
+    /// The model that this one uses in a role, which must be of the role's own family; `None` if it uses none.
+    fn used(
+        &self,
+        store: &'a ModelStore,
+        role: &'static str,
+        device: DevicePreference,
+    ) -> Result<Option<Self>, ModelError> {
+        let Some(name) = self.manifest.uses().get(role) else { return Ok(None) };
+        let used = store.require(name)?;
+        let fits = match role {
+            "vad" => *used.family() == Family::SileroVad,
+            "speaker" => *used.family() == Family::DVector,
+            _ => false,
+        };
+        if !fits {
+            let model = self.manifest.name().to_owned();
+            let (used, family) = (used.name().to_owned(), used.family().to_string());
+            return Err(ModelError::WrongUse { model, used, role, family });
+        }
+        Self::new(self.runtime, store, used, device).map(Some)
     }
 
     /// Where the sessions run.
@@ -361,6 +413,33 @@ impl<'a> Opener<'a> {
         inputs: &[Port],
         outputs: &[Port],
     ) -> Result<Session, ModelError> {
+        let session = self.unchecked(role)?;
+        check_ports("input", session.inputs(), inputs)
+            .and_then(|()| check_ports("output", session.outputs(), outputs))
+            .map_err(|problem| self.misfit(role, problem))?;
+        Ok(session)
+    }
+
+    /// A session for the file of `role`, and the first of the known signatures that it has.
+    pub(crate) fn session_like(
+        &mut self,
+        role: &str,
+        known: &[Signature],
+    ) -> Result<(Session, usize), ModelError> {
+        let session = self.unchecked(role)?;
+        let mut problems = Vec::new();
+        for (index, signature) in known.iter().enumerate() {
+            let fits = check_ports("input", session.inputs(), signature.inputs)
+                .and_then(|()| check_ports("output", session.outputs(), signature.outputs));
+            match fits {
+                Ok(()) => return Ok((session, index)),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        Err(self.misfit(role, problems.join("; or ")))
+    }
+
+    fn unchecked(&mut self, role: &str) -> Result<Session, ModelError> {
         let bytes = self.bytes(role)?;
         let quantised = memmem::find(&bytes, DYNAMIC_QUANTISATION).is_some();
         if quantised && self.batch_max.get() > 1 {
@@ -376,11 +455,13 @@ impl<'a> Opener<'a> {
             let path = self.folder.join(&self.manifest.file(role).path);
             ModelError::NotAModel { model: self.manifest.name().to_owned(), path, source }
         })?;
-        check_ports("input", session.inputs(), inputs)
-            .and_then(|()| check_ports("output", session.outputs(), outputs))
-            .map_err(|problem| self.misfit(role, problem))?;
         info!(model = self.manifest.name(), role, device = %self.device, "opened a session");
         Ok(session)
+    }
+
+    /// The error for a program that the model needs.
+    pub(crate) fn needs(&self, source: PhonemeError) -> ModelError {
+        ModelError::Phonemes { model: self.manifest.name().to_owned(), source }
     }
 
     /// The error for a file that is a model, but not one of this family.
@@ -395,6 +476,12 @@ pub(crate) struct Port {
     pub(crate) name: PortName,
     pub(crate) element: TensorElementType,
     pub(crate) shape: &'static [Size],
+}
+
+/// Inputs and outputs of one of several exports of the same model.
+pub(crate) struct Signature {
+    pub(crate) inputs: &'static [Port],
+    pub(crate) outputs: &'static [Port],
 }
 
 /// Which inputs or outputs a [`Port`] describes.
@@ -417,6 +504,8 @@ pub(crate) enum Size {
     Is(u32),
     /// Fixed by the model; the code reads it.
     Own,
+    /// The code hands it on from one graph to the next.
+    Any,
 }
 
 fn check_ports(kind: &str, found: &[Outlet], needed: &[Port]) -> Result<(), String> {
@@ -478,6 +567,7 @@ impl Size {
             Self::Free => found == -1,
             Self::Is(number) => found == -1 || found == i64::from(number),
             Self::Own => found > 0,
+            Self::Any => true,
         }
     }
 }

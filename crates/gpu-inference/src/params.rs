@@ -141,6 +141,11 @@ impl Params {
         }
     }
 
+    /// The names of those that were given, with their values as an error shows them.
+    pub(crate) fn given(&self) -> impl Iterator<Item = (&'static str, String)> {
+        self.values.iter().map(|(name, value)| (*name, format!("{value:?}")))
+    }
+
     /// The files among them: each one's name and URI.
     pub fn uris(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.values.iter().filter_map(|(name, value)| match value {

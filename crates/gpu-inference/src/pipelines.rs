@@ -3,14 +3,19 @@
 //! One pipeline is one set of sessions and runs on one thread at a time. Which jobs share a batch is the worker's
 //! decision; that the answer does not depend on it is the pipeline's duty.
 
+pub(crate) mod convert;
+pub(crate) mod denoise;
 pub(crate) mod ocr;
+pub(crate) mod synthesize;
 pub(crate) mod transcribe;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::input::Prepared;
+use crate::phonemes::PhonemeError;
 use crate::runtime::Device;
+use crate::wav::Sound;
 use ocr::Page;
 use transcribe::Transcript;
 
@@ -45,6 +50,8 @@ pub enum Answer {
     Transcript(Transcript),
     /// The answer of `vision.ocr`.
     Page(Page),
+    /// The answer of every task that makes sound; the sound is its file.
+    Sound(Sound),
 }
 
 /// A file that belongs to an answer.
@@ -119,6 +126,40 @@ pub enum RunError {
         #[source]
         source: ort::Error,
     },
+    /// A param has a value that this model does not know.
+    #[error("the param {name} is {found}, not {wanted}")]
+    Param {
+        /// Its name.
+        name: &'static str,
+        /// What was given.
+        found: String,
+        /// What this model knows.
+        wanted: String,
+    },
+    /// The text could not be turned into phonemes.
+    #[error("the text cannot be turned into phonemes")]
+    Phonemes(#[source] PhonemeError),
+    /// A sentence is longer than the model can take.
+    #[error("a sentence is too long: {phonemes_max} phonemes are allowed")]
+    SentenceTooLong {
+        /// The limit.
+        phonemes_max: usize,
+    },
+    /// A text holds what the voice's language cannot be read with.
+    #[error("the text has {what}, which cannot be read aloud here")]
+    Unreadable {
+        /// The kind of letters.
+        what: &'static str,
+    },
+    /// A recording is too short to hear a voice in it.
+    #[error("a recording is too short: {seconds_min} s are needed to hear a voice")]
+    TooShort {
+        /// The limit.
+        seconds_min: f32,
+    },
+    /// Nothing in the text has a sound in this voice.
+    #[error("nothing in the text can be said with this voice")]
+    NothingToSay,
     /// The model answered with another shape than its graph promises.
     #[error("the model's answer in the stage {stage} has the shape {shape:?}")]
     Shape {
@@ -130,6 +171,20 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// A short name for results and metrics; it never changes.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Param { .. } => "input.param",
+            Self::Phonemes(source) => source.code(),
+            Self::SentenceTooLong { .. } => "input.sentence_too_long",
+            Self::NothingToSay => "input.nothing_to_say",
+            Self::Unreadable { .. } => "input.unreadable_text",
+            Self::TooShort { .. } => "input.too_short",
+            _ => "model.run",
+        }
+    }
+
     /// What a person can do about it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
@@ -140,6 +195,12 @@ impl RunError {
             Self::Model { .. } => {
                 "try it alone; if it runs then, the batch needed more memory than there is"
             }
+            Self::Param { .. } => "leave it out for the model's default, or name another model",
+            Self::Phonemes(source) => source.hint(),
+            Self::SentenceTooLong { .. } => "end sentences with a full stop, or begin new lines",
+            Self::Unreadable { .. } => "write it in kana, or as it is spoken",
+            Self::TooShort { .. } => "submit a longer recording",
+            Self::NothingToSay => "check the text's language against the voice's",
             Self::Shape { .. } => "the manifest names a file of another model",
         }
     }

@@ -73,9 +73,9 @@ impl Task {
     pub const fn params(self) -> &'static [ParamSpec] {
         match self {
             Self::VoiceConvert => CONVERT,
-            Self::VoiceTranscribe
-            | Self::VoiceSynthesize
-            | Self::VoiceDenoise
+            Self::VoiceSynthesize => SYNTHESIZE,
+            Self::VoiceTranscribe => TRANSCRIBE,
+            Self::VoiceDenoise
             | Self::VisionOcr
             | Self::VisionEmbed
             | Self::VisionSegment
@@ -87,7 +87,31 @@ impl Task {
     }
 }
 
-const CONVERT: &[ParamSpec] = &[required("reference", ParamKind::File(FileKind::Audio))];
+const CONVERT: &[ParamSpec] = &[
+    required("reference", ParamKind::File(FileKind::Audio)),
+    optional("tau", ParamKind::Number { min: 0.0, max: 1.0 }),
+];
+
+const TRANSCRIBE: &[ParamSpec] = &[
+    optional("speakers", ParamKind::FlagOrInteger { min: 1, max: SPEAKERS_MAX }),
+    optional("language", ParamKind::Text { chars_max: 20 }),
+];
+
+/// A conference call; more voices than that are not told apart reliably.
+const SPEAKERS_MAX: i64 = 20;
+
+/// Which of them a voice minds depends on its family.
+const SYNTHESIZE: &[ParamSpec] = &[
+    optional("voice", ParamKind::Text { chars_max: 100 }),
+    optional("language", ParamKind::Text { chars_max: 20 }),
+    optional("speed", ParamKind::Number { min: 0.25, max: 4.0 }),
+    optional("noise", ParamKind::Number { min: 0.0, max: 2.0 }),
+    optional("noise_w", ParamKind::Number { min: 0.0, max: 2.0 }),
+];
+
+const fn optional(name: &'static str, kind: ParamKind) -> ParamSpec {
+    ParamSpec { name, kind, need: Need::Optional }
+}
 
 const fn required(name: &'static str, kind: ParamKind) -> ParamSpec {
     ParamSpec { name, kind, need: Need::Required }

@@ -3,6 +3,10 @@
 //! One binary, since a process has one ONNX Runtime. Models and samples come from `scripts/fetch-models.py`.
 
 #[cfg(test)]
+mod convert;
+#[cfg(test)]
+mod denoise;
+#[cfg(test)]
 mod inputs;
 #[cfg(test)]
 mod models;
@@ -10,5 +14,7 @@ mod models;
 mod ocr;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod synthesize;
 #[cfg(test)]
 mod transcribe;

@@ -22,6 +22,9 @@ pub struct SegmentDocument {
     pub end_seconds: f64,
     /// What was said.
     pub text: String,
+    /// Who said it, as `S1`: numbered as they begin to speak, where a job asks for speakers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speaker: Option<String>,
 }
 
 /// The output of `vision.ocr`.
@@ -46,6 +49,15 @@ pub struct LineDocument {
     pub score: f32,
     /// Its corners as x, y: top left, top right, bottom right, bottom left.
     pub corners_pixels: [[f32; 2]; 4],
+}
+
+/// The output of the tasks that make sound; the sound is the first of its `files`.
+#[derive(Clone, Debug, Serialize)]
+pub struct SoundDocument {
+    /// Its length.
+    pub audio_seconds: f64,
+    /// Samples a second.
+    pub sample_rate_hz: u32,
 }
 
 /// A file of a result: one entry of an output's `files`.
