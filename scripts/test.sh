@@ -28,6 +28,7 @@ fi
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 "$python" scripts/fetch-models.py
+"$python" scripts/make-graphs.py
 
 step "format"
 cargo fmt --all --check

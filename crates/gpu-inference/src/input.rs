@@ -13,6 +13,7 @@ use crate::params::{FileKind, ParamKind, Params};
 use crate::picture::{self, Picture};
 use crate::pipelines::ocr;
 use crate::task::Task;
+use crate::tensors::{self, Tensors};
 
 /// Longest recording by default: 4 hours, 0.9 GB as 16 kHz samples.
 pub const AUDIO_SECONDS_MAX: u32 = 4 * 60 * 60;
@@ -63,6 +64,8 @@ pub struct Prepared {
     params: Params,
     /// The files among the params, decoded too.
     attached: BTreeMap<&'static str, Content>,
+    /// What it is for, if that is known.
+    task: Option<Task>,
 }
 
 /// What an input is.
@@ -76,6 +79,8 @@ pub enum Content {
     Text(String),
     /// A file as it is.
     Bytes(Vec<u8>),
+    /// Named tensors.
+    Tensors(Tensors),
 }
 
 impl Prepared {
@@ -101,13 +106,15 @@ impl Prepared {
     #[must_use]
     pub fn shape_bucket(&self) -> u64 {
         match &self.content {
+            // These models scale every picture to one size, or sort them out themselves.
+            Content::Picture(_) if self.task.is_some_and(|task| task != Task::VisionOcr) => 0,
             Content::Audio(audio) => audio.duration().as_secs() / AUDIO_BUCKET_SECONDS,
             Content::Picture(picture) => {
                 let (width, height) = ocr::detection_size(picture.rgb().dimensions());
                 u64::from(width) << 32 | u64::from(height)
             }
             Content::Text(text) => u64::from(text.len().next_power_of_two().ilog2()),
-            Content::Bytes(_) => 0,
+            Content::Bytes(_) | Content::Tensors(_) => 0,
         }
     }
 
@@ -121,6 +128,9 @@ impl Prepared {
             }
             Content::Text(text) => text.len() as u64,
             Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Tensors(tensors) => {
+                tensors.values().map(|tensor| tensor.elements().len() as u64).sum()
+            }
         }
     }
 }
@@ -128,7 +138,7 @@ impl Prepared {
 impl From<Content> for Prepared {
     /// An input without params.
     fn from(content: Content) -> Self {
-        Self { content, params: Params::default(), attached: BTreeMap::new() }
+        Self { content, params: Params::default(), attached: BTreeMap::new(), task: None }
     }
 }
 
@@ -137,8 +147,10 @@ impl From<Content> for Prepared {
 enum Wanted {
     Audio { rate_hz: u32 },
     Picture,
+    PictureOrText,
     Text,
     Bytes,
+    Tensors,
 }
 
 impl Wanted {
@@ -147,10 +159,10 @@ impl Wanted {
             Task::VoiceTranscribe | Task::VoiceDenoise => Self::Audio { rate_hz: SAMPLE_RATE_HZ },
             Task::VoiceConvert => Self::Audio { rate_hz: CONVERT_RATE_HZ },
             Task::VoiceSynthesize | Task::TextEmbed => Self::Text,
-            Task::VisionOcr | Task::VisionEmbed | Task::VisionSegment | Task::VisionDetect => {
-                Self::Picture
-            }
-            Task::TextClassify | Task::OnnxRun => Self::Bytes,
+            Task::VisionOcr | Task::VisionSegment | Task::VisionDetect => Self::Picture,
+            Task::VisionEmbed => Self::PictureOrText,
+            Task::TextClassify => Self::Bytes,
+            Task::OnnxRun => Self::Tensors,
         }
     }
 
@@ -170,7 +182,24 @@ impl Wanted {
             }
             Self::Picture => picture::decode(file, path, limits).map(Content::Picture),
             Self::Text => text(file, path, limits).map(Content::Text),
+            Self::PictureOrText => match picture::decode(file, path, limits) {
+                Ok(picture) => Ok(Content::Picture(picture)),
+                // What begins like no picture may be a text; a damaged picture is not.
+                Err(InputError::WrongKind { .. }) => text(open(path)?, path, limits)
+                    .map(Content::Text)
+                    .map_err(|error| match error {
+                        InputError::WrongKind { path, .. } => {
+                            InputError::WrongKind { path, wanted: "a picture or a text in UTF-8" }
+                        }
+                        other => other,
+                    }),
+                Err(error) => Err(error),
+            },
             Self::Bytes => bytes(file, path, limits.file_bytes_max).map(Content::Bytes),
+            Self::Tensors => {
+                let bytes = bytes(file, path, limits.file_bytes_max)?;
+                tensors::decode(&bytes, path, limits).map(Content::Tensors)
+            }
         }
     }
 }
@@ -193,7 +222,7 @@ pub fn decode(
             attached.insert(spec.name, wanted.attached(kind).decode(path, limits)?);
         }
     }
-    Ok(Prepared { content, params: params.clone(), attached })
+    Ok(Prepared { content, params: params.clone(), attached, task: Some(task) })
 }
 
 fn text(file: File, path: &Path, limits: &InputLimits) -> Result<String, InputError> {

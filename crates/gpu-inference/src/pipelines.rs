@@ -3,7 +3,13 @@
 //! One pipeline is one set of sessions and runs on one thread at a time. Which jobs share a batch is the worker's
 //! decision; that the answer does not depend on it is the pipeline's duty.
 
+pub(crate) mod classify;
+pub(crate) mod detect;
 pub(crate) mod ocr;
+pub(crate) mod raw;
+pub(crate) mod segment;
+pub(crate) mod sentence;
+pub(crate) mod siglip;
 pub(crate) mod transcribe;
 
 use std::sync::Arc;
@@ -11,7 +17,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::input::Prepared;
 use crate::runtime::Device;
+use classify::Classification;
+use detect::Detections;
 use ocr::Page;
+use raw::TensorSummary;
+use segment::Segments;
+use sentence::Embedding;
 use transcribe::Transcript;
 
 /// An opened model.
@@ -45,6 +56,16 @@ pub enum Answer {
     Transcript(Transcript),
     /// The answer of `vision.ocr`.
     Page(Page),
+    /// The answer of `text.embed`, and of `vision.embed` without labels.
+    Embedding(Embedding),
+    /// The answer of `text.classify`, and of `vision.embed` with labels.
+    Classification(Classification),
+    /// The answer of `vision.detect`.
+    Detections(Detections),
+    /// The answer of `vision.segment`.
+    Segments(Segments),
+    /// The answer of `onnx.run`.
+    Tensors(Vec<TensorSummary>),
 }
 
 /// A file that belongs to an answer.
@@ -110,6 +131,12 @@ pub enum RunError {
         /// The kind that the pipeline takes.
         wanted: &'static str,
     },
+    /// The model cannot use this input, though it is of the right kind.
+    #[error("the model cannot use this input: {problem}")]
+    Unfit {
+        /// Why not.
+        problem: String,
+    },
     /// ONNX Runtime failed.
     #[error("the model failed in the stage {stage}")]
     Model {
@@ -130,6 +157,15 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// A short, stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unfit { .. } => "input.unfit",
+            _ => "model.run",
+        }
+    }
+
     /// What a person can do about it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
@@ -137,6 +173,9 @@ impl RunError {
             Self::Cancelled => "another worker has the job",
             Self::Panicked => "please report it, with the input",
             Self::WrongInput { .. } => "decode the input for the model's own task",
+            Self::Unfit { .. } => {
+                "change the input or its params as it says, or name another model"
+            }
             Self::Model { .. } => {
                 "try it alone; if it runs then, the batch needed more memory than there is"
             }

@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(merge(&speech, 200, 1000), [0..110]);
         assert_eq!(merge(&speech, 200, 5), [0..50, 55..110]);
         assert_eq!(merge(&speech, 10, 1000), speech);
-        assert_eq!(merge(&[], 100, 10), []);
+        assert!(merge(&[], 100, 10).is_empty());
     }
 
     #[test]

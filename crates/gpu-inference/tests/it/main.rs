@@ -9,6 +9,12 @@ mod models;
 #[cfg(test)]
 mod ocr;
 #[cfg(test)]
+mod raw;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
+mod text;
+#[cfg(test)]
 mod transcribe;
+#[cfg(test)]
+mod vision;
