@@ -3,6 +3,7 @@
 mod cost;
 mod doctor;
 mod jobs;
+mod models;
 mod power;
 mod queue;
 mod run;
@@ -26,14 +27,13 @@ use crate::render::{Answer, Printer};
 
 /// Runs the command.
 pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answer, Failure> {
-    if let Command::Init { path } = &arguments.command {
-        return init(path);
-    }
     let config = Config::load(arguments.config.as_deref());
-    if matches!(arguments.command, Command::Doctor) {
-        return Ok(doctor::check(config).await);
-    }
-    let context = Context::open(config?)?;
+    let context = match &arguments.command {
+        Command::Init { path } => return init(path),
+        Command::Doctor => return Ok(doctor::check(config).await),
+        Command::Models(command) => return models::run(config?.file.as_deref(), command),
+        _ => Context::open(config?)?,
+    };
     let named = |name: &str| name.parse::<PoolId>().expect("the seeds' pool names are names");
     let all = || context.config.policy.pools.iter().map(|pool| pool.id.clone()).collect();
     match arguments.command {
@@ -92,7 +92,9 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
             cost::estimate(&context.config.policy.cost, &wanted)
         }
         Command::Cost(CostCommand::Prices) => Ok(cost::prices()),
-        Command::Init { .. } | Command::Doctor => unreachable!("answered above"),
+        Command::Init { .. } | Command::Doctor | Command::Models(_) => {
+            unreachable!("answered above")
+        }
     }
 }
 
