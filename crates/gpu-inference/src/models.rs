@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::graph::Graph;
 use crate::manifest::{Family, GRAPH, Manifest, ManifestError, ModelFile, ModelTask};
-use crate::onnx_file::free_dimensions;
+use crate::onnx_file::{fix_weights, free_dimensions};
 use crate::pipelines::Pipeline;
 use crate::pipelines::classify::file_type::FileTypePipeline;
 use crate::pipelines::classify::text::TextClassifierPipeline;
@@ -464,7 +464,7 @@ impl<'a> Opener<'a> {
         Ok(Graph::new(session))
     }
 
-    /// As [`Opener::graph`], where the file fixes dimensions of `input` that the model itself leaves open.
+    /// As [`Opener::graph`], where the file fixes dimensions of `input` that the model itself leaves open, and lists weights as inputs.
     pub(crate) fn freed_graph(
         &mut self,
         role: &str,
@@ -473,6 +473,7 @@ impl<'a> Opener<'a> {
     ) -> Result<Graph, ModelError> {
         let mut bytes = self.bytes(role)?;
         free_dimensions(&mut bytes, input, dimensions);
+        fix_weights(&mut bytes);
         let session = self.open_bytes(role, &bytes)?;
         self.check(role, &session, (inputs, outputs), Floats::HalfToo)?;
         Ok(Graph::new(session))

@@ -1,16 +1,20 @@
 //! Edits of an ONNX file's bytes before ONNX Runtime reads them.
 //!
 //! Some exporters wrote the sizes of their example into the graph (CenterFace: 10 pictures of 32 x 32), which the
-//! runtime then insists on. Freeing those dimensions changes no byte's place: a number becomes a name of its length.
+//! runtime then insists on, and listed the weights among the inputs, which then are no constants to it. Neither edit
+//! changes a byte's place: a number becomes a name of its length, and a listed weight a field that no reader knows.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 /// Field numbers of `onnx.proto`.
 mod field {
     pub(super) const MODEL_GRAPH: u64 = 7;
+    pub(super) const GRAPH_INITIALIZER: u64 = 5;
     pub(super) const GRAPH_INPUT: u64 = 11;
     pub(super) const GRAPH_OUTPUT: u64 = 12;
     pub(super) const GRAPH_VALUE: u64 = 13;
+    pub(super) const INITIALIZER_NAME: u64 = 8;
     pub(super) const VALUE_NAME: u64 = 1;
     pub(super) const VALUE_TYPE: u64 = 2;
     pub(super) const TYPE_TENSOR: u64 = 1;
@@ -22,6 +26,35 @@ const DIMENSION_NUMBER: u8 = 0x08;
 const DIMENSION_NAME: u8 = 0x12;
 /// What a freed dimension is called, as often as its number had bytes to spare.
 const FREE: u8 = b'n';
+
+/// The key of an entry of a graph's inputs, and the key of a field with a length that `onnx.proto` keeps free.
+const INPUT_KEY: u8 = 0x5a;
+const UNUSED_KEY: u8 = 0x4a;
+
+/// Takes the weights off the list of inputs, so that they are constants. Says how many there were.
+pub(crate) fn fix_weights(file: &mut [u8]) -> usize {
+    let mut places = Vec::new();
+    for graph in of_field(file, 0..file.len(), &[field::MODEL_GRAPH]) {
+        let names = [field::GRAPH_INITIALIZER, field::INITIALIZER_NAME];
+        let weights: HashSet<&[u8]> =
+            of_field(file, graph.clone(), &names).map(|name| &file[name]).collect();
+        let mut fields = Fields { file, at: graph.start, end: graph.end };
+        let mut key_at = fields.at;
+        while let Some((number, value)) = fields.next_at(&mut key_at) {
+            let mut names = of_field(file, value, &[field::VALUE_NAME]);
+            if number == field::GRAPH_INPUT && names.any(|name| weights.contains(&file[name])) {
+                places.push(key_at);
+            }
+        }
+    }
+    let keys = places.iter().filter(|&&at| file[at] == INPUT_KEY).count();
+    for at in places {
+        if file[at] == INPUT_KEY {
+            file[at] = UNUSED_KEY;
+        }
+    }
+    keys
+}
 
 /// Frees these dimensions of the input of this name, and of all answers. Says how many were freed.
 pub(crate) fn free_dimensions(file: &mut [u8], input: &str, dimensions: &[usize]) -> usize {
@@ -80,10 +113,18 @@ impl Iterator for Fields<'_> {
     type Item = (u64, Range<usize>);
 
     fn next(&mut self) -> Option<Self::Item> {
+        self.next_at(&mut 0)
+    }
+}
+
+impl Fields<'_> {
+    /// The next field, and where its key is.
+    fn next_at(&mut self, key_at: &mut usize) -> Option<(u64, Range<usize>)> {
         loop {
             if self.at >= self.end {
                 return None;
             }
+            *key_at = self.at;
             let key = self.varint()?;
             let length = match key & 7 {
                 0 => {
@@ -106,9 +147,7 @@ impl Iterator for Fields<'_> {
             self.at = self.at.checked_add(length)?;
         }
     }
-}
 
-impl Fields<'_> {
     fn varint(&mut self) -> Option<u64> {
         let mut number = 0_u64;
         for shift in (0..64).step_by(7) {
@@ -154,10 +193,23 @@ mod tests {
     }
 
     #[test]
+    fn weights_are_taken_off_the_inputs_and_no_byte_moves() {
+        let weight = message(5, &message(8, b"weight"));
+        let values = [value(11, "x", &[]), value(11, "weight", &[]), weight].concat();
+        let mut file = message(7, &values);
+        let before = file.clone();
+        assert_eq!(fix_weights(&mut file), 1);
+        let changed: Vec<usize> = (0..file.len()).filter(|&at| file[at] != before[at]).collect();
+        assert_eq!(changed.len(), 1);
+        assert_eq!((before[changed[0]], file[changed[0]]), (INPUT_KEY, UNUSED_KEY));
+        assert_eq!(fix_weights(&mut file), 0);
+    }
+
+    #[test]
     fn what_is_no_model_is_left_alone() {
         for mut bytes in [vec![], vec![0xff; 40], vec![0x3a, 0x7f, 1, 2], b"words".to_vec()] {
             let before = bytes.clone();
-            assert_eq!(free_dimensions(&mut bytes, "x", &[0]), 0);
+            assert_eq!(free_dimensions(&mut bytes, "x", &[0]) + fix_weights(&mut bytes), 0);
             assert_eq!(bytes, before);
         }
     }

@@ -12,6 +12,9 @@ use crate::context::worker_program;
 use crate::failure::{Exit, Failure};
 use crate::render::Answer;
 
+/// Of what the worker says, people here want to see each file that it fetched, and what went wrong.
+const WORKER_LOG: &str = "error,gpu_worker::models=info";
+
 /// `gpuctl models …`.
 pub(crate) fn run(config: Option<&Path>, command: &ModelsCommand) -> Result<Answer, Failure> {
     let mut arguments: Vec<OsString> = Vec::new();
@@ -70,6 +73,9 @@ fn ask<T: DeserializeOwned>(
     command.stdin(Stdio::null()).stderr(Stdio::inherit());
     if let Some(config) = config {
         command.arg("--config").arg(config);
+    }
+    if std::env::var_os("GPUCTL_LOG").is_none() {
+        command.env("GPUCTL_LOG", WORKER_LOG);
     }
     let output = command.output().map_err(|error| {
         Failure::new(format!("cannot run {}", program.display()))
