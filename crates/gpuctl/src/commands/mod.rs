@@ -92,9 +92,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
             cost::estimate(&context.config.policy.cost, &wanted)
         }
         Command::Cost(CostCommand::Prices) => Ok(cost::prices()),
-        Command::Init { .. } | Command::Doctor | Command::Models(_) => {
-            unreachable!("answered above")
-        }
+        Command::Init { .. } | Command::Doctor | Command::Models(_) => unreachable!("see above"),
     }
 }
 
