@@ -1,47 +1,78 @@
 #!/usr/bin/env python3
-"""Make the small graphs that stand in for models whose weights cannot be fetched; only the tests need them.
+"""Make what the tests need beside the real models: small graphs, and reference values.
 
-Why it exists: no binary is committed, and only the `onnx` package writes ONNX. It gets an environment of its own in
-gpuctl's cache, with pinned versions. What was made by the same script before is left alone.
+Why it exists: the weights of some models cannot be fetched without an account, so their code is tested on small graphs
+with the same inputs and outputs; and pre-processing is compared with what Python makes of a photograph. Both are
+made here, into gpuctl's cache, with the packages of crates/gpu-inference/tests/graphs/requirements.txt. They go into a
+folder of their own in the cache: nothing is installed. What is there and made by the same scripts is left alone.
+
+Needs Python 3.11 or newer with pip or venv, and the models and samples of scripts/fetch-models.py.
 """
 
 import hashlib
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ROOT / "crates" / "gpu-inference" / "tests" / "graphs"
-PACKAGES = ["onnx==1.23.2", "numpy==2.2.6"]
+SOURCES = ROOT / "crates" / "gpu-inference" / "tests" / "graphs"
+REQUIREMENTS = SOURCES / "requirements.txt"
+SCRIPTS = ["vision.py", "voice.py"]
+REFERENCES = "references.py"
 
 
 def main():
+    if sys.version_info < (3, 11):
+        sys.exit("error: Python 3.11 or newer is needed for the packages that make the small graphs")
     cache = cache_folder()
-    for script in sorted(SCRIPTS.glob("*.py")):
-        folder = cache / "graphs" / script.stem
-        stamp, made_by = folder / ".made-by", hashlib.sha256(script.read_bytes()).hexdigest()
-        if stamp.is_file() and stamp.read_text() == made_by:
-            print(f"present {folder}")
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run([python(cache), script, folder], check=True)
-        stamp.write_text(made_by)
-        print(f"made {folder}")
+    out = cache / "graphs"
+    stamp = out / ".made-by"
+    wanted = digest(REQUIREMENTS, *sorted(SOURCES.glob("*.py")))
+    if stamp.is_file() and stamp.read_text() == wanted:
+        print(f"present {out}")
+        return
+    environment = dict(os.environ, PYTHONPATH=str(packages(cache)), PYTHONDONTWRITEBYTECODE="1")
+    shutil.rmtree(out, ignore_errors=True)
+    for name in SCRIPTS:
+        run(environment, SOURCES / name, out)
+    run(environment, SOURCES / REFERENCES, cache, out / "references")
+    stamp.write_text(wanted)
+    print(f"made {out}")
 
 
-def python(cache):
-    """The Python of the environment, which is made when it is not there or has other versions."""
-    folder = cache / "graphs" / ".environment"
-    wanted, noted = "\n".join(PACKAGES), folder / ".packages"
-    program = folder / "bin" / "python"
-    if not noted.is_file() or noted.read_text() != wanted:
-        venv.create(folder, clear=True, with_pip=True)
-        install = [program, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES]
-        subprocess.run(install, check=True)
-        noted.write_text(wanted)
-    return program
+def packages(cache):
+    """The folder with the pinned packages, for this Python."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    folder = cache / version / f"graphs-{digest(REQUIREMENTS)[:16]}"
+    if folder.is_dir():
+        return folder
+    parts = folder.with_name(f".{folder.name}-{os.getpid()}")
+    with tempfile.TemporaryDirectory(prefix="gpuctl-pip-") as scratch:
+        command = [*pip(Path(scratch)), "install", "--quiet", "--disable-pip-version-check", "--root-user-action", "ignore"]
+        subprocess.run([*command, "--target", parts, "--requirement", REQUIREMENTS], check=True)
+    os.replace(parts, folder)
+    return folder
+
+
+def pip(scratch):
+    """This Python's pip, or one in an environment for this once."""
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    venv.create(scratch, with_pip=True)
+    return [scratch / "bin" / "python", "-m", "pip"]
+
+
+def run(environment, script, *arguments):
+    subprocess.run([sys.executable, script, *arguments], check=True, env=environment)
+
+
+def digest(*paths):
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 
 def cache_folder():
@@ -56,5 +87,5 @@ def cache_folder():
 if __name__ == "__main__":
     try:
         main()
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (subprocess.CalledProcessError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -10,10 +10,15 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::pipelines::ocr::OcrSettings;
-use crate::pipelines::transcribe::TranscribeSettings;
+use crate::family::{Family, ModelTask};
+use crate::origin::Origin;
 use crate::runtime::DevicePreference;
-use crate::task::Task;
+
+/// A role's name with this behind it is the file of that graph's weights.
+const WEIGHTS_SUFFIX: &str = ".weights";
+
+/// Endings of files that ONNX Runtime loads.
+const GRAPH_ENDINGS: [&str; 2] = ["onnx", "ort"];
 
 /// A checked `model.toml`.
 #[derive(Debug, Clone)]
@@ -31,52 +36,6 @@ pub struct Manifest {
     files: Vec<ModelFile>,
 }
 
-/// The architectures that the crate has code for, with their settings.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Family {
-    /// Moonshine speech recognition: encoder, merged decoder, vocabulary.
-    Moonshine(TranscribeSettings),
-    /// Whisper speech recognition: encoder, merged decoder, `tokenizer.json`.
-    Whisper(TranscribeSettings),
-    /// Silero voice activity detection, whole-sequence export.
-    SileroVad,
-    /// PP-OCR: text detection, angle, recognition.
-    PpOcr(OcrSettings),
-    /// DTLN noise removal: a mask on the spectrum, then the samples.
-    Dtln,
-    /// A Piper voice.
-    Piper,
-    /// Kokoro's voices.
-    Kokoro,
-    /// MeloTTS's voices.
-    MeloTts,
-    /// OpenVoice V2's tone colour converter.
-    OpenVoice,
-    /// GE2E vectors of speakers.
-    DVector,
-}
-
-/// What a model is for: a job's task, or a part of another model's work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ModelTask {
-    /// Answers jobs of this task.
-    Job(Task),
-    /// `voice.activity`: finds speech for another model.
-    VoiceActivity,
-    /// `voice.speaker`: tells speakers apart for another model.
-    VoiceSpeaker,
-}
-
-impl fmt::Display for ModelTask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Job(task) => task.fmt(f),
-            Self::VoiceActivity => f.write_str("voice.activity"),
-            Self::VoiceSpeaker => f.write_str("voice.speaker"),
-        }
-    }
-}
-
 /// The number format of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -87,6 +46,16 @@ pub enum Precision {
     Fp16,
     /// 8-bit integers.
     Int8,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Int8 => "int8",
+        })
+    }
 }
 
 /// One file of a model.
@@ -100,23 +69,8 @@ pub struct ModelFile {
     pub sha256: String,
     /// The content's size.
     pub size_bytes: u64,
-    /// Where it can be fetched.
-    pub origin: Origin,
-}
-
-/// A file inside a wheel on PyPI.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Origin {
-    /// The package's name.
-    pub package: String,
-    /// Its exact version.
-    pub version: String,
-    /// The file's path inside the wheel.
-    pub member: String,
-    /// Files whose bytes follow, for one that is spread over several packages.
-    #[serde(default)]
-    pub then: Vec<Origin>,
+    /// Where it can be fetched; nowhere, for a file that its owner puts there.
+    pub origin: Option<Origin>,
 }
 
 /// Why a `model.toml` is refused.
@@ -192,7 +146,7 @@ struct RawFile {
     path: PathBuf,
     sha256: String,
     size_bytes: u64,
-    origin: Origin,
+    origin: Option<Origin>,
 }
 
 impl Manifest {
@@ -215,21 +169,9 @@ impl Manifest {
         let wrong = |problem| ManifestError::Wrong { path: path.to_owned(), problem };
         let raw: RawManifest = toml::from_str(text).map_err(malformed)?;
         check_name(&raw.name).map_err(wrong)?;
-        let family = match raw.family.as_str() {
-            "moonshine" => Family::Moonshine(raw.settings.try_into().map_err(malformed)?),
-            "whisper" => Family::Whisper(raw.settings.try_into().map_err(malformed)?),
-            "pp-ocr" => Family::PpOcr(raw.settings.try_into().map_err(malformed)?),
-            other => match Family::WITHOUT_SETTINGS.iter().find(|family| family.name() == other) {
-                Some(family) if raw.settings.is_empty() => family.clone(),
-                Some(_) => return Err(wrong(format!("settings: the family {other} has none"))),
-                None => {
-                    let known = Family::known();
-                    return Err(wrong(format!("family: no code for {other:?}, known are {known}")));
-                }
-            },
-        };
+        let family = Family::read(&raw.family, raw.settings, path)?;
         family.check_settings().map_err(|problem| wrong(format!("settings: {problem}")))?;
-        let task = parse_task(&raw.task).map_err(wrong)?;
+        let task = ModelTask::read(&raw.task).map_err(wrong)?;
         if task != family.task() {
             let problem = format!("task: {task}, but the family {} does {}", family, family.task());
             return Err(wrong(problem));
@@ -259,9 +201,13 @@ impl Manifest {
         &self.name
     }
 
-    /// Which code runs it.
+    /// The name of the architecture whose code runs it.
     #[must_use]
-    pub fn family(&self) -> &Family {
+    pub fn family_name(&self) -> &'static str {
+        self.family.name()
+    }
+
+    pub(crate) fn family(&self) -> &Family {
         &self.family
     }
 
@@ -319,15 +265,36 @@ impl Manifest {
         &self.files
     }
 
+    /// Its files that are graphs.
+    pub fn graphs(&self) -> impl Iterator<Item = &ModelFile> {
+        let is_graph = |ending: &std::ffi::OsStr| GRAPH_ENDINGS.iter().any(|own| ending == *own);
+        self.files.iter().filter(move |file| file.path.extension().is_some_and(is_graph))
+    }
+
     /// The file of a role that the family needs.
     pub(crate) fn file(&self, role: &str) -> &ModelFile {
         let file = self.files.iter().find(|file| file.role == role);
         file.expect("check_roles saw every role of the family")
     }
 
+    /// The file with the weights of the graph of a role, if the exporter put them beside it.
+    pub(crate) fn weights(&self, role: &str) -> Option<&ModelFile> {
+        let own = |file: &&ModelFile| file.role.strip_suffix(WEIGHTS_SUFFIX) == Some(role);
+        self.files.iter().find(own)
+    }
+
     fn check_roles(&self) -> Result<(), String> {
-        let mut found: Vec<&str> = self.files.iter().map(|file| file.role.as_str()).collect();
+        let roles = self.files.iter().map(|file| file.role.as_str());
+        // Weights beside a graph belong to it: `encoder.weights` to `encoder`.
+        let graph_of = |role: &&str| role.strip_suffix(WEIGHTS_SUFFIX).map(str::to_owned);
+        let (weights, mut found): (Vec<&str>, Vec<&str>) =
+            roles.partition(|role| graph_of(role).is_some());
         found.sort_unstable();
+        if let Some(stray) =
+            weights.iter().find(|role| !found.contains(&&*graph_of(role).unwrap_or_default()))
+        {
+            return Err(format!("file: there is no graph for the weights {stray}"));
+        }
         if found != self.family.roles() {
             let needed = self.family.roles().join(", ");
             let found = found.join(", ");
@@ -348,108 +315,18 @@ impl Manifest {
     }
 }
 
-impl Family {
-    /// The families whose manifests change nothing.
-    const WITHOUT_SETTINGS: &[Self] = &[
-        Self::SileroVad,
-        Self::Dtln,
-        Self::Piper,
-        Self::Kokoro,
-        Self::MeloTts,
-        Self::OpenVoice,
-        Self::DVector,
-    ];
-
-    fn known() -> String {
-        let plain = Self::WITHOUT_SETTINGS.iter().map(Self::name);
-        let mut known: Vec<&str> =
-            ["moonshine", "whisper", "pp-ocr"].into_iter().chain(plain).collect();
-        known.sort_unstable();
-        known.join(", ")
-    }
-
-    fn task(&self) -> ModelTask {
-        match self {
-            Self::Moonshine(_) | Self::Whisper(_) => ModelTask::Job(Task::VoiceTranscribe),
-            Self::SileroVad => ModelTask::VoiceActivity,
-            Self::PpOcr(_) => ModelTask::Job(Task::VisionOcr),
-            Self::Dtln => ModelTask::Job(Task::VoiceDenoise),
-            Self::Piper | Self::Kokoro | Self::MeloTts => ModelTask::Job(Task::VoiceSynthesize),
-            Self::OpenVoice => ModelTask::Job(Task::VoiceConvert),
-            Self::DVector => ModelTask::VoiceSpeaker,
-        }
-    }
-
-    fn check_settings(&self) -> Result<(), &'static str> {
-        match self {
-            Self::Moonshine(settings) => settings.check(),
-            Self::Whisper(settings) => settings.check_whisper(),
-            Self::PpOcr(settings) => settings.check(),
-            _ => Ok(()),
-        }
-    }
-
-    /// Roles of the files, in alphabetical order.
-    fn roles(&self) -> &'static [&'static str] {
-        match self {
-            Self::Moonshine(_) | Self::Whisper(_) => &["decoder", "encoder", "vocabulary"],
-            Self::SileroVad => &["speech"],
-            Self::PpOcr(_) => &["angle", "detect", "recognise"],
-            Self::Dtln => &["mask", "mend"],
-            Self::Piper => &["speak", "voice"],
-            Self::Kokoro => &["speak", "vocabulary", "voices"],
-            Self::MeloTts => &["config", "lexicon", "speak"],
-            Self::OpenVoice => &["convert", "extract"],
-            Self::DVector => &["embed"],
-        }
-    }
-
-    /// Roles of the other models that it needs.
-    fn uses(&self) -> &'static [&'static str] {
-        match self {
-            Self::Moonshine(_) | Self::Whisper(_) => &["vad"],
-            _ => &[],
-        }
-    }
-
-    /// Roles of other models that it uses where the manifest names them.
-    fn may_use(&self) -> &'static [&'static str] {
-        match self {
-            Self::Moonshine(_) | Self::Whisper(_) => &["speaker"],
-            _ => &[],
-        }
-    }
-
-    /// The name in manifests.
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Moonshine(_) => "moonshine",
-            Self::Whisper(_) => "whisper",
-            Self::SileroVad => "silero-vad",
-            Self::PpOcr(_) => "pp-ocr",
-            Self::Dtln => "dtln",
-            Self::Piper => "piper",
-            Self::Kokoro => "kokoro",
-            Self::MeloTts => "melo-tts",
-            Self::OpenVoice => "openvoice",
-            Self::DVector => "d-vector",
-        }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-fn parse_task(text: &str) -> Result<ModelTask, String> {
-    for part in [ModelTask::VoiceActivity, ModelTask::VoiceSpeaker] {
-        if text == part.to_string() {
-            return Ok(part);
-        }
-    }
-    text.parse().map(ModelTask::Job).map_err(|error| format!("task: {error}"))
+/// The manifests that this program was built with, by name.
+///
+/// # Panics
+/// Never: the tests read each.
+#[must_use]
+pub fn catalogue() -> BTreeMap<String, &'static str> {
+    const MANIFESTS: &[&str] = &include!(concat!(env!("OUT_DIR"), "/manifests.rs"));
+    let name = |text: &&'static str| {
+        let manifest: toml::Table = toml::from_str(text).expect("the tests read each");
+        manifest["name"].as_str().expect("the tests read each").to_owned()
+    };
+    MANIFESTS.iter().map(|text| (name(text), *text)).collect()
 }
 
 fn check_name(name: &str) -> Result<(), String> {
@@ -485,6 +362,8 @@ fn check_file(raw: RawFile) -> Result<ModelFile, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipelines::ocr::OcrSettings;
+    use crate::task::Task;
 
     const OCR: &str = include_str!("../models/pp-ocr-v4-mobile/model.toml");
     const SPEECH: &str = include_str!("../models/moonshine-tiny-en/model.toml");
@@ -494,6 +373,21 @@ mod tests {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             format!("{error} {}", cause.unwrap_or_default())
         })
+    }
+
+    #[test]
+    fn every_manifest_in_the_program_is_sound_and_each_task_has_at_most_one_default() {
+        let mut defaults = BTreeMap::new();
+        let catalogue = catalogue();
+        assert!(catalogue.contains_key("pp-ocr-v6-small"));
+        for (name, text) in catalogue {
+            let manifest = Manifest::parse(text, Path::new(&name)).unwrap();
+            assert_eq!(manifest.name(), name);
+            if manifest.is_default() {
+                let task = manifest.task().to_string();
+                assert_eq!(defaults.insert(task, name), None);
+            }
+        }
     }
 
     #[test]
@@ -521,7 +415,7 @@ mod tests {
             ("precision = \"fp32\"", "precision = \"fp12\"", "unknown variant"),
             ("precision = \"fp32\"", "presicion = \"fp32\"", "unknown field `presicion`"),
             ("max_batch = 8", "max_batch = 0", "nonzero"),
-            ("family = \"pp-ocr\"", "family = \"yolo\"", "no code for \"yolo\""),
+            ("family = \"pp-ocr\"", "family = \"vgg\"", "no code for \"vgg\""),
             ("task = \"vision.ocr\"", "task = \"vision.ocrr\"", "unknown task"),
             ("task = \"vision.ocr\"", "task = \"voice.transcribe\"", "does vision.ocr"),
             ("name = \"pp-ocr-v4-mobile\"", "name = \"../x\"", "name: \"../x\""),
@@ -529,6 +423,11 @@ mod tests {
             ("path = \"ch_PP-OCRv4_det_infer.onnx\"", "path = \"../det.onnx\"", "leads out"),
             ("path = \"ch_PP-OCRv4_det_infer.onnx\"", "path = \"0.vvm\"", "0.vvm is encrypted"),
             ("sha256 = \"d2a7", "sha256 = \"D2A7", "64 lower-case"),
+            (
+                "member = \"rapidocr_onnxruntime/models/ch_PP-OCRv4_det",
+                "url = \"x/det",
+                "an origin is {",
+            ),
             ("precision", "device = \"tpu\"\nprecision", "unknown device \"tpu\""),
             ("[[file]]", "[settings]\nline_skore_min = 1\n[[file]]", "line_skore_min"),
             ("[[file]]", "[settings]\nline_score_min = 1.5\n[[file]]", "a probability"),

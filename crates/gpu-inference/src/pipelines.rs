@@ -3,9 +3,15 @@
 //! One pipeline is one set of sessions and runs on one thread at a time. Which jobs share a batch is the worker's
 //! decision; that the answer does not depend on it is the pipeline's duty.
 
+pub(crate) mod classify;
 pub(crate) mod convert;
 pub(crate) mod denoise;
+pub(crate) mod detect;
 pub(crate) mod ocr;
+pub(crate) mod raw;
+pub(crate) mod segment;
+pub(crate) mod sentence;
+pub(crate) mod siglip;
 pub(crate) mod synthesize;
 pub(crate) mod transcribe;
 
@@ -13,10 +19,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::input::Prepared;
+use crate::params::Params;
 use crate::phonemes::PhonemeError;
 use crate::runtime::Device;
 use crate::wav::Sound;
+use classify::Classification;
+use detect::Detections;
 use ocr::Page;
+use raw::TensorSummary;
+use segment::Segments;
+use sentence::Embedding;
 use transcribe::Transcript;
 
 /// An opened model.
@@ -52,6 +64,16 @@ pub enum Answer {
     Page(Page),
     /// The answer of every task that makes sound; the sound is its file.
     Sound(Sound),
+    /// The answer of `text.embed`, and of `vision.embed` without labels.
+    Embedding(Embedding),
+    /// The answer of `text.classify`, and of `vision.embed` with labels.
+    Classification(Classification),
+    /// The answer of `vision.detect`.
+    Detections(Detections),
+    /// The answer of `vision.segment`.
+    Segments(Segments),
+    /// The answer of `onnx.run`.
+    Tensors(Vec<TensorSummary>),
 }
 
 /// A file that belongs to an answer.
@@ -117,6 +139,12 @@ pub enum RunError {
         /// The kind that the pipeline takes.
         wanted: &'static str,
     },
+    /// The model cannot use this input, though it is of the right kind.
+    #[error("the model cannot use this input: {problem}")]
+    Unfit {
+        /// Why not.
+        problem: String,
+    },
     /// ONNX Runtime failed.
     #[error("the model failed in the stage {stage}")]
     Model {
@@ -171,10 +199,11 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// A short name for results and metrics; it never changes.
+    /// A short, stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
+            Self::Unfit { .. } => "input.unfit",
             Self::Param { .. } => "input.param",
             Self::Phonemes(source) => source.code(),
             Self::SentenceTooLong { .. } => "input.sentence_too_long",
@@ -192,6 +221,9 @@ impl RunError {
             Self::Cancelled => "another worker has the job",
             Self::Panicked => "please report it, with the input",
             Self::WrongInput { .. } => "decode the input for the model's own task",
+            Self::Unfit { .. } => {
+                "change the input or its params as it says, or name another model"
+            }
             Self::Model { .. } => {
                 "try it alone; if it runs then, the batch needed more memory than there is"
             }
@@ -204,6 +236,14 @@ impl RunError {
             Self::Shape { .. } => "the manifest names a file of another model",
         }
     }
+}
+
+/// A wish that the model cannot mind is refused: to leave it unheard would be worse.
+pub(crate) fn check_minded(params: &Params, minds: &[&str]) -> Result<(), RunError> {
+    let Some(name) = params.given().find(|name| !minds.contains(name)) else { return Ok(()) };
+    let known = if minds.is_empty() { "no params".to_owned() } else { minds.join(", ") };
+    let wanted = format!("absent: this model minds {known}");
+    Err(RunError::Param { name, found: "given".to_owned(), wanted })
 }
 
 /// Names the stage in an error of ONNX Runtime.

@@ -1,5 +1,7 @@
 //! From what a pipeline answers to what a job's result keeps of it: a document, and files beside it.
 
+mod vision;
+
 use std::time::Duration;
 
 use gpu_inference::{Answer, OutputFile};
@@ -46,6 +48,11 @@ pub fn answer_of(answer: &Answer) -> Value {
                 })
                 .collect(),
         }),
+        Answer::Embedding(found) => vision::embedding(found),
+        Answer::Classification(found) => vision::classification(found),
+        Answer::Detections(found) => vision::detections(found),
+        Answer::Segments(found) => vision::segments(found),
+        Answer::Tensors(found) => vision::tensors(found),
     }
 }
 

@@ -7,7 +7,7 @@ pub(crate) mod kokoro;
 pub(crate) mod melo;
 pub(crate) mod piper;
 
-use super::{Cancel, Output, Pipeline, RunError};
+use super::{Cancel, Output, Pipeline, RunError, check_minded};
 use crate::input::{Content, Prepared};
 use crate::params::Params;
 use crate::phonemes;
@@ -50,7 +50,7 @@ impl SynthesizePipeline {
         let pause = self.voice.rate_hz() as f32 * PAUSE_SECONDS;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as above")]
         let pause = vec![0.0; pause as usize];
-        self.check(params)?;
+        check_minded(params, self.voice.minds())?;
         let mut spoken = Vec::new();
         for sentence in phonemes::sentences(text) {
             cancel.check()?;
@@ -61,20 +61,6 @@ impl SynthesizePipeline {
             spoken.extend(sound);
         }
         if spoken.is_empty() { Err(RunError::NothingToSay) } else { Ok(spoken) }
-    }
-}
-
-impl SynthesizePipeline {
-    /// A wish that the voice cannot mind is refused: to leave it unheard would be worse.
-    fn check(&self, params: &Params) -> Result<(), RunError> {
-        let minds = self.voice.minds();
-        match params.given().find(|(name, _)| !minds.contains(name)) {
-            Some((name, found)) => {
-                let wanted = format!("absent: this model minds {}", minds.join(", "));
-                Err(RunError::Param { name, found, wanted })
-            }
-            None => Ok(()),
-        }
     }
 }
 

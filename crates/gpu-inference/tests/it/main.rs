@@ -13,8 +13,14 @@ mod models;
 #[cfg(test)]
 mod ocr;
 #[cfg(test)]
+mod raw;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod synthesize;
 #[cfg(test)]
+mod text;
+#[cfg(test)]
 mod transcribe;
+#[cfg(test)]
+mod vision;

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use gpu_inference::{
     Answer, Cancel, DevicePreference, InputLimits, ModelError, ModelStore, Output, Page, Params,
-    Pipeline, Prepared, Runtime, RuntimeOptions, Task, Transcript, cache_folder, decode,
+    Pipeline, Prepared, RunError, Runtime, RuntimeOptions, Task, Transcript, cache_folder, decode,
     open_pipeline,
 };
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// The shared runtime: every load of the same library gives the same one.
@@ -23,6 +24,24 @@ pub(crate) fn pipeline(model: &str) -> Box<dyn Pipeline> {
     let store = ModelStore::open(&models_folder()).expect("run scripts/fetch-models.py");
     open_pipeline(&runtime(), &store, model, DevicePreference::Cpu)
         .expect("run scripts/fetch-models.py")
+}
+
+/// One of the small graphs of models that cannot be fetched.
+pub(crate) fn small(model: &str) -> Box<dyn Pipeline> {
+    let store = ModelStore::open(&cache_folder().join("graphs"));
+    let store = store.expect("run scripts/make-graphs.py");
+    open_pipeline(&runtime(), &store, model, DevicePreference::Cpu)
+        .unwrap_or_else(|error| panic!("run scripts/make-graphs.py: {error:?}"))
+}
+
+/// Params as a job gives them.
+pub(crate) fn with(task: Task, params: &Value) -> Params {
+    Params::read(task, params.as_object().unwrap()).unwrap()
+}
+
+/// Why a pipeline does not take an input.
+pub(crate) fn refusal(pipeline: &mut dyn Pipeline, input: Prepared) -> RunError {
+    pipeline.run(&[input], &Cancel::new()).unwrap_err()
 }
 
 pub(crate) fn sample(name: &str) -> PathBuf {
@@ -94,8 +113,7 @@ pub(crate) fn contract(
         let hash: String =
             Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         text += &format!(
-            "[[file]]\nrole = \"{role}\"\npath = \"{name}\"\nsha256 = \"{hash}\"\nsize_bytes = {}\n\
-             origin = {{ package = \"own\", version = \"1\", member = \"{name}\" }}\n",
+            "[[file]]\nrole = \"{role}\"\npath = \"{name}\"\nsha256 = \"{hash}\"\nsize_bytes = {}\n",
             bytes.len()
         );
     }

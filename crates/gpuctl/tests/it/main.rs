@@ -12,4 +12,5 @@ mod cli;
 mod jobs;
 mod money;
 mod support;
+mod tasks;
 mod traces;

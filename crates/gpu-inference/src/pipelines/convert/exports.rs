@@ -68,7 +68,7 @@ const fn only(shape: &'static [Size]) -> Port {
 }
 
 /// In the order of [`EXPORTS`].
-const CONVERTERS: &[Signature] = &[
+const CONVERTERS: &[Signature<'_>] = &[
     Signature {
         inputs: &[
             port("audio", BINS_FIRST),
@@ -99,7 +99,7 @@ const CONVERTERS: &[Signature] = &[
 ];
 
 /// The graph that takes a voice's vector, for each of [`EXPORTS`].
-const EXTRACTORS: &[Signature] = &[
+const EXTRACTORS: &[Signature<'_>] = &[
     Signature { inputs: &[port("input", FRAMES_FIRST)], outputs: &[only(VECTOR)] },
     Signature { inputs: &[port("spec", FRAMES_FIRST)], outputs: &[only(VECTOR)] },
     Signature { inputs: &[port("audio", CHANNELS)], outputs: &[port("se", CHANNEL_VECTORS)] },

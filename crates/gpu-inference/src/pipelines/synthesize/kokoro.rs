@@ -5,19 +5,19 @@
 //! espeak-ng reads no kanji. The graph draws no noise: the same text is the same sound.
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
+use std::path::Path;
 
-use npyz::NpyFile;
 use ort::session::Session;
 use ort::value::{Tensor, TensorElementType};
 use serde::Deserialize;
-use zip::ZipArchive;
 
 use super::{Voice, no_voice, number};
+use crate::input::InputLimits;
 use crate::models::{ModelError, Opener, Port, PortName, Signature, Size};
 use crate::params::Params;
 use crate::phonemes;
 use crate::pipelines::{RunError, failed};
+use crate::tensors::{self, Elements};
 
 const STAGE: &str = "speech synthesis";
 const RATE_HZ: u32 = 24_000;
@@ -45,7 +45,7 @@ const fn port(name: &'static str, element: TensorElementType, shape: &'static [S
 const FLOAT: TensorElementType = TensorElementType::Float32;
 const INTEGER: TensorElementType = TensorElementType::Int64;
 
-const EXPORTS: &[Signature] = &[
+const EXPORTS: &[Signature<'_>] = &[
     Signature {
         inputs: &[
             port("tokens", INTEGER, LETTERS),
@@ -144,22 +144,15 @@ impl Voice for Kokoro {
 
 /// The voices' styles, one array of 510 rows each, in numpy's archive of arrays.
 fn styles(bytes: &[u8]) -> Result<BTreeMap<String, Vec<f32>>, String> {
-    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| error.to_string())?;
-    let mut voices = BTreeMap::new();
-    for index in 0..archive.len() {
-        let file = archive.by_index(index).map_err(|error| error.to_string())?;
-        let name = file.name().map_err(|error| error.to_string())?;
-        let name = name.trim_end_matches(".npy").to_owned();
-        let wrong = |error: std::io::Error| format!("the voice {name}: {error}");
-        let array = NpyFile::new(file).map_err(wrong)?;
+    let arrays = tensors::decode(bytes, Path::new("the voices"), &InputLimits::default());
+    let style = |(name, array): (String, tensors::Tensor)| {
         let rows = array.shape().first().copied().unwrap_or(0);
-        let style: Vec<f32> = array.into_vec().map_err(wrong)?;
-        if rows == 0 || style.len() as u64 != rows * STYLE as u64 {
-            return Err(format!("the voice {name} has no rows of {STYLE} numbers"));
+        match array.into_elements() {
+            Elements::F32(style) if rows > 0 && style.len() == rows * STYLE => Ok((name, style)),
+            _ => Err(format!("the voice {name} has no rows of {STYLE} 32-bit numbers")),
         }
-        voices.insert(name, style);
-    }
-    if voices.is_empty() { Err("there is no voice in it".to_owned()) } else { Ok(voices) }
+    };
+    arrays.map_err(|error| error.to_string())?.into_iter().map(style).collect()
 }
 
 /// What espeak-ng calls the language of a voice, which its first letter stands for.
