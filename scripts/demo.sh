@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main job on this machine, visibly: jobs arrive, the box starts, models run, the box stops. No account needed.
-# Needs Rust (with a C compiler, as every Rust) and Python 3. The first run builds and downloads (about 150 MB), the
+# Needs Rust (with a C compiler, as every Rust) and Python 3. The first run builds and downloads (about 500 MB), the
 # second does neither.
 #   usage: scripts/demo.sh
 # Exits non-zero when a job fails, a printed line is read wrong, or the box is not stopped at the end.

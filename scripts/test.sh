@@ -12,6 +12,7 @@ step "what the tests need"
 need_packages=()
 command -v flac >/dev/null || need_packages+=(flac)
 command -v lame >/dev/null || need_packages+=(lame)
+command -v espeak-ng >/dev/null || need_packages+=(espeak-ng)
 command -v cc >/dev/null || need_packages+=(gcc libc6-dev)
 "$python" -c 'import ensurepip, venv' 2>/dev/null || need_packages+=(python3-venv)
 if [ ${#need_packages[@]} -gt 0 ]; then
@@ -29,6 +30,7 @@ fi
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 "$python" scripts/fetch-models.py
+"$python" scripts/make-graphs.py
 scripts/emulators.sh
 
 step "format"

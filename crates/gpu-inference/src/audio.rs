@@ -21,7 +21,7 @@ use symphonia::core::meta::MetadataOptions;
 use crate::input::{InputError, InputLimits};
 
 /// The rate that the speech models are trained on.
-pub const SAMPLE_RATE_HZ: u32 = 16_000;
+pub(crate) const SAMPLE_RATE_HZ: u32 = 16_000;
 /// What is accepted, in the words of the error.
 const WANTED: &str = "a WAV, FLAC or MP3 recording";
 /// Rates outside are refused: telephone to high-resolution audio. A header's 4 GHz would need 32 GB of resampler.

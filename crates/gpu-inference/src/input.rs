@@ -9,23 +9,26 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::audio::{self, Audio, SAMPLE_RATE_HZ};
-use crate::params::{FileKind, ParamKind, Params};
+use crate::params::{ParamKind, Params};
 use crate::picture::{self, Picture};
 use crate::pipelines::ocr;
 use crate::task::Task;
+use crate::tensors::{self, Tensors};
 
 /// Longest recording by default: 4 hours, 0.9 GB as 16 kHz samples.
-pub const AUDIO_SECONDS_MAX: u32 = 4 * 60 * 60;
+pub(crate) const AUDIO_SECONDS_MAX: u32 = 4 * 60 * 60;
 /// Largest picture by default: 100 megapixels, 0.3 GB as RGB.
-pub const IMAGE_PIXELS_MAX: u64 = 100_000_000;
+pub(crate) const IMAGE_PIXELS_MAX: u64 = 100_000_000;
 /// Longest side of a picture by default: an A4 page at 2,500 dpi.
-pub const IMAGE_SIDE_MAX: u32 = 30_000;
+pub(crate) const IMAGE_SIDE_MAX: u32 = 30_000;
 /// Longest text by default: some forty pages.
-pub const TEXT_CHARS_MAX: usize = 100_000;
+pub(crate) const TEXT_CHARS_MAX: usize = 100_000;
+/// Longest text to be said: about ten minutes of speech.
+const SPOKEN_CHARS_MAX: usize = 10_000;
 /// Largest file of bytes by default: tensors, and files of any kind to be classified.
-pub const FILE_BYTES_MAX: u64 = 256 << 20;
+pub(crate) const FILE_BYTES_MAX: u64 = 256 << 20;
 /// The rate that voice conversion is trained on.
-const CONVERT_RATE_HZ: u32 = 22_050;
+pub(crate) const CONVERT_RATE_HZ: u32 = 22_050;
 /// Shape buckets of audio: pieces are cut from it anyway, so this only keeps long files from short ones.
 const AUDIO_BUCKET_SECONDS: u64 = 30;
 
@@ -63,6 +66,8 @@ pub struct Prepared {
     params: Params,
     /// The files among the params, decoded too.
     attached: BTreeMap<&'static str, Content>,
+    /// What it is for, if that is known.
+    task: Option<Task>,
 }
 
 /// What an input is.
@@ -76,6 +81,8 @@ pub enum Content {
     Text(String),
     /// A file as it is.
     Bytes(Vec<u8>),
+    /// Named tensors.
+    Tensors(Tensors),
 }
 
 impl Prepared {
@@ -101,13 +108,15 @@ impl Prepared {
     #[must_use]
     pub fn shape_bucket(&self) -> u64 {
         match &self.content {
+            // These models scale every picture to one size, or sort them out themselves.
+            Content::Picture(_) if self.task.is_some_and(|task| task != Task::VisionOcr) => 0,
             Content::Audio(audio) => audio.duration().as_secs() / AUDIO_BUCKET_SECONDS,
             Content::Picture(picture) => {
                 let (width, height) = ocr::detection_size(picture.rgb().dimensions());
                 u64::from(width) << 32 | u64::from(height)
             }
             Content::Text(text) => u64::from(text.len().next_power_of_two().ilog2()),
-            Content::Bytes(_) => 0,
+            Content::Bytes(_) | Content::Tensors(_) => 0,
         }
     }
 
@@ -121,6 +130,9 @@ impl Prepared {
             }
             Content::Text(text) => text.len() as u64,
             Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Tensors(tensors) => {
+                tensors.values().map(|tensor| tensor.elements().len() as u64).sum()
+            }
         }
     }
 }
@@ -128,7 +140,7 @@ impl Prepared {
 impl From<Content> for Prepared {
     /// An input without params.
     fn from(content: Content) -> Self {
-        Self { content, params: Params::default(), attached: BTreeMap::new() }
+        Self { content, params: Params::default(), attached: BTreeMap::new(), task: None }
     }
 }
 
@@ -137,8 +149,10 @@ impl From<Content> for Prepared {
 enum Wanted {
     Audio { rate_hz: u32 },
     Picture,
-    Text,
+    Text { chars_max: usize },
+    PictureOrText,
     Bytes,
+    Tensors,
 }
 
 impl Wanted {
@@ -146,19 +160,12 @@ impl Wanted {
         match task {
             Task::VoiceTranscribe | Task::VoiceDenoise => Self::Audio { rate_hz: SAMPLE_RATE_HZ },
             Task::VoiceConvert => Self::Audio { rate_hz: CONVERT_RATE_HZ },
-            Task::VoiceSynthesize | Task::TextEmbed => Self::Text,
-            Task::VisionOcr | Task::VisionEmbed | Task::VisionSegment | Task::VisionDetect => {
-                Self::Picture
-            }
-            Task::TextClassify | Task::OnnxRun => Self::Bytes,
-        }
-    }
-
-    fn attached(self, kind: FileKind) -> Self {
-        match (kind, self) {
-            (FileKind::Audio, Self::Audio { .. }) => self,
-            (FileKind::Audio, _) => Self::Audio { rate_hz: SAMPLE_RATE_HZ },
-            (FileKind::Picture, _) => Self::Picture,
+            Task::VoiceSynthesize => Self::Text { chars_max: SPOKEN_CHARS_MAX },
+            Task::TextEmbed => Self::Text { chars_max: usize::MAX },
+            Task::VisionOcr | Task::VisionSegment | Task::VisionDetect => Self::Picture,
+            Task::VisionEmbed => Self::PictureOrText,
+            Task::TextClassify => Self::Bytes,
+            Task::OnnxRun => Self::Tensors,
         }
     }
 
@@ -169,8 +176,27 @@ impl Wanted {
                 audio::decode(file, path, limits, rate_hz).map(Content::Audio)
             }
             Self::Picture => picture::decode(file, path, limits).map(Content::Picture),
-            Self::Text => text(file, path, limits).map(Content::Text),
+            Self::Text { chars_max } => {
+                text(file, path, limits.text_chars_max.min(chars_max)).map(Content::Text)
+            }
+            Self::PictureOrText => match picture::decode(file, path, limits) {
+                Ok(picture) => Ok(Content::Picture(picture)),
+                // What begins like no picture may be a text; a damaged picture is not.
+                Err(InputError::WrongKind { .. }) => text(open(path)?, path, limits.text_chars_max)
+                    .map(Content::Text)
+                    .map_err(|error| match error {
+                        InputError::WrongKind { path, .. } => {
+                            InputError::WrongKind { path, wanted: "a picture or a text in UTF-8" }
+                        }
+                        other => other,
+                    }),
+                Err(error) => Err(error),
+            },
             Self::Bytes => bytes(file, path, limits.file_bytes_max).map(Content::Bytes),
+            Self::Tensors => {
+                let bytes = bytes(file, path, limits.file_bytes_max)?;
+                tensors::decode(&bytes, path, limits).map(Content::Tensors)
+            }
         }
     }
 }
@@ -189,15 +215,14 @@ pub fn decode(
     let content = wanted.decode(path, limits)?;
     let mut attached = BTreeMap::new();
     for spec in task.params() {
-        if let (ParamKind::File(kind), Some(path)) = (spec.kind, params.file(spec.name)) {
-            attached.insert(spec.name, wanted.attached(kind).decode(path, limits)?);
+        if let (ParamKind::File, Some(path)) = (spec.kind, params.file(spec.name)) {
+            attached.insert(spec.name, wanted.decode(path, limits)?);
         }
     }
-    Ok(Prepared { content, params: params.clone(), attached })
+    Ok(Prepared { content, params: params.clone(), attached, task: Some(task) })
 }
 
-fn text(file: File, path: &Path, limits: &InputLimits) -> Result<String, InputError> {
-    let chars_max = limits.text_chars_max;
+fn text(file: File, path: &Path, chars_max: usize) -> Result<String, InputError> {
     // No character has more than four bytes, and a mark of the byte order may lead them.
     let bytes_max = (chars_max as u64).saturating_mul(4).saturating_add(4);
     let too_long = || InputError::TextTooLong { path: path.to_owned(), chars_max };

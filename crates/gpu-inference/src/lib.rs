@@ -4,28 +4,47 @@
 //! and hands it batches. Queues, results' JSON and metrics are not here; nothing here prints or ends the process.
 
 mod audio;
+mod bench;
+mod family;
+mod graph;
 mod input;
 mod manifest;
 mod models;
+mod onnx_file;
+mod origin;
 mod params;
+mod phonemes;
 mod picture;
 mod pipelines;
+mod pixels;
 mod runtime;
+mod spectrum;
 mod task;
+mod tensors;
+mod tokens;
+mod wav;
 
-pub use audio::{Audio, SAMPLE_RATE_HZ};
-pub use input::{
-    AUDIO_SECONDS_MAX, Content, FILE_BYTES_MAX, IMAGE_PIXELS_MAX, IMAGE_SIDE_MAX, InputError,
-    InputLimits, Prepared, TEXT_CHARS_MAX, decode,
-};
-pub use manifest::{Family, Manifest, ManifestError, ModelFile, ModelTask, Origin, Precision};
-pub use models::{ModelError, ModelStore, open_pipeline};
-pub use params::{FileKind, Need, ParamKind, ParamSpec, Params};
+pub use audio::Audio;
+pub use bench::{Bench, OpenSides, Speed};
+pub use family::ModelTask;
+pub use input::{Content, InputError, InputLimits, Prepared, decode};
+pub use manifest::{Manifest, ManifestError, ModelFile, Precision, catalogue};
+pub use models::{ModelError, ModelStore, open_pipeline, open_raw, verify};
+pub use origin::{Origin, WheelFile};
+pub use params::Params;
+pub use phonemes::PhonemeError;
 pub use picture::Picture;
-pub use pipelines::ocr::{Line, OcrSettings, Page};
-pub use pipelines::transcribe::{Segment, TranscribeSettings, Transcript};
+pub use pipelines::classify::{Classification, Label};
+pub use pipelines::detect::{Detection, Detections};
+pub use pipelines::ocr::{Line, Page};
+pub use pipelines::raw::TensorSummary;
+pub use pipelines::segment::{Segmented, Segments};
+pub use pipelines::sentence::Embedding;
+pub use pipelines::transcribe::{Segment, Transcript};
 pub use pipelines::{Answer, Cancel, Output, OutputFile, Pipeline, RunError};
 pub use runtime::{
     Device, DevicePreference, Runtime, RuntimeError, RuntimeOptions, UnknownDevice, cache_folder,
 };
 pub use task::{Task, UnknownTask};
+pub use tensors::{Elements, Tensor, Tensors};
+pub use wav::Sound;

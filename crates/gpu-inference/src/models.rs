@@ -3,26 +3,41 @@
 //! ONNX Runtime itself notices neither a swapped file nor a renamed input before the first run fails deep inside an
 //! operator, so each file's hash and each session's inputs and outputs are checked here. It fetches nothing.
 
+mod opener;
+
 use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
-use std::num::NonZeroUsize;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use memchr::memmem;
 use ort::session::Session;
-use ort::value::{Outlet, TensorElementType, ValueType};
 use sha2::{Digest, Sha256};
-use tracing::{info, warn};
+use tracing::warn;
 
-use crate::manifest::{Family, Manifest, ManifestError, ModelTask};
+use crate::family::{Family, GRAPH, ModelTask};
+use crate::manifest::{Manifest, ManifestError, ModelFile};
+use crate::phonemes::PhonemeError;
 use crate::pipelines::Pipeline;
+use crate::pipelines::classify::file_type::FileTypePipeline;
+use crate::pipelines::classify::text::TextClassifierPipeline;
+use crate::pipelines::convert::ConvertPipeline;
+use crate::pipelines::denoise::DenoisePipeline;
+use crate::pipelines::detect::centerface::CenterFacePipeline;
+use crate::pipelines::detect::yolo::YoloPipeline;
 use crate::pipelines::ocr::OcrPipeline;
-use crate::pipelines::transcribe::TranscribePipeline;
-use crate::runtime::{Device, DevicePreference, Runtime, RuntimeError};
+use crate::pipelines::raw::RawPipeline;
+use crate::pipelines::segment::saliency::SaliencyPipeline;
+use crate::pipelines::segment::sam2::Sam2Pipeline;
+use crate::pipelines::segment::sam3::Sam3Pipeline;
+use crate::pipelines::sentence::SentencePipeline;
+use crate::pipelines::siglip::SiglipPipeline;
+use crate::pipelines::synthesize::kokoro::Kokoro;
+use crate::pipelines::synthesize::melo::Melo;
+use crate::pipelines::synthesize::piper::Piper;
+use crate::pipelines::synthesize::{SynthesizePipeline, Voice};
+use crate::pipelines::transcribe::{RecogniserKind, TranscribePipeline};
+use crate::runtime::{DevicePreference, Runtime, RuntimeError};
 use crate::task::Task;
-
-/// Prefix of the operators whose scale is taken over the whole batch, so that one row changes another.
-const DYNAMIC_QUANTISATION: &[u8] = b"DynamicQuantize";
+pub(crate) use opener::{Opener, Port, PortName, Signature, Size};
 
 /// The models in one folder.
 #[derive(Debug, Clone)]
@@ -78,6 +93,14 @@ pub enum ModelError {
         role: &'static str,
         /// The family of the used model.
         family: String,
+    },
+    /// The model has several graphs, or none of this role.
+    #[error("{graph} names no single graph: there are {known}")]
+    WhichGraph {
+        /// What was asked for.
+        graph: String,
+        /// What there is.
+        known: String,
     },
     /// A file is not there, or cannot be read.
     #[error("the model {model} lacks {}", path.display())]
@@ -135,6 +158,15 @@ pub enum ModelError {
         /// The input or output, and what is wrong with it.
         problem: String,
     },
+    /// A program that the model needs does not work.
+    #[error("the model {model} cannot read texts aloud")]
+    Phonemes {
+        /// The model.
+        model: String,
+        /// Why not.
+        #[source]
+        source: PhonemeError,
+    },
     /// The device that the model needs does not work.
     #[error("the model {model} has no device")]
     Device {
@@ -155,10 +187,12 @@ impl ModelError {
             Self::Manifest(_) => "model.manifest",
             Self::Unknown { .. } => "model.unknown",
             Self::NoJob { .. } | Self::WrongUse { .. } => "model.task",
+            Self::WhichGraph { .. } => "model.graph",
             Self::FileMissing { .. } => "model.missing",
             Self::FileSize { .. } | Self::FileHash { .. } => "model.hash",
             Self::NotAModel { .. } => "model.not_onnx",
             Self::Interface { .. } => "model.interface",
+            Self::Phonemes { source, .. } => source.code(),
             Self::Device { .. } => "model.device",
         }
     }
@@ -169,6 +203,7 @@ impl ModelError {
         match self {
             Self::Manifest(error) => error.hint(),
             Self::Device { source, .. } => source.hint(),
+            Self::Phonemes { source, .. } => source.hint(),
             Self::Folder { .. } | Self::FileMissing { .. } => "run scripts/fetch-models.py",
             Self::FileSize { .. } | Self::FileHash { .. } => {
                 "run scripts/fetch-models.py: it replaces damaged files"
@@ -176,6 +211,7 @@ impl ModelError {
             Self::Unknown { .. } => {
                 "name one of these, or add a manifest and run scripts/fetch-models.py"
             }
+            Self::WhichGraph { .. } => "name one of these as the model",
             Self::NoJob { .. } | Self::WrongUse { .. } => {
                 "correct `task`, `family` or `uses` in the model's model.toml"
             }
@@ -277,209 +313,126 @@ pub fn open_pipeline(
     let manifest = store.require(model)?;
     let mut opener = Opener::new(runtime, store, manifest, device)?;
     match manifest.family() {
-        Family::Moonshine(settings) => {
-            let used = store.require(manifest.used("vad"))?;
-            if *used.family() != Family::SileroVad {
-                let (model, family) = (model.to_owned(), used.family().to_string());
-                let used = used.name().to_owned();
-                return Err(ModelError::WrongUse { model, used, role: "vad", family });
-            }
-            let mut vad = Opener::new(runtime, store, used, device)?;
-            Ok(Box::new(TranscribePipeline::open(&mut opener, &mut vad, *settings)?))
+        Family::Moonshine(settings) | Family::Whisper(settings) => {
+            let kind = match manifest.family() {
+                Family::Whisper(_) => RecogniserKind::Whisper,
+                _ => RecogniserKind::Moonshine,
+            };
+            let used = [opener.used(store, "vad", device)?, opener.used(store, "speaker", device)?];
+            Ok(Box::new(TranscribePipeline::open(&mut opener, kind, used, *settings)?))
         }
         Family::PpOcr(settings) => Ok(Box::new(OcrPipeline::open(&mut opener, *settings)?)),
-        Family::SileroVad => {
+        Family::Dtln => Ok(Box::new(DenoisePipeline::open(&mut opener)?)),
+        Family::Piper => Ok(speaking(Piper::open(&mut opener)?, &opener)),
+        Family::Kokoro => Ok(speaking(Kokoro::open(&mut opener)?, &opener)),
+        Family::MeloTts => Ok(speaking(Melo::open(&mut opener)?, &opener)),
+        Family::OpenVoice => Ok(Box::new(ConvertPipeline::open(&mut opener)?)),
+        Family::SentenceEncoder(settings) => {
+            Ok(Box::new(SentencePipeline::open(&mut opener, settings.clone())?))
+        }
+        Family::TextClassifier(settings) => {
+            Ok(Box::new(TextClassifierPipeline::open(&mut opener, *settings)?))
+        }
+        Family::Magika => Ok(Box::new(FileTypePipeline::open(&mut opener)?)),
+        Family::CenterFace(settings) => {
+            Ok(Box::new(CenterFacePipeline::open(&mut opener, *settings)?))
+        }
+        Family::Yolo(settings) => Ok(Box::new(YoloPipeline::open(&mut opener, *settings)?)),
+        Family::U2Net => Ok(Box::new(SaliencyPipeline::open(&mut opener)?)),
+        Family::Sam2 => Ok(Box::new(Sam2Pipeline::open(&mut opener)?)),
+        Family::Sam3(settings) => Ok(Box::new(Sam3Pipeline::open(&mut opener, *settings)?)),
+        Family::Siglip(settings) => {
+            Ok(Box::new(SiglipPipeline::open(&mut opener, settings.clone())?))
+        }
+        Family::Onnx => Ok(Box::new(RawPipeline::open(&mut opener, GRAPH)?)),
+        Family::SileroVad | Family::DVector => {
             Err(ModelError::NoJob { model: model.to_owned(), task: manifest.task() })
         }
     }
 }
 
-/// Opens the files of one model.
-pub(crate) struct Opener<'a> {
+fn speaking(voice: impl Voice + 'static, opener: &Opener<'_>) -> Box<dyn Pipeline> {
+    Box::new(SynthesizePipeline::new(Box::new(voice), opener.device()))
+}
+
+/// Says whether every file of a model is there and the one that its manifest means.
+///
+/// # Errors
+/// The model is unknown, or a file is missing or another.
+pub fn verify(store: &ModelStore, model: &str) -> Result<(), ModelError> {
+    let manifest = store.require(model)?;
+    for file in manifest.files() {
+        verified_bytes(&store.folder.join(manifest.name()), manifest.name(), file)?;
+    }
+    Ok(())
+}
+
+/// Opens one graph of any model for `onnx.run`: `MODEL`, or `MODEL/ROLE` where the model has several.
+///
+/// # Errors
+/// As [`open_pipeline`], and where the role is unknown or missing.
+pub fn open_raw(
+    runtime: &Runtime,
+    store: &ModelStore,
+    graph: &str,
+    device: DevicePreference,
+) -> Result<Box<dyn Pipeline>, ModelError> {
+    let (mut opener, role) = raw_opener(runtime, store, graph, device)?;
+    Ok(Box::new(RawPipeline::open(&mut opener, role)?))
+}
+
+/// The session of a graph that is named as for [`open_raw`].
+pub(crate) fn open_session(
+    runtime: &Runtime,
+    store: &ModelStore,
+    graph: &str,
+    device: DevicePreference,
+) -> Result<Session, ModelError> {
+    let (mut opener, role) = raw_opener(runtime, store, graph, device)?;
+    opener.raw_session(role)
+}
+
+fn raw_opener<'a>(
     runtime: &'a Runtime,
-    folder: PathBuf,
-    manifest: &'a Manifest,
-    device: Device,
-    batch_max: NonZeroUsize,
-}
-
-impl<'a> Opener<'a> {
-    fn new(
-        runtime: &'a Runtime,
-        store: &ModelStore,
-        manifest: &'a Manifest,
-        wished: DevicePreference,
-    ) -> Result<Self, ModelError> {
-        let preference = match (store.placed.get(manifest.name()), manifest.device()) {
-            (Some(placed), _) => *placed,
-            (None, Some(own)) if wished != DevicePreference::Cpu => own,
-            (None, _) => wished,
-        };
-        let device = runtime
-            .device(preference)
-            .map_err(|source| ModelError::Device { model: manifest.name().to_owned(), source })?;
-        let folder = store.folder.join(manifest.name());
-        Ok(Self { runtime, folder, manifest, device, batch_max: manifest.max_batch() })
-    }
-
-    /// Where the sessions run.
-    pub(crate) fn device(&self) -> Device {
-        self.device
-    }
-
-    /// Most jobs in one batch; final once all sessions are open.
-    pub(crate) fn batch_max(&self) -> usize {
-        self.batch_max.get()
-    }
-
-    /// The verified content of a file that is no model.
-    pub(crate) fn bytes(&self, role: &str) -> Result<Vec<u8>, ModelError> {
-        let file = self.manifest.file(role);
-        let model = || self.manifest.name().to_owned();
-        let path = self.folder.join(&file.path);
-        let missing =
-            |source| ModelError::FileMissing { model: model(), path: path.clone(), source };
-        // The size first: a wrong file may be too large to read.
-        let found = std::fs::metadata(&path).map_err(missing)?.len();
-        if found != file.size_bytes {
-            let expected = file.size_bytes;
-            return Err(ModelError::FileSize { model: model(), path, expected, found });
+    store: &'a ModelStore,
+    graph: &'a str,
+    device: DevicePreference,
+) -> Result<(Opener<'a>, &'a str), ModelError> {
+    let (model, role) = match graph.split_once('/') {
+        Some((model, role)) => (model, Some(role)),
+        None => (graph, None),
+    };
+    let manifest = store.require(model)?;
+    let graphs: Vec<&str> = manifest.graphs().map(|file| file.role.as_str()).collect();
+    let role = match (role, graphs.as_slice()) {
+        (Some(role), roles) if roles.contains(&role) => role,
+        (None, [only]) => only,
+        _ => {
+            let known = graphs.iter().map(|role| format!("{model}/{role}"));
+            let known = known.collect::<Vec<_>>().join(", ");
+            return Err(ModelError::WhichGraph { graph: graph.to_owned(), known });
         }
-        let bytes = std::fs::read(&path).map_err(missing)?;
-        let found = hexadecimal(&Sha256::digest(&bytes));
-        if found != file.sha256 {
-            let expected = file.sha256.clone();
-            return Err(ModelError::FileHash { model: model(), path, expected, found });
-        }
-        Ok(bytes)
-    }
-
-    /// A session for the file of `role`, whose inputs and outputs are the ones described.
-    pub(crate) fn session(
-        &mut self,
-        role: &str,
-        inputs: &[Port],
-        outputs: &[Port],
-    ) -> Result<Session, ModelError> {
-        let bytes = self.bytes(role)?;
-        let quantised = memmem::find(&bytes, DYNAMIC_QUANTISATION).is_some();
-        if quantised && self.batch_max.get() > 1 {
-            warn!(
-                model = self.manifest.name(),
-                role,
-                max_batch = self.batch_max,
-                "dynamically quantised: rows of a batch would change each other, using batches of 1"
-            );
-            self.batch_max = NonZeroUsize::MIN;
-        }
-        let session = self.runtime.session(&bytes, self.device).map_err(|source| {
-            let path = self.folder.join(&self.manifest.file(role).path);
-            ModelError::NotAModel { model: self.manifest.name().to_owned(), path, source }
-        })?;
-        check_ports("input", session.inputs(), inputs)
-            .and_then(|()| check_ports("output", session.outputs(), outputs))
-            .map_err(|problem| self.misfit(role, problem))?;
-        info!(model = self.manifest.name(), role, device = %self.device, "opened a session");
-        Ok(session)
-    }
-
-    /// The error for a file that is a model, but not one of this family.
-    pub(crate) fn misfit(&self, role: &str, problem: String) -> ModelError {
-        let path = self.folder.join(&self.manifest.file(role).path);
-        ModelError::Interface { model: self.manifest.name().to_owned(), path, problem }
-    }
+    };
+    Ok((Opener::new(runtime, store, manifest, device)?, role))
 }
 
-/// An input or output, or a group of them, that a family's code relies on.
-pub(crate) struct Port {
-    pub(crate) name: PortName,
-    pub(crate) element: TensorElementType,
-    pub(crate) shape: &'static [Size],
-}
-
-/// Which inputs or outputs a [`Port`] describes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum PortName {
-    /// The only one: exporters differ in its name.
-    Only,
-    /// The one of this name.
-    Is(&'static str),
-    /// All whose names begin so, at least one.
-    Every(&'static str),
-}
-
-/// What the code relies on in one dimension.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Size {
-    /// The code sends or accepts any number.
-    Free,
-    /// The code sends or expects this number.
-    Is(u32),
-    /// Fixed by the model; the code reads it.
-    Own,
-}
-
-fn check_ports(kind: &str, found: &[Outlet], needed: &[Port]) -> Result<(), String> {
-    let names = || found.iter().map(Outlet::name).collect::<Vec<_>>().join(", ");
-    for port in needed {
-        let mut described =
-            found.iter().filter(|outlet| port.name.covers(outlet.name())).peekable();
-        let only_of_many = matches!(port.name, PortName::Only) && found.len() != 1;
-        if described.peek().is_none() || only_of_many {
-            return Err(format!("{kind} {}: not what is there: {}", port.name, names()));
-        }
-        if let Some(outlet) = described.find(|outlet| !port.allows(outlet.dtype())) {
-            let needed = format!("{} {:?}", port.element, port.shape);
-            let (name, found) = (outlet.name(), outlet.dtype());
-            return Err(format!("{kind} {name}: is {found}, the code needs {needed}"));
-        }
+fn verified_bytes(folder: &Path, model: &str, file: &ModelFile) -> Result<Vec<u8>, ModelError> {
+    let model = || model.to_owned();
+    let path = folder.join(&file.path);
+    let missing = |source| ModelError::FileMissing { model: model(), path: path.clone(), source };
+    // The size first: a wrong file may be too large to read.
+    let found = std::fs::metadata(&path).map_err(missing)?.len();
+    if found != file.size_bytes {
+        let expected = file.size_bytes;
+        return Err(ModelError::FileSize { model: model(), path, expected, found });
     }
-    // An output more does no harm; an input that gets nothing fails deep inside an operator.
-    let unknown = |outlet: &&Outlet| !needed.iter().any(|port| port.name.covers(outlet.name()));
-    match found.iter().find(unknown).filter(|_| kind == "input") {
-        Some(outlet) => Err(format!("input {}: the code has nothing to send to it", outlet.name())),
-        None => Ok(()),
+    let bytes = std::fs::read(&path).map_err(missing)?;
+    let found = hexadecimal(&Sha256::digest(&bytes));
+    if found != file.sha256 {
+        let expected = file.sha256.clone();
+        return Err(ModelError::FileHash { model: model(), path, expected, found });
     }
-}
-
-impl Port {
-    fn allows(&self, found: &ValueType) -> bool {
-        let ValueType::Tensor { ty, shape, .. } = found else { return false };
-        *ty == self.element
-            && shape.len() == self.shape.len()
-            && shape.iter().zip(self.shape).all(|(&found, needed)| needed.allows(found))
-    }
-}
-
-impl PortName {
-    fn covers(self, name: &str) -> bool {
-        match self {
-            Self::Only => true,
-            Self::Is(own) => own == name,
-            Self::Every(prefix) => name.starts_with(prefix),
-        }
-    }
-}
-
-impl fmt::Display for PortName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Only => f.write_str("(exactly one)"),
-            Self::Is(name) => f.write_str(name),
-            Self::Every(prefix) => write!(f, "{prefix}*"),
-        }
-    }
-}
-
-impl Size {
-    /// `found` is a dimension of the model; -1 means that it takes any number.
-    fn allows(self, found: i64) -> bool {
-        match self {
-            Self::Free => found == -1,
-            Self::Is(number) => found == -1 || found == i64::from(number),
-            Self::Own => found > 0,
-        }
-    }
+    Ok(bytes)
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

@@ -21,7 +21,7 @@ pub struct Params {
 
 /// One param that a task knows.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ParamSpec {
+pub(crate) struct ParamSpec {
     /// Its name.
     pub name: &'static str,
     /// What it may be.
@@ -32,7 +32,7 @@ pub struct ParamSpec {
 
 /// Whether a param must be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub(crate) enum Need {
     /// The task has a default.
     Optional,
     /// There is no sensible default.
@@ -41,7 +41,7 @@ pub enum Need {
 
 /// What a param may be.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum ParamKind {
+pub(crate) enum ParamKind {
     /// A number in this range.
     Number {
         /// The least.
@@ -56,8 +56,6 @@ pub enum ParamKind {
         /// The most.
         max: i64,
     },
-    /// True or false.
-    Flag,
     /// True, false, or a whole number in this range.
     FlagOrInteger {
         /// The least.
@@ -86,17 +84,8 @@ pub enum ParamKind {
         /// The longest list.
         count_max: usize,
     },
-    /// The URI of a file of this content.
-    File(FileKind),
-}
-
-/// What a file among the params is decoded as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileKind {
-    /// A recording, at the task's own rate.
-    Audio,
-    /// A picture.
-    Picture,
+    /// The URI of a file of the kind that the task's own input is.
+    File,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -139,6 +128,11 @@ impl Params {
             }
             None => Ok(Self { values, files: BTreeMap::new() }),
         }
+    }
+
+    /// The names of those that were given.
+    pub(crate) fn given(&self) -> impl Iterator<Item = &'static str> {
+        self.values.keys().copied()
     }
 
     /// The files among them: each one's name and URI.
@@ -222,7 +216,6 @@ impl ParamKind {
                 number.map(ParamValue::Number)
             }
             Self::Integer { min, max } => integer(value, min, max),
-            Self::Flag => value.as_bool().map(ParamValue::Flag),
             Self::FlagOrInteger { min, max } => {
                 value.as_bool().map(ParamValue::Flag).or_else(|| integer(value, min, max))
             }
@@ -239,7 +232,7 @@ impl ParamKind {
                 texts.filter(|_| fits).map(ParamValue::Texts)
             }
             Self::Rows { width, count_max } => rows(value, width, count_max).map(ParamValue::Rows),
-            Self::File(_) => {
+            Self::File => {
                 let uri = value.as_str().filter(|text| text.contains(':'));
                 uri.map(|uri| ParamValue::File(uri.to_owned()))
             }
@@ -252,7 +245,6 @@ impl fmt::Display for ParamKind {
         match self {
             Self::Number { min, max } => write!(f, "a number from {min} to {max}"),
             Self::Integer { min, max } => write!(f, "a whole number from {min} to {max}"),
-            Self::Flag => f.write_str("true or false"),
             Self::FlagOrInteger { min, max } => {
                 write!(f, "true, false, or a whole number from {min} to {max}")
             }
@@ -264,7 +256,7 @@ impl fmt::Display for ParamKind {
             Self::Rows { width, count_max } => {
                 write!(f, "1 to {count_max} rows of {width} numbers, as [[…], …]")
             }
-            Self::File(_) => f.write_str("the URI of a file, as file:///…"),
+            Self::File => f.write_str("the URI of a file, as file:///…"),
         }
     }
 }
@@ -353,8 +345,8 @@ mod tests {
         let kinds = [
             (ParamKind::Number { min: 0.5, max: 2.0 }, "1", "3"),
             (ParamKind::Integer { min: 1, max: 9 }, "9", "1.5"),
-            (ParamKind::Flag, "true", "1"),
             (ParamKind::FlagOrInteger { min: 2, max: 9 }, "2", "1"),
+            (ParamKind::FlagOrInteger { min: 2, max: 9 }, "true", "\"true\""),
             (ParamKind::Text { chars_max: 3 }, "\"äöü\"", "\"four\""),
             (ParamKind::Text { chars_max: 3 }, "42", "\"\""),
             (ParamKind::Choice(&["a", "b"]), "\"b\"", "\"c\""),
@@ -362,7 +354,7 @@ mod tests {
             (ParamKind::Texts { count_max: 2, chars_max: 3 }, "\"a\"", "[\"long\"]"),
             (ParamKind::Rows { width: 2, count_max: 2 }, "[[1, 2], [3, 4]]", "[[1, 2], [3]]"),
             (ParamKind::Rows { width: 2, count_max: 2 }, "[1, 2]", "[[1,2],[1,2],[1,2]]"),
-            (ParamKind::File(FileKind::Audio), "\"s3://b/k\"", "7"),
+            (ParamKind::File, "\"s3://b/k\"", "7"),
         ];
         for (kind, good, bad) in kinds {
             let value = |text: &str| serde_json::from_str::<Value>(text).unwrap();

@@ -276,9 +276,21 @@ impl Runtime {
         }
     }
 
-    /// A session for the model in `bytes` (ONNX or ORT format).
-    pub(crate) fn session(&self, bytes: &[u8], device: Device) -> ort::Result<Session> {
-        self.session_builder(device)?.commit_from_memory(bytes)
+    /// A session for the model in `bytes` (ONNX or ORT format), with the weights that lie in a file beside it.
+    pub(crate) fn session(
+        &self,
+        bytes: &[u8],
+        weights: Option<(PathBuf, Vec<u8>)>,
+        device: Device,
+    ) -> ort::Result<Session> {
+        let builder = self.session_builder(device)?;
+        let mut builder = match weights {
+            Some((name, content)) => {
+                builder.with_external_initializer_file_in_memory(name, content.into())?
+            }
+            None => builder,
+        };
+        builder.commit_from_memory(bytes)
     }
 
     fn session_builder(&self, device: Device) -> ort::Result<SessionBuilder> {

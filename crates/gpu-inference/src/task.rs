@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::params::{FileKind, Need, ParamKind, ParamSpec};
+use crate::params::{Need, ParamKind, ParamSpec};
 
 /// What a job asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -70,24 +70,70 @@ impl Task {
 
     /// The params that its jobs may have.
     #[must_use]
-    pub const fn params(self) -> &'static [ParamSpec] {
+    pub(crate) const fn params(self) -> &'static [ParamSpec] {
         match self {
+            Self::VoiceTranscribe => TRANSCRIBE,
+            Self::VoiceSynthesize => SYNTHESIZE,
             Self::VoiceConvert => CONVERT,
-            Self::VoiceTranscribe
-            | Self::VoiceSynthesize
-            | Self::VoiceDenoise
-            | Self::VisionOcr
-            | Self::VisionEmbed
-            | Self::VisionSegment
-            | Self::VisionDetect
-            | Self::TextEmbed
-            | Self::TextClassify
-            | Self::OnnxRun => &[],
+            Self::VisionEmbed => EMBED_PICTURE,
+            Self::VisionSegment => SEGMENT,
+            Self::VisionDetect => DETECT,
+            Self::TextEmbed => EMBED_TEXT,
+            Self::TextClassify => CLASSIFY,
+            Self::VoiceDenoise | Self::VisionOcr | Self::OnnxRun => &[],
         }
     }
 }
 
-const CONVERT: &[ParamSpec] = &[required("reference", ParamKind::File(FileKind::Audio))];
+const CONVERT: &[ParamSpec] = &[
+    required("reference", ParamKind::File),
+    optional("tau", ParamKind::Number { min: 0.0, max: 1.0 }),
+];
+
+const TRANSCRIBE: &[ParamSpec] = &[
+    optional("speakers", ParamKind::FlagOrInteger { min: 1, max: SPEAKERS_MAX }),
+    optional("language", ParamKind::Text { chars_max: 20 }),
+];
+
+/// A conference call; more voices than that are not told apart reliably.
+const SPEAKERS_MAX: i64 = 20;
+
+/// Which of them a voice minds depends on its family.
+const SYNTHESIZE: &[ParamSpec] = &[
+    optional("voice", ParamKind::Text { chars_max: 100 }),
+    optional("language", ParamKind::Text { chars_max: 20 }),
+    optional("speed", ParamKind::Number { min: 0.25, max: 4.0 }),
+    optional("noise", ParamKind::Number { min: 0.0, max: 2.0 }),
+    optional("noise_w", ParamKind::Number { min: 0.0, max: 2.0 }),
+];
+
+/// The choice of `as` for a text that is to be found; the other is a question.
+pub(crate) const AS_PASSAGE: &str = "passage";
+/// Most labels that a picture is compared with: one call of the text tower takes 64.
+const LABELS_MAX: usize = 1_000;
+/// Longest label or phrase: models take 32 to 64 tokens.
+const LABEL_CHARS_MAX: usize = 200;
+/// Most points and boxes of a picture: each box is a run of the decoder.
+const PROMPTS_MAX: usize = 100;
+/// Most labels in an answer.
+const TOP_MAX: i64 = 1_000;
+
+const EMBED_PICTURE: &[ParamSpec] =
+    &[optional("labels", ParamKind::Texts { count_max: LABELS_MAX, chars_max: LABEL_CHARS_MAX })];
+const SEGMENT: &[ParamSpec] = &[
+    optional("points", ParamKind::Rows { width: 3, count_max: PROMPTS_MAX }),
+    optional("boxes", ParamKind::Rows { width: 4, count_max: PROMPTS_MAX }),
+    optional("text", ParamKind::Text { chars_max: LABEL_CHARS_MAX }),
+    optional("score_min", SHARE),
+];
+const DETECT: &[ParamSpec] = &[optional("score_min", SHARE)];
+const EMBED_TEXT: &[ParamSpec] = &[optional("as", ParamKind::Choice(&["query", AS_PASSAGE]))];
+const CLASSIFY: &[ParamSpec] = &[optional("top", ParamKind::Integer { min: 1, max: TOP_MAX })];
+const SHARE: ParamKind = ParamKind::Number { min: 0.0, max: 1.0 };
+
+const fn optional(name: &'static str, kind: ParamKind) -> ParamSpec {
+    ParamSpec { name, kind, need: Need::Optional }
+}
 
 const fn required(name: &'static str, kind: ParamKind) -> ParamSpec {
     ParamSpec { name, kind, need: Need::Required }

@@ -1,10 +1,13 @@
 //! From what a pipeline answers to what a job's result keeps of it: a document, and files beside it.
 
+mod vision;
+
 use std::time::Duration;
 
 use gpu_inference::{Answer, OutputFile};
 use gpuctl_control::wire::answer::{
-    FileDocument, LineDocument, PageDocument, SegmentDocument, TranscriptDocument, to_value,
+    FileDocument, LineDocument, PageDocument, SegmentDocument, SoundDocument, TranscriptDocument,
+    to_value,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -23,8 +26,13 @@ pub fn answer_of(answer: &Answer) -> Value {
                     start_seconds: seconds(segment.start),
                     end_seconds: seconds(segment.end),
                     text: segment.text.clone(),
+                    speaker: segment.speaker.map(|number| format!("S{}", number + 1)),
                 })
                 .collect(),
+        }),
+        Answer::Sound(sound) => to_value(&SoundDocument {
+            audio_seconds: seconds(sound.length),
+            sample_rate_hz: sound.rate_hz,
         }),
         Answer::Page(page) => to_value(&PageDocument {
             text: page.lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>().join("\n"),
@@ -40,6 +48,11 @@ pub fn answer_of(answer: &Answer) -> Value {
                 })
                 .collect(),
         }),
+        Answer::Embedding(found) => vision::embedding(found),
+        Answer::Classification(found) => vision::classification(found),
+        Answer::Detections(found) => vision::detections(found),
+        Answer::Segments(found) => vision::segments(found),
+        Answer::Tensors(found) => vision::tensors(found),
     }
 }
 

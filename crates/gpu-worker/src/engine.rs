@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use gpu_inference::{
     Cancel, Device, DevicePreference, InputLimits, ModelError, ModelStore, Output, Pipeline,
-    Prepared, RunError, Runtime, RuntimeOptions, Task, open_pipeline,
+    Prepared, RunError, Runtime, RuntimeOptions, Task, open_pipeline, open_raw,
 };
 use gpuctl_control::job::JobFailure;
 use gpuctl_core::batch::{BatchLimits, Candidate, form};
@@ -166,13 +166,17 @@ impl Engine {
                     ),
                 })?,
         };
-        check_task(&store, &model, *task)?;
+        if *task != Task::OnnxRun {
+            check_task(&store, &model, *task)?;
+        }
         let library =
             Runtime::locate(setup.library.as_deref()).map_err(|error| failure::runtime(&error))?;
         let runtime =
             Runtime::load(&library, setup.options).map_err(|error| failure::runtime(&error))?;
-        let pipeline = open_pipeline(&runtime, &store, &model, setup.device)
-            .map_err(|error| failure::model(&error))?;
+        // Any model's graph can be run on tensors, whatever its own task.
+        let open = if *task == Task::OnnxRun { open_raw } else { open_pipeline };
+        let pipeline =
+            open(&runtime, &store, &model, setup.device).map_err(|error| failure::model(&error))?;
         tracing::info!(model, device = %pipeline.device(), took_ms = began.elapsed().as_millis(), "opened a model");
         Ok((model, pipeline))
     }

@@ -57,7 +57,7 @@ pub fn runtime(error: &RuntimeError) -> JobFailure {
 /// A model that failed on an input.
 #[must_use]
 pub fn run(error: &RunError) -> JobFailure {
-    failure("model.run", error, error.hint())
+    failure(error.code(), error, error.hint())
 }
 
 /// A result that could not be kept.

@@ -9,6 +9,7 @@ pub mod engine;
 pub mod failure;
 mod job;
 mod leases;
+pub mod models;
 pub mod worker;
 
 pub use engine::{Engine, EngineSetup};

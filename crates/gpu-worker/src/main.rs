@@ -7,15 +7,18 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use gpu_inference::{
-    Cancel, DevicePreference, InputLimits, OutputFile, Params, RuntimeOptions, Task, cache_folder,
-    decode,
+    Cancel, DevicePreference, InputLimits, OpenSides, OutputFile, Params, RuntimeOptions, Task,
+    cache_folder, decode,
 };
 use gpu_worker::answer::{answer_of, file_of};
 use gpu_worker::engine::EngineError;
 use gpu_worker::failure::with_causes;
+use gpu_worker::models::pull::{Mirror, PullRequest, pull};
+use gpu_worker::models::{self, BenchRequest};
 use gpu_worker::{Engine, EngineSetup, Worker, WorkerSetup, serve};
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::config::Config;
@@ -59,6 +62,58 @@ enum Command {
     Check,
     /// Run one file through a task's model and print the answer as JSON
     Run(RunArguments),
+    /// List, verify, fetch and measure models, and print what was found as JSON
+    #[command(subcommand)]
+    Models(ModelsCommand),
+}
+
+#[derive(Subcommand)]
+enum ModelsCommand {
+    /// What models are here, and which others are known
+    List,
+    /// Compare every file with its manifest
+    Verify {
+        /// The models; default: all that are here
+        names: Vec<String>,
+    },
+    /// Fetch models from where their manifests say
+    Pull {
+        /// The models
+        #[arg(required_unless_present = "manifest")]
+        names: Vec<String>,
+        /// The manifest of a model that is not known here
+        #[arg(long, value_name = "PATH")]
+        manifest: Option<PathBuf>,
+        /// A folder or address that has the files as MODEL/PATH
+        #[arg(long, value_name = "PLACE")]
+        from: Option<String>,
+    },
+    /// Measure graphs with made-up inputs
+    Bench(BenchArguments),
+}
+
+#[derive(clap::Args)]
+struct BenchArguments {
+    /// MODEL or MODEL/ROLE; default: every graph that is here
+    graphs: Vec<String>,
+    /// Items a call
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 32])]
+    batch: Vec<usize>,
+    /// cpu, cuda or both; default: both, where there is CUDA
+    #[arg(long, value_delimiter = ',')]
+    device: Vec<String>,
+    /// How long each case is measured
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Threads of a session on the processor; default: the configuration's
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
+    /// Height and width of pictures where a graph leaves them open
+    #[arg(long, default_value_t = OpenSides::default().picture)]
+    side: usize,
+    /// Length of texts and the like where a graph leaves it open
+    #[arg(long, default_value_t = OpenSides::default().length)]
+    length: usize,
 }
 
 #[derive(clap::Args)]
@@ -115,6 +170,7 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
             runtime.shutdown_background();
             Ok(())
         }
+        Command::Models(command) => run_models(&setup, command),
         Command::Run(wanted) => runtime.block_on(run_file(&engine, &wanted)),
     }
 }
@@ -209,6 +265,37 @@ async fn run_file(engine: &Engine, wanted: &RunArguments) -> Result<(), Box<dyn 
     })?;
     let files = write_files(&inferred.output.files, wanted.output.as_deref())?;
     print(&with_files(answer_of(&inferred.output.answer), &files))
+}
+
+fn run_models(setup: &EngineSetup, command: ModelsCommand) -> Result<(), Box<dyn Error>> {
+    match command {
+        ModelsCommand::List => print(&models::list(setup)?),
+        ModelsCommand::Verify { names } => print(&models::verify_models(setup, &names)?),
+        ModelsCommand::Pull { names, manifest, from } => {
+            let mirror = from.as_deref().map(Mirror::new).transpose()?;
+            let request = PullRequest { names, manifest, mirror };
+            let pulled = pull(&setup.models, &request);
+            print(&pulled.map_err(|error| hinted(&error, error.hint()))?)
+        }
+        ModelsCommand::Bench(wanted) => {
+            let asked: Result<Vec<DevicePreference>, _> =
+                wanted.device.iter().map(|device| device.parse()).collect();
+            let request = BenchRequest {
+                graphs: wanted.graphs,
+                devices: asked?,
+                batches: wanted.batch.into_iter().map(|batch| batch.max(1)).collect(),
+                duration: Duration::try_from_secs_f64(wanted.seconds)?,
+                sides: OpenSides { picture: wanted.side, length: wanted.length },
+                threads: wanted.threads,
+            };
+            print(&models::bench(setup, &request)?)
+        }
+    }
+}
+
+/// An error with what to do about it, as one message.
+fn hinted(error: &dyn Error, hint: &str) -> String {
+    format!("{} ({hint})", with_causes(error))
 }
 
 /// Without a folder the files are only described: nobody expects a command that prints to write.

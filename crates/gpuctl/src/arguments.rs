@@ -137,6 +137,9 @@ pub(crate) enum Command {
     /// Write one's own history as a trace
     #[command(subcommand)]
     History(HistoryCommand),
+    /// List, verify, fetch and measure models
+    #[command(subcommand)]
+    Models(ModelsCommand),
     /// Write a commented gpuctl.toml
     Init {
         /// Where
@@ -428,4 +431,53 @@ pub(crate) struct SubmitArguments {
     /// Give up waiting after this long; the jobs go on
     #[arg(long, value_name = "SPAN", value_parser = parse_span, default_value = "1h")]
     pub(crate) timeout: TimeDelta,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// Show the models that are here, and those that can be pulled
+    List,
+    /// Compare every file of models with their manifests
+    Verify {
+        /// The models; default: all that are here
+        names: Vec<String>,
+    },
+    /// Fetch models, pinned and checked, from where their manifests say
+    Pull {
+        /// The models, as `gpuctl models list` shows them
+        #[arg(required_unless_present = "manifest")]
+        names: Vec<String>,
+        /// The manifest of another model; without hashes it gets them from what is fetched now
+        #[arg(long, value_name = "PATH")]
+        manifest: Option<PathBuf>,
+        /// A folder, https:// or s3:// address that has the files as MODEL/PATH
+        #[arg(long, value_name = "PLACE")]
+        from: Option<String>,
+    },
+    /// Measure items a second over batch sizes, on the processor and the GPU
+    Bench(BenchArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    /// MODEL, or MODEL/ROLE where it has several graphs; default: every graph that is here
+    pub(crate) graphs: Vec<String>,
+    /// Items a call, as 1,8,32
+    #[arg(long, value_name = "NUMBERS")]
+    pub(crate) batch: Option<String>,
+    /// cpu, cuda or cpu,cuda; default: both, where there is CUDA
+    #[arg(long, value_name = "DEVICES")]
+    pub(crate) device: Option<String>,
+    /// How long each case is measured; default: 3
+    #[arg(long)]
+    pub(crate) seconds: Option<String>,
+    /// Threads of a session on the processor; default: the configuration's
+    #[arg(long)]
+    pub(crate) threads: Option<String>,
+    /// Height and width of pictures where a graph leaves them open; default: 320
+    #[arg(long)]
+    pub(crate) side: Option<String>,
+    /// Length of texts and the like where a graph leaves it open; default: 128
+    #[arg(long)]
+    pub(crate) length: Option<String>,
 }

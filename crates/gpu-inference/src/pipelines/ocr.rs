@@ -46,6 +46,12 @@ const LINES_WIDTH_MAX: u32 = 6 * 1_280;
 /// Most pixels a call of the detector: four pages of the usual size.
 const PAGES_PIXELS_MAX: u64 = 4 << 20;
 
+/// On a GPU, lines are padded to one of these widths, each of which has a session and a number of lines of its own: cuDNN
+/// plans anew whenever a session sees another shape than before, which cost more than the padding does.
+const FEW_WIDTHS: [(u32, usize); 4] = [(320, 16), (640, 8), (1_280, 4), (LINE_WIDTH_MAX, 2)];
+/// And the detector's canvas is made of such squares.
+const FEW_CANVAS_STEP: u32 = 256;
+
 /// More than this joins neighbouring lines.
 const BOX_GROWTH_MAX: f32 = 5.0;
 
@@ -74,7 +80,7 @@ pub struct Line {
 /// What a manifest's `[settings]` may change for the family `pp-ocr`. The defaults are RapidOCR's.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct OcrSettings {
+pub(crate) struct OcrSettings {
     /// Probability above which a pixel is text.
     pub pixel_score_min: f32,
     /// Mean probability that a box must have.
@@ -87,6 +93,21 @@ pub struct OcrSettings {
     pub turn_score_min: f32,
     /// Mean probability that a line must have.
     pub line_score_min: f32,
+    /// How many shapes of inputs the models see.
+    pub shapes: OcrShapes,
+}
+
+/// How many shapes of inputs the models see: each line and page its own, or a few with more padding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum OcrShapes {
+    /// Few on a GPU, which plans for each; own ones on a processor, which pays for padding.
+    #[default]
+    Auto,
+    /// As large as the content, in small steps.
+    Own,
+    /// A few, whatever the content.
+    Few,
 }
 
 impl Default for OcrSettings {
@@ -98,6 +119,7 @@ impl Default for OcrSettings {
             boxes_max: 1000,
             turn_score_min: 0.9,
             line_score_min: 0.5,
+            shapes: OcrShapes::Auto,
         }
     }
 }
@@ -121,11 +143,19 @@ impl OcrSettings {
 pub(crate) struct OcrPipeline {
     detector: Session,
     angle: Session,
-    recogniser: Session,
+    recognisers: Recognisers,
     alphabet: Alphabet,
     settings: OcrSettings,
     device: Device,
     batch_max: usize,
+}
+
+/// The recogniser's sessions.
+enum Recognisers {
+    /// One for lines of any width.
+    Any(Box<Session>),
+    /// One for each of [`FEW_WIDTHS`].
+    Few(Vec<Session>),
 }
 
 /// A line that was found and not yet read.
@@ -151,9 +181,23 @@ impl OcrPipeline {
         let alphabet =
             Alphabet::of(&recogniser).map_err(|problem| opener.misfit("recognise", problem))?;
         let device = opener.device();
+        let few = match settings.shapes {
+            OcrShapes::Auto => device != Device::Cpu,
+            OcrShapes::Own => false,
+            OcrShapes::Few => true,
+        };
+        let recognisers = if few {
+            let mut sessions = vec![recogniser];
+            for _ in 1..FEW_WIDTHS.len() {
+                sessions.push(opener.session("recognise", &input(LINES), &output(read))?);
+            }
+            Recognisers::Few(sessions)
+        } else {
+            Recognisers::Any(Box::new(recogniser))
+        };
         // Pages together pay on a GPU only; a processor is full with one, and its page need not wait for the others'.
         let batch_max = if device == Device::Cpu { 1 } else { opener.batch_max() };
-        Ok(Self { detector, angle, recogniser, alphabet, settings, device, batch_max })
+        Ok(Self { detector, angle, recognisers, alphabet, settings, device, batch_max })
     }
 
     /// The boxes of each page. Pages of the same size on the detector's canvas share a call.
@@ -162,8 +206,11 @@ impl OcrPipeline {
         pages: &[&RgbImage],
         cancel: &Cancel,
     ) -> Result<Vec<Vec<Corners>>, RunError> {
-        let placements: Vec<_> =
-            pages.iter().map(|page| Placement::of(page.dimensions())).collect();
+        let place = |page: &&RgbImage| match self.recognisers {
+            Recognisers::Any(_) => Placement::of(page.dimensions()),
+            Recognisers::Few(_) => Placement::in_steps(page.dimensions(), FEW_CANVAS_STEP),
+        };
+        let placements: Vec<_> = pages.iter().map(place).collect();
         let mut by_size: BTreeMap<(u32, u32), Vec<usize>> = BTreeMap::new();
         for (page, placement) in placements.iter().enumerate() {
             by_size.entry(placement.canvas).or_default().push(page);
@@ -205,12 +252,16 @@ impl OcrPipeline {
         let mut scores = vec![(0.0, 0.0); found.len()];
         for views in views.chunks(LINES_MAX) {
             cancel.check()?;
-            let mut canvas = Canvas::new(views.len(), (ANGLE_WIDTH, LINE_HEIGHT));
+            let rows = match self.recognisers {
+                Recognisers::Any(_) => views.len(),
+                Recognisers::Few(_) => LINES_MAX,
+            };
+            let mut canvas = Canvas::new(rows, (ANGLE_WIDTH, LINE_HEIGHT));
             for (row, (_, view)) in views.iter().enumerate() {
                 canvas.place_line(row, view);
             }
             let answers = run(&mut self.angle, &canvas, ANGLE)?;
-            if answers.shape() != [views.len(), 2] {
+            if answers.shape() != [rows, 2] {
                 return Err(wrong(ANGLE, answers.shape()));
             }
             for ((index, _), answer) in views.iter().zip(answers.outer_iter()) {
@@ -230,21 +281,21 @@ impl OcrPipeline {
     fn read(&mut self, found: &[Found], cancel: &Cancel) -> Result<Vec<(String, f32)>, RunError> {
         let mut by_width: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         for (index, line) in found.iter().enumerate() {
-            by_width.entry(line_width(line.picture.dimensions())).or_default().push(index);
+            let width = self.recognisers.width(line.picture.dimensions());
+            by_width.entry(width).or_default().push(index);
         }
         let mut texts = vec![(String::new(), 0.0); found.len()];
         for (width, members) in by_width {
-            let together = LINES_MAX.min((LINES_WIDTH_MAX / width) as usize);
-            for members in members.chunks(together) {
+            for members in members.chunks(self.recognisers.together(width)) {
                 cancel.check()?;
-                let mut canvas = Canvas::new(members.len(), (width, LINE_HEIGHT));
+                let (session, rows) = self.recognisers.session(width, members.len());
+                let mut canvas = Canvas::new(rows, (width, LINE_HEIGHT));
                 for (row, &index) in members.iter().enumerate() {
                     canvas.place_line(row, &found[index].picture);
                 }
-                let answers = run(&mut self.recogniser, &canvas, RECOGNISE)?;
+                let answers = run(session, &canvas, RECOGNISE)?;
                 let shape = answers.shape();
-                if shape.len() != 3 || shape[0] != members.len() || shape[2] != self.alphabet.len()
-                {
+                if shape.len() != 3 || shape[0] != rows || shape[2] != self.alphabet.len() {
                     return Err(wrong(RECOGNISE, shape));
                 }
                 for (&index, answer) in members.iter().zip(answers.outer_iter()) {
@@ -300,6 +351,44 @@ impl Pipeline for OcrPipeline {
     }
 }
 
+impl Recognisers {
+    /// The width that a line is padded to.
+    fn width(&self, line: (u32, u32)) -> u32 {
+        let own = line_width(line);
+        match self {
+            Self::Any(_) => own,
+            Self::Few(_) => {
+                let fits = FEW_WIDTHS.iter().find(|(width, _)| *width >= own);
+                fits.map_or(LINE_WIDTH_MAX, |(width, _)| *width)
+            }
+        }
+    }
+
+    /// Most lines of a width in one call.
+    fn together(&self, width: u32) -> usize {
+        match self {
+            Self::Any(_) => LINES_MAX.min((LINES_WIDTH_MAX / width) as usize),
+            Self::Few(_) => FEW_WIDTHS[few_place(width)].1,
+        }
+    }
+
+    /// The session for a width, and how many rows its call has for so many lines.
+    fn session(&mut self, width: u32, lines: usize) -> (&mut Session, usize) {
+        match self {
+            Self::Any(session) => (session, lines),
+            Self::Few(sessions) => {
+                let place = few_place(width);
+                (&mut sessions[place], FEW_WIDTHS[place].1)
+            }
+        }
+    }
+}
+
+fn few_place(width: u32) -> usize {
+    let place = FEW_WIDTHS.iter().position(|(own, _)| *own == width);
+    place.expect("the width is one of them")
+}
+
 /// The recogniser's width for a line: its own at [`LINE_HEIGHT`], rounded up.
 fn line_width(size: (u32, u32)) -> u32 {
     let width = tensor::scaled_line_width(size, LINE_WIDTH_MAX);
@@ -332,5 +421,16 @@ mod tests {
         assert_eq!(line_width((321, 48)), 480);
         assert_eq!(line_width((1000, 96)), 640);
         assert_eq!(line_width((30_000, 10)), 3_200);
+    }
+
+    #[test]
+    fn every_width_of_a_line_has_one_of_the_few() {
+        let few = Recognisers::Few(Vec::new());
+        for (line, width) in
+            [((100, 48), 320), ((321, 48), 640), ((641, 48), 1_280), ((30_000, 10), 3_200)]
+        {
+            assert_eq!(few.width(line), width);
+            assert!(few.together(width) >= 2);
+        }
     }
 }

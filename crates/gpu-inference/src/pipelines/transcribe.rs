@@ -1,10 +1,12 @@
-//! `voice.transcribe`: speech found by Silero, cut at pauses, written down by Moonshine.
+//! `voice.transcribe`: speech found by Silero, cut at pauses, written down by Moonshine or Whisper.
 //!
-//! Moonshine takes some seconds of speech, not an hour with silence in it; finding and cutting the speech is half
-//! of a good transcript. There are no speakers and no word times.
+//! A recogniser takes some seconds of speech, not an hour with silence in it; finding and cutting the speech is half
+//! of a good transcript. Speakers are told apart where a job asks for it. There are no word times.
 
 mod moonshine;
+mod speakers;
 mod speech;
+mod whisper;
 
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
@@ -12,11 +14,14 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use self::moonshine::Moonshine;
+use self::speakers::{SpeakerEmbedder, Speakers};
 use self::speech::SpeechDetector;
+use self::whisper::Whisper;
 use super::{Answer, Cancel, Output, Pipeline, RunError};
 use crate::audio::{Audio, SAMPLE_RATE_HZ, duration_of};
 use crate::input::{Content, Prepared};
 use crate::models::{ModelError, Opener};
+use crate::params::Params;
 use crate::runtime::Device;
 
 /// Pause heard around a piece: 0.6 s. Without it the first and last words suffer: in the two test recordings 2 to 5
@@ -24,6 +29,8 @@ use crate::runtime::Device;
 const CONTEXT_SAMPLES: usize = 9_600;
 /// Shorter pieces are not even a sentence; longer ones the models have never seen.
 const PIECE_SECONDS: RangeInclusive<f32> = 5.0..=60.0;
+/// Whisper hears 30 s at once, with the pauses around a piece.
+const WHISPER_PIECE_SECONDS_MAX: f32 = 28.0;
 
 /// What was said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,12 +52,14 @@ pub struct Segment {
     pub end: Duration,
     /// What was said in it.
     pub text: String,
+    /// Who said it, numbered from 0 as they begin to speak, where a job asks for speakers.
+    pub speaker: Option<usize>,
 }
 
-/// What a manifest's `[settings]` may change for the family `moonshine`.
+/// What a manifest's `[settings]` may change for the families `moonshine` and `whisper`.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct TranscribeSettings {
+pub(crate) struct TranscribeSettings {
     /// Probability above which speech begins (silero-vad's own default).
     pub speech_threshold: f32,
     /// Longest piece that the recogniser gets; it was trained on clips of up to 30 s.
@@ -66,6 +75,14 @@ impl Default for TranscribeSettings {
 }
 
 impl TranscribeSettings {
+    /// Says what makes no sense for Whisper.
+    pub(crate) fn check_whisper(&self) -> Result<(), &'static str> {
+        if self.piece_seconds_max > WHISPER_PIECE_SECONDS_MAX {
+            return Err("piece_seconds_max is from 5 to 28");
+        }
+        self.check()
+    }
+
     /// Says what makes no sense.
     pub(crate) fn check(&self) -> Result<(), &'static str> {
         if !(0.0..=1.0).contains(&self.speech_threshold) {
@@ -80,10 +97,34 @@ impl TranscribeSettings {
     }
 }
 
+/// A family that writes down what is said.
+trait Recogniser: Send {
+    /// Whether it can be told the language.
+    fn minds_language(&self) -> bool;
+
+    /// The text of a piece of speech at 16 kHz.
+    fn recognise(
+        &mut self,
+        samples: &[f32],
+        language: Option<&str>,
+        cancel: &Cancel,
+    ) -> Result<String, RunError>;
+}
+
+/// Which family writes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RecogniserKind {
+    /// Moonshine.
+    Moonshine,
+    /// Whisper.
+    Whisper,
+}
+
 /// The opened models.
 pub(crate) struct TranscribePipeline {
     speech: SpeechDetector,
-    recogniser: Moonshine,
+    recogniser: Box<dyn Recogniser>,
+    speakers: Option<SpeakerEmbedder>,
     settings: TranscribeSettings,
     device: Device,
     batch_max: usize,
@@ -92,34 +133,89 @@ pub(crate) struct TranscribePipeline {
 impl TranscribePipeline {
     pub(crate) fn open(
         opener: &mut Opener<'_>,
-        vad: &mut Opener<'_>,
+        kind: RecogniserKind,
+        [vad, speaker]: [Option<Opener<'_>>; 2],
         settings: TranscribeSettings,
     ) -> Result<Self, ModelError> {
-        let speech = SpeechDetector::open(vad)?;
-        let recogniser = Moonshine::open(opener)?;
+        let speech = SpeechDetector::open(&mut vad.expect("the manifest names it"))?;
+        let recogniser: Box<dyn Recogniser> = match kind {
+            RecogniserKind::Moonshine => Box::new(Moonshine::open(opener)?),
+            RecogniserKind::Whisper => Box::new(Whisper::open(opener)?),
+        };
+        let speakers = speaker.map(|mut model| SpeakerEmbedder::open(&mut model)).transpose()?;
         let (device, batch_max) = (opener.device(), opener.batch_max());
-        Ok(Self { speech, recogniser, settings, device, batch_max })
+        Ok(Self { speech, recogniser, speakers, settings, device, batch_max })
     }
 
-    fn transcribe(&mut self, audio: &Audio, cancel: &Cancel) -> Result<Transcript, RunError> {
+    fn transcribe(
+        &mut self,
+        audio: &Audio,
+        params: &Params,
+        cancel: &Cancel,
+    ) -> Result<Transcript, RunError> {
+        let language = params.text("language");
+        if let (Some(named), false) = (language, self.recogniser.minds_language()) {
+            let wanted = "absent: this model knows one language".to_owned();
+            return Err(RunError::Param { name: "language", found: format!("{named:?}"), wanted });
+        }
         let samples = audio.samples();
         let probabilities = self.speech.probabilities(samples, cancel)?;
         let limit = samples_in(self.settings.piece_seconds_max);
         let found = speech::find(&probabilities, samples.len(), self.settings.speech_threshold);
         let found = speech::cut_long(found, &probabilities, limit);
-        let pieces = merge(&found, limit, samples_in(self.settings.pause_seconds_max));
+        let (pieces, owners) = match Speakers::of(params) {
+            None => (self.merge(&found), None),
+            Some(wanted) => {
+                let (pieces, owners) = self.merge_by_speaker(samples, &found, wanted, cancel)?;
+                (pieces, Some(owners))
+            }
+        };
         let mut segments = Vec::new();
         for (index, piece) in pieces.iter().enumerate() {
             cancel.check()?;
             let heard = with_context(&pieces, index, samples.len());
-            let text = self.recogniser.recognise(&samples[heard], cancel)?;
+            let text = self.recogniser.recognise(&samples[heard], language, cancel)?;
             if !text.is_empty() {
                 let (start, end) = (duration_of(piece.start), duration_of(piece.end));
-                segments.push(Segment { start, end, text });
+                let speaker = owners.as_ref().map(|owners| owners[index]);
+                segments.push(Segment { start, end, text, speaker });
             }
         }
         let texts: Vec<&str> = segments.iter().map(|segment| segment.text.as_str()).collect();
         Ok(Transcript { text: texts.join(" "), segments, audio: audio.duration() })
+    }
+}
+
+impl TranscribePipeline {
+    fn merge(&self, speech: &[Range<usize>]) -> Vec<Range<usize>> {
+        let settings = &self.settings;
+        let limit = samples_in(settings.piece_seconds_max);
+        merge(speech, limit, samples_in(settings.pause_seconds_max))
+    }
+
+    /// Pieces that hold one speaker each, and their speakers.
+    fn merge_by_speaker(
+        &mut self,
+        samples: &[f32],
+        speech: &[Range<usize>],
+        wanted: Speakers,
+        cancel: &Cancel,
+    ) -> Result<(Vec<Range<usize>>, Vec<usize>), RunError> {
+        let embedder = self.speakers.as_mut().ok_or_else(|| RunError::Param {
+            name: "speakers",
+            found: "given".to_owned(),
+            wanted: "absent: this model's manifest uses no `speaker` model".to_owned(),
+        })?;
+        let owners = embedder.tell_apart(samples, speech, wanted, cancel)?;
+        let (mut pieces, mut owned) = (Vec::new(), Vec::new());
+        let mut begin = 0;
+        for run in owners.chunk_by(|a, b| a == b) {
+            let merged = self.merge(&speech[begin..begin + run.len()]);
+            owned.resize(owned.len() + merged.len(), run[0]);
+            pieces.extend(merged);
+            begin += run.len();
+        }
+        Ok((pieces, owned))
     }
 }
 
@@ -139,7 +235,8 @@ impl Pipeline for TranscribePipeline {
             let Content::Audio(audio) = input.content() else {
                 return Err(RunError::WrongInput { index, wanted: "a recording" });
             };
-            outputs.push(Answer::Transcript(self.transcribe(audio, cancel)?).into());
+            let transcript = self.transcribe(audio, input.params(), cancel)?;
+            outputs.push(Answer::Transcript(transcript).into());
         }
         Ok(outputs)
     }
@@ -206,7 +303,7 @@ mod tests {
         assert_eq!(merge(&speech, 200, 1000), [0..110]);
         assert_eq!(merge(&speech, 200, 5), [0..50, 55..110]);
         assert_eq!(merge(&speech, 10, 1000), speech);
-        assert_eq!(merge(&[], 100, 10), []);
+        assert!(merge(&[], 100, 10).is_empty());
     }
 
     #[test]

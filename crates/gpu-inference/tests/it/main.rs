@@ -3,12 +3,24 @@
 //! One binary, since a process has one ONNX Runtime. Models and samples come from `scripts/fetch-models.py`.
 
 #[cfg(test)]
+mod convert;
+#[cfg(test)]
+mod denoise;
+#[cfg(test)]
 mod inputs;
 #[cfg(test)]
 mod models;
 #[cfg(test)]
 mod ocr;
 #[cfg(test)]
+mod raw;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
+mod synthesize;
+#[cfg(test)]
+mod text;
+#[cfg(test)]
 mod transcribe;
+#[cfg(test)]
+mod vision;

@@ -14,6 +14,7 @@ use crate::support::{models_folder, runtime};
 const OCR: &str = "pp-ocr-v4-mobile";
 const SPEECH: &str = "moonshine-tiny-en";
 const VAD: &str = "silero-vad-v6";
+const SPEAKER: &str = "dvector-voicefilter";
 
 #[test]
 fn the_store_lists_models_and_knows_the_default_of_each_task() {
@@ -52,7 +53,7 @@ fn a_model_that_is_not_there_or_serves_no_job_is_named() {
     );
     let copy = Copy::of(&[SPEECH]);
     assert!(matches!(copy.open(SPEECH), ModelError::Unknown { model, .. } if model == VAD));
-    let copy = Copy::of(&[SPEECH, OCR]);
+    let copy = Copy::of(&[SPEECH, OCR, SPEAKER]);
     copy.edit(SPEECH, |text| text.replace(VAD, OCR));
     assert!(matches!(copy.open(SPEECH), ModelError::WrongUse { used, .. } if used == OCR));
 }
@@ -84,7 +85,7 @@ fn a_missing_or_damaged_file_is_named() {
 
 #[test]
 fn a_file_that_is_no_model_or_another_model_is_refused_before_it_runs() {
-    let copy = Copy::of(&[OCR, VAD, SPEECH]);
+    let copy = Copy::of(&[OCR, VAD, SPEAKER, SPEECH]);
     copy.replace(OCR, "ch_PP-OCRv4_det_infer.onnx", b"not a model at all");
     assert!(matches!(copy.open(OCR), ModelError::NotAModel { .. }));
     let angle = copy.read(OCR, "ch_ppocr_mobile_v2.0_cls_infer.onnx");
@@ -101,7 +102,7 @@ fn a_file_that_is_no_model_or_another_model_is_refused_before_it_runs() {
 
 #[test]
 fn a_vocabulary_of_another_size_is_refused() {
-    let copy = Copy::of(&[VAD, SPEECH]);
+    let copy = Copy::of(&[VAD, SPEAKER, SPEECH]);
     let vocabulary = copy.read(SPEECH, "tokenizer.bin");
     copy.replace(SPEECH, "tokenizer.bin", &vocabulary[..vocabulary.len() / 2]);
     let error = copy.open(SPEECH);
@@ -113,7 +114,7 @@ fn a_vocabulary_of_another_size_is_refused() {
 
 #[test]
 fn a_dynamically_quantised_model_is_never_batched_whatever_its_manifest_says() {
-    let copy = Copy::of(&[VAD, SPEECH]);
+    let copy = Copy::of(&[VAD, SPEAKER, SPEECH]);
     copy.edit(SPEECH, |text| text.replace("max_batch = 1 ", "max_batch = 16 "));
     let store = ModelStore::open(copy.0.path()).unwrap();
     assert_eq!(store.get(SPEECH).unwrap().max_batch().get(), 16);

@@ -1,12 +1,14 @@
 //! OCR of pages whose text is known, since the tests draw them.
 
 use ab_glyph::{FontVec, PxScale};
-use gpu_inference::{Cancel, Content, Page, Pipeline, Prepared, Task};
+use gpu_inference::{
+    Cancel, Content, DevicePreference, ModelStore, Page, Pipeline, Prepared, Task, open_pipeline,
+};
 use image::{Rgb, RgbImage, imageops};
 use imageproc::drawing::draw_text_mut;
 use imageproc::geometric_transformations::{Border, Interpolation, rotate_about_center};
 
-use crate::support::{answer, page, pipeline, prepare, sample};
+use crate::support::{answer, models_folder, page, pipeline, prepare, runtime, sample};
 
 const MODEL: &str = "pp-ocr-v6-small";
 const LINES: [&str; 4] = [
@@ -74,6 +76,29 @@ fn a_photographed_page_is_read_sensibly() {
     ] {
         assert!(texts.contains(&expected), "{expected} is not among {texts:#?}");
     }
+}
+
+#[test]
+fn a_few_shapes_with_more_padding_give_the_same_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join(MODEL);
+    std::fs::create_dir(&target).unwrap();
+    for entry in models_folder().join(MODEL).read_dir().unwrap() {
+        let from = entry.unwrap().path();
+        std::fs::copy(&from, target.join(from.file_name().unwrap())).unwrap();
+    }
+    let manifest = std::fs::read_to_string(target.join("model.toml")).unwrap();
+    let few = manifest.replacen("[[file]]", "[settings]\nshapes = \"few\"\n[[file]]", 1);
+    std::fs::write(target.join("model.toml"), few).unwrap();
+    let store = ModelStore::open(folder.path()).unwrap();
+    let mut few = open_pipeline(&runtime(), &store, MODEL, DevicePreference::Cpu).unwrap();
+    let mut own = pipeline(MODEL);
+    let drawn = draw(&LINES, 900, 800);
+    let pair = (read(few.as_mut(), drawn.clone()), read(own.as_mut(), drawn));
+    assert_eq!(texts(&pair.0), texts(&pair.1));
+    let photographed = || prepare(Task::VisionOcr, &sample("page.png"));
+    let few = page(answer(few.as_mut(), photographed()));
+    assert_eq!(texts(&few), texts(&page(answer(own.as_mut(), photographed()))));
 }
 
 #[test]

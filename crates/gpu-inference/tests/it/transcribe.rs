@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use gpu_inference::{Cancel, Device, Pipeline, RunError, Task};
+use gpu_inference::{
+    Cancel, Content, Device, InputLimits, Params, Pipeline, RunError, Task, decode,
+};
 
-use crate::support::{answer, pipeline, prepare, sample, transcript, wav};
+use crate::support::{answer, contract, graph, pipeline, prepare, sample, transcript, wav};
 
 const MODEL: &str = "moonshine-tiny-en";
 
@@ -42,6 +44,32 @@ fn a_long_recording_at_48_khz_is_read_word_for_word() {
 }
 
 #[test]
+fn two_speakers_get_two_labels_and_a_lone_one_gets_one() {
+    let (beckett, cities) = (samples("beckett.wav"), samples("two_cities.wav"));
+    // Ten seconds of each, twice in turn, with half a second between them.
+    let silence = vec![0.0; 8_000];
+    let turns =
+        [&beckett[..160_000.min(beckett.len())], &silence, &cities[16_000..200_000], &silence];
+    let both = [turns.concat(), turns.concat()].concat();
+    let change_seconds = (turns[0].len() + silence.len()) as f64 / 16_000.0;
+    let mut pipeline = pipeline(MODEL);
+    for wish in ["true", "2"] {
+        let found = with_speakers(pipeline.as_mut(), &both, wish);
+        let turn = turns.concat().len() as f64 / 16_000.0;
+        for segment in &found.segments {
+            let within = segment.start.as_secs_f64() % turn;
+            let expected = usize::from(within + 0.2 > change_seconds);
+            assert_eq!(segment.speaker, Some(expected), "{wish}: {segment:?}");
+        }
+        assert!(found.segments.iter().any(|segment| segment.speaker == Some(1)), "{found:?}");
+    }
+    let alone = with_speakers(pipeline.as_mut(), &cities, "true");
+    assert!(alone.segments.iter().all(|segment| segment.speaker == Some(0)), "{alone:?}");
+    let found = transcribe(pipeline.as_mut(), "beckett.wav");
+    assert!(found.segments.iter().all(|segment| segment.speaker.is_none()));
+}
+
+#[test]
 fn silence_is_an_empty_transcript_and_no_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("silence.wav");
@@ -68,6 +96,28 @@ fn transcribe(pipeline: &mut dyn Pipeline, name: &str) -> gpu_inference::Transcr
     transcript(answer(pipeline, prepare(Task::VoiceTranscribe, &sample(name))))
 }
 
+fn samples(name: &str) -> Vec<f32> {
+    let prepared = prepare(Task::VoiceTranscribe, &sample(name));
+    let Content::Audio(audio) = prepared.content() else { panic!("not a recording") };
+    audio.samples().to_vec()
+}
+
+fn with_speakers(
+    pipeline: &mut dyn Pipeline,
+    samples: &[f32],
+    wish: &str,
+) -> gpu_inference::Transcript {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    #[expect(clippy::cast_possible_truncation, reason = "16-bit samples")]
+    let pcm: Vec<i16> = samples.iter().map(|sample| (sample * 32_767.0) as i16).collect();
+    std::fs::write(file.path(), wav(16_000, &pcm)).unwrap();
+    let given = serde_json::from_str(&format!("{{\"speakers\": {wish}}}")).unwrap();
+    let params = Params::read(Task::VoiceTranscribe, &given).unwrap();
+    let limits = InputLimits::default();
+    let input = decode(Task::VoiceTranscribe, file.path(), &params, &limits).unwrap();
+    transcript(answer(pipeline, input))
+}
+
 fn words(text: &str) -> Vec<String> {
     let letters = |word: &str| word.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
     text.to_lowercase().split_whitespace().map(letters).collect()
@@ -76,4 +126,36 @@ fn words(text: &str) -> Vec<String> {
 fn assert_near(found: Duration, expected_seconds: f64) {
     let difference = (found.as_secs_f64() - expected_seconds).abs();
     assert!(difference < 0.1, "{found:?} for {expected_seconds} s");
+}
+
+#[test]
+fn whisper_s_graphs_get_their_prompt_and_give_their_text_token_by_token() {
+    // The small decoder writes the tokens 3 to 6 after any prompt, then ends.
+    let tokenizer = r#"{"model": {"vocab": {"One": 3, "Ġtwo": 4, "Ġthree": 5, "Ġfour": 6}}, "added_tokens": [
+        {"id": 50257, "content": "<|endoftext|>"}, {"id": 50258, "content": "<|startoftranscript|>"},
+        {"id": 50259, "content": "<|en|>"}, {"id": 50261, "content": "<|de|>"}, {"id": 50358, "content": "<|translate|>"},
+        {"id": 50359, "content": "<|transcribe|>"}, {"id": 50363, "content": "<|notimestamps|>"}]}"#;
+    let file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+    std::fs::write(file.path(), tokenizer).unwrap();
+    let (encoder, decoder) =
+        (graph("voice/whisper-encoder.onnx"), graph("voice/whisper-decoder.onnx"));
+    let files =
+        [("decoder", decoder.as_path()), ("encoder", &encoder), ("vocabulary", file.path())];
+    let mut whisper = contract("whisper", Task::VoiceTranscribe, &files).unwrap();
+    let found = transcribe(whisper.as_mut(), "beckett.wav");
+    assert_eq!(found.text, "One two three four");
+    let asked = |wish: &str| {
+        let params = Params::read(Task::VoiceTranscribe, &serde_json::from_str(wish).unwrap());
+        let limits = InputLimits::default();
+        decode(Task::VoiceTranscribe, &sample("beckett.wav"), &params.unwrap(), &limits).unwrap()
+    };
+    let german = asked(r#"{"language": "de"}"#);
+    assert_eq!(transcript(answer(whisper.as_mut(), german.clone())).text, found.text);
+    let cancel = Cancel::new();
+    for wish in [r#"{"language": "xx"}"#, r#"{"speakers": true}"#] {
+        let error = whisper.run(&[asked(wish)], &cancel).unwrap_err();
+        assert_eq!(error.code(), "input.param", "{error}");
+    }
+    let error = pipeline(MODEL).run(&[german], &cancel).unwrap_err();
+    assert!(error.to_string().contains("this model knows one language"), "{error}");
 }

@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod job;
+pub mod models;
 pub mod plan;
 pub mod record;
 pub mod reply;

@@ -18,7 +18,7 @@ use gpuctl_core::observation::Witness;
 use gpuctl_core::policy::Cost;
 use gpuctl_core::units::{MicroUsd, Timestamp, nearest_rank};
 
-use crate::arguments::EstimateArguments;
+use crate::arguments::{CostCommand, EstimateArguments};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::render::Answer;
@@ -29,8 +29,17 @@ const MONTH_DAYS: f64 = 30.0;
 /// The most jobs that a report looks at.
 const JOBS_MAX: u32 = 1_000_000;
 
+/// `gpuctl cost …`.
+pub(crate) async fn run(context: &Context, command: CostCommand) -> Result<Answer, Failure> {
+    match command {
+        CostCommand::Report { since, month } => report(context, since, month).await,
+        CostCommand::Estimate(wanted) => estimate(&context.config.policy.cost, &wanted),
+        CostCommand::Prices => Ok(prices()),
+    }
+}
+
 /// `gpuctl cost report`: of the time until now, or of a month.
-pub(crate) async fn report(
+async fn report(
     context: &Context,
     since: TimeDelta,
     month: Option<Timestamp>,
@@ -105,7 +114,7 @@ pub(crate) async fn report(
 }
 
 /// `gpuctl cost estimate`.
-pub(crate) fn estimate(policy: &Cost, wanted: &EstimateArguments) -> Result<Answer, Failure> {
+fn estimate(policy: &Cost, wanted: &EstimateArguments) -> Result<Answer, Failure> {
     let instance_type = wanted.instance_type.as_deref().unwrap_or(&policy.instance_type);
     let region = wanted.region.as_deref().unwrap_or(&policy.region);
     let (hour, from) = hour_price((instance_type, region), wanted.capacity, wanted.usd_hour)?;
@@ -183,7 +192,7 @@ pub(super) fn hour_price(
 }
 
 /// `gpuctl cost prices`.
-pub(crate) fn prices() -> Answer {
+fn prices() -> Answer {
     Answer::Prices(PricesDocument {
         prices: shipped().map(|price| PriceDocument::of(&price)).collect(),
     })

@@ -6,6 +6,7 @@ mod doctor;
 mod doctor_aws;
 mod faults;
 mod jobs;
+mod models;
 mod power;
 mod queue;
 mod run;
@@ -24,21 +25,20 @@ use gpuctl_core::observation::HoldWants;
 use gpuctl_core::policy::DEFAULT_TEXT;
 use gpuctl_core::units::PoolId;
 
-use crate::arguments::{Arguments, Command, CostCommand, HistoryCommand};
+use crate::arguments::{Arguments, Command, HistoryCommand};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::render::{Answer, Printer};
 
 /// Runs the command.
 pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answer, Failure> {
-    if let Command::Init { path } = &arguments.command {
-        return init(path);
-    }
     let config = Config::load(arguments.config.as_deref());
-    if let Command::Doctor { fix } = arguments.command {
-        return Ok(doctor::check(config, fix).await);
-    }
-    let context = Context::open(config?).await?;
+    let context = match &arguments.command {
+        Command::Init { path } => return init(path),
+        Command::Doctor { fix } => return Ok(doctor::check(config, *fix).await),
+        Command::Models(command) => return models::run(config?.file.as_deref(), command),
+        _ => Context::open(config?).await?,
+    };
     let named = |name: &str| name.parse::<PoolId>().expect("the seeds' pool names are names");
     let all = || context.config.policy.pools.iter().map(|pool| pool.id.clone()).collect();
     match arguments.command {
@@ -91,14 +91,10 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
             simulate::export(&context, &path, since).await
         }
         Command::Run => run::watch(&context, printer).await,
-        Command::Cost(CostCommand::Report { since, month }) => {
-            cost::report(&context, since, month).await
+        Command::Cost(command) => cost::run(&context, command).await,
+        Command::Init { .. } | Command::Doctor { .. } | Command::Models(_) => {
+            unreachable!("answered above")
         }
-        Command::Cost(CostCommand::Estimate(wanted)) => {
-            cost::estimate(&context.config.policy.cost, &wanted)
-        }
-        Command::Cost(CostCommand::Prices) => Ok(cost::prices()),
-        Command::Init { .. } | Command::Doctor { .. } => unreachable!("answered above"),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Under `--json` standard output holds one JSON document and nothing else, and an error is one JSON document on standard error.
 
+mod models;
 mod progress;
 mod schedule;
 mod simulate;
@@ -14,6 +15,9 @@ use std::sync::Mutex;
 use gpuctl_control::reconcile::Pass;
 use gpuctl_control::wire::Versioned;
 use gpuctl_control::wire::job::JobDocument;
+use gpuctl_control::wire::models::{
+    BenchDocument, ModelsDocument, PulledDocument, VerifiedDocument,
+};
 use gpuctl_control::wire::plan::{ExplainDocument, PlanDocument, verb};
 use gpuctl_control::wire::reply::{
     CostReportDocument, DoctorDocument, ErrorBody, ErrorDocument, EstimateDocument, InitDocument,
@@ -61,6 +65,10 @@ pub(crate) enum Answer {
     Prices(PricesDocument),
     Init(InitDocument),
     Doctor(DoctorDocument),
+    Models(ModelsDocument),
+    ModelsVerified(VerifiedDocument),
+    ModelsPulled(PulledDocument),
+    ModelsBench(BenchDocument),
     Nothing,
     /// An answer that is no success.
     WithExit(Box<Answer>, Exit),
@@ -108,6 +116,14 @@ impl Answer {
             Self::Prices(document) => Some(json(&versioned("gpuctl.prices", document))),
             Self::Init(document) => Some(json(&versioned("gpuctl.init", document))),
             Self::Doctor(document) => Some(json(&versioned("gpuctl.doctor", document))),
+            Self::Models(document) => Some(json(&versioned("gpuctl.models", document))),
+            Self::ModelsVerified(document) => {
+                Some(json(&versioned("gpuctl.models-verified", document)))
+            }
+            Self::ModelsPulled(document) => {
+                Some(json(&versioned("gpuctl.models-pulled", document)))
+            }
+            Self::ModelsBench(document) => Some(json(&versioned("gpuctl.models-bench", document))),
             Self::Nothing => None,
             Self::WithExit(answer, _) => answer.json(),
         }

@@ -18,7 +18,7 @@ use gpuctl_control::wire::status::{BoxDocument, PoolDocument, QueueDocument, Sta
 use gpuctl_core::units::{Timestamp, show_span};
 use serde_json::Value;
 
-use super::{Answer, schedule, simulate};
+use super::{Answer, models, schedule, simulate};
 use crate::failure::Failure;
 
 /// Lines are padded to these columns.
@@ -65,6 +65,10 @@ pub(super) fn answer(answer: &Answer) -> Option<String> {
             document.path
         )),
         Answer::Doctor(document) => Some(doctor(document)),
+        Answer::Models(document) => Some(models::list(document)),
+        Answer::ModelsVerified(document) => Some(models::verified(document)),
+        Answer::ModelsPulled(document) => Some(models::pulled(document)),
+        Answer::ModelsBench(document) => Some(models::bench(document)),
         Answer::Nothing => None,
         Answer::WithExit(inner, _) => self::answer(inner),
     }

@@ -130,6 +130,39 @@ fn bad_pictures_fail_each_in_its_own_way_and_the_good_one_is_read() {
 }
 
 #[test]
+fn a_text_becomes_a_recording_that_is_kept_and_says_that_text() {
+    let place = Place::new(ONE_POOL);
+    let said = place
+        .run(&[
+            "submit",
+            "voice.synthesize",
+            "--text",
+            "Hello world, this is a test.",
+            "--param",
+            "noise=0",
+            "--param",
+            "noise_w=0",
+            "--wait",
+            "--json",
+        ])
+        .expect(0);
+    let job = &said.json()["jobs"][0];
+    let file = &job["output"]["files"][0];
+    assert_eq!((&file["name"], &file["media_type"]), (&"speech.wav".into(), &"audio/wav".into()));
+    let path = PathBuf::from(file["uri"].as_str().unwrap().strip_prefix("file://").unwrap());
+    assert!(
+        path.ends_with(format!(".gpuctl/results/{}/speech.wav", job["job_id"].as_str().unwrap())),
+        "{}",
+        path.display()
+    );
+    assert_eq!(fs::metadata(&path).unwrap().len(), file["bytes"].as_u64().unwrap());
+    let shown = place.run(&["job", job["job_id"].as_str().unwrap()]).expect(0).stdout;
+    assert!(shown.contains("speech.wav (audio/wav, "), "{shown}");
+    let heard = outcomes(&place, "voice.transcribe", &[path]);
+    assert_eq!(heard["speech.wav"], "Hello world, this is a test.");
+}
+
+#[test]
 fn a_param_that_the_task_does_not_have_fails_the_job_and_a_text_is_no_picture() {
     let place = Place::new(ONE_POOL);
     let page = sample("page.png");
@@ -146,7 +179,13 @@ fn a_param_that_the_task_does_not_have_fails_the_job_and_a_text_is_no_picture() 
 #[test]
 fn a_model_that_cannot_be_used_fails_its_jobs_and_no_others() {
     let models = tempfile::tempdir().unwrap();
-    for name in ["pp-ocr-v4-mobile", "pp-ocr-v6-small", "moonshine-tiny-en", "silero-vad-v6"] {
+    for name in [
+        "pp-ocr-v4-mobile",
+        "pp-ocr-v6-small",
+        "moonshine-tiny-en",
+        "silero-vad-v6",
+        "dvector-voicefilter",
+    ] {
         copy_model(name, models.path());
     }
     let place = Place::new(ONE_POOL).with("GPUCTL_MODELS", models.path());

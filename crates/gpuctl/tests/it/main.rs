@@ -17,4 +17,5 @@ mod emulators;
 mod jobs;
 mod money;
 mod support;
+mod tasks;
 mod traces;

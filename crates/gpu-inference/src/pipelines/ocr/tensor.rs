@@ -2,13 +2,12 @@
 //!
 //! The sizes are RapidOCR's, except that very long pages are padded on either side, where it pads wide ones only.
 
-use fast_image_resize as fir;
-use fast_image_resize::images::{Image, ImageRef};
 use image::RgbImage;
 use ndarray::Array4;
 
 use super::LINE_HEIGHT;
 use super::boxes::{Corners, clip};
+use crate::pixels::resize_quickly;
 
 /// The detector's canvas is made of such squares.
 const CANVAS_STEP: u32 = 32;
@@ -38,6 +37,15 @@ pub(crate) fn detection_size(page: (u32, u32)) -> (u32, u32) {
 }
 
 impl Placement {
+    /// As [`Placement::of`], on a canvas that is grey on the right and below up to multiples of `step`: pages of nearly one
+    /// size get one canvas, and lie on it as they would on their own.
+    pub(super) fn in_steps(page: (u32, u32), step: u32) -> Self {
+        let mut placement = Self::of(page);
+        let (width, height) = placement.canvas;
+        placement.canvas = (width.next_multiple_of(step), height.next_multiple_of(step));
+        placement
+    }
+
     pub(super) fn of(page: (u32, u32)) -> Self {
         let (width, height) = page;
         let padded = (padded_side(width, height), padded_side(height, width));
@@ -84,14 +92,14 @@ impl Canvas {
 
     /// Puts a page where its placement says.
     pub(super) fn place(&mut self, row: usize, page: &RgbImage, placement: &Placement) {
-        self.draw(row, &resize(page, placement.scaled), placement.offset);
+        self.draw(row, &resize_quickly(page, placement.scaled), placement.offset);
     }
 
     /// Puts a line at the left, as wide as its shape makes it.
     pub(super) fn place_line(&mut self, row: usize, line: &RgbImage) {
         let width_max = u32::try_from(self.values.dim().3).expect("made from a u32");
         let width = scaled_line_width(line.dimensions(), width_max);
-        self.draw(row, &resize(line, (width, LINE_HEIGHT)), (0, 0));
+        self.draw(row, &resize_quickly(line, (width, LINE_HEIGHT)), (0, 0));
     }
 
     fn draw(&mut self, row: usize, picture: &RgbImage, (left, top): (u32, u32)) {
@@ -133,20 +141,6 @@ fn whole(value: f64) -> u32 {
     value.round() as u32
 }
 
-fn resize(source: &RgbImage, (width, height): (u32, u32)) -> RgbImage {
-    const FITS: &str = "both are RGB with sides of at least 1";
-    if source.dimensions() == (width, height) {
-        return source.clone();
-    }
-    let pixels = fir::PixelType::U8x3;
-    let view = ImageRef::new(source.width(), source.height(), source.as_raw(), pixels).expect(FITS);
-    let mut target = Image::new(width, height, pixels);
-    let bilinear = fir::ResizeAlg::Convolution(fir::FilterType::Bilinear);
-    let options = fir::ResizeOptions::new().resize_alg(bilinear);
-    fir::Resizer::new().resize(&view, &mut target, &options).expect(FITS);
-    RgbImage::from_raw(width, height, target.into_vec()).expect(FITS)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +158,16 @@ mod tests {
             assert!(width.min(height) >= 736 - 16, "{page:?}: {width} x {height}");
         }
         assert_eq!(detection_size((1000, 800)), (992, 800));
+    }
+
+    #[test]
+    fn a_canvas_in_steps_has_the_page_where_its_own_has_it() {
+        for page in [(1000, 800), (3000, 200), (384, 191)] {
+            let (own, shared) = (Placement::of(page), Placement::in_steps(page, 256));
+            assert_eq!((own.offset, own.scaled), (shared.offset, shared.scaled));
+            assert_eq!((shared.canvas.0 % 256, shared.canvas.1 % 256), (0, 0));
+            assert!(own.canvas.0 <= shared.canvas.0 && own.canvas.1 <= shared.canvas.1);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use ort::memory::Allocator;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
 
+use super::Recogniser;
 use crate::audio::SAMPLE_RATE_HZ;
 use crate::models::{ModelError, Opener, Port, PortName, Size};
 use crate::pipelines::{Cancel, RunError, failed};
@@ -29,8 +30,8 @@ const TOKENS_MARGIN: usize = 8;
 const SAMPLES_MIN: usize = 4_000;
 
 /// Prefixes of the cache's names on the way in and out.
-const PAST: &str = "past_key_values.";
-const PRESENT: &str = "present.";
+pub(super) const PAST: &str = "past_key_values.";
+pub(super) const PRESENT: &str = "present.";
 
 /// The opened model.
 pub(super) struct Moonshine {
@@ -76,18 +77,6 @@ impl Moonshine {
             .filter(|tokens| i64::try_from(tokens.len()).ok() == logits_width(&decoder))
             .ok_or_else(|| opener.misfit("vocabulary", "not one entry per logit".to_owned()))?;
         Ok(Self { encoder, decoder, vocabulary, cache })
-    }
-
-    /// The text of a piece of speech at 16 kHz.
-    pub(super) fn recognise(
-        &mut self,
-        samples: &[f32],
-        cancel: &Cancel,
-    ) -> Result<String, RunError> {
-        let speech = self.encode(samples)?;
-        cancel.check()?;
-        let tokens = self.decode(&speech, cancel)?;
-        Ok(self.text(&tokens))
     }
 
     fn encode(&mut self, samples: &[f32]) -> Result<Encoded, RunError> {
@@ -158,8 +147,26 @@ impl Moonshine {
     }
 }
 
+impl Recogniser for Moonshine {
+    fn minds_language(&self) -> bool {
+        false
+    }
+
+    fn recognise(
+        &mut self,
+        samples: &[f32],
+        _language: Option<&str>,
+        cancel: &Cancel,
+    ) -> Result<String, RunError> {
+        let speech = self.encode(samples)?;
+        cancel.check()?;
+        let tokens = self.decode(&speech, cancel)?;
+        Ok(self.text(&tokens))
+    }
+}
+
 /// The parts of the key/value cache; each goes in and comes out.
-fn cache_parts(decoder: &Session) -> Result<Vec<(String, [i64; 2])>, String> {
+pub(super) fn cache_parts(decoder: &Session) -> Result<Vec<(String, [i64; 2])>, String> {
     let parts = decoder.inputs().iter().filter_map(|input| {
         let name = input.name().strip_prefix(PAST)?;
         let ValueType::Tensor { shape, .. } = input.dtype() else { return None };

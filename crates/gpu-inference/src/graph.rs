@@ -1,0 +1,116 @@
+//! A session whose numbers are floats of either width: the pipelines compute in 32 bits, a GPU's export may take 16.
+//!
+//! It feeds and reads tensors by name, and turns what a graph answers into arrays of `f32`. It checks no shapes: what
+//! a graph takes was checked when it was opened (`models`), and what it answers is for the pipeline to check.
+
+use half::f16;
+use ndarray::{ArrayD, ArrayViewD, IxDyn};
+use ort::session::{Session, SessionInputValue};
+use ort::value::{DynValue, Tensor, TensorElementType, TensorRef};
+
+use crate::pipelines::{RunError, failed};
+
+/// An opened graph.
+pub(crate) struct Graph {
+    session: Session,
+}
+
+/// What one input is given, in C order.
+pub(crate) enum Feed<'a> {
+    /// Numbers, in the width that the graph wants.
+    Floats(ArrayViewD<'a, f32>),
+    /// Token ids, masks and the like.
+    Whole(ArrayViewD<'a, i64>),
+}
+
+impl Graph {
+    pub(crate) fn new(session: Session) -> Self {
+        Self { session }
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Whether the graph has an input of this name.
+    pub(crate) fn takes(&self, name: &str) -> bool {
+        self.session.inputs().iter().any(|input| input.name() == name)
+    }
+
+    /// The name of its only input.
+    pub(crate) fn only_input(&self) -> String {
+        self.session.inputs()[0].name().to_owned()
+    }
+
+    /// The name of the first of `names` that it answers with, else its first output's.
+    pub(crate) fn output_among(&self, names: &[&str]) -> String {
+        let answers = |name: &&&str| self.session.outputs().iter().any(|o| o.name() == **name);
+        let first = || self.session.outputs()[0].name();
+        names.iter().find(answers).copied().unwrap_or_else(first).to_owned()
+    }
+
+    /// Runs the graph and gives the outputs of `wanted`, in that order.
+    pub(crate) fn run<const N: usize>(
+        &mut self,
+        stage: &'static str,
+        feeds: Vec<(&str, Feed<'_>)>,
+        wanted: [&str; N],
+    ) -> Result<[ArrayD<f32>; N], RunError> {
+        let mut inputs: Vec<(String, SessionInputValue<'_>)> = Vec::with_capacity(feeds.len());
+        for (name, feed) in feeds {
+            let value = match feed {
+                Feed::Whole(numbers) => {
+                    TensorRef::from_array_view(numbers).map_err(failed(stage))?.into()
+                }
+                Feed::Floats(numbers) => match self.wanted(name) {
+                    Some(TensorElementType::Float16) => {
+                        let half = numbers.mapv(f16::from_f32);
+                        Tensor::from_array(half).map_err(failed(stage))?.into()
+                    }
+                    Some(TensorElementType::Bool) => {
+                        let set = numbers.mapv(|number| number > 0.5);
+                        Tensor::from_array(set).map_err(failed(stage))?.into()
+                    }
+                    _ => TensorRef::from_array_view(numbers).map_err(failed(stage))?.into(),
+                },
+            };
+            inputs.push((name.to_owned(), value));
+        }
+        let outputs = self.session.run(inputs).map_err(failed(stage))?;
+        let mut answers: [ArrayD<f32>; N] = std::array::from_fn(|_| ArrayD::zeros(IxDyn(&[0])));
+        for (answer, name) in answers.iter_mut().zip(wanted) {
+            let output = outputs.get(name).ok_or(RunError::Shape { stage, shape: Vec::new() })?;
+            *answer = to_floats(output).map_err(failed(stage))?;
+        }
+        Ok(answers)
+    }
+
+    fn wanted(&self, name: &str) -> Option<TensorElementType> {
+        let input = self.session.inputs().iter().find(|input| input.name() == name);
+        input.and_then(|input| input.dtype().tensor_type())
+    }
+}
+
+fn to_floats(value: &DynValue) -> ort::Result<ArrayD<f32>> {
+    match value.dtype().tensor_type() {
+        Some(TensorElementType::Float16) => Ok(value.try_extract_array::<f16>()?.mapv(f16::to_f32)),
+        Some(TensorElementType::Bool) => {
+            Ok(value.try_extract_array::<bool>()?.mapv(|set| f32::from(u8::from(set))))
+        }
+        _ => Ok(value.try_extract_array::<f32>()?.into_owned()),
+    }
+}
+
+/// A vector of length 1 in the same direction; one of zeros stays.
+pub(crate) fn unit(mut vector: Vec<f32>) -> Vec<f32> {
+    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+    if length > 0.0 {
+        vector.iter_mut().for_each(|value| *value /= length);
+    }
+    vector
+}
+
+/// From any number to a share between 0 and 1.
+pub(crate) fn sigmoid(value: f32) -> f32 {
+    1.0 / (1.0 + (-value).exp())
+}

@@ -1,0 +1,249 @@
+//! Magika: which of some 200 kinds a file is, by its first and last bytes.
+//!
+//! What a model of another training takes and answers stands in the configuration beside it and is read from there. It
+//! follows Magika's own rules for short files and for unsure answers: `txt` or `unknown`, never a guess.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ndarray::Array2;
+use ort::session::Session;
+use ort::value::{TensorElementType, TensorRef};
+use serde::Deserialize;
+
+use super::{Classification, ranking, top};
+use crate::input::{Content, Prepared};
+use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::pipelines::{Answer, Cancel, Output, Pipeline, RunError, failed};
+use crate::runtime::Device;
+
+const STAGE: &str = "file type";
+/// Files a call, whatever the batch.
+const FILES_MAX: usize = 64;
+/// Most numbers that a configuration may ask for: a file's two blocks of 4 KiB.
+const FEATURES_MAX: usize = 8_192;
+/// What Magika says of a text that is too short or too odd to name.
+const PLAIN_TEXT: &str = "txt";
+/// And of other bytes.
+const UNKNOWN: &str = "unknown";
+
+/// `config.min.json` of a Magika model; what is not read here is for other programs.
+#[derive(Debug, Deserialize)]
+struct Config {
+    beg_size: usize,
+    mid_size: usize,
+    end_size: usize,
+    block_size: usize,
+    padding_token: i32,
+    min_file_size_for_dl: usize,
+    use_inputs_at_offsets: bool,
+    medium_confidence_threshold: f32,
+    target_labels_space: Vec<String>,
+    #[serde(default)]
+    thresholds: HashMap<String, f32>,
+    #[serde(default)]
+    overwrite_map: HashMap<String, String>,
+}
+
+impl Config {
+    fn check(&self) -> Result<(), String> {
+        if self.mid_size != 0 || self.use_inputs_at_offsets {
+            return Err("it wants more than a file's two ends, which the code has not".to_owned());
+        }
+        if self.beg_size + self.end_size > FEATURES_MAX || self.min_file_size_for_dl > self.beg_size
+        {
+            return Err("its sizes make no sense".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// What `content_types_kb.min.json` says of one kind.
+#[derive(Debug, Deserialize)]
+struct Kind {
+    mime_type: Option<String>,
+    #[serde(default)]
+    is_text: bool,
+}
+
+/// The opened model.
+pub(crate) struct FileTypePipeline {
+    session: Session,
+    config: Config,
+    kinds: BTreeMap<String, Kind>,
+    device: Device,
+    batch_max: usize,
+}
+
+impl FileTypePipeline {
+    pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
+        let config: Config = serde_json::from_slice(&opener.bytes("config")?)
+            .map_err(|error| opener.misfit("config", error.to_string()))?;
+        config.check().map_err(|problem| opener.misfit("config", problem))?;
+        let kinds = serde_json::from_slice(&opener.bytes("kinds")?)
+            .map_err(|error| opener.misfit("kinds", error.to_string()))?;
+        let inputs = [Port {
+            name: PortName::Is("bytes"),
+            element: TensorElementType::Int32,
+            shape: &[Size::Free, Size::Own],
+        }];
+        let outputs = [Port {
+            name: PortName::Is("target_label"),
+            element: TensorElementType::Float32,
+            shape: &[Size::Free, Size::Own],
+        }];
+        let session = opener.session("classifier", &inputs, &outputs)?;
+        let side =
+            |shape: Option<&ort::value::Shape>| shape.and_then(|shape| shape.last().copied());
+        let features = side(session.inputs()[0].dtype().tensor_shape());
+        let labels = side(session.outputs()[0].dtype().tensor_shape());
+        let found = (config.beg_size + config.end_size, config.target_labels_space.len());
+        if (i64::try_from(found.0).ok(), i64::try_from(found.1).ok()) != (features, labels) {
+            let problem = format!("{} bytes and {} labels are not the graph's", found.0, found.1);
+            return Err(opener.misfit("config", problem));
+        }
+        let (device, batch_max) = (opener.device(), opener.batch_max());
+        Ok(Self { session, config, kinds, device, batch_max })
+    }
+
+    fn scores(&mut self, files: &[&[u8]]) -> Result<Vec<Vec<f32>>, RunError> {
+        let length = self.config.beg_size + self.config.end_size;
+        let mut features = Array2::from_elem((files.len(), length), self.config.padding_token);
+        for (mut row, file) in features.rows_mut().into_iter().zip(files) {
+            fill(row.as_slice_mut().expect("in standard order"), file, &self.config);
+        }
+        let input = TensorRef::from_array_view(&features).map_err(failed(STAGE))?;
+        let outputs = self.session.run(ort::inputs!["bytes" => input]).map_err(failed(STAGE))?;
+        let scores = outputs["target_label"].try_extract_array::<f32>().map_err(failed(STAGE))?;
+        if scores.shape() != [files.len(), self.config.target_labels_space.len()] {
+            return Err(RunError::Shape { stage: STAGE, shape: scores.shape().to_vec() });
+        }
+        Ok(scores.outer_iter().map(|row| row.iter().copied().collect()).collect())
+    }
+
+    fn judge(&self, scores: &[f32], top: usize) -> Classification {
+        let labels = ranking(scores, &self.config.target_labels_space, top.max(1));
+        let best = &labels[0];
+        let named = self.config.overwrite_map.get(&best.name).unwrap_or(&best.name);
+        let threshold = self.config.thresholds.get(&best.name);
+        let sure = best.score >= *threshold.unwrap_or(&self.config.medium_confidence_threshold);
+        let is_text = self.kinds.get(named).is_some_and(|kind| kind.is_text);
+        let label = match (sure, is_text) {
+            (true, _) => named.clone(),
+            (false, true) => PLAIN_TEXT.to_owned(),
+            (false, false) => UNKNOWN.to_owned(),
+        };
+        self.answer(&label, labels)
+    }
+
+    /// A file with too little in it for the model.
+    fn short(&self, file: &[u8]) -> Classification {
+        let label = if std::str::from_utf8(file).is_ok() { PLAIN_TEXT } else { UNKNOWN };
+        self.answer(label, Vec::new())
+    }
+
+    fn answer(&self, label: &str, labels: Vec<super::Label>) -> Classification {
+        let media_type = self.kinds.get(label).and_then(|kind| kind.mime_type.clone());
+        Classification { label: label.to_owned(), media_type, labels, truncated: false }
+    }
+}
+
+impl Pipeline for FileTypePipeline {
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn batch_max(&self) -> usize {
+        self.batch_max
+    }
+
+    fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
+        let mut files = Vec::with_capacity(batch.len());
+        for (index, input) in batch.iter().enumerate() {
+            match input.content() {
+                Content::Bytes(bytes) => files.push(bytes.as_slice()),
+                _ => return Err(RunError::WrongInput { index, wanted: "a file" }),
+            }
+        }
+        let mut answers: Vec<Option<Classification>> = vec![None; batch.len()];
+        let least = self.config.min_file_size_for_dl;
+        let block = self.config.block_size;
+        let (long, short): (Vec<usize>, Vec<usize>) = (0..files.len()).partition(|&place| {
+            let file = files[place];
+            strip_start(&file[..file.len().min(block)]).len() >= least
+        });
+        for place in short {
+            let file = files[place];
+            answers[place] = Some(self.short(&file[..file.len().min(block)]));
+        }
+        for places in long.chunks(FILES_MAX) {
+            cancel.check()?;
+            let some: Vec<&[u8]> = places.iter().map(|&place| files[place]).collect();
+            for (&place, scores) in places.iter().zip(self.scores(&some)?) {
+                answers[place] = Some(self.judge(&scores, top(batch[place].params())));
+            }
+        }
+        let answers = answers.into_iter().flatten();
+        Ok(answers.map(|answer| Answer::Classification(answer).into()).collect())
+    }
+}
+
+/// A file's two ends without the white space around it; what is missing stays padding.
+fn fill(row: &mut [i32], file: &[u8], config: &Config) {
+    let block = file.len().min(config.block_size);
+    let beginning = strip_start(&file[..block]);
+    for (target, &byte) in row[..config.beg_size].iter_mut().zip(beginning) {
+        *target = byte.into();
+    }
+    let end = strip_end(&file[file.len() - block..]);
+    for (target, &byte) in row.iter_mut().rev().take(config.end_size).zip(end.iter().rev()) {
+        *target = byte.into();
+    }
+}
+
+/// White space as Magika strips it: Python's, which has one more than Rust's.
+fn is_space(byte: u8) -> bool {
+    const VERTICAL_TAB: u8 = 0x0b;
+    byte.is_ascii_whitespace() || byte == VERTICAL_TAB
+}
+
+fn strip_start(bytes: &[u8]) -> &[u8] {
+    let first = bytes.iter().position(|&byte| !is_space(byte));
+    first.map_or(&[], |first| &bytes[first..])
+}
+
+fn strip_end(bytes: &[u8]) -> &[u8] {
+    let last = bytes.iter().rposition(|&byte| !is_space(byte));
+    last.map_or(&[], |last| &bytes[..=last])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        let json = r#"{"beg_size": 4, "mid_size": 0, "end_size": 3, "block_size": 6, "padding_token": 256,
+            "min_file_size_for_dl": 2, "use_inputs_at_offsets": false, "medium_confidence_threshold": 0.5,
+            "target_labels_space": ["a", "b"]}"#;
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn features(file: &[u8]) -> Vec<i32> {
+        let mut row = vec![256; 7];
+        fill(&mut row, file, &config());
+        row
+    }
+
+    #[test]
+    fn both_ends_are_taken_without_white_space_and_padded_outwards() {
+        assert_eq!(features(b" \x0babcdefghij \n"), [97, 98, 99, 100, 104, 105, 106]);
+        assert_eq!(features(b"ab"), [97, 98, 256, 256, 256, 97, 98]);
+        assert_eq!(features(b"  "), [256; 7]);
+    }
+
+    #[test]
+    fn a_configuration_that_wants_what_the_code_has_not_is_refused() {
+        config().check().unwrap();
+        assert!(Config { mid_size: 4, ..config() }.check().is_err());
+        assert!(Config { min_file_size_for_dl: 9, ..config() }.check().is_err());
+    }
+}

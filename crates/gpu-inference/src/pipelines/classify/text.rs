@@ -1,0 +1,195 @@
+//! A text's labels by a sequence classifier: DistilBERT, BERT, RoBERTa as Hugging Face exports them.
+//!
+//! Which labels there are, and whether exactly one of them holds or any number, stands in the model's `config.json`.
+
+use std::collections::BTreeMap;
+
+use ort::value::TensorElementType;
+use serde::Deserialize;
+
+use super::{Classification, ranking, top};
+use crate::graph::Graph;
+use crate::input::{Content, Prepared};
+use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::pipelines::sentence::{run_tokens, token_ports};
+use crate::pipelines::{Answer, Cancel, Output, Pipeline, RunError};
+use crate::runtime::Device;
+use crate::tokens::{self, Encoded, Tokens};
+
+const STAGE: &str = "text classifier";
+/// Most tokens of a call, padding included.
+const TOKENS_MAX: usize = 16_384;
+
+/// What a manifest's `[settings]` may change for the family `text-classifier`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TextClassifierSettings {
+    /// Longest text in tokens; the rest is cut off.
+    pub tokens_max: usize,
+    /// What padding is filled with: 0 for BERT, 1 for RoBERTa.
+    pub pad_id: i64,
+}
+
+impl Default for TextClassifierSettings {
+    fn default() -> Self {
+        Self { tokens_max: 512, pad_id: 0 }
+    }
+}
+
+impl TextClassifierSettings {
+    /// Says what makes no sense.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let fits = (3..=8_192).contains(&self.tokens_max) && self.pad_id >= 0;
+        if fits { Ok(()) } else { Err("tokens_max is from 3 to 8192, and pad_id a token's number") }
+    }
+}
+
+/// `config.json`, as far as it says what the answers mean.
+#[derive(Debug, Deserialize)]
+struct Config {
+    id2label: BTreeMap<String, String>,
+    problem_type: Option<String>,
+}
+
+/// The opened model.
+pub(crate) struct TextClassifierPipeline {
+    classifier: Graph,
+    tokens: Tokens,
+    labels: Vec<String>,
+    scale: Scale,
+    settings: TextClassifierSettings,
+    device: Device,
+    batch_max: usize,
+}
+
+/// How the model's numbers become scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scale {
+    /// Exactly one label holds: softmax.
+    One,
+    /// Each label holds or not: sigmoid.
+    Any,
+}
+
+impl TextClassifierPipeline {
+    pub(crate) fn open(
+        opener: &mut Opener<'_>,
+        settings: TextClassifierSettings,
+    ) -> Result<Self, ModelError> {
+        let config: Config = serde_json::from_slice(&opener.bytes("config")?)
+            .map_err(|error| opener.misfit("config", error.to_string()))?;
+        let labels = labels(&config).map_err(|problem| opener.misfit("config", problem))?;
+        let scale = match config.problem_type.as_deref() {
+            Some("multi_label_classification") => Scale::Any,
+            _ => Scale::One,
+        };
+        let answers = [Port {
+            name: PortName::Is("logits"),
+            element: TensorElementType::Float32,
+            shape: &[Size::Free, Size::Own],
+        }];
+        let classifier = opener.graph("classifier", &token_ports(), &answers)?;
+        let tokens = Tokens::open(&opener.bytes("tokenizer")?, settings.tokens_max)
+            .map_err(|problem| opener.misfit("tokenizer", problem))?;
+        let (device, batch_max) = (opener.device(), opener.batch_max());
+        Ok(Self { classifier, tokens, labels, scale, settings, device, batch_max })
+    }
+
+    fn classify(&mut self, texts: &[&Encoded]) -> Result<Vec<Vec<f32>>, RunError> {
+        let padded = tokens::pad(texts, self.settings.pad_id, 0);
+        let [logits] = run_tokens(&mut self.classifier, &padded, STAGE, ["logits"])?;
+        if logits.shape() != [texts.len(), self.labels.len()] {
+            return Err(RunError::Shape { stage: STAGE, shape: logits.shape().to_vec() });
+        }
+        let row = |row: ndarray::ArrayViewD<'_, f32>| {
+            scores(&row.to_owned().into_raw_vec_and_offset().0, self.scale)
+        };
+        Ok(logits.outer_iter().map(row).collect())
+    }
+}
+
+impl Pipeline for TextClassifierPipeline {
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn batch_max(&self) -> usize {
+        self.batch_max
+    }
+
+    fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
+        let mut encoded = Vec::with_capacity(batch.len());
+        for (index, input) in batch.iter().enumerate() {
+            let text = match input.content() {
+                Content::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
+                Content::Text(text) => Some(text.as_str()),
+                _ => None,
+            };
+            let text = text.ok_or(RunError::WrongInput { index, wanted: "a text in UTF-8" })?;
+            encoded.push(self.tokens.encode(text).map_err(|problem| RunError::Unfit { problem })?);
+        }
+        let mut answers: Vec<Option<Output>> = vec![None; batch.len()];
+        for group in tokens::groups(&encoded, self.batch_max, TOKENS_MAX) {
+            cancel.check()?;
+            let texts: Vec<&Encoded> = group.iter().map(|&place| &encoded[place]).collect();
+            for (&place, scores) in group.iter().zip(self.classify(&texts)?) {
+                let labels = ranking(&scores, &self.labels, top(batch[place].params()));
+                let label = labels[0].name.clone();
+                let truncated = encoded[place].truncated;
+                let answer = Classification { label, media_type: None, labels, truncated };
+                answers[place] = Some(Answer::Classification(answer).into());
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+}
+
+/// The labels by number, which the file has as text and in any order.
+fn labels(config: &Config) -> Result<Vec<String>, String> {
+    let count = config.id2label.len();
+    let label = |place: usize| {
+        let label = config.id2label.get(&place.to_string());
+        label.cloned().ok_or_else(|| format!("id2label: has {count} labels, but none for {place}"))
+    };
+    if count == 0 {
+        return Err("id2label: is empty".to_owned());
+    }
+    (0..count).map(label).collect()
+}
+
+fn scores(logits: &[f32], scale: Scale) -> Vec<f32> {
+    match scale {
+        Scale::Any => logits.iter().map(|&logit| crate::graph::sigmoid(logit)).collect(),
+        Scale::One => {
+            // Less the largest, so that no power overflows.
+            let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let powers: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+            let sum: f32 = powers.iter().sum();
+            powers.into_iter().map(|power| power / sum).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_by_number_and_not_by_letter_and_none_is_missing() {
+        let of = |pairs: &[(&str, &str)]| {
+            let pair = |(id, label): &(&str, &str)| ((*id).to_owned(), (*label).to_owned());
+            Config { id2label: pairs.iter().map(pair).collect(), problem_type: None }
+        };
+        assert_eq!(labels(&of(&[("1", "B"), ("0", "A")])).unwrap(), ["A", "B"]);
+        assert!(labels(&of(&[("0", "A"), ("2", "C")])).unwrap_err().contains("none for 1"));
+        assert!(labels(&of(&[])).is_err());
+    }
+
+    #[test]
+    fn scores_add_up_to_one_or_stand_for_themselves() {
+        let one = scores(&[100.0, 102.0, 101.0], Scale::One);
+        assert!((one.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        assert!((one[1] - 0.665_240_94).abs() < 1e-6, "{one:?}");
+        assert_eq!(scores(&[0.0, 200.0], Scale::Any), [0.5, 1.0]);
+    }
+}

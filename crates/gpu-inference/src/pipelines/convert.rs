@@ -1,0 +1,132 @@
+//! `voice.convert`: speech in another voice, by OpenVoice V2's tone colour converter.
+//!
+//! A vector is taken of the speaker and one of the reference; the converter turns the sound of the one into that of the other
+//! and leaves words and melody. There is no official export: `exports` knows the three that are in use. Noise is drawn inside
+//! the graphs, so the same input gives other samples each time, unless `tau` is 0.
+
+mod exports;
+
+use std::ops::Range;
+
+use self::exports::Converter;
+use super::{Cancel, Output, Pipeline, RunError};
+use crate::audio::Audio;
+use crate::input::{CONVERT_RATE_HZ, Content, Prepared};
+use crate::models::{ModelError, Opener};
+use crate::params::Params;
+use crate::runtime::Device;
+use crate::wav;
+
+/// How much of a recording its speaker's vector is taken of: more changes nothing that one could hear.
+const VOICE_SAMPLES_MAX: usize = 60 * CONVERT_RATE_HZ as usize;
+/// A voice cannot be heard in less: half a second.
+const VOICE_SAMPLES_MIN: usize = CONVERT_RATE_HZ as usize / 2;
+/// Pieces that the converter gets: at most 20 s, cut where it is quietest in their second half.
+const PIECE_SAMPLES_MAX: usize = 20 * CONVERT_RATE_HZ as usize;
+/// A quiet place is looked for in steps of 20 ms.
+const QUIET_SAMPLES: usize = CONVERT_RATE_HZ as usize / 50;
+
+/// The opened converter.
+pub(crate) struct ConvertPipeline {
+    converter: Converter,
+    device: Device,
+}
+
+impl ConvertPipeline {
+    pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
+        Ok(Self { converter: Converter::open(opener)?, device: opener.device() })
+    }
+
+    fn convert(
+        &mut self,
+        speech: &[f32],
+        reference: &[f32],
+        params: &Params,
+        cancel: &Cancel,
+    ) -> Result<Vec<f32>, RunError> {
+        let from = self.voice(speech)?;
+        cancel.check()?;
+        let to = self.voice(reference)?;
+        let tau = self.converter.tau(params)?;
+        let mut converted = Vec::with_capacity(speech.len());
+        for piece in pieces(speech) {
+            cancel.check()?;
+            let length = piece.len();
+            let mut sound = self.converter.convert(&speech[piece], [&from, &to], tau)?;
+            // The graph works in whole hops: what is left of the last one is silence.
+            sound.resize(length, 0.0);
+            converted.extend(sound);
+        }
+        Ok(converted)
+    }
+
+    fn voice(&mut self, samples: &[f32]) -> Result<Vec<f32>, RunError> {
+        let heard = &samples[..samples.len().min(VOICE_SAMPLES_MAX)];
+        if heard.len() < VOICE_SAMPLES_MIN {
+            return Err(RunError::TooShort { seconds_min: 0.5 });
+        }
+        self.converter.voice(heard)
+    }
+}
+
+impl Pipeline for ConvertPipeline {
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn batch_max(&self) -> usize {
+        1
+    }
+
+    fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
+        let mut outputs = Vec::with_capacity(batch.len());
+        for (index, input) in batch.iter().enumerate() {
+            let recording = |content: Option<&Content>| match content {
+                Some(Content::Audio(audio)) => Ok(Audio::clone(audio)),
+                _ => Err(RunError::WrongInput { index, wanted: "two recordings" }),
+            };
+            let speech = recording(Some(input.content()))?;
+            let reference = recording(input.attached("reference"))?;
+            let converted =
+                self.convert(speech.samples(), reference.samples(), input.params(), cancel)?;
+            outputs.push(wav::answer(&converted, CONVERT_RATE_HZ));
+        }
+        Ok(outputs)
+    }
+}
+
+/// Cuts a long recording where it is quietest.
+fn pieces(samples: &[f32]) -> Vec<Range<usize>> {
+    let mut pieces = Vec::new();
+    let mut begin = 0;
+    while samples.len() - begin > PIECE_SAMPLES_MAX {
+        let middle = begin + PIECE_SAMPLES_MAX / 2;
+        let steps = (middle..begin + PIECE_SAMPLES_MAX - QUIET_SAMPLES).step_by(QUIET_SAMPLES);
+        let loudness =
+            |start: usize| samples[start..start + QUIET_SAMPLES].iter().map(|x| x * x).sum::<f32>();
+        let quietest = steps.min_by(|&a, &b| loudness(a).total_cmp(&loudness(b)));
+        let end = quietest.map_or(begin + PIECE_SAMPLES_MAX, |start| start + QUIET_SAMPLES / 2);
+        pieces.push(begin..end);
+        begin = end;
+    }
+    pieces.push(begin..samples.len());
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_recording_is_cut_at_its_quietest_place_and_nothing_is_lost() {
+        let mut samples = vec![0.5; 2 * PIECE_SAMPLES_MAX];
+        let quiet = PIECE_SAMPLES_MAX * 3 / 4;
+        samples[quiet..quiet + 2 * QUIET_SAMPLES].fill(0.0);
+        let found = pieces(&samples);
+        assert_eq!((found[0].start, found.last().unwrap().end), (0, samples.len()));
+        assert!((quiet..quiet + 2 * QUIET_SAMPLES).contains(&found[0].end), "{found:?}");
+        assert!(found.windows(2).all(|pair| pair[0].end == pair[1].start), "{found:?}");
+        assert!(found.iter().all(|piece| piece.len() <= PIECE_SAMPLES_MAX), "{found:?}");
+        assert_eq!(pieces(&samples[..9]).len(), 1);
+    }
+}

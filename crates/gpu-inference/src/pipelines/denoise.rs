@@ -1,0 +1,168 @@
+//! `voice.denoise`: speech without the noise, by DTLN's two small recurrent models.
+//!
+//! The first masks the spectrum of each block, the second mends the block itself; blocks overlap by three quarters and
+//! add up. Both carry their state from block to block, so a recording is one stream and is never batched.
+
+use std::sync::Arc;
+
+use ort::session::Session;
+use ort::value::{Tensor, TensorElementType};
+use realfft::num_complex::Complex32;
+use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
+
+use super::{Cancel, Output, Pipeline, RunError, failed};
+use crate::audio::SAMPLE_RATE_HZ;
+use crate::input::{Content, Prepared};
+use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::runtime::Device;
+use crate::wav;
+
+const MASK: &str = "noise mask";
+const MEND: &str = "noise removal";
+/// Samples of a block: 32 ms.
+const BLOCK: usize = 512;
+/// From one block to the next: 8 ms.
+const SHIFT: usize = 128;
+const BINS: usize = BLOCK / 2 + 1;
+/// A sample is whole only when every block that covers it has been added up.
+const DELAY: usize = BLOCK - SHIFT;
+/// How often, in blocks, a lost lease is noticed: every second of sound.
+const CHECK_EVERY: usize = 125;
+/// The two recurrent layers' states: layers, width, and hidden beside cell.
+const STATE: [usize; 4] = [1, 2, 128, 2];
+
+/// The opened models.
+pub(crate) struct DenoisePipeline {
+    mask: Session,
+    mend: Session,
+    forward: Arc<dyn RealToComplex<f32>>,
+    inverse: Arc<dyn ComplexToReal<f32>>,
+    device: Device,
+}
+
+/// What the models remember of one recording.
+struct Memory {
+    mask: Tensor<f32>,
+    mend: Tensor<f32>,
+}
+
+impl DenoisePipeline {
+    pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
+        const SPECTRUM: &[Size] = &[Size::Is(1), Size::Is(1), Size::Is(257)];
+        const SAMPLES: &[Size] = &[Size::Is(1), Size::Is(1), Size::Is(512)];
+        const MEMORY: &[Size] = &[Size::Is(1), Size::Is(2), Size::Is(128), Size::Is(2)];
+        let port = |name, shape| Port {
+            name: PortName::Is(name),
+            element: TensorElementType::Float32,
+            shape,
+        };
+        let inputs = [port("input_2", SPECTRUM), port("input_3", MEMORY)];
+        let outputs = [port("activation_2", SPECTRUM), port("tf_op_layer_stack_2", MEMORY)];
+        let mask = opener.session("mask", &inputs, &outputs)?;
+        let inputs = [port("input_4", SAMPLES), port("input_5", MEMORY)];
+        let outputs = [port("conv1d_3", SAMPLES), port("tf_op_layer_stack_5", MEMORY)];
+        let mend = opener.session("mend", &inputs, &outputs)?;
+        let mut planner = RealFftPlanner::new();
+        let (forward, inverse) = (planner.plan_fft_forward(BLOCK), planner.plan_fft_inverse(BLOCK));
+        Ok(Self { mask, mend, forward, inverse, device: opener.device() })
+    }
+
+    /// As many samples as came in, each in its place: the delay is cut off.
+    fn denoise(&mut self, samples: &[f32], cancel: &Cancel) -> Result<Vec<f32>, RunError> {
+        let mut memory = Memory::new()?;
+        let blocks = (samples.len() + DELAY).div_ceil(SHIFT);
+        let mut heard = vec![0.0; BLOCK];
+        let mut sum = vec![0.0_f32; BLOCK];
+        let mut clean = Vec::with_capacity(blocks * SHIFT);
+        for index in 0..blocks {
+            if index % CHECK_EVERY == 0 {
+                cancel.check()?;
+            }
+            heard.rotate_left(SHIFT);
+            let news = samples.iter().skip(index * SHIFT).chain(std::iter::repeat(&0.0));
+            heard[DELAY..].iter_mut().zip(news).for_each(|(slot, sample)| *slot = *sample);
+            let block = self.block(&heard, &mut memory)?;
+            sum.rotate_left(SHIFT);
+            sum[DELAY..].fill(0.0);
+            sum.iter_mut().zip(block).for_each(|(sum, sample)| *sum += sample);
+            clean.extend_from_slice(&sum[..SHIFT]);
+        }
+        clean.drain(..DELAY);
+        clean.truncate(samples.len());
+        Ok(clean)
+    }
+
+    fn block(&mut self, heard: &[f32], memory: &mut Memory) -> Result<Vec<f32>, RunError> {
+        const FITS: &str = "the buffers have the transform's sizes";
+        let mut block = heard.to_vec();
+        let mut spectrum = self.forward.make_output_vec();
+        self.forward.process(&mut block, &mut spectrum).expect(FITS);
+        let magnitudes: Vec<f32> = spectrum.iter().map(|bin| bin.norm()).collect();
+        let magnitudes = tensor([1, 1, BINS], magnitudes, MASK)?;
+        let inputs = ort::inputs!["input_2" => magnitudes, "input_3" => &memory.mask];
+        let outputs = self.mask.run(inputs).map_err(failed(MASK))?;
+        let mask = outputs["activation_2"].try_extract_tensor::<f32>().map_err(failed(MASK))?.1;
+        masked(&mut spectrum, mask)?;
+        let state = outputs["tf_op_layer_stack_2"].try_extract_tensor::<f32>();
+        memory.mask = tensor(STATE, state.map_err(failed(MASK))?.1.to_vec(), MASK)?;
+        self.inverse.process(&mut spectrum, &mut block).expect(FITS);
+        #[expect(clippy::cast_precision_loss, reason = "512")]
+        block.iter_mut().for_each(|sample| *sample /= BLOCK as f32);
+        let block = tensor([1, 1, BLOCK], block, MEND)?;
+        let inputs = ort::inputs!["input_4" => block, "input_5" => &memory.mend];
+        let outputs = self.mend.run(inputs).map_err(failed(MEND))?;
+        let state = outputs["tf_op_layer_stack_5"].try_extract_tensor::<f32>();
+        memory.mend = tensor(STATE, state.map_err(failed(MEND))?.1.to_vec(), MEND)?;
+        let mended = outputs["conv1d_3"].try_extract_tensor::<f32>().map_err(failed(MEND))?;
+        Ok(mended.1.to_vec())
+    }
+}
+
+impl Memory {
+    fn new() -> Result<Self, RunError> {
+        let silence = |stage| tensor(STATE, vec![0.0; STATE.iter().product()], stage);
+        Ok(Self { mask: silence(MASK)?, mend: silence(MEND)? })
+    }
+}
+
+/// Magnitudes times the mask; the phases stay. The ends of a real signal's spectrum have no phase.
+fn masked(spectrum: &mut [Complex32], mask: &[f32]) -> Result<(), RunError> {
+    if mask.len() != spectrum.len() {
+        return Err(RunError::Shape { stage: MASK, shape: vec![mask.len()] });
+    }
+    spectrum.iter_mut().zip(mask).for_each(|(bin, share)| *bin *= *share);
+    // The inverse transform refuses anything else there, also a rounding error.
+    spectrum[0].im = 0.0;
+    spectrum[BINS - 1].im = 0.0;
+    Ok(())
+}
+
+fn tensor<const N: usize>(
+    shape: [usize; N],
+    values: Vec<f32>,
+    stage: &'static str,
+) -> Result<Tensor<f32>, RunError> {
+    Tensor::from_array((shape, values)).map_err(failed(stage))
+}
+
+impl Pipeline for DenoisePipeline {
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn batch_max(&self) -> usize {
+        1
+    }
+
+    fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
+        let mut outputs = Vec::with_capacity(batch.len());
+        for (index, input) in batch.iter().enumerate() {
+            let Content::Audio(audio) = input.content() else {
+                return Err(RunError::WrongInput { index, wanted: "a recording" });
+            };
+            let clean = self.denoise(audio.samples(), cancel)?;
+            outputs.push(wav::answer(&clean, SAMPLE_RATE_HZ));
+        }
+        Ok(outputs)
+    }
+}

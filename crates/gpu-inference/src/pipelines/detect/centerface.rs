@@ -1,0 +1,240 @@
+//! Faces, by CenterFace: a map of face middles a quarter as wide as the picture, with sizes, offsets and landmarks.
+
+use std::collections::BTreeMap;
+
+use ndarray::{Array4, ArrayD, Axis, Ix4};
+use ort::value::TensorElementType;
+use serde::Deserialize;
+
+use super::{Detection, Detections, distinct, pictures, score_min};
+use crate::graph::{Feed, Graph};
+use crate::input::Prepared;
+use crate::models::{ModelError, Opener, Port, PortName, Signature, Size};
+use crate::pipelines::{Answer, Cancel, Output, Pipeline, RunError};
+use crate::pixels::{Filter, Normalisation, resize, write_planes};
+use crate::runtime::Device;
+
+const STAGE: &str = "face detection";
+const INPUT: &str = "input.1";
+/// Face middles, the logarithms of sizes, offsets of middles, landmarks.
+const OUTPUTS: [&str; 4] = ["537", "538", "539", "540"];
+/// The picture's sides are multiples of this.
+const STEP: u32 = 32;
+/// Pixels a cell of the maps.
+const CELL: u32 = 4;
+const CELL_SIDE: f32 = 4.0;
+const LANDMARKS: usize = 5;
+/// Most pixels of a call: four pictures of the largest size.
+const PIXELS_MAX: u64 = 4 * 1_280 * 1_280;
+/// Most faces of a picture.
+const FACES_MAX: usize = 1_000;
+/// The longest side that a manifest may allow.
+const SIDE_LIMIT: u32 = 4_096;
+
+/// What a manifest's `[settings]` may change for the family `centerface`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CenterFaceSettings {
+    /// The least score of a face.
+    pub score_min: f32,
+    /// Faces that overlap more are one.
+    pub overlap_max: f32,
+    /// A longer picture is scaled down; faces below 10 pixels are lost then.
+    pub side_max: u32,
+}
+
+impl Default for CenterFaceSettings {
+    fn default() -> Self {
+        Self { score_min: 0.5, overlap_max: 0.3, side_max: 1_280 }
+    }
+}
+
+impl CenterFaceSettings {
+    /// Says what makes no sense.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let share = |value: &f32| (0.0..=1.0).contains(value);
+        if !share(&self.score_min) || !share(&self.overlap_max) {
+            Err("score_min and overlap_max are from 0 to 1")
+        } else if !(STEP..=SIDE_LIMIT).contains(&self.side_max) {
+            Err("side_max is from 32 to 4096")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The opened model.
+pub(crate) struct CenterFacePipeline {
+    graph: Graph,
+    settings: CenterFaceSettings,
+    device: Device,
+    batch_max: usize,
+}
+
+impl CenterFacePipeline {
+    pub(crate) fn open(
+        opener: &mut Opener<'_>,
+        settings: CenterFaceSettings,
+    ) -> Result<Self, ModelError> {
+        const PICTURES: &[Size] = &[Size::Free, Size::Is(3), Size::Free, Size::Free];
+        const MAPS: [&[Size]; 4] = [
+            &[Size::Free, Size::Is(1), Size::Free, Size::Free],
+            &[Size::Free, Size::Is(2), Size::Free, Size::Free],
+            &[Size::Free, Size::Is(2), Size::Free, Size::Free],
+            &[Size::Free, Size::Is(10), Size::Free, Size::Free],
+        ];
+        let port = |name, shape| Port {
+            name: PortName::Is(name),
+            element: TensorElementType::Float32,
+            shape,
+        };
+        let inputs = [port(INPUT, PICTURES)];
+        let outputs: [Port; 4] = std::array::from_fn(|map| port(OUTPUTS[map], MAPS[map]));
+        // The file insists on ten pictures of 32 x 32; batch, height and width are free in truth.
+        let signature = Signature { inputs: &inputs, outputs: &outputs };
+        let graph = opener.freed_graph("detect", signature, (INPUT, &[0, 2, 3]))?;
+        let (device, batch_max) = (opener.device(), opener.batch_max());
+        Ok(Self { graph, settings, device, batch_max })
+    }
+}
+
+impl Pipeline for CenterFacePipeline {
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn batch_max(&self) -> usize {
+        self.batch_max
+    }
+
+    fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
+        let pictures = pictures(batch)?;
+        let mut by_size: BTreeMap<(u32, u32), Vec<usize>> = BTreeMap::new();
+        for (place, picture) in pictures.iter().enumerate() {
+            let size = canvas(picture.rgb().dimensions(), self.settings.side_max);
+            by_size.entry(size).or_default().push(place);
+        }
+        let mut answers: Vec<Option<Output>> = vec![None; batch.len()];
+        for (size, members) in by_size {
+            let (width, height) = (size.0 as usize, size.1 as usize);
+            let pixels = u64::from(size.0) * u64::from(size.1);
+            let together = usize::try_from(PIXELS_MAX / pixels).unwrap_or(1).max(1);
+            for members in members.chunks(together) {
+                cancel.check()?;
+                let mut input = Array4::<f32>::zeros((members.len(), 3, height, width));
+                for (mut row, &place) in input.outer_iter_mut().zip(members) {
+                    let scaled = resize(pictures[place].rgb(), size, Filter::Bilinear);
+                    let row = row.as_slice_mut().expect("in standard order");
+                    write_planes(row, size, &scaled, &Normalisation::BYTES);
+                }
+                let feeds = vec![(INPUT, Feed::Floats(input.view().into_dyn()))];
+                let maps = Maps::new(self.graph.run(STAGE, feeds, OUTPUTS)?, members.len(), size)?;
+                for (row, &place) in members.iter().enumerate() {
+                    let least = score_min(&batch[place], self.settings.score_min);
+                    let (width, height) = pictures[place].rgb().dimensions();
+                    let faces = maps.faces(row, least, (width, height));
+                    let objects = distinct(faces, self.settings.overlap_max, FACES_MAX);
+                    let detections = Detections { width, height, objects };
+                    answers[place] = Some(Answer::Detections(detections).into());
+                }
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+}
+
+/// The size that a picture is scaled to: its own, in steps, unless it is too long.
+fn canvas((width, height): (u32, u32), side_max: u32) -> (u32, u32) {
+    let side = |side: u32| {
+        let scaled = u64::from(side) * u64::from(side_max.min(width.max(height)));
+        let scaled = scaled.div_ceil(u64::from(width.max(height)));
+        u32::try_from(scaled).unwrap_or(side_max).max(1).next_multiple_of(STEP)
+    };
+    (side(width), side(height))
+}
+
+/// The four maps of a call.
+struct Maps {
+    maps: [Array4<f32>; 4],
+    size: (u32, u32),
+}
+
+impl Maps {
+    fn new(maps: [ArrayD<f32>; 4], count: usize, size: (u32, u32)) -> Result<Self, RunError> {
+        let cells = ((size.1 / CELL) as usize, (size.0 / CELL) as usize);
+        let mut checked = Vec::with_capacity(maps.len());
+        for (map, channels) in maps.into_iter().zip([1, 2, 2, 2 * LANDMARKS]) {
+            let shape = map.shape().to_vec();
+            if shape != [count, channels, cells.0, cells.1] {
+                return Err(RunError::Shape { stage: STAGE, shape });
+            }
+            checked.push(map.into_dimensionality::<Ix4>().expect("four sides were seen"));
+        }
+        let maps = <[Array4<f32>; 4]>::try_from(checked).expect("four went in");
+        Ok(Self { maps, size })
+    }
+
+    /// The faces of a picture before those on one place become one.
+    fn faces(&self, row: usize, score_min: f32, picture: (u32, u32)) -> Vec<Detection> {
+        let [middles, sizes, offsets, landmarks] =
+            self.maps.each_ref().map(|map| map.index_axis(Axis(0), row));
+        let scale = [picture.0 as f32 / self.size.0 as f32, picture.1 as f32 / self.size.1 as f32];
+        let limit = [picture.0 as f32, picture.1 as f32];
+        let mut faces = Vec::new();
+        for ((_, y, x), &score) in middles.indexed_iter().filter(|(_, score)| **score > score_min) {
+            // Height before width, and y before x, throughout.
+            let side = |axis: usize| sizes[[axis, y, x]].exp() * CELL_SIDE;
+            let (height, width) = (side(0), side(1));
+            let middle =
+                |axis: usize, cell: usize| (cell as f32 + offsets[[axis, y, x]] + 0.5) * CELL_SIDE;
+            let (left, top) =
+                ((middle(1, x) - width / 2.0).max(0.0), (middle(0, y) - height / 2.0).max(0.0));
+            let place = |value: f32, axis: usize| (value * scale[axis]).clamp(0.0, limit[axis]);
+            let edges =
+                [place(left, 0), place(top, 1), place(left + width, 0), place(top + height, 1)];
+            let point = |point: usize| {
+                let across = landmarks[[2 * point + 1, y, x]] * width + left;
+                let down = landmarks[[2 * point, y, x]] * height + top;
+                [across * scale[0], down * scale[1]]
+            };
+            let points = (0..LANDMARKS).map(point).collect();
+            faces.push(Detection { label: "face".to_owned(), score, edges, points });
+        }
+        faces
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_keeps_its_size_in_steps_and_a_long_one_is_scaled() {
+        assert_eq!(canvas((512, 512), 1_280), (512, 512));
+        assert_eq!(canvas((500, 33), 1_280), (512, 64));
+        assert_eq!(canvas((1, 1), 1_280), (32, 32));
+        assert_eq!(canvas((5_120, 2_560), 1_280), (1_280, 640));
+        assert_eq!(canvas((30_000, 1), 1_280), (1_280, 32));
+    }
+
+    #[test]
+    fn a_cell_s_numbers_become_a_box_on_the_picture() {
+        let mut maps = [1, 2, 2, 10].map(|channels| Array4::<f32>::zeros((1, channels, 8, 8)));
+        maps[0][[0, 0, 4, 2]] = 0.9;
+        // Height 8, width 16; half a cell further down.
+        maps[1][[0, 0, 4, 2]] = 2_f32.ln();
+        maps[1][[0, 1, 4, 2]] = 4_f32.ln();
+        maps[2][[0, 0, 4, 2]] = 0.5;
+        maps[3][[0, 0, 4, 2]] = 0.25;
+        maps[3][[0, 1, 4, 2]] = 0.5;
+        let maps = Maps { maps, size: (32, 32) };
+        let faces = maps.faces(0, 0.5, (64, 32));
+        assert_eq!(faces.len(), 1);
+        // Middle at x (2 + 0.5) * 4 = 10, y (4 + 0.5 + 0.5) * 4 = 20; twice as wide on the picture.
+        for (found, expected) in faces[0].edges.into_iter().zip([4.0, 16.0, 36.0, 24.0]) {
+            assert!((found - expected).abs() < 1e-4, "{:?}", faces[0].edges);
+        }
+        let [x, y] = faces[0].points[0];
+        assert!((x - 20.0).abs() < 1e-4 && (y - 18.0).abs() < 1e-4, "{x} {y}");
+    }
+}

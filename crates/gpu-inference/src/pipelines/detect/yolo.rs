@@ -1,0 +1,291 @@
+//! Things of many kinds, by a detector of the YOLO kind as Ultralytics exports them.
+//!
+//! The picture is fitted into a square on grey ground. Three layouts of answers are told apart by their shape: boxes in
+//! columns with a score a label (v8, v9, v11), boxes in rows with a score of their own (v5), and finished boxes (v10).
+
+use ndarray::{Array4, ArrayView2, Axis, Ix3};
+use ort::value::TensorElementType;
+use serde::Deserialize;
+
+use super::{Detection, Detections, distinct, pictures, score_min};
+use crate::graph::{Feed, Graph};
+use crate::input::Prepared;
+use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::pipelines::{Answer, Cancel, Output, Pipeline, RunError};
+use crate::pixels::{Filter, Normalisation, resize, write_planes};
+use crate::runtime::Device;
+
+const STAGE: &str = "object detection";
+/// The ground, a channel: 114 of 255.
+const GREY: f32 = 114.0 / 255.0;
+/// Metadata key under which the exporter keeps the labels.
+const LABELS_KEY: &str = "names";
+/// Numbers of a finished box: four edges, score, label.
+const FINISHED: usize = 6;
+/// The exporter's own largest side is 1,280.
+const SIDE_LIMIT: u32 = 4_096;
+/// Pictures a call on a GPU: 4 of the usual size hold 20 MB.
+const PICTURES_MAX: usize = 8;
+
+/// What a manifest's `[settings]` may change for the family `yolo`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct YoloSettings {
+    /// The square's side, where the graph leaves it open.
+    pub side: u32,
+    /// The least score of a thing.
+    pub score_min: f32,
+    /// Things of one label that overlap more are one.
+    pub overlap_max: f32,
+    /// Most things of a picture.
+    pub objects_max: usize,
+}
+
+impl Default for YoloSettings {
+    fn default() -> Self {
+        Self { side: 640, score_min: 0.25, overlap_max: 0.7, objects_max: 300 }
+    }
+}
+
+impl YoloSettings {
+    /// Says what makes no sense.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let share = |value: &f32| (0.0..=1.0).contains(value);
+        if !share(&self.score_min) || !share(&self.overlap_max) {
+            Err("score_min and overlap_max are from 0 to 1")
+        } else if !(32..=SIDE_LIMIT).contains(&self.side) || !self.side.is_multiple_of(32) {
+            Err("side is a multiple of 32 up to 4096")
+        } else if self.objects_max == 0 {
+            Err("objects_max is at least 1")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The opened model.
+pub(crate) struct YoloPipeline {
+    graph: Graph,
+    input: String,
+    output: String,
+    labels: Vec<String>,
+    side: u32,
+    settings: YoloSettings,
+    device: Device,
+    batch_max: usize,
+}
+
+impl YoloPipeline {
+    pub(crate) fn open(
+        opener: &mut Opener<'_>,
+        settings: YoloSettings,
+    ) -> Result<Self, ModelError> {
+        let port =
+            |shape| [Port { name: PortName::Only, element: TensorElementType::Float32, shape }];
+        let pictures = port(&[Size::Any, Size::Is(3), Size::Any, Size::Any]);
+        let boxes = port(&[Size::Any, Size::Any, Size::Any]);
+        let graph = opener.graph("detect", &pictures, &boxes)?;
+        let shape = graph.session().inputs()[0].dtype().tensor_shape();
+        let sides: Vec<i64> = shape.map(|shape| shape.to_vec()).unwrap_or_default();
+        let own =
+            |place: usize| sides.get(place).copied().and_then(|side| u32::try_from(side).ok());
+        if own(2) != own(3) {
+            return Err(opener.misfit("detect", "the input is no square".to_owned()));
+        }
+        let batch_max = own(0).map_or(opener.batch_max().min(PICTURES_MAX), |count| count as usize);
+        if own(0).is_some_and(|count| count != 1) {
+            let problem = "the input fixes a batch of more than one".to_owned();
+            return Err(opener.misfit("detect", problem));
+        }
+        let metadata = graph.session().metadata().ok();
+        let names = metadata.and_then(|metadata| metadata.custom(LABELS_KEY)).unwrap_or_default();
+        Ok(Self {
+            input: graph.only_input(),
+            output: graph.output_among(&["output0"]),
+            labels: labels(&names),
+            side: own(2).unwrap_or(settings.side),
+            graph,
+            settings,
+            device: opener.device(),
+            batch_max,
+        })
+    }
+
+    fn label(&self, class: usize) -> String {
+        self.labels.get(class).cloned().unwrap_or_else(|| class.to_string())
+    }
+
+    /// The things of one picture's answer, before those on one place become one.
+    fn read(&self, answer: &ArrayView2<'_, f32>, fit: &Fit, least: f32) -> Vec<Detection> {
+        let (rows, columns) = answer.dim();
+        let object = |class: usize, score: f32, edges: [f32; 4]| Detection {
+            label: self.label(class),
+            score,
+            edges: fit.to_picture(edges),
+            points: Vec::new(),
+        };
+        if columns == FINISHED {
+            let kept = answer.outer_iter().filter(|row| row[4] >= least);
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a label's number"
+            )]
+            let finished = |row: ndarray::ArrayView1<'_, f32>| {
+                object(row[5] as usize, row[4], [row[0], row[1], row[2], row[3]])
+            };
+            return kept.map(finished).collect();
+        }
+        // Columns are boxes where there are more of them than of numbers a box.
+        let (boxes, own_score) =
+            if rows < columns { (answer.t(), false) } else { (answer.view(), true) };
+        let first = if own_score { 5 } else { 4 };
+        let mut found = Vec::new();
+        for numbers in boxes.outer_iter().filter(|numbers| numbers.len() > first) {
+            let scores = numbers.iter().skip(first).copied().enumerate();
+            let best = scores.max_by(|a, b| a.1.total_cmp(&b.1));
+            let Some((class, score)) = best else { continue };
+            let score = if own_score { score * numbers[4] } else { score };
+            if score >= least {
+                let [x, y, width, height] = [numbers[0], numbers[1], numbers[2], numbers[3]];
+                let (half, down) = (width / 2.0, height / 2.0);
+                found.push(object(class, score, [x - half, y - down, x + half, y + down]));
+            }
+        }
+        found
+    }
+}
+
+impl Pipeline for YoloPipeline {
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn batch_max(&self) -> usize {
+        self.batch_max
+    }
+
+    fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
+        let pictures = pictures(batch)?;
+        let square = (self.side, self.side);
+        let side = self.side as usize;
+        let mut answers = Vec::with_capacity(batch.len());
+        let mut inputs = batch.iter();
+        for pictures in pictures.chunks(self.batch_max) {
+            cancel.check()?;
+            let mut input = Array4::from_elem((pictures.len(), 3, side, side), GREY);
+            let mut fits = Vec::with_capacity(pictures.len());
+            for (mut row, picture) in input.outer_iter_mut().zip(pictures) {
+                let fit = Fit::new(picture.rgb().dimensions(), self.side);
+                let scaled = resize(picture.rgb(), fit.scaled, Filter::Bilinear);
+                let row = row.as_slice_mut().expect("in standard order");
+                // From the fit's corner on, the planes' lines are as long as before.
+                let corner = fit.corner.1 as usize * side + fit.corner.0 as usize;
+                write_planes_at(row, square, corner, &scaled);
+                fits.push(fit);
+            }
+            let feeds = vec![(self.input.as_str(), Feed::Floats(input.view().into_dyn()))];
+            let [found] = self.graph.run(STAGE, feeds, [self.output.as_str()])?;
+            let wrong = || RunError::Shape { stage: STAGE, shape: found.shape().to_vec() };
+            let found = found.view().into_dimensionality::<Ix3>().map_err(|_| wrong())?;
+            if found.dim().0 != pictures.len() {
+                return Err(wrong());
+            }
+            for (row, fit) in fits.iter().enumerate() {
+                let input = inputs.next().ok_or_else(wrong)?;
+                let least = score_min(input, self.settings.score_min);
+                let objects = self.read(&found.index_axis(Axis(0), row), fit, least);
+                let (overlap, most) = (self.settings.overlap_max, self.settings.objects_max);
+                let objects = distinct(objects, overlap, most);
+                let (width, height) = fit.picture;
+                let detections = Detections { width, height, objects };
+                answers.push(Answer::Detections(detections).into());
+            }
+        }
+        Ok(answers)
+    }
+}
+
+fn write_planes_at(
+    row: &mut [f32],
+    (width, height): (u32, u32),
+    corner: usize,
+    picture: &image::RgbImage,
+) {
+    let plane = width as usize * height as usize;
+    let size = picture.dimensions();
+    let mut own = vec![0.0; 3 * size.0 as usize * size.1 as usize];
+    write_planes(&mut own, size, picture, &Normalisation::UNIT);
+    for (line, values) in own.chunks(size.0 as usize).enumerate() {
+        let (channel, y) = (line / size.1 as usize, line % size.1 as usize);
+        let from = channel * plane + corner + y * width as usize;
+        row[from..from + values.len()].copy_from_slice(values);
+    }
+}
+
+/// Where a picture lies in the square.
+#[derive(Debug, Clone, PartialEq)]
+struct Fit {
+    picture: (u32, u32),
+    scaled: (u32, u32),
+    corner: (u32, u32),
+}
+
+impl Fit {
+    fn new((width, height): (u32, u32), side: u32) -> Self {
+        let scale = f64::from(side) / f64::from(width.max(height));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "at most a side"
+        )]
+        let scaled = |length: u32| ((f64::from(length) * scale).round() as u32).clamp(1, side);
+        let scaled = (scaled(width), scaled(height));
+        let corner = ((side - scaled.0) / 2, (side - scaled.1) / 2);
+        Self { picture: (width, height), scaled, corner }
+    }
+
+    /// A box in the square, on the picture.
+    fn to_picture(&self, [left, top, right, bottom]: [f32; 4]) -> [f32; 4] {
+        let place = |value: f32, corner: u32, scaled: u32, length: u32| {
+            ((value - corner as f32) * length as f32 / scaled as f32).clamp(0.0, length as f32)
+        };
+        let across = |x| place(x, self.corner.0, self.scaled.0, self.picture.0);
+        let down = |y| place(y, self.corner.1, self.scaled.1, self.picture.1);
+        [across(left), down(top), across(right), down(bottom)]
+    }
+}
+
+/// The labels out of the exporter's text, a Python dictionary: `{0: 'person', 1: 'traffic light'}`.
+fn labels(names: &str) -> Vec<String> {
+    let mut labels = Vec::new();
+    let mut rest = names;
+    while let Some(start) = rest.find(['\'', '"']) {
+        let quote = &rest[start..=start];
+        let Some(length) = rest[start + 1..].find(quote) else { break };
+        labels.push(rest[start + 1..][..length].to_owned());
+        rest = &rest[start + length + 2..];
+    }
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_is_fitted_into_the_square_and_boxes_come_back() {
+        let fit = Fit::new((1_280, 640), 640);
+        assert_eq!((fit.scaled, fit.corner), ((640, 320), (0, 160)));
+        assert_eq!(fit.to_picture([0.0, 160.0, 320.0, 480.0]), [0.0, 0.0, 640.0, 640.0]);
+        assert_eq!(fit.to_picture([-9.0, 0.0, 999.0, 999.0]), [0.0, 0.0, 1_280.0, 640.0]);
+        assert_eq!(Fit::new((1, 30_000), 640).scaled, (1, 640));
+    }
+
+    #[test]
+    fn labels_are_read_out_of_the_exporter_s_dictionary() {
+        let names = r#"{0: 'person', 1: 'traffic light', 2: "driver's seat"}"#;
+        assert_eq!(labels(names), ["person", "traffic light", "driver's seat"]);
+        assert!(labels("").is_empty() && labels("{0: 'x").is_empty());
+    }
+}

@@ -1,0 +1,102 @@
+//! What stands out in a picture, by U²-Net: one soft mask, as used to cut a thing from its background.
+
+use image::{GrayImage, RgbImage};
+use ndarray::{Array4, Ix4};
+use ort::value::TensorElementType;
+
+use super::{Mask, answer};
+use crate::graph::{Feed, Graph};
+use crate::input::Prepared;
+use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::pipelines::detect::pictures;
+use crate::pipelines::{Cancel, Output, Pipeline, RunError, check_minded};
+use crate::pixels::{Filter, IMAGENET, Normalisation, resize, resize_grey, write_planes};
+use crate::runtime::Device;
+
+const STAGE: &str = "saliency";
+/// The side of the square that U²-Net is trained on.
+const SIDE: u32 = 320;
+const SQUARE: (u32, u32) = (SIDE, SIDE);
+
+/// The opened model.
+pub(crate) struct SaliencyPipeline {
+    graph: Graph,
+    input: String,
+    output: String,
+    device: Device,
+}
+
+impl SaliencyPipeline {
+    pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
+        let pictures = [Port {
+            name: PortName::Only,
+            element: TensorElementType::Float32,
+            shape: &[Size::Any, Size::Is(3), Size::Is(SIDE), Size::Is(SIDE)],
+        }];
+        // The first of its seven maps is the answer; the others are what the training looks at.
+        let maps = [Port {
+            name: PortName::Every(""),
+            element: TensorElementType::Float32,
+            shape: &[Size::Any, Size::Is(1), Size::Any, Size::Any],
+        }];
+        let graph = opener.graph("segment", &pictures, &maps)?;
+        let (input, output) = (graph.only_input(), graph.output_among(&[]));
+        Ok(Self { graph, input, output, device: opener.device() })
+    }
+
+    fn mask(&mut self, picture: &RgbImage) -> Result<GrayImage, RunError> {
+        let mut input = Array4::<f32>::zeros((1, 3, SIDE as usize, SIDE as usize));
+        let planes = input.as_slice_mut().expect("in standard order");
+        let scaled = resize(picture, SQUARE, Filter::Lanczos);
+        write_planes(planes, SQUARE, &scaled, &normalisation(&scaled));
+        let feeds = vec![(self.input.as_str(), Feed::Floats(input.view().into_dyn()))];
+        let [map] = self.graph.run(STAGE, feeds, [self.output.as_str()])?;
+        let wrong = || RunError::Shape { stage: STAGE, shape: map.shape().to_vec() };
+        let map = map.view().into_dimensionality::<Ix4>().map_err(|_| wrong())?;
+        if map.dim() != (1, 1, SIDE as usize, SIDE as usize) {
+            return Err(wrong());
+        }
+        let map: Vec<f32> = map.iter().copied().collect();
+        let (least, most) = map.iter().fold((f32::MAX, f32::MIN), |(least, most), &value| {
+            (least.min(value), most.max(value))
+        });
+        let span = if most > least { most - least } else { 1.0 };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "from 0 to 255"
+        )]
+        let byte = |value: &f32| ((value - least) / span * 255.0) as u8;
+        let bytes = map.iter().map(byte).collect();
+        let mask = GrayImage::from_raw(SIDE, SIDE, bytes).expect("a byte for each number");
+        Ok(resize_grey(&mask, picture.dimensions(), Filter::Lanczos))
+    }
+}
+
+impl Pipeline for SaliencyPipeline {
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn batch_max(&self) -> usize {
+        1
+    }
+
+    fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
+        let mut outputs = Vec::with_capacity(batch.len());
+        for (picture, input) in pictures(batch)?.into_iter().zip(batch) {
+            cancel.check()?;
+            check_minded(input.params(), &[])?;
+            let mask = Mask { picture: self.mask(picture.rgb())?, label: None, score: None };
+            outputs.push(answer(vec![mask], picture.rgb().dimensions()));
+        }
+        Ok(outputs)
+    }
+}
+
+/// U²-Net is used with the brightest channel of the scaled picture as 1, so that a dark picture is lit up.
+fn normalisation(scaled: &RgbImage) -> Normalisation {
+    let brightest = scaled.as_raw().iter().copied().max().unwrap_or(u8::MAX).max(1);
+    let (mean, deviation) = IMAGENET;
+    Normalisation { scale: 1.0 / f32::from(brightest), mean, deviation }
+}

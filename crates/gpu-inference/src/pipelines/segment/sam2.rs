@@ -1,0 +1,174 @@
+//! The thing at points or in boxes, by SAM 2: the picture is encoded once, and each box decoded for itself.
+
+use image::RgbImage;
+use ndarray::{Array1, Array2, Array3, Array4, ArrayD, Axis, Ix2, Ix4};
+use ort::value::TensorElementType;
+
+use super::{Mask, above_zero, answer, boxes, points};
+use crate::graph::{Feed, Graph};
+use crate::input::Prepared;
+use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::pipelines::detect::pictures;
+use crate::pipelines::{Cancel, Output, Pipeline, RunError, check_minded};
+use crate::pixels::{Filter, Normalisation, resize, write_planes};
+use crate::runtime::Device;
+
+const ENCODE: &str = "picture encoder";
+const DECODE: &str = "mask decoder";
+/// The side of the square that the encoder takes.
+const SIDE: u32 = 1_024;
+const SQUARE: (u32, u32) = (SIDE, SIDE);
+/// The side of an earlier mask, which is never given here.
+const MASK_SIDE: usize = 256;
+/// What the decoder calls the corners of a box.
+const TOP_LEFT: f32 = 2.0;
+const BOTTOM_RIGHT: f32 = 3.0;
+/// The encoder's answers, which the decoder takes.
+const FEATURES: [&str; 3] = ["image_embed", "high_res_feats_0", "high_res_feats_1"];
+
+/// The opened models.
+pub(crate) struct Sam2Pipeline {
+    encoder: Graph,
+    decoder: Graph,
+    input: String,
+    device: Device,
+}
+
+/// Points of one thing in the encoder's square, with what each means.
+struct Prompt {
+    places: Vec<[f32; 2]>,
+    meanings: Vec<f32>,
+}
+
+impl Sam2Pipeline {
+    pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
+        let port = |name, shape| Port { name, element: TensorElementType::Float32, shape };
+        let feature = |name| port(PortName::Is(name), &[Size::Any; 4]);
+        let pictures =
+            [port(PortName::Only, &[Size::Any, Size::Is(3), Size::Is(SIDE), Size::Is(SIDE)])];
+        let encoder = opener.graph("encoder", &pictures, &FEATURES.map(feature))?;
+        let inputs = [
+            feature(FEATURES[0]),
+            feature(FEATURES[1]),
+            feature(FEATURES[2]),
+            port(PortName::Is("point_coords"), &[Size::Any, Size::Free, Size::Is(2)]),
+            port(PortName::Is("point_labels"), &[Size::Any, Size::Free]),
+            port(PortName::Is("mask_input"), &[Size::Any; 4]),
+            port(PortName::Is("has_mask_input"), &[Size::Any]),
+        ];
+        let outputs = [
+            port(PortName::Is("masks"), &[Size::Any; 4]),
+            port(PortName::Is("iou_predictions"), &[Size::Any; 2]),
+        ];
+        let decoder = opener.graph("decoder", &inputs, &outputs)?;
+        let input = encoder.only_input();
+        Ok(Self { encoder, decoder, input, device: opener.device() })
+    }
+
+    fn encode(&mut self, picture: &RgbImage) -> Result<[ArrayD<f32>; 3], RunError> {
+        let mut input = Array4::<f32>::zeros((1, 3, SIDE as usize, SIDE as usize));
+        let planes = input.as_slice_mut().expect("in standard order");
+        let scaled = resize(picture, SQUARE, Filter::Bilinear);
+        write_planes(planes, SQUARE, &scaled, &Normalisation::IMAGENET);
+        let feeds = vec![(self.input.as_str(), Feed::Floats(input.view().into_dyn()))];
+        self.encoder.run(ENCODE, feeds, FEATURES)
+    }
+
+    /// The mask that the decoder is surest of.
+    fn decode(
+        &mut self,
+        features: &[ArrayD<f32>; 3],
+        prompt: &Prompt,
+        picture: (u32, u32),
+    ) -> Result<Mask, RunError> {
+        let count = prompt.places.len();
+        let places =
+            Array3::from_shape_fn((1, count, 2), |(_, point, axis)| prompt.places[point][axis]);
+        let meanings = Array2::from_shape_fn((1, count), |(_, point)| prompt.meanings[point]);
+        let earlier = Array4::<f32>::zeros((1, 1, MASK_SIDE, MASK_SIDE));
+        let has_earlier = Array1::<f32>::zeros(1);
+        let mut feeds = vec![
+            ("point_coords", Feed::Floats(places.view().into_dyn())),
+            ("point_labels", Feed::Floats(meanings.view().into_dyn())),
+            ("mask_input", Feed::Floats(earlier.view().into_dyn())),
+            ("has_mask_input", Feed::Floats(has_earlier.view().into_dyn())),
+        ];
+        for (name, feature) in FEATURES.into_iter().zip(features) {
+            feeds.push((name, Feed::Floats(feature.view())));
+        }
+        let [masks, scores] = self.decoder.run(DECODE, feeds, ["masks", "iou_predictions"])?;
+        let wrong = || RunError::Shape { stage: DECODE, shape: masks.shape().to_vec() };
+        let scores = scores.into_dimensionality::<Ix2>().map_err(|_| wrong())?;
+        let maps = masks.view().into_dimensionality::<Ix4>().map_err(|_| wrong())?;
+        let row = scores.row(0);
+        let best = row.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+        let (best, score) = best.filter(|(best, _)| *best < maps.dim().1).ok_or_else(wrong)?;
+        let map = maps.index_axis(Axis(0), 0);
+        let map = map.index_axis(Axis(0), best);
+        let from = (u32::try_from(map.dim().1), u32::try_from(map.dim().0));
+        let (Ok(width), Ok(height)) = from else { return Err(wrong()) };
+        if width == 0 || height == 0 {
+            return Err(wrong());
+        }
+        let map: Vec<f32> = map.iter().copied().collect();
+        let picture = above_zero(&map, (width, height), picture);
+        Ok(Mask { picture, label: None, score: Some(score.clamp(0.0, 1.0)) })
+    }
+}
+
+impl Pipeline for Sam2Pipeline {
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn batch_max(&self) -> usize {
+        1
+    }
+
+    fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
+        let mut outputs = Vec::with_capacity(batch.len());
+        for (picture, input) in pictures(batch)?.into_iter().zip(batch) {
+            cancel.check()?;
+            check_minded(input.params(), &["points", "boxes"])?;
+            let size = picture.rgb().dimensions();
+            let prompts = prompts(input, size)?;
+            let features = self.encode(picture.rgb())?;
+            let mut masks = Vec::with_capacity(prompts.len());
+            for prompt in &prompts {
+                cancel.check()?;
+                masks.push(self.decode(&features, prompt, size)?);
+            }
+            outputs.push(answer(masks, size));
+        }
+        Ok(outputs)
+    }
+}
+
+/// One prompt a box; points refine the only box, or make a thing of their own.
+fn prompts(input: &Prepared, size: (u32, u32)) -> Result<Vec<Prompt>, RunError> {
+    let (boxes, points) = (boxes(input, size)?, points(input, size)?);
+    let place = |x: f32, y: f32| [x * SIDE as f32 / size.0 as f32, y * SIDE as f32 / size.1 as f32];
+    let of_box = |[left, top, right, bottom]: [f32; 4]| Prompt {
+        places: vec![place(left, top), place(right, bottom)],
+        meanings: vec![TOP_LEFT, BOTTOM_RIGHT],
+    };
+    let mut prompts: Vec<Prompt> = boxes.into_iter().map(of_box).collect();
+    match (points.is_empty(), prompts.len()) {
+        (true, 0) => {
+            let problem = "SAM 2 needs points or boxes: --param points=[[x,y,1]]".to_owned();
+            return Err(RunError::Unfit { problem });
+        }
+        (true, _) => return Ok(prompts),
+        (false, 0) => prompts.push(Prompt { places: Vec::new(), meanings: Vec::new() }),
+        (false, 1) => {}
+        (false, _) => {
+            let problem = "points go with one box, or with none".to_owned();
+            return Err(RunError::Unfit { problem });
+        }
+    }
+    for [x, y, on] in points {
+        prompts[0].places.push(place(x, y));
+        prompts[0].meanings.push(on);
+    }
+    Ok(prompts)
+}

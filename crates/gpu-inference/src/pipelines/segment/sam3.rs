@@ -1,0 +1,275 @@
+//! All things that a word names, or that look like the things in boxes, by SAM 3.
+//!
+//! There is no official export; this takes the one in four files: picture encoder, text encoder, and a decoder that
+//! knows boxes. What was encoded of the latest picture's word is kept, since jobs come in series with one word.
+
+use image::RgbImage;
+use ndarray::{Array2, Array3, Array4, ArrayD, Axis, Ix2, Ix3, Ix4};
+use ort::value::TensorElementType;
+use serde::Deserialize;
+
+use super::{MASKS_MAX, Mask, above_zero, answer, boxes};
+use crate::graph::{Feed, Graph, sigmoid};
+use crate::input::Prepared;
+use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::pipelines::detect::{pictures, score_min};
+use crate::pipelines::{Cancel, Output, Pipeline, RunError, check_minded};
+use crate::pixels::{Filter, Normalisation, resize, write_planes};
+use crate::runtime::Device;
+use crate::tokens::{self, Tokens};
+
+const ENCODE: &str = "picture encoder";
+const TEXT: &str = "text encoder";
+const DECODE: &str = "mask decoder";
+/// The side of the square that the encoder takes.
+const SIDE: u32 = 1_008;
+const SQUARE: (u32, u32) = (SIDE, SIDE);
+/// Tokens of a word or phrase, padding included.
+const TOKENS: usize = 32;
+/// What stands for the word where only boxes are given.
+const BOXES_ALONE: &str = "visual";
+const FEATURES: [&str; 4] = ["fpn_feat_0", "fpn_feat_1", "fpn_feat_2", "fpn_pos_2"];
+/// What the decoder calls a box on a thing, and the absence of one.
+const ON: i64 = 1;
+const NO_BOX: i64 = -10;
+
+/// What a manifest's `[settings]` may change for the family `sam3`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Sam3Settings {
+    /// The least score of a thing.
+    pub score_min: f32,
+    /// What a short phrase is padded with: CLIP's end of text.
+    pub pad_id: i64,
+}
+
+impl Default for Sam3Settings {
+    fn default() -> Self {
+        Self { score_min: 0.5, pad_id: 49_407 }
+    }
+}
+
+impl Sam3Settings {
+    /// Says what makes no sense.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let fits = (0.0..=1.0).contains(&self.score_min) && self.pad_id >= 0;
+        if fits { Ok(()) } else { Err("score_min is from 0 to 1, and pad_id a token's number") }
+    }
+}
+
+/// The opened models.
+pub(crate) struct Sam3Pipeline {
+    encoder: Graph,
+    text: Graph,
+    decoder: Graph,
+    tokens: Tokens,
+    /// The latest phrase, and what the text encoder made of it: features and mask.
+    latest: Option<(String, [ArrayD<f32>; 2])>,
+    settings: Sam3Settings,
+    device: Device,
+}
+
+impl Sam3Pipeline {
+    pub(crate) fn open(
+        opener: &mut Opener<'_>,
+        settings: Sam3Settings,
+    ) -> Result<Self, ModelError> {
+        let float = |name, shape| Port { name, element: TensorElementType::Float32, shape };
+        let other = |name, element, shape| Port { name: PortName::Is(name), element, shape };
+        let feature = |name| float(PortName::Is(name), &[Size::Any; 4]);
+        let whole = TensorElementType::Int64;
+        let pictures = [float(
+            PortName::Is("images"),
+            &[Size::Any, Size::Is(3), Size::Is(SIDE), Size::Is(SIDE)],
+        )];
+        let encoder = opener.graph("encoder", &pictures, &FEATURES.map(feature))?;
+        const PHRASE: &[Size] = &[Size::Any, Size::Is(32)];
+        let phrases = [other("input_ids", whole, PHRASE), other("attention_mask", whole, PHRASE)];
+        let phrase = || {
+            [
+                float(PortName::Is("text_features"), &[Size::Any; 3]),
+                other("text_mask", TensorElementType::Bool, PHRASE),
+            ]
+        };
+        let text = opener.graph("text", &phrases, &phrase())?;
+        let boxes = [
+            float(PortName::Is("input_boxes"), &[Size::Any, Size::Any, Size::Is(4)]),
+            other("input_boxes_labels", whole, &[Size::Any, Size::Any]),
+        ];
+        let inputs: Vec<Port> =
+            FEATURES.map(feature).into_iter().chain(phrase()).chain(boxes).collect();
+        let outputs = [
+            float(PortName::Is("pred_masks"), &[Size::Any; 4]),
+            float(PortName::Is("pred_boxes"), &[Size::Any; 3]),
+            float(PortName::Is("pred_logits"), &[Size::Any; 2]),
+            float(PortName::Is("presence_logits"), &[Size::Any; 2]),
+        ];
+        let decoder = opener.graph("decoder", &inputs, &outputs)?;
+        let tokens = Tokens::open(&opener.bytes("tokenizer")?, TOKENS)
+            .map_err(|problem| opener.misfit("tokenizer", problem))?;
+        let device = opener.device();
+        Ok(Self { encoder, text, decoder, tokens, latest: None, settings, device })
+    }
+
+    fn encode(&mut self, picture: &RgbImage) -> Result<[ArrayD<f32>; 4], RunError> {
+        let mut input = Array4::<f32>::zeros((1, 3, SIDE as usize, SIDE as usize));
+        let planes = input.as_slice_mut().expect("in standard order");
+        let scaled = resize(picture, SQUARE, Filter::Bilinear);
+        write_planes(planes, SQUARE, &scaled, &Normalisation::SIGNED);
+        let feeds = vec![("images", Feed::Floats(input.view().into_dyn()))];
+        self.encoder.run(ENCODE, feeds, FEATURES)
+    }
+
+    fn encode_phrase(&mut self, phrase: &str) -> Result<[ArrayD<f32>; 2], RunError> {
+        if let Some((_, encoded)) = self.latest.as_ref().filter(|(latest, _)| latest == phrase) {
+            return Ok(encoded.clone());
+        }
+        let encoded = self.tokens.encode(phrase).map_err(|problem| RunError::Unfit { problem })?;
+        if encoded.truncated {
+            let problem = format!("the text has more than {TOKENS} tokens: a word or two will do");
+            return Err(RunError::Unfit { problem });
+        }
+        let padded = tokens::pad(&[&encoded], self.settings.pad_id, TOKENS);
+        let feeds = vec![
+            ("input_ids", Feed::Whole(padded.ids.view().into_dyn())),
+            ("attention_mask", Feed::Whole(padded.mask.view().into_dyn())),
+        ];
+        let encoded = self.text.run(TEXT, feeds, ["text_features", "text_mask"])?;
+        self.latest = Some((phrase.to_owned(), encoded.clone()));
+        Ok(encoded)
+    }
+
+    fn segment(
+        &mut self,
+        picture: &RgbImage,
+        input: &Prepared,
+        cancel: &Cancel,
+    ) -> Result<Vec<Mask>, RunError> {
+        let size = picture.dimensions();
+        let boxes = boxes(input, size)?;
+        let word = input.params().text("text");
+        let phrase = match (word, boxes.is_empty()) {
+            (Some(word), _) => word,
+            (None, false) => BOXES_ALONE,
+            (None, true) => {
+                let problem = "SAM 3 needs a text or boxes: --param text=\"a dog\"".to_owned();
+                return Err(RunError::Unfit { problem });
+            }
+        };
+        let [features, mask] = self.encode_phrase(phrase)?;
+        let pictures = self.encode(picture)?;
+        cancel.check()?;
+        let (places, meanings) = prompt(&boxes, size);
+        let mut feeds = vec![
+            ("text_features", Feed::Floats(features.view())),
+            ("text_mask", Feed::Floats(mask.view())),
+            ("input_boxes", Feed::Floats(places.view().into_dyn())),
+            ("input_boxes_labels", Feed::Whole(meanings.view().into_dyn())),
+        ];
+        for (name, feature) in FEATURES.into_iter().zip(&pictures) {
+            feeds.push((name, Feed::Floats(feature.view())));
+        }
+        let wanted = ["pred_masks", "pred_boxes", "pred_logits", "presence_logits"];
+        let answers = self.decoder.run(DECODE, feeds, wanted)?;
+        let least = score_min(input, self.settings.score_min);
+        masks(answers, least, (size, word))
+    }
+}
+
+impl Pipeline for Sam3Pipeline {
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn batch_max(&self) -> usize {
+        1
+    }
+
+    fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
+        let mut outputs = Vec::with_capacity(batch.len());
+        for (picture, input) in pictures(batch)?.into_iter().zip(batch) {
+            cancel.check()?;
+            check_minded(input.params(), &["boxes", "text", "score_min"])?;
+            let masks = self.segment(picture.rgb(), input, cancel)?;
+            outputs.push(answer(masks, picture.rgb().dimensions()));
+        }
+        Ok(outputs)
+    }
+}
+
+/// Boxes as middles and sides, in shares of the picture; one that stands for none where there are none.
+fn prompt(boxes: &[[f32; 4]], size: (u32, u32)) -> (Array3<f32>, Array2<i64>) {
+    if boxes.is_empty() {
+        return (Array3::zeros((1, 1, 4)), Array2::from_elem((1, 1), NO_BOX));
+    }
+    let (width, height) = (size.0 as f32, size.1 as f32);
+    let share = |[left, top, right, bottom]: [f32; 4]| {
+        let middle = [(left + right) / 2.0 / width, (top + bottom) / 2.0 / height];
+        [middle[0], middle[1], (right - left) / width, (bottom - top) / height]
+    };
+    let shares: Vec<[f32; 4]> = boxes.iter().copied().map(share).collect();
+    let places =
+        Array3::from_shape_fn((1, boxes.len(), 4), |(_, place, number)| shares[place][number]);
+    (places, Array2::from_elem((1, boxes.len()), ON))
+}
+
+/// The things that are sure enough, from the surest on.
+fn masks(
+    [maps, edges, logits, presence]: [ArrayD<f32>; 4],
+    least: f32,
+    (size, word): ((u32, u32), Option<&str>),
+) -> Result<Vec<Mask>, RunError> {
+    let wrong = || RunError::Shape { stage: DECODE, shape: maps.shape().to_vec() };
+    let shaped = maps.view().into_dimensionality::<Ix4>().map_err(|_| wrong())?;
+    let edges = edges.into_dimensionality::<Ix3>().map_err(|_| wrong())?;
+    let logits = logits.into_dimensionality::<Ix2>().map_err(|_| wrong())?;
+    let (one, count, height, width) = shaped.dim();
+    let presence = presence.first().copied().ok_or_else(wrong)?;
+    let fits = one == 1 && logits.dim() == (1, count) && edges.dim() == (1, count, 4);
+    let from = (u32::try_from(width), u32::try_from(height));
+    let (true, (Ok(width), Ok(height))) = (fits && width > 0 && height > 0, from) else {
+        return Err(wrong());
+    };
+    let score = |logit: &f32| sigmoid(*logit) * sigmoid(presence);
+    let mut found: Vec<(usize, f32)> =
+        logits.row(0).iter().map(score).enumerate().filter(|(_, score)| *score >= least).collect();
+    found.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let mask = |(place, score): (usize, f32)| {
+        let map = shaped.index_axis(Axis(0), 0);
+        let map: Vec<f32> = map.index_axis(Axis(0), place).iter().copied().collect();
+        let picture = above_zero(&map, (width, height), size);
+        Mask { picture, label: word.map(str::to_owned), score: Some(score) }
+    };
+    Ok(found.into_iter().take(MASKS_MAX).map(mask).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boxes_become_shares_of_the_picture_and_none_becomes_a_mark() {
+        let (places, meanings) = prompt(&[[10.0, 20.0, 30.0, 80.0]], (100, 200));
+        assert_eq!(places.iter().copied().collect::<Vec<_>>(), [0.2, 0.25, 0.2, 0.3]);
+        assert_eq!(meanings.iter().copied().collect::<Vec<_>>(), [1]);
+        let (places, meanings) = prompt(&[], (100, 200));
+        assert_eq!((places.len(), meanings[[0, 0]]), (4, -10));
+    }
+
+    #[test]
+    fn a_thing_is_as_sure_as_it_is_present() {
+        let answers = |presence| {
+            let shape = ndarray::IxDyn(&[1, 3, 2, 2]);
+            let maps = ArrayD::from_elem(shape, 1.0);
+            let edges = ArrayD::zeros(ndarray::IxDyn(&[1, 3, 4]));
+            let logits = ArrayD::from_shape_vec(ndarray::IxDyn(&[1, 3]), vec![0.5, -9.0, 3.0]);
+            let presence = ArrayD::from_elem(ndarray::IxDyn(&[1, 1]), presence);
+            let found = masks([maps, edges, logits.unwrap(), presence], 0.5, ((4, 4), Some("cat")));
+            found.unwrap().into_iter().map(|mask| mask.score.unwrap()).collect::<Vec<_>>()
+        };
+        let sure = answers(9.0);
+        assert_eq!(sure.len(), 2);
+        assert!((sure[0] - 0.952_456_6).abs() < 1e-4 && sure[0] > sure[1], "{sure:?}");
+        assert!(answers(-3.0).is_empty());
+    }
+}

@@ -1,0 +1,182 @@
+//! `text.embed`: a text as a vector, by a sentence encoder (MiniLM, multilingual E5).
+//!
+//! The encoder answers one vector a token; their mean over the real tokens, scaled to length 1, is the text's. Texts of
+//! like length share a call. Comparing vectors is the caller's business: the dot product of two is their cosine.
+
+use ndarray::{ArrayD, Axis, Ix3};
+use ort::value::TensorElementType;
+use serde::Deserialize;
+
+use super::{Answer, Cancel, Output, Pipeline, RunError};
+use crate::graph::{Feed, Graph, unit};
+use crate::input::{Content, Prepared};
+use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::runtime::Device;
+use crate::task::AS_PASSAGE;
+use crate::tokens::{self, Encoded, Tokens};
+
+const STAGE: &str = "sentence encoder";
+/// Most tokens of a call, padding included: the budget of text-embeddings-inference.
+const TOKENS_MAX: usize = 16_384;
+/// Longest text of any such encoder, in tokens.
+const LENGTH_MAX: usize = 8_192;
+
+/// A text's or picture's vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedding {
+    /// Its numbers; their squares add up to 1.
+    pub values: Vec<f32>,
+    /// How many tokens the text has; none for a picture.
+    pub tokens: Option<usize>,
+    /// Whether the text was longer than the model takes: the vector is of its beginning.
+    pub truncated: bool,
+}
+
+/// What a manifest's `[settings]` may change for the family `sentence-encoder`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SentenceSettings {
+    /// Longest text in tokens; the rest is cut off.
+    pub tokens_max: usize,
+    /// What padding is filled with: 0 for BERT, 1 for XLM-R.
+    pub pad_id: i64,
+    /// Put before a question (E5: `query: `).
+    pub query_prefix: String,
+    /// Put before a text to be found (E5: `passage: `).
+    pub passage_prefix: String,
+}
+
+impl Default for SentenceSettings {
+    fn default() -> Self {
+        let (query_prefix, passage_prefix) = (String::new(), String::new());
+        Self { tokens_max: 512, pad_id: 0, query_prefix, passage_prefix }
+    }
+}
+
+impl SentenceSettings {
+    /// Says what makes no sense.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        if !(3..=LENGTH_MAX).contains(&self.tokens_max) {
+            Err("tokens_max is from 3 to 8192")
+        } else if self.pad_id < 0 {
+            Err("pad_id is a token's number")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The opened encoder.
+pub(crate) struct SentencePipeline {
+    encoder: Graph,
+    tokens: Tokens,
+    settings: SentenceSettings,
+    device: Device,
+    batch_max: usize,
+}
+
+impl SentencePipeline {
+    pub(crate) fn open(
+        opener: &mut Opener<'_>,
+        settings: SentenceSettings,
+    ) -> Result<Self, ModelError> {
+        let answers = [Port {
+            name: PortName::Is("last_hidden_state"),
+            element: TensorElementType::Float32,
+            shape: &[Size::Free, Size::Free, Size::Own],
+        }];
+        let encoder = opener.graph("encoder", &token_ports(), &answers)?;
+        let tokens = Tokens::open(&opener.bytes("tokenizer")?, settings.tokens_max)
+            .map_err(|problem| opener.misfit("tokenizer", problem))?;
+        let (device, batch_max) = (opener.device(), opener.batch_max());
+        Ok(Self { encoder, tokens, settings, device, batch_max })
+    }
+
+    fn encode(&mut self, texts: &[&Encoded]) -> Result<Vec<Vec<f32>>, RunError> {
+        let padded = tokens::pad(texts, self.settings.pad_id, 0);
+        let [states] = run_tokens(&mut self.encoder, &padded, STAGE, ["last_hidden_state"])?;
+        mean(&states, texts)
+    }
+}
+
+impl Pipeline for SentencePipeline {
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn batch_max(&self) -> usize {
+        self.batch_max
+    }
+
+    fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
+        let mut encoded = Vec::with_capacity(batch.len());
+        for (index, input) in batch.iter().enumerate() {
+            let Content::Text(text) = input.content() else {
+                return Err(RunError::WrongInput { index, wanted: "a text" });
+            };
+            let prefix = match input.params().text("as") {
+                Some(AS_PASSAGE) => &self.settings.passage_prefix,
+                _ => &self.settings.query_prefix,
+            };
+            let tokens = self.tokens.encode(&format!("{prefix}{text}"));
+            encoded.push(tokens.map_err(|problem| RunError::Unfit { problem })?);
+        }
+        let mut answers: Vec<Option<Output>> = vec![None; batch.len()];
+        for group in tokens::groups(&encoded, self.batch_max, TOKENS_MAX) {
+            cancel.check()?;
+            let texts: Vec<&Encoded> = group.iter().map(|&place| &encoded[place]).collect();
+            for (&place, values) in group.iter().zip(self.encode(&texts)?) {
+                let Encoded { ids, truncated } = &encoded[place];
+                let (tokens, truncated) = (Some(ids.len()), *truncated);
+                let embedding = Embedding { values, tokens, truncated };
+                answers[place] = Some(Answer::Embedding(embedding).into());
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+}
+
+/// The inputs of BERT and its kin; token types and positions only where the exporter kept them.
+pub(crate) fn token_ports() -> [Port; 3] {
+    let port =
+        |name| Port { name, element: TensorElementType::Int64, shape: &[Size::Free, Size::Free] };
+    [
+        port(PortName::Is("input_ids")),
+        port(PortName::Is("attention_mask")),
+        port(PortName::Maybe("token_type_ids")),
+    ]
+}
+
+/// Runs a graph of [`token_ports`].
+pub(crate) fn run_tokens<const N: usize>(
+    graph: &mut Graph,
+    padded: &tokens::Padded,
+    stage: &'static str,
+    wanted: [&str; N],
+) -> Result<[ArrayD<f32>; N], RunError> {
+    let types = ndarray::Array2::zeros(padded.ids.dim());
+    let mut feeds = vec![
+        ("input_ids", Feed::Whole(padded.ids.view().into_dyn())),
+        ("attention_mask", Feed::Whole(padded.mask.view().into_dyn())),
+    ];
+    if graph.takes("token_type_ids") {
+        feeds.push(("token_type_ids", Feed::Whole(types.view().into_dyn())));
+    }
+    graph.run(stage, feeds, wanted)
+}
+
+/// The mean over each text's own tokens, of length 1.
+fn mean(states: &ArrayD<f32>, texts: &[&Encoded]) -> Result<Vec<Vec<f32>>, RunError> {
+    let wrong = || RunError::Shape { stage: STAGE, shape: states.shape().to_vec() };
+    let states = states.view().into_dimensionality::<Ix3>().map_err(|_| wrong())?;
+    let longest = texts.iter().map(|text| text.ids.len()).max().unwrap_or(0);
+    if states.dim().0 != texts.len() || states.dim().1 != longest {
+        return Err(wrong());
+    }
+    let vector = |(row, text): (usize, &&Encoded)| {
+        let own = states.index_axis(Axis(0), row);
+        let own = own.slice(ndarray::s![..text.ids.len(), ..]);
+        unit(own.mean_axis(Axis(0)).map(|mean| mean.to_vec()).unwrap_or_default())
+    };
+    Ok(texts.iter().enumerate().map(vector).collect())
+}

@@ -1,0 +1,262 @@
+//! Kokoro's voices: one graph for all of them, and a style for each voice and length of sentence.
+//!
+//! The letters are misaki's, which is the international alphabet with a few letters of its own; espeak-ng's phonemes are
+//! rewritten to them. A language is the voice's first letter, unless a job names another one. Japanese must be in kana, since
+//! espeak-ng reads no kanji. The graph draws no noise: the same text is the same sound.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ort::session::Session;
+use ort::value::{Tensor, TensorElementType};
+use serde::Deserialize;
+
+use super::{Voice, no_voice, number};
+use crate::input::InputLimits;
+use crate::models::{ModelError, Opener, Port, PortName, Signature, Size};
+use crate::params::Params;
+use crate::phonemes;
+use crate::pipelines::{RunError, failed};
+use crate::tensors::{self, Elements};
+
+const STAGE: &str = "speech synthesis";
+const RATE_HZ: u32 = 24_000;
+/// Letters that one run takes; there is a style for each number of them.
+const LETTERS_MAX: usize = 510;
+/// Width of a style.
+const STYLE: usize = 256;
+/// Around the letters.
+const EDGE: i64 = 0;
+/// Quieter than this is silence, which is cut off at both ends but for 30 ms.
+const SILENCE: f32 = 0.01;
+const SILENCE_KEPT: usize = RATE_HZ as usize * 3 / 100;
+
+/// Names of inputs and output in the two exports.
+const NAMES: [[&str; 2]; 2] = [["tokens", "audio"], ["input_ids", "waveform"]];
+
+const LETTERS: &[Size] = &[Size::Is(1), Size::Free];
+const STYLES: &[Size] = &[Size::Is(1), Size::Is(256)];
+const ONE: &[Size] = &[Size::Is(1)];
+
+const fn port(name: &'static str, element: TensorElementType, shape: &'static [Size]) -> Port {
+    Port { name: PortName::Is(name), element, shape }
+}
+
+const FLOAT: TensorElementType = TensorElementType::Float32;
+const INTEGER: TensorElementType = TensorElementType::Int64;
+
+const EXPORTS: &[Signature<'_>] = &[
+    Signature {
+        inputs: &[
+            port("tokens", INTEGER, LETTERS),
+            port("style", FLOAT, STYLES),
+            port("speed", FLOAT, ONE),
+        ],
+        outputs: &[port("audio", FLOAT, &[Size::Free])],
+    },
+    Signature {
+        inputs: &[
+            port("input_ids", INTEGER, LETTERS),
+            port("style", FLOAT, STYLES),
+            port("speed", FLOAT, ONE),
+        ],
+        outputs: &[port("waveform", FLOAT, &[Size::Is(1), Size::Free])],
+    },
+];
+
+/// The opened voices.
+pub(crate) struct Kokoro {
+    session: Session,
+    names: [&'static str; 2],
+    letters: BTreeMap<char, i64>,
+    voices: BTreeMap<String, Vec<f32>>,
+}
+
+/// The vocabulary's file, or a configuration that holds it.
+#[derive(Deserialize)]
+struct Vocabulary {
+    vocab: BTreeMap<char, i64>,
+}
+
+impl Kokoro {
+    pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
+        phonemes::check().map_err(|source| opener.needs(source))?;
+        let vocabulary: Vocabulary = serde_json::from_slice(&opener.bytes("vocabulary")?)
+            .map_err(|error| opener.misfit("vocabulary", error.to_string()))?;
+        let voices =
+            styles(&opener.bytes("voices")?).map_err(|problem| opener.misfit("voices", problem))?;
+        let (session, index) = opener.session_like("speak", EXPORTS)?;
+        Ok(Self { session, names: NAMES[index], letters: vocabulary.vocab, voices })
+    }
+
+    fn run(&mut self, letters: &[i64], voice: &str, speed: f32) -> Result<Vec<f32>, RunError> {
+        let wrong = failed(STAGE);
+        let styles = &self.voices[voice];
+        let row = letters.len().min(styles.len() / STYLE) - 1;
+        let style = styles[row * STYLE..][..STYLE].to_vec();
+        let mut ids = vec![EDGE];
+        ids.extend_from_slice(letters);
+        ids.push(EDGE);
+        let ids = Tensor::from_array(([1, ids.len()], ids)).map_err(&wrong)?;
+        let style = Tensor::from_array(([1, STYLE], style)).map_err(&wrong)?;
+        let speed = Tensor::from_array(([1], vec![speed])).map_err(&wrong)?;
+        let [input, output] = self.names;
+        let inputs = ort::inputs![input => ids, "style" => style, "speed" => speed];
+        let outputs = self.session.run(inputs).map_err(&wrong)?;
+        let sound = outputs[output].try_extract_tensor::<f32>().map_err(&wrong)?;
+        Ok(without_silence(sound.1).to_vec())
+    }
+}
+
+impl Voice for Kokoro {
+    fn rate_hz(&self) -> u32 {
+        RATE_HZ
+    }
+
+    fn minds(&self) -> &'static [&'static str] {
+        &["voice", "speed", "language"]
+    }
+
+    fn say(&mut self, sentence: &str, params: &Params) -> Result<Vec<f32>, RunError> {
+        let known = || self.voices.keys().map(String::as_str);
+        let first = known().next().expect("checked when opened");
+        let voice = params.text("voice").unwrap_or(first).to_owned();
+        if !self.voices.contains_key(&voice) {
+            return Err(no_voice(&voice, known()));
+        }
+        let language = params.text("language").unwrap_or_else(|| language(&voice));
+        if language.starts_with("ja") && sentence.chars().any(is_kanji) {
+            return Err(RunError::Unreadable { what: "kanji" });
+        }
+        let spoken = spelled(&phonemes::of_sentence(sentence, language)?, language);
+        let speed = number(params, "speed", 1.0);
+        let mut sound = Vec::new();
+        for part in parts(&spoken) {
+            let known = part.chars().filter_map(|letter| self.letters.get(&letter).copied());
+            let letters: Vec<i64> = known.collect();
+            if !letters.is_empty() {
+                sound.extend(self.run(&letters, &voice, speed)?);
+            }
+        }
+        Ok(sound)
+    }
+}
+
+/// The voices' styles, one array of 510 rows each, in numpy's archive of arrays.
+fn styles(bytes: &[u8]) -> Result<BTreeMap<String, Vec<f32>>, String> {
+    let arrays = tensors::decode(bytes, Path::new("the voices"), &InputLimits::default());
+    let style = |(name, array): (String, tensors::Tensor)| {
+        let rows = array.shape().first().copied().unwrap_or(0);
+        match array.into_elements() {
+            Elements::F32(style) if rows > 0 && style.len() == rows * STYLE => Ok((name, style)),
+            _ => Err(format!("the voice {name} has no rows of {STYLE} 32-bit numbers")),
+        }
+    };
+    arrays.map_err(|error| error.to_string())?.into_iter().map(style).collect()
+}
+
+/// What espeak-ng calls the language of a voice, which its first letter stands for.
+fn language(voice: &str) -> &'static str {
+    match voice.chars().next() {
+        Some('b') => "en-gb",
+        Some('e') => "es",
+        Some('f') => "fr-fr",
+        Some('h') => "hi",
+        Some('i') => "it",
+        Some('j') => "ja",
+        Some('p') => "pt-br",
+        Some('z') => "cmn",
+        _ => "en-us",
+    }
+}
+
+/// From espeak-ng's English to misaki's: diphthongs and affricates are one letter, length is not written.
+const ENGLISH: &[(&str, &str)] = &[
+    ("aɪ", "I"),
+    ("aʊ", "W"),
+    ("eɪ", "A"),
+    ("oʊ", "O"),
+    ("əʊ", "Q"),
+    ("ɔɪ", "Y"),
+    ("dʒ", "ʤ"),
+    ("tʃ", "ʧ"),
+    ("ɜː", "ɜɹ"),
+    ("ɚ", "əɹ"),
+    ("ɐ", "ə"),
+    ("ɾ", "T"),
+    ("ʔ", "t"),
+    ("r", "ɹ"),
+    ("ː", ""),
+];
+
+fn spelled(phonemes: &str, language: &str) -> String {
+    let mut spelled = phonemes.to_owned();
+    if language.starts_with("en") {
+        for (from, to) in ENGLISH {
+            spelled = spelled.replace(from, to);
+        }
+    }
+    spelled
+}
+
+fn is_kanji(c: char) -> bool {
+    matches!(c, '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}')
+}
+
+/// Parts of at most [`LETTERS_MAX`] letters, cut after a word.
+fn parts(spoken: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut filled = 0;
+    for word in spoken.split_inclusive(' ') {
+        let letters = word.chars().count();
+        if filled + letters > LETTERS_MAX {
+            parts.push(String::new());
+            filled = 0;
+        }
+        filled += letters;
+        if let Some(part) = parts.last_mut() {
+            // A word alone can be too long only if it is none.
+            part.extend(word.chars().take(LETTERS_MAX));
+        }
+    }
+    parts
+}
+
+fn without_silence(sound: &[f32]) -> &[f32] {
+    let loud = |sample: &f32| sample.abs() > SILENCE;
+    let Some(first) = sound.iter().position(loud) else { return sound };
+    let last = sound.iter().rposition(loud).unwrap_or(first);
+    &sound[first.saturating_sub(SILENCE_KEPT)..sound.len().min(last + SILENCE_KEPT)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn english_is_spelled_with_the_letters_that_the_voices_know() {
+        assert_eq!(
+            spelled("dʒˈɔɪ, tʃˈɛɹ bˈɜːd wˈɔːɾɚ nˈaʊ", "en-us"),
+            "ʤˈY, ʧˈɛɹ bˈɜɹd wˈɔTəɹ nˈW"
+        );
+        assert_eq!(spelled("dʒaː", "ja"), "dʒaː");
+        assert_eq!(
+            (language("bf_emma"), language("jf_alpha"), language("x")),
+            ("en-gb", "ja", "en-us")
+        );
+    }
+
+    #[test]
+    fn a_long_sentence_is_cut_after_a_word_and_silence_at_the_ends_goes() {
+        let long = "abcde ".repeat(200);
+        let found = parts(&long);
+        assert!(
+            found.iter().all(|part| part.chars().count() <= LETTERS_MAX && part.ends_with(' '))
+        );
+        assert_eq!(found.concat(), long);
+        let mut sound = vec![0.0; 5_000];
+        sound[2_000..3_000].fill(0.5);
+        assert_eq!(without_silence(&sound).len(), 1_000 + 2 * SILENCE_KEPT - 1);
+        assert_eq!(without_silence(&[0.0; 7]).len(), 7);
+    }
+}

@@ -1,0 +1,314 @@
+//! MeloTTS's voices: VITS over phonemes with tones, from a lexicon that lies beside the graph.
+//!
+//! The graph also takes BERT's features of the text; they get zeros here, which its authors allow and which costs melody, not
+//! words. It draws its noise itself, as Piper's do. A word that the lexicon lacks is spelled letter by letter.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ort::session::Session;
+use ort::value::{Tensor, TensorElementType};
+use serde::Deserialize;
+
+use super::{Voice, no_voice, number};
+use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::params::Params;
+use crate::pipelines::{RunError, failed};
+
+const STAGE: &str = "speech synthesis";
+/// Most symbols of a sentence, before the filling between them.
+const SYMBOLS_MAX: usize = 1_000;
+/// Widths of the two features.
+const BERT: usize = 1_024;
+const JA_BERT: usize = 768;
+/// MeloTTS's own defaults.
+const NOISE: f32 = 0.6;
+const NOISE_W: f32 = 0.8;
+/// Between the two predictors of durations.
+const SDP_RATIO: f32 = 0.2;
+/// Begins and ends a sentence.
+const EDGE: &str = "_";
+
+/// The opened voice.
+pub(crate) struct Melo {
+    session: Session,
+    config: Config,
+    symbols: HashMap<String, i64>,
+    lexicon: HashMap<String, Word>,
+    language: Language,
+}
+
+/// A word's symbols and their tones, as the graph takes them.
+#[derive(Debug, Clone, PartialEq)]
+struct Word {
+    symbols: Vec<String>,
+    tones: Vec<i64>,
+}
+
+/// `config.json`, as far as it is used.
+#[derive(Debug, Deserialize)]
+struct Config {
+    data: DataConfig,
+    symbols: Vec<String>,
+    #[serde(default = "english")]
+    language: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct DataConfig {
+    sampling_rate: u32,
+    #[serde(default)]
+    add_blank: bool,
+    #[serde(default)]
+    spk2id: BTreeMap<String, i64>,
+}
+
+fn english() -> String {
+    "EN".to_owned()
+}
+
+/// A language's number in the graph, and the first of its tones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Language {
+    id: i64,
+    first_tone: i64,
+}
+
+/// As MeloTTS numbers them.
+const LANGUAGES: &[(&str, Language)] = &[
+    ("ZH", Language { id: 0, first_tone: 0 }),
+    ("JP", Language { id: 1, first_tone: 6 }),
+    ("EN", Language { id: 2, first_tone: 7 }),
+    ("ZH_MIX_EN", Language { id: 3, first_tone: 0 }),
+    ("KR", Language { id: 4, first_tone: 11 }),
+    ("ES", Language { id: 5, first_tone: 12 }),
+    ("FR", Language { id: 6, first_tone: 13 }),
+];
+
+/// What the graph takes of a sentence.
+#[derive(Debug, PartialEq)]
+struct Sentence {
+    symbols: Vec<i64>,
+    tones: Vec<i64>,
+    languages: Vec<i64>,
+}
+
+impl Melo {
+    pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
+        const ROW: &[Size] = &[Size::Is(1), Size::Free];
+        const ONE: &[Size] = &[Size::Is(1)];
+        const SOUND: &[Size] = &[Size::Is(1), Size::Is(1), Size::Free];
+        const INTEGER: TensorElementType = TensorElementType::Int64;
+        const FLOAT: TensorElementType = TensorElementType::Float32;
+        let config: Config = serde_json::from_slice(&opener.bytes("config")?)
+            .map_err(|error| opener.misfit("config", error.to_string()))?;
+        let language = LANGUAGES.iter().find(|(name, _)| *name == config.language);
+        let Some((_, language)) = language.copied() else {
+            let problem = format!("language: no code for {:?}", config.language);
+            return Err(opener.misfit("config", problem));
+        };
+        let symbols: HashMap<String, i64> = config.symbols.iter().cloned().zip(0..).collect();
+        let lexicon = lexicon(&opener.bytes("lexicon")?, &symbols)
+            .map_err(|problem| opener.misfit("lexicon", problem))?;
+        let port = |name, element, shape| Port { name: PortName::Is(name), element, shape };
+        let mut inputs = vec![
+            port("bert", FLOAT, &[Size::Is(1), Size::Is(1_024), Size::Free][..]),
+            port("ja_bert", FLOAT, &[Size::Is(1), Size::Is(768), Size::Free]),
+            port("x_lengths", INTEGER, ONE),
+            port("sid", INTEGER, ONE),
+        ];
+        inputs.extend(["x", "tone", "language"].map(|name| port(name, INTEGER, ROW)));
+        let scales = ["noise_scale", "length_scale", "noise_scale_w", "sdp_ratio"];
+        inputs.extend(scales.map(|name| port(name, FLOAT, &[])));
+        let sound = Port { name: PortName::Only, element: FLOAT, shape: SOUND };
+        let session = opener.session("speak", &inputs, &[sound])?;
+        Ok(Self { session, config, symbols, lexicon, language })
+    }
+
+    fn run(
+        &mut self,
+        sentence: Sentence,
+        speaker: i64,
+        params: &Params,
+    ) -> Result<Vec<f32>, RunError> {
+        let wrong = failed(STAGE);
+        let length = sentence.symbols.len();
+        let row = |values| Tensor::from_array(([1, length], values)).map_err(&wrong);
+        let one = |value: i64| Tensor::from_array(([1], vec![value])).map_err(&wrong);
+        let scalar =
+            |value: f32| Tensor::from_array((Vec::<i64>::new(), vec![value])).map_err(&wrong);
+        let zeros = |width: usize| {
+            Tensor::from_array(([1, width, length], vec![0.0_f32; width * length])).map_err(&wrong)
+        };
+        let inputs = ort::inputs![
+            "x" => row(sentence.symbols)?,
+            "x_lengths" => one(super::length(length))?,
+            "sid" => one(speaker)?,
+            "tone" => row(sentence.tones)?,
+            "language" => row(sentence.languages)?,
+            "bert" => zeros(BERT)?,
+            "ja_bert" => zeros(JA_BERT)?,
+            "noise_scale" => scalar(number(params, "noise", NOISE))?,
+            "length_scale" => scalar(1.0 / number(params, "speed", 1.0))?,
+            "noise_scale_w" => scalar(number(params, "noise_w", NOISE_W))?,
+            "sdp_ratio" => scalar(SDP_RATIO)?,
+        ];
+        let outputs = self.session.run(inputs).map_err(&wrong)?;
+        Ok(outputs[0].try_extract_tensor::<f32>().map_err(&wrong)?.1.to_vec())
+    }
+
+    fn sentence(&self, text: &str) -> Option<Sentence> {
+        let mut said = Vec::new();
+        for token in tokens(text) {
+            match self.lexicon.get(&token) {
+                Some(word) => said.push(word.clone()),
+                None if self.symbols.contains_key(&token)
+                    && !token.chars().any(char::is_alphanumeric) =>
+                {
+                    said.push(Word { symbols: vec![token], tones: vec![self.language.first_tone] });
+                }
+                None => {
+                    let letters = token.chars().map(|letter| letter.to_string());
+                    said.extend(letters.filter_map(|letter| self.lexicon.get(&letter).cloned()));
+                }
+            }
+        }
+        let speaks = said.iter().any(|word| word.symbols.len() > 1);
+        speaks.then(|| arranged(&said, &self.symbols, self.language, self.config.data.add_blank))
+    }
+
+    fn speaker(&self, wanted: Option<&str>) -> Result<i64, RunError> {
+        let known = &self.config.data.spk2id;
+        match wanted {
+            None => Ok(known.values().copied().min().unwrap_or(0)),
+            Some(name) => known
+                .get(name)
+                .copied()
+                .ok_or_else(|| no_voice(name, known.keys().map(String::as_str))),
+        }
+    }
+}
+
+impl Voice for Melo {
+    fn rate_hz(&self) -> u32 {
+        self.config.data.sampling_rate
+    }
+
+    fn minds(&self) -> &'static [&'static str] {
+        &["voice", "speed", "noise", "noise_w"]
+    }
+
+    fn say(&mut self, sentence: &str, params: &Params) -> Result<Vec<f32>, RunError> {
+        let speaker = self.speaker(params.text("voice"))?;
+        match self.sentence(sentence) {
+            Some(sentence) if sentence.symbols.len() > 2 * SYMBOLS_MAX => {
+                Err(RunError::SentenceTooLong { phonemes_max: SYMBOLS_MAX })
+            }
+            Some(sentence) => self.run(sentence, speaker, params),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+/// One word a line: the word, its symbols, and as many tones.
+fn lexicon(bytes: &[u8], symbols: &HashMap<String, i64>) -> Result<HashMap<String, Word>, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+    let mut words = HashMap::new();
+    for (line, number) in text.lines().zip(1..) {
+        let wrong = |problem: &str| format!("line {number}: {problem}");
+        let mut fields = line.split_whitespace();
+        let Some(word) = fields.next() else { continue };
+        let fields: Vec<&str> = fields.collect();
+        if fields.is_empty() || !fields.len().is_multiple_of(2) {
+            return Err(wrong("not as many tones as symbols"));
+        }
+        let (spoken, tones) = fields.split_at(fields.len() / 2);
+        if let Some(unknown) = spoken.iter().find(|symbol| !symbols.contains_key(**symbol)) {
+            return Err(wrong(&format!("the voice has no symbol {unknown:?}")));
+        }
+        let tones: Result<Vec<i64>, _> = tones.iter().map(|tone| tone.parse()).collect();
+        let tones = tones.map_err(|_| wrong("a tone is no number"))?;
+        let symbols = spoken.iter().map(|symbol| (*symbol).to_owned()).collect();
+        words.insert(word.to_lowercase(), Word { symbols, tones });
+    }
+    Ok(words)
+}
+
+/// Words in lower case, and each mark by itself.
+fn tokens(text: &str) -> Vec<String> {
+    let mut tokens: Vec<String> = Vec::new();
+    let mut in_word = false;
+    for c in text.to_lowercase().chars() {
+        let of_word = c.is_alphanumeric() || c == '\'';
+        match tokens.last_mut() {
+            Some(word) if of_word && in_word => word.push(c),
+            _ if c.is_whitespace() => {}
+            _ => tokens.push(c.to_string()),
+        }
+        in_word = of_word;
+    }
+    tokens
+}
+
+/// Edges around, and filling between everything if the voice was trained so.
+fn arranged(
+    words: &[Word],
+    symbols: &HashMap<String, i64>,
+    language: Language,
+    add_blank: bool,
+) -> Sentence {
+    let edge = symbols.get(EDGE).copied().unwrap_or(0);
+    let ids = words.iter().flat_map(|word| &word.symbols).filter_map(|symbol| symbols.get(symbol));
+    let tones = words.iter().flat_map(|word| &word.tones).copied();
+    let around = |values: Vec<i64>, edge: i64| [vec![edge], values, vec![edge]].concat();
+    let ids = around(ids.copied().collect(), edge);
+    let tones = around(tones.collect(), 0);
+    let languages = vec![language.id; ids.len()];
+    let filled = |values: Vec<i64>| -> Vec<i64> {
+        if !add_blank {
+            return values;
+        }
+        std::iter::once(0).chain(values.into_iter().flat_map(|value| [value, 0])).collect()
+    };
+    Sentence { symbols: filled(ids), tones: filled(tones), languages: filled(languages) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn symbols() -> HashMap<String, i64> {
+        ["_", "hh", "ah", "l", "ow", "."].map(str::to_owned).into_iter().zip(0..).collect()
+    }
+
+    #[test]
+    fn a_sentence_has_edges_and_filling_and_each_symbol_its_tone() {
+        let words = lexicon(b"Hello hh ah l ow 7 7 7 8\n\n", &symbols()).unwrap();
+        let english = Language { id: 2, first_tone: 7 };
+        let dot = Word { symbols: vec![".".to_owned()], tones: vec![7] };
+        let said = [words["hello"].clone(), dot];
+        let plain = arranged(&said, &symbols(), english, false);
+        assert_eq!(plain.symbols, [0, 1, 2, 3, 4, 5, 0]);
+        assert_eq!(plain.tones, [0, 7, 7, 7, 8, 7, 0]);
+        assert_eq!(plain.languages, [2; 7]);
+        let filled = arranged(&said, &symbols(), english, true);
+        assert_eq!(filled.symbols, [0, 0, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 0, 0]);
+        assert_eq!(filled.languages[..4], [0, 2, 0, 2]);
+    }
+
+    #[test]
+    fn a_lexicon_that_does_not_fit_the_voice_is_refused_with_its_line() {
+        for (text, problem) in [
+            ("a ah 7\nhello hh ah l ow 7 7 7", "line 2: not as many tones"),
+            ("hello hh zz 7 7", "line 1: the voice has no symbol \"zz\""),
+            ("hello hh x", "line 1: a tone is no number"),
+        ] {
+            let error = lexicon(text.as_bytes(), &symbols()).unwrap_err();
+            assert!(error.starts_with(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn words_and_marks_are_told_apart() {
+        assert_eq!(tokens("Don't stop, 2 o'clock."), ["don't", "stop", ",", "2", "o'clock", "."]);
+    }
+}

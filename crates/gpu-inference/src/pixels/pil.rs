@@ -1,0 +1,105 @@
+//! Scaling bytes exactly as PIL does it: across, then down, in whole numbers of 22 bits behind the point.
+//!
+//! It exists since `fast_image_resize` computes with fewer bits and scales down first: alike to the eye, but off by 1 of
+//! 255 here and there for triangles and by 7 for cubics, where a model's input shall be what it was trained with.
+
+use super::Filter;
+
+/// Bits behind the point of a weight: 32, less 8 for the byte and 2 for sign and overshoot.
+const POINT: u32 = 22;
+
+/// The picture's bytes in another size; so many bytes a pixel.
+pub(super) fn scaled(
+    bytes: &[u8],
+    from: (u32, u32),
+    to: (u32, u32),
+    (filter, channels): (Filter, usize),
+) -> Vec<u8> {
+    let (from, to) = ((from.0 as usize, from.1 as usize), (to.0 as usize, to.1 as usize));
+    let mut across = Vec::with_capacity(to.0 * from.1 * channels);
+    let spans = spans(from.0, to.0, filter);
+    for line in bytes.chunks_exact(from.0 * channels) {
+        for span in &spans {
+            let pixels = &line[span.first * channels..][..span.weights.len() * channels];
+            for channel in 0..channels {
+                let bytes = pixels.iter().skip(channel).step_by(channels);
+                across.push(weighed(span, bytes));
+            }
+        }
+    }
+    let width = to.0 * channels;
+    let mut down = Vec::with_capacity(width * to.1);
+    for span in self::spans(from.1, to.1, filter) {
+        let lines = &across[span.first * width..][..span.weights.len() * width];
+        down.extend((0..width).map(|at| weighed(&span, lines.iter().skip(at).step_by(width))));
+    }
+    down
+}
+
+/// The pixels that one scaled pixel is made of.
+struct Span {
+    first: usize,
+    weights: Vec<i32>,
+}
+
+#[expect(clippy::cast_sign_loss, reason = "clamped to a byte")]
+fn weighed<'a>(span: &Span, bytes: impl Iterator<Item = &'a u8>) -> u8 {
+    let half = 1_i32 << (POINT - 1);
+    let products = span.weights.iter().zip(bytes).map(|(weight, &byte)| weight * i32::from(byte));
+    u8::try_from(((half + products.sum::<i32>()) >> POINT).clamp(0, 255) as u32)
+        .expect("clamped to a byte")
+}
+
+/// For each pixel of the target, the pixels of the source under the filter. A picture of its own size stays as it is.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "places in a line, cut off below as PIL does it; weights below 2"
+)]
+fn spans(from: usize, to: usize, filter: Filter) -> Vec<Span> {
+    if from == to {
+        return (0..to).map(|first| Span { first, weights: vec![1 << POINT] }).collect();
+    }
+    let scale = from as f64 / to as f64;
+    let widened = scale.max(1.0);
+    let reach = filter.reach() * widened;
+    let span = |place: usize| {
+        let middle = (place as f64 + 0.5) * scale;
+        let first = (middle - reach + 0.5).max(0.0) as usize;
+        let end = ((middle + reach + 0.5) as usize).min(from);
+        let weight = |pixel: usize| filter.weight((pixel as f64 - middle + 0.5) / widened);
+        let weights: Vec<f64> = (first..end).map(weight).collect();
+        let sum: f64 = weights.iter().sum();
+        let whole = |weight: &f64| (weight / sum * f64::from(1 << POINT)).round() as i32;
+        Span { first, weights: weights.iter().map(whole).collect() }
+    };
+    (0..to).map(span).collect()
+}
+
+impl Filter {
+    /// How far from the middle it has weights, at scale 1.
+    fn reach(self) -> f64 {
+        match self {
+            Self::Bilinear => 1.0,
+            Self::Bicubic => 2.0,
+            Self::Lanczos => 3.0,
+        }
+    }
+
+    fn weight(self, at: f64) -> f64 {
+        /// PIL's cubic, which is Catmull and Rom's.
+        const SLOPE: f64 = -0.5;
+        let sinc = |x: f64| {
+            let angle = x * std::f64::consts::PI;
+            if x == 0.0 { 1.0 } else { angle.sin() / angle }
+        };
+        let x = at.abs();
+        match self {
+            Self::Bilinear => (1.0 - x).max(0.0),
+            Self::Bicubic if x < 1.0 => ((SLOPE + 2.0) * x - (SLOPE + 3.0)) * x * x + 1.0,
+            Self::Bicubic if x < 2.0 => SLOPE * (((x - 5.0) * x + 8.0) * x - 4.0),
+            Self::Lanczos if x < 3.0 => sinc(x) * sinc(x / 3.0),
+            Self::Bicubic | Self::Lanczos => 0.0,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Text as a language model's tokens, by the model's own `tokenizer.json`.
+//!
+//! Padding and truncation stand in that file as its exporter left them, often wrongly for this use (MiniLM's pads every
+//! text to 128); so both are switched off and done here.
+
+use ndarray::Array2;
+use tokenizers::{Tokenizer, TruncationParams};
+
+/// An opened tokenizer.
+pub(crate) struct Tokens {
+    tokenizer: Tokenizer,
+}
+
+/// One text's tokens, special ones included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    pub(crate) ids: Vec<i64>,
+    /// Whether the text was longer than the model takes, and was cut.
+    pub(crate) truncated: bool,
+}
+
+/// Several texts' tokens, as long as the longest.
+pub(crate) struct Padded {
+    pub(crate) ids: Array2<i64>,
+    /// 1 where a token is, 0 where padding is.
+    pub(crate) mask: Array2<i64>,
+}
+
+impl Tokens {
+    /// Reads a `tokenizer.json`; texts are cut to `length_max` tokens.
+    pub(crate) fn open(bytes: &[u8], length_max: usize) -> Result<Self, String> {
+        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())?;
+        tokenizer.with_padding(None);
+        let truncation = TruncationParams { max_length: length_max, ..TruncationParams::default() };
+        tokenizer.with_truncation(Some(truncation)).map_err(|error| error.to_string())?;
+        Ok(Self { tokenizer })
+    }
+
+    /// The tokens of a text.
+    pub(crate) fn encode(&self, text: &str) -> Result<Encoded, String> {
+        let encoding = self.tokenizer.encode(text, true).map_err(|error| error.to_string())?;
+        Ok(Encoded {
+            ids: encoding.get_ids().iter().map(|&id| id.into()).collect(),
+            truncated: !encoding.get_overflowing().is_empty(),
+        })
+    }
+}
+
+/// Pads to the longest, or to `length` if that is more.
+pub(crate) fn pad(texts: &[&Encoded], pad_id: i64, length: usize) -> Padded {
+    let longest = texts.iter().map(|text| text.ids.len()).max().unwrap_or(0).max(length);
+    let mut ids = Array2::from_elem((texts.len(), longest), pad_id);
+    let mut mask = Array2::zeros((texts.len(), longest));
+    for (row, text) in texts.iter().enumerate() {
+        for (column, &id) in text.ids.iter().enumerate() {
+            ids[[row, column]] = id;
+            mask[[row, column]] = 1;
+        }
+    }
+    Padded { ids, mask }
+}
+
+/// The texts' places in groups of like length, none with more than `tokens_max` tokens after padding or `rows_max` rows.
+pub(crate) fn groups(texts: &[Encoded], rows_max: usize, tokens_max: usize) -> Vec<Vec<usize>> {
+    let mut places: Vec<usize> = (0..texts.len()).collect();
+    places.sort_by_key(|&place| texts[place].ids.len());
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for place in places {
+        let length = texts[place].ids.len();
+        match groups.last_mut() {
+            Some(group) if group.len() < rows_max && (group.len() + 1) * length <= tokens_max => {
+                group.push(place);
+            }
+            _ => groups.push(vec![place]),
+        }
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(length: usize) -> Encoded {
+        Encoded { ids: vec![7; length], truncated: false }
+    }
+
+    #[test]
+    fn texts_of_like_length_share_a_group_within_its_budget() {
+        let texts = [of(5), of(100), of(4), of(90), of(6)];
+        assert_eq!(groups(&texts, 8, 200), [vec![2, 0, 4], vec![3, 1]]);
+        assert_eq!(groups(&texts, 2, 150), [vec![2, 0], vec![4], vec![3], vec![1]]);
+    }
+
+    #[test]
+    fn padding_is_masked() {
+        let padded = pad(&[&of(2), &of(3)], 1, 4);
+        assert_eq!(padded.ids.row(0).to_vec(), [7, 7, 1, 1]);
+        assert_eq!(padded.mask.row(1).to_vec(), [1, 1, 1, 0]);
+    }
+}
