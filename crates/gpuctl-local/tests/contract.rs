@@ -35,7 +35,7 @@ async fn setup() -> Local {
         folder: folder.path().to_owned(),
         policy: policy.clone(),
     };
-    let ports = ports(&store, Some(launcher));
+    let ports = ports(&store, Some(launcher), Vec::new());
     Local { ports, queue: "jobs".parse().unwrap(), policy, _folder: folder }
 }
 
