@@ -460,17 +460,18 @@ mod tests {
             runs_changed: Vec::new(),
             queues_changed: Vec::new(),
         };
-        let pool: PoolId = "gpu".parse().expect("a name");
+        let policy = Policy::parse("[pool.gpu]\nqueue = \"jobs\"").expect("a plain policy");
+        let pool = &policy.pools[0];
         let parts = |memory| Parts {
             memory,
             counts: Some(Some(SeenQueue::default())),
             boxes: Some(Vec::new()),
             spent: None,
         };
-        let seen = observed.pool(&pool, parts(None));
+        let seen = observed.pool(pool, parts(None));
         assert!(seen.queue.is_some_and(|queue| queue.value.is_some()));
         assert!(observed.queues_changed.is_empty(), "{:?}", observed.queues_changed);
-        observed.pool(&pool, parts(Some(PoolMemory::default())));
+        observed.pool(pool, parts(Some(PoolMemory::default())));
         assert_eq!(observed.queues_changed.len(), 1);
     }
 

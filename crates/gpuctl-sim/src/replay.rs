@@ -19,7 +19,7 @@ use gpuctl_core::plan::{Action, Plan};
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{BoxId, MicroUsd, PoolId, Timestamp};
 
-use crate::trace::{Availability, Demand};
+use crate::trace::{Availability, Demand, PriceHistory};
 
 /// When a trace begins: 2026-01-05T00:00:00Z, a Monday, so that office hours mean the same in each.
 pub const EPOCH_MS: i64 = 1_767_571_200_000;
@@ -44,6 +44,8 @@ pub struct Setup<'a> {
     pub spot_offset_ms: i64,
     /// The price of an hour of spot, and on demand.
     pub prices: Prices,
+    /// The price of spot as it changes, in place of the one above; read at the same instants as the availability.
+    pub spot_prices: Option<&'a PriceHistory>,
     /// Which looks are taken.
     pub looks: Looks,
 }
@@ -516,11 +518,34 @@ impl World<'_> {
             .as_ref()
             .is_some_and(|offering| offering.capacity == CapacityType::Spot);
         let prices = self.setup.prices;
-        let hour = if spot { prices.spot } else { prices.on_demand };
         self.outcome.box_ms += ran_ms;
         self.outcome.spot_ms += if spot { ran_ms } else { 0 };
         let billed = billed_seconds(TimeDelta::milliseconds(ran_ms));
-        self.outcome.usd = self.outcome.usd + hour.per_hour_for(billed);
+        let usd = if spot {
+            self.by_price_in_force(index, billed)
+                .unwrap_or_else(|| prices.spot.per_hour_for(billed))
+        } else {
+            prices.on_demand.per_hour_for(billed)
+        };
+        self.outcome.usd = self.outcome.usd + usd;
+    }
+
+    /// What so many seconds from the box's start cost, each at the price in force; `None` where no history tells.
+    fn by_price_in_force(&self, index: usize, billed: i64) -> Option<MicroUsd> {
+        let (history, spot) = (self.setup.spot_prices?, self.setup.spot?);
+        let zone = &self.boxes()[index].offering.as_ref()?.zone;
+        let (mut from_ms, mut usd) = (self.work[index].started_ms, MicroUsd(0));
+        let end_ms = from_ms + billed * 1_000;
+        while from_ms < end_ms {
+            let at_ms = self.round(spot, from_ms);
+            let change_ms = history.next_change(zone, at_ms).unwrap_or(i64::MAX);
+            // Where the availability begins again, so do the prices.
+            let piece_ms = change_ms.min(spot.span_ms()) - at_ms;
+            let to_ms = end_ms.min(from_ms + piece_ms.max(1));
+            usd = usd + history.at(zone, at_ms)?.per(3_600_000, to_ms - from_ms);
+            from_ms = to_ms;
+        }
+        Some(usd)
     }
 
     fn add_run(&mut self, run: Run) {

@@ -1,15 +1,17 @@
-//! What a simulated world is driven by: the jobs that arrive, and the zones in which a spot box could be launched.
+//! What a simulated world is driven by: the jobs that arrive, the zones in which a spot box could be launched, and its price.
 //!
 //! A trace is checked once, when it is read (`read`) or made up (`generate`), and trusted from there on. What it costs to serve it
 //! is the business of `bounds` and of the world.
 
 pub mod generate;
+mod prices;
 mod read;
 
 use std::collections::BTreeMap;
 
 use gpuctl_core::units::SPAN_SECONDS_MAX;
 
+pub use prices::PriceHistory;
 pub use read::{BYTES_MAX, LINE_BYTES_MAX, Problem, TraceError};
 
 /// The most rows of one trace: a job every minute for nine years.

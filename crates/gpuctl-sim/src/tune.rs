@@ -136,6 +136,7 @@ fn all(terms: &Terms, prices: Prices, demand: &Demand) -> Result<Vec<Price>, Pro
             spot: None,
             spot_offset_ms: 0,
             prices,
+            spot_prices: None,
             looks: Looks::Changed,
         };
         let outcome = replay(&setup, demand);

@@ -3,12 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use chrono::TimeDelta;
+use gpuctl_core::policy::Policy;
 use gpuctl_core::units::MicroUsd;
 use gpuctl_sim::bounds;
 use gpuctl_sim::compare::{Score, Yardstick, score};
 use gpuctl_sim::policies::{CONTENDERS, Contender, Terms};
 use gpuctl_sim::replay::{Looks, Outcome, Prices, Setup, replay};
-use gpuctl_sim::trace::{Availability, Demand, Job};
+use gpuctl_sim::trace::{Availability, Demand, Job, PriceHistory};
 use gpuctl_sim::tune::tune;
 use proptest::prelude::*;
 
@@ -35,16 +36,47 @@ fn demand(jobs: &[(i64, i64)]) -> Demand {
 
 fn run(name: &str, demand: &Demand, spot: Option<&Availability>, looks: Looks) -> Outcome {
     let policy = Contender::named(name).unwrap().policy(&terms(600)).unwrap();
-    let boot_ms = BOOT.num_milliseconds();
-    replay(
-        &Setup { policy: &policy, boot_ms, spot, spot_offset_ms: 0, prices: PRICES, looks },
-        demand,
-    )
+    replay(&Setup { spot, looks, ..setup(&policy) }, demand)
+}
+
+fn setup(policy: &Policy) -> Setup<'_> {
+    Setup {
+        policy,
+        boot_ms: BOOT.num_milliseconds(),
+        spot: None,
+        spot_offset_ms: 0,
+        prices: PRICES,
+        spot_prices: None,
+        looks: Looks::Changed,
+    }
 }
 
 fn scored(name: &str, demand: &Demand) -> Score {
     let yardstick = Yardstick::new(demand, BOOT, TimeDelta::seconds(600));
     score(&[yardstick], &[run(name, demand, None, Looks::Changed)])
+}
+
+#[test]
+fn each_second_on_spot_costs_what_was_in_force_then() {
+    let spot = Availability::read(b"t_s,zone,available\n0,a,1\n4000,a,0\n").unwrap();
+    let read = |text: &str| PriceHistory::read(text.as_bytes(), "any").unwrap();
+    let policy = Contender::named("gpuctl").unwrap().policy(&terms(600)).unwrap();
+    let usd = |prices: Option<&PriceHistory>, spot_offset_ms| {
+        let setup =
+            Setup { spot: Some(&spot), spot_prices: prices, spot_offset_ms, ..setup(&policy) };
+        let outcome = replay(&setup, &demand(&[(1_000, 3)]));
+        assert_eq!((outcome.box_ms, outcome.spot_ms), (124_000, 124_000));
+        outcome.usd
+    };
+    assert_eq!(usd(None, 0), PRICES.spot.per_hour_for(124));
+    // The box is up from 1440 s to 1564 s: 60 s at the first price, 64 s at the second.
+    let history = read("t_s,zone,usd_hour\n100,a,0.36\n1500,a,0.72\n1600,b,9\n");
+    assert_eq!(usd(Some(&history), 0), MicroUsd(6_000 + 12_800));
+    // A thousand seconds further on it is all at the second, and a round of the availability later all is as it was.
+    assert_eq!(usd(Some(&history), 1_000_000), MicroUsd(24_800));
+    assert_eq!(usd(Some(&history), 4_000_000), MicroUsd(18_800));
+    // Of a zone without prices the one of the whole week counts.
+    assert_eq!(usd(Some(&read("t_s,zone,usd_hour\n0,b,9\n")), 0), PRICES.spot.per_hour_for(124));
 }
 
 #[test]

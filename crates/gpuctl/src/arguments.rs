@@ -246,6 +246,10 @@ pub(crate) struct SimulateArguments {
     /// Where spot can be had and when, `t_s,zone,available`; without it every box is on demand
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) availability: Vec<PathBuf>,
+    /// What spot costs as it changes, in place of one price: `t_s,zone,usd_hour`, on the clock of the availability, or the rows of
+    /// EC2's price history, `timestamp_utc,az,instance_type,usd_per_hour`, of the instance type
+    #[arg(long, value_name = "FILE", requires = "availability", conflicts_with = "spot_usd_hour")]
+    pub(crate) prices: Option<PathBuf>,
     /// Begin at so many places of the availability, evenly apart, and show the mean
     #[arg(long, default_value = "20", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) offsets: u32,
@@ -266,7 +270,7 @@ pub(crate) struct SimulateArguments {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FaultArguments {
     /// Run the whole loop through made-up weeks in which things go wrong, and check what it promises
-    #[arg(long, conflicts_with_all = ["demand", "availability", "html"])]
+    #[arg(long, conflicts_with_all = ["demand", "availability", "prices", "html"])]
     pub(crate) faults: bool,
     /// So many weeks
     #[arg(long, requires = "faults", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]

@@ -64,9 +64,9 @@ pub async fn a_box_that_is_stopped_already_may_be_told_to_stop(subject: &dyn Clo
 }
 
 async fn boxes(subject: &dyn CloudSubject) -> Vec<SeenBox> {
-    let all = subject.ports().cloud.boxes(subject.policy()).await.unwrap();
-    let pool = &subject.policy().pools[0].id;
-    all.pools.get(pool).cloned().unwrap_or_default()
+    let mut all = subject.ports().cloud.boxes(subject.policy()).await.unwrap();
+    assert!(all.errors.is_empty(), "{:?}", all.errors);
+    all.pools.remove(&subject.policy().pools[0].id).unwrap()
 }
 
 async fn the_box(subject: &dyn CloudSubject, order: &StartOrder) -> SeenBox {

@@ -156,6 +156,7 @@ fn job_at(subject: &dyn Subject, at: Timestamp) -> Job {
         task: "vision.ocr".to_owned(),
         model: Some("m".to_owned()),
         input: InputUri::of_path(Path::new("/ä b.png")),
+        params: serde_json::Map::new(),
         submitted_at: at,
     }
 }

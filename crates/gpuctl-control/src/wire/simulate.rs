@@ -21,8 +21,11 @@ pub struct SimulationDocument {
     pub tick_seconds: f64,
     /// The price of an hour on demand.
     pub on_demand_usd_hour: f64,
-    /// … on spot, where an availability was given.
+    /// … on spot, where an availability was given, and no prices.
     pub spot_usd_hour: Option<f64>,
+    /// Where the price of spot was read from, if it changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spot_prices: Option<String>,
     /// The least box time with which every job keeps the limit, together.
     pub bound_box_seconds: f64,
     /// The least for who knows the future and starts when a job arrives: stops whenever that pays.

@@ -5,8 +5,9 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 
+use chrono::DateTime;
 use flate2::read::MultiGzDecoder;
-use gpuctl_core::units::NAME_CHARS_MAX;
+use gpuctl_core::units::{MicroUsd, NAME_CHARS_MAX, Timestamp};
 
 use super::{ROWS_MAX, TRACE_MS_MAX};
 
@@ -15,6 +16,9 @@ pub const BYTES_MAX: u64 = 256 << 20;
 
 /// The most bytes of one line: a hundred digits, a zone's name, and room.
 pub const LINE_BYTES_MAX: usize = 1_024;
+
+/// The highest price of an hour: a thousand times that of the dearest box, so that no sum over a trace can overflow.
+const HOUR_MAX: MicroUsd = MicroUsd(100_000 * 1_000_000);
 
 /// What an error shows of a text that cannot be read.
 const SHOWN_CHARS_MAX: usize = 40;
@@ -61,6 +65,22 @@ pub enum Problem {
     /// Neither 0 nor 1.
     #[error("`{text}` in column `{column}` is neither 0 nor 1")]
     Flag {
+        /// The column.
+        column: &'static str,
+        /// What stands there.
+        text: String,
+    },
+    /// Not a price, or one that no box has.
+    #[error("`{text}` in column `{column}` is no price")]
+    Price {
+        /// The column.
+        column: &'static str,
+        /// What stands there.
+        text: String,
+    },
+    /// Not an instant.
+    #[error("`{text}` in column `{column}` is no instant")]
+    Instant {
         /// The column.
         column: &'static str,
         /// What stands there.
@@ -113,12 +133,16 @@ impl TraceError {
             Problem::Flag { .. } => {
                 "1 says that a box could be launched from then on, 0 that none could"
             }
+            Problem::Price { .. } => {
+                "write dollars an hour with at most six decimals, as `0.2734`, and no more than 100000"
+            }
+            Problem::Instant { .. } => "write it with its offset, as `2026-01-31T12:00:00Z`",
             Problem::Zone(_) => "write it as the cloud does, as `us-east-1a`",
             Problem::Negative("t_s") | Problem::TooLong("t_s") => {
                 "`t_s` counts seconds from the start of the trace: subtract the first instant"
             }
             Problem::Negative(_) | Problem::TooLong(_) => "check the line, or leave it out",
-            Problem::Unsorted => "sort the lines by `t_s`",
+            Problem::Unsorted => "sort the lines by their first column",
             Problem::Empty => "give one line for each job or change after the header",
             Problem::TooManyRows | Problem::TooManyBytes => "cut the trace into shorter ones",
             Problem::Text | Problem::LongLine => "give CSV, plain or compressed by gzip",
@@ -239,6 +263,18 @@ pub(super) fn flag(column: &'static str, text: &str) -> Result<bool, Problem> {
     }
 }
 
+/// The price of an hour.
+pub(super) fn usd(column: &'static str, text: &str) -> Result<MicroUsd, Problem> {
+    let hour = MicroUsd::parse(text).filter(|hour| *hour <= HOUR_MAX);
+    hour.ok_or_else(|| Problem::Price { column, text: shown(text) })
+}
+
+/// An instant with its offset from UTC.
+pub(super) fn timestamp(column: &'static str, text: &str) -> Result<Timestamp, Problem> {
+    let instant = DateTime::parse_from_rfc3339(text).map(|instant| instant.to_utc());
+    instant.map_err(|_| Problem::Instant { column, text: shown(text) })
+}
+
 /// Whether a row may begin at `at_ms`, after one that began at `last_ms`; if so, it is the last one from here on.
 pub(super) fn check_instant(at_ms: i64, last_ms: &mut i64) -> Result<(), Problem> {
     check_range("t_s", at_ms)?;
@@ -274,7 +310,7 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
 
-    use super::super::{Availability, Demand, Job};
+    use super::super::{Availability, Demand, Job, PriceHistory};
     use super::*;
 
     fn gzip(plain: &[u8]) -> Vec<u8> {
@@ -429,5 +465,9 @@ mod tests {
         assert_eq!(availability.next_change("us-east-1a", 0), Some(47_970_000));
         assert!(availability.at("us-east-1a", 48_554_999));
         assert!(!availability.at("us-east-1a", 48_555_000));
+        let prices = read("spot/price_history_p2_p3.csv.gz").unwrap();
+        let prices = PriceHistory::read(&prices, "p3.2xlarge").unwrap();
+        assert!(zones.iter().all(|zone| prices.knows(zone)));
+        assert_eq!(prices.at("eu-west-1c", 50_565_000), Some(MicroUsd(3_305_000)));
     }
 }

@@ -15,7 +15,7 @@ use gpuctl_core::units::{MicroUsd, show_span};
 use gpuctl_sim::compare::{Clairvoyant, Yardstick, score};
 use gpuctl_sim::policies::{CONTENDERS, Contender, Terms};
 use gpuctl_sim::replay::{Looks, Outcome, Prices, Setup, replay};
-use gpuctl_sim::trace::{Availability, Demand, TraceError};
+use gpuctl_sim::trace::{Availability, Demand, PriceHistory, TraceError};
 use gpuctl_sim::tune::tune as choose;
 
 use super::cost::hour_price;
@@ -40,7 +40,8 @@ pub(crate) fn run(
 fn traces(policy: &Cost, wanted: &SimulateArguments) -> Result<Answer, Failure> {
     let demands = demands(&wanted.world.demand)?;
     let spot = availability(&wanted.availability)?;
-    let prices = prices(policy, &wanted.world, spot.is_some())?;
+    let history = price_history(policy, wanted, spot.as_ref())?;
+    let prices = prices(policy, &wanted.world, spot.is_some() && history.is_none())?;
     let yardsticks: Vec<Yardstick> = demands
         .iter()
         .map(|demand| Yardstick::new(demand, wanted.world.boot, wanted.max_wait))
@@ -51,7 +52,8 @@ fn traces(policy: &Cost, wanted: &SimulateArguments) -> Result<Answer, Failure> 
     for one in contenders(&wanted.policy)? {
         let mut outcomes = Vec::new();
         for offset_ms in &offsets_ms {
-            let world = Spot { availability: spot.as_ref(), offset_ms: *offset_ms, prices };
+            let (availability, history) = (spot.as_ref(), history.as_ref());
+            let world = Spot { availability, history, offset_ms: *offset_ms, prices };
             for demand in &demands {
                 outcomes.push(outcome(one, demand, world, wanted)?);
             }
@@ -70,7 +72,8 @@ fn traces(policy: &Cost, wanted: &SimulateArguments) -> Result<Answer, Failure> 
         boot_seconds: seconds(wanted.world.boot),
         tick_seconds: seconds(wanted.world.tick),
         on_demand_usd_hour: prices.on_demand.as_usd(),
-        spot_usd_hour: spot.is_some().then(|| prices.spot.as_usd()),
+        spot_usd_hour: (spot.is_some() && history.is_none()).then(|| prices.spot.as_usd()),
+        spot_prices: wanted.prices.as_ref().map(|path| path.display().to_string()),
         bound_box_seconds: seconds(bound),
         bound_same_start_box_seconds: seconds(clairvoyant.same_start),
         bound_prewarm_box_seconds: seconds(clairvoyant.prewarm),
@@ -87,6 +90,7 @@ fn traces(policy: &Cost, wanted: &SimulateArguments) -> Result<Answer, Failure> 
 #[derive(Clone, Copy)]
 struct Spot<'a> {
     availability: Option<&'a Availability>,
+    history: Option<&'a PriceHistory>,
     offset_ms: i64,
     prices: Prices,
 }
@@ -112,6 +116,7 @@ fn outcome(
         spot: spot.availability,
         spot_offset_ms: spot.offset_ms,
         prices: spot.prices,
+        spot_prices: spot.history,
         looks: Looks::Changed,
     };
     Ok(replay(&setup, demand))
@@ -233,6 +238,30 @@ fn availability(files: &[PathBuf]) -> Result<Option<Availability>, Failure> {
         }
     }
     Ok(all)
+}
+
+/// What spot costs, with a price for each zone in which it could be had.
+fn price_history(
+    policy: &Cost,
+    wanted: &SimulateArguments,
+    spot: Option<&Availability>,
+) -> Result<Option<PriceHistory>, Failure> {
+    let Some(file) = &wanted.prices else { return Ok(None) };
+    let instance_type = wanted.world.instance_type.as_deref().unwrap_or(&policy.instance_type);
+    let history =
+        PriceHistory::read(&read(file)?, instance_type).map_err(|error| bad(file, &error))?;
+    let unknown = spot.and_then(|spot| spot.zones().find(|zone| !history.knows(zone)));
+    if let Some(zone) = unknown {
+        let known: Vec<&str> = history.zones().collect();
+        let hint = if known.is_empty() {
+            format!("it tells of no {instance_type}: name the type with --instance-type")
+        } else {
+            format!("it tells of {}", known.join(", "))
+        };
+        let text = format!("{} has no price of {instance_type} in {zone}", file.display());
+        return Err(Failure::usage(text).hint(hint));
+    }
+    Ok(Some(history))
 }
 
 fn contenders(names: &[String]) -> Result<Vec<Contender>, Failure> {

@@ -48,11 +48,13 @@ pub(super) fn simulation(document: &SimulationDocument) -> String {
             one.jobs_lost
         );
     }
-    if let Some(spot) = document.spot_usd_hour {
+    let fixed = document.spot_usd_hour.map(|spot| format!("${spot:.4} an hour"));
+    let changing = || Some(format!("the price in force ({})", document.spot_prices.as_ref()?));
+    if let Some(spot) = fixed.or_else(changing) {
         let taken: f64 = document.policies.iter().map(|one| one.interruptions).sum();
         let _ = writeln!(
             text,
-            "spot at ${spot:.4} an hour where it could be had; {taken:.0} boxes were taken back"
+            "spot at {spot} where it could be had; {taken:.0} boxes were taken back"
         );
     }
     text.push_str("LATE: waited longer than the limit more than on a box that is always on.\n");

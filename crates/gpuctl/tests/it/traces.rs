@@ -54,7 +54,14 @@ fn spot_costs_less_where_it_can_be_had_and_the_page_shows_it() {
         let document = place.run(&[&base[..], more].concat()).expect(0).json();
         document["policies"][0]["usd"].as_f64().unwrap()
     };
-    assert!(usd(&["--availability", "spot.csv"]) < 0.7 * usd(&[]));
+    let at_one_price = usd(&["--availability", "spot.csv", "--spot-usd-hour", "0.2"]);
+    assert!(at_one_price < 0.7 * usd(&[]));
+    let prices = |hour: &str| {
+        place.write("prices.csv", format!("t_s,zone,usd_hour\n0,us-east-1a,{hour}\n"));
+        usd(&["--availability", "spot.csv", "--prices", "prices.csv"])
+    };
+    assert!((prices("0.2") - at_one_price).abs() < 1e-3);
+    assert!(prices("0.2\n100000,us-east-1a,0.4") > 1.2 * at_one_price);
     place.run(&["simulate", "--demand", "trace.csv", "--html", "page.html"]).expect(0);
     let page = std::fs::read_to_string(place.path("page.html")).unwrap();
     assert!(page.matches("<svg").count() >= 10 && page.contains("</html>"), "{} bytes", page.len());
@@ -119,6 +126,32 @@ fn a_bad_trace_is_refused_with_its_line() {
     place.write("trace.csv", trace());
     let said = place.run(&["simulate", "--demand", "trace.csv", "--policy", "gpuctI"]).expect(2);
     assert!(said.stderr.contains("did you mean `gpuctl`?"), "{}", said.stderr);
+}
+
+#[test]
+fn prices_that_cannot_be_used_are_refused_with_their_line_and_a_hint() {
+    let place = Place::new(POOL);
+    place.write("trace.csv", trace());
+    place.write("spot.csv", "t_s,zone,available\n0,us-east-1a,1\n900000,us-east-1a,0\n");
+    let with = ["simulate", "--demand", "trace.csv", "--prices", "prices.csv"];
+    let both = [&with[..], &["--availability", "spot.csv"]].concat();
+    let aws = "timestamp_utc,az,instance_type,usd_per_hour\n2026-01-05T00:00:00Z,us-east-1a,p3.2xlarge,1\n";
+    for (text, words) in [
+        ("t_s,zone,usd_hour\n0,us-east-1a,0.2\n5,us-east-1a,cheap\n", "line 3"),
+        ("t_s,zone,usd_hour\n0,us-east-1b,0.2\n", "in us-east-1a"),
+        (aws, "--instance-type"),
+    ] {
+        place.write("prices.csv", text);
+        let said = place.run(&both).expect(2);
+        let told = said.stderr.contains(words) && said.stderr.contains("hint:");
+        assert!(told, "{text:?}\n{}", said.stderr);
+    }
+    let typed = [&both[..], &["--instance-type", "p3.2xlarge", "--region", "us-east-1"]].concat();
+    let typed = [&typed[..], &["--on-demand-usd-hour", "3.06"]].concat();
+    let said = place.run(&typed).expect(0);
+    assert!(said.stdout.contains("the price in force (prices.csv)"), "{}", said.stdout);
+    let said = place.run(&with).expect(2);
+    assert!(said.stderr.contains("--availability"), "{}", said.stderr);
 }
 
 #[test]
