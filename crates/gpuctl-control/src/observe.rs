@@ -13,7 +13,7 @@ use gpuctl_core::observation::{
 };
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::policy::{Policy, Pool};
-use gpuctl_core::units::{BoxId, PoolId, Timestamp};
+use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::ports::{
@@ -349,25 +349,29 @@ enum Money {
 
 async fn read_pools(ports: &Ports, policy: &Policy, money: Money) -> BTreeMap<PoolId, PoolParts> {
     let mut reads = JoinSet::new();
-    for pool in policy.pools.clone() {
-        let ports = ports.clone();
+    for pool in &policy.pools {
+        // A pool as a whole is large: its schedule and calendar are no part of what is read.
+        let (ports, id) = (ports.clone(), pool.id.clone());
+        let queue = pool.queue().map(|queue| queue.name.clone());
+        let money = if pool.budget.is_set() { money } else { Money::LeftOut };
         reads.spawn(async move {
-            let parts = read_pool(&ports, &pool, money).await;
-            (pool.id, parts)
+            let parts = read_pool(&ports, (&id, queue.as_ref()), money).await;
+            (id, parts)
         });
     }
     reads.join_all().await.into_iter().collect()
 }
 
-async fn read_pool(ports: &Ports, pool: &Pool, money: Money) -> PoolParts {
-    let memory = in_time("the ledger", ports.ledger.memory(&pool.id));
-    let counts = async {
-        let queue = &pool.queue()?.name;
-        Some(in_time("the queue's counts", ports.queue.counts(queue)).await)
-    };
+async fn read_pool(
+    ports: &Ports,
+    (pool, queue): (&PoolId, Option<&QueueName>),
+    money: Money,
+) -> PoolParts {
+    let memory = in_time("the ledger", ports.ledger.memory(pool));
+    let counts = async { Some(in_time("the queue's counts", ports.queue.counts(queue?)).await) };
     // All at once: one after the other could outlast the lease.
     let runs_of_month = async {
-        if !pool.budget.is_set() || money == Money::LeftOut {
+        if money == Money::LeftOut {
             return None;
         }
         let month = month_of(ports.clock.now()).begin;

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -55,7 +56,9 @@ impl MicroUsd {
         if fraction.len() > 6 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
             return None;
         }
-        let whole: i64 = whole.parse().ok().filter(|w| *w >= 0)?;
+        // A sign is none of them: `-0.5` would be read as 0.5.
+        let whole: i64 =
+            whole.parse().ok().filter(|_| whole.bytes().all(|b| b.is_ascii_digit()))?;
         let micro: i64 = format!("{fraction:0<6}").parse().ok()?;
         whole.checked_mul(1_000_000)?.checked_add(micro).map(Self)
     }
@@ -101,11 +104,12 @@ pub fn nearest_rank<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
     sorted.get(rank.checked_sub(1)?).copied()
 }
 
+/// Names are shared, not copied: observations, runs and plans are full of them.
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal, $check:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $type(String);
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// The name as text.
@@ -124,7 +128,7 @@ macro_rules! name {
         impl FromStr for $type {
             type Err = NameError;
             fn from_str(text: &str) -> Result<Self, NameError> {
-                $check($what, text).map(|()| Self(text.to_owned()))
+                $check($what, text).map(|()| Self(text.into()))
             }
         }
     };
@@ -161,7 +165,7 @@ impl BoxId {
     /// The name of a pool's box number `index`, counted from 1.
     #[must_use]
     pub fn of_pool(pool: &PoolId, index: u32) -> Self {
-        Self(format!("{pool}-{index}"))
+        Self(format!("{pool}-{index}").into())
     }
 }
 
@@ -277,7 +281,7 @@ mod tests {
         {
             assert_eq!(MicroUsd::parse(text), Some(MicroUsd(micro)), "{text}");
         }
-        for text in ["", "-1", "0.1234567", "1.2.3", "1e3", "x"] {
+        for text in ["", "-1", "-0.5", "+1", "0.1234567", "1.2.3", "1e3", "x"] {
             assert_eq!(MicroUsd::parse(text), None, "{text}");
         }
         assert_eq!(MicroUsd(511_200_000).to_string(), "$511.20");

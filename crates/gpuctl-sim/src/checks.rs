@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 use gpuctl_control::act::Acted;
@@ -335,8 +336,9 @@ impl World {
 impl World {
     /// After a pass: what it saw and let go on.
     pub(crate) fn check_pass(&mut self, now: Timestamp, pass: &Pass) {
-        let pool = self.pool().clone();
-        self.note_work(now, &pool);
+        let policy = Arc::clone(&self.scenario.policy);
+        let pool = &policy.pools[0];
+        self.note_work(now, pool);
         if !pass.errors.is_empty() || pass.acted.iter().any(|done| done.result.is_err()) {
             return;
         }
@@ -355,7 +357,7 @@ impl World {
             .collect();
         self.checks.let_go_on.retain(|(id, _), _| up.iter().any(|(other, _)| other == id));
         for (id, since) in up {
-            let idle = empty && now - self.checks.busy_at.max(since) > idle_limit(&pool);
+            let idle = empty && now - self.checks.busy_at.max(since) > idle_limit(pool);
             self.count_pass(now, (&id, Promise::IdleLimit), idle);
             let old = now - since > pool.lifetime_max + LIMIT_MARGIN;
             self.count_pass(now, (&id, Promise::Lifetime), old);
@@ -455,8 +457,7 @@ impl World {
                 format!("job {id} ({:?}) of {} still waits", kind.nature, kind.at)
             });
         }
-        let pool = self.pool().clone();
-        if !self.is_wanted(now, &pool) {
+        if !self.is_wanted(now, self.pool()) {
             let on: Vec<String> =
                 self.boxes().filter(|one| one.state.is_on()).map(|one| one.id.clone()).collect();
             let waits = !self.queue.counts(now).is_empty();

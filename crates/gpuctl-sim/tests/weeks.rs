@@ -52,7 +52,7 @@ struct OnceBroken {
     was: &'static str,
 }
 
-const ONCE_BROKEN: [OnceBroken; 6] = [
+const ONCE_BROKEN: [OnceBroken; 7] = [
     OnceBroken {
         seed: 36,
         faults: &[Fault::ForeignHands],
@@ -100,6 +100,14 @@ const ONCE_BROKEN: [OnceBroken; 6] = [
         boxes: 4,
         jobs: 18,
         was: "an older run of a box stayed open for ever",
+    },
+    OnceBroken {
+        seed: 408,
+        faults: &[Fault::WorkerSilent, Fault::MissingTicks, Fault::Throttling, Fault::StuckPending],
+        hours: 168,
+        boxes: 4,
+        jobs: 160,
+        was: "looks that were left out here missed that a silent worker was heard again",
     },
 ];
 

@@ -190,6 +190,12 @@ impl Faults {
         if plan.on && plan.windows.iter().any(within) { plan.intensity } else { 0 }
     }
 
+    /// The first instant after this one at which a kind begins or ends; until then every strength stays as it is.
+    pub(crate) fn next_edge(&self, now: Timestamp) -> Option<Timestamp> {
+        let windows = self.plans.iter().filter(|plan| plan.on).flat_map(|plan| &plan.windows);
+        windows.flat_map(|(from, to)| [*from, *to]).filter(|edge| *edge > now).min()
+    }
+
     /// Whether it strikes here: `share` times in a thousand at full strength. Nothing is drawn while it is off.
     pub(crate) fn strikes(&mut self, fault: Fault, now: Timestamp, share: i64) -> bool {
         let strength = self.strength(fault, now);

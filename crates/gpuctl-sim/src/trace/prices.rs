@@ -164,7 +164,7 @@ mod tests {
                 "line 4: earlier than the line before",
             ),
             (
-                &format!("{aws}2020-01-02T00:00:00Z,a,x,1\n2030-01-02T00:00:00Z,a,x,1\n"),
+                &format!("{aws}2020-01-02T00:00:00Z,a,x,1\n2031-01-02T00:00:00Z,a,x,1\n"),
                 "line 3: column `timestamp_utc` is beyond ten years",
             ),
             (

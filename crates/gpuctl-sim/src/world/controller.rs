@@ -1,7 +1,8 @@
 //! A controller: the real `reconcile`, each tick and at EC2's events, with triggers that may be late, doubled or missing, and that
 //! may die between two calls.
 //!
-//! A tick at which nothing can be seen that was not seen before is left out: that is what `next_change` announces.
+//! A tick at which nothing can be seen that was not seen before is left out: that is what `next_change` announces. A row of such
+//! ticks is slept through as one.
 
 use std::sync::Arc;
 
@@ -17,11 +18,23 @@ use super::{Shared, World};
 use crate::faults::Fault;
 
 /// How long a change may be on its way until a look shows it: describing lags, and so do counts.
-const SHOWS_WITHIN: TimeDelta = TimeDelta::seconds(60);
+pub(super) const SHOWS_WITHIN: TimeDelta = TimeDelta::seconds(60);
 /// How old a worker's report may be for a tick to be left out.
 const REPORT_FRESH: TimeDelta = TimeDelta::seconds(30);
 /// While something is wrong with what is read, only each so many-th tick is taken where nothing else happens.
 const ODD_TICKS: u64 = 5;
+/// What is wrong with what is read, or with who reads.
+const ODD: [Fault; 9] = [
+    Fault::CountsLag,
+    Fault::CountsNoise,
+    Fault::QueueErrors,
+    Fault::LedgerErrors,
+    Fault::ApiErrors,
+    Fault::Throttling,
+    Fault::LostReplies,
+    Fault::SlowCalls,
+    Fault::ControllerCrash,
+];
 /// How long a dead controller stays away, in seconds.
 const AWAY_SECONDS: (i64, i64) = (5, 300);
 
@@ -42,15 +55,30 @@ pub(super) async fn control(
     doorbell: Arc<Notify>,
 ) {
     let site = Site::new(&shared, Who::Controller(name));
-    let policy = shared.world().scenario.policy.clone();
+    let policy = Arc::clone(&shared.world().scenario.policy);
     let (mut seen, mut ticks) = (Seen::default(), 0_u64);
     let mut tick_at = site.now() + offset;
     loop {
+        let (quiet, away, touched) = {
+            let (now, world) = shared.world_now();
+            let quiet = quiet_until(&world, now, (name, seen)).filter(|until| *until > tick_at);
+            (quiet, is_away(&world, now, name), Arc::clone(&world.touched))
+        };
         let rang = tokio::select! {
             biased;
             () = doorbell.notified() => true,
-            () = shared.sleep_until(tick_at) => false,
+            () = touched.notified(), if quiet.is_some() && !away => false,
+            () = shared.sleep_until(quiet.unwrap_or(tick_at)) => false,
         };
+        if quiet.is_some() {
+            while tick_at < site.now() {
+                tick_at += policy.cloud.tick;
+                ticks += 1;
+            }
+            if !rang {
+                continue;
+            }
+        }
         if !rang {
             tick_at += policy.cloud.tick;
             ticks += 1;
@@ -58,8 +86,7 @@ pub(super) async fn control(
             let Some(late) = late else { continue };
             super::sleep(late).await;
         }
-        if name == SECOND && shared.world().faults.strength(Fault::TwoControllers, site.now()) == 0
-        {
+        if is_away(&shared.world(), site.now(), name) {
             continue;
         }
         if !rang && may_skip(&shared.world(), site.now(), seen, ticks) {
@@ -93,6 +120,23 @@ pub(super) async fn control(
 /// The name of the controller that is there only in the windows of `TwoControllers`.
 pub(super) const SECOND: &str = "second";
 
+/// Whether something is wrong with what is read, or with who reads.
+pub(super) fn is_odd(world: &World, now: Timestamp) -> bool {
+    ODD.iter().any(|fault| world.faults.strength(*fault, now) > 0)
+}
+
+/// Whether a box is on whose worker was not heard lately: its next report is no change, and is seen all the same.
+pub(super) fn is_silent(world: &World, now: Timestamp) -> bool {
+    world.boxes().filter(|one| one.state.is_on()).any(|one| {
+        let report = world.book.report_of(&one.id);
+        report.is_none_or(|report| now - report.at > REPORT_FRESH)
+    })
+}
+
+fn is_away(world: &World, now: Timestamp, name: &str) -> bool {
+    name == SECOND && world.faults.strength(Fault::TwoControllers, now) == 0
+}
+
 /// What becomes of a tick: nothing, or a pass after so long.
 fn tick(world: &mut World, now: Timestamp) -> Option<TimeDelta> {
     if world.faults.strikes(Fault::MissingTicks, now, 1_000) {
@@ -106,29 +150,36 @@ fn tick(world: &mut World, now: Timestamp) -> Option<TimeDelta> {
 /// Whether a pass would see nothing that the last two have not seen.
 fn may_skip(world: &World, now: Timestamp, seen: Seen, ticks: u64) -> bool {
     let Some(at) = seen.at else { return false };
-    let odd = [
-        Fault::CountsLag,
-        Fault::CountsNoise,
-        Fault::QueueErrors,
-        Fault::LedgerErrors,
-        Fault::ApiErrors,
-        Fault::Throttling,
-        Fault::LostReplies,
-        Fault::SlowCalls,
-        Fault::ControllerCrash,
-    ];
-    let is_odd = odd.iter().any(|fault| world.faults.strength(*fault, now) > 0);
+    let is_odd = is_odd(world, now);
     if is_odd && ticks.is_multiple_of(ODD_TICKS) {
         return false;
     }
     let settled = is_odd || (seen.passes >= 2 && world.changed_at + SHOWS_WITHIN < at);
     let due = seen.next_change.is_some_and(|next| next <= now);
     let appears = world.queue.next_visible(at).is_some_and(|next| next <= now);
-    let silent = world.boxes().filter(|one| one.state.is_on()).any(|one| {
-        let report = world.book.report_of(&one.id);
-        report.is_none_or(|report| now - report.at > REPORT_FRESH)
-    });
-    settled && world.changed_at < at && !due && !appears && !silent
+    settled && world.changed_at < at && !due && !appears && !is_silent(world, now)
+}
+
+/// Until when each tick is left out as long as nobody touches the world; `None` where one may be taken, or is drawn for.
+fn quiet_until(
+    world: &World,
+    now: Timestamp,
+    (name, seen): (&'static str, Seen),
+) -> Option<Timestamp> {
+    let blows = |fault: &Fault| world.faults.strength(*fault, now) > 0;
+    if [Fault::MissingTicks, Fault::LateTicks].iter().any(blows) {
+        return None;
+    }
+    let edge = world.faults.next_edge(now).unwrap_or(world.scenario.end);
+    if is_away(world, now, name) {
+        return Some(edge);
+    }
+    let reports_come = world.boxes().any(|one| one.state.is_on());
+    if reports_come || is_odd(world, now) || !may_skip(world, now, seen, 0) {
+        return None;
+    }
+    let next = [Some(edge), seen.next_change, world.queue.next_visible(seen.at?)];
+    next.into_iter().flatten().min()
 }
 
 fn look_back(
@@ -151,6 +202,9 @@ fn look_back(
     shared.tell_if_broken();
     let clean = pass.errors.is_empty() && pass.acted.is_empty();
     if !clean {
+        return Seen::default();
+    }
+    if is_silent(&shared.world(), now) {
         return Seen::default();
     }
     let changed = shared.world().changed_at + SHOWS_WITHIN >= began;

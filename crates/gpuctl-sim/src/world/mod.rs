@@ -62,6 +62,10 @@ pub(crate) struct World {
     pub(crate) jobs: BTreeMap<String, JobKind>,
     /// When anything last changed that a pass could see.
     pub(crate) changed_at: Timestamp,
+    /// Something has changed that a pass could see.
+    pub(crate) touched: Arc<Notify>,
+    /// Until when the weather stays as it is: no fault begins or ends before.
+    weather_until: Timestamp,
     /// The last events.
     pub(crate) log: VecDeque<(Timestamp, String)>,
     /// The stable's instances, in order.
@@ -94,6 +98,8 @@ impl World {
             checks: Checks::new(&scenario),
             jobs: BTreeMap::new(),
             changed_at: begin,
+            touched: Arc::new(Notify::new()),
+            weather_until: Timestamp::MIN_UTC,
             log: VecDeque::new(),
             stable: Vec::new(),
             latency: Chance::concern(seed, "latency"),
@@ -177,6 +183,7 @@ impl World {
     /// Something changed that a pass could see.
     pub(crate) fn touch(&mut self, now: Timestamp) {
         self.changed_at = self.changed_at.max(now);
+        self.touched.notify_waiters();
     }
 
     pub(crate) fn note(&mut self, now: Timestamp, text: impl Into<String>) {
@@ -188,6 +195,10 @@ impl World {
 
     /// EC2 as the faults have it at this instant.
     pub(crate) fn weather(&mut self, now: Timestamp) {
+        if now < self.weather_until {
+            return;
+        }
+        self.weather_until = self.faults.next_edge(now).unwrap_or(Timestamp::MAX_UTC);
         let of = |fault| self.faults.strength(fault, now);
         let lag_ms = LAG_MAX.num_milliseconds() * of(Fault::DescribeLag) / 1_000;
         let weather = ec2::Weather {
@@ -231,7 +242,7 @@ impl World {
 pub fn calm(policy: Option<Policy>) -> Result<Ports, Problems> {
     let only = Only { faults: Some(BTreeSet::new()), ..Only::default() };
     let mut scenario = Scenario::draw(0, &only)?;
-    scenario.policy = policy.unwrap_or(scenario.policy);
+    scenario.policy = policy.map_or(scenario.policy, Arc::new);
     scenario.jobs.clear();
     let shared = Shared::new(scenario);
     {
@@ -276,11 +287,16 @@ impl Shared {
 
     /// The world at this instant. Never held over an await.
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        self.world_now().1
+    }
+
+    /// This instant, and the world at it: reading the clock is no small part of a call.
+    pub(crate) fn world_now(&self) -> (Timestamp, MutexGuard<'_, World>) {
         let now = self.now();
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         world.weather(now);
         world.ec2.advance(now);
-        world
+        (now, world)
     }
 
     pub(crate) async fn sleep_until(&self, at: Timestamp) {

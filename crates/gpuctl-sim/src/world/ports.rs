@@ -104,8 +104,8 @@ impl Site {
     }
 
     fn draw(&self, part: Part) -> (TimeDelta, bool, Option<PortError>, Answer) {
-        let now = self.now();
-        let world = &mut *self.shared.world();
+        let (now, mut world) = self.shared.world_now();
+        let world = &mut *world;
         let faults = &mut world.faults;
         let slow = faults.strikes(Fault::SlowCalls, now, 60);
         let takes_ms = if slow {
@@ -144,7 +144,10 @@ impl Site {
         work: impl FnOnce(&mut World, Timestamp) -> T,
     ) -> Result<T, PortError> {
         let answer = self.reach(Part::Ledger).await?;
-        let done = work(&mut self.shared.world(), self.now());
+        let done = {
+            let (now, mut world) = self.shared.world_now();
+            work(&mut world, now)
+        };
         answer.of(Ok(done))
     }
 
@@ -153,9 +156,8 @@ impl Site {
         work: impl FnOnce(&mut World, Timestamp) -> Result<T, PortError>,
     ) -> Result<T, PortError> {
         let answer = self.reach(Part::Queue).await?;
-        let now = self.now();
         let done = {
-            let mut world = self.shared.world();
+            let (now, mut world) = self.shared.world_now();
             world.touch(now);
             work(&mut world, now)
         };
@@ -191,9 +193,8 @@ impl JobQueue for Site {
             let changed = self.shared.queue_changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let now = self.now();
-            let (taken, next) = {
-                let mut world = self.shared.world();
+            let (now, taken, next) = {
+                let (now, mut world) = self.shared.world_now();
                 let taken = world.queue.receive(now, request);
                 if !taken.is_empty() {
                     world.touch(now);
@@ -203,7 +204,7 @@ impl JobQueue for Site {
                         }
                     }
                 }
-                (taken, world.queue.next_visible(now))
+                (now, taken, world.queue.next_visible(now))
             };
             if !taken.is_empty() || now >= until {
                 return answer.of(Ok(taken));
@@ -238,8 +239,8 @@ impl JobQueue for Site {
 
     async fn counts(&self, _: &QueueName) -> Result<SeenQueue, PortError> {
         let answer = self.reach(Part::Queue).await?;
-        let now = self.now();
-        let world = &mut *self.shared.world();
+        let (now, mut world) = self.shared.world_now();
+        let world = &mut *world;
         let seen = counts(world, now);
         if answer == Answer::Comes {
             world.checks.counts_read_at = Some(now);

@@ -1,7 +1,8 @@
 //! A box from within: it boots, loads, and its worker behaves as `gpu-worker` does, on the same ports and the same `decide`.
 //!
 //! One task, one job at a time; the leases of the others are kept alive meanwhile. What `gpu-worker` does each half second is done
-//! here when it can matter: an idle worker looks at what its plan announces, and at least each `LOOK_EVERY`.
+//! here when it can matter: an idle worker looks at what its plan announces, and at least each `LOOK_EVERY`, unless the last look
+//! saw everything and nothing has changed since.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,6 +20,7 @@ use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 use tokio::sync::Notify;
 
 use super::Shared;
+use super::controller::{SHOWS_WITHIN, is_odd, is_silent};
 use super::ports::{Site, Who};
 use super::scenario::Nature;
 use crate::chance::Chance;
@@ -138,10 +140,17 @@ struct Held {
     received_at: Timestamp,
 }
 
+/// The last look, where it saw everything and left all as it was.
+#[derive(Clone, Copy)]
+struct Looked {
+    at: Timestamp,
+    next_change: Option<Timestamp>,
+}
+
 struct Worker {
     site: Site,
     ports: Ports,
-    policy: Policy,
+    policy: Arc<Policy>,
     pool: PoolId,
     queue: QueuePolicy,
     box_id: BoxId,
@@ -159,6 +168,7 @@ struct Worker {
     reported_at: Timestamp,
     beat_at: Timestamp,
     look_at: Timestamp,
+    looked: Option<Looked>,
     /// Until when messages are taken one by one: the last run here broke off over one of them.
     alone_until: Option<Timestamp>,
 }
@@ -168,7 +178,7 @@ impl Worker {
         let now = site.now();
         let (policy, pool) = {
             let world = site.shared.world();
-            (world.scenario.policy.clone(), world.pool().id.clone())
+            (Arc::clone(&world.scenario.policy), world.pool().id.clone())
         };
         let queue = policy.pools[0].queue().expect("the world's pool drains a queue").clone();
         let id = match &site.who {
@@ -195,6 +205,7 @@ impl Worker {
             reported_at: now,
             beat_at: now + FAR,
             look_at: now + LOOK_SOON,
+            looked: None,
             alone_until: None,
         }
     }
@@ -438,9 +449,12 @@ impl Worker {
     async fn look(&mut self) {
         let began = self.site.now();
         self.look_at = began + LOOK_EVERY;
+        if self.would_see_the_same(began) {
+            return;
+        }
         let witness = Witness::Worker(self.box_id.clone());
         let (observed, mut plan) = plan(&self.ports, &self.policy, witness).await;
-        let _ = observed.remember(&self.ports).await;
+        let remembered = observed.remember(&self.ports).await;
         let next = plan.pools.first().and_then(|pool| pool.next_change.as_ref());
         if let Some(next) = next {
             let step = began + LOOK_SOON;
@@ -453,6 +467,10 @@ impl Worker {
         if seen_once {
             self.look_at = began + LOOK_SOON;
         }
+        let clean = observed.errors.is_empty() && remembered.is_ok() && !seen_once;
+        let clean = clean && !is_silent(&self.site.shared.world(), began);
+        let next_change = next.map(|next| next.at);
+        self.looked = clean.then_some(Looked { at: began, next_change });
         for pool in &mut plan.pools {
             let mine = |action: &Action| matches!(action, Action::Stop { box_id, .. } if *box_id == self.box_id);
             pool.actions.retain(mine);
@@ -465,6 +483,17 @@ impl Worker {
             // As in `gpu-worker`: whatever the answer, it drains, and the box goes down with it.
             self.drain();
         }
+    }
+
+    /// Whether a look would see what the last one saw: as with a controller's ticks, but that while workers die, none is left out.
+    fn would_see_the_same(&self, now: Timestamp) -> bool {
+        let Some(Looked { at, next_change }) = self.looked else { return false };
+        let world = &*self.site.shared.world();
+        let odd = is_odd(world, now) || world.faults.strength(Fault::WorkerCrash, now) > 0;
+        let due = next_change.is_some_and(|next| next <= now);
+        let appears = world.queue.next_visible(at).is_some_and(|next| next <= now);
+        let silent = is_silent(world, now);
+        !odd && !due && !appears && !silent && world.changed_at + SHOWS_WITHIN < at
     }
 
     /// Gives back what is left.

@@ -28,7 +28,10 @@ pub(crate) fn run(wanted: &FaultArguments, printer: &Printer) -> Result<Answer, 
     let broken = weeks.iter().find_map(|(week, _)| Some((week, week.violation.as_ref()?)));
     if let Some((week, violation)) = broken {
         progress.shrinking();
-        let found = shrink(week.seed, &only, violation.promise);
+        // A week has a runtime of its own, which cannot begin on a thread that drives one.
+        let shrunk = || shrink(week.seed, &only, violation.promise);
+        let found = std::thread::scope(|scope| scope.spawn(shrunk).join());
+        let found = found.map_err(|_| Failure::new("a week panicked while it was made smaller"))?;
         let (smallest, small) = found.map_err(|problems| unusable(&problems))?;
         let shown = small.violation.as_ref().unwrap_or(violation);
         let command =
