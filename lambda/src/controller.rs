@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta};
 use gpuctl_aws::{Account, Aws};
-use gpuctl_control::ports::{Clock, PortError, PortErrorClass, Ports};
+use gpuctl_control::ports::{PortError, PortErrorClass, Ports};
 use gpuctl_control::reconcile::{Caller, reconcile_for};
 use gpuctl_core::observation::{Hold, HoldWants};
 use gpuctl_core::policy::Policy;

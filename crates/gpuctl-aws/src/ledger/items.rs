@@ -582,6 +582,7 @@ mod tests {
         };
         assert_eq!(report_of(&report(&a_report)).unwrap(), a_report);
         let a_job = Job {
+            params: serde_json::Map::new(),
             id: JobId::new(at(0)),
             queue: "https://sqs.eu-west-1.amazonaws.com/123456789012/jobs".parse().unwrap(),
             task: "vision.ocr".to_owned(),

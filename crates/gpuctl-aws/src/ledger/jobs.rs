@@ -356,6 +356,7 @@ mod tests {
     fn a_state_follows_from_the_notes() {
         use JobState::{Dead, Purged, Queued, Running};
         let job = Job {
+            params: serde_json::Map::new(),
             id: JobId::new(at(0)),
             queue: "jobs".parse().unwrap(),
             task: "vision.ocr".to_owned(),

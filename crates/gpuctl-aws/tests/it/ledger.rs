@@ -25,6 +25,7 @@ fn now() -> Timestamp {
 
 fn result(text: &str) -> JobResult {
     let job = Job {
+        params: serde_json::Map::new(),
         id: JobId::new(now()),
         queue: "jobs".parse().unwrap(),
         task: "vision.ocr".to_owned(),

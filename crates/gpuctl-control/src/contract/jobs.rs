@@ -150,7 +150,6 @@ fn job(subject: &dyn Subject) -> Job {
 
 fn job_at(subject: &dyn Subject, at: Timestamp) -> Job {
     Job {
-        params: serde_json::Map::new(),
         id: JobId::new(at),
         queue: subject.queue().clone(),
         task: "vision.ocr".to_owned(),
