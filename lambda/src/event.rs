@@ -191,7 +191,6 @@ fn command(value: &Value) -> Result<Command, CommandError> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;

@@ -27,9 +27,9 @@ async fn main() -> Result<(), Error> {
         .without_time()
         .init();
     let controller = Arc::new(Controller::from_environment()?);
-    lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| {
+    let answer = service_fn(move |event: LambdaEvent<Value>| {
         let controller = Arc::clone(&controller);
-        async move { controller.answer(event).await }
-    }))
-    .await
+        Box::pin(async move { controller.answer(event).await })
+    });
+    Box::pin(lambda_runtime::run(answer)).await
 }

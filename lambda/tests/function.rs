@@ -1,6 +1,6 @@
 //! The real `bootstrap` behind Lambda's runtime API, with DynamoDB by an emulator and EC2 by the simulated one.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends at the first surprise")]
 
 #[path = "../../crates/gpuctl-aws/tests/emulators/mod.rs"]
 mod emulators;

@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::routing::{get, post};
@@ -90,7 +91,7 @@ async fn next(State(api): State<Arc<Api>>) -> Result<(HeaderMap, Json<Value>), S
     Ok((headers, Json(event)))
 }
 
-async fn response(State(api): State<Arc<Api>>, Json(answer): Json<Value>) -> StatusCode {
-    api.answers.send(answer).await.unwrap();
+async fn response(State(api): State<Arc<Api>>, body: Bytes) -> StatusCode {
+    api.answers.send(serde_json::from_slice(&body).unwrap()).await.unwrap();
     StatusCode::ACCEPTED
 }

@@ -165,7 +165,6 @@ fn tags(order: &StartOrder) -> TagSpecification {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 mod tests {
     use super::*;
 

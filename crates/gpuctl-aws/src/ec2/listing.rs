@@ -259,7 +259,6 @@ fn settle(pool: &Pool, one: SeenBox, now: Timestamp) -> SeenBox {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 mod tests {
     use super::*;
 

@@ -250,7 +250,6 @@ pub(super) fn is_left_behind(instance: &Instance, request: &SpotInstanceRequest)
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 mod tests {
     use aws_sdk_ec2::primitives::DateTime as Sdk;
     use aws_sdk_ec2::types::{

@@ -42,8 +42,6 @@ async fn p2_a_stopped_spot_box_starts_only_once_its_request_is_switched_off() {
 
 #[tokio::test]
 async fn p1_a_one_time_box_is_not_stopped_and_doctor_says_so() {
-    let account = Account::stable(&[]).await;
-    drop(account);
     let account = Account::open(super::support::Wanted {
         boxes: &[],
         pool: "[pool.gpu]\nselect = { role = \"gpu\" }",

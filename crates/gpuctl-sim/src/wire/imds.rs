@@ -57,10 +57,12 @@ impl Drop for Imds {
     }
 }
 
-async fn token(headers: HeaderMap) -> Result<&'static str, StatusCode> {
+async fn token(
+    headers: HeaderMap,
+) -> Result<([(&'static str, String); 1], &'static str), StatusCode> {
     let ttl = headers.get(TTL_HEADER).and_then(|ttl| ttl.to_str().ok()?.parse::<u32>().ok());
     match ttl {
-        Some(1..=21_600) => Ok(TOKEN),
+        Some(seconds @ 1..=21_600) => Ok(([(TTL_HEADER, seconds.to_string())], TOKEN)),
         _ => Err(StatusCode::BAD_REQUEST),
     }
 }

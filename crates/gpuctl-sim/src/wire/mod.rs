@@ -8,7 +8,7 @@ mod imds;
 mod query;
 mod xml;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -44,8 +44,8 @@ struct Shared {
 struct Orders {
     /// Actions that the caller has no permission for.
     denied: BTreeSet<String>,
-    /// The next answer to this action breaks off in the middle.
-    truncated: Option<String>,
+    /// So many of the next answers to an action break off in the middle.
+    truncated: BTreeMap<String, u32>,
     /// The next answer to this action is lost: it was carried out, and the caller hears an error.
     lost: Option<String>,
     /// Every call that came, in order.
@@ -87,9 +87,9 @@ impl Front {
         self.shared.orders().denied.insert(action.to_owned());
     }
 
-    /// Lets the next answer to the action break off in the middle.
-    pub fn truncate_next(&self, action: &str) {
-        self.shared.orders().truncated = Some(action.to_owned());
+    /// Lets the next `count` answers to the action break off in the middle.
+    pub fn truncate_next(&self, action: &str, count: u32) {
+        self.shared.orders().truncated.insert(action.to_owned(), count);
     }
 
     /// Carries the next call of the action out and loses its answer.
@@ -139,7 +139,11 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
         .and_then(|()| calls::call(&mut shared.ec2(), shared.now(), &action, &query));
     let mut orders = shared.orders();
     let lost = orders.lost.take_if(|wanted| *wanted == action).is_some();
-    let truncated = orders.truncated.take_if(|wanted| *wanted == action).is_some();
+    let truncated = orders.truncated.get_mut(&action).is_some_and(|left| {
+        let now = *left > 0;
+        *left = left.saturating_sub(1);
+        now
+    });
     drop(orders);
     let (status, text) = match outcome {
         _ if lost => error(&Ec2Error {

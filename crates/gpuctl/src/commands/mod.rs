@@ -35,7 +35,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
     let config = Config::load(arguments.config.as_deref());
     let context = match &arguments.command {
         Command::Init { path } => return init(path),
-        Command::Doctor { fix } => return Ok(doctor::check(config, *fix).await),
+        Command::Doctor { fix } => return Ok(Box::pin(doctor::check(config, *fix)).await),
         Command::Models(command) => return models::run(config?.file.as_deref(), command),
         _ => Context::open(config?).await?,
     };
