@@ -8,6 +8,7 @@ mod launch;
 mod listing;
 mod refusal;
 mod seen;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,9 +61,10 @@ impl Ec2Cloud {
     /// EC2 for the boxes of `policy`; `clock` says what `now` is.
     #[must_use]
     pub fn new(aws: &Aws, policy: Policy, clock: Arc<dyn Clock>) -> Self {
-        let once = Builder::from(aws.sdk()).retry_config(RetryConfig::disabled()).build();
+        let settings = || Builder::from(aws.sdk()).interceptor(whole::Whole);
+        let once = settings().retry_config(RetryConfig::disabled()).build();
         Self {
-            client: aws.ec2(),
+            client: Client::from_conf(settings().build()),
             once: Client::from_conf(once),
             region: aws.region().to_owned(),
             policy,
