@@ -22,10 +22,6 @@ const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(8);
 /// Tries of one call, the first included: the standard mode, with back-off and jitter.
 const ATTEMPTS_MAX: u32 = 3;
 
-/// Prices are answered by few regions, for all.
-#[cfg(feature = "control")]
-const PRICING_REGION: &str = "us-east-1";
-
 /// The settings that every client is made from; cloning shares them.
 #[derive(Clone, Debug)]
 pub struct Aws {
@@ -135,27 +131,11 @@ impl Aws {
         aws_sdk_sns::Client::new(&self.sdk)
     }
 
-    /// EC2. Starts and launches must turn its retries off (P16).
-    #[cfg(feature = "control")]
-    #[must_use]
-    pub fn ec2(&self) -> aws_sdk_ec2::Client {
-        aws_sdk_ec2::Client::new(&self.sdk)
-    }
-
     /// SSM.
     #[cfg(feature = "control")]
     #[must_use]
     pub fn ssm(&self) -> aws_sdk_ssm::Client {
         aws_sdk_ssm::Client::new(&self.sdk)
-    }
-
-    /// Prices, of every region.
-    #[cfg(feature = "control")]
-    #[must_use]
-    pub fn pricing(&self) -> aws_sdk_pricing::Client {
-        let region = aws_sdk_pricing::config::Region::new(PRICING_REGION);
-        let config = aws_sdk_pricing::config::Builder::from(&self.sdk).region(region).build();
-        aws_sdk_pricing::Client::from_conf(config)
     }
 
     /// Who we are, as AWS sees it: the cheapest call that proves credentials, clock and network.

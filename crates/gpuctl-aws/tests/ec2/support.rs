@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use aws_config::{BehaviorVersion, Region};
-use aws_credential_types::Credentials;
 use chrono::TimeDelta;
 use gpuctl_aws::{Aws, Ec2Cloud};
 use gpuctl_control::ports::{Clock, Cloud, Listing, PortError, StartOrder};
@@ -83,11 +81,8 @@ impl Account {
         let text =
             format!("[cloud]\nkind = \"aws\"\n{}", wanted.pool.replace("IDS", &names.join(", ")));
         let policy = Policy::parse(&text).unwrap();
-        let cloud = Ec2Cloud::new(
-            &aws(&front.url()).await,
-            policy.clone(),
-            Arc::clone(&clock) as Arc<dyn Clock>,
-        );
+        let cloud =
+            Ec2Cloud::new(&aws(&front.url()), policy.clone(), Arc::clone(&clock) as Arc<dyn Clock>);
         Self { front, clock, cloud, policy, ids }
     }
 
@@ -139,12 +134,8 @@ impl Account {
 }
 
 /// The connection's settings, with the front in place of AWS.
-pub(crate) async fn aws(endpoint: &str) -> Aws {
-    let loader = aws_config::defaults(BehaviorVersion::latest())
-        .region(Region::new(REGION))
-        .endpoint_url(endpoint)
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"));
-    Aws::load(loader).await.unwrap()
+pub(crate) fn aws(endpoint: &str) -> Aws {
+    Aws::at(endpoint, REGION)
 }
 
 fn settings() -> Ec2Settings {

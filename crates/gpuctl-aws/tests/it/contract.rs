@@ -37,7 +37,7 @@ mod on_ministack {
     use gpuctl_control::contract_tests;
 
     async fn setup() -> OnAws {
-        let aws = support::aws(&support::ministack().await.url()).await;
+        let aws = support::aws(&support::ministack().await.url());
         OnAws { ports: support::ports(&aws, &aws).await, queue: support::a_queue(&aws).await }
     }
 
@@ -51,8 +51,8 @@ mod on_moto {
     use gpuctl_control::contract_tests;
 
     async fn setup() -> OnAws {
-        let for_queue = support::aws(&support::ministack().await.url()).await;
-        let for_ledger = support::aws(&support::moto().await.url()).await;
+        let for_queue = support::aws(&support::ministack().await.url());
+        let for_ledger = support::aws(&support::moto().await.url());
         let ports = support::ports(&for_queue, &for_ledger).await;
         OnAws { ports, queue: support::a_queue(&for_queue).await }
     }

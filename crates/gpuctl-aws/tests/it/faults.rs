@@ -31,11 +31,11 @@ struct Behind {
 
 async fn behind() -> Behind {
     let emulator = support::ministack().await;
-    let direct = support::aws(&emulator.url()).await;
+    let direct = support::aws(&emulator.url());
     let (name, table) = (a_queue(&direct).await, fresh("ledger"));
     DynamoLedger::new(&direct, &table, Arc::new(SystemClock), None).create_table().await.unwrap();
     let proxy = support::faults(emulator).await;
-    let aws = support::aws(&proxy.url()).await;
+    let aws = support::aws(&proxy.url());
     let ledger = DynamoLedger::new(&aws, &table, Arc::new(SystemClock), None);
     let queue = SqsQueue::new(&aws);
     // The proxy reads each service's model with its first call: on a busy machine that takes longer than a call may.
@@ -152,7 +152,7 @@ async fn a_lost_answer_to_an_ack_leaves_the_message_acked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_or_table_that_is_not_there_is_named_with_its_region() {
-    let aws = support::aws(&support::ministack().await.url()).await;
+    let aws = support::aws(&support::ministack().await.url());
     let queue = SqsQueue::new(&aws);
     let error = queue.counts(&"no-such-queue".parse().unwrap()).await.unwrap_err();
     is(&error, PortErrorClass::NotFound, support::REGION);
@@ -166,7 +166,7 @@ async fn a_queue_or_table_that_is_not_there_is_named_with_its_region() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_region_that_has_not_got_the_queue_does_not_find_it() {
     let emulator = support::moto().await;
-    let here = support::aws(&emulator.url()).await;
+    let here = support::aws(&emulator.url());
     let name = fresh("jobs");
     here.sqs().create_queue().queue_name(&name).send().await.unwrap();
     let elsewhere = aws_config::defaults(BehaviorVersion::latest())
@@ -210,6 +210,6 @@ async fn without_credentials_every_service_says_where_to_get_some() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_we_are_is_known() {
-    let aws = support::aws(&support::moto().await.url()).await;
+    let aws = support::aws(&support::moto().await.url());
     assert_eq!(aws.identity().await.unwrap().account, "123456789012");
 }

@@ -11,7 +11,7 @@ use crate::support::{self, a_bucket};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_kept_comes_back_and_more_than_the_limit_does_not() {
-    let aws = support::aws(&support::moto().await.url()).await;
+    let aws = support::aws(&support::moto().await.url());
     let files = S3Files::new(&aws, &a_bucket(&aws).await, "/gpuctl/");
     let job = JobId::new(SystemClock.now());
     let bytes = vec![7; 100_000];
@@ -28,7 +28,7 @@ async fn what_is_kept_comes_back_and_more_than_the_limit_does_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_input_is_uploaded_once_and_its_name_survives() {
-    let aws = support::aws(&support::moto().await.url()).await;
+    let aws = support::aws(&support::moto().await.url());
     let bucket = a_bucket(&aws).await;
     let files = S3Files::new(&aws, &bucket, "");
     let folder = TempDir::new().unwrap();
@@ -51,7 +51,7 @@ async fn an_input_is_uploaded_once_and_its_name_survives() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_is_not_found() {
-    let aws = support::aws(&support::moto().await.url()).await;
+    let aws = support::aws(&support::moto().await.url());
     let files = S3Files::new(&aws, &a_bucket(&aws).await, "");
     for uri in ["s3://gpuctl-no-such-bucket/a", &format!("s3://{}/a", a_bucket(&aws).await)] {
         let error = files.fetch(uri, 10).await.unwrap_err();
@@ -63,13 +63,13 @@ async fn what_is_not_there_is_not_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_download_that_breaks_off_goes_on_where_it_was() {
     let emulator = support::moto().await;
-    let direct = support::aws(&emulator.url()).await;
+    let direct = support::aws(&emulator.url());
     let bucket = a_bucket(&direct).await;
     let bytes: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).take(3_000_000).collect();
     let job = JobId::new(SystemClock.now());
     let uri = S3Files::new(&direct, &bucket, "").keep(&job, "a", &bytes).await.unwrap();
     let proxy = support::faults(emulator).await;
-    let broken = support::aws(&proxy.url()).await;
+    let broken = support::aws(&proxy.url());
     proxy.break_by(&json!([
         { "service": "s3", "operation": "GetObject", "times": 2, "response": { "abort_frac": 0.5 } }
     ]));

@@ -16,7 +16,7 @@ use gpuctl_core::units::{BoxId, Timestamp};
 use crate::support::{self, a_ledger, fresh};
 
 async fn moto() -> Aws {
-    support::aws(&support::moto().await.url()).await
+    support::aws(&support::moto().await.url())
 }
 
 fn now() -> Timestamp {

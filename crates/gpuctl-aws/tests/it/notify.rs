@@ -9,7 +9,7 @@ use crate::support::{self, fresh};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notice_reaches_who_subscribed_with_its_key() {
-    let aws = support::aws(&support::ministack().await.url()).await;
+    let aws = support::aws(&support::ministack().await.url());
     let (sns, sqs) = (aws.sns(), aws.sqs());
     let topic = sns.create_topic().name(fresh("topic")).send().await.unwrap();
     let arn = topic.topic_arn().unwrap();
@@ -34,7 +34,7 @@ async fn a_notice_reaches_who_subscribed_with_its_key() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_is_not_there_is_not_found() {
-    let aws = support::aws(&support::moto().await.url()).await;
+    let aws = support::aws(&support::moto().await.url());
     let topic = SnsTopic::new(&aws, "arn:aws:sns:eu-west-1:123456789012:gpuctl-none");
     let notice = Notice { text: "b".to_owned(), key: "c".to_owned() };
     let error = topic.publish(&notice).await.unwrap_err();

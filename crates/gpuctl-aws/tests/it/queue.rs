@@ -13,7 +13,7 @@ fn message(id: &str, body: &str) -> NewMessage {
 }
 
 async fn setup() -> (SqsQueue, QueueName) {
-    let aws = support::aws(&support::ministack().await.url()).await;
+    let aws = support::aws(&support::ministack().await.url());
     (SqsQueue::new(&aws), support::a_queue(&aws).await)
 }
 
@@ -70,7 +70,7 @@ async fn a_queue_s_settings_are_there_for_doctor_to_judge() {
     let dead = facts.dead_letters.unwrap();
     assert_eq!((dead.receives_max, dead.retention), (2, TimeDelta::days(4)));
     assert_eq!(dead.name, format!("{name}-dead"));
-    let aws = support::aws(&support::ministack().await.url()).await;
+    let aws = support::aws(&support::ministack().await.url());
     let bare = support::fresh("bare");
     aws.sqs().create_queue().queue_name(&bare).send().await.unwrap();
     let bare = bare.parse().unwrap();

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use aws_config::{BehaviorVersion, Region};
-use aws_credential_types::Credentials;
 use aws_sdk_sqs::types::QueueAttributeName;
 use chrono::TimeDelta;
 use gpuctl_aws::{Aws, DynamoLedger, S3Files, SqsQueue};
@@ -23,12 +21,8 @@ pub(crate) use emulators::{Emulator, faults, ministack, moto};
 pub(crate) const REGION: &str = "eu-west-1";
 
 /// The connection's settings, with this server for every service.
-pub(crate) async fn aws(endpoint: &str) -> Aws {
-    let loader = aws_config::defaults(BehaviorVersion::latest())
-        .region(Region::new(REGION))
-        .endpoint_url(endpoint)
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"));
-    Aws::load(loader).await.unwrap()
+pub(crate) fn aws(endpoint: &str) -> Aws {
+    Aws::at(endpoint, REGION)
 }
 
 /// A name that no other test has.

@@ -34,14 +34,7 @@ pub(super) fn aws(section: &mut Section<'_, '_, '_>) -> Aws {
         Some(text)
     });
     let mut word = |key| section.text(key).map(|(_, text)| text);
-    Aws {
-        region: word("region"),
-        profile: word("profile"),
-        table: word("table"),
-        function: word("function"),
-        results,
-        notify,
-    }
+    Aws { region: word("region"), profile: word("profile"), table: word("table"), results, notify }
 }
 
 /// Where the pool's boxes come from: `instances`, `select` or `launch_template`.

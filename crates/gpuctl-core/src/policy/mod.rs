@@ -96,8 +96,6 @@ pub struct Aws {
     pub results: Option<String>,
     /// The SNS topic that hears of trouble.
     pub notify: Option<String>,
-    /// The Lambda function that `gpuctl invoke` asks.
-    pub function: Option<String>,
 }
 
 /// Where a pool's EC2 boxes come from.
