@@ -26,6 +26,7 @@ use gpuctl_control::job::{InputPlace, InputUri};
 use gpuctl_control::params::{Param, params_of, parse_param};
 use gpuctl_control::ports::{Clock, Fetched, WorkerReport};
 use gpuctl_control::wire::answer::{FileDocument, with_files};
+use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -188,7 +189,8 @@ async fn serve_box(config: &Config, engine: Engine, named: Named) -> Result<(), 
     Ok(outcome?)
 }
 
-/// The first signal drains, the second ends the process at once.
+/// The first signal drains, the second ends the process at once: killed, since an orderly exit would take ONNX Runtime apart
+/// under the models that run, and what they fail with then would be kept as their jobs' results.
 fn stop_signal() -> Result<impl Future<Output = ()>, std::io::Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -196,7 +198,7 @@ fn stop_signal() -> Result<impl Future<Output = ()>, std::io::Error> {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         tokio::spawn(async move {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-            std::process::exit(1);
+            let _ = kill_process(getpid(), Signal::KILL);
         });
     })
 }

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod day;
+#[path = "../emulators/mod.rs"]
+mod emulators;
 mod launched;
 mod spot;
 mod stable;

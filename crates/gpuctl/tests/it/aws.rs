@@ -14,10 +14,9 @@ use gpuctl_sim::world::ec2::{
 };
 use serde_json::{Value, json};
 
+use crate::deployment::{ACCOUNT, Account, REGION};
 use crate::emulators;
 use crate::support::{Place, cache, sample, wait_until};
-
-const REGION: &str = "us-east-1";
 
 fn settings() -> Ec2Settings {
     Ec2Settings {
@@ -53,31 +52,20 @@ async fn ec2() -> (Front, String) {
     (Front::open(ec2, Arc::new(SystemClock)).await.unwrap(), id)
 }
 
-/// One call of SQS's JSON protocol.
-fn sqs(port: u16, action: &str, body: &Value) -> Value {
-    let headers = format!(
-        "X-Amz-Target: AmazonSQS.{action}\r\nAuthorization: AWS4-HMAC-SHA256 Credential=test/20261122/{REGION}/sqs/aws4_request\r\n"
-    );
-    let answer = emulators::request_with(port, "POST", "/", &headers, &body.to_string()).unwrap();
-    let body = answer.split_once("\r\n\r\n").unwrap().1;
-    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
-}
-
-/// A queue with dead letters, and a bucket.
-fn furnish(port: u16) {
-    sqs(
-        port,
+/// A queue with dead letters, one whose messages are events for the function, and a bucket.
+fn furnish(account: Account) {
+    account.sqs(
         "CreateQueue",
         &json!({ "QueueName": "jobs-dead", "Attributes": { "MessageRetentionPeriod": "1209600" } }),
     );
     let policy = json!({
-        "deadLetterTargetArn": format!("arn:aws:sqs:{REGION}:000000000000:jobs-dead"),
+        "deadLetterTargetArn": format!("arn:aws:sqs:{REGION}:{ACCOUNT}:jobs-dead"),
         "maxReceiveCount": 5,
     });
     let attributes = json!({ "RedrivePolicy": policy.to_string(), "VisibilityTimeout": "120" });
-    sqs(port, "CreateQueue", &json!({ "QueueName": "jobs", "Attributes": attributes }));
-    let made = emulators::request_with(port, "PUT", "/results", "", "").unwrap();
-    assert!(made.contains(" 200 "), "{made}");
+    account.sqs("CreateQueue", &json!({ "QueueName": "jobs", "Attributes": attributes }));
+    account.sqs("CreateQueue", &json!({ "QueueName": "bell" }));
+    account.call("s3", "PUT /results", &Value::Null);
 }
 
 fn place(front: &Front, endpoint: &str, id: &str) -> Place {
@@ -102,10 +90,11 @@ fn state(front: &Front, id: &str) -> InstanceState {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_starts_an_ec2_box_runs_on_it_and_the_box_stops_itself() {
+async fn the_function_starts_a_box_for_a_job_and_the_box_does_it_and_stops_itself() {
     let ministack = emulators::ministack().await;
     let (front, id) = ec2().await;
-    furnish(ministack.port);
+    let account = Account { port: ministack.port };
+    furnish(account);
     let place = place(&front, &ministack.url(), &id);
 
     let checks = place.run(&["doctor", "--fix", "--json"]).expect(0).json();
@@ -125,10 +114,9 @@ async fn a_job_starts_an_ec2_box_runs_on_it_and_the_box_stops_itself() {
     let sent =
         place.run(&["submit", "vision.ocr", page.to_str().unwrap(), "--json"]).expect(0).json();
     let job = sent["job_ids"][0].as_str().unwrap().to_owned();
-    // SQS's counts are believed at the second look (Q4): the loop's ticks are what a schedule would bring.
-    wait_until("the box is asked to start", || {
-        place.run(&["plan", "--json"]);
-        place.run(&["release", "gpu"]);
+    account.deploy(&place, &front.url());
+    account.schedule();
+    wait_until("a tick of the schedule starts the box", || {
         state(&front, &id) != InstanceState::Stopped
     });
     wait_until("the box is on", || state(&front, &id) == InstanceState::Running);
@@ -152,7 +140,15 @@ async fn a_job_starts_an_ec2_box_runs_on_it_and_the_box_stops_itself() {
 
     let status = place.run(&["status", "--json"]).expect(0).json();
     assert_eq!(status["pools"][0]["state"], "stopped", "{status}");
-    place.run(&["release", "gpu"]).expect(0);
+    let runs = place.run(&["explain", "gpu", "--json"]).expect(0).stdout;
+    assert!(runs.contains("demand") && runs.contains("idle"), "{runs}");
     let report = place.run(&["cost", "report", "--json"]).expect(0).json();
     assert_eq!(report["starts"], 1, "{report}");
+
+    // A message for the function is a person's word, and is gone once it was heard.
+    account.ring(&json!({ "action": "stop", "target": "gpu", "for": "30m", "by": "bell" }));
+    wait_until("the function hears the bell", || {
+        let plan = place.run(&["plan", "--json"]).expect(0).stdout;
+        plan.contains("bell")
+    });
 }

@@ -39,16 +39,19 @@ fn kills_at_random_moments_lose_no_job_and_leave_no_process() {
         submit(&place, JOBS_A_KILL);
         pause(Duration::from_millis(200 + random.below(1_300)));
         kills_at_work += usize::from(has_work(&place));
-        match random.below(4) {
+        match random.below(5) {
             0 => restart(&mut daemon, &place),
-            1 => signal_a_worker(&place, &mut random, Signal::TERM),
-            _ => signal_a_worker(&place, &mut random, Signal::KILL),
+            1 => signal_a_worker(&place, &mut random, &[Signal::TERM]),
+            2 => signal_a_worker(&place, &mut random, &[Signal::TERM, Signal::TERM]),
+            _ => signal_a_worker(&place, &mut random, &[Signal::KILL]),
         }
     }
     assert!(kills_at_work > KILLS / 2, "{kills_at_work} of {KILLS} came while there was work");
     wait_within(PATIENCE, "every job has its result", || {
         let jobs = place.jobs();
         assert_eq!(jobs.len(), KILLS * JOBS_A_KILL);
+        let failed = jobs.iter().find(|job| job["state"] == "failed");
+        assert!(failed.is_none(), "a kill became a result: {failed:?}");
         jobs.iter().all(|job| job["state"] == "succeeded")
     });
     let tries = place.jobs().iter().filter_map(|job| job["attempts"].as_u64()).max();
@@ -73,12 +76,14 @@ fn has_work(place: &Place) -> bool {
         .any(|name| queue["queues"][0][name].as_u64() != Some(0))
 }
 
-fn signal_a_worker(place: &Place, random: &mut Random, signal: Signal) {
+fn signal_a_worker(place: &Place, random: &mut Random, signals: &[Signal]) {
     let workers = workers(place);
     let index = random.below(workers.len().max(1) as u64);
     if let Some(worker) = usize::try_from(index).ok().and_then(|index| workers.get(index)) {
-        // It may end by itself this very moment.
-        let _ = kill_process(*worker, signal);
+        for signal in signals {
+            // It may end by itself this very moment.
+            let _ = kill_process(*worker, *signal);
+        }
     }
 }
 

@@ -1,0 +1,120 @@
+//! The function as it is deployed: a zip in an emulated Lambda, a schedule that fires it, and a queue whose messages wake it.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::TimeDelta;
+use gpuctl_control::clock::SystemClock;
+use gpuctl_control::ports::Clock;
+use serde_json::{Value, json};
+use zip::write::SimpleFileOptions;
+
+use crate::emulators;
+use crate::support::Place;
+
+pub(crate) const REGION: &str = "us-east-1";
+/// The account of the credentials `test`.
+pub(crate) const ACCOUNT: &str = "000000000000";
+const NAME: &str = "gpuctl";
+/// How many one-time schedules stand in for a rate of a minute: the emulator looks at them every ten seconds.
+const TICKS: i64 = 12;
+const TICK_SECONDS: i64 = 10;
+
+/// The emulated account.
+#[derive(Clone, Copy)]
+pub(crate) struct Account {
+    pub(crate) port: u16,
+}
+
+impl Account {
+    /// One call of a REST service; `request` is method and path.
+    pub(crate) fn call(self, service: &str, request: &str, body: &Value) -> Value {
+        self.call_with(service, request, "", body)
+    }
+
+    /// One call of SQS.
+    pub(crate) fn sqs(self, action: &str, body: &Value) -> Value {
+        self.call_with("sqs", "POST /", &format!("X-Amz-Target: AmazonSQS.{action}\r\n"), body)
+    }
+
+    fn call_with(self, service: &str, request: &str, headers: &str, body: &Value) -> Value {
+        let (method, path) = request.split_once(' ').unwrap();
+        let headers = format!(
+            "{headers}Authorization: AWS4-HMAC-SHA256 Credential=test/20261122/{REGION}/{service}/aws4_request\r\n"
+        );
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = emulators::request_with(self.port, method, path, &headers, &body).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 20"), "{request}: {answer}");
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        serde_json::from_str(body).unwrap_or_default()
+    }
+
+    /// Makes the function of the real program, with the place's configuration in its zip, and wakes it by the queue `bell`.
+    pub(crate) fn deploy(self, place: &Place, ec2: &str) {
+        let variables = json!({
+            "AWS_ENDPOINT_URL": format!("http://127.0.0.1:{}", self.port),
+            "AWS_ENDPOINT_URL_EC2": ec2,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "GPUCTL_POLICY": "gpuctl.toml",
+        });
+        let function = json!({
+            "FunctionName": NAME,
+            "Runtime": "provided.al2023",
+            "Handler": "bootstrap",
+            "Role": format!("arn:aws:iam::{ACCOUNT}:role/gpuctl"),
+            "Timeout": 30,
+            "MemorySize": 128,
+            "Environment": { "Variables": variables },
+            "Code": { "ZipFile": STANDARD.encode(zip_of(place)) },
+        });
+        self.call("lambda", "POST /2015-03-31/functions", &function);
+        let source = json!({
+            "FunctionName": NAME,
+            "EventSourceArn": format!("arn:aws:sqs:{REGION}:{ACCOUNT}:bell"),
+            "FunctionResponseTypes": ["ReportBatchItemFailures"],
+        });
+        self.call("lambda", "POST /2015-03-31/event-source-mappings", &source);
+    }
+
+    /// Ticks for the next two minutes.
+    pub(crate) fn schedule(self) {
+        let now = SystemClock.now();
+        for tick in 0..TICKS {
+            let at = now + TimeDelta::seconds(tick * TICK_SECONDS);
+            let schedule = json!({
+                "ScheduleExpression": format!("at({})", at.format("%Y-%m-%dT%H:%M:%S")),
+                "FlexibleTimeWindow": { "Mode": "OFF" },
+                "Target": {
+                    "Arn": format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{NAME}"),
+                    "RoleArn": format!("arn:aws:iam::{ACCOUNT}:role/gpuctl"),
+                },
+            });
+            self.call("scheduler", &format!("POST /schedules/tick-{tick}"), &schedule);
+        }
+    }
+
+    /// Sends an event to the function by way of its queue.
+    pub(crate) fn ring(self, event: &Value) {
+        let url = format!("http://127.0.0.1:{}/{ACCOUNT}/bell", self.port);
+        self.sqs("SendMessage", &json!({ "QueueUrl": url, "MessageBody": event.to_string() }));
+    }
+}
+
+/// The program without its symbols, and the policy beside it.
+fn zip_of(place: &Place) -> Vec<u8> {
+    let program = Path::new(env!("CARGO_BIN_EXE_gpuctl")).with_file_name("bootstrap");
+    assert!(program.is_file(), "{} is missing: build the workspace", program.display());
+    let small = place.path("bootstrap");
+    let strip = Command::new("strip").arg("-o").arg(&small).arg(&program).status().unwrap();
+    assert!(strip.success(), "strip: {strip}");
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, mode) in [("bootstrap", 0o755), ("gpuctl.toml", 0o644)] {
+        zip.start_file(name, SimpleFileOptions::default().unix_permissions(mode)).unwrap();
+        zip.write_all(&std::fs::read(place.path(name)).unwrap()).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
