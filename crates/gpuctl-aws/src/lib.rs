@@ -34,3 +34,5 @@ pub use ledger::DynamoLedger;
 pub use notify::SnsTopic;
 pub use own_box::{Identity, OwnBox};
 pub use queue::SqsQueue;
+#[cfg(feature = "control")]
+pub use stored_policy::ParameterVersion;
