@@ -23,6 +23,7 @@ pub mod queue;
 mod stored_policy;
 
 #[cfg(feature = "control")]
+mod tags;
 pub use account::Account;
 pub use config::Aws;
 #[cfg(feature = "control")]
