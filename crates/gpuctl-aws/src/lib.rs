@@ -14,6 +14,8 @@ mod ec2;
 pub mod error;
 mod file_store;
 pub mod files;
+#[cfg(feature = "control")]
+mod function;
 pub mod ledger;
 #[cfg(feature = "notify")]
 pub mod notify;
@@ -21,15 +23,17 @@ mod own_box;
 pub mod queue;
 #[cfg(feature = "control")]
 mod stored_policy;
+mod tags;
 
 #[cfg(feature = "control")]
-mod tags;
 pub use account::Account;
 pub use config::Aws;
 #[cfg(feature = "control")]
 pub use ec2::{Ec2Cloud, Finding};
 pub use file_store::{AwsFiles, results};
 pub use files::S3Files;
+#[cfg(feature = "control")]
+pub use function::Function;
 pub use ledger::DynamoLedger;
 #[cfg(feature = "notify")]
 pub use notify::SnsTopic;

@@ -70,6 +70,8 @@ pub(crate) enum Command {
         /// The pool
         pool: PoolId,
     },
+    /// Ask the deployed Lambda to start, stop or release pools, or how they stand
+    Invoke(InvokeArguments),
     /// End an EC2 box for good: its spot request first, then the box with its disk
     Retire {
         /// The box
@@ -407,6 +409,23 @@ pub(crate) struct HoldArguments {
     /// Give up waiting after this long
     #[arg(long, value_name = "SPAN", value_parser = parse_span, default_value = "10m")]
     pub(crate) timeout: TimeDelta,
+}
+
+/// What the deployed function is asked.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InvokeArguments {
+    /// What it shall do
+    #[arg(value_parser = ["start", "stop", "release", "status"])]
+    pub(crate) action: String,
+    /// A pool of the function's policy, or all of them
+    #[arg(default_value = "all")]
+    pub(crate) target: String,
+    /// How long a start or stop holds [default: 2h]
+    #[arg(long = "for", value_name = "SPAN", value_parser = parse_span)]
+    pub(crate) lasts: Option<TimeDelta>,
+    /// The function's name or ARN [default: `function` under [cloud]]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) function: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]

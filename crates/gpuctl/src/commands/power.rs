@@ -17,7 +17,7 @@ use crate::render::{Answer, Printer};
 const HOLD_DEFAULT: TimeDelta = TimeDelta::hours(2);
 
 /// The longest hold: whoever wants more wants a schedule.
-const HOLD_MAX: TimeDelta = TimeDelta::days(7);
+pub(super) const HOLD_MAX: TimeDelta = TimeDelta::days(7);
 
 /// Sets a hold on each pool, acts on it, and waits if asked to.
 pub(crate) async fn hold(

@@ -2,6 +2,8 @@
 //!
 //! Under `--json` standard output holds one JSON document and nothing else, and an error is one JSON document on standard error.
 
+#[cfg(feature = "aws")]
+mod function;
 mod models;
 mod progress;
 mod schedule;
@@ -14,6 +16,8 @@ use std::sync::Mutex;
 
 use gpuctl_control::reconcile::Pass;
 use gpuctl_control::wire::Versioned;
+#[cfg(feature = "aws")]
+use gpuctl_control::wire::function::InvokedDocument;
 use gpuctl_control::wire::job::JobDocument;
 use gpuctl_control::wire::models::{
     BenchDocument, ModelsDocument, PulledDocument, VerifiedDocument,
@@ -40,6 +44,9 @@ pub(crate) use simulate::{Page, page};
 #[derive(Debug)]
 pub(crate) enum Answer {
     Status(Versioned<StatusDocument>),
+    /// What the deployed function answered.
+    #[cfg(feature = "aws")]
+    Invoked(Box<InvokedDocument>),
     Plan(Versioned<PlanDocument>),
     Explain(Box<ExplainDocument>),
     Submitted(SubmittedDocument),
@@ -86,6 +93,8 @@ impl Answer {
     fn json(&self) -> Option<String> {
         match self {
             Self::Status(document) => Some(json(document)),
+            #[cfg(feature = "aws")]
+            Self::Invoked(invoked) => Some(json(&invoked.document)),
             Self::Plan(document) => Some(json(document)),
             Self::Explain(document) => Some(json(&versioned("gpuctl.explain", document))),
             Self::Submitted(document) => Some(json(&versioned("gpuctl.submitted", document))),

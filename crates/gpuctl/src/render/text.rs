@@ -18,6 +18,8 @@ use gpuctl_control::wire::status::{BoxDocument, PoolDocument, QueueDocument, Sta
 use gpuctl_core::units::{Timestamp, show_span};
 use serde_json::Value;
 
+#[cfg(feature = "aws")]
+use super::function;
 use super::{Answer, models, schedule, simulate};
 use crate::failure::Failure;
 
@@ -28,6 +30,8 @@ const LABEL_WIDTH: usize = 9;
 pub(super) fn answer(answer: &Answer) -> Option<String> {
     match answer {
         Answer::Status(status) => Some(self::status(&status.document)),
+        #[cfg(feature = "aws")]
+        Answer::Invoked(document) => Some(function::invoked(document)),
         Answer::Plan(plan) => Some(self::plan(&plan.document)),
         Answer::Explain(document) => Some(explain(document)),
         Answer::Submitted(document) => Some(format!(
@@ -120,7 +124,7 @@ fn jobs_of(count: u64) -> String {
     if count == 1 { "1 job".to_owned() } else { format!("{count} jobs") }
 }
 
-fn pool(text: &mut String, pool: &PoolDocument) {
+pub(super) fn pool(text: &mut String, pool: &PoolDocument) {
     boxes(text, &pool.boxes);
     queue_line(text, pool.queue.as_ref());
     if let Some(hold) = &pool.hold {

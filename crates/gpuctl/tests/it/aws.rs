@@ -32,7 +32,7 @@ fn settings() -> Ec2Settings {
 }
 
 /// An account with one GPU box, stopped for an hour.
-async fn ec2() -> (Front, String) {
+pub(crate) async fn ec2() -> (Front, String) {
     let mut ec2 = Ec2::new(settings(), 7);
     let now = SystemClock.now();
     let wanted = RunInstances {
@@ -86,7 +86,7 @@ fn place(front: &Front, endpoint: &str, id: &str) -> Place {
         .with("AWS_ENDPOINT_URL_EC2", front.url())
 }
 
-fn state(front: &Front, id: &str) -> InstanceState {
+pub(crate) fn state(front: &Front, id: &str) -> InstanceState {
     front.ec2().truth(id).unwrap().state
 }
 

@@ -16,6 +16,8 @@ mod deployment;
 #[cfg(feature = "aws")]
 #[path = "../../../gpuctl-aws/tests/emulators/mod.rs"]
 mod emulators;
+#[cfg(feature = "aws")]
+mod function;
 mod jobs;
 mod money;
 mod support;
