@@ -16,6 +16,8 @@ mod file_store;
 pub mod files;
 #[cfg(feature = "control")]
 mod function;
+#[cfg(feature = "control")]
+mod function_log;
 pub mod ledger;
 #[cfg(feature = "notify")]
 pub mod notify;
@@ -34,6 +36,8 @@ pub use file_store::{AwsFiles, results};
 pub use files::S3Files;
 #[cfg(feature = "control")]
 pub use function::Function;
+#[cfg(feature = "control")]
+pub use function_log::{FunctionLog, Tail, WantedLines};
 pub use ledger::DynamoLedger;
 #[cfg(feature = "notify")]
 pub use notify::SnsTopic;

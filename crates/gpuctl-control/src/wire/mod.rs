@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod function;
 pub mod job;
+pub mod logs;
 pub mod models;
 pub mod plan;
 pub mod record;

@@ -16,11 +16,7 @@ use crate::render::Answer;
 
 pub(crate) async fn invoke(config: &Config, wanted: &InvokeArguments) -> Result<Answer, Failure> {
     let event = event(wanted)?;
-    let account = account(config)?;
-    let name = wanted.function.as_ref().or(account.function.as_ref()).ok_or_else(|| {
-        Failure::usage("no function is named")
-            .hint("set `function = \"…\"` under [cloud] in gpuctl.toml, or give --function NAME")
-    })?;
+    let (account, name) = function(config, wanted.function.as_ref())?;
     let aws = Aws::connect(account.region.as_deref(), account.profile.as_deref()).await?;
     let invoked = Function::new(&aws, name).ask(&event).await?;
     let is_success = invoked.is_success();
@@ -28,11 +24,20 @@ pub(crate) async fn invoke(config: &Config, wanted: &InvokeArguments) -> Result<
     Ok(if is_success { answer } else { answer.exit(Exit::Failed) })
 }
 
-fn account(config: &Config) -> Result<&policy::Aws, Failure> {
-    config.policy.cloud.aws.as_ref().ok_or_else(|| {
+/// The account, and the function's name in it: the flag's, else the configuration's.
+pub(super) fn function<'a>(
+    config: &'a Config,
+    flag: Option<&'a String>,
+) -> Result<(&'a policy::Aws, &'a str), Failure> {
+    let account = config.policy.cloud.aws.as_ref().ok_or_else(|| {
         Failure::usage("the function runs on AWS, and `[cloud] kind` is not \"aws\"")
             .hint("on this machine `gpuctl start POOL`, `stop POOL`, `release POOL` and `status` do the same")
-    })
+    })?;
+    let name = flag.or(account.function.as_ref()).ok_or_else(|| {
+        Failure::usage("no function is named")
+            .hint("set `function = \"…\"` under [cloud] in gpuctl.toml, or give --function NAME")
+    })?;
+    Ok((account, name))
 }
 
 fn event(wanted: &InvokeArguments) -> Result<EventDocument, Failure> {

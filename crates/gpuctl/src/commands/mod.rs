@@ -8,6 +8,7 @@ mod faults;
 #[cfg(feature = "aws")]
 mod invoke;
 mod jobs;
+mod logs;
 mod models;
 mod power;
 mod queue;
@@ -70,6 +71,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
         Command::Stop { pool, hold } => {
             power::hold(&context, printer, vec![pool], HoldWants::Stopped, &hold).await
         }
+        Command::Logs(wanted) => Box::pin(logs::logs(&context, printer, &wanted)).await,
         Command::Release { pool } => power::release(&context, printer, &pool).await,
         Command::Retire { r#box } => power::retire(&context, printer, &r#box, arguments.yes).await,
         Command::Submit(submit) => submit::submit(&context, printer, &submit).await,

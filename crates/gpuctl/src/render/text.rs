@@ -20,7 +20,7 @@ use serde_json::Value;
 
 #[cfg(feature = "aws")]
 use super::function;
-use super::{Answer, models, schedule, simulate};
+use super::{Answer, logs, models, schedule, simulate};
 use crate::failure::Failure;
 
 /// Lines are padded to these columns.
@@ -32,6 +32,7 @@ pub(super) fn answer(answer: &Answer) -> Option<String> {
         Answer::Status(status) => Some(self::status(&status.document)),
         #[cfg(feature = "aws")]
         Answer::Invoked(document) => Some(function::invoked(document)),
+        Answer::Logs(document) => Some(logs::logs(document)),
         Answer::Plan(plan) => Some(self::plan(&plan.document)),
         Answer::Explain(document) => Some(explain(document)),
         Answer::Submitted(document) => Some(format!(
@@ -473,7 +474,7 @@ fn span(seconds: f64) -> String {
 }
 
 /// A document's time on this machine's clock.
-fn short(rfc3339: &str) -> String {
+pub(super) fn short(rfc3339: &str) -> String {
     let Ok(at) = rfc3339.parse::<Timestamp>() else { return rfc3339.to_owned() };
     let local = at.with_timezone(&Local);
     local.format("%Y-%m-%d %H:%M:%S").to_string()

@@ -87,6 +87,13 @@ async fn the_deployed_function_starts_and_stops_a_box_when_it_is_asked_to() {
     let answer = place.run(&["invoke", "release", "app", "--json"]).expect(0).json();
     assert!(answer["pools"][0]["hold"].is_null(), "{answer}");
 
+    let said = place.run(&["logs"]).expect(0);
+    assert!(said.stdout.contains(" INFO  a command trigger=command\n"), "{}", said.stdout);
+    assert!(!said.stdout.contains("_aws"), "{}", said.stdout);
+    let json = place.run(&["logs", "--limit", "1000", "--json"]).expect(0).json();
+    let lines = json["lines"].as_array().unwrap();
+    assert!(lines.iter().any(|line| line["text"].as_str().unwrap().contains("_aws")), "{json}");
+
     let said = place.run(&["invoke", "start", "gpu"]).expect(1);
     assert!(
         said.stdout.contains("error: there is no pool \"gpu\" (there is app)"),

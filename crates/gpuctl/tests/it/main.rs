@@ -19,6 +19,7 @@ mod emulators;
 #[cfg(feature = "aws")]
 mod function;
 mod jobs;
+mod logs;
 mod money;
 mod support;
 mod tasks;
