@@ -1,6 +1,7 @@
 //! What the function answers, and the metrics that it prints: both from the same pass.
 
 use gpuctl_control::reconcile::Pass;
+use gpuctl_control::wire::function::ActedDocument;
 use gpuctl_control::wire::plan::verb;
 use gpuctl_control::wire::status::StatusDocument;
 use gpuctl_core::observation::{SeenBox, SeenPool};
@@ -56,17 +57,15 @@ pub(crate) fn document(event: &Event, looked: Looked, errors: Vec<String>) -> Va
 fn of_pass(pass: &Pass, mut errors: Vec<String>) -> Value {
     errors.extend(pass.errors.iter().map(ToString::to_string));
     let document = StatusDocument::of(&pass.observation, &pass.plan, errors);
-    let acted: Vec<Value> = pass
+    let acted: Vec<ActedDocument> = pass
         .acted
         .iter()
-        .map(|done| {
-            json!({
-                "pool": done.pool.as_str(),
-                "box": done.action.box_id().as_str(),
-                "action": verb(&done.action),
-                "reason": done.action.reason().text,
-                "error": done.result.as_ref().err().map(ToString::to_string),
-            })
+        .map(|done| ActedDocument {
+            pool: done.pool.to_string(),
+            r#box: done.action.box_id().to_string(),
+            action: verb(&done.action).to_owned(),
+            reason: done.action.reason().text.clone(),
+            error: done.result.as_ref().err().map(ToString::to_string),
         })
         .collect();
     let mut answer = serde_json::to_value(document).unwrap_or_else(|_| json!({}));

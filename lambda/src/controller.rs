@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 
 use crate::answer::{self, Looked};
 use crate::event::{Action, Command, Event};
-use crate::source::{Read, Source};
+use crate::source::{Read, Source, sentence};
 
 /// What is left for recording and answering when acting must end (L6).
 const RECORD_TIME: TimeDelta = TimeDelta::seconds(3);
@@ -103,12 +103,13 @@ impl Controller {
         match (read, slot.take()) {
             (Ok(read), Some(before)) if read.text == before.text => {
                 *slot = Some(before.clone());
-                Ok((before, None))
+                Ok((before, read.trouble))
             }
             (Ok(read), _) => {
+                let trouble = read.trouble.clone();
                 let ready = open(aws, read).await?;
                 *slot = Some(ready.clone());
-                Ok((ready, None))
+                Ok((ready, trouble))
             }
             (Err(error), Some(before)) => {
                 *slot = Some(before.clone());
@@ -172,11 +173,4 @@ fn targets(policy: &Policy, target: &str) -> Result<Vec<PoolId>, PortError> {
         .hint(format!("there is {}", known.join(", "))));
     }
     Ok(found)
-}
-
-/// The error with its cause and hint, on one line.
-fn sentence(error: &PortError) -> String {
-    let cause = error.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
-    let hint = error.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-    format!("{error}{cause}{hint}")
 }

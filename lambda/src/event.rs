@@ -192,6 +192,7 @@ fn command(value: &Value) -> Result<Command, CommandError> {
 
 #[cfg(test)]
 mod tests {
+    use gpuctl_control::wire::function::EventDocument;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -213,6 +214,23 @@ mod tests {
         assert_eq!(command.lasts, TimeDelta::hours(2));
         let command = read(&json!({"action": "stop", "for": "45m", "by": "ada"})).command.unwrap();
         assert_eq!((command.target.as_str(), command.lasts), ("all", TimeDelta::minutes(45)));
+    }
+
+    #[test]
+    fn what_gpuctl_invoke_sends_is_what_is_meant() {
+        let document = EventDocument {
+            action: "start",
+            target: "gpu".to_owned(),
+            lasts: Some("45m".to_owned()),
+            by: "ada".to_owned(),
+        };
+        let command = read(&serde_json::to_value(&document).unwrap()).command.unwrap();
+        assert_eq!((command.target.as_str(), command.by.as_str()), ("gpu", "ada"));
+        assert_eq!(command.lasts, TimeDelta::minutes(45));
+        for (action, lasts) in [("stop", None), ("release", None), ("status", None)] {
+            let document = EventDocument { action, lasts, ..document.clone() };
+            assert!(read(&serde_json::to_value(&document).unwrap()).command.is_some());
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Where the policy comes from: an SSM parameter, an object in S3, or the function's own bundle.
 //!
-//! A policy that cannot be used does not replace the last good one: boxes that are up must still be stopped (T12).
+//! A policy that cannot be used does not replace the last good one: boxes that are up must still be stopped (T12). A parameter's
+//! earlier versions are with SSM, so there that holds for a fresh instance of the function, too.
 
 use std::path::PathBuf;
 
@@ -27,6 +28,8 @@ pub(crate) enum Source {
 pub(crate) struct Read {
     pub(crate) policy: Policy,
     pub(crate) text: String,
+    /// Why it is not the newest.
+    pub(crate) trouble: Option<String>,
 }
 
 impl Source {
@@ -45,9 +48,19 @@ impl Source {
         Self::Bundle(folder.join(text))
     }
 
-    /// The policy as it is there now.
+    /// The policy as it is there now, or the newest before it that can be used, where the place keeps such.
     pub(crate) async fn read(&self, aws: &Aws) -> Result<Read, PortError> {
-        let text = self.text(aws).await?;
+        let Self::Parameter(name) = self else {
+            return self.usable(self.text(aws).await?);
+        };
+        let newest = aws.parameter(name).await?;
+        match self.usable(newest.text) {
+            Ok(read) => Ok(read),
+            Err(error) => self.before(aws, newest.version, error).await,
+        }
+    }
+
+    fn usable(&self, text: String) -> Result<Read, PortError> {
         let policy = Policy::parse(&text).map_err(|problems| {
             let all: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
             PortError::new(PortErrorClass::Corrupt, format!("{self} cannot be used"))
@@ -60,12 +73,32 @@ impl Source {
                 "a function keeps nothing between calls: its ledger must be a DynamoDB table",
             ));
         }
-        Ok(Read { policy, text })
+        Ok(Read { policy, text, trouble: None })
+    }
+
+    /// The newest version before `unusable` that can be used; else `error`, and why there is none.
+    async fn before(&self, aws: &Aws, unusable: i64, error: PortError) -> Result<Read, PortError> {
+        let Self::Parameter(name) = self else { return Err(error) };
+        let trouble = sentence(&error);
+        let history = match aws.parameter_history(name).await {
+            Ok(history) => history,
+            Err(unread) => return Err(error.hint(sentence(&unread))),
+        };
+        for one in history.into_iter().filter(|one| one.version < unusable) {
+            if let Ok(read) = self.usable(one.text) {
+                let version = one.version;
+                let trouble =
+                    format!("{trouble}; its version {version} is in force until it is mended");
+                return Ok(Read { trouble: Some(trouble), ..read });
+            }
+        }
+        Err(error
+            .hint("nor can any version before it; `gpuctl plan --config FILE` shows the problems"))
     }
 
     async fn text(&self, aws: &Aws) -> Result<String, PortError> {
         match self {
-            Self::Parameter(name) => aws.parameter(name).await,
+            Self::Parameter(name) => aws.parameter(name).await.map(|newest| newest.text),
             Self::Object(uri) => S3Files::new(aws, "", "").text(uri, BYTES_MAX).await,
             Self::Bundle(path) => std::fs::read_to_string(path).map_err(|error| {
                 PortError::new(PortErrorClass::NotFound, format!("cannot read {self}"))
@@ -76,6 +109,13 @@ impl Source {
             }),
         }
     }
+}
+
+/// The error with its cause and hint, on one line.
+pub(crate) fn sentence(error: &PortError) -> String {
+    let cause = error.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
+    let hint = error.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    format!("{error}{cause}{hint}")
 }
 
 impl std::fmt::Display for Source {

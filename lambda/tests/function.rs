@@ -26,9 +26,11 @@ struct Account {
     app: String,
     function: Function,
     policy: std::path::PathBuf,
+    endpoint: String,
     _folder: tempfile::TempDir,
 }
 
+/// An account whose function reads its policy from a file.
 async fn account(table: &str) -> Account {
     let mut ec2 = Ec2::new(settings(), 7);
     let now = SystemClock.now();
@@ -45,13 +47,19 @@ async fn account(table: &str) -> Account {
         "[cloud]\nkind = \"aws\"\nregion = \"eu-west-1\"\ntable = \"{table}\"\n[pool.app]\ninstances = [\"{app}\"]\n"
     );
     std::fs::write(&policy, text).unwrap();
+    let endpoint = ministack.url();
+    let function = function(&endpoint, &front, &policy.display().to_string()).await;
+    Account { front, app, function, policy, endpoint, _folder: folder }
+}
+
+/// A fresh instance of the function, with its policy at this place.
+async fn function(endpoint: &str, front: &Front, policy: &str) -> Function {
     let environment = [
-        ("AWS_ENDPOINT_URL", ministack.url()),
+        ("AWS_ENDPOINT_URL", endpoint.to_owned()),
         ("AWS_ENDPOINT_URL_EC2", front.url()),
-        ("GPUCTL_POLICY", policy.display().to_string()),
+        ("GPUCTL_POLICY", policy.to_owned()),
     ];
-    let function = Function::start(&environment).await;
-    Account { front, app, function, policy, _folder: folder }
+    Function::start(&environment).await
 }
 
 async fn make_table(endpoint: &str, name: &str) {
@@ -150,6 +158,42 @@ async fn t12_what_a_person_got_wrong_is_said_and_the_last_good_policy_stays_in_f
     assert!(error.contains("did you mean `instances`"), "{error}");
     assert!(error.contains("last good policy"), "{error}");
     assert_eq!(answer["acted"][0]["action"], "start", "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t12_a_fresh_instance_takes_the_newest_version_of_the_parameter_that_can_be_used() {
+    let account = account("versions").await;
+    let ssm = gpuctl_aws::Aws::at(&account.endpoint, "eu-west-1").ssm();
+    let put = async |text: &str| {
+        let call = ssm.put_parameter().name("/versions/policy").overwrite(true);
+        call.set_type(Some("String".into())).value(text).send().await.unwrap();
+    };
+    let good = std::fs::read_to_string(&account.policy).unwrap();
+    let bad = good.replace("instances", "instanses");
+    let start = json!({"action": "start", "target": "app"});
+
+    // Nothing that could be used: the event fails, and Lambda's retry or the next tick is the way out.
+    put(&bad).await;
+    let fresh = async || function(&account.endpoint, &account.front, "ssm:/versions/policy").await;
+    let answer = fresh().await.call(&start).await;
+    let error = answer["errorMessage"].as_str().unwrap_or_else(|| panic!("{answer}"));
+    assert!(error.contains("did you mean `instances`") && error.contains("nor can any"), "{error}");
+    assert!(!account.is_on());
+
+    let newer = format!("{good}\n# newer");
+    for text in [&good, &newer, &bad, &bad.replace("app", "gpu")] {
+        put(text).await;
+    }
+    let mut function = fresh().await;
+    for _ in 0..2 {
+        let answer = function.call(&start).await;
+        let error = answer["errors"][0].as_str().unwrap_or_else(|| panic!("{answer}"));
+        assert!(error.contains("its version 3 is in force"), "{error}");
+        assert!(account.is_on(), "{answer}");
+    }
+    put(&newer).await;
+    let answer = function.call(&json!({})).await;
+    assert_eq!(answer["errors"], json!([]), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

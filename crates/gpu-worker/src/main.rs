@@ -177,14 +177,21 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve_box(config: &Config, engine: Engine, named: Named) -> Result<(), Box<dyn Error>> {
-    let Place { ports, setup } = Place::open(config, named).await?;
+    let place = Place::open(config, named).await?;
+    let (ports, setup) = (place.ports.clone(), place.setup.clone());
     let ledger = Arc::clone(&ports.ledger);
+    // Listened to from here on: a shutdown's signal may come while the worker drains.
+    let mut terminated = signal(SignalKind::terminate())?;
     let outcome = match Worker::new(ports, engine, config, setup.clone()) {
         Ok(worker) => serve(Arc::new(worker), stop_signal()?).await,
         Err(error) => Err(error),
     };
     if let Err(error) = &outcome {
         ledger.report(&last_words(&setup, with_causes(error))).await?;
+    }
+    tokio::select! {
+        () = place.see_off() => {}
+        _ = terminated.recv() => {}
     }
     Ok(outcome?)
 }

@@ -10,11 +10,16 @@ use gpuctl_core::units::{PoolId, Timestamp};
 use gpuctl_local::{Store, StoreOptions};
 
 use gpu_worker::WorkerSetup;
+#[cfg(feature = "aws")]
+use gpu_worker::failure::with_causes;
 
 /// The ports, and which box this is.
 pub(crate) struct Place {
     pub(crate) ports: Ports,
     pub(crate) setup: WorkerSetup,
+    /// The box that must be gone once its worker has asked it to.
+    #[cfg(feature = "aws")]
+    pub(crate) own: Option<std::sync::Arc<gpuctl_aws::OwnBox>>,
 }
 
 /// What the command line says of this box; on EC2 the box itself knows better.
@@ -33,6 +38,22 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Waits for the box to go, where it was asked to and has agreed.
+    #[cfg(feature = "aws")]
+    pub(crate) async fn see_off(&self) {
+        if let Some(own) = &self.own
+            && let Err(error) = own.see_off().await
+        {
+            tracing::error!(error = with_causes(&error), "this box goes on");
+        }
+    }
+
+    #[cfg(not(feature = "aws"))]
+    #[expect(clippy::unused_async, reason = "with AWS it waits")]
+    pub(crate) async fn see_off(&self) {}
+}
+
 fn here(config: &Config, named: Named) -> Result<Place, Box<dyn Error>> {
     let box_id = named.box_id.ok_or("on this machine a worker needs `--box NAME`")?.parse()?;
     let run_started_at =
@@ -42,7 +63,12 @@ fn here(config: &Config, named: Named) -> Result<Place, Box<dyn Error>> {
         file_mib_max: config.policy.cloud.file_mib_max,
     })?;
     let ports = gpuctl_local::ports(&store, None, config.input_roots());
-    Ok(Place { ports, setup: WorkerSetup { pool: named.pool, box_id, run_started_at } })
+    Ok(Place {
+        ports,
+        setup: WorkerSetup { pool: named.pool, box_id, run_started_at },
+        #[cfg(feature = "aws")]
+        own: None,
+    })
 }
 
 #[cfg(feature = "aws")]
@@ -54,7 +80,7 @@ async fn on_aws(config: &Config, account: &Account, named: Named) -> Result<Plac
 
     let aws = Aws::connect(account.region.as_deref(), account.profile.as_deref()).await?;
     let table = account.table.as_deref().ok_or("a worker on AWS needs `table` in [cloud]")?;
-    let own = OwnBox::find(named.pool.clone(), config.policy.worker.power_off.clone()).await?;
+    let own = Arc::new(OwnBox::find(&aws, &config.policy, named.pool.clone()).await?);
     let results = gpuctl_aws::results(&aws, account)?;
     let ledger = DynamoLedger::new(&aws, table, Arc::new(SystemClock), results.clone());
     let box_id = own.identity().box_id.clone();
@@ -63,13 +89,14 @@ async fn on_aws(config: &Config, account: &Account, named: Named) -> Result<Plac
     let run_started_at = own.adopt(starts);
     let here = gpuctl_local::LocalFiles::new(&config.state, config.input_roots());
     let ports = Ports {
-        cloud: Arc::new(own),
+        cloud: own.clone(),
         queue: Arc::new(SqsQueue::new(&aws)),
         ledger: Arc::new(ledger),
         files: Arc::new(gpuctl_aws::AwsFiles::new(&aws, results, Arc::new(here))),
         clock: Arc::new(SystemClock),
     };
-    Ok(Place { ports, setup: WorkerSetup { pool: named.pool, box_id, run_started_at } })
+    let setup = WorkerSetup { pool: named.pool, box_id, run_started_at };
+    Ok(Place { ports, setup, own: Some(own) })
 }
 
 #[cfg(not(feature = "aws"))]

@@ -14,6 +14,10 @@ mod ec2;
 pub mod error;
 mod file_store;
 pub mod files;
+#[cfg(feature = "control")]
+mod function;
+#[cfg(feature = "control")]
+mod function_log;
 pub mod ledger;
 #[cfg(feature = "notify")]
 pub mod notify;
@@ -21,6 +25,7 @@ mod own_box;
 pub mod queue;
 #[cfg(feature = "control")]
 mod stored_policy;
+mod tags;
 
 #[cfg(feature = "control")]
 pub use account::Account;
@@ -29,8 +34,14 @@ pub use config::Aws;
 pub use ec2::{Ec2Cloud, Finding};
 pub use file_store::{AwsFiles, results};
 pub use files::S3Files;
+#[cfg(feature = "control")]
+pub use function::Function;
+#[cfg(feature = "control")]
+pub use function_log::{FunctionLog, Tail, WantedLines};
 pub use ledger::DynamoLedger;
 #[cfg(feature = "notify")]
 pub use notify::SnsTopic;
 pub use own_box::{Identity, OwnBox};
 pub use queue::SqsQueue;
+#[cfg(feature = "control")]
+pub use stored_policy::ParameterVersion;

@@ -1,6 +1,10 @@
 //! The box that a worker lives in: who it is and whether it is taken back, by IMDSv2, and how it ends itself.
 //!
-//! It sees itself alone and needs no permission of EC2's: it is stopped from inside, which EC2 counts as a stop by the user.
+//! It sees itself alone. It is shut down from inside, which needs no permission of EC2's; where that fails, EC2 is asked to stop
+//! it. A box that was launched is not to be stopped but terminated, and of that only its shutdown counts, with the template's
+//! `InstanceInitiatedShutdownBehavior`; a one-time spot box cannot be stopped, and EC2 refuses.
+
+mod query;
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -9,16 +13,25 @@ use async_trait::async_trait;
 use aws_config::imds::Client;
 use aws_config::imds::client::error::ImdsError;
 use chrono::{DateTime, TimeDelta};
-use gpuctl_control::ports::{Cloud, Listing, PortError, PortErrorClass, StartOrder};
+use gpuctl_control::clock::SystemClock;
+use gpuctl_control::ports::{Clock, Cloud, Listing, PortError, PortErrorClass, StartOrder};
 use gpuctl_core::observation::{BoxState, SeenBox};
 use gpuctl_core::plan::Manner;
-use gpuctl_core::policy::Policy;
+use gpuctl_core::policy::{Boxes, Policy};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 use serde::Deserialize;
 use tokio::process::Command;
+use tokio::time::Instant;
+
+use self::query::{Call, Query};
+use crate::Aws;
+use crate::calls::show;
+use crate::tags::{BOX_TAG, STOPPED_TAG, stamp};
 
 /// How long a shutdown may take to be accepted: it is handed to the system, not waited for.
 const POWER_OFF_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(20);
+/// How long a box may live on after its shutdown was accepted: services get their signal within a second, and this process is one.
+const SHUTDOWN_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 /// The oldest run that a start of this box may belong to: our order, and what EC2 takes to begin it.
 const ORDER_AGE_MAX: TimeDelta = TimeDelta::minutes(5);
 
@@ -40,6 +53,12 @@ pub struct OwnBox {
     pool: PoolId,
     power_off: Vec<String>,
     run_started_at: Mutex<Timestamp>,
+    ec2: Query,
+    /// Whether it ends by being terminated.
+    is_launched: bool,
+    /// When the system took the order to shut down.
+    ordered_at: Mutex<Option<Instant>>,
+    shutdown_max: std::time::Duration,
 }
 
 /// What the instance identity document says.
@@ -57,15 +76,43 @@ struct Action {
 }
 
 impl OwnBox {
-    /// Asks the metadata service who this box is.
+    /// Asks the metadata service who this box is, which works for this pool.
     ///
     /// # Errors
     /// When there is none: this is no EC2 instance, or a container that may not reach it.
-    pub async fn find(pool: PoolId, power_off: Vec<String>) -> Result<Self, PortError> {
-        let metadata = Client::builder().build();
-        let identity = identity(&metadata).await?;
-        let run_started_at = Mutex::new(identity.launched_at);
-        Ok(Self { metadata, identity, pool, power_off, run_started_at })
+    pub async fn find(aws: &Aws, policy: &Policy, pool: PoolId) -> Result<Self, PortError> {
+        Self::find_by(Client::builder().build(), aws, policy, pool).await
+    }
+
+    /// As `find`, by this client of a metadata service.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn find_by(
+        metadata: Client,
+        aws: &Aws,
+        policy: &Policy,
+        pool: PoolId,
+    ) -> Result<Self, PortError> {
+        let (identity, has_place) = identity(&metadata).await?;
+        let boxes = policy.pool(&pool).and_then(|pool| pool.boxes.as_ref());
+        Ok(Self {
+            run_started_at: Mutex::new(identity.launched_at),
+            is_launched: has_place || matches!(boxes, Some(Boxes::Launch(_))),
+            power_off: policy.worker.power_off.clone(),
+            ec2: Query::new(aws),
+            ordered_at: Mutex::default(),
+            shutdown_max: SHUTDOWN_TIME_MAX,
+            metadata,
+            identity,
+            pool,
+        })
+    }
+
+    /// With another time that a shutdown may take.
+    #[must_use]
+    pub fn with_shutdown_max(self, shutdown_max: std::time::Duration) -> Self {
+        Self { shutdown_max, ..self }
     }
 
     /// Who this box is.
@@ -86,6 +133,47 @@ impl OwnBox {
         key
     }
 
+    /// Waits for the end, if the system has taken the order to shut down: this process must not outlive it. Where it does, EC2
+    /// is asked. Returns at once if there is no such order.
+    ///
+    /// # Errors
+    /// When EC2 does not stop the box either.
+    pub async fn see_off(&self) -> Result<(), PortError> {
+        let ordered_at = *self.ordered_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(ordered_at) = ordered_at else { return Ok(()) };
+        tokio::time::sleep_until(ordered_at + self.shutdown_max).await;
+        let after = self.shutdown_max.as_secs();
+        tracing::warn!("`{}` is {after} s ago, and this box lives", self.power_off.join(" "));
+        self.stop_by_ec2().await
+    }
+
+    /// Has EC2 stop this box.
+    async fn stop_by_ec2(&self) -> Result<(), PortError> {
+        let (id, now) = (self.identity.instance.as_str(), SystemClock.now());
+        if self.is_launched {
+            let text = format!("box {id} was launched: EC2 is not asked to stop it");
+            return Err(PortError::new(PortErrorClass::Conflict, text).hint(
+                "only its own shutdown ends it (InstanceInitiatedShutdownBehavior = terminate), or the controller",
+            ));
+        }
+        // Without it the stop would count as somebody's in the console, and keep the box off for hours (R1).
+        show(format_args!(
+            "ec2 create-tags --resources {id} --tags Key={STOPPED_TAG},Value={}",
+            stamp(now)
+        ));
+        let words =
+            [("ResourceId.1", id), ("Tag.1.Key", STOPPED_TAG), ("Tag.1.Value", &stamp(now))];
+        let what = format!("box {id} was not tagged");
+        let tagged = self.ec2.call(Call { action: "CreateTags", words: &words, what, now }).await;
+        if let Err(error) = tagged {
+            tracing::warn!(%error, "this stop will count as somebody's");
+        }
+        show(format_args!("ec2 stop-instances --instance-ids {id}"));
+        let words = [("InstanceId.1", id)];
+        let what = format!("box {id} was not stopped");
+        self.ec2.call(Call { action: "StopInstances", words: &words, what, now }).await
+    }
+
     /// When EC2 takes this box back, if it has said so.
     async fn notice(&self) -> Result<Option<Timestamp>, PortError> {
         let Some(text) = read(&self.metadata, "/latest/meta-data/spot/instance-action").await?
@@ -99,7 +187,8 @@ impl OwnBox {
     }
 }
 
-async fn identity(metadata: &Client) -> Result<Identity, PortError> {
+/// Who the box is, and whether its name is that of a place, which a launch gives.
+async fn identity(metadata: &Client) -> Result<(Identity, bool), PortError> {
     let missing = |what: &str| {
         PortError::new(PortErrorClass::NotFound, format!("the instance's metadata has no {what}"))
     };
@@ -111,10 +200,11 @@ async fn identity(metadata: &Client) -> Result<Identity, PortError> {
         .map_err(|_| missing("time of the last start"))?
         .to_utc();
     // Tags are in the metadata only where the launch template says so; a box that is not launched by us needs none.
-    let place = read(metadata, "/latest/meta-data/tags/instance/gpuctl:box").await?;
+    let place = read(metadata, &format!("/latest/meta-data/tags/instance/{BOX_TAG}")).await?;
+    let has_place = place.is_some();
     let name = place.unwrap_or_else(|| document.instance_id.clone());
     let box_id = name.parse().map_err(|_| missing("usable name"))?;
-    Ok(Identity { instance: document.instance_id, box_id, launched_at })
+    Ok((Identity { instance: document.instance_id, box_id, launched_at }, has_place))
 }
 
 /// Reads a path; `None` where there is nothing.
@@ -159,8 +249,30 @@ impl Cloud for OwnBox {
             let text = format!("a worker stops its own box alone, not {box_id}");
             return Err(PortError::new(PortErrorClass::Conflict, text));
         }
-        power_off(&self.power_off).await
+        match power_off(&self.power_off).await {
+            Ok(()) => {
+                let mut ordered_at = self.ordered_at.lock().unwrap_or_else(PoisonError::into_inner);
+                *ordered_at = Some(Instant::now());
+                Ok(())
+            }
+            Err(error) => {
+                let cause = error.cause.as_ref().map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(%error, cause, "EC2 is asked to stop this box");
+                self.stop_by_ec2().await.map_err(|asked| both(&error, &asked))
+            }
+        }
     }
+}
+
+/// The shutdown's failure, with that of the way around it.
+fn both(shutdown: &PortError, asked: &PortError) -> PortError {
+    let hint = [shutdown.hint.as_deref(), asked.hint.as_deref()].into_iter().flatten();
+    let hint = hint.collect::<Vec<_>>().join("; ");
+    let cause = |error: &PortError| {
+        error.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default()
+    };
+    let causes = format!("{}; {asked}{}", cause(shutdown).trim_start_matches(": "), cause(asked));
+    PortError::new(asked.class, shutdown.to_string()).because(causes).hint(hint)
 }
 
 /// Shuts the system down. `halt` would leave the box on, and billed (W1).
@@ -177,11 +289,11 @@ async fn power_off(words: &[String]) -> Result<(), PortError> {
     let run = Command::new(program).args(rest).kill_on_drop(true).output();
     match tokio::time::timeout(POWER_OFF_TIME_MAX, run).await {
         Ok(Ok(output)) if output.status.success() => Ok(()),
-        Ok(Ok(output)) => Err(failed(format!(
-            "{}: {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        ))),
+        Ok(Ok(output)) => {
+            let words = String::from_utf8_lossy(&output.stderr);
+            let text = format!("{}: {}", output.status, words.trim());
+            Err(failed(text.trim_end_matches([':', ' ']).to_owned()))
+        }
         Ok(Err(error)) => Err(failed(error.to_string())),
         // It may be waiting for this very process to end.
         Err(_) => Ok(()),

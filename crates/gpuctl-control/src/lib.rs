@@ -13,6 +13,7 @@ pub mod config;
 pub mod contract;
 pub mod input;
 pub mod job;
+pub mod log;
 pub mod notice;
 pub mod observe;
 pub mod params;

@@ -8,6 +8,7 @@
 mod boxes;
 mod files;
 mod ledger;
+mod logs;
 mod queue;
 mod store;
 
@@ -19,6 +20,7 @@ use gpuctl_control::ports::Ports;
 pub use boxes::{Launcher, LocalCloud};
 pub use files::LocalFiles;
 pub use gpuctl_control::clock::SystemClock;
+pub use logs::{BoxLine, BoxLogs};
 pub use store::{FILE_NAME, Store, StoreOptions};
 
 /// The ports on a store, with boxes started by `launcher`; a worker, which starts none, has none. Inputs are read from

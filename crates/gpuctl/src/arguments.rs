@@ -70,6 +70,10 @@ pub(crate) enum Command {
         /// The pool
         pool: PoolId,
     },
+    /// Ask the deployed Lambda to start, stop or release pools, or how they stand
+    Invoke(InvokeArguments),
+    /// Show what boxes of this machine wrote; on AWS what the deployed Lambda wrote, or a box's console
+    Logs(LogsArguments),
     /// End an EC2 box for good: its spot request first, then the box with its disk
     Retire {
         /// The box
@@ -377,6 +381,14 @@ fn parse_fixed(text: &str) -> Result<(String, MicroUsd), String> {
     Ok((name.to_owned(), parse_usd(usd)?))
 }
 
+/// Lines that one answer may have: what is read of a log is not much more.
+const LINES_MAX: usize = 10_000;
+
+fn parse_lines(text: &str) -> Result<usize, String> {
+    let lines = text.parse().ok().filter(|lines| (1..=LINES_MAX).contains(lines));
+    lines.ok_or_else(|| format!("`{text}` is no number from 1 to {LINES_MAX}"))
+}
+
 fn parse_month(text: &str) -> Result<Timestamp, String> {
     let month = |text: &str| format!("{text}-01T00:00:00Z").parse().ok();
     // Four digits and two: chrono would read years that no calendar reaches.
@@ -407,6 +419,42 @@ pub(crate) struct HoldArguments {
     /// Give up waiting after this long
     #[arg(long, value_name = "SPAN", value_parser = parse_span, default_value = "10m")]
     pub(crate) timeout: TimeDelta,
+}
+
+/// Which lines of which log.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogsArguments {
+    /// Only this box; on AWS its console
+    pub(crate) r#box: Option<BoxId>,
+    /// Only lines of this time until now [default on AWS: 1h]
+    #[arg(long, value_name = "SPAN", value_parser = parse_span)]
+    pub(crate) since: Option<TimeDelta>,
+    /// Go on with what is written from now on, until interrupted
+    #[arg(long, short, conflicts_with = "json")]
+    pub(crate) follow: bool,
+    /// The newest so many lines
+    #[arg(long, value_name = "LINES", default_value = "100", value_parser = parse_lines)]
+    pub(crate) limit: usize,
+    /// The function's name or ARN [default: `function` under [cloud]]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) function: Option<String>,
+}
+
+/// What the deployed function is asked.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct InvokeArguments {
+    /// What it shall do
+    #[arg(value_parser = ["start", "stop", "release", "status"])]
+    pub(crate) action: String,
+    /// A pool of the function's policy, or all of them
+    #[arg(default_value = "all")]
+    pub(crate) target: String,
+    /// How long a start or stop holds [default: 2h]
+    #[arg(long = "for", value_name = "SPAN", value_parser = parse_span)]
+    pub(crate) lasts: Option<TimeDelta>,
+    /// The function's name or ARN [default: `function` under [cloud]]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) function: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -11,24 +11,17 @@ use gpuctl_core::capacity::{CapacityType, Offering};
 use gpuctl_core::observation::{BoxState, Foreign, HoldWants, SeenBox};
 use gpuctl_core::units::{BoxId, Timestamp};
 
+pub(super) use crate::tags::{BOX_TAG, STOPPED_TAG, stamp};
+
 /// The pool that a box was launched for.
 pub(super) const POOL_TAG: &str = "gpuctl:pool";
-/// The place in the pool that a launched box fills.
-pub(super) const BOX_TAG: &str = "gpuctl:box";
 /// When gpuctl last asked the box to start: the key of its run, also when the ledger is lost (R6).
 pub(super) const STARTED_TAG: &str = "gpuctl:started";
-/// When gpuctl last asked it to stop.
-pub(super) const STOPPED_TAG: &str = "gpuctl:stopped";
 
 /// How much later than our order a start or stop may come and still be ours: calls are retried for seconds, and clocks differ.
 const OURS_WITHIN: TimeDelta = TimeDelta::minutes(5);
 /// The notice that EC2 gives before it takes a spot box (`aws.md` 9.3).
 const NOTICE: TimeDelta = TimeDelta::minutes(2);
-
-/// The tags by which gpuctl knows its own doing again.
-pub(super) fn stamp(at: Timestamp) -> String {
-    at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
-}
 
 /// The value of one of an instance's tags.
 pub(super) fn tag<'a>(instance: &'a Instance, key: &str) -> Option<&'a str> {

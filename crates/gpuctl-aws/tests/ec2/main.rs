@@ -6,6 +6,8 @@ mod day;
 #[path = "../emulators/mod.rs"]
 mod emulators;
 mod launched;
+mod logs;
+mod own_box;
 mod spot;
 mod stable;
 mod support;

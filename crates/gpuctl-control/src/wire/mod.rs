@@ -4,7 +4,9 @@
 //! their name, times are RFC 3339 in UTC.
 
 pub mod answer;
+pub mod function;
 pub mod job;
+pub mod logs;
 pub mod models;
 pub mod plan;
 pub mod record;

@@ -3,7 +3,7 @@
 use gpuctl_core::observation::Run;
 use gpuctl_core::plan::{Action, Manner, NextChange, Plan, PoolPlan, Says};
 use gpuctl_core::units::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::status::{BoxDocument, QueueDocument};
 use super::{ReasonDocument, Versioned, seconds, time};
@@ -97,7 +97,7 @@ pub struct VerdictDocument {
 }
 
 /// The next change.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NextChangeDocument {
     /// When.
     pub at: String,
@@ -126,7 +126,7 @@ pub struct ExplainDocument {
 }
 
 /// One run of a box.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunDocument {
     /// The pool.
     pub pool: String,

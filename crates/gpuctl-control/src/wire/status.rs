@@ -1,15 +1,17 @@
 //! The document `gpuctl.status`: each pool, its boxes, its queue, its hold, and the next change.
 
+use std::borrow::Cow;
+
 use gpuctl_core::observation::{Hold, HoldWants, Observation, SeenBox, SeenPool, SeenQueue};
 use gpuctl_core::plan::{Plan, PoolPlan};
 use gpuctl_core::units::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::plan::{NextChangeDocument, RunDocument, next_change};
 use super::{ReasonDocument, Versioned, seconds, time};
 
 /// `gpuctl.status`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StatusDocument {
     /// The instant that it holds for.
     pub at: String,
@@ -34,12 +36,12 @@ impl StatusDocument {
 }
 
 /// One pool.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PoolDocument {
     /// The pool.
     pub pool: String,
     /// The state of its busiest box: `running`, `pending`, `stopping`, `stopped` or `unknown`.
-    pub state: &'static str,
+    pub state: Cow<'static, str>,
     /// How many boxes should be up.
     pub boxes_wanted: u32,
     /// Its boxes.
@@ -65,7 +67,7 @@ impl PoolDocument {
         let reason = run.map(|run| run.stop.as_ref().unwrap_or(&run.start));
         Self {
             pool: plan.pool.to_string(),
-            state: boxes.map_or("unknown", state),
+            state: boxes.map_or("unknown", state).into(),
             boxes_wanted: plan.boxes_wanted,
             boxes: boxes.unwrap_or_default().iter().map(|one| BoxDocument::of(one, now)).collect(),
             queue: seen
@@ -91,12 +93,12 @@ pub fn state(boxes: &[SeenBox]) -> &'static str {
 }
 
 /// One box.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BoxDocument {
     /// Its name.
     pub r#box: String,
     /// `pending`, `running`, `stopping` or `stopped`.
-    pub state: &'static str,
+    pub state: Cow<'static, str>,
     /// Since when; absent for a box that never ran.
     pub since: Option<String>,
     /// For how long.
@@ -112,7 +114,7 @@ impl BoxDocument {
         let since = Some(one.since).filter(|since| *since > Timestamp::UNIX_EPOCH);
         Self {
             r#box: one.id.to_string(),
-            state: one.state.as_str(),
+            state: one.state.as_str().into(),
             since: since.map(time),
             seconds_in_state: since.map(|since| seconds(now - since)),
             jobs_held: one.worker.as_ref().filter(|_| one.is_up()).map(|worker| worker.leases),
@@ -121,7 +123,7 @@ impl BoxDocument {
 }
 
 /// A queue's counts.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct QueueDocument {
     /// Waiting for a worker.
     pub visible: u64,
@@ -150,12 +152,12 @@ impl QueueDocument {
 }
 
 /// A hold.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HoldDocument {
     /// The pool.
     pub pool: String,
     /// `running` or `stopped`.
-    pub wants: &'static str,
+    pub wants: Cow<'static, str>,
     /// Until when.
     pub until: String,
     /// Who set it.
@@ -171,8 +173,8 @@ impl HoldDocument {
         Self {
             pool: hold.pool.to_string(),
             wants: match hold.wants {
-                HoldWants::Running => "running",
-                HoldWants::Stopped => "stopped",
+                HoldWants::Running => "running".into(),
+                HoldWants::Stopped => "stopped".into(),
             },
             until: time(hold.until),
             by: hold.by.clone(),

@@ -7,6 +7,8 @@ use std::ops::Range;
 use super::section::Section;
 use super::{Aws, Boxes, LaunchTemplate, Pool, Work};
 
+/// What Lambda takes as a function: a name of 64 characters, or an ARN with a qualifier.
+const FUNCTION_CHARS_MAX: usize = 140;
 /// Boxes that one pool may name: their ids go into one describe call, whose filter takes 200 values.
 const INSTANCES_MAX: usize = 200;
 /// Tags that one pool may be selected by: EC2's limit on the tags of a box.
@@ -33,8 +35,21 @@ pub(super) fn aws(section: &mut Section<'_, '_, '_>) -> Aws {
         }
         Some(text)
     });
+    let function = function(section);
     let mut word = |key| section.text(key).map(|(_, text)| text);
-    Aws { region: word("region"), profile: word("profile"), table: word("table"), results, notify }
+    let (region, profile, table) = (word("region"), word("profile"), word("table"));
+    Aws { region, profile, table, results, notify, function }
+}
+
+fn function(section: &mut Section<'_, '_, '_>) -> Option<String> {
+    let (span, text) = section.text("function")?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_:$".contains(c);
+    if text.is_empty() || text.len() > FUNCTION_CHARS_MAX || !text.chars().all(fits) {
+        let hint = Some("its name, as `gpuctl`, or its ARN".to_owned());
+        section.problem("function", span, format!("`{text}` is no Lambda function"), hint);
+        return None;
+    }
+    Some(text)
 }
 
 /// Where the pool's boxes come from: `instances`, `select` or `launch_template`.
@@ -230,6 +245,10 @@ mod tests {
                 "no place in S3",
             ),
             (format!("{AWS}notify = \"me\"\n[pool.a]\ninstances = [\"{id}\"]"), "no SNS topic"),
+            (
+                format!("{AWS}function = \"my function\"\n[pool.a]\ninstances = [\"{id}\"]"),
+                "no Lambda function",
+            ),
         ] {
             let found = Policy::parse(&text).unwrap_err();
             let all: Vec<String> = found.0.iter().map(ToString::to_string).collect();

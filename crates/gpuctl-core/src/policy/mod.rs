@@ -96,6 +96,8 @@ pub struct Aws {
     pub results: Option<String>,
     /// The SNS topic that hears of trouble.
     pub notify: Option<String>,
+    /// The Lambda function that does the same without a machine: `gpuctl invoke` asks it.
+    pub function: Option<String>,
 }
 
 /// Where a pool's EC2 boxes come from.

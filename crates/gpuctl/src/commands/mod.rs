@@ -5,7 +5,10 @@ mod doctor;
 #[cfg(feature = "aws")]
 mod doctor_aws;
 mod faults;
+#[cfg(feature = "aws")]
+mod invoke;
 mod jobs;
+mod logs;
 mod models;
 mod power;
 mod queue;
@@ -25,7 +28,7 @@ use gpuctl_core::observation::HoldWants;
 use gpuctl_core::policy::DEFAULT_TEXT;
 use gpuctl_core::units::PoolId;
 
-use crate::arguments::{Arguments, Command, HistoryCommand};
+use crate::arguments::{Arguments, Command, HistoryCommand, InvokeArguments};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::render::{Answer, Printer};
@@ -37,6 +40,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
         Command::Init { path } => return init(path),
         Command::Doctor { fix } => return Ok(Box::pin(doctor::check(config, *fix)).await),
         Command::Models(command) => return models::run(config?.file.as_deref(), command),
+        Command::Invoke(wanted) => return invoke(&config?, wanted).await,
         _ => Context::open(config?).await?,
     };
     let named = |name: &str| name.parse::<PoolId>().expect("the seeds' pool names are names");
@@ -67,6 +71,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
         Command::Stop { pool, hold } => {
             power::hold(&context, printer, vec![pool], HoldWants::Stopped, &hold).await
         }
+        Command::Logs(wanted) => Box::pin(logs::logs(&context, printer, &wanted)).await,
         Command::Release { pool } => power::release(&context, printer, &pool).await,
         Command::Retire { r#box } => power::retire(&context, printer, &r#box, arguments.yes).await,
         Command::Submit(submit) => submit::submit(&context, printer, &submit).await,
@@ -92,10 +97,22 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
         }
         Command::Run => run::watch(&context, printer).await,
         Command::Cost(command) => cost::run(&context, command).await,
-        Command::Init { .. } | Command::Doctor { .. } | Command::Models(_) => {
+        Command::Init { .. } | Command::Doctor { .. } | Command::Models(_) | Command::Invoke(_) => {
             unreachable!("answered above")
         }
     }
+}
+
+#[cfg(feature = "aws")]
+async fn invoke(config: &Config, wanted: &InvokeArguments) -> Result<Answer, Failure> {
+    Box::pin(invoke::invoke(config, wanted)).await
+}
+
+#[cfg(not(feature = "aws"))]
+#[expect(clippy::unused_async, reason = "with AWS it asks")]
+async fn invoke(_: &Config, _: &InvokeArguments) -> Result<Answer, Failure> {
+    Err(Failure::usage("this gpuctl was built without AWS")
+        .hint("build it with the feature `aws`, which is on by default"))
 }
 
 fn init(path: &Path) -> Result<Answer, Failure> {

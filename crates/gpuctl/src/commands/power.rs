@@ -17,7 +17,7 @@ use crate::render::{Answer, Printer};
 const HOLD_DEFAULT: TimeDelta = TimeDelta::hours(2);
 
 /// The longest hold: whoever wants more wants a schedule.
-const HOLD_MAX: TimeDelta = TimeDelta::days(7);
+pub(super) const HOLD_MAX: TimeDelta = TimeDelta::days(7);
 
 /// Sets a hold on each pool, acts on it, and waits if asked to.
 pub(crate) async fn hold(
@@ -168,8 +168,14 @@ fn reached(
         }) {
             let cause =
                 run.error.clone().unwrap_or_else(|| "it ended before it was ready".to_owned());
-            return Err(Failure { causes: vec![cause], ..Failure::new(format!("box `{}` did not start", run.box_id)) }
-                .hint(format!("its log is {}.log in the state folder's boxes/; `gpuctl doctor` checks what it needs", run.box_id)));
+            return Err(Failure {
+                causes: vec![cause],
+                ..Failure::new(format!("box `{}` did not start", run.box_id))
+            }
+            .hint(format!(
+                "`gpuctl logs {}` shows what it wrote; `gpuctl doctor` checks what it needs",
+                run.box_id
+            )));
         }
         if wants == HoldWants::Running && boxes.is_empty() {
             return Err(Failure::new(format!("this machine has nothing to run for pool `{id}`"))

@@ -2,6 +2,9 @@
 //!
 //! Under `--json` standard output holds one JSON document and nothing else, and an error is one JSON document on standard error.
 
+#[cfg(feature = "aws")]
+mod function;
+mod logs;
 mod models;
 mod progress;
 mod schedule;
@@ -14,7 +17,10 @@ use std::sync::Mutex;
 
 use gpuctl_control::reconcile::Pass;
 use gpuctl_control::wire::Versioned;
+#[cfg(feature = "aws")]
+use gpuctl_control::wire::function::InvokedDocument;
 use gpuctl_control::wire::job::JobDocument;
+use gpuctl_control::wire::logs::{LogLineDocument, LogsDocument};
 use gpuctl_control::wire::models::{
     BenchDocument, ModelsDocument, PulledDocument, VerifiedDocument,
 };
@@ -33,6 +39,7 @@ use gpuctl_control::wire::status::StatusDocument;
 use serde::Serialize;
 
 use crate::failure::{Exit, Failure};
+pub(crate) use logs::Whose;
 pub(crate) use progress::{Progress, Weeks};
 pub(crate) use simulate::{Page, page};
 
@@ -40,6 +47,10 @@ pub(crate) use simulate::{Page, page};
 #[derive(Debug)]
 pub(crate) enum Answer {
     Status(Versioned<StatusDocument>),
+    /// What the deployed function answered.
+    #[cfg(feature = "aws")]
+    Invoked(Box<InvokedDocument>),
+    Logs(LogsDocument),
     Plan(Versioned<PlanDocument>),
     Explain(Box<ExplainDocument>),
     Submitted(SubmittedDocument),
@@ -86,6 +97,9 @@ impl Answer {
     fn json(&self) -> Option<String> {
         match self {
             Self::Status(document) => Some(json(document)),
+            #[cfg(feature = "aws")]
+            Self::Invoked(invoked) => Some(json(&invoked.document)),
+            Self::Logs(document) => Some(json(&versioned("gpuctl.logs", document))),
             Self::Plan(document) => Some(json(document)),
             Self::Explain(document) => Some(json(&versioned("gpuctl.explain", document))),
             Self::Submitted(document) => Some(json(&versioned("gpuctl.submitted", document))),
@@ -173,6 +187,17 @@ impl Printer {
             exit: failure.exit as u8,
         };
         to_stderr(&json(&versioned("gpuctl.error", ErrorDocument { error })));
+    }
+
+    #[cfg(feature = "aws")]
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Lines of a log that is followed; answers whether anybody still reads them.
+    pub(crate) fn lines(&self, lines: &[LogLineDocument], whose: Whose) -> bool {
+        let mut out = std::io::stdout().lock();
+        lines.iter().all(|line| writeln!(out, "{}", logs::line(line, whose)).is_ok())
     }
 
     /// Something to know that is no answer.

@@ -18,7 +18,9 @@ use gpuctl_control::wire::status::{BoxDocument, PoolDocument, QueueDocument, Sta
 use gpuctl_core::units::{Timestamp, show_span};
 use serde_json::Value;
 
-use super::{Answer, models, schedule, simulate};
+#[cfg(feature = "aws")]
+use super::function;
+use super::{Answer, logs, models, schedule, simulate};
 use crate::failure::Failure;
 
 /// Lines are padded to these columns.
@@ -28,6 +30,9 @@ const LABEL_WIDTH: usize = 9;
 pub(super) fn answer(answer: &Answer) -> Option<String> {
     match answer {
         Answer::Status(status) => Some(self::status(&status.document)),
+        #[cfg(feature = "aws")]
+        Answer::Invoked(document) => Some(function::invoked(document)),
+        Answer::Logs(document) => Some(logs::logs(document)),
         Answer::Plan(plan) => Some(self::plan(&plan.document)),
         Answer::Explain(document) => Some(explain(document)),
         Answer::Submitted(document) => Some(format!(
@@ -120,7 +125,7 @@ fn jobs_of(count: u64) -> String {
     if count == 1 { "1 job".to_owned() } else { format!("{count} jobs") }
 }
 
-fn pool(text: &mut String, pool: &PoolDocument) {
+pub(super) fn pool(text: &mut String, pool: &PoolDocument) {
     boxes(text, &pool.boxes);
     queue_line(text, pool.queue.as_ref());
     if let Some(hold) = &pool.hold {
@@ -469,7 +474,7 @@ fn span(seconds: f64) -> String {
 }
 
 /// A document's time on this machine's clock.
-fn short(rfc3339: &str) -> String {
+pub(super) fn short(rfc3339: &str) -> String {
     let Ok(at) = rfc3339.parse::<Timestamp>() else { return rfc3339.to_owned() };
     let local = at.with_timezone(&Local);
     local.format("%Y-%m-%d %H:%M:%S").to_string()

@@ -12,6 +12,7 @@ use gpuctl_sim::wire::Front;
 use gpuctl_sim::world::ec2::{
     Ec2, Ec2Settings, InstanceState, MarketOptions, RunInstances, Shutdown, ShutdownBehaviour,
 };
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::deployment::{ACCOUNT, Account, REGION};
@@ -31,7 +32,7 @@ fn settings() -> Ec2Settings {
 }
 
 /// An account with one GPU box, stopped for an hour.
-async fn ec2() -> (Front, String) {
+pub(crate) async fn ec2() -> (Front, String) {
     let mut ec2 = Ec2::new(settings(), 7);
     let now = SystemClock.now();
     let wanted = RunInstances {
@@ -85,7 +86,7 @@ fn place(front: &Front, endpoint: &str, id: &str) -> Place {
         .with("AWS_ENDPOINT_URL_EC2", front.url())
 }
 
-fn state(front: &Front, id: &str) -> InstanceState {
+pub(crate) fn state(front: &Front, id: &str) -> InstanceState {
     front.ec2().truth(id).unwrap().state
 }
 
@@ -135,6 +136,8 @@ async fn the_function_starts_a_box_for_a_job_and_the_box_does_it_and_stops_itsel
     });
     wait_until("the worker shuts its box down", || place.path("off").exists());
     front.ec2().power_off(SystemClock.now(), &id);
+    // As the system does to its services, when it shuts down.
+    rustix::process::kill_process(rustix::process::Pid::from_child(&worker), Signal::TERM).unwrap();
     worker.wait().unwrap();
     wait_until("the box is off", || state(&front, &id) == InstanceState::Stopped);
 
@@ -151,4 +154,38 @@ async fn the_function_starts_a_box_for_a_job_and_the_box_does_it_and_stops_itsel
         let plan = place.run(&["plan", "--json"]).expect(0).stdout;
         plan.contains("bell")
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_shutdown_fails_has_ec2_stop_its_box() {
+    let ministack = emulators::ministack().await;
+    let (front, id) = ec2().await;
+    let place = place(&front, &ministack.url(), &id);
+    let config = std::fs::read_to_string(place.path("gpuctl.toml")).unwrap();
+    let config = config.replace("\"gpuctl\"", "\"stops\"").replace("\"jobs\"", "\"idle\"");
+    let at = config.find("power_off").unwrap();
+    let line = config[at..].lines().next().unwrap().to_owned();
+    place.write("gpuctl.toml", config.replace(&line, "power_off = [\"false\"]"));
+    let account = Account { port: ministack.port };
+    account.sqs("CreateQueue", &json!({ "QueueName": "idle" }));
+    place.run(&["doctor", "--fix"]);
+    place.run(&["start", "gpu", "--for", "8s"]).expect(0);
+    wait_until("the box is on", || state(&front, &id) == InstanceState::Running);
+    let imds = front.imds(&id).await.unwrap();
+    let worker = Path::new(env!("CARGO_BIN_EXE_gpuctl")).with_file_name("gpu-worker");
+    let mut worker = place
+        .program(&worker, &["serve", "--pool", "gpu"])
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _ = front.calls();
+    wait_until("EC2 stops the box", || {
+        state(&front, &id) == InstanceState::Stopping
+            || state(&front, &id) == InstanceState::Stopped
+    });
+    let orders: Vec<String> =
+        front.calls().into_iter().filter(|call| !call.starts_with("Describe")).collect();
+    assert_eq!(orders, ["CreateTags", "StopInstances"], "by the worker: no controller runs");
+    worker.wait().unwrap();
 }

@@ -16,7 +16,10 @@ mod deployment;
 #[cfg(feature = "aws")]
 #[path = "../../../gpuctl-aws/tests/emulators/mod.rs"]
 mod emulators;
+#[cfg(feature = "aws")]
+mod function;
 mod jobs;
+mod logs;
 mod money;
 mod support;
 mod tasks;

@@ -1,0 +1,168 @@
+//! `gpuctl logs`: what boxes of this machine wrote; on AWS what the function wrote, or a box's console.
+
+use std::path::Path;
+
+use gpuctl_control::wire::logs::{LogLineDocument, LogsDocument};
+use gpuctl_core::units::{BoxId, Timestamp};
+use gpuctl_local::{BoxLine, BoxLogs};
+
+use crate::arguments::LogsArguments;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::render::{Answer, Printer, Whose};
+
+pub(crate) async fn logs(
+    context: &Context,
+    printer: &Printer,
+    wanted: &LogsArguments,
+) -> Result<Answer, Failure> {
+    #[cfg(feature = "aws")]
+    if let Some(account) = &context.place.account {
+        return match &wanted.r#box {
+            Some(id) => aws::console(account, id, wanted).await,
+            None => until_interrupted(aws::function(account, context, printer, wanted)).await,
+        };
+    }
+    until_interrupted(here(context, printer, wanted)).await
+}
+
+async fn until_interrupted(
+    work: impl Future<Output = Result<Answer, Failure>>,
+) -> Result<Answer, Failure> {
+    tokio::select! {
+        answer = work => answer,
+        _ = tokio::signal::ctrl_c() => Ok(Answer::Nothing),
+    }
+}
+
+async fn here(
+    context: &Context,
+    printer: &Printer,
+    wanted: &LogsArguments,
+) -> Result<Answer, Failure> {
+    let state = &context.config.state;
+    let mut logs = BoxLogs::new(state, wanted.r#box.clone());
+    if let Some(id) = &wanted.r#box
+        && logs.boxes()?.is_empty()
+    {
+        return Err(no_log(state, id)?);
+    }
+    let since = wanted.since.map_or(Timestamp::UNIX_EPOCH, |span| context.now() - span);
+    let mut lines = logs.read_on()?;
+    lines.retain(|line| line.order >= since);
+    let older = lines.len().saturating_sub(wanted.limit);
+    lines.drain(..older);
+    if !wanted.follow {
+        let lines = documents(&lines);
+        return Ok(Answer::Logs(LogsDocument { older_left_out: older > 0, lines }));
+    }
+    let whose = if wanted.r#box.is_some() { Whose::Known } else { Whose::Said };
+    while printer.lines(&documents(&lines), whose) {
+        tokio::time::sleep(context.look_every()).await;
+        lines = logs.read_on()?;
+    }
+    Ok(Answer::Nothing)
+}
+
+fn documents(lines: &[BoxLine]) -> Vec<LogLineDocument> {
+    let document = |line: &BoxLine| LogLineDocument::of(line.box_id.as_str(), &line.line);
+    lines.iter().map(document).collect()
+}
+
+fn no_log(state: &Path, id: &BoxId) -> Result<Failure, Failure> {
+    let known: Vec<String> =
+        BoxLogs::new(state, None).boxes()?.iter().map(ToString::to_string).collect();
+    let hint = if known.is_empty() {
+        "no box has run here yet".to_owned()
+    } else {
+        format!("there is one of {}", known.join(", "))
+    };
+    Ok(Failure::new(format!("there is no log of box `{id}`")).hint(hint))
+}
+
+#[cfg(feature = "aws")]
+mod aws {
+    //! The function's log group, and a box's console.
+
+    use std::collections::BTreeMap;
+
+    use chrono::TimeDelta;
+    use gpuctl_aws::{Account, FunctionLog, WantedLines};
+
+    use super::super::invoke;
+    use super::*;
+
+    /// How far back a look goes unless it is said: a tick a minute writes some hundred lines.
+    const SINCE_DEFAULT: TimeDelta = TimeDelta::hours(1);
+    /// How late an event may be in the log: its stream is written in turns.
+    const LATE_MAX: TimeDelta = TimeDelta::seconds(30);
+    /// Lines that one look of --follow shows.
+    const FOLLOW_LINES_MAX: usize = 10_000;
+
+    pub(super) async fn function(
+        account: &Account,
+        context: &Context,
+        printer: &Printer,
+        wanted: &LogsArguments,
+    ) -> Result<Answer, Failure> {
+        let (_, name) =
+            invoke::function(&context.config, wanted.function.as_ref()).map_err(|failure| {
+                let hint = failure.hint.clone().unwrap_or_default();
+                failure.hint(format!("{hint}; `gpuctl logs BOX` shows a box's console"))
+            })?;
+        let log = FunctionLog::new(&account.aws, name);
+        let mut since = context.now() - wanted.since.unwrap_or(SINCE_DEFAULT);
+        let with_noise = printer.is_json();
+        let tail = log.read(WantedLines { since, lines_max: wanted.limit, with_noise }).await?;
+        let mut shown: BTreeMap<String, Option<Timestamp>> = BTreeMap::new();
+        let mut new = |lines: Vec<(String, gpuctl_control::log::LogLine)>| {
+            let mut documents = Vec::new();
+            for (id, line) in lines {
+                if shown.insert(id, line.at).is_none() {
+                    documents.push(LogLineDocument::of(name, &line));
+                }
+            }
+            let newest = shown.values().flatten().max().copied();
+            since = newest.map_or(since, |newest| since.max(newest - LATE_MAX));
+            shown.retain(|_, at| at.is_none_or(|at| at >= since));
+            (documents, since)
+        };
+        let (lines, mut since) = new(tail.lines);
+        let document = LogsDocument { older_left_out: tail.is_cut, lines };
+        if !wanted.follow {
+            return Ok(Answer::Logs(document));
+        }
+        let mut is_read = printer.lines(&document.lines, Whose::Known);
+        while is_read {
+            tokio::time::sleep(context.look_every()).await;
+            let next = WantedLines { since, lines_max: FOLLOW_LINES_MAX, with_noise };
+            match log.read(next).await {
+                Ok(tail) => {
+                    let (lines, newest) = new(tail.lines);
+                    since = newest;
+                    is_read = printer.lines(&lines, Whose::Known);
+                }
+                // The next look may work.
+                Err(error) => printer.trouble(&error.into()),
+            }
+        }
+        Ok(Answer::Nothing)
+    }
+
+    pub(super) async fn console(
+        account: &Account,
+        id: &BoxId,
+        wanted: &LogsArguments,
+    ) -> Result<Answer, Failure> {
+        if wanted.follow || wanted.since.is_some() {
+            return Err(Failure::usage("a box's console has no times and cannot be followed")
+                .hint(
+                    "leave out --since and --follow: EC2 has the end of it, as of some minutes ago",
+                ));
+        }
+        let lines = account.ec2.console(id).await?;
+        let older = lines.len().saturating_sub(wanted.limit);
+        let lines = lines[older..].iter().map(|line| LogLineDocument::of(id.as_str(), line));
+        Ok(Answer::Logs(LogsDocument { older_left_out: older > 0, lines: lines.collect() }))
+    }
+}
