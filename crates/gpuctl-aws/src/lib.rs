@@ -18,6 +18,8 @@ pub mod ledger;
 #[cfg(feature = "notify")]
 pub mod notify;
 mod own_box;
+#[cfg(feature = "control")]
+mod prices;
 pub mod queue;
 #[cfg(feature = "control")]
 mod stored_policy;
@@ -33,4 +35,6 @@ pub use ledger::DynamoLedger;
 #[cfg(feature = "notify")]
 pub use notify::SnsTopic;
 pub use own_box::{Identity, OwnBox};
+#[cfg(feature = "control")]
+pub use prices::fetch_prices;
 pub use queue::SqsQueue;

@@ -6,6 +6,7 @@
 mod check;
 mod launch;
 mod listing;
+mod market;
 mod refusal;
 mod seen;
 mod whole;
@@ -25,6 +26,7 @@ use gpuctl_core::policy::{Boxes, Policy};
 use gpuctl_core::units::{BoxId, Timestamp};
 
 pub use check::Finding;
+pub(crate) use market::spot_prices;
 
 use crate::Aws;
 use crate::calls::show;

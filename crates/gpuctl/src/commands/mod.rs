@@ -8,6 +8,7 @@ mod faults;
 mod jobs;
 mod models;
 mod power;
+mod prices;
 mod queue;
 mod run;
 mod schedule;

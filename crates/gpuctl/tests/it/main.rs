@@ -16,6 +16,8 @@ mod cli;
 mod emulators;
 mod jobs;
 mod money;
+#[cfg(feature = "aws")]
+mod prices;
 mod support;
 mod tasks;
 mod traces;
