@@ -10,6 +10,7 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta};
 use gpuctl_core::capacity::{CapacityType, Offering};
 use gpuctl_core::observation::{BoxState, Foreign, HoldWants, SeenBox};
 use gpuctl_core::units::{BoxId, Timestamp};
+use sha2::{Digest, Sha256};
 
 /// The pool that a box was launched for.
 pub(super) const POOL_TAG: &str = "gpuctl:pool";
@@ -17,6 +18,8 @@ pub(super) const POOL_TAG: &str = "gpuctl:pool";
 pub(super) const BOX_TAG: &str = "gpuctl:box";
 /// When gpuctl last asked the box to start: the key of its run, also when the ledger is lost (R6).
 pub(super) const STARTED_TAG: &str = "gpuctl:started";
+/// The order by which it did: whoever repeats it does nothing.
+pub(super) const ORDER_TAG: &str = "gpuctl:order";
 /// When gpuctl last asked it to stop.
 pub(super) const STOPPED_TAG: &str = "gpuctl:stopped";
 
@@ -28,6 +31,13 @@ const NOTICE: TimeDelta = TimeDelta::minutes(2);
 /// The tags by which gpuctl knows its own doing again.
 pub(super) fn stamp(at: Timestamp) -> String {
     at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+}
+
+/// An order's token as EC2 takes it in tags and as a client token, at most 64 characters of ASCII: hashed, so that equal orders
+/// still have equal ones.
+pub(super) fn order(token: &str) -> String {
+    let hash = Sha256::digest(token.as_bytes());
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The value of one of an instance's tags.
@@ -46,6 +56,16 @@ pub(super) fn is_gone(instance: &Instance) -> bool {
         state_name(instance),
         Some(InstanceStateName::Terminated | InstanceStateName::ShuttingDown)
     )
+}
+
+/// Whether it is off, with its disk.
+pub(super) fn is_stopped(instance: &Instance) -> bool {
+    state_name(instance) == Some(&InstanceStateName::Stopped)
+}
+
+/// Whether it is on its way there.
+pub(super) fn is_stopping(instance: &Instance) -> bool {
+    state_name(instance) == Some(&InstanceStateName::Stopping)
 }
 
 fn state_name(instance: &Instance) -> Option<&InstanceStateName> {
