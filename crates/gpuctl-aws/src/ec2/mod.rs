@@ -30,7 +30,7 @@ pub(crate) use market::spot_prices;
 
 use crate::Aws;
 use crate::calls::show;
-use crate::error::{code, port_error};
+use crate::error::port_error;
 
 /// EC2 in one region, for one policy.
 pub struct Ec2Cloud {
@@ -226,13 +226,11 @@ fn failed<E>(action: &str, what: String, error: SdkError<E, HttpResponse>) -> Po
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    // EC2's codes have dots of their own: `InvalidInstanceID.NotFound`.
-    let known = code(&error).filter(|code| refusal::class(code).is_some()).map(str::to_owned);
-    match known {
-        Some(code) => {
-            let words = error.as_service_error().and_then(ProvideErrorMetadata::message);
-            refusal::refusal(what, &code, words.unwrap_or_default())
+    let spoken = error.as_service_error().and_then(|said| Some((said.code()?, said.message())));
+    match spoken {
+        Some((code, words)) if refusal::class(code).is_some() => {
+            refusal::refusal(what, code, words.unwrap_or_default())
         }
-        None => port_error(action, what, error),
+        _ => port_error(action, what, error),
     }
 }
