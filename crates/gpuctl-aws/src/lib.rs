@@ -15,6 +15,8 @@ pub mod error;
 mod file_store;
 pub mod files;
 pub mod ledger;
+#[cfg(feature = "control")]
+mod limits;
 #[cfg(feature = "notify")]
 pub mod notify;
 mod own_box;
@@ -32,6 +34,8 @@ pub use ec2::{Ec2Cloud, Finding};
 pub use file_store::{AwsFiles, results};
 pub use files::S3Files;
 pub use ledger::DynamoLedger;
+#[cfg(feature = "control")]
+pub use limits::check_limits;
 #[cfg(feature = "notify")]
 pub use notify::SnsTopic;
 pub use own_box::{Identity, OwnBox};

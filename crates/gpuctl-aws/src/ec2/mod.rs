@@ -4,6 +4,7 @@
 //! nothing retried here: the next reconcile is the retry. `retire` alone terminates, and cancels the spot request first.
 
 mod check;
+mod facts;
 mod launch;
 mod listing;
 mod market;

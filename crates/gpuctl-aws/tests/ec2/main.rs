@@ -1,6 +1,6 @@
 //! The real adapter, with the real SDK, against the simulated EC2 over HTTP: what no emulator has. Test names carry the traps' ids.
 //!
-//! And against moto, so that the shape of calls and answers is not only our own idea of EC2 (`moto`, `faults`).
+//! And against moto, so that the shape of calls and answers is not only our own idea of EC2 (`moto`, `faults`, `limits`).
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
@@ -9,6 +9,7 @@ mod contract;
 mod emulators;
 mod faults;
 mod launched;
+mod limits;
 mod moto;
 mod spot;
 mod stable;

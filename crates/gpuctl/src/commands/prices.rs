@@ -36,7 +36,7 @@ pub(super) async fn refresh(_: &Context, _: &PricesArguments) -> Result<Answer, 
 }
 
 #[cfg(feature = "aws")]
-pub(super) use on_aws::refresh;
+pub(super) use on_aws::{refresh, types};
 
 #[cfg(feature = "aws")]
 mod on_aws {

@@ -12,6 +12,8 @@ mod aws;
 mod chaos;
 mod cli;
 #[cfg(feature = "aws")]
+mod doctor;
+#[cfg(feature = "aws")]
 #[path = "../../../gpuctl-aws/tests/emulators/mod.rs"]
 mod emulators;
 mod jobs;
