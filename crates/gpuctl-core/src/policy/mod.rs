@@ -324,6 +324,8 @@ mod tests {
         assert_eq!(policy.cost.instance_type, "c7i.large");
         let told = problems(text);
         assert!(told[0].contains("cost prices --refresh --instance-type c7i.large"), "{told:?}");
+        let elsewhere = Policy::parse(&format!("{text}\nusd_hour = 0.09")).unwrap();
+        assert_eq!(elsewhere.cost.instance_type, "c7i.large");
     }
 
     fn problems(text: &str) -> Vec<String> {

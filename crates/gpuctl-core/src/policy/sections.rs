@@ -162,11 +162,14 @@ fn worker(mut section: Section<'_, '_, '_>) -> Worker {
 }
 
 fn cost(mut section: Section<'_, '_, '_>, prices: PriceTable) -> Cost {
+    // Who states a price needs no listed one: a Lambda or a box has none of those that were fetched here.
+    let usd_hour = section.money("usd_hour");
     let known = |key, value: &str| {
-        prices.prices().any(|price| match key {
-            "region" => price.region == value,
-            _ => price.instance_type == value,
-        })
+        usd_hour.is_some()
+            || prices.prices().any(|price| match key {
+                "region" => price.region == value,
+                _ => price.instance_type == value,
+            })
     };
     let mut text = |key, default: &str| match section.text(key) {
         Some((_, text)) if known(key, &text) => text,
@@ -183,7 +186,7 @@ fn cost(mut section: Section<'_, '_, '_>, prices: PriceTable) -> Cost {
     let cost = Cost {
         instance_type: text("instance_type", "g4dn.xlarge"),
         region: text("region", "us-east-1"),
-        usd_hour: section.money("usd_hour"),
+        usd_hour,
         disk_gib: section.whole("disk_gib", 0..=DISK_GIB_MAX).unwrap_or(0),
         disk_usd_gib_month: section.money("disk_usd_gib_month").unwrap_or(GP3_USD_GIB_MONTH),
         public_ipv4: section.flag("public_ipv4").unwrap_or(false),
@@ -194,7 +197,7 @@ fn cost(mut section: Section<'_, '_, '_>, prices: PriceTable) -> Cost {
     if cost.usd_hour.is_none() && listed.is_none() {
         let at = section.span.clone();
         let message = format!("no price is known for {} in {}", cost.instance_type, cost.region);
-        let hint = format!("set `usd_hour`; or {}", fetch(&cost.instance_type, &cost.region));
+        let hint = fetch(&cost.instance_type, &cost.region);
         section.problem("", at, message, Some(hint));
     }
     section.finish();
@@ -204,7 +207,7 @@ fn cost(mut section: Section<'_, '_, '_>, prices: PriceTable) -> Cost {
 /// A type must have a price before it is named: what is refused here cannot be fetched by a command that reads it here.
 fn fetch(instance_type: &str, region: &str) -> String {
     format!(
-        "before it is named here, `gpuctl cost prices --refresh --instance-type {instance_type} --region {region}` fetches its price; `gpuctl cost prices` lists the known ones"
+        "set `usd_hour`; or before it is named here, `gpuctl cost prices --refresh --instance-type {instance_type} --region {region}` fetches its price; `gpuctl cost prices` lists the known ones"
     )
 }
 
