@@ -2,6 +2,7 @@
 //!
 //! Profiles, SSO, IMDS, `AWS_ENDPOINT_URL` and the endpoint of each service (`AWS_ENDPOINT_URL_SQS` …) work as in the AWS CLI.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -9,8 +10,15 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use gpuctl_control::ports::{PortError, PortErrorClass};
+use aws_sdk_sts::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_sts::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_sts::error::BoxError;
+use aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityOutput;
+use chrono::{DateTime, TimeDelta};
+use gpuctl_control::clock::SystemClock;
+use gpuctl_control::ports::{Clock, PortError, PortErrorClass};
 
+use crate::calls::show;
 use crate::error::port_error;
 
 /// How long connecting may take: within a region it takes milliseconds.
@@ -131,6 +139,20 @@ impl Aws {
         aws_sdk_sns::Client::new(&self.sdk)
     }
 
+    /// Service Quotas.
+    #[cfg(feature = "control")]
+    #[must_use]
+    pub fn quotas(&self) -> aws_sdk_servicequotas::Client {
+        aws_sdk_servicequotas::Client::new(&self.sdk)
+    }
+
+    /// KMS.
+    #[cfg(feature = "control")]
+    #[must_use]
+    pub fn kms(&self) -> aws_sdk_kms::Client {
+        aws_sdk_kms::Client::new(&self.sdk)
+    }
+
     /// SSM.
     #[cfg(feature = "control")]
     #[must_use]
@@ -143,11 +165,54 @@ impl Aws {
     /// # Errors
     /// When AWS cannot be asked, or does not know us.
     pub async fn identity(&self) -> Result<Identity, PortError> {
-        let answer = self.sts().get_caller_identity().send().await.map_err(|error| {
+        self.identity_and_clock().await.0
+    }
+
+    /// Who we are, and how far this machine's clock is ahead of AWS's: known from any answer that says when it was given, also a
+    /// refusal.
+    pub async fn identity_and_clock(&self) -> (Result<Identity, PortError>, Option<TimeDelta>) {
+        let watch = Watch::default();
+        show(format_args!("sts get-caller-identity"));
+        let call = self.sts().get_caller_identity().customize().interceptor(watch.clone());
+        let answer = call.send().await.map_err(|error| {
             port_error("sts:GetCallerIdentity", "cannot learn who these credentials are", error)
-        })?;
+        });
         let text = |value: Option<&str>| value.unwrap_or("unknown").to_owned();
-        Ok(Identity { account: text(answer.account()), arn: text(answer.arn()) })
+        let who = |answer: GetCallerIdentityOutput| Identity {
+            account: text(answer.account()),
+            arn: text(answer.arn()),
+        };
+        (answer.map(who), watch.ahead())
+    }
+}
+
+/// Compares the clocks whenever an answer comes in.
+#[derive(Clone, Debug, Default)]
+struct Watch(Arc<Mutex<Option<TimeDelta>>>);
+
+impl Watch {
+    fn ahead(&self) -> Option<TimeDelta> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Intercept for Watch {
+    fn name(&self) -> &'static str {
+        "Watch"
+    }
+
+    fn read_after_transmit(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        if let Some(theirs) = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()) {
+            let ahead = SystemClock.now() - theirs.to_utc();
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
+        }
+        Ok(())
     }
 }
 

@@ -207,6 +207,13 @@ impl Ledger for DynamoLedger {
         answer.map(drop).map_err(|error| self.table.failed("UpdateItem", "count a record", error))
     }
 
+    async fn last_look(&self) -> Result<Option<Timestamp>, PortError> {
+        let newest = Page { order: Order::Last, most: Some(1), ..Page::of(Key::RECORDS) };
+        let last = self.table.query(&newest).await?.into_iter().next();
+        let at = last.as_ref().and_then(|item| Reader(item).text_if("last_at"));
+        Ok(at.and_then(|at| at.parse().ok()))
+    }
+
     async fn report(&self, report: &WorkerReport) -> Result<(), PortError> {
         self.table.put(items::report(report), "note the worker's report").await
     }

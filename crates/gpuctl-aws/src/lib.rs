@@ -19,9 +19,13 @@ mod function;
 #[cfg(feature = "control")]
 mod function_log;
 pub mod ledger;
+#[cfg(feature = "control")]
+mod limits;
 #[cfg(feature = "notify")]
 pub mod notify;
 mod own_box;
+#[cfg(feature = "control")]
+mod prices;
 pub mod queue;
 #[cfg(feature = "control")]
 mod stored_policy;
@@ -39,9 +43,13 @@ pub use function::Function;
 #[cfg(feature = "control")]
 pub use function_log::{FunctionLog, Tail, WantedLines};
 pub use ledger::DynamoLedger;
+#[cfg(feature = "control")]
+pub use limits::check_limits;
 #[cfg(feature = "notify")]
 pub use notify::SnsTopic;
 pub use own_box::{Identity, OwnBox};
+#[cfg(feature = "control")]
+pub use prices::fetch_prices;
 pub use queue::SqsQueue;
 #[cfg(feature = "control")]
 pub use stored_policy::ParameterVersion;

@@ -5,9 +5,9 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-use gpuctl_core::policy::{DEFAULT_TEXT, Policy, Problems};
+use gpuctl_core::policy::{DEFAULT_TEXT, Files, Policy, Problems};
 
-use crate::calendar;
+use crate::{calendar, prices};
 
 /// The file's name.
 pub const FILE_NAME: &str = "gpuctl.toml";
@@ -56,10 +56,13 @@ impl Config {
     pub fn load(flag: Option<&Path>) -> Result<Self, ConfigError> {
         let named = flag.map(Path::to_owned).or_else(|| variable("GPUCTL_CONFIG"));
         let Some(file) = named.or_else(find) else {
-            let policy =
-                Policy::parse(DEFAULT_TEXT).expect("the built-in policy is checked by a test");
             let folder = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
             let state = variable("GPUCTL_STATE").unwrap_or_else(default_state);
+            let dates =
+                |path: &str| calendar::dates_of(&folder.join(path)).map_err(|e| e.sentence());
+            let files = Files { dates: &dates, prices: &|_| prices::read(&state) };
+            let policy = Policy::parse_with(DEFAULT_TEXT, files)
+                .expect("the built-in policy is checked by a test");
             return Ok(Self { file: None, folder, state, policy });
         };
         let unreadable = |source| ConfigError::Unreadable { path: file.clone(), source };
@@ -67,10 +70,13 @@ impl Config {
         let file = file.canonicalize().map_err(unreadable)?;
         let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
         let dates = |path: &str| calendar::dates_of(&folder.join(path)).map_err(|e| e.sentence());
-        let policy = Policy::parse_with(&text, &dates)
+        let state_of = |named: Option<&str>| {
+            variable("GPUCTL_STATE").unwrap_or_else(|| folder.join(named.unwrap_or(".gpuctl")))
+        };
+        let prices = |named: Option<&str>| prices::read(&state_of(named));
+        let policy = Policy::parse_with(&text, Files { dates: &dates, prices: &prices })
             .map_err(|problems| ConfigError::Invalid { path: file.clone(), problems })?;
-        let state = policy.cloud.state.as_deref().unwrap_or(".gpuctl");
-        let state = variable("GPUCTL_STATE").unwrap_or_else(|| folder.join(state));
+        let state = state_of(policy.cloud.state.as_deref());
         Ok(Self { file: Some(file), folder, state, policy })
     }
 

@@ -18,6 +18,7 @@ pub mod notice;
 pub mod observe;
 pub mod params;
 pub mod ports;
+pub mod prices;
 pub mod reconcile;
 pub mod wire;
 

@@ -278,6 +278,9 @@ pub trait Ledger: Send + Sync {
     /// Adds a record. One that says the same as the last is counted on it instead.
     async fn record(&self, record: &Record) -> Result<(), PortError>;
 
+    /// When the last recorded pass looked, whoever made it; `None` if none is kept.
+    async fn last_look(&self) -> Result<Option<Timestamp>, PortError>;
+
     /// Whether a notice of this key has not been told for `again_after`; if so, it counts as told now.
     async fn is_news(&self, key: &str, again_after: TimeDelta) -> Result<bool, PortError>;
 

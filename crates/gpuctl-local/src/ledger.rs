@@ -89,6 +89,16 @@ impl Ledger for Store {
         self.off_thread(move |store| store.write(|tx| add_record(tx, &record))).await
     }
 
+    async fn last_look(&self) -> Result<Option<Timestamp>, PortError> {
+        let last = |c: &Connection| {
+            c.prepare_cached("SELECT last_at FROM records ORDER BY id DESC LIMIT 1")?
+                .query_row([], |row| row.get::<_, Option<String>>(0))
+                .optional()
+        };
+        let at = self.off_thread(move |store| store.read(last)).await?;
+        Ok(at.flatten().and_then(|at| at.parse().ok()))
+    }
+
     async fn report(&self, report: &WorkerReport) -> Result<(), PortError> {
         let report = report.clone();
         self.off_thread(move |store| store.write(|tx| save_report(tx, &report))).await

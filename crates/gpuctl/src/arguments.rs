@@ -198,8 +198,22 @@ pub(crate) enum CostCommand {
     },
     /// What a box costs a month when it runs so many hours
     Estimate(EstimateArguments),
-    /// The prices that ship with this program
-    Prices,
+    /// The known prices: those that ship with this program, and in their place those fetched since
+    Prices(PricesArguments),
+}
+
+/// Which prices.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PricesArguments {
+    /// Ask AWS for the prices of today, and keep them in the state folder
+    #[arg(long)]
+    pub(crate) refresh: bool,
+    /// Only these EC2 instance types [default: every known one; with --refresh those of [cost], of the pools and of their boxes]
+    #[arg(long, value_name = "TYPE", num_args = 1..)]
+    pub(crate) instance_type: Vec<String>,
+    /// Only this AWS region [default: every known one; with --refresh that of [cloud], else of [cost]]
+    #[arg(long)]
+    pub(crate) region: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -235,10 +249,10 @@ pub(crate) struct WorldArguments {
     /// The AWS region [default: [cost] of gpuctl.toml]
     #[arg(long)]
     pub(crate) region: Option<String>,
-    /// The on-demand price of an hour, in place of the shipped table's
+    /// The on-demand price of an hour, in place of the known one
     #[arg(long, value_name = "USD", value_parser = parse_usd)]
     pub(crate) on_demand_usd_hour: Option<MicroUsd>,
-    /// The spot price of an hour, in place of the shipped table's
+    /// The spot price of an hour, in place of the known one
     #[arg(long, value_name = "USD", value_parser = parse_usd)]
     pub(crate) spot_usd_hour: Option<MicroUsd>,
 }
@@ -317,7 +331,7 @@ pub(crate) struct EstimateArguments {
     /// How it is bought
     #[arg(long, value_name = "spot|on-demand", default_value = "on-demand")]
     pub(crate) capacity: CapacityType,
-    /// Its price an hour, in place of the shipped table's
+    /// Its price an hour, in place of the known one
     #[arg(long, value_name = "USD", value_parser = parse_usd)]
     pub(crate) usd_hour: Option<MicroUsd>,
     /// Hours that it runs a day

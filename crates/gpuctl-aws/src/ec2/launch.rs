@@ -12,9 +12,8 @@ use aws_sdk_ec2::types::{
 use gpuctl_control::ports::{PortError, StartOrder};
 use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::policy::LaunchTemplate;
-use sha2::{Digest, Sha256};
 
-use super::{Ec2Cloud, failed, refusal, seen};
+use super::{Ec2Cloud, failed, listing, refusal, seen};
 use crate::calls::show;
 
 impl Ec2Cloud {
@@ -23,6 +22,12 @@ impl Ec2Cloud {
         template: &LaunchTemplate,
         order: &StartOrder,
     ) -> Result<(), PortError> {
+        let in_place =
+            [(seen::POOL_TAG, order.pool.as_str()), (seen::BOX_TAG, order.box_id.as_str())];
+        let filters = in_place.map(|(key, value)| listing::by_tag(key, vec![value.to_owned()]));
+        if self.is_done(order, filters.to_vec()).await? {
+            return Ok(());
+        }
         show(format_args!(
             "ec2 create-fleet --type instant --launch-template-configs {} --target-capacity-specification TotalTargetCapacity=1,DefaultTargetCapacityType={}",
             words(template),
@@ -66,7 +71,7 @@ impl Ec2Cloud {
         self.once
             .create_fleet()
             .r#type(FleetType::Instant)
-            .client_token(client_token(&order.token))
+            .client_token(seen::order(&order.token))
             .target_capacity_specification(target)
             .launch_template_configs(choices(template))
             .tag_specifications(tags(order))
@@ -113,12 +118,6 @@ fn capacity_of(order: &StartOrder) -> CapacityType {
     if rest.starts_with("-spot-") { CapacityType::Spot } else { CapacityType::OnDemand }
 }
 
-/// EC2 takes at most 64 characters of ASCII, so the order's token is hashed: equal orders still have equal ones.
-fn client_token(token: &str) -> String {
-    let hash = Sha256::digest(token.as_bytes());
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Each type in each subnet, the first type preferred.
 fn choices(template: &LaunchTemplate) -> FleetLaunchTemplateConfigRequest {
     let subnets: Vec<Option<String>> = if template.subnets.is_empty() {
@@ -160,6 +159,7 @@ fn tags(order: &StartOrder) -> TagSpecification {
         .tags(tag(seen::POOL_TAG, order.pool.to_string()))
         .tags(tag(seen::BOX_TAG, order.box_id.to_string()))
         .tags(tag(seen::STARTED_TAG, seen::stamp(order.at)))
+        .tags(tag(seen::ORDER_TAG, seen::order(&order.token)))
         .tags(tag("Name", format!("gpuctl {}", order.box_id)))
         .build()
 }
@@ -170,8 +170,8 @@ mod tests {
 
     #[test]
     fn r4_equal_orders_have_equal_tokens_and_they_fit() {
-        let (a, b) = (client_token("gpu/gpu-spot-1/17"), client_token("gpu/gpu-spot-1/18"));
-        assert_eq!(a, client_token("gpu/gpu-spot-1/17"));
+        let (a, b) = (seen::order("gpu/gpu-spot-1/17"), seen::order("gpu/gpu-spot-1/18"));
+        assert_eq!(a, seen::order("gpu/gpu-spot-1/17"));
         assert!(a != b && a.len() == 64 && a.is_ascii());
     }
 

@@ -44,7 +44,7 @@ impl Ec2Cloud {
         Ok((listed.listing, listed.last))
     }
 
-    async fn describe(&self, filters: Vec<Filter>) -> Result<Vec<Instance>, PortError> {
+    pub(super) async fn describe(&self, filters: Vec<Filter>) -> Result<Vec<Instance>, PortError> {
         show(format_args!("ec2 describe-instances --filters {}", words(&filters)));
         let call = self.client.describe_instances().set_filters(Some(filters));
         let mut pages = call.into_paginator().page_size(PAGE_ROWS_MAX).send();
@@ -121,11 +121,11 @@ fn filters(policy: &Policy) -> Vec<Vec<Filter>> {
     calls
 }
 
-fn by_tag(key: &str, values: Vec<String>) -> Filter {
+pub(super) fn by_tag(key: &str, values: Vec<String>) -> Filter {
     filter(&format!("tag:{key}"), values)
 }
 
-fn filter(name: &str, values: Vec<String>) -> Filter {
+pub(super) fn filter(name: &str, values: Vec<String>) -> Filter {
     Filter::builder().name(name).set_values(Some(values)).build()
 }
 
@@ -214,6 +214,9 @@ impl Listed<'_> {
                 mine.iter().position(|one| seen::tag(one, seen::BOX_TAG) == Some(name.0.as_str()));
             let filled = at.and_then(|at| self.instance(pool, name.0.as_str(), mine.remove(at)));
             let free = filled.as_ref().is_none_or(|one| one.state == BoxState::Stopped);
+            if free {
+                self.last.free.insert(name.0.clone());
+            }
             let one = filled.unwrap_or_else(|| {
                 SeenBox::new(name.0.clone(), BoxState::Stopped, Timestamp::UNIX_EPOCH)
             });

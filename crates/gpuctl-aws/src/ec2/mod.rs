@@ -5,13 +5,15 @@
 
 mod check;
 mod console;
+mod facts;
 mod launch;
 mod listing;
+mod market;
 mod refusal;
 mod seen;
 mod whole;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -19,17 +21,18 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::retry::RetryConfig;
 use aws_sdk_ec2::config::{Builder, http::HttpResponse};
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_ec2::types::Tag;
+use aws_sdk_ec2::types::{Filter, Tag};
 use gpuctl_control::ports::{Clock, Cloud, Listing, PortError, PortErrorClass, StartOrder};
 use gpuctl_core::plan::Manner;
 use gpuctl_core::policy::{Boxes, Policy};
-use gpuctl_core::units::{BoxId, Timestamp};
+use gpuctl_core::units::BoxId;
 
 pub use check::Finding;
+pub(crate) use market::spot_prices;
 
 use crate::Aws;
 use crate::calls::show;
-use crate::error::{code, port_error};
+use crate::error::port_error;
 
 /// EC2 in one region, for one policy.
 pub struct Ec2Cloud {
@@ -46,6 +49,8 @@ pub struct Ec2Cloud {
 #[derive(Default)]
 struct Last {
     boxes: BTreeMap<BoxId, Known>,
+    /// Places that no box has filled.
+    free: BTreeSet<BoxId>,
     left_behind: Vec<String>,
 }
 
@@ -85,6 +90,11 @@ impl Ec2Cloud {
         })
     }
 
+    /// Whether there is nothing to stop in this place.
+    fn is_free(&self, place: &BoxId) -> bool {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).free.contains(place)
+    }
+
     fn known(&self, box_id: &BoxId) -> Result<Known, PortError> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.boxes.get(box_id).cloned().ok_or_else(|| {
@@ -93,12 +103,33 @@ impl Ec2Cloud {
         })
     }
 
-    /// Writes on the box when gpuctl gave the order, before it is given: by that the next look knows it as ours.
-    async fn stamp(&self, instance: &str, key: &str, at: Timestamp) -> Result<(), PortError> {
-        let shown = seen::stamp(at);
-        show(format_args!("ec2 create-tags --resources {instance} --tags Key={key},Value={shown}"));
-        let tag = Tag::builder().key(key).value(seen::stamp(at)).build();
-        let call = self.client.create_tags().resources(instance).tags(tag);
+    /// Whether this very order was carried out already. A box that is up by another one is a conflict: EC2 itself would take the
+    /// start of a running box for done, and whoever gave it for its starter (R3, R4).
+    async fn is_done(&self, order: &StartOrder, filters: Vec<Filter>) -> Result<bool, PortError> {
+        let boxes = self.describe(filters).await?;
+        let Some(up) = boxes.iter().find(|one| !seen::is_gone(one) && !seen::is_stopped(one))
+        else {
+            return Ok(false);
+        };
+        let is_same = seen::tag(up, seen::ORDER_TAG) == Some(&seen::order(&order.token));
+        // S4: one that is on its way down has done with its order.
+        if is_same && !seen::is_stopping(up) {
+            return Ok(true);
+        }
+        let text = format!("box {} is up or stopping already", order.box_id);
+        Err(PortError::new(PortErrorClass::Conflict, text)
+            .hint("the next look sees it as it is now"))
+    }
+
+    /// Writes on the box what gpuctl orders and when, before it is ordered: by that the next look knows it as ours.
+    async fn stamp(&self, instance: &str, marks: &[(&str, String)]) -> Result<(), PortError> {
+        let shown: Vec<String> =
+            marks.iter().map(|(key, value)| format!("Key={key},Value={value}")).collect();
+        let shown = shown.join(" ");
+        show(format_args!("ec2 create-tags --resources {instance} --tags {shown}"));
+        let tag = |(key, value): &(&str, String)| Tag::builder().key(*key).value(value).build();
+        let tags = marks.iter().map(tag).collect();
+        let call = self.client.create_tags().resources(instance).set_tags(Some(tags));
         call.send().await.map(drop).map_err(|error| {
             failed("ec2:CreateTags", format!("box {instance} was not tagged"), error)
         })
@@ -106,7 +137,15 @@ impl Ec2Cloud {
 
     async fn start_stopped(&self, order: &StartOrder) -> Result<(), PortError> {
         let instance = order.box_id.as_str();
-        self.stamp(instance, seen::STARTED_TAG, order.at).await?;
+        let this = listing::filter("instance-id", vec![instance.to_owned()]);
+        if self.is_done(order, vec![this]).await? {
+            return Ok(());
+        }
+        let marks = [
+            (seen::STARTED_TAG, seen::stamp(order.at)),
+            (seen::ORDER_TAG, seen::order(&order.token)),
+        ];
+        self.stamp(instance, &marks).await?;
         show(format_args!("ec2 start-instances --instance-ids {instance}"));
         let call = self.once.start_instances().instance_ids(instance);
         call.send().await.map(drop).map_err(|error| {
@@ -115,6 +154,9 @@ impl Ec2Cloud {
     }
 
     async fn stop_running(&self, box_id: &BoxId, manner: Manner) -> Result<(), PortError> {
+        if self.is_free(box_id) {
+            return Ok(());
+        }
         let known = self.known(box_id)?;
         if known.is_launched {
             return self.retire(box_id).await;
@@ -124,7 +166,8 @@ impl Ec2Cloud {
             return Err(PortError::new(PortErrorClass::Other, text)
                 .hint("`gpuctl retire` it and launch it anew with a persistent request and the interruption behaviour `stop`"));
         }
-        self.stamp(&known.instance, seen::STOPPED_TAG, self.clock.now()).await?;
+        let marks = [(seen::STOPPED_TAG, seen::stamp(self.clock.now()))];
+        self.stamp(&known.instance, &marks).await?;
         let force = if manner == Manner::Force { " --force" } else { "" };
         show(format_args!("ec2 stop-instances --instance-ids {}{force}", known.instance));
         let call = self.client.stop_instances().instance_ids(&known.instance);
@@ -185,13 +228,11 @@ fn failed<E>(action: &str, what: String, error: SdkError<E, HttpResponse>) -> Po
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    // EC2's codes have dots of their own: `InvalidInstanceID.NotFound`.
-    let known = code(&error).filter(|code| refusal::class(code).is_some()).map(str::to_owned);
-    match known {
-        Some(code) => {
-            let words = error.as_service_error().and_then(ProvideErrorMetadata::message);
-            refusal::refusal(what, &code, words.unwrap_or_default())
+    let spoken = error.as_service_error().and_then(|said| Some((said.code()?, said.message())));
+    match spoken {
+        Some((code, words)) if refusal::class(code).is_some() => {
+            refusal::refusal(what, code, words.unwrap_or_default())
         }
-        None => port_error(action, what, error),
+        _ => port_error(action, what, error),
     }
 }

@@ -7,7 +7,8 @@ use gpuctl_core::capacity::RefusalClass;
 /// The class of a start's or launch's error, with a hint where AWS's own words have none; `None` for what any call may meet.
 pub(super) fn class(code: &str) -> Option<(PortErrorClass, Option<&'static str>)> {
     let refused = |class, hint| Some((PortErrorClass::Refused(class), hint));
-    match code {
+    // EC2's codes have dots of their own, as `InvalidInstanceID.NotFound`: the last part has the meaning.
+    match code.rsplit('.').next().unwrap_or(code) {
         "InsufficientInstanceCapacity"
         | "InsufficientHostCapacity"
         | "InsufficientCapacityOnHost"
@@ -52,12 +53,10 @@ pub(super) fn class(code: &str) -> Option<(PortErrorClass, Option<&'static str>)
                 "only a spot box with a persistent request can be stopped; `gpuctl doctor` shows which is not",
             ),
         )),
-        "InvalidInstanceID.NotFound" | "InvalidInstanceID.Malformed" | "NotFound" | "Malformed" => {
-            Some((
-                PortErrorClass::NotFound,
-                Some("look at its id, and whether account and region are the right ones"),
-            ))
-        }
+        "NotFound" | "Malformed" => Some((
+            PortErrorClass::NotFound,
+            Some("look at its id, and whether account and region are the right ones"),
+        )),
         "PendingVerification" | "Blocked" => Some((
             PortErrorClass::Denied,
             Some("AWS looks into this account: see its support centre"),
@@ -90,6 +89,7 @@ mod tests {
             ("Unsupported", PortErrorClass::Refused(RefusalClass::NotOffered)),
             ("IncorrectSpotRequestState", PortErrorClass::Conflict),
             ("OperationNotPermitted", PortErrorClass::Denied),
+            ("InvalidInstanceID.NotFound", PortErrorClass::NotFound),
             ("SomethingNew", PortErrorClass::Other),
         ] {
             let error = refusal("box i-1 was not started".into(), code, "choose us-east-1b");

@@ -10,6 +10,7 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta};
 use gpuctl_core::capacity::{CapacityType, Offering};
 use gpuctl_core::observation::{BoxState, Foreign, HoldWants, SeenBox};
 use gpuctl_core::units::{BoxId, Timestamp};
+use sha2::{Digest, Sha256};
 
 pub(super) use crate::tags::{BOX_TAG, STOPPED_TAG, stamp};
 
@@ -17,11 +18,20 @@ pub(super) use crate::tags::{BOX_TAG, STOPPED_TAG, stamp};
 pub(super) const POOL_TAG: &str = "gpuctl:pool";
 /// When gpuctl last asked the box to start: the key of its run, also when the ledger is lost (R6).
 pub(super) const STARTED_TAG: &str = "gpuctl:started";
+/// The order by which it did: whoever repeats it does nothing.
+pub(super) const ORDER_TAG: &str = "gpuctl:order";
 
 /// How much later than our order a start or stop may come and still be ours: calls are retried for seconds, and clocks differ.
 const OURS_WITHIN: TimeDelta = TimeDelta::minutes(5);
 /// The notice that EC2 gives before it takes a spot box (`aws.md` 9.3).
 const NOTICE: TimeDelta = TimeDelta::minutes(2);
+
+/// An order's token as EC2 takes it in tags and as a client token, at most 64 characters of ASCII: hashed, so that equal orders
+/// still have equal ones.
+pub(super) fn order(token: &str) -> String {
+    let hash = Sha256::digest(token.as_bytes());
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// The value of one of an instance's tags.
 pub(super) fn tag<'a>(instance: &'a Instance, key: &str) -> Option<&'a str> {
@@ -39,6 +49,16 @@ pub(super) fn is_gone(instance: &Instance) -> bool {
         state_name(instance),
         Some(InstanceStateName::Terminated | InstanceStateName::ShuttingDown)
     )
+}
+
+/// Whether it is off, with its disk.
+pub(super) fn is_stopped(instance: &Instance) -> bool {
+    state_name(instance) == Some(&InstanceStateName::Stopped)
+}
+
+/// Whether it is on its way there.
+pub(super) fn is_stopping(instance: &Instance) -> bool {
+    state_name(instance) == Some(&InstanceStateName::Stopping)
 }
 
 fn state_name(instance: &Instance) -> Option<&InstanceStateName> {

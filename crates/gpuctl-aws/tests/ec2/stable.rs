@@ -82,7 +82,7 @@ async fn p16_a_sold_out_pool_is_asked_once_and_its_words_are_kept() {
     let error = account.start(&account.ids[0]).await.unwrap_err();
     assert_eq!(error.class, PortErrorClass::Refused(RefusalClass::Capacity), "{error:?}");
     assert!(error.cause.unwrap().to_string().contains("InsufficientInstanceCapacity"));
-    assert_eq!(account.front.calls(), ["CreateTags", "StartInstances"]);
+    assert_eq!(account.front.calls(), ["DescribeInstances", "CreateTags", "StartInstances"]);
 }
 
 #[tokio::test]

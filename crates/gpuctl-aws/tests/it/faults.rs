@@ -1,5 +1,7 @@
 //! What fails is named, classed and hinted at: throttling, resets, lost answers, expired tokens, no credentials, the wrong place.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -209,7 +211,46 @@ async fn without_credentials_every_service_says_where_to_get_some() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_we_are_is_known() {
+async fn who_we_are_is_known_and_that_the_clocks_agree() {
     let aws = support::aws(&support::moto().await.url());
-    assert_eq!(aws.identity().await.unwrap().account, "123456789012");
+    let (who, ahead) = aws.identity_and_clock().await;
+    assert_eq!(who.unwrap().account, "123456789012");
+    assert!(ahead.unwrap().abs() < MINUTE, "{ahead:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t14_a_refusal_says_too_how_far_the_clock_is_off() {
+    let aws = support::aws(&refusing_in_2020());
+    let (who, ahead) = aws.identity_and_clock().await;
+    is(&who.unwrap_err(), PortErrorClass::Denied, "clock");
+    assert!(ahead.unwrap() > TimeDelta::days(365), "{ahead:?}");
+}
+
+/// A server for whom it is 2020, and who therefore takes no signature of today.
+fn refusing_in_2020() -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let body = "<ErrorResponse><Error><Type>Sender</Type><Code>SignatureDoesNotMatch</Code>\
+        <Message>Signature not yet current</Message></Error></ErrorResponse>";
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut asked = Vec::new();
+            let mut some = [0; 1_024];
+            // The call's last word is the protocol's version.
+            while !asked.ends_with(b"2011-06-15") {
+                match stream.read(&mut some) {
+                    Ok(count) if count > 0 => asked.extend_from_slice(&some[..count]),
+                    _ => break,
+                }
+            }
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 403 Forbidden\r\nDate: Wed, 01 Jan 2020 00:00:00 GMT\r\nContent-Type: text/xml\r\n\
+                 Content-Length: {length}\r\nConnection: close\r\n\r\n"
+            );
+            let _ =
+                stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+        }
+    });
+    url
 }

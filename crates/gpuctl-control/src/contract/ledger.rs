@@ -221,6 +221,23 @@ pub async fn equal_records_are_taken_again_and_again(subject: &dyn Subject) {
     subject.ports().ledger.record(&other).await.unwrap();
 }
 
+/// Also where it was equal to the one before and only counted.
+pub async fn the_last_recorded_pass_is_the_last_look(subject: &dyn Subject) {
+    let ledger = &subject.ports().ledger;
+    for (minute, error) in [(0, "one"), (1, "one"), (2, "other")] {
+        let record = Record {
+            at: format!("2026-11-21T12:0{minute}:00.000Z"),
+            trigger: "tick".to_owned(),
+            by: "test".to_owned(),
+            pools: Vec::new(),
+            errors: vec![error.to_owned()],
+        };
+        ledger.record(&record).await.unwrap();
+        let seen = ledger.last_look().await.unwrap();
+        assert_eq!(seen, Some(record.at.parse().unwrap()), "{error}");
+    }
+}
+
 /// Proof of life, in its fullest and in its barest form.
 pub async fn a_report_is_taken(subject: &dyn Subject) {
     let at = subject.ports().clock.now();

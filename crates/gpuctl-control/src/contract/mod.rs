@@ -76,6 +76,7 @@ macro_rules! contract_tests {
             runs_since_are_those_that_were_up_oldest_first,
             a_queue_is_remembered_as_last_read,
             equal_records_are_taken_again_and_again,
+            the_last_recorded_pass_is_the_last_look,
             a_report_is_taken,
         );
     };

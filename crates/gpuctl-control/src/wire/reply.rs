@@ -136,7 +136,7 @@ pub struct EstimateDocument {
     pub capacity: &'static str,
     /// The price of an hour.
     pub usd_hour: f64,
-    /// Where it comes from: `given`, or the date of the shipped table's row.
+    /// Where it comes from: `as given`, or a table and its date.
     pub usd_hour_from: String,
     /// Hours that it runs a month.
     pub hours_month: f64,
@@ -179,8 +179,11 @@ pub struct JobCounts {
 /// `gpuctl.prices`.
 #[derive(Clone, Debug, Serialize)]
 pub struct PricesDocument {
-    /// The shipped prices.
+    /// The known ones; after a refresh those that were fetched.
     pub prices: Vec<PriceDocument>,
+    /// Where a refresh kept them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_in: Option<String>,
 }
 
 /// A price.
@@ -195,7 +198,12 @@ pub struct PriceDocument {
     /// Spot in the cheapest zone.
     pub spot_usd_hour: Option<f64>,
     /// When the price was taken.
-    pub as_of: &'static str,
+    pub as_of: String,
+    /// Which table it is from: `shipped`, `fetched`, or `gpuctl.toml` for a figure of one's own.
+    pub table: &'static str,
+    /// Table and date in words.
+    #[serde(skip)]
+    pub origin: String,
 }
 
 impl PriceDocument {
@@ -203,11 +211,13 @@ impl PriceDocument {
     #[must_use]
     pub fn of(price: &Price) -> Self {
         Self {
-            instance_type: price.instance_type.to_string(),
-            region: price.region.to_string(),
+            instance_type: price.instance_type.clone(),
+            region: price.region.clone(),
             on_demand_usd_hour: price.on_demand.as_usd(),
             spot_usd_hour: price.spot.map(gpuctl_core::units::MicroUsd::as_usd),
-            as_of: price.as_of,
+            as_of: price.as_of.clone(),
+            table: price.source.as_str(),
+            origin: price.origin(),
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct SimulationDocument {
     pub tick_seconds: f64,
     /// The price of an hour on demand.
     pub on_demand_usd_hour: f64,
+    /// Where that is from: `as given`, or a table and its date.
+    pub on_demand_usd_hour_from: String,
     /// … on spot, where an availability was given, and no prices.
     pub spot_usd_hour: Option<f64>,
     /// Where the price of spot was read from, if it changes.

@@ -1,83 +1,20 @@
-//! What box time costs: per-second billing with EC2's minimum, from a dated table of prices that ships with the program.
+//! What box time costs: per-second billing with EC2's minimum, from dated tables of prices.
 //!
-//! Prices change: each row of the table says when it was taken, and every figure made from it can say so too.
+//! Prices change: each row of a table says when it was taken, and every figure made from it can say so too.
 
-use std::borrow::Cow;
-use std::sync::LazyLock;
+mod prices;
 
 use chrono::{Datelike, Days, Months, NaiveTime, TimeDelta};
 
-use crate::capacity::{CapacityType, Offering};
+pub use prices::{PRICES_MAX, Price, PriceSource, PriceTable, PriceTableError};
+
+use crate::capacity::Offering;
 use crate::observation::Run;
 use crate::policy::Cost;
 use crate::units::{MicroUsd, Timestamp};
 
 /// EC2 bills Linux boxes by the second, but at least this much a start.
 pub const BILLED_SECONDS_MIN: i64 = 60;
-
-const TABLE: &str = include_str!("prices.csv");
-
-/// One row of the shipped table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Price {
-    /// The EC2 instance type.
-    pub instance_type: Cow<'static, str>,
-    /// The AWS region.
-    pub region: Cow<'static, str>,
-    /// On demand, an hour.
-    pub on_demand: MicroUsd,
-    /// Spot in the cheapest zone, an hour, where the snapshot had one.
-    pub spot: Option<MicroUsd>,
-    /// When these prices were taken.
-    pub as_of: &'static str,
-}
-
-impl Price {
-    /// The price of an hour, if the table has one for this capacity type.
-    #[must_use]
-    pub fn hour(&self, capacity: CapacityType) -> Option<MicroUsd> {
-        match capacity {
-            CapacityType::Spot => self.spot,
-            CapacityType::OnDemand => Some(self.on_demand),
-        }
-    }
-}
-
-/// The shipped prices.
-pub fn prices() -> impl Iterator<Item = Price> {
-    static PRICES: LazyLock<Vec<Price>> = LazyLock::new(|| read_table().collect());
-    PRICES.iter().cloned()
-}
-
-fn read_table() -> impl Iterator<Item = Price> {
-    TABLE.lines().filter(|line| !line.starts_with('#')).skip(1).map(|line| {
-        let mut cells = line.split(',');
-        let mut cell = || cells.next().unwrap_or_default();
-        Price {
-            instance_type: Cow::Borrowed(cell()),
-            region: Cow::Borrowed(cell()),
-            on_demand: MicroUsd::parse(cell()).expect("the shipped table is checked by a test"),
-            spot: Some(cell()).filter(|cell| !cell.is_empty()).and_then(MicroUsd::parse),
-            as_of: cell(),
-        }
-    })
-}
-
-/// The price of a type in a region.
-#[must_use]
-pub fn price(instance_type: &str, region: &str) -> Option<Price> {
-    prices().find(|price| price.instance_type == instance_type && price.region == region)
-}
-
-/// The instance types of the shipped table, some more than once.
-pub fn instance_types() -> impl Iterator<Item = Cow<'static, str>> {
-    prices().map(|price| price.instance_type)
-}
-
-/// The regions of the shipped table, some more than once.
-pub fn regions() -> impl Iterator<Item = Cow<'static, str>> {
-    prices().map(|price| price.region)
-}
 
 /// The seconds that EC2 bills for one run of a box.
 #[must_use]
@@ -86,20 +23,25 @@ pub fn billed_seconds(ran: TimeDelta) -> i64 {
     whole.max(BILLED_SECONDS_MIN)
 }
 
-/// What a policy's boxes are compared at: the table's prices, or the policy's own figure in place of the on-demand price.
+/// What a policy's boxes are compared at: the tables' prices, or the policy's own figure in place of the on-demand price.
 #[must_use]
 pub fn price_of(policy: &Cost) -> Option<Price> {
-    let listed = price(&policy.instance_type, &policy.region);
+    let listed = policy.prices.price(&policy.instance_type, &policy.region).cloned();
     let Some(own) = policy.usd_hour else { return listed };
-    let (instance_type, region) = (policy.instance_type.clone(), policy.region.clone());
-    let spot = listed.and_then(|price| price.spot);
     Some(Price {
-        instance_type: Cow::Owned(instance_type),
-        region: Cow::Owned(region),
+        instance_type: policy.instance_type.clone(),
+        region: policy.region.clone(),
         on_demand: own,
-        spot,
-        as_of: "gpuctl.toml",
+        spot: listed.and_then(|price| price.spot),
+        as_of: PriceSource::Policy.as_str().to_owned(),
+        source: PriceSource::Policy,
     })
+}
+
+/// A zone's region: the zone without its letter.
+#[must_use]
+pub fn region_of(zone: &str) -> &str {
+    zone.trim_end_matches(|c: char| c.is_ascii_lowercase())
 }
 
 /// The price of an hour of a box: the policy's own figure, else the table's for what the box was bought as.
@@ -111,12 +53,10 @@ pub fn usd_hour(policy: &Cost, offering: Option<&Offering>) -> Option<MicroUsd> 
         return policy.usd_hour;
     }
     let known = offering.and_then(|offering| {
-        // A zone is its region and a letter.
-        let region = offering.zone.trim_end_matches(|c: char| c.is_ascii_lowercase());
-        let price = price(&offering.instance_type, region)?;
+        let price = policy.prices.price(&offering.instance_type, region_of(&offering.zone))?;
         price.hour(offering.capacity).or(Some(price.on_demand))
     });
-    known.or_else(|| Some(price(&policy.instance_type, &policy.region)?.on_demand))
+    known.or_else(|| Some(policy.prices.price(&policy.instance_type, &policy.region)?.on_demand))
 }
 
 /// What `runs` have cost from `since` until `now`, each as what it was bought as.
@@ -250,20 +190,12 @@ pub fn day_of(now: Timestamp) -> Period {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_row_of_the_shipped_table_has_a_price() {
-        assert!(prices().count() > 30);
-        for price in prices() {
-            assert!(price.on_demand > MicroUsd(0), "{price:?}");
-            assert!(price.spot.is_none_or(|spot| spot < price.on_demand), "{price:?}");
-            assert!(price.as_of.starts_with("202"), "{price:?}");
-        }
-    }
+    use crate::capacity::CapacityType;
 
     #[test]
     fn the_seeds_box_costs_what_the_seed_says() {
-        let tokyo = price("g4dn.xlarge", "ap-northeast-1").unwrap();
+        let table = PriceTable::default();
+        let tokyo = table.price("g4dn.xlarge", "ap-northeast-1").unwrap();
         assert_eq!(tokyo.on_demand, MicroUsd(710_000));
         // Seed 004: always on $511, weekdays 8 h $125, 4 h $62, 10 h a week (44 h a month) $31; spot at $0.21, 8 h, $37.
         for (hour, hours, days, cents) in [
@@ -325,6 +257,19 @@ mod tests {
         assert_eq!(spent(&refused), MicroUsd(0));
         let all = spent_since(&[spot, on_demand, unknown], &policy(""), begin, end);
         assert_eq!(all, MicroUsd(2_635_000 + 710_000 + 11_834));
+    }
+
+    #[test]
+    fn a_run_is_priced_by_the_fetched_table_where_it_has_its_type() {
+        let row = "g4dn.xlarge,ap-northeast-1,0.8,0.4,2026-11-22";
+        let policy = Cost { prices: PriceTable::parse(row).unwrap(), ..policy("") };
+        let (begin, end) = (at("2026-11-01T00:00:00Z"), at("2026-12-01T00:00:00Z"));
+        let spent = |capacity| {
+            let run = run("2026-11-02T00:00:00Z", "2026-11-02T10:00:00Z", capacity);
+            spent_since(&[run], &policy, begin, end)
+        };
+        assert_eq!(spent(Some(CapacityType::Spot)), MicroUsd(4_000_000));
+        assert_eq!(spent(None), MicroUsd(8_000_000));
     }
 
     #[test]

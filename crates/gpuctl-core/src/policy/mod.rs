@@ -17,6 +17,7 @@ use chrono::{NaiveDate, TimeDelta};
 pub use problems::{Problem, Problems, nearest};
 
 use crate::capacity::CapacityType;
+use crate::cost::PriceTable;
 use crate::schedule::Schedule;
 use crate::units::{MicroUsd, PoolId, QueueName};
 
@@ -44,15 +45,16 @@ impl Policy {
     /// # Errors
     /// Every problem of the text, each with line, reason and hint.
     pub fn parse(text: &str) -> Result<Self, Problems> {
-        Self::parse_with(text, &|_| Err("cannot be read here".to_owned()))
+        let dates = |_: &str| Err("cannot be read here".to_owned());
+        Self::parse_with(text, Files { dates: &dates, prices: &|_| PriceTable::default() })
     }
 
-    /// Reads a policy from TOML, and the dates of the calendar files that it names through `dates`.
+    /// Reads a policy from TOML, and what it needs of files through `files`.
     ///
     /// # Errors
     /// Every problem of the text, each with line, reason and hint.
-    pub fn parse_with(text: &str, dates: ReadDates<'_>) -> Result<Self, Problems> {
-        sections::read(text, dates)
+    pub fn parse_with(text: &str, files: Files<'_>) -> Result<Self, Problems> {
+        sections::read(text, files)
     }
 
     /// The pool of that name.
@@ -66,6 +68,18 @@ impl Policy {
         self.pools.iter().filter_map(|pool| Some((pool, pool.queue()?)))
     }
 }
+
+/// What a policy needs of files.
+#[derive(Clone, Copy)]
+pub struct Files<'r> {
+    /// The dates of calendars.
+    pub dates: ReadDates<'r>,
+    /// The prices.
+    pub prices: ReadPrices<'r>,
+}
+
+/// Reads the prices that were fetched into the state folder, of which the policy says where it is, if it does.
+pub type ReadPrices<'r> = &'r dyn Fn(Option<&str>) -> PriceTable;
 
 /// Reads the dates of a calendar's file, by the path that stands in the policy; an error is a sentence's end: `is too large`.
 pub type ReadDates<'r> = &'r dyn Fn(&str) -> Result<Vec<NaiveDate>, String>;
@@ -171,6 +185,8 @@ pub struct Cost {
     pub disk_usd_gib_month: MicroUsd,
     /// Whether each box keeps a public IPv4 address.
     pub public_ipv4: bool,
+    /// The prices that are known.
+    pub prices: PriceTable,
 }
 
 /// `[pool.NAME]`: a named group of boxes.
@@ -297,6 +313,22 @@ impl IdleStop {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_type_that_was_fetched_may_be_named_and_another_is_told_how() {
+        let text = "[cloud]\nstate = \"there\"\n[pool.a]\nqueue = \"q\"\n[cost]\ninstance_type = \"c7i.large\"";
+        let dates = |_: &str| Err(String::new());
+        let prices = |state: Option<&str>| {
+            assert_eq!(state, Some("there"));
+            PriceTable::parse("c7i.large,us-east-1,0.09,,2026-11-22").unwrap()
+        };
+        let policy = Policy::parse_with(text, Files { dates: &dates, prices: &prices }).unwrap();
+        assert_eq!(policy.cost.instance_type, "c7i.large");
+        let told = problems(text);
+        assert!(told[0].contains("cost prices --refresh --instance-type c7i.large"), "{told:?}");
+        let elsewhere = Policy::parse(&format!("{text}\nusd_hour = 0.09")).unwrap();
+        assert_eq!(elsewhere.cost.instance_type, "c7i.large");
+    }
 
     fn problems(text: &str) -> Vec<String> {
         Policy::parse(text).unwrap_err().0.iter().map(ToString::to_string).collect()

@@ -9,11 +9,11 @@ use toml::de::DeTable;
 use super::problems::{Problems, Sink};
 use super::section::Section;
 use super::{
-    Budget, Cloud, Cost, IdleStop, Model, Policy, Pool, QueuePolicy, ReadDates, Work, Worker, aws,
-    schedule,
+    Budget, Cloud, Cost, Files, IdleStop, Model, Policy, Pool, QueuePolicy, ReadDates, Work,
+    Worker, aws, schedule,
 };
 use crate::capacity::CapacityType;
-use crate::cost::GP3_USD_GIB_MONTH;
+use crate::cost::{GP3_USD_GIB_MONTH, PriceTable};
 use crate::observation::RUNS_REMEMBERED_MAX;
 use crate::units::{PoolId, QueueName, parse_span};
 
@@ -35,7 +35,7 @@ const DISK_GIB_MAX: u32 = 65_536;
 const POWER_OFF: [&str; 2] = ["systemctl", "poweroff"];
 const DEVICES: [&str; 3] = ["auto", "cpu", "cuda"];
 
-pub(super) fn read(text: &str, dates: ReadDates<'_>) -> Result<Policy, Problems> {
+pub(super) fn read(text: &str, files: Files<'_>) -> Result<Policy, Problems> {
     let mut sink = Sink::new(text);
     let (document, syntax) = DeTable::parse_recoverable(text);
     for error in syntax {
@@ -48,13 +48,14 @@ pub(super) fn read(text: &str, dates: ReadDates<'_>) -> Result<Policy, Problems>
     let mut root = Section::new(String::new(), 0..0, document.get_ref(), &mut sink);
     let cloud = cloud(root.section("cloud"));
     let worker = worker(root.section("worker"));
-    let cost = cost(root.section("cost"));
+    let prices = (files.prices)(cloud.state.as_deref());
+    let cost = cost(root.section("cost"), prices);
     let models: BTreeMap<_, _> = root
         .named("model", |name, section| Some((name.to_owned(), model(section))))
         .into_iter()
         .collect();
     let place = Place::of(&cloud, &worker);
-    let pools = root.named("pool", |name, section| pool(name, section, &place, dates));
+    let pools = root.named("pool", |name, section| pool(name, section, &place, files.dates));
     check_pools(&mut root, &pools);
     aws::check(&mut root, cloud.aws.as_ref(), &pools);
     root.finish();
@@ -160,15 +161,23 @@ fn worker(mut section: Section<'_, '_, '_>) -> Worker {
     worker
 }
 
-fn cost(mut section: Section<'_, '_, '_>) -> Cost {
-    let known = |key, value: &str| match key {
-        "region" => crate::cost::regions().any(|region| region == value),
-        _ => crate::cost::instance_types().any(|kind| kind == value),
+fn cost(mut section: Section<'_, '_, '_>, prices: PriceTable) -> Cost {
+    // Who states a price needs no listed one: a Lambda or a box has none of those that were fetched here.
+    let usd_hour = section.money("usd_hour");
+    let known = |key, value: &str| {
+        usd_hour.is_some()
+            || prices.prices().any(|price| match key {
+                "region" => price.region == value,
+                _ => price.instance_type == value,
+            })
     };
     let mut text = |key, default: &str| match section.text(key) {
         Some((_, text)) if known(key, &text) => text,
         Some((span, text)) => {
-            let hint = "`gpuctl cost prices` lists what the shipped table has".to_owned();
+            let hint = match key {
+                "region" => "`gpuctl cost prices` lists what is known".to_owned(),
+                _ => fetch(&text, "REGION"),
+            };
             section.problem(key, span, format!("no price is known for `{text}`"), Some(hint));
             default.to_owned()
         }
@@ -177,21 +186,29 @@ fn cost(mut section: Section<'_, '_, '_>) -> Cost {
     let cost = Cost {
         instance_type: text("instance_type", "g4dn.xlarge"),
         region: text("region", "us-east-1"),
-        usd_hour: section.money("usd_hour"),
+        usd_hour,
         disk_gib: section.whole("disk_gib", 0..=DISK_GIB_MAX).unwrap_or(0),
         disk_usd_gib_month: section.money("disk_usd_gib_month").unwrap_or(GP3_USD_GIB_MONTH),
         public_ipv4: section.flag("public_ipv4").unwrap_or(false),
+        prices,
     };
     // Each may be known and the pair not; a price that is missing must not count as nothing.
-    if cost.usd_hour.is_none() && crate::cost::price(&cost.instance_type, &cost.region).is_none() {
+    let listed = cost.prices.price(&cost.instance_type, &cost.region);
+    if cost.usd_hour.is_none() && listed.is_none() {
         let at = section.span.clone();
         let message = format!("no price is known for {} in {}", cost.instance_type, cost.region);
-        let hint =
-            "set `usd_hour`; `gpuctl cost prices` lists what the shipped table has".to_owned();
+        let hint = fetch(&cost.instance_type, &cost.region);
         section.problem("", at, message, Some(hint));
     }
     section.finish();
     cost
+}
+
+/// A type must have a price before it is named: what is refused here cannot be fetched by a command that reads it here.
+fn fetch(instance_type: &str, region: &str) -> String {
+    format!(
+        "set `usd_hour`; or before it is named here, `gpuctl cost prices --refresh --instance-type {instance_type} --region {region}` fetches its price; `gpuctl cost prices` lists the known ones"
+    )
 }
 
 fn model(mut section: Section<'_, '_, '_>) -> Model {

@@ -4,6 +4,7 @@
 //! interruptions. The world's own time runs with the clock that the front is given. It checks no signatures.
 
 mod calls;
+mod canned;
 mod imds;
 mod query;
 mod xml;
@@ -24,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::world::ec2::{Ec2, Ec2Error};
+pub use canned::Canned;
 use query::Query;
 
 /// An EC2 on a port of this machine, until it is dropped.

@@ -28,6 +28,7 @@ pub(crate) struct Book {
     reports: BTreeMap<BoxId, WorkerReport>,
     jobs: BTreeMap<JobId, (Job, Option<JobResult>)>,
     records: Vec<Record>,
+    last_look: Option<Timestamp>,
     /// Passes that have left a record, those that were counted on an equal one included.
     pub(crate) passes: u64,
 }
@@ -122,6 +123,7 @@ impl Book {
 
     pub(crate) fn record(&mut self, record: &Record) {
         self.passes += 1;
+        self.last_look = record.at.parse().ok();
         if self.records.last().is_some_and(|last| last.says_the_same(record)) {
             return;
         }
@@ -129,6 +131,11 @@ impl Book {
             self.records.remove(0);
         }
         self.records.push(record.clone());
+    }
+
+    /// When the last recorded pass looked.
+    pub(crate) fn last_look(&self) -> Option<Timestamp> {
+        self.last_look
     }
 
     /// Keeps a report; says whether it tells anything beyond that the worker lives.

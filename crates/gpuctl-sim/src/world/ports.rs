@@ -326,6 +326,10 @@ impl Ledger for Site {
         self.on_book(|world, _| world.book.record(record)).await
     }
 
+    async fn last_look(&self) -> Result<Option<Timestamp>, PortError> {
+        self.on_book(|world, _| world.book.last_look()).await
+    }
+
     async fn report(&self, report: &WorkerReport) -> Result<(), PortError> {
         if self.shared.world().faults.strikes(Fault::WorkerSilent, self.now(), 1_000) {
             super::sleep(TimeDelta::milliseconds(LATENCY_MS.1)).await;

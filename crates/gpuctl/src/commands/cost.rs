@@ -1,4 +1,4 @@
-//! `cost`: what box time was, and what it would be on EC2, from the ledger and the shipped prices.
+//! `cost`: what box time was, and what it would be on EC2, from the ledger and the known prices.
 
 use chrono::TimeDelta;
 use gpuctl_control::job::JobState;
@@ -6,18 +6,17 @@ use gpuctl_control::observe::observe;
 use gpuctl_control::ports::{JobEntry, JobFilter};
 use gpuctl_control::wire::reply::{
     ComponentDocument, CostReportDocument, EstimateDocument, JobCounts, PriceDocument,
-    PricesDocument,
 };
 use gpuctl_control::wire::{seconds, time};
 use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::cost::{
-    IPV4_USD_HOUR, MONTH_SECONDS, Period, box_cost, month_of, month_of_use, price, price_of,
-    prices as shipped,
+    IPV4_USD_HOUR, MONTH_SECONDS, Period, PriceTable, box_cost, month_of, month_of_use, price_of,
 };
 use gpuctl_core::observation::Witness;
 use gpuctl_core::policy::Cost;
 use gpuctl_core::units::{MicroUsd, Timestamp, nearest_rank};
 
+use super::prices;
 use crate::arguments::{CostCommand, EstimateArguments};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -34,7 +33,8 @@ pub(crate) async fn run(context: &Context, command: CostCommand) -> Result<Answe
     match command {
         CostCommand::Report { since, month } => report(context, since, month).await,
         CostCommand::Estimate(wanted) => estimate(&context.config.policy.cost, &wanted),
-        CostCommand::Prices => Ok(prices()),
+        CostCommand::Prices(wanted) if wanted.refresh => prices::refresh(context, &wanted).await,
+        CostCommand::Prices(wanted) => prices::known(&context.config.policy.cost, &wanted),
     }
 }
 
@@ -117,7 +117,9 @@ async fn report(
 fn estimate(policy: &Cost, wanted: &EstimateArguments) -> Result<Answer, Failure> {
     let instance_type = wanted.instance_type.as_deref().unwrap_or(&policy.instance_type);
     let region = wanted.region.as_deref().unwrap_or(&policy.region);
-    let (hour, from) = hour_price((instance_type, region), wanted.capacity, wanted.usd_hour)?;
+    let prices = &policy.prices;
+    let (hour, from) =
+        hour_price(prices, (instance_type, region), wanted.capacity, wanted.usd_hour)?;
     let days = wanted.days_per_month;
     let mut parts = Parts::default();
     let kind = wanted.capacity;
@@ -125,7 +127,7 @@ fn estimate(policy: &Cost, wanted: &EstimateArguments) -> Result<Answer, Failure
     parts.add(instance_type, detail, month_of_use(hour, wanted.hours_per_day, days));
     for other in &wanted.with_box {
         let kind = (other.instance_type.as_str(), region);
-        let (hour, _) = hour_price(kind, CapacityType::OnDemand, other.usd_hour)?;
+        let (hour, _) = hour_price(prices, kind, CapacityType::OnDemand, other.usd_hour)?;
         let detail =
             format!("{} a day on {days} days at {hour} an hour", hours(other.hours_per_day));
         parts.add(&other.instance_type, detail, month_of_use(hour, other.hours_per_day, days));
@@ -176,6 +178,7 @@ impl Parts {
 
 /// The price of an hour and where it comes from.
 pub(super) fn hour_price(
+    prices: &PriceTable,
     (instance_type, region): (&str, &str),
     capacity: CapacityType,
     given: Option<MicroUsd>,
@@ -183,18 +186,11 @@ pub(super) fn hour_price(
     if let Some(hour) = given {
         return Ok((hour, "as given".to_owned()));
     }
-    let known = price(instance_type, region);
-    let found = known.as_ref().and_then(|price| Some((price.hour(capacity)?, price.as_of)));
-    found.map(|(hour, as_of)| (hour, format!("prices of {as_of}"))).ok_or_else(|| {
+    let known = prices.price(instance_type, region);
+    let found = known.and_then(|price| Some((price.hour(capacity)?, price.origin())));
+    found.ok_or_else(|| {
         let message = format!("no {capacity} price is known for {instance_type} in {region}");
-        Failure::usage(message).hint("give one with --usd-hour (or TYPE:HOURS@USD); `gpuctl cost prices` lists the known ones")
-    })
-}
-
-/// `gpuctl cost prices`.
-fn prices() -> Answer {
-    Answer::Prices(PricesDocument {
-        prices: shipped().map(|price| PriceDocument::of(&price)).collect(),
+        Failure::usage(message).hint("give one with --usd-hour (or TYPE:HOURS@USD); `gpuctl cost prices` lists the known ones, with `--refresh` it asks AWS")
     })
 }
 

@@ -57,7 +57,7 @@ async fn place(context: &Context, mend: bool) -> Vec<CheckDocument> {
     }
     #[cfg(feature = "aws")]
     if let Some(account) = &context.place.account {
-        checks.extend(super::doctor_aws::check(&context.config, account, mend).await);
+        checks.extend(super::doctor_aws::check(context, account, mend).await);
         checks.extend(dead_letters(context).await);
         return checks;
     }

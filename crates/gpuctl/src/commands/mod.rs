@@ -11,6 +11,7 @@ mod jobs;
 mod logs;
 mod models;
 mod power;
+mod prices;
 mod queue;
 mod run;
 mod schedule;

@@ -41,7 +41,7 @@ fn traces(policy: &Cost, wanted: &SimulateArguments) -> Result<Answer, Failure> 
     let demands = demands(&wanted.world.demand)?;
     let spot = availability(&wanted.availability)?;
     let history = price_history(policy, wanted, spot.as_ref())?;
-    let prices = prices(policy, &wanted.world, spot.is_some() && history.is_none())?;
+    let (prices, prices_from) = prices(policy, &wanted.world, spot.is_some() && history.is_none())?;
     let yardsticks: Vec<Yardstick> = demands
         .iter()
         .map(|demand| Yardstick::new(demand, wanted.world.boot, wanted.max_wait))
@@ -72,6 +72,7 @@ fn traces(policy: &Cost, wanted: &SimulateArguments) -> Result<Answer, Failure> 
         boot_seconds: seconds(wanted.world.boot),
         tick_seconds: seconds(wanted.world.tick),
         on_demand_usd_hour: prices.on_demand.as_usd(),
+        on_demand_usd_hour_from: prices_from,
         spot_usd_hour: (spot.is_some() && history.is_none()).then(|| prices.spot.as_usd()),
         spot_prices: wanted.prices.as_ref().map(|path| path.display().to_string()),
         bound_box_seconds: seconds(bound),
@@ -155,7 +156,7 @@ pub(crate) fn tune(policy: &Cost, wanted: &TuneArguments) -> Result<Answer, Fail
         return Err(Failure::usage("tune takes one trace").hint("tune each history by itself"));
     };
     let demand = &demands(std::slice::from_ref(file))?[0];
-    let prices = prices(policy, world, false)?;
+    let (prices, _) = prices(policy, world, false)?;
     let terms = terms(world, TimeDelta::zero(), demand);
     let tuning = choose(&terms, prices, demand, &wanted.wait_usd_hour)
         .map_err(|problems| refused(&problems))?;
@@ -281,26 +282,25 @@ fn contenders(names: &[String]) -> Result<Vec<Contender>, Failure> {
     names.iter().map(find).collect()
 }
 
-fn prices(policy: &Cost, world: &WorldArguments, spot: bool) -> Result<Prices, Failure> {
+/// The prices of an hour, and where the one on demand is from.
+fn prices(policy: &Cost, world: &WorldArguments, spot: bool) -> Result<(Prices, String), Failure> {
     let instance_type = world.instance_type.as_deref().unwrap_or(&policy.instance_type);
     let region = world.region.as_deref().unwrap_or(&policy.region);
     let hour = |capacity, given, option| {
-        hour_price((instance_type, region), capacity, given).map(|(hour, _)| hour).map_err(
-            |failure| {
-                failure.hint(format!(
-                    "give one with {option}; `gpuctl cost prices` lists the known ones"
-                ))
-            },
-        )
+        hour_price(&policy.prices, (instance_type, region), capacity, given).map_err(|failure| {
+            failure.hint(format!(
+                "give one with {option}; `gpuctl cost prices` lists the known ones, with `--refresh` it asks AWS"
+            ))
+        })
     };
-    Ok(Prices {
-        on_demand: hour(CapacityType::OnDemand, world.on_demand_usd_hour, "--on-demand-usd-hour")?,
-        spot: if spot {
-            hour(CapacityType::Spot, world.spot_usd_hour, "--spot-usd-hour")?
-        } else {
-            MicroUsd(0)
-        },
-    })
+    let (on_demand, from) =
+        hour(CapacityType::OnDemand, world.on_demand_usd_hour, "--on-demand-usd-hour")?;
+    let spot = if spot {
+        hour(CapacityType::Spot, world.spot_usd_hour, "--spot-usd-hour")?.0
+    } else {
+        MicroUsd(0)
+    };
+    Ok((Prices { on_demand, spot }, from))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {

@@ -63,13 +63,14 @@ pub(super) fn simulation(document: &SimulationDocument) -> String {
 
 fn terms(document: &SimulationDocument) -> String {
     format!(
-        "{} jobs in {:.1} days; max_wait {}, boot {}, a look each {}; on-demand ${:.4} an hour\nBOUND: box time over {:.1} h, the least with which every job keeps the limit\nwho knows the future needs {:.1} h to start when a job arrives, {:.1} h to let no job wait for a boot; the jobs alone are {:.1} h\n",
+        "{} jobs in {:.1} days; max_wait {}, boot {}, a look each {}; on-demand ${:.4} an hour ({})\nBOUND: box time over {:.1} h, the least with which every job keeps the limit\nwho knows the future needs {:.1} h to start when a job arrives, {:.1} h to let no job wait for a boot; the jobs alone are {:.1} h\n",
         document.jobs,
         document.days,
         wait(document.max_wait_seconds),
         wait(document.boot_seconds),
         wait(document.tick_seconds),
         document.on_demand_usd_hour,
+        document.on_demand_usd_hour_from,
         document.bound_box_seconds / 3_600.0,
         document.bound_same_start_box_seconds / 3_600.0,
         document.bound_prewarm_box_seconds / 3_600.0,

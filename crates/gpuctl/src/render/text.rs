@@ -375,8 +375,8 @@ fn cost_report(document: &CostReportDocument) -> String {
     let price = &document.priced_as;
     let _ = writeln!(
         text,
-        "the same on a {} in {} (prices of {}):",
-        price.instance_type, price.region, price.as_of
+        "the same on a {} in {} ({}):",
+        price.instance_type, price.region, price.origin
     );
     let month = |usd: f64| format!("${usd:.2} a month of such days");
     if let (Some(spot), Some(hour), Some(spot_month)) =
@@ -433,18 +433,24 @@ fn estimate(document: &EstimateDocument) -> String {
 }
 
 fn prices(document: &PricesDocument) -> String {
-    let mut text =
-        format!("{:<14}{:<18}{:>12}{:>10}  AS OF\n", "TYPE", "REGION", "ON-DEMAND/H", "SPOT/H");
+    let mut text = format!(
+        "{:<14}{:<18}{:>12}{:>10}  {:<12}TABLE\n",
+        "TYPE", "REGION", "ON-DEMAND/H", "SPOT/H", "AS OF"
+    );
     for price in &document.prices {
         let spot = price.spot_usd_hour.map_or("n/a".to_owned(), |spot| format!("${spot:.4}"));
         let _ = writeln!(
             text,
-            "{:<14}{:<18}{:>12}{spot:>10}  {}",
+            "{:<14}{:<18}{:>12}{spot:>10}  {:<12}{}",
             price.instance_type,
             price.region,
             format!("${:.4}", price.on_demand_usd_hour),
-            price.as_of
+            price.as_of,
+            price.table
         );
+    }
+    if let Some(path) = &document.kept_in {
+        let _ = writeln!(text, "kept in {path}, where they win over the shipped ones");
     }
     text
 }

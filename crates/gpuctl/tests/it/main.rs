@@ -13,6 +13,7 @@ mod chaos;
 mod cli;
 #[cfg(feature = "aws")]
 mod deployment;
+mod doctor;
 #[cfg(feature = "aws")]
 #[path = "../../../gpuctl-aws/tests/emulators/mod.rs"]
 mod emulators;
@@ -21,6 +22,8 @@ mod function;
 mod jobs;
 mod logs;
 mod money;
+#[cfg(feature = "aws")]
+mod prices;
 mod support;
 mod tasks;
 mod traces;
