@@ -94,7 +94,7 @@ def in_python(onnxruntime, arguments, graph, device, batches):
     providers = [cuda] if device == "cuda" else ["CPUExecutionProvider"]
     session = onnxruntime.InferenceSession(path_of(arguments.models, graph), options, providers=providers)
     for batch in batches:
-        if any(isinstance(one.shape[0], int) and one.shape[0] != batch for one in session.get_inputs()):
+        if any(len(one.shape) > 1 and isinstance(one.shape[0], int) and one.shape[0] != batch for one in session.get_inputs()):
             continue
         feeds = {one.name: made_up(one, batch, arguments) for one in session.get_inputs()}
         for _ in range(WARM_UP):
@@ -132,6 +132,10 @@ def made_up(described, batch, arguments):
 
     shape = [side(place, length) for place, length in enumerate(described.shape)]
     kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+    if described.type == "tensor(float)" and len(shape) == 1:
+        return np.ones(shape, np.float32)
+    if described.type == "tensor(int64)" and described.name.endswith("lengths"):
+        return np.full(shape, arguments.length, np.int64)
     if described.type in kinds:
         numbers = np.arange(int(np.prod(shape))) * 37 % 1009 / 504.5 - 1
         return numbers.astype(kinds[described.type]).reshape(shape)

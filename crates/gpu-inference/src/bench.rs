@@ -76,9 +76,10 @@ impl Bench {
     /// Whether a batch of so many is possible.
     #[must_use]
     pub fn takes(&self, batch: usize) -> bool {
+        // A vector of a fixed length is a setting, as Piper's scales.
         let fixed = |input: &Outlet| match input.dtype().tensor_shape() {
-            Some(shape) => shape.first().copied().filter(|&side| side >= 0),
-            None => None,
+            Some(shape) if shape.len() > 1 => shape.first().copied().filter(|&side| side >= 0),
+            _ => None,
         };
         let fits = |side: i64| usize::try_from(side) == Ok(batch);
         self.session.inputs().iter().filter_map(fixed).all(fits)
@@ -124,7 +125,7 @@ impl Bench {
     }
 }
 
-/// An input: numbers from -1 to 1, ones where they are whole.
+/// An input: numbers from -1 to 1; ones where they are whole, or settings; of the open length where they say that.
 fn made_up(input: &Outlet, batch: usize, sides: OpenSides) -> Result<Tensor, RunError> {
     let unfit = || RunError::Unfit { problem: format!("{} is {}", input.name(), input.dtype()) };
     let ValueType::Tensor { ty, shape, dimension_symbols } = input.dtype() else {
@@ -142,7 +143,12 @@ fn made_up(input: &Outlet, batch: usize, sides: OpenSides) -> Result<Tensor, Run
     let side = |(&side, open): (&i64, usize)| usize::try_from(side).unwrap_or(open);
     let shape: Vec<usize> = shape.iter().zip(open).map(side).collect();
     let count = shape.iter().product();
+    let length = i64::try_from(sides.length).unwrap_or(i64::MAX);
     let elements = match ty {
+        TensorElementType::Float32 if shape.len() == 1 => Elements::F32(vec![1.0; count]),
+        TensorElementType::Int64 if input.name().ends_with("lengths") => {
+            Elements::I64(vec![length; count])
+        }
         TensorElementType::Float32 => Elements::F32(numbers(count)),
         TensorElementType::Float16 => {
             Elements::F16(numbers(count).into_iter().map(f16::from_f32).collect())

@@ -293,6 +293,11 @@ impl Runtime {
         builder.commit_from_memory(bytes)
     }
 
+    /// A session for a graph that is made here.
+    pub(crate) fn own_session(&self, model: Model, device: Device) -> ort::Result<Session> {
+        model.into_session(&self.session_builder(device)?)
+    }
+
     fn session_builder(&self, device: Device) -> ort::Result<SessionBuilder> {
         let builder = Session::builder(&self.loaded.environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?
@@ -310,8 +315,7 @@ impl Runtime {
     /// Makes a session on `device` and runs one convolution. `is_available()` says yes where CUDA's libraries are missing, and
     /// cuDNN is loaded at the first convolution only (facts/onnxruntime.md 2.3, 3).
     fn probe(&self, device: Device) -> ort::Result<()> {
-        let builder = self.session_builder(device)?;
-        let mut session = convolution()?.into_session(&builder)?;
+        let mut session = self.own_session(convolution()?, device)?;
         let picture = Tensor::from_array(([1, 1, PROBE_SIDE, PROBE_SIDE], probe_values()))?;
         session.run(ort::inputs!["picture" => picture])?;
         Ok(())

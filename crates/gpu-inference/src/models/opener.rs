@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use memchr::memmem;
+use ort::editor::Model;
 use ort::session::Session;
 use ort::value::{Outlet, TensorElementType, ValueType};
 use tracing::{info, warn};
@@ -166,12 +167,25 @@ impl<'a> Opener<'a> {
             Some(file) => Some((file.path.clone(), self.bytes(&file.role)?)),
             None => None,
         };
-        let session = self.runtime.session(bytes, weights, self.device).map_err(|source| {
-            let path = self.folder.join(&self.manifest.file(role).path);
-            ModelError::NotAModel { model: self.manifest.name().to_owned(), path, source }
-        })?;
+        let session = self.runtime.session(bytes, weights, self.device);
+        let session = session.map_err(|source| self.not_a_model(role, source))?;
         info!(model = self.manifest.name(), role, device = %self.device, "opened a session");
         Ok(session)
+    }
+
+    /// A session for a graph that `make` makes, to go on with what the file of `role` answers.
+    pub(crate) fn own_session(
+        &self,
+        role: &str,
+        make: impl FnOnce() -> ort::Result<Model>,
+    ) -> Result<Session, ModelError> {
+        let session = make().and_then(|model| self.runtime.own_session(model, self.device));
+        session.map_err(|source| self.not_a_model(role, source))
+    }
+
+    fn not_a_model(&self, role: &str, source: ort::Error) -> ModelError {
+        let path = self.folder.join(&self.manifest.file(role).path);
+        ModelError::NotAModel { model: self.manifest.name().to_owned(), path, source }
     }
 
     /// The error for a program that the model needs.

@@ -4,6 +4,7 @@
 //! is padded by its own width alone and each page by its own size, so that the company in a batch changes nothing.
 //! There is no layout analysis: tables and columns come as lines from top to bottom.
 
+mod best;
 mod boxes;
 mod lines;
 mod tensor;
@@ -16,6 +17,7 @@ use ort::session::Session;
 use ort::value::{TensorElementType, TensorRef};
 use serde::Deserialize;
 
+use self::best::BestOf;
 use self::boxes::Corners;
 use self::lines::Alphabet;
 use self::tensor::{Canvas, Placement};
@@ -41,14 +43,17 @@ const LINE_WIDTH_STEP: u32 = 160;
 const LINE_WIDTH_MIN: u32 = 320;
 /// A longer line is squeezed: 66 times as wide as high.
 const LINE_WIDTH_MAX: u32 = 3_200;
-/// Most pixels a call of the recogniser, whose answer has 18,710 numbers for each 8 columns.
+/// Most pixels of a line's width times lines in a call of the recogniser on a processor, whose answer has 18,710 numbers for each 8 of them.
 const LINES_WIDTH_MAX: u32 = 6 * 1_280;
 /// Most pixels a call of the detector: four pages of the usual size.
 const PAGES_PIXELS_MAX: u64 = 4 << 20;
 
 /// On a GPU, lines are padded to one of these widths, each of which has a session and a number of lines of its own: cuDNN
 /// plans anew whenever a session sees another shape than before, which cost more than the padding does.
-const FEW_WIDTHS: [(u32, usize); 4] = [(320, 16), (640, 8), (1_280, 4), (LINE_WIDTH_MAX, 2)];
+const FEW_WIDTHS: [(u32, usize); 5] =
+    [(320, 24), (640, 16), (1_280, 8), (2_080, 6), (LINE_WIDTH_MAX, 4)];
+/// … and this many parts of lines are looked at together for which way up they are.
+const FEW_VIEWS: usize = 32;
 /// And the detector's canvas is made of such squares.
 const FEW_CANVAS_STEP: u32 = 256;
 
@@ -144,6 +149,7 @@ pub(crate) struct OcrPipeline {
     detector: Session,
     angle: Session,
     recognisers: Recognisers,
+    best: BestOf,
     alphabet: Alphabet,
     settings: OcrSettings,
     device: Device,
@@ -197,7 +203,8 @@ impl OcrPipeline {
         };
         // Pages together pay on a GPU only; a processor is full with one, and its page need not wait for the others'.
         let batch_max = if device == Device::Cpu { 1 } else { opener.batch_max() };
-        Ok(Self { detector, angle, recognisers, alphabet, settings, device, batch_max })
+        let best = BestOf::open(opener)?;
+        Ok(Self { detector, angle, recognisers, best, alphabet, settings, device, batch_max })
     }
 
     /// The boxes of each page. Pages of the same size on the detector's canvas share a call.
@@ -250,11 +257,15 @@ impl OcrPipeline {
             .flat_map(|(index, line)| lines::views(&line.picture).map(move |view| (index, view)))
             .collect();
         let mut scores = vec![(0.0, 0.0); found.len()];
-        for views in views.chunks(LINES_MAX) {
+        let together = match self.recognisers {
+            Recognisers::Any(_) => LINES_MAX,
+            Recognisers::Few(_) => FEW_VIEWS,
+        };
+        for views in views.chunks(together) {
             cancel.check()?;
             let rows = match self.recognisers {
                 Recognisers::Any(_) => views.len(),
-                Recognisers::Few(_) => LINES_MAX,
+                Recognisers::Few(_) => together,
             };
             let mut canvas = Canvas::new(rows, (ANGLE_WIDTH, LINE_HEIGHT));
             for (row, (_, view)) in views.iter().enumerate() {
@@ -293,13 +304,9 @@ impl OcrPipeline {
                 for (row, &index) in members.iter().enumerate() {
                     canvas.place_line(row, &found[index].picture);
                 }
-                let answers = run(session, &canvas, RECOGNISE)?;
-                let shape = answers.shape();
-                if shape.len() != 3 || shape[0] != rows || shape[2] != self.alphabet.len() {
-                    return Err(wrong(RECOGNISE, shape));
-                }
-                for (&index, answer) in members.iter().zip(answers.outer_iter()) {
-                    texts[index] = self.alphabet.read(answer.outer_iter().map(lines::most_likely));
+                let columns = self.best.run(session, &canvas, self.alphabet.len())?;
+                for (row, &index) in members.iter().enumerate() {
+                    texts[index] = self.alphabet.read(columns.of(row));
                 }
             }
         }

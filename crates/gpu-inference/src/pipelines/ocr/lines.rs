@@ -1,7 +1,6 @@
-//! Lines and their text: what the angle model sees of a line, and the recogniser's scores decoded (CTC).
+//! Lines and their text: what the angle model sees of a line, and the recogniser's likeliest classes decoded (CTC).
 
 use image::{RgbImage, imageops};
-use ndarray::ArrayViewD;
 use ort::session::Session;
 use ort::value::ValueType;
 
@@ -10,7 +9,7 @@ use super::{ANGLE_WIDTH, LINE_HEIGHT};
 /// Metadata key under which PP-OCR's exports carry their characters, one a line.
 const CHARACTERS_KEY: &str = "character";
 /// The class that means "no new character".
-const BLANK: usize = 0;
+pub(super) const BLANK: usize = 0;
 
 /// The characters of the recogniser's classes.
 #[derive(Debug)]
@@ -76,13 +75,6 @@ pub(super) fn views(line: &RgbImage) -> impl Iterator<Item = RgbImage> {
     let spare = width - length;
     let starts = if spare == 0 { vec![0] } else { vec![0, spare / 2, spare] };
     starts.into_iter().map(move |x| imageops::crop_imm(line, x, 0, length, height).to_image())
-}
-
-/// The most likely class of a column, and its probability.
-#[expect(clippy::needless_pass_by_value, reason = "a view")]
-pub(super) fn most_likely(column: ArrayViewD<'_, f32>) -> (usize, f32) {
-    let best = column.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-    best.map_or((BLANK, 0.0), |(class, &probability)| (class, probability))
 }
 
 #[cfg(test)]
