@@ -8,7 +8,8 @@ cd "$(dirname "$0")/.."
 
 # Amazon Linux 2023, on which `provided.al2023` runs.
 glibc_max=2.34
-zip_bytes_max=6000000
+# Far below Lambda's 50 MB; it is here so that growth is noticed.
+zip_bytes_max=10000000
 zip=${1:-$CARGO_TARGET_DIR/gpuctl-lambda.zip}
 
 tools=$cache/cargo-lambda
@@ -37,7 +38,7 @@ with zipfile.ZipFile(sys.argv[2], "w", zipfile.ZIP_DEFLATED, compresslevel=9) as
 PYTHON
 bytes=$(stat -c %s "$zip")
 if [ "$bytes" -gt $zip_bytes_max ]; then
-  echo "error: $zip has $bytes bytes, more than the $zip_bytes_max that are wanted here" >&2
+  echo "error: $zip has $bytes bytes, more than $zip_bytes_max" >&2
   exit 1
 fi
 echo "$zip: $bytes bytes, $(stat -c %s "$work/bootstrap") unpacked, needs glibc $glibc"
