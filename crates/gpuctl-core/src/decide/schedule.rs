@@ -42,8 +42,14 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
         opinion.change(next.at, Rule::Schedule, text);
     }
     if case.pool.work == Work::BoxOnly && case.boxes.is_some_and(<[_]>::is_empty) {
-        let text =
-            "this machine has nothing to run for it: the pool has neither `queue` nor `command`";
+        let text = match case.pool.boxes {
+            None => {
+                "this machine has nothing to run for it: the pool has neither `queue` nor `command`"
+            }
+            Some(_) => {
+                "EC2 shows no box of it: look at its `instances`, or at the tags of `select`"
+            }
+        };
         opinion.no_starts = Some(Reason::new(Rule::Schedule, text));
     }
 }

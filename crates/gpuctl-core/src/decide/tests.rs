@@ -308,15 +308,21 @@ fn r14_a_schedule_without_an_opinion_leaves_things_as_they_are() {
 }
 
 #[test]
-fn a_pool_with_a_schedule_alone_says_that_nothing_runs_for_it_here() {
-    let policy = policy("[[pool.gpu.schedule]]\nzone = \"UTC\"");
-    let world = world(policy, stopped(), SeenQueue::default()).with(|seen| {
-        seen.boxes.value = Some(vec![]);
-        seen.queue = None;
-    });
-    let plan = world.plan();
-    assert_eq!((plan.boxes_wanted, plan.actions.len()), (1, 0));
-    assert!(plan.blocked[0].text.starts_with("this machine has nothing to run for it"));
+fn a_pool_without_boxes_says_why_nothing_runs_for_it() {
+    let schedule = "[[pool.gpu.schedule]]\nzone = \"UTC\"";
+    let select = format!("select = {{ role = \"gpu\" }}\n{schedule}\n[cloud]\nkind = \"aws\"");
+    for (settings, why) in [
+        (schedule, "this machine has nothing to run for it"),
+        (select.as_str(), "EC2 shows no box of it"),
+    ] {
+        let world = world(policy(settings), stopped(), SeenQueue::default()).with(|seen| {
+            seen.boxes.value = Some(vec![]);
+            seen.queue = None;
+        });
+        let plan = world.plan();
+        assert_eq!((plan.boxes_wanted, plan.actions.len()), (1, 0));
+        assert!(plan.blocked[0].text.starts_with(why), "{:?}", plan.blocked);
+    }
 }
 
 #[test]
