@@ -14,7 +14,8 @@ BOX_STOP_SECONDS_MAX=60
 say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
 
 say "build, and fetch ONNX Runtime and the models"
-cargo build --locked --quiet -p gpuctl -p gpu-worker -p gpu-inference --bins --example print_pages
+# Without AWS, whose SDKs take longer to build than all the rest.
+cargo build --locked --quiet --no-default-features -p gpuctl -p gpu-worker -p gpu-inference --bins --example print_pages
 "$python" scripts/fetch-models.py
 folder=$(mktemp -d "${TMPDIR:-/tmp}/gpuctl-demo.XXXXXX")
 "$CARGO_TARGET_DIR/debug/examples/print_pages" "$folder/pages"
