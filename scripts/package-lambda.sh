@@ -17,8 +17,6 @@ if ! [ -x "$tools/bin/cargo-lambda" ]; then
   "$python" -m venv "$tools"
   "$tools/bin/pip" install --quiet --disable-pip-version-check cargo-lambda==1.9.2
 fi
-# For size: it waits for the network, and a cold start reads it from the zip.
-export CARGO_PROFILE_RELEASE_OPT_LEVEL=s
 PATH=$tools/bin:$PATH cargo lambda build --release --x86-64 --skip-target-check --locked -p gpuctl-lambda
 
 work=$(mktemp -d)
