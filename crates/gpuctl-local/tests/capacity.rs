@@ -2,20 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod waiting;
+
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use gpuctl_control::job::{InputUri, Job, JobId, submit};
-use gpuctl_control::ports::{
-    Clock, Cloud, Ledger, Listing, PortError, PortErrorClass, Ports, StartOrder,
-};
+use gpuctl_control::ports::{Clock, Cloud, Ledger, Listing, PortError, PortErrorClass, StartOrder};
 use gpuctl_control::{Trigger, reconcile};
 use gpuctl_core::capacity::{CapacityType, Offering, RefusalClass};
 use gpuctl_core::observation::{BoxState, SeenBox};
 use gpuctl_core::plan::Manner;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::BoxId;
-use gpuctl_local::{Store, StoreOptions, SystemClock, ports};
+use gpuctl_local::SystemClock;
+use waiting::{Waiting, waiting};
 
 /// Boxes that are sold out on spot: each order is noted, and only on-demand is served.
 #[derive(Default)]
@@ -59,26 +59,10 @@ impl Cloud for SoldOut {
 
 #[tokio::test]
 async fn what_was_refused_is_not_asked_again_and_on_demand_comes_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let options = StoreOptions { folder: folder.path().to_owned(), file_mib_max: 64 };
-    let store = Store::open(&options).unwrap();
-    let policy = Policy::parse("[pool.gpu]\nqueue = \"jobs\"").unwrap();
-    store.configure(&policy).unwrap();
     let cloud = Arc::new(SoldOut::default());
-    let ports =
-        Ports { cloud: Arc::clone(&cloud) as Arc<dyn Cloud>, ..ports(&store, None, Vec::new()) };
-    let submitted_at = SystemClock.now();
-    let job = Job {
-        id: JobId::new(submitted_at),
-        queue: "jobs".parse().unwrap(),
-        task: "voice.transcribe".to_owned(),
-        model: None,
-        input: InputUri::of_path(folder.path()),
-        params: serde_json::Map::new(),
-        submitted_at,
-    };
-    submit(&ports, &[job]).await.unwrap();
-    reconcile(&ports, &policy, Trigger::Tick, "test").await.unwrap().unwrap();
+    let policy = "[pool.gpu]\nqueue = \"jobs\"";
+    let Waiting { store, policy, ports, .. } = &waiting(policy, cloud.clone()).await;
+    reconcile(ports, policy, Trigger::Tick, "test").await.unwrap().unwrap();
     assert_eq!(*cloud.orders.lock().unwrap(), ["gpu-2", "gpu-3", "gpu-1"]);
     let runs = store.memory(&"gpu".parse().unwrap()).await.unwrap().runs;
     let refused = runs.iter().find(|run| run.box_id.as_str() == "gpu-2").unwrap();

@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends at the first surprise")]
 
+mod waiting;
+
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use gpuctl_control::act::{Acted, act};
-use gpuctl_control::job::{InputUri, Job, JobId, submit};
 use gpuctl_control::plan;
 use gpuctl_control::ports::{
     Clock, Cloud, Ledger, Listing, PortError, PortErrorClass, Ports, StartOrder,
@@ -18,7 +19,8 @@ use gpuctl_core::observation::{BoxState, Run, SeenBox, Witness};
 use gpuctl_core::plan::Manner;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{BoxId, MicroUsd, Timestamp};
-use gpuctl_local::{Store, StoreOptions, SystemClock, ports};
+use gpuctl_local::SystemClock;
+use waiting::{Waiting, waiting};
 
 /// One stopped box, whose start is answered as it is told here; each order is noted.
 struct OneBox {
@@ -68,29 +70,13 @@ struct Came {
 
 /// Lets a job wait, and carries out the start that is decided for it under a fresh lease, the clock going on so much at each look.
 async fn start(fails_as: PortErrorClass, step: TimeDelta) -> Came {
-    let folder = tempfile::tempdir().unwrap();
-    let options = StoreOptions { folder: folder.path().to_owned(), file_mib_max: 64 };
-    let store = Store::open(&options).unwrap();
-    let policy = Policy::parse("[pool.gpu]\nqueue = \"jobs\"\n[cost]\nusd_hour = 0.5").unwrap();
-    store.configure(&policy).unwrap();
     let cloud = Arc::new(OneBox { fails_as, orders: Mutex::default() });
-    let calm =
-        Ports { cloud: Arc::clone(&cloud) as Arc<dyn Cloud>, ..ports(&store, None, Vec::new()) };
-    let submitted_at = SystemClock.now();
-    let job = Job {
-        id: JobId::new(submitted_at),
-        queue: "jobs".parse().unwrap(),
-        task: "voice.transcribe".to_owned(),
-        model: None,
-        input: InputUri::of_path(folder.path()),
-        params: serde_json::Map::new(),
-        submitted_at,
-    };
-    submit(&calm, &[job]).await.unwrap();
-    let (observed, plan) = plan(&calm, &policy, Witness::Controller).await;
+    let policy = "[pool.gpu]\nqueue = \"jobs\"\n[cost]\nusd_hour = 0.5";
+    let Waiting { store, policy, ports: calm, .. } = &waiting(policy, cloud.clone()).await;
+    let (observed, plan) = plan(calm, policy, Witness::Controller).await;
     let began = observed.observation.at;
     let clock = Arc::new(Steps { next: Mutex::new(began), step });
-    let ports = Ports { clock, ..calm };
+    let ports = Ports { clock, ..calm.clone() };
     let acted = act(&ports, &observed.observation, &plan, began + LEASE_LASTS).await;
     let runs = store.memory(&"gpu".parse().unwrap()).await.unwrap().runs;
     let [run] = runs.as_slice() else { panic!("{} runs", runs.len()) };

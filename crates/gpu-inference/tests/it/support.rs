@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use gpu_inference::{
-    Answer, Cancel, DevicePreference, InputLimits, ModelError, ModelStore, Output, Page, Params,
-    Pipeline, Prepared, RunError, Runtime, RuntimeOptions, Task, Transcript, cache_folder, decode,
-    open_pipeline,
+    Answer, Cancel, Classification, Content, DevicePreference, Embedding, InputLimits, ModelError,
+    ModelStore, Output, Page, Params, Pipeline, Prepared, RunError, Runtime, RuntimeOptions, Task,
+    Transcript, cache_folder, decode, open_pipeline,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -52,6 +52,24 @@ pub(crate) fn sample(name: &str) -> PathBuf {
 
 pub(crate) fn prepare(task: Task, path: &Path) -> Prepared {
     decode(task, path, &Params::default(), &InputLimits::default()).unwrap()
+}
+
+pub(crate) fn text(words: &str) -> Prepared {
+    Content::Text(words.to_owned()).into()
+}
+
+pub(crate) fn embedding(output: Output) -> Embedding {
+    match output.answer {
+        Answer::Embedding(found) => found,
+        other => panic!("no vector: {other:?}"),
+    }
+}
+
+pub(crate) fn classification(output: Output) -> Classification {
+    match output.answer {
+        Answer::Classification(found) => found,
+        other => panic!("no labels: {other:?}"),
+    }
 }
 
 pub(crate) fn transcript(output: Output) -> Transcript {

@@ -3,11 +3,13 @@
 use std::f32::consts::FRAC_1_SQRT_2;
 
 use gpu_inference::{
-    Answer, Cancel, Classification, Content, Embedding, InputLimits, Output, Prepared, Task, decode,
+    Cancel, Classification, Content, Embedding, InputLimits, Prepared, Task, decode,
 };
 use serde_json::json;
 
-use crate::support::{answer, models_folder, pipeline, sample, small, wav, with};
+use crate::support::{
+    answer, classification, embedding, models_folder, pipeline, sample, small, text, wav, with,
+};
 
 #[test]
 fn a_paraphrase_is_near_and_another_subject_is_far() {
@@ -126,24 +128,6 @@ fn a_job_says_how_many_labels_it_wants() {
     let input = decode(Task::TextClassify, &path, &params, &InputLimits::default()).unwrap();
     let found = classification(answer(pipeline("magika-v3-3").as_mut(), input));
     assert_eq!((found.label.as_str(), found.labels.len()), ("json", 2));
-}
-
-fn text(words: &str) -> Prepared {
-    Content::Text(words.to_owned()).into()
-}
-
-fn embedding(output: Output) -> Embedding {
-    match output.answer {
-        Answer::Embedding(found) => found,
-        other => panic!("no vector: {other:?}"),
-    }
-}
-
-fn classification(output: Output) -> Classification {
-    match output.answer {
-        Answer::Classification(found) => found,
-        other => panic!("no labels: {other:?}"),
-    }
 }
 
 /// Of vectors of length 1.

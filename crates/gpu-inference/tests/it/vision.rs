@@ -1,13 +1,14 @@
 //! Faces, masks and vectors: real models on a photograph, and small graphs of the models that cannot be fetched here.
 
 use gpu_inference::{
-    Answer, Classification, Content, Detections, Embedding, InputLimits, Output, Params, Prepared,
-    Segments, Task, decode,
+    Answer, Content, Detections, InputLimits, Output, Params, Prepared, Segments, Task, decode,
 };
 use image::{GrayImage, Rgb, RgbImage};
 use serde_json::{Value, json};
 
-use crate::support::{answer, prepare, refusal, sample, small, with};
+use crate::support::{
+    answer, classification, embedding, prepare, refusal, sample, small, text, with,
+};
 
 #[test]
 fn the_face_on_the_photograph_is_found_with_its_landmarks() {
@@ -237,10 +238,6 @@ fn picture(picture: RgbImage) -> Prepared {
     Content::Picture(picture.into()).into()
 }
 
-fn text(text: &str) -> Prepared {
-    Content::Text(text.to_owned()).into()
-}
-
 fn mask(output: &Output, place: usize) -> GrayImage {
     let file = &output.files[place];
     assert_eq!(file.media_type, "image/png");
@@ -265,20 +262,6 @@ fn segments(output: Output) -> Segments {
     match output.answer {
         Answer::Segments(found) => found,
         other => panic!("not masks: {other:?}"),
-    }
-}
-
-fn embedding(output: Output) -> Embedding {
-    match output.answer {
-        Answer::Embedding(found) => found,
-        other => panic!("no vector: {other:?}"),
-    }
-}
-
-fn classification(output: Output) -> Classification {
-    match output.answer {
-        Answer::Classification(found) => found,
-        other => panic!("no labels: {other:?}"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The function as it is deployed: a zip in an emulated Lambda, a schedule that fires it, and a queue whose messages wake it.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use base64::Engine;
@@ -54,30 +54,44 @@ impl Account {
 
     /// Makes the function of the real program, with the place's configuration in its zip, and wakes it by the queue `bell`.
     pub(crate) fn deploy(self, place: &Place, ec2: &str) {
-        let variables = json!({
-            "AWS_ENDPOINT_URL": format!("http://127.0.0.1:{}", self.port),
-            "AWS_ENDPOINT_URL_EC2": ec2,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "GPUCTL_POLICY": "gpuctl.toml",
-        });
-        let function = json!({
-            "FunctionName": NAME,
-            "Runtime": "provided.al2023",
-            "Handler": "bootstrap",
-            "Role": format!("arn:aws:iam::{ACCOUNT}:role/gpuctl"),
-            "Timeout": 30,
-            "MemorySize": 128,
-            "Environment": { "Variables": variables },
-            "Code": { "ZipFile": STANDARD.encode(zip_of(place)) },
-        });
-        self.call("lambda", "POST /2015-03-31/functions", &function);
+        let program = std::fs::read(stripped(place)).unwrap();
+        let policy = std::fs::read(place.path("gpuctl.toml")).unwrap();
+        let zip = zip_of(&[("bootstrap", &program), ("gpuctl.toml", &policy)]);
+        self.make_function(
+            NAME,
+            &zip,
+            &[("AWS_ENDPOINT_URL_EC2", ec2), ("GPUCTL_POLICY", "gpuctl.toml")],
+        );
         let source = json!({
             "FunctionName": NAME,
             "EventSourceArn": format!("arn:aws:sqs:{REGION}:{ACCOUNT}:bell"),
             "FunctionResponseTypes": ["ReportBatchItemFailures"],
         });
         self.call("lambda", "POST /2015-03-31/event-source-mappings", &source);
+    }
+
+    /// Makes a function; every service that its variables do not name is this account's.
+    pub(crate) fn make_function(self, name: &str, zip: &[u8], variables: &[(&str, &str)]) {
+        let own = format!("http://127.0.0.1:{}", self.port);
+        let mut all = json!({
+            "AWS_ENDPOINT_URL": own,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+        });
+        for (variable, value) in variables {
+            all[*variable] = json!(value);
+        }
+        let function = json!({
+            "FunctionName": name,
+            "Runtime": "provided.al2023",
+            "Handler": "bootstrap",
+            "Role": format!("arn:aws:iam::{ACCOUNT}:role/gpuctl"),
+            "Timeout": 30,
+            "MemorySize": 128,
+            "Environment": { "Variables": all },
+            "Code": { "ZipFile": STANDARD.encode(zip) },
+        });
+        self.call("lambda", "POST /2015-03-31/functions", &function);
     }
 
     /// Ticks for the next two minutes.
@@ -104,17 +118,27 @@ impl Account {
     }
 }
 
-/// The program without its symbols, and the policy beside it.
-fn zip_of(place: &Place) -> Vec<u8> {
+/// The function's program as it was built.
+pub(crate) fn bootstrap() -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_gpuctl")).with_file_name("bootstrap");
     assert!(program.is_file(), "{} is missing: build the workspace", program.display());
+    program
+}
+
+/// The program without its symbols, which are most of it.
+fn stripped(place: &Place) -> PathBuf {
     let small = place.path("bootstrap");
-    let strip = Command::new("strip").arg("-o").arg(&small).arg(&program).status().unwrap();
+    let strip = Command::new("strip").arg("-o").arg(&small).arg(bootstrap()).status().unwrap();
     assert!(strip.success(), "strip: {strip}");
+    small
+}
+
+/// A zip of these files, which can be run.
+pub(crate) fn zip_of(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for (name, mode) in [("bootstrap", 0o755), ("gpuctl.toml", 0o644)] {
-        zip.start_file(name, SimpleFileOptions::default().unix_permissions(mode)).unwrap();
-        zip.write_all(&std::fs::read(place.path(name)).unwrap()).unwrap();
+    for (name, content) in files {
+        zip.start_file(*name, SimpleFileOptions::default().unix_permissions(0o755)).unwrap();
+        zip.write_all(content).unwrap();
     }
     zip.finish().unwrap().into_inner()
 }

@@ -1,49 +1,20 @@
 //! The deployed function, asked from the command line: the real `bootstrap` in an emulator's Lambda, its ledger beside it.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use gpuctl_sim::wire::Front;
 use gpuctl_sim::world::ec2::InstanceState;
 use serde_json::json;
 
 use crate::aws::{ec2, state};
-use crate::deployment::{Account, REGION};
+use crate::deployment::{Account, REGION, bootstrap, zip_of};
 use crate::emulators::{self, Emulator};
 use crate::support::{Place, wait_until};
 
-/// A zip with this script as `bootstrap`, which is what Lambda runs.
-fn zipped(script: &str) -> String {
-    use std::io::Write;
-    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let options = zip::write::SimpleFileOptions::default().unix_permissions(0o755);
-    zip.start_file("bootstrap", options).unwrap();
-    zip.write_all(script.as_bytes()).unwrap();
-    STANDARD.encode(zip.finish().unwrap().into_inner())
-}
-
 /// Deploys the real function under this name: the zip holds a script that runs the program that was built.
 fn deploy(ministack: &Emulator, front: &Front, name: &str, policy: &str) {
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_gpuctl")).with_file_name("bootstrap");
-    assert!(
-        program.is_file(),
-        "{} is missing: run `cargo build -p gpuctl-lambda`",
-        program.display()
-    );
-    let body = json!({
-        "FunctionName": name,
-        "Runtime": "provided.al2023",
-        "Role": "arn:aws:iam::000000000000:role/gpuctl",
-        "Handler": "bootstrap",
-        "Timeout": 30,
-        "Code": { "ZipFile": zipped(&format!("#!/bin/sh\nexec {}\n", program.display())) },
-        "Environment": { "Variables": {
-            "AWS_ENDPOINT_URL": ministack.url(),
-            "AWS_ENDPOINT_URL_EC2": front.url(),
-            "GPUCTL_POLICY": policy,
-        } },
-    });
-    let account = Account { port: ministack.port };
-    account.call("lambda", "POST /2015-03-31/functions", &body);
+    let script = format!("#!/bin/sh\nexec {}\n", bootstrap().display());
+    let zip = zip_of(&[("bootstrap", script.as_bytes())]);
+    let variables = [("AWS_ENDPOINT_URL_EC2", &*front.url()), ("GPUCTL_POLICY", policy)];
+    Account { port: ministack.port }.make_function(name, &zip, &variables);
 }
 
 /// A folder whose configuration names the function, and that is the function's policy as well.
