@@ -8,7 +8,7 @@ use gpuctl_control::wire::function::EventDocument;
 use gpuctl_core::policy;
 use gpuctl_core::units::{parse_span, show_span};
 
-use super::power::HOLD_MAX;
+use super::hold::HOLD_MAX;
 use crate::arguments::InvokeArguments;
 use crate::context::user;
 use crate::failure::{Exit, Failure};

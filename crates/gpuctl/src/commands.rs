@@ -5,12 +5,12 @@ mod doctor;
 #[cfg(feature = "aws")]
 mod doctor_aws;
 mod faults;
+mod hold;
 #[cfg(feature = "aws")]
 mod invoke;
 mod jobs;
 mod logs;
 mod models;
-mod power;
 mod prices;
 mod queue;
 mod run;
@@ -49,32 +49,32 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
     match arguments.command {
         Command::Status { pool } => status::status(&context, pool.as_ref()).await,
         Command::StartAll(hold) => {
-            power::hold(&context, printer, all(), HoldWants::Running, &hold).await
+            hold::hold(&context, printer, all(), HoldWants::Running, &hold).await
         }
         Command::StartApp(hold) => {
-            power::hold(&context, printer, vec![named("app")], HoldWants::Running, &hold).await
+            hold::hold(&context, printer, vec![named("app")], HoldWants::Running, &hold).await
         }
         Command::StartGpu(hold) => {
-            power::hold(&context, printer, vec![named("gpu")], HoldWants::Running, &hold).await
+            hold::hold(&context, printer, vec![named("gpu")], HoldWants::Running, &hold).await
         }
         Command::StopAll(hold) => {
-            power::hold(&context, printer, all(), HoldWants::Stopped, &hold).await
+            hold::hold(&context, printer, all(), HoldWants::Stopped, &hold).await
         }
         Command::StopApp(hold) => {
-            power::hold(&context, printer, vec![named("app")], HoldWants::Stopped, &hold).await
+            hold::hold(&context, printer, vec![named("app")], HoldWants::Stopped, &hold).await
         }
         Command::StopGpu(hold) => {
-            power::hold(&context, printer, vec![named("gpu")], HoldWants::Stopped, &hold).await
+            hold::hold(&context, printer, vec![named("gpu")], HoldWants::Stopped, &hold).await
         }
         Command::Start { pool, hold } => {
-            power::hold(&context, printer, vec![pool], HoldWants::Running, &hold).await
+            hold::hold(&context, printer, vec![pool], HoldWants::Running, &hold).await
         }
         Command::Stop { pool, hold } => {
-            power::hold(&context, printer, vec![pool], HoldWants::Stopped, &hold).await
+            hold::hold(&context, printer, vec![pool], HoldWants::Stopped, &hold).await
         }
         Command::Logs(wanted) => Box::pin(logs::logs(&context, printer, &wanted)).await,
-        Command::Release { pool } => power::release(&context, printer, &pool).await,
-        Command::Retire { r#box } => power::retire(&context, printer, &r#box, arguments.yes).await,
+        Command::Release { pool } => hold::release(&context, printer, &pool).await,
+        Command::Retire { r#box } => hold::retire(&context, printer, &r#box, arguments.yes).await,
         Command::Submit(submit) => submit::submit(&context, printer, &submit).await,
         Command::Jobs { state, limit } => jobs::list(&context, state.as_deref(), limit).await,
         Command::Job { id } => jobs::show(&context, &id).await,
