@@ -31,7 +31,7 @@ cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 "$python" scripts/fetch-models.py
 "$python" scripts/make-graphs.py
-scripts/emulators.sh
+scripts/install-emulators.sh
 
 step "format"
 cargo fmt --all --check

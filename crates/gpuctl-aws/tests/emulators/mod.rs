@@ -28,7 +28,11 @@ pub(crate) struct Emulator {
 impl Emulator {
     fn start(package: &str, program: &str, looks: &str, arguments: &[String], port: u16) -> Self {
         let program = emulators().join(package).join("bin").join(program);
-        assert!(program.is_file(), "{} is missing: run scripts/emulators.sh", program.display());
+        assert!(
+            program.is_file(),
+            "{} is missing: run scripts/install-emulators.sh",
+            program.display()
+        );
         let process = Command::new("sh")
             .args(["-c", END_WITH_US, "sh"])
             .arg(program)

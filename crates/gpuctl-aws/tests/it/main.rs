@@ -1,4 +1,4 @@
-//! SQS, DynamoDB, S3 and SNS over HTTP, against emulators: `scripts/emulators.sh` installs them.
+//! SQS, DynamoDB, S3 and SNS over HTTP, against emulators: `scripts/install-emulators.sh` installs them.
 //!
 //! What no emulator does as AWS does, and is therefore not seen here: moving dead letters back, and SQS's lag.
 

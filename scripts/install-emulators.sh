@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The AWS emulators that the tests of gpuctl-aws run against, pinned, each in an environment of its own outside the checkout.
-#   usage: scripts/emulators.sh      prints nothing when they are there already
+#   usage: scripts/install-emulators.sh      prints nothing when they are there already
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/environment.sh
