@@ -6,7 +6,7 @@ the same runtime API (served here) and make the same calls to the same emulator 
 recorded and the Python handler repeats them with boto3. It is no measurement of Lambda itself: no sandbox start, no TLS.
 
 usage: bench-aws.py [--bootstrap PATH] [--gpuctl PATH] [--rounds 12]
-Needs release builds, and scripts/emulators.sh; installs boto3, awslambdaric and the AWS CLI into the cache.
+Needs release builds, and scripts/install-emulators.sh; installs boto3, awslambdaric and the AWS CLI into the cache.
 """
 
 import argparse
@@ -25,8 +25,12 @@ import urllib.request
 from pathlib import Path
 from statistics import median
 
-CACHE = Path(os.environ.get("GPUCTL_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpuctl")
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", CACHE / "target")) / "release"
+sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
+
+from gpuctl_cache import cache_folder, target_folder
+
+CACHE = cache_folder()
+TARGET = target_folder() / "release"
 PACKAGES = ["awscli==1.46.3", "boto3==1.44.5", "awslambdaric==4.2.2"]
 REGION = "eu-west-1"
 WARM = 30

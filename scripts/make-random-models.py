@@ -1,33 +1,31 @@
 #!/usr/bin/env python3
 """Make graphs of real models' sizes with random weights, in 32 and 16 bits, into the models' folder.
 
-Why it exists: to measure a GPU with graphs of real size where the real weights cannot be fetched. Their answers mean nothing.
+Why it exists: to measure a GPU with graphs of real size where the real weights cannot be fetched. Their results mean nothing.
 - vit-b16: a picture tower of SigLIP's shape (ViT-B/16 at 224)
 - converter: OpenVoice V2's tone colour converter (VITS: a posterior encoder of 16 layers, a flow of 4 blocks there and back, HiFi-GAN)
 `gpuctl models bench vit-b16-fp32 vit-b16-fp16 converter-fp32 converter-fp16` measures them. Weights are never committed.
 
-Needs the packages of crates/gpu-inference/tests/graphs/requirements.txt (scripts/make-graphs.py puts them into the cache).
+Needs the packages of crates/gpu-inference/tests/graphs/requirements.txt; installs them into the cache if they are missing.
 """
 
 import argparse
 import hashlib
-import importlib.util
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-spec = importlib.util.spec_from_file_location("make_graphs", HERE / "make-graphs.py")
-make_graphs = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(make_graphs)
+sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
+
+from gpuctl_cache import cache_folder
+from python_packages import use_graph_packages
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("models", nargs="*", default=list(MODELS), metavar="MODEL", help="default: %(default)s")
-    parser.add_argument("--folder", type=Path, default=make_graphs.cache_folder() / "models", help="default: %(default)s")
+    parser.add_argument("--folder", type=Path, default=cache_folder() / "models", help="default: %(default)s")
     arguments = parser.parse_args()
-    if importlib.util.find_spec("onnx") is None:
-        sys.path.insert(0, str(make_graphs.packages(make_graphs.cache_folder())))
+    use_graph_packages("onnx")
     for unknown in set(arguments.models) - set(MODELS):
         parser.error(f"there is no {unknown}, there is {', '.join(MODELS)}")
     for name in arguments.models:
