@@ -58,7 +58,7 @@ def main():
     arguments = parser.parse_args()
     tools = environment()
     with tempfile.TemporaryDirectory() as folder, Moto() as moto:
-        account = furnish(tools, Path(folder), moto.url)
+        account = set_up_account(tools, Path(folder), moto.url)
         if arguments.bootstrap.is_file():
             functions(arguments, tools, Path(folder), account)
         if arguments.gpuctl.is_file():
@@ -111,7 +111,7 @@ def credentials(url):
     return kept | {"AWS_ENDPOINT_URL": url, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
-def furnish(tools, folder, url):
+def set_up_account(tools, folder, url):
     """Five boxes, a queue with dead letters, and the policy on two of the boxes."""
     code = """
 import boto3, json
@@ -221,7 +221,9 @@ def call_of(headers, body):
         parameters["InstanceIds"] = ids
     filters = sorted({name.split(".")[1] for name in fields if name.startswith("Filter.")})
     if filters:
-        values = lambda at: [value[0] for name, value in fields.items() if name.startswith(f"Filter.{at}.Value.")]
+        def values(index):
+            return [value[0] for name, value in fields.items() if name.startswith(f"Filter.{index}.Value.")]
+
         parameters["Filters"] = [{"Name": fields[f"Filter.{at}.Name"][0], "Values": values(at)} for at in filters]
     return "ec2", fields["Action"][0], parameters
 
@@ -245,7 +247,13 @@ class Function:
                 self.send_response(200)
                 deadline = str(int((time.time() + 30) * 1000))
                 arn = f"arn:aws:lambda:{REGION}:123456789012:function:gpuctl"
-                for name, value in (("Aws-Request-Id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd"), ("Deadline-Ms", deadline), ("Invoked-Function-Arn", arn), ("Trace-Id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700")):
+                headers = {
+                    "Aws-Request-Id": "8476a536-e9f4-11e8-9739-2dfe598c3fcd",
+                    "Deadline-Ms": deadline,
+                    "Invoked-Function-Arn": arn,
+                    "Trace-Id": "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700",
+                }
+                for name, value in headers.items():
                     self.send_header(f"Lambda-Runtime-{name}", value)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
@@ -267,7 +275,14 @@ class Function:
         self.server.handle_error = lambda *_: None
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         name = "gpuctl"
-        own = {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self.server.server_address[1]}", "AWS_LAMBDA_FUNCTION_NAME": name, "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128", "AWS_LAMBDA_FUNCTION_VERSION": "1", "AWS_LAMBDA_LOG_GROUP_NAME": name, "AWS_LAMBDA_LOG_STREAM_NAME": name}
+        own = {
+            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self.server.server_address[1]}",
+            "AWS_LAMBDA_FUNCTION_NAME": name,
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128",
+            "AWS_LAMBDA_FUNCTION_VERSION": "1",
+            "AWS_LAMBDA_LOG_GROUP_NAME": name,
+            "AWS_LAMBDA_LOG_STREAM_NAME": name,
+        }
         self.began = time.perf_counter()
         self.process = subprocess.Popen(command, env=variables | own, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 

@@ -47,7 +47,8 @@ def main():
             for batch in batches:
                 if rust[batch] and python[batch]:
                     pair = median(rust[batch]), median(python[batch])
-                    rows.append({"graph": graph, "device": device, "batch": batch, "rust_items_per_second": pair[0], "python_items_per_second": pair[1], "rust_over_python": pair[0] / pair[1]})
+                    speeds = {"rust_items_per_second": pair[0], "python_items_per_second": pair[1], "rust_over_python": pair[0] / pair[1]}
+                    rows.append({"graph": graph, "device": device, "batch": batch} | speeds)
     show(arguments, rows, onnxruntime.__version__)
 
 
@@ -147,7 +148,8 @@ def show(arguments, rows, version):
         return
     print(f"{'graph':32} {'device':6} {'batch':>5} {'Rust items/s':>13} {'Python items/s':>15} {'Rust/Python':>12}")
     for row in rows:
-        print(f"{row['graph']:32} {row['device']:6} {row['batch']:5} {row['rust_items_per_second']:13.1f} {row['python_items_per_second']:15.1f} {row['rust_over_python']:12.2f}")
+        speeds = f"{row['rust_items_per_second']:13.1f} {row['python_items_per_second']:15.1f} {row['rust_over_python']:12.2f}"
+        print(f"{row['graph']:32} {row['device']:6} {row['batch']:5} {speeds}")
     print(f"{arguments.threads} threads, {arguments.rounds} rounds in turns, {arguments.seconds} s a case; Python has onnxruntime {version}")
 
 

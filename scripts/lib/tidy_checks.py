@@ -119,9 +119,9 @@ def outside_references(tree):
             continue
         for pattern, what in OUTSIDE:
             if pattern.search(line):
-                yield Problem(path, number, f"points at {what}: {line.strip()[:80]}", "cite a public source (guide and section, RFC, project#number) or say the reason itself")
+                yield Problem(path, number, f"points at {what}: {line.strip()[:80]}", "cite a guide and section, an RFC or project#number, or say the reason")
         if SHARED.search(line) and SHARED_VARIABLE not in tree.files[path]:
-            yield Problem(path, number, "points at a folder beside the repository", f"take the folder from {SHARED_VARIABLE}, as crates/README.md says, or use a fixture")
+            yield Problem(path, number, "points at a folder beside the repository", f"take the folder from {SHARED_VARIABLE}, or use a fixture")
 
 
 LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)(?:\s+\"[^\"]*\")?\)")

@@ -26,7 +26,9 @@ class Graph:
         return out
 
     def save(self, path, inputs, outputs, metadata=None, weights=None):
-        values = lambda described: [helper.make_tensor_value_info(*one) for one in described]
+        def values(described):
+            return [helper.make_tensor_value_info(*one) for one in described]
+
         graph = helper.make_graph(self.nodes, "small", values(inputs), values(outputs), self.constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
         for key, value in (metadata or {}).items():

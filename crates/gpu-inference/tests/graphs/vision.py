@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from graph import BOOL, FLOAT, HALF, WHOLE, Graph
 
 
@@ -46,9 +47,9 @@ def tokenizer(path, words, first=None, last=None):
     """A tokenizer.json that knows whole words only."""
     vocabulary = {word: number for number, word in enumerate(words)}
     special = [token for token in (first, last) if token]
-    frame = lambda: [{"SpecialToken": {"id": token, "type_id": 0}} for token in special]
+    frame = [{"SpecialToken": {"id": token, "type_id": 0}} for token in special]
     middle = [{"Sequence": {"id": "A", "type_id": 0}}]
-    single = (frame()[:1] if first else []) + middle + (frame()[-1:] if last else [])
+    single = (frame[:1] if first else []) + middle + (frame[-1:] if last else [])
     described = {
         "version": "1.0",
         "truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0},
@@ -108,7 +109,8 @@ def sam2(out):
     decoder = Graph()
     dark = decoder.add("Neg", "high_res_feats_0")
     # What is not used would be dropped from the graph: each input adds nothing.
-    nothing = [decoder.add("Mul", decoder.add("ReduceMean", name, keepdims=0), decoder.constant(0.0)) for name in ("image_embed", "high_res_feats_1", "mask_input", "has_mask_input")]
+    unused = ("image_embed", "high_res_feats_1", "mask_input", "has_mask_input")
+    nothing = [decoder.add("Mul", decoder.add("ReduceMean", name, keepdims=0), decoder.constant(0.0)) for name in unused]
     bright = decoder.add("Add", "high_res_feats_0", decoder.add("Sum", *nothing))
     decoder.add("Concat", dark, bright, dark, out="masks", axis=1)
     across = decoder.add("Gather", "point_coords", decoder.constant([0], np.int64), axis=2)
@@ -141,7 +143,8 @@ def sam3(out):
     phrase = [("text_features", FLOAT, ["batch", 32, 1]), ("text_mask", BOOL, ["batch", 32])]
     text.save(folder / "text-encoder.onnx", [("input_ids", WHOLE, ["batch", 32]), ("attention_mask", WHOLE, ["batch", 32])], phrase)
     decoder = Graph()
-    nothing = [decoder.add("Mul", decoder.add("ReduceMean", name, keepdims=0), decoder.constant(0.0)) for name in ("fpn_feat_1", "fpn_feat_2", "fpn_pos_2", "text_features")]
+    unused = ("fpn_feat_1", "fpn_feat_2", "fpn_pos_2", "text_features")
+    nothing = [decoder.add("Mul", decoder.add("ReduceMean", name, keepdims=0), decoder.constant(0.0)) for name in unused]
     bright = decoder.add("Add", "fpn_feat_0", decoder.add("Sum", *nothing))
     decoder.add("Concat", bright, decoder.add("Neg", bright), out="pred_masks", axis=1)
     decoder.add("Identity", decoder.constant([[[0.5, 0, 1, 1], [0, 0, 0.5, 1]]]), out="pred_boxes")
