@@ -2,7 +2,7 @@
 //!
 //! A person's hold may go beyond the budget by an amount that it states; a schedule is a decision made in advance and stays.
 
-use super::{Case, Opinion};
+use super::{Opinion, PoolInput};
 use crate::cost::{Period, day_of, month_of};
 use crate::observation::Spent;
 use crate::plan::Rule;
@@ -11,40 +11,40 @@ use crate::units::MicroUsd;
 /// The share of a budget, in percent, from which on the verdict warns.
 const WARN_PERCENT: i64 = 80;
 
-pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
-    let budget = case.pool.budget;
+pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
+    let budget = input.pool.budget;
     if !budget.is_set() {
         opinion.pass(Rule::Budget, "no budget");
         return;
     }
-    let Some(spent) = case.seen.spent else {
+    let Some(spent) = input.seen.spent else {
         let text =
             "what was spent could not be read: unknown is not nothing, so the queue starts no box";
         opinion.refuse(Rule::Budget, &[Rule::Demand], text);
         return;
     };
     let month =
-        budget.month.map(|most| Account::new("month", month_of(case.now), spent.month, most));
-    let day = budget.day.map(|most| Account::new("day", day_of(case.now), spent.day, most));
+        budget.month.map(|most| Account::new("month", month_of(input.now), spent.month, most));
+    let day = budget.day.map(|most| Account::new("day", day_of(input.now), spent.day, most));
     let accounts: Vec<Account> = [month, day].into_iter().flatten().collect();
     if let Some(over) = accounts.iter().find(|account| account.spent >= account.most) {
-        beyond(case, opinion, over, spent);
+        beyond(input, opinion, over, spent);
         return;
     }
-    let figures: Vec<String> = accounts.iter().map(|account| account.describe(case)).collect();
-    let short = accounts.iter().find(|account| account.is_short(case));
+    let figures: Vec<String> = accounts.iter().map(|account| account.describe(input)).collect();
+    let short = accounts.iter().find(|account| account.is_short(input));
     let warning = short.map_or(String::new(), |account| {
         format!("; warning: the {}'s budget may not last", account.name)
     });
     opinion.pass(Rule::Budget, figures.join("; ") + &warning);
 }
 
-fn beyond(case: &Case<'_>, opinion: &mut Opinion, over: &Account, spent: Spent) {
-    let (name, figures) = (over.name, over.describe(case));
+fn beyond(input: &PoolInput<'_>, opinion: &mut Opinion, over: &Account, spent: Spent) {
+    let (name, figures) = (over.name, over.describe(input));
     opinion.change(over.period.end, Rule::Budget, format!("a new {name} brings a new budget"));
     // Only what the hold has spent beyond the budget counts against its own amount.
     let beyond = MicroUsd((over.spent.0 - over.most.0).min(spent.hold.0));
-    let text = match case.hold().and_then(|hold| hold.over_budget) {
+    let text = match input.hold().and_then(|hold| hold.over_budget) {
         Some(extra) if beyond < extra => {
             let text = format!(
                 "{figures}: no starts for the queue; of the {extra} beyond it that the hold may spend, {beyond} are spent"
@@ -75,16 +75,16 @@ impl Account {
         Self { name, period, spent, most }
     }
 
-    fn is_short(&self, case: &Case<'_>) -> bool {
-        self.percent() >= WARN_PERCENT || self.period.forecast(self.spent, case.now) > self.most
+    fn is_short(&self, input: &PoolInput<'_>) -> bool {
+        self.percent() >= WARN_PERCENT || self.period.forecast(self.spent, input.now) > self.most
     }
 
     fn percent(&self) -> i64 {
         self.spent.0.saturating_mul(100) / self.most.0.max(1)
     }
 
-    fn describe(&self, case: &Case<'_>) -> String {
-        let (percent, forecast) = (self.percent(), self.period.forecast(self.spent, case.now));
+    fn describe(&self, input: &PoolInput<'_>) -> String {
+        let (percent, forecast) = (self.percent(), self.period.forecast(self.spent, input.now));
         format!(
             "{} of {} spent this {} ({percent} %), forecast {forecast}",
             self.spent, self.most, self.name

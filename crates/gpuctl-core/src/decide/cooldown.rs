@@ -4,7 +4,7 @@
 
 use chrono::TimeDelta;
 
-use super::{Case, Opinion};
+use super::{Opinion, PoolInput};
 use crate::observation::Run;
 use crate::plan::{Rule, Says};
 use crate::units::{Timestamp, doubled};
@@ -19,13 +19,13 @@ const FRUITLESS_FIRST: TimeDelta = TimeDelta::minutes(1);
 /// … up to this.
 const FRUITLESS_WAIT_MAX: TimeDelta = TimeDelta::hours(1);
 
-pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
-    let asked_at = case.hold().map(|hold| hold.since);
-    opinion.starts_left = Some(starts_left(case, asked_at));
-    if let Some((text, until)) = failing(case, asked_at).or_else(|| flapping(case, asked_at)) {
+pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
+    let asked_at = input.hold().map(|hold| hold.since);
+    opinion.starts_left = Some(starts_left(input, asked_at));
+    if let Some((text, until)) = failing(input, asked_at).or_else(|| flapping(input, asked_at)) {
         opinion.no_starts = Some(opinion.says(Says::Forbid, Rule::Cooldown, text));
         opinion.change(until, Rule::Cooldown, "it may start again");
-    } else if let Some((text, until)) = fruitless(case) {
+    } else if let Some((text, until)) = fruitless(input) {
         opinion.refuse(Rule::Cooldown, &[Rule::Demand], text);
         opinion.change(until, Rule::Cooldown, "the queue may start a box again");
     } else {
@@ -33,8 +33,8 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
     }
 }
 
-fn failing(case: &Case<'_>, asked_at: Option<Timestamp>) -> Option<(String, Timestamp)> {
-    let ended = case.begun().filter(|run| run.stopped_at.is_some());
+fn failing(input: &PoolInput<'_>, asked_at: Option<Timestamp>) -> Option<(String, Timestamp)> {
+    let ended = input.begun().filter(|run| run.stopped_at.is_some());
     let failed: Vec<&Run> = ended.take_while(|run| run.failed_to_start()).collect();
     let last = failed.first()?;
     let failed_at = last.stopped_at?;
@@ -42,7 +42,7 @@ fn failing(case: &Case<'_>, asked_at: Option<Timestamp>) -> Option<(String, Time
         return None;
     }
     let until = failed_at + doubled(BACKOFF_FIRST, failed.len() - 1, BACKOFF_MAX);
-    if until <= case.now {
+    if until <= input.now {
         return None;
     }
     let count = if failed.len() == 1 {
@@ -51,43 +51,43 @@ fn failing(case: &Case<'_>, asked_at: Option<Timestamp>) -> Option<(String, Time
         format!("the last {} starts", failed.len())
     };
     let cause = last.error.as_deref().unwrap_or("the box ended before it was ready");
-    Some((format!("{count} failed ({cause}); the next try is in {}", case.until(until)), until))
+    Some((format!("{count} failed ({cause}); the next try is in {}", input.until(until)), until))
 }
 
 /// Q7: a job that ends its worker costs a boot each time it is given out again, until the dead letters take it.
-fn fruitless(case: &Case<'_>) -> Option<(String, Timestamp)> {
-    let most = case.pool.fruitless_starts_max.get() as usize;
-    let ended = case.seen.runs.iter().filter(|run| run.stopped_at.is_some());
+fn fruitless(input: &PoolInput<'_>) -> Option<(String, Timestamp)> {
+    let most = input.pool.fruitless_starts_max.get() as usize;
+    let ended = input.seen.runs.iter().filter(|run| run.stopped_at.is_some());
     let row: Vec<&Run> = ended.take_while(|run| run.was_fruitless()).collect();
     let wait = doubled(FRUITLESS_FIRST, row.len().checked_sub(most)?, FRUITLESS_WAIT_MAX);
     let until = row.first()?.stopped_at? + wait;
     let text = format!(
         "the last {} boxes that the queue started ended without a single result (a job that ends its worker?); the next in {}",
         row.len(),
-        case.until(until)
+        input.until(until)
     );
-    (until > case.now).then_some((text, until))
+    (until > input.now).then_some((text, until))
 }
 
 /// How many more starts this hour may have; a person's hold is good for one start, not for one each tick.
-fn starts_left(case: &Case<'_>, asked_at: Option<Timestamp>) -> usize {
-    let starts = starts_of_hour(case);
-    let left = (case.pool.starts_per_hour_max.get() as usize).saturating_sub(starts.len());
+fn starts_left(input: &PoolInput<'_>, asked_at: Option<Timestamp>) -> usize {
+    let starts = starts_of_hour(input);
+    let left = (input.pool.starts_per_hour_max.get() as usize).saturating_sub(starts.len());
     left + usize::from(is_first_try(&starts, asked_at))
 }
 
-fn starts_of_hour(case: &Case<'_>) -> Vec<Timestamp> {
-    let hour_ago = case.now - TimeDelta::hours(1);
-    case.begun().map(|run| run.started_at).filter(|at| *at > hour_ago).collect()
+fn starts_of_hour(input: &PoolInput<'_>) -> Vec<Timestamp> {
+    let hour_ago = input.now - TimeDelta::hours(1);
+    input.begun().map(|run| run.started_at).filter(|at| *at > hour_ago).collect()
 }
 
 fn is_first_try(starts: &[Timestamp], asked_at: Option<Timestamp>) -> bool {
     asked_at.is_some_and(|asked| starts.iter().all(|started| *started <= asked))
 }
 
-fn flapping(case: &Case<'_>, asked_at: Option<Timestamp>) -> Option<(String, Timestamp)> {
-    let starts = starts_of_hour(case);
-    let most = case.pool.starts_per_hour_max.get();
+fn flapping(input: &PoolInput<'_>, asked_at: Option<Timestamp>) -> Option<(String, Timestamp)> {
+    let starts = starts_of_hour(input);
+    let most = input.pool.starts_per_hour_max.get();
     if starts.len() < most as usize || is_first_try(&starts, asked_at) {
         return None;
     }
@@ -95,7 +95,7 @@ fn flapping(case: &Case<'_>, asked_at: Option<Timestamp>) -> Option<(String, Tim
     let text = format!(
         "{} starts within an hour, starts_per_hour_max is {most}; the next in {}",
         starts.len(),
-        case.until(until)
+        input.until(until)
     );
     Some((text, until))
 }

@@ -5,7 +5,7 @@
 
 use chrono::TimeDelta;
 
-use super::{Case, Opinion, jobs_wait};
+use super::{Opinion, PoolInput, jobs_wait};
 use crate::observation::SeenQueue;
 use crate::plan::{Rule, Says};
 use crate::policy::QueuePolicy;
@@ -17,16 +17,16 @@ const MARGIN_OF_BOOT: i32 = 10;
 /// A backlog is never meant to be cleared faster than this: boxes for a moment cost more than the moment saves.
 const CLEAR_MIN: TimeDelta = TimeDelta::minutes(1);
 
-pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
-    let Some(policy) = case.pool.queue() else {
+pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
+    let Some(policy) = input.pool.queue() else {
         opinion.pass(Rule::Demand, "this pool drains no queue");
         return;
     };
-    let Some(queue) = case.queue else {
-        let text = match &case.seen.queue {
+    let Some(queue) = input.queue else {
+        let text = match &input.seen.queue {
             Some(seen) => format!(
                 "the queue was last read {} ago: nothing follows from it",
-                case.ago(seen.at)
+                input.ago(seen.at)
             ),
             None => "the queue was never read".to_owned(),
         };
@@ -40,7 +40,7 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
         );
         return;
     }
-    let boxes = boxes_for(case, policy, queue);
+    let boxes = boxes_for(input, policy, queue);
     let waiting = jobs_wait(queue.visible);
     // Q4: counts that are seen for the first time may be a flicker; the next look confirms them.
     let Some(oldest) = queue.oldest_sent_at else {
@@ -48,29 +48,29 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
         opinion.says(Says::Keep, Rule::Demand, text);
         return;
     };
-    let last_moment = oldest + slack(policy, case);
+    let last_moment = oldest + slack(policy, input);
     // Time to find a cheaper box comes before the last moment, never out of `max_wait`.
-    let start_at = last_moment - case.pool.capacity_deadline;
-    let (age, max_wait) = (case.ago(oldest), show_span(policy.max_wait));
+    let start_at = last_moment - input.pool.capacity_deadline;
+    let (age, max_wait) = (input.ago(oldest), show_span(policy.max_wait));
     let text = format!("{waiting}, the oldest for {age}; max_wait is {max_wait}");
     let deep = policy.start_depth.filter(|depth| queue.visible >= u64::from(depth.get()));
     let mut patience = last_moment;
     if let Some(depth) = deep {
         // Many jobs are no reason to wait for longer than one would.
-        patience = patience.min(oldest + case.pool.capacity_deadline);
+        patience = patience.min(oldest + input.pool.capacity_deadline);
         opinion.at_least(boxes, Rule::Demand, format!("{waiting}, start_depth is {depth}"));
-    } else if start_at <= case.now {
-        let boot = show_span(case.boot);
+    } else if start_at <= input.now {
+        let boot = show_span(input.boot);
         opinion.at_least(boxes, Rule::Demand, format!("{text}, a boot takes {boot}"));
-    } else if case.staying().count() >= boxes as usize {
+    } else if input.staying().count() >= boxes as usize {
         opinion.pass(Rule::Demand, format!("{text}: the boxes that are up see to them"));
         return;
     } else {
-        opinion.pass(Rule::Demand, format!("{text}: starts in {}", case.until(start_at)));
+        opinion.pass(Rule::Demand, format!("{text}: starts in {}", input.until(start_at)));
         opinion.change(start_at, Rule::Demand, "the oldest job needs a box to keep max_wait");
         return;
     }
-    if patience > case.now {
+    if patience > input.now {
         opinion.patience = Some(patience);
         opinion.change(patience, Rule::Demand, "any box will do from then on");
     }
@@ -78,17 +78,17 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
 
 /// How long the oldest job may wait before a box must start: less the boot, a tick, since the next look may be that late,
 /// and a margin, since a boot may be slower than those before it.
-fn slack(policy: &QueuePolicy, case: &Case<'_>) -> TimeDelta {
-    let margin = case.boot / MARGIN_OF_BOOT;
-    (policy.max_wait - case.boot - case.tick - margin).max(TimeDelta::zero())
+fn slack(policy: &QueuePolicy, input: &PoolInput<'_>) -> TimeDelta {
+    let margin = input.boot / MARGIN_OF_BOOT;
+    (policy.max_wait - input.boot - input.tick - margin).max(TimeDelta::zero())
 }
 
 /// As many boxes as the policy says, or as clear the backlog within `max_wait` at the measured speed of one.
 ///
 /// Boxes that are booting count: they are in the backlog's service already, and `boot_deadline` ends those that hang.
-fn boxes_for(case: &Case<'_>, policy: &QueuePolicy, queue: &SeenQueue) -> u32 {
+fn boxes_for(input: &PoolInput<'_>, policy: &QueuePolicy, queue: &SeenQueue) -> u32 {
     let backlog = queue.visible + queue.in_flight;
-    let boxes = match (policy.jobs_per_box, case.seen.service) {
+    let boxes = match (policy.jobs_per_box, input.seen.service) {
         (Some(per_box), _) => backlog.div_ceil(u64::from(per_box.get())),
         (None, Some(service)) => {
             let within = policy.max_wait.max(CLEAR_MIN).num_milliseconds().unsigned_abs();
@@ -97,5 +97,5 @@ fn boxes_for(case: &Case<'_>, policy: &QueuePolicy, queue: &SeenQueue) -> u32 {
         }
         (None, None) => 1,
     };
-    u32::try_from(boxes).unwrap_or(u32::MAX).clamp(1, case.pool.boxes_max.get())
+    u32::try_from(boxes).unwrap_or(u32::MAX).clamp(1, input.pool.boxes_max.get())
 }

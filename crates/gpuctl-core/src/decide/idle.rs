@@ -6,7 +6,7 @@
 use chrono::TimeDelta;
 
 use super::capacity::{is_preferred, preferred_is_back};
-use super::{Case, Opinion, jobs, jobs_are, jobs_wait};
+use super::{Opinion, PoolInput, jobs, jobs_are, jobs_wait};
 use crate::observation::{BoxState, SeenBox, SeenQueue, SeenWorker, Witness};
 use crate::plan::{Reason, Rule, Says};
 use crate::policy::{IdleStop, QueuePolicy};
@@ -18,47 +18,47 @@ const BACKSTOP: TimeDelta = TimeDelta::seconds(15);
 /// How old a worker's report may be to bear witness.
 const REPORT_AGE_MAX: TimeDelta = TimeDelta::seconds(30);
 
-pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
-    let Some(policy) = case.pool.queue() else {
+pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
+    let Some(policy) = input.pool.queue() else {
         opinion.pass(Rule::Idle, "this pool drains no queue");
         return;
     };
     let running: Vec<&SeenBox> =
-        case.staying().filter(|one| one.state == BoxState::Running).collect();
+        input.staying().filter(|one| one.state == BoxState::Running).collect();
     if running.is_empty() {
         opinion.pass(Rule::Idle, "no box is running");
         return;
     }
-    let Some(queue) = case.queue else {
+    let Some(queue) = input.queue else {
         opinion.says(Says::Keep, Rule::Idle, "the queue could not be read: unknown is not empty");
         return;
     };
-    let grace = match case.witness {
+    let grace = match input.witness {
         Witness::Worker(_) => TimeDelta::zero(),
         Witness::Controller => BACKSTOP,
     };
     // Asked once for all boxes: it looks through every run.
-    let cheaper = running.iter().any(|one| is_preferred(case, one) == Some(false))
+    let cheaper = running.iter().any(|one| is_preferred(input, one) == Some(false))
         && policy.idle_stop == IdleStop::Auto
-        && preferred_is_back(case);
+        && preferred_is_back(input);
     let mut verdict = None;
     for one in running {
-        let since = match idle_since(case, queue, one) {
+        let since = match idle_since(input, queue, one) {
             Ok(since) => since,
             Err(busy) => {
                 verdict = verdict.or(Some((Says::Keep, busy)));
                 continue;
             }
         };
-        let (stay, why) = if cheaper && is_preferred(case, one) == Some(false) {
+        let (stay, why) = if cheaper && is_preferred(input, one) == Some(false) {
             // On demand, waiting for the next job costs thrice what it does on spot (policies.md 0.8).
             (TimeDelta::zero(), "and a cheaper box can be had for the next job".to_owned())
         } else {
-            stay(case, policy)
+            stay(input, policy)
         };
-        let text = format!("idle for {}, {why}", case.ago(since));
-        let until = (since + stay).max(one.since + case.pool.run_min);
-        if until + grace <= case.now {
+        let text = format!("idle for {}, {why}", input.ago(since));
+        let until = (since + stay).max(one.since + input.pool.run_min);
+        if until + grace <= input.now {
             opinion.released.push((one.id.clone(), Reason::new(Rule::Idle, text.clone())));
             verdict = Some((Says::Stop, text));
         } else {
@@ -74,14 +74,18 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
 }
 
 /// How long a box stays up without work, and the words for it.
-fn stay(case: &Case<'_>, policy: &QueuePolicy) -> (TimeDelta, String) {
-    let after = policy.idle_stop.after(policy.max_wait - case.tick, case.boot);
+fn stay(input: &PoolInput<'_>, policy: &QueuePolicy) -> (TimeDelta, String) {
+    let after = policy.idle_stop.after(policy.max_wait - input.tick, input.boot);
     let auto = if policy.idle_stop == IdleStop::Auto { "auto, here " } else { "" };
     (after, format!("idle_stop is {auto}{}", show_span(after)))
 }
 
 /// Since when both witnesses have seen the box idle, or what speaks against it.
-fn idle_since(case: &Case<'_>, queue: &SeenQueue, one: &SeenBox) -> Result<Timestamp, String> {
+fn idle_since(
+    input: &PoolInput<'_>,
+    queue: &SeenQueue,
+    one: &SeenBox,
+) -> Result<Timestamp, String> {
     // Q2: delayed jobs are work to come.
     if queue.visible > 0 || queue.delayed > 0 {
         return Err(match queue.delayed {
@@ -91,12 +95,12 @@ fn idle_since(case: &Case<'_>, queue: &SeenQueue, one: &SeenBox) -> Result<Times
             }
         });
     }
-    let SeenWorker { leases, idle_since, .. } = report(case, one)?;
+    let SeenWorker { leases, idle_since, .. } = report(input, one)?;
     let Some(idle_since) = idle_since.filter(|_| *leases == 0) else {
         return Err(format!("the worker holds {}", jobs(u64::from(*leases))));
     };
     // Q1, Q15: a lease that no box admits to is a dead worker's; its job comes back. With other boxes up it is theirs.
-    if queue.in_flight > 0 && case.staying().nth(1).is_none() {
+    if queue.in_flight > 0 && input.staying().nth(1).is_none() {
         return Err(format!("{} in flight", jobs_are(queue.in_flight)));
     }
     let empty_since = if queue.in_flight > 0 { Some(idle_since) } else { queue.empty_since };
@@ -105,10 +109,10 @@ fn idle_since(case: &Case<'_>, queue: &SeenQueue, one: &SeenBox) -> Result<Times
     Ok(idle_since.max(empty_since).max(one.since))
 }
 
-fn report<'a>(case: &Case<'_>, one: &'a SeenBox) -> Result<&'a SeenWorker, String> {
+fn report<'a>(input: &PoolInput<'_>, one: &'a SeenBox) -> Result<&'a SeenWorker, String> {
     let worker = one.worker.as_ref().ok_or("the worker has not reported yet")?;
-    if case.now - worker.heard_at > REPORT_AGE_MAX {
-        return Err(format!("the worker last reported {} ago", case.ago(worker.heard_at)));
+    if input.now - worker.heard_at > REPORT_AGE_MAX {
+        return Err(format!("the worker last reported {} ago", input.ago(worker.heard_at)));
     }
     Ok(worker)
 }

@@ -3,18 +3,18 @@
 //! Nothing is done to the box itself: its worker sees the notice first and drains, and a stop of ours in the middle of an
 //! interruption would leave it in a state that nobody can start it from (P18).
 
-use super::{Case, Opinion};
+use super::{Opinion, PoolInput};
 use crate::observation::BoxState;
 use crate::plan::{Rule, Says};
 
-pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
-    let leaving = case.boxes().iter().filter(|one| one.state != BoxState::Stopped);
+pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
+    let leaving = input.boxes().iter().filter(|one| one.state != BoxState::Stopped);
     let mut leaving = leaving.filter_map(|one| Some((one, one.interruption?)));
     let text = leaving.next_back().map(|(one, at)| {
         format!(
             "box {} is taken back in {}: it no longer counts",
             one.id,
-            case.until(at.max(case.now))
+            input.until(at.max(input.now))
         )
     });
     match text {

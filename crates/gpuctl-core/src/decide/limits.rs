@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 
-use super::{Case, Opinion};
+use super::{Opinion, PoolInput};
 use crate::observation::{BoxState, SeenBox};
 use crate::plan::{Manner, Reason, Rule, Says};
 use crate::units::{Timestamp, show_span};
@@ -10,16 +10,16 @@ use crate::units::{Timestamp, show_span};
 /// How long a running worker may be silent before its box is drained: a hung GPU call cannot be cancelled from inside.
 const SILENCE_MAX: TimeDelta = TimeDelta::minutes(2);
 
-pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
+pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
     let mut worst = None;
-    for one in case.boxes() {
-        if let Some((manner, text)) = verdict(case, one) {
+    for one in input.boxes() {
+        if let Some((manner, text)) = verdict(input, one) {
             let reason = Reason::new(Rule::Limits, text);
             worst = Some(reason.text.clone());
             opinion.condemned.push((one.id.clone(), manner, reason));
         }
     }
-    let deadlines = case.boxes().iter().filter_map(|one| deadline(case, one));
+    let deadlines = input.boxes().iter().filter_map(|one| deadline(input, one));
     if let Some((at, text)) = deadlines.min() {
         opinion.change(at, Rule::Limits, text);
     }
@@ -29,27 +29,27 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
         }
         None => opinion.pass(
             Rule::Limits,
-            format!("{} of at most {} boxes up", case.up().count(), case.pool.boxes_max),
+            format!("{} of at most {} boxes up", input.up().count(), input.pool.boxes_max),
         ),
     }
 }
 
 /// When a box will have taken too long for the state that it is in.
-fn deadline(case: &Case<'_>, one: &SeenBox) -> Option<(Timestamp, String)> {
+fn deadline(input: &PoolInput<'_>, one: &SeenBox) -> Option<(Timestamp, String)> {
     let (most, name) = match one.state {
-        BoxState::Pending => (case.pool.boot_deadline, "boot_deadline"),
-        BoxState::Running => (case.pool.lifetime_max, "lifetime_max"),
-        BoxState::Stopping => (case.pool.stop_deadline, "stop_deadline"),
+        BoxState::Pending => (input.pool.boot_deadline, "boot_deadline"),
+        BoxState::Running => (input.pool.lifetime_max, "lifetime_max"),
+        BoxState::Stopping => (input.pool.stop_deadline, "stop_deadline"),
         BoxState::Stopped => return None,
     };
     // At the deadline itself it is still in time.
     let at = one.since.checked_add_signed(most + TimeDelta::milliseconds(1))?;
-    (at > case.now).then(|| (at, format!("{name} of {} is over", one.id)))
+    (at > input.now).then(|| (at, format!("{name} of {} is over", one.id)))
 }
 
-fn verdict(case: &Case<'_>, one: &SeenBox) -> Option<(Manner, String)> {
-    let pool = case.pool;
-    let lasted = case.now - one.since;
+fn verdict(input: &PoolInput<'_>, one: &SeenBox) -> Option<(Manner, String)> {
+    let pool = input.pool;
+    let lasted = input.now - one.since;
     let shown = show_span(lasted);
     match one.state {
         BoxState::Pending if lasted > pool.boot_deadline => Some((
@@ -63,7 +63,7 @@ fn verdict(case: &Case<'_>, one: &SeenBox) -> Option<(Manner, String)> {
             let silent = one
                 .worker
                 .as_ref()
-                .map(|worker| case.now - worker.heard_at)
+                .map(|worker| input.now - worker.heard_at)
                 .filter(|span| *span > SILENCE_MAX);
             let old = lasted > pool.lifetime_max;
             let text = match silent {

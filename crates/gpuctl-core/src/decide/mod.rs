@@ -34,29 +34,29 @@ pub fn decide(policy: &Policy, seen: &Observation) -> Plan {
         .iter()
         .filter_map(|pool| {
             let seen_pool = seen.pools.get(&pool.id)?;
-            let case = Case::new(policy, pool, seen, seen_pool);
-            Some(decide_pool(&case))
+            let input = PoolInput::new(policy, pool, seen, seen_pool);
+            Some(decide_pool(&input))
         })
         .collect();
     Plan { at: seen.at, pools }
 }
 
-fn decide_pool(case: &Case<'_>) -> PoolPlan {
+fn decide_pool(input: &PoolInput<'_>) -> PoolPlan {
     let mut opinion = Opinion::default();
-    interruption::rule(case, &mut opinion);
-    hold::rule(case, &mut opinion);
-    budget::rule(case, &mut opinion);
-    schedule::rule(case, &mut opinion);
-    demand::rule(case, &mut opinion);
-    idle::rule(case, &mut opinion);
-    capacity::rule(case, &mut opinion);
-    limits::rule(case, &mut opinion);
-    cooldown::rule(case, &mut opinion);
-    opinion.into_plan(case)
+    interruption::rule(input, &mut opinion);
+    hold::rule(input, &mut opinion);
+    budget::rule(input, &mut opinion);
+    schedule::rule(input, &mut opinion);
+    demand::rule(input, &mut opinion);
+    idle::rule(input, &mut opinion);
+    capacity::rule(input, &mut opinion);
+    limits::rule(input, &mut opinion);
+    cooldown::rule(input, &mut opinion);
+    opinion.into_plan(input)
 }
 
 /// One pool's question, with what several rules need of it.
-struct Case<'a> {
+struct PoolInput<'a> {
     pool: &'a Pool,
     now: Timestamp,
     tick: TimeDelta,
@@ -69,7 +69,7 @@ struct Case<'a> {
     drain: TimeDelta,
 }
 
-impl<'a> Case<'a> {
+impl<'a> PoolInput<'a> {
     fn new(
         policy: &Policy,
         pool: &'a Pool,

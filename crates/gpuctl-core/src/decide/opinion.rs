@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Case, capacity};
+use super::{PoolInput, capacity};
 use crate::observation::{BoxState, SeenBox};
 use crate::plan::{Action, Manner, NextChange, PoolPlan, Reason, Rule, Says, Verdict};
 use crate::units::{BoxId, Timestamp};
@@ -68,25 +68,25 @@ impl Opinion {
         self.changes.push(NextChange { at, reason: Reason::new(rule, text) });
     }
 
-    pub(super) fn into_plan(self, case: &Case<'_>) -> PoolPlan {
+    pub(super) fn into_plan(self, input: &PoolInput<'_>) -> PoolPlan {
         let mut answer = Answer::default();
-        if let Some(boxes) = case.boxes {
-            self.stop(case, boxes, &mut answer);
+        if let Some(boxes) = input.boxes {
+            self.stop(input, boxes, &mut answer);
             if self.all_off.is_none() {
-                self.start(case, &mut answer);
+                self.start(input, &mut answer);
             }
         } else {
-            let seen = case.ago(case.seen.boxes.at);
+            let seen = input.ago(input.seen.boxes.at);
             let text =
                 format!("the boxes were last seen {seen} ago: nothing is started or stopped");
             answer.blocked.push(Reason::new(Rule::Limits, text));
         }
-        let staying = case.staying().filter(|one| !answer.stopping.contains(&one.id)).count();
+        let staying = input.staying().filter(|one| !answer.stopping.contains(&one.id)).count();
         let wanted =
-            u32::try_from(staying + answer.starting).unwrap_or(u32::MAX).max(self.kept(case));
-        let next_change = self.next_change(case);
+            u32::try_from(staying + answer.starting).unwrap_or(u32::MAX).max(self.kept(input));
+        let next_change = self.next_change(input);
         PoolPlan {
-            pool: case.pool.id.clone(),
+            pool: input.pool.id.clone(),
             boxes_wanted: wanted,
             verdicts: self.verdicts,
             actions: answer.actions,
@@ -97,8 +97,8 @@ impl Opinion {
 
     /// How many boxes are kept up. A hold that may start no more does not keep an idle worker on either; demand's box and a
     /// command stay, since nothing that is at work is stopped for money.
-    fn kept(&self, case: &Case<'_>) -> u32 {
-        let idles = case.pool.queue().is_some();
+    fn kept(&self, input: &PoolInput<'_>) -> u32 {
+        let idles = input.pool.queue().is_some();
         let counts =
             |wish: &Reason| wish.rule != Rule::Hold || !idles || self.refusal(wish).is_none();
         match self.all_off {
@@ -108,20 +108,20 @@ impl Opinion {
     }
 
     /// The first announced change that still means something.
-    fn next_change(&self, case: &Case<'_>) -> Option<NextChange> {
-        let up = u32::try_from(case.staying().count()).unwrap_or(u32::MAX);
-        let spare = up > self.kept(case);
+    fn next_change(&self, input: &PoolInput<'_>) -> Option<NextChange> {
+        let up = u32::try_from(input.staying().count()).unwrap_or(u32::MAX);
+        let spare = up > self.kept(input);
         let matters = |next: &&NextChange| match next.reason.rule {
             // A hold has the word until it ends, and an idle box that is wanted stays.
             Rule::Schedule | Rule::Demand | Rule::Capacity => self.all_off.is_none(),
             Rule::Idle => self.all_off.is_none() && spare,
             _ => true,
         };
-        let ahead = self.changes.iter().filter(|next| next.at > case.now).filter(matters);
+        let ahead = self.changes.iter().filter(|next| next.at > input.now).filter(matters);
         ahead.min_by_key(|next| next.at).cloned()
     }
 
-    fn stop(&self, case: &Case<'_>, boxes: &[SeenBox], answer: &mut Answer) {
+    fn stop(&self, input: &PoolInput<'_>, boxes: &[SeenBox], answer: &mut Answer) {
         // P18: a box that is being taken back drains by itself; a stop of ours would leave it where nobody can start it.
         let leaving: BTreeSet<&BoxId> =
             boxes.iter().filter(|one| one.interruption.is_some()).map(|one| &one.id).collect();
@@ -131,16 +131,16 @@ impl Opinion {
             }
         }
         let left: BTreeSet<&BoxId> =
-            case.staying().map(|one| &one.id).filter(|id| !answer.stopping.contains(id)).collect();
+            input.staying().map(|one| &one.id).filter(|id| !answer.stopping.contains(id)).collect();
         if let Some(reason) = &self.all_off {
             left.iter().for_each(|box_id| answer.stop(box_id, Manner::Drain, reason));
             return;
         }
-        let mut spare = left.len().saturating_sub(self.kept(case) as usize);
+        let mut spare = left.len().saturating_sub(self.kept(input) as usize);
         // The dearer box goes first.
-        let dear: BTreeSet<&BoxId> = case
+        let dear: BTreeSet<&BoxId> = input
             .staying()
-            .filter(|one| capacity::is_preferred(case, one) == Some(false))
+            .filter(|one| capacity::is_preferred(input, one) == Some(false))
             .map(|one| &one.id)
             .collect();
         let (first, then): (Vec<_>, Vec<_>) =
@@ -153,8 +153,8 @@ impl Opinion {
         }
     }
 
-    fn start(&self, case: &Case<'_>, answer: &mut Answer) {
-        let wishes = self.wishes(case, answer);
+    fn start(&self, input: &PoolInput<'_>, answer: &mut Answer) {
+        let wishes = self.wishes(input, answer);
         if wishes.is_empty() {
             return;
         }
@@ -164,37 +164,37 @@ impl Opinion {
         }
         let takes_room =
             |one: &&SeenBox| one.state != BoxState::Stopped && one.interruption.is_none();
-        let taken = case.boxes().iter().filter(takes_room).count();
-        let mut room = (case.pool.boxes_max.get() as usize).saturating_sub(taken);
+        let taken = input.boxes().iter().filter(takes_room).count();
+        let mut room = (input.pool.boxes_max.get() as usize).saturating_sub(taken);
         let mut left = self.starts_left.unwrap_or(usize::MAX);
         let mut started: BTreeSet<&BoxId> = BTreeSet::new();
         for wish in wishes {
             let fits = |one: &&SeenBox| {
                 !started.contains(&one.id)
-                    && (wish.kind == Kind::Any || capacity::is_preferred(case, one) == Some(true))
+                    && (wish.kind == Kind::Any || capacity::is_preferred(input, one) == Some(true))
             };
-            let choice = capacity::startable(case, wish.patience).into_iter();
+            let choice = capacity::startable(input, wish.patience).into_iter();
             let many = wish.boxes.min(room);
             let chosen: Vec<&SeenBox> = choice.filter(fits).take(many.min(left)).collect();
             chosen.iter().for_each(|one| answer.start(one, wish.reason));
             started.extend(chosen.iter().map(|one| &one.id));
             (room, left) = (room - chosen.len(), left - chosen.len());
             if left == 0 && chosen.len() < many {
-                let most = case.pool.starts_per_hour_max;
+                let most = input.pool.starts_per_hour_max;
                 let text = format!("no more boxes at once: starts_per_hour_max is {most}");
                 answer.blocked.push(Reason::new(Rule::Cooldown, text));
                 return;
             }
             if chosen.len() < wish.boxes {
-                answer.blocked.push(capacity::nothing_to_start(case, wish.patience, room));
+                answer.blocked.push(capacity::nothing_to_start(input, wish.patience, room));
                 return;
             }
         }
     }
 
     /// The starts that are wanted and may be; what a refusal takes away is noted as blocked.
-    fn wishes(&self, case: &Case<'_>, answer: &mut Answer) -> Vec<Wish<'_>> {
-        let up = case.staying().filter(|one| !answer.stopping.contains(&one.id)).count();
+    fn wishes(&self, input: &PoolInput<'_>, answer: &mut Answer) -> Vec<Wish<'_>> {
+        let up = input.staying().filter(|one| !answer.stopping.contains(&one.id)).count();
         let missing = |floor: Option<(u32, &Reason)>| {
             floor.map_or(0, |(boxes, _)| (boxes as usize).saturating_sub(up))
         };

@@ -1,19 +1,19 @@
 //! The schedule: while it wants the pool running, at least one box is up. Where it wants it stopped, a pool without a queue
 //! stops, and one with a queue is left to it; where it has no opinion, things stay as they are (R14).
 
-use super::{Case, Opinion};
+use super::{Opinion, PoolInput};
 use crate::plan::{Reason, Rule, Says};
 use crate::policy::Work;
 use crate::schedule::Desired;
 
-pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
-    let schedule = &case.pool.schedule;
-    let has_queue = case.pool.queue().is_some();
+pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
+    let schedule = &input.pool.schedule;
+    let has_queue = input.pool.queue().is_some();
     if schedule.is_empty() && has_queue {
         opinion.pass(Rule::Schedule, "no schedule");
         return;
     }
-    let state = schedule.at(case.now);
+    let state = schedule.at(input.now);
     match state.desired {
         Desired::Running => opinion.at_least(1, Rule::Schedule, state.reason),
         _ if has_queue => {
@@ -29,10 +29,10 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
                 state.reason
             };
             let reason = opinion.says(Says::Stop, Rule::Schedule, text);
-            opinion.released.extend(case.up().map(|one| (one.id.clone(), reason.clone())));
+            opinion.released.extend(input.up().map(|one| (one.id.clone(), reason.clone())));
         }
     }
-    if let Some(next) = schedule.next_change(case.now) {
+    if let Some(next) = schedule.next_change(input.now) {
         let wants = match next.desired {
             Desired::Running => "wants it running",
             Desired::Stopped => "wants it stopped",
@@ -41,8 +41,8 @@ pub(super) fn rule(case: &Case<'_>, opinion: &mut Opinion) {
         let text = format!("{wants}: {}", next.reason);
         opinion.change(next.at, Rule::Schedule, text);
     }
-    if case.pool.work == Work::BoxOnly && case.boxes.is_some_and(<[_]>::is_empty) {
-        let text = match case.pool.boxes {
+    if input.pool.work == Work::BoxOnly && input.boxes.is_some_and(<[_]>::is_empty) {
+        let text = match input.pool.boxes {
             None => {
                 "this machine has nothing to run for it: the pool has neither `queue` nor `command`"
             }
