@@ -2,7 +2,7 @@
 //!
 //! A person's hold may go beyond the budget by an amount that it states; a schedule is a decision made in advance and stays.
 
-use super::{Opinion, PoolInput};
+use super::{PoolDecision, PoolInput};
 use crate::cost::{Period, day_of, month_of};
 use crate::observation::Spent;
 use crate::plan::Rule;
@@ -11,16 +11,16 @@ use crate::units::MicroUsd;
 /// The share of a budget, in percent, from which on the verdict warns.
 const WARN_PERCENT: i64 = 80;
 
-pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
+pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let budget = input.pool.budget;
     if !budget.is_set() {
-        opinion.pass(Rule::Budget, "no budget");
+        decision.pass(Rule::Budget, "no budget");
         return;
     }
     let Some(spent) = input.seen.spent else {
         let text =
             "what was spent could not be read: unknown is not nothing, so the queue starts no box";
-        opinion.refuse(Rule::Budget, &[Rule::Demand], text);
+        decision.refuse(Rule::Budget, &[Rule::Demand], text);
         return;
     };
     let month =
@@ -28,7 +28,7 @@ pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
     let day = budget.day.map(|most| Account::new("day", day_of(input.now), spent.day, most));
     let accounts: Vec<Account> = [month, day].into_iter().flatten().collect();
     if let Some(over) = accounts.iter().find(|account| account.spent >= account.most) {
-        beyond(input, opinion, over, spent);
+        beyond(input, decision, over, spent);
         return;
     }
     let figures: Vec<String> = accounts.iter().map(|account| account.describe(input)).collect();
@@ -36,12 +36,12 @@ pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
     let warning = short.map_or(String::new(), |account| {
         format!("; warning: the {}'s budget may not last", account.name)
     });
-    opinion.pass(Rule::Budget, figures.join("; ") + &warning);
+    decision.pass(Rule::Budget, figures.join("; ") + &warning);
 }
 
-fn beyond(input: &PoolInput<'_>, opinion: &mut Opinion, over: &Account, spent: Spent) {
+fn beyond(input: &PoolInput<'_>, decision: &mut PoolDecision, over: &Account, spent: Spent) {
     let (name, figures) = (over.name, over.describe(input));
-    opinion.change(over.period.end, Rule::Budget, format!("a new {name} brings a new budget"));
+    decision.change(over.period.end, Rule::Budget, format!("a new {name} brings a new budget"));
     // Only what the hold has spent beyond the budget counts against its own amount.
     let beyond = MicroUsd((over.spent.0 - over.most.0).min(spent.hold.0));
     let text = match input.hold().and_then(|hold| hold.over_budget) {
@@ -49,7 +49,7 @@ fn beyond(input: &PoolInput<'_>, opinion: &mut Opinion, over: &Account, spent: S
             let text = format!(
                 "{figures}: no starts for the queue; of the {extra} beyond it that the hold may spend, {beyond} are spent"
             );
-            opinion.refuse(Rule::Budget, &[Rule::Demand], text);
+            decision.refuse(Rule::Budget, &[Rule::Demand], text);
             return;
         }
         Some(extra) => format!(
@@ -59,7 +59,7 @@ fn beyond(input: &PoolInput<'_>, opinion: &mut Opinion, over: &Account, spent: S
             "{figures}: no starts for the queue this {name}, nor for a hold without `--over-budget USD`"
         ),
     };
-    opinion.refuse(Rule::Budget, &[Rule::Demand, Rule::Hold], text);
+    decision.refuse(Rule::Budget, &[Rule::Demand, Rule::Hold], text);
 }
 
 /// A budget and what is left of it.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
 
-use super::{Opinion, PoolInput, hold};
+use super::{PoolDecision, PoolInput, hold};
 use crate::capacity::{CapacityType, INTERRUPTIONS_MAX, Offering, refused, spot_pause, zone_hints};
 use crate::observation::{BoxState, Run, SeenBox};
 use crate::plan::{Reason, Rule, Says};
@@ -18,21 +18,21 @@ const HAND_BACK_BOOTS: i32 = 5;
 /// The time between two changes of the capacity type: so many boots.
 const SWITCH_BOOTS: i32 = 2;
 
-pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
+pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     if input.boxes().iter().all(|one| one.offering.is_none()) {
-        opinion.pass(Rule::Capacity, "boxes on this machine are not bought");
+        decision.pass(Rule::Capacity, "boxes on this machine are not bought");
         return;
     }
-    if hand_back(input, opinion) {
+    if hand_back(input, decision) {
         return;
     }
     let refusals = refusals(input);
     if let Some((_, until)) = refusals.first() {
-        opinion.change(*until, Rule::Capacity, "what was refused may be asked for again");
+        decision.change(*until, Rule::Capacity, "what was refused may be asked for again");
         let texts: Vec<&str> = refusals.iter().map(|(text, _)| text.as_str()).collect();
-        opinion.pass(Rule::Capacity, texts.join("; "));
+        decision.pass(Rule::Capacity, texts.join("; "));
     } else {
-        opinion.pass(Rule::Capacity, "nothing was refused lately");
+        decision.pass(Rule::Capacity, "nothing was refused lately");
     }
 }
 
@@ -161,7 +161,7 @@ pub(super) fn preferred_is_back(input: &PoolInput<'_>) -> bool {
 
 /// Hands work over from a dear box to a cheaper one, where both have room at once: the dear one goes when the other is ready
 /// and nothing is cut by it. With one box at most it happens by itself when that is idle.
-fn hand_back(input: &PoolInput<'_>, opinion: &mut Opinion) -> bool {
+fn hand_back(input: &PoolInput<'_>, decision: &mut PoolDecision) -> bool {
     let mut running = input.staying().filter(|one| one.state == BoxState::Running);
     let Some(dear) = running.find(|one| is_preferred(input, one) == Some(false)) else {
         return false;
@@ -173,19 +173,19 @@ fn hand_back(input: &PoolInput<'_>, opinion: &mut Opinion) -> bool {
     };
     match input.staying().find(took_over).map(|one| one.state) {
         Some(BoxState::Running) if cuts_no_job(input, dear) => {
-            let reason = opinion.says(Says::Stop, Rule::Capacity, "a cheaper box has taken over");
-            opinion.released.push((dear.id.clone(), reason));
+            let reason = decision.says(Says::Stop, Rule::Capacity, "a cheaper box has taken over");
+            decision.released.push((dear.id.clone(), reason));
             true
         }
         Some(_) => {
-            opinion.says(Says::Keep, Rule::Capacity, "a cheaper box is about to take over");
+            decision.says(Says::Keep, Rule::Capacity, "a cheaper box is about to take over");
             true
         }
-        None => begin_hand_back(input, opinion, dear),
+        None => begin_hand_back(input, decision, dear),
     }
 }
 
-fn begin_hand_back(input: &PoolInput<'_>, opinion: &mut Opinion, dear: &SeenBox) -> bool {
+fn begin_hand_back(input: &PoolInput<'_>, decision: &mut PoolDecision, dear: &SeenBox) -> bool {
     let (pays, settled) = (input.boot * HAND_BACK_BOOTS, input.boot * SWITCH_BOOTS);
     let room = input.staying().count() < input.pool.boxes_max.get() as usize;
     if !room || input.now - dear.since < settled || !preferred_is_back(input) {
@@ -198,7 +198,7 @@ fn begin_hand_back(input: &PoolInput<'_>, opinion: &mut Opinion, dear: &SeenBox)
         _ => return false,
     };
     let text = format!("{text}, and a cheaper box can be had: it takes over");
-    opinion.extra = Some(opinion.says(Says::AtLeast(1), Rule::Capacity, text));
+    decision.extra = Some(decision.says(Says::AtLeast(1), Rule::Capacity, text));
     true
 }
 

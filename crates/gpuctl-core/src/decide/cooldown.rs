@@ -4,7 +4,7 @@
 
 use chrono::TimeDelta;
 
-use super::{Opinion, PoolInput};
+use super::{PoolDecision, PoolInput};
 use crate::observation::Run;
 use crate::plan::{Rule, Says};
 use crate::units::{Timestamp, doubled};
@@ -19,17 +19,17 @@ const FRUITLESS_FIRST: TimeDelta = TimeDelta::minutes(1);
 /// … up to this.
 const FRUITLESS_WAIT_MAX: TimeDelta = TimeDelta::hours(1);
 
-pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
+pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let asked_at = input.hold().map(|hold| hold.since);
-    opinion.starts_left = Some(starts_left(input, asked_at));
+    decision.starts_left = Some(starts_left(input, asked_at));
     if let Some((text, until)) = failing(input, asked_at).or_else(|| flapping(input, asked_at)) {
-        opinion.no_starts = Some(opinion.says(Says::Forbid, Rule::Cooldown, text));
-        opinion.change(until, Rule::Cooldown, "it may start again");
+        decision.no_starts = Some(decision.says(Says::Forbid, Rule::Cooldown, text));
+        decision.change(until, Rule::Cooldown, "it may start again");
     } else if let Some((text, until)) = fruitless(input) {
-        opinion.refuse(Rule::Cooldown, &[Rule::Demand], text);
-        opinion.change(until, Rule::Cooldown, "the queue may start a box again");
+        decision.refuse(Rule::Cooldown, &[Rule::Demand], text);
+        decision.change(until, Rule::Cooldown, "the queue may start a box again");
     } else {
-        opinion.pass(Rule::Cooldown, "none");
+        decision.pass(Rule::Cooldown, "none");
     }
 }
 

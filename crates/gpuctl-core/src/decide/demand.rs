@@ -5,7 +5,7 @@
 
 use chrono::TimeDelta;
 
-use super::{Opinion, PoolInput, jobs_wait};
+use super::{PoolDecision, PoolInput, jobs_wait};
 use crate::observation::SeenQueue;
 use crate::plan::{Rule, Says};
 use crate::policy::QueuePolicy;
@@ -17,9 +17,9 @@ const MARGIN_OF_BOOT: i32 = 10;
 /// A backlog is never meant to be cleared faster than this: boxes for a moment cost more than the moment saves.
 const CLEAR_MIN: TimeDelta = TimeDelta::minutes(1);
 
-pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
+pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let Some(policy) = input.pool.queue() else {
-        opinion.pass(Rule::Demand, "this pool drains no queue");
+        decision.pass(Rule::Demand, "this pool drains no queue");
         return;
     };
     let Some(queue) = input.queue else {
@@ -30,11 +30,11 @@ pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
             ),
             None => "the queue was never read".to_owned(),
         };
-        opinion.says(Says::Keep, Rule::Demand, text);
+        decision.says(Says::Keep, Rule::Demand, text);
         return;
     };
     if queue.visible == 0 {
-        opinion.pass(
+        decision.pass(
             Rule::Demand,
             format!("no job waits ({} in flight, {} delayed)", queue.in_flight, queue.delayed),
         );
@@ -45,7 +45,7 @@ pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
     // Q4: counts that are seen for the first time may be a flicker; the next look confirms them.
     let Some(oldest) = queue.oldest_sent_at else {
         let text = format!("{waiting}, as seen once: the next look confirms it");
-        opinion.says(Says::Keep, Rule::Demand, text);
+        decision.says(Says::Keep, Rule::Demand, text);
         return;
     };
     let last_moment = oldest + slack(policy, input);
@@ -58,21 +58,21 @@ pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
     if let Some(depth) = deep {
         // Many jobs are no reason to wait for longer than one would.
         patience = patience.min(oldest + input.pool.capacity_deadline);
-        opinion.at_least(boxes, Rule::Demand, format!("{waiting}, start_depth is {depth}"));
+        decision.at_least(boxes, Rule::Demand, format!("{waiting}, start_depth is {depth}"));
     } else if start_at <= input.now {
         let boot = show_span(input.boot);
-        opinion.at_least(boxes, Rule::Demand, format!("{text}, a boot takes {boot}"));
+        decision.at_least(boxes, Rule::Demand, format!("{text}, a boot takes {boot}"));
     } else if input.staying().count() >= boxes as usize {
-        opinion.pass(Rule::Demand, format!("{text}: the boxes that are up see to them"));
+        decision.pass(Rule::Demand, format!("{text}: the boxes that are up see to them"));
         return;
     } else {
-        opinion.pass(Rule::Demand, format!("{text}: starts in {}", input.until(start_at)));
-        opinion.change(start_at, Rule::Demand, "the oldest job needs a box to keep max_wait");
+        decision.pass(Rule::Demand, format!("{text}: starts in {}", input.until(start_at)));
+        decision.change(start_at, Rule::Demand, "the oldest job needs a box to keep max_wait");
         return;
     }
     if patience > input.now {
-        opinion.patience = Some(patience);
-        opinion.change(patience, Rule::Demand, "any box will do from then on");
+        decision.patience = Some(patience);
+        decision.change(patience, Rule::Demand, "any box will do from then on");
     }
 }
 

@@ -4,23 +4,23 @@
 //! over or the schedule's next edge comes, whichever is first. It is read off the boxes each time, so nothing has to be
 //! remembered for it to end (R2). The later of the two words counts, and `gpuctl release` ends both.
 
-use super::{Opinion, PoolInput};
+use super::{PoolDecision, PoolInput};
 use crate::observation::{Foreign, HoldWants, SeenBox};
 use crate::plan::{Rule, Says};
 use crate::units::Timestamp;
 
-pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
+pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let Some(word) = in_force(input) else {
-        opinion.pass(Rule::Hold, "no hold is in force");
+        decision.pass(Rule::Hold, "no hold is in force");
         return;
     };
     match word.wants {
-        HoldWants::Running => opinion.at_least(1, Rule::Hold, word.text),
+        HoldWants::Running => decision.at_least(1, Rule::Hold, word.text),
         HoldWants::Stopped => {
-            opinion.all_off = Some(opinion.says(Says::Stop, Rule::Hold, word.text));
+            decision.all_off = Some(decision.says(Says::Stop, Rule::Hold, word.text));
         }
     }
-    opinion.change(word.until, Rule::Hold, "the hold ends; schedule and queue decide again");
+    decision.change(word.until, Rule::Hold, "the hold ends; schedule and queue decide again");
 }
 
 /// What a person has said last.

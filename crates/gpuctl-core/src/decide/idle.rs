@@ -6,7 +6,7 @@
 use chrono::TimeDelta;
 
 use super::capacity::{is_preferred, preferred_is_back};
-use super::{Opinion, PoolInput, jobs, jobs_are, jobs_wait};
+use super::{PoolDecision, PoolInput, jobs, jobs_are, jobs_wait};
 use crate::observation::{BoxState, SeenBox, SeenQueue, SeenWorker, Witness};
 use crate::plan::{Reason, Rule, Says};
 use crate::policy::{IdleStop, QueuePolicy};
@@ -18,19 +18,19 @@ const BACKSTOP: TimeDelta = TimeDelta::seconds(15);
 /// How old a worker's report may be to bear witness.
 const REPORT_AGE_MAX: TimeDelta = TimeDelta::seconds(30);
 
-pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
+pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let Some(policy) = input.pool.queue() else {
-        opinion.pass(Rule::Idle, "this pool drains no queue");
+        decision.pass(Rule::Idle, "this pool drains no queue");
         return;
     };
     let running: Vec<&SeenBox> =
         input.staying().filter(|one| one.state == BoxState::Running).collect();
     if running.is_empty() {
-        opinion.pass(Rule::Idle, "no box is running");
+        decision.pass(Rule::Idle, "no box is running");
         return;
     }
     let Some(queue) = input.queue else {
-        opinion.says(Says::Keep, Rule::Idle, "the queue could not be read: unknown is not empty");
+        decision.says(Says::Keep, Rule::Idle, "the queue could not be read: unknown is not empty");
         return;
     };
     let grace = match input.witness {
@@ -59,17 +59,21 @@ pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
         let text = format!("idle for {}, {why}", input.ago(since));
         let until = (since + stay).max(one.since + input.pool.run_min);
         if until + grace <= input.now {
-            opinion.released.push((one.id.clone(), Reason::new(Rule::Idle, text.clone())));
+            decision.released.push((one.id.clone(), Reason::new(Rule::Idle, text.clone())));
             verdict = Some((Says::Stop, text));
         } else {
             verdict = verdict.or(Some((Says::Keep, text)));
             // The worker goes at the first of these, the controller at the second.
-            opinion.change(until, Rule::Idle, "the box has been idle long enough");
-            opinion.change(until + grace, Rule::Idle, "the box should have stopped itself by then");
+            decision.change(until, Rule::Idle, "the box has been idle long enough");
+            decision.change(
+                until + grace,
+                Rule::Idle,
+                "the box should have stopped itself by then",
+            );
         }
     }
     if let Some((says, text)) = verdict {
-        opinion.says(says, Rule::Idle, text);
+        decision.says(says, Rule::Idle, text);
     }
 }
 

@@ -3,11 +3,11 @@
 //! Nothing is done to the box itself: its worker sees the notice first and drains, and a stop of ours in the middle of an
 //! interruption would leave it in a state that nobody can start it from (P18).
 
-use super::{Opinion, PoolInput};
+use super::{PoolDecision, PoolInput};
 use crate::observation::BoxState;
 use crate::plan::{Rule, Says};
 
-pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
+pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let leaving = input.boxes().iter().filter(|one| one.state != BoxState::Stopped);
     let mut leaving = leaving.filter_map(|one| Some((one, one.interruption?)));
     let text = leaving.next_back().map(|(one, at)| {
@@ -19,8 +19,8 @@ pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
     });
     match text {
         Some(text) => {
-            opinion.says(Says::Keep, Rule::Interruption, text);
+            decision.says(Says::Keep, Rule::Interruption, text);
         }
-        None => opinion.pass(Rule::Interruption, "no box is being taken back"),
+        None => decision.pass(Rule::Interruption, "no box is being taken back"),
     }
 }

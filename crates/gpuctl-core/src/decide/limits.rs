@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 
-use super::{Opinion, PoolInput};
+use super::{PoolDecision, PoolInput};
 use crate::observation::{BoxState, SeenBox};
 use crate::plan::{Manner, Reason, Rule, Says};
 use crate::units::{Timestamp, show_span};
@@ -10,24 +10,24 @@ use crate::units::{Timestamp, show_span};
 /// How long a running worker may be silent before its box is drained: a hung GPU call cannot be cancelled from inside.
 const SILENCE_MAX: TimeDelta = TimeDelta::minutes(2);
 
-pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
+pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let mut worst = None;
     for one in input.boxes() {
         if let Some((manner, text)) = verdict(input, one) {
             let reason = Reason::new(Rule::Limits, text);
             worst = Some(reason.text.clone());
-            opinion.condemned.push((one.id.clone(), manner, reason));
+            decision.condemned.push((one.id.clone(), manner, reason));
         }
     }
     let deadlines = input.boxes().iter().filter_map(|one| deadline(input, one));
     if let Some((at, text)) = deadlines.min() {
-        opinion.change(at, Rule::Limits, text);
+        decision.change(at, Rule::Limits, text);
     }
     match worst {
         Some(text) => {
-            opinion.says(Says::Stop, Rule::Limits, text);
+            decision.says(Says::Stop, Rule::Limits, text);
         }
-        None => opinion.pass(
+        None => decision.pass(
             Rule::Limits,
             format!("{} of at most {} boxes up", input.up().count(), input.pool.boxes_max),
         ),

@@ -6,17 +6,17 @@
 mod budget;
 mod capacity;
 mod cooldown;
+mod decision;
 mod demand;
 mod hold;
 mod idle;
 mod interruption;
 mod limits;
-mod opinion;
 mod schedule;
 
 use chrono::TimeDelta;
 
-use self::opinion::Opinion;
+use self::decision::PoolDecision;
 use crate::observation::{
     Hold, Observation, Run, SeenBox, SeenPool, SeenQueue, Witness, boot_estimate,
 };
@@ -42,17 +42,17 @@ pub fn decide(policy: &Policy, seen: &Observation) -> Plan {
 }
 
 fn decide_pool(input: &PoolInput<'_>) -> PoolPlan {
-    let mut opinion = Opinion::default();
-    interruption::rule(input, &mut opinion);
-    hold::rule(input, &mut opinion);
-    budget::rule(input, &mut opinion);
-    schedule::rule(input, &mut opinion);
-    demand::rule(input, &mut opinion);
-    idle::rule(input, &mut opinion);
-    capacity::rule(input, &mut opinion);
-    limits::rule(input, &mut opinion);
-    cooldown::rule(input, &mut opinion);
-    opinion.into_plan(input)
+    let mut decision = PoolDecision::default();
+    interruption::rule(input, &mut decision);
+    hold::rule(input, &mut decision);
+    budget::rule(input, &mut decision);
+    schedule::rule(input, &mut decision);
+    demand::rule(input, &mut decision);
+    idle::rule(input, &mut decision);
+    capacity::rule(input, &mut decision);
+    limits::rule(input, &mut decision);
+    cooldown::rule(input, &mut decision);
+    decision.into_plan(input)
 }
 
 /// One pool's question, with what several rules need of it.

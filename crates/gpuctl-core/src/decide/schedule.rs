@@ -1,26 +1,26 @@
 //! The schedule: while it wants the pool running, at least one box is up. Where it wants it stopped, a pool without a queue
-//! stops, and one with a queue is left to it; where it has no opinion, things stay as they are (R14).
+//! stops, and one with a queue is left to it; where it has no decision, things stay as they are (R14).
 
-use super::{Opinion, PoolInput};
+use super::{PoolDecision, PoolInput};
 use crate::plan::{Reason, Rule, Says};
 use crate::policy::Work;
 use crate::schedule::Desired;
 
-pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
+pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let schedule = &input.pool.schedule;
     let has_queue = input.pool.queue().is_some();
     if schedule.is_empty() && has_queue {
-        opinion.pass(Rule::Schedule, "no schedule");
+        decision.pass(Rule::Schedule, "no schedule");
         return;
     }
     let state = schedule.at(input.now);
     match state.desired {
-        Desired::Running => opinion.at_least(1, Rule::Schedule, state.reason),
+        Desired::Running => decision.at_least(1, Rule::Schedule, state.reason),
         _ if has_queue => {
-            opinion.pass(Rule::Schedule, format!("{}: the queue decides", state.reason));
+            decision.pass(Rule::Schedule, format!("{}: the queue decides", state.reason));
         }
         Desired::Any if !schedule.is_empty() => {
-            opinion.says(Says::Keep, Rule::Schedule, state.reason);
+            decision.says(Says::Keep, Rule::Schedule, state.reason);
         }
         Desired::Stopped | Desired::Any => {
             let text = if schedule.is_empty() {
@@ -28,18 +28,18 @@ pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
             } else {
                 state.reason
             };
-            let reason = opinion.says(Says::Stop, Rule::Schedule, text);
-            opinion.released.extend(input.up().map(|one| (one.id.clone(), reason.clone())));
+            let reason = decision.says(Says::Stop, Rule::Schedule, text);
+            decision.released.extend(input.up().map(|one| (one.id.clone(), reason.clone())));
         }
     }
     if let Some(next) = schedule.next_change(input.now) {
         let wants = match next.desired {
             Desired::Running => "wants it running",
             Desired::Stopped => "wants it stopped",
-            Desired::Any => "has no opinion any more",
+            Desired::Any => "has no decision any more",
         };
         let text = format!("{wants}: {}", next.reason);
-        opinion.change(next.at, Rule::Schedule, text);
+        decision.change(next.at, Rule::Schedule, text);
     }
     if input.pool.work == Work::BoxOnly && input.boxes.is_some_and(<[_]>::is_empty) {
         let text = match input.pool.boxes {
@@ -50,6 +50,6 @@ pub(super) fn rule(input: &PoolInput<'_>, opinion: &mut Opinion) {
                 "EC2 shows no box of it: look at its `instances`, or at the tags of `select`"
             }
         };
-        opinion.no_starts = Some(Reason::new(Rule::Schedule, text));
+        decision.no_starts = Some(Reason::new(Rule::Schedule, text));
     }
 }

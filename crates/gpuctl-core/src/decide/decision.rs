@@ -9,7 +9,7 @@ use crate::units::{BoxId, Timestamp};
 
 /// What the rules have said so far.
 #[derive(Default)]
-pub(super) struct Opinion {
+pub(super) struct PoolDecision {
     verdicts: Vec<Verdict>,
     /// How many boxes rules ask for at least.
     floors: Vec<(u32, Reason)>,
@@ -33,7 +33,7 @@ pub(super) struct Opinion {
     changes: Vec<NextChange>,
 }
 
-impl Opinion {
+impl PoolDecision {
     pub(super) fn says(&mut self, says: Says, rule: Rule, text: impl Into<String>) -> Reason {
         let reason = Reason::new(rule, text);
         self.verdicts.push(Verdict { says, reason: reason.clone() });
@@ -240,7 +240,7 @@ enum Kind {
     Preferred,
 }
 
-/// What comes of the opinions.
+/// What comes of the decisions.
 #[derive(Default)]
 struct Answer {
     actions: Vec<Action>,
