@@ -5,7 +5,7 @@
 use chrono::TimeDelta;
 use gpuctl_core::capacity::RefusalClass;
 use gpuctl_core::observation::{BoxState, Run, SeenPool};
-use gpuctl_core::plan::{PoolPlan, Rule, Says};
+use gpuctl_core::plan::{Effect, PoolPlan, Rule};
 use gpuctl_core::policy::{Policy, Pool};
 use gpuctl_core::units::{Timestamp, show_span};
 
@@ -107,7 +107,7 @@ fn stuck(plan: &PoolPlan) -> Option<Notice> {
     let verdict = plan
         .verdicts
         .iter()
-        .find(|verdict| verdict.reason.rule == Rule::Limits && verdict.says == Says::Stop)?;
+        .find(|verdict| verdict.reason.rule == Rule::Limits && verdict.effect == Effect::Stop)?;
     Some(Notice {
         key: format!("stuck/{}", plan.pool),
         text: format!("pool {}: a box is given up: {}", plan.pool, verdict.reason.text),

@@ -111,14 +111,14 @@ impl Reason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// What it asks for.
-    pub says: Says,
+    pub effect: Effect,
     /// Why.
     pub reason: Reason,
 }
 
 /// What a rule can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Says {
+pub enum Effect {
     /// At least so many boxes.
     AtLeast(u32),
     /// Let boxes go.
@@ -128,7 +128,7 @@ pub enum Says {
     /// Not now, whatever the others want.
     Forbid,
     /// Nothing to say.
-    Pass,
+    Abstain,
 }
 
 /// One thing to do, with its reason.

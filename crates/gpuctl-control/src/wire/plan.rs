@@ -1,7 +1,7 @@
 //! The documents `gpuctl.plan` and `gpuctl.explain`: what each rule says, what follows, what happened last and what comes next.
 
 use gpuctl_core::observation::Run;
-use gpuctl_core::plan::{Action, Manner, NextChange, Plan, PoolPlan, Says};
+use gpuctl_core::plan::{Action, Effect, Manner, NextChange, Plan, PoolPlan};
 use gpuctl_core::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +65,7 @@ impl PoolPlanDocument {
                 .iter()
                 .map(|verdict| VerdictDocument {
                     rule: verdict.reason.rule.as_str(),
-                    says: says(verdict.says),
+                    effect: effect(verdict.effect),
                     text: verdict.reason.text.clone(),
                 })
                 .collect(),
@@ -91,7 +91,7 @@ pub struct VerdictDocument {
     /// The rule.
     pub rule: &'static str,
     /// `at least N`, `stop`, `keep`, `forbid` or `pass`.
-    pub says: String,
+    pub effect: String,
     /// Why.
     pub text: String,
 }
@@ -176,13 +176,13 @@ pub fn verb(action: &Action) -> &'static str {
     }
 }
 
-fn says(says: Says) -> String {
-    match says {
-        Says::AtLeast(boxes) => format!("at least {boxes}"),
-        Says::Stop => "stop".to_owned(),
-        Says::Keep => "keep".to_owned(),
-        Says::Forbid => "forbid".to_owned(),
-        Says::Pass => "pass".to_owned(),
+fn effect(effect: Effect) -> String {
+    match effect {
+        Effect::AtLeast(boxes) => format!("at least {boxes}"),
+        Effect::Stop => "stop".to_owned(),
+        Effect::Keep => "keep".to_owned(),
+        Effect::Forbid => "forbid".to_owned(),
+        Effect::Abstain => "abstain".to_owned(),
     }
 }
 

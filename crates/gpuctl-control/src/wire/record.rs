@@ -2,7 +2,7 @@
 //!
 //! It holds no ages, so that a quiet night's passes are equal and the ledger can count them on one row.
 
-use gpuctl_core::plan::{PoolPlan, Says};
+use gpuctl_core::plan::{Effect, PoolPlan};
 use serde::{Deserialize, Serialize};
 
 use super::plan::verb;
@@ -77,7 +77,7 @@ impl Record {
 }
 
 fn pool_record(pass: &Pass, plan: &PoolPlan) -> PoolRecord {
-    let spoke = plan.verdicts.iter().filter(|verdict| verdict.says != Says::Pass);
+    let spoke = plan.verdicts.iter().filter(|verdict| verdict.effect != Effect::Abstain);
     PoolRecord {
         pool: plan.pool.to_string(),
         boxes_wanted: plan.boxes_wanted,

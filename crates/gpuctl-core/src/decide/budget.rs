@@ -14,7 +14,7 @@ const WARN_PERCENT: i64 = 80;
 pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let budget = input.pool.budget;
     if !budget.is_set() {
-        decision.pass(Rule::Budget, "no budget");
+        decision.abstain(Rule::Budget, "no budget");
         return;
     }
     let Some(spent) = input.seen.spent else {
@@ -36,7 +36,7 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let warning = short.map_or(String::new(), |account| {
         format!("; warning: the {}'s budget may not last", account.name)
     });
-    decision.pass(Rule::Budget, figures.join("; ") + &warning);
+    decision.abstain(Rule::Budget, figures.join("; ") + &warning);
 }
 
 fn beyond(input: &PoolInput<'_>, decision: &mut PoolDecision, over: &Account, spent: Spent) {

@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use super::{PoolDecision, PoolInput, hold};
 use crate::capacity::{CapacityType, INTERRUPTIONS_MAX, Offering, refused, spot_pause, zone_hints};
 use crate::observation::{BoxState, Run, SeenBox};
-use crate::plan::{Reason, Rule, Says};
+use crate::plan::{Effect, Reason, Rule};
 use crate::units::{BoxId, Timestamp, show_span};
 
 /// Work that must wait before a box on demand hands over to spot: so many boots (`policies.md` 5).
@@ -20,7 +20,7 @@ const SWITCH_BOOTS: i32 = 2;
 
 pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     if input.boxes().iter().all(|one| one.offering.is_none()) {
-        decision.pass(Rule::Capacity, "boxes on this machine are not bought");
+        decision.abstain(Rule::Capacity, "boxes on this machine are not bought");
         return;
     }
     if hand_back(input, decision) {
@@ -30,9 +30,9 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     if let Some((_, until)) = refusals.first() {
         decision.change(*until, Rule::Capacity, "what was refused may be asked for again");
         let texts: Vec<&str> = refusals.iter().map(|(text, _)| text.as_str()).collect();
-        decision.pass(Rule::Capacity, texts.join("; "));
+        decision.abstain(Rule::Capacity, texts.join("; "));
     } else {
-        decision.pass(Rule::Capacity, "nothing was refused lately");
+        decision.abstain(Rule::Capacity, "nothing was refused lately");
     }
 }
 
@@ -173,12 +173,13 @@ fn hand_back(input: &PoolInput<'_>, decision: &mut PoolDecision) -> bool {
     };
     match input.staying().find(took_over).map(|one| one.state) {
         Some(BoxState::Running) if cuts_no_job(input, dear) => {
-            let reason = decision.says(Says::Stop, Rule::Capacity, "a cheaper box has taken over");
+            let reason =
+                decision.record(Effect::Stop, Rule::Capacity, "a cheaper box has taken over");
             decision.released.push((dear.id.clone(), reason));
             true
         }
         Some(_) => {
-            decision.says(Says::Keep, Rule::Capacity, "a cheaper box is about to take over");
+            decision.record(Effect::Keep, Rule::Capacity, "a cheaper box is about to take over");
             true
         }
         None => begin_hand_back(input, decision, dear),
@@ -198,7 +199,7 @@ fn begin_hand_back(input: &PoolInput<'_>, decision: &mut PoolDecision, dear: &Se
         _ => return false,
     };
     let text = format!("{text}, and a cheaper box can be had: it takes over");
-    decision.extra = Some(decision.says(Says::AtLeast(1), Rule::Capacity, text));
+    decision.extra = Some(decision.record(Effect::AtLeast(1), Rule::Capacity, text));
     true
 }
 

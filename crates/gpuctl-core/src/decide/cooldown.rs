@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 
 use super::{PoolDecision, PoolInput};
 use crate::observation::Run;
-use crate::plan::{Rule, Says};
+use crate::plan::{Effect, Rule};
 use crate::units::{Timestamp, doubled};
 
 /// The wait after the first failed start; it doubles with each further one.
@@ -23,13 +23,13 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let asked_at = input.hold().map(|hold| hold.since);
     decision.starts_left = Some(starts_left(input, asked_at));
     if let Some((text, until)) = failing(input, asked_at).or_else(|| flapping(input, asked_at)) {
-        decision.no_starts = Some(decision.says(Says::Forbid, Rule::Cooldown, text));
+        decision.no_starts = Some(decision.record(Effect::Forbid, Rule::Cooldown, text));
         decision.change(until, Rule::Cooldown, "it may start again");
     } else if let Some((text, until)) = fruitless(input) {
         decision.refuse(Rule::Cooldown, &[Rule::Demand], text);
         decision.change(until, Rule::Cooldown, "the queue may start a box again");
     } else {
-        decision.pass(Rule::Cooldown, "none");
+        decision.abstain(Rule::Cooldown, "none");
     }
 }
 

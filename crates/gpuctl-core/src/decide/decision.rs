@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{PoolInput, capacity};
 use crate::observation::{BoxState, SeenBox};
-use crate::plan::{Action, Manner, NextChange, PoolPlan, Reason, Rule, Says, Verdict};
+use crate::plan::{Action, Effect, Manner, NextChange, PoolPlan, Reason, Rule, Verdict};
 use crate::units::{BoxId, Timestamp};
 
 /// What the rules have said so far.
@@ -34,23 +34,23 @@ pub(super) struct PoolDecision {
 }
 
 impl PoolDecision {
-    pub(super) fn says(&mut self, says: Says, rule: Rule, text: impl Into<String>) -> Reason {
+    pub(super) fn record(&mut self, effect: Effect, rule: Rule, text: impl Into<String>) -> Reason {
         let reason = Reason::new(rule, text);
-        self.verdicts.push(Verdict { says, reason: reason.clone() });
+        self.verdicts.push(Verdict { effect, reason: reason.clone() });
         reason
     }
 
-    pub(super) fn pass(&mut self, rule: Rule, text: impl Into<String>) {
-        self.says(Says::Pass, rule, text);
+    pub(super) fn abstain(&mut self, rule: Rule, text: impl Into<String>) {
+        self.record(Effect::Abstain, rule, text);
     }
 
     pub(super) fn at_least(&mut self, boxes: u32, rule: Rule, text: impl Into<String>) {
-        let reason = self.says(Says::AtLeast(boxes), rule, text);
+        let reason = self.record(Effect::AtLeast(boxes), rule, text);
         self.floors.push((boxes, reason));
     }
 
     pub(super) fn refuse(&mut self, rule: Rule, refused: &[Rule], text: impl Into<String>) {
-        let reason = self.says(Says::Forbid, rule, text);
+        let reason = self.record(Effect::Forbid, rule, text);
         self.refused.extend(refused.iter().map(|wish| (*wish, reason.clone())));
     }
 

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 
 use super::{PoolDecision, PoolInput, jobs_wait};
 use crate::observation::SeenQueue;
-use crate::plan::{Rule, Says};
+use crate::plan::{Effect, Rule};
 use crate::policy::QueuePolicy;
 use crate::units::show_span;
 
@@ -19,7 +19,7 @@ const CLEAR_MIN: TimeDelta = TimeDelta::minutes(1);
 
 pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let Some(policy) = input.pool.queue() else {
-        decision.pass(Rule::Demand, "this pool drains no queue");
+        decision.abstain(Rule::Demand, "this pool drains no queue");
         return;
     };
     let Some(queue) = input.queue else {
@@ -30,11 +30,11 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
             ),
             None => "the queue was never read".to_owned(),
         };
-        decision.says(Says::Keep, Rule::Demand, text);
+        decision.record(Effect::Keep, Rule::Demand, text);
         return;
     };
     if queue.visible == 0 {
-        decision.pass(
+        decision.abstain(
             Rule::Demand,
             format!("no job waits ({} in flight, {} delayed)", queue.in_flight, queue.delayed),
         );
@@ -45,7 +45,7 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     // Q4: counts that are seen for the first time may be a flicker; the next look confirms them.
     let Some(oldest) = queue.oldest_sent_at else {
         let text = format!("{waiting}, as seen once: the next look confirms it");
-        decision.says(Says::Keep, Rule::Demand, text);
+        decision.record(Effect::Keep, Rule::Demand, text);
         return;
     };
     let last_moment = oldest + slack(policy, input);
@@ -63,10 +63,10 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
         let boot = show_span(input.boot);
         decision.at_least(boxes, Rule::Demand, format!("{text}, a boot takes {boot}"));
     } else if input.staying().count() >= boxes as usize {
-        decision.pass(Rule::Demand, format!("{text}: the boxes that are up see to them"));
+        decision.abstain(Rule::Demand, format!("{text}: the boxes that are up see to them"));
         return;
     } else {
-        decision.pass(Rule::Demand, format!("{text}: starts in {}", input.until(start_at)));
+        decision.abstain(Rule::Demand, format!("{text}: starts in {}", input.until(start_at)));
         decision.change(start_at, Rule::Demand, "the oldest job needs a box to keep max_wait");
         return;
     }

@@ -6,18 +6,18 @@
 
 use super::{PoolDecision, PoolInput};
 use crate::observation::{Foreign, HoldWants, SeenBox};
-use crate::plan::{Rule, Says};
+use crate::plan::{Effect, Rule};
 use crate::units::Timestamp;
 
 pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let Some(word) = in_force(input) else {
-        decision.pass(Rule::Hold, "no hold is in force");
+        decision.abstain(Rule::Hold, "no hold is in force");
         return;
     };
     match word.wants {
         HoldWants::Running => decision.at_least(1, Rule::Hold, word.text),
         HoldWants::Stopped => {
-            decision.all_off = Some(decision.says(Says::Stop, Rule::Hold, word.text));
+            decision.all_off = Some(decision.record(Effect::Stop, Rule::Hold, word.text));
         }
     }
     decision.change(word.until, Rule::Hold, "the hold ends; schedule and queue decide again");

@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use super::capacity::{is_preferred, preferred_is_back};
 use super::{PoolDecision, PoolInput, jobs, jobs_are, jobs_wait};
 use crate::observation::{BoxState, SeenBox, SeenQueue, SeenWorker, Witness};
-use crate::plan::{Reason, Rule, Says};
+use crate::plan::{Effect, Reason, Rule};
 use crate::policy::{IdleStop, QueuePolicy};
 use crate::units::{Timestamp, show_span};
 
@@ -20,17 +20,21 @@ const REPORT_AGE_MAX: TimeDelta = TimeDelta::seconds(30);
 
 pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let Some(policy) = input.pool.queue() else {
-        decision.pass(Rule::Idle, "this pool drains no queue");
+        decision.abstain(Rule::Idle, "this pool drains no queue");
         return;
     };
     let running: Vec<&SeenBox> =
         input.staying().filter(|one| one.state == BoxState::Running).collect();
     if running.is_empty() {
-        decision.pass(Rule::Idle, "no box is running");
+        decision.abstain(Rule::Idle, "no box is running");
         return;
     }
     let Some(queue) = input.queue else {
-        decision.says(Says::Keep, Rule::Idle, "the queue could not be read: unknown is not empty");
+        decision.record(
+            Effect::Keep,
+            Rule::Idle,
+            "the queue could not be read: unknown is not empty",
+        );
         return;
     };
     let grace = match input.witness {
@@ -46,7 +50,7 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
         let since = match idle_since(input, queue, one) {
             Ok(since) => since,
             Err(busy) => {
-                verdict = verdict.or(Some((Says::Keep, busy)));
+                verdict = verdict.or(Some((Effect::Keep, busy)));
                 continue;
             }
         };
@@ -60,9 +64,9 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
         let until = (since + stay).max(one.since + input.pool.run_min);
         if until + grace <= input.now {
             decision.released.push((one.id.clone(), Reason::new(Rule::Idle, text.clone())));
-            verdict = Some((Says::Stop, text));
+            verdict = Some((Effect::Stop, text));
         } else {
-            verdict = verdict.or(Some((Says::Keep, text)));
+            verdict = verdict.or(Some((Effect::Keep, text)));
             // The worker goes at the first of these, the controller at the second.
             decision.change(until, Rule::Idle, "the box has been idle long enough");
             decision.change(
@@ -72,8 +76,8 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
             );
         }
     }
-    if let Some((says, text)) = verdict {
-        decision.says(says, Rule::Idle, text);
+    if let Some((effect, text)) = verdict {
+        decision.record(effect, Rule::Idle, text);
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::{PoolDecision, PoolInput};
 use crate::observation::BoxState;
-use crate::plan::{Rule, Says};
+use crate::plan::{Effect, Rule};
 
 pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let leaving = input.boxes().iter().filter(|one| one.state != BoxState::Stopped);
@@ -19,8 +19,8 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     });
     match text {
         Some(text) => {
-            decision.says(Says::Keep, Rule::Interruption, text);
+            decision.record(Effect::Keep, Rule::Interruption, text);
         }
-        None => decision.pass(Rule::Interruption, "no box is being taken back"),
+        None => decision.abstain(Rule::Interruption, "no box is being taken back"),
     }
 }

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 
 use super::{PoolDecision, PoolInput};
 use crate::observation::{BoxState, SeenBox};
-use crate::plan::{Manner, Reason, Rule, Says};
+use crate::plan::{Effect, Manner, Reason, Rule};
 use crate::units::{Timestamp, show_span};
 
 /// How long a running worker may be silent before its box is drained: a hung GPU call cannot be cancelled from inside.
@@ -25,9 +25,9 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     }
     match worst {
         Some(text) => {
-            decision.says(Says::Stop, Rule::Limits, text);
+            decision.record(Effect::Stop, Rule::Limits, text);
         }
-        None => decision.pass(
+        None => decision.abstain(
             Rule::Limits,
             format!("{} of at most {} boxes up", input.up().count(), input.pool.boxes_max),
         ),

@@ -2,7 +2,7 @@
 //! stops, and one with a queue is left to it; where it has no decision, things stay as they are (R14).
 
 use super::{PoolDecision, PoolInput};
-use crate::plan::{Reason, Rule, Says};
+use crate::plan::{Effect, Reason, Rule};
 use crate::policy::Work;
 use crate::schedule::Desired;
 
@@ -10,17 +10,17 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let schedule = &input.pool.schedule;
     let has_queue = input.pool.queue().is_some();
     if schedule.is_empty() && has_queue {
-        decision.pass(Rule::Schedule, "no schedule");
+        decision.abstain(Rule::Schedule, "no schedule");
         return;
     }
     let state = schedule.at(input.now);
     match state.desired {
         Desired::Running => decision.at_least(1, Rule::Schedule, state.reason),
         _ if has_queue => {
-            decision.pass(Rule::Schedule, format!("{}: the queue decides", state.reason));
+            decision.abstain(Rule::Schedule, format!("{}: the queue decides", state.reason));
         }
         Desired::Any if !schedule.is_empty() => {
-            decision.says(Says::Keep, Rule::Schedule, state.reason);
+            decision.record(Effect::Keep, Rule::Schedule, state.reason);
         }
         Desired::Stopped | Desired::Any => {
             let text = if schedule.is_empty() {
@@ -28,7 +28,7 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
             } else {
                 state.reason
             };
-            let reason = decision.says(Says::Stop, Rule::Schedule, text);
+            let reason = decision.record(Effect::Stop, Rule::Schedule, text);
             decision.released.extend(input.up().map(|one| (one.id.clone(), reason.clone())));
         }
     }

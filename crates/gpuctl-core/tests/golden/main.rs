@@ -12,7 +12,7 @@ use std::path::Path;
 use chrono::TimeDelta;
 use gpuctl_core::capacity::RefusalClass;
 use gpuctl_core::observation::{BoxState, HoldWants, Run, SeenBox, SeenQueue};
-use gpuctl_core::plan::{Action, Manner, PoolPlan, Reason, Rule, Says, Verdict};
+use gpuctl_core::plan::{Action, Effect, Manner, PoolPlan, Reason, Rule, Verdict};
 
 use world::{
     Case, Worker, a_box, ago, app, busy, case, foreign, idle, on_demand, refused, run, running,
@@ -603,16 +603,17 @@ fn shown(plan: &PoolPlan) -> String {
         );
     }
     // What passes says little, but for the money.
-    let says =
-        |verdict: &&Verdict| verdict.says != Says::Pass || verdict.reason.text.contains("forecast");
-    for verdict in plan.verdicts.iter().filter(says) {
-        let says = match verdict.says {
-            Says::AtLeast(boxes) => format!("at least {boxes}"),
+    let spoke = |verdict: &&Verdict| {
+        verdict.effect != Effect::Abstain || verdict.reason.text.contains("forecast")
+    };
+    for verdict in plan.verdicts.iter().filter(spoke) {
+        let effect = match verdict.effect {
+            Effect::AtLeast(boxes) => format!("at least {boxes}"),
             other => format!("{other:?}").to_lowercase(),
         };
         let _ = writeln!(
             text,
-            "    {:<13}{says:<11}{}",
+            "    {:<13}{effect:<11}{}",
             verdict.reason.rule.as_str(),
             verdict.reason.text
         );
@@ -644,7 +645,7 @@ fn a_verdict_of_each_rule_is_among_them() {
     let said: Vec<Rule> = cases()
         .iter()
         .flat_map(|case| case.plan().verdicts)
-        .filter(|verdict| verdict.says != Says::Pass)
+        .filter(|verdict| verdict.effect != Effect::Abstain)
         .map(|verdict| verdict.reason.rule)
         .collect();
     for rule in Rule::ALL {

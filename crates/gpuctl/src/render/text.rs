@@ -236,7 +236,7 @@ fn pool_plan(text: &mut String, pool: &PoolPlanDocument) {
 fn rules(text: &mut String, pool: &PoolPlanDocument) {
     text.push_str("  rules, in order:\n");
     for verdict in &pool.verdicts {
-        let _ = writeln!(text, "    {:<13}{:<12}{}", verdict.rule, verdict.says, verdict.text);
+        let _ = writeln!(text, "    {:<13}{:<12}{}", verdict.rule, verdict.effect, verdict.text);
     }
 }
 
@@ -249,8 +249,9 @@ fn explain(document: &ExplainDocument) -> String {
         last_run(&mut text, run);
     }
     let up = matches!(document.state, "running" | "pending");
-    let holds_it =
-        |verdict: &&VerdictDocument| verdict.says.starts_with("at least") || verdict.says == "keep";
+    let holds_it = |verdict: &&VerdictDocument| {
+        verdict.effect.starts_with("at least") || verdict.effect == "keep"
+    };
     for verdict in plan.verdicts.iter().filter(holds_it).filter(|_| up) {
         line(&mut text, "stays up", &format!("{}: {}", verdict.rule, verdict.text));
     }
