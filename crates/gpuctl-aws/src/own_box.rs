@@ -16,7 +16,7 @@ use chrono::{DateTime, TimeDelta};
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::ports::{Clock, Cloud, Listing, PortError, PortErrorClass, StartOrder};
 use gpuctl_core::observation::{BoxState, SeenBox};
-use gpuctl_core::plan::Manner;
+use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::{Boxes, Policy};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 use serde::Deserialize;
@@ -244,7 +244,7 @@ impl Cloud for OwnBox {
         Err(PortError::new(PortErrorClass::Conflict, "a worker starts no boxes"))
     }
 
-    async fn stop(&self, box_id: &BoxId, _: Manner) -> Result<(), PortError> {
+    async fn stop(&self, box_id: &BoxId, _: StopMode) -> Result<(), PortError> {
         if *box_id != self.identity.box_id {
             let text = format!("a worker stops its own box alone, not {box_id}");
             return Err(PortError::new(PortErrorClass::Conflict, text));

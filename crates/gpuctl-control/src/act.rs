@@ -81,7 +81,7 @@ async fn carry_out(
             }
             started
         }
-        Action::Stop { box_id, manner, reason } => {
+        Action::Stop { box_id, mode, reason } => {
             if let Some(run) = last.filter(|run| run.stopped_at.is_none()) {
                 let stopping_at = Some(ports.clock.now());
                 let stopping = Run { stopping_at, stop: Some(reason.clone()), ..run.clone() };
@@ -90,7 +90,7 @@ async fn carry_out(
                     tracing::warn!(r#box = %box_id, %error, "the stop could not be noted");
                 }
             }
-            ports.cloud.stop(box_id, *manner).await
+            ports.cloud.stop(box_id, *mode).await
         }
     }
 }

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use gpuctl_core::capacity::RefusalClass;
 use gpuctl_core::observation::{Hold, Run, SeenBox, SeenQueue};
-use gpuctl_core::plan::Manner;
+use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};
 use tempfile::TempPath;
@@ -53,7 +53,7 @@ pub trait Cloud: Send + Sync {
     async fn start(&self, order: &StartOrder) -> Result<(), PortError>;
 
     /// Asks a box to stop, or ends it. A box that is stopped already is a success.
-    async fn stop(&self, box_id: &BoxId, manner: Manner) -> Result<(), PortError>;
+    async fn stop(&self, box_id: &BoxId, mode: StopMode) -> Result<(), PortError>;
 
     /// Ends a box for good, with its disk: its spot request first, or the cloud would bring another one (P5). Only a person asks for
     /// it, or the end of a box that was launched to be ended. The box must have been in the last listing.

@@ -146,7 +146,7 @@ pub enum Action {
         /// Which.
         box_id: BoxId,
         /// How.
-        manner: Manner,
+        mode: StopMode,
         /// Why.
         reason: Reason,
     },
@@ -154,7 +154,7 @@ pub enum Action {
 
 /// How to stop a box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
+pub enum StopMode {
     /// Stop receiving, finish or release the leases, stop.
     Drain,
     /// At once: it had its grace.

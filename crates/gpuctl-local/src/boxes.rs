@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use gpuctl_control::ports::{Cloud, Listing, PortError, PortErrorClass, StartOrder};
 use gpuctl_core::observation::{BoxState, SeenBox, SeenWorker};
-use gpuctl_core::plan::Manner;
+use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::{Policy, Work};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 use rusqlite::{OptionalExtension, Row, params};
@@ -78,9 +78,9 @@ impl Cloud for LocalCloud {
         Ok(())
     }
 
-    async fn stop(&self, box_id: &BoxId, manner: Manner) -> Result<(), PortError> {
+    async fn stop(&self, box_id: &BoxId, mode: StopMode) -> Result<(), PortError> {
         let box_id = box_id.clone();
-        self.store.off_thread(move |store| stop(store, &box_id, manner)).await
+        self.store.off_thread(move |store| stop(store, &box_id, mode)).await
     }
 }
 
@@ -349,7 +349,7 @@ fn log_file(folder: &Path, id: &BoxId) -> std::io::Result<File> {
     File::create(path)
 }
 
-fn stop(store: &Store, id: &BoxId, manner: Manner) -> Result<(), PortError> {
+fn stop(store: &Store, id: &BoxId, mode: StopMode) -> Result<(), PortError> {
     let Some(row) = one(store, id)?.filter(|_| is_alive(store, id)) else { return Ok(()) };
     let Some(pid) = row.pid.and_then(Pid::from_raw).or_else(|| holder(store, id)) else {
         return Err(PortError::new(
@@ -357,7 +357,7 @@ fn stop(store: &Store, id: &BoxId, manner: Manner) -> Result<(), PortError> {
             format!("box `{id}` is only just starting"),
         ));
     };
-    let signal = if manner == Manner::Force { Signal::KILL } else { Signal::TERM };
+    let signal = if mode == StopMode::Force { Signal::KILL } else { Signal::TERM };
     // The signal first: a box that is noted as stopping and was never told would go on working.
     match kill_process_group(pid, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use gpuctl_control::ports::{Clock, Cloud, PortErrorClass, StartOrder};
 use gpuctl_core::observation::{BoxState, SeenBox};
-use gpuctl_core::plan::Manner;
+use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
 use gpuctl_local::{FILE_NAME, Launcher, LocalCloud, Store, StoreOptions, SystemClock};
 use tempfile::TempDir;
@@ -67,9 +67,9 @@ async fn a_box_runs_until_stopped_and_another_process_can_stop_it() {
     world.wait_for(&cloud, BoxState::Running).await;
     let stranger = world.cloud();
     assert_eq!(world.the_box(&stranger).await.state, BoxState::Running);
-    stranger.stop(&order("a").box_id, Manner::Drain).await.unwrap();
+    stranger.stop(&order("a").box_id, StopMode::Drain).await.unwrap();
     world.wait_for(&stranger, BoxState::Stopped).await;
-    stranger.stop(&order("a").box_id, Manner::Drain).await.unwrap();
+    stranger.stop(&order("a").box_id, StopMode::Drain).await.unwrap();
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn the_same_order_twice_starts_once_and_another_is_a_conflict() {
     cloud.start(&order("a")).await.unwrap();
     world.cloud().start(&order("a")).await.unwrap();
     assert_eq!(cloud.start(&order("b")).await.unwrap_err().class, PortErrorClass::Conflict);
-    cloud.stop(&order("a").box_id, Manner::Force).await.unwrap();
+    cloud.stop(&order("a").box_id, StopMode::Force).await.unwrap();
     world.wait_for(&cloud, BoxState::Stopped).await;
 }
 
@@ -91,9 +91,9 @@ async fn a_box_that_ignores_the_polite_signal_is_stopping_until_forced() {
     cloud.start(&order("a")).await.unwrap();
     // Only once the shell has set its trap does the signal meet it; before, it would end the shell.
     tokio::time::sleep(Duration::from_millis(200)).await;
-    cloud.stop(&order("a").box_id, Manner::Drain).await.unwrap();
+    cloud.stop(&order("a").box_id, StopMode::Drain).await.unwrap();
     assert_eq!(world.the_box(&cloud).await.state, BoxState::Stopping);
-    cloud.stop(&order("a").box_id, Manner::Force).await.unwrap();
+    cloud.stop(&order("a").box_id, StopMode::Force).await.unwrap();
     world.wait_for(&cloud, BoxState::Stopped).await;
 }
 
@@ -104,7 +104,7 @@ async fn a_box_whose_starter_died_before_noting_its_pid_can_still_be_stopped() {
     cloud.start(&order("a")).await.unwrap();
     let file = rusqlite::Connection::open(world.folder.path().join(FILE_NAME)).unwrap();
     file.execute("UPDATE boxes SET pid = NULL", []).unwrap();
-    world.cloud().stop(&order("a").box_id, Manner::Drain).await.unwrap();
+    world.cloud().stop(&order("a").box_id, StopMode::Drain).await.unwrap();
     world.wait_for(&cloud, BoxState::Stopped).await;
 }
 
@@ -118,7 +118,7 @@ async fn a_box_of_a_pool_that_left_the_policy_is_found() {
     let strays = Store::open(&options).unwrap().strays(&other).unwrap();
     assert_eq!(strays.len(), 1);
     assert_eq!(strays[0].0, "app-1");
-    cloud.stop(&order("a").box_id, Manner::Force).await.unwrap();
+    cloud.stop(&order("a").box_id, StopMode::Force).await.unwrap();
     world.wait_for(&cloud, BoxState::Stopped).await;
 }
 

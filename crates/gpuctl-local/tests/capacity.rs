@@ -11,7 +11,7 @@ use gpuctl_control::ports::{Clock, Cloud, Ledger, Listing, PortError, PortErrorC
 use gpuctl_control::{Trigger, reconcile};
 use gpuctl_core::capacity::{CapacityType, Offering, RefusalClass};
 use gpuctl_core::observation::{BoxState, SeenBox};
-use gpuctl_core::plan::Manner;
+use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::BoxId;
 use gpuctl_local::SystemClock;
@@ -52,7 +52,7 @@ impl Cloud for SoldOut {
         Err(PortError::new(class, "no capacity").because("sold out; choose us-east-1c"))
     }
 
-    async fn stop(&self, _: &BoxId, _: Manner) -> Result<(), PortError> {
+    async fn stop(&self, _: &BoxId, _: StopMode) -> Result<(), PortError> {
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ use gpuctl_control::ports::{
 use gpuctl_control::reconcile::LEASE_LASTS;
 use gpuctl_core::cost::spent_since;
 use gpuctl_core::observation::{BoxState, Run, SeenBox, Witness};
-use gpuctl_core::plan::Manner;
+use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{BoxId, MicroUsd, Timestamp};
 use gpuctl_local::SystemClock;
@@ -40,7 +40,7 @@ impl Cloud for OneBox {
         Err(PortError::new(self.fails_as, "as the test wants it"))
     }
 
-    async fn stop(&self, _: &BoxId, _: Manner) -> Result<(), PortError> {
+    async fn stop(&self, _: &BoxId, _: StopMode) -> Result<(), PortError> {
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use gpuctl_control::reconcile::Pass;
 use gpuctl_control::wire::job::job_from_json;
 use gpuctl_core::cost::{billed_seconds, day_of, month_of, spent_since, usd_hour};
 use gpuctl_core::observation::{BoxState, HoldWants};
-use gpuctl_core::plan::{Action, Manner, Rule};
+use gpuctl_core::plan::{Action, Rule, StopMode};
 use gpuctl_core::policy::{IdleStop, Pool};
 use gpuctl_core::schedule::Desired;
 use gpuctl_core::units::{BoxId, MicroUsd, Timestamp};
@@ -298,13 +298,13 @@ impl World {
         &mut self,
         now: Timestamp,
         site: &crate::world::Site,
-        (box_id, manner): (&BoxId, Manner),
+        (box_id, mode): (&BoxId, StopMode),
     ) {
         let id = box_id.as_str();
         let asked_at = *self.checks.stopping.entry(id.to_owned()).or_insert(now);
         let held = self.checks.leases.get(id).copied().unwrap_or(0);
         let drain = self.scenario.policy.worker.drain;
-        let early = manner == Manner::Force && held > 0 && now - asked_at < drain;
+        let early = mode == StopMode::Force && held > 0 && now - asked_at < drain;
         self.checks.check(!early, Promise::Grace, now, || {
             format!(
                 "{} forces {id} off, which holds {held} leases, after {} s",

@@ -23,7 +23,7 @@ use aws_sdk_ec2::config::{Builder, http::HttpResponse};
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::{Filter, Tag};
 use gpuctl_control::ports::{Clock, Cloud, Listing, PortError, PortErrorClass, StartOrder};
-use gpuctl_core::plan::Manner;
+use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::{Boxes, Policy};
 use gpuctl_core::units::BoxId;
 
@@ -153,7 +153,7 @@ impl Ec2Cloud {
         })
     }
 
-    async fn stop_running(&self, box_id: &BoxId, manner: Manner) -> Result<(), PortError> {
+    async fn stop_running(&self, box_id: &BoxId, mode: StopMode) -> Result<(), PortError> {
         if self.is_free(box_id) {
             return Ok(());
         }
@@ -168,10 +168,10 @@ impl Ec2Cloud {
         }
         let marks = [(seen::STOPPED_TAG, seen::stamp(self.clock.now()))];
         self.stamp(&known.instance, &marks).await?;
-        let force = if manner == Manner::Force { " --force" } else { "" };
+        let force = if mode == StopMode::Force { " --force" } else { "" };
         show(format_args!("ec2 stop-instances --instance-ids {}{force}", known.instance));
         let call = self.client.stop_instances().instance_ids(&known.instance);
-        let call = if manner == Manner::Force { call.force(true) } else { call };
+        let call = if mode == StopMode::Force { call.force(true) } else { call };
         call.send().await.map(drop).map_err(|error| {
             failed("ec2:StopInstances", format!("box {box_id} was not stopped"), error)
         })
@@ -193,8 +193,8 @@ impl Cloud for Ec2Cloud {
         }
     }
 
-    async fn stop(&self, box_id: &BoxId, manner: Manner) -> Result<(), PortError> {
-        self.stop_running(box_id, manner).await
+    async fn stop(&self, box_id: &BoxId, mode: StopMode) -> Result<(), PortError> {
+        self.stop_running(box_id, mode).await
     }
 
     async fn retire(&self, box_id: &BoxId) -> Result<(), PortError> {

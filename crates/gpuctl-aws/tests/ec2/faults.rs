@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use gpuctl_control::ports::{Cloud, PortError, PortErrorClass};
 use gpuctl_core::capacity::RefusalClass;
 use gpuctl_core::observation::BoxState;
-use gpuctl_core::plan::Manner;
+use gpuctl_core::plan::StopMode;
 use serde_json::{Value, json};
 
 use super::emulators::{Emulator, faults, moto};
@@ -115,7 +115,7 @@ async fn an_answer_that_breaks_off_is_an_error_and_never_fewer_boxes() {
 async fn p16_a_start_that_is_refused_is_asked_once() {
     let behind = behind().await;
     let id = behind.pool.boxes().await.remove(0).id;
-    behind.pool.cloud.stop(&id, Manner::Drain).await.unwrap();
+    behind.pool.cloud.stop(&id, StopMode::Drain).await.unwrap();
     for (code, status, class) in [
         ("InsufficientInstanceCapacity", 500, PortErrorClass::Refused(RefusalClass::Capacity)),
         ("VcpuLimitExceeded", 400, PortErrorClass::Refused(RefusalClass::Quota)),
@@ -144,7 +144,7 @@ async fn a_start_and_a_stop_whose_answers_are_lost_are_seen_at_the_next_look() {
     assert_eq!(state().await, BoxState::Running);
     behind.break_by("StopInstances", &lost);
     // A stop is asked again, since a second one does no harm.
-    behind.pool.cloud.stop(&id.parse().unwrap(), Manner::Drain).await.unwrap();
+    behind.pool.cloud.stop(&id.parse().unwrap(), StopMode::Drain).await.unwrap();
     assert_eq!(state().await, BoxState::Stopped);
     behind.break_by("StartInstances", &lost);
     let error = behind.pool.start(id).await.unwrap_err();

@@ -3,7 +3,7 @@
 use gpuctl_control::ports::{Cloud, PortErrorClass};
 use gpuctl_core::capacity::{CapacityType, RefusalClass};
 use gpuctl_core::observation::BoxState;
-use gpuctl_core::plan::Manner;
+use gpuctl_core::plan::StopMode;
 
 use super::support::{Account, Wanted};
 
@@ -27,7 +27,7 @@ async fn a_place_is_filled_by_a_launch_and_free_again_after_its_box_is_ended() {
     assert_eq!((one.state, one.foreign.is_none()), (BoxState::Running, true));
     assert_eq!(one.offering.unwrap().to_string(), "spot g4dn.xlarge in us-east-1a");
     let _ = account.front.calls();
-    account.cloud.stop(&one.id, Manner::Drain).await.unwrap();
+    account.cloud.stop(&one.id, StopMode::Drain).await.unwrap();
     assert_eq!(account.front.calls().last().map(String::as_str), Some("TerminateInstances"));
     account.clock.pass(120);
     let one = account.first().await;
@@ -100,7 +100,7 @@ async fn a_second_box_in_one_place_is_shown_and_can_be_ended() {
     let up: Vec<_> = boxes.iter().filter(|one| one.state == BoxState::Running).collect();
     assert_eq!(up.len(), 2, "{boxes:?}");
     let extra = up.iter().find(|one| one.id.as_str().starts_with("i-")).unwrap();
-    account.cloud.stop(&extra.id, Manner::Drain).await.unwrap();
+    account.cloud.stop(&extra.id, StopMode::Drain).await.unwrap();
     account.clock.pass(120);
     let left: Vec<String> = account
         .front

@@ -18,7 +18,7 @@ use gpuctl_control::clock::SystemClock;
 use gpuctl_control::ports::{Clock, Cloud, PortError, PortErrorClass, StartOrder};
 use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::observation::{BoxState, HoldWants, SeenBox};
-use gpuctl_core::plan::Manner;
+use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
 
 use super::emulators::moto;
@@ -108,8 +108,8 @@ async fn a_box_is_described_stopped_started_and_tagged() {
     assert_eq!((one.id.as_str(), one.state), (id.as_str(), BoxState::Running));
     assert_eq!(one.offering.unwrap().to_string(), "on-demand g4dn.xlarge in us-east-1a");
     assert_eq!(one.foreign.unwrap().wants, HoldWants::Running, "this test started it, not gpuctl");
-    for manner in [Manner::Drain, Manner::Force] {
-        pool.cloud.stop(&one.id, manner).await.unwrap();
+    for mode in [StopMode::Drain, StopMode::Force] {
+        pool.cloud.stop(&one.id, mode).await.unwrap();
         let one = pool.boxes().await.remove(0);
         assert_eq!((one.state, one.foreign, one.last_error), (BoxState::Stopped, None, None));
     }

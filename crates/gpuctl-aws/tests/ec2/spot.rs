@@ -3,7 +3,7 @@
 use gpuctl_control::ports::{Clock, Cloud, PortErrorClass};
 use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::observation::BoxState;
-use gpuctl_core::plan::Manner;
+use gpuctl_core::plan::StopMode;
 use gpuctl_sim::world::ec2::SpotKind;
 
 use super::support::{Account, on_demand, run, spot};
@@ -20,7 +20,7 @@ async fn running(kind: SpotKind) -> Account {
 async fn p2_a_stopped_spot_box_starts_only_once_its_request_is_switched_off() {
     let account = running(SpotKind::Persistent).await;
     let id = account.first().await.id;
-    account.cloud.stop(&id, Manner::Drain).await.unwrap();
+    account.cloud.stop(&id, StopMode::Drain).await.unwrap();
     let mut waited = false;
     for _ in 0..60 {
         account.clock.pass(5);
@@ -51,7 +51,7 @@ async fn p1_a_one_time_box_is_not_stopped_and_doctor_says_so() {
     account.front.ec2().run_instances(account.clock.now(), &one_time).unwrap();
     account.clock.pass(60);
     let id = account.first().await.id;
-    let error = account.cloud.stop(&id, Manner::Drain).await.unwrap_err();
+    let error = account.cloud.stop(&id, StopMode::Drain).await.unwrap_err();
     assert!(error.to_string().contains("one-time"), "{error}");
     let findings = account.cloud.check().await;
     assert!(findings.iter().any(|finding| finding.detail.contains("one-time")), "{findings:?}");

@@ -3,7 +3,7 @@
 use gpuctl_control::ports::{Cloud, PortErrorClass};
 use gpuctl_core::capacity::{CapacityType, RefusalClass};
 use gpuctl_core::observation::{BoxState, HoldWants};
-use gpuctl_core::plan::Manner;
+use gpuctl_core::plan::StopMode;
 
 use super::support::{Account, Wanted, on_demand, run};
 
@@ -23,13 +23,13 @@ async fn a_box_starts_and_stops_and_is_known_as_ours_all_along() {
         (BoxState::Running, Some(ordered_at), None)
     );
     account.clock.pass(600);
-    account.cloud.stop(&one.id, Manner::Drain).await.unwrap();
+    account.cloud.stop(&one.id, StopMode::Drain).await.unwrap();
     assert_eq!(account.state().await, BoxState::Stopping);
     account.clock.pass(60);
     let one = account.first().await;
     assert_eq!((one.state, one.foreign, one.last_error), (BoxState::Stopped, None, None));
     // A stop of what is stopped is a success.
-    account.cloud.stop(&one.id, Manner::Drain).await.unwrap();
+    account.cloud.stop(&one.id, StopMode::Drain).await.unwrap();
 }
 
 #[tokio::test]
@@ -43,7 +43,7 @@ async fn r1_what_is_done_in_the_console_is_a_foreign_word() {
     account
         .front
         .ec2()
-        .stop_instances(now(), &id, gpuctl_sim::world::ec2::StopMode::Shutdown)
+        .stop_instances(now(), &id, gpuctl_sim::world::ec2::Ec2StopMode::Shutdown)
         .unwrap();
     account.clock.pass(60);
     let one = account.first().await;
@@ -57,7 +57,7 @@ async fn s4_a_box_that_is_still_stopping_is_a_conflict_and_not_a_failure() {
     account.start(&id).await.unwrap();
     account.clock.pass(60);
     let one = account.first().await;
-    account.cloud.stop(&one.id, Manner::Drain).await.unwrap();
+    account.cloud.stop(&one.id, StopMode::Drain).await.unwrap();
     let error = account.start(&id).await.unwrap_err();
     assert_eq!(error.class, PortErrorClass::Conflict, "{error:?}");
 }

@@ -9,7 +9,7 @@ use gpuctl_aws::{Aws, DynamoLedger, S3Files, SqsQueue};
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::contract::RECEIVES_MAX;
 use gpuctl_control::ports::{Cloud, Listing, NoFiles, PortError, Ports, StartOrder};
-use gpuctl_core::plan::Manner;
+use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{BoxId, QueueName};
 
@@ -92,7 +92,7 @@ impl Cloud for NoCloud {
         unreachable!("these tests start no boxes")
     }
 
-    async fn stop(&self, _: &BoxId, _: Manner) -> Result<(), PortError> {
+    async fn stop(&self, _: &BoxId, _: StopMode) -> Result<(), PortError> {
         unreachable!("these tests stop no boxes")
     }
 }

@@ -1,7 +1,7 @@
 //! What a cloud promises of its boxes: each is listed, an order starts one box once, and what is told to stop stops.
 
 use gpuctl_core::observation::{BoxState, SeenBox};
-use gpuctl_core::plan::Manner;
+use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
 
 use super::{LOOKS_MAX, Subject};
@@ -57,8 +57,8 @@ pub async fn a_box_that_is_told_to_stop_stops_and_may_start_again(subject: &dyn 
 /// Two who stop it at once are both right.
 pub async fn a_box_that_is_stopped_already_may_be_told_to_stop(subject: &dyn CloudSubject) {
     let order = order(subject, "none").await;
-    for manner in [Manner::Drain, Manner::Force] {
-        subject.ports().cloud.stop(&order.box_id, manner).await.unwrap();
+    for mode in [StopMode::Drain, StopMode::Force] {
+        subject.ports().cloud.stop(&order.box_id, mode).await.unwrap();
     }
     assert_eq!(the_box(subject, &order).await.state, BoxState::Stopped);
 }
@@ -83,7 +83,7 @@ async fn order(subject: &dyn CloudSubject, token: &str) -> StartOrder {
 /// Tells it to stop, until it is off: one that is only just starting may refuse.
 async fn stop(subject: &dyn CloudSubject, order: &StartOrder) {
     for _ in 0..LOOKS_MAX {
-        match subject.ports().cloud.stop(&order.box_id, Manner::Drain).await {
+        match subject.ports().cloud.stop(&order.box_id, StopMode::Drain).await {
             Ok(()) if the_box(subject, order).await.state == BoxState::Stopped => return,
             Ok(()) => {}
             Err(error) => assert_eq!(error.class, PortErrorClass::Conflict, "{error}"),

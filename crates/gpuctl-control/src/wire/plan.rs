@@ -1,7 +1,7 @@
 //! The documents `gpuctl.plan` and `gpuctl.explain`: what each rule says, what follows, what happened last and what comes next.
 
 use gpuctl_core::observation::Run;
-use gpuctl_core::plan::{Action, Effect, Manner, NextChange, Plan, PoolPlan};
+use gpuctl_core::plan::{Action, Effect, NextChange, Plan, PoolPlan, StopMode};
 use gpuctl_core::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -171,8 +171,8 @@ impl RunDocument {
 pub fn verb(action: &Action) -> &'static str {
     match action {
         Action::Start { .. } => "start",
-        Action::Stop { manner: Manner::Drain, .. } => "stop",
-        Action::Stop { manner: Manner::Force, .. } => "force-stop",
+        Action::Stop { mode: StopMode::Drain, .. } => "stop",
+        Action::Stop { mode: StopMode::Force, .. } => "force-stop",
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{PoolInput, capacity};
 use crate::observation::{BoxState, SeenBox};
-use crate::plan::{Action, Effect, Manner, NextChange, PoolPlan, Reason, Rule, Verdict};
+use crate::plan::{Action, Effect, NextChange, PoolPlan, Reason, Rule, StopMode, Verdict};
 use crate::units::{BoxId, Timestamp};
 
 /// What the rules have said so far.
@@ -24,7 +24,7 @@ pub(super) struct PoolDecision {
     /// Boxes that may go, as long as the floor is kept.
     pub(super) released: Vec<(BoxId, Reason)>,
     /// Boxes that must go, whatever the floor.
-    pub(super) condemned: Vec<(BoxId, Manner, Reason)>,
+    pub(super) condemned: Vec<(BoxId, StopMode, Reason)>,
     /// No starts now, except those that a person asked for after the cause.
     pub(super) no_starts: Option<Reason>,
     /// How many boxes may be started at once before it is too many for this hour.
@@ -125,15 +125,15 @@ impl PoolDecision {
         // P18: a box that is being taken back drains by itself; a stop of ours would leave it where nobody can start it.
         let leaving: BTreeSet<&BoxId> =
             boxes.iter().filter(|one| one.interruption.is_some()).map(|one| &one.id).collect();
-        for (box_id, manner, reason) in &self.condemned {
-            if *manner == Manner::Force || !leaving.contains(box_id) {
-                answer.stop(box_id, *manner, reason);
+        for (box_id, mode, reason) in &self.condemned {
+            if *mode == StopMode::Force || !leaving.contains(box_id) {
+                answer.stop(box_id, *mode, reason);
             }
         }
         let left: BTreeSet<&BoxId> =
             input.staying().map(|one| &one.id).filter(|id| !answer.stopping.contains(id)).collect();
         if let Some(reason) = &self.all_off {
-            left.iter().for_each(|box_id| answer.stop(box_id, Manner::Drain, reason));
+            left.iter().for_each(|box_id| answer.stop(box_id, StopMode::Drain, reason));
             return;
         }
         let mut spare = left.len().saturating_sub(self.kept(input) as usize);
@@ -147,7 +147,7 @@ impl PoolDecision {
             self.released.iter().partition(|(box_id, _)| dear.contains(box_id));
         for (box_id, reason) in first.into_iter().chain(then) {
             if spare > 0 && left.contains(box_id) && !answer.stopping.contains(box_id) {
-                answer.stop(box_id, Manner::Drain, reason);
+                answer.stop(box_id, StopMode::Drain, reason);
                 spare -= 1;
             }
         }
@@ -250,12 +250,12 @@ struct Answer {
 }
 
 impl Answer {
-    fn stop(&mut self, box_id: &BoxId, manner: Manner, reason: &Reason) {
+    fn stop(&mut self, box_id: &BoxId, mode: StopMode, reason: &Reason) {
         if !self.stopping.insert(box_id.clone()) {
             return;
         }
         let (box_id, reason) = (box_id.clone(), reason.clone());
-        self.actions.push(Action::Stop { box_id, manner, reason });
+        self.actions.push(Action::Stop { box_id, mode, reason });
     }
 
     fn start(&mut self, one: &SeenBox, reason: &Reason) {

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 
 use super::{PoolDecision, PoolInput};
 use crate::observation::{BoxState, SeenBox};
-use crate::plan::{Effect, Manner, Reason, Rule};
+use crate::plan::{Effect, Reason, Rule, StopMode};
 use crate::units::{Timestamp, show_span};
 
 /// How long a running worker may be silent before its box is drained: a hung GPU call cannot be cancelled from inside.
@@ -13,10 +13,10 @@ const SILENCE_MAX: TimeDelta = TimeDelta::minutes(2);
 pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let mut worst = None;
     for one in input.boxes() {
-        if let Some((manner, text)) = verdict(input, one) {
+        if let Some((mode, text)) = verdict(input, one) {
             let reason = Reason::new(Rule::Limits, text);
             worst = Some(reason.text.clone());
-            decision.condemned.push((one.id.clone(), manner, reason));
+            decision.condemned.push((one.id.clone(), mode, reason));
         }
     }
     let deadlines = input.boxes().iter().filter_map(|one| deadline(input, one));
@@ -47,17 +47,17 @@ fn deadline(input: &PoolInput<'_>, one: &SeenBox) -> Option<(Timestamp, String)>
     (at > input.now).then(|| (at, format!("{name} of {} is over", one.id)))
 }
 
-fn verdict(input: &PoolInput<'_>, one: &SeenBox) -> Option<(Manner, String)> {
+fn verdict(input: &PoolInput<'_>, one: &SeenBox) -> Option<(StopMode, String)> {
     let pool = input.pool;
     let lasted = input.now - one.since;
     let shown = show_span(lasted);
     match one.state {
         BoxState::Pending if lasted > pool.boot_deadline => Some((
-            Manner::Drain,
+            StopMode::Drain,
             format!("not ready after {shown}, boot_deadline is {}", show_span(pool.boot_deadline)),
         )),
         BoxState::Stopping if lasted > pool.stop_deadline => {
-            Some((Manner::Force, format!("still stopping after {shown}, ended by force")))
+            Some((StopMode::Force, format!("still stopping after {shown}, ended by force")))
         }
         BoxState::Running => {
             let silent = one
@@ -72,7 +72,7 @@ fn verdict(input: &PoolInput<'_>, one: &SeenBox) -> Option<(Manner, String)> {
                     format!("up for {shown}, lifetime_max is {}", show_span(pool.lifetime_max))
                 }),
             };
-            text.map(|text| (Manner::Drain, text))
+            text.map(|text| (StopMode::Drain, text))
         }
         _ => None,
     }

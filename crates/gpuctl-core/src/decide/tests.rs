@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::observation::{BoxState, Hold, HoldWants, Run, Seen, SeenWorker};
-use crate::plan::{Action, Manner, Reason, Rule};
+use crate::plan::{Action, Reason, Rule, StopMode};
 use crate::units::{BoxId, PoolId};
 
 const NOW: &str = "2026-11-21T12:00:00Z";
@@ -123,8 +123,8 @@ impl World {
         let act = |action: &Action| {
             let verb = match action {
                 Action::Start { .. } => "start",
-                Action::Stop { manner: Manner::Drain, .. } => "stop",
-                Action::Stop { manner: Manner::Force, .. } => "force",
+                Action::Stop { mode: StopMode::Drain, .. } => "stop",
+                Action::Stop { mode: StopMode::Force, .. } => "force",
             };
             format!("{verb} {}", action.reason().rule.as_str())
         };

@@ -12,7 +12,7 @@ use std::path::Path;
 use chrono::TimeDelta;
 use gpuctl_core::capacity::RefusalClass;
 use gpuctl_core::observation::{BoxState, HoldWants, Run, SeenBox, SeenQueue};
-use gpuctl_core::plan::{Action, Effect, Manner, PoolPlan, Reason, Rule, Verdict};
+use gpuctl_core::plan::{Action, Effect, PoolPlan, Reason, Rule, StopMode, Verdict};
 
 use world::{
     Case, Worker, a_box, ago, app, busy, case, foreign, idle, on_demand, refused, run, running,
@@ -578,8 +578,8 @@ fn shown(plan: &PoolPlan) -> String {
     for action in &plan.actions {
         let verb = match action {
             Action::Start { .. } => "start",
-            Action::Stop { manner: Manner::Drain, .. } => "stop",
-            Action::Stop { manner: Manner::Force, .. } => "force-stop",
+            Action::Stop { mode: StopMode::Drain, .. } => "stop",
+            Action::Stop { mode: StopMode::Force, .. } => "force-stop",
         };
         let reason = action.reason();
         let _ = writeln!(

@@ -8,8 +8,8 @@ use gpuctl_core::units::Timestamp;
 use super::query::Query;
 use super::xml;
 use crate::world::ec2::{
-    CreateFleet, Describe, Ec2, Ec2Error, MarketOptions, RunInstances, ShutdownBehaviour, SpotKind,
-    SpotOptions, StopMode,
+    CreateFleet, Describe, Ec2, Ec2Error, Ec2StopMode, MarketOptions, RunInstances,
+    ShutdownBehaviour, SpotKind, SpotOptions,
 };
 
 /// A subnet is named after its zone here: `subnet-us-east-1a`.
@@ -36,7 +36,7 @@ pub(super) fn call(
         "StartInstances" => xml::changes(&ec2.start_instances(now, &ids())?),
         "StopInstances" => {
             let forced = query.text("Force") == Some("true");
-            let mode = if forced { StopMode::Force } else { StopMode::Shutdown };
+            let mode = if forced { Ec2StopMode::Force } else { Ec2StopMode::Shutdown };
             xml::changes(&ec2.stop_instances(now, &ids(), mode)?)
         }
         "TerminateInstances" => xml::changes(&ec2.terminate_instances(now, &ids())?),

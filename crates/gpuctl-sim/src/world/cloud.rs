@@ -10,12 +10,12 @@ use chrono::TimeDelta;
 use gpuctl_control::ports::{Cloud, Listing, PortError, PortErrorClass, StartOrder};
 use gpuctl_core::capacity::{CapacityType, Offering, RefusalClass};
 use gpuctl_core::observation::{BoxState, Foreign, HoldWants, SeenBox, SeenWorker};
-use gpuctl_core::plan::Manner;
+use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{BoxId, Timestamp};
 
 use super::ec2::{
-    Describe, Ec2Error, Instance, InstanceState, RequestState, SpotRequest, StopMode,
+    Describe, Ec2Error, Ec2StopMode, Instance, InstanceState, RequestState, SpotRequest,
 };
 use super::ports::{Answer, Part, Site, Who, unavailable};
 use super::{Shared, World};
@@ -100,7 +100,7 @@ impl Cloud for Site {
         answer.of(result)
     }
 
-    async fn stop(&self, box_id: &BoxId, manner: Manner) -> Result<(), PortError> {
+    async fn stop(&self, box_id: &BoxId, mode: StopMode) -> Result<(), PortError> {
         let answer = self.reach(Part::Cloud).await?;
         let ids = [box_id.to_string()];
         let result = {
@@ -108,12 +108,15 @@ impl Cloud for Site {
             let world = &mut *self.shared.world();
             let stop = BTreeMap::from([(STOP_TAG.to_owned(), now.timestamp_micros().to_string())]);
             world.ec2.create_tags(now, &ids, &stop).map_err(port_error)?;
-            let mode = if manner == Manner::Force { StopMode::Force } else { StopMode::Shutdown };
-            world.check_stop(now, self, (box_id, manner));
-            let result = world.ec2.stop_instances(now, &ids, mode);
+            let stop_mode = match mode {
+                StopMode::Force => Ec2StopMode::Force,
+                StopMode::Drain => Ec2StopMode::Shutdown,
+            };
+            world.check_stop(now, self, (box_id, mode));
+            let result = world.ec2.stop_instances(now, &ids, stop_mode);
             world.touch(now);
             let text = match &result {
-                Ok(_) => format!("{} stops {box_id} ({manner:?})", self.name()),
+                Ok(_) => format!("{} stops {box_id} ({mode:?})", self.name()),
                 Err(error) => format!("{} cannot stop {box_id}: {}", self.name(), error.code),
             };
             world.note(now, text);

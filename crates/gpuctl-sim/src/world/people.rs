@@ -9,7 +9,7 @@ use gpuctl_control::wire::job::job_to_json;
 use gpuctl_core::observation::{Hold, HoldWants};
 use gpuctl_core::units::Timestamp;
 
-use super::ec2::StopMode;
+use super::ec2::Ec2StopMode;
 use super::scenario::{Deed, JobKind, Nature};
 use super::{Shared, World};
 use crate::chance::Chance;
@@ -98,7 +98,7 @@ fn act(world: &mut World, now: Timestamp, deed: Deed) {
             let answer = if start {
                 world.ec2.start_instances(now, &ids)
             } else {
-                world.ec2.stop_instances(now, &ids, StopMode::Shutdown)
+                world.ec2.stop_instances(now, &ids, Ec2StopMode::Shutdown)
             };
             world.faults.count(Fault::ForeignHands, 1);
             if answer.is_ok() {

@@ -6,8 +6,8 @@ use gpuctl_core::units::Timestamp;
 
 use super::throttle::Bucket;
 use super::types::{
-    Ec2Error, Happened, Instance, InstanceState, RequestState, Shutdown, ShutdownBehaviour,
-    SpotKind, StateChange, StateReason, StopMode,
+    Ec2Error, Ec2StopMode, Happened, Instance, InstanceState, RequestState, Shutdown,
+    ShutdownBehaviour, SpotKind, StateChange, StateReason,
 };
 use super::{Change, Ec2, Event, LINGERS, Metered, STUCK, offering_of, reason_time};
 
@@ -140,7 +140,7 @@ impl Ec2 {
         &mut self,
         now: Timestamp,
         ids: &[String],
-        mode: StopMode,
+        mode: Ec2StopMode,
     ) -> Result<Vec<StateChange>, Ec2Error> {
         self.call(now, Bucket::Mutate)?;
         for id in ids {
@@ -154,7 +154,7 @@ impl Ec2 {
             let previous = ec2.state(id);
             match (previous, mode) {
                 (InstanceState::Running, _) => ec2.stop(now, id, &reason, mode),
-                (InstanceState::Stopping, StopMode::Force) => {
+                (InstanceState::Stopping, Ec2StopMode::Force) => {
                     let off = Event::Off(id.clone(), ec2.turn(id));
                     ec2.expect(now + SOON, off);
                 }
@@ -194,7 +194,13 @@ impl Ec2 {
     }
 
     /// From `running` to `stopping`: billing ends here.
-    pub(super) fn stop(&mut self, at: Timestamp, id: &str, reason: &StateReason, mode: StopMode) {
+    pub(super) fn stop(
+        &mut self,
+        at: Timestamp,
+        id: &str,
+        reason: &StateReason,
+        mode: Ec2StopMode,
+    ) {
         let by = if reason.code.starts_with("Client.User") {
             format!("User initiated {}", reason_time(at))
         } else {
@@ -214,11 +220,11 @@ impl Ec2 {
         }
         let turn = self.turn(id);
         let mut takes = match (mode, self.settings.shutdown) {
-            (StopMode::Force, _) => SOON,
-            (StopMode::Shutdown, Shutdown::After(takes)) => {
+            (Ec2StopMode::Force, _) => SOON,
+            (Ec2StopMode::Shutdown, Shutdown::After(takes)) => {
                 takes + self.delay(self.settings.stopping)
             }
-            (StopMode::Shutdown, Shutdown::FromInside) => self.settings.shutdown_max,
+            (Ec2StopMode::Shutdown, Shutdown::FromInside) => self.settings.shutdown_max,
         };
         if self.weather.stuck_stopping > 0 && self.luck.permille(self.weather.stuck_stopping) {
             self.counts.stuck += 1;
@@ -237,7 +243,7 @@ impl Ec2 {
                     message: "Client.InstanceInitiatedShutdown: Instance initiated shutdown"
                         .to_owned(),
                 };
-                self.stop(now, id, &reason, StopMode::Shutdown);
+                self.stop(now, id, &reason, Ec2StopMode::Shutdown);
             }
             Some((InstanceState::Running, ShutdownBehaviour::Terminate)) => {
                 self.terminate(now, id, "Client.InstanceInitiatedShutdown");
@@ -342,7 +348,7 @@ impl Ec2 {
             code: "Server.SpotInstanceShutdown",
             message: "Server.SpotInstanceShutdown: Instance shut down by Amazon EC2".to_owned(),
         };
-        self.stop(at, id, &reason, StopMode::Shutdown);
+        self.stop(at, id, &reason, Ec2StopMode::Shutdown);
     }
 
     fn bill_until(&mut self, at: Timestamp, id: &str) {

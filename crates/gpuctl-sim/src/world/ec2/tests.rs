@@ -65,7 +65,7 @@ fn start(ec2: &mut Ec2, seconds: i64, id: &str) -> Result<(), &'static str> {
 }
 
 fn stop(ec2: &mut Ec2, seconds: i64, id: &str) -> Result<(), &'static str> {
-    let answer = ec2.stop_instances(at(seconds), &[id.to_owned()], StopMode::Shutdown);
+    let answer = ec2.stop_instances(at(seconds), &[id.to_owned()], Ec2StopMode::Shutdown);
     answer.map(drop).map_err(|error| error.code)
 }
 

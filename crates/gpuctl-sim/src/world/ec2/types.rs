@@ -244,7 +244,7 @@ pub struct StateChange {
 
 /// How to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StopMode {
+pub enum Ec2StopMode {
     /// Through the operating system.
     Shutdown,
     /// Power off.
