@@ -49,7 +49,7 @@ async fn carry_out(
             let at = ports.clock.now();
             let wanted = offering(seen, box_id);
             let run = Run {
-                offering: wanted.clone().filter(|offering| !offering.is_wish()),
+                offering: wanted.clone().filter(|offering| !offering.is_unplaced()),
                 ..Run::begin(pool.clone(), box_id.clone(), at, reason.clone())
             };
             // Equal for every try to follow the same earlier run, so that one order given twice starts one box (R4).

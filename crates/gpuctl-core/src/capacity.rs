@@ -69,7 +69,7 @@ pub const ANY_ZONE: &str = "any zone";
 impl Offering {
     /// Whether this is a wish: what is bought is known once it is there.
     #[must_use]
-    pub fn is_wish(&self) -> bool {
+    pub fn is_unplaced(&self) -> bool {
         self.zone == ANY_ZONE
     }
 }
@@ -147,7 +147,7 @@ pub struct Refusal {
 
 /// A refusal that is still believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Believed {
+pub struct ActiveRefusal {
     /// When it was given.
     pub at: Timestamp,
     /// Until when it is believed.
@@ -160,7 +160,7 @@ pub struct Believed {
 ///
 /// Refusals in a row make the belief last longer; a start that came through ends the row.
 #[must_use]
-pub fn refused(runs: &[Run], offering: &Offering, now: Timestamp) -> Option<Believed> {
+pub fn refused(runs: &[Run], offering: &Offering, now: Timestamp) -> Option<ActiveRefusal> {
     // Mostly nothing was.
     if runs.iter().all(|run| run.refusal.is_none()) {
         return None;
@@ -188,7 +188,7 @@ pub fn refused(runs: &[Run], offering: &Offering, now: Timestamp) -> Option<Beli
     let (at, class, repeats) = row?;
     let (first, most) = class.expiry();
     let until = at + doubled(first, repeats, most);
-    (until > now).then_some(Believed { at, until, class })
+    (until > now).then_some(ActiveRefusal { at, until, class })
 }
 
 /// Zones that the newest believed refusals name as having capacity.
@@ -237,7 +237,7 @@ pub fn spot_pause(runs: &[Run], now: Timestamp) -> Option<Timestamp> {
         .filter(|until| *until > now)
 }
 
-impl Believed {
+impl ActiveRefusal {
     /// The belief in words.
     #[must_use]
     pub fn describe(&self, now: Timestamp) -> String {

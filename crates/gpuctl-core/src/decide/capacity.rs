@@ -65,11 +65,11 @@ pub(super) fn startable<'a>(
 /// The boxes whose latest start failed.
 fn failed_last<'a>(input: &PoolInput<'a>) -> BTreeSet<&'a BoxId> {
     // Mostly none has.
-    if !input.begun().any(Run::failed_to_start) {
+    if !input.accepted_runs().any(Run::failed_to_start) {
         return BTreeSet::new();
     }
     let mut latest: BTreeMap<&BoxId, bool> = BTreeMap::new();
-    for run in input.begun() {
+    for run in input.accepted_runs() {
         latest.entry(&run.box_id).or_insert_with(|| run.failed_to_start());
     }
     latest.into_iter().filter_map(|(id, failed)| failed.then_some(id)).collect()
@@ -167,7 +167,7 @@ fn hand_back(input: &PoolInput<'_>, decision: &mut PoolDecision) -> bool {
         return false;
     };
     let took_over = |one: &&SeenBox| {
-        let run = input.begun().find(|run| run.box_id == one.id);
+        let run = input.accepted_runs().find(|run| run.box_id == one.id);
         is_preferred(input, one) == Some(true)
             && run.is_some_and(|run| run.start.rule == Rule::Capacity)
     };

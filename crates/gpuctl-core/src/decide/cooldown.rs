@@ -34,7 +34,7 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
 }
 
 fn failing(input: &PoolInput<'_>, asked_at: Option<Timestamp>) -> Option<(String, Timestamp)> {
-    let ended = input.begun().filter(|run| run.stopped_at.is_some());
+    let ended = input.accepted_runs().filter(|run| run.stopped_at.is_some());
     let failed: Vec<&Run> = ended.take_while(|run| run.failed_to_start()).collect();
     let last = failed.first()?;
     let failed_at = last.stopped_at?;
@@ -78,7 +78,7 @@ fn starts_left(input: &PoolInput<'_>, asked_at: Option<Timestamp>) -> usize {
 
 fn starts_of_hour(input: &PoolInput<'_>) -> Vec<Timestamp> {
     let hour_ago = input.now - TimeDelta::hours(1);
-    input.begun().map(|run| run.started_at).filter(|at| *at > hour_ago).collect()
+    input.accepted_runs().map(|run| run.started_at).filter(|at| *at > hour_ago).collect()
 }
 
 fn is_first_try(starts: &[Timestamp], asked_at: Option<Timestamp>) -> bool {

@@ -108,7 +108,7 @@ impl<'a> PoolInput<'a> {
     }
 
     /// The runs that were not refused, newest first.
-    fn begun(&self) -> impl Iterator<Item = &'a Run> {
+    fn accepted_runs(&self) -> impl Iterator<Item = &'a Run> {
         self.seen.runs.iter().filter(|run| run.refusal.is_none())
     }
 

@@ -114,7 +114,7 @@ mod on_aws {
         if policy.cloud.aws.is_some() {
             let seen = context.ports.cloud.boxes(policy).await?;
             let offerings = seen.pools.values().flatten().filter_map(|one| one.offering.as_ref());
-            for offering in offerings.filter(|offering| !offering.is_wish()) {
+            for offering in offerings.filter(|offering| !offering.is_unplaced()) {
                 add(region_of(&offering.zone), &offering.instance_type);
             }
         }
