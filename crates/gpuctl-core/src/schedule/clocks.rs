@@ -19,7 +19,7 @@ pub(super) const DAY_MINUTES: u16 = 24 * 60;
 
 /// Which pass of the repeated hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pass {
+pub(super) enum Occurrence {
     /// What begins does so at once.
     First,
     /// What ends does not end early.
@@ -27,12 +27,17 @@ pub(super) enum Pass {
 }
 
 /// The instant at which clocks of the zone show that minute of the day; in a gap, the first one after it.
-pub(super) fn instant(zone: Tz, day: NaiveDate, minute: u16, pass: Pass) -> Option<Timestamp> {
+pub(super) fn instant(
+    zone: Tz,
+    day: NaiveDate,
+    minute: u16,
+    occurrence: Occurrence,
+) -> Option<Timestamp> {
     let local = day.and_hms_opt(0, 0, 0)?.checked_add_signed(TimeDelta::minutes(minute.into()))?;
     let found = zone.from_local_datetime(&local);
-    let found = match pass {
-        Pass::First => found.earliest(),
-        Pass::Second => found.latest(),
+    let found = match occurrence {
+        Occurrence::First => found.earliest(),
+        Occurrence::Second => found.latest(),
     };
     found.map(|at| at.to_utc()).or_else(|| after_gap(zone, local))
 }
@@ -58,7 +63,7 @@ pub(super) fn date(zone: Tz, at: Timestamp) -> NaiveDate {
 
 /// The end of the local day in which `at` lies.
 pub(super) fn end_of_day(zone: Tz, at: Timestamp) -> Option<Timestamp> {
-    instant(zone, date(zone, at), DAY_MINUTES, Pass::Second)
+    instant(zone, date(zone, at), DAY_MINUTES, Occurrence::Second)
 }
 
 /// The end of the last year that schedules know.
@@ -82,11 +87,11 @@ mod tests {
         let (hour, minute) = time.split_once(':').unwrap();
         let minute = hour.parse::<u16>().unwrap() * 60 + minute.parse::<u16>().unwrap();
         let (zone, day) = (zone.parse().unwrap(), day.parse().unwrap());
-        for (pass, expected) in [(Pass::First, first), (Pass::Second, second)] {
+        for (occurrence, expected) in [(Occurrence::First, first), (Occurrence::Second, second)] {
             assert_eq!(
-                instant(zone, day, minute, pass),
+                instant(zone, day, minute, occurrence),
                 Some(expected.parse().unwrap()),
-                "{pass:?}"
+                "{occurrence:?}"
             );
         }
     }

@@ -8,7 +8,7 @@ use chrono::{Days as Count, DurationRound, NaiveDate, TimeDelta, Timelike};
 use chrono_tz::Tz;
 
 use super::calendar::{Calendar, Turn};
-use super::clocks::{self, DAY_MINUTES, Pass, YEARS, instant};
+use super::clocks::{self, DAY_MINUTES, Occurrence, YEARS, instant};
 use super::days::Days;
 use crate::units::Timestamp;
 
@@ -116,12 +116,12 @@ impl Fires {
             let local = at.with_timezone(&self.zone);
             let day = local.date_naive();
             let begins = calendar.next_from((days, self.turn), day, last_day)?;
-            let midnight = instant(self.zone, day, 0, Pass::Second)?;
+            let midnight = instant(self.zone, day, 0, Occurrence::Second)?;
             at = if begins != day && at < midnight {
                 // Clocks go back over this midnight: the day before has minutes to come.
                 at + MINUTE
             } else if begins != day {
-                instant(self.zone, begins, 0, Pass::First)?.max(at + MINUTE)
+                instant(self.zone, begins, 0, Occurrence::First)?.max(at + MINUTE)
             } else if mask & 1 << local.minute() != 0 {
                 return Some(at);
             } else {
@@ -142,12 +142,13 @@ impl Fires {
             let local = at.with_timezone(&self.zone);
             let day = local.date_naive();
             let ends = calendar.last_to((days, self.turn), day, first_day()?)?;
-            let midnight = instant(self.zone, day, DAY_MINUTES, Pass::First)?;
+            let midnight = instant(self.zone, day, DAY_MINUTES, Occurrence::First)?;
             at = if ends != day && at > midnight {
                 // … and here the day after had some before.
                 at - MINUTE
             } else if ends != day {
-                (instant(self.zone, ends, DAY_MINUTES, Pass::Second)? - MINUTE).min(at - MINUTE)
+                (instant(self.zone, ends, DAY_MINUTES, Occurrence::Second)? - MINUTE)
+                    .min(at - MINUTE)
             } else if mask & 1 << local.minute() != 0 {
                 return Some(at);
             } else {
@@ -188,15 +189,15 @@ impl Fires {
             if !calendar.skips(self.turn, day) {
                 return Some(at);
             }
-            upto = instant(self.zone, day, 0, Pass::First)? - TimeDelta::seconds(1);
+            upto = instant(self.zone, day, 0, Occurrence::First)? - TimeDelta::seconds(1);
         }
         None
     }
 
     fn at(&self, day: NaiveDate, minute: u16) -> Option<Timestamp> {
         let pass = match self.turn {
-            Turn::Begin => Pass::First,
-            Turn::End => Pass::Second,
+            Turn::Begin => Occurrence::First,
+            Turn::End => Occurrence::Second,
         };
         instant(self.zone, day, minute, pass)
     }

@@ -2,7 +2,7 @@
 
 use chrono::NaiveDate;
 
-use super::clocks::{self, DAY_MINUTES, Pass};
+use super::clocks::{self, DAY_MINUTES, Occurrence};
 use super::{Desired, EDGES_MAX, Schedule};
 use crate::units::Timestamp;
 
@@ -25,8 +25,8 @@ impl Schedule {
         let zone = self.zone();
         let dates = clocks::is_known(from).then(|| clocks::date(zone, from).iter_days());
         dates.into_iter().flatten().take(count).filter_map(move |date| {
-            let begin = clocks::instant(zone, date, 0, Pass::First)?;
-            let end = clocks::instant(zone, date, DAY_MINUTES, Pass::First)?;
+            let begin = clocks::instant(zone, date, 0, Occurrence::First)?;
+            let end = clocks::instant(zone, date, DAY_MINUTES, Occurrence::First)?;
             let known = clocks::is_known(begin) && begin < end;
             known.then(|| Day { date, begin, end, parts: self.parts(begin, end) })
         })

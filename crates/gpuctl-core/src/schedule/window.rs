@@ -5,7 +5,7 @@
 use chrono::NaiveDate;
 use chrono_tz::Tz;
 
-use super::clocks::{Pass, instant};
+use super::clocks::{Occurrence, instant};
 use super::days::Days;
 use crate::units::Timestamp;
 
@@ -23,8 +23,8 @@ impl Window {
     /// The window that begins on local day `day`; `None` if clocks skip it whole.
     pub(super) fn interval(&self, day: NaiveDate) -> Option<(Timestamp, Timestamp)> {
         let end_day = if self.end <= self.begin { day.succ_opt()? } else { day };
-        let begin = instant(self.zone, day, self.begin, Pass::First)?;
-        let end = instant(self.zone, end_day, self.end, Pass::Second)?;
+        let begin = instant(self.zone, day, self.begin, Occurrence::First)?;
+        let end = instant(self.zone, end_day, self.end, Occurrence::Second)?;
         (begin < end).then_some((begin, end))
     }
 }
