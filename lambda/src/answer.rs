@@ -1,6 +1,6 @@
-//! What the function answers, and the metrics that it prints: both from the same pass.
+//! What the function answers, and the metrics that it prints: both from the same reconcile.
 
-use gpuctl_control::reconcile::Pass;
+use gpuctl_control::reconcile::Reconciled;
 use gpuctl_control::wire::function::ActedDocument;
 use gpuctl_control::wire::plan::verb;
 use gpuctl_control::wire::status::StatusDocument;
@@ -28,7 +28,7 @@ const METRICS: [(&str, &str); 7] = [
 /// What became of the look.
 pub(crate) enum Looked {
     /// It was made.
-    Pass(Box<Pass>),
+    Done(Box<Reconciled>),
     /// Another controller is at it, and sees the same world.
     Busy,
     /// The ledger cannot be reached: nothing was done.
@@ -39,7 +39,7 @@ pub(crate) enum Looked {
 pub(crate) fn document(event: &Event, looked: Looked, errors: Vec<String>) -> Value {
     let failed = matches!(looked, Looked::Failed);
     let mut answer = match looked {
-        Looked::Pass(pass) => of_pass(&pass, errors),
+        Looked::Done(reconciled) => of_reconcile(&reconciled, errors),
         Looked::Busy => json!({ "skipped": "another controller is at it", "errors": errors }),
         Looked::Failed => json!({ "errors": errors }),
     };
@@ -54,10 +54,10 @@ pub(crate) fn document(event: &Event, looked: Looked, errors: Vec<String>) -> Va
     answer
 }
 
-fn of_pass(pass: &Pass, mut errors: Vec<String>) -> Value {
-    errors.extend(pass.errors.iter().map(ToString::to_string));
-    let document = StatusDocument::of(&pass.observation, &pass.plan, errors);
-    let acted: Vec<ActedDocument> = pass
+fn of_reconcile(reconciled: &Reconciled, mut errors: Vec<String>) -> Value {
+    errors.extend(reconciled.errors.iter().map(ToString::to_string));
+    let document = StatusDocument::of(&reconciled.observation, &reconciled.plan, errors);
+    let acted: Vec<ActedDocument> = reconciled
         .acted
         .iter()
         .map(|done| ActedDocument {
@@ -76,26 +76,29 @@ fn of_pass(pass: &Pass, mut errors: Vec<String>) -> Value {
 /// Prints one line of metrics for each pool, which CloudWatch reads off the log.
 #[expect(clippy::print_stdout, reason = "the embedded metric format is what is printed")]
 pub(crate) fn metrics(policy: &Policy, looked: &Looked, at: Timestamp) {
-    let Looked::Pass(pass) = looked else { return };
-    for plan in &pass.plan.pools {
+    let Looked::Done(reconciled) = looked else { return };
+    for plan in &reconciled.plan.pools {
         let known = policy.pool(&plan.pool).is_some();
-        if let Some(seen) = pass.observation.pools.get(&plan.pool).filter(|_| known) {
-            println!("{}", line(pass, plan, seen, at));
+        if let Some(seen) = reconciled.observation.pools.get(&plan.pool).filter(|_| known) {
+            println!("{}", line(reconciled, plan, seen, at));
         }
     }
 }
 
 /// What could not be read has no value: an absent point is honest, a zero is not.
-fn line(pass: &Pass, plan: &PoolPlan, seen: &SeenPool, at: Timestamp) -> Value {
-    let queue = seen.queue.as_ref().filter(|queue| queue.at == pass.observation.at);
+fn line(reconciled: &Reconciled, plan: &PoolPlan, seen: &SeenPool, at: Timestamp) -> Value {
+    let queue = seen.queue.as_ref().filter(|queue| queue.at == reconciled.observation.at);
     let queue = queue.and_then(|queue| queue.value.as_ref());
     let up = seen
         .boxes
         .value
         .as_ref()
         .map(|boxes| boxes.iter().filter(|one| SeenBox::is_up(one)).count());
-    let failed =
-        pass.acted.iter().filter(|done| done.pool == plan.pool && done.result.is_err()).count();
+    let failed = reconciled
+        .acted
+        .iter()
+        .filter(|done| done.pool == plan.pool && done.result.is_err())
+        .count();
     let oldest =
         queue.map(|queue| queue.oldest_sent_at.map_or(0, |sent| (at - sent).num_seconds().max(0)));
     let values = [

@@ -74,10 +74,11 @@ impl Controller {
         let until = deadline.map(|deadline| deadline - RECORD_TIME);
         let caller = Caller { owner: &self.owner, trigger: asked.trigger, until };
         let looked = match reconcile_for(&ready.ports, &ready.policy, &caller).await {
-            Ok(Some(pass)) => {
-                let untold = ready.account.tell(&*ready.ports.ledger, &ready.policy, &pass).await;
+            Ok(Some(reconciled)) => {
+                let untold =
+                    ready.account.tell(&*ready.ports.ledger, &ready.policy, &reconciled).await;
                 errors.extend(untold.iter().map(sentence));
-                Looked::Pass(Box::new(pass))
+                Looked::Done(Box::new(reconciled))
             }
             Ok(None) => Looked::Busy,
             Err(error) => {

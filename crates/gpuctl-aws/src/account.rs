@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::notice::{TELL_AGAIN, notices};
 use gpuctl_control::ports::{FileStore, Ledger, NoFiles, PortError, Ports};
-use gpuctl_control::reconcile::Pass;
+use gpuctl_control::reconcile::Reconciled;
 use gpuctl_core::policy::Policy;
 
 use crate::{Aws, AwsFiles, DynamoLedger, Ec2Cloud, S3Files, SnsTopic, SqsQueue, results};
@@ -65,11 +65,16 @@ impl Account {
         }
     }
 
-    /// Tells people what this pass has to tell, each trouble once in a while; answers what could not be told. Not telling loses no
+    /// Tells people what this reconcile has to tell, each trouble once in a while; answers what could not be told. Not telling loses no
     /// job and no money.
-    pub async fn tell(&self, ledger: &dyn Ledger, policy: &Policy, pass: &Pass) -> Vec<PortError> {
+    pub async fn tell(
+        &self,
+        ledger: &dyn Ledger,
+        policy: &Policy,
+        reconciled: &Reconciled,
+    ) -> Vec<PortError> {
         let mut errors = Vec::new();
-        for notice in notices(policy, pass) {
+        for notice in notices(policy, reconciled) {
             match ledger.is_news(&notice.key, TELL_AGAIN).await {
                 Ok(true) => {
                     tracing::warn!(notice = notice.key, "{}", notice.text);

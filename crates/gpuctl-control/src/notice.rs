@@ -1,4 +1,4 @@
-//! What a person should hear of without asking: read off a pass, one sentence each, with a key by which it is told once.
+//! What a person should hear of without asking: read off a reconcile, one sentence each, with a key by which it is told once.
 //!
 //! It neither sends nor remembers: that is for who has somewhere to send to.
 
@@ -10,7 +10,7 @@ use gpuctl_core::policy::{Policy, Pool};
 use gpuctl_core::units::{Timestamp, show_span};
 
 use crate::ports::PortErrorClass;
-use crate::reconcile::Pass;
+use crate::reconcile::Reconciled;
 
 /// After so long the same trouble is told again.
 pub const TELL_AGAIN: TimeDelta = TimeDelta::hours(6);
@@ -24,27 +24,27 @@ pub struct Notice {
     pub text: String,
 }
 
-/// What this pass has to tell.
+/// What this reconcile has to tell.
 #[must_use]
-pub fn notices(policy: &Policy, pass: &Pass) -> Vec<Notice> {
+pub fn notices(policy: &Policy, reconciled: &Reconciled) -> Vec<Notice> {
     let mut all = Vec::new();
-    for plan in &pass.plan.pools {
+    for plan in &reconciled.plan.pools {
         let (Some(pool), Some(seen)) =
-            (policy.pool(&plan.pool), pass.observation.pools.get(&plan.pool))
+            (policy.pool(&plan.pool), reconciled.observation.pools.get(&plan.pool))
         else {
             continue;
         };
         let of_pool = [
-            late(pool, seen, pass.observation.at),
+            late(pool, seen, reconciled.observation.at),
             dead(pool, seen),
-            fell_back(pool, seen, pass.observation.at),
+            fell_back(pool, seen, reconciled.observation.at),
             blocked(plan),
             stuck(plan),
         ];
         all.extend(of_pool.into_iter().flatten());
     }
-    all.extend(pass.acted.iter().filter_map(refused));
-    all.extend(pass.errors.iter().filter(|error| error.class == PortErrorClass::Denied).map(
+    all.extend(reconciled.acted.iter().filter_map(refused));
+    all.extend(reconciled.errors.iter().filter(|error| error.class == PortErrorClass::Denied).map(
         |error| {
             let hint = error.hint.as_ref().map(|hint| format!(": {hint}")).unwrap_or_default();
             Notice { key: format!("denied/{error}"), text: format!("{error}{hint}") }

@@ -15,7 +15,7 @@ use crate::observe::{Observed, observe};
 use crate::ports::{Fence, PortError, PortErrorClass, Ports};
 use crate::wire::record::Record;
 
-/// How long one pass may hold the lease: more than the parts of an observation may take. A controller that dies inside it
+/// How long one reconcile may hold the lease: more than the parts of an observation may take. A controller that dies inside it
 /// blocks the others for so long at most, and one that is later than this acts no more.
 pub const LEASE_LASTS: TimeDelta = TimeDelta::seconds(15);
 
@@ -51,9 +51,9 @@ impl Trigger {
     }
 }
 
-/// What one pass saw, decided and did.
+/// What one reconcile saw, decided and did.
 #[derive(Debug)]
-pub struct Pass {
+pub struct Reconciled {
     /// What was seen.
     pub observation: Observation,
     /// The parts that could not be read.
@@ -64,17 +64,17 @@ pub struct Pass {
     pub acted: Vec<Acted>,
 }
 
-/// One pass, or `None` if another controller is at it. That pass may have looked before the caller's own change: who
+/// One reconcile, or `None` if another controller is at it. That reconcile may have looked before the caller's own change: who
 /// has just made one tries again.
 ///
 /// # Errors
-/// When the ledger cannot be reached; nothing was done then. Failed parts and actions are in the `Pass`.
+/// When the ledger cannot be reached; nothing was done then. Failed parts and actions are in the `Reconciled`.
 pub async fn reconcile(
     ports: &Ports,
     policy: &Policy,
     trigger: Trigger,
     owner: &str,
-) -> Result<Option<Pass>, PortError> {
+) -> Result<Option<Reconciled>, PortError> {
     let caller = Caller { owner, trigger, until: None };
     reconcile_for(ports, policy, &caller).await
 }
@@ -98,37 +98,37 @@ pub async fn reconcile_for(
     ports: &Ports,
     policy: &Policy,
     caller: &Caller<'_>,
-) -> Result<Option<Pass>, PortError> {
+) -> Result<Option<Reconciled>, PortError> {
     let Some(mut fence) = ports.ledger.lease(caller.owner, LEASE_LASTS).await? else {
         return Ok(None);
     };
     fence.until = caller.until.map_or(fence.until, |until| until.min(fence.until));
-    let pass = until_granted(ports, policy, caller.trigger, &fence).await;
+    let reconciled = until_granted(ports, policy, caller.trigger, &fence).await;
     ports.ledger.release(&fence).await?;
-    pass.map(Some)
+    reconciled.map(Some)
 }
 
-/// One pass, and another at once whenever the cloud refused a start for want of capacity: the next offering must not wait
+/// One reconcile, and another at once whenever the cloud refused a start for want of capacity: the next offering must not wait
 /// for the next tick. Each refusal is in the ledger by then, so no offering is asked twice.
 async fn until_granted(
     ports: &Ports,
     policy: &Policy,
     trigger: Trigger,
     fence: &Fence,
-) -> Result<Pass, PortError> {
+) -> Result<Reconciled, PortError> {
     let mut left = REFUSALS_MAX;
     loop {
-        let pass = pass(ports, policy, fence).await;
-        ports.ledger.record(&Record::of(&pass, trigger, &fence.owner)).await?;
+        let reconciled = reconcile_once(ports, policy, fence).await;
+        ports.ledger.record(&Record::of(&reconciled, trigger, &fence.owner)).await?;
         left -= 1;
         let refused = |done: &Acted| matches!(&done.result, Err(error) if matches!(error.class, PortErrorClass::Refused(_)));
-        if left == 0 || !pass.acted.iter().any(refused) || ports.clock.now() >= fence.until {
-            return Ok(pass);
+        if left == 0 || !reconciled.acted.iter().any(refused) || ports.clock.now() >= fence.until {
+            return Ok(reconciled);
         }
     }
 }
 
-async fn pass(ports: &Ports, policy: &Policy, fence: &Fence) -> Pass {
+async fn reconcile_once(ports: &Ports, policy: &Policy, fence: &Fence) -> Reconciled {
     let (mut observed, plan) = plan(ports, policy, Witness::Controller).await;
     // What cannot be remembered is seen again; it must not keep a box from being stopped.
     if let Err(error) = observed.remember(ports).await {
@@ -150,7 +150,7 @@ async fn pass(ports: &Ports, policy: &Policy, fence: &Fence) -> Pass {
             }
         }
     }
-    Pass { observation: observed.observation, errors: observed.errors, plan, acted }
+    Reconciled { observation: observed.observation, errors: observed.errors, plan, acted }
 }
 
 /// Observe and decide, without acting or writing anything: `plan`, `explain`, `status`, and the worker's own look.

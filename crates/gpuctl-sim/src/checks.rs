@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use gpuctl_control::act::Acted;
 use gpuctl_control::job::JobResult;
 use gpuctl_control::ports::{Committed, Receipt, StartOrder};
-use gpuctl_control::reconcile::Pass;
+use gpuctl_control::reconcile::Reconciled;
 use gpuctl_control::wire::job::job_from_json;
 use gpuctl_core::cost::{billed_seconds, day_of, month_of, spent_since, usd_hour};
 use gpuctl_core::observation::{BoxState, HoldWants};
@@ -22,9 +22,9 @@ use crate::world::World;
 use crate::world::ec2::InstanceState;
 use crate::world::scenario::{Nature, Scenario};
 
-/// How old what is read may be when something is stopped for it: `decide`'s two minutes, and a pass under way.
+/// How old what is read may be when something is stopped for it: `decide`'s two minutes, and a reconcile under way.
 const STALE_AFTER: TimeDelta = TimeDelta::seconds(150);
-/// So many passes that saw everything must have let a box go on before that counts as broken.
+/// So many reconciles that saw everything must have let a box go on before that counts as broken.
 const CLEAN_PASSES: u32 = 5;
 /// What a box may take beyond its own limits: a slow boot, a silent worker, a stop that is asked for twice.
 const LIMIT_MARGIN: TimeDelta = TimeDelta::minutes(12);
@@ -118,7 +118,7 @@ pub(crate) struct Checks {
     stopping: BTreeMap<String, Timestamp>,
     /// When there was last work, or a wish for a box.
     busy_at: Timestamp,
-    /// Clean passes that have let a box go on beyond its limit.
+    /// Clean reconciles that have let a box go on beyond its limit.
     let_go_on: BTreeMap<(String, Promise), u32>,
 }
 
@@ -314,7 +314,7 @@ impl World {
         });
     }
 
-    /// What a pass or a worker did.
+    /// What a reconcile or a worker did.
     pub(crate) fn check_acted(&mut self, now: Timestamp, acted: &[Acted]) {
         for done in acted {
             let reason = done.action.reason();
@@ -334,15 +334,16 @@ impl World {
 
 /// Boxes that go on.
 impl World {
-    /// After a pass: what it saw and let go on.
-    pub(crate) fn check_pass(&mut self, now: Timestamp, pass: &Pass) {
+    /// After a reconcile: what it saw and let go on.
+    pub(crate) fn check_reconcile(&mut self, now: Timestamp, reconciled: &Reconciled) {
         let policy = Arc::clone(&self.scenario.policy);
         let pool = &policy.pools[0];
         self.note_work(now, pool);
-        if !pass.errors.is_empty() || pass.acted.iter().any(|done| done.result.is_err()) {
+        if !reconciled.errors.is_empty() || reconciled.acted.iter().any(|done| done.result.is_err())
+        {
             return;
         }
-        let Some(seen) = pass.observation.pools.get(&pool.id) else { return };
+        let Some(seen) = reconciled.observation.pools.get(&pool.id) else { return };
         let empty = seen.queue.as_ref().and_then(|queue| queue.value.as_ref());
         let empty = empty.is_some_and(gpuctl_core::observation::SeenQueue::is_empty);
         let shown = seen.boxes.value.iter().flatten().filter(|one| one.is_up());

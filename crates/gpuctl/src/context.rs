@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::DateTime;
 use gpuctl_control::config::Config;
 use gpuctl_control::ports::Ports;
-use gpuctl_control::reconcile::Pass;
+use gpuctl_control::reconcile::Reconciled;
 use gpuctl_control::{Trigger, reconcile};
 use gpuctl_core::policy::{Pool, QueuePolicy, nearest};
 use gpuctl_core::units::{PoolId, Timestamp};
@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::place::Place;
 use crate::render::Printer;
 
-/// How often, and how long apart, the doorbell tries: a pass takes milliseconds.
+/// How often, and how long apart, the doorbell tries: a reconcile takes milliseconds.
 const RING_TRIES: u32 = 40;
 const RING_AGAIN: Duration = Duration::from_millis(50);
 
@@ -55,19 +55,19 @@ impl Context {
         })
     }
 
-    /// One pass of the loop; `None` if another controller is at it.
-    pub(crate) async fn reconcile(&self, trigger: Trigger) -> Result<Option<Pass>, Failure> {
+    /// One reconcile of the loop; `None` if another controller is at it.
+    pub(crate) async fn reconcile(&self, trigger: Trigger) -> Result<Option<Reconciled>, Failure> {
         Ok(reconcile(&self.ports, &self.config.policy, trigger, &self.owner).await?)
     }
 
-    /// The doorbell after something was sent: one pass, printed. What was sent is sent, whatever comes of it.
+    /// The doorbell after something was sent: one reconcile, printed. What was sent is sent, whatever comes of it.
     ///
-    /// A pass of another controller may have begun before the sending, so a busy lease is waited for.
+    /// A reconcile of another controller may have begun before the sending, so a busy lease is waited for.
     pub(crate) async fn ring(&self, printer: &Printer) {
         for _ in 0..RING_TRIES {
             match self.reconcile(Trigger::Command).await {
                 Ok(None) => tokio::time::sleep(RING_AGAIN).await,
-                Ok(Some(pass)) => return printer.pass(&pass),
+                Ok(Some(reconciled)) => return printer.reconciled(&reconciled),
                 Err(failure) => return printer.trouble(&failure),
             }
         }

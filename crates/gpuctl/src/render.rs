@@ -15,7 +15,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-use gpuctl_control::reconcile::Pass;
+use gpuctl_control::reconcile::Reconciled;
 use gpuctl_control::wire::Versioned;
 #[cfg(feature = "aws")]
 use gpuctl_control::wire::function::InvokedDocument;
@@ -211,10 +211,10 @@ impl Printer {
         to_stderr(&format!("warning: {text}"));
     }
 
-    /// What a pass did, one line an action, with the time.
-    pub(crate) fn pass(&self, pass: &Pass) {
-        for line in pass_lines(pass) {
-            self.note(&format!("{}  {line}", text::clock(pass.observation.at)));
+    /// What a reconcile did, one line an action, with the time.
+    pub(crate) fn reconciled(&self, reconciled: &Reconciled) {
+        for line in reconcile_lines(reconciled) {
+            self.note(&format!("{}  {line}", text::clock(reconciled.observation.at)));
         }
     }
 
@@ -222,11 +222,11 @@ impl Printer {
     pub(crate) fn state_change(&self, id: &str, state: &str) {
         let mut last = self.last_states.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let known = last.iter().position(|(known, _)| known == id);
-        if known.is_some_and(|place| last[place].1 == state) {
+        if known.is_some_and(|index| last[index].1 == state) {
             return;
         }
-        if let Some(place) = known {
-            last.swap_remove(place);
+        if let Some(index) = known {
+            last.swap_remove(index);
         }
         last.push((id.to_owned(), state.to_owned()));
         drop(last);
@@ -256,9 +256,10 @@ impl Printer {
     }
 }
 
-/// What a pass did, one line an action.
-fn pass_lines(pass: &Pass) -> Vec<String> {
-    pass.acted
+/// What a reconcile did, one line an action.
+fn reconcile_lines(reconciled: &Reconciled) -> Vec<String> {
+    reconciled
+        .acted
         .iter()
         .map(|acted| {
             let (action, reason) = (&acted.action, acted.action.reason());

@@ -1,13 +1,13 @@
 //! The ledger's record of one reconcile: what triggered it, which rule decided for each pool, what was done and what failed.
 //!
-//! It holds no ages, so that a quiet night's passes are equal and the ledger can count them on one row.
+//! It holds no ages, so that a quiet night's reconciles are equal and the ledger can count them on one row.
 
 use gpuctl_core::plan::{Effect, PoolPlan};
 use serde::{Deserialize, Serialize};
 
 use super::plan::verb;
 use super::{ReasonDocument, time};
-use crate::reconcile::{Pass, Trigger};
+use crate::reconcile::{Reconciled, Trigger};
 
 /// One reconcile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,15 +57,15 @@ pub struct ActionRecord {
 }
 
 impl Record {
-    /// The record of a pass.
+    /// The record of a reconcile.
     #[must_use]
-    pub fn of(pass: &Pass, trigger: Trigger, by: &str) -> Self {
+    pub fn of(reconciled: &Reconciled, trigger: Trigger, by: &str) -> Self {
         Self {
-            at: time(pass.observation.at),
+            at: time(reconciled.observation.at),
             trigger: trigger.as_str().to_owned(),
             by: by.to_owned(),
-            pools: pass.plan.pools.iter().map(|pool| pool_record(pass, pool)).collect(),
-            errors: pass.errors.iter().map(ToString::to_string).collect(),
+            pools: reconciled.plan.pools.iter().map(|pool| pool_record(reconciled, pool)).collect(),
+            errors: reconciled.errors.iter().map(ToString::to_string).collect(),
         }
     }
 
@@ -76,14 +76,14 @@ impl Record {
     }
 }
 
-fn pool_record(pass: &Pass, plan: &PoolPlan) -> PoolRecord {
+fn pool_record(reconciled: &Reconciled, plan: &PoolPlan) -> PoolRecord {
     let spoke = plan.verdicts.iter().filter(|verdict| verdict.effect != Effect::Abstain);
     PoolRecord {
         pool: plan.pool.to_string(),
         boxes_wanted: plan.boxes_wanted,
         rules: spoke.map(|verdict| verdict.reason.rule.as_str().to_owned()).collect(),
         blocked_by: plan.blocked.iter().map(|reason| reason.rule.as_str().to_owned()).collect(),
-        actions: pass
+        actions: reconciled
             .acted
             .iter()
             .filter(|acted| acted.pool == plan.pool)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use gpuctl_control::ports::PortError;
-use gpuctl_control::reconcile::Pass;
+use gpuctl_control::reconcile::Reconciled;
 use gpuctl_control::{Trigger, reconcile};
 use gpuctl_core::units::Timestamp;
 use tokio::sync::Notify;
@@ -38,10 +38,10 @@ const ODD: [Fault; 9] = [
 /// How long a dead controller stays away, in seconds.
 const AWAY_SECONDS: (i64, i64) = (5, 300);
 
-/// What the last clean pass left.
+/// What the last clean reconcile left.
 #[derive(Clone, Copy, Default)]
 struct Seen {
-    /// Clean passes since the last change.
+    /// Clean reconciles since the last change.
     passes: u32,
     at: Option<Timestamp>,
     next_change: Option<Timestamp>,
@@ -137,7 +137,7 @@ fn is_away(world: &World, now: Timestamp, name: &str) -> bool {
     name == SECOND && world.faults.strength(Fault::TwoControllers, now) == 0
 }
 
-/// What becomes of a tick: nothing, or a pass after so long.
+/// What becomes of a tick: nothing, or a reconcile after so long.
 fn tick(world: &mut World, now: Timestamp) -> Option<TimeDelta> {
     if world.faults.strikes(Fault::MissingTicks, now, 1_000) {
         return None;
@@ -147,7 +147,7 @@ fn tick(world: &mut World, now: Timestamp) -> Option<TimeDelta> {
     Some(TimeDelta::seconds(by))
 }
 
-/// Whether a pass would see nothing that the last two have not seen.
+/// Whether a reconcile would see nothing that the last two have not seen.
 fn may_skip(world: &World, now: Timestamp, seen: Seen, ticks: u64) -> bool {
     let Some(at) = seen.at else { return false };
     let is_odd = is_odd(world, now);
@@ -186,21 +186,21 @@ fn look_back(
     shared: &Arc<Shared>,
     site: &Site,
     (began, last): (Timestamp, Seen),
-    done: Result<Option<Pass>, PortError>,
+    done: Result<Option<Reconciled>, PortError>,
 ) -> Seen {
     let now = site.now();
-    let Ok(Some(pass)) = done else { return Seen::default() };
+    let Ok(Some(reconciled)) = done else { return Seen::default() };
     {
         let world = &mut *shared.world();
-        world.check_acted(now, &pass.acted);
-        world.check_pass(now, &pass);
-        for error in pass.acted.iter().filter_map(|done| done.result.as_ref().err()) {
+        world.check_acted(now, &reconciled.acted);
+        world.check_reconcile(now, &reconciled);
+        for error in reconciled.acted.iter().filter_map(|done| done.result.as_ref().err()) {
             let text = format!("{}: {error}", site.name());
             world.note(now, text);
         }
     }
     shared.tell_if_broken();
-    let clean = pass.errors.is_empty() && pass.acted.is_empty();
+    let clean = reconciled.errors.is_empty() && reconciled.acted.is_empty();
     if !clean {
         return Seen::default();
     }
@@ -208,7 +208,8 @@ fn look_back(
         return Seen::default();
     }
     let changed = shared.world().changed_at + SHOWS_WITHIN >= began;
-    let next_change = pass.plan.pools.iter().filter_map(|pool| Some(pool.next_change.as_ref()?.at));
+    let next_change =
+        reconciled.plan.pools.iter().filter_map(|pool| Some(pool.next_change.as_ref()?.at));
     Seen {
         passes: if changed { 1 } else { last.passes + 1 },
         at: Some(began),

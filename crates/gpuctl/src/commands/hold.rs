@@ -1,8 +1,8 @@
-//! `start…` and `stop…`: a hold with an expiry, then one pass of the same loop as ever. There is no second way to start a box.
+//! `start…` and `stop…`: a hold with an expiry, then one reconcile of the same loop as ever. There is no second way to start a box.
 
 use chrono::{Local, NaiveTime, TimeDelta, TimeZone};
 use gpuctl_control::Trigger;
-use gpuctl_control::reconcile::Pass;
+use gpuctl_control::reconcile::Reconciled;
 use gpuctl_core::observation::{Hold, HoldWants, SeenBox};
 use gpuctl_core::plan::{PoolPlan, Rule};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp, show_span};
@@ -46,25 +46,27 @@ pub(crate) async fn hold(
     }
     let deadline = now + arguments.timeout;
     loop {
-        let pass = context.reconcile(Trigger::Command).await?;
-        pass.iter().for_each(|pass| printer.pass(pass));
-        let failed = pass
+        let reconciled = context.reconcile(Trigger::Command).await?;
+        reconciled.iter().for_each(|reconciled| printer.reconciled(reconciled));
+        let failed = reconciled
             .iter()
-            .flat_map(|pass| &pass.acted)
+            .flat_map(|reconciled| &reconciled.acted)
             .find(|acted| pools.contains(&acted.pool) && acted.result.is_err());
         if let Some(Err(error)) = failed.map(|acted| &acted.result) {
             return Err(error.into());
         }
-        if let Some(reason) = pass.as_ref().and_then(|pass| over_budget(pass, &pools)) {
+        if let Some(reason) =
+            reconciled.as_ref().and_then(|reconciled| over_budget(reconciled, &pools))
+        {
             return Err(Failure::new(reason)
                 .hint("state what this hold may spend beyond it: `--over-budget USD`"));
         }
-        // Another controller may be in the middle of a pass that began before the hold: then the next one acts on it.
-        if !arguments.wait && pass.is_some() {
+        // Another controller may be in the middle of a reconcile that began before the hold: then the next one acts on it.
+        if !arguments.wait && reconciled.is_some() {
             break;
         }
-        if let Some(pass) = &pass
-            && reached(pass, &pools, wants, printer)?
+        if let Some(reconciled) = &reconciled
+            && reached(reconciled, &pools, wants, printer)?
         {
             break;
         }
@@ -80,7 +82,7 @@ pub(crate) async fn hold(
     Ok(Answer::Status(document))
 }
 
-/// Ends a pool's hold, and what was done past gpuctl before; then one pass, since schedule and queue may think otherwise.
+/// Ends a pool's hold, and what was done past gpuctl before; then one reconcile, since schedule and queue may think otherwise.
 pub(crate) async fn release(
     context: &Context,
     printer: &Printer,
@@ -100,7 +102,7 @@ pub(crate) async fn release(
         over_budget: None,
     };
     context.ports.ledger.set_hold(&ended).await?;
-    // What is released is released; a pass of another controller may have begun before, so a busy lease is waited for.
+    // What is released is released; a reconcile of another controller may have begun before, so a busy lease is waited for.
     context.ring(printer).await;
     Ok(Answer::Status(status_document(context, Some(pool)).await?))
 }
@@ -127,13 +129,13 @@ pub(crate) async fn retire(
 }
 
 /// What a pool's budget says against the hold.
-fn over_budget(pass: &Pass, pools: &[PoolId]) -> Option<String> {
+fn over_budget(reconciled: &Reconciled, pools: &[PoolId]) -> Option<String> {
     let down = |plan: &&PoolPlan| {
         let boxes =
-            pass.observation.pools.get(&plan.pool).and_then(|seen| seen.boxes.value.as_ref());
+            reconciled.observation.pools.get(&plan.pool).and_then(|seen| seen.boxes.value.as_ref());
         plan.actions.is_empty() && boxes.is_some_and(|boxes| !boxes.iter().any(SeenBox::is_up))
     };
-    let plans = pass.plan.pools.iter().filter(|plan| pools.contains(&plan.pool)).filter(down);
+    let plans = reconciled.plan.pools.iter().filter(|plan| pools.contains(&plan.pool)).filter(down);
     let mut blocked = plans.flat_map(|plan| plan.blocked.iter().map(move |reason| (plan, reason)));
     let (plan, reason) = blocked.find(|(_, reason)| reason.rule == Rule::Budget)?;
     Some(format!("`{}` is not started: {}", plan.pool, reason.text))
@@ -148,7 +150,7 @@ fn goal(wants: HoldWants) -> &'static str {
 
 /// Whether every pool is as wanted; a start that failed since the hold was set ends the wait.
 fn reached(
-    pass: &Pass,
+    reconciled: &Reconciled,
     pools: &[PoolId],
     wants: HoldWants,
     printer: &Printer,
@@ -156,7 +158,7 @@ fn reached(
     use gpuctl_core::observation::BoxState;
     let mut all = true;
     for id in pools {
-        let seen = pass.observation.pools.get(id);
+        let seen = reconciled.observation.pools.get(id);
         // Boxes that could not be read are in no state that anybody may call reached.
         let Some((seen, boxes)) = seen.and_then(|seen| Some((seen, seen.boxes.value.as_ref()?)))
         else {

@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often to try for the lock: a `gpuctl doctor` may be looking at it this very moment.
 const LOCK_TRIES: u32 = 5;
 
-/// The least time between two passes, so that a storm of submissions is one pass and not a thousand.
+/// The least time between two reconciles, so that a storm of submissions is one reconcile and not a thousand.
 const PASS_EVERY_MIN: Duration = Duration::from_millis(100);
 
 /// `gpuctl run`.
@@ -37,15 +37,15 @@ pub(crate) async fn watch(context: &Context, printer: &Printer) -> Result<Answer
     let watch = async {
         let mut trigger = Trigger::Tick;
         loop {
-            // Read before the pass: what is written while it runs is then seen as a change.
+            // Read before the reconcile: what is written while it runs is then seen as a change.
             let version = version(context);
             match context.reconcile(trigger).await {
-                Ok(Some(pass)) => {
-                    printer.pass(&pass);
-                    tell(context, printer, &pass).await;
+                Ok(Some(reconciled)) => {
+                    printer.reconciled(&reconciled);
+                    tell(context, printer, &reconciled).await;
                 }
                 Ok(None) => {}
-                // The next pass is the retry; what failed may mend itself, and boxes end themselves meanwhile.
+                // The next reconcile is the retry; what failed may mend itself, and boxes end themselves meanwhile.
                 Err(failure) => printer.trouble(&failure),
             }
             trigger =
@@ -64,16 +64,20 @@ pub(crate) async fn watch(context: &Context, printer: &Printer) -> Result<Answer
 
 /// Tells a topic what a person should hear of, where there is one.
 #[cfg(feature = "aws")]
-async fn tell(context: &Context, printer: &Printer, pass: &gpuctl_control::reconcile::Pass) {
+async fn tell(
+    context: &Context,
+    printer: &Printer,
+    reconciled: &gpuctl_control::reconcile::Reconciled,
+) {
     let Some(account) = &context.place.account else { return };
-    for error in account.tell(&*context.ports.ledger, &context.config.policy, pass).await {
+    for error in account.tell(&*context.ports.ledger, &context.config.policy, reconciled).await {
         printer.trouble(&error.into());
     }
 }
 
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "with AWS it tells")]
-async fn tell(_: &Context, _: &Printer, _: &gpuctl_control::reconcile::Pass) {}
+async fn tell(_: &Context, _: &Printer, _: &gpuctl_control::reconcile::Reconciled) {}
 
 /// Waits for a write by another process, or for the tick.
 async fn change_or_tick(context: &Context, before: Option<i64>, tick: Duration) -> Trigger {

@@ -120,7 +120,9 @@ async fn wait(
     let all = async {
         while !waiting.look(context, &progress).await {
             match context.reconcile(Trigger::Tick).await {
-                Ok(pass) => pass.iter().for_each(|pass| progress.pass(pass)),
+                Ok(reconciled) => {
+                    reconciled.iter().for_each(|reconciled| progress.reconciled(reconciled));
+                }
                 // The next look is the retry.
                 Err(failure) => printer.trouble(&failure),
             }

@@ -3,12 +3,12 @@
 use std::cell::Cell;
 use std::io::IsTerminal;
 
-use gpuctl_control::reconcile::Pass;
+use gpuctl_control::reconcile::Reconciled;
 use gpuctl_control::wire::job::JobDocument;
 use gpuctl_core::plan::Rule;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{pass_lines, text, to_stderr};
+use super::{reconcile_lines, text, to_stderr};
 
 /// A wait for some jobs.
 pub(crate) struct Progress {
@@ -35,14 +35,14 @@ impl Progress {
         }
     }
 
-    /// What a pass did.
-    pub(crate) fn pass(&self, pass: &Pass) {
-        for line in pass_lines(pass) {
+    /// What a reconcile did.
+    pub(crate) fn reconciled(&self, reconciled: &Reconciled) {
+        for line in reconcile_lines(reconciled) {
             self.line(&line);
         }
-        let blocked = pass.plan.pools.iter().flat_map(|pool| &pool.blocked).next();
+        let blocked = reconciled.plan.pools.iter().flat_map(|pool| &pool.blocked).next();
         let rule = blocked.map(|reason| reason.rule);
-        // Said once for as long as it lasts: its sentence counts down and changes with every pass.
+        // Said once for as long as it lasts: its sentence counts down and changes with every reconcile.
         if self.blocked_by.replace(rule) != rule
             && let Some(reason) = blocked
         {
