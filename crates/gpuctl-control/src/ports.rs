@@ -64,7 +64,7 @@ pub trait Cloud: Send + Sync {
     }
 
     /// Ends what costs money and belongs to no box any more, as an open spot request (P15); answers a sentence for each.
-    async fn sweep(&self) -> Result<Vec<String>, PortError> {
+    async fn cancel_orphans(&self) -> Result<Vec<String>, PortError> {
         Ok(Vec::new())
     }
 }

@@ -135,8 +135,8 @@ async fn reconcile_once(ports: &Ports, policy: &Policy, fence: &Fence) -> Reconc
         observed.errors.push(error);
     }
     let acted = act(ports, &observed.observation, &plan, fence.until).await;
-    match ports.cloud.sweep().await {
-        Ok(swept) => swept.iter().for_each(|what| tracing::info!("{what}")),
+    match ports.cloud.cancel_orphans().await {
+        Ok(cancelled) => cancelled.iter().for_each(|what| tracing::info!("{what}")),
         Err(error) => observed.errors.push(error),
     }
     for done in &acted {

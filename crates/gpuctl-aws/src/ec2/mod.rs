@@ -209,7 +209,7 @@ impl Cloud for Ec2Cloud {
         })
     }
 
-    async fn sweep(&self) -> Result<Vec<String>, PortError> {
+    async fn cancel_orphans(&self) -> Result<Vec<String>, PortError> {
         let requests = {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut last.left_behind)

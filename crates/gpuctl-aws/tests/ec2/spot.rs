@@ -91,17 +91,17 @@ async fn p5_retire_cancels_first_and_nothing_comes_back() {
 async fn p15_the_request_of_a_box_that_somebody_terminated_is_swept_and_no_other() {
     let account = Account::stable(&[spot(SpotKind::Persistent), spot(SpotKind::Persistent)]).await;
     account.list().await;
-    assert_eq!(account.cloud.sweep().await.unwrap(), Vec::<String>::new());
+    assert_eq!(account.cloud.cancel_orphans().await.unwrap(), Vec::<String>::new());
     let first = [account.ids[0].clone()];
     account.front.ec2().terminate_instances(account.clock.now(), &first).unwrap();
     account.clock.pass(1);
     account.list().await;
-    assert_eq!(account.cloud.sweep().await.unwrap().len(), 1);
+    assert_eq!(account.cloud.cancel_orphans().await.unwrap().len(), 1);
     account.clock.pass(60);
     // P6: the stopped box beside it is still there.
     let boxes = account.boxes().await;
     assert_eq!((boxes[1].state, &boxes[1].unstartable), (BoxState::Stopped, &None));
-    assert!(account.cloud.sweep().await.unwrap().is_empty());
+    assert!(account.cloud.cancel_orphans().await.unwrap().is_empty());
 }
 
 #[tokio::test]
