@@ -1,7 +1,7 @@
 //! The ledger in one DynamoDB table: leases and results by conditional writes, everything else by key, nothing by scans.
 //!
 //! `items` says what the table holds. The time is the caller's clock, never DynamoDB's. SQS shows nobody a message, so a job's
-//! state follows from notes: what a worker began (`Ledger::began`), what a person swept (`Ledger::swept`), and the worker's report.
+//! state follows from notes: what a worker began (`Ledger::began`), what a person purged or redrove (`Ledger::queue_changed`), and the worker's report.
 
 mod items;
 mod jobs;
@@ -17,7 +17,7 @@ use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobId, JobResult};
 use gpuctl_control::ports::{
     Attempt, Clock, Committed, Fence, JobEntry, JobFilter, Ledger, PoolMemory, PortError,
-    QueueMemory, Sweep, WorkerReport,
+    QueueChange, QueueMemory, WorkerReport,
 };
 use gpuctl_control::wire::record::Record;
 use gpuctl_core::observation::{Hold, Run};
@@ -232,8 +232,8 @@ impl Ledger for DynamoLedger {
         self.note_began(job, attempt).await
     }
 
-    async fn swept(&self, queue: &QueueName, sweep: Sweep) -> Result<(), PortError> {
-        self.note_swept(queue, sweep).await
+    async fn queue_changed(&self, queue: &QueueName, change: QueueChange) -> Result<(), PortError> {
+        self.note_queue_change(queue, change).await
     }
 
     async fn commit(&self, result: &JobResult) -> Result<Committed, PortError> {

@@ -302,7 +302,11 @@ pub trait Ledger: Send + Sync {
     }
 
     /// Notes that a person has purged or redriven the queue, so that its jobs' states follow. Defaults as `began` does.
-    async fn swept(&self, _queue: &QueueName, _sweep: Sweep) -> Result<(), PortError> {
+    async fn queue_changed(
+        &self,
+        _queue: &QueueName,
+        _change: QueueChange,
+    ) -> Result<(), PortError> {
         Ok(())
     }
 
@@ -392,7 +396,7 @@ pub struct Attempt {
 
 /// What a person did to a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sweep {
+pub enum QueueChange {
     /// Deleted messages.
     Purged(Purge),
     /// Brought the dead ones back.

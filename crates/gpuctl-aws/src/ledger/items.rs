@@ -12,7 +12,7 @@
 //! | `records` | `TIME#ID` | a record, with `repeats` |
 //! | `jobs#YYYY-MM` | `JOB` | a job in the month of its id: attempt and result too |
 //! | `told` | `KEY` | when people were last told of this trouble |
-//! | `queue#QUEUE` | `swept` | when a person last purged or redrove it |
+//! | `queue#QUEUE` | `changes` | when a person last purged or redrove it |
 //!
 //! Times are microseconds since 1970; in keys they have 17 digits, so that they sort. `v` is the layout's version, `expires` the
 //! second after which DynamoDB may delete the item.
@@ -23,7 +23,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{Datelike, TimeDelta};
 use gpuctl_control::job::{Job, JobId};
 use gpuctl_control::ports::{
-    Attempt, PortError, PortErrorClass, Purge, QueueMemory, Sweep, WorkerReport,
+    Attempt, PortError, PortErrorClass, Purge, QueueChange, QueueMemory, WorkerReport,
 };
 use gpuctl_control::wire::job::{job_from_json, job_to_json};
 use gpuctl_control::wire::record::Record;
@@ -109,8 +109,8 @@ impl Key {
         Self::new(Self::RECORDS, format!("{at}#{unique}"))
     }
 
-    pub(super) fn swept(queue: &QueueName) -> Self {
-        Self::new(format!("queue#{queue}"), "swept")
+    pub(super) fn queue_changes(queue: &QueueName) -> Self {
+        Self::new(format!("queue#{queue}"), "changes")
     }
 
     /// A job lies in the month that its id names, so that the id alone finds it.
@@ -491,29 +491,29 @@ pub(super) fn attempt_of(item: Reader<'_>) -> Result<Option<Attempt>, PortError>
 
 /// When a person last did what to a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Swept {
+pub(super) struct QueueChanges {
     pub(super) purged_live_at: Option<Timestamp>,
     pub(super) purged_dead_at: Option<Timestamp>,
     pub(super) redriven_at: Option<Timestamp>,
 }
 
-impl Swept {
+impl QueueChanges {
     pub(super) fn of(item: &Item) -> Self {
         let item = Reader(item);
         Self {
-            purged_live_at: item.time_if(sweep(Sweep::Purged(Purge::Live))),
-            purged_dead_at: item.time_if(sweep(Sweep::Purged(Purge::Dead))),
-            redriven_at: item.time_if(sweep(Sweep::Redriven)),
+            purged_live_at: item.time_if(change_name(QueueChange::Purged(Purge::Live))),
+            purged_dead_at: item.time_if(change_name(QueueChange::Purged(Purge::Dead))),
+            redriven_at: item.time_if(change_name(QueueChange::Redriven)),
         }
     }
 }
 
 /// The attribute that notes it.
-pub(super) fn sweep(sweep: Sweep) -> &'static str {
-    match sweep {
-        Sweep::Purged(Purge::Live) => "purged_live_at",
-        Sweep::Purged(Purge::Dead) => "purged_dead_at",
-        Sweep::Redriven => "redriven_at",
+pub(super) fn change_name(change: QueueChange) -> &'static str {
+    match change {
+        QueueChange::Purged(Purge::Live) => "purged_live_at",
+        QueueChange::Purged(Purge::Dead) => "purged_dead_at",
+        QueueChange::Redriven => "redriven_at",
     }
 }
 

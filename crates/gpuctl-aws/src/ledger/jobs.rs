@@ -10,8 +10,8 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailur
 use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
-    Attempt, Committed, JobEntry, JobFilter, PortError, PortErrorClass, SERVICE_WEIGHT, Sweep,
-    WorkerReport,
+    Attempt, Committed, JobEntry, JobFilter, PortError, PortErrorClass, QueueChange,
+    SERVICE_WEIGHT, WorkerReport,
 };
 use gpuctl_control::wire::job::{job_to_json, result_from_json, result_to_json};
 use gpuctl_core::cost::month_of;
@@ -19,7 +19,7 @@ use gpuctl_core::units::{BoxId, QueueName, Timestamp};
 use tokio::task::JoinSet;
 
 use super::DynamoLedger;
-use super::items::{self, Item, JOBS_KEPT, Key, Reader, Swept};
+use super::items::{self, Item, JOBS_KEPT, Key, QueueChanges, Reader};
 use super::table::{Order, Page, condition_failed};
 
 /// The longest result kept in an item, in bytes: DynamoDB's limit on one is 400 KiB, job and names included.
@@ -37,7 +37,7 @@ const REPORT_AGE_MAX: TimeDelta = TimeDelta::seconds(60);
 /// What several jobs' states need, read once.
 #[derive(Default)]
 struct Around {
-    swept: HashMap<QueueName, Swept>,
+    changes: HashMap<QueueName, QueueChanges>,
     reports: HashMap<BoxId, Option<WorkerReport>>,
 }
 
@@ -66,20 +66,22 @@ impl DynamoLedger {
         answer.map(drop).map_err(|error| self.table.failed("UpdateItem", "note a begin", error))
     }
 
-    pub(super) async fn note_swept(
+    pub(super) async fn note_queue_change(
         &self,
         queue: &QueueName,
-        sweep: Sweep,
+        change: QueueChange,
     ) -> Result<(), PortError> {
         let call = self
             .table
-            .update(&Key::swept(queue))
+            .update(&Key::queue_changes(queue))
             .update_expression("SET #what = :now, v = :v")
-            .expression_attribute_names("#what", items::sweep(sweep))
+            .expression_attribute_names("#what", items::change_name(change))
             .expression_attribute_values(":now", items::time(self.now()))
             .expression_attribute_values(":v", items::number(items::VERSION));
         let answer = call.send().await;
-        answer.map(drop).map_err(|error| self.table.failed("UpdateItem", "note a sweep", error))
+        answer
+            .map(drop)
+            .map_err(|error| self.table.failed("UpdateItem", "note a queue change", error))
     }
 
     pub(super) async fn commit_first(&self, result: &JobResult) -> Result<Committed, PortError> {
@@ -225,8 +227,8 @@ impl DynamoLedger {
             Some(attempt) => self.report_of(&attempt.box_id, around).await?,
             None => None,
         };
-        let swept = self.swept(&job.queue, around).await?;
-        let state = state((&job, attempt.as_ref()), &swept, report.as_ref(), self.now());
+        let changes = self.changes(&job.queue, around).await?;
+        let state = state((&job, attempt.as_ref()), &changes, report.as_ref(), self.now());
         Ok(JobEntry { job, state, result: None })
     }
 
@@ -250,14 +252,18 @@ impl DynamoLedger {
         result.map(Some).map_err(|error| item.unreadable("result_json").because(error))
     }
 
-    async fn swept(&self, queue: &QueueName, around: &mut Around) -> Result<Swept, PortError> {
-        if let Some(swept) = around.swept.get(queue) {
-            return Ok(*swept);
+    async fn changes(
+        &self,
+        queue: &QueueName,
+        around: &mut Around,
+    ) -> Result<QueueChanges, PortError> {
+        if let Some(changes) = around.changes.get(queue) {
+            return Ok(*changes);
         }
-        let item = self.table.get(&Key::swept(queue)).await?;
-        let swept = item.as_ref().map_or_else(Swept::default, Swept::of);
-        around.swept.insert(queue.clone(), swept);
-        Ok(swept)
+        let item = self.table.get(&Key::queue_changes(queue)).await?;
+        let changes = item.as_ref().map_or_else(QueueChanges::default, QueueChanges::of);
+        around.changes.insert(queue.clone(), changes);
+        Ok(changes)
     }
 
     async fn report_of(
@@ -278,25 +284,25 @@ impl DynamoLedger {
 /// The state of a job without a result.
 fn state(
     (job, attempt): (&Job, Option<&Attempt>),
-    swept: &Swept,
+    changes: &QueueChanges,
     report: Option<&WorkerReport>,
     now: Timestamp,
 ) -> JobState {
     // A redrive gives what was dead all its tries again, and a new beginning.
-    let redriven = swept.redriven_at.filter(|redriven| {
+    let redriven = changes.redriven_at.filter(|redriven| {
         attempt.is_some_and(|attempt| attempt.number >= attempt.of && attempt.at < *redriven)
     });
     let attempt = attempt.filter(|_| redriven.is_none());
     let begun = redriven.unwrap_or(job.submitted_at);
-    let after = |sweep: Option<Timestamp>, then: Timestamp| sweep.is_some_and(|at| at >= then);
+    let after = |change: Option<Timestamp>, then: Timestamp| change.is_some_and(|at| at >= then);
     match attempt {
         Some(attempt) if is_held(attempt, report, now) => JobState::Running,
         Some(attempt) if attempt.number >= attempt.of => {
             // It lay in the queue until its last try was over, and among the dead from then on.
-            let purged = after(swept.purged_dead_at, attempt.at);
+            let purged = after(changes.purged_dead_at, attempt.at);
             if purged { JobState::Purged } else { JobState::Dead }
         }
-        _ if after(swept.purged_live_at, begun) => JobState::Purged,
+        _ if after(changes.purged_live_at, begun) => JobState::Purged,
         _ => JobState::Queued,
     }
 }
@@ -364,10 +370,10 @@ mod tests {
             input: InputUri::of_path(std::path::Path::new("/a")),
             submitted_at: at(0),
         };
-        let none = Swept::default();
-        let live = |seconds| Swept { purged_live_at: Some(at(seconds)), ..none };
-        let dead = |seconds| Swept { purged_dead_at: Some(at(seconds)), ..none };
-        let redriven = |seconds| Swept { redriven_at: Some(at(seconds)), ..none };
+        let none = QueueChanges::default();
+        let live = |seconds| QueueChanges { purged_live_at: Some(at(seconds)), ..none };
+        let dead = |seconds| QueueChanges { purged_dead_at: Some(at(seconds)), ..none };
+        let redriven = |seconds| QueueChanges { redriven_at: Some(at(seconds)), ..none };
         let (first, last) = (Some(attempt(1, 10)), Some(attempt(2, 10)));
         let table = [
             ("new", None, none, None, 20, Queued),
@@ -390,14 +396,14 @@ mod tests {
             (
                 "purged, then redriven",
                 last,
-                Swept { redriven_at: Some(at(850)), ..live(800) },
+                QueueChanges { redriven_at: Some(at(850)), ..live(800) },
                 None,
                 900,
                 Queued,
             ),
         ];
-        for (name, attempt, swept, report, now, wanted) in table {
-            let found = state((&job, attempt.as_ref()), &swept, report.as_ref(), at(now));
+        for (name, attempt, changes, report, now, wanted) in table {
+            let found = state((&job, attempt.as_ref()), &changes, report.as_ref(), at(now));
             assert_eq!(found, wanted, "{name}");
         }
     }

@@ -7,7 +7,7 @@ use gpuctl_core::units::Timestamp;
 
 use super::{LONG, LOOKS_MAX, RECEIVES_MAX, Subject, receive, receive_soon, whole};
 use crate::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState, submit};
-use crate::ports::{Attempt, Committed, JobFilter, Purge, Received, Sweep};
+use crate::ports::{Attempt, Committed, JobFilter, Purge, QueueChange, Received};
 use crate::wire::job::job_from_json;
 
 /// Two deliveries of one message end in one result.
@@ -75,7 +75,7 @@ pub async fn a_purged_job_is_purged(subject: &dyn Subject) {
     submit(subject.ports(), std::slice::from_ref(&gone)).await.unwrap();
     subject.pass(subject.lease_min()).await;
     queue.purge(subject.queue(), Purge::Live).await.unwrap();
-    ledger.swept(subject.queue(), Sweep::Purged(Purge::Live)).await.unwrap();
+    ledger.queue_changed(subject.queue(), QueueChange::Purged(Purge::Live)).await.unwrap();
     state_becomes(subject, &gone, JobState::Purged).await;
     subject.pass(subject.lease_min()).await;
     let later = job(subject);

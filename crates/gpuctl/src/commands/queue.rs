@@ -1,6 +1,6 @@
 //! `queue`, `redrive` and `purge`: the queues themselves.
 
-use gpuctl_control::ports::{Purge, Sweep};
+use gpuctl_control::ports::{Purge, QueueChange};
 use gpuctl_control::wire::reply::{MovedDocument, PoolQueueDocument, QueuesDocument};
 use gpuctl_control::wire::status::QueueDocument;
 use gpuctl_core::units::PoolId;
@@ -31,7 +31,7 @@ pub(crate) async fn redrive(
 ) -> Result<Answer, Failure> {
     let (_, queue) = context.queue_pool(pool)?;
     let messages = context.ports.queue.redrive(&queue.name).await?;
-    context.ports.ledger.swept(&queue.name, Sweep::Redriven).await?;
+    context.ports.ledger.queue_changed(&queue.name, QueueChange::Redriven).await?;
     context.ring(printer).await;
     Ok(Answer::Moved(MovedDocument { action: "redrive", queue: queue.name.to_string(), messages }))
 }
@@ -58,6 +58,6 @@ pub(crate) async fn purge(
         ))?;
     }
     let messages = context.ports.queue.purge(&queue.name, which).await?;
-    context.ports.ledger.swept(&queue.name, Sweep::Purged(which)).await?;
+    context.ports.ledger.queue_changed(&queue.name, QueueChange::Purged(which)).await?;
     Ok(Answer::Moved(MovedDocument { action: "purge", queue: queue.name.to_string(), messages }))
 }
