@@ -75,7 +75,7 @@ impl Account {
     ) -> Vec<PortError> {
         let mut errors = Vec::new();
         for notice in notices(policy, reconciled) {
-            match ledger.is_news(&notice.key, TELL_AGAIN).await {
+            match ledger.claim_notice(&notice.key, TELL_AGAIN).await {
                 Ok(true) => {
                     tracing::warn!(notice = notice.key, "{}", notice.text);
                     if let Some(topic) = &self.topic {

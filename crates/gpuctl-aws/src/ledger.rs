@@ -150,7 +150,7 @@ impl Ledger for DynamoLedger {
         self.table.put(items::hold(hold), "set the hold").await
     }
 
-    async fn is_news(&self, key: &str, again_after: TimeDelta) -> Result<bool, PortError> {
+    async fn claim_notice(&self, key: &str, again_after: TimeDelta) -> Result<bool, PortError> {
         let now = self.now();
         let answer = self
             .table

@@ -282,7 +282,7 @@ pub trait Ledger: Send + Sync {
     async fn last_look(&self) -> Result<Option<Timestamp>, PortError>;
 
     /// Whether a notice of this key has not been told for `again_after`; if so, it counts as told now.
-    async fn is_news(&self, key: &str, again_after: TimeDelta) -> Result<bool, PortError>;
+    async fn claim_notice(&self, key: &str, again_after: TimeDelta) -> Result<bool, PortError>;
 
     /// Notes a worker's report on itself.
     async fn report(&self, report: &WorkerReport) -> Result<(), PortError>;

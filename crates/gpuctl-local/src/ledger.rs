@@ -61,9 +61,9 @@ impl Ledger for Store {
         self.off_thread(move |store| store.write_durably(|tx| set_hold(tx, &hold))).await
     }
 
-    async fn is_news(&self, key: &str, again_after: TimeDelta) -> Result<bool, PortError> {
+    async fn claim_notice(&self, key: &str, again_after: TimeDelta) -> Result<bool, PortError> {
         let key = key.to_owned();
-        self.off_thread(move |store| store.write(|tx| is_news(tx, &key, again_after))).await
+        self.off_thread(move |store| store.write(|tx| claim_notice(tx, &key, again_after))).await
     }
 
     async fn save_run(&self, run: &Run) -> Result<(), PortError> {
@@ -280,7 +280,7 @@ fn set_hold(tx: &Transaction<'_>, hold: &Hold) -> rusqlite::Result<()> {
 const RUNS: &str = "SELECT box, started_at, pool, ready_at, stopping_at, stopped_at, start_rule, start_text, stop_rule, stop_text, error,
     jobs, instance_type, zone, capacity, refusal_class, refusal_text, interrupted_at FROM runs";
 
-fn is_news(tx: &Transaction<'_>, key: &str, again_after: TimeDelta) -> rusqlite::Result<bool> {
+fn claim_notice(tx: &Transaction<'_>, key: &str, again_after: TimeDelta) -> rusqlite::Result<bool> {
     let now = now_micros();
     let told = now - again_after.num_microseconds().unwrap_or(i64::MAX);
     tx.prepare_cached("DELETE FROM notices WHERE at <= ?1")?.execute([told])?;

@@ -113,8 +113,8 @@ async fn the_same_trouble_is_news_once_until_its_time_is_over() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let day = TimeDelta::days(1);
-    assert!(store.is_news("quota/gpu", day).await.unwrap());
-    assert!(!store.is_news("quota/gpu", day).await.unwrap());
-    assert!(store.is_news("dead/gpu/1", day).await.unwrap());
-    assert!(store.is_news("quota/gpu", TimeDelta::zero()).await.unwrap());
+    assert!(store.claim_notice("quota/gpu", day).await.unwrap());
+    assert!(!store.claim_notice("quota/gpu", day).await.unwrap());
+    assert!(store.claim_notice("dead/gpu/1", day).await.unwrap());
+    assert!(store.claim_notice("quota/gpu", TimeDelta::zero()).await.unwrap());
 }

@@ -306,7 +306,7 @@ impl Ledger for Site {
     }
 
     /// Nobody is told of anything in a simulated week.
-    async fn is_news(&self, _: &str, _: TimeDelta) -> Result<bool, PortError> {
+    async fn claim_notice(&self, _: &str, _: TimeDelta) -> Result<bool, PortError> {
         Ok(false)
     }
 
