@@ -76,7 +76,7 @@ impl Event {
             return Ok(batch(records));
         }
         if value.get("alarmData").is_some() {
-            return Ok(Self::news(Trigger::Doorbell, "a CloudWatch alarm"));
+            return Ok(Self::news(Trigger::Wakeup, "a CloudWatch alarm"));
         }
         Ok(bridge(value))
     }
@@ -118,9 +118,7 @@ fn bridge(value: &Value) -> Event {
         (_, "EC2 Instance Rebalance Recommendation") => {
             Event::news(Trigger::Box, format!("{id} might be taken back"))
         }
-        (_, "CloudWatch Alarm State Change") => {
-            Event::news(Trigger::Doorbell, "a CloudWatch alarm")
-        }
+        (_, "CloudWatch Alarm State Change") => Event::news(Trigger::Wakeup, "a CloudWatch alarm"),
         // EventBridge Scheduler sends what its target's input says: `{}` or `{"tick":true}` as in infra/.
         ("", "")
             if value.as_object().is_some_and(|map| map.is_empty() || map.contains_key("tick")) =>
@@ -137,7 +135,7 @@ fn bridge(value: &Value) -> Event {
 
 /// A batch of SNS or SQS: each message is a doorbell, or carries a command as its body.
 fn batch(records: &[Value]) -> Event {
-    let mut event = Event::news(Trigger::Doorbell, format!("{} messages", records.len()));
+    let mut event = Event::news(Trigger::Wakeup, format!("{} messages", records.len()));
     for record in records {
         let sns = record.pointer("/Sns/Message").and_then(Value::as_str);
         let body = record.get("body").and_then(Value::as_str).or(sns).unwrap_or_default();
@@ -259,13 +257,13 @@ mod tests {
             ("EC2 Instance State-change Notification", Trigger::Box, "i-1 is stopped"),
             ("EC2 Spot Instance Interruption Warning", Trigger::Box, "i-1 is taken back: stop"),
             ("EC2 Instance Rebalance Recommendation", Trigger::Box, "i-1 might be taken back"),
-            ("CloudWatch Alarm State Change", Trigger::Doorbell, "a CloudWatch alarm"),
+            ("CloudWatch Alarm State Change", Trigger::Wakeup, "a CloudWatch alarm"),
         ] {
             let event = event(kind, id.clone());
             assert_eq!((event.trigger, event.text.as_str(), event.command), (trigger, text, None));
         }
         assert_eq!(read(&json!({})).trigger, Trigger::Tick);
-        assert_eq!(read(&json!({"alarmData": {}})).trigger, Trigger::Doorbell);
+        assert_eq!(read(&json!({"alarmData": {}})).trigger, Trigger::Wakeup);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub enum Trigger {
     /// A box changed its state, or is about to be taken back.
     Box,
     /// A message or an alarm asked to look sooner than the next tick.
-    Doorbell,
+    Wakeup,
     /// Something that gpuctl does not know: it looks all the same.
     Unknown,
 }
@@ -45,7 +45,7 @@ impl Trigger {
             Self::Change => "change",
             Self::Command => "command",
             Self::Box => "box",
-            Self::Doorbell => "doorbell",
+            Self::Wakeup => "wakeup",
             Self::Unknown => "unknown",
         }
     }

@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::place::Place;
 use crate::render::Printer;
 
-/// How often, and how long apart, the doorbell tries: a reconcile takes milliseconds.
+/// How often, and how long apart, the wake-up tries: a reconcile takes milliseconds.
 const RING_TRIES: u32 = 40;
 const RING_AGAIN: Duration = Duration::from_millis(50);
 
@@ -60,7 +60,7 @@ impl Context {
         Ok(reconcile(&self.ports, &self.config.policy, trigger, &self.owner).await?)
     }
 
-    /// The doorbell after something was sent: one reconcile, printed. What was sent is sent, whatever comes of it.
+    /// The wake-up after something was sent: one reconcile, printed. What was sent is sent, whatever comes of it.
     ///
     /// A reconcile of another controller may have begun before the sending, so a busy lease is waited for.
     pub(crate) async fn ring(&self, printer: &Printer) {
