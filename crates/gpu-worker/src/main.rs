@@ -22,7 +22,7 @@ use gpu_worker::models::{self, BenchRequest};
 use gpu_worker::{Engine, EngineSetup, Worker, WorkerSetup, serve};
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::config::Config;
-use gpuctl_control::job::{InputPlace, InputUri};
+use gpuctl_control::job::{InputLocation, InputUri};
 use gpuctl_control::params::{Param, params_of, parse_param};
 use gpuctl_control::ports::{Clock, Fetched, WorkerReport};
 use gpuctl_control::wire::answer::{FileDocument, with_files};
@@ -253,7 +253,7 @@ async fn run_file(engine: &Engine, wanted: &RunArguments) -> Result<(), Box<dyn 
     let here = std::env::current_dir()?;
     let mut params = Params::read(task, &params_of(&wanted.param, &here))?;
     for (name, uri) in params.clone().uris() {
-        let InputPlace::File(path) = uri.parse::<InputUri>()?.place() else {
+        let InputLocation::File(path) = uri.parse::<InputUri>()?.location() else {
             return Err(format!("{name}: only files of this machine are read here").into());
         };
         params.place(name, path);

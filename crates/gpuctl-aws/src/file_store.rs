@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use gpuctl_control::job::{InputPlace, InputUri, JobId};
+use gpuctl_control::job::{InputLocation, InputUri, JobId};
 use gpuctl_control::ports::{Fetched, FileStore, PortError, PortErrorClass};
 use gpuctl_core::policy::Aws as Named;
 
@@ -41,12 +41,14 @@ pub fn results(aws: &Aws, named: &Named) -> Result<Option<S3Files>, PortError> {
 #[async_trait]
 impl FileStore for AwsFiles {
     async fn fetch(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, PortError> {
-        match uri.place() {
-            InputPlace::S3 { .. } => {
+        match uri.location() {
+            InputLocation::S3 { .. } => {
                 let copy = self.s3.fetch(uri.as_str(), bytes_max).await?;
                 Ok(Fetched::temporary(copy.into_temp_path()))
             }
-            InputPlace::File(_) | InputPlace::Text(_) => self.here.fetch(uri, bytes_max).await,
+            InputLocation::File(_) | InputLocation::Text(_) => {
+                self.here.fetch(uri, bytes_max).await
+            }
         }
     }
 

@@ -167,7 +167,7 @@ pub struct InputUri(String);
 
 /// What a URI points at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum InputPlace {
+pub enum InputLocation {
     /// `file:///…`: a file on the worker's machine.
     File(PathBuf),
     /// `s3://bucket/key`.
@@ -240,8 +240,8 @@ impl InputUri {
 
     /// What it points at.
     #[must_use]
-    pub fn place(&self) -> InputPlace {
-        place(&self.0).expect("every way to make one has read it once")
+    pub fn location(&self) -> InputLocation {
+        location(&self.0).expect("every way to make one has read it once")
     }
 
     /// The URI as text.
@@ -253,12 +253,12 @@ impl InputUri {
     /// The file's or object's name, or the text's beginning, with what is no text replaced.
     #[must_use]
     pub fn file_name(&self) -> String {
-        match self.place() {
-            InputPlace::File(path) => {
+        match self.location() {
+            InputLocation::File(path) => {
                 path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
             }
-            InputPlace::S3 { key, .. } => key.rsplit('/').next().unwrap_or_default().to_owned(),
-            InputPlace::Text(text) => {
+            InputLocation::S3 { key, .. } => key.rsplit('/').next().unwrap_or_default().to_owned(),
+            InputLocation::Text(text) => {
                 let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
                 let shown: String = line.chars().take(TEXT_SHOWN_CHARS).collect();
                 let more = if shown.len() < line.len() { "…" } else { "" };
@@ -271,30 +271,30 @@ impl InputUri {
 impl FromStr for InputUri {
     type Err = InputUriError;
     fn from_str(text: &str) -> Result<Self, InputUriError> {
-        place(text).map(|_| Self(text.to_owned()))
+        location(text).map(|_| Self(text.to_owned()))
     }
 }
 
-fn place(uri: &str) -> Result<InputPlace, InputUriError> {
+fn location(uri: &str) -> Result<InputLocation, InputUriError> {
     use std::os::unix::ffi::OsStringExt;
     let form = || InputUriError::Form(uri.chars().take(TEXT_SHOWN_CHARS * 4).collect());
     if let Some(escaped) = uri.strip_prefix("file://").filter(|path| path.starts_with('/')) {
         let bytes = percent_decode_str(escaped).collect();
-        return Ok(InputPlace::File(PathBuf::from(std::ffi::OsString::from_vec(bytes))));
+        return Ok(InputLocation::File(PathBuf::from(std::ffi::OsString::from_vec(bytes))));
     }
     if let Some(rest) = uri.strip_prefix("s3://") {
         let (bucket, key) = rest.split_once('/').ok_or_else(form)?;
         if bucket.is_empty() || key.is_empty() {
             return Err(form());
         }
-        return Ok(InputPlace::S3 { bucket: bucket.to_owned(), key: key.to_owned() });
+        return Ok(InputLocation::S3 { bucket: bucket.to_owned(), key: key.to_owned() });
     }
     let escaped = uri.strip_prefix(INLINE_TEXT).or_else(|| uri.strip_prefix(INLINE_TEXT_LONG));
     let bytes: Vec<u8> = percent_decode_str(escaped.ok_or_else(form)?).collect();
     if bytes.len() > INLINE_TEXT_BYTES_MAX {
         return Err(InputUriError::TextTooLong(bytes.len()));
     }
-    String::from_utf8(bytes).map(InputPlace::Text).map_err(|_| InputUriError::NotText)
+    String::from_utf8(bytes).map(InputLocation::Text).map_err(|_| InputUriError::NotText)
 }
 
 /// Sends jobs to their queue and notes them in the ledger.
@@ -339,7 +339,7 @@ mod tests {
             let uri = InputUri::of_path(path);
             assert!(uri.as_str().is_ascii(), "{}", uri.as_str());
             let read = uri.as_str().parse::<InputUri>().unwrap();
-            assert_eq!(read.place(), InputPlace::File(path.to_owned()));
+            assert_eq!(read.location(), InputLocation::File(path.to_owned()));
         }
     }
 
@@ -349,16 +349,16 @@ mod tests {
         let uri = InputUri::of_text(text).unwrap();
         assert!(uri.as_str().is_ascii(), "{}", uri.as_str());
         assert_eq!(
-            uri.as_str().parse::<InputUri>().unwrap().place(),
-            InputPlace::Text(text.into())
+            uri.as_str().parse::<InputUri>().unwrap().location(),
+            InputLocation::Text(text.into())
         );
         let long: InputUri = "data:text/plain;charset=utf-8,a%20b".parse().unwrap();
-        assert_eq!(long.place(), InputPlace::Text("a b".to_owned()));
+        assert_eq!(long.location(), InputLocation::Text("a b".to_owned()));
         let object: InputUri = "s3://jobs/in/a b.wav".parse().unwrap();
         let (bucket, key) = ("jobs".to_owned(), "in/a b.wav".to_owned());
         assert_eq!(
-            (object.file_name().as_str(), object.place()),
-            ("a b.wav", InputPlace::S3 { bucket, key })
+            (object.file_name().as_str(), object.location()),
+            ("a b.wav", InputLocation::S3 { bucket, key })
         );
     }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use gpuctl_control::input::{InputRefusal, admit};
-use gpuctl_control::job::{InputPlace, InputUri, JobId};
+use gpuctl_control::job::{InputLocation, InputUri, JobId};
 use gpuctl_control::ports::{Fetched, FileStore, PortError, PortErrorClass};
 use tempfile::NamedTempFile;
 
@@ -45,12 +45,12 @@ impl LocalFiles {
     }
 
     fn find(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, PortError> {
-        let path = match uri.place() {
-            InputPlace::Text(text) => return Fetched::of_text(&text),
-            InputPlace::S3 { .. } => {
+        let path = match uri.location() {
+            InputLocation::Text(text) => return Fetched::of_text(&text),
+            InputLocation::S3 { .. } => {
                 return Err(InputRefusal::Elsewhere { uri: uri.as_str().to_owned() }.into());
             }
-            InputPlace::File(path) => admit(&path, &self.input_roots)?,
+            InputLocation::File(path) => admit(&path, &self.input_roots)?,
         };
         let found = std::fs::metadata(&path)
             .map_err(|source| InputRefusal::Unreadable { path: path.clone(), source })?;

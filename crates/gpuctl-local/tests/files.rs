@@ -5,7 +5,7 @@
 use std::error::Error;
 
 use gpuctl_control::input::InputRefusal;
-use gpuctl_control::job::{InputPlace, InputUri, JobId};
+use gpuctl_control::job::{InputLocation, InputUri, JobId};
 use gpuctl_control::ports::{Clock, FileStore, PortError};
 use gpuctl_local::{LocalFiles, SystemClock};
 
@@ -57,7 +57,7 @@ async fn a_result_is_kept_under_its_job_and_replaced_by_the_same_name() {
     let job = JobId::new(SystemClock.now());
     files.keep(&job, "speech.wav", b"first").await.unwrap();
     let uri = files.keep(&job, "speech.wav", b"second").await.unwrap();
-    let InputPlace::File(path) = uri.parse::<InputUri>().unwrap().place() else {
+    let InputLocation::File(path) = uri.parse::<InputUri>().unwrap().location() else {
         unreachable!("a local file's URI")
     };
     assert_eq!(path, state.path().join("results").join(job.as_str()).join("speech.wav"));

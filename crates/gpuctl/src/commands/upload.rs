@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use gpuctl_aws::S3Files;
-use gpuctl_control::job::{InputPlace, InputUri, Job};
+use gpuctl_control::job::{InputLocation, InputUri, Job};
 use serde_json::Value;
 
 use crate::context::Context;
@@ -26,7 +26,7 @@ pub(super) async fn to_s3(context: &Context, mut jobs: Vec<Job>) -> Result<Vec<J
 }
 
 async fn upload(results: Option<&S3Files>, uri: &InputUri) -> Result<InputUri, Failure> {
-    let InputPlace::File(path) = uri.place() else { return Ok(uri.clone()) };
+    let InputLocation::File(path) = uri.location() else { return Ok(uri.clone()) };
     let Some(results) = results else {
         return Err(Failure::usage(format!("{} is on this machine alone", shown(&path)))
             .hint("set `results = \"s3://bucket/prefix\"` in [cloud], and it is uploaded there; or name it as `s3://…`"));

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use chrono::{Local, TimeDelta};
-use gpuctl_control::job::{InputPlace, InputUri};
+use gpuctl_control::job::{InputLocation, InputUri};
 use gpuctl_control::wire::ReasonDocument;
 use gpuctl_control::wire::job::JobDocument;
 use gpuctl_control::wire::plan::{
@@ -313,8 +313,8 @@ fn job(job: &JobDocument) -> String {
 /// A file by its path if it is on this machine, else by its URI.
 fn file_line(file: &Value) -> String {
     let text = |field: &str| file.get(field).and_then(Value::as_str).unwrap_or_default();
-    let shown = match text("uri").parse::<InputUri>().map(|uri| uri.place()) {
-        Ok(InputPlace::File(path)) => path.display().to_string(),
+    let shown = match text("uri").parse::<InputUri>().map(|uri| uri.location()) {
+        Ok(InputLocation::File(path)) => path.display().to_string(),
         _ => text("uri").to_owned(),
     };
     let bytes = file.get("bytes").and_then(Value::as_u64).unwrap_or_default();
