@@ -30,9 +30,9 @@ use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-mod place;
+mod backend;
 
-use place::{Named, Place};
+use backend::{Backend, Named};
 
 /// Drains a queue on a GPU box; normally started by gpuctl.
 #[derive(Parser)]
@@ -177,8 +177,8 @@ fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve_box(config: &Config, engine: Engine, named: Named) -> Result<(), Box<dyn Error>> {
-    let place = Place::open(config, named).await?;
-    let (ports, setup) = (place.ports.clone(), place.setup.clone());
+    let backend = Backend::open(config, named).await?;
+    let (ports, setup) = (backend.ports.clone(), backend.setup.clone());
     let ledger = Arc::clone(&ports.ledger);
     // Listened to from here on: a shutdown's signal may come while the worker drains.
     let mut terminated = signal(SignalKind::terminate())?;
@@ -190,7 +190,7 @@ async fn serve_box(config: &Config, engine: Engine, named: Named) -> Result<(), 
         ledger.report(&last_words(&setup, with_causes(error))).await?;
     }
     tokio::select! {
-        () = place.see_off() => {}
+        () = backend.see_off() => {}
         _ = terminated.recv() => {}
     }
     Ok(outcome?)

@@ -19,7 +19,7 @@ pub struct BoxLogs {
     folder: PathBuf,
     only: Option<BoxId>,
     /// Each box's file, and how far it is read.
-    read: BTreeMap<BoxId, Place>,
+    read: BTreeMap<BoxId, LogPosition>,
 }
 
 /// A line of a box.
@@ -35,7 +35,7 @@ pub struct BoxLine {
 
 /// A place in a file; a run begins a new file under the same name.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct Place {
+struct LogPosition {
     inode: u64,
     offset: u64,
 }
@@ -77,7 +77,8 @@ impl BoxLogs {
             if before.is_none() {
                 let old = path.with_extension("log.old");
                 if old.is_file() {
-                    read(&id, &old, Place::default(), &mut lines).map_err(|e| unread(&old, e))?;
+                    read(&id, &old, LogPosition::default(), &mut lines)
+                        .map_err(|e| unread(&old, e))?;
                 }
             }
             let place = read(&id, &path, before.unwrap_or_default(), &mut lines);
@@ -89,7 +90,12 @@ impl BoxLogs {
 }
 
 /// Reads whole lines from a place on; answers the place after them.
-fn read(id: &BoxId, path: &Path, from: Place, lines: &mut Vec<BoxLine>) -> std::io::Result<Place> {
+fn read(
+    id: &BoxId,
+    path: &Path,
+    from: LogPosition,
+    lines: &mut Vec<BoxLine>,
+) -> std::io::Result<LogPosition> {
     let mut file = File::open(path)?;
     let facts = file.metadata()?;
     let is_same = from.inode == facts.ino() && from.offset <= facts.len();
@@ -108,7 +114,7 @@ fn read(id: &BoxId, path: &Path, from: Place, lines: &mut Vec<BoxLine>) -> std::
         order = line.at.unwrap_or(order);
         lines.push(BoxLine { box_id: id.clone(), line, order });
     }
-    Ok(Place { inode: facts.ino(), offset: start + whole as u64 })
+    Ok(LogPosition { inode: facts.ino(), offset: start + whole as u64 })
 }
 
 fn unread(path: &Path, error: std::io::Error) -> PortError {

@@ -11,8 +11,8 @@ use gpuctl_control::{Trigger, reconcile};
 use gpuctl_core::policy::{Pool, QueuePolicy, nearest};
 use gpuctl_core::units::{PoolId, Timestamp};
 
+use crate::backend::Backend;
 use crate::failure::Failure;
-use crate::place::Place;
 use crate::render::Printer;
 
 /// How often, and how long apart, the wake-up tries: a reconcile takes milliseconds.
@@ -26,16 +26,16 @@ const LOOK_EVERY_AWS: Duration = Duration::from_secs(3);
 /// The configuration and the ports.
 pub(crate) struct Context {
     pub(crate) config: Config,
-    pub(crate) place: Place,
+    pub(crate) backend: Backend,
     pub(crate) ports: Ports,
     owner: String,
 }
 
 impl Context {
     pub(crate) async fn open(config: Config) -> Result<Self, Failure> {
-        let place = Place::open(&config).await?;
+        let backend = Backend::open(&config).await?;
         let owner = format!("{}, process {}", user(), std::process::id());
-        Ok(Self { config, ports: place.ports.clone(), place, owner })
+        Ok(Self { config, ports: backend.ports.clone(), backend, owner })
     }
 
     pub(crate) fn now(&self) -> Timestamp {

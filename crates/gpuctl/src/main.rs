@@ -3,10 +3,10 @@
 //! Commands return documents and print nothing; `render` prints.
 
 mod arguments;
+mod backend;
 mod commands;
 mod context;
 mod failure;
-mod place;
 mod render;
 
 use std::process::ExitCode;

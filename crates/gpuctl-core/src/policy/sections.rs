@@ -54,8 +54,8 @@ pub(super) fn read(text: &str, files: Files<'_>) -> Result<Policy, Problems> {
         .named("model", |name, section| Some((name.to_owned(), model(section))))
         .into_iter()
         .collect();
-    let place = Place::of(&cloud, &worker);
-    let pools = root.named("pool", |name, section| pool(name, section, &place, files.dates));
+    let backend = Backend::of(&cloud, &worker);
+    let pools = root.named("pool", |name, section| pool(name, section, &backend, files.dates));
     check_pools(&mut root, &pools);
     aws::check(&mut root, cloud.aws.as_ref(), &pools);
     root.finish();
@@ -67,13 +67,13 @@ pub(super) fn read(text: &str, files: Files<'_>) -> Result<Policy, Problems> {
 }
 
 /// What follows for every pool from where its boxes are.
-struct Place {
+struct Backend {
     is_aws: bool,
     boot_default: TimeDelta,
     stop_deadline: TimeDelta,
 }
 
-impl Place {
+impl Backend {
     fn of(cloud: &Cloud, worker: &Worker) -> Self {
         let is_aws = cloud.aws.is_some();
         Self {
@@ -220,7 +220,7 @@ fn model(mut section: Section<'_, '_, '_>) -> Model {
 fn pool(
     name: &str,
     mut section: Section<'_, '_, '_>,
-    place: &Place,
+    backend: &Backend,
     dates: ReadDates<'_>,
 ) -> Option<Pool> {
     let at = section.span.clone();
@@ -233,7 +233,7 @@ fn pool(
         .whole("boxes_max", 1..=BOXES_MAX)
         .and_then(NonZeroU32::new)
         .unwrap_or(NonZeroU32::MIN);
-    let work = work(&mut section, place);
+    let work = work(&mut section, backend);
     let boxes = aws::boxes(&mut section);
     let schedule = schedule::read(&mut section, dates);
     let capacity = capacity(&mut section);
@@ -247,7 +247,7 @@ fn pool(
         .unwrap_or(TimeDelta::hours(2));
     let boot_default = section
         .span_of_time("boot_default", TimeDelta::zero()..=TimeDelta::hours(1))
-        .unwrap_or(place.boot_default);
+        .unwrap_or(backend.boot_default);
     let run_min =
         section.span_of_time("run_min", TimeDelta::zero()..=TimeDelta::days(1)).unwrap_or_default();
     let boot_deadline = section
@@ -280,7 +280,7 @@ fn pool(
         run_min,
         boot_deadline,
         lifetime_max,
-        stop_deadline: place.stop_deadline,
+        stop_deadline: backend.stop_deadline,
         starts_per_hour_max,
         fruitless_starts_max,
     })
@@ -309,7 +309,7 @@ fn capacity(section: &mut Section<'_, '_, '_>) -> Vec<CapacityType> {
 /// Keys that give a pool without queue and command a sense.
 const BOX_ONLY: [&str; 4] = ["schedule", "instances", "select", "launch_template"];
 
-fn work(section: &mut Section<'_, '_, '_>, place: &Place) -> Option<Work> {
+fn work(section: &mut Section<'_, '_, '_>, backend: &Backend) -> Option<Work> {
     let command = section.texts("command");
     let queue = section.parsed::<QueueName>("queue");
     let settings = queue_settings(section);
@@ -327,7 +327,7 @@ fn work(section: &mut Section<'_, '_, '_>, place: &Place) -> Option<Work> {
         (Some((_, command)), false) => Some(Work::Command(command)),
         (None, true) => queue.map(|name| Work::Queue(QueuePolicy { name, ..settings })),
         (None, false) if section.has("command") => None,
-        (None, false) if place.is_aws || BOX_ONLY.iter().any(|key| section.has(key)) => {
+        (None, false) if backend.is_aws || BOX_ONLY.iter().any(|key| section.has(key)) => {
             Some(Work::BoxOnly)
         }
         (None, false) => {

@@ -27,7 +27,7 @@ pub(crate) async fn check(config: Result<Config, ConfigError>, mend: bool) -> An
             checks.push(pass("configuration", file));
             let path = config.file.clone();
             match Context::open(config).await {
-                Ok(context) => checks.extend(place(&context, mend).await),
+                Ok(context) => checks.extend(backend(&context, mend).await),
                 Err(failure) => checks.push(fail("queue file", &failure)),
             }
             path
@@ -49,14 +49,14 @@ pub(crate) async fn check(config: Result<Config, ConfigError>, mend: bool) -> An
 }
 
 /// What the place of boxes and queue needs.
-async fn place(context: &Context, mend: bool) -> Vec<CheckDocument> {
+async fn backend(context: &Context, mend: bool) -> Vec<CheckDocument> {
     let mut checks = Vec::new();
-    if let Some(store) = &context.place.store {
+    if let Some(store) = &context.backend.store {
         let file = store.folder().join(gpuctl_local::FILE_NAME);
         checks.push(pass("queue file", file.display().to_string()));
     }
     #[cfg(feature = "aws")]
-    if let Some(account) = &context.place.account {
+    if let Some(account) = &context.backend.account {
         checks.extend(super::doctor_aws::check(context, account, mend).await);
         checks.extend(dead_letters(context).await);
         return checks;
@@ -84,7 +84,7 @@ fn daemon(context: &Context) -> CheckDocument {
 
 /// Boxes that a change of the configuration left behind.
 fn strays(context: &Context) -> Vec<CheckDocument> {
-    let Some(store) = &context.place.store else { return Vec::new() };
+    let Some(store) = &context.backend.store else { return Vec::new() };
     let strays = match store.strays(&context.config.policy) {
         Ok(strays) => strays,
         Err(error) => return vec![fail("boxes", &error.into())],

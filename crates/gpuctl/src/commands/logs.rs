@@ -17,7 +17,7 @@ pub(crate) async fn logs(
     wanted: &LogsArguments,
 ) -> Result<Answer, Failure> {
     #[cfg(feature = "aws")]
-    if let Some(account) = &context.place.account {
+    if let Some(account) = &context.backend.account {
         return match &wanted.r#box {
             Some(id) => aws::console(account, id, wanted).await,
             None => until_interrupted(aws::function(account, context, printer, wanted)).await,

@@ -69,7 +69,7 @@ async fn tell(
     printer: &Printer,
     reconciled: &gpuctl_control::reconcile::Reconciled,
 ) {
-    let Some(account) = &context.place.account else { return };
+    let Some(account) = &context.backend.account else { return };
     for error in account.tell(&*context.ports.ledger, &context.config.policy, reconciled).await {
         printer.trouble(&error.into());
     }
@@ -94,7 +94,7 @@ async fn change_or_tick(context: &Context, before: Option<i64>, tick: Duration) 
 
 /// Grows with each write of another process to the file; a table on AWS is looked at with each tick alone.
 fn version(context: &Context) -> Option<i64> {
-    context.place.store.as_ref()?.version().ok()
+    context.backend.store.as_ref()?.version().ok()
 }
 
 async fn lock(context: &Context) -> Result<std::fs::File, Failure> {

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 
 /// The jobs with their local inputs, and the files among their params, in S3; each file is uploaded once.
 pub(super) async fn to_s3(context: &Context, mut jobs: Vec<Job>) -> Result<Vec<Job>, Failure> {
-    let Some(account) = &context.place.account else { return Ok(jobs) };
+    let Some(account) = &context.backend.account else { return Ok(jobs) };
     for job in &mut jobs {
         job.input = upload(account.results.as_ref(), &job.input).await?;
         for value in job.params.values_mut() {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::deployment::{ACCOUNT, Account, REGION};
 use crate::emulators;
-use crate::support::{Place, cache, sample, wait_until};
+use crate::support::{Sandbox, cache, sample, wait_until};
 
 fn settings() -> Ec2Settings {
     Ec2Settings {
@@ -69,17 +69,17 @@ fn furnish(account: Account) {
     account.call("s3", "PUT /results", &Value::Null);
 }
 
-fn place(front: &Front, endpoint: &str, id: &str) -> Place {
-    let place = Place::new("");
-    let off = place.path("off");
+fn sandbox(front: &Front, endpoint: &str, id: &str) -> Sandbox {
+    let sandbox = Sandbox::new("");
+    let off = sandbox.path("off");
     let config = format!(
         "[cloud]\nkind = \"aws\"\nregion = \"{REGION}\"\ntable = \"gpuctl\"\nresults = \"s3://results/gpuctl\"\n\
          [pool.gpu]\nqueue = \"jobs\"\ninstances = [\"{id}\"]\nidle_stop = \"5s\"\n\
          [worker]\npower_off = [\"touch\", \"{}\"]\n[cost]\ninstance_type = \"g4dn.xlarge\"\n",
         off.display()
     );
-    place.write("gpuctl.toml", config);
-    place
+    sandbox.write("gpuctl.toml", config);
+    sandbox
         .with("AWS_ACCESS_KEY_ID", "test")
         .with("AWS_SECRET_ACCESS_KEY", "test")
         .with("AWS_ENDPOINT_URL", endpoint)
@@ -96,9 +96,9 @@ async fn the_function_starts_a_box_for_a_job_and_the_box_does_it_and_stops_itsel
     let (front, id) = ec2().await;
     let account = Account { port: ministack.port };
     furnish(account);
-    let place = place(&front, &ministack.url(), &id);
+    let sandbox = sandbox(&front, &ministack.url(), &id);
 
-    let checks = place.run(&["doctor", "--fix", "--json"]).expect(0).json();
+    let checks = sandbox.run(&["doctor", "--fix", "--json"]).expect(0).json();
     let named = |name: &str| {
         checks["checks"]
             .as_array()
@@ -113,9 +113,9 @@ async fn the_function_starts_a_box_for_a_job_and_the_box_does_it_and_stops_itsel
 
     let page = sample("page.png");
     let sent =
-        place.run(&["submit", "vision.ocr", page.to_str().unwrap(), "--json"]).expect(0).json();
+        sandbox.run(&["submit", "vision.ocr", page.to_str().unwrap(), "--json"]).expect(0).json();
     let job = sent["job_ids"][0].as_str().unwrap().to_owned();
-    account.deploy(&place, &front.url());
+    account.deploy(&sandbox, &front.url());
     account.schedule();
     wait_until("a tick of the schedule starts the box", || {
         state(&front, &id) != InstanceState::Stopped
@@ -124,7 +124,7 @@ async fn the_function_starts_a_box_for_a_job_and_the_box_does_it_and_stops_itsel
 
     let imds = front.imds(&id).await.unwrap();
     let worker = Path::new(env!("CARGO_BIN_EXE_gpuctl")).with_file_name("gpu-worker");
-    let mut worker = place
+    let mut worker = sandbox
         .program(&worker, &["serve", "--pool", "gpu"])
         .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url())
         .env("GPUCTL_CACHE", cache())
@@ -132,26 +132,26 @@ async fn the_function_starts_a_box_for_a_job_and_the_box_does_it_and_stops_itsel
         .spawn()
         .unwrap();
     wait_until("the job has its answer", || {
-        place.run(&["job", &job, "--json"]).json()["state"] == "succeeded"
+        sandbox.run(&["job", &job, "--json"]).json()["state"] == "succeeded"
     });
-    wait_until("the worker shuts its box down", || place.path("off").exists());
+    wait_until("the worker shuts its box down", || sandbox.path("off").exists());
     front.ec2().power_off(SystemClock.now(), &id);
     // As the system does to its services, when it shuts down.
     rustix::process::kill_process(rustix::process::Pid::from_child(&worker), Signal::TERM).unwrap();
     worker.wait().unwrap();
     wait_until("the box is off", || state(&front, &id) == InstanceState::Stopped);
 
-    let status = place.run(&["status", "--json"]).expect(0).json();
+    let status = sandbox.run(&["status", "--json"]).expect(0).json();
     assert_eq!(status["pools"][0]["state"], "stopped", "{status}");
-    let runs = place.run(&["explain", "gpu", "--json"]).expect(0).stdout;
+    let runs = sandbox.run(&["explain", "gpu", "--json"]).expect(0).stdout;
     assert!(runs.contains("demand") && runs.contains("idle"), "{runs}");
-    let report = place.run(&["cost", "report", "--json"]).expect(0).json();
+    let report = sandbox.run(&["cost", "report", "--json"]).expect(0).json();
     assert_eq!(report["starts"], 1, "{report}");
 
     // A message for the function is a person's word, and is gone once it was heard.
     account.ring(&json!({ "action": "stop", "target": "gpu", "for": "30m", "by": "bell" }));
     wait_until("the function hears the bell", || {
-        let plan = place.run(&["plan", "--json"]).expect(0).stdout;
+        let plan = sandbox.run(&["plan", "--json"]).expect(0).stdout;
         plan.contains("bell")
     });
 }
@@ -160,20 +160,20 @@ async fn the_function_starts_a_box_for_a_job_and_the_box_does_it_and_stops_itsel
 async fn a_worker_whose_shutdown_fails_has_ec2_stop_its_box() {
     let ministack = emulators::ministack().await;
     let (front, id) = ec2().await;
-    let place = place(&front, &ministack.url(), &id);
-    let config = std::fs::read_to_string(place.path("gpuctl.toml")).unwrap();
+    let sandbox = sandbox(&front, &ministack.url(), &id);
+    let config = std::fs::read_to_string(sandbox.path("gpuctl.toml")).unwrap();
     let config = config.replace("\"gpuctl\"", "\"stops\"").replace("\"jobs\"", "\"idle\"");
     let at = config.find("power_off").unwrap();
     let line = config[at..].lines().next().unwrap().to_owned();
-    place.write("gpuctl.toml", config.replace(&line, "power_off = [\"false\"]"));
+    sandbox.write("gpuctl.toml", config.replace(&line, "power_off = [\"false\"]"));
     let account = Account { port: ministack.port };
     account.sqs("CreateQueue", &json!({ "QueueName": "idle" }));
-    place.run(&["doctor", "--fix"]);
-    place.run(&["start", "gpu", "--for", "8s"]).expect(0);
+    sandbox.run(&["doctor", "--fix"]);
+    sandbox.run(&["start", "gpu", "--for", "8s"]).expect(0);
     wait_until("the box is on", || state(&front, &id) == InstanceState::Running);
     let imds = front.imds(&id).await.unwrap();
     let worker = Path::new(env!("CARGO_BIN_EXE_gpuctl")).with_file_name("gpu-worker");
-    let mut worker = place
+    let mut worker = sandbox
         .program(&worker, &["serve", "--pool", "gpu"])
         .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url())
         .stdout(Stdio::null())

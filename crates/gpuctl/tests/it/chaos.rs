@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Daemon, Place, pause, sample, wait_until, wait_within};
+use crate::support::{Daemon, Sandbox, pause, sample, wait_until, wait_within};
 
 const KILLS: usize = 18;
 const JOBS_A_KILL: usize = 2;
@@ -32,52 +32,52 @@ fruitless_starts_max = 100
 #[test]
 fn kills_at_random_moments_lose_no_job_and_leave_no_process() {
     let mut random = Random::from_environment();
-    let place = Place::new(CONFIG);
-    let mut daemon = Some(place.daemon());
+    let sandbox = Sandbox::new(CONFIG);
+    let mut daemon = Some(sandbox.daemon());
     let mut kills_at_work = 0;
     for _ in 0..KILLS {
-        submit(&place, JOBS_A_KILL);
+        submit(&sandbox, JOBS_A_KILL);
         pause(Duration::from_millis(200 + random.below(1_300)));
-        kills_at_work += usize::from(has_work(&place));
+        kills_at_work += usize::from(has_work(&sandbox));
         match random.below(5) {
-            0 => restart(&mut daemon, &place),
-            1 => signal_a_worker(&place, &mut random, &[Signal::TERM]),
-            2 => signal_a_worker(&place, &mut random, &[Signal::TERM, Signal::TERM]),
-            _ => signal_a_worker(&place, &mut random, &[Signal::KILL]),
+            0 => restart(&mut daemon, &sandbox),
+            1 => signal_a_worker(&sandbox, &mut random, &[Signal::TERM]),
+            2 => signal_a_worker(&sandbox, &mut random, &[Signal::TERM, Signal::TERM]),
+            _ => signal_a_worker(&sandbox, &mut random, &[Signal::KILL]),
         }
     }
     assert!(kills_at_work > KILLS / 2, "{kills_at_work} of {KILLS} came while there was work");
     wait_within(PATIENCE, "every job has its result", || {
-        let jobs = place.jobs();
+        let jobs = sandbox.jobs();
         assert_eq!(jobs.len(), KILLS * JOBS_A_KILL);
         let failed = jobs.iter().find(|job| job["state"] == "failed");
         assert!(failed.is_none(), "a kill became a result: {failed:?}");
         jobs.iter().all(|job| job["state"] == "succeeded")
     });
-    let tries = place.jobs().iter().filter_map(|job| job["attempts"].as_u64()).max();
+    let tries = sandbox.jobs().iter().filter_map(|job| job["attempts"].as_u64()).max();
     assert!(tries > Some(1), "no kill met a job");
     // A worker that was killed between commit and ack leaves its message, and the next delivery finds the job done.
-    wait_until("the queue is empty", || !has_work(&place));
-    place.wait_for("gpu", "stopped");
+    wait_until("the queue is empty", || !has_work(&sandbox));
+    sandbox.wait_for("gpu", "stopped");
     drop(daemon);
-    wait_until("no worker of this place is left", || workers(&place).is_empty());
+    wait_until("no worker of this place is left", || workers(&sandbox).is_empty());
 }
 
-fn submit(place: &Place, jobs: usize) {
+fn submit(sandbox: &Sandbox, jobs: usize) {
     let recording = sample("beckett.wav");
     let inputs = vec![recording.to_str().unwrap(); jobs];
-    place.run(&[&["submit", "voice.transcribe"], &inputs[..]].concat()).expect(0);
+    sandbox.run(&[&["submit", "voice.transcribe"], &inputs[..]].concat()).expect(0);
 }
 
-fn has_work(place: &Place) -> bool {
-    let queue = place.run(&["queue", "--json"]).expect(0).json();
+fn has_work(sandbox: &Sandbox) -> bool {
+    let queue = sandbox.run(&["queue", "--json"]).expect(0).json();
     ["visible", "in_flight", "delayed", "dead"]
         .iter()
         .any(|name| queue["queues"][0][name].as_u64() != Some(0))
 }
 
-fn signal_a_worker(place: &Place, random: &mut Random, signals: &[Signal]) {
-    let workers = workers(place);
+fn signal_a_worker(sandbox: &Sandbox, random: &mut Random, signals: &[Signal]) {
+    let workers = workers(sandbox);
     let index = random.below(workers.len().max(1) as u64);
     if let Some(worker) = usize::try_from(index).ok().and_then(|index| workers.get(index)) {
         for signal in signals {
@@ -87,14 +87,14 @@ fn signal_a_worker(place: &Place, random: &mut Random, signals: &[Signal]) {
     }
 }
 
-fn restart(daemon: &mut Option<Daemon>, place: &Place) {
+fn restart(daemon: &mut Option<Daemon>, sandbox: &Sandbox) {
     drop(daemon.take());
-    *daemon = Some(place.daemon());
+    *daemon = Some(sandbox.daemon());
 }
 
 /// Every `gpu-worker` that was started with this place's configuration, however it came about.
-fn workers(place: &Place) -> Vec<Pid> {
-    let config = place.path("gpuctl.toml").canonicalize().unwrap();
+fn workers(sandbox: &Sandbox) -> Vec<Pid> {
+    let config = sandbox.path("gpuctl.toml").canonicalize().unwrap();
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let of_this_place = processes.filter_map(|process| {
         let pid: i32 = process.file_name().to_str()?.parse().ok()?;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Place, Said, wait_until};
+use crate::support::{Said, Sandbox, wait_until};
 
 const TWO_POOLS: &str = "\
 [pool.app]
@@ -20,34 +20,34 @@ fn check_error(said: &Said, code: i32, stderr: &str) {
 
 #[test]
 fn the_seeds_verbs_start_and_stop_real_boxes() {
-    let place = Place::new(TWO_POOLS);
-    place.run(&["start-all", "--wait"]).expect(0);
-    assert_eq!((place.state("app"), place.state("gpu")), ("running".into(), "running".into()));
-    place.run(&["stop-app", "--wait"]).expect(0);
-    assert_eq!((place.state("app"), place.state("gpu")), ("stopped".into(), "running".into()));
-    place.run(&["start-app", "--wait", "--for", "10m", "--reason", "a test"]).expect(0);
-    let status = place.run(&["status", "app", "--json"]).expect(0).json();
+    let sandbox = Sandbox::new(TWO_POOLS);
+    sandbox.run(&["start-all", "--wait"]).expect(0);
+    assert_eq!((sandbox.state("app"), sandbox.state("gpu")), ("running".into(), "running".into()));
+    sandbox.run(&["stop-app", "--wait"]).expect(0);
+    assert_eq!((sandbox.state("app"), sandbox.state("gpu")), ("stopped".into(), "running".into()));
+    sandbox.run(&["start-app", "--wait", "--for", "10m", "--reason", "a test"]).expect(0);
+    let status = sandbox.run(&["status", "app", "--json"]).expect(0).json();
     let hold = &status["pools"][0]["hold"];
     assert_eq!(
         (hold["wants"].as_str(), hold["by"].as_str(), hold["why"].as_str()),
         (Some("running"), Some("ada"), Some("a test"))
     );
-    place.run(&["stop", "gpu", "--wait"]).expect(0);
-    place.run(&["start", "gpu", "--wait"]).expect(0);
-    let explained = place.run(&["explain", "gpu", "--json"]).expect(0).json();
+    sandbox.run(&["stop", "gpu", "--wait"]).expect(0);
+    sandbox.run(&["start", "gpu", "--wait"]).expect(0);
+    let explained = sandbox.run(&["explain", "gpu", "--json"]).expect(0).json();
     assert_eq!(explained["last_run"]["started_by"]["rule"], "hold");
-    place.run(&["stop-all", "--wait"]).expect(0);
-    assert_eq!((place.state("app"), place.state("gpu")), ("stopped".into(), "stopped".into()));
-    let explained = place.run(&["explain", "app", "--json"]).expect(0).json();
+    sandbox.run(&["stop-all", "--wait"]).expect(0);
+    assert_eq!((sandbox.state("app"), sandbox.state("gpu")), ("stopped".into(), "stopped".into()));
+    let explained = sandbox.run(&["explain", "app", "--json"]).expect(0).json();
     assert_eq!(explained["last_run"]["stopped_by"]["rule"], "hold");
 }
 
 #[test]
 fn a_hold_that_ends_hands_back_to_the_queue() {
-    let place = Place::new("[pool.gpu]\nqueue = \"jobs\"\nidle_stop = \"1s\"");
-    place.run(&["start-gpu", "--wait", "--for", "2s"]).expect(0);
-    place.wait_for("gpu", "stopped");
-    let explained = place.run(&["explain", "gpu", "--json"]).expect(0).json();
+    let sandbox = Sandbox::new("[pool.gpu]\nqueue = \"jobs\"\nidle_stop = \"1s\"");
+    sandbox.run(&["start-gpu", "--wait", "--for", "2s"]).expect(0);
+    sandbox.wait_for("gpu", "stopped");
+    let explained = sandbox.run(&["explain", "gpu", "--json"]).expect(0).json();
     assert_eq!(explained["last_run"]["stopped_by"]["rule"], "idle");
 }
 
@@ -55,91 +55,92 @@ fn a_hold_that_ends_hands_back_to_the_queue() {
 fn a_daemon_keeps_a_command_up_in_its_window_and_is_alone() {
     let config =
         "[pool.app]\ncommand = [\"sleep\", \"600\"]\n[[pool.app.schedule]]\nzone = \"UTC\"";
-    let place = Place::new(config);
-    let daemon = place.daemon();
-    place.wait_for("app", "running");
-    let second = place.run(&["run"]);
+    let sandbox = Sandbox::new(config);
+    let daemon = sandbox.daemon();
+    sandbox.wait_for("app", "running");
+    let second = sandbox.run(&["run"]);
     check_error(
         &second,
         1,
         "error: another `gpuctl run` watches this state\n\nhint: one is enough; `gpuctl status` shows what it does",
     );
     drop(daemon);
-    assert_eq!(place.state("app"), "running", "a box outlives the daemon");
-    let _again = place.daemon();
+    assert_eq!(sandbox.state("app"), "running", "a box outlives the daemon");
+    let _again = sandbox.daemon();
     // The restarted daemon has adopted it: no second start, and the hold's stop reaches it.
-    place.run(&["stop-app"]).expect(0);
-    place.wait_for("app", "stopped");
-    let explained = place.run(&["explain", "app", "--json"]).expect(0).json();
+    sandbox.run(&["stop-app"]).expect(0);
+    sandbox.wait_for("app", "stopped");
+    let explained = sandbox.run(&["explain", "app", "--json"]).expect(0).json();
     assert_eq!(explained["last_run"]["stopped_by"]["rule"], "hold");
 }
 
 #[test]
 fn a_box_that_cannot_start_says_why_and_is_not_tried_in_a_loop() {
-    let place = Place::new("[pool.app]\ncommand = [\"./missing\"]");
-    let said = place.run(&["start-app", "--wait"]);
+    let sandbox = Sandbox::new("[pool.app]\ncommand = [\"./missing\"]");
+    let said = sandbox.run(&["start-app", "--wait"]);
     let error = "error: cannot start box `app-1`\n  caused by: No such file or directory (os error 2)\n\nhint: is `./missing` there and executable?\n";
     assert!(said.code == 1 && said.stderr.ends_with(error), "{}", said.stderr);
-    let plan = place.run(&["plan", "--json"]).expect(0).json();
+    let plan = sandbox.run(&["plan", "--json"]).expect(0).json();
     assert_eq!(plan["pools"][0]["blocked"][0]["rule"], "cooldown");
 }
 
 #[test]
 fn a_server_that_dies_at_once_is_not_started_in_a_loop() {
-    let place = Place::new(
+    let sandbox = Sandbox::new(
         "[cloud]\ntick = \"100ms\"\n[pool.app]\ncommand = [\"false\"]\n[[pool.app.schedule]]\nzone = \"UTC\"",
     );
-    let _daemon = place.daemon();
+    let _daemon = sandbox.daemon();
     wait_until("the daemon backs off", || {
-        place.run(&["plan", "app", "--json"]).json()["pools"][0]["blocked"][0]["rule"] == "cooldown"
+        sandbox.run(&["plan", "app", "--json"]).json()["pools"][0]["blocked"][0]["rule"]
+            == "cooldown"
     });
 }
 
 #[test]
 fn an_answer_that_cannot_be_written_is_a_failure() {
-    let place = Place::new(TWO_POOLS);
+    let sandbox = Sandbox::new(TWO_POOLS);
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let said =
-        crate::support::said(place.command(&["status", "--json"]).stdout(full).output().unwrap());
+        crate::support::said(sandbox.command(&["status", "--json"]).stdout(full).output().unwrap());
     assert_eq!(said.code, 1, "{}", said.stderr);
 }
 
 #[test]
 fn wrong_usage_is_explained_and_exits_with_2() {
-    let place = Place::new(TWO_POOLS);
+    let sandbox = Sandbox::new(TWO_POOLS);
     check_error(
-        &place.run(&["start", "gpuu"]),
+        &sandbox.run(&["start", "gpuu"]),
         2,
         "error: there is no pool `gpuu`\n\nhint: did you mean `gpu`?",
     );
     check_error(
-        &place.run(&["stop-gpu", "--until", "25:00"]),
+        &sandbox.run(&["stop-gpu", "--until", "25:00"]),
         2,
         "error: `25:00` is no time\n\nhint: write `18:00`, or `2026-11-21T18:00:00Z`",
     );
     check_error(
-        &place.run(&["stop-gpu", "--for", "8d"]),
+        &sandbox.run(&["stop-gpu", "--for", "8d"]),
         2,
         "error: a hold lasts at most 7d\n\nhint: for longer, write a schedule, or take the pool out of the configuration",
     );
-    assert_eq!(place.run(&["start-gpu", "--for", "soon"]).code, 2);
-    assert_eq!(place.run(&["submit", "vision.orc", "x.png"]).code, 2);
+    assert_eq!(sandbox.run(&["start-gpu", "--for", "soon"]).code, 2);
+    assert_eq!(sandbox.run(&["submit", "vision.orc", "x.png"]).code, 2);
     check_error(
-        &place.run(&["submit", "vision.ocr", "gpuctl.toml", "--pool", "app"]),
+        &sandbox.run(&["submit", "vision.ocr", "gpuctl.toml", "--pool", "app"]),
         2,
         "error: pool `app` has no queue\n\nhint: it runs a command; submit to a pool with a `queue`",
     );
-    place.write("a.png", "x");
+    sandbox.write("a.png", "x");
     // Held down, so that the job is still there when the purge asks.
-    place.run(&["stop-gpu"]).expect(0);
-    place.run(&["submit", "vision.ocr", "a.png"]).expect(0);
+    sandbox.run(&["stop-gpu"]).expect(0);
+    sandbox.run(&["submit", "vision.ocr", "a.png"]).expect(0);
     check_error(
-        &place.run(&["purge", "gpu"]),
+        &sandbox.run(&["purge", "gpu"]),
         2,
         "error: not confirmed\n\nhint: add --yes to do it without being asked",
     );
     check_error(
-        &place.run(&["job", "0000"]),
+        &sandbox.run(&["job", "0000"]),
         1,
         "error: there is no job `0000`\n\nhint: `gpuctl jobs` lists them",
     );
@@ -147,32 +148,32 @@ fn wrong_usage_is_explained_and_exits_with_2() {
 
 #[test]
 fn inputs_are_checked_before_any_job_is_sent() {
-    let place = Place::new(
+    let sandbox = Sandbox::new(
         "[worker]\ninput_roots = [\"in\"]\n[pool.gpu]\nqueue = \"jobs\"\nmax_wait = \"1h\"",
     );
-    std::fs::create_dir(place.path("in")).unwrap();
-    place.write("in/good.png", "x");
-    place.write("outside.png", "x");
+    std::fs::create_dir(sandbox.path("in")).unwrap();
+    sandbox.write("in/good.png", "x");
+    sandbox.write("outside.png", "x");
     for (input, message) in [
         ("in/missing.png", "cannot read in/missing.png"),
         ("in", "is a folder"),
         ("outside.png", "outside the folders"),
     ] {
-        let said = place.run(&["submit", "vision.ocr", "in/good.png", input]);
+        let said = sandbox.run(&["submit", "vision.ocr", "in/good.png", input]);
         assert!(said.code == 2 && said.stderr.contains(message), "{input}: {}", said.stderr);
         assert!(said.stderr.contains("hint: "), "{}", said.stderr);
     }
-    assert!(place.jobs().is_empty());
-    let sent = place.run(&["submit", "vision.ocr", "in/good.png"]).expect(0);
+    assert!(sandbox.jobs().is_empty());
+    let sent = sandbox.run(&["submit", "vision.ocr", "in/good.png"]).expect(0);
     assert!(sent.stderr.contains("nothing watches the queue"), "{}", sent.stderr);
-    assert_eq!(place.jobs().len(), 1);
+    assert_eq!(sandbox.jobs().len(), 1);
 }
 
 #[test]
 fn a_text_is_an_input_and_params_go_with_the_job() {
-    let place = Place::new("[pool.gpu]\nqueue = \"jobs\"\nmax_wait = \"1h\"");
-    let voice = place.write("voice.wav", "x").canonicalize().unwrap();
-    place
+    let sandbox = Sandbox::new("[pool.gpu]\nqueue = \"jobs\"\nmax_wait = \"1h\"");
+    let voice = sandbox.write("voice.wav", "x").canonicalize().unwrap();
+    sandbox
         .run(&[
             "submit",
             "voice.convert",
@@ -184,7 +185,7 @@ fn a_text_is_an_input_and_params_go_with_the_job() {
             "reference=@voice.wav",
         ])
         .expect(0);
-    let job = &place.jobs()[0];
+    let job = &sandbox.jobs()[0];
     assert_eq!(job["input"], "data:,Hello%20there,%20100%20%25");
     assert_eq!(job["params"]["tau"], 0.5);
     let uri = job["params"]["reference"].as_str().unwrap();
@@ -192,7 +193,7 @@ fn a_text_is_an_input_and_params_go_with_the_job() {
         std::path::Path::new(uri.strip_prefix("file://").unwrap()).canonicalize().unwrap(),
         voice
     );
-    let listed = place.run(&["jobs"]).expect(0).stdout;
+    let listed = sandbox.run(&["jobs"]).expect(0).stdout;
     assert!(listed.contains("\"Hello there, 100 %\""), "{listed}");
     for wrong in [
         &["submit", "vision.ocr", "voice.wav", "--param", "speed"][..],
@@ -201,16 +202,16 @@ fn a_text_is_an_input_and_params_go_with_the_job() {
         &["submit", "vision.ocr"],
         &["submit", "vision.ocr", "--text", &"x".repeat(65_537)],
     ] {
-        assert_eq!(place.run(wrong).code, 2, "{wrong:?}");
+        assert_eq!(sandbox.run(wrong).code, 2, "{wrong:?}");
     }
-    assert_eq!(place.jobs().len(), 1);
+    assert_eq!(sandbox.jobs().len(), 1);
 }
 
 #[test]
 fn every_problem_of_the_configuration_is_shown_at_once() {
-    let place =
-        Place::new("[pool.gpu]\nqueue = \"jobs\"\nmax_wiat = \"1m\"\nboxes_max = \"two\"\n");
-    let said = place.run(&["status"]);
+    let sandbox =
+        Sandbox::new("[pool.gpu]\nqueue = \"jobs\"\nmax_wiat = \"1m\"\nboxes_max = \"two\"\n");
+    let said = sandbox.run(&["status"]);
     assert_eq!(said.code, 2);
     assert!(
         said.stderr.contains(
@@ -225,15 +226,15 @@ fn every_problem_of_the_configuration_is_shown_at_once() {
         "{}",
         said.stderr
     );
-    let error: Value = serde_json::from_str(&place.run(&["status", "--json"]).stderr).unwrap();
+    let error: Value = serde_json::from_str(&sandbox.run(&["status", "--json"]).stderr).unwrap();
     assert_eq!(error["error"]["causes"].as_array().unwrap().len(), 2);
     assert_eq!(error["error"]["exit"], 2);
 }
 
 #[test]
 fn every_command_answers_with_one_json_document() {
-    let place = Place::new(TWO_POOLS);
-    place.write("a.png", "not a picture");
+    let sandbox = Sandbox::new(TWO_POOLS);
+    sandbox.write("a.png", "not a picture");
     let commands: &[&[&str]] = &[
         &["submit", "vision.ocr", "a.png"],
         &["status"],
@@ -259,7 +260,7 @@ fn every_command_answers_with_one_json_document() {
         &["init", "other.toml"],
     ];
     for command in commands {
-        let said = place.run(&[command, &["--json"][..]].concat()).expect(0);
+        let said = sandbox.run(&[command, &["--json"][..]].concat()).expect(0);
         let document = said.json();
         assert!(
             document["schema"].as_str().unwrap().starts_with("gpuctl."),
@@ -267,24 +268,28 @@ fn every_command_answers_with_one_json_document() {
         );
         assert_eq!(document["version"], 1, "{command:?}");
     }
-    let submitted = place.jobs();
+    let submitted = sandbox.jobs();
     let id = submitted[0]["job_id"].as_str().unwrap();
-    assert_eq!(place.run(&["job", id, "--json"]).expect(0).json()["schema"], "gpuctl.job");
-    assert_eq!(place.run(&["doctor", "--json"]).expect(0).json()["schema"], "gpuctl.doctor");
+    assert_eq!(sandbox.run(&["job", id, "--json"]).expect(0).json()["schema"], "gpuctl.job");
+    assert_eq!(sandbox.run(&["doctor", "--json"]).expect(0).json()["schema"], "gpuctl.doctor");
     let missing: Value =
-        serde_json::from_str(&place.run(&["job", "none", "--json"]).expect(1).stderr).unwrap();
+        serde_json::from_str(&sandbox.run(&["job", "none", "--json"]).expect(1).stderr).unwrap();
     assert_eq!(missing["schema"], "gpuctl.error");
 }
 
 #[test]
 fn plan_tells_by_its_exit_code_whether_there_is_something_to_do() {
-    let place = Place::new("[pool.gpu]\nqueue = \"jobs\"\nmax_wait = \"8s\"\nidle_stop = \"1s\"");
-    place.run(&["plan", "--exit-code"]).expect(0);
-    place.write("a.png", "x");
+    let sandbox =
+        Sandbox::new("[pool.gpu]\nqueue = \"jobs\"\nmax_wait = \"8s\"\nidle_stop = \"1s\"");
+    sandbox.run(&["plan", "--exit-code"]).expect(0);
+    sandbox.write("a.png", "x");
     // A boot is thought to take 5 s, a tick is 1 s: for 2 s the job may still wait, then the box is called for.
-    place.run(&["submit", "vision.ocr", "a.png"]).expect(0);
-    wait_until("the plan wants a start", || place.run(&["plan", "--exit-code"]).code == 3);
-    assert_eq!(place.run(&["plan", "--json"]).json()["pools"][0]["actions"][0]["action"], "start");
+    sandbox.run(&["submit", "vision.ocr", "a.png"]).expect(0);
+    wait_until("the plan wants a start", || sandbox.run(&["plan", "--exit-code"]).code == 3);
+    assert_eq!(
+        sandbox.run(&["plan", "--json"]).json()["pools"][0]["actions"][0]["action"],
+        "start"
+    );
 }
 
 const OFFICE: &str = "\
@@ -304,9 +309,9 @@ DTSTART;VALUE=DATE:20251127\nRRULE:FREQ=YEARLY;BYMONTH=11;BYDAY=4TH\nEND:VEVENT\
 
 #[test]
 fn a_schedule_says_what_it_wants_at_any_instant_and_draws_its_days() {
-    let place = Place::new(OFFICE);
-    place.write("holidays.ics", HOLIDAYS);
-    let at = |instant| place.run(&["schedule", "at", "app", instant, "--json"]).expect(0).json();
+    let sandbox = Sandbox::new(OFFICE);
+    sandbox.write("holidays.ics", HOLIDAYS);
+    let at = |instant| sandbox.run(&["schedule", "at", "app", instant, "--json"]).expect(0).json();
     let holiday = at("2026-11-26T10:00:00+01:00");
     assert_eq!((&holiday["pool"], &holiday["desired"]), (&"app".into(), &"stopped".into()));
     assert_eq!(holiday["at"], "2026-11-26T09:00:00.000Z");
@@ -315,11 +320,11 @@ fn a_schedule_says_what_it_wants_at_any_instant_and_draws_its_days() {
     assert_eq!(holiday["next_change"]["desired"], "running");
     assert_eq!(at("2026-11-28T08:00Z")["desired"], "running");
     check_error(
-        &place.run(&["schedule", "at", "app", "2026-11-26T10:00:00"]),
+        &sandbox.run(&["schedule", "at", "app", "2026-11-26T10:00:00"]),
         2,
         "error: `2026-11-26T10:00:00` is no instant\n\nhint: write its offset, too, as `2026-11-23T09:00:00+09:00` or `2026-11-23T00:00:00Z`, or `now`",
     );
-    let shown = place
+    let shown = sandbox
         .run(&["schedule", "show", "app", "--from", "2026-11-26T00:00:00Z", "--days", "3"])
         .expect(0);
     assert_eq!(
@@ -336,28 +341,28 @@ Sat 2026-11-28  ·················██████████
 19h30m running in 3 days; █ running, ▒ in part, · stopped, - no opinion
 "
     );
-    let days = place.run(&["schedule", "show", "app", "--json"]).expect(0).json();
+    let days = sandbox.run(&["schedule", "show", "app", "--json"]).expect(0).json();
     assert_eq!(days["days"].as_array().unwrap().len(), 7);
-    let lint = place.run(&["schedule", "lint"]).expect(0);
+    let lint = sandbox.run(&["schedule", "lint"]).expect(0);
     assert_eq!(lint.stdout, "nothing odd in the schedules of app\n");
     // Nothing of this pool can run here, and the plan says so.
-    let held = place.run(&["start-app", "--wait"]).expect(1);
+    let held = sandbox.run(&["start-app", "--wait"]).expect(1);
     assert!(
         held.stderr.contains("this machine has nothing to run for pool `app`"),
         "{}",
         held.stderr
     );
-    let plan = place.run(&["plan", "--json"]).expect(0).json();
+    let plan = sandbox.run(&["plan", "--json"]).expect(0).json();
     assert_eq!(plan["pools"][0]["boxes_wanted"], 1);
     assert_eq!(plan["pools"][0]["blocked"][0]["rule"], "schedule");
 }
 
 #[test]
 fn what_a_schedule_hardly_means_is_a_warning_and_what_it_cannot_mean_an_error() {
-    let place = Place::new(
+    let sandbox = Sandbox::new(
         &OFFICE.replace("skip_file", "skip_file = \"none.ics\" #").replace("08:30", "18:15"),
     );
-    let said = place.run(&["schedule", "lint"]);
+    let said = sandbox.run(&["schedule", "lint"]);
     assert_eq!(said.code, 2, "{}", said.stdout);
     for expected in [
         "line 6: pool.app.schedule.end: begin and end are both 18:15 (leave both out for a whole day)",
@@ -367,22 +372,22 @@ fn what_a_schedule_hardly_means_is_a_warning_and_what_it_cannot_mean_an_error() 
     }
     let twice = OFFICE.split("[pool.app.calendar]").next().unwrap();
     let entry = twice.strip_prefix("[pool.app]\n").unwrap();
-    let place = Place::new(&format!("{twice}{entry}"));
-    let warned = place.run(&["schedule", "lint", "--json"]).expect(0).json();
+    let sandbox = Sandbox::new(&format!("{twice}{entry}"));
+    let warned = sandbox.run(&["schedule", "lint", "--json"]).expect(0).json();
     assert_eq!(
         (&warned["warnings"][0]["pool"], &warned["warnings"][0]["entry"]),
         (&"app".into(), &2.into())
     );
-    let text = place.run(&["schedule", "lint", "app"]).expect(0).stdout;
+    let text = sandbox.run(&["schedule", "lint", "app"]).expect(0).stdout;
     assert!(text.starts_with("app, entry 2: ") && text.ends_with("hint: take it out\n"), "{text}");
 }
 
 #[test]
 fn without_a_configuration_the_default_serves() {
-    let place = Place::new("");
-    std::fs::remove_file(place.path("gpuctl.toml")).unwrap();
-    let mut command = place.command(&["status", "--json"]);
-    let home = place.path("home");
+    let sandbox = Sandbox::new("");
+    std::fs::remove_file(sandbox.path("gpuctl.toml")).unwrap();
+    let mut command = sandbox.command(&["status", "--json"]);
+    let home = sandbox.path("home");
     let said = crate::support::said(
         command
             .env("HOME", &home)
@@ -393,15 +398,15 @@ fn without_a_configuration_the_default_serves() {
     );
     assert_eq!(said.expect(0).json()["pools"][0]["pool"], "gpu");
     assert!(home.join(".local/state/gpuctl/gpuctl.db").is_file());
-    place.run(&["init"]).expect(0);
-    assert!(place.run(&["init"]).expect(1).stderr.contains("it is there already"));
+    sandbox.run(&["init"]).expect(0);
+    assert!(sandbox.run(&["init"]).expect(1).stderr.contains("it is there already"));
 }
 
 #[test]
 fn a_reader_that_closes_the_pipe_is_no_error() {
-    let place = Place::new(TWO_POOLS);
+    let sandbox = Sandbox::new(TWO_POOLS);
     let mut child =
-        place.command(&["cost", "prices"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        sandbox.command(&["cost", "prices"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }

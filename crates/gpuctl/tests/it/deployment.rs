@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 
 use crate::emulators;
-use crate::support::Place;
+use crate::support::Sandbox;
 
 pub(crate) const REGION: &str = "us-east-1";
 /// The account of the credentials `test`.
@@ -53,9 +53,9 @@ impl Account {
     }
 
     /// Makes the function of the real program, with the place's configuration in its zip, and wakes it by the queue `bell`.
-    pub(crate) fn deploy(self, place: &Place, ec2: &str) {
-        let program = std::fs::read(stripped(place)).unwrap();
-        let policy = std::fs::read(place.path("gpuctl.toml")).unwrap();
+    pub(crate) fn deploy(self, sandbox: &Sandbox, ec2: &str) {
+        let program = std::fs::read(stripped(sandbox)).unwrap();
+        let policy = std::fs::read(sandbox.path("gpuctl.toml")).unwrap();
         let zip = zip_of(&[("bootstrap", &program), ("gpuctl.toml", &policy)]);
         self.make_function(
             NAME,
@@ -126,8 +126,8 @@ pub(crate) fn bootstrap() -> PathBuf {
 }
 
 /// The program without its symbols, which are most of it.
-fn stripped(place: &Place) -> PathBuf {
-    let small = place.path("bootstrap");
+fn stripped(sandbox: &Sandbox) -> PathBuf {
+    let small = sandbox.path("bootstrap");
     let strip = Command::new("strip").arg("-o").arg(&small).arg(bootstrap()).status().unwrap();
     assert!(strip.success(), "strip: {strip}");
     small

@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 
 use crate::emulators;
 use crate::prices::price_list;
-use crate::support::Place;
+use crate::support::Sandbox;
 
 const CONFIG: &str = "[cloud]\nkind = \"aws\"\nregion = \"us-east-1\"\n[pool.gpu]\nlaunch_template = \"t\"\n\
     instance_types = [\"g4dn.xlarge\"]\nboxes_max = 2\n";
 
 /// The first check of this name: its status, detail and fix.
-fn check(place: &Place, code: i32, name: &str) -> (String, String, String) {
-    let document = place.run(&["doctor", "--json"]).expect(code).json();
+fn check(sandbox: &Sandbox, code: i32, name: &str) -> (String, String, String) {
+    let document = sandbox.run(&["doctor", "--json"]).expect(code).json();
     let found = document["checks"].as_array().unwrap().iter().find(|one| one["name"] == name);
     let found = found.unwrap_or_else(|| panic!("no {name}: {document}"));
     let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
@@ -30,14 +30,14 @@ fn quota(canned: &Canned, on_demand: f64, spot: f64) {
 async fn doctor_tells_of_quotas_of_a_loop_that_nobody_runs_and_of_old_prices() {
     let (moto, quotas, list) =
         (emulators::moto().await, Canned::open().await.unwrap(), price_list().await);
-    let place = Place::new(CONFIG)
+    let sandbox = Sandbox::new(CONFIG)
         .with("AWS_ACCESS_KEY_ID", "test")
         .with("AWS_SECRET_ACCESS_KEY", "test")
         .with("AWS_ENDPOINT_URL", moto.url())
         .with("AWS_ENDPOINT_URL_SERVICE_QUOTAS", quotas.url())
         .with("AWS_ENDPOINT_URL_PRICING", list.url());
     quota(&quotas, 8.0, 4.0);
-    let (status, detail, fix) = check(&place, 1, "quota");
+    let (status, detail, fix) = check(&sandbox, 1, "quota");
     assert_eq!(
         (status.as_str(), detail.as_str()),
         (
@@ -47,24 +47,24 @@ async fn doctor_tells_of_quotas_of_a_loop_that_nobody_runs_and_of_old_prices() {
     );
     assert!(fix.contains("ask for 8 vCPUs") && fix.contains("L-3819A6DF"), "{fix}");
     quota(&quotas, 8.0, 64.0);
-    assert_eq!(check(&place, 0, "quota").0, "pass");
-    assert_eq!(check(&place, 0, "clock").0, "pass");
+    assert_eq!(check(&sandbox, 0, "quota").0, "pass");
+    assert_eq!(check(&sandbox, 0, "clock").0, "pass");
 
-    let (status, _, fix) = check(&place, 0, "last look");
+    let (status, _, fix) = check(&sandbox, 0, "last look");
     assert_eq!(status, "warn");
     assert!(fix.contains("gpuctl run") && fix.contains("Lambda"), "{fix}");
-    place.run(&["release", "gpu"]).expect(0);
-    assert_eq!(check(&place, 0, "last look").0, "pass");
+    sandbox.run(&["release", "gpu"]).expect(0);
+    assert_eq!(check(&sandbox, 0, "last look").0, "pass");
 
-    let (status, detail, fix) = check(&place, 0, "prices");
+    let (status, detail, fix) = check(&sandbox, 0, "prices");
     assert_eq!(status, "warn", "{detail}");
     assert!(detail.contains("shipped prices of 2025-10"), "{detail}");
     assert!(fix.contains("cost prices --refresh"), "{fix}");
-    place.run(&["cost", "prices", "--refresh"]).expect(0);
-    let (status, detail, _) = check(&place, 0, "prices");
+    sandbox.run(&["cost", "prices", "--refresh"]).expect(0);
+    let (status, detail, _) = check(&sandbox, 0, "prices");
     assert_eq!(status, "pass", "{detail}");
 
-    let said = place.run(&["doctor", "--show-calls"]).expect(0).stderr;
+    let said = sandbox.run(&["doctor", "--show-calls"]).expect(0).stderr;
     for call in [
         "sts get-caller-identity",
         "service-quotas get-service-quota",

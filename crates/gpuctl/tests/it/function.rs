@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::aws::{ec2, state};
 use crate::deployment::{Account, REGION, bootstrap, zip_of};
 use crate::emulators::{self, Emulator};
-use crate::support::{Place, wait_until};
+use crate::support::{Sandbox, wait_until};
 
 /// Deploys the real function under this name: the zip holds a script that runs the program that was built.
 fn deploy(ministack: &Emulator, front: &Front, name: &str, policy: &str) {
@@ -18,14 +18,14 @@ fn deploy(ministack: &Emulator, front: &Front, name: &str, policy: &str) {
 }
 
 /// A folder whose configuration names the function, and that is the function's policy as well.
-fn place(ministack: &Emulator, front: &Front, id: &str, name: &str) -> Place {
-    let place = Place::new("");
+fn sandbox(ministack: &Emulator, front: &Front, id: &str, name: &str) -> Sandbox {
+    let sandbox = Sandbox::new("");
     let config = format!(
         "[cloud]\nkind = \"aws\"\nregion = \"{REGION}\"\ntable = \"{name}\"\nfunction = \"{name}\"\n\
          [pool.app]\ninstances = [\"{id}\"]\n"
     );
-    place.write("gpuctl.toml", config);
-    place
+    sandbox.write("gpuctl.toml", config);
+    sandbox
         .with("AWS_ACCESS_KEY_ID", "test")
         .with("AWS_SECRET_ACCESS_KEY", "test")
         .with("AWS_ENDPOINT_URL", ministack.url())
@@ -36,11 +36,11 @@ fn place(ministack: &Emulator, front: &Front, id: &str, name: &str) -> Place {
 async fn the_deployed_function_starts_and_stops_a_box_when_it_is_asked_to() {
     let ministack = emulators::ministack().await;
     let (front, id) = ec2().await;
-    let place = place(ministack, &front, &id, "asked");
-    place.run(&["doctor", "--fix"]);
-    deploy(ministack, &front, "asked", &place.path("gpuctl.toml").display().to_string());
+    let sandbox = sandbox(ministack, &front, &id, "asked");
+    sandbox.run(&["doctor", "--fix"]);
+    deploy(ministack, &front, "asked", &sandbox.path("gpuctl.toml").display().to_string());
 
-    let said = place.run(&["invoke", "start", "app", "--for", "45m", "--show-calls"]).expect(0);
+    let said = sandbox.run(&["invoke", "start", "app", "--for", "45m", "--show-calls"]).expect(0);
     assert!(said.stdout.starts_with(&format!("start {id} because ")), "{}", said.stdout);
     assert!(
         said.stdout.contains("app: stopped, before that") && said.stdout.contains("by ada"),
@@ -50,22 +50,22 @@ async fn the_deployed_function_starts_and_stops_a_box_when_it_is_asked_to() {
     assert!(said.stderr.contains("aws lambda invoke --function-name asked"), "{}", said.stderr);
     wait_until("the box is on", || state(&front, &id) == InstanceState::Running);
 
-    let answer = place.run(&["invoke", "status", "--json"]).expect(0).json();
+    let answer = sandbox.run(&["invoke", "status", "--json"]).expect(0).json();
     assert_eq!((&answer["schema"], &answer["statusCode"]), (&json!("gpuctl.status"), &json!(200)));
     assert_eq!(answer["pools"][0]["hold"]["wants"], "running", "{answer}");
-    let said = place.run(&["invoke", "stop"]).expect(0);
+    let said = sandbox.run(&["invoke", "stop"]).expect(0);
     assert!(said.stdout.starts_with(&format!("stop {id} because ")), "{}", said.stdout);
-    let answer = place.run(&["invoke", "release", "app", "--json"]).expect(0).json();
+    let answer = sandbox.run(&["invoke", "release", "app", "--json"]).expect(0).json();
     assert!(answer["pools"][0]["hold"].is_null(), "{answer}");
 
-    let said = place.run(&["logs"]).expect(0);
+    let said = sandbox.run(&["logs"]).expect(0);
     assert!(said.stdout.contains(" INFO  a command trigger=command\n"), "{}", said.stdout);
     assert!(!said.stdout.contains("_aws"), "{}", said.stdout);
-    let json = place.run(&["logs", "--limit", "1000", "--json"]).expect(0).json();
+    let json = sandbox.run(&["logs", "--limit", "1000", "--json"]).expect(0).json();
     let lines = json["lines"].as_array().unwrap();
     assert!(lines.iter().any(|line| line["text"].as_str().unwrap().contains("_aws")), "{json}");
 
-    let said = place.run(&["invoke", "start", "gpu"]).expect(1);
+    let said = sandbox.run(&["invoke", "start", "gpu"]).expect(1);
     assert!(
         said.stdout.contains("error: there is no pool \"gpu\" (there is app)"),
         "{}",
@@ -77,8 +77,8 @@ async fn the_deployed_function_starts_and_stops_a_box_when_it_is_asked_to() {
 async fn what_keeps_the_function_from_answering_is_one_line_and_a_hint() {
     let ministack = emulators::ministack().await;
     let (front, id) = ec2().await;
-    let place = place(ministack, &front, &id, "broken");
-    let missing = place.run(&["invoke", "status"]).expect(1);
+    let sandbox = sandbox(ministack, &front, &id, "broken");
+    let missing = sandbox.run(&["invoke", "status"]).expect(1);
     assert!(
         missing.stderr.contains("error: there is no function broken in us-east-1\n")
             && missing.stderr.contains("hint: look at `function` under [cloud]"),
@@ -86,7 +86,7 @@ async fn what_keeps_the_function_from_answering_is_one_line_and_a_hint() {
         missing.stderr
     );
     deploy(ministack, &front, "broken", "/nowhere/gpuctl.toml");
-    let broken = place.run(&["invoke", "status"]).expect(1);
+    let broken = sandbox.run(&["invoke", "status"]).expect(1);
     assert!(
         broken.stderr.contains("error: the function broken broke off\n")
             && broken.stderr.contains("cannot read /nowhere/gpuctl.toml")
@@ -94,17 +94,17 @@ async fn what_keeps_the_function_from_answering_is_one_line_and_a_hint() {
         "{}",
         broken.stderr
     );
-    let long = place.run(&["invoke", "stop", "--for", "8d"]).expect(2);
+    let long = sandbox.run(&["invoke", "stop", "--for", "8d"]).expect(2);
     assert!(long.stderr.contains("at most 7d"), "{}", long.stderr);
-    place.run(&["invoke", "status", "--for", "1h"]).expect(2);
-    place.write(
+    sandbox.run(&["invoke", "status", "--for", "1h"]).expect(2);
+    sandbox.write(
         "gpuctl.toml",
         format!("[cloud]\nkind = \"aws\"\n[pool.app]\ninstances = [\"{id}\"]\n"),
     );
-    let unnamed = place.run(&["invoke", "status"]).expect(2);
+    let unnamed = sandbox.run(&["invoke", "status"]).expect(2);
     assert!(unnamed.stderr.contains("error: no function is named"), "{}", unnamed.stderr);
-    place.write("gpuctl.toml", "[pool.app]\ncommand = [\"true\"]\n");
-    let local = place.run(&["invoke", "status"]).expect(2);
+    sandbox.write("gpuctl.toml", "[pool.app]\ncommand = [\"true\"]\n");
+    let local = sandbox.run(&["invoke", "status"]).expect(2);
     assert!(local.stderr.contains("`[cloud] kind` is not \"aws\""), "{}", local.stderr);
 }
 
@@ -119,8 +119,8 @@ async fn l14_a_missing_permission_to_invoke_is_named() {
         "operation": "Invoke",
         "error": { "code": "AccessDeniedException", "status": 403 },
     }]));
-    let place = place(&denied, &front, &id, "denied");
-    let said = place.run(&["invoke", "status"]).expect(1);
+    let sandbox = sandbox(&denied, &front, &id, "denied");
+    let said = sandbox.run(&["invoke", "status"]).expect(1);
     assert!(
         said.stderr.contains("error: the function denied was not asked\n")
             && said.stderr.contains("hint: allow `lambda:InvokeFunction`"),

@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::{Place, cache, sample};
+use crate::support::{Sandbox, cache, sample};
 
 const ONE_POOL: &str = "[pool.gpu]\nqueue = \"jobs\"\nidle_stop = \"2s\"\n";
 
 /// Submits the files and answers what became of each, by file name: the text, or the error's code.
-fn outcomes(place: &Place, task: &str, files: &[PathBuf]) -> BTreeMap<String, String> {
+fn outcomes(sandbox: &Sandbox, task: &str, files: &[PathBuf]) -> BTreeMap<String, String> {
     let mut arguments: Vec<&OsStr> =
         ["submit", task, "--wait", "--timeout", "110s", "--json"].map(OsStr::new).to_vec();
     arguments.extend(files.iter().map(|file| file.as_os_str()));
-    let said = place.run(&arguments);
+    let said = sandbox.run(&arguments);
     let jobs = said.json()["jobs"].as_array().unwrap().clone();
     assert_eq!(jobs.len(), files.len());
     jobs.iter().map(|job| (file_name(job), outcome(job))).collect()
@@ -41,9 +41,9 @@ fn file_name(job: &Value) -> String {
 
 #[test]
 fn recordings_and_pages_come_back_right_and_the_box_stops() {
-    let place = Place::new(ONE_POOL);
+    let sandbox = Sandbox::new(ONE_POOL);
     let heard =
-        outcomes(&place, "voice.transcribe", &[sample("beckett.wav"), sample("two_cities.wav")]);
+        outcomes(&sandbox, "voice.transcribe", &[sample("beckett.wav"), sample("two_cities.wav")]);
     assert_eq!(
         heard["beckett.wav"],
         "Ever tried, ever failed, no matter, try again, fail again, fail better."
@@ -56,35 +56,35 @@ fn recordings_and_pages_come_back_right_and_the_box_stops() {
         heard["two_cities.wav"].ends_with("in the superlative degree of comparison only."),
         "{heard:?}"
     );
-    let read = outcomes(&place, "vision.ocr", &[sample("page.png")]);
+    let read = outcomes(&sandbox, "vision.ocr", &[sample("page.png")]);
     assert!(
         read["page.png"].starts_with("Region-based segmentation\nLet us first determine"),
         "{read:?}"
     );
-    place.wait_for("gpu", "stopped");
-    let explained = place.run(&["explain", "gpu", "--json"]).expect(0).json();
+    sandbox.wait_for("gpu", "stopped");
+    let explained = sandbox.run(&["explain", "gpu", "--json"]).expect(0).json();
     let run = &explained["last_run"];
     assert_eq!(
         (run["started_by"]["rule"].as_str(), run["stopped_by"]["rule"].as_str()),
         (Some("demand"), Some("idle"))
     );
-    let cost = place.run(&["cost", "report", "--json"]).expect(0).json();
+    let cost = sandbox.run(&["cost", "report", "--json"]).expect(0).json();
     assert_eq!((cost["jobs"]["succeeded"].as_u64(), cost["starts"].as_u64()), (Some(3), Some(1)));
 }
 
 #[test]
 fn bad_recordings_fail_each_in_its_own_way_and_the_good_one_is_heard() {
-    let place = Place::new(ONE_POOL);
+    let sandbox = Sandbox::new(ONE_POOL);
     let good = fs::read(sample("beckett.wav")).unwrap();
     let odd_name = OsStr::from_bytes(b"odd \xff\xfe name.wav");
     let files = [
-        place.write("empty.wav", ""),
-        place.write("text.wav", "this is no recording, whatever its name says\n".repeat(50)),
-        place.write("truncated.wav", &good[..good.len() / 2]),
-        place.write("ten_hours.wav", wav_header(16_000, 36_000)),
-        place.write(odd_name, &good),
+        sandbox.write("empty.wav", ""),
+        sandbox.write("text.wav", "this is no recording, whatever its name says\n".repeat(50)),
+        sandbox.write("truncated.wav", &good[..good.len() / 2]),
+        sandbox.write("ten_hours.wav", wav_header(16_000, 36_000)),
+        sandbox.write(odd_name, &good),
     ];
-    let mut seen = outcomes(&place, "voice.transcribe", &files);
+    let mut seen = outcomes(&sandbox, "voice.transcribe", &files);
     assert!(seen.remove("odd%20%FF%FE%20name.wav").unwrap().starts_with("Ever tried"));
     let expected = [
         ("empty.wav", "input.empty"),
@@ -97,42 +97,42 @@ fn bad_recordings_fail_each_in_its_own_way_and_the_good_one_is_heard() {
 
 #[test]
 fn bad_pictures_fail_each_in_its_own_way_and_the_good_one_is_read() {
-    let place = Place::new(ONE_POOL);
-    let vanishing = place.write("vanishing.png", "x");
-    let inbox = place.path("inbox");
+    let sandbox = Sandbox::new(ONE_POOL);
+    let vanishing = sandbox.write("vanishing.png", "x");
+    let inbox = sandbox.path("inbox");
     fs::create_dir(&inbox).unwrap();
     let files = [
-        place.write("empty.png", ""),
-        place.write("text.png", "this is no picture\n".repeat(50)),
-        place.write("bomb.png", png_header(30_000, 30_000)),
-        place.write("cut.png", &fs::read(sample("page.png")).unwrap()[..20_000]),
+        sandbox.write("empty.png", ""),
+        sandbox.write("text.png", "this is no picture\n".repeat(50)),
+        sandbox.write("bomb.png", png_header(30_000, 30_000)),
+        sandbox.write("cut.png", &fs::read(sample("page.png")).unwrap()[..20_000]),
         sample("page.png"),
     ];
-    let mut seen = outcomes(&place, "vision.ocr", &files);
+    let mut seen = outcomes(&sandbox, "vision.ocr", &files);
     assert!(seen.remove("page.png").unwrap().contains("Region-based segmentation"));
     assert_eq!(seen["empty.png"], "input.empty");
     assert_eq!(seen["text.png"], "input.wrong_kind");
     assert_eq!(seen["bomb.png"], "input.too_large");
     assert!(seen["cut.png"].starts_with("input."), "{seen:?}");
     // Gone, or swapped for a folder, between submission and work: the worker's own check.
-    place.run(&["stop-gpu", "--wait"]).expect(0);
-    place.run(&["submit", "vision.ocr", "vanishing.png"]).expect(0);
+    sandbox.run(&["stop-gpu", "--wait"]).expect(0);
+    sandbox.run(&["submit", "vision.ocr", "vanishing.png"]).expect(0);
     fs::remove_file(&vanishing).unwrap();
-    place.run(&["submit", "vision.ocr", "empty.png"]).expect(0);
-    fs::remove_file(place.path("empty.png")).unwrap();
-    fs::create_dir(place.path("empty.png")).unwrap();
-    place.run(&["start-gpu", "--wait"]).expect(0);
+    sandbox.run(&["submit", "vision.ocr", "empty.png"]).expect(0);
+    fs::remove_file(sandbox.path("empty.png")).unwrap();
+    fs::create_dir(sandbox.path("empty.png")).unwrap();
+    sandbox.run(&["start-gpu", "--wait"]).expect(0);
     crate::support::wait_until("both have failed", || {
-        place.jobs()[..2].iter().all(|job| job["state"] == "failed")
+        sandbox.jobs()[..2].iter().all(|job| job["state"] == "failed")
     });
-    let last: Vec<String> = place.jobs()[..2].iter().map(outcome).collect();
+    let last: Vec<String> = sandbox.jobs()[..2].iter().map(outcome).collect();
     assert_eq!(last, ["input.folder", "input.missing"]);
 }
 
 #[test]
 fn a_text_becomes_a_recording_that_is_kept_and_says_that_text() {
-    let place = Place::new(ONE_POOL);
-    let said = place
+    let sandbox = Sandbox::new(ONE_POOL);
+    let said = sandbox
         .run(&[
             "submit",
             "voice.synthesize",
@@ -156,23 +156,23 @@ fn a_text_becomes_a_recording_that_is_kept_and_says_that_text() {
         path.display()
     );
     assert_eq!(fs::metadata(&path).unwrap().len(), file["bytes"].as_u64().unwrap());
-    let shown = place.run(&["job", job["job_id"].as_str().unwrap()]).expect(0).stdout;
+    let shown = sandbox.run(&["job", job["job_id"].as_str().unwrap()]).expect(0).stdout;
     assert!(shown.contains("speech.wav (audio/wav, "), "{shown}");
-    let heard = outcomes(&place, "voice.transcribe", &[path]);
+    let heard = outcomes(&sandbox, "voice.transcribe", &[path]);
     assert_eq!(heard["speech.wav"], "Hello world, this is a test.");
 }
 
 #[test]
 fn a_param_that_the_task_does_not_have_fails_the_job_and_a_text_is_no_picture() {
-    let place = Place::new(ONE_POOL);
+    let sandbox = Sandbox::new(ONE_POOL);
     let page = sample("page.png");
-    place.run(&["submit", "vision.ocr", page.to_str().unwrap(), "--param", "speed=2"]).expect(0);
-    place.run(&["submit", "vision.ocr", "--text", "no picture"]).expect(0);
-    place.run(&["submit", "voice.convert", page.to_str().unwrap()]).expect(0);
+    sandbox.run(&["submit", "vision.ocr", page.to_str().unwrap(), "--param", "speed=2"]).expect(0);
+    sandbox.run(&["submit", "vision.ocr", "--text", "no picture"]).expect(0);
+    sandbox.run(&["submit", "voice.convert", page.to_str().unwrap()]).expect(0);
     crate::support::wait_until("all have failed", || {
-        place.jobs().iter().all(|job| job["state"] == "failed")
+        sandbox.jobs().iter().all(|job| job["state"] == "failed")
     });
-    let found: Vec<String> = place.jobs().iter().map(outcome).collect();
+    let found: Vec<String> = sandbox.jobs().iter().map(outcome).collect();
     assert_eq!(found, ["input.param_missing", "input.wrong_kind", "input.param_unknown"]);
 }
 
@@ -188,24 +188,24 @@ fn a_model_that_cannot_be_used_fails_its_jobs_and_no_others() {
     ] {
         copy_model(name, models.path());
     }
-    let place = Place::new(ONE_POOL).with("GPUCTL_MODELS", models.path());
+    let sandbox = Sandbox::new(ONE_POOL).with("GPUCTL_MODELS", models.path());
     let page = [sample("page.png")];
     let v6 = models.path().join("pp-ocr-v6-small");
     let detector = v6.join("PP-OCRv6_det_small.onnx");
     let good = fs::read(&detector).unwrap();
 
     fs::write(&detector, [&good[..good.len() - 1], b"x"].concat()).unwrap();
-    assert_eq!(outcomes(&place, "vision.ocr", &page)["page.png"], "model.hash");
+    assert_eq!(outcomes(&sandbox, "vision.ocr", &page)["page.png"], "model.hash");
     fs::remove_file(&detector).unwrap();
-    assert_eq!(outcomes(&place, "vision.ocr", &page)["page.png"], "model.missing");
+    assert_eq!(outcomes(&sandbox, "vision.ocr", &page)["page.png"], "model.missing");
     replace_file(&v6, "detect", b"no model at all");
-    assert_eq!(outcomes(&place, "vision.ocr", &page)["page.png"], "model.not_onnx");
+    assert_eq!(outcomes(&sandbox, "vision.ocr", &page)["page.png"], "model.not_onnx");
     let angle = fs::read(v6.join("ch_ppocr_mobile_v2.0_cls_mobile.onnx")).unwrap();
     replace_file(&v6, "recognise", &angle);
     replace_file(&v6, "detect", &good);
-    assert_eq!(outcomes(&place, "vision.ocr", &page)["page.png"], "model.interface");
+    assert_eq!(outcomes(&sandbox, "vision.ocr", &page)["page.png"], "model.interface");
     // The same worker, another model, and it needs no code: a manifest was enough.
-    let said = place.run(&[
+    let said = sandbox.run(&[
         "submit",
         "vision.ocr",
         page[0].to_str().unwrap(),
@@ -215,7 +215,7 @@ fn a_model_that_cannot_be_used_fails_its_jobs_and_no_others() {
         "--json",
     ]);
     assert!(outcome(&said.expect(0).json()["jobs"][0]).contains("segmentation"));
-    let unknown = place.run(&[
+    let unknown = sandbox.run(&[
         "submit",
         "vision.ocr",
         page[0].to_str().unwrap(),
@@ -226,7 +226,7 @@ fn a_model_that_cannot_be_used_fails_its_jobs_and_no_others() {
     ]);
     let error: Value = serde_json::from_str(&unknown.expect(2).stderr).unwrap();
     assert_eq!(error["error"]["message"], "there is no model `no-such-model`");
-    let wrong_task = place.run(&[
+    let wrong_task = sandbox.run(&[
         "submit",
         "vision.ocr",
         page[0].to_str().unwrap(),
@@ -240,7 +240,7 @@ fn a_model_that_cannot_be_used_fails_its_jobs_and_no_others() {
 
 #[test]
 fn without_a_usable_onnx_runtime_jobs_fail_with_what_to_do() {
-    let missing = Place::new(ONE_POOL).with("GPUCTL_ONNXRUNTIME", "/nowhere/libonnxruntime.so");
+    let missing = Sandbox::new(ONE_POOL).with("GPUCTL_ONNXRUNTIME", "/nowhere/libonnxruntime.so");
     assert_eq!(
         outcomes(&missing, "vision.ocr", &[sample("page.png")])["page.png"],
         "runtime.missing"
@@ -253,12 +253,12 @@ fn without_a_usable_onnx_runtime_jobs_fail_with_what_to_do() {
             .iter()
             .any(|check| check["status"] == "fail" && check["fix"].is_string())
     );
-    let no_library = Place::new(ONE_POOL).with("GPUCTL_ONNXRUNTIME", sample("page.png"));
+    let no_library = Sandbox::new(ONE_POOL).with("GPUCTL_ONNXRUNTIME", sample("page.png"));
     assert_eq!(
         outcomes(&no_library, "vision.ocr", &[sample("page.png")])["page.png"],
         "runtime.no_library"
     );
-    let no_gpu = Place::new(&format!("[model.pp-ocr-v6-small]\ndevice = \"cuda\"\n{ONE_POOL}"));
+    let no_gpu = Sandbox::new(&format!("[model.pp-ocr-v6-small]\ndevice = \"cuda\"\n{ONE_POOL}"));
     if !Path::new("/dev/nvidia0").exists() {
         assert_eq!(
             outcomes(&no_gpu, "vision.ocr", &[sample("page.png")])["page.png"],
@@ -269,9 +269,9 @@ fn without_a_usable_onnx_runtime_jobs_fail_with_what_to_do() {
 
 #[test]
 fn an_onnx_runtime_that_is_too_old_is_named_with_its_version() {
-    let place = Place::new(ONE_POOL);
+    let sandbox = Sandbox::new(ONE_POOL);
     // All that a program asks of the library before it decides: the version behind OrtGetApiBase.
-    let source = place.write(
+    let source = sandbox.write(
         "old.c",
         "struct base { void *(*api)(unsigned); const char *(*version)(void); };
          static void *api(unsigned v) { (void)v; return 0; }
@@ -279,15 +279,15 @@ fn an_onnx_runtime_that_is_too_old_is_named_with_its_version() {
          static struct base b = { api, version };
          struct base *OrtGetApiBase(void) { return &b; }",
     );
-    let library = place.path("libonnxruntime.so");
+    let library = sandbox.path("libonnxruntime.so");
     let built = std::process::Command::new("cc")
         .args(["-shared", "-fPIC", "-o"])
         .arg(&library)
         .arg(&source)
         .status();
     assert!(built.unwrap().success(), "cc is needed: apt-get install gcc");
-    let place = place.with("GPUCTL_ONNXRUNTIME", library);
-    let said = place.run(&[
+    let sandbox = sandbox.with("GPUCTL_ONNXRUNTIME", library);
+    let said = sandbox.run(&[
         "submit",
         "vision.ocr",
         sample("page.png").to_str().unwrap(),
@@ -301,30 +301,31 @@ fn an_onnx_runtime_that_is_too_old_is_named_with_its_version() {
 
 #[test]
 fn a_link_that_leads_out_of_the_roots_after_submission_is_refused_by_the_worker() {
-    let place =
-        Place::new(&format!("[worker]\ninput_roots = [\"in\"]\n{ONE_POOL}max_wait = \"1h\"\n"));
-    fs::create_dir(place.path("in")).unwrap();
-    let input = place.write("in/a.png", fs::read(sample("page.png")).unwrap());
-    place.run(&["submit", "vision.ocr", "in/a.png"]).expect(0);
+    let sandbox =
+        Sandbox::new(&format!("[worker]\ninput_roots = [\"in\"]\n{ONE_POOL}max_wait = \"1h\"\n"));
+    fs::create_dir(sandbox.path("in")).unwrap();
+    let input = sandbox.write("in/a.png", fs::read(sample("page.png")).unwrap());
+    sandbox.run(&["submit", "vision.ocr", "in/a.png"]).expect(0);
     fs::remove_file(&input).unwrap();
     std::os::unix::fs::symlink(sample("page.png"), &input).unwrap();
-    place.run(&["start-gpu", "--wait"]).expect(0);
-    crate::support::wait_until("the job has failed", || place.jobs()[0]["state"] == "failed");
-    assert_eq!(outcome(&place.jobs()[0]), "input.outside");
+    sandbox.run(&["start-gpu", "--wait"]).expect(0);
+    crate::support::wait_until("the job has failed", || sandbox.jobs()[0]["state"] == "failed");
+    assert_eq!(outcome(&sandbox.jobs()[0]), "input.outside");
 }
 
 #[test]
 fn a_worker_that_is_asked_to_stop_gives_back_what_it_cannot_finish_in_time() {
-    let place = Place::new(&format!("[worker]\ndrain = \"0s\"\n{ONE_POOL}visibility = \"1h\"\n"));
+    let sandbox =
+        Sandbox::new(&format!("[worker]\ndrain = \"0s\"\n{ONE_POOL}visibility = \"1h\"\n"));
     let long = sample("two_cities.wav");
     let inputs = [long.to_str().unwrap(); 12];
-    place.run(&[&["submit", "voice.transcribe"], &inputs[..]].concat()).expect(0);
+    sandbox.run(&[&["submit", "voice.transcribe"], &inputs[..]].concat()).expect(0);
     crate::support::wait_until("jobs are running", || {
-        place.jobs().iter().any(|job| job["state"] == "running")
+        sandbox.jobs().iter().any(|job| job["state"] == "running")
     });
-    place.run(&["stop-gpu", "--wait"]).expect(0);
+    sandbox.run(&["stop-gpu", "--wait"]).expect(0);
     // With leases of an hour, only what was given back can be waiting again.
-    let queue = place.run(&["queue", "--json"]).expect(0).json();
+    let queue = sandbox.run(&["queue", "--json"]).expect(0).json();
     assert_eq!(queue["queues"][0]["in_flight"], 0, "{queue}");
     assert!(queue["queues"][0]["visible"].as_u64() > Some(0), "{queue}");
 }
@@ -333,29 +334,29 @@ fn a_worker_that_is_asked_to_stop_gives_back_what_it_cannot_finish_in_time() {
 fn a_full_disk_ends_in_an_error_or_a_dead_letter_never_in_an_endless_retry() {
     let config =
         format!("[cloud]\nfile_mib_max = 1\n{ONE_POOL}receives_max = 2\nvisibility = \"1s\"\n");
-    let place = Place::new(&config);
-    place.run(&["submit", "vision.ocr", sample("page.png").to_str().unwrap()]).expect(0);
-    fill(&place.path(".gpuctl/gpuctl.db"));
-    place.run(&["start-gpu", "--wait"]);
+    let sandbox = Sandbox::new(&config);
+    sandbox.run(&["submit", "vision.ocr", sample("page.png").to_str().unwrap()]).expect(0);
+    fill(&sandbox.path(".gpuctl/gpuctl.db"));
+    sandbox.run(&["start-gpu", "--wait"]);
     crate::support::wait_until("the job is given up", || {
-        place
+        sandbox
             .jobs()
             .iter()
             .all(|job| matches!(job["state"].as_str(), Some("failed" | "dead" | "succeeded")))
     });
-    let state = place.jobs()[0]["state"].as_str().unwrap().to_owned();
-    assert!(state == "dead" || outcome(&place.jobs()[0]) == "result.full", "{state}");
+    let state = sandbox.jobs()[0]["state"].as_str().unwrap().to_owned();
+    assert!(state == "dead" || outcome(&sandbox.jobs()[0]) == "result.full", "{state}");
     // With room again, a dead job gets its answer.
-    let roomy = fs::read_to_string(place.path("gpuctl.toml"))
+    let roomy = fs::read_to_string(sandbox.path("gpuctl.toml"))
         .unwrap()
         .replace("file_mib_max = 1", "file_mib_max = 64");
-    place.write("gpuctl.toml", roomy);
-    place.run(&["stop-gpu", "--wait"]).expect(0);
+    sandbox.write("gpuctl.toml", roomy);
+    sandbox.run(&["stop-gpu", "--wait"]).expect(0);
     if state == "dead" {
-        place.run(&["redrive"]).expect(0);
-        place.run(&["start-gpu", "--wait"]).expect(0);
+        sandbox.run(&["redrive"]).expect(0);
+        sandbox.run(&["start-gpu", "--wait"]).expect(0);
         crate::support::wait_until("the job has its answer", || {
-            place.jobs()[0]["state"] == "succeeded"
+            sandbox.jobs()[0]["state"] == "succeeded"
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::Place;
+use crate::support::Sandbox;
 
 /// The seed's plan for a month: 22 weekdays, an app server for 8 hours, storage, an address.
 const MONTH: [&str; 10] = [
@@ -18,11 +18,11 @@ const MONTH: [&str; 10] = [
     "s3=3",
 ];
 
-fn estimate(place: &Place, more: &[&str]) -> Value {
+fn estimate(sandbox: &Sandbox, more: &[&str]) -> Value {
     let mut arguments = vec!["cost", "estimate", "--json", "--instance-type", "g4dn.xlarge"];
     arguments.extend(["--region", "ap-northeast-1"]);
     arguments.extend(more);
-    place.run(&arguments).expect(0).json()
+    sandbox.run(&arguments).expect(0).json()
 }
 
 #[track_caller]
@@ -33,15 +33,15 @@ fn check_rounded(document: &Value, usd: f64) {
 
 #[test]
 fn the_estimates_give_the_seeds_figures() {
-    let place = Place::new("[pool.gpu]\nqueue = \"jobs\"");
+    let sandbox = Sandbox::new("[pool.gpu]\nqueue = \"jobs\"");
     let hours = |hours: &'static str, days| ["--hours-per-day", hours, "--days-per-month", days];
-    let always = estimate(&place, &[]);
+    let always = estimate(&sandbox, &[]);
     check_rounded(&always, 511.0);
     assert_eq!(always["usd_hour"].as_f64(), Some(0.71));
-    check_rounded(&estimate(&place, &hours("8", "22")), 125.0);
-    check_rounded(&estimate(&place, &hours("4", "22")), 62.0);
+    check_rounded(&estimate(&sandbox, &hours("8", "22")), 125.0);
+    check_rounded(&estimate(&sandbox, &hours("4", "22")), 62.0);
     // Ten hours a week: 10 × 52 ÷ 12 = 43.3 hours a month.
-    check_rounded(&estimate(&place, &hours("1.97", "22")), 31.0);
+    check_rounded(&estimate(&sandbox, &hours("1.97", "22")), 31.0);
     let spot = [
         "--capacity",
         "spot",
@@ -52,14 +52,14 @@ fn the_estimates_give_the_seeds_figures() {
         "--days-per-month",
         "22",
     ];
-    check_rounded(&estimate(&place, &spot), 37.0);
+    check_rounded(&estimate(&sandbox, &spot), 37.0);
 }
 
 #[test]
 fn the_estimates_give_the_seeds_two_months() {
-    let place = Place::new("[pool.gpu]\nqueue = \"jobs\"");
+    let sandbox = Sandbox::new("[pool.gpu]\nqueue = \"jobs\"");
     let month =
-        |more: &[&str]| estimate(&place, &[&MONTH[..], &["--hours-per-day", "2"], more].concat());
+        |more: &[&str]| estimate(&sandbox, &[&MONTH[..], &["--hours-per-day", "2"], more].concat());
     let on_demand = month(&[]);
     check_rounded(&on_demand, 61.0);
     assert_eq!(on_demand["components"].as_array().unwrap().len(), 5);
@@ -68,7 +68,7 @@ fn the_estimates_give_the_seeds_two_months() {
 
 #[test]
 fn a_bad_estimate_says_what_is_wrong_with_it() {
-    let place = Place::new("[pool.gpu]\nqueue = \"jobs\"");
+    let sandbox = Sandbox::new("[pool.gpu]\nqueue = \"jobs\"");
     for (arguments, words) in [
         (
             &["--instance-type", "p9.huge"][..],
@@ -83,12 +83,12 @@ fn a_bad_estimate_says_what_is_wrong_with_it() {
         (&["--with", "=5"], "is not of the form NAME=USD"),
         (&["--capacity", "sopt"], "is no capacity type"),
     ] {
-        let said = place.run(&[&["cost", "estimate"][..], arguments].concat()).expect(2);
+        let said = sandbox.run(&[&["cost", "estimate"][..], arguments].concat()).expect(2);
         assert!(said.stderr.contains(words), "{arguments:?}\n{}", said.stderr);
     }
-    let said = place.run(&["cost", "report", "--month", "2026-13"]).expect(2);
+    let said = sandbox.run(&["cost", "report", "--month", "2026-13"]).expect(2);
     assert!(said.stderr.contains("is no month"), "{}", said.stderr);
-    let said = place.run(&["cost", "report", "--month", "2199-01"]).expect(2);
+    let said = sandbox.run(&["cost", "report", "--month", "2199-01"]).expect(2);
     assert!(said.stderr.contains("still to come"), "{}", said.stderr);
 }
 
@@ -97,49 +97,49 @@ const POOR: &str = "[pool.app]\ncommand = [\"sleep\", \"600\"]\nbudget_usd_month
 
 #[test]
 fn a_budget_refuses_a_hold_until_it_states_an_amount() {
-    let place = Place::new(POOR);
-    place.run(&["start-app", "--wait"]).expect(0);
-    place.run(&["stop-app", "--wait"]).expect(0);
-    let said = place.run(&["start-app"]).expect(1);
+    let sandbox = Sandbox::new(POOR);
+    sandbox.run(&["start-app", "--wait"]).expect(0);
+    sandbox.run(&["stop-app", "--wait"]).expect(0);
+    let said = sandbox.run(&["start-app"]).expect(1);
     assert!(
         said.stderr.contains("`app` is not started: $0.0088 of $0.0080 spent"),
         "{}",
         said.stderr
     );
     assert!(said.stderr.contains("hint: state what this hold may spend"), "{}", said.stderr);
-    assert_eq!(place.state("app"), "stopped");
-    let explained = place.run(&["explain", "app", "--json"]).expect(0).json();
+    assert_eq!(sandbox.state("app"), "stopped");
+    let explained = sandbox.run(&["explain", "app", "--json"]).expect(0).json();
     assert_eq!(explained["blocked"][0]["rule"], "budget", "{explained}");
     let text = explained["blocked"][0]["text"].as_str().unwrap();
     assert!(text.contains("of $0.0080 spent this month"), "{text}");
-    place.run(&["start-app", "--over-budget", "1", "--wait"]).expect(0);
-    assert_eq!(place.state("app"), "running");
-    let report = place.run(&["cost", "report", "--json"]).expect(0).json();
+    sandbox.run(&["start-app", "--over-budget", "1", "--wait"]).expect(0);
+    assert_eq!(sandbox.state("app"), "running");
+    let report = sandbox.run(&["cost", "report", "--json"]).expect(0).json();
     assert!(report["usd"].as_f64().unwrap() >= 0.017, "{report}");
 }
 
 #[test]
 fn a_released_pool_is_the_schedules_again() {
-    let place = Place::new("[pool.app]\ncommand = [\"sleep\", \"600\"]");
-    place.run(&["start-app", "--wait"]).expect(0);
-    place.run(&["release", "app"]).expect(0);
-    place.wait_for("app", "stopped");
-    let explained = place.run(&["explain", "app", "--json"]).expect(0).json();
+    let sandbox = Sandbox::new("[pool.app]\ncommand = [\"sleep\", \"600\"]");
+    sandbox.run(&["start-app", "--wait"]).expect(0);
+    sandbox.run(&["release", "app"]).expect(0);
+    sandbox.wait_for("app", "stopped");
+    let explained = sandbox.run(&["explain", "app", "--json"]).expect(0).json();
     assert_eq!(explained["last_run"]["stopped_by"]["rule"], "schedule");
-    let said = place.run(&["release", "ap"]);
+    let said = sandbox.run(&["release", "ap"]);
     assert!(said.stderr.contains("app"), "{}", said.stderr);
 }
 
 #[test]
 fn a_plan_for_another_instant_shows_what_the_schedule_wants_then() {
     let window = "[[pool.app.schedule]]\nzone = \"Asia/Tokyo\"\nweekdays = \"mon-fri\"\nbegin = \"09:00\"\nend = \"19:00\"";
-    let place = Place::new(&format!("[pool.app]\ncommand = [\"sleep\", \"600\"]\n{window}"));
-    let at = |instant: &str| place.run(&["plan", "--at", instant, "--json"]).expect(0).json();
+    let sandbox = Sandbox::new(&format!("[pool.app]\ncommand = [\"sleep\", \"600\"]\n{window}"));
+    let at = |instant: &str| sandbox.run(&["plan", "--at", instant, "--json"]).expect(0).json();
     let monday = at("2026-11-23T09:00:00+09:00");
     assert_eq!(monday["at"], "2026-11-23T00:00:00.000Z");
     assert_eq!(monday["pools"][0]["actions"][0]["action"], "start");
     let sunday = at("2026-11-22T09:00:00+09:00");
     assert_eq!(sunday["pools"][0]["actions"].as_array().unwrap().len(), 0);
-    let said = place.run(&["plan", "--at", "2026-11-22T09:00:00"]).expect(2);
+    let said = sandbox.run(&["plan", "--at", "2026-11-22T09:00:00"]).expect(2);
     assert!(said.stderr.contains("hint: write its offset"), "{}", said.stderr);
 }

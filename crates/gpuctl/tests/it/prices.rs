@@ -5,15 +5,15 @@ use gpuctl_sim::wire::Canned;
 use serde_json::{Value, json};
 
 use crate::emulators;
-use crate::support::Place;
+use crate::support::Sandbox;
 
 /// Types on which the Price List has a row here, with the price of an hour.
 const LISTED: [(&str, &str); 2] = [("g4dn.xlarge", "0.7200000000"), ("c7i.large", "0.1121000000")];
 
 /// A place whose prices come from `list`.
-async fn place(list: &Canned, config: &str) -> Place {
+async fn sandbox(list: &Canned, config: &str) -> Sandbox {
     let moto = emulators::moto().await;
-    Place::new(config)
+    Sandbox::new(config)
         .with("AWS_ACCESS_KEY_ID", "test")
         .with("AWS_SECRET_ACCESS_KEY", "test")
         .with("AWS_ENDPOINT_URL", moto.url())
@@ -53,11 +53,11 @@ const ON_AWS: &str = "[cloud]\nkind = \"aws\"\nregion = \"ap-northeast-1\"\n[poo
 #[tokio::test(flavor = "multi_thread")]
 async fn fetched_prices_win_over_the_shipped_ones_wherever_something_is_priced() {
     let list = price_list().await;
-    let place = place(&list, ON_AWS).await;
+    let sandbox = sandbox(&list, ON_AWS).await;
     let estimate =
-        || place.run(&["cost", "estimate", "--hours-per-day", "1", "--json"]).expect(0).json();
+        || sandbox.run(&["cost", "estimate", "--hours-per-day", "1", "--json"]).expect(0).json();
     assert_eq!(estimate()["usd_hour"], 0.71);
-    let said = place.run(&["cost", "prices", "--refresh"]).expect(0);
+    let said = sandbox.run(&["cost", "prices", "--refresh"]).expect(0);
     assert!(said.stdout.contains("kept in"), "{}", said.stdout);
     for (_, input) in list.asked() {
         let wanted =
@@ -69,7 +69,7 @@ async fn fetched_prices_win_over_the_shipped_ones_wherever_something_is_priced()
     assert_eq!(after["usd_hour"], 0.72);
     let from = after["usd_hour_from"].as_str().unwrap();
     assert!(from.starts_with("prices fetched on 20"), "{from}");
-    let report = place.run(&["cost", "prices", "--region", "ap-northeast-1", "--json"]).expect(0);
+    let report = sandbox.run(&["cost", "prices", "--region", "ap-northeast-1", "--json"]).expect(0);
     let prices = report.json()["prices"].as_array().unwrap().clone();
     let row = |kind: &str| prices.iter().find(|one| one["instance_type"] == kind).unwrap();
     // moto knows one price of spot.
@@ -77,27 +77,27 @@ async fn fetched_prices_win_over_the_shipped_ones_wherever_something_is_priced()
     assert_eq!(cells("g4dn.xlarge"), (json!("fetched"), json!(0.00001)));
     assert_eq!(cells("c7i.large").0, json!("fetched"));
     assert_eq!(row("g5.xlarge")["table"], "shipped");
-    place.write("trace.csv", "t_s,service_s\n0,10\n");
-    let said = place.run(&["simulate", "--demand", "trace.csv"]).expect(0);
+    sandbox.write("trace.csv", "t_s,service_s\n0,10\n");
+    let said = sandbox.run(&["simulate", "--demand", "trace.csv"]).expect(0);
     assert!(said.stdout.contains("$0.7200 an hour (prices fetched on 20"), "{}", said.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refresh_that_fails_keeps_the_prices_that_there_were() {
     let list = price_list().await;
-    let place = place(&list, ON_AWS).await;
-    place.run(&["cost", "prices", "--refresh"]).expect(0);
-    let kept = || std::fs::read_to_string(place.path(".gpuctl/prices.csv")).unwrap();
+    let sandbox = sandbox(&list, ON_AWS).await;
+    sandbox.run(&["cost", "prices", "--refresh"]).expect(0);
+    let kept = || std::fs::read_to_string(sandbox.path(".gpuctl/prices.csv")).unwrap();
     let before = kept();
     let failing =
-        place.run(&["cost", "prices", "--refresh", "--instance-type", "g4dn.xlarge", "p9.huge"]);
+        sandbox.run(&["cost", "prices", "--refresh", "--instance-type", "g4dn.xlarge", "p9.huge"]);
     let said = failing.expect(1).stderr;
     assert!(said.contains("AWS lists no price of p9.huge in ap-northeast-1"), "{said}");
     list.answer("GetProducts", |_| Err("AccessDeniedException".to_owned()));
-    let said = place.run(&["cost", "prices", "--refresh"]).expect(1).stderr;
+    let said = sandbox.run(&["cost", "prices", "--refresh"]).expect(1).stderr;
     assert!(said.contains("hint: allow `pricing:GetProducts`"), "{said}");
     list.answer("GetProducts", |_| Ok(json!({ "PriceList": ["{\"product\": 1}"] })));
-    let said = place.run(&["cost", "prices", "--refresh"]).expect(1).stderr;
+    let said = sandbox.run(&["cost", "prices", "--refresh"]).expect(1).stderr;
     assert!(said.contains("cannot be read"), "{said}");
     assert_eq!(kept(), before);
 }
@@ -105,26 +105,26 @@ async fn a_refresh_that_fails_keeps_the_prices_that_there_were() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_type_without_a_price_is_fetched_first_and_named_then() {
     let list = price_list().await;
-    let place = place(&list, "[pool.gpu]\nqueue = \"jobs\"\n").await;
+    let sandbox = sandbox(&list, "[pool.gpu]\nqueue = \"jobs\"\n").await;
     let named = "[pool.gpu]\nqueue = \"jobs\"\n[cost]\ninstance_type = \"c7i.large\"\nregion = \"eu-west-1\"\n";
-    let other = place.write("other.toml", named);
+    let other = sandbox.write("other.toml", named);
     let other = other.to_str().unwrap();
     let fetch =
         ["cost", "prices", "--refresh", "--instance-type", "c7i.large", "--region", "eu-west-1"];
-    let said = place.run(&["cost", "report", "--config", other]).expect(2).stderr;
+    let said = sandbox.run(&["cost", "report", "--config", other]).expect(2).stderr;
     assert!(said.contains(&format!("`gpuctl {}", fetch[..5].join(" "))), "{said}");
-    place.run(&fetch).expect(0);
-    let report = place.run(&["cost", "report", "--config", other, "--json"]).expect(0).json();
+    sandbox.run(&fetch).expect(0);
+    let report = sandbox.run(&["cost", "report", "--config", other, "--json"]).expect(0).json();
     assert_eq!(report["priced_as"]["on_demand_usd_hour"], 0.1121, "{report}");
     assert_eq!(report["priced_as"]["table"], "fetched");
 }
 
 #[test]
 fn a_table_that_somebody_broke_is_told_of_and_stops_nothing() {
-    let place = Place::new("[pool.app]\ncommand = [\"sleep\", \"600\"]");
-    std::fs::create_dir(place.path(".gpuctl")).unwrap();
-    place.write(".gpuctl/prices.csv", "g4dn.xlarge,us-east-1,cheap,,2026-11-22\n");
-    let said = place.run(&["status"]).expect(0);
+    let sandbox = Sandbox::new("[pool.app]\ncommand = [\"sleep\", \"600\"]");
+    std::fs::create_dir(sandbox.path(".gpuctl")).unwrap();
+    sandbox.write(".gpuctl/prices.csv", "g4dn.xlarge,us-east-1,cheap,,2026-11-22\n");
+    let said = sandbox.run(&["status"]).expect(0);
     assert!(said.stderr.contains("line 1"), "{}", said.stderr);
     assert!(said.stderr.contains("cost prices --refresh"), "{}", said.stderr);
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A folder with a configuration; whatever was started in it is ended with it.
-pub(crate) struct Place {
+pub(crate) struct Sandbox {
     folder: TempDir,
     environment: Vec<(&'static str, PathBuf)>,
 }
@@ -38,7 +38,7 @@ impl Said {
     }
 }
 
-impl Place {
+impl Sandbox {
     pub(crate) fn new(config: &str) -> Self {
         let worker = Path::new(env!("CARGO_BIN_EXE_gpuctl")).with_file_name("gpu-worker");
         assert!(
@@ -122,7 +122,7 @@ impl Drop for Daemon {
     }
 }
 
-impl Drop for Place {
+impl Drop for Sandbox {
     fn drop(&mut self) {
         // Asked nicely first, so that a box of a failed test does not outlive it.
         let _ = self.command(&["stop-all", "--wait", "--timeout", "20s"]).output();

@@ -1,6 +1,6 @@
 //! Traces on the command line: simulate, tune, and one's own history.
 
-use crate::support::{Place, sample};
+use crate::support::{Sandbox, sample};
 
 /// Eight jobs a day for six days, some close together.
 fn trace() -> String {
@@ -18,9 +18,9 @@ const POOL: &str = "[pool.gpu]\nqueue = \"jobs\"";
 
 #[test]
 fn a_trace_is_compared_under_every_policy_and_gpuctl_keeps_the_limit_for_less() {
-    let place = Place::new(POOL);
-    place.write("trace.csv", trace());
-    let document = place.run(&["simulate", "--demand", "trace.csv", "--json"]).expect(0).json();
+    let sandbox = Sandbox::new(POOL);
+    sandbox.write("trace.csv", trace());
+    let document = sandbox.run(&["simulate", "--demand", "trace.csv", "--json"]).expect(0).json();
     let policies = document["policies"].as_array().unwrap();
     let names: Vec<&str> = policies.iter().map(|one| one["policy"].as_str().unwrap()).collect();
     let all =
@@ -40,30 +40,30 @@ fn a_trace_is_compared_under_every_policy_and_gpuctl_keeps_the_limit_for_less() 
     let (same_start, prewarm) =
         (bound("bound_same_start_box_seconds"), bound("bound_prewarm_box_seconds"));
     assert!(service < limit && limit <= same_start && limit <= prewarm, "{document}");
-    let again = place.run(&["simulate", "--demand", "trace.csv", "--json"]).expect(0).json();
+    let again = sandbox.run(&["simulate", "--demand", "trace.csv", "--json"]).expect(0).json();
     assert_eq!(document, again);
 }
 
 #[test]
 fn spot_costs_less_where_it_can_be_had_and_the_page_shows_it() {
-    let place = Place::new(POOL);
-    place.write("trace.csv", trace());
-    place.write("spot.csv", "t_s,zone,available\n0,us-east-1a,1\n200000,us-east-1a,0\n300000,us-east-1a,1\n900000,us-east-1a,0\n");
+    let sandbox = Sandbox::new(POOL);
+    sandbox.write("trace.csv", trace());
+    sandbox.write("spot.csv", "t_s,zone,available\n0,us-east-1a,1\n200000,us-east-1a,0\n300000,us-east-1a,1\n900000,us-east-1a,0\n");
     let usd = |more: &[&str]| {
         let base = ["simulate", "--demand", "trace.csv", "--policy", "gpuctl", "--json"];
-        let document = place.run(&[&base[..], more].concat()).expect(0).json();
+        let document = sandbox.run(&[&base[..], more].concat()).expect(0).json();
         document["policies"][0]["usd"].as_f64().unwrap()
     };
     let at_one_price = usd(&["--availability", "spot.csv", "--spot-usd-hour", "0.2"]);
     assert!(at_one_price < 0.7 * usd(&[]));
     let prices = |hour: &str| {
-        place.write("prices.csv", format!("t_s,zone,usd_hour\n0,us-east-1a,{hour}\n"));
+        sandbox.write("prices.csv", format!("t_s,zone,usd_hour\n0,us-east-1a,{hour}\n"));
         usd(&["--availability", "spot.csv", "--prices", "prices.csv"])
     };
     assert!((prices("0.2") - at_one_price).abs() < 1e-3);
     assert!(prices("0.2\n100000,us-east-1a,0.4") > 1.2 * at_one_price);
-    place.run(&["simulate", "--demand", "trace.csv", "--html", "page.html"]).expect(0);
-    let page = std::fs::read_to_string(place.path("page.html")).unwrap();
+    sandbox.run(&["simulate", "--demand", "trace.csv", "--html", "page.html"]).expect(0);
+    let page = std::fs::read_to_string(sandbox.path("page.html")).unwrap();
     assert!(page.matches("<svg").count() >= 10 && page.contains("</html>"), "{} bytes", page.len());
     assert!(
         !page.contains("NaN") && !page.contains("http"),
@@ -73,10 +73,10 @@ fn spot_costs_less_where_it_can_be_had_and_the_page_shows_it() {
 
 #[test]
 fn tuning_prints_lines_for_the_configuration() {
-    let place = Place::new(POOL);
-    place.write("trace.csv", trace());
+    let sandbox = Sandbox::new(POOL);
+    sandbox.write("trace.csv", trace());
     let tuned = ["tune", "--demand", "trace.csv", "--wait-usd-hour", "0.01", "10", "--json"];
-    let document = place.run(&tuned).expect(0).json();
+    let document = sandbox.run(&tuned).expect(0).json();
     let tuned = document["tuned"].as_array().unwrap();
     assert_eq!(tuned.len(), 2);
     for one in tuned {
@@ -84,26 +84,26 @@ fn tuning_prints_lines_for_the_configuration() {
             "[pool.gpu]\nqueue = \"jobs\"\nmax_wait = {}\nidle_stop = {}",
             one["max_wait"], one["idle_stop"]
         );
-        Place::new(&pool).run(&["plan"]).expect(0);
+        Sandbox::new(&pool).run(&["plan"]).expect(0);
         assert!(one["ratio_to_hindsight"].as_f64().unwrap() >= 1.0, "{one}");
     }
 }
 
 #[test]
 fn ones_own_history_can_be_replayed() {
-    let place = Place::new("[pool.gpu]\nqueue = \"jobs\"\nidle_stop = \"1s\"");
-    let none = place.run(&["history", "export", "mine.csv"]).expect(1);
+    let sandbox = Sandbox::new("[pool.gpu]\nqueue = \"jobs\"\nidle_stop = \"1s\"");
+    let none = sandbox.run(&["history", "export", "mine.csv"]).expect(1);
     assert!(none.stderr.contains("no job with a result"), "{}", none.stderr);
     let recording = sample("beckett.wav");
-    place.run(&["submit", "voice.transcribe", "--wait", recording.to_str().unwrap()]).expect(0);
-    place.run(&["history", "export", "mine.csv"]).expect(0);
-    let document = place.run(&["simulate", "--demand", "mine.csv", "--json"]).expect(0).json();
+    sandbox.run(&["submit", "voice.transcribe", "--wait", recording.to_str().unwrap()]).expect(0);
+    sandbox.run(&["history", "export", "mine.csv"]).expect(0);
+    let document = sandbox.run(&["simulate", "--demand", "mine.csv", "--json"]).expect(0).json();
     assert_eq!(document["jobs"].as_u64(), Some(1));
 }
 
 #[test]
 fn a_bad_trace_is_refused_with_its_line() {
-    let place = Place::new(POOL);
+    let sandbox = Sandbox::new(POOL);
     for (text, words) in [
         ("", "empty"),
         ("t_s,service_s\n", "no"),
@@ -113,26 +113,26 @@ fn a_bad_trace_is_refused_with_its_line() {
         ("t_s,service_s\n5,x\n", "line 2"),
         ("t_s,service_s\n5,1,9\n", "line 2"),
     ] {
-        place.write("bad.csv", text);
-        let said = place.run(&["simulate", "--demand", "bad.csv"]).expect(2);
+        sandbox.write("bad.csv", text);
+        let said = sandbox.run(&["simulate", "--demand", "bad.csv"]).expect(2);
         assert!(
             said.stderr.contains(words) && said.stderr.contains("hint:"),
             "{text:?}\n{}",
             said.stderr
         );
     }
-    let said = place.run(&["simulate", "--demand", "absent.csv"]).expect(1);
+    let said = sandbox.run(&["simulate", "--demand", "absent.csv"]).expect(1);
     assert!(said.stderr.contains("cannot read absent.csv"), "{}", said.stderr);
-    place.write("trace.csv", trace());
-    let said = place.run(&["simulate", "--demand", "trace.csv", "--policy", "gpuctI"]).expect(2);
+    sandbox.write("trace.csv", trace());
+    let said = sandbox.run(&["simulate", "--demand", "trace.csv", "--policy", "gpuctI"]).expect(2);
     assert!(said.stderr.contains("did you mean `gpuctl`?"), "{}", said.stderr);
 }
 
 #[test]
 fn prices_that_cannot_be_used_are_refused_with_their_line_and_a_hint() {
-    let place = Place::new(POOL);
-    place.write("trace.csv", trace());
-    place.write("spot.csv", "t_s,zone,available\n0,us-east-1a,1\n900000,us-east-1a,0\n");
+    let sandbox = Sandbox::new(POOL);
+    sandbox.write("trace.csv", trace());
+    sandbox.write("spot.csv", "t_s,zone,available\n0,us-east-1a,1\n900000,us-east-1a,0\n");
     let with = ["simulate", "--demand", "trace.csv", "--prices", "prices.csv"];
     let both = [&with[..], &["--availability", "spot.csv"]].concat();
     let aws = "timestamp_utc,az,instance_type,usd_per_hour\n2026-01-05T00:00:00Z,us-east-1a,p3.2xlarge,1\n";
@@ -141,35 +141,35 @@ fn prices_that_cannot_be_used_are_refused_with_their_line_and_a_hint() {
         ("t_s,zone,usd_hour\n0,us-east-1b,0.2\n", "in us-east-1a"),
         (aws, "--instance-type"),
     ] {
-        place.write("prices.csv", text);
-        let said = place.run(&both).expect(2);
+        sandbox.write("prices.csv", text);
+        let said = sandbox.run(&both).expect(2);
         let told = said.stderr.contains(words) && said.stderr.contains("hint:");
         assert!(told, "{text:?}\n{}", said.stderr);
     }
     let typed = [&both[..], &["--instance-type", "p3.2xlarge", "--region", "us-east-1"]].concat();
     let typed = [&typed[..], &["--on-demand-usd-hour", "3.06"]].concat();
-    let said = place.run(&typed).expect(0);
+    let said = sandbox.run(&typed).expect(0);
     assert!(said.stdout.contains("the price in force (prices.csv)"), "{}", said.stdout);
-    let said = place.run(&with).expect(2);
+    let said = sandbox.run(&with).expect(2);
     assert!(said.stderr.contains("--availability"), "{}", said.stderr);
 }
 
 #[test]
 fn weeks_with_faults_keep_every_promise_and_are_the_same_each_time() {
-    let place = Place::new(POOL);
+    let sandbox = Sandbox::new(POOL);
     let command = ["simulate", "--faults", "--seeds", "2", "--hours", "24", "--json"];
-    let document = place.run(&command).expect(0).json();
+    let document = sandbox.run(&command).expect(0).json();
     assert_eq!((document["weeks"].as_u64(), document["failure"].is_null()), (Some(2), true));
     assert!(document["checks"].as_u64() > document["jobs"].as_u64(), "{document}");
-    let again = place.run(&command).expect(0).json();
+    let again = sandbox.run(&command).expect(0).json();
     for key in ["faults", "jobs", "jobs_committed", "starts", "usd", "passes", "checks"] {
         assert_eq!(document[key], again[key], "{key}");
     }
     let one = ["simulate", "--faults", "--seed", "1", "--only", "none", "--hours", "24"];
-    let said = place.run(&one).expect(0);
+    let said = sandbox.run(&one).expect(0);
     assert!(said.stdout.contains("every promise was kept"), "{}", said.stdout);
-    let said = place.run(&["simulate", "--faults", "--only", "poisson"]).expect(2);
+    let said = sandbox.run(&["simulate", "--faults", "--only", "poisson"]).expect(2);
     assert!(said.stderr.contains("did you mean `poison`?"), "{}", said.stderr);
-    let said = place.run(&["simulate"]).expect(2);
+    let said = sandbox.run(&["simulate"]).expect(2);
     assert!(said.stderr.contains("there is no trace to replay"), "{}", said.stderr);
 }

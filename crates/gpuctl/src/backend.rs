@@ -8,7 +8,7 @@ use crate::context::worker_program;
 use crate::failure::Failure;
 
 /// The ports, and what only one kind of place has.
-pub(crate) struct Place {
+pub(crate) struct Backend {
     pub(crate) ports: Ports,
     /// The file of queue and ledger, where they are on this machine.
     pub(crate) store: Option<Store>,
@@ -17,7 +17,7 @@ pub(crate) struct Place {
     pub(crate) account: Option<gpuctl_aws::Account>,
 }
 
-impl Place {
+impl Backend {
     pub(crate) async fn open(config: &Config) -> Result<Self, Failure> {
         match &config.policy.cloud.aws {
             None => here(config),
@@ -26,7 +26,7 @@ impl Place {
     }
 }
 
-fn here(config: &Config) -> Result<Place, Failure> {
+fn here(config: &Config) -> Result<Backend, Failure> {
     let store = open_store(config)?;
     store.configure(&config.policy)?;
     let launcher = Launcher {
@@ -36,7 +36,7 @@ fn here(config: &Config) -> Result<Place, Failure> {
         policy: config.policy.clone(),
     };
     let ports = gpuctl_local::ports(&store, Some(launcher), config.input_roots());
-    Ok(Place {
+    Ok(Backend {
         ports,
         store: Some(store),
         #[cfg(feature = "aws")]
@@ -54,7 +54,7 @@ fn open_store(config: &Config) -> Result<Store, Failure> {
 
 /// With no table the ledger is a file of this machine, so that two instance ids and credentials are enough to begin with.
 #[cfg(feature = "aws")]
-async fn on_aws(config: &Config, named: &gpuctl_core::policy::Aws) -> Result<Place, Failure> {
+async fn on_aws(config: &Config, named: &gpuctl_core::policy::Aws) -> Result<Backend, Failure> {
     use std::sync::Arc;
 
     use gpuctl_local::LocalFiles;
@@ -68,12 +68,12 @@ async fn on_aws(config: &Config, named: &gpuctl_core::policy::Aws) -> Result<Pla
         let store = open_store(config)?;
         (account.ports_with(Arc::new(store.clone()), files), Some(store))
     };
-    Ok(Place { ports, store, account: Some(account) })
+    Ok(Backend { ports, store, account: Some(account) })
 }
 
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "with AWS it connects")]
-async fn on_aws(_: &Config, _: &gpuctl_core::policy::Aws) -> Result<Place, Failure> {
+async fn on_aws(_: &Config, _: &gpuctl_core::policy::Aws) -> Result<Backend, Failure> {
     Err(Failure::usage(
         "this gpuctl was built without AWS, and the configuration says `kind = \"aws\"`",
     )

@@ -14,7 +14,7 @@ use gpu_worker::WorkerSetup;
 use gpu_worker::failure::with_causes;
 
 /// The ports, and which box this is.
-pub(crate) struct Place {
+pub(crate) struct Backend {
     pub(crate) ports: Ports,
     pub(crate) setup: WorkerSetup,
     /// The box that must be gone once its worker has asked it to.
@@ -29,7 +29,7 @@ pub(crate) struct Named {
     pub(crate) run: Option<i64>,
 }
 
-impl Place {
+impl Backend {
     pub(crate) async fn open(config: &Config, named: Named) -> Result<Self, Box<dyn Error>> {
         match &config.policy.cloud.aws {
             None => here(config, named),
@@ -38,7 +38,7 @@ impl Place {
     }
 }
 
-impl Place {
+impl Backend {
     /// Waits for the box to go, where it was asked to and has agreed.
     #[cfg(feature = "aws")]
     pub(crate) async fn see_off(&self) {
@@ -54,7 +54,7 @@ impl Place {
     pub(crate) async fn see_off(&self) {}
 }
 
-fn here(config: &Config, named: Named) -> Result<Place, Box<dyn Error>> {
+fn here(config: &Config, named: Named) -> Result<Backend, Box<dyn Error>> {
     let box_id = named.box_id.ok_or("on this machine a worker needs `--box NAME`")?.parse()?;
     let run_started_at =
         named.run.and_then(Timestamp::from_timestamp_micros).unwrap_or_else(|| SystemClock.now());
@@ -63,7 +63,7 @@ fn here(config: &Config, named: Named) -> Result<Place, Box<dyn Error>> {
         file_mib_max: config.policy.cloud.file_mib_max,
     })?;
     let ports = gpuctl_local::ports(&store, None, config.input_roots());
-    Ok(Place {
+    Ok(Backend {
         ports,
         setup: WorkerSetup { pool: named.pool, box_id, run_started_at },
         #[cfg(feature = "aws")]
@@ -72,7 +72,11 @@ fn here(config: &Config, named: Named) -> Result<Place, Box<dyn Error>> {
 }
 
 #[cfg(feature = "aws")]
-async fn on_aws(config: &Config, account: &Account, named: Named) -> Result<Place, Box<dyn Error>> {
+async fn on_aws(
+    config: &Config,
+    account: &Account,
+    named: Named,
+) -> Result<Backend, Box<dyn Error>> {
     use std::sync::Arc;
 
     use gpuctl_aws::{Aws, DynamoLedger, OwnBox, SqsQueue};
@@ -96,11 +100,11 @@ async fn on_aws(config: &Config, account: &Account, named: Named) -> Result<Plac
         clock: Arc::new(SystemClock),
     };
     let setup = WorkerSetup { pool: named.pool, box_id, run_started_at };
-    Ok(Place { ports, setup, own: Some(own) })
+    Ok(Backend { ports, setup, own: Some(own) })
 }
 
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "with AWS it connects")]
-async fn on_aws(_: &Config, _: &Account, _: Named) -> Result<Place, Box<dyn Error>> {
+async fn on_aws(_: &Config, _: &Account, _: Named) -> Result<Backend, Box<dyn Error>> {
     Err("this gpu-worker was built without AWS, and the configuration says `kind = \"aws\"`".into())
 }
