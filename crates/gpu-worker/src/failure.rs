@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use gpu_inference::{InputError, ModelError, RunError, RuntimeError, UnknownTask};
-use gpuctl_control::input::InputRefusal;
+use gpuctl_control::input::InputRejected;
 use gpuctl_control::job::{InputUriError, JobFailure};
 use gpuctl_control::ports::PortError;
 
@@ -15,7 +15,7 @@ pub fn failure(code: &str, error: &dyn Error, hint: &str) -> JobFailure {
 /// An input that the files' port does not give: a refusal, or trouble that another try would not mend.
 #[must_use]
 pub fn fetch(error: &PortError) -> JobFailure {
-    match error.source().and_then(|cause| cause.downcast_ref::<InputRefusal>()) {
+    match error.source().and_then(|cause| cause.downcast_ref::<InputRejected>()) {
         Some(refusal) => failure(refusal.code(), refusal, refusal.hint()),
         None => {
             let hint = error.hint.as_deref().unwrap_or("check that the worker can read it");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Why a file may not be an input.
 #[derive(Debug, thiserror::Error)]
-pub enum InputRefusal {
+pub enum InputRejected {
     /// It is not there, or may not be seen.
     #[error("cannot read {}", path.display())]
     Unreadable {
@@ -44,7 +44,7 @@ pub enum InputRefusal {
     },
 }
 
-impl InputRefusal {
+impl InputRejected {
     /// A short, stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -74,19 +74,19 @@ impl InputRefusal {
 ///
 /// # Errors
 /// When it may not.
-pub fn admit(path: &Path, roots: &[PathBuf]) -> Result<PathBuf, InputRefusal> {
+pub fn admit(path: &Path, roots: &[PathBuf]) -> Result<PathBuf, InputRejected> {
     let real = path
         .canonicalize()
-        .map_err(|source| InputRefusal::Unreadable { path: path.to_owned(), source })?;
+        .map_err(|source| InputRejected::Unreadable { path: path.to_owned(), source })?;
     if real.is_dir() {
-        return Err(InputRefusal::Folder { path: real });
+        return Err(InputRejected::Folder { path: real });
     }
     // Roots are resolved too, so that a link can neither lead out of one nor hide that a file is in one.
     let inside = |root: &PathBuf| root.canonicalize().is_ok_and(|root| real.starts_with(root));
     if roots.is_empty() || roots.iter().any(inside) {
         Ok(real)
     } else {
-        Err(InputRefusal::Outside { path: real })
+        Err(InputRejected::Outside { path: real })
     }
 }
 

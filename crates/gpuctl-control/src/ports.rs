@@ -18,7 +18,7 @@ use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};
 use tempfile::TempPath;
 
-use crate::input::InputRefusal;
+use crate::input::InputRejected;
 use crate::job::{InputUri, Job, JobId, JobResult, JobState};
 use crate::wire::record::Record;
 
@@ -183,7 +183,7 @@ pub struct Receipt(pub String);
 pub trait FileStore: Send + Sync {
     /// The input's bytes as a file on this machine: the file itself, or a copy that goes away with the answer.
     ///
-    /// What another try would not change has an [`InputRefusal`] as its cause.
+    /// What another try would not change has an [`InputRejected`] as its cause.
     async fn fetch(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, PortError>;
 
     /// Keeps one file of a job's result durably and answers its URI. The same name again replaces it.
@@ -495,8 +495,8 @@ impl PortError {
     }
 }
 
-impl From<InputRefusal> for PortError {
-    fn from(refusal: InputRefusal) -> Self {
+impl From<InputRejected> for PortError {
+    fn from(refusal: InputRejected) -> Self {
         let hint = refusal.hint();
         Self::new(PortErrorClass::Other, "the input is refused").hint(hint).because(refusal)
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use gpuctl_control::input::{InputRefusal, admit};
+use gpuctl_control::input::{InputRejected, admit};
 use gpuctl_control::job::{InputLocation, InputUri, JobId};
 use gpuctl_control::ports::{Fetched, FileStore, PortError, PortErrorClass};
 use tempfile::NamedTempFile;
@@ -48,15 +48,15 @@ impl LocalFiles {
         let path = match uri.location() {
             InputLocation::Text(text) => return Fetched::of_text(&text),
             InputLocation::S3 { .. } => {
-                return Err(InputRefusal::Elsewhere { uri: uri.as_str().to_owned() }.into());
+                return Err(InputRejected::Elsewhere { uri: uri.as_str().to_owned() }.into());
             }
             InputLocation::File(path) => admit(&path, &self.input_roots)?,
         };
         let found = std::fs::metadata(&path)
-            .map_err(|source| InputRefusal::Unreadable { path: path.clone(), source })?;
+            .map_err(|source| InputRejected::Unreadable { path: path.clone(), source })?;
         if found.len() > bytes_max {
             let (uri, bytes) = (uri.as_str().to_owned(), found.len());
-            return Err(InputRefusal::TooLarge { uri, bytes, bytes_max }.into());
+            return Err(InputRejected::TooLarge { uri, bytes, bytes_max }.into());
         }
         Ok(Fetched::own(path))
     }

@@ -4,7 +4,7 @@
 
 use std::error::Error;
 
-use gpuctl_control::input::InputRefusal;
+use gpuctl_control::input::InputRejected;
 use gpuctl_control::job::{InputLocation, InputUri, JobId};
 use gpuctl_control::ports::{Clock, FileStore, PortError};
 use gpuctl_local::{LocalFiles, SystemClock};
@@ -68,6 +68,6 @@ async fn a_result_is_kept_under_its_job_and_replaced_by_the_same_name() {
     }
 }
 
-fn refusal(error: &PortError) -> &InputRefusal {
+fn refusal(error: &PortError) -> &InputRejected {
     error.source().unwrap().downcast_ref().unwrap()
 }

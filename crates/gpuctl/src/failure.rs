@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use gpuctl_control::config::ConfigError;
-use gpuctl_control::input::InputRefusal;
+use gpuctl_control::input::InputRejected;
 use gpuctl_control::ports::PortError;
 
 /// The exit codes; 0 is success.
@@ -88,8 +88,8 @@ impl From<ConfigError> for Failure {
     }
 }
 
-impl From<InputRefusal> for Failure {
-    fn from(refusal: InputRefusal) -> Self {
+impl From<InputRejected> for Failure {
+    fn from(refusal: InputRejected) -> Self {
         Self { exit: Exit::Usage, ..Self::of(&refusal) }.hint(refusal.hint())
     }
 }
