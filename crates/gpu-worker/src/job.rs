@@ -53,11 +53,11 @@ impl Worker {
             Ok(inferred) if !cancel.is_cancelled() => {
                 self.keep(received, received_at, job, inferred).await;
             }
-            Err(Stop::Failed(failure)) if !cancel.is_cancelled() => {
+            Err(JobError::Failed(failure)) if !cancel.is_cancelled() => {
                 let outcome = Outcome::failed(failure);
                 self.finish(received, self.result(job, outcome, received, received_at)).await;
             }
-            Err(Stop::Later(error)) if !cancel.is_cancelled() => {
+            Err(JobError::Later(error)) if !cancel.is_cancelled() => {
                 let error = failure::with_causes(&error);
                 tracing::error!(job = %job.id, error, "its input cannot be fetched now");
                 self.later(received).await;
@@ -82,7 +82,7 @@ impl Worker {
         }
     }
 
-    async fn answer(&self, job: &Job, cancel: &Cancel) -> Result<Inferred, Stop> {
+    async fn answer(&self, job: &Job, cancel: &Cancel) -> Result<Inferred, JobError> {
         let task: Task = job.task.parse().map_err(|error| failure::task(&error))?;
         let mut params = Params::read(task, &job.params).map_err(|error| failure::input(&error))?;
         let input = self.fetch(&job.input).await?;
@@ -98,16 +98,16 @@ impl Worker {
         drop((input, attached));
         let inferred = self.engine.infer(task, job.model.as_deref(), prepared, cancel.clone());
         inferred.await.map_err(|error| match error {
-            EngineError::Failed(failure) => Stop::Failed(failure),
-            EngineError::Cancelled => Stop::Cancelled,
+            EngineError::Failed(failure) => JobError::Failed(failure),
+            EngineError::Cancelled => JobError::Cancelled,
         })
     }
 
-    async fn fetch(&self, uri: &InputUri) -> Result<Fetched, Stop> {
+    async fn fetch(&self, uri: &InputUri) -> Result<Fetched, JobError> {
         let fetched = self.ports.files.fetch(uri, INPUT_BYTES_MAX).await;
         fetched.map_err(|error| match error.class {
-            PortErrorClass::Unavailable | PortErrorClass::Full => Stop::Later(error),
-            _ => Stop::Failed(failure::fetch(&error)),
+            PortErrorClass::Unavailable | PortErrorClass::Full => JobError::Later(error),
+            _ => JobError::Failed(failure::fetch(&error)),
         })
     }
 
@@ -251,7 +251,7 @@ impl Worker {
 }
 
 /// Why a job has no answer.
-enum Stop {
+enum JobError {
     /// It never will have one.
     Failed(JobFailure),
     /// Another try may have one.
@@ -260,7 +260,7 @@ enum Stop {
     Cancelled,
 }
 
-impl From<JobFailure> for Stop {
+impl From<JobFailure> for JobError {
     fn from(failure: JobFailure) -> Self {
         Self::Failed(failure)
     }
