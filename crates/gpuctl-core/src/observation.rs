@@ -349,7 +349,7 @@ impl Run {
     /// Whether demand started the box and it broke off without a single result: as when a job ends its worker (Q7). One that
     /// found nothing left to do is no such thing.
     #[must_use]
-    pub fn was_fruitless(&self) -> bool {
+    pub fn ended_without_result(&self) -> bool {
         self.start.rule == Rule::Demand
             && self.ready_at.is_some()
             && self.stopped_at.is_some()

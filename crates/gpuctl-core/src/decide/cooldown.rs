@@ -14,7 +14,7 @@ const BACKOFF_FIRST: TimeDelta = TimeDelta::seconds(5);
 /// The longest wait between tries.
 const BACKOFF_MAX: TimeDelta = TimeDelta::minutes(5);
 
-/// The wait after `fruitless_starts_max` boxes without a result; it doubles with each further one …
+/// The wait after `starts_without_result_max` boxes without a result; it doubles with each further one …
 const FRUITLESS_FIRST: TimeDelta = TimeDelta::minutes(1);
 /// … up to this.
 const FRUITLESS_WAIT_MAX: TimeDelta = TimeDelta::hours(1);
@@ -25,7 +25,7 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     if let Some((text, until)) = failing(input, asked_at).or_else(|| flapping(input, asked_at)) {
         decision.no_starts = Some(decision.record(Effect::Forbid, Rule::Cooldown, text));
         decision.change(until, Rule::Cooldown, "it may start again");
-    } else if let Some((text, until)) = fruitless(input) {
+    } else if let Some((text, until)) = without_result(input) {
         decision.refuse(Rule::Cooldown, &[Rule::Demand], text);
         decision.change(until, Rule::Cooldown, "the queue may start a box again");
     } else {
@@ -55,10 +55,10 @@ fn failing(input: &PoolInput<'_>, asked_at: Option<Timestamp>) -> Option<(String
 }
 
 /// Q7: a job that ends its worker costs a boot each time it is given out again, until the dead letters take it.
-fn fruitless(input: &PoolInput<'_>) -> Option<(String, Timestamp)> {
-    let most = input.pool.fruitless_starts_max.get() as usize;
+fn without_result(input: &PoolInput<'_>) -> Option<(String, Timestamp)> {
+    let most = input.pool.starts_without_result_max.get() as usize;
     let ended = input.seen.runs.iter().filter(|run| run.stopped_at.is_some());
-    let row: Vec<&Run> = ended.take_while(|run| run.was_fruitless()).collect();
+    let row: Vec<&Run> = ended.take_while(|run| run.ended_without_result()).collect();
     let wait = doubled(FRUITLESS_FIRST, row.len().checked_sub(most)?, FRUITLESS_WAIT_MAX);
     let until = row.first()?.stopped_at? + wait;
     let text = format!(

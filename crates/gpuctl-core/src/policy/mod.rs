@@ -223,7 +223,7 @@ pub struct Pool {
     /// How many starts an hour demand may cause.
     pub starts_per_hour_max: NonZeroU32,
     /// How many boxes in a row may come for the queue and go without a result before the next one has to wait.
-    pub fruitless_starts_max: NonZeroU32,
+    pub starts_without_result_max: NonZeroU32,
 }
 
 impl Pool {

@@ -261,8 +261,8 @@ fn pool(
         .whole("starts_per_hour_max", 1..=RUNS_REMEMBERED_MAX)
         .and_then(NonZeroU32::new)
         .unwrap_or(NonZeroU32::new(60).expect("sixty is not zero"));
-    let fruitless_starts_max = section
-        .whole("fruitless_starts_max", 1..=RUNS_REMEMBERED_MAX)
+    let starts_without_result_max = section
+        .whole("starts_without_result_max", 1..=RUNS_REMEMBERED_MAX)
         .and_then(NonZeroU32::new)
         .unwrap_or(NonZeroU32::new(3).expect("three is not zero"));
     section.finish();
@@ -282,7 +282,7 @@ fn pool(
         lifetime_max,
         stop_deadline: backend.stop_deadline,
         starts_per_hour_max,
-        fruitless_starts_max,
+        starts_without_result_max,
     })
 }
 

@@ -26,7 +26,7 @@ receives_max = 1000
 boxes_max = 2
 jobs_per_box = 10
 starts_per_hour_max = 100
-fruitless_starts_max = 100
+starts_without_result_max = 100
 ";
 
 #[test]
