@@ -1,5 +1,6 @@
 """The checks of scripts/tidy.py. Each takes a tree and yields problems; none knows of another."""
 
+import json
 import posixpath
 import re
 from urllib.parse import unquote
@@ -172,6 +173,30 @@ def anchors(text):
     return set(found)
 
 
+CODE_PATH = re.compile(r"`((?:gpu[\w-]*|lambda|scripts|crates|\.github|\.cargo)/[\w./-]+)`")
+
+
+def code_paths(tree):
+    """A path that a page names in code style exists, from the top or from crates/."""
+    for path, text in tree.texts(".md"):
+        if path == "CHANGELOG.md":
+            continue
+        for number, line in prose(text):
+            for name in CODE_PATH.findall(line):
+                if not tree.has(name) and not tree.has(f"crates/{name}"):
+                    yield Problem(path, number, f"there is no {name}", "name the file as it is now")
+
+
+def json_blocks(tree):
+    """Blocks of JSON in pages can be pasted."""
+    for path, text in tree.texts(".md"):
+        for block in re.finditer(r"^```json\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            try:
+                json.loads(block[1])
+            except ValueError as error:
+                yield Problem(path, text.count("\n", 0, block.start()) + 1, f"is not valid JSON: {error}", "pages show JSON that can be pasted")
+
+
 def markdown_columns(tree):
     """Lines of Markdown fit a screen; one that is a single long word, such as an address, may be longer."""
     for path, number, line in tree.lines(".md"):
@@ -249,4 +274,17 @@ def renamed(tree):
                 yield Problem(path, number, f"uses an old name: {line.strip()[:80]}", f"it is {instead} now")
 
 
-ALL = [trap_ids, trap_tests, outside_references, markdown_links, markdown_columns, module_style, rust_lines, registry_hosts, words, renamed]
+ALL = [
+    trap_ids,
+    trap_tests,
+    outside_references,
+    markdown_links,
+    code_paths,
+    json_blocks,
+    markdown_columns,
+    module_style,
+    rust_lines,
+    registry_hosts,
+    words,
+    renamed,
+]

@@ -49,6 +49,14 @@ CASES = {
             ({"README.md": "[a](crates/A.md#three)\n"}, "no heading"),
         ],
     ),
+    tidy_checks.code_paths: (
+        {"a.md": "`scripts/a.sh` and `gpuctl-core/src/a.rs`, not `gpuctl init`\n", "scripts/a.sh": "", "crates/gpuctl-core/src/a.rs": ""},
+        [({"a.md": "`gpuctl-core/src/b.rs`\n"}, "there is no gpuctl-core/src/b.rs")],
+    ),
+    tidy_checks.json_blocks: (
+        {"a.md": "```json\n{}\n```\n"},
+        [({"a.md": "```json\n{,}\n```\n"}, "not valid JSON")],
+    ),
     tidy_checks.markdown_columns: (
         {"a.md": "x " * 80 + "\n" + "https://" + "x" * 200 + "\n"},
         [({"a.md": "x " * 81 + "\n"}, "columns")],
