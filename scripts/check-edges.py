@@ -10,19 +10,21 @@ import sys
 
 # crate -> the crates of this workspace that it may depend on
 EDGES = {
+    "gpu-tasks": set(),
     "gpuctl-core": set(),
-    "gpuctl-control": {"gpuctl-core"},
+    "gpuctl-control": {"gpuctl-core", "gpu-tasks"},
     "gpuctl-local": {"gpuctl-control", "gpuctl-core"},
     "gpuctl-aws": {"gpuctl-control", "gpuctl-core"},
     "gpuctl-sim": {"gpuctl-control", "gpuctl-core"},
-    "gpu-inference": set(),
+    "gpu-inference": {"gpu-tasks"},
     "gpu-worker": {"gpu-inference", "gpuctl-local", "gpuctl-aws", "gpuctl-control", "gpuctl-core"},
-    "gpuctl": {"gpuctl-sim", "gpuctl-local", "gpuctl-aws", "gpuctl-control", "gpuctl-core"},
+    "gpuctl": {"gpuctl-sim", "gpuctl-local", "gpuctl-aws", "gpuctl-control", "gpuctl-core", "gpu-tasks"},
     "gpuctl-lambda": {"gpuctl-aws", "gpuctl-control", "gpuctl-core"},
 }
 
 # crate -> what must not be reachable from it, however deep
 NEVER = {
+    "gpu-tasks": ["tokio", "serde_derive", "chrono", "rusqlite", "ort", "clap", "aws-config"],
     "gpuctl-core": ["tokio", "rusqlite", "ort", "reqwest", "rand", "aws-config"],
     "gpuctl-control": ["rusqlite", "ort", "clap", "aws-config"],
     "gpuctl-local": ["ort", "clap", "aws-config"],

@@ -16,7 +16,7 @@ use crate::pipelines::segment::sam3::Sam3Settings;
 use crate::pipelines::sentence::SentenceSettings;
 use crate::pipelines::siglip::SiglipSettings;
 use crate::pipelines::transcribe::TranscribeSettings;
-use crate::task::Task;
+use gpu_tasks::Task;
 
 /// The role of the only graph of the family `onnx`.
 pub(crate) const GRAPH: &str = "graph";

@@ -9,11 +9,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::audio::{self, Audio, SAMPLE_RATE_HZ};
-use crate::params::{ParamKind, Params};
 use crate::picture::{self, Picture};
 use crate::pipelines::ocr;
-use crate::task::Task;
 use crate::tensors::{self, Tensors};
+use gpu_tasks::Task;
+use gpu_tasks::{ParamKind, Params};
 
 /// Longest recording by default: 4 hours, 0.9 GB as 16 kHz samples.
 pub(crate) const AUDIO_SECONDS_MAX: u32 = 4 * 60 * 60;
@@ -371,34 +371,6 @@ pub enum InputError {
         /// The limit.
         bytes_max: u64,
     },
-    /// A param that the task does not have.
-    #[error("{task} has no param {name:?}: {known}")]
-    ParamUnknown {
-        /// The task.
-        task: Task,
-        /// What was given.
-        name: String,
-        /// The nearest and the known ones.
-        known: String,
-    },
-    /// A param of the wrong type or out of its range.
-    #[error("the param {name} is {found}, not {wanted}")]
-    Param {
-        /// Its name.
-        name: &'static str,
-        /// What was given.
-        found: String,
-        /// What it may be.
-        wanted: String,
-    },
-    /// A param that the task cannot do without.
-    #[error("the param {name} is needed: {wanted}")]
-    ParamMissing {
-        /// Its name.
-        name: &'static str,
-        /// What it may be.
-        wanted: String,
-    },
     /// A recording without a single sample.
     #[error("{} holds no samples", path.display())]
     NoSamples {
@@ -426,9 +398,6 @@ impl InputError {
             Self::TextTooLong { .. } => "input.text_too_long",
             Self::NoText { .. } => "input.no_text",
             Self::FileTooLarge { .. } => "input.too_large",
-            Self::ParamUnknown { .. } => "input.param_unknown",
-            Self::Param { .. } => "input.param",
-            Self::ParamMissing { .. } => "input.param_missing",
         }
     }
 
@@ -452,9 +421,6 @@ impl InputError {
             Self::TextTooLong { .. } => "submit it in parts",
             Self::NoText { .. } => "write what shall be said or read into the file",
             Self::FileTooLarge { .. } => "cut it into parts",
-            Self::ParamUnknown { .. } | Self::Param { .. } | Self::ParamMissing { .. } => {
-                "give params as `--param NAME=VALUE`, files as `--param NAME=@PATH`"
-            }
         }
     }
 }

@@ -12,17 +12,17 @@ mod manifest;
 mod models;
 mod onnx_file;
 mod origin;
-mod params;
 mod phonemes;
 mod picture;
 mod pipelines;
 mod pixels;
 mod runtime;
 mod spectrum;
-mod task;
 mod tensors;
 mod tokens;
 mod wav;
+
+pub use gpu_tasks::{ParamError, Params, Task, TaskError, UnknownTask};
 
 pub use audio::Audio;
 pub use bench::{Bench, OpenSides, Speed};
@@ -31,7 +31,6 @@ pub use input::{Content, InputError, InputLimits, Prepared, decode};
 pub use manifest::{Manifest, ManifestError, ModelFile, Precision, catalogue};
 pub use models::{ModelError, ModelStore, open_pipeline, open_raw, verify};
 pub use origin::{Origin, WheelFile};
-pub use params::Params;
 pub use phonemes::PhonemeError;
 pub use picture::Picture;
 pub use pipelines::classify::{Classification, Label};
@@ -45,6 +44,5 @@ pub use pipelines::{Answer, Cancel, Output, OutputFile, Pipeline, RunError};
 pub use runtime::{
     Device, DevicePreference, Runtime, RuntimeError, RuntimeOptions, UnknownDevice, cache_folder,
 };
-pub use task::{Task, UnknownTask};
 pub use tensors::{Elements, Tensor, Tensors};
 pub use wav::Sound;

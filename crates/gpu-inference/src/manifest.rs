@@ -363,7 +363,7 @@ fn check_file(raw: RawFile) -> Result<ModelFile, String> {
 mod tests {
     use super::*;
     use crate::pipelines::ocr::OcrSettings;
-    use crate::task::Task;
+    use gpu_tasks::Task;
 
     const OCR: &str = include_str!("../models/pp-ocr-v4-mobile/model.toml");
     const SPEECH: &str = include_str!("../models/moonshine-tiny-en/model.toml");

@@ -36,7 +36,7 @@ use crate::pipelines::synthesize::piper::Piper;
 use crate::pipelines::synthesize::{SynthesizePipeline, Voice};
 use crate::pipelines::transcribe::{RecogniserKind, TranscribePipeline};
 use crate::runtime::{DevicePreference, Runtime, RuntimeError};
-use crate::task::Task;
+use gpu_tasks::Task;
 pub(crate) use opener::{Opener, Port, PortName, Signature, Size};
 
 /// The models in one folder.

@@ -19,12 +19,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::input::Prepared;
-use crate::params::Params;
 use crate::phonemes::PhonemeError;
 use crate::runtime::Device;
 use crate::wav::Sound;
 use classify::Classification;
 use detect::Detections;
+use gpu_tasks::Params;
 use ocr::Page;
 use raw::TensorSummary;
 use segment::Segments;

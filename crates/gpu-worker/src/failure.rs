@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use gpu_inference::{InputError, ModelError, RunError, RuntimeError, UnknownTask};
+use gpu_inference::{InputError, ModelError, RunError, RuntimeError, TaskError};
 use gpuctl_control::input::InputRejected;
 use gpuctl_control::job::{InputUriError, JobFailure};
 use gpuctl_control::ports::PortError;
@@ -36,10 +36,10 @@ pub fn input(error: &InputError) -> JobFailure {
     failure(error.code(), error, error.hint())
 }
 
-/// A task that no code does.
+/// A task or params that no worker accepts.
 #[must_use]
-pub fn task(error: &UnknownTask) -> JobFailure {
-    failure("task.unknown", error, "`gpuctl submit --help` lists the tasks")
+pub fn task(error: &TaskError) -> JobFailure {
+    failure(error.code(), error, &error.hint())
 }
 
 /// A model that cannot be opened.

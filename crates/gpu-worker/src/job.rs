@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 
 use chrono::TimeDelta;
-use gpu_inference::{Cancel, OutputFile, Params, Prepared, Task, decode};
+use gpu_inference::{Cancel, OutputFile, Params, Prepared, Task, TaskError, decode};
 use gpuctl_control::job::{InputUri, Job, JobFailure, JobResult};
 use gpuctl_control::ports::{Attempt, Committed, Fetched, PortError, PortErrorClass, Received};
 use gpuctl_control::wire::answer::{FileDocument, with_files};
@@ -83,14 +83,13 @@ impl Worker {
     }
 
     async fn answer(&self, job: &Job, cancel: &Cancel) -> Result<Inferred, JobError> {
-        let task: Task = job.task.parse().map_err(|error| failure::task(&error))?;
-        let mut params = Params::read(task, &job.params).map_err(|error| failure::input(&error))?;
+        let (task, mut params) = check_job(job).map_err(|error| failure::task(&error))?;
         let input = self.fetch(&job.input).await?;
         let mut attached = Vec::new();
         for (name, uri) in params.clone().uris() {
             let uri: InputUri = uri.parse().map_err(|error| failure::uri(&error))?;
             let file = self.fetch(&uri).await?;
-            params.place(name, file.path().to_owned());
+            params.set_file(name, file.path().to_owned());
             attached.push(file);
         }
         let prepared = self.prepare(task, &input, params).await?;
@@ -250,6 +249,11 @@ impl Worker {
     }
 }
 
+fn check_job(job: &Job) -> Result<(Task, Params), TaskError> {
+    let task: Task = job.task.parse()?;
+    Ok((task, Params::read(task, &job.params)?))
+}
+
 /// Why a job has no answer.
 enum JobError {
     /// It never will have one.
@@ -286,5 +290,28 @@ impl Outcome {
 
     fn failed(failure: JobFailure) -> Self {
         Self { answer: Err(failure), model: None, device: None, took: TimeDelta::zero() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_was_not_checked_when_submitted_is_rejected_here() {
+        let submitted_at = "2026-11-21T00:00:00Z".parse().unwrap();
+        let job = |task: &str, params: serde_json::Value| Job {
+            id: gpuctl_control::job::JobId::new(submitted_at),
+            queue: "jobs".parse().unwrap(),
+            task: task.to_owned(),
+            model: None,
+            input: "data:,x".parse().unwrap(),
+            params: params.as_object().unwrap().clone(),
+            submitted_at,
+        };
+        let code = |task, params| check_job(&job(task, params)).unwrap_err().code();
+        assert_eq!(code("vision.orc", serde_json::json!({})), "task.unknown");
+        assert_eq!(code("vision.ocr", serde_json::json!({"speed": 2})), "input.param_unknown");
+        assert!(check_job(&job("vision.ocr", serde_json::json!({}))).is_ok());
     }
 }

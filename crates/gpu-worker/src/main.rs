@@ -256,7 +256,7 @@ async fn run_file(engine: &Engine, wanted: &RunArguments) -> Result<(), Box<dyn 
         let InputLocation::File(path) = uri.parse::<InputUri>()?.location() else {
             return Err(format!("{name}: only files of this machine are read here").into());
         };
-        params.place(name, path);
+        params.set_file(name, path);
     }
     let text = match &wanted.text {
         Some(text) => Some(Fetched::of_text(text)?),

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
 use chrono::TimeDelta;
+use gpu_tasks::TaskError;
 use gpuctl_core::units::{BoxId, QueueName, Timestamp};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 
@@ -51,21 +52,6 @@ impl FromStr for JobId {
     }
 }
 
-/// What a worker can do; a test of the worker keeps this list equal to its own.
-pub const TASKS: [&str; 11] = [
-    "voice.transcribe",
-    "voice.synthesize",
-    "voice.convert",
-    "voice.denoise",
-    "vision.ocr",
-    "vision.embed",
-    "vision.segment",
-    "vision.detect",
-    "text.embed",
-    "text.classify",
-    "onnx.run",
-];
-
 /// What a user submits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
@@ -73,13 +59,13 @@ pub struct Job {
     pub id: JobId,
     /// The queue that it was sent to.
     pub queue: QueueName,
-    /// What to do, as `voice.transcribe`.
+    /// What to do, e.g. `voice.transcribe`.
     pub task: String,
     /// With which model; the task's default if `None`.
     pub model: Option<String>,
     /// On what.
     pub input: InputUri,
-    /// How; what a task knows is the worker's word.
+    /// How: `gpu-tasks` says which params a task has.
     pub params: serde_json::Map<String, serde_json::Value>,
     /// When it was submitted.
     pub submitted_at: Timestamp,
@@ -299,11 +285,15 @@ fn location(uri: &str) -> Result<InputLocation, InputUriError> {
 
 /// Sends jobs to their queue and notes them in the ledger.
 ///
-/// Queue first: a job that is queued but not noted still runs, and its result notes it; the other way round it were lost.
+/// All jobs are checked first: one whose task or params no worker accepts means that none is sent. Queue first, then
+/// the ledger: a job that is queued but not noted still runs, and its result notes it; the other way round it would be lost.
 ///
 /// # Errors
-/// When the queue or the ledger fails; jobs of earlier batches are queued then.
-pub async fn submit(ports: &Ports, jobs: &[Job]) -> Result<(), PortError> {
+/// A job is invalid, or the queue or the ledger fails; jobs of earlier batches are queued then.
+pub async fn submit(ports: &Ports, jobs: &[Job]) -> Result<(), SubmitError> {
+    for job in jobs {
+        gpu_tasks::check(&job.task, &job.params)?;
+    }
     for batch in jobs.chunks(SEND_BATCH_MAX) {
         for of_queue in batch.chunk_by(|a, b| a.queue == b.queue) {
             let messages: Vec<NewMessage> = of_queue.iter().map(message).collect();
@@ -312,6 +302,17 @@ pub async fn submit(ports: &Ports, jobs: &[Job]) -> Result<(), PortError> {
         ports.ledger.submitted(batch).await?;
     }
     Ok(())
+}
+
+/// Why jobs were not submitted.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// No worker accepts a job's task or params. Nothing was sent.
+    #[error(transparent)]
+    Invalid(#[from] TaskError),
+    /// The queue or the ledger failed. Jobs of earlier batches are queued.
+    #[error(transparent)]
+    Port(#[from] PortError),
 }
 
 fn message(job: &Job) -> NewMessage {

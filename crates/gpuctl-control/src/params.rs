@@ -1,6 +1,6 @@
 //! Params as people write them, `NAME=VALUE`, to params as a job has them.
 //!
-//! It knows no task: which names and values there are is the worker's word.
+//! It knows no task: which names and values a task has is said by `gpu-tasks`.
 
 use std::path::Path;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
-use gpuctl_control::job::TASKS;
+use gpu_tasks::Task;
 use gpuctl_control::params::{Param, parse_param};
 use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::units::{BoxId, MicroUsd, PoolId, Timestamp, parse_span};
@@ -474,7 +474,7 @@ pub(crate) struct InvokeArguments {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SubmitArguments {
     /// The task
-    #[arg(value_parser = TASKS)]
+    #[arg(value_parser = Task::ALL.map(Task::name))]
     pub(crate) task: String,
     /// The files, one job each
     #[arg(required_unless_present = "text", value_name = "INPUT")]

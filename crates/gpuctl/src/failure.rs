@@ -2,8 +2,10 @@
 
 use std::error::Error;
 
+use gpu_tasks::TaskError;
 use gpuctl_control::config::ConfigError;
 use gpuctl_control::input::InputRejected;
+use gpuctl_control::job::SubmitError;
 use gpuctl_control::ports::PortError;
 
 /// The exit codes; 0 is success.
@@ -84,6 +86,21 @@ impl From<ConfigError> for Failure {
             ConfigError::Unreadable { .. } => {
                 failure.hint("check the path given with --config or GPUCTL_CONFIG")
             }
+        }
+    }
+}
+
+impl From<TaskError> for Failure {
+    fn from(error: TaskError) -> Self {
+        Self { exit: Exit::Usage, ..Self::of(&error) }.hint(error.hint())
+    }
+}
+
+impl From<SubmitError> for Failure {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Invalid(error) => error.into(),
+            SubmitError::Port(error) => error.into(),
         }
     }
 }

@@ -40,6 +40,6 @@ fn ranking(scores: &[f32], names: &[String], top: usize) -> Vec<Label> {
 }
 
 /// How many labels a job wants.
-fn top(params: &crate::params::Params) -> usize {
+fn top(params: &gpu_tasks::Params) -> usize {
     params.integer("top").and_then(|top| usize::try_from(top).ok()).unwrap_or(TOP)
 }

@@ -13,9 +13,9 @@ use super::{Cancel, Output, Pipeline, RunError};
 use crate::audio::Audio;
 use crate::input::{CONVERT_RATE_HZ, Content, Prepared};
 use crate::models::{ModelError, Opener};
-use crate::params::Params;
 use crate::runtime::Device;
 use crate::wav;
+use gpu_tasks::Params;
 
 /// How much of a recording its speaker's vector is taken of: more changes nothing that one could hear.
 const VOICE_SAMPLES_MAX: usize = 60 * CONVERT_RATE_HZ as usize;

@@ -12,8 +12,8 @@ use crate::graph::{Feed, Graph, unit};
 use crate::input::{Content, Prepared};
 use crate::models::{ModelError, Opener, Port, PortName, Size};
 use crate::runtime::Device;
-use crate::task::AS_PASSAGE;
 use crate::tokens::{self, Encoded, Tokens};
+use gpu_tasks::AS_PASSAGE;
 
 const STAGE: &str = "sentence encoder";
 /// Most tokens of a call, padding included: the budget of text-embeddings-inference.

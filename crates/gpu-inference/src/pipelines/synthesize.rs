@@ -9,10 +9,10 @@ pub(crate) mod piper;
 
 use super::{Cancel, Output, Pipeline, RunError, check_minded};
 use crate::input::{Content, Prepared};
-use crate::params::Params;
 use crate::phonemes;
 use crate::runtime::Device;
 use crate::wav;
+use gpu_tasks::Params;
 
 /// Silence between two sentences.
 const PAUSE_SECONDS: f32 = 0.2;

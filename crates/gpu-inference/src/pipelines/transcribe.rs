@@ -21,8 +21,8 @@ use super::{Answer, Cancel, Output, Pipeline, RunError};
 use crate::audio::{Audio, SAMPLE_RATE_HZ, duration_of};
 use crate::input::{Content, Prepared};
 use crate::models::{ModelError, Opener};
-use crate::params::Params;
 use crate::runtime::Device;
+use gpu_tasks::Params;
 
 /// Pause heard around a piece: 0.6 s. Without it the first and last words suffer: in the two test recordings 2 to 5
 /// words of 134 were wrong without and 2 or 3 with it, for pieces of 10 to 29 s.

@@ -79,7 +79,7 @@ fn input(speech: &[i16], reference: &[i16], more: &str) -> Prepared {
     let given = format!("{{\"reference\": \"file:///b.wav\"{more}}}");
     let mut params =
         Params::read(Task::VoiceConvert, &serde_json::from_str(&given).unwrap()).unwrap();
-    params.place("reference", reference_path);
+    params.set_file("reference", reference_path);
     decode(Task::VoiceConvert, &speech_path, &params, &InputLimits::default()).unwrap()
 }
 

@@ -74,12 +74,12 @@ fn a_file_among_the_params_is_decoded_like_the_input() {
     let path = files.write("a.wav", wav(22_050, &[1000; 22_050]));
     let given = serde_json::from_str(r#"{"reference": "file:///elsewhere.wav"}"#).unwrap();
     let mut params = Params::read(Task::VoiceConvert, &given).unwrap();
-    params.place("reference", path.clone());
+    params.set_file("reference", path.clone());
     let limits = InputLimits::default();
     let prepared = gpu_inference::decode(Task::VoiceConvert, &path, &params, &limits).unwrap();
     let Some(Content::Audio(reference)) = prepared.attached("reference") else { panic!() };
     assert_eq!((reference.rate_hz(), reference.samples().len()), (22_050, 22_050));
-    params.place("reference", files.write("b.wav", "no recording, whatever its name says"));
+    params.set_file("reference", files.write("b.wav", "no recording, whatever its name says"));
     let error = gpu_inference::decode(Task::VoiceConvert, &path, &params, &limits).unwrap_err();
     assert_eq!(error.code(), "input.wrong_kind");
 }

@@ -52,7 +52,7 @@ fn jobs(
     queue: &QueueName,
     arguments: &SubmitArguments,
 ) -> Result<Vec<Job>, Failure> {
-    let params = params(context, &arguments.param)?;
+    let params = params(context, &arguments.task, &arguments.param)?;
     let mut jobs = Vec::with_capacity(arguments.inputs.len());
     for input in inputs(context, arguments)? {
         let submitted_at = context.now();
@@ -80,15 +80,18 @@ fn inputs(context: &Context, arguments: &SubmitArguments) -> Result<Vec<InputUri
     admitted.map(|path| Ok(InputUri::of_path(&path?))).collect()
 }
 
-/// The params, with the files among them checked like inputs.
-fn params(context: &Context, given: &[Param]) -> Result<Map<String, Value>, Failure> {
+/// The params, checked here too and not only by [`send`], so that nothing is uploaded for a job that is rejected.
+fn params(context: &Context, task: &str, given: &[Param]) -> Result<Map<String, Value>, Failure> {
     let here = std::env::current_dir()
         .map_err(|error| Failure::new("there is no current folder").because(&error))?;
+    let params = params_of(given, &here);
+    gpu_tasks::check(task, &params)?;
+    // The files among them are checked like inputs.
     let roots = context.config.input_roots();
     for path in given.iter().filter_map(|param| param.value.strip_prefix('@')) {
         admit(&here.join(path), &roots)?;
     }
-    Ok(params_of(given, &here))
+    Ok(params)
 }
 
 /// A model that is not in a folder named in the configuration is a typo; without such a folder the worker has the word.

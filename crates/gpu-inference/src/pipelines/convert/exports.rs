@@ -8,9 +8,9 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::{Tensor, TensorElementType};
 
 use crate::models::{ModelError, Opener, Port, PortName, Signature, Size};
-use crate::params::Params;
 use crate::pipelines::{RunError, failed};
 use crate::spectrum::{Spectrum, mirrored};
+use gpu_tasks::Params;
 
 const EXTRACT: &str = "voice extraction";
 const CONVERT: &str = "voice conversion";

@@ -14,10 +14,10 @@ use serde::Deserialize;
 use super::{Voice, no_voice, number};
 use crate::input::InputLimits;
 use crate::models::{ModelError, Opener, Port, PortName, Signature, Size};
-use crate::params::Params;
 use crate::phonemes;
 use crate::pipelines::{RunError, failed};
 use crate::tensors::{self, Elements};
+use gpu_tasks::Params;
 
 const STAGE: &str = "speech synthesis";
 const RATE_HZ: u32 = 24_000;

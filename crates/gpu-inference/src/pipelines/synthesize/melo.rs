@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::{Voice, no_voice, number};
 use crate::models::{ModelError, Opener, Port, PortName, Size};
-use crate::params::Params;
 use crate::pipelines::{RunError, failed};
+use gpu_tasks::Params;
 
 const STAGE: &str = "speech synthesis";
 /// Most symbols of a sentence, before the filling between them.

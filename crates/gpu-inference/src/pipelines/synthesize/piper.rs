@@ -12,9 +12,9 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::{Voice, length, no_voice, number};
 use crate::models::{ModelError, Opener, Port, PortName, Size};
-use crate::params::Params;
 use crate::phonemes;
 use crate::pipelines::{RunError, failed};
+use gpu_tasks::Params;
 
 const STAGE: &str = "speech synthesis";
 /// Most phonemes of a sentence: the attention's memory grows with their square, and a minute of speech has about 1,000.

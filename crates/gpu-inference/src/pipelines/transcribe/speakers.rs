@@ -11,9 +11,9 @@ use ort::session::Session;
 use ort::value::{TensorElementType, TensorRef};
 
 use crate::models::{ModelError, Opener, Port, PortName, Size};
-use crate::params::Params;
 use crate::pipelines::{Cancel, RunError, failed};
 use crate::spectrum::{MelFilters, MelScale, Spectrum};
+use gpu_tasks::Params;
 
 const STAGE: &str = "speaker embedding";
 const FRAME: usize = 512;

@@ -1,91 +1,21 @@
-//! A job's params: what a task can be asked to do differently, checked against the task's own list.
+//! A job's params, checked against the list of its task.
 //!
-//! Every wrong name, type and range ends here, before a file is fetched or a model opened. What the values mean is the
-//! pipelines' business; defaults are theirs too, so a param that was not given is simply absent.
+//! Every wrong name, type and range is found here, before a file is fetched or a model opened. Defaults are the
+//! models' business: a param that a job leaves out is absent.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use crate::input::InputError;
+use crate::spec::{Need, ParamKind, ParamSpec};
 use crate::task::Task;
 
-/// Params of a job, checked. Files among them are fetched by the worker, which says where they lie with [`Params::place`].
+/// A job's checked params. A worker that has fetched the files among them says where each lies with [`Params::set_file`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Params {
     values: BTreeMap<&'static str, ParamValue>,
     files: BTreeMap<&'static str, PathBuf>,
-}
-
-/// One param that a task knows.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct ParamSpec {
-    /// Its name.
-    pub name: &'static str,
-    /// What it may be.
-    pub kind: ParamKind,
-    /// Whether the task can do without.
-    pub need: Need,
-}
-
-/// Whether a param must be given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// The task has a default.
-    Optional,
-    /// There is no sensible default.
-    Required,
-}
-
-/// What a param may be.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum ParamKind {
-    /// A number in this range.
-    Number {
-        /// The least.
-        min: f64,
-        /// The most.
-        max: f64,
-    },
-    /// A whole number in this range.
-    Integer {
-        /// The least.
-        min: i64,
-        /// The most.
-        max: i64,
-    },
-    /// True, false, or a whole number in this range.
-    FlagOrInteger {
-        /// The least.
-        min: i64,
-        /// The most.
-        max: i64,
-    },
-    /// A text.
-    Text {
-        /// Its longest.
-        chars_max: usize,
-    },
-    /// One of these.
-    Choice(&'static [&'static str]),
-    /// A list of texts; a single text is a list of one.
-    Texts {
-        /// The longest list.
-        count_max: usize,
-        /// The longest text in it.
-        chars_max: usize,
-    },
-    /// A list of rows of so many numbers each, as points or boxes; a single row is a list of one.
-    Rows {
-        /// Numbers in a row.
-        width: usize,
-        /// The longest list.
-        count_max: usize,
-    },
-    /// The URI of a file of the kind that the task's own input is.
-    File,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -100,42 +30,36 @@ enum ParamValue {
 }
 
 impl Params {
-    /// Checks a job's params against what its task knows.
+    /// Checks a job's params against the list of its task.
     ///
     /// # Errors
-    /// A name is unknown, a value of the wrong type or out of its range, or a required one absent.
-    pub fn read(task: Task, given: &Map<String, Value>) -> Result<Self, InputError> {
-        let specs = task.params();
+    /// A name is unknown, a value of the wrong type or out of its range, or a required param missing.
+    pub fn read(task: Task, given: &Map<String, Value>) -> Result<Self, ParamError> {
         let mut values = BTreeMap::new();
         for (name, value) in given {
-            let spec = specs.iter().find(|spec| spec.name == name);
-            let spec = spec.ok_or_else(|| unknown(task, specs, name))?;
-            // A param without a value is one that was not given.
+            let spec = task.params().iter().find(|spec| spec.name == name);
+            let spec = spec.ok_or_else(|| ParamError::Unknown { task, name: name.clone() })?;
+            // JSON's null is a param that was left out.
             if !value.is_null() {
-                let wrong = || InputError::Param {
-                    name: spec.name,
-                    found: shortened(value),
-                    wanted: spec.kind.to_string(),
-                };
-                values.insert(spec.name, spec.kind.read(value).ok_or_else(wrong)?);
+                let invalid =
+                    || ParamError::Invalid { spec, found: crate::shown(&value.to_string()) };
+                values.insert(spec.name, spec.kind.read(value).ok_or_else(invalid)?);
             }
         }
-        let absent =
+        let missing =
             |spec: &&ParamSpec| spec.need == Need::Required && !values.contains_key(spec.name);
-        match specs.iter().find(absent) {
-            Some(spec) => {
-                Err(InputError::ParamMissing { name: spec.name, wanted: spec.kind.to_string() })
-            }
+        match task.params().iter().find(missing) {
+            Some(spec) => Err(ParamError::Missing { task, spec }),
             None => Ok(Self { values, files: BTreeMap::new() }),
         }
     }
 
-    /// The names of those that were given.
-    pub(crate) fn given(&self) -> impl Iterator<Item = &'static str> {
+    /// The names of the params that the job has.
+    pub fn given(&self) -> impl Iterator<Item = &'static str> {
         self.values.keys().copied()
     }
 
-    /// The files among them: each one's name and URI.
+    /// Name and URI of each param that is a file.
     pub fn uris(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.values.iter().filter_map(|(name, value)| match value {
             ParamValue::File(uri) => Some((*name, uri.as_str())),
@@ -143,17 +67,18 @@ impl Params {
         })
     }
 
-    /// Says where a file among them lies on this machine.
-    pub fn place(&mut self, name: &'static str, path: PathBuf) {
+    /// Says where the file of a param lies on this machine.
+    pub fn set_file(&mut self, name: &'static str, path: PathBuf) {
         self.files.insert(name, path);
     }
 
-    /// Where a file lies, once placed.
-    pub(crate) fn file(&self, name: &str) -> Option<&Path> {
+    /// Where the file of a param lies on this machine, if [`Params::set_file`] has said so.
+    #[must_use]
+    pub fn file(&self, name: &str) -> Option<&Path> {
         self.files.get(name).map(PathBuf::as_path)
     }
 
-    /// A number; a whole one is a number too.
+    /// The value of a param of the kind [`ParamKind::Number`]; `None` if the job leaves it out or it is of another kind.
     #[must_use]
     pub fn number(&self, name: &str) -> Option<f64> {
         match self.values.get(name)? {
@@ -162,7 +87,7 @@ impl Params {
         }
     }
 
-    /// A whole number.
+    /// The value of a param that is a whole number, as [`Params::number`].
     #[must_use]
     pub fn integer(&self, name: &str) -> Option<i64> {
         match self.values.get(name)? {
@@ -171,7 +96,7 @@ impl Params {
         }
     }
 
-    /// True or false.
+    /// The value of a param that is true or false, as [`Params::number`].
     #[must_use]
     pub fn flag(&self, name: &str) -> Option<bool> {
         match self.values.get(name)? {
@@ -180,7 +105,7 @@ impl Params {
         }
     }
 
-    /// A text or a choice.
+    /// The value of a param that is a text or a choice, as [`Params::number`].
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         match self.values.get(name)? {
@@ -189,7 +114,7 @@ impl Params {
         }
     }
 
-    /// A list of texts.
+    /// The value of a param that is a list of texts, as [`Params::number`].
     #[must_use]
     pub fn texts(&self, name: &str) -> Option<&[String]> {
         match self.values.get(name)? {
@@ -198,7 +123,7 @@ impl Params {
         }
     }
 
-    /// A list of rows of numbers.
+    /// The value of a param that is a list of rows of numbers, as [`Params::number`].
     #[must_use]
     pub fn rows(&self, name: &str) -> Option<&[Vec<f64>]> {
         match self.values.get(name)? {
@@ -209,6 +134,7 @@ impl Params {
 }
 
 impl ParamKind {
+    /// The value, if it is of this type and within this range.
     fn read(self, value: &Value) -> Option<ParamValue> {
         match self {
             Self::Number { min, max } => {
@@ -240,33 +166,12 @@ impl ParamKind {
     }
 }
 
-impl fmt::Display for ParamKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number { min, max } => write!(f, "a number from {min} to {max}"),
-            Self::Integer { min, max } => write!(f, "a whole number from {min} to {max}"),
-            Self::FlagOrInteger { min, max } => {
-                write!(f, "true, false, or a whole number from {min} to {max}")
-            }
-            Self::Text { chars_max } => write!(f, "a text of 1 to {chars_max} characters"),
-            Self::Choice(known) => write!(f, "one of {}", known.join(", ")),
-            Self::Texts { count_max, chars_max } => {
-                write!(f, "1 to {count_max} texts of 1 to {chars_max} characters")
-            }
-            Self::Rows { width, count_max } => {
-                write!(f, "1 to {count_max} rows of {width} numbers, as [[…], …]")
-            }
-            Self::File => f.write_str("the URI of a file, as file:///…"),
-        }
-    }
-}
-
 fn integer(value: &Value, min: i64, max: i64) -> Option<ParamValue> {
     let number = value.as_i64().filter(|number| (min..=max).contains(number));
     number.map(ParamValue::Integer)
 }
 
-/// A number counts as its digits: what a command line reads as one may be meant as a text.
+/// A number counts as its digits: the command line reads `voice=7` as a number although a text is meant.
 fn text(value: &Value, chars_max: usize) -> Option<String> {
     let text = match value {
         Value::String(text) => text.clone(),
@@ -288,28 +193,69 @@ fn rows(value: &Value, width: usize, count_max: usize) -> Option<Vec<Vec<f64>>> 
     rows.filter(|rows| rows.len() <= count_max)
 }
 
-fn unknown(task: Task, specs: &[ParamSpec], name: &str) -> InputError {
-    /// Two slips of the keyboard.
-    const DISTANCE_MAX: usize = 2;
-    let names = || specs.iter().map(|spec| spec.name);
-    let distance = |known: &str| strsim::damerau_levenshtein(name, known);
-    let near = names().min_by_key(|known| distance(known));
-    let near = near.filter(|near| distance(near) <= DISTANCE_MAX);
-    let mut known = match names().collect::<Vec<_>>().as_slice() {
-        [] => "it has none".to_owned(),
-        names => format!("known are {}", names.join(", ")),
-    };
-    if let Some(near) = near {
-        known = format!("did you mean {near}? {known}");
-    }
-    InputError::ParamUnknown { task, name: name.chars().take(SHOWN_CHARS).collect(), known }
+/// Why a job's params are rejected.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ParamError {
+    /// The task has no param of that name.
+    #[error("{task} has no param `{}`{}", crate::shown(name), did_you_mean(*task, name))]
+    Unknown {
+        /// The job's task.
+        task: Task,
+        /// The name that was given, in full.
+        name: String,
+    },
+    /// The value is of the wrong type or out of its range.
+    #[error("the param `{}` is {found}, not {}", spec.name, spec.kind)]
+    Invalid {
+        /// What the task expects.
+        spec: &'static ParamSpec,
+        /// The value as JSON, cut to a length that fits a line.
+        found: String,
+    },
+    /// The task needs the param.
+    #[error("{task} needs the param `{}`: {}", spec.name, spec.kind)]
+    Missing {
+        /// The job's task.
+        task: Task,
+        /// What the task expects.
+        spec: &'static ParamSpec,
+    },
 }
 
-/// How much of a wrong value an error shows.
-const SHOWN_CHARS: usize = 60;
+impl ParamError {
+    /// A short name for results and metrics; it never changes.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown { .. } => "input.param_unknown",
+            Self::Invalid { .. } => "input.param",
+            Self::Missing { .. } => "input.param_missing",
+        }
+    }
 
-fn shortened(value: &Value) -> String {
-    value.to_string().chars().take(SHOWN_CHARS).collect()
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Unknown { task, .. } => match names(*task).as_slice() {
+                [] => format!("{task} has no params"),
+                names => format!("{task} has {}", names.join(", ")),
+            },
+            Self::Invalid { spec, .. } | Self::Missing { spec, .. } => match spec.kind {
+                ParamKind::File => format!("name a file: `--param {}=@PATH`", spec.name),
+                _ => format!("{} means: {}", spec.name, spec.meaning),
+            },
+        }
+    }
+}
+
+fn names(task: Task) -> Vec<&'static str> {
+    task.params().iter().map(|spec| spec.name).collect()
+}
+
+fn did_you_mean(task: Task, name: &str) -> String {
+    let near = crate::nearest(name, names(task));
+    near.map(|near| format!(": did you mean `{near}`?")).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -322,18 +268,34 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_param_names_the_known_ones_and_the_nearest() {
-        let error = read(Task::VoiceConvert, r#"{"refrence": "file:///a.wav"}"#).unwrap_err();
-        assert!(error.starts_with("input.param_unknown voice.convert has no param \"refrence\""));
-        assert!(error.contains("did you mean reference?"), "{error}");
-        let error = read(Task::VisionOcr, r#"{"speed": 1}"#).unwrap_err();
-        assert!(error.ends_with("it has none"), "{error}");
+    fn an_unknown_param_gets_the_nearest_and_a_list() {
+        let given: Map<String, Value> =
+            serde_json::from_str(r#"{"refrence": "file:///a.wav"}"#).unwrap();
+        let error = Params::read(Task::VoiceConvert, &given).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "voice.convert has no param `refrence`: did you mean `reference`?"
+        );
+        assert_eq!(error.hint(), "voice.convert has reference, tau");
+        let given: Map<String, Value> = serde_json::from_str(r#"{"speed": 1}"#).unwrap();
+        let error = Params::read(Task::VisionOcr, &given).unwrap_err();
+        assert_eq!(error.to_string(), "vision.ocr has no param `speed`");
+        assert_eq!(error.hint(), "vision.ocr has no params");
     }
 
     #[test]
-    fn a_required_file_is_asked_for_and_its_uri_is_handed_on() {
+    fn a_value_out_of_range_is_shown_with_the_range() {
+        let error = read(Task::VoiceSynthesize, r#"{"speed": 9}"#).unwrap_err();
+        assert_eq!(error, "input.param the param `speed` is 9, not a number from 0.25 to 4");
+        assert!(
+            read(Task::VoiceSynthesize, r#"{"speed": null}"#).unwrap().given().next().is_none()
+        );
+    }
+
+    #[test]
+    fn a_required_file_must_be_given_as_a_uri() {
         let error = read(Task::VoiceConvert, "{}").unwrap_err();
-        assert!(error.starts_with("input.param_missing"), "{error}");
+        assert!(error.starts_with("input.param_missing voice.convert needs"), "{error}");
         let params = read(Task::VoiceConvert, r#"{"reference": "file:///a.wav"}"#).unwrap();
         assert_eq!(params.uris().collect::<Vec<_>>(), [("reference", "file:///a.wav")]);
         let error = read(Task::VoiceConvert, r#"{"reference": "a.wav"}"#).unwrap_err();
