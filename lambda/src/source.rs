@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use gpuctl_aws::{Aws, S3Files};
 use gpuctl_control::ports::{PortError, PortErrorClass};
+use gpuctl_control::text::with_causes;
 use gpuctl_core::policy::Policy;
 
 /// The variable that names the place: `ssm:/name`, `s3://bucket/key`, or a file of the bundle.
@@ -111,11 +112,10 @@ impl Source {
     }
 }
 
-/// The error with its cause and hint, on one line.
+/// The error with its causes and hint, on one line.
 pub(crate) fn sentence(error: &PortError) -> String {
-    let cause = error.cause.as_ref().map(|cause| format!(": {cause}")).unwrap_or_default();
     let hint = error.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-    format!("{error}{cause}{hint}")
+    format!("{}{hint}", with_causes(error))
 }
 
 impl std::fmt::Display for Source {
@@ -131,6 +131,13 @@ impl std::fmt::Display for Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_told_with_every_cause_and_its_hint() {
+        let error = |what: &str| PortError::new(PortErrorClass::Other, what);
+        let error = error("a").because(error("b").because(error("c"))).hint("do d");
+        assert_eq!(sentence(&error), "a: b: c (do d)");
+    }
 
     #[test]
     fn a_policy_lies_in_a_parameter_an_object_or_the_bundle() {

@@ -5,6 +5,7 @@ mod vision;
 use std::time::Duration;
 
 use gpu_inference::{Answer, OutputFile};
+use gpuctl_control::text::hexadecimal;
 use gpuctl_control::wire::answer::{
     FileDocument, LineDocument, PageDocument, SegmentDocument, SoundDocument, TranscriptDocument,
     to_value,
@@ -68,7 +69,7 @@ pub fn file_of(file: &OutputFile, uri: Option<String>) -> FileDocument {
         name: file.name.clone(),
         uri,
         bytes: file.bytes.len() as u64,
-        sha256: Sha256::digest(&file.bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+        sha256: hexadecimal(&Sha256::digest(&file.bytes)),
         media_type: file.media_type.to_owned(),
     }
 }

@@ -6,6 +6,7 @@ use gpu_inference::{InputError, ModelError, RunError, RuntimeError, TaskError};
 use gpuctl_control::input::InputRejected;
 use gpuctl_control::job::{InputUriError, JobFailure};
 use gpuctl_control::ports::PortError;
+pub use gpuctl_control::text::with_causes;
 
 /// A failure with a code and a hint; the causes are read off the error itself.
 pub fn failure(code: &str, error: &dyn Error, hint: &str) -> JobFailure {
@@ -64,17 +65,4 @@ pub fn run(error: &RunError) -> JobFailure {
 #[must_use]
 pub fn commit(error: &PortError) -> JobFailure {
     failure("result.full", error, error.hint.as_deref().unwrap_or("free some disk"))
-}
-
-/// An error and its causes in one line.
-#[must_use]
-pub fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -9,6 +9,7 @@ use aws_sdk_s3::primitives::ByteStream;
 use chrono::TimeDelta;
 use gpuctl_control::job::JobId;
 use gpuctl_control::ports::{PortError, PortErrorClass};
+use gpuctl_control::text::hexadecimal;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
@@ -245,7 +246,7 @@ fn digest(path: &Path) -> std::io::Result<String> {
         }
         digest.update(&buffer[..count]);
     }
-    Ok(digest.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+    Ok(hexadecimal(&digest.finalize()[..16]))
 }
 
 #[cfg(test)]

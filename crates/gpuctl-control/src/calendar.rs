@@ -50,15 +50,6 @@ pub enum CalendarError {
     Length,
 }
 
-impl CalendarError {
-    /// The error with its cause, as the end of a sentence.
-    #[must_use]
-    pub fn sentence(&self) -> String {
-        let cause = std::error::Error::source(self).map(|cause| format!(": {cause}"));
-        format!("{self}{}", cause.unwrap_or_default())
-    }
-}
-
 /// The dates of the file, in order.
 ///
 /// # Errors
@@ -196,6 +187,8 @@ fn date(text: &str) -> Option<NaiveDate> {
 
 #[cfg(test)]
 mod tests {
+    use crate::text::with_causes;
+
     use super::*;
 
     fn dates(events: &[&str]) -> Result<Vec<String>, CalendarError> {
@@ -260,7 +253,7 @@ mod tests {
             assert!(matches!(dates_in(text), Err(CalendarError::Form)), "{text:.40}");
         }
         let missing = dates_of(Path::new("/nowhere/a.ics")).unwrap_err();
-        assert!(missing.sentence().starts_with("cannot be read: No such file"));
+        assert!(with_causes(&missing).starts_with("cannot be read: No such file"));
         let folder = tempfile::tempdir().unwrap();
         let large = folder.path().join("large.ics");
         std::fs::write(&large, vec![b' '; (1 << 20) + 1]).unwrap();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use gpuctl_core::policy::{DEFAULT_TEXT, Files, Policy, Problems};
 
+use crate::text::with_causes;
 use crate::{calendar, prices};
 
 /// The file's name.
@@ -58,8 +59,9 @@ impl Config {
         let Some(file) = named.or_else(find) else {
             let folder = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
             let state = variable("GPUCTL_STATE").unwrap_or_else(default_state);
-            let dates =
-                |path: &str| calendar::dates_of(&folder.join(path)).map_err(|e| e.sentence());
+            let dates = |path: &str| {
+                calendar::dates_of(&folder.join(path)).map_err(|error| with_causes(&error))
+            };
             let files = Files { dates: &dates, prices: &|_| prices::read(&state) };
             let policy = Policy::parse_with(DEFAULT_TEXT, files)
                 .expect("the built-in policy is checked by a test");
@@ -69,7 +71,9 @@ impl Config {
         let text = std::fs::read_to_string(&file).map_err(unreadable)?;
         let file = file.canonicalize().map_err(unreadable)?;
         let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
-        let dates = |path: &str| calendar::dates_of(&folder.join(path)).map_err(|e| e.sentence());
+        let dates = |path: &str| {
+            calendar::dates_of(&folder.join(path)).map_err(|error| with_causes(&error))
+        };
         let state_of = |named: Option<&str>| {
             variable("GPUCTL_STATE").unwrap_or_else(|| folder.join(named.unwrap_or(".gpuctl")))
         };

@@ -20,6 +20,7 @@ pub mod params;
 pub mod ports;
 pub mod prices;
 pub mod reconcile;
+pub mod text;
 pub mod wire;
 
 pub use reconcile::{Trigger, plan, reconcile};

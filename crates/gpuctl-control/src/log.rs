@@ -1,7 +1,12 @@
-//! A line of somebody's log, and what of it people read: written by a worker, by a command, by the function, or by a box's console.
+//! Lines of logs: what people read of a line that a worker, a command, the function or a box's console wrote (`LogLine`), and what
+//! gpuctl's own lines may hold of values that come from elsewhere (`shown`).
+
+mod escape;
 
 use gpuctl_core::units::Timestamp;
 use serde_json::{Map, Value};
+
+pub use escape::{Escaped, SHOWN_CHARS_MAX, escaped, shown};
 
 /// How the lines that `tracing` writes name their weight.
 const LEVELS: [&str; 5] = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"];

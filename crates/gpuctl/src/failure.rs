@@ -7,6 +7,7 @@ use gpuctl_control::config::ConfigError;
 use gpuctl_control::input::InputRejected;
 use gpuctl_control::job::SubmitError;
 use gpuctl_control::ports::PortError;
+use gpuctl_control::text::causes;
 
 /// The exit codes; 0 is success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,17 +50,13 @@ impl Failure {
 
     /// Adds an error and its own causes.
     pub(crate) fn because(mut self, error: &(dyn Error + 'static)) -> Self {
-        let chain = std::iter::successors(Some(error), |&error| error.source());
-        self.causes.extend(chain.map(ToString::to_string));
+        self.causes.push(error.to_string());
+        self.causes.extend(causes(error));
         self
     }
 
     fn of(error: &dyn Error) -> Self {
-        let failure = Self::new(error.to_string());
-        match error.source() {
-            Some(cause) => failure.because(cause),
-            None => failure,
-        }
+        Self { causes: causes(error), ..Self::new(error.to_string()) }
     }
 }
 

@@ -11,6 +11,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use gpu_inference::{Manifest, ManifestError, catalogue};
+use gpuctl_control::text::hexadecimal;
 use gpuctl_control::wire::models::{PulledDocument, PulledFileDocument};
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
@@ -389,5 +390,5 @@ fn digest_of(content: &mut dyn Read) -> io::Result<(u64, String)> {
         }
         digest.update(&block[..read]);
     }
-    Ok((bytes, digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok((bytes, hexadecimal(&digest.finalize())))
 }

@@ -7,6 +7,7 @@ use aws_sdk_ec2::types::{
     SpotInstanceType,
 };
 use chrono::{DateTime, NaiveDateTime, TimeDelta};
+use gpuctl_control::text::hexadecimal;
 use gpuctl_core::capacity::{CapacityType, Offering};
 use gpuctl_core::observation::{BoxState, Foreign, HoldWants, SeenBox};
 use gpuctl_core::units::{BoxId, Timestamp};
@@ -29,8 +30,7 @@ const NOTICE: TimeDelta = TimeDelta::minutes(2);
 /// An order's token as EC2 takes it in tags and as a client token, at most 64 characters of ASCII: hashed, so that equal orders
 /// still have equal ones.
 pub(super) fn order(token: &str) -> String {
-    let hash = Sha256::digest(token.as_bytes());
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(token.as_bytes()))
 }
 
 /// The value of one of an instance's tags.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gpu_inference::{Origin, WheelFile};
+use gpuctl_control::text::hexadecimal;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
@@ -276,7 +277,7 @@ fn whole(url: &str, hash: Option<&str>) -> Result<File, FetchError> {
     if let Some(hash) = hash {
         let mut digest = Sha256::new();
         io::copy(&mut file, &mut DigestWriter(&mut digest)).map_err(broken)?;
-        let found: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = hexadecimal(&digest.finalize());
         if found != hash {
             let problem = format!("a file of SHA-256 {found}, where its index says {hash}");
             return Err(FetchError::Answer { url: url.to_owned(), problem });
