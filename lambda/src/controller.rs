@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta};
 use gpuctl_aws::{Account, Aws};
-use gpuctl_control::ports::{PortError, PortErrorClass, Ports};
+use gpuctl_control::hold::{self, HoldRequest};
+use gpuctl_control::pools;
+use gpuctl_control::ports::{PortError, Ports};
 use gpuctl_control::reconcile::{Caller, reconcile_for};
-use gpuctl_core::observation::{Hold, HoldWants};
 use gpuctl_core::policy::Policy;
-use gpuctl_core::units::{PoolId, Timestamp};
+use gpuctl_core::units::Timestamp;
 use lambda_runtime::{Error, LambdaEvent};
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -67,7 +68,7 @@ impl Controller {
             .iter()
             .chain(asked.messages.iter().filter_map(|one| one.command.as_ref()));
         for command in commands {
-            if let Err(error) = obey(&ready, command, now).await {
+            if let Err(error) = apply_command(&ready, command, now).await {
                 errors.push(sentence(&error));
             }
         }
@@ -137,41 +138,23 @@ async fn open(aws: Aws, read: Read) -> Result<Ready, Error> {
     })
 }
 
-/// Sets the hold that a person asked for, on each pool that they named.
-async fn obey(ready: &Ready, command: &Command, now: Timestamp) -> Result<(), PortError> {
-    for pool in targets(&ready.policy, &command.target)? {
-        let (wants, lasts) = match command.action {
-            Action::Hold(wants) => (wants, command.lasts),
-            Action::Release => (HoldWants::Running, TimeDelta::zero()),
-            Action::Status => continue,
-        };
-        let hold = Hold {
-            pool,
-            wants,
-            since: now,
-            until: now + lasts,
-            by: command.by.clone(),
-            why: command.why.clone(),
-            over_budget: None,
-        };
-        ready.ports.ledger.set_hold(&hold).await?;
+/// Sets or ends the holds that a command asks for, on each pool that it names; `status` changes nothing.
+async fn apply_command(ready: &Ready, command: &Command, now: Timestamp) -> Result<(), PortError> {
+    let pools = pools::targeted(&ready.policy, &command.target)?;
+    let ledger = &*ready.ports.ledger;
+    match command.action {
+        Action::Hold(wants) => {
+            let request = HoldRequest {
+                wants,
+                since: now,
+                until: now + command.lasts,
+                by: command.by.clone(),
+                why: command.why.clone(),
+                over_budget: None,
+            };
+            hold::set(ledger, &pools, &request).await
+        }
+        Action::Release => hold::release(ledger, &pools, &command.by, now).await,
+        Action::Status => Ok(()),
     }
-    Ok(())
-}
-
-fn targets(policy: &Policy, target: &str) -> Result<Vec<PoolId>, PortError> {
-    let all = policy.pools.iter().map(|pool| pool.id.clone());
-    if target == "all" {
-        return Ok(all.collect());
-    }
-    let found: Vec<PoolId> = all.clone().filter(|id| id.as_str() == target).collect();
-    if found.is_empty() {
-        let known: Vec<String> = all.map(|id| id.to_string()).collect();
-        return Err(PortError::new(
-            PortErrorClass::NotFound,
-            format!("there is no pool {target:?}"),
-        )
-        .hint(format!("there is {}", known.join(", "))));
-    }
-    Ok(found)
 }

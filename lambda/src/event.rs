@@ -4,14 +4,10 @@
 
 use chrono::TimeDelta;
 use gpuctl_control::Trigger;
+use gpuctl_control::hold::{HOLD_DEFAULT, check_length};
 use gpuctl_core::observation::HoldWants;
 use gpuctl_core::units::parse_span;
 use serde_json::Value;
-
-/// How long a start or stop by event holds unless it says otherwise: as with `gpuctl start-gpu`.
-const HOLD_DEFAULT: TimeDelta = TimeDelta::hours(2);
-/// The longest hold: whoever wants more wants a schedule.
-const HOLD_MAX: TimeDelta = TimeDelta::days(7);
 
 /// What an event asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -181,7 +177,7 @@ fn command(value: &Value) -> Result<Command, CommandError> {
         Some(given) => given
             .as_str()
             .and_then(|text| parse_span(text).ok())
-            .filter(|span| *span > TimeDelta::zero() && *span <= HOLD_MAX)
+            .filter(|length| check_length(*length).is_ok())
             .ok_or_else(|| CommandError::For(given.clone()))?,
     };
     let by = text("by").unwrap_or_else(|| "an event".to_owned());

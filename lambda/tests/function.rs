@@ -145,7 +145,7 @@ async fn t12_what_a_person_got_wrong_is_said_and_the_last_good_policy_stays_in_f
     let answer = account.function.call(&json!({"action": "start", "target": "gpu"})).await;
     let error = answer["errors"][0].as_str().unwrap();
     assert!(
-        error.contains("there is no pool \"gpu\"") && error.contains("there is app"),
+        error.contains("there is no pool `gpu`") && error.contains("has these pools: app"),
         "{error}"
     );
     let answer = account.function.call(&json!({"action": "boot"})).await;

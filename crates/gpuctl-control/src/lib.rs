@@ -11,12 +11,14 @@ pub mod clock;
 pub mod config;
 #[cfg(feature = "contract")]
 pub mod contract;
+pub mod hold;
 pub mod input;
 pub mod job;
 pub mod log;
 pub mod notice;
 pub mod observe;
 pub mod params;
+pub mod pools;
 pub mod ports;
 pub mod prices;
 pub mod reconcile;

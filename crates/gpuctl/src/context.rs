@@ -7,8 +7,8 @@ use chrono::DateTime;
 use gpuctl_control::config::Config;
 use gpuctl_control::ports::Ports;
 use gpuctl_control::reconcile::Reconciled;
-use gpuctl_control::{Trigger, reconcile};
-use gpuctl_core::policy::{Pool, QueuePolicy, nearest};
+use gpuctl_control::{Trigger, pools, reconcile};
+use gpuctl_core::policy::{Pool, QueuePolicy};
 use gpuctl_core::units::{PoolId, Timestamp};
 
 use crate::backend::Backend;
@@ -74,17 +74,7 @@ impl Context {
     }
 
     pub(crate) fn pool(&self, id: &PoolId) -> Result<&Pool, Failure> {
-        let policy = &self.config.policy;
-        policy.pool(id).ok_or_else(|| {
-            let known: Vec<&str> = policy.pools.iter().map(|pool| pool.id.as_str()).collect();
-            let hint = match nearest(id.as_str(), known.iter().copied()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => {
-                    format!("there is {}; add `[pool.{id}]` to the configuration", known.join(", "))
-                }
-            };
-            Failure::usage(format!("there is no pool `{id}`")).hint(hint)
-        })
+        Ok(pools::named(&self.config.policy, id.as_str())?)
     }
 
     /// The pool that a submitted job goes to.

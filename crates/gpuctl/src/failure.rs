@@ -4,8 +4,10 @@ use std::error::Error;
 
 use gpu_tasks::TaskError;
 use gpuctl_control::config::ConfigError;
+use gpuctl_control::hold::HoldLengthError;
 use gpuctl_control::input::InputRejected;
 use gpuctl_control::job::SubmitError;
+use gpuctl_control::pools::UnknownPool;
 use gpuctl_control::ports::PortError;
 use gpuctl_control::text::causes;
 
@@ -105,5 +107,17 @@ impl From<SubmitError> for Failure {
 impl From<InputRejected> for Failure {
     fn from(refusal: InputRejected) -> Self {
         Self { exit: Exit::Usage, ..Self::of(&refusal) }.hint(refusal.hint())
+    }
+}
+
+impl From<UnknownPool> for Failure {
+    fn from(error: UnknownPool) -> Self {
+        Self::usage(error.to_string()).hint(error.hint())
+    }
+}
+
+impl From<HoldLengthError> for Failure {
+    fn from(error: HoldLengthError) -> Self {
+        Self::usage(error.to_string()).hint(error.hint())
     }
 }

@@ -1,9 +1,10 @@
 //! `start…` and `stop…`: a hold with an expiry, then one reconcile of the same loop as ever. There is no second way to start a box.
 
-use chrono::{Local, NaiveTime, TimeDelta, TimeZone};
+use chrono::{Local, NaiveTime, TimeZone};
 use gpuctl_control::Trigger;
+use gpuctl_control::hold::{self, HOLD_DEFAULT, HoldRequest};
 use gpuctl_control::reconcile::Reconciled;
-use gpuctl_core::observation::{Hold, HoldWants, SeenBox};
+use gpuctl_core::observation::{HoldWants, SeenBox};
 use gpuctl_core::plan::{PoolPlan, Rule};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp, show_span};
 
@@ -12,12 +13,6 @@ use crate::arguments::HoldArguments;
 use crate::context::{Context, user};
 use crate::failure::{Exit, Failure};
 use crate::render::{Answer, Printer};
-
-/// How long a manual start or stop holds unless said otherwise: long enough to work with, too short to forget overnight.
-const HOLD_DEFAULT: TimeDelta = TimeDelta::hours(2);
-
-/// The longest hold: whoever wants more wants a schedule.
-pub(super) const HOLD_MAX: TimeDelta = TimeDelta::days(7);
 
 /// Sets a hold on each pool, acts on it, and waits if asked to.
 pub(crate) async fn hold(
@@ -32,18 +27,15 @@ pub(crate) async fn hold(
     for pool in &pools {
         context.pool(pool)?;
     }
-    for pool in &pools {
-        let hold = Hold {
-            pool: pool.clone(),
-            wants,
-            since: now,
-            until,
-            by: user(),
-            why: arguments.reason.clone(),
-            over_budget: arguments.over_budget,
-        };
-        context.ports.ledger.set_hold(&hold).await?;
-    }
+    let request = HoldRequest {
+        wants,
+        since: now,
+        until,
+        by: user(),
+        why: arguments.reason.clone(),
+        over_budget: arguments.over_budget,
+    };
+    hold::set(&*context.ports.ledger, &pools, &request).await?;
     let deadline = now + arguments.timeout;
     loop {
         let reconciled = context.reconcile(Trigger::Command).await?;
@@ -89,19 +81,8 @@ pub(crate) async fn release(
     pool: &PoolId,
 ) -> Result<Answer, Failure> {
     context.pool(pool)?;
-    let now = context.now();
-    let memory = context.ports.ledger.memory(pool).await?;
-    let wants = memory.hold.map_or(HoldWants::Running, |hold| hold.wants);
-    let ended = Hold {
-        pool: pool.clone(),
-        wants,
-        since: now,
-        until: now,
-        by: user(),
-        why: None,
-        over_budget: None,
-    };
-    context.ports.ledger.set_hold(&ended).await?;
+    let ledger = &*context.ports.ledger;
+    hold::release(ledger, std::slice::from_ref(pool), &user(), context.now()).await?;
     // What is released is released; a reconcile of another controller may have begun before, so a busy lease is waited for.
     context.ring(printer).await;
     Ok(Answer::Status(status_document(context, Some(pool)).await?))
@@ -203,14 +184,7 @@ fn until(now: Timestamp, arguments: &HoldArguments) -> Result<Timestamp, Failure
         })?,
         (None, lasts) => now + lasts.unwrap_or(HOLD_DEFAULT),
     };
-    if until <= now {
-        return Err(Failure::usage("the hold would end before it begins"));
-    }
-    if until - now > HOLD_MAX {
-        let message = format!("a hold lasts at most {}", show_span(HOLD_MAX));
-        return Err(Failure::usage(message)
-            .hint("for longer, write a schedule, or take the pool out of the configuration"));
-    }
+    hold::check_length(until - now)?;
     Ok(until)
 }
 

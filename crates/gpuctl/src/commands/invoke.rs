@@ -4,11 +4,11 @@
 
 use gpuctl_aws::{Aws, Function};
 use gpuctl_control::config::Config;
+use gpuctl_control::hold;
 use gpuctl_control::wire::function::EventDocument;
 use gpuctl_core::policy;
 use gpuctl_core::units::{parse_span, show_span};
 
-use super::hold::HOLD_MAX;
 use crate::arguments::InvokeArguments;
 use crate::context::user;
 use crate::failure::{Exit, Failure};
@@ -47,9 +47,8 @@ fn event(wanted: &InvokeArguments) -> Result<EventDocument, Failure> {
         return Err(Failure::usage(format!("`{action}` lasts no time"))
             .hint("--for goes with `start` and `stop`"));
     }
-    if wanted.lasts.is_some_and(|lasts| lasts > HOLD_MAX || lasts.is_zero()) {
-        let message = format!("a hold lasts at most {}, and longer than none", show_span(HOLD_MAX));
-        return Err(Failure::usage(message));
+    if let Some(lasts) = wanted.lasts {
+        hold::check_length(lasts)?;
     }
     let lasts = wanted.lasts.map(|lasts| {
         // What people read has two units; a span of three is said in seconds.

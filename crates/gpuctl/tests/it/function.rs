@@ -67,7 +67,8 @@ async fn the_deployed_function_starts_and_stops_a_box_when_it_is_asked_to() {
 
     let said = sandbox.run(&["invoke", "start", "gpu"]).expect(1);
     assert!(
-        said.stdout.contains("error: there is no pool \"gpu\" (there is app)"),
+        said.stdout
+            .contains("error: there is no pool `gpu` (the configuration has these pools: app)"),
         "{}",
         said.stdout
     );
