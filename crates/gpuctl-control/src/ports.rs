@@ -46,8 +46,15 @@ pub trait Clock: Send + Sync {
 /// Boxes: to see them and to start and stop them.
 #[async_trait]
 pub trait Cloud: Send + Sync {
-    /// Every box of every pool, also those that never ran. A pool that is missing from the listing could not be read.
+    /// Every box of every pool, also those that never ran. A pool that is missing from the listing could not be read. Reading alone:
+    /// nothing is written, so that `status` may ask for it.
     async fn boxes(&self, policy: &Policy) -> Result<Listing, PortError>;
+
+    /// Notes that these boxes of a listing were seen alive. A cloud whose boxes may end unseen has so the latest time at which they
+    /// still lived; others keep this default.
+    async fn note_alive(&self, _boxes: &[BoxId]) -> Result<(), PortError> {
+        Ok(())
+    }
 
     /// Starts a stopped box. The same order twice starts it once; a box that is not stopped is a `Conflict`.
     async fn start(&self, order: &StartOrder) -> Result<(), PortError>;
@@ -319,6 +326,10 @@ pub trait Ledger: Send + Sync {
     /// The newest jobs, newest first.
     async fn jobs(&self, filter: JobFilter) -> Result<Vec<JobEntry>, PortError>;
 }
+
+/// How long a controller may hold the right to reconcile: longer than an observation may take. A controller that dies while it holds
+/// the right blocks the others for at most this long, and one that is slower than this does nothing more.
+pub const LEASE_LASTS: TimeDelta = TimeDelta::seconds(15);
 
 /// The right to reconcile, with a number that only grows.
 #[derive(Clone, Debug, PartialEq, Eq)]

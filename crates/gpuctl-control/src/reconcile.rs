@@ -2,7 +2,6 @@
 //!
 //! It takes no hint of what changed: the trigger is recorded and never looked at, so that there is one path, always exercised.
 
-use chrono::TimeDelta;
 use gpuctl_core::capacity::REFUSALS_MAX;
 use gpuctl_core::decide;
 use gpuctl_core::observation::{Observation, Witness};
@@ -12,12 +11,8 @@ use gpuctl_core::units::Timestamp;
 
 use crate::act::{Acted, act};
 use crate::observe::{Observed, observe};
-use crate::ports::{Fence, PortError, PortErrorClass, Ports};
+use crate::ports::{Fence, LEASE_LASTS, PortError, PortErrorClass, Ports};
 use crate::wire::record::Record;
-
-/// How long one reconcile may hold the lease: more than the parts of an observation may take. A controller that dies inside it
-/// blocks the others for so long at most, and one that is later than this acts no more.
-pub const LEASE_LASTS: TimeDelta = TimeDelta::seconds(15);
 
 /// Why a reconcile ran: for the record only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use gpuctl_control::act::{Acted, act};
 use gpuctl_control::plan;
+use gpuctl_control::ports::LEASE_LASTS;
 use gpuctl_control::ports::{
     Clock, Cloud, Ledger, Listing, PortError, PortErrorClass, Ports, StartOrder,
 };
-use gpuctl_control::reconcile::LEASE_LASTS;
 use gpuctl_core::cost::spent_since;
 use gpuctl_core::observation::{BoxState, Run, SeenBox, Witness};
 use gpuctl_core::plan::StopMode;

@@ -1,0 +1,192 @@
+//! What follows from what was read, on plain values: no port is asked here.
+
+use gpuctl_core::capacity::{CapacityType, Offering};
+use gpuctl_core::observation::{Foreign, HoldWants};
+use gpuctl_core::plan::{Reason, Rule};
+
+use super::runs::{
+    clear_foreign_after_interruption, close_runs_without_box, runs_started_elsewhere, update_runs,
+};
+use super::workers::apply_report;
+use super::*;
+use crate::ports::WorkerReport;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_timestamp(1_800_000_000 + seconds, 0).expect("a second of this century")
+}
+
+fn pool() -> PoolId {
+    "gpu".parse().expect("a name")
+}
+
+fn run(started: i64) -> Run {
+    let reason = Reason::new(Rule::Demand, "1 job waits");
+    Run::begin(pool(), "gpu-1".parse().expect("a name"), at(started), reason)
+}
+
+fn a_box(state: BoxState, since: i64) -> SeenBox {
+    SeenBox::new("gpu-1".parse().expect("a name"), state, at(since))
+}
+
+#[test]
+fn r5_a_box_whose_start_the_listing_does_not_show_yet_is_pending() {
+    let mut boxes = [a_box(BoxState::Stopped, 0)];
+    assert!(update_runs(&mut [run(100)], &mut boxes, at(110)).is_empty());
+    assert_eq!(boxes[0].state, BoxState::Pending);
+    let mut late = [run(100)];
+    boxes[0].state = BoxState::Stopped;
+    assert_eq!(update_runs(&mut late, &mut boxes, at(116)).len(), 1);
+    assert_eq!((boxes[0].state, late[0].stopped_at), (BoxState::Stopped, Some(at(100))));
+    // A cloud's listing may be later than that.
+    let offering = Offering {
+        instance_type: "g4dn.xlarge".to_owned(),
+        zone: "us-east-1a".to_owned(),
+        capacity: CapacityType::Spot,
+    };
+    boxes[0].offering = Some(offering);
+    assert!(update_runs(&mut [run(100)], &mut boxes, at(150)).is_empty());
+    assert_eq!(boxes[0].state, BoxState::Pending);
+}
+
+#[test]
+fn q3_a_ledger_that_cannot_be_read_does_not_restart_the_row_of_empty_samples() {
+    let mut observed = Observed::new(at(100), Witness::Controller);
+    let policy = Policy::parse("[pool.gpu]\nqueue = \"jobs\"").expect("a plain policy");
+    let pool = &policy.pools[0];
+    let parts = |memory| Parts {
+        memory,
+        queue: QueueRead::Counted(SeenQueue::default()),
+        boxes: Some(Vec::new()),
+        spent: None,
+    };
+    let seen = observed.pool(pool, parts(None));
+    assert!(seen.queue.is_some_and(|queue| queue.value.is_some()));
+    assert!(observed.queues_changed.is_empty(), "{:?}", observed.queues_changed);
+    observed.pool(pool, parts(Some(PoolMemory::default())));
+    assert_eq!(observed.queues_changed.len(), 1);
+}
+
+fn sampled(
+    visible: u64,
+    sent: Option<i64>,
+    seconds: i64,
+    last: Option<&QueueMemory>,
+) -> QueueMemory {
+    let mut observed = Observed::new(at(seconds), Witness::Controller);
+    let counts = SeenQueue { visible, oldest_sent_at: sent.map(at), ..SeenQueue::default() };
+    let seen = observed.queue(&pool(), QueueRead::Counted(counts), last);
+    let (_, memory) = observed.queues_changed.pop().unwrap_or_else(|| {
+        let last = last.expect("what is not remembered anew was known").clone();
+        (pool(), last)
+    });
+    assert_eq!(seen.and_then(|seen| seen.value).as_ref(), Some(&memory.seen));
+    memory
+}
+
+#[test]
+fn q4_without_ages_the_first_sample_wakes_nothing_and_the_next_counts_from_it() {
+    let empty = sampled(0, None, 0, None);
+    let first = sampled(3, None, 60, Some(&empty));
+    assert_eq!(first.seen.oldest_sent_at, None);
+    let second = sampled(2, None, 120, Some(&first));
+    assert_eq!(second.seen.oldest_sent_at, Some(at(60)));
+    let third = sampled(7, None, 180, Some(&second));
+    assert_eq!(third.seen.oldest_sent_at, Some(at(60)));
+    let emptied = sampled(0, None, 240, Some(&third));
+    assert_eq!(emptied.seen.oldest_sent_at, None);
+    let flicker = sampled(1, None, 300, Some(&emptied));
+    assert_eq!(flicker.seen.oldest_sent_at, None);
+    assert_eq!(sampled(0, None, 360, Some(&flicker)).seen.oldest_sent_at, None);
+}
+
+#[test]
+fn a_queue_that_knows_ages_is_believed() {
+    let first = sampled(1, Some(-500), 0, None);
+    assert_eq!(first.seen.oldest_sent_at, Some(at(-500)));
+    let second = sampled(1, Some(-20), 60, Some(&first));
+    assert_eq!(second.seen.oldest_sent_at, Some(at(-20)));
+}
+
+#[test]
+fn a_run_whose_box_no_longer_exists_ends() {
+    let mut runs = [run(100)];
+    assert_eq!(close_runs_without_box(&mut runs, &[], at(500)).len(), 1);
+    assert_eq!(runs[0].stopped_at, Some(at(500)));
+}
+
+#[test]
+fn p4_a_box_that_ec2_restarts_after_an_interruption_is_no_hold() {
+    let foreign =
+        Foreign { wants: HoldWants::Running, at: at(90), by: "an unknown user".to_owned() };
+    let mut boxes = [SeenBox { foreign: Some(foreign), ..a_box(BoxState::Running, 90) }];
+    let interrupted = Run { stopped_at: Some(at(60)), interrupted_at: Some(at(60)), ..run(10) };
+    let found =
+        runs_started_elsewhere(std::slice::from_ref(&interrupted), &boxes, &pool(), at(100));
+    assert_eq!(found[0].start.rule, Rule::Interruption);
+    clear_foreign_after_interruption(&[found[0].clone(), interrupted], &mut boxes);
+    assert_eq!(boxes[0].foreign, None);
+}
+
+#[test]
+fn s10_a_box_is_ready_when_its_worker_reports_it_in_this_run() {
+    let report = |seconds, ready| WorkerReport {
+        box_id: "gpu-1".parse().expect("a name"),
+        run_started_at: at(seconds),
+        at: at(seconds),
+        pid: 1,
+        ready_at: ready,
+        leases: 2,
+        idle_since: None,
+        jobs_done: 3,
+        last_error: None,
+    };
+    let seen = |reports: &[WorkerReport]| {
+        let mut one = a_box(BoxState::Running, 100);
+        apply_report(reports, &mut one);
+        (one.state, one.since, one.worker.map(|worker| worker.leases))
+    };
+    assert_eq!(seen(&[]), (BoxState::Pending, at(100), None));
+    assert_eq!(seen(&[report(90, Some(at(80)))]), (BoxState::Pending, at(100), None));
+    assert_eq!(seen(&[report(120, None)]), (BoxState::Pending, at(100), Some(2)));
+    assert_eq!(seen(&[report(150, Some(at(140)))]), (BoxState::Running, at(140), Some(2)));
+}
+
+#[test]
+fn r1_a_box_that_was_started_outside_gpuctl_has_a_run_and_so_a_cost() {
+    let foreign = Foreign { wants: HoldWants::Running, at: at(50), by: "user/ada".to_owned() };
+    let one = SeenBox { foreign: Some(foreign), ..a_box(BoxState::Running, 60) };
+    let mut closed = run(10);
+    closed.stopped_at = Some(at(20));
+    let found = runs_started_elsewhere(&[closed], std::slice::from_ref(&one), &pool(), at(70));
+    assert_eq!((found.len(), found[0].started_at, found[0].ready_at), (1, at(60), Some(at(60))));
+    assert!(found[0].start.text.contains("user/ada"), "{:?}", found[0].start);
+    assert!(runs_started_elsewhere(&found, std::slice::from_ref(&one), &pool(), at(80)).is_empty());
+    // It stays open for as long as the box is up, and ends with it.
+    let mut runs = found;
+    let mut boxes = [one];
+    assert!(update_runs(&mut runs, &mut boxes, at(900)).is_empty(), "{runs:?}");
+    boxes[0] = a_box(BoxState::Stopped, 1_000);
+    assert_eq!(update_runs(&mut runs, &mut boxes, at(1_010)).len(), 1);
+    assert_eq!((runs[0].started_at, runs[0].stopped_at), (at(60), Some(at(1_000))));
+}
+
+#[test]
+fn a_run_whose_end_was_not_seen_costs_until_the_next_one_began() {
+    let mut runs = [Run { ready_at: Some(at(130)), ..run(100) }];
+    let next = SeenBox { run_started_at: Some(at(900)), ..a_box(BoxState::Pending, 900) };
+    assert_eq!(update_runs(&mut runs, &mut [next.clone()], at(910)).len(), 1);
+    assert_eq!(runs[0].stopped_at, Some(at(900)));
+    let mut stopping = [Run { ready_at: Some(at(130)), stopping_at: Some(at(500)), ..run(100) }];
+    update_runs(&mut stopping, &mut [next], at(910));
+    assert_eq!(stopping[0].stopped_at, Some(at(500)), "unless its stop was noted");
+}
+
+#[test]
+fn an_older_run_of_a_box_that_has_started_again_is_closed() {
+    let ran = Run { ready_at: Some(at(130)), ..run(100) };
+    let mut runs = [run(900), run(500), ran];
+    let one = SeenBox { run_started_at: Some(at(900)), ..a_box(BoxState::Pending, 900) };
+    assert_eq!(update_runs(&mut runs, &mut [one], at(910)).len(), 2);
+    let ends: Vec<_> = runs.iter().map(|run| run.stopped_at).collect();
+    assert_eq!(ends, [None, Some(at(500)), Some(at(900))]);
+}
