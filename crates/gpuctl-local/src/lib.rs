@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use gpuctl_control::ports::Ports;
 
-pub use boxes::{Launcher, LocalCloud};
+pub use boxes::{BoxWithoutPool, Launcher, LocalCloud};
 pub use files::LocalFiles;
 pub use gpuctl_control::clock::SystemClock;
 pub use logs::{BoxLine, BoxLogs};

@@ -173,14 +173,6 @@ impl Store {
         })
     }
 
-    /// Living boxes of pools that the policy no longer has, with their pids.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn strays(&self, policy: &Policy) -> Result<Vec<(String, Option<i32>)>, PortError> {
-        crate::boxes::strays(self, policy)
-    }
-
     /// A number that changes whenever another process or connection has written to the file.
     ///
     /// # Errors

@@ -1,9 +1,10 @@
-//! Boxes are processes with EC2's states, and their life is a lock: any process sees it, whoever started them.
+//! Boxes are processes with EC2's states, and their life is a lock, which every process sees.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use gpuctl_control::ports::{Clock, Cloud, PortErrorClass, StartOrder};
 use gpuctl_core::observation::{BoxState, SeenBox};
 use gpuctl_core::plan::StopMode;
@@ -38,6 +39,20 @@ impl World {
         cloud.boxes(&self.policy).await.unwrap().pools.pop_first().unwrap().1.remove(0)
     }
 
+    async fn wait_for_file(&self, name: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.folder.path().join(name).exists() {
+            assert!(Instant::now() < deadline, "no {name} in time");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// When the box was last noted as alive, in microseconds since 1970.
+    fn alive_at(&self) -> i64 {
+        let file = rusqlite::Connection::open(self.folder.path().join(FILE_NAME)).unwrap();
+        file.query_row("SELECT alive_at FROM boxes", [], |row| row.get(0)).unwrap()
+    }
+
     async fn wait_for(&self, cloud: &LocalCloud, state: BoxState) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while self.the_box(cloud).await.state != state {
@@ -65,11 +80,11 @@ async fn a_box_runs_until_stopped_and_another_process_can_stop_it() {
     cloud.start(&order("a")).await.unwrap();
     assert_eq!(world.the_box(&cloud).await.state, BoxState::Pending);
     world.wait_for(&cloud, BoxState::Running).await;
-    let stranger = world.cloud();
-    assert_eq!(world.the_box(&stranger).await.state, BoxState::Running);
-    stranger.stop(&order("a").box_id, StopMode::Drain).await.unwrap();
-    world.wait_for(&stranger, BoxState::Stopped).await;
-    stranger.stop(&order("a").box_id, StopMode::Drain).await.unwrap();
+    let other = world.cloud();
+    assert_eq!(world.the_box(&other).await.state, BoxState::Running);
+    other.stop(&order("a").box_id, StopMode::Drain).await.unwrap();
+    world.wait_for(&other, BoxState::Stopped).await;
+    other.stop(&order("a").box_id, StopMode::Drain).await.unwrap();
 }
 
 #[tokio::test]
@@ -86,11 +101,12 @@ async fn the_same_order_twice_starts_once_and_another_is_a_conflict() {
 
 #[tokio::test]
 async fn a_box_that_ignores_the_polite_signal_is_stopping_until_forced() {
-    let world = World::new(r#"["sh", "-c", "trap '' TERM; while :; do sleep 1; done"]"#);
+    let command = r#"["sh", "-c", "trap '' TERM; touch trap-is-set; while :; do sleep 1; done"]"#;
+    let world = World::new(command);
     let cloud = world.cloud();
     cloud.start(&order("a")).await.unwrap();
-    // Only once the shell has set its trap does the signal meet it; before, it would end the shell.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    // A signal before the shell has set its trap would end the shell.
+    world.wait_for_file("trap-is-set").await;
     cloud.stop(&order("a").box_id, StopMode::Drain).await.unwrap();
     assert_eq!(world.the_box(&cloud).await.state, BoxState::Stopping);
     cloud.stop(&order("a").box_id, StopMode::Force).await.unwrap();
@@ -115,10 +131,29 @@ async fn a_box_of_a_pool_that_left_the_policy_is_found() {
     cloud.start(&order("a")).await.unwrap();
     let options = StoreOptions { folder: world.folder.path().to_owned(), file_mib_max: 64 };
     let other = Policy::parse("[pool.web]\ncommand = [\"sleep\", \"1\"]").unwrap();
-    let strays = Store::open(&options).unwrap().strays(&other).unwrap();
-    assert_eq!(strays.len(), 1);
-    assert_eq!(strays[0].0, "app-1");
+    let found = Store::open(&options).unwrap().boxes_without_pool(&other).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].name, "app-1");
     cloud.stop(&order("a").box_id, StopMode::Force).await.unwrap();
+    world.wait_for(&cloud, BoxState::Stopped).await;
+}
+
+#[tokio::test]
+async fn listing_boxes_writes_nothing_and_a_note_moves_the_last_sign_of_life() {
+    let world = World::new(r#"["sleep", "60"]"#);
+    let cloud = world.cloud();
+    let order = order("a");
+    let started = SystemClock.now() - TimeDelta::minutes(5);
+    cloud.start(&StartOrder { at: started, ..order.clone() }).await.unwrap();
+    let noted = world.alive_at();
+    world.the_box(&cloud).await;
+    assert_eq!((noted, world.alive_at()), (started.timestamp_micros(), noted));
+    cloud.note_alive(std::slice::from_ref(&order.box_id)).await.unwrap();
+    let moved = world.alive_at();
+    assert!(moved > noted + TimeDelta::minutes(4).num_microseconds().unwrap());
+    cloud.note_alive(std::slice::from_ref(&order.box_id)).await.unwrap();
+    assert_eq!(world.alive_at(), moved, "a second note within seconds is no write");
+    cloud.stop(&order.box_id, StopMode::Force).await.unwrap();
     world.wait_for(&cloud, BoxState::Stopped).await;
 }
 

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use gpuctl_control::config::{Config, ConfigError};
 use gpuctl_control::wire::reply::{CheckDocument, DoctorDocument};
 use gpuctl_core::policy::{Pool, Work};
+use gpuctl_local::BoxWithoutPool;
 use serde::Deserialize;
 
 use crate::context::{Context, worker_program};
@@ -63,7 +64,7 @@ async fn backend(context: &Context, mend: bool) -> Vec<CheckDocument> {
     }
     let _ = mend;
     checks.push(daemon(context));
-    checks.extend(strays(context));
+    checks.extend(boxes_without_pool(context));
     checks.extend(elsewhere(context));
     checks.extend(dead_letters(context).await);
     checks
@@ -83,24 +84,25 @@ fn daemon(context: &Context) -> CheckDocument {
 }
 
 /// Boxes that a change of the configuration left behind.
-fn strays(context: &Context) -> Vec<CheckDocument> {
+fn boxes_without_pool(context: &Context) -> Vec<CheckDocument> {
     let Some(store) = &context.backend.store else { return Vec::new() };
-    let strays = match store.strays(&context.config.policy) {
-        Ok(strays) => strays,
+    let boxes = match store.boxes_without_pool(&context.config.policy) {
+        Ok(boxes) => boxes,
         Err(error) => return vec![fail("boxes", &error.into())],
     };
-    let stray = |(id, pid): (String, Option<i32>)| CheckDocument {
+    let check = |found: BoxWithoutPool| CheckDocument {
         name: "boxes",
         status: "fail",
         detail: format!(
-            "`{id}` is running, but its pool is not in the configuration: nothing will stop it"
+            "`{}` is running, but its pool is not in the configuration: nothing will stop it",
+            found.name
         ),
-        fix: Some(match pid {
+        fix: Some(match found.pid {
             Some(pid) => format!("end process {pid}, or put the pool back and stop it"),
             None => "put the pool back and stop it".to_owned(),
         }),
     };
-    strays.into_iter().map(stray).collect()
+    boxes.into_iter().map(check).collect()
 }
 
 /// Pools of which nothing runs on this machine.
