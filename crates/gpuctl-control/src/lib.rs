@@ -22,6 +22,7 @@ pub mod pools;
 pub mod ports;
 pub mod prices;
 pub mod reconcile;
+pub mod state_folder;
 pub mod text;
 pub mod wire;
 

@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 
 use gpuctl_core::cost::PriceTable;
 
+use crate::log::shown;
+use crate::state_folder;
+
 /// The file's name.
 pub const FILE_NAME: &str = "prices.csv";
 
-/// Far above what so many rows need: something else lies there then.
+/// The largest file, far above what every region's prices need.
 const BYTES_MAX: u64 = 1 << 20;
 
 /// The prices that were fetched into this folder, if any were.
 ///
-/// A file that cannot be used is told of in the log and left out: it must not keep anybody from stopping a box.
+/// A file that cannot be used is logged and left out: it must not keep a user from stopping a box.
 #[must_use]
 pub fn read(state: &Path) -> PriceTable {
     let path = state.join(FILE_NAME);
@@ -21,8 +24,9 @@ pub fn read(state: &Path) -> PriceTable {
         Ok(table) => table,
         Err(why) => {
             tracing::error!(
-                "the fetched prices in {} are not used: {why}; `gpuctl cost prices --refresh` fetches new ones",
-                path.display()
+                "the fetched prices in {} are not used: {}; `gpuctl cost prices --refresh` fetches new ones",
+                shown(path.display()),
+                shown(why)
             );
             PriceTable::default()
         }
@@ -40,12 +44,12 @@ fn read_file(path: &Path) -> Result<PriceTable, String> {
     PriceTable::parse(&text).map_err(|error| error.to_string())
 }
 
-/// Keeps the fetched prices of this table in place of the file, and answers where.
+/// Writes the fetched prices of this table in place of the file; returns its path.
 ///
 /// # Errors
 /// When the folder cannot be written to; the old file stays then.
 pub fn write(state: &Path, table: &PriceTable) -> io::Result<PathBuf> {
-    std::fs::create_dir_all(state)?;
+    state_folder::make(state)?;
     let path = state.join(FILE_NAME);
     let mut file = tempfile::NamedTempFile::new_in(state)?;
     file.write_all(table.text().as_bytes())?;

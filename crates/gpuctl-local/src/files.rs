@@ -1,6 +1,6 @@
-//! Inputs and results as files of this machine: inputs where they lie, results in a folder a job under the state folder.
+//! Inputs and results as files of this machine: inputs where they are, results in one folder for each job under the state folder.
 //!
-//! A file of a result is on the disk under its whole name before the result speaks of it. Nothing is fetched from elsewhere.
+//! A result's file is on the disk under its final name before the result names it. Nothing is fetched from other machines.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,16 +11,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use gpuctl_control::input::{InputRejected, admit};
 use gpuctl_control::job::{InputLocation, InputUri, JobId};
+use gpuctl_control::log::shown;
 use gpuctl_control::ports::{Fetched, FileStore, PortError, PortErrorClass};
+use gpuctl_control::state_folder;
 use tempfile::NamedTempFile;
 
 /// The folder of results in the state folder.
 const FOLDER_NAME: &str = "results";
 /// Jobs whose files are kept: the newest. Audio and masks are megabytes where the ledger's rows are a kilobyte.
 const FOLDERS_MAX: usize = 10_000;
-/// How often, in kept files, what is beyond is cleared away.
+/// Folders beyond that are deleted each time that this many files have been kept.
 const CLEAR_EVERY: usize = 256;
-/// Longest file name that every file system takes.
+/// Longest file name that every common file system takes.
 const NAME_BYTES_MAX: usize = 255;
 
 /// Files of this machine; cloning shares them.
@@ -32,10 +34,10 @@ pub struct LocalFiles {
 }
 
 impl LocalFiles {
-    /// Files of the state folder `state`; inputs lie below the roots, or anywhere if there are none.
+    /// Files of the state folder `state`; inputs must be below the roots, or may be anywhere if there are none.
     #[must_use]
     pub fn new(state: &Path, input_roots: Vec<PathBuf>) -> Self {
-        // The URI of a result must hold wherever it is read.
+        // The URI of a result must mean the same in every working folder.
         let state = std::path::absolute(state).unwrap_or_else(|_| state.to_owned());
         Self {
             results: state.join(FOLDER_NAME),
@@ -64,7 +66,7 @@ impl LocalFiles {
     fn write(&self, job: &JobId, name: &str, bytes: &[u8]) -> Result<String, PortError> {
         let plain = !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !plain {
-            let what = format!("`{name}` is no name for a file of a result");
+            let what = format!("`{name}` is not a valid name for a result's file");
             return Err(PortError::new(PortErrorClass::Other, what));
         }
         let folder = self.results.join(job.as_str());
@@ -84,7 +86,7 @@ impl LocalFiles {
         let beyond = folders.len().saturating_sub(folders_max);
         for folder in &folders[..beyond] {
             if let Err(error) = std::fs::remove_dir_all(folder) {
-                tracing::warn!(folder = %folder.display(), %error, "old results could not be deleted");
+                tracing::warn!(folder = %shown(folder.display()), error = %shown(error), "old results could not be deleted");
             }
         }
     }
@@ -106,7 +108,7 @@ impl FileStore for LocalFiles {
 
 /// Readers see the old file or the whole new one, also after a loss of power.
 fn write_durably(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
+    state_folder::make(folder)?;
     let mut file = NamedTempFile::with_prefix_in(".new-", folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
@@ -127,7 +129,8 @@ async fn off_thread<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, PortError> + Send + 'static,
 ) -> Result<T, PortError> {
     tokio::task::spawn_blocking(call).await.unwrap_or_else(|error| {
-        Err(PortError::new(PortErrorClass::Other, "a call for a file broke off").because(error))
+        Err(PortError::new(PortErrorClass::Other, "reading or writing a file panicked")
+            .because(error))
     })
 }
 

@@ -1,7 +1,7 @@
 //! The one file: opening it, its schema, its errors, and transactions on it.
 //!
-//! SQLite in WAL mode, so that readers never wait for a writer. What a user was promised (a submitted job, a result) is
-//! on the disk before the answer; the rest may be lost with the power, and is then simply done again.
+//! SQLite in WAL mode, so that readers never wait for a writer. What a user relies on (a submitted job, a result, a hold) is on the
+//! disk before the call returns. The rest may be lost when the power fails, and is then observed or done again.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use gpuctl_control::log::shown;
 use gpuctl_control::ports::{Clock, PortError, PortErrorClass};
+use gpuctl_control::state_folder;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::Timestamp;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
@@ -78,12 +80,12 @@ ALTER TABLE holds ADD COLUMN over_budget INTEGER;
 CREATE TABLE service (box TEXT PRIMARY KEY, mean INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
-/// What a person was told, and when.
+/// Which notices were sent, and when.
 const NOTICES: &str = "
 CREATE TABLE notices (key TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
-/// How to open the store.
+/// Where the store is, and how large it may get.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
     /// The folder of the file, the boxes' locks and their logs; made if absent.
@@ -106,31 +108,15 @@ struct Opened {
 }
 
 impl Store {
-    /// Opens the file, and makes it if absent.
+    /// Opens the file, and makes it if absent, in a folder that only this user may enter.
     ///
     /// # Errors
-    /// When it cannot be opened, is no queue file, or was written by a newer gpuctl.
+    /// When it cannot be opened, is not a queue file, or was written by a newer gpuctl.
     pub fn open(options: &StoreOptions) -> Result<Self, PortError> {
         let folder = &options.folder;
-        let boxes = folder.join("boxes");
-        std::fs::create_dir_all(&boxes).map_err(|error| {
-            PortError::new(
-                PortErrorClass::Other,
-                format!("cannot make the folder {}", boxes.display()),
-            )
-            .because(error)
-        })?;
+        make_folders(folder)?;
         // SQLite does not wait where two processes make one file: the second would find it locked.
-        let one_at_a_time =
-            File::create(folder.join("open.lock")).and_then(|lock| lock.lock().map(|()| lock));
-        let one_at_a_time = one_at_a_time.map_err(|error| {
-            PortError::new(
-                PortErrorClass::Other,
-                format!("cannot lock the folder {}", folder.display()),
-            )
-            .because(error)
-            .hint("check its owner and permissions")
-        })?;
+        let one_at_a_time = lock(folder)?;
         let file = folder.join(FILE_NAME);
         let connection =
             connect(&file, options.file_mib_max).map_err(|error| store_error(&file, error))?;
@@ -147,7 +133,7 @@ impl Store {
         &self.folder
     }
 
-    /// Makes the policy's queues what the policy says.
+    /// Creates the policy's queues, and sets on each how often a message may be received.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -160,7 +146,7 @@ impl Store {
             let mut rows = c.prepare_cached("SELECT name, receives_max FROM queues")?;
             rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
         })?;
-        // Without this look every `gpuctl status` would be a write.
+        // Without this check every `gpuctl status` would be a write.
         if wanted.iter().all(|(name, receives_max)| known.get(name) == Some(receives_max)) {
             return Ok(());
         }
@@ -197,7 +183,7 @@ impl Store {
             return Ok(());
         }
         self.write(|tx| {
-            // Another process may have been first, so the version is read again.
+            // Another process may have migrated it first, so the version is read again.
             let done = usize::try_from(version(tx)?).unwrap_or(usize::MAX);
             for step in MIGRATIONS.iter().skip(done) {
                 tx.execute_batch(step)?;
@@ -244,9 +230,9 @@ impl Store {
                 *in_force = synchronous;
             }
             let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let answer = write(&tx)?;
+            let result = write(&tx)?;
             tx.commit()?;
-            Ok(answer)
+            Ok(result)
         };
         transact().map_err(|error| store_error(&self.folder.join(FILE_NAME), error))
     }
@@ -258,13 +244,39 @@ impl Store {
     ) -> Result<T, PortError> {
         let store = self.clone();
         match tokio::task::spawn_blocking(move || call(&store)).await {
-            Ok(answer) => answer,
+            Ok(result) => result,
             Err(error) => {
-                Err(PortError::new(PortErrorClass::Other, "a call to the queue file broke off")
+                Err(PortError::new(PortErrorClass::Other, "a call to the queue file panicked")
                     .because(error))
             }
         }
     }
+}
+
+/// Makes the state folder and the boxes' folder in it, private to the user; a warning tells of one that was there and is not.
+fn make_folders(folder: &Path) -> Result<(), PortError> {
+    let boxes = folder.join("boxes");
+    state_folder::make(&boxes).map_err(|error| {
+        let what = format!("cannot make the folder {}", boxes.display());
+        PortError::new(PortErrorClass::Other, what).because(error)
+    })?;
+    if let Ok(Some(mode)) = state_folder::mode_open_to_others(folder) {
+        tracing::warn!(
+            folder = %shown(folder.display()),
+            "other users can look into the state folder, whose mode is {mode:03o}: make it private with `chmod 700`"
+        );
+    }
+    Ok(())
+}
+
+fn lock(folder: &Path) -> Result<File, PortError> {
+    let locked = File::create(folder.join("open.lock")).and_then(|file| file.lock().map(|()| file));
+    locked.map_err(|error| {
+        let what = format!("cannot lock the folder {}", folder.display());
+        PortError::new(PortErrorClass::Other, what)
+            .because(error)
+            .hint("check its owner and permissions")
+    })
 }
 
 fn connect(file: &Path, file_mib_max: u32) -> rusqlite::Result<Connection> {
@@ -285,29 +297,33 @@ fn connect(file: &Path, file_mib_max: u32) -> rusqlite::Result<Connection> {
 }
 
 fn store_error(file: &Path, error: rusqlite::Error) -> PortError {
-    let shown = file.display();
+    let name = file.display();
     let (class, what, hint) = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
             PortErrorClass::Unavailable,
-            format!("{shown} is locked by another process"),
-            "wait for it, or find it with `fuser` on that file",
+            format!("{name} is locked by another process"),
+            "wait for that process, or find it with `fuser` on this file",
         ),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => (
             PortErrorClass::Corrupt,
-            format!("{shown} is damaged or no queue file"),
-            "move it away to begin anew; `sqlite3 FILE .recover` may save what is in it",
+            format!("{name} is damaged, or not a queue file"),
+            "move it away to start with a new one; `sqlite3 FILE .recover` may save what is in it",
         ),
         Some(ErrorCode::DiskFull) => (
             PortErrorClass::Full,
-            format!("no room to write to {shown}"),
-            "free some disk, raise `file_mib_max` under [cloud], or `gpuctl purge`",
+            format!("no room to write to {name}"),
+            "free some disk space, raise `file_mib_max` under [cloud], or `gpuctl purge`",
         ),
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => (
             PortErrorClass::Other,
-            format!("{shown} cannot be opened for writing"),
+            format!("{name} cannot be opened for writing"),
             "check its folder's owner and permissions",
         ),
-        _ => (PortErrorClass::Other, format!("{shown} failed"), "`gpuctl doctor` looks further"),
+        _ => (
+            PortErrorClass::Other,
+            format!("reading or writing {name} failed"),
+            "`gpuctl doctor` checks the state folder",
+        ),
     };
     PortError::new(class, what).hint(hint).because(error)
 }

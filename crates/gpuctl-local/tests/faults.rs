@@ -80,3 +80,16 @@ fn name() -> QueueName {
 fn message(bytes: usize) -> NewMessage {
     NewMessage { body: "x".repeat(bytes), attributes: vec![], delay: TimeDelta::zero() }
 }
+
+#[test]
+fn what_the_store_makes_is_private_to_its_user() {
+    use std::os::unix::fs::MetadataExt;
+    let parent = TempDir::new().unwrap();
+    let folder = parent.path().join("a/state");
+    let store = Store::open(&StoreOptions { folder: folder.clone(), file_mib_max: 1 }).unwrap();
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().mode() & 0o777;
+    assert_eq!(store.folder(), folder);
+    for made in [folder.parent().unwrap(), &folder, &folder.join("boxes")] {
+        assert_eq!(mode(made), 0o700, "{}", made.display());
+    }
+}

@@ -2,9 +2,11 @@
 //!
 //! What needs ONNX Runtime is asked of the worker, which has it; this program never loads it.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use gpuctl_control::config::{Config, ConfigError};
+use gpuctl_control::state_folder;
 use gpuctl_control::wire::reply::{CheckDocument, DoctorDocument};
 use gpuctl_core::policy::{Pool, Work};
 use gpuctl_local::BoxWithoutPool;
@@ -55,6 +57,7 @@ async fn backend(context: &Context, mend: bool) -> Vec<CheckDocument> {
     if let Some(store) = &context.backend.store {
         let file = store.folder().join(gpuctl_local::FILE_NAME);
         checks.push(pass("queue file", file.display().to_string()));
+        checks.extend(state_folder(store.folder()));
     }
     #[cfg(feature = "aws")]
     if let Some(account) = &context.backend.account {
@@ -81,6 +84,18 @@ fn daemon(context: &Context) -> CheckDocument {
             .to_owned(),
         fix: Some("run `gpuctl run`, as a service if it should outlive this terminal".to_owned()),
     }
+}
+
+/// A state folder that other users may look into: it holds jobs, results and logs.
+fn state_folder(folder: &Path) -> Option<CheckDocument> {
+    let mode = state_folder::mode_open_to_others(folder).ok().flatten()?;
+    let folder = folder.display();
+    Some(CheckDocument {
+        name: "state folder",
+        status: "warn",
+        detail: format!("other users can look into {folder}, whose mode is {mode:03o}"),
+        fix: Some(format!("chmod 700 {folder}")),
+    })
 }
 
 /// Boxes that a change of the configuration left behind.
