@@ -123,3 +123,20 @@ fn line(reconciled: &Reconciled, plan: &PoolPlan, seen: &SeenPool, at: Timestamp
     });
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn l2_l5_each_message_comes_again_if_the_reconcile_failed_and_only_then() {
+        let records = [json!({"messageId": "a", "body": "{}"}), json!({"messageId": "b"})];
+        let event = Event::read(&json!({ "Records": records })).unwrap();
+        let failed = document(&event, Looked::Failed, vec!["no ledger".to_owned()]);
+        assert_eq!(failed["statusCode"], 503);
+        let both = json!([{"itemIdentifier": "a"}, {"itemIdentifier": "b"}]);
+        assert_eq!(failed["batchItemFailures"], both);
+        let busy = document(&event, Looked::Busy, Vec::new());
+        assert_eq!(busy["batchItemFailures"], json!([]));
+    }
+}

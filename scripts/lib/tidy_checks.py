@@ -81,6 +81,7 @@ def listed_ids(text):
 
 def trap_tests(tree):
     """Each trap has a source and tests, and these exist."""
+    mentioned = {(path, name) for path, _, name in trap_uses(tree)}
     golden = {line.split(" ")[0] for _, _, line in tree.lines(GOLDEN)}
     faults = "".join(tree.files.get(path, "") for path in FAULTS)
     for name, (number, entry) in trap_entries(tree).items():
@@ -88,14 +89,21 @@ def trap_tests(tree):
         for key, found in (("Source", source), ("Tests", tests)):
             if not found:
                 yield Problem(TRAPS, number, f"{name} has no line `{key}:`", "say where the trap is known from, and which tests hold it")
-        for problem in missing_tests(tree, name, tests[1] if tests else "", golden, faults):
+        cited = tests[1] if tests else ""
+        for problem in [*missing_files(tree, name, cited, mentioned), *missing_plans(name, cited, golden, faults)]:
             yield Problem(TRAPS, number, f"{name}: {problem}", "name the test as it is now")
 
 
-def missing_tests(tree, name, tests, golden, faults):
+def missing_files(tree, name, tests, mentioned):
     for path in re.findall(r"`([\w./-]+/[\w.-]+)`", tests):
-        if f"crates/{path}" not in tree.files and path not in tree.files:
+        found = [known for known in (path, f"crates/{path}") if known in tree.files]
+        if not found:
             yield f"there is no `{path}`"
+        elif (found[0], name) not in mentioned:
+            yield f"`{path}` does not mention it"
+
+
+def missing_plans(name, tests, golden, faults):
     for other in re.findall(r"\bgolden(?: (\w+))?", tests):
         if (other or name) not in golden:
             yield f"no golden plan begins with {other or name}"

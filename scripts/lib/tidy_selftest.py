@@ -30,6 +30,7 @@ CASES = {
         [
             ({"crates/TRAPS.md": ENTRY.replace("  Source: a/b#1.\n", "")}, "no line `Source:`"),
             ({"crates/TRAPS.md": ENTRY.replace("a.rs", "z.rs")}, "there is no `core/src/z.rs`"),
+            ({"crates/core/src/a.rs": "fn a_hold_wins() {}\n"}, "does not mention it"),
             ({tidy_checks.GOLDEN: ""}, "no golden plan"),
             ({tidy_checks.FAULTS[0]: ""}, "there is no fault `hands`"),
         ],

@@ -1,5 +1,5 @@
 //! Schedules minute by minute against an evaluation of another kind: local clocks are walked, and the stated rule is applied
-//! to what they have shown. Zones and days are those where it hurts (T3, T4, T5).
+//! to what they have shown. Zones and days are those where it hurts (T3, T4, T5), and come from the program's own data (T13).
 
 #![expect(
     clippy::unwrap_used,

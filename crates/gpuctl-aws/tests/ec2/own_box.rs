@@ -31,6 +31,7 @@ async fn worker(account: &Account, power_off: &str) -> (impl Drop, OwnBox, BoxId
     (imds, own.with_shutdown_max(Duration::ZERO), id.parse().unwrap())
 }
 
+/// W1
 #[tokio::test]
 async fn a_box_that_cannot_shut_itself_down_is_stopped_by_ec2() {
     for power_off in ["[\"/nowhere/poweroff\"]", "[\"false\"]"] {
@@ -110,6 +111,7 @@ async fn p1_a_one_time_spot_box_is_refused_by_ec2_and_goes_on() {
     assert!(format!("{:?}", error.cause).contains("UnsupportedOperation"), "{error:?}");
 }
 
+/// W2
 #[tokio::test]
 async fn a_launched_box_ends_by_its_shutdown_alone() {
     let account = Account::stable(&[on_demand()]).await;

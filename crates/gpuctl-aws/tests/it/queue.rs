@@ -59,6 +59,7 @@ async fn a_queue_is_found_by_its_url_as_by_its_name() {
     assert_eq!(queue.counts(&url).await.unwrap().visible, 1);
 }
 
+/// Q12, Q17
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_s_settings_are_there_for_doctor_to_judge() {
     let (queue, name) = setup().await;

@@ -10,7 +10,7 @@ use crate::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState, submit};
 use crate::ports::{Attempt, Committed, JobFilter, Purge, QueueChange, Received};
 use crate::wire::job::job_from_json;
 
-/// Two deliveries of one message end in one result.
+/// Q9: two deliveries of one message end in one result.
 pub async fn the_first_result_stays(subject: &dyn Subject) {
     let ledger = &subject.ports().ledger;
     let job = job(subject);

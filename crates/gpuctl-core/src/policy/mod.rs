@@ -405,6 +405,7 @@ input_roots = \"/data\"
             ("", "there is no pool"),
             ("[pool.gpu]\nqueue = ", "line 2"),
             ("[pool.gpu]\nqueue = \"q\"\nqueue = \"r\"", "line 3"),
+            // R8
             ("[pool.a]\nqueue = \"q\"\n[pool.b]\nqueue = \"q\"", "already belongs to pool `a`"),
             ("[pool.a]\nqueue = \"q\"\ncommand = [\"x\"]", "stands beside `queue`"),
             ("[pool.a]\ncommand = []", "is empty"),

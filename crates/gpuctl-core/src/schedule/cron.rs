@@ -252,6 +252,7 @@ mod tests {
             "",
             "cron()",
             "cron(0 9 * * ?)",
+            // T11: one of the two days must be open.
             "cron(0 9 * * * *)",
             "cron(0 9 ? * ? *)",
             "0 9 * * ? *",

@@ -156,6 +156,7 @@ async fn the_function_starts_a_box_for_a_job_and_the_box_does_it_and_stops_itsel
     });
 }
 
+/// W1
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_shutdown_fails_has_ec2_stop_its_box() {
     let ministack = emulators::ministack().await;
