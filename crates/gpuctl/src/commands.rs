@@ -24,13 +24,13 @@ mod upload;
 use std::path::Path;
 
 use gpuctl_control::config::Config;
-use gpuctl_control::wire::reply::InitDocument;
 use gpuctl_core::observation::HoldWants;
 use gpuctl_core::policy::DEFAULT_TEXT;
 use gpuctl_core::units::PoolId;
 
 use crate::arguments::{Arguments, Command, HistoryCommand, InvokeArguments};
 use crate::context::Context;
+use crate::documents::reply::InitDocument;
 use crate::failure::{Exit, Failure};
 use crate::render::{Answer, Printer};
 

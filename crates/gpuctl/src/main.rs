@@ -6,6 +6,7 @@ mod arguments;
 mod backend;
 mod commands;
 mod context;
+mod documents;
 mod failure;
 mod render;
 

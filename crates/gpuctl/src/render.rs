@@ -20,24 +20,22 @@ use gpuctl_control::wire::Versioned;
 #[cfg(feature = "aws")]
 use gpuctl_control::wire::function::InvokedDocument;
 use gpuctl_control::wire::job::JobDocument;
-use gpuctl_control::wire::logs::{LogLineDocument, LogsDocument};
 use gpuctl_control::wire::models::{
     BenchDocument, ModelsDocument, PulledDocument, VerifiedDocument,
 };
 use gpuctl_control::wire::plan::{ExplainDocument, PlanDocument, verb};
-use gpuctl_control::wire::reply::{
-    CostReportDocument, DoctorDocument, ErrorBody, ErrorDocument, EstimateDocument, InitDocument,
-    JobsDocument, MovedDocument, PricesDocument, QueuesDocument, SubmittedDocument, versioned,
-};
-use gpuctl_control::wire::schedule::{
-    ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument,
-};
-use gpuctl_control::wire::simulate::{
-    ExportedDocument, FaultSimulationDocument, SimulationDocument, TuningDocument,
-};
 use gpuctl_control::wire::status::StatusDocument;
 use serde::Serialize;
 
+use crate::documents::logs::{LogLineDocument, LogsDocument};
+use crate::documents::reply::{
+    CostReportDocument, DoctorDocument, ErrorBody, ErrorDocument, EstimateDocument, InitDocument,
+    JobsDocument, MovedDocument, PricesDocument, QueuesDocument, SubmittedDocument, versioned,
+};
+use crate::documents::schedule::{ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument};
+use crate::documents::simulate::{
+    ExportedDocument, FaultSimulationDocument, SimulationDocument, TuningDocument,
+};
 use crate::failure::{Exit, Failure};
 pub(crate) use logs::Whose;
 pub(crate) use progress::{Progress, Weeks};

@@ -1,4 +1,4 @@
-//! Every document that is stored or printed as JSON: the only place where anything is serialised.
+//! The documents that are stored as JSON, or that two programs exchange. What gpuctl alone prints is in its `documents`.
 //!
 //! A document names its `schema` and `version`. Within a version fields are only ever added. Numbers carry their unit in
 //! their name, times are RFC 3339 in UTC.
@@ -6,13 +6,9 @@
 pub mod answer;
 pub mod function;
 pub mod job;
-pub mod logs;
 pub mod models;
 pub mod plan;
 pub mod record;
-pub mod reply;
-pub mod schedule;
-pub mod simulate;
 pub mod status;
 
 use chrono::TimeDelta;

@@ -4,9 +4,6 @@ use chrono::TimeDelta;
 use gpuctl_control::job::JobState;
 use gpuctl_control::observe::observe;
 use gpuctl_control::ports::{JobEntry, JobFilter};
-use gpuctl_control::wire::reply::{
-    ComponentDocument, CostReportDocument, EstimateDocument, JobCounts, PriceDocument,
-};
 use gpuctl_control::wire::{seconds, time};
 use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::cost::{
@@ -19,6 +16,9 @@ use gpuctl_core::units::{MicroUsd, Timestamp, nearest_rank};
 use super::prices;
 use crate::arguments::{CostCommand, EstimateArguments};
 use crate::context::Context;
+use crate::documents::reply::{
+    ComponentDocument, CostReportDocument, EstimateDocument, JobCounts, PriceDocument,
+};
 use crate::failure::Failure;
 use crate::render::Answer;
 

@@ -7,12 +7,12 @@ use std::process::{Command, Stdio};
 
 use gpuctl_control::config::{Config, ConfigError};
 use gpuctl_control::state_folder;
-use gpuctl_control::wire::reply::{CheckDocument, DoctorDocument};
 use gpuctl_core::policy::{Pool, Work};
 use gpuctl_local::BoxWithoutPool;
 use serde::Deserialize;
 
 use crate::context::{Context, worker_program};
+use crate::documents::reply::{CheckDocument, DoctorDocument};
 use crate::failure::{Exit, Failure};
 use crate::render::Answer;
 

@@ -5,13 +5,13 @@ use chrono::TimeDelta;
 use gpuctl_aws::{Account, Finding, check_limits};
 use gpuctl_control::config::Config;
 use gpuctl_control::ports::PortError;
-use gpuctl_control::wire::reply::CheckDocument;
 use gpuctl_core::policy::QueuePolicy;
 use gpuctl_core::units::show_span;
 
 use super::doctor::{fail, pass};
 use super::prices::types;
 use crate::context::Context;
+use crate::documents::reply::CheckDocument;
 use crate::failure::Failure;
 
 /// How far the clocks may differ: leases and reasons name instants.

@@ -5,7 +5,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use gpuctl_control::wire::simulate::{BrokenPromiseDocument, FaultSimulationDocument};
 use gpuctl_core::policy::{Problems, nearest};
 use gpuctl_sim::faults::Fault;
 use gpuctl_sim::shrink::shrink;
@@ -13,6 +12,7 @@ use gpuctl_sim::world::scenario::Only;
 use gpuctl_sim::world::week::{Week, run as run_week};
 
 use crate::arguments::FaultArguments;
+use crate::documents::simulate::{BrokenPromiseDocument, FaultSimulationDocument};
 use crate::failure::{Exit, Failure};
 use crate::render::{Answer, Printer, Weeks};
 

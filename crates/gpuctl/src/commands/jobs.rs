@@ -3,9 +3,9 @@
 use gpuctl_control::job::JobState;
 use gpuctl_control::ports::{JobEntry, JobFilter};
 use gpuctl_control::wire::job::JobDocument;
-use gpuctl_control::wire::reply::JobsDocument;
 
 use crate::context::Context;
+use crate::documents::reply::JobsDocument;
 use crate::failure::Failure;
 use crate::render::Answer;
 

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use gpuctl_control::wire::logs::{LogLineDocument, LogsDocument};
 use gpuctl_core::units::{BoxId, Timestamp};
 use gpuctl_local::{BoxLine, BoxLogs};
 
 use crate::arguments::LogsArguments;
 use crate::context::Context;
+use crate::documents::logs::{LogLineDocument, LogsDocument};
 use crate::failure::Failure;
 use crate::render::{Answer, Printer, Whose};
 

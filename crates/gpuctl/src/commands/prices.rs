@@ -1,11 +1,11 @@
 //! `cost prices`: the known prices, and with `--refresh` those of today from AWS, kept in the state folder.
 
-use gpuctl_control::wire::reply::{PriceDocument, PricesDocument};
 use gpuctl_core::cost::Price;
 use gpuctl_core::policy::Cost;
 
 use crate::arguments::PricesArguments;
 use crate::context::Context;
+use crate::documents::reply::{PriceDocument, PricesDocument};
 use crate::failure::Failure;
 use crate::render::Answer;
 

@@ -1,11 +1,11 @@
 //! `queue`, `redrive` and `purge`: the queues themselves.
 
 use gpuctl_control::ports::{Purge, QueueChange};
-use gpuctl_control::wire::reply::{MovedDocument, PoolQueueDocument, QueuesDocument};
 use gpuctl_control::wire::status::QueueDocument;
 use gpuctl_core::units::PoolId;
 
 use crate::context::Context;
+use crate::documents::reply::{MovedDocument, PoolQueueDocument, QueuesDocument};
 use crate::failure::Failure;
 use crate::render::{Answer, Printer};
 

@@ -1,13 +1,13 @@
 //! `schedule at`, `show` and `lint`: what schedules want, apart from queue and holds. They look at no box.
 
-use gpuctl_control::wire::schedule::{
-    ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument, WarningDocument,
-};
 use gpuctl_core::policy::Pool;
 use gpuctl_core::units::PoolId;
 
 use crate::arguments::ScheduleCommand;
 use crate::context::Context;
+use crate::documents::schedule::{
+    ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument, WarningDocument,
+};
 use crate::failure::Failure;
 use crate::render::Answer;
 

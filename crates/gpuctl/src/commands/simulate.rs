@@ -6,9 +6,6 @@ use std::path::{Path, PathBuf};
 use chrono::TimeDelta;
 use gpuctl_control::ports::JobFilter;
 use gpuctl_control::wire::seconds;
-use gpuctl_control::wire::simulate::{
-    ChoiceDocument, PolicyScoreDocument, SimulationDocument, TunedDocument, TuningDocument,
-};
 use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::policy::{Cost, Problems, nearest};
 use gpuctl_core::units::{MicroUsd, show_span};
@@ -22,6 +19,9 @@ use super::cost::hour_price;
 use super::faults;
 use crate::arguments::{SimulateArguments, TuneArguments, WorldArguments};
 use crate::context::Context;
+use crate::documents::simulate::{
+    ChoiceDocument, PolicyScoreDocument, SimulationDocument, TunedDocument, TuningDocument,
+};
 use crate::failure::Failure;
 use crate::render::{Answer, Page, Printer, page};
 

@@ -8,13 +8,13 @@ use gpuctl_control::job::{InputUri, Job, JobId, JobState, submit as send};
 use gpuctl_control::params::{Param, params_of};
 use gpuctl_control::ports::JobEntry;
 use gpuctl_control::wire::job::JobDocument;
-use gpuctl_control::wire::reply::{JobsDocument, SubmittedDocument};
 use gpuctl_core::policy::nearest;
 use gpuctl_core::units::{QueueName, show_span};
 use serde_json::{Map, Value};
 
 use crate::arguments::SubmitArguments;
 use crate::context::Context;
+use crate::documents::reply::{JobsDocument, SubmittedDocument};
 use crate::failure::{Exit, Failure};
 use crate::render::{Answer, Printer, Progress};
 

@@ -1,8 +1,7 @@
 //! Lines of logs, as `time level message`.
 
-use gpuctl_control::wire::logs::{LogLineDocument, LogsDocument};
-
 use super::text;
+use crate::documents::logs::{LogLineDocument, LogsDocument};
 
 /// Whether a line says whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

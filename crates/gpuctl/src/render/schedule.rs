@@ -2,11 +2,10 @@
 
 use std::fmt::Write;
 
-use gpuctl_control::wire::schedule::{
+use super::text::line;
+use crate::documents::schedule::{
     DayDocument, PartDocument, ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument,
 };
-
-use super::text::line;
 
 /// A character of the bar.
 const CELL_MINUTES: usize = 30;

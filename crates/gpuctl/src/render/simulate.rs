@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
-use gpuctl_control::wire::simulate::{
+use gpuctl_sim::replay::Outcome;
+
+use crate::documents::simulate::{
     BrokenPromiseDocument, FaultSimulationDocument, PolicyScoreDocument, SimulationDocument,
     TuningDocument,
 };
-use gpuctl_sim::replay::Outcome;
 
 /// The size of a picture.
 const WIDTH: f64 = 960.0;

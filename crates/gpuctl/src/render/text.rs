@@ -10,10 +10,6 @@ use gpuctl_control::wire::plan::{
     ExplainDocument, NextChangeDocument, PlanDocument, PoolPlanDocument, RunDocument,
     VerdictDocument,
 };
-use gpuctl_control::wire::reply::{
-    CostReportDocument, DoctorDocument, EstimateDocument, JobsDocument, PricesDocument,
-    QueuesDocument,
-};
 use gpuctl_control::wire::status::{BoxDocument, PoolDocument, QueueDocument, StatusDocument};
 use gpuctl_core::units::{Timestamp, show_span};
 use serde_json::Value;
@@ -21,6 +17,10 @@ use serde_json::Value;
 #[cfg(feature = "aws")]
 use super::function;
 use super::{Answer, logs, models, schedule, simulate};
+use crate::documents::reply::{
+    CostReportDocument, DoctorDocument, EstimateDocument, JobsDocument, PricesDocument,
+    QueuesDocument,
+};
 use crate::failure::Failure;
 
 /// Lines are padded to these columns.

@@ -6,77 +6,76 @@ use serde::Serialize;
 
 /// `gpuctl.simulation`.
 #[derive(Clone, Debug, Serialize)]
-pub struct SimulationDocument {
+pub(crate) struct SimulationDocument {
     /// The traces of demand.
-    pub demand: Vec<String>,
+    pub(crate) demand: Vec<String>,
     /// Jobs in them.
-    pub jobs: usize,
+    pub(crate) jobs: usize,
     /// Days that they last, together.
-    pub days: f64,
+    pub(crate) days: f64,
     /// How long a job may wait.
-    pub max_wait_seconds: f64,
+    pub(crate) max_wait_seconds: f64,
     /// What a boot takes.
-    pub boot_seconds: f64,
+    pub(crate) boot_seconds: f64,
     /// How often the controller looks.
-    pub tick_seconds: f64,
+    pub(crate) tick_seconds: f64,
     /// The price of an hour on demand.
-    pub on_demand_usd_hour: f64,
+    pub(crate) on_demand_usd_hour: f64,
     /// Where that is from: `as given`, or a table and its date.
-    pub on_demand_usd_hour_from: String,
+    pub(crate) on_demand_usd_hour_from: String,
     /// … on spot, where an availability was given, and no prices.
-    pub spot_usd_hour: Option<f64>,
+    pub(crate) spot_usd_hour: Option<f64>,
     /// Where the price of spot was read from, if it changes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub spot_prices: Option<String>,
+    pub(crate) spot_prices: Option<String>,
     /// The least box time with which every job keeps the limit, together.
-    pub bound_box_seconds: f64,
+    pub(crate) bound_box_seconds: f64,
     /// The least for who knows the future and starts when a job arrives: stops whenever that pays.
-    pub bound_same_start_box_seconds: f64,
+    pub(crate) bound_same_start_box_seconds: f64,
     /// … and for who lets no job wait for a boot.
-    pub bound_prewarm_box_seconds: f64,
+    pub(crate) bound_prewarm_box_seconds: f64,
     /// The jobs alone.
-    pub service_seconds: f64,
+    pub(crate) service_seconds: f64,
     /// Each policy.
-    pub policies: Vec<PolicyScoreDocument>,
+    pub(crate) policies: Vec<PolicyScoreDocument>,
 }
 
 /// How one policy did.
 #[derive(Clone, Debug, Serialize)]
-pub struct PolicyScoreDocument {
+pub(crate) struct PolicyScoreDocument {
     /// Its name.
-    pub policy: &'static str,
+    pub(crate) policy: &'static str,
     /// What it does.
-    pub what: &'static str,
+    pub(crate) what: &'static str,
     /// Time that boxes were up.
-    pub box_seconds: f64,
+    pub(crate) box_seconds: f64,
     /// … of it on spot.
-    pub spot_seconds: f64,
+    pub(crate) spot_seconds: f64,
     /// Box time over the bound: the geometric mean over the traces. Below 1 where jobs wait longer than the limit.
-    pub ratio_to_bound: f64,
+    pub(crate) ratio_to_bound: f64,
     /// What it cost.
-    pub usd: f64,
+    pub(crate) usd: f64,
     /// What 30 such days cost.
-    pub usd_month: f64,
+    pub(crate) usd_month: f64,
     /// Starts of boxes.
-    pub starts: f64,
+    pub(crate) starts: f64,
     /// The median wait.
     pub wait_seconds_p50: f64,
     /// 95 of 100 waited no longer.
     pub wait_seconds_p95: f64,
     /// The longest.
-    pub wait_seconds_max: f64,
+    pub(crate) wait_seconds_max: f64,
     /// Jobs that waited longer than the limit more than on a box that is always on.
-    pub late_jobs: f64,
+    pub(crate) late_jobs: f64,
     /// Jobs that were never done.
-    pub jobs_lost: f64,
+    pub(crate) jobs_lost: f64,
     /// Boxes that were taken back.
-    pub interruptions: f64,
+    pub(crate) interruptions: f64,
 }
 
 impl PolicyScoreDocument {
     /// The mean of so many runs over the same traces: what was summed is divided.
-    #[must_use]
-    pub fn divided_by(mut self, runs: usize) -> Self {
+    pub(crate) fn divided_by(mut self, runs: usize) -> Self {
         let by = runs.max(1) as f64;
         for sum in [&mut self.box_seconds, &mut self.spot_seconds, &mut self.usd, &mut self.starts]
         {
@@ -91,102 +90,102 @@ impl PolicyScoreDocument {
 
 /// `gpuctl.tuning`.
 #[derive(Clone, Debug, Serialize)]
-pub struct TuningDocument {
+pub(crate) struct TuningDocument {
     /// The trace.
-    pub demand: Vec<String>,
+    pub(crate) demand: Vec<String>,
     /// Choices that no other beats in both dollars and waiting, on the whole trace.
-    pub frontier: Vec<ChoiceDocument>,
+    pub(crate) frontier: Vec<ChoiceDocument>,
     /// What was chosen for each price of waiting.
-    pub tuned: Vec<TunedDocument>,
+    pub(crate) tuned: Vec<TunedDocument>,
 }
 
 /// A choice and what it costs.
 #[derive(Clone, Debug, Serialize)]
-pub struct ChoiceDocument {
+pub(crate) struct ChoiceDocument {
     /// The setting.
-    pub max_wait: String,
+    pub(crate) max_wait: String,
     /// The setting.
-    pub idle_stop: String,
+    pub(crate) idle_stop: String,
     /// What its boxes cost.
-    pub usd: f64,
+    pub(crate) usd: f64,
     /// How long all jobs together waited for want of a box.
-    pub wait_hours: f64,
+    pub(crate) wait_hours: f64,
 }
 
 /// What was chosen for one price of waiting.
 #[derive(Clone, Debug, Serialize)]
-pub struct TunedDocument {
+pub(crate) struct TunedDocument {
     /// The price of a job waiting for an hour.
-    pub wait_usd_hour: f64,
+    pub(crate) wait_usd_hour: f64,
     /// Chosen on the first half.
-    pub max_wait: String,
+    pub(crate) max_wait: String,
     /// Chosen on the first half.
-    pub idle_stop: String,
+    pub(crate) idle_stop: String,
     /// What that costs on the second half, waiting included.
-    pub tested_usd: f64,
+    pub(crate) tested_usd: f64,
     /// What the best choice there would have cost.
-    pub hindsight_usd: f64,
+    pub(crate) hindsight_usd: f64,
     /// The one over the other.
-    pub ratio_to_hindsight: f64,
+    pub(crate) ratio_to_hindsight: f64,
 }
 
 /// `gpuctl.history-export`.
 #[derive(Clone, Debug, Serialize)]
-pub struct ExportedDocument {
+pub(crate) struct ExportedDocument {
     /// The file that was written.
-    pub path: String,
+    pub(crate) path: String,
     /// Jobs in it.
-    pub jobs: usize,
+    pub(crate) jobs: usize,
 }
 
 /// `gpuctl.fault-simulation`.
 #[derive(Clone, Debug, Serialize)]
-pub struct FaultSimulationDocument {
+pub(crate) struct FaultSimulationDocument {
     /// Weeks that were run.
-    pub weeks: usize,
+    pub(crate) weeks: usize,
     /// How often each kind of fault struck.
-    pub faults: BTreeMap<&'static str, u64>,
+    pub(crate) faults: BTreeMap<&'static str, u64>,
     /// Jobs submitted.
-    pub jobs: u64,
+    pub(crate) jobs: u64,
     /// … of them with a result; the others lie in the dead letters, or wait for a new budget.
-    pub jobs_committed: u64,
+    pub(crate) jobs_committed: u64,
     /// Starts of boxes, EC2's own included.
-    pub starts: u64,
+    pub(crate) starts: u64,
     /// Boxes that were taken back.
-    pub interruptions: u64,
+    pub(crate) interruptions: u64,
     /// Starts that were refused.
-    pub refusals: u64,
+    pub(crate) refusals: u64,
     /// What EC2 bills.
-    pub usd: f64,
+    pub(crate) usd: f64,
     /// Passes of controllers.
-    pub passes: u64,
+    pub(crate) passes: u64,
     /// Checks of promises.
-    pub checks: u64,
+    pub(crate) checks: u64,
     /// The seed of the week that took longest, and how long.
-    pub slowest_seed: u64,
+    pub(crate) slowest_seed: u64,
     /// In seconds of this machine.
-    pub slowest_seconds: f64,
+    pub(crate) slowest_seconds: f64,
     /// The first broken promise, by seed.
-    pub failure: Option<BrokenPromiseDocument>,
+    pub(crate) failure: Option<BrokenPromiseDocument>,
 }
 
 /// A broken promise.
 #[derive(Clone, Debug, Serialize)]
-pub struct BrokenPromiseDocument {
+pub(crate) struct BrokenPromiseDocument {
     /// The week.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// The promise's name.
-    pub promise: &'static str,
+    pub(crate) promise: &'static str,
     /// The promise.
-    pub sentence: &'static str,
+    pub(crate) sentence: &'static str,
     /// When.
-    pub at: String,
+    pub(crate) at: String,
     /// What happened.
-    pub what: String,
+    pub(crate) what: String,
     /// The events before it, in the smallest week in which it breaks.
-    pub events: Vec<String>,
+    pub(crate) events: Vec<String>,
     /// Shows it again.
-    pub replay: String,
+    pub(crate) replay: String,
     /// Shows it again in the smallest week in which it breaks.
-    pub smallest: String,
+    pub(crate) smallest: String,
 }

@@ -2,35 +2,34 @@
 
 use serde::Serialize;
 
-use super::time;
-use crate::log::LogLine;
+use gpuctl_control::log::LogLine;
+use gpuctl_control::wire::time;
 
 /// `gpuctl.logs`.
 #[derive(Clone, Debug, Serialize)]
-pub struct LogsDocument {
+pub(crate) struct LogsDocument {
     /// Whether there are older lines that were left out.
-    pub older_left_out: bool,
+    pub(crate) older_left_out: bool,
     /// The lines, the oldest first.
-    pub lines: Vec<LogLineDocument>,
+    pub(crate) lines: Vec<LogLineDocument>,
 }
 
 /// A line.
 #[derive(Clone, Debug, Serialize)]
-pub struct LogLineDocument {
+pub(crate) struct LogLineDocument {
     /// The box or the function whose it is.
-    pub source: String,
+    pub(crate) source: String,
     /// When it was written, if it is known.
-    pub at: Option<String>,
+    pub(crate) at: Option<String>,
     /// Its weight, as `INFO`, if it has one.
-    pub level: Option<String>,
+    pub(crate) level: Option<String>,
     /// What it says.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl LogLineDocument {
     /// The document of a line.
-    #[must_use]
-    pub fn of(source: &str, line: &LogLine) -> Self {
+    pub(crate) fn of(source: &str, line: &LogLine) -> Self {
         Self {
             source: source.to_owned(),
             at: line.at.map(time),

@@ -5,44 +5,43 @@ use gpuctl_core::schedule::{Day, Desired, Schedule, Warning};
 use gpuctl_core::units::{PoolId, Timestamp};
 use serde::Serialize;
 
-use super::time;
+use gpuctl_control::wire::time;
 
 /// `gpuctl.schedule-at`.
 #[derive(Clone, Debug, Serialize)]
-pub struct ScheduleAtDocument {
+pub(crate) struct ScheduleAtDocument {
     /// The pool.
-    pub pool: String,
+    pub(crate) pool: String,
     /// The instant.
-    pub at: String,
+    pub(crate) at: String,
     /// The zone of the schedule's first entry.
-    pub zone: String,
+    pub(crate) zone: String,
     /// The instant on local clocks there, as `2026-11-23 09:00`.
-    pub at_local: String,
+    pub(crate) at_local: String,
     /// `running`, `stopped` or `any`.
-    pub desired: &'static str,
+    pub(crate) desired: &'static str,
     /// Why.
-    pub reason: String,
+    pub(crate) reason: String,
     /// When that changes.
-    pub next_change: Option<EdgeDocument>,
+    pub(crate) next_change: Option<EdgeDocument>,
 }
 
 /// When a schedule changes its mind.
 #[derive(Clone, Debug, Serialize)]
-pub struct EdgeDocument {
+pub(crate) struct EdgeDocument {
     /// When.
-    pub at: String,
+    pub(crate) at: String,
     /// The same on local clocks, as above.
-    pub at_local: String,
+    pub(crate) at_local: String,
     /// What it wants from then on.
-    pub desired: &'static str,
+    pub(crate) desired: &'static str,
     /// Why.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 impl ScheduleAtDocument {
     /// The document of a schedule at an instant.
-    #[must_use]
-    pub fn of(pool: &PoolId, schedule: &Schedule, at: Timestamp) -> Self {
+    pub(crate) fn of(pool: &PoolId, schedule: &Schedule, at: Timestamp) -> Self {
         let state = schedule.at(at);
         let local =
             |at: Timestamp| at.with_timezone(&schedule.zone()).format("%Y-%m-%d %H:%M").to_string();
@@ -66,57 +65,56 @@ impl ScheduleAtDocument {
 
 /// `gpuctl.schedule-show`.
 #[derive(Clone, Debug, Serialize)]
-pub struct ScheduleShowDocument {
+pub(crate) struct ScheduleShowDocument {
     /// The pool.
-    pub pool: String,
+    pub(crate) pool: String,
     /// The zone of its first entry: days and local times are of this zone.
-    pub zone: String,
+    pub(crate) zone: String,
     /// The entries, as people wrote them.
-    pub entries: Vec<String>,
+    pub(crate) entries: Vec<String>,
     /// The days.
-    pub days: Vec<DayDocument>,
+    pub(crate) days: Vec<DayDocument>,
     /// The hours of all these days in which at least one box is wanted.
-    pub running_hours: f64,
+    pub(crate) running_hours: f64,
 }
 
 /// One local day.
 #[derive(Clone, Debug, Serialize)]
-pub struct DayDocument {
+pub(crate) struct DayDocument {
     /// Its date.
-    pub date: String,
+    pub(crate) date: String,
     /// `Mon` to `Sun`.
-    pub weekday: String,
+    pub(crate) weekday: String,
     /// `skip` or `extra`, if the calendar names it.
-    pub calendar: Option<&'static str>,
+    pub(crate) calendar: Option<&'static str>,
     /// How long it is: 24, but where clocks are changed.
-    pub hours: f64,
+    pub(crate) hours: f64,
     /// The hours in which at least one box is wanted.
-    pub running_hours: f64,
+    pub(crate) running_hours: f64,
     /// What is wanted from when to when, without a hole.
-    pub parts: Vec<PartDocument>,
+    pub(crate) parts: Vec<PartDocument>,
 }
 
 /// A part of a day.
 #[derive(Clone, Debug, Serialize)]
-pub struct PartDocument {
+pub(crate) struct PartDocument {
     /// `running`, `stopped` or `any`.
-    pub desired: &'static str,
+    pub(crate) desired: &'static str,
     /// From when.
-    pub begin: String,
+    pub(crate) begin: String,
     /// Until when.
-    pub end: String,
+    pub(crate) end: String,
     /// The begin on local clocks, as `09:00`.
-    pub begin_local: String,
+    pub(crate) begin_local: String,
     /// The end on local clocks; `24:00` for the end of the day.
-    pub end_local: String,
+    pub(crate) end_local: String,
     /// How long.
-    pub minutes: i64,
+    pub(crate) minutes: i64,
 }
 
 impl ScheduleShowDocument {
     /// The document of so many days from the one in which `from` lies.
-    #[must_use]
-    pub fn of(pool: &PoolId, schedule: &Schedule, (from, days): (Timestamp, usize)) -> Self {
+    pub(crate) fn of(pool: &PoolId, schedule: &Schedule, (from, days): (Timestamp, usize)) -> Self {
         let days: Vec<_> =
             schedule.days(from, days).map(|day| DayDocument::of(schedule, &day)).collect();
         Self {
@@ -158,30 +156,29 @@ impl DayDocument {
 
 /// `gpuctl.schedule-lint`.
 #[derive(Clone, Debug, Serialize)]
-pub struct ScheduleLintDocument {
+pub(crate) struct ScheduleLintDocument {
     /// The pools that were looked at.
-    pub pools: Vec<String>,
+    pub(crate) pools: Vec<String>,
     /// What is hardly meant.
-    pub warnings: Vec<WarningDocument>,
+    pub(crate) warnings: Vec<WarningDocument>,
 }
 
 /// Something that is hardly meant.
 #[derive(Clone, Debug, Serialize)]
-pub struct WarningDocument {
+pub(crate) struct WarningDocument {
     /// The pool.
-    pub pool: String,
+    pub(crate) pool: String,
     /// Which of its entries, counted from 1.
-    pub entry: usize,
+    pub(crate) entry: usize,
     /// What is odd about it.
-    pub message: String,
+    pub(crate) message: String,
     /// What to do about it.
-    pub hint: String,
+    pub(crate) hint: String,
 }
 
 impl WarningDocument {
     /// The document of a pool's warning.
-    #[must_use]
-    pub fn of(pool: &PoolId, warning: Warning) -> Self {
+    pub(crate) fn of(pool: &PoolId, warning: Warning) -> Self {
         let Warning { entry, message, hint } = warning;
         Self { pool: pool.to_string(), entry, message, hint }
     }

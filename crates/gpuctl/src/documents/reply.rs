@@ -3,213 +3,212 @@
 use gpuctl_core::cost::Price;
 use serde::Serialize;
 
-use super::Versioned;
-use super::job::JobDocument;
-use super::status::QueueDocument;
+use gpuctl_control::wire::Versioned;
+use gpuctl_control::wire::job::JobDocument;
+use gpuctl_control::wire::status::QueueDocument;
 
 /// `gpuctl.submitted`.
 #[derive(Clone, Debug, Serialize)]
-pub struct SubmittedDocument {
+pub(crate) struct SubmittedDocument {
     /// The pool whose boxes will do it.
-    pub pool: String,
+    pub(crate) pool: String,
     /// The queue.
-    pub queue: String,
+    pub(crate) queue: String,
     /// The jobs' names, in the inputs' order.
-    pub job_ids: Vec<String>,
+    pub(crate) job_ids: Vec<String>,
 }
 
 /// `gpuctl.jobs`.
 #[derive(Clone, Debug, Serialize)]
-pub struct JobsDocument {
+pub(crate) struct JobsDocument {
     /// The jobs.
-    pub jobs: Vec<JobDocument>,
+    pub(crate) jobs: Vec<JobDocument>,
 }
 
 /// `gpuctl.queues`.
 #[derive(Clone, Debug, Serialize)]
-pub struct QueuesDocument {
+pub(crate) struct QueuesDocument {
     /// One entry a pool with a queue.
-    pub queues: Vec<PoolQueueDocument>,
+    pub(crate) queues: Vec<PoolQueueDocument>,
 }
 
 /// One pool's queue.
 #[derive(Clone, Debug, Serialize)]
-pub struct PoolQueueDocument {
+pub(crate) struct PoolQueueDocument {
     /// The pool.
-    pub pool: String,
+    pub(crate) pool: String,
     /// The queue.
-    pub queue: String,
+    pub(crate) queue: String,
     /// Its counts.
     #[serde(flatten)]
-    pub counts: QueueDocument,
+    pub(crate) counts: QueueDocument,
 }
 
 /// `gpuctl.moved`: what `redrive` and `purge` did.
 #[derive(Clone, Debug, Serialize)]
-pub struct MovedDocument {
+pub(crate) struct MovedDocument {
     /// `redrive` or `purge`.
-    pub action: &'static str,
+    pub(crate) action: &'static str,
     /// The queue.
-    pub queue: String,
+    pub(crate) queue: String,
     /// How many messages.
-    pub messages: u64,
+    pub(crate) messages: u64,
 }
 
 /// `gpuctl.init`.
 #[derive(Clone, Debug, Serialize)]
-pub struct InitDocument {
+pub(crate) struct InitDocument {
     /// The file that was written.
-    pub path: String,
+    pub(crate) path: String,
 }
 
 /// `gpuctl.doctor`.
 #[derive(Clone, Debug, Serialize)]
-pub struct DoctorDocument {
+pub(crate) struct DoctorDocument {
     /// The checks, in order.
-    pub checks: Vec<CheckDocument>,
+    pub(crate) checks: Vec<CheckDocument>,
 }
 
 /// One check.
 #[derive(Clone, Debug, Serialize)]
-pub struct CheckDocument {
+pub(crate) struct CheckDocument {
     /// What was checked.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// `pass`, `warn` or `fail`.
-    pub status: &'static str,
+    pub(crate) status: &'static str,
     /// What was found.
-    pub detail: String,
+    pub(crate) detail: String,
     /// What to do about it.
-    pub fix: Option<String>,
+    pub(crate) fix: Option<String>,
 }
 
 /// `gpuctl.cost-report`.
 #[derive(Clone, Debug, Serialize)]
-pub struct CostReportDocument {
+pub(crate) struct CostReportDocument {
     /// The period's begin.
-    pub since: String,
+    pub(crate) since: String,
     /// Its end.
-    pub until: String,
+    pub(crate) until: String,
     /// Jobs submitted in it, by state.
-    pub jobs: JobCounts,
+    pub(crate) jobs: JobCounts,
     /// From submission until a worker had it: the median, over jobs with a result.
     pub wait_seconds_p50: Option<f64>,
     /// … 95 of 100.
     pub wait_seconds_p95: Option<f64>,
     /// … the longest.
-    pub wait_seconds_max: Option<f64>,
+    pub(crate) wait_seconds_max: Option<f64>,
     /// Starts of boxes.
-    pub starts: u32,
+    pub(crate) starts: u32,
     /// Seconds that boxes were up.
-    pub box_seconds: i64,
+    pub(crate) box_seconds: i64,
     /// Seconds that EC2 would bill: at least 60 a start.
-    pub billed_seconds: i64,
+    pub(crate) billed_seconds: i64,
     /// What they cost, each as what it was bought as; boxes on this machine as if they were on demand.
-    pub box_usd: f64,
+    pub(crate) box_usd: f64,
     /// Disks and addresses, which cost also while boxes are stopped.
-    pub standing_usd: f64,
+    pub(crate) standing_usd: f64,
     /// Both together.
-    pub usd: f64,
+    pub(crate) usd: f64,
     /// What the figures below compare with.
-    pub priced_as: PriceDocument,
+    pub(crate) priced_as: PriceDocument,
     /// The billed seconds on demand.
-    pub on_demand_usd: f64,
+    pub(crate) on_demand_usd: f64,
     /// The billed seconds on spot.
-    pub spot_usd: Option<f64>,
+    pub(crate) spot_usd: Option<f64>,
     /// One box up for the whole period, on demand.
-    pub always_on_usd: f64,
+    pub(crate) always_on_usd: f64,
     /// A month of 30 days of which each is like the period (its cost over its days, a begun day counting whole), on demand.
-    pub on_demand_usd_month: f64,
+    pub(crate) on_demand_usd_month: f64,
     /// … on spot.
-    pub spot_usd_month: Option<f64>,
+    pub(crate) spot_usd_month: Option<f64>,
     /// One box up for a month of 30 days, on demand.
-    pub always_on_usd_month: f64,
+    pub(crate) always_on_usd_month: f64,
 }
 
 /// `gpuctl.cost-estimate`.
 #[derive(Clone, Debug, Serialize)]
-pub struct EstimateDocument {
+pub(crate) struct EstimateDocument {
     /// The instance type.
-    pub instance_type: String,
+    pub(crate) instance_type: String,
     /// The region.
-    pub region: String,
+    pub(crate) region: String,
     /// `spot` or `on-demand`.
-    pub capacity: &'static str,
+    pub(crate) capacity: &'static str,
     /// The price of an hour.
-    pub usd_hour: f64,
+    pub(crate) usd_hour: f64,
     /// Where it comes from: `as given`, or a table and its date.
-    pub usd_hour_from: String,
+    pub(crate) usd_hour_from: String,
     /// Hours that it runs a month.
-    pub hours_month: f64,
+    pub(crate) hours_month: f64,
     /// Everything together.
-    pub usd_month: f64,
+    pub(crate) usd_month: f64,
     /// Its parts.
-    pub components: Vec<ComponentDocument>,
+    pub(crate) components: Vec<ComponentDocument>,
     /// The same box up for 30 days, without the other components.
-    pub always_on_usd_month: f64,
+    pub(crate) always_on_usd_month: f64,
 }
 
 /// A part of an estimate.
 #[derive(Clone, Debug, Serialize)]
-pub struct ComponentDocument {
+pub(crate) struct ComponentDocument {
     /// What.
-    pub name: String,
+    pub(crate) name: String,
     /// How it was counted.
-    pub detail: String,
+    pub(crate) detail: String,
     /// What it costs a month.
-    pub usd_month: f64,
+    pub(crate) usd_month: f64,
 }
 
 /// Jobs by state.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct JobCounts {
+pub(crate) struct JobCounts {
     /// All of them.
-    pub submitted: u32,
+    pub(crate) submitted: u32,
     /// Done.
-    pub succeeded: u32,
+    pub(crate) succeeded: u32,
     /// With an error result.
-    pub failed: u32,
+    pub(crate) failed: u32,
     /// Given up.
-    pub dead: u32,
+    pub(crate) dead: u32,
     /// Deleted before they had a result.
-    pub purged: u32,
+    pub(crate) purged: u32,
     /// Waiting or running.
-    pub open: u32,
+    pub(crate) open: u32,
 }
 
 /// `gpuctl.prices`.
 #[derive(Clone, Debug, Serialize)]
-pub struct PricesDocument {
+pub(crate) struct PricesDocument {
     /// The known ones; after a refresh those that were fetched.
-    pub prices: Vec<PriceDocument>,
+    pub(crate) prices: Vec<PriceDocument>,
     /// Where a refresh kept them.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kept_in: Option<String>,
+    pub(crate) kept_in: Option<String>,
 }
 
 /// A price.
 #[derive(Clone, Debug, Serialize)]
-pub struct PriceDocument {
+pub(crate) struct PriceDocument {
     /// The EC2 instance type.
-    pub instance_type: String,
+    pub(crate) instance_type: String,
     /// The AWS region.
-    pub region: String,
+    pub(crate) region: String,
     /// On demand.
-    pub on_demand_usd_hour: f64,
+    pub(crate) on_demand_usd_hour: f64,
     /// Spot in the cheapest zone.
-    pub spot_usd_hour: Option<f64>,
+    pub(crate) spot_usd_hour: Option<f64>,
     /// When the price was taken.
-    pub as_of: String,
+    pub(crate) as_of: String,
     /// Which table it is from: `shipped`, `fetched`, or `gpuctl.toml` for a figure of one's own.
-    pub table: &'static str,
+    pub(crate) table: &'static str,
     /// Table and date in words.
     #[serde(skip)]
-    pub origin: String,
+    pub(crate) origin: String,
 }
 
 impl PriceDocument {
     /// The document of a price.
-    #[must_use]
-    pub fn of(price: &Price) -> Self {
+    pub(crate) fn of(price: &Price) -> Self {
         Self {
             instance_type: price.instance_type.clone(),
             region: price.region.clone(),
@@ -224,26 +223,25 @@ impl PriceDocument {
 
 /// `gpuctl.error`: what stands on standard error under `--json`.
 #[derive(Clone, Debug, Serialize)]
-pub struct ErrorDocument {
+pub(crate) struct ErrorDocument {
     /// The error.
-    pub error: ErrorBody,
+    pub(crate) error: ErrorBody,
 }
 
 /// An error.
 #[derive(Clone, Debug, Serialize)]
-pub struct ErrorBody {
+pub(crate) struct ErrorBody {
     /// What failed.
-    pub message: String,
+    pub(crate) message: String,
     /// Why, from the nearest cause to the first.
-    pub causes: Vec<String>,
+    pub(crate) causes: Vec<String>,
     /// What to do about it.
-    pub hint: Option<String>,
+    pub(crate) hint: Option<String>,
     /// The exit code.
-    pub exit: u8,
+    pub(crate) exit: u8,
 }
 
 /// A document under its name, at version 1.
-#[must_use]
-pub fn versioned<D>(schema: &'static str, document: D) -> Versioned<D> {
+pub(crate) fn versioned<D>(schema: &'static str, document: D) -> Versioned<D> {
     Versioned { schema, version: 1, document }
 }
