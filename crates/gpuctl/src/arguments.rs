@@ -376,8 +376,9 @@ fn parse_hours(text: &str) -> Result<TimeDelta, String> {
 }
 
 fn parse_second_box(text: &str) -> Result<SecondBox, String> {
-    let form =
-        || format!("`{text}` is not of the form TYPE:HOURS or TYPE:HOURS@USD, e.g. t3.large:8@0.10");
+    let form = || {
+        format!("`{text}` is not of the form TYPE:HOURS or TYPE:HOURS@USD, e.g. t3.large:8@0.10")
+    };
     let (instance_type, rest) = text.split_once(':').ok_or_else(form)?;
     let (hours, usd) = rest.split_once('@').map_or((rest, None), |(hours, usd)| (hours, Some(usd)));
     Ok(SecondBox {

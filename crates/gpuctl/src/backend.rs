@@ -1,18 +1,18 @@
-//! Where boxes, queue and ledger are: on this machine, on AWS, or boxes on AWS with the ledger here.
+//! The ports: all on this machine, all on AWS, or boxes on AWS with the ledger on this machine.
 
 use gpuctl_control::config::Config;
 use gpuctl_control::ports::Ports;
 use gpuctl_local::{Launcher, Store, StoreOptions};
 
-use crate::context::worker_program;
 use crate::failure::Failure;
+use crate::worker_program::worker_program;
 
-/// The ports, and what only one kind of place has.
+/// The ports, and what only one kind of backend has.
 pub(crate) struct Backend {
     pub(crate) ports: Ports,
-    /// The file of queue and ledger, where they are on this machine.
+    /// The file of queue and ledger, if they are on this machine.
     pub(crate) store: Option<Store>,
-    /// The account, where boxes and queue are on AWS.
+    /// The account, if boxes and queue are on AWS.
     #[cfg(feature = "aws")]
     pub(crate) account: Option<gpuctl_aws::Account>,
 }
@@ -20,13 +20,13 @@ pub(crate) struct Backend {
 impl Backend {
     pub(crate) async fn open(config: &Config) -> Result<Self, Failure> {
         match &config.policy.cloud.aws {
-            None => here(config),
+            None => local(config),
             Some(named) => on_aws(config, named).await,
         }
     }
 }
 
-fn here(config: &Config) -> Result<Backend, Failure> {
+fn local(config: &Config) -> Result<Backend, Failure> {
     let store = open_store(config)?;
     store.configure(&config.policy)?;
     let launcher = Launcher {
@@ -52,7 +52,7 @@ fn open_store(config: &Config) -> Result<Store, Failure> {
     Ok(Store::open(&options)?)
 }
 
-/// With no table the ledger is a file of this machine, so that two instance ids and credentials are enough to begin with.
+/// Without a table the ledger is a file on this machine, so that instance ids and credentials are enough to start with.
 #[cfg(feature = "aws")]
 async fn on_aws(config: &Config, named: &gpuctl_core::policy::Aws) -> Result<Backend, Failure> {
     use std::sync::Arc;
@@ -75,7 +75,7 @@ async fn on_aws(config: &Config, named: &gpuctl_core::policy::Aws) -> Result<Bac
 #[expect(clippy::unused_async, reason = "with AWS it connects")]
 async fn on_aws(_: &Config, _: &gpuctl_core::policy::Aws) -> Result<Backend, Failure> {
     Err(Failure::usage(
-        "this gpuctl was built without AWS, and the configuration says `kind = \"aws\"`",
+        "this gpuctl was built without AWS, but the configuration has `kind = \"aws\"`",
     )
     .hint("build it with the feature `aws`, which is on by default"))
 }

@@ -32,10 +32,10 @@ use crate::arguments::{Arguments, Command, HistoryCommand, InvokeArguments};
 use crate::context::Context;
 use crate::documents::reply::InitDocument;
 use crate::failure::{Exit, Failure};
-use crate::render::{Answer, Printer};
+use crate::render::{Output, Printer};
 
 /// Runs the command.
-pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answer, Failure> {
+pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Output, Failure> {
     let config = Config::load(arguments.config.as_deref());
     let context = match &arguments.command {
         Command::Init { path } => return init(path),
@@ -84,7 +84,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
             queue::purge(&context, printer, &pool, dead, arguments.yes).await
         }
         Command::Plan { pool, at, exit_code } => {
-            let at = at.map(|at| context.instant(&at)).transpose()?;
+            let at = at.map(|at| context.time(&at)).transpose()?;
             let answer = status::plan(&context, pool.as_ref(), at).await?;
             let pending = exit_code && answer.changes_pending();
             Ok(if pending { answer.exit(Exit::ChangesPending) } else { answer })
@@ -105,18 +105,18 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Answe
 }
 
 #[cfg(feature = "aws")]
-async fn invoke(config: &Config, wanted: &InvokeArguments) -> Result<Answer, Failure> {
+async fn invoke(config: &Config, wanted: &InvokeArguments) -> Result<Output, Failure> {
     Box::pin(invoke::invoke(config, wanted)).await
 }
 
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "with AWS it asks")]
-async fn invoke(_: &Config, _: &InvokeArguments) -> Result<Answer, Failure> {
+async fn invoke(_: &Config, _: &InvokeArguments) -> Result<Output, Failure> {
     Err(Failure::usage("this gpuctl was built without AWS")
         .hint("build it with the feature `aws`, which is on by default"))
 }
 
-fn init(path: &Path) -> Result<Answer, Failure> {
+fn init(path: &Path) -> Result<Output, Failure> {
     use std::io::Write;
     let shown = path.display().to_string();
     let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
@@ -128,5 +128,5 @@ fn init(path: &Path) -> Result<Answer, Failure> {
             failure
         }
     })?;
-    Ok(Answer::Init(InitDocument { path: shown }))
+    Ok(Output::Init(InitDocument { path: shown }))
 }

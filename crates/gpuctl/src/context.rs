@@ -1,4 +1,4 @@
-//! What every command works with: the configuration and the ports on the state that it names.
+//! What most commands work with: the configuration, and the ports on its backend.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::backend::Backend;
 use crate::failure::Failure;
 use crate::render::Printer;
 
-/// How often, and how long apart, the wake-up tries: a reconcile takes milliseconds.
-const RING_TRIES: u32 = 40;
-const RING_AGAIN: Duration = Duration::from_millis(50);
+/// How often, and how long apart, a busy lease is tried: a reconcile takes milliseconds.
+const LEASE_TRIES: u32 = 40;
+const LEASE_RETRY: Duration = Duration::from_millis(50);
 
-/// How often a waiting command looks.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-const LOOK_EVERY_AWS: Duration = Duration::from_secs(3);
+/// How often a waiting command polls.
+const POLL_EVERY: Duration = Duration::from_millis(200);
+const POLL_EVERY_AWS: Duration = Duration::from_secs(3);
 
 /// The configuration and the ports.
 pub(crate) struct Context {
@@ -42,33 +42,33 @@ impl Context {
         self.ports.clock.now()
     }
 
-    /// `now`, or an instant with its offset: a time without one means something else on each machine.
-    pub(crate) fn instant(&self, text: &str) -> Result<Timestamp, Failure> {
+    /// Reads `now`, or a time with its offset: without one it would mean something else on each machine.
+    pub(crate) fn time(&self, text: &str) -> Result<Timestamp, Failure> {
         if text == "now" {
             return Ok(self.now());
         }
         let to_the_minute = || DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%#z");
         let found = DateTime::parse_from_rfc3339(text).or_else(|_| to_the_minute());
         found.map(|at| at.to_utc()).map_err(|_| {
-            Failure::usage(format!("`{text}` is no instant"))
-                .hint("write its offset, too, as `2026-11-23T09:00:00+09:00` or `2026-11-23T00:00:00Z`, or `now`")
+            Failure::usage(format!("`{text}` is not a valid time"))
+                .hint("write it with its offset, e.g. `2026-11-23T09:00:00+09:00` or `2026-11-23T00:00:00Z`, or `now`")
         })
     }
 
-    /// One reconcile of the loop; `None` if another controller is at it.
+    /// One reconcile; `None` if another controller holds the lease.
     pub(crate) async fn reconcile(&self, trigger: Trigger) -> Result<Option<Reconciled>, Failure> {
         Ok(reconcile(&self.ports, &self.config.policy, trigger, &self.owner).await?)
     }
 
-    /// The wake-up after something was sent: one reconcile, printed. What was sent is sent, whatever comes of it.
+    /// One reconcile after a change, printed. A failure is reported and does not undo the change: the next reconcile is the retry.
     ///
-    /// A reconcile of another controller may have begun before the sending, so a busy lease is waited for.
-    pub(crate) async fn ring(&self, printer: &Printer) {
-        for _ in 0..RING_TRIES {
+    /// Another controller may have observed before the change, so a busy lease is waited for.
+    pub(crate) async fn reconcile_until_free(&self, printer: &Printer) {
+        for _ in 0..LEASE_TRIES {
             match self.reconcile(Trigger::Command).await {
-                Ok(None) => tokio::time::sleep(RING_AGAIN).await,
+                Ok(None) => tokio::time::sleep(LEASE_RETRY).await,
                 Ok(Some(reconciled)) => return printer.reconciled(&reconciled),
-                Err(failure) => return printer.trouble(&failure),
+                Err(failure) => return printer.report_failure(&failure),
             }
         }
     }
@@ -94,25 +94,25 @@ impl Context {
         match (pools.next(), pools.next()) {
             (Some(only), None) => Ok(only),
             (None, _) => {
-                Err(Failure::usage("no pool has a queue").hint("give one `queue = \"jobs\"`"))
+                Err(Failure::usage("no pool has a queue").hint("add `queue = \"jobs\"` to one"))
             }
             (Some(_), Some(_)) => {
-                Err(Failure::usage("several pools have a queue").hint("say which one"))
+                Err(Failure::usage("several pools have a queue").hint("name one with --pool"))
             }
         }
     }
 
-    /// How often to look while waiting: a look here is a read of a file, on AWS it is calls that are counted.
-    pub(crate) fn look_every(&self) -> Duration {
-        if self.config.policy.cloud.aws.is_some() { LOOK_EVERY_AWS } else { LOOK_EVERY }
+    /// How often to poll while waiting: here a poll reads a file, on AWS it makes API calls, which cost money and are throttled.
+    pub(crate) fn poll_every(&self) -> Duration {
+        if self.config.policy.cloud.aws.is_some() { POLL_EVERY_AWS } else { POLL_EVERY }
     }
 
-    /// The file that the daemon holds a lock on.
+    /// The file that `gpuctl run` locks.
     pub(crate) fn daemon_lock(&self) -> PathBuf {
         self.config.state.join("run.lock")
     }
 
-    /// Whether `gpuctl run` is at work on this state.
+    /// Whether `gpuctl run` is running on this state folder.
     pub(crate) fn has_daemon(&self) -> bool {
         let lock = std::fs::File::open(self.daemon_lock());
         lock.is_ok_and(|lock| {
@@ -121,17 +121,10 @@ impl Context {
     }
 }
 
-/// The worker beside this program, else the one in the search path.
-pub(crate) fn worker_program() -> PathBuf {
-    let beside =
-        std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join("gpu-worker")));
-    beside.filter(|program| program.is_file()).unwrap_or_else(|| PathBuf::from("gpu-worker"))
-}
-
-/// Who gives this command, for the record.
+/// The user's name, for holds and records.
 pub(crate) fn user() -> String {
     ["USER", "LOGNAME"]
         .iter()
         .find_map(|name| std::env::var(name).ok())
-        .unwrap_or_else(|| "someone".to_owned())
+        .unwrap_or_else(|| "unknown".to_owned())
 }

@@ -1,4 +1,4 @@
-//! What a person sees when something fails: the error, its causes, a hint, and the exit code.
+//! A failed command: the error, its causes, a hint, and the exit code.
 
 use std::error::Error;
 
@@ -17,13 +17,13 @@ use gpuctl_control::text::causes;
 pub(crate) enum Exit {
     /// The operation failed.
     Failed = 1,
-    /// The command line or the configuration cannot be used.
+    /// The command line or the configuration is invalid.
     Usage = 2,
     /// `plan --exit-code`: there is something to do.
     ChangesPending = 3,
-    /// `--wait` ran out of time; the operation goes on.
+    /// `--wait` timed out; the operation continues.
     TimedOut = 5,
-    /// Ctrl-C while waiting; the operation goes on.
+    /// Ctrl-C while waiting; the operation continues.
     Interrupted = 130,
 }
 
@@ -80,7 +80,7 @@ impl From<ConfigError> for Failure {
         match &error {
             ConfigError::Invalid { problems, .. } => {
                 let causes = problems.0.iter().map(ToString::to_string).collect();
-                Self { causes, ..failure }.hint("mend these lines; `gpuctl init` writes an example")
+                Self { causes, ..failure }.hint("fix these lines; `gpuctl init` writes an example")
             }
             ConfigError::Unreadable { .. } => {
                 failure.hint("check the path given with --config or GPUCTL_CONFIG")

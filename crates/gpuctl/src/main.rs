@@ -1,4 +1,4 @@
-//! The command line: parse, run, print the answer or the error, exit with its code.
+//! The command line: parse, run, print the output or the error, exit with its code.
 //!
 //! Commands return documents and print nothing; `render` prints.
 
@@ -9,6 +9,7 @@ mod context;
 mod documents;
 mod failure;
 mod render;
+mod worker_program;
 
 use std::process::ExitCode;
 
@@ -34,12 +35,12 @@ fn main() -> ExitCode {
         .map_err(|error| failure::Failure::new("cannot start the async runtime").because(&error))
         .and_then(|runtime| runtime.block_on(commands::run(arguments, &printer)));
     match outcome {
-        Ok(answer) => printer.answer(&answer),
+        Ok(output) => printer.output(&output),
         Err(failure) => printer.failure(&failure),
     }
 }
 
-/// Logs to stderr what `GPUCTL_LOG` asks for; AWS calls, if they are to be shown, as bare lines to copy.
+/// Logs to stderr at the level of `GPUCTL_LOG`; with --show-calls each AWS call as a bare line to copy.
 fn log(show_calls: bool) {
     let filter = EnvFilter::try_from_env("GPUCTL_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
     let is_call = |target: &str| target == CALLS;

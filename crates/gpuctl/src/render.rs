@@ -1,4 +1,4 @@
-//! The only place that prints: answers on standard output, everything else on standard error.
+//! The only place that prints: output on standard output, everything else on standard error.
 //!
 //! Under `--json` standard output holds one JSON document and nothing else, and an error is one JSON document on standard error.
 
@@ -37,23 +37,23 @@ use crate::documents::simulate::{
     ExportedDocument, FaultSimulationDocument, SimulationDocument, TuningDocument,
 };
 use crate::failure::{Exit, Failure};
-pub(crate) use logs::Whose;
+pub(crate) use logs::LogOwner;
 pub(crate) use progress::{Progress, Weeks};
 pub(crate) use simulate::{Page, page};
 
-/// What a command answers.
+/// The output of a command.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum Output {
     Status(Versioned<StatusDocument>),
-    /// What the deployed function answered.
+    /// The deployed function's response.
     #[cfg(feature = "aws")]
     Invoked(Box<InvokedDocument>),
     Logs(LogsDocument),
     Plan(Versioned<PlanDocument>),
     Explain(Box<ExplainDocument>),
     Submitted(SubmittedDocument),
-    /// Finished jobs, with what they answered.
-    Answers(JobsDocument),
+    /// Finished jobs with their results.
+    Results(JobsDocument),
     /// Jobs, one line each.
     Jobs(JobsDocument),
     Job(Box<JobDocument>),
@@ -79,11 +79,11 @@ pub(crate) enum Answer {
     ModelsPulled(PulledDocument),
     ModelsBench(BenchDocument),
     Nothing,
-    /// An answer that is no success.
-    WithExit(Box<Answer>, Exit),
+    /// Output of a command that did not succeed.
+    WithExit(Box<Output>, Exit),
 }
 
-impl Answer {
+impl Output {
     pub(crate) fn exit(self, exit: Exit) -> Self {
         Self::WithExit(Box::new(self), exit)
     }
@@ -101,7 +101,7 @@ impl Answer {
             Self::Plan(document) => Some(json(document)),
             Self::Explain(document) => Some(json(&versioned("gpuctl.explain", document))),
             Self::Submitted(document) => Some(json(&versioned("gpuctl.submitted", document))),
-            Self::Answers(document) | Self::Jobs(document) => {
+            Self::Results(document) | Self::Jobs(document) => {
                 Some(json(&versioned("gpuctl.jobs", document)))
             }
             Self::Job(document) => Some(json(&versioned("gpuctl.job", document))),
@@ -137,7 +137,7 @@ impl Answer {
             }
             Self::ModelsBench(document) => Some(json(&versioned("gpuctl.models-bench", document))),
             Self::Nothing => None,
-            Self::WithExit(answer, _) => answer.json(),
+            Self::WithExit(output, _) => output.json(),
         }
     }
 }
@@ -153,28 +153,28 @@ impl Printer {
         Self { json, last_states: Mutex::default() }
     }
 
-    /// Prints an answer; a reader that closed the pipe has seen enough.
-    pub(crate) fn answer(&self, answer: &Answer) -> ExitCode {
-        let text = if self.json { answer.json() } else { text::answer(answer) };
+    /// Prints the output of a command. A reader that closed the pipe is not an error.
+    pub(crate) fn output(&self, output: &Output) -> ExitCode {
+        let text = if self.json { output.json() } else { text::output(output) };
         if let Some(text) = text
             && let Err(error) = writeln!(std::io::stdout().lock(), "{}", text.trim_end())
             && error.kind() != std::io::ErrorKind::BrokenPipe
         {
-            return self.failure(&Failure::new("cannot write the answer").because(&error));
+            return self.failure(&Failure::new("cannot write the output").because(&error));
         }
-        match answer {
-            Answer::WithExit(_, exit) => ExitCode::from(*exit as u8),
+        match output {
+            Output::WithExit(_, exit) => ExitCode::from(*exit as u8),
             _ => ExitCode::SUCCESS,
         }
     }
 
     pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {
-        self.trouble(failure);
+        self.report_failure(failure);
         ExitCode::from(failure.exit as u8)
     }
 
-    /// A failure, also one that does not end the command.
-    pub(crate) fn trouble(&self, failure: &Failure) {
+    /// Prints a failure, also one that does not end the command.
+    pub(crate) fn report_failure(&self, failure: &Failure) {
         if !self.json {
             return to_stderr(&text::failure(failure));
         }
@@ -192,13 +192,13 @@ impl Printer {
         self.json
     }
 
-    /// Lines of a log that is followed; answers whether anybody still reads them.
-    pub(crate) fn lines(&self, lines: &[LogLineDocument], whose: Whose) -> bool {
+    /// Prints lines of a log that is followed; returns whether standard output still has a reader.
+    pub(crate) fn lines(&self, lines: &[LogLineDocument], whose: LogOwner) -> bool {
         let mut out = std::io::stdout().lock();
         lines.iter().all(|line| writeln!(out, "{}", logs::line(line, whose)).is_ok())
     }
 
-    /// Something to know that is no answer.
+    /// A remark on standard error; nothing under `--json`.
     pub(crate) fn note(&self, text: &str) {
         if !self.json {
             to_stderr(text);
@@ -209,14 +209,14 @@ impl Printer {
         to_stderr(&format!("warning: {text}"));
     }
 
-    /// What a reconcile did, one line an action, with the time.
+    /// Prints what a reconcile did, one line per action, with the time.
     pub(crate) fn reconciled(&self, reconciled: &Reconciled) {
-        for line in reconcile_lines(reconciled) {
+        for line in action_lines(reconciled) {
             self.note(&format!("{}  {line}", text::clock(reconciled.observation.at)));
         }
     }
 
-    /// A box's state, if it is not the one that was last shown.
+    /// Prints a box's state if it differs from the one printed last.
     pub(crate) fn state_change(&self, id: &str, state: &str) {
         let mut last = self.last_states.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let known = last.iter().position(|(known, _)| known == id);
@@ -235,27 +235,27 @@ impl Printer {
         Progress::new(jobs, self.json)
     }
 
-    /// A count of weeks, shown where somebody looks.
+    /// The progress of a fault simulation, shown on a terminal.
     pub(crate) fn weeks(&self, weeks: u64) -> Weeks {
         Weeks::new(weeks, self.json)
     }
 
-    /// Asks before something that cannot be undone; where nobody can answer, says how to mean it.
+    /// Asks for confirmation; without a terminal it fails and names `--yes`.
     pub(crate) fn confirm(&self, question: &str) -> Result<(), Failure> {
-        let refusal =
-            || Failure::usage("not confirmed").hint("add --yes to do it without being asked");
+        let declined =
+            || Failure::usage("not confirmed").hint("add --yes to skip the confirmation");
         if self.json || !std::io::stdin().is_terminal() {
-            return Err(refusal());
+            return Err(declined());
         }
         let _ = write!(std::io::stderr().lock(), "{question} [y/N] ");
         let mut line = String::new();
         let _ = std::io::stdin().read_line(&mut line);
-        if matches!(line.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refusal()) }
+        if matches!(line.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(declined()) }
     }
 }
 
-/// What a reconcile did, one line an action.
-fn reconcile_lines(reconciled: &Reconciled) -> Vec<String> {
+/// What a reconcile did, one line per action.
+fn action_lines(reconciled: &Reconciled) -> Vec<String> {
     reconciled
         .acted
         .iter()

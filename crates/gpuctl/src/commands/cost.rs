@@ -1,4 +1,4 @@
-//! `cost`: what box time was, and what it would be on EC2, from the ledger and the known prices.
+//! `cost`: what box time cost, and what it would cost on EC2, from the ledger and the known prices.
 
 use chrono::TimeDelta;
 use gpuctl_control::job::JobState;
@@ -20,16 +20,16 @@ use crate::documents::reply::{
     ComponentDocument, CostReportDocument, EstimateDocument, JobCounts, PriceDocument,
 };
 use crate::failure::Failure;
-use crate::render::Answer;
+use crate::render::Output;
 
-/// The days of a month in prices, as AWS's own examples and the seeds count them.
+/// The days of a month in prices.
 const MONTH_DAYS: f64 = 30.0;
 
-/// The most jobs that a report looks at.
+/// The most jobs that a report reads.
 const JOBS_MAX: u32 = 1_000_000;
 
 /// `gpuctl cost …`.
-pub(crate) async fn run(context: &Context, command: CostCommand) -> Result<Answer, Failure> {
+pub(crate) async fn run(context: &Context, command: CostCommand) -> Result<Output, Failure> {
     match command {
         CostCommand::Report { since, month } => report(context, since, month).await,
         CostCommand::Estimate(wanted) => estimate(&context.config.policy.cost, &wanted),
@@ -43,8 +43,8 @@ async fn report(
     context: &Context,
     since: TimeDelta,
     month: Option<Timestamp>,
-) -> Result<Answer, Failure> {
-    // A box that ended by itself is not in the ledger's runs before somebody has looked.
+) -> Result<Output, Failure> {
+    // A box that stopped by itself is in the ledger's runs only after an observation.
     observe(&context.ports, &context.config.policy, Witness::Controller)
         .await
         .remember(&context.ports)
@@ -52,8 +52,8 @@ async fn report(
     let now = context.now();
     let asked = month.map_or(Period { begin: now - since, end: now }, month_of);
     if asked.begin > now {
-        return Err(Failure::usage("that month is still to come")
-            .hint("`gpuctl cost estimate` says what hours to come would cost"));
+        return Err(Failure::usage("that month is in the future")
+            .hint("`gpuctl cost estimate` estimates future costs"));
     }
     let until = asked.end.min(now);
     let mut jobs = context
@@ -64,7 +64,7 @@ async fn report(
     jobs.retain(|entry| entry.job.submitted_at < until);
     let mut runs = context.ports.ledger.runs_since(asked.begin).await?;
     runs.retain(|run| run.started_at < until);
-    // A period that began before the first sign of life would compare with a box that nobody had asked for.
+    // The always-on box that the report compares with starts at the first job or run, not earlier.
     let first = jobs
         .iter()
         .map(|entry| entry.job.submitted_at)
@@ -87,10 +87,10 @@ async fn report(
     let rank = |percent| nearest_rank(&waits, percent).map(seconds);
     let boxes = context.config.policy.pools.iter().map(|pool| pool.boxes_max.get()).sum();
     let cost = box_cost(&runs, boxes, period, wanted, &price);
-    // A burst of a minute stands for a day with one such burst, not for a month full of them.
+    // A short period counts as a whole day: one burst in a minute is a day with one burst, not a month full of them.
     let days = f64::from(i32::try_from((until - since).num_days() + 1).unwrap_or(i32::MAX));
     let month = |usd: MicroUsd| usd.as_usd() * MONTH_DAYS / days;
-    Ok(Answer::CostReport(Box::new(CostReportDocument {
+    Ok(Output::CostReport(Box::new(CostReportDocument {
         since: time(since),
         until: time(until),
         jobs: count(&jobs),
@@ -114,7 +114,7 @@ async fn report(
 }
 
 /// `gpuctl cost estimate`.
-fn estimate(policy: &Cost, wanted: &EstimateArguments) -> Result<Answer, Failure> {
+fn estimate(policy: &Cost, wanted: &EstimateArguments) -> Result<Output, Failure> {
     let instance_type = wanted.instance_type.as_deref().unwrap_or(&policy.instance_type);
     let region = wanted.region.as_deref().unwrap_or(&policy.region);
     let prices = &policy.prices;
@@ -144,7 +144,7 @@ fn estimate(policy: &Cost, wanted: &EstimateArguments) -> Result<Answer, Failure
     for (name, usd) in &wanted.with {
         parts.add(name, "as given".to_owned(), *usd);
     }
-    Ok(Answer::Estimate(EstimateDocument {
+    Ok(Output::Estimate(EstimateDocument {
         instance_type: instance_type.to_owned(),
         region: region.to_owned(),
         capacity: wanted.capacity.as_str(),

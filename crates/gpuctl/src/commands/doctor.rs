@@ -1,6 +1,6 @@
-//! `doctor`: checks everything that a run needs, goes on after failures, and says how to mend each.
+//! `doctor`: checks everything that a run needs, continues after failures, and says how to fix each.
 //!
-//! What needs ONNX Runtime is asked of the worker, which has it; this program never loads it.
+//! Checks that need ONNX Runtime are made by the worker; this program never loads it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,15 +11,16 @@ use gpuctl_core::policy::{Pool, Work};
 use gpuctl_local::BoxWithoutPool;
 use serde::Deserialize;
 
-use crate::context::{Context, worker_program};
+use crate::context::Context;
 use crate::documents::reply::{CheckDocument, DoctorDocument};
 use crate::failure::{Exit, Failure};
-use crate::render::Answer;
+use crate::render::Output;
+use crate::worker_program::worker_program;
 
 /// `gpuctl doctor`.
-pub(crate) async fn check(config: Result<Config, ConfigError>, mend: bool) -> Answer {
+pub(crate) async fn check(config: Result<Config, ConfigError>, fix: bool) -> Output {
     let mut checks = Vec::new();
-    // There the worker is on the box.
+    // On AWS the worker runs on the box.
     let on_aws = config.as_ref().is_ok_and(|config| config.policy.cloud.aws.is_some());
     let file = match config {
         Ok(config) => {
@@ -30,14 +31,14 @@ pub(crate) async fn check(config: Result<Config, ConfigError>, mend: bool) -> An
             checks.push(pass("configuration", file));
             let path = config.file.clone();
             match Context::open(config).await {
-                Ok(context) => checks.extend(backend(&context, mend).await),
+                Ok(context) => checks.extend(backend(&context, fix).await),
                 Err(failure) => checks.push(fail("queue file", &failure)),
             }
             path
         }
         Err(error) => {
-            // The worker would stumble over the same file.
-            return Answer::Doctor(DoctorDocument {
+            // The worker would fail on the same file.
+            return Output::Doctor(DoctorDocument {
                 checks: vec![fail("configuration", &error.into())],
             })
             .exit(Exit::Failed);
@@ -47,12 +48,12 @@ pub(crate) async fn check(config: Result<Config, ConfigError>, mend: bool) -> An
         checks.extend(worker(file.as_deref()));
     }
     let failed = checks.iter().any(|check| check.status == "fail");
-    let answer = Answer::Doctor(DoctorDocument { checks });
-    if failed { answer.exit(Exit::Failed) } else { answer }
+    let output = Output::Doctor(DoctorDocument { checks });
+    if failed { output.exit(Exit::Failed) } else { output }
 }
 
-/// What the place of boxes and queue needs.
-async fn backend(context: &Context, mend: bool) -> Vec<CheckDocument> {
+/// What boxes and queue need.
+async fn backend(context: &Context, fix: bool) -> Vec<CheckDocument> {
     let mut checks = Vec::new();
     if let Some(store) = &context.backend.store {
         let file = store.folder().join(gpuctl_local::FILE_NAME);
@@ -61,28 +62,31 @@ async fn backend(context: &Context, mend: bool) -> Vec<CheckDocument> {
     }
     #[cfg(feature = "aws")]
     if let Some(account) = &context.backend.account {
-        checks.extend(super::doctor_aws::check(context, account, mend).await);
+        checks.extend(super::doctor_aws::check(context, account, fix).await);
         checks.extend(dead_letters(context).await);
         return checks;
     }
-    let _ = mend;
+    let _ = fix;
     checks.push(daemon(context));
     checks.extend(boxes_without_pool(context));
-    checks.extend(elsewhere(context));
+    checks.extend(nothing_to_run(context));
     checks.extend(dead_letters(context).await);
     checks
 }
 
 fn daemon(context: &Context) -> CheckDocument {
     if context.has_daemon() {
-        return pass("daemon", "`gpuctl run` is at work".to_owned());
+        return pass("daemon", "`gpuctl run` is running".to_owned());
     }
     CheckDocument {
         name: "daemon",
         status: "warn",
-        detail: "`gpuctl run` is not at work: boxes start only with `submit` and `start`"
+        detail: "`gpuctl run` is not running: boxes start only with `submit` and `start`"
             .to_owned(),
-        fix: Some("run `gpuctl run`, as a service if it should outlive this terminal".to_owned()),
+        fix: Some(
+            "start `gpuctl run`, as a service if it should keep running without this terminal"
+                .to_owned(),
+        ),
     }
 }
 
@@ -98,7 +102,7 @@ fn state_folder(folder: &Path) -> Option<CheckDocument> {
     })
 }
 
-/// Boxes that a change of the configuration left behind.
+/// Boxes that run although their pool was removed from the configuration.
 fn boxes_without_pool(context: &Context) -> Vec<CheckDocument> {
     let Some(store) = &context.backend.store else { return Vec::new() };
     let boxes = match store.boxes_without_pool(&context.config.policy) {
@@ -113,24 +117,24 @@ fn boxes_without_pool(context: &Context) -> Vec<CheckDocument> {
             found.name
         ),
         fix: Some(match found.pid {
-            Some(pid) => format!("end process {pid}, or put the pool back and stop it"),
-            None => "put the pool back and stop it".to_owned(),
+            Some(pid) => format!("kill process {pid}, or restore the pool and stop it"),
+            None => "restore the pool and stop it".to_owned(),
         }),
     };
     boxes.into_iter().map(check).collect()
 }
 
-/// Pools of which nothing runs on this machine.
-fn elsewhere(context: &Context) -> Vec<CheckDocument> {
+/// Pools that have nothing to run on this machine.
+fn nothing_to_run(context: &Context) -> Vec<CheckDocument> {
     let pools = context.config.policy.pools.iter().filter(|pool| pool.work == Work::BoxOnly);
     let check = |pool: &Pool| CheckDocument {
         name: "boxes",
         status: "warn",
         detail: format!(
-            "pool `{}` has a schedule alone: this machine has nothing to run for it",
+            "pool `{}` has only a schedule: there is nothing to run on this machine",
             pool.id
         ),
-        fix: Some("give it a `queue` or a `command` if something should run here".to_owned()),
+        fix: Some("give it a `queue` or a `command` to run something here".to_owned()),
     };
     pools.map(check).collect()
 }
@@ -144,7 +148,7 @@ async fn dead_letters(context: &Context) -> Vec<CheckDocument> {
                 status: "warn",
                 detail: format!("{} in queue `{}`", counts.dead, queue.name),
                 fix: Some(format!(
-                    "`gpuctl jobs --state dead` shows them, `gpuctl redrive {}` tries them again",
+                    "`gpuctl jobs --state dead` lists them, `gpuctl redrive {}` sends them back to the queue",
                     pool.id
                 )),
             }),
@@ -155,7 +159,7 @@ async fn dead_letters(context: &Context) -> Vec<CheckDocument> {
     checks
 }
 
-/// What the worker says of itself.
+/// A check as `gpu-worker check` prints it.
 #[derive(Deserialize)]
 struct WorkerCheck {
     name: String,
@@ -177,7 +181,7 @@ fn worker(config: Option<&std::path::Path>) -> Vec<CheckDocument> {
             let failure = Failure::new(format!("cannot run {}", program.display())).because(&error);
             return vec![fail(
                 "worker",
-                &failure.hint("put gpu-worker beside gpuctl, or into the search path"),
+                &failure.hint("put gpu-worker next to gpuctl, or on the PATH"),
             )];
         }
     };
@@ -185,7 +189,7 @@ fn worker(config: Option<&std::path::Path>) -> Vec<CheckDocument> {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return vec![fail(
             "worker",
-            &Failure::new(format!("{} broke off: {said}", program.display())),
+            &Failure::new(format!("{} failed: {said}", program.display())),
         )];
     };
     let mut checks = vec![pass("worker", program.display().to_string())];

@@ -1,4 +1,4 @@
-//! `simulate --faults`: weeks in which things go wrong, spread over the machine's cores; each by itself is the same everywhere.
+//! `simulate --faults`: generated weeks with injected faults, spread over the machine's cores. A week is a function of its seed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -14,12 +14,12 @@ use gpuctl_sim::world::week::{Week, run as run_week};
 use crate::arguments::FaultArguments;
 use crate::documents::simulate::{BrokenPromiseDocument, FaultSimulationDocument};
 use crate::failure::{Exit, Failure};
-use crate::render::{Answer, Printer, Weeks};
+use crate::render::{Output, Printer, Weeks};
 
 /// A week and how long it took here.
 type Timed = (Week, Duration);
 
-pub(crate) fn run(wanted: &FaultArguments, printer: &Printer) -> Result<Answer, Failure> {
+pub(crate) fn run(wanted: &FaultArguments, printer: &Printer) -> Result<Output, Failure> {
     let only = only(wanted)?;
     let seeds = wanted.seed.map_or(0..wanted.seeds, |seed| seed..seed.saturating_add(1));
     let progress = printer.weeks(seeds.end - seeds.start);
@@ -28,10 +28,11 @@ pub(crate) fn run(wanted: &FaultArguments, printer: &Printer) -> Result<Answer, 
     let broken = weeks.iter().find_map(|(week, _)| Some((week, week.violation.as_ref()?)));
     if let Some((week, violation)) = broken {
         progress.shrinking();
-        // A week has a runtime of its own, which cannot begin on a thread that drives one.
+        // A week has a tokio runtime of its own, which cannot start on a thread that runs another.
         let shrunk = || shrink(week.seed, &only, violation.promise);
         let found = std::thread::scope(|scope| scope.spawn(shrunk).join());
-        let found = found.map_err(|_| Failure::new("a week panicked while it was made smaller"))?;
+        let found = found
+            .map_err(|_| Failure::new("a simulated week panicked while it was being shrunk"))?;
         let (smallest, small) = found.map_err(|problems| unusable(&problems))?;
         let shown = small.violation.as_ref().unwrap_or(violation);
         let command =
@@ -49,7 +50,7 @@ pub(crate) fn run(wanted: &FaultArguments, printer: &Printer) -> Result<Answer, 
     }
     progress.finish();
     let failed = document.failure.is_some();
-    let answer = Answer::FaultSimulation(Box::new(document));
+    let answer = Output::FaultSimulation(Box::new(document));
     Ok(if failed { answer.exit(Exit::Failed) } else { answer })
 }
 
@@ -89,7 +90,7 @@ fn all(seeds: std::ops::Range<u64>, only: &Only, progress: &Weeks) -> Result<Vec
                     match (week, done.as_mut()) {
                         (Ok(week), Ok(weeks)) => {
                             if week.violation.is_some() {
-                                // The seeds before it are still finished: the first failure is the same each time.
+                                // The seeds before it are still run: which failure is the first does not depend on timing.
                                 end.fetch_min(seed + 1, Ordering::Relaxed);
                             }
                             weeks.push((week, began.elapsed()));
@@ -136,5 +137,5 @@ fn summary(weeks: &[Timed]) -> FaultSimulationDocument {
 }
 
 fn unusable(problems: &Problems) -> Failure {
-    Failure::new("a made-up policy cannot be used").because(problems)
+    Failure::new("a generated policy is invalid").because(problems)
 }

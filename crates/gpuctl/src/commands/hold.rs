@@ -1,4 +1,4 @@
-//! `start…` and `stop…`: a hold with an expiry, then one reconcile of the same loop as ever. There is no second way to start a box.
+//! `start…`, `stop…`, `release` and `retire`: a hold with an expiry, then one reconcile. There is no second way to start a box.
 
 use chrono::{Local, NaiveTime, TimeZone};
 use gpuctl_control::Trigger;
@@ -12,7 +12,7 @@ use super::status::status_document;
 use crate::arguments::HoldArguments;
 use crate::context::{Context, user};
 use crate::failure::{Exit, Failure};
-use crate::render::{Answer, Printer};
+use crate::render::{Output, Printer};
 
 /// Sets a hold on each pool, acts on it, and waits if asked to.
 pub(crate) async fn hold(
@@ -21,7 +21,7 @@ pub(crate) async fn hold(
     pools: Vec<PoolId>,
     wants: HoldWants,
     arguments: &HoldArguments,
-) -> Result<Answer, Failure> {
+) -> Result<Output, Failure> {
     let now = context.now();
     let until = until(now, arguments)?;
     for pool in &pools {
@@ -50,8 +50,9 @@ pub(crate) async fn hold(
         if let Some(reason) =
             reconciled.as_ref().and_then(|reconciled| over_budget(reconciled, &pools))
         {
-            return Err(Failure::new(reason)
-                .hint("state what this hold may spend beyond it: `--over-budget USD`"));
+            return Err(
+                Failure::new(reason).hint("allow this hold to spend more: `--over-budget USD`")
+            );
         }
         // Another controller may be in the middle of a reconcile that began before the hold: then the next one acts on it.
         if !arguments.wait && reconciled.is_some() {
@@ -65,36 +66,35 @@ pub(crate) async fn hold(
         if context.now() > deadline {
             let message = format!("not {} after {}", goal(wants), show_span(arguments.timeout));
             return Err(Failure { exit: Exit::TimedOut, ..Failure::new(message) }
-                .hint("the hold stays in force and gpuctl goes on trying; `gpuctl explain POOL` says what it waits for"));
+                .hint("the hold stays in force and gpuctl keeps trying; `gpuctl explain POOL` shows what it waits for"));
         }
-        tokio::time::sleep(context.look_every()).await;
+        tokio::time::sleep(context.poll_every()).await;
     }
     let mut document = status_document(context, None).await?;
     document.document.pools.retain(|pool| pools.iter().any(|id| id.as_str() == pool.pool));
-    Ok(Answer::Status(document))
+    Ok(Output::Status(document))
 }
 
-/// Ends a pool's hold, and what was done past gpuctl before; then one reconcile, since schedule and queue may think otherwise.
+/// Ends a pool's hold, and the effect of earlier starts and stops outside gpuctl; then one reconcile, in which schedule and queue decide.
 pub(crate) async fn release(
     context: &Context,
     printer: &Printer,
     pool: &PoolId,
-) -> Result<Answer, Failure> {
+) -> Result<Output, Failure> {
     context.pool(pool)?;
     let ledger = &*context.ports.ledger;
     hold::release(ledger, std::slice::from_ref(pool), &user(), context.now()).await?;
-    // What is released is released; a reconcile of another controller may have begun before, so a busy lease is waited for.
-    context.ring(printer).await;
-    Ok(Answer::Status(status_document(context, Some(pool)).await?))
+    context.reconcile_until_free(printer).await;
+    Ok(Output::Status(status_document(context, Some(pool)).await?))
 }
 
-/// `gpuctl retire BOX`: what comes after it is for the pool's rules; the box itself is gone.
+/// `gpuctl retire BOX`: terminates the box. Whether the pool starts another is decided by its rules.
 pub(crate) async fn retire(
     context: &Context,
     printer: &Printer,
     box_id: &BoxId,
     yes: bool,
-) -> Result<Answer, Failure> {
+) -> Result<Output, Failure> {
     let listing = context.ports.cloud.boxes(&context.config.policy).await?;
     let mut all = listing.pools.values().flatten();
     if !all.any(|one| one.id == *box_id) {
@@ -102,14 +102,14 @@ pub(crate) async fn retire(
             .hint("`gpuctl status` shows the boxes of all pools"));
     }
     if !yes {
-        printer.confirm(&format!("terminate box {box_id}, with its disk and its spot request?"))?;
+        printer.confirm(&format!("terminate box {box_id}, its disk and its spot request?"))?;
     }
     context.ports.cloud.retire(box_id).await?;
-    context.ring(printer).await;
-    Ok(Answer::Status(status_document(context, None).await?))
+    context.reconcile_until_free(printer).await;
+    Ok(Output::Status(status_document(context, None).await?))
 }
 
-/// What a pool's budget says against the hold.
+/// Why a pool's budget forbids the hold, if it does.
 fn over_budget(reconciled: &Reconciled, pools: &[PoolId]) -> Option<String> {
     let down = |plan: &&PoolPlan| {
         let boxes =
@@ -140,7 +140,7 @@ fn reached(
     let mut all = true;
     for id in pools {
         let seen = reconciled.observation.pools.get(id);
-        // Boxes that could not be read are in no state that anybody may call reached.
+        // Boxes that could not be read are in an unknown state.
         let Some((seen, boxes)) = seen.and_then(|seen| Some((seen, seen.boxes.value.as_ref()?)))
         else {
             return Ok(false);
@@ -161,8 +161,8 @@ fn reached(
             )));
         }
         if wants == HoldWants::Running && boxes.is_empty() {
-            return Err(Failure::new(format!("this machine has nothing to run for pool `{id}`"))
-                .hint("give it a `queue` or a `command`; its schedule alone starts no box here"));
+            return Err(Failure::new(format!("pool `{id}` has nothing to run on this machine"))
+                .hint("give it a `queue` or a `command`: a pool with only a schedule starts no box here"));
         }
         let there = match wants {
             HoldWants::Running => boxes.iter().any(|one| one.state == BoxState::Running),
@@ -179,8 +179,8 @@ fn reached(
 fn until(now: Timestamp, arguments: &HoldArguments) -> Result<Timestamp, Failure> {
     let until = match (&arguments.until, arguments.lasts) {
         (Some(text), _) => parse_until(now, text).ok_or_else(|| {
-            Failure::usage(format!("`{text}` is no time"))
-                .hint("write `18:00`, or `2026-11-21T18:00:00Z`")
+            Failure::usage(format!("`{text}` is not a valid time"))
+                .hint("write e.g. `18:00` or `2026-11-21T18:00:00Z`")
         })?,
         (None, lasts) => now + lasts.unwrap_or(HOLD_DEFAULT),
     };

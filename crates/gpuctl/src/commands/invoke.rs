@@ -1,6 +1,6 @@
-//! `gpuctl invoke`: ask the deployed function, which looks and acts by the policy that it has.
+//! `gpuctl invoke`: calls the deployed function, which reconciles by its own policy.
 //!
-//! Nothing of the configuration here but account and function is used: the pools are the function's.
+//! Only the account and the function's name come from the configuration here: the pools are the function's.
 
 use gpuctl_aws::{Aws, Function};
 use gpuctl_control::config::Config;
@@ -12,30 +12,30 @@ use gpuctl_core::units::{parse_span, show_span};
 use crate::arguments::InvokeArguments;
 use crate::context::user;
 use crate::failure::{Exit, Failure};
-use crate::render::Answer;
+use crate::render::Output;
 
-pub(crate) async fn invoke(config: &Config, wanted: &InvokeArguments) -> Result<Answer, Failure> {
+pub(crate) async fn invoke(config: &Config, wanted: &InvokeArguments) -> Result<Output, Failure> {
     let event = event(wanted)?;
     let (account, name) = function(config, wanted.function.as_ref())?;
     let aws = Aws::connect(account.region.as_deref(), account.profile.as_deref()).await?;
     let invoked = Function::new(&aws, name).ask(&event).await?;
     let is_success = invoked.is_success();
-    let answer = Answer::Invoked(Box::new(invoked));
-    Ok(if is_success { answer } else { answer.exit(Exit::Failed) })
+    let output = Output::Invoked(Box::new(invoked));
+    Ok(if is_success { output } else { output.exit(Exit::Failed) })
 }
 
-/// The account, and the function's name in it: the flag's, else the configuration's.
+/// The account, and the function's name: from the flag, else from the configuration.
 pub(super) fn function<'a>(
     config: &'a Config,
     flag: Option<&'a String>,
 ) -> Result<(&'a policy::Aws, &'a str), Failure> {
     let account = config.policy.cloud.aws.as_ref().ok_or_else(|| {
-        Failure::usage("the function runs on AWS, and `[cloud] kind` is not \"aws\"")
+        Failure::usage("the function runs on AWS, but `[cloud] kind` is not \"aws\"")
             .hint("on this machine `gpuctl start POOL`, `stop POOL`, `release POOL` and `status` do the same")
     })?;
     let name = flag.or(account.function.as_ref()).ok_or_else(|| {
-        Failure::usage("no function is named")
-            .hint("set `function = \"…\"` under [cloud] in gpuctl.toml, or give --function NAME")
+        Failure::usage("no function is configured")
+            .hint("set `function = \"…\"` under [cloud], or give --function NAME")
     })?;
     Ok((account, name))
 }
@@ -44,14 +44,14 @@ fn event(wanted: &InvokeArguments) -> Result<EventDocument, Failure> {
     let holds = ["start", "stop"].into_iter().find(|action| *action == wanted.action);
     let action = holds.unwrap_or(if wanted.action == "release" { "release" } else { "status" });
     if wanted.lasts.is_some() && holds.is_none() {
-        return Err(Failure::usage(format!("`{action}` lasts no time"))
-            .hint("--for goes with `start` and `stop`"));
+        return Err(Failure::usage(format!("`{action}` takes no duration"))
+            .hint("--for is for `start` and `stop`"));
     }
     if let Some(lasts) = wanted.lasts {
         hold::check_length(lasts)?;
     }
     let lasts = wanted.lasts.map(|lasts| {
-        // What people read has two units; a span of three is said in seconds.
+        // `show_span` writes two units: a duration that needs three is written in seconds.
         let text = show_span(lasts);
         let is_exact = parse_span(&text).is_ok_and(|read| read == lasts);
         if is_exact { text } else { format!("{}s", lasts.num_seconds()) }

@@ -1,4 +1,4 @@
-//! `jobs` and `job`: what was submitted, how it stands, what came of it.
+//! `jobs` and `job`: submitted jobs, their states and results.
 
 use gpuctl_control::job::JobState;
 use gpuctl_control::ports::{JobEntry, JobFilter};
@@ -7,7 +7,7 @@ use gpuctl_control::wire::job::JobDocument;
 use crate::context::Context;
 use crate::documents::reply::JobsDocument;
 use crate::failure::Failure;
-use crate::render::Answer;
+use crate::render::Output;
 
 /// The most jobs that one listing shows or one short name is looked up in.
 const LIST_MAX: u32 = 10_000;
@@ -17,20 +17,20 @@ pub(crate) async fn list(
     context: &Context,
     state: Option<&str>,
     limit: u32,
-) -> Result<Answer, Failure> {
+) -> Result<Output, Failure> {
     let state = JobState::ALL.into_iter().find(|known| Some(known.as_str()) == state);
     let jobs = context
         .ports
         .ledger
         .jobs(JobFilter { state, limit: limit.min(LIST_MAX), since: None })
         .await?;
-    Ok(Answer::Jobs(JobsDocument { jobs: jobs.iter().map(JobDocument::of).collect() }))
+    Ok(Output::Jobs(JobsDocument { jobs: jobs.iter().map(JobDocument::of).collect() }))
 }
 
 /// `gpuctl job ID`.
-pub(crate) async fn show(context: &Context, id: &str) -> Result<Answer, Failure> {
+pub(crate) async fn show(context: &Context, id: &str) -> Result<Output, Failure> {
     let entry = find(context, id).await?;
-    Ok(Answer::Job(Box::new(JobDocument::of(&entry))))
+    Ok(Output::Job(Box::new(JobDocument::of(&entry))))
 }
 
 async fn find(context: &Context, id: &str) -> Result<JobEntry, Failure> {
@@ -41,7 +41,7 @@ async fn find(context: &Context, id: &str) -> Result<JobEntry, Failure> {
     }
     let recent =
         context.ports.ledger.jobs(JobFilter { state: None, limit: LIST_MAX, since: None }).await?;
-    // People quote an id by its end too: the beginning is the time, and alike for jobs of one burst.
+    // The beginning of an id is its time, so jobs submitted together differ only at the end: either end may be given.
     let fits = |entry: &JobEntry| {
         entry.job.id.as_str().starts_with(id) || entry.job.id.as_str().ends_with(id)
     };
@@ -49,9 +49,7 @@ async fn find(context: &Context, id: &str) -> Result<JobEntry, Failure> {
     match found.len() {
         1 => Ok(found.remove(0)),
         0 => Err(Failure::new(format!("there is no job `{id}`")).hint("`gpuctl jobs` lists them")),
-        many => {
-            Err(Failure::usage(format!("`{id}` fits {many} jobs"))
-                .hint("give more of its characters"))
-        }
+        many => Err(Failure::usage(format!("`{id}` matches {many} jobs"))
+            .hint("give more characters of the id")),
     }
 }

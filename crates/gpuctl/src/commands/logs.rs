@@ -1,4 +1,4 @@
-//! `gpuctl logs`: what boxes of this machine wrote; on AWS what the function wrote, or a box's console.
+//! `gpuctl logs`: the output of boxes on this machine; on AWS the function's log, or a box's console.
 
 use std::path::Path;
 
@@ -9,13 +9,13 @@ use crate::arguments::LogsArguments;
 use crate::context::Context;
 use crate::documents::logs::{LogLineDocument, LogsDocument};
 use crate::failure::Failure;
-use crate::render::{Answer, Printer, Whose};
+use crate::render::{LogOwner, Output, Printer};
 
 pub(crate) async fn logs(
     context: &Context,
     printer: &Printer,
     wanted: &LogsArguments,
-) -> Result<Answer, Failure> {
+) -> Result<Output, Failure> {
     #[cfg(feature = "aws")]
     if let Some(account) = &context.backend.account {
         return match &wanted.r#box {
@@ -27,11 +27,11 @@ pub(crate) async fn logs(
 }
 
 async fn until_interrupted(
-    work: impl Future<Output = Result<Answer, Failure>>,
-) -> Result<Answer, Failure> {
+    work: impl Future<Output = Result<Output, Failure>>,
+) -> Result<Output, Failure> {
     tokio::select! {
-        answer = work => answer,
-        _ = tokio::signal::ctrl_c() => Ok(Answer::Nothing),
+        output = work => output,
+        _ = tokio::signal::ctrl_c() => Ok(Output::Nothing),
     }
 }
 
@@ -39,7 +39,7 @@ async fn here(
     context: &Context,
     printer: &Printer,
     wanted: &LogsArguments,
-) -> Result<Answer, Failure> {
+) -> Result<Output, Failure> {
     let state = &context.config.state;
     let mut logs = BoxLogs::new(state, wanted.r#box.clone());
     if let Some(id) = &wanted.r#box
@@ -54,14 +54,14 @@ async fn here(
     lines.drain(..older);
     if !wanted.follow {
         let lines = documents(&lines);
-        return Ok(Answer::Logs(LogsDocument { older_left_out: older > 0, lines }));
+        return Ok(Output::Logs(LogsDocument { older_left_out: older > 0, lines }));
     }
-    let whose = if wanted.r#box.is_some() { Whose::Known } else { Whose::Said };
+    let whose = if wanted.r#box.is_some() { LogOwner::Omitted } else { LogOwner::Shown };
     while printer.lines(&documents(&lines), whose) {
-        tokio::time::sleep(context.look_every()).await;
+        tokio::time::sleep(context.poll_every()).await;
         lines = logs.read_on()?;
     }
-    Ok(Answer::Nothing)
+    Ok(Output::Nothing)
 }
 
 fn documents(lines: &[BoxLine]) -> Vec<LogLineDocument> {
@@ -73,9 +73,9 @@ fn no_log(state: &Path, id: &BoxId) -> Result<Failure, Failure> {
     let known: Vec<String> =
         BoxLogs::new(state, None).boxes()?.iter().map(ToString::to_string).collect();
     let hint = if known.is_empty() {
-        "no box has run here yet".to_owned()
+        "no box has run on this machine yet".to_owned()
     } else {
-        format!("there is one of {}", known.join(", "))
+        format!("known logs: {}", known.join(", "))
     };
     Ok(Failure::new(format!("there is no log of box `{id}`")).hint(hint))
 }
@@ -92,11 +92,11 @@ mod aws {
     use super::super::invoke;
     use super::*;
 
-    /// How far back a look goes unless it is said: a tick a minute writes some hundred lines.
+    /// The default of --since: a tick per minute writes some hundred lines an hour.
     const SINCE_DEFAULT: TimeDelta = TimeDelta::hours(1);
-    /// How late an event may be in the log: its stream is written in turns.
+    /// How late a line may arrive in the log: streams are delivered in batches.
     const LATE_MAX: TimeDelta = TimeDelta::seconds(30);
-    /// Lines that one look of --follow shows.
+    /// The most lines that one poll of --follow prints.
     const FOLLOW_LINES_MAX: usize = 10_000;
 
     pub(super) async fn function(
@@ -104,11 +104,11 @@ mod aws {
         context: &Context,
         printer: &Printer,
         wanted: &LogsArguments,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Output, Failure> {
         let (_, name) =
             invoke::function(&context.config, wanted.function.as_ref()).map_err(|failure| {
                 let hint = failure.hint.clone().unwrap_or_default();
-                failure.hint(format!("{hint}; `gpuctl logs BOX` shows a box's console"))
+                failure.hint(format!("{hint}; `gpuctl logs BOX` shows the console of a box"))
             })?;
         let log = FunctionLog::new(&account.aws, name);
         let mut since = context.now() - wanted.since.unwrap_or(SINCE_DEFAULT);
@@ -130,39 +130,39 @@ mod aws {
         let (lines, mut since) = new(tail.lines);
         let document = LogsDocument { older_left_out: tail.is_cut, lines };
         if !wanted.follow {
-            return Ok(Answer::Logs(document));
+            return Ok(Output::Logs(document));
         }
-        let mut is_read = printer.lines(&document.lines, Whose::Known);
+        let mut is_read = printer.lines(&document.lines, LogOwner::Omitted);
         while is_read {
-            tokio::time::sleep(context.look_every()).await;
+            tokio::time::sleep(context.poll_every()).await;
             let next = WantedLines { since, lines_max: FOLLOW_LINES_MAX, with_noise };
             match log.read(next).await {
                 Ok(tail) => {
                     let (lines, newest) = new(tail.lines);
                     since = newest;
-                    is_read = printer.lines(&lines, Whose::Known);
+                    is_read = printer.lines(&lines, LogOwner::Omitted);
                 }
-                // The next look may work.
-                Err(error) => printer.trouble(&error.into()),
+                // The next poll is the retry.
+                Err(error) => printer.report_failure(&error.into()),
             }
         }
-        Ok(Answer::Nothing)
+        Ok(Output::Nothing)
     }
 
     pub(super) async fn console(
         account: &Account,
         id: &BoxId,
         wanted: &LogsArguments,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Output, Failure> {
         if wanted.follow || wanted.since.is_some() {
-            return Err(Failure::usage("a box's console has no times and cannot be followed")
+            return Err(Failure::usage("the console of a box has no timestamps and cannot be followed")
                 .hint(
-                    "leave out --since and --follow: EC2 has the end of it, as of some minutes ago",
+                    "leave out --since and --follow: EC2 returns the end of the console, some minutes old",
                 ));
         }
         let lines = account.ec2.console(id).await?;
         let older = lines.len().saturating_sub(wanted.limit);
         let lines = lines[older..].iter().map(|line| LogLineDocument::of(id.as_str(), line));
-        Ok(Answer::Logs(LogsDocument { older_left_out: older > 0, lines: lines.collect() }))
+        Ok(Output::Logs(LogsDocument { older_left_out: older > 0, lines: lines.collect() }))
     }
 }

@@ -1,4 +1,4 @@
-//! `models`: asked of the worker, which has the models and ONNX Runtime; this program shows what it found.
+//! `models`: runs the worker, which has the models and ONNX Runtime, and shows its document.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -8,24 +8,24 @@ use gpuctl_control::wire::models::VerifiedDocument;
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{BenchArguments, ModelsCommand};
-use crate::context::worker_program;
 use crate::failure::{Exit, Failure};
-use crate::render::Answer;
+use crate::render::Output;
+use crate::worker_program::worker_program;
 
-/// Of what the worker says, people here want to see each file that it fetched, and what went wrong.
+/// The worker's log level here: each downloaded file, and errors.
 const WORKER_LOG: &str = "error,gpu_worker::models=info";
 
 /// `gpuctl models …`.
-pub(crate) fn run(config: Option<&Path>, command: &ModelsCommand) -> Result<Answer, Failure> {
+pub(crate) fn run(config: Option<&Path>, command: &ModelsCommand) -> Result<Output, Failure> {
     let mut arguments: Vec<OsString> = Vec::new();
     match command {
-        ModelsCommand::List => ask(config, "list", arguments).map(Answer::Models),
+        ModelsCommand::List => ask(config, "list", arguments).map(Output::Models),
         ModelsCommand::Verify { names } => {
             arguments.extend(names.iter().map(OsString::from));
             let verified: VerifiedDocument = ask(config, "verify", arguments)?;
             let right = verified.models.iter().all(|model| model.ok);
-            let answer = Answer::ModelsVerified(verified);
-            Ok(if right { answer } else { answer.exit(Exit::Failed) })
+            let output = Output::ModelsVerified(verified);
+            Ok(if right { output } else { output.exit(Exit::Failed) })
         }
         ModelsCommand::Pull { names, manifest, from } => {
             arguments.extend(names.iter().map(OsString::from));
@@ -35,10 +35,10 @@ pub(crate) fn run(config: Option<&Path>, command: &ModelsCommand) -> Result<Answ
             if let Some(from) = from {
                 arguments.extend(["--from".into(), from.into()]);
             }
-            ask(config, "pull", arguments).map(Answer::ModelsPulled)
+            ask(config, "pull", arguments).map(Output::ModelsPulled)
         }
         ModelsCommand::Bench(wanted) => {
-            ask(config, "bench", bench(wanted)).map(Answer::ModelsBench)
+            ask(config, "bench", bench(wanted)).map(Output::ModelsBench)
         }
     }
 }
@@ -61,7 +61,7 @@ fn bench(wanted: &BenchArguments) -> Vec<OsString> {
     arguments
 }
 
-/// Starts the worker and reads its document. What it says meanwhile, as of each fetched file, goes to the terminal.
+/// Runs the worker and reads its document. Its log, e.g. each downloaded file, goes to standard error.
 fn ask<T: DeserializeOwned>(
     config: Option<&Path>,
     what: &str,
@@ -80,15 +80,15 @@ fn ask<T: DeserializeOwned>(
     let output = command.output().map_err(|error| {
         Failure::new(format!("cannot run {}", program.display()))
             .because(&error)
-            .hint("put gpu-worker beside gpuctl, or into the search path")
+            .hint("put gpu-worker next to gpuctl, or on the PATH")
     })?;
     if !output.status.success() {
-        // It has said why on standard error.
+        // Its error is on standard error already.
         return Err(Failure::new(format!("gpu-worker models {what} failed: {}", output.status)));
     }
     serde_json::from_slice(&output.stdout).map_err(|error| {
-        Failure::new(format!("{} answered what cannot be read", program.display()))
+        Failure::new(format!("cannot read the output of {}", program.display()))
             .because(&error)
-            .hint("gpuctl and gpu-worker must be of one version")
+            .hint("gpuctl and gpu-worker must have the same version")
     })
 }

@@ -1,4 +1,4 @@
-//! `cost prices`: the known prices, and with `--refresh` those of today from AWS, kept in the state folder.
+//! `cost prices`: the known prices; with `--refresh` today's from AWS, kept in the state folder.
 
 use gpuctl_core::cost::Price;
 use gpuctl_core::policy::Cost;
@@ -7,21 +7,21 @@ use crate::arguments::PricesArguments;
 use crate::context::Context;
 use crate::documents::reply::{PriceDocument, PricesDocument};
 use crate::failure::Failure;
-use crate::render::Answer;
+use crate::render::Output;
 
 /// `gpuctl cost prices`.
-pub(super) fn known(policy: &Cost, wanted: &PricesArguments) -> Result<Answer, Failure> {
+pub(super) fn known(policy: &Cost, wanted: &PricesArguments) -> Result<Output, Failure> {
     let fits = |price: &&Price| {
         (wanted.instance_type.is_empty() || wanted.instance_type.contains(&price.instance_type))
             && wanted.region.as_ref().is_none_or(|region| price.region == *region)
     };
     let mut prices: Vec<&Price> = policy.prices.prices().filter(fits).collect();
     if prices.is_empty() {
-        return Err(Failure::usage("no such price is known")
-            .hint("`gpuctl cost prices --refresh` with the same flags asks AWS"));
+        return Err(Failure::usage("no price is known for this selection")
+            .hint("`gpuctl cost prices --refresh` with the same flags fetches them from AWS"));
     }
     prices.sort_by_key(|price| (&price.instance_type, &price.region));
-    Ok(Answer::Prices(PricesDocument {
+    Ok(Output::Prices(PricesDocument {
         prices: prices.into_iter().map(PriceDocument::of).collect(),
         kept_in: None,
     }))
@@ -30,7 +30,7 @@ pub(super) fn known(policy: &Cost, wanted: &PricesArguments) -> Result<Answer, F
 /// `gpuctl cost prices --refresh`.
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "with AWS it asks")]
-pub(super) async fn refresh(_: &Context, _: &PricesArguments) -> Result<Answer, Failure> {
+pub(super) async fn refresh(_: &Context, _: &PricesArguments) -> Result<Output, Failure> {
     Err(Failure::usage("this gpuctl was built without AWS")
         .hint("build it with the feature `aws`, which is on by default"))
 }
@@ -52,11 +52,11 @@ mod on_aws {
     /// Types by their regions.
     pub(in super::super) type Types = BTreeMap<String, BTreeSet<String>>;
 
-    /// `gpuctl cost prices --refresh`: all that was asked for, or nothing is changed.
+    /// `gpuctl cost prices --refresh`: all prices that were asked for, or none is changed.
     pub(in super::super) async fn refresh(
         context: &Context,
         wanted: &PricesArguments,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Output, Failure> {
         let policy = &context.config.policy;
         let aws = connect(policy).await?;
         // Where boxes are on this machine, this is the region that they are compared with.
@@ -69,8 +69,10 @@ mod on_aws {
             types
         };
         if types.is_empty() {
-            return Err(Failure::usage(format!("the configuration names no type in {region}"))
-                .hint("name some with --instance-type"));
+            return Err(Failure::usage(format!(
+                "the configuration names no instance type in {region}"
+            ))
+            .hint("name them with --instance-type"));
         }
         let today = context.now().date_naive();
         let mut fetched = Vec::new();
@@ -80,15 +82,15 @@ mod on_aws {
         let documents = fetched.iter().map(PriceDocument::of).collect();
         let table = policy.cost.prices.renewed(fetched);
         let kept = prices::write(&context.config.state, &table).map_err(|error| {
-            Failure::new("the prices were fetched and could not be kept").because(&error)
+            Failure::new("the prices were fetched but could not be saved").because(&error)
         })?;
-        Ok(Answer::Prices(PricesDocument {
+        Ok(Output::Prices(PricesDocument {
             prices: documents,
             kept_in: Some(kept.display().to_string()),
         }))
     }
 
-    /// The account of the policy; where boxes are on this machine, the one that the environment names.
+    /// The account of the policy; where boxes are on this machine, the environment's.
     async fn connect(policy: &Policy) -> Result<Aws, Failure> {
         let named = policy.cloud.aws.as_ref();
         let region = match named {
@@ -98,7 +100,7 @@ mod on_aws {
         Ok(Aws::connect(region, named.and_then(|named| named.profile.as_deref())).await?)
     }
 
-    /// The types that the policy's boxes are or may be, with the regions that they are in, and what they are compared with.
+    /// The instance types of the policy's boxes, existing or possible, by region, and the one that costs are compared with.
     pub(in super::super) async fn types(context: &Context, region: &str) -> Result<Types, Failure> {
         let policy = &context.config.policy;
         let mut types = Types::new();

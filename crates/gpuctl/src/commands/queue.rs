@@ -1,4 +1,4 @@
-//! `queue`, `redrive` and `purge`: the queues themselves.
+//! `queue`, `redrive` and `purge`: counts of the queues, and moving or deleting their messages.
 
 use gpuctl_control::ports::{Purge, QueueChange};
 use gpuctl_control::wire::status::QueueDocument;
@@ -7,10 +7,10 @@ use gpuctl_core::units::PoolId;
 use crate::context::Context;
 use crate::documents::reply::{MovedDocument, PoolQueueDocument, QueuesDocument};
 use crate::failure::Failure;
-use crate::render::{Answer, Printer};
+use crate::render::{Output, Printer};
 
 /// `gpuctl queue`.
-pub(crate) async fn counts(context: &Context) -> Result<Answer, Failure> {
+pub(crate) async fn counts(context: &Context) -> Result<Output, Failure> {
     let mut queues = Vec::new();
     for (pool, queue) in context.config.policy.queue_pools() {
         let counts = context.ports.queue.counts(&queue.name).await?;
@@ -20,7 +20,7 @@ pub(crate) async fn counts(context: &Context) -> Result<Answer, Failure> {
             counts: QueueDocument::of(&counts, context.now()),
         });
     }
-    Ok(Answer::Queues(QueuesDocument { queues }))
+    Ok(Output::Queues(QueuesDocument { queues }))
 }
 
 /// `gpuctl redrive [POOL]`.
@@ -28,12 +28,12 @@ pub(crate) async fn redrive(
     context: &Context,
     printer: &Printer,
     pool: Option<&PoolId>,
-) -> Result<Answer, Failure> {
+) -> Result<Output, Failure> {
     let (_, queue) = context.queue_pool(pool)?;
     let messages = context.ports.queue.redrive(&queue.name).await?;
     context.ports.ledger.queue_changed(&queue.name, QueueChange::Redriven).await?;
-    context.ring(printer).await;
-    Ok(Answer::Moved(MovedDocument { action: "redrive", queue: queue.name.to_string(), messages }))
+    context.reconcile_until_free(printer).await;
+    Ok(Output::Moved(MovedDocument { action: "redrive", queue: queue.name.to_string(), messages }))
 }
 
 /// `gpuctl purge POOL [--dead]`.
@@ -43,7 +43,7 @@ pub(crate) async fn purge(
     pool: &PoolId,
     dead: bool,
     yes: bool,
-) -> Result<Answer, Failure> {
+) -> Result<Output, Failure> {
     let (_, queue) = context.queue_pool(Some(pool))?;
     let counts = context.ports.queue.counts(&queue.name).await?;
     let (which, count) = if dead {
@@ -53,11 +53,11 @@ pub(crate) async fn purge(
     };
     if !yes && count > 0 {
         printer.confirm(&format!(
-            "delete {count} jobs of queue `{}`, without a result?",
+            "delete {count} jobs of queue `{}`? They will have no result.",
             queue.name
         ))?;
     }
     let messages = context.ports.queue.purge(&queue.name, which).await?;
     context.ports.ledger.queue_changed(&queue.name, QueueChange::Purged(which)).await?;
-    Ok(Answer::Moved(MovedDocument { action: "purge", queue: queue.name.to_string(), messages }))
+    Ok(Output::Moved(MovedDocument { action: "purge", queue: queue.name.to_string(), messages }))
 }

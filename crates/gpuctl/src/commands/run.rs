@@ -1,6 +1,6 @@
 //! `run`, the local daemon: reconcile each tick or when something changes, until interrupted.
 //!
-//! It keeps nothing in memory that matters. Killed and started again it finds the running boxes by their locks and goes on.
+//! It keeps no state in memory: after a crash and restart it finds the running boxes by their locks and continues.
 
 use std::time::Duration;
 
@@ -11,25 +11,25 @@ use tokio::time::Instant;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::render::{Answer, Printer};
+use crate::render::{Output, Printer};
 
-/// How often to look whether another process has written: a look costs microseconds.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often to check whether another process has written: a check takes microseconds.
+const POLL_EVERY: Duration = Duration::from_millis(20);
 
-/// How often to try for the lock: a `gpuctl doctor` may be looking at it this very moment.
+/// How often to try for the lock: `gpuctl doctor` may be testing it at the same moment.
 const LOCK_TRIES: u32 = 5;
 
-/// The least time between two reconciles, so that a storm of submissions is one reconcile and not a thousand.
-const PASS_EVERY_MIN: Duration = Duration::from_millis(100);
+/// The least time between two reconciles, so that a burst of submissions causes one reconcile and not a thousand.
+const RECONCILE_EVERY_MIN: Duration = Duration::from_millis(100);
 
 /// `gpuctl run`.
-pub(crate) async fn watch(context: &Context, printer: &Printer) -> Result<Answer, Failure> {
+pub(crate) async fn watch(context: &Context, printer: &Printer) -> Result<Output, Failure> {
     let lock = lock(context).await?;
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|error| Failure::new("cannot catch signals").because(&error))?;
     let tick = context.config.policy.cloud.tick;
     printer.note(&format!(
-        "watching {} pools every {}, and at each change; state in {}",
+        "controlling {} pools every {}, and at each change; state in {}",
         context.config.policy.pools.len(),
         show_span(tick),
         context.config.state.display()
@@ -42,14 +42,15 @@ pub(crate) async fn watch(context: &Context, printer: &Printer) -> Result<Answer
             match context.reconcile(trigger).await {
                 Ok(Some(reconciled)) => {
                     printer.reconciled(&reconciled);
-                    tell(context, printer, &reconciled).await;
+                    notify(context, printer, &reconciled).await;
                 }
                 Ok(None) => {}
-                // The next reconcile is the retry; what failed may mend itself, and boxes end themselves meanwhile.
-                Err(failure) => printer.trouble(&failure),
+                // The next reconcile is the retry; meanwhile boxes stop by themselves when idle.
+                Err(failure) => printer.report_failure(&failure),
             }
             trigger =
-                change_or_tick(context, version, tick.to_std().unwrap_or(PASS_EVERY_MIN)).await;
+                change_or_tick(context, version, tick.to_std().unwrap_or(RECONCILE_EVERY_MIN))
+                    .await;
         }
     };
     tokio::select! {
@@ -58,41 +59,41 @@ pub(crate) async fn watch(context: &Context, printer: &Printer) -> Result<Answer
         _ = tokio::signal::ctrl_c() => {}
     }
     drop(lock);
-    printer.note("stopped watching; boxes that are up stop by themselves when idle");
-    Ok(Answer::Nothing)
+    printer.note("stopped; running boxes stop by themselves when idle");
+    Ok(Output::Nothing)
 }
 
-/// Tells a topic what a person should hear of, where there is one.
+/// Publishes notices to the SNS topic, if one is configured.
 #[cfg(feature = "aws")]
-async fn tell(
+async fn notify(
     context: &Context,
     printer: &Printer,
     reconciled: &gpuctl_control::reconcile::Reconciled,
 ) {
     let Some(account) = &context.backend.account else { return };
     for error in account.tell(&*context.ports.ledger, &context.config.policy, reconciled).await {
-        printer.trouble(&error.into());
+        printer.report_failure(&error.into());
     }
 }
 
 #[cfg(not(feature = "aws"))]
-#[expect(clippy::unused_async, reason = "with AWS it tells")]
-async fn tell(_: &Context, _: &Printer, _: &gpuctl_control::reconcile::Reconciled) {}
+#[expect(clippy::unused_async, reason = "with AWS it publishes")]
+async fn notify(_: &Context, _: &Printer, _: &gpuctl_control::reconcile::Reconciled) {}
 
 /// Waits for a write by another process, or for the tick.
 async fn change_or_tick(context: &Context, before: Option<i64>, tick: Duration) -> Trigger {
     let began = Instant::now();
-    tokio::time::sleep(PASS_EVERY_MIN.min(tick)).await;
+    tokio::time::sleep(RECONCILE_EVERY_MIN.min(tick)).await;
     while began.elapsed() < tick {
         if version(context) != before {
             return Trigger::Change;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_EVERY).await;
     }
     Trigger::Tick
 }
 
-/// Grows with each write of another process to the file; a table on AWS is looked at with each tick alone.
+/// Changes with each write of another process to the file; `None` for a table on AWS, which only ticks read.
 fn version(context: &Context) -> Option<i64> {
     context.backend.store.as_ref()?.version().ok()
 }
@@ -110,10 +111,10 @@ async fn lock(context: &Context) -> Result<std::fs::File, Failure> {
     for _ in 0..LOCK_TRIES {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) => tokio::time::sleep(LOOK_EVERY).await,
+            Err(std::fs::TryLockError::WouldBlock) => tokio::time::sleep(POLL_EVERY).await,
             Err(std::fs::TryLockError::Error(error)) => return Err(failed(&error)),
         }
     }
-    Err(Failure::new("another `gpuctl run` watches this state")
-        .hint("one is enough; `gpuctl status` shows what it does"))
+    Err(Failure::new("another `gpuctl run` is running on this state folder")
+        .hint("one is enough; `gpuctl status` shows its pools"))
 }

@@ -1,4 +1,4 @@
-//! `schedule at`, `show` and `lint`: what schedules want, apart from queue and holds. They look at no box.
+//! `schedule at`, `show` and `lint`: what schedules want, regardless of queue and holds. They read no box.
 
 use gpuctl_core::policy::Pool;
 use gpuctl_core::units::PoolId;
@@ -9,29 +9,29 @@ use crate::documents::schedule::{
     ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument, WarningDocument,
 };
 use crate::failure::Failure;
-use crate::render::Answer;
+use crate::render::Output;
 
 /// `gpuctl schedule …`.
-pub(crate) fn run(context: &Context, command: &ScheduleCommand) -> Result<Answer, Failure> {
+pub(crate) fn run(context: &Context, command: &ScheduleCommand) -> Result<Output, Failure> {
     match command {
         ScheduleCommand::At { pool, instant } => {
-            let (pool, at) = (context.pool(pool)?, context.instant(instant)?);
-            Ok(Answer::ScheduleAt(ScheduleAtDocument::of(&pool.id, &pool.schedule, at)))
+            let (pool, at) = (context.pool(pool)?, context.time(instant)?);
+            Ok(Output::ScheduleAt(ScheduleAtDocument::of(&pool.id, &pool.schedule, at)))
         }
         ScheduleCommand::Show { pool, days, from } => {
-            let (pool, from) = (context.pool(pool)?, context.instant(from)?);
+            let (pool, from) = (context.pool(pool)?, context.time(from)?);
             if pool.schedule.is_empty() {
                 return Err(Failure::usage(format!("pool `{}` has no schedule", pool.id))
                     .hint(format!("add `[[pool.{}.schedule]]` to the configuration", pool.id)));
             }
             let days = (from, usize::from(*days));
-            Ok(Answer::ScheduleShow(ScheduleShowDocument::of(&pool.id, &pool.schedule, days)))
+            Ok(Output::ScheduleShow(ScheduleShowDocument::of(&pool.id, &pool.schedule, days)))
         }
         ScheduleCommand::Lint { pool } => lint(context, pool.as_ref()),
     }
 }
 
-fn lint(context: &Context, only: Option<&PoolId>) -> Result<Answer, Failure> {
+fn lint(context: &Context, only: Option<&PoolId>) -> Result<Output, Failure> {
     let pools: Vec<&Pool> = match only {
         Some(id) => vec![context.pool(id)?],
         None => context.config.policy.pools.iter().collect(),
@@ -40,7 +40,7 @@ fn lint(context: &Context, only: Option<&PoolId>) -> Result<Answer, Failure> {
         let found = pool.schedule.lint(context.now());
         found.into_iter().map(|warning| WarningDocument::of(&pool.id, warning))
     });
-    Ok(Answer::ScheduleLint(ScheduleLintDocument {
+    Ok(Output::ScheduleLint(ScheduleLintDocument {
         warnings: warnings.collect(),
         pools: pools.iter().map(|pool| pool.id.to_string()).collect(),
     }))

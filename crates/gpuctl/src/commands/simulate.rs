@@ -1,4 +1,4 @@
-//! `simulate`, `tune` and `history export`: traces in, scores out. Files are read here; the simulator sees bytes alone.
+//! `simulate`, `tune` and `history export`: traces in, scores out. Files are read here; the simulator gets only bytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,21 +23,21 @@ use crate::documents::simulate::{
     ChoiceDocument, PolicyScoreDocument, SimulationDocument, TunedDocument, TuningDocument,
 };
 use crate::failure::Failure;
-use crate::render::{Answer, Page, Printer, page};
+use crate::render::{Output, Page, Printer, page};
 
 /// The most jobs of a history.
 const JOBS_MAX: u32 = 1_000_000;
 
-/// `gpuctl simulate`: of traces, or of weeks with faults.
+/// `gpuctl simulate`: a replay of traces, or the fault simulation.
 pub(crate) fn run(
     policy: &Cost,
     wanted: &SimulateArguments,
     printer: &Printer,
-) -> Result<Answer, Failure> {
+) -> Result<Output, Failure> {
     if wanted.faults.faults { faults::run(&wanted.faults, printer) } else { traces(policy, wanted) }
 }
 
-fn traces(policy: &Cost, wanted: &SimulateArguments) -> Result<Answer, Failure> {
+fn traces(policy: &Cost, wanted: &SimulateArguments) -> Result<Output, Failure> {
     let demands = demands(&wanted.world.demand)?;
     let spot = availability(&wanted.availability)?;
     let history = price_history(policy, wanted, spot.as_ref())?;
@@ -84,10 +84,10 @@ fn traces(policy: &Cost, wanted: &SimulateArguments) -> Result<Answer, Failure> 
     if let Some(path) = &wanted.html {
         write(path, &page(&document, &page_of))?;
     }
-    Ok(Answer::Simulation(Box::new(document)))
+    Ok(Output::Simulation(Box::new(document)))
 }
 
-/// Where spot can be had, and what it costs.
+/// Where spot capacity is available, and what it costs.
 #[derive(Clone, Copy)]
 struct Spot<'a> {
     availability: Option<&'a Availability>,
@@ -96,7 +96,7 @@ struct Spot<'a> {
     prices: Prices,
 }
 
-/// Places of the availability, evenly apart; without one there is nothing to move.
+/// Starting points in the availability, evenly spaced.
 fn offsets_ms(spot: Option<&Availability>, count: u32) -> Vec<i64> {
     let Some(spot) = spot else { return vec![0] };
     (0..i64::from(count)).map(|index| spot.span_ms() / i64::from(count) * index).collect()
@@ -110,7 +110,7 @@ fn outcome(
 ) -> Result<Outcome, Failure> {
     let policy = one
         .policy(&terms(&wanted.world, wanted.max_wait, demand))
-        .map_err(|problems| refused(&problems))?;
+        .map_err(|problems| invalid(&problems))?;
     let setup = Setup {
         policy: &policy,
         boot_ms: wanted.world.boot.num_milliseconds(),
@@ -150,16 +150,16 @@ fn geometric_mean(permille: &[i64]) -> f64 {
 }
 
 /// `gpuctl tune`.
-pub(crate) fn tune(policy: &Cost, wanted: &TuneArguments) -> Result<Answer, Failure> {
+pub(crate) fn tune(policy: &Cost, wanted: &TuneArguments) -> Result<Output, Failure> {
     let world = &wanted.world;
     let [file] = world.demand.as_slice() else {
-        return Err(Failure::usage("tune takes one trace").hint("tune each history by itself"));
+        return Err(Failure::usage("`tune` takes one trace").hint("run it once for each trace"));
     };
     let demand = &demands(std::slice::from_ref(file))?[0];
     let (prices, _) = prices(policy, world, false)?;
     let terms = terms(world, TimeDelta::zero(), demand);
     let tuning = choose(&terms, prices, demand, &wanted.wait_usd_hour)
-        .map_err(|problems| refused(&problems))?;
+        .map_err(|problems| invalid(&problems))?;
     let setting = |span: TimeDelta| show_span(span);
     let frontier = tuning.frontier.iter().map(|price| ChoiceDocument {
         max_wait: setting(price.choice.max_wait(&terms)),
@@ -175,7 +175,7 @@ pub(crate) fn tune(policy: &Cost, wanted: &TuneArguments) -> Result<Answer, Fail
         hindsight_usd: tuned.best.as_usd(),
         ratio_to_hindsight: tuned.tested.as_usd() / tuned.best.as_usd().max(1e-6),
     });
-    Ok(Answer::Tuning(Box::new(TuningDocument {
+    Ok(Output::Tuning(Box::new(TuningDocument {
         demand: vec![file.display().to_string()],
         frontier: frontier.collect(),
         tuned: tuned.collect(),
@@ -187,7 +187,7 @@ pub(crate) async fn export(
     context: &Context,
     path: &Path,
     since: TimeDelta,
-) -> Result<Answer, Failure> {
+) -> Result<Output, Failure> {
     let filter = JobFilter { state: None, limit: JOBS_MAX, since: Some(context.now() - since) };
     let mut jobs: Vec<(TimeDelta, TimeDelta)> = Vec::new();
     let entries = context.ports.ledger.jobs(filter).await?;
@@ -197,8 +197,8 @@ pub(crate) async fn export(
         jobs.push((entry.job.submitted_at - first, result.inference));
     }
     if jobs.is_empty() {
-        return Err(Failure::new("there is no job with a result in that time")
-            .hint("`gpuctl jobs` lists what there is; a longer `--since` looks further back"));
+        return Err(Failure::new("no job in that time has a result")
+            .hint("`gpuctl jobs` lists all jobs; a longer `--since` goes further back"));
     }
     jobs.sort_unstable();
     let row = |(at, service): &(TimeDelta, TimeDelta)| {
@@ -206,7 +206,7 @@ pub(crate) async fn export(
     };
     let text: String = jobs.iter().map(row).collect();
     write(path, &format!("t_s,service_s\n{text}"))?;
-    Ok(Answer::Exported { path: path.display().to_string(), jobs: jobs.len() })
+    Ok(Output::Exported { path: path.display().to_string(), jobs: jobs.len() })
 }
 
 fn terms(world: &WorldArguments, max_wait: TimeDelta, demand: &Demand) -> Terms {
@@ -222,8 +222,8 @@ fn terms(world: &WorldArguments, max_wait: TimeDelta, demand: &Demand) -> Terms 
 
 fn demands(files: &[PathBuf]) -> Result<Vec<Demand>, Failure> {
     if files.is_empty() {
-        return Err(Failure::usage("there is no trace to replay").hint(
-            "give one with `--demand FILE`, as `gpuctl history export` writes it; `simulate --faults` needs none",
+        return Err(Failure::usage("no trace was given").hint(
+            "give one with `--demand FILE`, e.g. from `gpuctl history export`; `simulate --faults` needs none",
         ));
     }
     files.iter().map(|file| Demand::read(&read(file)?).map_err(|error| bad(file, &error))).collect()
@@ -241,7 +241,7 @@ fn availability(files: &[PathBuf]) -> Result<Option<Availability>, Failure> {
     Ok(all)
 }
 
-/// What spot costs, with a price for each zone in which it could be had.
+/// Spot prices over time, for each zone of the availability.
 fn price_history(
     policy: &Cost,
     wanted: &SimulateArguments,
@@ -255,9 +255,9 @@ fn price_history(
     if let Some(zone) = unknown {
         let known: Vec<&str> = history.zones().collect();
         let hint = if known.is_empty() {
-            format!("it tells of no {instance_type}: name the type with --instance-type")
+            format!("it has no prices of {instance_type}: name the type with --instance-type")
         } else {
-            format!("it tells of {}", known.join(", "))
+            format!("it has prices for {}", known.join(", "))
         };
         let text = format!("{} has no price of {instance_type} in {zone}", file.display());
         return Err(Failure::usage(text).hint(hint));
@@ -276,20 +276,20 @@ fn contenders(names: &[String]) -> Result<Vec<Contender>, Failure> {
                 || format!("one of: all, {}", known().collect::<Vec<_>>().join(", ")),
                 |near| format!("did you mean `{near}`?"),
             );
-            Failure::usage(format!("`{name}` is no policy that can be compared")).hint(hint)
+            Failure::usage(format!("`{name}` is not a known policy")).hint(hint)
         })
     };
     names.iter().map(find).collect()
 }
 
-/// The prices of an hour, and where the one on demand is from.
+/// The prices per hour, and the origin of the on-demand one.
 fn prices(policy: &Cost, world: &WorldArguments, spot: bool) -> Result<(Prices, String), Failure> {
     let instance_type = world.instance_type.as_deref().unwrap_or(&policy.instance_type);
     let region = world.region.as_deref().unwrap_or(&policy.region);
     let hour = |capacity, given, option| {
         hour_price(&policy.prices, (instance_type, region), capacity, given).map_err(|failure| {
             failure.hint(format!(
-                "give one with {option}; `gpuctl cost prices` lists the known ones, with `--refresh` it asks AWS"
+                "give one with {option}; `gpuctl cost prices` lists the known ones, `--refresh` fetches them from AWS"
             ))
         })
     };
@@ -314,11 +314,11 @@ fn write(file: &Path, text: &str) -> Result<(), Failure> {
 }
 
 fn bad(file: &Path, error: &TraceError) -> Failure {
-    Failure::usage(format!("{} is no trace that can be used", file.display()))
+    Failure::usage(format!("{} is not a valid trace", file.display()))
         .because(error)
         .hint(error.hint())
 }
 
-fn refused(problems: &Problems) -> Failure {
-    Failure::usage("the simulated policy cannot be used").because(problems)
+fn invalid(problems: &Problems) -> Failure {
+    Failure::usage("the simulated policy is invalid").because(problems)
 }

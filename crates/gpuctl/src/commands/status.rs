@@ -11,11 +11,11 @@ use gpuctl_core::units::{PoolId, Timestamp};
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::render::Answer;
+use crate::render::Output;
 
 /// `gpuctl status [POOL]`.
-pub(crate) async fn status(context: &Context, pool: Option<&PoolId>) -> Result<Answer, Failure> {
-    Ok(Answer::Status(status_document(context, pool).await?))
+pub(crate) async fn status(context: &Context, pool: Option<&PoolId>) -> Result<Output, Failure> {
+    Ok(Output::Status(status_document(context, pool).await?))
 }
 
 pub(crate) async fn status_document(
@@ -31,24 +31,24 @@ pub(crate) async fn plan(
     context: &Context,
     pool: Option<&PoolId>,
     at: Option<Timestamp>,
-) -> Result<Answer, Failure> {
+) -> Result<Output, Failure> {
     let (observation, mut plan, errors) = look(context, pool).await?;
     if let Some(at) = at {
         plan = decide(&context.config.policy, &observation.moved_to(at));
         plan.pools.retain(|entry| pool.is_none_or(|id| entry.pool == *id));
     }
-    Ok(Answer::Plan(PlanDocument::of(&plan, errors)))
+    Ok(Output::Plan(PlanDocument::of(&plan, errors)))
 }
 
 /// `gpuctl explain POOL`.
-pub(crate) async fn explain(context: &Context, pool: &PoolId) -> Result<Answer, Failure> {
+pub(crate) async fn explain(context: &Context, pool: &PoolId) -> Result<Output, Failure> {
     let (observation, plan, errors) = look(context, Some(pool)).await?;
     let at = observation.at;
     let (Some(seen), Some(plan)) = (observation.pools.get(pool), plan.pools.first()) else {
         return Err(Failure::new(format!("pool `{pool}` was not seen")));
     };
     let queue = seen.queue.as_ref().and_then(|queue| queue.value.as_ref());
-    Ok(Answer::Explain(Box::new(ExplainDocument {
+    Ok(Output::Explain(Box::new(ExplainDocument {
         at: time(at),
         plan: PoolPlanDocument::of(plan),
         state: seen.boxes.value.as_deref().map_or("unknown", state),

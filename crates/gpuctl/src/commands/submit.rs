@@ -1,4 +1,4 @@
-//! `submit`: checks the inputs, sends the jobs, rings the bell, and waits for the answers if asked to.
+//! `submit`: checks the inputs, sends the jobs, reconciles, and waits for the results if asked to.
 
 use std::collections::BTreeSet;
 
@@ -16,30 +16,30 @@ use crate::arguments::SubmitArguments;
 use crate::context::Context;
 use crate::documents::reply::{JobsDocument, SubmittedDocument};
 use crate::failure::{Exit, Failure};
-use crate::render::{Answer, Printer, Progress};
+use crate::render::{Output, Printer, Progress};
 
 /// `gpuctl submit TASK INPUT…`.
 pub(crate) async fn submit(
     context: &Context,
     printer: &Printer,
     arguments: &SubmitArguments,
-) -> Result<Answer, Failure> {
+) -> Result<Output, Failure> {
     let (pool, queue) = context.queue_pool(arguments.pool.as_ref())?;
     check_model(context, arguments.model.as_deref())?;
     let jobs = jobs(context, &queue.name, arguments)?;
     #[cfg(feature = "aws")]
     let jobs = super::upload::to_s3(context, jobs).await?;
     send(&context.ports, &jobs).await?;
-    context.ring(printer).await;
+    context.reconcile_until_free(printer).await;
     if arguments.wait {
         return wait(context, printer, &jobs, arguments).await;
     }
     if !context.has_daemon() && queue.max_wait > chrono::TimeDelta::zero() {
         printer.warning(
-            "nothing watches the queue: `gpuctl run` starts a box once max_wait calls for it",
+            "no controller is running: `gpuctl run` starts a box when max_wait requires one",
         );
     }
-    Ok(Answer::Submitted(SubmittedDocument {
+    Ok(Output::Submitted(SubmittedDocument {
         pool: pool.id.to_string(),
         queue: queue.name.to_string(),
         job_ids: jobs.iter().map(|job| job.id.to_string()).collect(),
@@ -83,7 +83,7 @@ fn inputs(context: &Context, arguments: &SubmitArguments) -> Result<Vec<InputUri
 /// The params, checked here too and not only by [`send`], so that nothing is uploaded for a job that is rejected.
 fn params(context: &Context, task: &str, given: &[Param]) -> Result<Map<String, Value>, Failure> {
     let here = std::env::current_dir()
-        .map_err(|error| Failure::new("there is no current folder").because(&error))?;
+        .map_err(|error| Failure::new("cannot read the current folder").because(&error))?;
     let params = params_of(given, &here);
     gpu_tasks::check(task, &params)?;
     // The files among them are checked like inputs.
@@ -94,7 +94,7 @@ fn params(context: &Context, task: &str, given: &[Param]) -> Result<Map<String, 
     Ok(params)
 }
 
-/// A model that is not in a folder named in the configuration is a typo; without such a folder the worker has the word.
+/// A model that is not in the configured folder is a typo; without such a folder only the worker can tell.
 fn check_model(context: &Context, model: Option<&str>) -> Result<(), Failure> {
     let (Some(model), Some(folder)) = (model, context.config.models()) else { return Ok(()) };
     if folder.join(model).join("model.toml").is_file() {
@@ -117,20 +117,20 @@ async fn wait(
     printer: &Printer,
     jobs: &[Job],
     arguments: &SubmitArguments,
-) -> Result<Answer, Failure> {
+) -> Result<Output, Failure> {
     let progress = printer.progress(jobs.len());
     let mut waiting = Waiting { open: jobs.to_vec(), done: Vec::new() };
     let all = async {
-        while !waiting.look(context, &progress).await {
+        while !waiting.poll(context, &progress).await {
             match context.reconcile(Trigger::Tick).await {
                 Ok(reconciled) => {
                     reconciled.iter().for_each(|reconciled| progress.reconciled(reconciled));
                 }
-                // The next look is the retry.
-                Err(failure) => printer.trouble(&failure),
+                // The next reconcile is the retry.
+                Err(failure) => printer.report_failure(&failure),
             }
-            // With `--wait` no daemon is needed: each look reconciles.
-            tokio::time::sleep(context.look_every()).await;
+            // With `--wait` no daemon is needed: each poll reconciles.
+            tokio::time::sleep(context.poll_every()).await;
         }
     };
     let ended = tokio::select! {
@@ -144,30 +144,30 @@ async fn wait(
         let why =
             if ended == Some(Exit::TimedOut) { format!("after {after}") } else { "yet".to_owned() };
         printer.warning(&format!(
-            "{open} of {} jobs have no answer {why}; they go on: `gpuctl jobs` lists them, `gpuctl explain` says what they wait for",
+            "{open} of {} jobs have no result {why}; they continue: `gpuctl jobs` lists them, `gpuctl explain` shows what they wait for",
             jobs.len()
         ));
     }
-    // In the order of the inputs: ids sort as they were made.
+    // In the order of the inputs: ids sort by creation.
     waiting.done.sort_by(|a, b| a.job.id.cmp(&b.job.id));
     let failed = waiting.done.iter().any(|entry| entry.state != JobState::Succeeded);
-    let answer =
-        Answer::Answers(JobsDocument { jobs: waiting.done.iter().map(JobDocument::of).collect() });
+    let output =
+        Output::Results(JobsDocument { jobs: waiting.done.iter().map(JobDocument::of).collect() });
     Ok(match ended.or(failed.then_some(Exit::Failed)) {
-        Some(exit) => answer.exit(exit),
-        None => answer,
+        Some(exit) => output.exit(exit),
+        None => output,
     })
 }
 
-/// The jobs of a wait.
+/// The jobs that `--wait` waits for.
 struct Waiting {
     open: Vec<Job>,
     done: Vec<JobEntry>,
 }
 
 impl Waiting {
-    /// Takes the finished ones out; true once all are.
-    async fn look(&mut self, context: &Context, progress: &Progress) -> bool {
+    /// Moves the finished jobs from `open` to `done`; returns whether all are finished.
+    async fn poll(&mut self, context: &Context, progress: &Progress) -> bool {
         let mut still_open = Vec::new();
         for job in std::mem::take(&mut self.open) {
             match context.ports.ledger.job(&job.id).await {
@@ -175,7 +175,7 @@ impl Waiting {
                     progress.job_done(&JobDocument::of(&entry));
                     self.done.push(entry);
                 }
-                // A look that fails is made again: the job goes on meanwhile.
+                // A poll that fails is repeated: the job continues meanwhile.
                 _ => still_open.push(job),
             }
         }

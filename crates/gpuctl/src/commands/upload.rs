@@ -1,4 +1,4 @@
-//! Inputs on this machine are on no EC2 box: they are uploaded, and the jobs name the copies.
+//! Uploads inputs on this machine to S3, since EC2 boxes cannot read them here; the jobs name the copies.
 
 use std::path::Path;
 
@@ -28,11 +28,11 @@ pub(super) async fn to_s3(context: &Context, mut jobs: Vec<Job>) -> Result<Vec<J
 async fn upload(results: Option<&S3Files>, uri: &InputUri) -> Result<InputUri, Failure> {
     let InputLocation::File(path) = uri.location() else { return Ok(uri.clone()) };
     let Some(results) = results else {
-        return Err(Failure::usage(format!("{} is on this machine alone", shown(&path)))
-            .hint("set `results = \"s3://bucket/prefix\"` in [cloud], and it is uploaded there; or name it as `s3://…`"));
+        return Err(Failure::usage(format!("{} is only on this machine", shown(&path)))
+            .hint("set `results = \"s3://bucket/prefix\"` under [cloud] to have inputs uploaded there, or give an `s3://…` input"));
     };
     let copy = results.upload(&path).await?;
-    copy.parse().map_err(|_| Failure::new(format!("`{copy}` is no input's URI")))
+    copy.parse().map_err(|_| Failure::new(format!("`{copy}` is not a valid input URI")))
 }
 
 fn shown(path: &Path) -> String {

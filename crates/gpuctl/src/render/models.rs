@@ -1,4 +1,4 @@
-//! Models as people read them: tables.
+//! Models as tables.
 
 use std::fmt::Write;
 
@@ -24,7 +24,7 @@ pub(super) fn list(document: &ModelsDocument) -> String {
         ]);
     }
     let mut text = table(&rows);
-    _ = write!(text, "in {}; `gpuctl models pull NAME` fetches what is known", document.folder);
+    _ = write!(text, "in {}; `gpuctl models pull NAME` downloads known models", document.folder);
     text
 }
 
@@ -32,7 +32,7 @@ pub(super) fn verified(document: &VerifiedDocument) -> String {
     let mut lines = Vec::new();
     for model in &document.models {
         lines.push(match &model.problem {
-            None => format!("right  {}", model.name),
+            None => format!("ok     {}", model.name),
             Some(problem) => format!("wrong  {}: {problem}", model.name),
         });
         lines.extend(model.fix.iter().map(|fix| format!("       {fix}")));
@@ -50,7 +50,7 @@ pub(super) fn pulled(document: &PulledDocument) -> String {
 }
 
 pub(super) fn bench(document: &BenchDocument) -> String {
-    let heads = ["graph", "weights", "device", "batch", "ms a call", "items/s", "load s"];
+    let heads = ["graph", "weights", "device", "batch", "ms/call", "items/s", "load s"];
     let mut rows = vec![heads.map(str::to_owned)];
     let row = |row: &BenchRowDocument| {
         [
@@ -69,7 +69,7 @@ pub(super) fn bench(document: &BenchDocument) -> String {
         _ = writeln!(text, "skipped {} on {}: {}", skipped.graph, skipped.device, skipped.why);
     }
     let threads = document.threads;
-    _ = write!(text, "{threads} threads on the processor; median call; the graph alone");
+    _ = write!(text, "{threads} CPU threads; median call; the graph only");
     text
 }
 

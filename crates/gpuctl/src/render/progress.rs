@@ -8,9 +8,9 @@ use gpuctl_control::wire::job::JobDocument;
 use gpuctl_core::plan::Rule;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{reconcile_lines, text, to_stderr};
+use super::{action_lines, text, to_stderr};
 
-/// A wait for some jobs.
+/// The progress of `submit --wait`.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     quiet: bool,
@@ -22,12 +22,12 @@ impl Progress {
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} jobs  {elapsed}");
             ProgressBar::new(jobs as u64)
-                .with_style(style.expect("the template is fixed and right"))
+                .with_style(style.expect("the template is a constant and valid"))
         });
         Self { bar, quiet, blocked_by: Cell::default() }
     }
 
-    /// A job has its answer.
+    /// A job has finished.
     pub(crate) fn job_done(&self, job: &JobDocument) {
         match &self.bar {
             Some(bar) => bar.inc(1),
@@ -35,9 +35,9 @@ impl Progress {
         }
     }
 
-    /// What a reconcile did.
+    /// Prints what a reconcile did.
     pub(crate) fn reconciled(&self, reconciled: &Reconciled) {
-        for line in reconcile_lines(reconciled) {
+        for line in action_lines(reconciled) {
             self.line(&line);
         }
         let blocked = reconciled.plan.pools.iter().flat_map(|pool| &pool.blocked).next();
@@ -46,7 +46,7 @@ impl Progress {
         if self.blocked_by.replace(rule) != rule
             && let Some(reason) = blocked
         {
-            self.line(&format!("held back by {}: {}", reason.rule.as_str(), reason.text));
+            self.line(&format!("blocked by {}: {}", reason.rule.as_str(), reason.text));
         }
     }
 
@@ -65,14 +65,14 @@ impl Progress {
     }
 }
 
-/// Weeks that are simulated.
+/// The progress of a fault simulation.
 pub(crate) struct Weeks(Option<ProgressBar>);
 
 impl Weeks {
     pub(super) fn new(weeks: u64, quiet: bool) -> Self {
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} weeks  {elapsed} {msg}");
-            ProgressBar::new(weeks).with_style(style.expect("the template is fixed and right"))
+            ProgressBar::new(weeks).with_style(style.expect("the template is a constant and valid"))
         });
         Self(bar)
     }
@@ -85,7 +85,7 @@ impl Weeks {
 
     pub(crate) fn shrinking(&self) {
         if let Some(bar) = &self.0 {
-            bar.set_message("a promise is broken: looking for the smallest week");
+            bar.set_message("a guarantee is violated: shrinking the week");
         }
     }
 

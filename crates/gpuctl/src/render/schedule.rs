@@ -1,4 +1,4 @@
-//! `gpuctl schedule` as people read it: a row a day, readable without colour.
+//! `gpuctl schedule` as text: one row per day, without colour.
 
 use std::fmt::Write;
 
@@ -7,17 +7,17 @@ use crate::documents::schedule::{
     DayDocument, PartDocument, ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument,
 };
 
-/// A character of the bar.
+/// The length of a character of the bar.
 const CELL_MINUTES: usize = 30;
 
-/// Times shown in a row; a schedule with more is read off the bar, or from the JSON.
+/// The most times in a row; the bar and the JSON show all.
 const TIMES_MAX: usize = 4;
 
 pub(super) fn at(document: &ScheduleAtDocument) -> String {
     let mut text = format!("{}: {}\n", document.pool, wants(document.desired));
     line(&mut text, "at", &format!("{} {} ({})", document.at_local, document.zone, document.at));
     line(&mut text, "because", &document.reason);
-    let next = document.next_change.as_ref().map_or("no change in sight".to_owned(), |next| {
+    let next = document.next_change.as_ref().map_or("no change ahead".to_owned(), |next| {
         format!("{} {}: {}", next.at_local, wants(next.desired), next.reason)
     });
     line(&mut text, "next", &next);
@@ -28,14 +28,14 @@ fn wants(desired: &str) -> &'static str {
     match desired {
         "running" => "wanted running",
         "stopped" => "wanted stopped",
-        _ => "no opinion",
+        _ => "not decided",
     }
 }
 
 pub(super) fn show(document: &ScheduleShowDocument) -> String {
     let mut text = format!("{}: local time of {}\n", document.pool, document.zone);
-    for (place, entry) in (1..).zip(&document.entries) {
-        line(&mut text, &format!("entry {place}"), entry);
+    for (index, entry) in (1..).zip(&document.entries) {
+        line(&mut text, &format!("entry {index}"), entry);
     }
     // Every three hours, above its cell.
     let scale: String = (0..24).step_by(3).map(|hour| format!("{hour:<6}")).collect();
@@ -54,7 +54,7 @@ pub(super) fn show(document: &ScheduleShowDocument) -> String {
     let days = document.days.len();
     let _ = writeln!(
         text,
-        "\n{} running in {days} {}; █ running, ▒ in part, · stopped, - no opinion",
+        "\n{} running in {days} {}; █ running, ▒ partly, · stopped, - not decided",
         hours(document.days.iter().map(running_minutes).sum()),
         if days == 1 { "day" } else { "days" }
     );
@@ -72,7 +72,7 @@ fn hours(minutes: i64) -> String {
     }
 }
 
-/// The day from its begin to its end; one on which clocks are changed is shorter or longer than the scale.
+/// The day from its start to its end; a day on which clocks change is shorter or longer than the scale.
 fn bar(day: &DayDocument) -> String {
     let minutes = |part: &PartDocument| usize::try_from(part.minutes).unwrap_or(0);
     let each = day.parts.iter().flat_map(|part| std::iter::repeat_n(part.desired, minutes(part)));
@@ -112,7 +112,7 @@ fn remarks(day: &DayDocument) -> String {
 
 pub(super) fn lint(document: &ScheduleLintDocument) -> String {
     if document.warnings.is_empty() {
-        return format!("nothing odd in the schedules of {}", document.pools.join(", "));
+        return format!("no warnings for the schedules of {}", document.pools.join(", "));
     }
     let mut text = String::new();
     for warning in &document.warnings {

@@ -1,4 +1,4 @@
-//! Simulations as text and as a page with pictures: plain SVG in one file, without scripts or anything from the network.
+//! Simulations as text, and as an HTML page with charts: plain SVG in one file, without scripts or network access.
 
 use std::fmt::Write;
 
@@ -9,10 +9,10 @@ use crate::documents::simulate::{
     TuningDocument,
 };
 
-/// The size of a picture.
+/// The size of a chart, in SVG user units.
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 220.0;
-/// Points of a curve: more than its pixels would not show.
+/// The most points of a curve: more than its pixels cannot be seen.
 const POINTS_MAX: usize = 960;
 
 pub(super) fn simulation(document: &SimulationDocument) -> String {
@@ -52,19 +52,19 @@ pub(super) fn simulation(document: &SimulationDocument) -> String {
     let fixed = document.spot_usd_hour.map(|spot| format!("${spot:.4} an hour"));
     let changing = || Some(format!("the price in force ({})", document.spot_prices.as_ref()?));
     if let Some(spot) = fixed.or_else(changing) {
-        let taken: f64 = document.policies.iter().map(|one| one.interruptions).sum();
+        let interrupted: f64 = document.policies.iter().map(|one| one.interruptions).sum();
         let _ = writeln!(
             text,
-            "spot at {spot} where it could be had; {taken:.0} boxes were taken back"
+            "spot at {spot} where available; {interrupted:.0} boxes were interrupted"
         );
     }
-    text.push_str("LATE: waited longer than the limit more than on a box that is always on.\n");
+    text.push_str("LATE: jobs over the limit beyond those on an always-on box.\n");
     text
 }
 
 fn terms(document: &SimulationDocument) -> String {
     format!(
-        "{} jobs in {:.1} days; max_wait {}, boot {}, a look each {}; on-demand ${:.4} an hour ({})\nBOUND: box time over {:.1} h, the least with which every job keeps the limit\nwho knows the future needs {:.1} h to start when a job arrives, {:.1} h to let no job wait for a boot; the jobs alone are {:.1} h\n",
+        "{} jobs in {:.1} days; max_wait {}, boot {}, a reconcile every {}; on-demand ${:.4} an hour ({})\nBOUND: box time divided by {:.1} h, the minimum with which every job keeps the limit\nwith knowledge of the future: {:.1} h if boxes start when a job arrives, {:.1} h if no job waits for a boot; the jobs alone take {:.1} h\n",
         document.jobs,
         document.days,
         wait(document.max_wait_seconds),
@@ -90,11 +90,11 @@ pub(super) fn tuning(document: &TuningDocument) -> String {
             one.max_wait, one.idle_stop, one.wait_hours
         );
     }
-    text.push_str("each line is cheaper than those below it and waits longer\n");
+    text.push_str("each line costs less than those below it and waits longer\n");
     for one in &document.tuned {
         let _ = write!(
             text,
-            "\nwaiting at ${} a job-hour: chosen on the first half, on the second ${:.2} with waiting ({:.2} of the best in hindsight)\n  max_wait = \"{}\"\n  idle_stop = \"{}\"\n",
+            "\nwaiting at ${} per job-hour: chosen on the first half of the trace; on the second half ${:.2} including waiting, {:.2} times the best choice in hindsight\n  max_wait = \"{}\"\n  idle_stop = \"{}\"\n",
             one.wait_usd_hour, one.tested_usd, one.ratio_to_hindsight, one.max_wait, one.idle_stop
         );
     }
@@ -103,7 +103,7 @@ pub(super) fn tuning(document: &TuningDocument) -> String {
 
 pub(super) fn faults(document: &FaultSimulationDocument) -> String {
     let mut text = format!(
-        "{} weeks, {} jobs ({} with a result), {} starts, {} interruptions, {} refusals, ${:.2}\n{} passes, {} checks; the slowest week, seed {}, took {:.2} s\n",
+        "{} weeks, {} jobs ({} with a result), {} starts, {} interruptions, {} refusals, ${:.2}\n{} reconciles, {} checks; the slowest week, seed {}, took {:.2} s\n",
         document.weeks,
         document.jobs,
         document.jobs_committed,
@@ -120,25 +120,25 @@ pub(super) fn faults(document: &FaultSimulationDocument) -> String {
         let _ = writeln!(text, "  {fault:<18}{times:>9}");
     }
     match &document.failure {
-        None => text.push_str("every promise was kept\n"),
-        Some(broken) => text.push_str(&broken_promise(broken)),
+        None => text.push_str("no guarantee was violated\n"),
+        Some(broken) => text.push_str(&violation(broken)),
     }
     text
 }
 
-fn broken_promise(broken: &BrokenPromiseDocument) -> String {
+fn violation(broken: &BrokenPromiseDocument) -> String {
     let mut text = format!(
-        "\nBROKEN in the week of seed {}: {} ({})\n  {}: {}\n\nbefore it, in the smallest week that breaks it:\n",
+        "\nVIOLATED in the week of seed {}: {} ({})\n  {}: {}\n\nevents before it, in the smallest week that shows it:\n",
         broken.seed, broken.sentence, broken.promise, broken.at, broken.what
     );
     for event in &broken.events {
         let _ = writeln!(text, "  {event}");
     }
-    let _ = writeln!(text, "\nagain:    {}\nsmallest: {}", broken.replay, broken.smallest);
+    let _ = writeln!(text, "\nrepeat:   {}\nsmallest: {}", broken.replay, broken.smallest);
     text
 }
 
-/// What the page shows beyond the document: each policy's first trace.
+/// What the page shows besides the document: each policy's first trace.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     policies: Vec<(&'static str, Outcome)>,
@@ -163,9 +163,9 @@ pub(crate) fn page(document: &SimulationDocument, page: &Page) -> String {
     let _ = write!(html, "<pre>{}</pre>", escape(&simulation(document)));
     html.push_str("<h2>Dollars a month</h2>");
     html.push_str(&bars(&document.policies));
-    html.push_str("<h2>How long jobs wait</h2><p>The share of jobs (upwards) that waited no longer than so many seconds (to the right, each line ten times the one before).</p>");
+    html.push_str("<h2>How long jobs wait</h2><p>The share of jobs (vertical) that waited at most this long (horizontal, logarithmic).</p>");
     html.push_str(&waits(page));
-    html.push_str("<h2>Boxes over the queue</h2><p>Jobs that wait (filled) and boxes that are up (bars below), over the first trace.</p>");
+    html.push_str("<h2>Queue and boxes</h2><p>Waiting jobs (filled) and running boxes (bars below), over the first trace.</p>");
     for (name, outcome) in &page.policies {
         let _ = write!(html, "<h3>{name}</h3>{}", timeline(outcome));
     }
@@ -178,7 +178,7 @@ body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding
 pre{background:#f4f5f7;padding:1em;overflow-x:auto;font-size:12px}svg{width:100%;height:auto;display:block}\
 text{font:12px system-ui,sans-serif;fill:#1b1f24}h3{margin:1em 0 0}</style></head><body>";
 
-/// Colours that people with any colour sight tell apart (Okabe and Ito).
+/// A palette for all kinds of colour vision (Okabe and Ito, 2008).
 const COLOURS: [&str; 8] =
     ["#000000", "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#999999", "#d55e00"];
 
@@ -241,11 +241,11 @@ fn waits(page: &Page) -> String {
 fn timeline(outcome: &Outcome) -> String {
     let end_ms = outcome.timeline.last().map_or(1, |(at_ms, ..)| (*at_ms).max(1)) as f64;
     let most = f64::from(outcome.timeline.iter().map(|(.., jobs)| *jobs).max().unwrap_or(0).max(1));
-    // The highest queue in each column, or its peaks would vanish between the points.
+    // The longest queue in each column, so that no peak is lost between the points.
     let (mut columns, mut up) = (vec![0_u32; POINTS_MAX], vec![false; POINTS_MAX]);
     let mut last = (0_i64, 0_u32, 0_u32);
     for (at_ms, boxes, jobs) in &outcome.timeline {
-        // Until now it was as it was last.
+        // Between two events the state does not change.
         let (from, to) = (column(last.0 as f64 / end_ms), column(*at_ms as f64 / end_ms));
         columns[from..=to].iter_mut().for_each(|most| *most = (*most).max(last.2));
         columns[to] = columns[to].max(*jobs);

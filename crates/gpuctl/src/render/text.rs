@@ -1,4 +1,4 @@
-//! Answers as people read them. Everything shown comes from the same documents as the JSON.
+//! Output as text. Everything shown comes from the same documents as the JSON.
 
 use std::fmt::Write;
 
@@ -16,66 +16,66 @@ use serde_json::Value;
 
 #[cfg(feature = "aws")]
 use super::function;
-use super::{Answer, logs, models, schedule, simulate};
+use super::{Output, logs, models, schedule, simulate};
 use crate::documents::reply::{
     CostReportDocument, DoctorDocument, EstimateDocument, JobsDocument, PricesDocument,
     QueuesDocument,
 };
 use crate::failure::Failure;
 
-/// Lines are padded to these columns.
+/// The width of labels, in columns.
 const LABEL_WIDTH: usize = 9;
 
-/// The answer's text, if it has one.
-pub(super) fn answer(answer: &Answer) -> Option<String> {
-    match answer {
-        Answer::Status(status) => Some(self::status(&status.document)),
+/// The output's text, if it has one.
+pub(super) fn output(output: &Output) -> Option<String> {
+    match output {
+        Output::Status(status) => Some(self::status(&status.document)),
         #[cfg(feature = "aws")]
-        Answer::Invoked(document) => Some(function::invoked(document)),
-        Answer::Logs(document) => Some(logs::logs(document)),
-        Answer::Plan(plan) => Some(self::plan(&plan.document)),
-        Answer::Explain(document) => Some(explain(document)),
-        Answer::Submitted(document) => Some(format!(
+        Output::Invoked(document) => Some(function::invoked(document)),
+        Output::Logs(document) => Some(logs::logs(document)),
+        Output::Plan(plan) => Some(self::plan(&plan.document)),
+        Output::Explain(document) => Some(explain(document)),
+        Output::Submitted(document) => Some(format!(
             "{} sent to queue `{}`\n{}",
             jobs_of(document.job_ids.len() as u64),
             document.queue,
             document.job_ids.join("\n")
         )),
-        Answer::Answers(document) => {
+        Output::Results(document) => {
             Some(document.jobs.iter().map(job).collect::<Vec<_>>().join("\n"))
         }
-        Answer::Jobs(document) => Some(jobs(document)),
-        Answer::Job(document) => Some(job(document)),
-        Answer::Queues(document) => Some(queues(document)),
-        Answer::Moved(moved) => Some(format!(
+        Output::Jobs(document) => Some(jobs(document)),
+        Output::Job(document) => Some(job(document)),
+        Output::Queues(document) => Some(queues(document)),
+        Output::Moved(moved) => Some(format!(
             "{}: {} of queue `{}`",
             moved.action,
             jobs_of(moved.messages),
             moved.queue
         )),
-        Answer::ScheduleAt(document) => Some(schedule::at(document)),
-        Answer::ScheduleShow(document) => Some(schedule::show(document)),
-        Answer::ScheduleLint(document) => Some(schedule::lint(document)),
-        Answer::CostReport(document) => Some(cost_report(document)),
-        Answer::Estimate(document) => Some(estimate(document)),
-        Answer::Simulation(document) => Some(simulate::simulation(document)),
-        Answer::FaultSimulation(document) => Some(simulate::faults(document)),
-        Answer::Tuning(document) => Some(simulate::tuning(document)),
-        Answer::Exported { path, jobs } => {
+        Output::ScheduleAt(document) => Some(schedule::at(document)),
+        Output::ScheduleShow(document) => Some(schedule::show(document)),
+        Output::ScheduleLint(document) => Some(schedule::lint(document)),
+        Output::CostReport(document) => Some(cost_report(document)),
+        Output::Estimate(document) => Some(estimate(document)),
+        Output::Simulation(document) => Some(simulate::simulation(document)),
+        Output::FaultSimulation(document) => Some(simulate::faults(document)),
+        Output::Tuning(document) => Some(simulate::tuning(document)),
+        Output::Exported { path, jobs } => {
             Some(format!("wrote {jobs} jobs to {path}; next: `gpuctl simulate --demand {path}`"))
         }
-        Answer::Prices(document) => Some(prices(document)),
-        Answer::Init(document) => Some(format!(
+        Output::Prices(document) => Some(prices(document)),
+        Output::Init(document) => Some(format!(
             "wrote {}; next: `gpuctl submit voice.transcribe FILE --wait`",
             document.path
         )),
-        Answer::Doctor(document) => Some(doctor(document)),
-        Answer::Models(document) => Some(models::list(document)),
-        Answer::ModelsVerified(document) => Some(models::verified(document)),
-        Answer::ModelsPulled(document) => Some(models::pulled(document)),
-        Answer::ModelsBench(document) => Some(models::bench(document)),
-        Answer::Nothing => None,
-        Answer::WithExit(inner, _) => self::answer(inner),
+        Output::Doctor(document) => Some(doctor(document)),
+        Output::Models(document) => Some(models::list(document)),
+        Output::ModelsVerified(document) => Some(models::verified(document)),
+        Output::ModelsPulled(document) => Some(models::pulled(document)),
+        Output::ModelsBench(document) => Some(models::bench(document)),
+        Output::Nothing => None,
+        Output::WithExit(inner, _) => self::output(inner),
     }
 }
 
@@ -91,12 +91,12 @@ pub(super) fn failure(failure: &Failure) -> String {
     text
 }
 
-/// A time of day on this machine's clock.
+/// A time of day in local time.
 pub(super) fn clock(at: Timestamp) -> String {
     at.with_timezone(&Local).format("%H:%M:%S").to_string()
 }
 
-/// A job that is done, in one line.
+/// A finished job in one line.
 pub(super) fn job_line(job: &JobDocument) -> String {
     let took = match (job.wait_seconds, job.run_seconds) {
         (Some(wait), Some(run)) => format!(", waited {wait:.1} s, ran {run:.1} s"),
@@ -176,13 +176,13 @@ fn last_run(text: &mut String, run: &RunDocument) {
             "stopped",
             &format!(
                 "{} by {}",
-                at.as_deref().map(short).unwrap_or("under way".to_owned()),
+                at.as_deref().map(short).unwrap_or("in progress".to_owned()),
                 reason(by)
             ),
         ),
         (None, Some(at)) => {
             let why =
-                run.error.as_deref().unwrap_or("nobody asked it to: it was killed or broke off");
+                run.error.as_deref().unwrap_or("not stopped by gpuctl: it was killed or crashed");
             line(text, "ended", &format!("{}: {why}", short(at)));
         }
         (None, None) => {}
@@ -229,7 +229,7 @@ fn pool_plan(text: &mut String, pool: &PoolPlanDocument) {
     reasons(text, "blocked", &pool.blocked);
     match &pool.next_change {
         Some(change) => next(text, Some(change)),
-        None => line(text, "next", "nothing by itself: a job, a window or a command changes it"),
+        None => line(text, "next", "nothing scheduled: a job, a schedule or a command changes it"),
     }
 }
 
@@ -298,14 +298,14 @@ fn job(job: &JobDocument) -> String {
             line(&mut text, "hint", hint);
         }
     }
-    let answer =
+    let result =
         job.output.as_ref().and_then(|output| output.get("text")).and_then(|text| text.as_str());
-    for (place, words) in answer.unwrap_or_default().lines().enumerate() {
-        line(&mut text, if place == 0 { "text" } else { "" }, words);
+    for (index, words) in result.unwrap_or_default().lines().enumerate() {
+        line(&mut text, if index == 0 { "text" } else { "" }, words);
     }
     let files = job.output.as_ref().and_then(|output| output.get("files"));
-    for (place, file) in files.and_then(Value::as_array).into_iter().flatten().enumerate() {
-        line(&mut text, if place == 0 { "files" } else { "" }, &file_line(file));
+    for (index, file) in files.and_then(Value::as_array).into_iter().flatten().enumerate() {
+        line(&mut text, if index == 0 { "files" } else { "" }, &file_line(file));
     }
     text
 }
@@ -354,7 +354,7 @@ fn cost_report(document: &CostReportDocument) -> String {
         &mut text,
         "box time",
         &format!(
-            "{} s in {starts}; EC2 bills at least 60 s a start: {} s",
+            "{} s in {starts}; EC2 bills at least 60 s per start: {} s",
             document.box_seconds, document.billed_seconds
         ),
     );
@@ -362,13 +362,13 @@ fn cost_report(document: &CostReportDocument) -> String {
         &mut text,
         "cost",
         &format!(
-            "${:.4} for boxes, as what they were bought as (here: as if on demand)",
+            "${:.4} for boxes, by purchase option (on this machine: as on-demand)",
             document.box_usd
         ),
     );
     if document.standing_usd > 0.0 {
         let words = format!(
-            "${:.4} for disks and addresses, which cost also while boxes are stopped",
+            "${:.4} for disks and addresses, which also cost while boxes are stopped",
             document.standing_usd
         );
         line(&mut text, "standing", &words);
@@ -376,10 +376,10 @@ fn cost_report(document: &CostReportDocument) -> String {
     let price = &document.priced_as;
     let _ = writeln!(
         text,
-        "the same on a {} in {} ({}):",
+        "the same on {} in {} ({}):",
         price.instance_type, price.region, price.origin
     );
-    let month = |usd: f64| format!("${usd:.2} a month of such days");
+    let month = |usd: f64| format!("${usd:.2} per month of such days");
     if let (Some(spot), Some(hour), Some(spot_month)) =
         (document.spot_usd, price.spot_usd_hour, document.spot_usd_month)
     {
@@ -392,7 +392,7 @@ fn cost_report(document: &CostReportDocument) -> String {
         &format!("${usd:.4} at ${hour:.4}/h; {}", month(document.on_demand_usd_month)),
     );
     let (usd, usd_month) = (document.always_on_usd, document.always_on_usd_month);
-    line(&mut text, "always on", &format!("${usd:.4} on-demand; ${usd_month:.2} a month"));
+    line(&mut text, "always on", &format!("${usd:.4} on-demand; ${usd_month:.2} per month"));
     text
 }
 
@@ -423,13 +423,16 @@ fn estimate(document: &EstimateDocument) -> String {
     }
     let _ = writeln!(
         text,
-        "  {:<width$} {:>9}  a month",
-        "together",
+        "  {:<width$} {:>9}  per month",
+        "total",
         format!("${:.2}", document.usd_month)
     );
     let always = format!("${:.2}", document.always_on_usd_month);
-    let _ =
-        writeln!(text, "  {:<width$} {always:>9}  the same box up for 30 days, alone", "always on");
+    let _ = writeln!(
+        text,
+        "  {:<width$} {always:>9}  the same box running for 30 days, nothing else",
+        "always on"
+    );
     text
 }
 
@@ -451,7 +454,7 @@ fn prices(document: &PricesDocument) -> String {
         );
     }
     if let Some(path) = &document.kept_in {
-        let _ = writeln!(text, "kept in {path}, where they win over the shipped ones");
+        let _ = writeln!(text, "saved to {path}; they replace the shipped prices");
     }
     text
 }
@@ -480,7 +483,7 @@ fn span(seconds: f64) -> String {
     show_span(TimeDelta::from_std(ms).unwrap_or_default())
 }
 
-/// A document's time on this machine's clock.
+/// A document's time in local time.
 pub(super) fn short(rfc3339: &str) -> String {
     let Ok(at) = rfc3339.parse::<Timestamp>() else { return rfc3339.to_owned() };
     let local = at.with_timezone(&Local);
