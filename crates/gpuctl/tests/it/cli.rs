@@ -19,7 +19,7 @@ fn check_error(said: &Said, code: i32, stderr: &str) {
 }
 
 #[test]
-fn the_seeds_verbs_start_and_stop_real_boxes() {
+fn start_and_stop_verbs_start_and_stop_real_boxes() {
     let sandbox = Sandbox::new(TWO_POOLS);
     sandbox.run(&["start-all", "--wait"]).expect(0);
     assert_eq!((sandbox.state("app"), sandbox.state("gpu")), ("running".into(), "running".into()));
@@ -62,7 +62,7 @@ fn a_daemon_keeps_a_command_up_in_its_window_and_is_alone() {
     check_error(
         &second,
         1,
-        "error: another `gpuctl run` watches this state\n\nhint: one is enough; `gpuctl status` shows what it does",
+        "error: another `gpuctl run` is running on this state folder\n\nhint: one is enough; `gpuctl status` shows its pools",
     );
     drop(daemon);
     assert_eq!(sandbox.state("app"), "running", "a box outlives the daemon");
@@ -116,7 +116,7 @@ fn wrong_usage_is_explained_and_exits_with_2() {
     check_error(
         &sandbox.run(&["stop-gpu", "--until", "25:00"]),
         2,
-        "error: `25:00` is no time\n\nhint: write `18:00`, or `2026-11-21T18:00:00Z`",
+        "error: `25:00` is not a valid time\n\nhint: write e.g. `18:00` or `2026-11-21T18:00:00Z`",
     );
     check_error(
         &sandbox.run(&["stop-gpu", "--for", "8d"]),
@@ -137,7 +137,7 @@ fn wrong_usage_is_explained_and_exits_with_2() {
     check_error(
         &sandbox.run(&["purge", "gpu"]),
         2,
-        "error: not confirmed\n\nhint: add --yes to do it without being asked",
+        "error: not confirmed\n\nhint: add --yes to skip the confirmation",
     );
     check_error(
         &sandbox.run(&["job", "0000"]),
@@ -165,7 +165,7 @@ fn inputs_are_checked_before_any_job_is_sent() {
     }
     assert!(sandbox.jobs().is_empty());
     let sent = sandbox.run(&["submit", "vision.ocr", "in/good.png"]).expect(0);
-    assert!(sent.stderr.contains("nothing watches the queue"), "{}", sent.stderr);
+    assert!(sent.stderr.contains("no controller is running"), "{}", sent.stderr);
     assert_eq!(sandbox.jobs().len(), 1);
 }
 
@@ -353,7 +353,7 @@ fn a_schedule_says_what_it_wants_at_any_instant_and_draws_its_days() {
     check_error(
         &sandbox.run(&["schedule", "at", "app", "2026-11-26T10:00:00"]),
         2,
-        "error: `2026-11-26T10:00:00` is no instant\n\nhint: write its offset, too, as `2026-11-23T09:00:00+09:00` or `2026-11-23T00:00:00Z`, or `now`",
+        "error: `2026-11-26T10:00:00` is not a valid time\n\nhint: write it with its offset, e.g. `2026-11-23T09:00:00+09:00` or `2026-11-23T00:00:00Z`, or `now`",
     );
     let shown = sandbox
         .run(&["schedule", "show", "app", "--from", "2026-11-26T00:00:00Z", "--days", "3"])
@@ -369,17 +369,17 @@ Thu 2026-11-26  ································
 Fri 2026-11-27  ·················███████████████████▒···········    9h45m  08:30-18:15
 Sat 2026-11-28  ·················███████████████████▒···········    9h45m  08:30-18:15 (an extra date)
 
-19h30m running in 3 days; █ running, ▒ in part, · stopped, - no opinion
+19h30m running in 3 days; █ running, ▒ partly, · stopped, - not decided
 "
     );
     let days = sandbox.run(&["schedule", "show", "app", "--json"]).expect(0).json();
     assert_eq!(days["days"].as_array().unwrap().len(), 7);
     let lint = sandbox.run(&["schedule", "lint"]).expect(0);
-    assert_eq!(lint.stdout, "nothing odd in the schedules of app\n");
+    assert_eq!(lint.stdout, "no warnings for the schedules of app\n");
     // Nothing of this pool can run here, and the plan says so.
     let held = sandbox.run(&["start-app", "--wait"]).expect(1);
     assert!(
-        held.stderr.contains("this machine has nothing to run for pool `app`"),
+        held.stderr.contains("pool `app` has nothing to run on this machine"),
         "{}",
         held.stderr
     );
@@ -430,7 +430,7 @@ fn without_a_configuration_the_default_serves() {
     assert_eq!(said.expect(0).json()["pools"][0]["pool"], "gpu");
     assert!(home.join(".local/state/gpuctl/gpuctl.db").is_file());
     sandbox.run(&["init"]).expect(0);
-    assert!(sandbox.run(&["init"]).expect(1).stderr.contains("it is there already"));
+    assert!(sandbox.run(&["init"]).expect(1).stderr.contains("the file exists already"));
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn quota(canned: &Canned, on_demand: f64, spot: f64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_tells_of_quotas_of_a_loop_that_nobody_runs_and_of_old_prices() {
+async fn doctor_warns_about_quotas_a_missing_controller_and_old_prices() {
     let (moto, quotas, list) =
         (emulators::moto().await, Canned::open().await.unwrap(), price_list().await);
     let sandbox = Sandbox::new(CONFIG)
@@ -50,11 +50,11 @@ async fn doctor_tells_of_quotas_of_a_loop_that_nobody_runs_and_of_old_prices() {
     assert_eq!(check(&sandbox, 0, "quota").0, "pass");
     assert_eq!(check(&sandbox, 0, "clock").0, "pass");
 
-    let (status, _, fix) = check(&sandbox, 0, "last look");
+    let (status, _, fix) = check(&sandbox, 0, "last reconcile");
     assert_eq!(status, "warn");
     assert!(fix.contains("gpuctl run") && fix.contains("Lambda"), "{fix}");
     sandbox.run(&["release", "gpu"]).expect(0);
-    assert_eq!(check(&sandbox, 0, "last look").0, "pass");
+    assert_eq!(check(&sandbox, 0, "last reconcile").0, "pass");
 
     let (status, detail, fix) = check(&sandbox, 0, "prices");
     assert_eq!(status, "warn", "{detail}");

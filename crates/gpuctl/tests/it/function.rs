@@ -103,7 +103,7 @@ async fn what_keeps_the_function_from_answering_is_one_line_and_a_hint() {
         format!("[cloud]\nkind = \"aws\"\n[pool.app]\ninstances = [\"{id}\"]\n"),
     );
     let unnamed = sandbox.run(&["invoke", "status"]).expect(2);
-    assert!(unnamed.stderr.contains("error: no function is named"), "{}", unnamed.stderr);
+    assert!(unnamed.stderr.contains("error: no function is configured"), "{}", unnamed.stderr);
     sandbox.write("gpuctl.toml", "[pool.app]\ncommand = [\"true\"]\n");
     let local = sandbox.run(&["invoke", "status"]).expect(2);
     assert!(local.stderr.contains("`[cloud] kind` is not \"aws\""), "{}", local.stderr);

@@ -35,7 +35,7 @@ fn what_a_box_wrote_is_shown_and_what_there_is_not_is_said() {
     );
     let said = sandbox.run(&["logs", "app-7"]).expect(1);
     assert!(said.stderr.contains("there is no log of box `app-7`"), "{}", said.stderr);
-    assert!(said.stderr.contains("hint: there is one of app-1"), "{}", said.stderr);
+    assert!(said.stderr.contains("hint: known logs: app-1"), "{}", said.stderr);
     sandbox.run(&["logs", "--limit", "0"]).expect(2);
     sandbox.run(&["logs", "--follow", "--json"]).expect(2);
 }

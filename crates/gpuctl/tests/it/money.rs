@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::support::Sandbox;
 
-/// The seed's plan for a month: 22 weekdays, an app server for 8 hours, storage, an address.
+/// A month of 22 weekdays with an app server for 8 hours a day, storage and an address.
 const MONTH: [&str; 10] = [
     "--days-per-month",
     "22",
@@ -32,7 +32,7 @@ fn check_rounded(document: &Value, usd: f64) {
 }
 
 #[test]
-fn the_estimates_give_the_seeds_figures() {
+fn estimates_of_one_box_are_right() {
     let sandbox = Sandbox::new("[pool.gpu]\nqueue = \"jobs\"");
     let hours = |hours: &'static str, days| ["--hours-per-day", hours, "--days-per-month", days];
     let always = estimate(&sandbox, &[]);
@@ -56,7 +56,7 @@ fn the_estimates_give_the_seeds_figures() {
 }
 
 #[test]
-fn the_estimates_give_the_seeds_two_months() {
+fn estimates_of_a_month_with_other_costs_are_right() {
     let sandbox = Sandbox::new("[pool.gpu]\nqueue = \"jobs\"");
     let month =
         |more: &[&str]| estimate(&sandbox, &[&MONTH[..], &["--hours-per-day", "2"], more].concat());
@@ -75,10 +75,10 @@ fn a_bad_estimate_says_what_is_wrong_with_it() {
             "no on-demand price is known for p9.huge in us-east-1",
         ),
         (&["--instance-type", "c6g.large", "--capacity", "spot"], "no spot price is known"),
-        (&["--hours-per-day", "25"], "`25` is no number of hours from 0 to 24"),
+        (&["--hours-per-day", "25"], "`25` is not a number of hours from 0 to 24"),
         (&["--days-per-month", "32"], "32 is not in 0..=31"),
         (&["--usd-hour", "-1"], "unexpected argument"),
-        (&["--usd-hour", "cheap"], "`cheap` is no amount of US dollars"),
+        (&["--usd-hour", "cheap"], "`cheap` is not a valid amount of US dollars"),
         (&["--with-box", "t3.large"], "is not of the form TYPE:HOURS"),
         (&["--with", "=5"], "is not of the form NAME=USD"),
         (&["--capacity", "sopt"], "is no capacity type"),
@@ -87,16 +87,16 @@ fn a_bad_estimate_says_what_is_wrong_with_it() {
         assert!(said.stderr.contains(words), "{arguments:?}\n{}", said.stderr);
     }
     let said = sandbox.run(&["cost", "report", "--month", "2026-13"]).expect(2);
-    assert!(said.stderr.contains("is no month"), "{}", said.stderr);
+    assert!(said.stderr.contains("is not a valid month"), "{}", said.stderr);
     let said = sandbox.run(&["cost", "report", "--month", "2199-01"]).expect(2);
-    assert!(said.stderr.contains("still to come"), "{}", said.stderr);
+    assert!(said.stderr.contains("in the future"), "{}", said.stderr);
 }
 
 /// A budget that the first start exceeds: a minute is billed at least, and costs $0.0088 in us-east-1.
 const POOR: &str = "[pool.app]\ncommand = [\"sleep\", \"600\"]\nbudget_usd_month = 0.008\n";
 
 #[test]
-fn a_budget_refuses_a_hold_until_it_states_an_amount() {
+fn a_budget_forbids_a_hold_until_it_states_an_amount() {
     let sandbox = Sandbox::new(POOR);
     sandbox.run(&["start-app", "--wait"]).expect(0);
     sandbox.run(&["stop-app", "--wait"]).expect(0);
@@ -106,7 +106,7 @@ fn a_budget_refuses_a_hold_until_it_states_an_amount() {
         "{}",
         said.stderr
     );
-    assert!(said.stderr.contains("hint: state what this hold may spend"), "{}", said.stderr);
+    assert!(said.stderr.contains("hint: allow this hold to spend more"), "{}", said.stderr);
     assert_eq!(sandbox.state("app"), "stopped");
     let explained = sandbox.run(&["explain", "app", "--json"]).expect(0).json();
     assert_eq!(explained["blocked"][0]["rule"], "budget", "{explained}");
@@ -119,7 +119,7 @@ fn a_budget_refuses_a_hold_until_it_states_an_amount() {
 }
 
 #[test]
-fn a_released_pool_is_the_schedules_again() {
+fn a_released_pool_follows_its_schedule_again() {
     let sandbox = Sandbox::new("[pool.app]\ncommand = [\"sleep\", \"600\"]");
     sandbox.run(&["start-app", "--wait"]).expect(0);
     sandbox.run(&["release", "app"]).expect(0);
@@ -141,5 +141,5 @@ fn a_plan_for_another_instant_shows_what_the_schedule_wants_then() {
     let sunday = at("2026-11-22T09:00:00+09:00");
     assert_eq!(sunday["pools"][0]["actions"].as_array().unwrap().len(), 0);
     let said = sandbox.run(&["plan", "--at", "2026-11-22T09:00:00"]).expect(2);
-    assert!(said.stderr.contains("hint: write its offset"), "{}", said.stderr);
+    assert!(said.stderr.contains("hint: write it with its offset"), "{}", said.stderr);
 }

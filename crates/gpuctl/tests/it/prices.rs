@@ -58,7 +58,7 @@ async fn fetched_prices_win_over_the_shipped_ones_wherever_something_is_priced()
         || sandbox.run(&["cost", "estimate", "--hours-per-day", "1", "--json"]).expect(0).json();
     assert_eq!(estimate()["usd_hour"], 0.71);
     let said = sandbox.run(&["cost", "prices", "--refresh"]).expect(0);
-    assert!(said.stdout.contains("kept in"), "{}", said.stdout);
+    assert!(said.stdout.contains("saved to"), "{}", said.stdout);
     for (_, input) in list.asked() {
         let wanted =
             ["regionCode", "operatingSystem", "tenancy", "preInstalledSw", "capacitystatus"];
@@ -120,7 +120,7 @@ async fn a_type_without_a_price_is_fetched_first_and_named_then() {
 }
 
 #[test]
-fn a_table_that_somebody_broke_is_told_of_and_stops_nothing() {
+fn a_broken_price_table_is_reported_and_stops_nothing() {
     let sandbox = Sandbox::new("[pool.app]\ncommand = [\"sleep\", \"600\"]");
     std::fs::create_dir(sandbox.path(".gpuctl")).unwrap();
     sandbox.write(".gpuctl/prices.csv", "g4dn.xlarge,us-east-1,cheap,,2026-11-22\n");

@@ -90,10 +90,10 @@ fn tuning_prints_lines_for_the_configuration() {
 }
 
 #[test]
-fn ones_own_history_can_be_replayed() {
+fn job_history_can_be_replayed() {
     let sandbox = Sandbox::new("[pool.gpu]\nqueue = \"jobs\"\nidle_stop = \"1s\"");
     let none = sandbox.run(&["history", "export", "mine.csv"]).expect(1);
-    assert!(none.stderr.contains("no job with a result"), "{}", none.stderr);
+    assert!(none.stderr.contains("no job in that time has a result"), "{}", none.stderr);
     let recording = sample("beckett.wav");
     sandbox.run(&["submit", "voice.transcribe", "--wait", recording.to_str().unwrap()]).expect(0);
     sandbox.run(&["history", "export", "mine.csv"]).expect(0);
@@ -155,7 +155,7 @@ fn prices_that_cannot_be_used_are_refused_with_their_line_and_a_hint() {
 }
 
 #[test]
-fn weeks_with_faults_keep_every_promise_and_are_the_same_each_time() {
+fn weeks_with_faults_keep_every_guarantee_and_are_the_same_each_time() {
     let sandbox = Sandbox::new(POOL);
     let command = ["simulate", "--faults", "--seeds", "2", "--hours", "24", "--json"];
     let document = sandbox.run(&command).expect(0).json();
@@ -167,9 +167,9 @@ fn weeks_with_faults_keep_every_promise_and_are_the_same_each_time() {
     }
     let one = ["simulate", "--faults", "--seed", "1", "--only", "none", "--hours", "24"];
     let said = sandbox.run(&one).expect(0);
-    assert!(said.stdout.contains("every promise was kept"), "{}", said.stdout);
+    assert!(said.stdout.contains("no guarantee was violated"), "{}", said.stdout);
     let said = sandbox.run(&["simulate", "--faults", "--only", "poisson"]).expect(2);
     assert!(said.stderr.contains("did you mean `poison`?"), "{}", said.stderr);
     let said = sandbox.run(&["simulate"]).expect(2);
-    assert!(said.stderr.contains("there is no trace to replay"), "{}", said.stderr);
+    assert!(said.stderr.contains("no trace was given"), "{}", said.stderr);
 }
