@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The figures of crates/README.md, measured here and now. Leave the machine alone meanwhile.
+# The figures of crates/FIGURES.md, measured here and now. Leave the machine alone meanwhile.
 #   usage: scripts/bench.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
