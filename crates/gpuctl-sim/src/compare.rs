@@ -1,4 +1,6 @@
-//! Scores outcomes: in box time, dollars, waits, and against the cheapest schedule that keeps the wait limit.
+//! Scores outcomes in box time, dollars and waits, and against the cheapest schedule that keeps the wait limit.
+//!
+//! It replays nothing and knows no policy; `replay` gives it the outcomes, `bounds` the cheapest schedules.
 
 use chrono::TimeDelta;
 use gpuctl_core::units::{MicroUsd, nearest_rank};
@@ -7,53 +9,53 @@ use crate::bounds;
 use crate::replay::Outcome;
 use crate::trace::Demand;
 
-/// A month of 30 days, as everywhere in prices.
+/// The 30 days that a price per month stands for.
 const MONTH_MS: i64 = 30 * 86_400_000;
 
 /// How one policy did, over one trace or several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Score {
-    /// Time that boxes were up.
+    /// Time that boxes were up, boots included.
     pub box_time: TimeDelta,
-    /// … of it on spot.
+    /// The part of it on spot.
     pub spot_time: TimeDelta,
     /// For each trace, box time over the bound, in thousandths; below 1,000 where jobs wait longer than the limit.
     pub ratios_permille: Vec<i64>,
-    /// What it cost.
+    /// The price of the box time.
     pub usd: MicroUsd,
-    /// What 30 such days cost.
+    /// The same for 30 days at this rate.
     pub usd_month: MicroUsd,
-    /// Starts of boxes.
+    /// How often a box was started.
     pub starts: u32,
-    /// The waits: median, 95 of 100, longest.
+    /// How long jobs waited: p50, p95, maximum.
     pub waits: [TimeDelta; 3],
-    /// Jobs that waited longer than the limit more than on a box that is always on.
+    /// Jobs whose wait exceeds that on an always-on box by more than the limit.
     pub late_jobs: usize,
-    /// Jobs that were never done.
+    /// Jobs that were never finished.
     pub jobs_lost: usize,
-    /// Boxes that were taken back.
+    /// How often a spot box was interrupted.
     pub interruptions: u32,
 }
 
-/// What outcomes on one trace are measured with.
+/// What the outcomes on one trace are compared with.
 #[derive(Clone, Debug)]
-pub struct Yardstick {
+pub struct Baseline {
     max_wait_ms: i64,
     bound_ms: i64,
     clairvoyant: Clairvoyant,
     span_ms: i64,
-    /// How long each job would wait on a box that is always on.
-    anyway_ms: Vec<i64>,
+    /// How long each job would wait on an always-on box.
+    always_on_waits_ms: Vec<i64>,
 }
 
-/// The least box time of one who knows the future, under other promises than the wait limit.
+/// The least box time with knowledge of the future, under other constraints than the wait limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clairvoyant {
-    /// The jobs themselves, which nobody can save.
+    /// The service time of the jobs alone: no policy can need less.
     pub service: TimeDelta,
-    /// A stopped box starts when a job arrives, and stops whenever that pays.
+    /// If a stopped box starts when a job arrives and stops whenever that is cheaper.
     pub same_start: TimeDelta,
-    /// No job waits for a boot.
+    /// If no job waits for a boot.
     pub prewarm: TimeDelta,
 }
 
@@ -78,8 +80,8 @@ impl std::iter::Sum for Clairvoyant {
     }
 }
 
-impl Yardstick {
-    /// The yardstick of a trace.
+impl Baseline {
+    /// Computes the bounds of one trace.
     #[must_use]
     pub fn new(demand: &Demand, boot: TimeDelta, max_wait: TimeDelta) -> Self {
         let (boot_ms, max_wait_ms) = (boot.num_milliseconds(), max_wait.num_milliseconds());
@@ -90,58 +92,59 @@ impl Yardstick {
             bound_ms: bounds::wait_limit(demand, boot_ms, max_wait_ms),
             clairvoyant: Clairvoyant::new(demand, boot_ms),
             span_ms: always_on.box_ms,
-            anyway_ms: waits.map(|(start_ms, job)| start_ms - job.at_ms).collect(),
+            always_on_waits_ms: waits.map(|(start_ms, job)| start_ms - job.at_ms).collect(),
         }
     }
 
-    /// The least box time with which every job keeps the wait limit (`facts/policies.md` 3.2).
+    /// The least box time with which every job keeps the wait limit: `bounds::wait_limit`.
     #[must_use]
     pub fn bound(&self) -> TimeDelta {
         TimeDelta::milliseconds(self.bound_ms)
     }
 
-    /// What a box costs that knows the future.
+    /// The bounds with knowledge of the future.
     #[must_use]
     pub fn clairvoyant(&self) -> Clairvoyant {
         self.clairvoyant
     }
 
-    /// How long the trace lasts.
+    /// From the start of the trace to the end of its last job on an always-on box.
     #[must_use]
     pub fn span(&self) -> TimeDelta {
         TimeDelta::milliseconds(self.span_ms)
     }
 
-    fn late(&self, outcome: &Outcome) -> usize {
-        let late = |(wait, anyway): &(&Option<i64>, &i64)| {
-            wait.is_none_or(|wait| wait > *anyway + self.max_wait_ms)
+    fn late_jobs(&self, outcome: &Outcome) -> usize {
+        let late = |(wait, always_on): &(&Option<i64>, &i64)| {
+            wait.is_none_or(|wait| wait > *always_on + self.max_wait_ms)
         };
-        outcome.waits_ms.iter().zip(&self.anyway_ms).filter(late).count()
+        outcome.waits_ms.iter().zip(&self.always_on_waits_ms).filter(late).count()
     }
 }
 
-/// The score of one policy's outcomes: one for each trace, or several rounds of them.
+/// The score of one policy. `outcomes` has one outcome per baseline, in the same order; several rounds of them may follow each
+/// other.
 #[must_use]
-pub fn score(yardsticks: &[Yardstick], outcomes: &[Outcome]) -> Score {
+pub fn score(baselines: &[Baseline], outcomes: &[Outcome]) -> Score {
     let sum = |of: fn(&Outcome) -> i64| outcomes.iter().map(of).sum::<i64>();
     let mut waits: Vec<i64> =
         outcomes.iter().flat_map(|one| one.waits_ms.iter().flatten()).copied().collect();
     waits.sort_unstable();
     let rank = |percent| TimeDelta::milliseconds(nearest_rank(&waits, percent).unwrap_or(0));
-    let pairs = || yardsticks.iter().cycle().zip(outcomes);
+    let pairs = || baselines.iter().cycle().zip(outcomes);
     let usd = MicroUsd(sum(|one| one.usd.0));
-    let span_ms: i64 = pairs().map(|(yardstick, _)| yardstick.span_ms).sum();
+    let span_ms: i64 = pairs().map(|(baseline, _)| baseline.span_ms).sum();
     Score {
         box_time: TimeDelta::milliseconds(sum(|one| one.box_ms)),
         spot_time: TimeDelta::milliseconds(sum(|one| one.spot_ms)),
         ratios_permille: pairs()
-            .map(|(yardstick, one)| scaled(one.box_ms, 1_000, yardstick.bound_ms))
+            .map(|(baseline, one)| scaled(one.box_ms, 1_000, baseline.bound_ms))
             .collect(),
         usd,
         usd_month: MicroUsd(scaled(usd.0, MONTH_MS, span_ms)),
         starts: outcomes.iter().map(|one| one.starts).sum(),
         waits: [rank(50), rank(95), rank(100)],
-        late_jobs: pairs().map(|(yardstick, one)| yardstick.late(one)).sum(),
+        late_jobs: pairs().map(|(baseline, one)| baseline.late_jobs(one)).sum(),
         jobs_lost: outcomes
             .iter()
             .flat_map(|one| &one.waits_ms)

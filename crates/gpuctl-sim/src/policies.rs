@@ -1,64 +1,73 @@
-//! What peers do, written as policies of gpuctl, so that one `decide` plays them all and only the rule differs.
+//! The policies that `simulate` compares: what other autoscalers do, written in gpuctl's own settings, so that one `decide` runs
+//! them all and only the rule differs.
 //!
-//! Their defaults are those of `facts/policies.md` and `facts/peers.md`. What cannot be said in gpuctl's settings is named
-//! where it is left out.
+//! Each uses the defaults that its project documents: KEDA's `cooldownPeriod` of 300 s and a `ScaledObject` with a queue length of
+//! 5, SkyPilot's `--idle-minutes-to-autostop 5`, and for `asg` target tracking on the backlog per instance (Amazon EC2 Auto Scaling
+//! User Guide, "Scaling policy based on Amazon SQS") with its 15 minutes before a scale-in. Where gpuctl's settings cannot express
+//! a rule exactly, a comment says so.
 
 use chrono::TimeDelta;
 use gpuctl_core::policy::{Policy, Problems};
 
-/// What a comparison is made for.
+/// The circumstances that every compared policy gets.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     /// How long a job may wait.
     pub max_wait: TimeDelta,
-    /// What a boot takes.
+    /// How long a box takes from start to ready.
     pub boot: TimeDelta,
-    /// How often the controller looks.
+    /// How often the controller reconciles.
     pub tick: TimeDelta,
-    /// The most boxes at once.
+    /// Maximum number of boxes at once.
     pub boxes_max: u32,
-    /// The mean time of a job, which a backlog target is made from.
+    /// The mean service time of a job; a backlog target is `max_wait` divided by it.
     pub service: TimeDelta,
 }
 
-/// A policy to compare.
+/// One of the policies that can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Contender {
-    /// Its name on the command line and in documents.
+pub struct ComparedPolicy {
+    /// The name on the command line and in documents, e.g. `depth-rule`.
     pub name: &'static str,
-    /// What it does, in a line.
+    /// What it does, in one line.
     pub what: &'static str,
 }
 
 /// Every policy that can be compared, gpuctl last.
-pub const CONTENDERS: [Contender; 8] = [
-    Contender { name: "always-on", what: "one box up all the time" },
-    Contender { name: "office-hours", what: "up from 9 to 19 on weekdays (UTC), whatever waits" },
-    Contender { name: "seed", what: "start above 10 jobs, stop 5 minutes after the last" },
-    Contender {
-        name: "keda",
-        what: "one box for each 5 jobs, from the first on; stop 300 s after the last",
+pub const COMPARED_POLICIES: [ComparedPolicy; 8] = [
+    ComparedPolicy { name: "always-on", what: "one box up all the time" },
+    ComparedPolicy {
+        name: "office-hours",
+        what: "up from 9 to 19 on weekdays (UTC), regardless of the queue",
     },
-    Contender { name: "skypilot", what: "start at the first job; stop after 5 idle minutes" },
-    Contender { name: "asg", what: "backlog target per box; scale in after 15 minutes" },
-    Contender { name: "start1-stop0", what: "start at the first job, stop at once" },
-    Contender { name: "gpuctl", what: "start as late as max_wait allows, stop at once" },
+    ComparedPolicy {
+        name: "depth-rule",
+        what: "start above 10 jobs, stop 5 minutes after the last",
+    },
+    ComparedPolicy {
+        name: "keda",
+        what: "one box per 5 jobs, from the first job; stop 300 s after the last",
+    },
+    ComparedPolicy { name: "skypilot", what: "start at the first job; stop after 5 idle minutes" },
+    ComparedPolicy { name: "asg", what: "backlog target per box; scale in after 15 minutes" },
+    ComparedPolicy { name: "start1-stop0", what: "start at the first job, stop at once" },
+    ComparedPolicy { name: "gpuctl", what: "start as late as max_wait allows, stop at once" },
 ];
 
-/// The longest wait that a policy can name: no age guard in practice.
+/// The longest `max_wait` that a policy accepts: in practice no limit on a job's wait.
 const NEVER: &str = "14d";
 
-impl Contender {
-    /// The contender of that name.
+impl ComparedPolicy {
+    /// The policy of that name, if there is one.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        CONTENDERS.into_iter().find(|one| one.name == name)
+        COMPARED_POLICIES.into_iter().find(|one| one.name == name)
     }
 
-    /// The policy on these terms.
+    /// This policy under `terms`.
     ///
     /// # Errors
-    /// When the terms are beyond what a policy may say.
+    /// When a term is outside the range that a policy accepts.
     pub fn policy(self, terms: &Terms) -> Result<Policy, Problems> {
         pool_policy(terms, &self.settings(terms))
     }
@@ -71,8 +80,8 @@ impl Contender {
                 let hours = window("weekdays = \"mon-fri\"\nbegin = \"09:00\"\nend = \"19:00\"");
                 format!("max_wait = \"{NEVER}\"\nidle_stop = \"0s\"\n{hours}")
             }
-            // "Above 10" is from 11 on; without gpuctl's age guard a lone job starves, and that is the point of comparing it.
-            "seed" => format!("max_wait = \"{NEVER}\"\nstart_depth = 11\nidle_stop = \"5m\""),
+            // A queue-depth threshold without a limit on the wait: a lone job starves, which is the point of comparing it.
+            "depth-rule" => format!("max_wait = \"{NEVER}\"\nstart_depth = 11\nidle_stop = \"5m\""),
             "keda" => "jobs_per_box = 5\nidle_stop = \"5m\"".to_owned(),
             "skypilot" => "idle_stop = \"5m\"".to_owned(),
             "asg" => {
@@ -86,10 +95,10 @@ impl Contender {
     }
 }
 
-/// A policy of one pool with these settings.
+/// A policy with one pool that has these lines of settings, under `terms`.
 ///
 /// # Errors
-/// When a setting cannot be used.
+/// When a setting or a term is invalid.
 pub fn pool_policy(terms: &Terms, settings: &str) -> Result<Policy, Problems> {
     let (tick, boot) = (exact(terms.tick), exact(terms.boot));
     Policy::parse(&format!(
@@ -99,7 +108,7 @@ pub fn pool_policy(terms: &Terms, settings: &str) -> Result<Policy, Problems> {
     ))
 }
 
-/// A span as the policy reads it, to the millisecond.
+/// A duration as a policy spells it, to the millisecond.
 pub(crate) fn exact(span: TimeDelta) -> String {
     let (seconds, ms) = (span.num_seconds(), span.subsec_millis());
     if ms == 0 { format!("{seconds}s") } else { format!("{seconds}s{ms}ms") }
@@ -110,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_contender_is_a_valid_policy() {
+    fn every_compared_policy_is_valid() {
         let terms = Terms {
             max_wait: TimeDelta::minutes(10),
             boot: TimeDelta::milliseconds(120_500),
@@ -118,11 +127,13 @@ mod tests {
             boxes_max: 1,
             service: TimeDelta::seconds(3),
         };
-        for one in CONTENDERS {
+        for one in COMPARED_POLICIES {
             let policy =
                 one.policy(&terms).unwrap_or_else(|problems| panic!("{}: {problems}", one.name));
             assert_eq!(policy.pools[0].boot_default, terms.boot, "{}", one.name);
         }
-        assert!(Contender::named("gpuctl").is_some() && Contender::named("kida").is_none());
+        assert!(
+            ComparedPolicy::named("gpuctl").is_some() && ComparedPolicy::named("kida").is_none()
+        );
     }
 }

@@ -6,8 +6,8 @@ use chrono::TimeDelta;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::MicroUsd;
 use gpuctl_sim::bounds;
-use gpuctl_sim::compare::{Score, Yardstick, score};
-use gpuctl_sim::policies::{CONTENDERS, Contender, Terms};
+use gpuctl_sim::compare::{Baseline, Score, score};
+use gpuctl_sim::policies::{COMPARED_POLICIES, ComparedPolicy, Terms};
 use gpuctl_sim::replay::{Looks, Outcome, Prices, Setup, replay};
 use gpuctl_sim::trace::{Availability, Demand, Job, PriceHistory};
 use gpuctl_sim::tune::tune;
@@ -35,7 +35,7 @@ fn demand(jobs: &[(i64, i64)]) -> Demand {
 }
 
 fn run(name: &str, demand: &Demand, spot: Option<&Availability>, looks: Looks) -> Outcome {
-    let policy = Contender::named(name).unwrap().policy(&terms(600)).unwrap();
+    let policy = ComparedPolicy::named(name).unwrap().policy(&terms(600)).unwrap();
     replay(&Setup { spot, looks, ..setup(&policy) }, demand)
 }
 
@@ -52,15 +52,15 @@ fn setup(policy: &Policy) -> Setup<'_> {
 }
 
 fn scored(name: &str, demand: &Demand) -> Score {
-    let yardstick = Yardstick::new(demand, BOOT, TimeDelta::seconds(600));
-    score(&[yardstick], &[run(name, demand, None, Looks::Changed)])
+    let baseline = Baseline::new(demand, BOOT, TimeDelta::seconds(600));
+    score(&[baseline], &[run(name, demand, None, Looks::Changed)])
 }
 
 #[test]
 fn each_second_on_spot_costs_what_was_in_force_then() {
     let spot = Availability::read(b"t_s,zone,available\n0,a,1\n4000,a,0\n").unwrap();
     let read = |text: &str| PriceHistory::read(text.as_bytes(), "any").unwrap();
-    let policy = Contender::named("gpuctl").unwrap().policy(&terms(600)).unwrap();
+    let policy = ComparedPolicy::named("gpuctl").unwrap().policy(&terms(600)).unwrap();
     let usd = |prices: Option<&PriceHistory>, spot_offset_ms| {
         let setup =
             Setup { spot: Some(&spot), spot_prices: prices, spot_offset_ms, ..setup(&policy) };
@@ -91,9 +91,9 @@ fn a_lone_job_is_served_as_late_as_its_limit_allows() {
 }
 
 #[test]
-fn the_seeds_rule_starves_a_lone_job_and_an_age_guard_does_not() {
+fn the_depth_rule_starves_a_lone_job_and_an_age_guard_does_not() {
     let lone = demand(&[(1_000, 3), (1_000_000, 3)]);
-    assert!(scored("seed", &lone).waits[2] > TimeDelta::days(10));
+    assert!(scored("depth-rule", &lone).waits[2] > TimeDelta::days(10));
     assert!(scored("gpuctl", &lone).waits[2] <= TimeDelta::seconds(600));
 }
 
@@ -142,8 +142,8 @@ proptest! {
 
     /// What `next_change` announces is all that can happen by itself: looking more often finds nothing more.
     #[test]
-    fn every_look_finds_what_the_announced_ones_find(jobs in jobs(), which in 1_usize..CONTENDERS.len()) {
-        let (demand, name) = (demand(&jobs), CONTENDERS[which].name);
+    fn every_look_finds_what_the_announced_ones_find(jobs in jobs(), which in 1_usize..COMPARED_POLICIES.len()) {
+        let (demand, name) = (demand(&jobs), COMPARED_POLICIES[which].name);
         let changed = run(name, &demand, None, Looks::Changed);
         let every = run(name, &demand, None, Looks::Every);
         prop_assert_eq!((changed.box_ms, changed.starts, &changed.waits_ms), (every.box_ms, every.starts, &every.waits_ms), "{}", name);

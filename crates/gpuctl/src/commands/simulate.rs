@@ -9,8 +9,8 @@ use gpuctl_control::wire::seconds;
 use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::policy::{Cost, Problems, nearest};
 use gpuctl_core::units::{MicroUsd, show_span};
-use gpuctl_sim::compare::{Clairvoyant, Yardstick, score};
-use gpuctl_sim::policies::{CONTENDERS, Contender, Terms};
+use gpuctl_sim::compare::{Baseline, Clairvoyant, score};
+use gpuctl_sim::policies::{COMPARED_POLICIES, ComparedPolicy, Terms};
 use gpuctl_sim::replay::{Looks, Outcome, Prices, Setup, replay};
 use gpuctl_sim::trace::{Availability, Demand, PriceHistory, TraceError};
 use gpuctl_sim::tune::tune as choose;
@@ -42,14 +42,14 @@ fn traces(policy: &Cost, wanted: &SimulateArguments) -> Result<Output, Failure> 
     let spot = availability(&wanted.availability)?;
     let history = price_history(policy, wanted, spot.as_ref())?;
     let (prices, prices_from) = prices(policy, &wanted.world, spot.is_some() && history.is_none())?;
-    let yardsticks: Vec<Yardstick> = demands
+    let baselines: Vec<Baseline> = demands
         .iter()
-        .map(|demand| Yardstick::new(demand, wanted.world.boot, wanted.max_wait))
+        .map(|demand| Baseline::new(demand, wanted.world.boot, wanted.max_wait))
         .collect();
     let offsets_ms = offsets_ms(spot.as_ref(), wanted.offsets);
     let mut page_of = Page::default();
     let mut policies = Vec::new();
-    for one in contenders(&wanted.policy)? {
+    for one in compared_policies(&wanted.policy)? {
         let mut outcomes = Vec::new();
         for offset_ms in &offsets_ms {
             let (availability, history) = (spot.as_ref(), history.as_ref());
@@ -59,11 +59,11 @@ fn traces(policy: &Cost, wanted: &SimulateArguments) -> Result<Output, Failure> 
             }
         }
         page_of.add(one.name, &outcomes);
-        policies.push(scored(one, &yardsticks, &outcomes).divided_by(offsets_ms.len()));
+        policies.push(scored(one, &baselines, &outcomes).divided_by(offsets_ms.len()));
     }
-    let bound: TimeDelta = yardsticks.iter().map(Yardstick::bound).sum();
-    let clairvoyant: Clairvoyant = yardsticks.iter().map(Yardstick::clairvoyant).sum();
-    let span: TimeDelta = yardsticks.iter().map(Yardstick::span).sum();
+    let bound: TimeDelta = baselines.iter().map(Baseline::bound).sum();
+    let clairvoyant: Clairvoyant = baselines.iter().map(Baseline::clairvoyant).sum();
+    let span: TimeDelta = baselines.iter().map(Baseline::span).sum();
     let document = SimulationDocument {
         demand: wanted.world.demand.iter().map(|path| path.display().to_string()).collect(),
         jobs: demands.iter().map(|demand| demand.jobs().len()).sum(),
@@ -103,7 +103,7 @@ fn offsets_ms(spot: Option<&Availability>, count: u32) -> Vec<i64> {
 }
 
 fn outcome(
-    one: Contender,
+    one: ComparedPolicy,
     demand: &Demand,
     spot: Spot<'_>,
     wanted: &SimulateArguments,
@@ -123,8 +123,12 @@ fn outcome(
     Ok(replay(&setup, demand))
 }
 
-fn scored(one: Contender, yardsticks: &[Yardstick], outcomes: &[Outcome]) -> PolicyScoreDocument {
-    let score = score(yardsticks, outcomes);
+fn scored(
+    one: ComparedPolicy,
+    baselines: &[Baseline],
+    outcomes: &[Outcome],
+) -> PolicyScoreDocument {
+    let score = score(baselines, outcomes);
     let [p50, p95, max] = score.waits.map(seconds);
     PolicyScoreDocument {
         policy: one.name,
@@ -265,13 +269,13 @@ fn price_history(
     Ok(Some(history))
 }
 
-fn contenders(names: &[String]) -> Result<Vec<Contender>, Failure> {
+fn compared_policies(names: &[String]) -> Result<Vec<ComparedPolicy>, Failure> {
     if names.iter().any(|name| name == "all") {
-        return Ok(CONTENDERS.to_vec());
+        return Ok(COMPARED_POLICIES.to_vec());
     }
-    let known = || CONTENDERS.iter().map(|one| one.name);
+    let known = || COMPARED_POLICIES.iter().map(|one| one.name);
     let find = |name: &String| {
-        Contender::named(name).ok_or_else(|| {
+        ComparedPolicy::named(name).ok_or_else(|| {
             let hint = nearest(name, known()).map_or_else(
                 || format!("one of: all, {}", known().collect::<Vec<_>>().join(", ")),
                 |near| format!("did you mean `{near}`?"),

@@ -23,8 +23,16 @@ fn a_trace_is_compared_under_every_policy_and_gpuctl_keeps_the_limit_for_less() 
     let document = sandbox.run(&["simulate", "--demand", "trace.csv", "--json"]).expect(0).json();
     let policies = document["policies"].as_array().unwrap();
     let names: Vec<&str> = policies.iter().map(|one| one["policy"].as_str().unwrap()).collect();
-    let all =
-        ["always-on", "office-hours", "seed", "keda", "skypilot", "asg", "start1-stop0", "gpuctl"];
+    let all = [
+        "always-on",
+        "office-hours",
+        "depth-rule",
+        "keda",
+        "skypilot",
+        "asg",
+        "start1-stop0",
+        "gpuctl",
+    ];
     assert_eq!(names, all);
     let of = |name: &str, key: &str| {
         policies.iter().find(|one| one["policy"] == name).unwrap()[key].as_f64().unwrap()
@@ -34,7 +42,7 @@ fn a_trace_is_compared_under_every_policy_and_gpuctl_keeps_the_limit_for_less() 
     for peer in ["always-on", "keda", "skypilot", "asg", "start1-stop0"] {
         assert!(of(peer, "usd") > of("gpuctl", "usd"), "{peer}: {document}");
     }
-    assert!(of("seed", "wait_seconds_max") > 3_600.0, "{document}");
+    assert!(of("depth-rule", "wait_seconds_max") > 3_600.0, "{document}");
     let bound = |key: &str| document[key].as_f64().unwrap();
     let (service, limit) = (bound("service_seconds"), bound("bound_box_seconds"));
     let (same_start, prewarm) =
