@@ -97,7 +97,7 @@ fn a_box() -> RunInstances {
 impl Account {
     fn is_on(&self) -> bool {
         let ec2 = self.front.ec2();
-        let state = ec2.truth(&self.app).unwrap().state;
+        let state = ec2.instance(&self.app).unwrap().state;
         matches!(state, InstanceState::Pending | InstanceState::Running)
     }
 }

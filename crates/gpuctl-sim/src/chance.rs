@@ -12,12 +12,12 @@ use crate::trace::TRACE_MS_MAX;
 pub(crate) struct Chance(ChaCha8Rng);
 
 impl Chance {
-    pub(crate) fn of(seed: u64) -> Self {
+    pub(crate) fn seeded(seed: u64) -> Self {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
     /// The stream of one concern of a seed.
-    pub(crate) fn concern(seed: u64, name: &str) -> Self {
+    pub(crate) fn stream(seed: u64, name: &str) -> Self {
         let mut chance = ChaCha8Rng::seed_from_u64(seed);
         // FNV-1a: short names only have to land on different streams.
         let stream = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -79,15 +79,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn concerns_of_one_seed_draw_apart_and_each_the_same_every_time() {
-        let draw = |name| Chance::concern(7, name).bits();
+    fn streams_of_one_seed_draw_apart_and_each_the_same_every_time() {
+        let draw = |name| Chance::stream(7, name).bits();
         assert_eq!(draw("boots"), draw("boots"));
         assert_ne!(draw("boots"), draw("lag"));
     }
 
     #[test]
     fn times_have_the_mean_and_the_spread_of_the_exponential_distribution() {
-        let mut chance = Chance::of(1);
+        let mut chance = Chance::seeded(1);
         let drawn: Vec<_> = (0..100_000).map(|_| chance.exponential_ms(1_000)).collect();
         let mean = drawn.iter().sum::<i64>() / 100_000;
         assert!((990..=1_010).contains(&mean), "{mean}");

@@ -18,9 +18,9 @@ use gpuctl_core::schedule::Desired;
 use gpuctl_core::units::{BoxId, MicroUsd, Timestamp};
 
 use crate::faults::Fault;
-use crate::world::World;
 use crate::world::ec2::InstanceState;
-use crate::world::scenario::{Nature, Scenario};
+use crate::world::scenario::{JobOutcome, Scenario};
+use crate::world::{MessageState, World};
 
 /// How old what is read may be when something is stopped for it: `decide`'s two minutes, and a reconcile under way.
 const STALE_AFTER: TimeDelta = TimeDelta::seconds(150);
@@ -101,7 +101,7 @@ impl fmt::Display for Violation {
 /// What the checks remember.
 pub(crate) struct Checks {
     broken: Option<(Promise, Timestamp, String)>,
-    made: u64,
+    count: u64,
     committed: BTreeMap<String, u32>,
     /// When counts and boxes were last read by anyone.
     pub(crate) counts_read_at: Option<Timestamp>,
@@ -109,7 +109,7 @@ pub(crate) struct Checks {
     /// Leases of the worker on each instance.
     leases: BTreeMap<String, usize>,
     /// Instances that gpuctl started, while they are up, with the order's token.
-    ours: BTreeMap<String, String>,
+    started: BTreeMap<String, String>,
     starts: Vec<Timestamp>,
     holds: Vec<Timestamp>,
     /// When somebody last started an instance in the console.
@@ -119,25 +119,25 @@ pub(crate) struct Checks {
     /// When there was last work, or a wish for a box.
     busy_at: Timestamp,
     /// Clean reconciles that have let a box go on beyond its limit.
-    let_go_on: BTreeMap<(String, Promise), u32>,
+    reconciles_beyond: BTreeMap<(String, Promise), u32>,
 }
 
 impl Checks {
     pub(crate) fn new(scenario: &Scenario) -> Self {
         Self {
             broken: None,
-            made: 0,
+            count: 0,
             committed: BTreeMap::new(),
             counts_read_at: None,
             boxes_read_at: None,
             leases: BTreeMap::new(),
-            ours: BTreeMap::new(),
+            started: BTreeMap::new(),
             starts: Vec::new(),
             holds: Vec::new(),
             foreign_start: None,
             stopping: BTreeMap::new(),
             busy_at: scenario.begin,
-            let_go_on: BTreeMap::new(),
+            reconciles_beyond: BTreeMap::new(),
         }
     }
 
@@ -145,8 +145,8 @@ impl Checks {
         self.broken.is_some()
     }
 
-    pub(crate) fn made(&self) -> u64 {
-        self.made
+    pub(crate) fn count(&self) -> u64 {
+        self.count
     }
 
     pub(crate) fn committed(&self) -> u64 {
@@ -168,18 +168,18 @@ impl Checks {
         at: Timestamp,
         what: impl FnOnce() -> String,
     ) {
-        self.made += 1;
+        self.count += 1;
         if !holds && self.broken.is_none() {
             self.broken = Some((promise, at, what()));
         }
     }
 
     /// How many leases the worker on this instance holds.
-    pub(crate) fn leases(&mut self, id: &str, held: usize) {
+    pub(crate) fn set_leases(&mut self, id: &str, held: usize) {
         self.leases.insert(id.to_owned(), held);
     }
 
-    pub(crate) fn power_gone(&mut self, id: &str) {
+    pub(crate) fn instance_off(&mut self, id: &str) {
         self.leases.remove(id);
         self.stopping.remove(id);
     }
@@ -202,7 +202,7 @@ impl World {
     pub(crate) fn check_ack(&mut self, now: Timestamp, receipt: &Receipt) {
         let Some(body) = self.queue.body(receipt) else { return };
         let job = job_from_json(body).ok();
-        let durable = job.as_ref().is_some_and(|job| self.book.result(&job.id).is_some());
+        let durable = job.as_ref().is_some_and(|job| self.ledger.result(&job.id).is_some());
         let id = job.map_or_else(|| "of no job".to_owned(), |job| job.id.to_string());
         self.checks.check(durable, Promise::DurableFirst, now, || {
             format!("the message {id} is deleted and has no result")
@@ -225,15 +225,15 @@ impl World {
 /// Starts and stops.
 impl World {
     /// As an order is given, before it is carried out.
-    pub(crate) fn check_actor(&mut self, site: &crate::world::Site, order: &StartOrder) {
-        let now = site.now();
-        let name = site.name();
-        let holds = self.book.holder(now) == Some(name.as_str());
+    pub(crate) fn check_actor(&mut self, client: &crate::world::Client, order: &StartOrder) {
+        let now = client.now();
+        let name = client.name();
+        let holds = self.ledger.holder(now) == Some(name.as_str());
         self.checks.check(holds, Promise::OneActor, now, || {
             format!("{name} starts {} without the lease", order.box_id)
         });
         let run =
-            self.book.runs().find(|run| run.box_id == order.box_id && run.started_at == order.at);
+            self.ledger.runs().find(|run| run.box_id == order.box_id && run.started_at == order.at);
         let noted = run.is_some_and(|run| !run.start.text.is_empty());
         self.checks.check(noted, Promise::Reasons, now, || {
             format!("{} starts and has no run in the ledger", order.box_id)
@@ -249,21 +249,21 @@ impl World {
     ) {
         let id = order.box_id.to_string();
         let was_off = previous == InstanceState::Stopped;
-        let same = self.checks.ours.get(&id) == Some(&order.token);
+        let same = self.checks.started.get(&id) == Some(&order.token);
         self.checks.check(was_off || same, Promise::OneStart, now, || {
             format!("{id} was {previous} and is started by another order")
         });
         if !was_off {
             return;
         }
-        self.checks.ours.insert(id.clone(), order.token.clone());
+        self.checks.started.insert(id.clone(), order.token.clone());
         self.checks.stopping.remove(&id);
         self.checks.starts.push(now);
         let (boxes_max, most) =
             (self.pool().boxes_max.get() as usize, self.pool().starts_per_hour_max.get());
         let up: Vec<String> = self
             .boxes()
-            .filter(|one| one.state.is_on() && self.checks.ours.contains_key(&one.id))
+            .filter(|one| one.state.is_on() && self.checks.started.contains_key(&one.id))
             .filter(|one| self.ec2.spot_action(&one.id).is_none())
             .map(|one| one.id.clone())
             .collect();
@@ -281,7 +281,7 @@ impl World {
 
     fn check_budget(&mut self, now: Timestamp, order: &StartOrder) {
         let run =
-            self.book.runs().find(|run| run.box_id == order.box_id && run.started_at == order.at);
+            self.ledger.runs().find(|run| run.box_id == order.box_id && run.started_at == order.at);
         let by_queue = run.is_some_and(|run| run.start.rule == Rule::Demand);
         let budget = self.pool().budget;
         let spent = |since| self.metered_since(since, order.at);
@@ -297,7 +297,7 @@ impl World {
     pub(crate) fn check_stop(
         &mut self,
         now: Timestamp,
-        site: &crate::world::Site,
+        client: &crate::world::Client,
         (box_id, mode): (&BoxId, StopMode),
     ) {
         let id = box_id.as_str();
@@ -308,7 +308,7 @@ impl World {
         self.checks.check(!early, Promise::Grace, now, || {
             format!(
                 "{} forces {id} off, which holds {held} leases, after {} s",
-                site.name(),
+                client.name(),
                 (now - asked_at).num_seconds()
             )
         });
@@ -338,7 +338,7 @@ impl World {
     pub(crate) fn check_reconcile(&mut self, now: Timestamp, reconciled: &Reconciled) {
         let policy = Arc::clone(&self.scenario.policy);
         let pool = &policy.pools[0];
-        self.note_work(now, pool);
+        self.update_busy_at(now, pool);
         if !reconciled.errors.is_empty() || reconciled.acted.iter().any(|done| done.result.is_err())
         {
             return;
@@ -356,7 +356,7 @@ impl World {
             .filter(|one| shown.iter().any(|(id, _)| *id == one.id))
             .map(|one| (one.id.clone(), one.launch_time))
             .collect();
-        self.checks.let_go_on.retain(|(id, _), _| up.iter().any(|(other, _)| other == id));
+        self.checks.reconciles_beyond.retain(|(id, _), _| up.iter().any(|(other, _)| other == id));
         for (id, since) in up {
             let idle = empty && now - self.checks.busy_at.max(since) > idle_limit(pool);
             self.count_pass(now, (&id, Promise::IdleLimit), idle);
@@ -368,10 +368,10 @@ impl World {
     fn count_pass(&mut self, now: Timestamp, (id, promise): (&str, Promise), beyond: bool) {
         let key = (id.to_owned(), promise);
         if !beyond {
-            self.checks.let_go_on.remove(&key);
+            self.checks.reconciles_beyond.remove(&key);
             return;
         }
-        let passes = self.checks.let_go_on.entry(key).or_default();
+        let passes = self.checks.reconciles_beyond.entry(key).or_default();
         *passes += 1;
         let passes = *passes;
         self.checks.check(passes < CLEAN_PASSES, promise, now, || {
@@ -380,7 +380,7 @@ impl World {
     }
 
     /// Remembers when there was last something to do, or somebody wanted a box.
-    fn note_work(&mut self, now: Timestamp, pool: &Pool) {
+    fn update_busy_at(&mut self, now: Timestamp, pool: &Pool) {
         let seen = self.queue.counts(now);
         let leased = self.checks.leases.values().any(|held| *held > 0);
         // Where counts are wrong, nobody can tell an empty queue from one that is not (Q4).
@@ -394,7 +394,7 @@ impl World {
 
     /// Whether a person or the schedule wants a box.
     fn is_wanted(&self, now: Timestamp, pool: &Pool) -> bool {
-        let hold = self.book.hold(&pool.id);
+        let hold = self.ledger.hold(&pool.id);
         let held = hold.is_some_and(|hold| hold.until > now && hold.wants == HoldWants::Running);
         let foreign = self.checks.foreign_start.is_some_and(|at| now < at + pool.foreign_hold);
         held || foreign || pool.schedule.at(now).desired == Desired::Running
@@ -420,7 +420,7 @@ impl World {
 
     fn check_spend(&mut self, now: Timestamp) {
         let begin = self.scenario.begin;
-        let runs: Vec<_> = self.book.runs().cloned().collect();
+        let runs: Vec<_> = self.ledger.runs().cloned().collect();
         let noted = spent_since(&runs, &self.scenario.policy.cost, begin, now);
         let billed = self.metered(now);
         let hour = usd_hour(&self.scenario.policy.cost, None).unwrap_or_default();
@@ -447,15 +447,15 @@ impl World {
         let budget = self.pool().budget.is_set();
         for (id, kind) in self.jobs.clone() {
             let done = self.checks.committed.contains_key(&id);
-            let place = self.whereabouts(now, &id);
-            let dead = place == crate::world::Whereabouts::Dead;
-            let lost = !done && place == crate::world::Whereabouts::Gone;
+            let message = self.message_state(now, &id);
+            let dead = message == MessageState::Dead;
+            let lost = !done && message == MessageState::Deleted;
             self.checks.check(!lost, Promise::ExactlyOnce, now, || {
-                format!("job {id} ({:?}) has no result, and its message is gone", kind.nature)
+                format!("job {id} ({:?}) has no result, and its message is gone", kind.outcome)
             });
-            let rests = if kind.nature == Nature::Garbage { dead } else { done || dead };
-            self.checks.check(rests || budget, Promise::Converges, now, || {
-                format!("job {id} ({:?}) of {} still waits", kind.nature, kind.at)
+            let settled = if kind.outcome == JobOutcome::Garbage { dead } else { done || dead };
+            self.checks.check(settled || budget, Promise::Converges, now, || {
+                format!("job {id} ({:?}) of {} still waits", kind.outcome, kind.at)
             });
         }
         if !self.is_wanted(now, self.pool()) {
@@ -465,7 +465,7 @@ impl World {
             self.checks.check(on.is_empty() || waits, Promise::Converges, now, || {
                 format!("{} still on, and nothing wants a box", on.join(", "))
             });
-            let open = self.book.runs().find(|run| {
+            let open = self.ledger.runs().find(|run| {
                 let off = |one: &&gpuctl_core::observation::Run| {
                     !on.iter().any(|id| *id == one.box_id.as_str())
                 };

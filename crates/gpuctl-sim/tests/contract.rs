@@ -10,7 +10,7 @@ use gpuctl_control::contract_tests;
 use gpuctl_control::ports::Ports;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::QueueName;
-use gpuctl_sim::world::calm;
+use gpuctl_sim::world::faultless_ports;
 
 struct World {
     ports: Ports,
@@ -21,7 +21,7 @@ struct World {
 async fn setup() -> World {
     let policy = format!("[pool.gpu]\nqueue = \"jobs\"\nreceives_max = {RECEIVES_MAX}");
     let policy = Policy::parse(&policy).unwrap();
-    let ports = calm(Some(policy.clone())).unwrap();
+    let ports = faultless_ports(Some(policy.clone())).unwrap();
     World { ports, queue: "jobs".parse().unwrap(), policy }
 }
 

@@ -124,7 +124,7 @@ impl Day {
     fn on(&self) -> [bool; 3] {
         let ec2 = self.account.front.ec2();
         [0, 1, 2].map(|at| {
-            let state = ec2.truth(&self.account.ids[at]).unwrap().state;
+            let state = ec2.instance(&self.account.ids[at]).unwrap().state;
             matches!(state, InstanceState::Pending | InstanceState::Running)
         })
     }
@@ -149,7 +149,7 @@ impl Day {
         for id in &self.account.ids[..2] {
             let (running, notice) = {
                 let ec2 = self.account.front.ec2();
-                (ec2.truth(id).unwrap().state == InstanceState::Running, ec2.spot_action(id))
+                (ec2.instance(id).unwrap().state == InstanceState::Running, ec2.spot_action(id))
             };
             if !running || notice.is_some() {
                 // It gives back what it has; what it could not would come back by itself, later.

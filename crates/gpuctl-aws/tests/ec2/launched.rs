@@ -40,7 +40,7 @@ async fn r4_the_same_order_twice_launches_one_box() {
     account.start("gpu-on-demand-1").await.unwrap();
     account.start("gpu-on-demand-1").await.unwrap();
     account.clock.pass(60);
-    assert_eq!(account.front.ec2().truths().count(), 1);
+    assert_eq!(account.front.ec2().instances().count(), 1);
     let up = account.boxes().await.into_iter().filter(|one| one.state == BoxState::Running).count();
     assert_eq!(up, 1);
 }
@@ -51,7 +51,7 @@ async fn r4_a_launch_whose_answer_is_lost_is_not_made_twice() {
     account.front.lose_next("CreateFleet");
     assert!(account.start("gpu-spot-1").await.is_err());
     account.start("gpu-spot-1").await.unwrap();
-    assert_eq!(account.front.ec2().truths().count(), 1);
+    assert_eq!(account.front.ec2().instances().count(), 1);
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn a_second_box_in_one_place_is_shown_and_can_be_ended() {
     account.start("gpu-on-demand-1").await.unwrap();
     let twin = {
         let mut ec2 = account.front.ec2();
-        let tags = ec2.truths().next().unwrap().tags.clone();
+        let tags = ec2.instances().next().unwrap().tags.clone();
         let asked = gpuctl_sim::world::ec2::RunInstances {
             tags,
             ..super::support::run(super::support::on_demand())
@@ -105,7 +105,7 @@ async fn a_second_box_in_one_place_is_shown_and_can_be_ended() {
     let left: Vec<String> = account
         .front
         .ec2()
-        .truths()
+        .instances()
         .filter(|one| one.is_there())
         .map(|one| one.id.clone())
         .collect();

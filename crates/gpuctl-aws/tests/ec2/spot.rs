@@ -84,7 +84,7 @@ async fn p5_retire_cancels_first_and_nothing_comes_back() {
     assert_eq!(account.front.calls(), ["CancelSpotInstanceRequests", "TerminateInstances"]);
     account.clock.pass(1_800);
     let ec2 = account.front.ec2();
-    assert!(ec2.truths().all(|one| !one.is_there()), "nothing runs");
+    assert!(ec2.instances().all(|one| !one.is_there()), "nothing runs");
 }
 
 #[tokio::test]

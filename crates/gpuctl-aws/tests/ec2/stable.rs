@@ -65,7 +65,7 @@ async fn s4_a_box_that_is_still_stopping_is_a_conflict_and_not_a_failure() {
 #[tokio::test]
 async fn s1_a_start_that_falls_back_says_why() {
     let account = Account::stable(&[on_demand()]).await;
-    account.front.ec2().weather.fall_back = 1_000;
+    account.front.ec2().faults.fall_back = 1_000;
     account.start(&account.ids[0]).await.unwrap();
     account.clock.pass(120);
     let one = account.first().await;
@@ -159,7 +159,7 @@ async fn l7_two_thousand_boxes_come_in_three_calls() {
 #[tokio::test]
 async fn a_throttling_storm_is_an_error_of_its_own_class() {
     let account = Account::stable(&[on_demand()]).await;
-    account.front.ec2().weather.throttled = 1_000;
+    account.front.ec2().faults.throttled = 1_000;
     let error = account.cloud.boxes(&account.policy).await.unwrap_err();
     assert_eq!(error.class, PortErrorClass::Throttled, "{error:?}");
 }

@@ -149,7 +149,7 @@ impl Faults {
         only: Option<&BTreeSet<Fault>>,
     ) -> Self {
         let plan = |fault: &Fault| {
-            let mut chance = Chance::concern(seed, fault.name());
+            let mut chance = Chance::stream(seed, fault.name());
             let drawn = chance.permille(SHARE);
             let intensity = chance.pick(&[100, 300, 1_000]);
             let count = chance.between(1, WINDOWS_MAX);
@@ -197,7 +197,7 @@ impl Faults {
     }
 
     /// Whether it strikes here: `share` times in a thousand at full strength. Nothing is drawn while it is off.
-    pub(crate) fn strikes(&mut self, fault: Fault, now: Timestamp, share: i64) -> bool {
+    pub(crate) fn inject(&mut self, fault: Fault, now: Timestamp, share: i64) -> bool {
         let strength = self.strength(fault, now);
         let struck = strength > 0 && self.chance(fault).between(0, 999_999) < share * strength;
         if struck {
@@ -247,7 +247,7 @@ mod tests {
                 assert_eq!(all.windows(*fault), fewer.windows(*fault));
                 let at = all.windows(*fault)[0].0;
                 let drawn = |faults: &mut Faults| {
-                    (0..9).map(|_| faults.strikes(*fault, at, 500)).collect::<Vec<_>>()
+                    (0..9).map(|_| faults.inject(*fault, at, 500)).collect::<Vec<_>>()
                 };
                 assert_eq!(drawn(&mut all), drawn(&mut fewer), "{fault}");
             }

@@ -56,7 +56,7 @@ pub struct Bursts {
 /// See `Poisson`.
 #[must_use]
 pub fn poisson(wanted: &Poisson) -> Demand {
-    let mut chance = Chance::of(wanted.seed);
+    let mut chance = Chance::seeded(wanted.seed);
     let mut at_ms = 0;
     take(wanted.span_ms, || {
         at_ms += chance.exponential_ms(wanted.gap_mean_ms);
@@ -67,7 +67,7 @@ pub fn poisson(wanted: &Poisson) -> Demand {
 /// See `OfficeHours`. Where the hours are empty or no part of a day, there are no jobs.
 #[must_use]
 pub fn office_hours(wanted: &OfficeHours) -> Demand {
-    let mut chance = Chance::of(wanted.seed);
+    let mut chance = Chance::seeded(wanted.seed);
     let (begin_ms, end_ms) = (wanted.open_ms.start, wanted.open_ms.end);
     if !(0 <= begin_ms && begin_ms < end_ms && end_ms <= DAY_MS) {
         return Demand::default();
@@ -87,7 +87,7 @@ pub fn office_hours(wanted: &OfficeHours) -> Demand {
 /// See `Bursts`.
 #[must_use]
 pub fn bursts(wanted: &Bursts) -> Demand {
-    let mut chance = Chance::of(wanted.seed);
+    let mut chance = Chance::seeded(wanted.seed);
     let (mut at_ms, mut left) = (0, 0);
     take(wanted.span_ms, || {
         let gap_mean_ms = if left == 0 { wanted.quiet_mean_ms } else { wanted.gap_mean_ms };

@@ -79,7 +79,7 @@ async fn read(
     let mut ec2 = of_box.shared.ec2();
     ec2.advance(now);
     let id = &of_box.id;
-    let one = ec2.truth(id).ok_or(StatusCode::NOT_FOUND)?;
+    let one = ec2.instance(id).ok_or(StatusCode::NOT_FOUND)?;
     let when = |at: gpuctl_core::units::Timestamp| at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let found = match path.as_str() {
         "meta-data/instance-id" => Some(id.clone()),

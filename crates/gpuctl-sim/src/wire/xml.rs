@@ -7,7 +7,7 @@ use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::units::Timestamp;
 use quick_xml::escape::escape;
 
-use crate::world::ec2::{FleetAnswer, Instance, SpotKind, SpotRequest, StateChange};
+use crate::world::ec2::{FleetResult, Instance, SpotKind, SpotRequest, StateChange};
 
 const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 
@@ -141,7 +141,7 @@ pub(super) fn cancelled(rows: &[SpotRequest]) -> String {
     list("spotInstanceRequestSet", rows.iter().map(row))
 }
 
-pub(super) fn fleet(answer: &FleetAnswer) -> String {
+pub(super) fn fleet(answer: &FleetResult) -> String {
     let instance = |one: &Instance| {
         let ids = list("instanceIds", std::iter::once(escape(&one.id).into_owned()));
         let lifecycle = if one.market == CapacityType::Spot { "spot" } else { "on-demand" };

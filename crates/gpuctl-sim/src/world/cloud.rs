@@ -17,7 +17,7 @@ use gpuctl_core::units::{BoxId, Timestamp};
 use super::ec2::{
     Describe, Ec2Error, Ec2StopMode, Instance, InstanceState, RequestState, SpotRequest,
 };
-use super::ports::{Answer, Part, Site, Who, unavailable};
+use super::ports::{Caller, Client, Reply, Service, unavailable};
 use super::{Shared, World};
 
 /// When the run was asked for, in microseconds since 1970.
@@ -31,11 +31,11 @@ const STOP_TAG: &str = "gpuctl:stop";
 const OURS_WITHIN: TimeDelta = TimeDelta::seconds(60);
 
 #[async_trait]
-impl Cloud for Site {
+impl Cloud for Client {
     async fn boxes(&self, _: &Policy) -> Result<Listing, PortError> {
-        let answer = self.reach(Part::Cloud).await?;
+        let reply = self.call(Service::Cloud).await?;
         let now = self.now();
-        let world = &mut *self.shared.world();
+        let world = &mut *self.shared.advance_to_now();
         let wanted = Describe {
             filters: vec![("tag:gpuctl:pool".to_owned(), vec![world.pool().id.to_string()])],
             ..Describe::default()
@@ -50,21 +50,21 @@ impl Cloud for Site {
             .filter(|one| one.is_there())
             .filter_map(|one| seen(world, one, &requests))
             .collect();
-        if answer == Answer::Comes {
+        if reply == Reply::Arrives {
             world.checks.boxes_read_at = Some(now);
         }
-        answer.of(Ok(Listing { pools: [(pool, seen)].into(), errors: Vec::new() }))
+        reply.deliver(Ok(Listing { pools: [(pool, seen)].into(), errors: Vec::new() }))
     }
 
     async fn start(&self, order: &StartOrder) -> Result<(), PortError> {
-        self.shared.world().check_actor(self, order);
-        self.shared.tell_if_broken();
+        self.shared.advance_to_now().check_actor(self, order);
+        self.shared.end_if_broken();
         let id = order.box_id.to_string();
         let ids = [id.clone()];
-        let answer = self.reach(Part::Cloud).await?;
+        let reply = self.call(Service::Cloud).await?;
         let known = {
             let wanted = Describe { ids: ids.to_vec(), ..Describe::default() };
-            let world = &mut *self.shared.world();
+            let world = &mut *self.shared.advance_to_now();
             let found = world.ec2.describe_instances(self.now(), &wanted).map_err(port_error)?;
             found.rows.into_iter().next()
         };
@@ -78,34 +78,38 @@ impl Cloud for Site {
             (RUN_TAG.to_owned(), order.at.timestamp_micros().to_string()),
             (ORDER_TAG.to_owned(), order.token.clone()),
         ]);
-        self.shared.world().ec2.create_tags(self.now(), &ids, &tags).map_err(port_error)?;
+        self.shared
+            .advance_to_now()
+            .ec2
+            .create_tags(self.now(), &ids, &tags)
+            .map_err(port_error)?;
         super::sleep(TimeDelta::milliseconds(30)).await;
         let result = {
             let now = self.now();
-            let world = &mut *self.shared.world();
+            let world = &mut *self.shared.advance_to_now();
             let result = world.ec2.start_instances(now, &ids);
-            world.touch(now);
+            world.mark_changed(now);
             let text = match &result {
                 Ok(_) => format!("{} starts {id} ({})", self.name(), order.token),
                 Err(error) => format!("{} cannot start {id}: {}", self.name(), error.code),
             };
-            world.note(now, text);
+            world.log_event(now, text);
             if let Ok(changes) = &result {
                 world.check_start(now, order, changes[0].previous);
             }
             result.map(drop).map_err(port_error)
         };
         self.shared.ec2_changed.notify_one();
-        self.shared.tell_if_broken();
-        answer.of(result)
+        self.shared.end_if_broken();
+        reply.deliver(result)
     }
 
     async fn stop(&self, box_id: &BoxId, mode: StopMode) -> Result<(), PortError> {
-        let answer = self.reach(Part::Cloud).await?;
+        let reply = self.call(Service::Cloud).await?;
         let ids = [box_id.to_string()];
         let result = {
             let now = self.now();
-            let world = &mut *self.shared.world();
+            let world = &mut *self.shared.advance_to_now();
             let stop = BTreeMap::from([(STOP_TAG.to_owned(), now.timestamp_micros().to_string())]);
             world.ec2.create_tags(now, &ids, &stop).map_err(port_error)?;
             let stop_mode = match mode {
@@ -114,24 +118,24 @@ impl Cloud for Site {
             };
             world.check_stop(now, self, (box_id, mode));
             let result = world.ec2.stop_instances(now, &ids, stop_mode);
-            world.touch(now);
+            world.mark_changed(now);
             let text = match &result {
                 Ok(_) => format!("{} stops {box_id} ({mode:?})", self.name()),
                 Err(error) => format!("{} cannot stop {box_id}: {}", self.name(), error.code),
             };
-            world.note(now, text);
+            world.log_event(now, text);
             result.map(drop).map_err(port_error)
         };
         self.shared.ec2_changed.notify_one();
-        self.shared.tell_if_broken();
-        answer.of(result)
+        self.shared.end_if_broken();
+        reply.deliver(result)
     }
 }
 
 impl Shared {
-    /// Ends the week where a promise was broken.
-    pub(crate) fn tell_if_broken(&self) {
-        if self.world().checks.is_broken() {
+    /// WorkerEnd the week where a promise was broken.
+    pub(crate) fn end_if_broken(&self) {
+        if self.advance_to_now().checks.is_broken() {
             self.broken.notify_one();
         }
     }
@@ -140,7 +144,7 @@ impl Shared {
 /// What an instance looks like to gpuctl.
 fn seen(world: &World, one: &Instance, requests: &[SpotRequest]) -> Option<SeenBox> {
     let run = run_of(one);
-    let report = world.book.report_of(&one.id).filter(|report| report.run_started_at == run);
+    let report = world.ledger.report_of(&one.id).filter(|report| report.run_started_at == run);
     let request = requests.iter().find(|request| one.spot_request_id.as_ref() == Some(&request.id));
     // P7: it can never be started again, so it is no box any more.
     let ended = request.is_some_and(|request| request.state == RequestState::Cancelled);
@@ -183,7 +187,7 @@ fn seen(world: &World, one: &Instance, requests: &[SpotRequest]) -> Option<SeenB
     })
 }
 
-/// When the cloud takes the box away, or took it: only the cloud can start it again then (P4).
+/// When the cloud takes the box absent, or took it: only the cloud can start it again then (P4).
 fn interruption(one: &Instance, request: &SpotRequest) -> Option<Timestamp> {
     let taken = one.state_reason.as_ref().is_some_and(|why| why.code.starts_with("Server.Spot"));
     let up = matches!(one.state, InstanceState::Pending | InstanceState::Running);
@@ -244,19 +248,19 @@ fn port_error(error: Ec2Error) -> PortError {
     PortError::new(class, what).because(error)
 }
 
-impl Site {
+impl Client {
     /// Powers the own box off, as `shutdown -h` does.
     pub(super) fn power_off(&self) {
-        if let Who::Worker(id) = &self.who {
-            self.shared.world().ec2.power_off(self.now(), id);
+        if let Caller::Worker(id) = &self.caller {
+            self.shared.advance_to_now().ec2.power_off(self.now(), id);
             self.shared.ec2_changed.notify_one();
         }
     }
 
     /// The key of the run that the own box is in.
     pub(super) fn own_run(&self) -> Result<Timestamp, PortError> {
-        let Who::Worker(id) = &self.who else { return Err(unavailable("no box of its own")) };
-        let world = self.shared.world();
-        world.ec2.truth(id).map(run_of).ok_or_else(|| unavailable("the box is gone"))
+        let Caller::Worker(id) = &self.caller else { return Err(unavailable("no box of its own")) };
+        let world = self.shared.advance_to_now();
+        world.ec2.instance(id).map(run_of).ok_or_else(|| unavailable("the box is gone"))
     }
 }

@@ -13,7 +13,7 @@ use gpuctl_control::{Trigger, reconcile};
 use gpuctl_core::units::Timestamp;
 use tokio::sync::Notify;
 
-use super::ports::{Site, Who};
+use super::ports::{Caller, Client};
 use super::{Shared, World};
 use crate::faults::Fault;
 
@@ -22,9 +22,9 @@ pub(super) const SHOWS_WITHIN: TimeDelta = TimeDelta::seconds(60);
 /// How old a worker's report may be for a tick to be left out.
 const REPORT_FRESH: TimeDelta = TimeDelta::seconds(30);
 /// While something is wrong with what is read, only each so many-th tick is taken where nothing else happens.
-const ODD_TICKS: u64 = 5;
+const UNRELIABLE_TICKS: u64 = 5;
 /// What is wrong with what is read, or with who reads.
-const ODD: [Fault; 9] = [
+const UNRELIABLE: [Fault; 9] = [
     Fault::CountsLag,
     Fault::CountsNoise,
     Fault::QueueErrors,
@@ -35,8 +35,8 @@ const ODD: [Fault; 9] = [
     Fault::SlowCalls,
     Fault::ControllerCrash,
 ];
-/// How long a dead controller stays away, in seconds.
-const AWAY_SECONDS: (i64, i64) = (5, 300);
+/// How long a dead controller stays absent, in seconds.
+const ABSENT_SECONDS: (i64, i64) = (5, 300);
 
 /// What the last clean reconcile left.
 #[derive(Clone, Copy, Default)]
@@ -47,73 +47,73 @@ struct Seen {
     next_change: Option<Timestamp>,
 }
 
-/// Reconciles each tick; `doorbell` tells of EC2's events.
+/// Reconciles each tick; `wakeup` tells of EC2's events.
 pub(super) async fn control(
     shared: Arc<Shared>,
     name: &'static str,
     offset: TimeDelta,
-    doorbell: Arc<Notify>,
+    wakeup: Arc<Notify>,
 ) {
-    let site = Site::new(&shared, Who::Controller(name));
-    let policy = Arc::clone(&shared.world().scenario.policy);
+    let client = Client::new(&shared, Caller::Controller(name));
+    let policy = Arc::clone(&shared.advance_to_now().scenario.policy);
     let (mut seen, mut ticks) = (Seen::default(), 0_u64);
-    let mut tick_at = site.now() + offset;
+    let mut tick_at = client.now() + offset;
     loop {
-        let (quiet, away, touched) = {
-            let (now, world) = shared.world_now();
-            let quiet = quiet_until(&world, now, (name, seen)).filter(|until| *until > tick_at);
-            (quiet, is_away(&world, now, name), Arc::clone(&world.touched))
+        let (quiet, absent, changed) = {
+            let (now, world) = shared.time_and_world();
+            let quiet = skip_until(&world, now, (name, seen)).filter(|until| *until > tick_at);
+            (quiet, is_absent(&world, now, name), Arc::clone(&world.changed))
         };
-        let rang = tokio::select! {
+        let woken = tokio::select! {
             biased;
-            () = doorbell.notified() => true,
-            () = touched.notified(), if quiet.is_some() && !away => false,
+            () = wakeup.notified() => true,
+            () = changed.notified(), if quiet.is_some() && !absent => false,
             () = shared.sleep_until(quiet.unwrap_or(tick_at)) => false,
         };
         if quiet.is_some() {
-            while tick_at < site.now() {
+            while tick_at < client.now() {
                 tick_at += policy.cloud.tick;
                 ticks += 1;
             }
-            if !rang {
+            if !woken {
                 continue;
             }
         }
-        if !rang {
+        if !woken {
             tick_at += policy.cloud.tick;
             ticks += 1;
-            let late = tick(&mut shared.world(), site.now());
+            let late = tick(&mut shared.advance_to_now(), client.now());
             let Some(late) = late else { continue };
             super::sleep(late).await;
         }
-        if is_away(&shared.world(), site.now(), name) {
+        if is_absent(&shared.advance_to_now(), client.now(), name) {
             continue;
         }
-        if !rang && may_skip(&shared.world(), site.now(), seen, ticks) {
+        if !woken && may_skip(&shared.advance_to_now(), client.now(), seen, ticks) {
             continue;
         }
-        let began = site.now();
-        let ports = site.ports();
+        let began = client.now();
+        let ports = client.ports();
         let done = tokio::select! {
             biased;
-            () = site.died.notified() => None,
+            () = client.crashed.notified() => None,
             done = reconcile(&ports, &policy, Trigger::Tick, name) => Some(done),
         };
         match done {
             None => {
                 seen = Seen::default();
-                let away = {
-                    let world = &mut *shared.world();
+                let absent = {
+                    let world = &mut *shared.advance_to_now();
                     world
                         .faults
                         .chance(Fault::ControllerCrash)
-                        .between(AWAY_SECONDS.0, AWAY_SECONDS.1)
+                        .between(ABSENT_SECONDS.0, ABSENT_SECONDS.1)
                 };
-                super::sleep(TimeDelta::seconds(away)).await;
+                super::sleep(TimeDelta::seconds(absent)).await;
             }
-            Some(done) => seen = look_back(&shared, &site, (began, seen), done),
+            Some(done) => seen = after_reconcile(&shared, &client, (began, seen), done),
         }
-        tick_at = tick_at.max(site.now());
+        tick_at = tick_at.max(client.now());
     }
 }
 
@@ -121,28 +121,28 @@ pub(super) async fn control(
 pub(super) const SECOND: &str = "second";
 
 /// Whether something is wrong with what is read, or with who reads.
-pub(super) fn is_odd(world: &World, now: Timestamp) -> bool {
-    ODD.iter().any(|fault| world.faults.strength(*fault, now) > 0)
+pub(super) fn is_unreliable(world: &World, now: Timestamp) -> bool {
+    UNRELIABLE.iter().any(|fault| world.faults.strength(*fault, now) > 0)
 }
 
 /// Whether a box is on whose worker was not heard lately: its next report is no change, and is seen all the same.
-pub(super) fn is_silent(world: &World, now: Timestamp) -> bool {
+pub(super) fn is_report_overdue(world: &World, now: Timestamp) -> bool {
     world.boxes().filter(|one| one.state.is_on()).any(|one| {
-        let report = world.book.report_of(&one.id);
+        let report = world.ledger.report_of(&one.id);
         report.is_none_or(|report| now - report.at > REPORT_FRESH)
     })
 }
 
-fn is_away(world: &World, now: Timestamp, name: &str) -> bool {
+fn is_absent(world: &World, now: Timestamp, name: &str) -> bool {
     name == SECOND && world.faults.strength(Fault::TwoControllers, now) == 0
 }
 
 /// What becomes of a tick: nothing, or a reconcile after so long.
 fn tick(world: &mut World, now: Timestamp) -> Option<TimeDelta> {
-    if world.faults.strikes(Fault::MissingTicks, now, 1_000) {
+    if world.faults.inject(Fault::MissingTicks, now, 1_000) {
         return None;
     }
-    let late = world.faults.strikes(Fault::LateTicks, now, 500);
+    let late = world.faults.inject(Fault::LateTicks, now, 500);
     let by = if late { world.faults.chance(Fault::LateTicks).between(1, 200) } else { 0 };
     Some(TimeDelta::seconds(by))
 }
@@ -150,18 +150,18 @@ fn tick(world: &mut World, now: Timestamp) -> Option<TimeDelta> {
 /// Whether a reconcile would see nothing that the last two have not seen.
 fn may_skip(world: &World, now: Timestamp, seen: Seen, ticks: u64) -> bool {
     let Some(at) = seen.at else { return false };
-    let is_odd = is_odd(world, now);
-    if is_odd && ticks.is_multiple_of(ODD_TICKS) {
+    let is_unreliable = is_unreliable(world, now);
+    if is_unreliable && ticks.is_multiple_of(UNRELIABLE_TICKS) {
         return false;
     }
-    let settled = is_odd || (seen.passes >= 2 && world.changed_at + SHOWS_WITHIN < at);
+    let settled = is_unreliable || (seen.passes >= 2 && world.changed_at + SHOWS_WITHIN < at);
     let due = seen.next_change.is_some_and(|next| next <= now);
     let appears = world.queue.next_visible(at).is_some_and(|next| next <= now);
-    settled && world.changed_at < at && !due && !appears && !is_silent(world, now)
+    settled && world.changed_at < at && !due && !appears && !is_report_overdue(world, now)
 }
 
 /// Until when each tick is left out as long as nobody touches the world; `None` where one may be taken, or is drawn for.
-fn quiet_until(
+fn skip_until(
     world: &World,
     now: Timestamp,
     (name, seen): (&'static str, Seen),
@@ -171,43 +171,43 @@ fn quiet_until(
         return None;
     }
     let edge = world.faults.next_edge(now).unwrap_or(world.scenario.end);
-    if is_away(world, now, name) {
+    if is_absent(world, now, name) {
         return Some(edge);
     }
     let reports_come = world.boxes().any(|one| one.state.is_on());
-    if reports_come || is_odd(world, now) || !may_skip(world, now, seen, 0) {
+    if reports_come || is_unreliable(world, now) || !may_skip(world, now, seen, 0) {
         return None;
     }
     let next = [Some(edge), seen.next_change, world.queue.next_visible(seen.at?)];
     next.into_iter().flatten().min()
 }
 
-fn look_back(
+fn after_reconcile(
     shared: &Arc<Shared>,
-    site: &Site,
+    client: &Client,
     (began, last): (Timestamp, Seen),
     done: Result<Option<Reconciled>, PortError>,
 ) -> Seen {
-    let now = site.now();
+    let now = client.now();
     let Ok(Some(reconciled)) = done else { return Seen::default() };
     {
-        let world = &mut *shared.world();
+        let world = &mut *shared.advance_to_now();
         world.check_acted(now, &reconciled.acted);
         world.check_reconcile(now, &reconciled);
         for error in reconciled.acted.iter().filter_map(|done| done.result.as_ref().err()) {
-            let text = format!("{}: {error}", site.name());
-            world.note(now, text);
+            let text = format!("{}: {error}", client.name());
+            world.log_event(now, text);
         }
     }
-    shared.tell_if_broken();
+    shared.end_if_broken();
     let clean = reconciled.errors.is_empty() && reconciled.acted.is_empty();
     if !clean {
         return Seen::default();
     }
-    if is_silent(&shared.world(), now) {
+    if is_report_overdue(&shared.advance_to_now(), now) {
         return Seen::default();
     }
-    let changed = shared.world().changed_at + SHOWS_WITHIN >= began;
+    let changed = shared.advance_to_now().changed_at + SHOWS_WITHIN >= began;
     let next_change =
         reconciled.plan.pools.iter().filter_map(|pool| Some(pool.next_change.as_ref()?.at));
     Seen {

@@ -11,13 +11,13 @@ use gpuctl_control::wire::record::Record;
 use gpuctl_core::observation::{Hold, RUNS_REMEMBERED_MAX, Run};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 
-use super::queue::Whereabouts;
+use super::queue::MessageState;
 
 /// Records kept.
 const RECORDS_MAX: usize = 64;
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Book {
+pub(crate) struct LedgerState {
     lease: Option<Fence>,
     fences: i64,
     holds: BTreeMap<PoolId, Hold>,
@@ -33,7 +33,7 @@ pub(crate) struct Book {
     pub(crate) passes: u64,
 }
 
-impl Book {
+impl LedgerState {
     pub(crate) fn lease(&mut self, now: Timestamp, owner: &str, lasts: TimeDelta) -> Option<Fence> {
         if self.lease.as_ref().is_some_and(|fence| fence.until > now) {
             return None;
@@ -176,17 +176,17 @@ impl Book {
     pub(crate) fn job(
         &self,
         id: &JobId,
-        whereabouts: impl Fn(&str) -> Whereabouts,
+        message_state: impl Fn(&str) -> MessageState,
     ) -> Option<JobEntry> {
         let (job, result) = self.jobs.get(id)?;
         let state = match result {
             Some(result) if result.outcome.is_ok() => JobState::Succeeded,
             Some(_) => JobState::Failed,
-            None => match whereabouts(id.as_str()) {
-                Whereabouts::Waiting => JobState::Queued,
-                Whereabouts::InFlight => JobState::Running,
-                Whereabouts::Dead => JobState::Dead,
-                Whereabouts::Gone => JobState::Purged,
+            None => match message_state(id.as_str()) {
+                MessageState::Waiting => JobState::Queued,
+                MessageState::InFlight => JobState::Running,
+                MessageState::Dead => JobState::Dead,
+                MessageState::Deleted => JobState::Purged,
             },
         };
         Some(JobEntry { job: job.clone(), state, result: result.clone() })
@@ -195,10 +195,10 @@ impl Book {
     pub(crate) fn jobs(
         &self,
         filter: JobFilter,
-        whereabouts: impl Fn(&str) -> Whereabouts,
+        message_state: impl Fn(&str) -> MessageState,
     ) -> Vec<JobEntry> {
         let mut all: Vec<JobEntry> =
-            self.jobs.keys().filter_map(|id| self.job(id, &whereabouts)).collect();
+            self.jobs.keys().filter_map(|id| self.job(id, &message_state)).collect();
         all.retain(|entry| {
             filter.state.is_none_or(|state| entry.state == state)
                 && filter.since.is_none_or(|since| entry.job.submitted_at >= since)

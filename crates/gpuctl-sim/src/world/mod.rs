@@ -3,12 +3,12 @@
 //! It runs on one tokio thread with paused time: every call takes virtual time, so that two controllers interleave and time
 //! limits are real, and nothing depends on the machine. A crash is a future that is dropped. `week` runs one from end to end.
 
-pub(crate) mod agenda;
 mod cloud;
 mod controller;
 pub mod ec2;
+pub(crate) mod event_queue;
 mod ledger;
-mod people;
+mod operator;
 mod ports;
 mod queue;
 pub mod scenario;
@@ -30,11 +30,11 @@ use self::ec2::{
     Ec2, Ec2Settings, Instance, MarketOptions, RunInstances, Shutdown, ShutdownBehaviour, SpotKind,
     SpotOptions,
 };
-use self::ledger::Book;
-pub(crate) use self::ports::Site;
-use self::ports::Who;
+use self::ledger::LedgerState;
+use self::ports::Caller;
+pub(crate) use self::ports::Client;
+pub(crate) use self::queue::MessageState;
 use self::queue::Queue;
-pub(crate) use self::queue::Whereabouts;
 use self::scenario::{JobKind, Only, Scenario};
 use crate::chance::Chance;
 use crate::checks::Checks;
@@ -56,20 +56,20 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     pub(crate) ec2: Ec2,
     pub(crate) queue: Queue,
-    pub(crate) book: Book,
+    pub(crate) ledger: LedgerState,
     pub(crate) checks: Checks,
     /// The jobs that were submitted, by id.
     pub(crate) jobs: BTreeMap<String, JobKind>,
     /// When anything last changed that a pass could see.
     pub(crate) changed_at: Timestamp,
     /// Something has changed that a pass could see.
-    pub(crate) touched: Arc<Notify>,
+    pub(crate) changed: Arc<Notify>,
     /// Until when the weather stays as it is: no fault begins or ends before.
-    weather_until: Timestamp,
+    faults_constant_until: Timestamp,
     /// The last events.
     pub(crate) log: VecDeque<(Timestamp, String)>,
     /// The stable's instances, in order.
-    stable: Vec<String>,
+    initial_instances: Vec<String>,
     latency: Chance,
 }
 
@@ -94,24 +94,24 @@ impl World {
             faults: scenario.faults.clone(),
             ec2: Ec2::new(settings, seed),
             queue: Queue::new(receives_max, seed),
-            book: Book::default(),
+            ledger: LedgerState::default(),
             checks: Checks::new(&scenario),
             jobs: BTreeMap::new(),
             changed_at: begin,
-            touched: Arc::new(Notify::new()),
-            weather_until: Timestamp::MIN_UTC,
+            changed: Arc::new(Notify::new()),
+            faults_constant_until: Timestamp::MIN_UTC,
             log: VecDeque::new(),
-            stable: Vec::new(),
-            latency: Chance::concern(seed, "latency"),
+            initial_instances: Vec::new(),
+            latency: Chance::stream(seed, "latency"),
             scenario,
         };
-        world.furnish(begin - TimeDelta::hours(1));
+        world.launch_initial_instances(begin - TimeDelta::hours(1));
         world.plan_outages();
         world
     }
 
     /// Launches the stable and lets a user stop it.
-    fn furnish(&mut self, at: Timestamp) {
+    fn launch_initial_instances(&mut self, at: Timestamp) {
         let pool = self.pool().id.to_string();
         for kind in self.scenario.boxes.clone() {
             let market = match kind.market {
@@ -136,11 +136,12 @@ impl World {
                     shutdown: ShutdownBehaviour::Stop,
                 },
             );
-            self.stable.extend(launched.unwrap_or_default().into_iter().map(|one| one.id));
+            self.initial_instances
+                .extend(launched.unwrap_or_default().into_iter().map(|one| one.id));
         }
         let ready = at + TimeDelta::minutes(5);
         self.ec2.advance(ready);
-        for id in self.stable.clone() {
+        for id in self.initial_instances.clone() {
             self.ec2.power_off(ready, &id);
         }
         self.ec2.advance(self.scenario.begin);
@@ -181,12 +182,12 @@ impl World {
     }
 
     /// Something changed that a pass could see.
-    pub(crate) fn touch(&mut self, now: Timestamp) {
+    pub(crate) fn mark_changed(&mut self, now: Timestamp) {
         self.changed_at = self.changed_at.max(now);
-        self.touched.notify_waiters();
+        self.changed.notify_waiters();
     }
 
-    pub(crate) fn note(&mut self, now: Timestamp, text: impl Into<String>) {
+    pub(crate) fn log_event(&mut self, now: Timestamp, text: impl Into<String>) {
         if self.log.len() == LOG_MAX {
             self.log.pop_front();
         }
@@ -194,14 +195,14 @@ impl World {
     }
 
     /// EC2 as the faults have it at this instant.
-    pub(crate) fn weather(&mut self, now: Timestamp) {
-        if now < self.weather_until {
+    pub(crate) fn apply_faults(&mut self, now: Timestamp) {
+        if now < self.faults_constant_until {
             return;
         }
-        self.weather_until = self.faults.next_edge(now).unwrap_or(Timestamp::MAX_UTC);
+        self.faults_constant_until = self.faults.next_edge(now).unwrap_or(Timestamp::MAX_UTC);
         let of = |fault| self.faults.strength(fault, now);
         let lag_ms = LAG_MAX.num_milliseconds() * of(Fault::DescribeLag) / 1_000;
-        let weather = ec2::Weather {
+        let ec2_faults = ec2::Ec2Faults {
             lag_max: TimeDelta::milliseconds(lag_ms),
             fall_back: of(Fault::FallBack),
             stuck_pending: of(Fault::StuckPending),
@@ -214,23 +215,23 @@ impl World {
         let quota = self.faults.strength(Fault::Quota, now);
         // Half of the weeks with a low quota have it in one market only.
         let low = |odd: u64| quota > 0 && (quota == 1_000 || self.scenario.seed % 2 == odd);
-        self.ec2.weather = weather;
+        self.ec2.faults = ec2_faults;
         self.ec2.settings.vcpus_spot = if low(0) { VCPUS_LOW } else { VCPUS };
         self.ec2.settings.vcpus_on_demand = if low(1) { VCPUS_LOW } else { VCPUS };
     }
 
     /// The stable's instance at this place, whatever became of it.
-    pub(crate) fn at_place(&self, place: usize) -> Option<&str> {
-        self.stable.get(place % self.stable.len().max(1)).map(String::as_str)
+    pub(crate) fn initial_instance(&self, index: usize) -> Option<&str> {
+        self.initial_instances.get(index % self.initial_instances.len().max(1)).map(String::as_str)
     }
 
-    pub(crate) fn whereabouts(&self, now: Timestamp, job: &str) -> Whereabouts {
-        self.queue.whereabouts(now, job)
+    pub(crate) fn message_state(&self, now: Timestamp, job: &str) -> MessageState {
+        self.queue.message_state(now, job)
     }
 
     /// Instances of the pool that are not gone.
     pub(crate) fn boxes(&self) -> impl Iterator<Item = &Instance> {
-        self.ec2.truths().filter(|one| one.is_there())
+        self.ec2.instances().filter(|one| one.is_there())
     }
 }
 
@@ -239,7 +240,7 @@ impl World {
 ///
 /// # Errors
 /// As `week::run`.
-pub fn calm(policy: Option<Policy>) -> Result<Ports, Problems> {
+pub fn faultless_ports(policy: Option<Policy>) -> Result<Ports, Problems> {
     let only = Only { faults: Some(BTreeSet::new()), ..Only::default() };
     let mut scenario = Scenario::draw(0, &only)?;
     scenario.policy = policy.map_or(scenario.policy, Arc::new);
@@ -247,13 +248,13 @@ pub fn calm(policy: Option<Policy>) -> Result<Ports, Problems> {
     let shared = Shared::new(scenario);
     {
         // Its boxes take moments, since its time may be real.
-        let world = &mut *shared.world();
+        let world = &mut *shared.advance_to_now();
         let moment = TimeDelta::milliseconds(100);
         (world.ec2.settings.pending, world.ec2.settings.stopping) =
             ((moment, moment * 2), (moment, moment * 2));
         world.ec2.settings.shutdown = Shutdown::After(moment);
     }
-    Ok(Site::new(&shared, Who::Controller("calm")).ports())
+    Ok(Client::new(&shared, Caller::Controller("contract")).ports())
 }
 
 /// The world, shared by everything that lives in it.
@@ -286,15 +287,15 @@ impl Shared {
     }
 
     /// The world at this instant. Never held over an await.
-    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
-        self.world_now().1
+    pub(crate) fn advance_to_now(&self) -> MutexGuard<'_, World> {
+        self.time_and_world().1
     }
 
     /// This instant, and the world at it: reading the clock is no small part of a call.
-    pub(crate) fn world_now(&self) -> (Timestamp, MutexGuard<'_, World>) {
+    pub(crate) fn time_and_world(&self) -> (Timestamp, MutexGuard<'_, World>) {
         let now = self.now();
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
-        world.weather(now);
+        world.apply_faults(now);
         world.ec2.advance(now);
         (now, world)
     }

@@ -1,4 +1,4 @@
-//! The ports in the world, as one controller or worker has them: each call takes time, may fail, lose its answer, or be the last.
+//! The ports in the world, as one controller or worker has them: each call takes time, may fail, lose its reply, or be the last.
 
 use std::sync::Arc;
 
@@ -25,9 +25,9 @@ const SLOW_MS: (i64, i64) = (2_000, 14_000);
 /// Counts lag behind by so much at most.
 const COUNTS_LAG_SECONDS: i64 = 60;
 
-/// Who calls.
+/// Caller calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Who {
+pub(crate) enum Caller {
     /// A controller, by the name under which it takes the lease.
     Controller(&'static str),
     /// The worker on this instance.
@@ -36,33 +36,33 @@ pub(crate) enum Who {
 
 /// What is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum Service {
     Cloud,
     Queue,
     Ledger,
 }
 
-/// The world as one of those who live in it reaches it.
+/// The world as one of those who run_machine in it reaches it.
 #[derive(Clone)]
-pub(crate) struct Site {
+pub(crate) struct Client {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) who: Who,
-    /// Told when it dies between two calls.
-    pub(crate) died: Arc<Notify>,
+    pub(crate) caller: Caller,
+    /// Notified when the caller crashes between two calls.
+    pub(crate) crashed: Arc<Notify>,
 }
 
-/// What becomes of a call's answer.
+/// What becomes of a call's reply.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
-    Comes,
+pub(super) enum Reply {
+    Arrives,
     IsLost,
 }
 
-impl Answer {
-    pub(super) fn of<T>(self, result: Result<T, PortError>) -> Result<T, PortError> {
+impl Reply {
+    pub(super) fn deliver<T>(self, result: Result<T, PortError>) -> Result<T, PortError> {
         match self {
-            Self::Comes => result,
-            Self::IsLost => Err(unavailable("the connection broke off before the answer")),
+            Self::Arrives => result,
+            Self::IsLost => Err(unavailable("the connection broke off before the reply")),
         }
     }
 }
@@ -71,18 +71,18 @@ pub(super) fn unavailable(what: &str) -> PortError {
     PortError::new(PortErrorClass::Unavailable, what)
 }
 
-impl Site {
-    pub(crate) fn new(shared: &Arc<Shared>, who: Who) -> Self {
-        Self { shared: Arc::clone(shared), who, died: Arc::new(Notify::new()) }
+impl Client {
+    pub(crate) fn new(shared: &Arc<Shared>, caller: Caller) -> Self {
+        Self { shared: Arc::clone(shared), caller, crashed: Arc::new(Notify::new()) }
     }
 
     pub(crate) fn ports(&self) -> Ports {
-        let site = Arc::new(self.clone());
+        let client = Arc::new(self.clone());
         Ports {
-            cloud: site.clone(),
-            queue: site.clone(),
-            ledger: site.clone(),
-            clock: site,
+            cloud: client.clone(),
+            queue: client.clone(),
+            ledger: client.clone(),
+            clock: client,
             // No job of a simulated week has a file.
             files: Arc::new(NoFiles),
         }
@@ -93,87 +93,87 @@ impl Site {
     }
 
     /// The way to a port: it takes its time, and what can go wrong goes wrong here.
-    pub(super) async fn reach(&self, part: Part) -> Result<Answer, PortError> {
-        let (takes, dies, fails, answer) = self.draw(part);
+    pub(super) async fn call(&self, service: Service) -> Result<Reply, PortError> {
+        let (takes, crashes, fails, reply) = self.draw(service);
         super::sleep(takes).await;
-        if dies {
-            self.died.notify_one();
+        if crashes {
+            self.crashed.notify_one();
             std::future::pending::<()>().await;
         }
-        fails.map_or(Ok(answer), Err)
+        fails.map_or(Ok(reply), Err)
     }
 
-    fn draw(&self, part: Part) -> (TimeDelta, bool, Option<PortError>, Answer) {
-        let (now, mut world) = self.shared.world_now();
+    fn draw(&self, service: Service) -> (TimeDelta, bool, Option<PortError>, Reply) {
+        let (now, mut world) = self.shared.time_and_world();
         let world = &mut *world;
         let faults = &mut world.faults;
-        let slow = faults.strikes(Fault::SlowCalls, now, 60);
+        let slow = faults.inject(Fault::SlowCalls, now, 60);
         let takes_ms = if slow {
             faults.chance(Fault::SlowCalls).between(SLOW_MS.0, SLOW_MS.1)
         } else {
             world.latency.between(LATENCY_MS.0, LATENCY_MS.1)
         };
-        let dies = match self.who {
-            Who::Controller(_) => faults.strikes(Fault::ControllerCrash, now, 30),
-            Who::Worker(_) => faults.strikes(Fault::WorkerCrash, now, 2),
+        let crashes = match self.caller {
+            Caller::Controller(_) => faults.inject(Fault::ControllerCrash, now, 30),
+            Caller::Worker(_) => faults.inject(Fault::WorkerCrash, now, 2),
         };
-        let fails = match part {
-            Part::Queue => faults.strikes(Fault::QueueErrors, now, 1_000),
-            Part::Ledger => faults.strikes(Fault::LedgerErrors, now, 300),
+        let fails = match service {
+            Service::Queue => faults.inject(Fault::QueueErrors, now, 1_000),
+            Service::Ledger => faults.inject(Fault::LedgerErrors, now, 300),
             // EC2's own errors are EC2's.
-            Part::Cloud => false,
+            Service::Cloud => false,
         };
-        let lost = faults.strikes(Fault::LostReplies, now, 60);
-        if dies {
-            world.note(now, format!("{} dies between two calls", self.name()));
+        let lost = faults.inject(Fault::LostReplies, now, 60);
+        if crashes {
+            world.log_event(now, format!("{} crashes between two calls", self.name()));
         }
         let fails = fails.then(|| unavailable("cannot be reached now"));
-        let answer = if lost { Answer::IsLost } else { Answer::Comes };
-        (TimeDelta::milliseconds(takes_ms), dies, fails, answer)
+        let reply = if lost { Reply::IsLost } else { Reply::Arrives };
+        (TimeDelta::milliseconds(takes_ms), crashes, fails, reply)
     }
 
     pub(crate) fn name(&self) -> String {
-        match &self.who {
-            Who::Controller(name) => (*name).to_owned(),
-            Who::Worker(id) => format!("worker {id}"),
+        match &self.caller {
+            Caller::Controller(name) => (*name).to_owned(),
+            Caller::Worker(id) => format!("worker {id}"),
         }
     }
 
-    async fn on_book<T>(
+    async fn on_ledger<T>(
         &self,
         work: impl FnOnce(&mut World, Timestamp) -> T,
     ) -> Result<T, PortError> {
-        let answer = self.reach(Part::Ledger).await?;
+        let reply = self.call(Service::Ledger).await?;
         let done = {
-            let (now, mut world) = self.shared.world_now();
+            let (now, mut world) = self.shared.time_and_world();
             work(&mut world, now)
         };
-        answer.of(Ok(done))
+        reply.deliver(Ok(done))
     }
 
     async fn on_queue<T>(
         &self,
         work: impl FnOnce(&mut World, Timestamp) -> Result<T, PortError>,
     ) -> Result<T, PortError> {
-        let answer = self.reach(Part::Queue).await?;
+        let reply = self.call(Service::Queue).await?;
         let done = {
-            let (now, mut world) = self.shared.world_now();
-            world.touch(now);
+            let (now, mut world) = self.shared.time_and_world();
+            world.mark_changed(now);
             work(&mut world, now)
         };
         self.shared.queue_changed.notify_waiters();
-        answer.of(done)
+        reply.deliver(done)
     }
 }
 
-impl Clock for Site {
+impl Clock for Client {
     fn now(&self) -> Timestamp {
         self.shared.now()
     }
 }
 
 #[async_trait]
-impl JobQueue for Site {
+impl JobQueue for Client {
     async fn send(&self, _: &QueueName, batch: &[NewMessage]) -> Result<(), PortError> {
         self.on_queue(|world, now| {
             world.queue.send(now, batch);
@@ -187,19 +187,19 @@ impl JobQueue for Site {
         _: &QueueName,
         request: ReceiveRequest,
     ) -> Result<Vec<Received>, PortError> {
-        let answer = self.reach(Part::Queue).await?;
+        let reply = self.call(Service::Queue).await?;
         let until = self.now() + request.wait;
         loop {
             let changed = self.shared.queue_changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let (now, taken, next) = {
-                let (now, mut world) = self.shared.world_now();
+                let (now, mut world) = self.shared.time_and_world();
                 let taken = world.queue.receive(now, request);
                 if !taken.is_empty() {
-                    world.touch(now);
+                    world.mark_changed(now);
                     for one in &taken {
-                        if world.faults.strikes(Fault::Duplicates, now, 300) {
+                        if world.faults.inject(Fault::Duplicates, now, 300) {
                             world.queue.duplicate(now, &one.receipt);
                         }
                     }
@@ -207,7 +207,7 @@ impl JobQueue for Site {
                 (now, taken, world.queue.next_visible(now))
             };
             if !taken.is_empty() || now >= until {
-                return answer.of(Ok(taken));
+                return reply.deliver(Ok(taken));
             }
             let wake = next.map_or(until, |next| next.min(until));
             tokio::select! {
@@ -233,19 +233,19 @@ impl JobQueue for Site {
                 world.queue.ack(now, receipt)
             })
             .await;
-        self.shared.tell_if_broken();
+        self.shared.end_if_broken();
         done
     }
 
     async fn counts(&self, _: &QueueName) -> Result<SeenQueue, PortError> {
-        let answer = self.reach(Part::Queue).await?;
-        let (now, mut world) = self.shared.world_now();
+        let reply = self.call(Service::Queue).await?;
+        let (now, mut world) = self.shared.time_and_world();
         let world = &mut *world;
         let seen = counts(world, now);
-        if answer == Answer::Comes {
+        if reply == Reply::Arrives {
             world.checks.counts_read_at = Some(now);
         }
-        answer.of(Ok(seen))
+        reply.deliver(Ok(seen))
     }
 
     async fn redrive(&self, _: &QueueName) -> Result<u64, PortError> {
@@ -259,13 +259,13 @@ impl JobQueue for Site {
 
 /// The counts as the faults show them: late, off by a few, or of jobs that are not there.
 fn counts(world: &mut World, now: Timestamp) -> SeenQueue {
-    let mut seen = if world.faults.strikes(Fault::CountsLag, now, 1_000) {
+    let mut seen = if world.faults.inject(Fault::CountsLag, now, 1_000) {
         let lag = world.faults.chance(Fault::CountsLag).between(1, COUNTS_LAG_SECONDS);
         world.queue.counts_before(now, TimeDelta::seconds(lag))
     } else {
         world.queue.counts(now)
     };
-    if world.faults.strikes(Fault::CountsNoise, now, 500) {
+    if world.faults.inject(Fault::CountsNoise, now, 500) {
         let chance = world.faults.chance(Fault::CountsNoise);
         let mut off = |count: u64| {
             let by = chance.between(-3, 3);
@@ -280,27 +280,27 @@ fn counts(world: &mut World, now: Timestamp) -> SeenQueue {
 }
 
 #[async_trait]
-impl Ledger for Site {
+impl Ledger for Client {
     async fn lease(&self, owner: &str, lasts: TimeDelta) -> Result<Option<Fence>, PortError> {
-        self.on_book(|world, now| world.book.lease(now, owner, lasts)).await
+        self.on_ledger(|world, now| world.ledger.lease(now, owner, lasts)).await
     }
 
     async fn release(&self, fence: &Fence) -> Result<(), PortError> {
-        self.on_book(|world, _| world.book.release(fence)).await
+        self.on_ledger(|world, _| world.ledger.release(fence)).await
     }
 
     async fn memory(&self, pool: &PoolId) -> Result<PoolMemory, PortError> {
-        self.on_book(|world, _| world.book.memory(pool)).await
+        self.on_ledger(|world, _| world.ledger.memory(pool)).await
     }
 
     async fn remember_queue(&self, pool: &PoolId, queue: &QueueMemory) -> Result<(), PortError> {
-        self.on_book(|world, _| world.book.remember_queue(pool, queue)).await
+        self.on_ledger(|world, _| world.ledger.remember_queue(pool, queue)).await
     }
 
     async fn set_hold(&self, hold: &Hold) -> Result<(), PortError> {
-        self.on_book(|world, now| {
-            world.touch(now);
-            world.book.set_hold(hold);
+        self.on_ledger(|world, now| {
+            world.mark_changed(now);
+            world.ledger.set_hold(hold);
         })
         .await
     }
@@ -311,46 +311,46 @@ impl Ledger for Site {
     }
 
     async fn save_run(&self, run: &Run) -> Result<(), PortError> {
-        self.on_book(|world, now| {
-            world.touch(now);
-            world.book.save_run(run);
+        self.on_ledger(|world, now| {
+            world.mark_changed(now);
+            world.ledger.save_run(run);
         })
         .await
     }
 
     async fn runs_since(&self, since: Timestamp) -> Result<Vec<Run>, PortError> {
-        self.on_book(|world, _| world.book.runs_since(since)).await
+        self.on_ledger(|world, _| world.ledger.runs_since(since)).await
     }
 
     async fn record(&self, record: &Record) -> Result<(), PortError> {
-        self.on_book(|world, _| world.book.record(record)).await
+        self.on_ledger(|world, _| world.ledger.record(record)).await
     }
 
     async fn last_look(&self) -> Result<Option<Timestamp>, PortError> {
-        self.on_book(|world, _| world.book.last_look()).await
+        self.on_ledger(|world, _| world.ledger.last_look()).await
     }
 
     async fn report(&self, report: &WorkerReport) -> Result<(), PortError> {
-        if self.shared.world().faults.strikes(Fault::WorkerSilent, self.now(), 1_000) {
+        if self.shared.advance_to_now().faults.inject(Fault::WorkerSilent, self.now(), 1_000) {
             super::sleep(TimeDelta::milliseconds(LATENCY_MS.1)).await;
             return Err(unavailable("the ledger cannot be reached from the box"));
         }
-        self.on_book(|world, now| {
-            if world.book.report(report) {
-                world.touch(now);
+        self.on_ledger(|world, now| {
+            if world.ledger.report(report) {
+                world.mark_changed(now);
             }
         })
         .await
     }
 
     async fn submitted(&self, jobs: &[Job]) -> Result<(), PortError> {
-        self.on_book(|world, _| world.book.submitted(jobs)).await
+        self.on_ledger(|world, _| world.ledger.submitted(jobs)).await
     }
 
     async fn commit(&self, result: &JobResult) -> Result<Committed, PortError> {
-        self.on_book(|world, now| {
-            let done = world.book.commit(result);
-            world.note(
+        self.on_ledger(|world, now| {
+            let done = world.ledger.commit(result);
+            world.log_event(
                 now,
                 format!("job {} committed by {}: {done:?}", result.job.id, result.box_id),
             );
@@ -361,10 +361,11 @@ impl Ledger for Site {
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<JobEntry>, PortError> {
-        self.on_book(|world, now| world.book.job(id, |job| world.whereabouts(now, job))).await
+        self.on_ledger(|world, now| world.ledger.job(id, |job| world.message_state(now, job))).await
     }
 
     async fn jobs(&self, filter: JobFilter) -> Result<Vec<JobEntry>, PortError> {
-        self.on_book(|world, now| world.book.jobs(filter, |job| world.whereabouts(now, job))).await
+        self.on_ledger(|world, now| world.ledger.jobs(filter, |job| world.message_state(now, job)))
+            .await
     }
 }

@@ -45,11 +45,11 @@ struct Message {
 
 /// Where a job's message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Whereabouts {
+pub(crate) enum MessageState {
     Waiting,
     InFlight,
     Dead,
-    Gone,
+    Deleted,
 }
 
 impl Queue {
@@ -60,7 +60,7 @@ impl Queue {
             receives_max,
             sent: 0,
             past: VecDeque::new(),
-            names: Chance::concern(seed, "receipts"),
+            names: Chance::stream(seed, "receipts"),
         }
     }
 
@@ -219,15 +219,15 @@ impl Queue {
     }
 
     /// Where the message of a job is.
-    pub(crate) fn whereabouts(&self, now: Timestamp, job_id: &str) -> Whereabouts {
+    pub(crate) fn message_state(&self, now: Timestamp, job_id: &str) -> MessageState {
         let mine = |message: &&Message| message.attributes.iter().any(|(_, value)| value == job_id);
         match self.messages.values().find(mine) {
-            Some(message) if message.dead => Whereabouts::Dead,
+            Some(message) if message.dead => MessageState::Dead,
             Some(message) if message.lease.is_some() && message.visible_at > now => {
-                Whereabouts::InFlight
+                MessageState::InFlight
             }
-            Some(_) => Whereabouts::Waiting,
-            None => Whereabouts::Gone,
+            Some(_) => MessageState::Waiting,
+            None => MessageState::Deleted,
         }
     }
 

@@ -22,9 +22,9 @@ pub const WEEK_HOURS: u32 = 168;
 pub const HOURS_MIN: u32 = 24;
 /// How long before the end the last fault and the last hold are over: a quota is believed for six hours, and a poisonous job may
 /// keep its neighbours waiting for an hour each time.
-pub(crate) const CALM_HOURS: u32 = 16;
+pub(crate) const FAULTLESS_END_HOURS: u32 = 16;
 /// How long before the end the last job arrives.
-const QUIET_HOURS: u32 = 10;
+const JOBLESS_END_HOURS: u32 = 10;
 /// The most jobs of a week.
 const JOBS_MAX: i64 = 160;
 
@@ -55,7 +55,7 @@ pub struct Scenario {
     pub(crate) end: Timestamp,
     pub(crate) boxes: Vec<BoxKind>,
     pub(crate) jobs: Vec<JobKind>,
-    pub(crate) deeds: Vec<(Timestamp, Deed)>,
+    pub(crate) operator_actions: Vec<(Timestamp, OperatorAction)>,
     pub(crate) faults: Faults,
 }
 
@@ -73,16 +73,16 @@ pub(crate) struct BoxKind {
 pub(crate) struct JobKind {
     pub(crate) at: Timestamp,
     pub(crate) service: TimeDelta,
-    pub(crate) nature: Nature,
+    pub(crate) outcome: JobOutcome,
 }
 
 /// What a job does to its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Nature {
+pub(crate) enum JobOutcome {
     /// It ends with an answer.
-    Good,
+    Succeeds,
     /// It ends with an error.
-    Bad,
+    Fails,
     /// It ends its worker.
     Poison,
     /// It is no job at all.
@@ -91,7 +91,7 @@ pub(crate) enum Nature {
 
 /// What a person does.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Deed {
+pub(crate) enum OperatorAction {
     /// `gpuctl start` or `stop`.
     Hold { wants: HoldWants, lasts: TimeDelta, over_budget: Option<MicroUsd> },
     /// `gpuctl release`.
@@ -111,33 +111,34 @@ impl Scenario {
         let hours = only.hours.unwrap_or(WEEK_HOURS).clamp(HOURS_MIN, WEEK_HOURS);
         let begin = instant(0);
         let end = begin + TimeDelta::hours(i64::from(hours));
-        let calm = end - TimeDelta::hours(i64::from(CALM_HOURS));
+        let faults_end = end - TimeDelta::hours(i64::from(FAULTLESS_END_HOURS));
         // Windows are drawn in the whole week and cut off with it, so that fewer hours leave the rest as it was.
-        let week_calm = begin + TimeDelta::hours(i64::from(WEEK_HOURS - CALM_HOURS));
-        let faults = Faults::draw(seed, (begin, week_calm), only.faults.as_ref()).cut_at(calm);
+        let week_faults_end = begin + TimeDelta::hours(i64::from(WEEK_HOURS - FAULTLESS_END_HOURS));
+        let faults =
+            Faults::draw(seed, (begin, week_faults_end), only.faults.as_ref()).cut_at(faults_end);
         let policy_text = policy_text(seed);
         let policy = Arc::new(Policy::parse(&policy_text)?);
         let mut boxes = boxes(seed, &faults);
         boxes.truncate(only.boxes.unwrap_or(usize::MAX).max(1));
-        let quiet = end - TimeDelta::hours(i64::from(QUIET_HOURS));
+        let quiet = end - TimeDelta::hours(i64::from(JOBLESS_END_HOURS));
         let mut jobs = jobs(seed, &faults, begin);
         jobs.retain(|job| job.at < quiet);
         jobs.truncate(only.jobs.unwrap_or(usize::MAX));
-        let mut deeds = deeds(seed, &faults, begin);
-        deeds.retain(|(at, _)| *at < calm);
-        for (at, deed) in &mut deeds {
-            if let Deed::Hold { lasts, .. } = deed {
-                *lasts = (*lasts).min(calm - *at);
+        let mut operator_actions = operator_actions(seed, &faults, begin);
+        operator_actions.retain(|(at, _)| *at < faults_end);
+        for (at, action) in &mut operator_actions {
+            if let OperatorAction::Hold { lasts, .. } = action {
+                *lasts = (*lasts).min(faults_end - *at);
             }
         }
-        Ok(Self { seed, policy_text, policy, begin, end, boxes, jobs, deeds, faults })
+        Ok(Self { seed, policy_text, policy, begin, end, boxes, jobs, operator_actions, faults })
     }
 }
 
 /// Without `kind = "aws"`: a box that does not stop is forced off 15 s after its drain rather than after EC2's ten minutes, so that
 /// forced stops are met often. What else that kind brings, boots and their deadline, is set here.
 fn policy_text(seed: u64) -> String {
-    let mut chance = Chance::concern(seed, "policy");
+    let mut chance = Chance::stream(seed, "policy");
     let mut text = "[cloud]\ntick = \"60s\"\n[worker]\n".to_owned();
     let _ = writeln!(text, "drain = \"{}s\"\njob_max = \"20m\"", chance.pick(&[10, 30, 60]));
     text += "[cost]\nregion = \"us-east-1\"\n[pool.gpu]\nqueue = \"jobs\"\nboot_default = \"2m\"\nboot_deadline = \"10m\"\n";
@@ -176,9 +177,9 @@ fn policy_text(seed: u64) -> String {
 
 /// One to four boxes; the first is on demand, so that there is always one that can come.
 fn boxes(seed: u64, faults: &Faults) -> Vec<BoxKind> {
-    let mut chance = Chance::concern(seed, "boxes");
+    let mut chance = Chance::stream(seed, "boxes");
     let count = chance.between(1, 4);
-    let mut ends = Chance::concern(seed, "request ends");
+    let mut ends = Chance::stream(seed, "request ends");
     (0..count)
         .map(|index| {
             let spot = index > 0 && chance.permille(700);
@@ -196,12 +197,12 @@ fn boxes(seed: u64, faults: &Faults) -> Vec<BoxKind> {
 
 /// Lone jobs, bursts, or both.
 fn jobs(seed: u64, faults: &Faults, begin: Timestamp) -> Vec<JobKind> {
-    let mut chance = Chance::concern(seed, "jobs");
-    let mut luck = Chance::concern(seed, "job natures");
+    let mut chance = Chance::stream(seed, "jobs");
+    let mut luck = Chance::stream(seed, "job natures");
     let count = chance.between(4, JOBS_MAX);
     let burst = chance.pick(&[1, 1, 8, 40]);
     let service_mean_ms = chance.pick(&[3_000, 20_000, 60_000, 180_000]);
-    let week_ms = i64::from(WEEK_HOURS - QUIET_HOURS) * 3_600_000;
+    let week_ms = i64::from(WEEK_HOURS - JOBLESS_END_HOURS) * 3_600_000;
     let quiet_mean_ms = week_ms / (count / burst).max(1);
     let mut at = begin;
     let one = |index| {
@@ -213,41 +214,49 @@ fn jobs(seed: u64, faults: &Faults, begin: Timestamp) -> Vec<JobKind> {
             let drawn = luck.permille(200);
             faults.strength(fault, at) > 0 && drawn
         };
-        let nature = match (strikes(Fault::Poison), strikes(Fault::Garbage)) {
-            (true, _) => Nature::Poison,
-            (_, true) => Nature::Garbage,
-            _ if index % 23 == 7 => Nature::Bad,
-            _ => Nature::Good,
+        let outcome = match (strikes(Fault::Poison), strikes(Fault::Garbage)) {
+            (true, _) => JobOutcome::Poison,
+            (_, true) => JobOutcome::Garbage,
+            _ if index % 23 == 7 => JobOutcome::Fails,
+            _ => JobOutcome::Succeeds,
         };
-        JobKind { at, service: TimeDelta::milliseconds(service_ms), nature }
+        JobKind { at, service: TimeDelta::milliseconds(service_ms), outcome }
     };
     (0..count).map(one).collect()
 }
 
-fn deeds(seed: u64, faults: &Faults, begin: Timestamp) -> Vec<(Timestamp, Deed)> {
-    let mut chance = Chance::concern(seed, "people");
+fn operator_actions(
+    seed: u64,
+    faults: &Faults,
+    begin: Timestamp,
+) -> Vec<(Timestamp, OperatorAction)> {
+    let mut chance = Chance::stream(seed, "people");
     let minutes = i64::from(WEEK_HOURS) * 60;
-    let mut deeds = Vec::new();
+    let mut operator_actions = Vec::new();
     for _ in 0..chance.between(0, 6) {
         let at = begin + TimeDelta::minutes(chance.between(0, minutes));
         let wants = if chance.permille(500) { HoldWants::Running } else { HoldWants::Stopped };
         let lasts = TimeDelta::minutes(chance.pick(&[10, 60, 300]));
         let over_budget = chance.permille(300).then_some(MicroUsd(200_000));
-        deeds.push((at, Deed::Hold { wants, lasts, over_budget }));
+        operator_actions.push((at, OperatorAction::Hold { wants, lasts, over_budget }));
         if chance.permille(300) {
-            deeds.push((at + lasts / 2, Deed::Release));
+            operator_actions.push((at + lasts / 2, OperatorAction::Release));
         }
     }
-    let mut hands = Chance::concern(seed, "hands");
+    let mut hands = Chance::stream(seed, "hands");
     for (from, to) in faults.windows(Fault::ForeignHands) {
         for _ in 0..hands.between(1, 6) {
             let at = *from + TimeDelta::seconds(hands.between(0, (*to - *from).num_seconds()));
-            let place = usize::try_from(hands.between(0, 3)).unwrap_or(0);
+            let index = usize::try_from(hands.between(0, 3)).unwrap_or(0);
             let start = hands.permille(500);
-            let deed = if start { Deed::ConsoleStart(place) } else { Deed::ConsoleStop(place) };
-            deeds.push((at, deed));
+            let action = if start {
+                OperatorAction::ConsoleStart(index)
+            } else {
+                OperatorAction::ConsoleStop(index)
+            };
+            operator_actions.push((at, action));
         }
     }
-    deeds.sort_by_key(|(at, _)| *at);
-    deeds
+    operator_actions.sort_by_key(|(at, _)| *at);
+    operator_actions
 }

@@ -1,4 +1,4 @@
-//! One week from end to end: everybody is let loose, EC2's events are handed on, and the promises are checked as they go.
+//! One week from end to end: tasks is let loose, EC2's events are handed on, and the promises are checked as they go.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::controller::{SECOND, control};
-use super::ec2::{Ec2Counts, Happened, InstanceState};
-use super::people::{meddle, submit};
+use super::ec2::{ChangeKind, Ec2Counts, InstanceState};
+use super::operator::{run_operator, submit};
 use super::scenario::{Only, Scenario};
-use super::worker::{Ear, Told, live};
+use super::worker::{Signal, SignalState, run_machine};
 use super::{Shared, World};
 use crate::checks::Violation;
 use crate::faults::Fault;
@@ -50,33 +50,33 @@ pub fn run(seed: u64, only: &Only) -> Result<Week, Problems> {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build();
     let runtime = runtime.expect("without input and output it needs nothing of the machine");
-    let week = runtime.block_on(whole(scenario));
+    let week = runtime.block_on(run_scenario(scenario));
     runtime.shutdown_background();
     Ok(week)
 }
 
-async fn whole(scenario: Scenario) -> Week {
+async fn run_scenario(scenario: Scenario) -> Week {
     let end = scenario.end;
     let shared = Shared::new(scenario);
-    let bells = [Arc::new(Notify::new()), Arc::new(Notify::new())];
-    let [first, second] = bells.clone();
-    let mut everybody = JoinSet::new();
-    everybody.spawn(submit(Arc::clone(&shared)));
-    everybody.spawn(meddle(Arc::clone(&shared)));
-    everybody.spawn(drive(Arc::clone(&shared), bells));
+    let wakeups = [Arc::new(Notify::new()), Arc::new(Notify::new())];
+    let [first, second] = wakeups.clone();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(submit(Arc::clone(&shared)));
+    tasks.spawn(run_operator(Arc::clone(&shared)));
+    tasks.spawn(deliver_events(Arc::clone(&shared), wakeups));
     let later = TimeDelta::milliseconds(7_013);
-    everybody.spawn(control(Arc::clone(&shared), "lambda", TimeDelta::zero(), first));
-    if shared.world().faults.kinds().any(|fault| fault == Fault::TwoControllers) {
-        everybody.spawn(control(Arc::clone(&shared), SECOND, later, second));
+    tasks.spawn(control(Arc::clone(&shared), "lambda", TimeDelta::zero(), first));
+    if shared.advance_to_now().faults.kinds().any(|fault| fault == Fault::TwoControllers) {
+        tasks.spawn(control(Arc::clone(&shared), SECOND, later, second));
     }
     tokio::select! {
         biased;
         () = shared.broken.notified() => {}
         () = shared.sleep_until(end) => {}
     }
-    everybody.shutdown().await;
+    tasks.shutdown().await;
     let now = shared.now();
-    let world = &mut *shared.world();
+    let world = &mut *shared.advance_to_now();
     world.check_end(now);
     report(world, now)
 }
@@ -105,52 +105,56 @@ fn report(world: &mut World, now: Timestamp) -> Week {
         committed: world.checks.committed(),
         ec2,
         usd: world.metered(now),
-        passes: world.book.passes,
-        checks: world.checks.made(),
+        passes: world.ledger.passes,
+        checks: world.checks.count(),
         violation: world.checks.violation(&world.log),
     }
 }
 
 /// A machine that is on.
 struct Machine {
-    ear: Arc<Ear>,
+    signal: Arc<Signal>,
     task: JoinHandle<()>,
 }
 
 /// Lets EC2's events happen, hands them to the boxes, and rings for the controllers.
-async fn drive(shared: Arc<Shared>, bells: [Arc<Notify>; 2]) {
+async fn deliver_events(shared: Arc<Shared>, wakeups: [Arc<Notify>; 2]) {
     let mut machines: BTreeMap<String, Machine> = BTreeMap::new();
-    let mut boots = shared.world().scenario.seed;
+    let mut boots = shared.advance_to_now().scenario.seed;
     loop {
         let (changes, next) = {
-            let world = &mut *shared.world();
+            let world = &mut *shared.advance_to_now();
             (world.ec2.take_changes(), world.ec2.next_event())
         };
         let any = !changes.is_empty();
         for change in changes {
-            shared.world().note(change.at, format!("EC2: {} {}", change.id, words(change.what)));
-            shared.world().touch(change.at);
-            match change.what {
-                Happened::State(InstanceState::Running) => {
+            shared
+                .advance_to_now()
+                .log_event(change.at, format!("EC2: {} {}", change.id, describe(change.kind)));
+            shared.advance_to_now().mark_changed(change.at);
+            match change.kind {
+                ChangeKind::State(InstanceState::Running) => {
                     boots = boots.wrapping_add(1);
-                    let (ear, id) = (Ear::new(), change.id.clone());
-                    let life = live(Arc::clone(&shared), id, Arc::clone(&ear), boots);
-                    machines.insert(change.id, Machine { ear, task: tokio::spawn(life) });
+                    let (signal, id) = (Signal::new(), change.id.clone());
+                    let life = run_machine(Arc::clone(&shared), id, Arc::clone(&signal), boots);
+                    machines.insert(change.id, Machine { signal, task: tokio::spawn(life) });
                 }
-                Happened::State(InstanceState::Stopping) => tell(&machines, &change.id, Told::Stop),
-                Happened::Notice => tell(&machines, &change.id, Told::Notice),
-                Happened::State(InstanceState::Pending) | Happened::Rebalance => {}
-                Happened::State(_) => {
+                ChangeKind::State(InstanceState::Stopping) => {
+                    tell(&machines, &change.id, SignalState::Stop);
+                }
+                ChangeKind::Notice => tell(&machines, &change.id, SignalState::InterruptionNotice),
+                ChangeKind::State(InstanceState::Pending) | ChangeKind::Rebalance => {}
+                ChangeKind::State(_) => {
                     if let Some(machine) = machines.remove(&change.id) {
                         machine.task.abort();
-                        shared.world().checks.power_gone(&change.id);
+                        shared.advance_to_now().checks.instance_off(&change.id);
                     }
                 }
             }
         }
         if any {
-            shared.tell_if_broken();
-            bells.iter().for_each(|bell| bell.notify_one());
+            shared.end_if_broken();
+            wakeups.iter().for_each(|wakeup| wakeup.notify_one());
         }
         let changed = shared.ec2_changed.notified();
         tokio::select! {
@@ -166,16 +170,16 @@ async fn drive(shared: Arc<Shared>, bells: [Arc<Notify>; 2]) {
     }
 }
 
-fn tell(machines: &BTreeMap<String, Machine>, id: &str, told: Told) {
+fn tell(machines: &BTreeMap<String, Machine>, id: &str, told: SignalState) {
     if let Some(machine) = machines.get(id) {
-        machine.ear.tell(told);
+        machine.signal.send(told);
     }
 }
 
-fn words(what: Happened) -> &'static str {
-    match what {
-        Happened::State(state) => state.name(),
-        Happened::Notice => "will be taken back",
-        Happened::Rebalance => "may be taken back",
+fn describe(kind: ChangeKind) -> &'static str {
+    match kind {
+        ChangeKind::State(state) => state.name(),
+        ChangeKind::Notice => "will be taken back",
+        ChangeKind::Rebalance => "may be taken back",
     }
 }

@@ -87,7 +87,7 @@ fn sandbox(front: &Front, endpoint: &str, id: &str) -> Sandbox {
 }
 
 pub(crate) fn state(front: &Front, id: &str) -> InstanceState {
-    front.ec2().truth(id).unwrap().state
+    front.ec2().instance(id).unwrap().state
 }
 
 #[tokio::test(flavor = "multi_thread")]

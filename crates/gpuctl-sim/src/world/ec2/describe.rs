@@ -27,7 +27,7 @@ impl Ec2 {
             self.shown(now, id)?;
         }
         let mut rows = Vec::new();
-        for one in self.instances.values().filter_map(|place| place.at(now)) {
+        for one in self.instances.values().filter_map(|record| record.at(now)) {
             if matches(wanted, &one.id, |name, values| instance_fits(one, name, values))? {
                 rows.push(one.clone());
             }
@@ -69,11 +69,11 @@ impl Ec2 {
     ) -> Result<(), Ec2Error> {
         self.call(now, Bucket::Tags)?;
         for id in ids {
-            self.place(id)?;
+            self.existing(id)?;
         }
         for id in ids {
-            let Some(place) = self.instances.get_mut(id) else { continue };
-            let all = place.shown.iter_mut().map(|(_, one)| one).chain([&mut place.truth]);
+            let Some(record) = self.instances.get_mut(id) else { continue };
+            let all = record.shown.iter_mut().map(|(_, one)| one).chain([&mut record.actual]);
             for one in all {
                 one.tags.extend(tags.iter().map(|(key, value)| (key.clone(), value.clone())));
             }
@@ -83,11 +83,11 @@ impl Ec2 {
 
     /// The instance as it is shown; one that was launched just now may not be yet (R5).
     pub(super) fn shown(&self, now: Timestamp, id: &str) -> Result<&Instance, Ec2Error> {
-        self.instances.get(id).and_then(|place| place.at(now)).ok_or_else(|| not_found(id))
+        self.instances.get(id).and_then(|record| record.at(now)).ok_or_else(|| not_found(id))
     }
 
-    pub(super) fn place(&self, id: &str) -> Result<&Instance, Ec2Error> {
-        self.truth(id).ok_or_else(|| not_found(id))
+    pub(super) fn existing(&self, id: &str) -> Result<&Instance, Ec2Error> {
+        self.instance(id).ok_or_else(|| not_found(id))
     }
 
     pub(super) fn request(&self, id: &str) -> Result<&SpotRequest, Ec2Error> {

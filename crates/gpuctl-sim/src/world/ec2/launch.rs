@@ -5,10 +5,10 @@ use gpuctl_core::units::Timestamp;
 
 use super::throttle::Bucket;
 use super::types::{
-    CreateFleet, Ec2Error, FleetAnswer, Instance, InstanceState, LaunchTemplate, MarketOptions,
+    CreateFleet, Ec2Error, FleetResult, Instance, InstanceState, LaunchTemplate, MarketOptions,
     RequestState, RunInstances, SpotKind, SpotOptions, SpotRequest,
 };
-use super::{Ec2, Event, Place, Token};
+use super::{Ec2, Event, InstanceRecord, Token};
 
 /// What is launched, with nothing left open.
 struct Wanted {
@@ -56,16 +56,16 @@ impl Ec2 {
         &mut self,
         now: Timestamp,
         asked: &CreateFleet,
-    ) -> Result<FleetAnswer, Ec2Error> {
+    ) -> Result<FleetResult, Ec2Error> {
         self.call(now, Bucket::Run)?;
         let fleet_id = format!("fleet-{:032x}", u128::from(self.names.bits()));
         if let Some(instances) = self.known(asked.client_token.as_ref(), &format!("{asked:?}"))? {
-            return Ok(FleetAnswer { fleet_id, instances, errors: Vec::new() });
+            return Ok(FleetResult { fleet_id, instances, errors: Vec::new() });
         }
         let template = self.template(&asked.launch_template)?.clone();
         let anywhere = [(None, None)];
         let places = if asked.overrides.is_empty() { &anywhere[..] } else { &asked.overrides };
-        let mut answer = FleetAnswer { fleet_id, instances: Vec::new(), errors: Vec::new() };
+        let mut answer = FleetResult { fleet_id, instances: Vec::new(), errors: Vec::new() };
         for (instance_type, zone) in places {
             let market = match asked.market {
                 CapacityType::OnDemand => MarketOptions::OnDemand,
@@ -127,16 +127,16 @@ impl Ec2 {
             shutdown: asked.shutdown,
             client_token: asked.client_token.clone(),
         };
-        self.place_new(now, instance.clone());
+        self.add_instance(now, instance.clone());
         instance
     }
 
     /// Puts a pending instance into the world and lets it boot.
-    pub(super) fn place_new(&mut self, now: Timestamp, instance: Instance) {
-        let lag = self.luck.between(0, self.weather.lag_max.num_milliseconds().max(0));
+    pub(super) fn add_instance(&mut self, now: Timestamp, instance: Instance) {
+        let lag = self.chance.between(0, self.faults.lag_max.num_milliseconds().max(0));
         let visible_at = now + chrono::TimeDelta::milliseconds(lag);
         let id = instance.id.clone();
-        self.instances.insert(id.clone(), Place::new(instance, visible_at));
+        self.instances.insert(id.clone(), InstanceRecord::new(instance, visible_at));
         self.counts.starts += 1;
         self.begin_boot(now, &id);
     }
@@ -163,7 +163,7 @@ impl Ec2 {
         };
         self.requests.insert(id.clone(), request);
         if let Some(ends) = spot.valid_until {
-            self.expect(ends, Event::RequestEnds(id.clone()));
+            self.schedule(ends, Event::RequestEnds(id.clone()));
         }
         id
     }
@@ -234,7 +234,8 @@ impl Ec2 {
             let text = "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).";
             return Err(Ec2Error::client("IdempotentParameterMismatch", text));
         }
-        let alive = known.ids.iter().filter_map(|id| self.truth(id)).filter(|one| one.is_there());
+        let alive =
+            known.ids.iter().filter_map(|id| self.instance(id)).filter(|one| one.is_there());
         let alive: Vec<Instance> = alive.cloned().collect();
         if alive.is_empty() {
             let text = "The request cannot be completed because the resources associated with this client token have been terminated.";

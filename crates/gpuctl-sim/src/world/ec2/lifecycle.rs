@@ -6,7 +6,7 @@ use gpuctl_core::units::Timestamp;
 
 use super::throttle::Bucket;
 use super::types::{
-    Ec2Error, Ec2StopMode, Happened, Instance, InstanceState, RequestState, Shutdown,
+    ChangeKind, Ec2Error, Ec2StopMode, Instance, InstanceState, RequestState, Shutdown,
     ShutdownBehaviour, SpotKind, StateChange, StateReason,
 };
 use super::{Change, Ec2, Event, LINGERS, Metered, STUCK, offering_of, reason_time};
@@ -41,7 +41,7 @@ impl Ec2 {
     }
 
     fn check_start(&mut self, id: &str) -> Result<(), Ec2Error> {
-        let one = self.place(id)?;
+        let one = self.existing(id)?;
         match one.state {
             InstanceState::Pending | InstanceState::Running => return Ok(()),
             InstanceState::Stopped => {}
@@ -82,24 +82,24 @@ impl Ec2 {
 
     /// From `pending` to `running`, or not.
     pub(super) fn begin_boot(&mut self, now: Timestamp, id: &str) {
-        let turn = self.turn(id);
-        if self.weather.fall_back > 0 && self.luck.permille(self.weather.fall_back) {
+        let generation = self.generation(id);
+        if self.faults.fall_back > 0 && self.chance.permille(self.faults.fall_back) {
             self.counts.fell_back += 1;
-            self.expect(now + SOON, Event::FallsBack(id.to_owned(), turn));
+            self.schedule(now + SOON, Event::FallsBack(id.to_owned(), generation));
             return;
         }
         let mut takes = self.delay(self.settings.pending);
-        if self.weather.stuck_pending > 0 && self.luck.permille(self.weather.stuck_pending) {
+        if self.faults.stuck_pending > 0 && self.chance.permille(self.faults.stuck_pending) {
             self.counts.stuck += 1;
             takes += STUCK;
         }
-        self.expect(now + takes, Event::Boots(id.to_owned(), turn));
+        self.schedule(now + takes, Event::Boots(id.to_owned(), generation));
     }
 
-    pub(super) fn boots(&mut self, at: Timestamp, id: &str) {
+    pub(super) fn finish_boot(&mut self, at: Timestamp, id: &str) {
         self.change(at, id, |one| one.state = InstanceState::Running);
         self.set_request_of(at, id, RequestState::Active, "fulfilled");
-        let Some(one) = self.truth(id) else { return };
+        let Some(one) = self.instance(id) else { return };
         let metered = Metered {
             id: id.to_owned(),
             offering: offering_of(one),
@@ -109,7 +109,7 @@ impl Ec2 {
         };
         self.meter.push(metered);
         // Its zone may have run out of spot while it booted.
-        if let Some(offering) = self.truth(id).map(offering_of)
+        if let Some(offering) = self.instance(id).map(offering_of)
             && offering.capacity == CapacityType::Spot
             && !self.has_capacity(&offering)
         {
@@ -118,7 +118,7 @@ impl Ec2 {
     }
 
     /// S1: 200 was the answer, and it is off again.
-    pub(super) fn falls_back(&mut self, at: Timestamp, id: &str) {
+    pub(super) fn fail_boot(&mut self, at: Timestamp, id: &str) {
         let reason = StateReason {
             code: "Client.InternalError",
             message: "Client.InternalError: Client error on launch".to_owned(),
@@ -155,8 +155,8 @@ impl Ec2 {
             match (previous, mode) {
                 (InstanceState::Running, _) => ec2.stop(now, id, &reason, mode),
                 (InstanceState::Stopping, Ec2StopMode::Force) => {
-                    let off = Event::Off(id.clone(), ec2.turn(id));
-                    ec2.expect(now + SOON, off);
+                    let off = Event::Off(id.clone(), ec2.generation(id));
+                    ec2.schedule(now + SOON, off);
                 }
                 _ => {}
             }
@@ -166,7 +166,7 @@ impl Ec2 {
     }
 
     fn check_stop(&self, id: &str) -> Result<(), Ec2Error> {
-        let one = self.place(id)?;
+        let one = self.existing(id)?;
         match one.state {
             InstanceState::Running | InstanceState::Stopping | InstanceState::Stopped => {}
             InstanceState::Pending | InstanceState::ShuttingDown | InstanceState::Terminated => {
@@ -218,7 +218,7 @@ impl Ec2 {
         if self.spot_action(id).is_none() {
             self.set_request_of(at, id, RequestState::Active, "marked-for-stop");
         }
-        let turn = self.turn(id);
+        let generation = self.generation(id);
         let mut takes = match (mode, self.settings.shutdown) {
             (Ec2StopMode::Force, _) => SOON,
             (Ec2StopMode::Shutdown, Shutdown::After(takes)) => {
@@ -226,17 +226,17 @@ impl Ec2 {
             }
             (Ec2StopMode::Shutdown, Shutdown::FromInside) => self.settings.shutdown_max,
         };
-        if self.weather.stuck_stopping > 0 && self.luck.permille(self.weather.stuck_stopping) {
+        if self.faults.stuck_stopping > 0 && self.chance.permille(self.faults.stuck_stopping) {
             self.counts.stuck += 1;
             takes += STUCK;
         }
-        self.expect(at + takes, Event::Off(id.to_owned(), turn));
+        self.schedule(at + takes, Event::Off(id.to_owned(), generation));
     }
 
     /// The operating system of a stopping box is down; one that runs has shut itself down.
     pub fn power_off(&mut self, now: Timestamp, id: &str) {
         self.advance(now);
-        match self.truth(id).map(|one| (one.state, one.shutdown)) {
+        match self.instance(id).map(|one| (one.state, one.shutdown)) {
             Some((InstanceState::Running, ShutdownBehaviour::Stop)) => {
                 let reason = StateReason {
                     code: "Client.InstanceInitiatedShutdown",
@@ -253,16 +253,16 @@ impl Ec2 {
             _ => return,
         }
         let takes = self.delay(self.settings.stopping);
-        let off = Event::Off(id.to_owned(), self.turn(id));
-        self.expect(now + takes, off);
+        let off = Event::Off(id.to_owned(), self.generation(id));
+        self.schedule(now + takes, off);
     }
 
-    pub(super) fn off(&mut self, at: Timestamp, id: &str) {
+    pub(super) fn finish_stop(&mut self, at: Timestamp, id: &str) {
         self.change(at, id, |one| one.state = InstanceState::Stopped);
         self.request_sees_stop(at, id);
-        if let Some(place) = self.instances.get_mut(id) {
-            place.notice = None;
-            place.rebalance = None;
+        if let Some(record) = self.instances.get_mut(id) {
+            record.notice = None;
+            record.rebalance = None;
         }
     }
 
@@ -277,7 +277,7 @@ impl Ec2 {
     ) -> Result<Vec<StateChange>, Ec2Error> {
         self.call(now, Bucket::Terminate)?;
         for id in ids {
-            self.place(id)?;
+            self.existing(id)?;
         }
         let terminate = |ec2: &mut Self, id: &String| {
             let previous = ec2.state(id);
@@ -288,7 +288,7 @@ impl Ec2 {
     }
 
     pub(super) fn terminate(&mut self, at: Timestamp, id: &str, code: &'static str) {
-        if self.truth(id).is_none_or(|one| !one.is_there()) {
+        if self.instance(id).is_none_or(|one| !one.is_there()) {
             return;
         }
         self.bill_until(at, id);
@@ -299,50 +299,50 @@ impl Ec2 {
             one.state_transition_reason = format!("User initiated {}", reason_time(at));
             one.transition_at = at;
         });
-        let gone = Event::Terminated(id.to_owned(), self.turn(id));
-        self.expect(at + TERMINATES_IN, gone);
+        let gone = Event::Terminated(id.to_owned(), self.generation(id));
+        self.schedule(at + TERMINATES_IN, gone);
     }
 
-    pub(super) fn terminated(&mut self, at: Timestamp, id: &str) {
+    pub(super) fn finish_termination(&mut self, at: Timestamp, id: &str) {
         self.change(at, id, |one| one.state = InstanceState::Terminated);
-        self.expect(at + LINGERS, Event::Forgotten(id.to_owned()));
+        self.schedule(at + LINGERS, Event::Forgotten(id.to_owned()));
         self.request_sees_termination(at, id);
     }
 
     /// Tells a box that it will be taken back.
     pub(super) fn notify(&mut self, at: Timestamp, id: &str) {
-        let Some(place) = self.instances.get_mut(id) else { return };
-        if place.notice.is_some() {
+        let Some(record) = self.instances.get_mut(id) else { return };
+        if record.notice.is_some() {
             return;
         }
-        let turn = place.turn;
-        if self.weather.no_notice > 0 && self.luck.permille(self.weather.no_notice) {
+        let generation = record.generation;
+        if self.faults.no_notice > 0 && self.chance.permille(self.faults.no_notice) {
             self.counts.unannounced += 1;
-            self.expect(at, Event::TakenBack(id.to_owned(), turn));
+            self.schedule(at, Event::Interrupted(id.to_owned(), generation));
             return;
         }
         let persistent = self.request_of(id).is_none_or(|one| one.kind == SpotKind::Persistent);
         let due = at + super::NOTICE;
         let action = if persistent { "stop" } else { "terminate" };
-        if let Some(place) = self.instances.get_mut(id) {
-            place.notice = Some(super::SpotAction { action, at: due });
+        if let Some(record) = self.instances.get_mut(id) {
+            record.notice = Some(super::SpotAction { action, at: due });
         }
-        self.changes.push(Change { at, id: id.to_owned(), what: Happened::Notice });
+        self.changes.push(Change { at, id: id.to_owned(), kind: ChangeKind::Notice });
         let marked = if persistent { "marked-for-stop" } else { "marked-for-termination" };
         self.set_request_of(at, id, RequestState::Active, marked);
-        self.expect(due, Event::TakenBack(id.to_owned(), turn));
+        self.schedule(due, Event::Interrupted(id.to_owned(), generation));
     }
 
-    pub(super) fn taken_back(&mut self, at: Timestamp, id: &str) {
+    pub(super) fn interrupt(&mut self, at: Timestamp, id: &str) {
         self.counts.interruptions += 1;
         let persistent = self.request_of(id).is_none_or(|one| one.kind == SpotKind::Persistent);
         if !persistent {
             self.terminate(at, id, "Server.SpotInstanceTermination");
             return;
         }
-        if let Some(place) = self.instances.get_mut(id) {
+        if let Some(record) = self.instances.get_mut(id) {
             // Also where no notice was given, the request ends as it would have.
-            place.notice = Some(super::SpotAction { action: "stop", at });
+            record.notice = Some(super::SpotAction { action: "stop", at });
         }
         let reason = StateReason {
             code: "Server.SpotInstanceShutdown",
@@ -359,6 +359,6 @@ impl Ec2 {
     }
 
     pub(super) fn state(&self, id: &str) -> InstanceState {
-        self.truth(id).map_or(InstanceState::Terminated, |one: &Instance| one.state)
+        self.instance(id).map_or(InstanceState::Terminated, |one: &Instance| one.state)
     }
 }

@@ -19,7 +19,7 @@ use gpuctl_core::units::Timestamp;
 pub use types::*;
 
 use self::throttle::{Bucket, Throttle, exceeded};
-use super::agenda::Agenda;
+use super::event_queue::EventQueue;
 use crate::chance::Chance;
 
 /// How long the row of a terminated instance lingers.
@@ -35,22 +35,22 @@ pub struct Ec2 {
     /// How it behaves when nothing is wrong.
     pub settings: Ec2Settings,
     /// What is wrong at the moment.
-    pub weather: Weather,
-    instances: BTreeMap<String, Place>,
+    pub faults: Ec2Faults,
+    instances: BTreeMap<String, InstanceRecord>,
     requests: BTreeMap<String, SpotRequest>,
     templates: Vec<LaunchTemplate>,
     tokens: BTreeMap<String, Token>,
     /// Offerings that have nothing to give.
-    out: Vec<Offering>,
+    without_capacity: Vec<Offering>,
     throttle: Throttle,
-    agenda: Agenda<Event>,
+    events: EventQueue<Event>,
     changes: Vec<Change>,
     meter: Vec<Metered>,
     /// How long instances were pending or stopping, which is not billed.
     unbilled: TimeDelta,
     counts: Ec2Counts,
     delays: Chance,
-    luck: Chance,
+    chance: Chance,
     names: Chance,
 }
 
@@ -90,12 +90,12 @@ pub struct Metered {
 
 /// An instance with what EC2 does not show.
 #[derive(Clone, Debug)]
-struct Place {
-    truth: Instance,
+struct InstanceRecord {
+    actual: Instance,
     /// What describing shows and from when on, oldest first; the last one that has begun counts.
     shown: VecDeque<(Timestamp, Instance)>,
     /// Counts its states: an event of an earlier one is void.
-    turn: u64,
+    generation: u64,
     notice: Option<SpotAction>,
     rebalance: Option<Timestamp>,
 }
@@ -115,7 +115,7 @@ enum Event {
     Off(String, u64),
     Terminated(String, u64),
     Forgotten(String),
-    TakenBack(String, u64),
+    Interrupted(String, u64),
     RequestSettles(String),
     RequestTries(String),
     RequestEnds(String),
@@ -130,7 +130,7 @@ impl Event {
             Self::Off(..) => 2,
             Self::Terminated(..) => 3,
             Self::Forgotten(_) => 4,
-            Self::TakenBack(..) => 5,
+            Self::Interrupted(..) => 5,
             Self::RequestSettles(_) => 6,
             Self::RequestTries(_) => 7,
             Self::RequestEnds(_) => 8,
@@ -145,35 +145,35 @@ impl Ec2 {
     pub fn new(settings: Ec2Settings, seed: u64) -> Self {
         Self {
             settings,
-            weather: Weather::default(),
+            faults: Ec2Faults::default(),
             instances: BTreeMap::new(),
             requests: BTreeMap::new(),
             templates: Vec::new(),
             tokens: BTreeMap::new(),
-            out: Vec::new(),
+            without_capacity: Vec::new(),
             throttle: Throttle::default(),
-            agenda: Agenda::default(),
+            events: EventQueue::default(),
             changes: Vec::new(),
             meter: Vec::new(),
             unbilled: TimeDelta::zero(),
             counts: Ec2Counts::default(),
-            delays: Chance::concern(seed, "ec2 delays"),
-            luck: Chance::concern(seed, "ec2 luck"),
-            names: Chance::concern(seed, "ec2 names"),
+            delays: Chance::stream(seed, "ec2 delays"),
+            chance: Chance::stream(seed, "ec2 luck"),
+            names: Chance::stream(seed, "ec2 names"),
         }
     }
 
     /// Lets happen whatever is due until `now`. Every call does so first.
     pub fn advance(&mut self, now: Timestamp) {
-        while let Some((at, event)) = self.agenda.due(now) {
-            self.happen(at, event);
+        while let Some((at, event)) = self.events.pop_due(now) {
+            self.handle(at, event);
         }
     }
 
     /// When something happens next by itself.
     #[must_use]
     pub fn next_event(&self) -> Option<Timestamp> {
-        self.agenda.next_at()
+        self.events.next_at()
     }
 
     /// What has happened since this was last asked, in order: EventBridge's events, and what the boxes feel.
@@ -209,14 +209,14 @@ impl Ec2 {
     /// From `at` on this offering has boxes to give, or none; where spot ends, its boxes are taken back.
     pub fn plan_capacity(&mut self, at: Timestamp, offering: Offering, available: bool) {
         let event = Event::Capacity(offering, available);
-        self.agenda.add(at, event.kind(), event);
+        self.events.add(at, event.kind(), event);
     }
 
     /// Tells an instance that it may be taken back; nothing else follows from it (P13).
     pub fn recommend_rebalance(&mut self, now: Timestamp, id: &str) {
-        if let Some(place) = self.instances.get_mut(id) {
-            place.rebalance = Some(now);
-            self.changes.push(Change { at: now, id: id.to_owned(), what: Happened::Rebalance });
+        if let Some(record) = self.instances.get_mut(id) {
+            record.rebalance = Some(now);
+            self.changes.push(Change { at: now, id: id.to_owned(), kind: ChangeKind::Rebalance });
         }
     }
 
@@ -234,22 +234,30 @@ impl Ec2 {
 
     /// An instance as it is, not as `DescribeInstances` shows it.
     #[must_use]
-    pub fn truth(&self, id: &str) -> Option<&Instance> {
-        self.instances.get(id).map(|place| &place.truth)
+    pub fn instance(&self, id: &str) -> Option<&Instance> {
+        self.instances.get(id).map(|record| &record.actual)
     }
 
     /// Every instance as it is.
-    pub fn truths(&self) -> impl Iterator<Item = &Instance> {
-        self.instances.values().map(|place| &place.truth)
+    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.values().map(|record| &record.actual)
     }
 
-    fn happen(&mut self, at: Timestamp, event: Event) {
+    fn handle(&mut self, at: Timestamp, event: Event) {
         match event {
-            Event::Boots(id, turn) if self.is_in(&id, turn) => self.boots(at, &id),
-            Event::FallsBack(id, turn) if self.is_in(&id, turn) => self.falls_back(at, &id),
-            Event::Off(id, turn) if self.is_in(&id, turn) => self.off(at, &id),
-            Event::Terminated(id, turn) if self.is_in(&id, turn) => self.terminated(at, &id),
-            Event::TakenBack(id, turn) if self.is_in(&id, turn) => self.taken_back(at, &id),
+            Event::Boots(id, generation) if self.is_in(&id, generation) => {
+                self.finish_boot(at, &id);
+            }
+            Event::FallsBack(id, generation) if self.is_in(&id, generation) => {
+                self.fail_boot(at, &id);
+            }
+            Event::Off(id, generation) if self.is_in(&id, generation) => self.finish_stop(at, &id),
+            Event::Terminated(id, generation) if self.is_in(&id, generation) => {
+                self.finish_termination(at, &id);
+            }
+            Event::Interrupted(id, generation) if self.is_in(&id, generation) => {
+                self.interrupt(at, &id);
+            }
             Event::Forgotten(id) => {
                 self.instances.remove(&id);
             }
@@ -262,28 +270,28 @@ impl Ec2 {
             | Event::FallsBack(..)
             | Event::Off(..)
             | Event::Terminated(..)
-            | Event::TakenBack(..) => {}
+            | Event::Interrupted(..) => {}
         }
     }
 
-    fn is_in(&self, id: &str, turn: u64) -> bool {
-        self.instances.get(id).is_some_and(|place| place.turn == turn)
+    fn is_in(&self, id: &str, generation: u64) -> bool {
+        self.instances.get(id).is_some_and(|record| record.generation == generation)
     }
 
-    fn turn(&self, id: &str) -> u64 {
-        self.instances.get(id).map_or(0, |place| place.turn)
+    fn generation(&self, id: &str) -> u64 {
+        self.instances.get(id).map_or(0, |record| record.generation)
     }
 
-    fn expect(&mut self, at: Timestamp, event: Event) {
-        self.agenda.add(at, event.kind(), event);
+    fn schedule(&mut self, at: Timestamp, event: Event) {
+        self.events.add(at, event.kind(), event);
     }
 
     /// Before any call: what is due happens, and the bucket and the weather have their say.
     fn call(&mut self, now: Timestamp, bucket: Bucket) -> Result<(), Ec2Error> {
         self.advance(now);
-        let answer = if self.weather.throttled > 0 && self.luck.permille(self.weather.throttled) {
+        let answer = if self.faults.throttled > 0 && self.chance.permille(self.faults.throttled) {
             Err(exceeded())
-        } else if self.weather.errors > 0 && self.luck.permille(self.weather.errors) {
+        } else if self.faults.errors > 0 && self.chance.permille(self.faults.errors) {
             let text = "An internal error has occurred. Retry your request.";
             Err(Ec2Error::server("InternalError", 500, text))
         } else {
@@ -295,26 +303,26 @@ impl Ec2 {
 
     /// Changes an instance and lets describing show it, at once or later.
     fn change(&mut self, at: Timestamp, id: &str, change: impl FnOnce(&mut Instance)) {
-        let lag = match self.weather.lag_max.num_milliseconds() {
+        let lag = match self.faults.lag_max.num_milliseconds() {
             0 => TimeDelta::zero(),
-            most => TimeDelta::milliseconds(self.luck.between(0, most)),
+            most => TimeDelta::milliseconds(self.chance.between(0, most)),
         };
-        let Some(place) = self.instances.get_mut(id) else { return };
-        let before = place.truth.state;
+        let Some(record) = self.instances.get_mut(id) else { return };
+        let before = record.actual.state;
         if matches!(before, InstanceState::Pending | InstanceState::Stopping) {
-            self.unbilled += at - place.truth.transition_at.max(place.truth.launch_time);
+            self.unbilled += at - record.actual.transition_at.max(record.actual.launch_time);
         }
-        change(&mut place.truth);
+        change(&mut record.actual);
         // What was shown later is not overtaken by what happened after it.
-        let visible_at = place.shown.back().map_or(at + lag, |(last, _)| (at + lag).max(*last));
-        while place.shown.get(1).is_some_and(|(from, _)| *from <= at) {
-            place.shown.pop_front();
+        let visible_at = record.shown.back().map_or(at + lag, |(last, _)| (at + lag).max(*last));
+        while record.shown.get(1).is_some_and(|(from, _)| *from <= at) {
+            record.shown.pop_front();
         }
-        place.shown.push_back((visible_at, place.truth.clone()));
-        let state = place.truth.state;
+        record.shown.push_back((visible_at, record.actual.clone()));
+        let state = record.actual.state;
         if state != before {
-            place.turn += 1;
-            self.changes.push(Change { at, id: id.to_owned(), what: Happened::State(state) });
+            record.generation += 1;
+            self.changes.push(Change { at, id: id.to_owned(), kind: ChangeKind::State(state) });
         }
     }
 
@@ -324,7 +332,7 @@ impl Ec2 {
     }
 
     fn has_capacity(&self, offering: &Offering) -> bool {
-        !self.out.contains(offering)
+        !self.without_capacity.contains(offering)
     }
 
     /// Refuses what the quota or the zone cannot give.
@@ -338,7 +346,7 @@ impl Ec2 {
 
     fn within_quota(&self, offering: &Offering, count: u32) -> Result<(), Ec2Error> {
         let used: u32 = self
-            .truths()
+            .instances()
             .filter(|one| one.market == offering.capacity && one.state.counts())
             .map(|one| vcpus(&one.instance_type))
             .sum();
@@ -375,7 +383,7 @@ impl Ec2 {
             })
             .map(String::as_str)
             .collect();
-        let silent = self.weather.no_hint > 0 && self.luck.permille(self.weather.no_hint);
+        let silent = self.faults.no_hint > 0 && self.chance.permille(self.faults.no_hint);
         if !others.is_empty() && !silent {
             text += &format!(
                 " You can currently get {kind} capacity by not specifying an Availability Zone in your request or choosing {}.",
@@ -386,10 +394,10 @@ impl Ec2 {
     }
 }
 
-impl Place {
-    fn new(truth: Instance, visible_at: Timestamp) -> Self {
-        let shown = VecDeque::from([(visible_at, truth.clone())]);
-        Self { truth, shown, turn: 0, notice: None, rebalance: None }
+impl InstanceRecord {
+    fn new(actual: Instance, visible_at: Timestamp) -> Self {
+        let shown = VecDeque::from([(visible_at, actual.clone())]);
+        Self { actual, shown, generation: 0, notice: None, rebalance: None }
     }
 
     /// What describing shows at this instant.

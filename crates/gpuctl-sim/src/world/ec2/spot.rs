@@ -61,7 +61,7 @@ impl Ec2 {
     }
 
     pub(super) fn request_of(&self, instance: &str) -> Option<&SpotRequest> {
-        self.requests.get(self.truth(instance)?.spot_request_id.as_ref()?)
+        self.requests.get(self.instance(instance)?.spot_request_id.as_ref()?)
     }
 
     pub(super) fn set_request_of(
@@ -99,7 +99,7 @@ impl Ec2 {
             self.try_later(at + due, instance);
         } else if let Some(request) = self.request_of(instance) {
             let event = Event::RequestSettles(request.id.clone());
-            self.expect(at + SETTLES_IN, event);
+            self.schedule(at + SETTLES_IN, event);
         }
     }
 
@@ -123,7 +123,7 @@ impl Ec2 {
 
     fn try_later(&mut self, at: Timestamp, instance: &str) {
         if let Some(id) = self.request_of(instance).map(|request| request.id.clone()) {
-            self.expect(at, Event::RequestTries(id));
+            self.schedule(at, Event::RequestTries(id));
         }
     }
 
@@ -153,7 +153,7 @@ impl Ec2 {
 
     /// P5: the request has lost its box and gets a new one, as like the last as one box to the other.
     fn launch_again(&mut self, at: Timestamp, request: &str, last: Option<&str>) {
-        let Some(last) = last.and_then(|id| self.truth(id)).cloned() else { return };
+        let Some(last) = last.and_then(|id| self.instance(id)).cloned() else { return };
         let id = format!("i-{:017x}", self.names.bits());
         let fresh = Instance {
             id: id.clone(),
@@ -168,7 +168,7 @@ impl Ec2 {
         if let Some(request) = self.requests.get_mut(request) {
             request.instance_id = Some(id);
         }
-        self.place_new(at, fresh);
+        self.add_instance(at, fresh);
     }
 
     pub(super) fn request_sees_termination(&mut self, at: Timestamp, instance: &str) {
@@ -189,7 +189,7 @@ impl Ec2 {
             }
             SpotKind::Persistent => {
                 self.set_request(at, &request.id, RequestState::Open, "pending-fulfillment");
-                self.expect(at + SETTLES_IN, Event::RequestTries(request.id));
+                self.schedule(at + SETTLES_IN, Event::RequestTries(request.id));
             }
         }
     }
@@ -208,7 +208,7 @@ impl Ec2 {
     /// An offering has boxes again, or none: then its spot boxes are taken back.
     pub(super) fn capacity_changes(&mut self, at: Timestamp, offering: &Offering, available: bool) {
         if available {
-            self.out.retain(|out| out != offering);
+            self.without_capacity.retain(|out| out != offering);
             let waiting = self.requests.values().filter(|request| {
                 request.zone == offering.zone
                     && request.instance_type == offering.instance_type
@@ -217,14 +217,14 @@ impl Ec2 {
             let waiting: Vec<String> = waiting.map(|request| request.id.clone()).collect();
             for id in waiting.into_iter().filter(|_| offering.capacity == CapacityType::Spot) {
                 let due = self.delay(RESTARTS_IN);
-                self.expect(at + due, Event::RequestTries(id));
+                self.schedule(at + due, Event::RequestTries(id));
             }
             return;
         }
         if self.has_capacity(offering) {
-            self.out.push(offering.clone());
+            self.without_capacity.push(offering.clone());
         }
-        let here = self.truths().filter(|one| {
+        let here = self.instances().filter(|one| {
             one.market == CapacityType::Spot
                 && one.state == InstanceState::Running
                 && offering_of(one) == *offering

@@ -78,13 +78,13 @@ fn s4_a_box_goes_through_its_states_and_is_started_only_once_it_has_stopped() {
     assert_eq!(start(&mut ec2, 30, &id), Ok(()), "a start of what runs changes nothing");
     assert_eq!(stop(&mut ec2, 80, &id), Ok(()));
     assert_eq!(
-        ec2.truth(&id).unwrap().state_transition_reason,
+        ec2.instance(&id).unwrap().state_transition_reason,
         "User initiated (2026-01-05 00:01:20 GMT)"
     );
     assert_eq!(start(&mut ec2, 90, &id), Err("IncorrectInstanceState"));
     assert_eq!(state(&mut ec2, 100, &id), InstanceState::Stopped);
     assert_eq!(start(&mut ec2, 120, &id), Ok(()));
-    assert_eq!(ec2.truth(&id).unwrap().launch_time, at(120));
+    assert_eq!(ec2.instance(&id).unwrap().launch_time, at(120));
     let bill: Vec<_> = ec2.meter().iter().map(|one| (one.from, one.to)).collect();
     assert_eq!(bill, [(at(20), Some(at(80)))], "billed from running to stopping");
 }
@@ -143,7 +143,7 @@ fn p5_terminating_without_a_cancel_brings_a_new_box_and_p6_cancelling_a_stopped_
     ec2.terminate_instances(at(60), std::slice::from_ref(&id)).unwrap();
     ec2.advance(at(120));
     let up: Vec<String> =
-        ec2.truths().filter(|one| one.state.is_on()).map(|one| one.id.clone()).collect();
+        ec2.instances().filter(|one| one.state.is_on()).map(|one| one.id.clone()).collect();
     assert_eq!(up.len(), 1, "a new one is there");
     assert_ne!(up[0], id);
     stop(&mut ec2, 200, &up[0]).unwrap();
@@ -151,9 +151,9 @@ fn p5_terminating_without_a_cancel_brings_a_new_box_and_p6_cancelling_a_stopped_
     let request = ec2.request_of(&up[0]).unwrap().id.clone();
     ec2.cancel_spot_instance_requests(at(240), &[request]).unwrap();
     assert_eq!(state(&mut ec2, 300, &up[0]), InstanceState::Terminated);
-    assert_eq!(ec2.truths().filter(|one| one.is_there()).count(), 0);
+    assert_eq!(ec2.instances().filter(|one| one.is_there()).count(), 0);
     ec2.advance(at(300) + LINGERS);
-    assert_eq!(ec2.truths().count(), 0, "their rows are gone after an hour");
+    assert_eq!(ec2.instances().count(), 0, "their rows are gone after an hour");
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn p9_quotas_are_in_vcpus_for_each_market_and_refusals_name_zones_that_have_some
     let error = refused(&mut ec2, persistent());
     assert_eq!((error.code, error.http_status), ("InsufficientInstanceCapacity", 500));
     assert!(error.message.contains("or choosing us-east-1b"), "{error}");
-    ec2.weather.no_hint = 1_000;
+    ec2.faults.no_hint = 1_000;
     assert!(!refused(&mut ec2, persistent()).message.contains("us-east-1b"));
 }
 
@@ -220,8 +220,8 @@ fn r5_describing_lags_and_a_start_may_answer_200_and_fall_back() {
     let id = launch(&mut ec2, persistent());
     stop(&mut ec2, 60, &id).unwrap();
     ec2.advance(at(120));
-    ec2.weather =
-        Weather { lag_max: TimeDelta::seconds(30), fall_back: 1_000, ..Weather::default() };
+    ec2.faults =
+        Ec2Faults { lag_max: TimeDelta::seconds(30), fall_back: 1_000, ..Ec2Faults::default() };
     assert_eq!(start(&mut ec2, 200, &id), Ok(()));
     assert_eq!(ec2.state(&id), InstanceState::Pending);
     let shown = |ec2: &mut Ec2, seconds| {

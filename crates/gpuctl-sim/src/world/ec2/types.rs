@@ -324,7 +324,7 @@ pub struct CreateFleet {
 
 /// What became of a fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FleetAnswer {
+pub struct FleetResult {
     /// As `fleet-…`.
     pub fleet_id: String,
     /// What was launched.
@@ -350,12 +350,12 @@ pub struct Change {
     /// To which instance.
     pub id: String,
     /// What.
-    pub what: Happened,
+    pub kind: ChangeKind,
 }
 
 /// What can happen to an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happened {
+pub enum ChangeKind {
     /// It came into this state.
     State(InstanceState),
     /// It will be taken back.
@@ -394,7 +394,7 @@ pub enum Shutdown {
 
 /// What is wrong with EC2 at the moment, in thousandths of the calls or instances; all zero is fair weather.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Weather {
+pub struct Ec2Faults {
     /// How long `Describe…` may lag behind at most.
     pub lag_max: TimeDelta,
     /// Starts that answer 200 and fall back to `stopped`, as with a key that can't be used (S1).

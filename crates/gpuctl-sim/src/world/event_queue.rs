@@ -6,26 +6,26 @@ use gpuctl_core::units::Timestamp;
 
 /// Events to come.
 #[derive(Clone, Debug)]
-pub(crate) struct Agenda<E> {
+pub(crate) struct EventQueue<E> {
     events: BTreeMap<(Timestamp, u8, u64), E>,
-    asked: u64,
+    sequence: u64,
 }
 
-impl<E> Default for Agenda<E> {
+impl<E> Default for EventQueue<E> {
     fn default() -> Self {
-        Self { events: BTreeMap::new(), asked: 0 }
+        Self { events: BTreeMap::new(), sequence: 0 }
     }
 }
 
-impl<E> Agenda<E> {
+impl<E> EventQueue<E> {
     /// Adds an event; of those at one instant the lower kind comes first.
     pub(crate) fn add(&mut self, at: Timestamp, kind: u8, event: E) {
-        self.asked += 1;
-        self.events.insert((at, kind, self.asked), event);
+        self.sequence += 1;
+        self.events.insert((at, kind, self.sequence), event);
     }
 
     /// The next one that is due.
-    pub(crate) fn due(&mut self, now: Timestamp) -> Option<(Timestamp, E)> {
+    pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<(Timestamp, E)> {
         let first = self.events.first_entry().filter(|entry| entry.key().0 <= now)?;
         let at = first.key().0;
         Some((at, first.remove()))

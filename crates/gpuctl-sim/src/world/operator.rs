@@ -10,7 +10,7 @@ use gpuctl_core::observation::{Hold, HoldWants};
 use gpuctl_core::units::Timestamp;
 
 use super::ec2::Ec2StopMode;
-use super::scenario::{Deed, JobKind, Nature};
+use super::scenario::{JobKind, JobOutcome, OperatorAction};
 use super::{Shared, World};
 use crate::chance::Chance;
 use crate::faults::Fault;
@@ -18,15 +18,15 @@ use crate::faults::Fault;
 /// Submits the week's jobs.
 pub(super) async fn submit(shared: Arc<Shared>) {
     let (seed, jobs) = {
-        let world = shared.world();
+        let world = shared.advance_to_now();
         (world.scenario.seed, world.scenario.jobs.clone())
     };
-    let mut names = Chance::concern(seed, "job names");
+    let mut names = Chance::stream(seed, "job names");
     for kind in jobs {
         shared.sleep_until(kind.at).await;
         let now = shared.now();
         let name = format!("{:016x}{:016x}", names.bits(), names.bits());
-        send(&mut shared.world(), now, (&name, kind));
+        send(&mut shared.advance_to_now(), now, (&name, kind));
         shared.queue_changed.notify_waiters();
     }
 }
@@ -43,34 +43,34 @@ fn send(world: &mut World, now: Timestamp, (name, kind): (&str, JobKind)) {
         input: "file:///page.png".parse::<InputUri>().expect("a plain path is a URI"),
         submitted_at: now,
     };
-    let garbage = kind.nature == Nature::Garbage;
+    let garbage = kind.outcome == JobOutcome::Garbage;
     let body = if garbage { "{}".to_owned() } else { job_to_json(&job) };
     let attributes = vec![("job_id".to_owned(), id.to_string())];
     world.queue.send(now, &[NewMessage { body, attributes, delay: TimeDelta::zero() }]);
     if garbage {
         world.faults.count(Fault::Garbage, 1);
     } else {
-        world.book.submitted(std::slice::from_ref(&job));
+        world.ledger.submitted(std::slice::from_ref(&job));
     }
     world.jobs.insert(id.to_string(), kind);
-    world.note(
+    world.log_event(
         now,
-        format!("job {id} is submitted: {:?}, {} s", kind.nature, kind.service.num_seconds()),
+        format!("job {id} is submitted: {:?}, {} s", kind.outcome, kind.service.num_seconds()),
     );
-    world.touch(now);
+    world.mark_changed(now);
 }
 
 /// Does what people do this week.
-pub(super) async fn meddle(shared: Arc<Shared>) {
-    let deeds = shared.world().scenario.deeds.clone();
-    for (at, deed) in deeds {
+pub(super) async fn run_operator(shared: Arc<Shared>) {
+    let operator_actions = shared.advance_to_now().scenario.operator_actions.clone();
+    for (at, action) in operator_actions {
         shared.sleep_until(at).await;
-        act(&mut shared.world(), shared.now(), deed);
+        act(&mut shared.advance_to_now(), shared.now(), action);
         shared.ec2_changed.notify_one();
     }
 }
 
-fn act(world: &mut World, now: Timestamp, deed: Deed) {
+fn act(world: &mut World, now: Timestamp, action: OperatorAction) {
     let pool = world.pool().id.clone();
     let hold = |wants, lasts, over_budget| Hold {
         pool: pool.clone(),
@@ -81,32 +81,35 @@ fn act(world: &mut World, now: Timestamp, deed: Deed) {
         why: None,
         over_budget,
     };
-    match deed {
-        Deed::Hold { wants, lasts, over_budget } => {
-            world.book.set_hold(&hold(wants, lasts, over_budget));
+    match action {
+        OperatorAction::Hold { wants, lasts, over_budget } => {
+            world.ledger.set_hold(&hold(wants, lasts, over_budget));
             world.checks.hold_set(now);
-            world.note(now, format!("ada sets a hold: {wants:?} for {} min", lasts.num_minutes()));
+            world.log_event(
+                now,
+                format!("ada sets a hold: {wants:?} for {} min", lasts.num_minutes()),
+            );
         }
-        Deed::Release => {
-            world.book.set_hold(&hold(HoldWants::Running, TimeDelta::zero(), None));
-            world.note(now, "ada releases the hold");
+        OperatorAction::Release => {
+            world.ledger.set_hold(&hold(HoldWants::Running, TimeDelta::zero(), None));
+            world.log_event(now, "ada releases the hold");
         }
-        Deed::ConsoleStart(place) | Deed::ConsoleStop(place) => {
-            let Some(id) = world.at_place(place).map(str::to_owned) else { return };
-            let start = matches!(deed, Deed::ConsoleStart(_));
+        OperatorAction::ConsoleStart(index) | OperatorAction::ConsoleStop(index) => {
+            let Some(id) = world.initial_instance(index).map(str::to_owned) else { return };
+            let start = matches!(action, OperatorAction::ConsoleStart(_));
             let ids = [id.clone()];
-            let answer = if start {
+            let reply = if start {
                 world.ec2.start_instances(now, &ids)
             } else {
                 world.ec2.stop_instances(now, &ids, Ec2StopMode::Shutdown)
             };
             world.faults.count(Fault::ForeignHands, 1);
-            if answer.is_ok() {
+            if reply.is_ok() {
                 world.checks.foreign(now, &id, start);
             }
             let verb = if start { "starts" } else { "stops" };
-            world.note(now, format!("somebody {verb} {id} in the console: {}", answer.is_ok()));
+            world.log_event(now, format!("somebody {verb} {id} in the console: {}", reply.is_ok()));
         }
     }
-    world.touch(now);
+    world.mark_changed(now);
 }
