@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_kms::types::{KeyManagerType, KeyMetadata};
 use aws_sdk_servicequotas::types::ServiceQuota;
 use gpuctl_control::ports::{Cloud, Listing, PortError, PortErrorClass};
-use gpuctl_core::capacity::CapacityType;
+use gpuctl_core::offering::CapacityType;
 use gpuctl_core::policy::{Boxes, Policy, Pool};
 use gpuctl_core::units::PoolId;
 

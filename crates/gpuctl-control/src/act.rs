@@ -2,8 +2,8 @@
 //!
 //! Nothing is retried here: the next reconcile sees what came of it and decides anew.
 
-use gpuctl_core::capacity::{Offering, Refusal};
 use gpuctl_core::observation::{Observation, Run, SeenPool};
+use gpuctl_core::offering::{Offering, Refusal};
 use gpuctl_core::plan::{Action, Plan};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 

@@ -3,8 +3,8 @@
 //! It neither sends nor remembers: that is for who has somewhere to send to.
 
 use chrono::TimeDelta;
-use gpuctl_core::capacity::RefusalClass;
 use gpuctl_core::observation::{BoxState, Run, SeenPool};
+use gpuctl_core::offering::RefusalClass;
 use gpuctl_core::plan::{Effect, PoolPlan, Rule};
 use gpuctl_core::policy::{Policy, Pool};
 use gpuctl_core::units::{Timestamp, show_span};

@@ -12,10 +12,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use gpuctl_core::cost::{day_of, month_of, spent_since, standing};
+use gpuctl_core::cost::{spent_since, standing};
 use gpuctl_core::observation::{
     BoxState, Hold, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue, Spent, Witness,
 };
+use gpuctl_core::period::{day_of, month_of};
 use gpuctl_core::policy::{Policy, Pool};
 use gpuctl_core::units::{BoxId, MicroUsd, PoolId, QueueName, Timestamp};
 use tokio::task::JoinSet;

@@ -1,6 +1,7 @@
 //! Finding pools by the name that a user wrote, for the CLI and the function alike.
 
-use gpuctl_core::policy::{Policy, Pool, nearest};
+use gpuctl_core::policy::{Policy, Pool};
+use gpuctl_core::suggest::did_you_mean;
 use gpuctl_core::units::PoolId;
 
 use crate::ports::{PortError, PortErrorClass};
@@ -19,10 +20,8 @@ pub struct UnknownPool {
 impl UnknownPool {
     fn new(policy: &Policy, name: &str) -> Self {
         let known: Vec<&str> = policy.pools.iter().map(|pool| pool.id.as_str()).collect();
-        let hint = match nearest(name, known.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the configuration has these pools: {}", known.join(", ")),
-        };
+        let hint = did_you_mean(name, known.iter().copied())
+            .unwrap_or_else(|| format!("the configuration has these pools: {}", known.join(", ")));
         Self { name: name.to_owned(), hint }
     }
 

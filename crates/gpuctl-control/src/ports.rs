@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use gpuctl_core::capacity::RefusalClass;
 use gpuctl_core::observation::{Hold, Run, SeenBox, SeenQueue};
+use gpuctl_core::offering::RefusalClass;
 use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};

@@ -2,11 +2,11 @@
 //!
 //! It takes no hint of what changed: the trigger is recorded and never looked at, so that there is one path, always exercised.
 
-use gpuctl_core::capacity::REFUSALS_MAX;
 use gpuctl_core::decide;
 use gpuctl_core::observation::{Observation, Witness};
 use gpuctl_core::plan::Plan;
 use gpuctl_core::policy::Policy;
+use gpuctl_core::refusals::REFUSALS_MAX;
 use gpuctl_core::units::Timestamp;
 
 use crate::act::{Acted, act};

@@ -12,12 +12,12 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use gpuctl_core::capacity::{CapacityType, Offering};
 use gpuctl_core::decide;
 use gpuctl_core::observation::{
     BoxState, Observation, RUNS_REMEMBERED_MAX, Run, Seen, SeenBox, SeenPool, SeenQueue,
     SeenWorker, Witness,
 };
+use gpuctl_core::offering::{CapacityType, Offering};
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};

@@ -6,13 +6,16 @@
 #![warn(missing_docs)]
 
 pub mod batch;
-pub mod capacity;
 pub mod cost;
 pub mod decide;
 pub mod observation;
+pub mod offering;
+pub mod period;
 pub mod plan;
 pub mod policy;
+pub mod refusals;
 pub mod schedule;
+pub mod suggest;
 pub mod units;
 
 pub use decide::decide;

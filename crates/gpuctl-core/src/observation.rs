@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 
-use crate::capacity::{Offering, Refusal};
-use crate::cost::{day_of, month_of};
+use crate::offering::{Offering, Refusal};
+use crate::period::{day_of, month_of};
 use crate::plan::{Reason, Rule};
 use crate::units::{BoxId, MicroUsd, PoolId, Timestamp, nearest_rank};
 

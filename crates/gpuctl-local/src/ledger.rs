@@ -9,8 +9,8 @@ use gpuctl_control::ports::{
 };
 use gpuctl_control::wire::job::{job_from_json, job_to_json, result_from_json, result_to_json};
 use gpuctl_control::wire::record::Record;
-use gpuctl_core::capacity::{Offering, Refusal, RefusalClass};
 use gpuctl_core::observation::{Hold, HoldWants, RUNS_REMEMBERED_MAX, Run, SeenQueue};
+use gpuctl_core::offering::{Offering, Refusal, RefusalClass};
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::units::{MicroUsd, PoolId, Timestamp};
 use rusqlite::types::Type;

@@ -8,15 +8,16 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use chrono::TimeDelta;
-use gpuctl_core::capacity::{CapacityType, Offering, REFUSALS_MAX, Refusal, RefusalClass};
 use gpuctl_core::cost::billed_seconds;
 use gpuctl_core::decide;
 use gpuctl_core::observation::{
     BoxState, Observation, RUNS_REMEMBERED_MAX, Run, Seen, SeenBox, SeenPool, SeenQueue,
     SeenWorker, Witness,
 };
+use gpuctl_core::offering::{CapacityType, Offering, Refusal, RefusalClass};
 use gpuctl_core::plan::{Action, Plan};
 use gpuctl_core::policy::Policy;
+use gpuctl_core::refusals::REFUSALS_MAX;
 use gpuctl_core::units::{BoxId, MicroUsd, PoolId, Timestamp};
 
 use crate::trace::{Availability, Demand, PriceHistory};

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 use gpu_tasks::Task;
 use gpuctl_control::params::{Param, parse_param};
-use gpuctl_core::capacity::CapacityType;
+use gpuctl_core::offering::CapacityType;
 use gpuctl_core::units::{BoxId, MicroUsd, PoolId, Timestamp, parse_span};
 
 /// Runs GPU boxes only while there is work for them.

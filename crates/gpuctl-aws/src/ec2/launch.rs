@@ -10,7 +10,7 @@ use aws_sdk_ec2::types::{
     TargetCapacitySpecificationRequest,
 };
 use gpuctl_control::ports::{PortError, StartOrder};
-use gpuctl_core::capacity::CapacityType;
+use gpuctl_core::offering::CapacityType;
 use gpuctl_core::policy::LaunchTemplate;
 
 use super::{Ec2Cloud, failed, listing, refusal, seen};

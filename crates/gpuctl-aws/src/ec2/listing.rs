@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::{Filter, Instance};
 use gpuctl_control::ports::{Listing, PortError, PortErrorClass};
-use gpuctl_core::capacity::{ANY_ZONE, Offering};
 use gpuctl_core::observation::{BoxState, SeenBox};
+use gpuctl_core::offering::{ANY_ZONE, Offering};
 use gpuctl_core::policy::{Boxes, LaunchTemplate, Policy, Pool};
 use gpuctl_core::units::{BoxId, Timestamp};
 
@@ -238,8 +238,8 @@ impl Listed<'_> {
 }
 
 /// The names of a pool's places, and how each is bought.
-fn place_names(pool: &Pool) -> Vec<(BoxId, gpuctl_core::capacity::CapacityType)> {
-    let of = |capacity: &gpuctl_core::capacity::CapacityType| {
+fn place_names(pool: &Pool) -> Vec<(BoxId, gpuctl_core::offering::CapacityType)> {
+    let of = |capacity: &gpuctl_core::offering::CapacityType| {
         let capacity = *capacity;
         (1..=pool.boxes_max.get()).filter_map(move |index| {
             Some((format!("{}-{capacity}-{index}", pool.id).parse().ok()?, capacity))

@@ -2,7 +2,7 @@
 //! they often name zones that have capacity.
 
 use gpuctl_control::ports::{PortError, PortErrorClass};
-use gpuctl_core::capacity::RefusalClass;
+use gpuctl_core::offering::RefusalClass;
 
 /// The class of a start's or launch's error, with a hint where AWS's own words have none; `None` for what any call may meet.
 pub(super) fn class(code: &str) -> Option<(PortErrorClass, Option<&'static str>)> {

@@ -8,8 +8,8 @@ use aws_sdk_ec2::types::{
 };
 use chrono::{DateTime, NaiveDateTime, TimeDelta};
 use gpuctl_control::text::hexadecimal;
-use gpuctl_core::capacity::{CapacityType, Offering};
 use gpuctl_core::observation::{BoxState, Foreign, HoldWants, SeenBox};
+use gpuctl_core::offering::{CapacityType, Offering};
 use gpuctl_core::units::{BoxId, Timestamp};
 use sha2::{Digest, Sha256};
 

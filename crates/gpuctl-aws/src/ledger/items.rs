@@ -27,8 +27,8 @@ use gpuctl_control::ports::{
 };
 use gpuctl_control::wire::job::{job_from_json, job_to_json};
 use gpuctl_control::wire::record::Record;
-use gpuctl_core::capacity::{Offering, Refusal, RefusalClass};
 use gpuctl_core::observation::{Hold, HoldWants, Run, SeenQueue};
+use gpuctl_core::offering::{Offering, Refusal, RefusalClass};
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::units::{BoxId, MicroUsd, PoolId, QueueName, Timestamp};
 
@@ -544,7 +544,7 @@ mod tests {
             offering: Some(Offering {
                 instance_type: "g4dn.xlarge".to_owned(),
                 zone: "a".to_owned(),
-                capacity: gpuctl_core::capacity::CapacityType::OnDemand,
+                capacity: gpuctl_core::offering::CapacityType::OnDemand,
             }),
             refusal: Some(Refusal { class: RefusalClass::Quota, text: "no".to_owned() }),
             interrupted_at: Some(at(5)),

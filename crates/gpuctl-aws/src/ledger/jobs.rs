@@ -14,7 +14,7 @@ use gpuctl_control::ports::{
     SERVICE_WEIGHT, WorkerReport,
 };
 use gpuctl_control::wire::job::{job_to_json, result_from_json, result_to_json};
-use gpuctl_core::cost::month_of;
+use gpuctl_core::period::month_of;
 use gpuctl_core::units::{BoxId, QueueName, Timestamp};
 use tokio::task::JoinSet;
 

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem};
 use chrono::TimeDelta;
 use gpuctl_control::ports::{PoolMemory, PortError, PortErrorClass};
-use gpuctl_core::cost::month_of;
 use gpuctl_core::observation::{RUNS_REMEMBERED_MAX, Run};
+use gpuctl_core::period::month_of;
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 
 use super::DynamoLedger;

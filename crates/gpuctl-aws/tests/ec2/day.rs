@@ -12,8 +12,8 @@ use gpuctl_control::ports::{
     Clock, NewMessage, NoFiles, Ports, ReceiveRequest, Received, WorkerReport,
 };
 use gpuctl_control::reconcile::reconcile;
-use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::observation::{Hold, HoldWants, Run};
+use gpuctl_core::offering::CapacityType;
 use gpuctl_core::plan::Rule;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{PoolId, QueueName, Timestamp};

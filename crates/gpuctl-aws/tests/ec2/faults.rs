@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use gpuctl_control::ports::{Cloud, PortError, PortErrorClass};
-use gpuctl_core::capacity::RefusalClass;
 use gpuctl_core::observation::BoxState;
+use gpuctl_core::offering::RefusalClass;
 use gpuctl_core::plan::StopMode;
 use serde_json::{Value, json};
 

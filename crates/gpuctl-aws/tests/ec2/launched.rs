@@ -1,8 +1,8 @@
 //! Boxes that are launched from a template when needed, and terminated when idle.
 
 use gpuctl_control::ports::{Cloud, PortErrorClass};
-use gpuctl_core::capacity::{CapacityType, RefusalClass};
 use gpuctl_core::observation::BoxState;
+use gpuctl_core::offering::{CapacityType, RefusalClass};
 use gpuctl_core::plan::StopMode;
 
 use super::support::{Account, Wanted};

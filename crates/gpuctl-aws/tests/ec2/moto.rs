@@ -16,8 +16,8 @@ use aws_sdk_ec2::types::{
 use gpuctl_aws::Ec2Cloud;
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::ports::{Clock, Cloud, PortError, PortErrorClass, StartOrder};
-use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::observation::{BoxState, HoldWants, SeenBox};
+use gpuctl_core::offering::CapacityType;
 use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
 

@@ -1,8 +1,8 @@
 //! Spot boxes that are stopped and started: EC2 is a second controller of them.
 
 use gpuctl_control::ports::{Clock, Cloud, PortErrorClass};
-use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::observation::BoxState;
+use gpuctl_core::offering::CapacityType;
 use gpuctl_core::plan::StopMode;
 use gpuctl_sim::world::ec2::SpotKind;
 

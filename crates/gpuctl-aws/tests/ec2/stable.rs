@@ -1,8 +1,8 @@
 //! Boxes that are stopped and started, on demand.
 
 use gpuctl_control::ports::{Cloud, PortErrorClass};
-use gpuctl_core::capacity::{CapacityType, RefusalClass};
 use gpuctl_core::observation::{BoxState, HoldWants};
+use gpuctl_core::offering::{CapacityType, RefusalClass};
 use gpuctl_core::plan::StopMode;
 
 use super::support::{Account, Wanted, on_demand, run};

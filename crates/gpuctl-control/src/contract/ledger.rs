@@ -1,8 +1,8 @@
 //! What a ledger promises of the loop's lease, of holds, runs, queues, records and reports.
 
 use chrono::TimeDelta;
-use gpuctl_core::capacity::{CapacityType, Offering, Refusal, RefusalClass};
 use gpuctl_core::observation::{Hold, HoldWants, RUNS_REMEMBERED_MAX, Run, SeenQueue};
+use gpuctl_core::offering::{CapacityType, Offering, Refusal, RefusalClass};
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::units::{MicroUsd, PoolId, Timestamp};
 

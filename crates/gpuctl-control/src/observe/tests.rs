@@ -1,7 +1,7 @@
 //! What follows from what was read, on plain values: no port is asked here.
 
-use gpuctl_core::capacity::{CapacityType, Offering};
 use gpuctl_core::observation::{Foreign, HoldWants};
+use gpuctl_core::offering::{CapacityType, Offering};
 use gpuctl_core::plan::{Reason, Rule};
 
 use super::runs::{

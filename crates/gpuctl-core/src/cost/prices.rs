@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use chrono::NaiveDate;
 
-use crate::capacity::CapacityType;
+use crate::offering::CapacityType;
 use crate::units::MicroUsd;
 
 /// Fetched rows: policies name some dozens of types, and each look-up walks them.

@@ -3,8 +3,8 @@
 //! A person's hold may go beyond the budget by an amount that it states; a schedule is a decision made in advance and stays.
 
 use super::{PoolDecision, PoolInput};
-use crate::cost::{Period, day_of, month_of};
 use crate::observation::Spent;
+use crate::period::{Period, day_of, month_of};
 use crate::plan::Rule;
 use crate::units::MicroUsd;
 

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::TimeDelta;
 
 use super::{PoolDecision, PoolInput, hold};
-use crate::capacity::{CapacityType, INTERRUPTIONS_MAX, Offering, refused, spot_pause, zone_hints};
 use crate::observation::{BoxState, Run, SeenBox};
+use crate::offering::{CapacityType, Offering};
 use crate::plan::{Effect, Reason, Rule};
+use crate::refusals::{INTERRUPTIONS_MAX, refused, spot_pause, zone_hints};
 use crate::units::{BoxId, Timestamp, show_span};
 
 /// Work that must wait before a box on demand hands over to spot: so many boots (`policies.md` 5).

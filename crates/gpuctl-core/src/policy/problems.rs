@@ -74,16 +74,3 @@ impl<'t> Sink<'t> {
         Problems(self.found.into_iter().map(|(_, problem)| problem).collect())
     }
 }
-
-/// The known name that `wrong` most likely meant, if one is close.
-#[must_use]
-pub fn nearest<'k>(wrong: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    // Two slips of the keyboard, or a third of a long word.
-    let distance_max = (wrong.len() / 3).max(2);
-    known
-        .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(wrong, name), name))
-        .filter(|(distance, _)| *distance <= distance_max)
-        .min()
-        .map(|(_, name)| name)
-}

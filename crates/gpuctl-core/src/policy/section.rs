@@ -10,7 +10,8 @@ use chrono::TimeDelta;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problems::{Sink, nearest};
+use super::problems::Sink;
+use crate::suggest::did_you_mean;
 use crate::units::{MicroUsd, parse_span, show_span};
 
 /// A table of the document, with what has been asked of it so far.
@@ -260,10 +261,8 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
         for name in self.table.keys() {
             let text = name.get_ref().as_ref();
             if !self.asked.contains(&text) {
-                let hint = nearest(text, self.asked.iter().copied()).map_or_else(
-                    || format!("known here: {}", self.asked.join(", ")),
-                    |near| format!("did you mean `{near}`?"),
-                );
+                let hint = did_you_mean(text, self.asked.iter().copied())
+                    .unwrap_or_else(|| format!("known here: {}", self.asked.join(", ")));
                 let path = self.key(text);
                 self.sink.add(name.span(), &path, "unknown key".to_owned(), Some(hint));
             }

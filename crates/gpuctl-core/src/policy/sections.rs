@@ -9,12 +9,12 @@ use toml::de::DeTable;
 use super::problems::{Problems, Sink};
 use super::section::Section;
 use super::{
-    Budget, Cloud, Cost, Files, IdleStop, Model, Policy, Pool, QueuePolicy, ReadDates, Work,
-    Worker, aws, schedule,
+    Budget, Cloud, Files, IdleStop, Model, Policy, Pool, QueuePolicy, ReadDates, Work, Worker, aws,
+    schedule,
 };
-use crate::capacity::CapacityType;
-use crate::cost::{GP3_USD_GIB_MONTH, PriceTable};
+use crate::cost::{CostSettings, GP3_USD_GIB_MONTH, PriceTable};
 use crate::observation::RUNS_REMEMBERED_MAX;
+use crate::offering::CapacityType;
 use crate::units::{PoolId, QueueName, parse_span};
 
 /// Pools in one policy: the reconcile is linear in them, and one file should stay readable.
@@ -161,7 +161,7 @@ fn worker(mut section: Section<'_, '_, '_>) -> Worker {
     worker
 }
 
-fn cost(mut section: Section<'_, '_, '_>, prices: PriceTable) -> Cost {
+fn cost(mut section: Section<'_, '_, '_>, prices: PriceTable) -> CostSettings {
     // Who states a price needs no listed one: a Lambda or a box has none of those that were fetched here.
     let usd_hour = section.money("usd_hour");
     let known = |key, value: &str| {
@@ -183,7 +183,7 @@ fn cost(mut section: Section<'_, '_, '_>, prices: PriceTable) -> Cost {
         }
         None => default.to_owned(),
     };
-    let cost = Cost {
+    let cost = CostSettings {
         instance_type: text("instance_type", "g4dn.xlarge"),
         region: text("region", "us-east-1"),
         usd_hour,

@@ -257,7 +257,7 @@ impl Monthdays {
 
 /// The Monday to Friday nearest to the day, without leaving its month.
 fn nearest_working(day: NaiveDate) -> Option<NaiveDate> {
-    let last = day.num_days_in_month().into();
+    let last: u32 = day.num_days_in_month().into();
     match (day.weekday(), day.day()) {
         (Weekday::Sat, 1) => day.with_day(3),
         (Weekday::Sat, n) => day.with_day(n - 1),

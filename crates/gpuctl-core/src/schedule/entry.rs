@@ -10,6 +10,7 @@ use super::cron::{self, Field};
 use super::days::{Days, Monthdays, Months, Weekdays};
 use super::fires::{Fires, Times};
 use super::window::Window;
+use crate::suggest::did_you_mean;
 
 /// A window, or a start and a stop, or one of the two.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,10 +143,9 @@ impl EntryError {
             Self::ZoneMissing => "write it as `zone = \"Asia/Tokyo\"`".to_owned(),
             Self::Zone(text) => {
                 let names = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
-                match crate::policy::nearest(text, names) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => "use a name from the IANA database, as `Asia/Tokyo` or `UTC`".to_owned(),
-                }
+                did_you_mean(text, names).unwrap_or_else(|| {
+                    "use a name from the IANA database, e.g. `Asia/Tokyo` or `UTC`".to_owned()
+                })
             }
             Self::Weekdays(_) => "use names, as `mon-fri`, `sat,sun`, `mon#1` (the first of the month) or `fri#L` (the last)".to_owned(),
             // T10: 0, 1 and 7 each mean different days in cron, EventBridge and ISO.

@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use chrono::TimeDelta;
-use gpuctl_core::capacity::RefusalClass;
 use gpuctl_core::observation::{BoxState, HoldWants, Run, SeenBox, SeenQueue};
+use gpuctl_core::offering::RefusalClass;
 use gpuctl_core::plan::{Action, Effect, PoolPlan, Reason, Rule, StopMode, Verdict};
 
 use world::{

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
-use gpuctl_core::capacity::{CapacityType, Offering, Refusal, RefusalClass};
 use gpuctl_core::decide;
 use gpuctl_core::observation::{
     BoxState, Foreign, Hold, HoldWants, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue,
     SeenWorker, Spent, Witness,
 };
+use gpuctl_core::offering::{CapacityType, Offering, Refusal, RefusalClass};
 use gpuctl_core::plan::{PoolPlan, Reason, Rule};
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{BoxId, MicroUsd, PoolId, Timestamp};

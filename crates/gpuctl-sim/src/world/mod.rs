@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::TimeDelta;
 use gpuctl_control::ports::Ports;
-use gpuctl_core::capacity::{CapacityType, Offering};
+use gpuctl_core::offering::{CapacityType, Offering};
 use gpuctl_core::policy::{Policy, Pool, Problems, QueuePolicy};
 use gpuctl_core::units::Timestamp;
 use tokio::sync::Notify;

@@ -7,8 +7,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::observation::HoldWants;
+use gpuctl_core::offering::CapacityType;
 use gpuctl_core::policy::{Policy, Problems};
 use gpuctl_core::units::{MicroUsd, Timestamp};
 

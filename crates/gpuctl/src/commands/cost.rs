@@ -5,12 +5,12 @@ use gpuctl_control::job::JobState;
 use gpuctl_control::observe::observe;
 use gpuctl_control::ports::{JobEntry, JobFilter};
 use gpuctl_control::wire::{seconds, time};
-use gpuctl_core::capacity::CapacityType;
 use gpuctl_core::cost::{
-    IPV4_USD_HOUR, MONTH_SECONDS, Period, PriceTable, box_cost, month_of, month_of_use, price_of,
+    CostSettings, IPV4_USD_HOUR, MONTH_SECONDS, PriceTable, box_cost, month_of_use, price_of,
 };
 use gpuctl_core::observation::Witness;
-use gpuctl_core::policy::Cost;
+use gpuctl_core::offering::CapacityType;
+use gpuctl_core::period::{Period, month_of};
 use gpuctl_core::units::{MicroUsd, Timestamp, nearest_rank};
 
 use super::prices;
@@ -114,7 +114,7 @@ async fn report(
 }
 
 /// `gpuctl cost estimate`.
-fn estimate(policy: &Cost, wanted: &EstimateArguments) -> Result<Output, Failure> {
+fn estimate(policy: &CostSettings, wanted: &EstimateArguments) -> Result<Output, Failure> {
     let instance_type = wanted.instance_type.as_deref().unwrap_or(&policy.instance_type);
     let region = wanted.region.as_deref().unwrap_or(&policy.region);
     let prices = &policy.prices;

@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use gpuctl_core::policy::{Problems, nearest};
+use gpuctl_core::policy::Problems;
+use gpuctl_core::suggest::did_you_mean;
 use gpuctl_sim::faults::Fault;
 use gpuctl_sim::shrink::shrink;
 use gpuctl_sim::world::scenario::Only;
@@ -59,10 +60,9 @@ fn only(wanted: &FaultArguments) -> Result<Only, Failure> {
     for name in wanted.only.iter().filter(|name| *name != "none") {
         let fault = name.parse::<Fault>().map_err(|error| {
             let known = || Fault::ALL.iter().map(|fault| fault.name());
-            let hint = nearest(name, known()).map_or_else(
-                || format!("one of: none, {}", known().collect::<Vec<_>>().join(", ")),
-                |near| format!("did you mean `{near}`?"),
-            );
+            let hint = did_you_mean(name, known()).unwrap_or_else(|| {
+                format!("one of: none, {}", known().collect::<Vec<_>>().join(", "))
+            });
             Failure::usage(error.to_string()).hint(hint)
         })?;
         faults.insert(fault);

@@ -1,7 +1,6 @@
 //! `cost prices`: the known prices; with `--refresh` today's from AWS, kept in the state folder.
 
-use gpuctl_core::cost::Price;
-use gpuctl_core::policy::Cost;
+use gpuctl_core::cost::{CostSettings, Price};
 
 use crate::arguments::PricesArguments;
 use crate::context::Context;
@@ -10,7 +9,7 @@ use crate::failure::Failure;
 use crate::render::Output;
 
 /// `gpuctl cost prices`.
-pub(super) fn known(policy: &Cost, wanted: &PricesArguments) -> Result<Output, Failure> {
+pub(super) fn known(policy: &CostSettings, wanted: &PricesArguments) -> Result<Output, Failure> {
     let fits = |price: &&Price| {
         (wanted.instance_type.is_empty() || wanted.instance_type.contains(&price.instance_type))
             && wanted.region.as_ref().is_none_or(|region| price.region == *region)

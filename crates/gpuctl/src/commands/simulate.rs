@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use chrono::TimeDelta;
 use gpuctl_control::ports::JobFilter;
 use gpuctl_control::wire::seconds;
-use gpuctl_core::capacity::CapacityType;
-use gpuctl_core::policy::{Cost, Problems, nearest};
+use gpuctl_core::cost::CostSettings;
+use gpuctl_core::offering::CapacityType;
+use gpuctl_core::policy::Problems;
+use gpuctl_core::suggest::did_you_mean;
 use gpuctl_core::units::{MicroUsd, show_span};
 use gpuctl_sim::compare::{Baseline, Clairvoyant, score};
 use gpuctl_sim::policies::{COMPARED_POLICIES, ComparedPolicy, Terms};
@@ -30,14 +32,14 @@ const JOBS_MAX: u32 = 1_000_000;
 
 /// `gpuctl simulate`: a replay of traces, or the fault simulation.
 pub(crate) fn run(
-    policy: &Cost,
+    policy: &CostSettings,
     wanted: &SimulateArguments,
     printer: &Printer,
 ) -> Result<Output, Failure> {
     if wanted.faults.faults { faults::run(&wanted.faults, printer) } else { traces(policy, wanted) }
 }
 
-fn traces(policy: &Cost, wanted: &SimulateArguments) -> Result<Output, Failure> {
+fn traces(policy: &CostSettings, wanted: &SimulateArguments) -> Result<Output, Failure> {
     let demands = demands(&wanted.world.demand)?;
     let spot = availability(&wanted.availability)?;
     let history = price_history(policy, wanted, spot.as_ref())?;
@@ -154,7 +156,7 @@ fn geometric_mean(permille: &[i64]) -> f64 {
 }
 
 /// `gpuctl tune`.
-pub(crate) fn tune(policy: &Cost, wanted: &TuneArguments) -> Result<Output, Failure> {
+pub(crate) fn tune(policy: &CostSettings, wanted: &TuneArguments) -> Result<Output, Failure> {
     let world = &wanted.world;
     let [file] = world.demand.as_slice() else {
         return Err(Failure::usage("`tune` takes one trace").hint("run it once for each trace"));
@@ -247,7 +249,7 @@ fn availability(files: &[PathBuf]) -> Result<Option<Availability>, Failure> {
 
 /// Spot prices over time, for each zone of the availability.
 fn price_history(
-    policy: &Cost,
+    policy: &CostSettings,
     wanted: &SimulateArguments,
     spot: Option<&Availability>,
 ) -> Result<Option<PriceHistory>, Failure> {
@@ -276,10 +278,9 @@ fn compared_policies(names: &[String]) -> Result<Vec<ComparedPolicy>, Failure> {
     let known = || COMPARED_POLICIES.iter().map(|one| one.name);
     let find = |name: &String| {
         ComparedPolicy::named(name).ok_or_else(|| {
-            let hint = nearest(name, known()).map_or_else(
-                || format!("one of: all, {}", known().collect::<Vec<_>>().join(", ")),
-                |near| format!("did you mean `{near}`?"),
-            );
+            let hint = did_you_mean(name, known()).unwrap_or_else(|| {
+                format!("one of: all, {}", known().collect::<Vec<_>>().join(", "))
+            });
             Failure::usage(format!("`{name}` is not a known policy")).hint(hint)
         })
     };
@@ -287,7 +288,11 @@ fn compared_policies(names: &[String]) -> Result<Vec<ComparedPolicy>, Failure> {
 }
 
 /// The prices per hour, and the origin of the on-demand one.
-fn prices(policy: &Cost, world: &WorldArguments, spot: bool) -> Result<(Prices, String), Failure> {
+fn prices(
+    policy: &CostSettings,
+    world: &WorldArguments,
+    spot: bool,
+) -> Result<(Prices, String), Failure> {
     let instance_type = world.instance_type.as_deref().unwrap_or(&policy.instance_type);
     let region = world.region.as_deref().unwrap_or(&policy.region);
     let hour = |capacity, given, option| {

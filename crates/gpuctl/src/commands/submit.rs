@@ -8,7 +8,7 @@ use gpuctl_control::job::{InputUri, Job, JobId, JobState, submit as send};
 use gpuctl_control::params::{Param, params_of};
 use gpuctl_control::ports::JobEntry;
 use gpuctl_control::wire::job::JobDocument;
-use gpuctl_core::policy::nearest;
+use gpuctl_core::suggest::did_you_mean;
 use gpuctl_core::units::{QueueName, show_span};
 use serde_json::{Map, Value};
 
@@ -103,12 +103,10 @@ fn check_model(context: &Context, model: Option<&str>) -> Result<(), Failure> {
     let entries = folder.read_dir().into_iter().flatten().flatten();
     let known: BTreeSet<String> =
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    let hint = match nearest(model, known.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => {
-            format!("{} has {}", folder.display(), known.into_iter().collect::<Vec<_>>().join(", "))
-        }
-    };
+    let hint = did_you_mean(model, known.iter().map(String::as_str)).unwrap_or_else(|| {
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        format!("{} has {}", folder.display(), known.join(", "))
+    });
     Err(Failure::usage(format!("there is no model `{model}`")).hint(hint))
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gpuctl_core::capacity::CapacityType;
+use gpuctl_core::offering::CapacityType;
 use gpuctl_core::units::Timestamp;
 
 use super::throttle::Bucket;

@@ -1,6 +1,6 @@
 //! New instances: `RunInstances`, `CreateFleet` and launch templates, with the memory of client tokens (R4).
 
-use gpuctl_core::capacity::{CapacityType, Offering};
+use gpuctl_core::offering::{CapacityType, Offering};
 use gpuctl_core::units::Timestamp;
 
 use super::throttle::Bucket;

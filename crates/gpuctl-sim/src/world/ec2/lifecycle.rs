@@ -1,7 +1,7 @@
 //! The life of an instance: start, boot, stop, terminate, and what goes wrong on the way.
 
 use chrono::TimeDelta;
-use gpuctl_core::capacity::CapacityType;
+use gpuctl_core::offering::CapacityType;
 use gpuctl_core::units::Timestamp;
 
 use super::throttle::Bucket;

@@ -13,7 +13,7 @@ mod types;
 use std::collections::{BTreeMap, VecDeque};
 
 use chrono::TimeDelta;
-use gpuctl_core::capacity::{CapacityType, Offering};
+use gpuctl_core::offering::{CapacityType, Offering};
 use gpuctl_core::units::Timestamp;
 
 pub use types::*;

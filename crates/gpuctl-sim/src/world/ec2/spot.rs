@@ -1,7 +1,7 @@
 //! The spot request beside its instance: what can be started again, by whom, and what comes back by itself.
 
 use chrono::TimeDelta;
-use gpuctl_core::capacity::{CapacityType, Offering};
+use gpuctl_core::offering::{CapacityType, Offering};
 use gpuctl_core::units::Timestamp;
 
 use super::throttle::Bucket;

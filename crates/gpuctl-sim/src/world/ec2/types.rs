@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use chrono::TimeDelta;
-use gpuctl_core::capacity::CapacityType;
+use gpuctl_core::offering::CapacityType;
 use gpuctl_core::units::Timestamp;
 
 /// A refused call.

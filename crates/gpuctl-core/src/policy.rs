@@ -14,15 +14,15 @@ use std::num::NonZeroU32;
 
 use chrono::{NaiveDate, TimeDelta};
 
-pub use problems::{Problem, Problems, nearest};
+pub use problems::{Problem, Problems};
 
-use crate::capacity::CapacityType;
-use crate::cost::PriceTable;
+use crate::cost::{CostSettings, PriceTable};
+use crate::offering::CapacityType;
 use crate::schedule::Schedule;
 use crate::units::{MicroUsd, PoolId, QueueName};
 
 /// The policy that holds where there is no `gpuctl.toml`, and what `gpuctl init` writes.
-pub const DEFAULT_TEXT: &str = include_str!("default.toml");
+pub const DEFAULT_TEXT: &str = include_str!("policy/default.toml");
 
 /// The whole configuration, valid by construction.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +34,7 @@ pub struct Policy {
     /// Settings of single models, by name.
     pub models: BTreeMap<String, Model>,
     /// What box time is priced as.
-    pub cost: Cost,
+    pub cost: CostSettings,
     /// The pools, in the file's order.
     pub pools: Vec<Pool>,
 }
@@ -168,25 +168,6 @@ pub struct Worker {
 pub struct Model {
     /// Overrides `[worker] device` for this model.
     pub device: Option<String>,
-}
-
-/// `[cost]`: what box time is priced as.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Cost {
-    /// An EC2 instance type.
-    pub instance_type: String,
-    /// An AWS region.
-    pub region: String,
-    /// The price of an hour, in place of the table's.
-    pub usd_hour: Option<MicroUsd>,
-    /// The size of a box's disk, which costs also while the box is stopped.
-    pub disk_gib: u32,
-    /// What a GiB of it costs a month.
-    pub disk_usd_gib_month: MicroUsd,
-    /// Whether each box keeps a public IPv4 address.
-    pub public_ipv4: bool,
-    /// The prices that are known.
-    pub prices: PriceTable,
 }
 
 /// `[pool.NAME]`: a named group of boxes.
@@ -364,7 +345,7 @@ mod tests {
             (all.worker.drain, all.worker.image_pixels_max),
             (policy.worker.drain, policy.worker.image_pixels_max)
         );
-        assert_eq!(Cost { usd_hour: None, ..all.cost }, policy.cost);
+        assert_eq!(CostSettings { usd_hour: None, ..all.cost }, policy.cost);
     }
 
     #[test]

@@ -1,149 +1,16 @@
-//! What boxes are bought as, and what EC2 said when it refused: the facts that `decide::capacity` judges.
+//! Which offerings EC2 would refuse now, as far as the latest runs tell: `decide::capacity` asks this before each start.
 //!
 //! Nothing is stored beside the ledger's runs: a refused start is a run with a refusal, and the memory of capacity is read
 //! off the runs each time. So it cannot disagree with them, and it survives whoever kept it.
 
-use std::fmt;
-use std::str::FromStr;
-
 use chrono::TimeDelta;
 
 use crate::observation::Run;
+use crate::offering::{Offering, RefusalClass};
 use crate::units::{Timestamp, doubled, show_span};
-
-/// How a box is paid for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum CapacityType {
-    /// Cheap, and taken back with two minutes' notice.
-    Spot,
-    /// At the list price, for as long as it runs.
-    OnDemand,
-}
-
-impl CapacityType {
-    /// The name in settings and documents.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Spot => "spot",
-            Self::OnDemand => "on-demand",
-        }
-    }
-}
-
-impl fmt::Display for CapacityType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Not a capacity type.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no capacity type (one of: spot, on-demand)")]
-pub struct CapacityTypeError(String);
-
-impl FromStr for CapacityType {
-    type Err = CapacityTypeError;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Spot, Self::OnDemand]
-            .into_iter()
-            .find(|one| one.as_str() == text)
-            .ok_or_else(|| CapacityTypeError(text.to_owned()))
-    }
-}
-
-/// What can be bought: an instance type, in a zone, in one way.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Offering {
-    /// An EC2 instance type.
-    pub instance_type: String,
-    /// An availability zone; a stopped box is bound to its own by its disk (P17).
-    pub zone: String,
-    /// How it is paid for.
-    pub capacity: CapacityType,
-}
-
-/// The zone of what is wished for and not bought yet: a launch takes the one that has capacity.
-pub const ANY_ZONE: &str = "any zone";
-
-impl Offering {
-    /// Whether this is a wish: what is bought is known once it is there.
-    #[must_use]
-    pub fn is_unplaced(&self) -> bool {
-        self.zone == ANY_ZONE
-    }
-}
-
-impl fmt::Display for Offering {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} in {}", self.capacity, self.instance_type, self.zone)
-    }
-}
 
 /// Offerings that one reconcile may be refused before it leaves the rest to the next: more than a pool has in one region.
 pub const REFUSALS_MAX: u32 = 12;
-
-/// Why a start was refused, by meaning (`facts/aws.md` 9.5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusalClass {
-    /// None there now: of this type, in this zone, in this way.
-    Capacity,
-    /// The account may have no more of this capacity type (P9).
-    Quota,
-    /// This type is not offered in this zone.
-    NotOffered,
-}
-
-impl RefusalClass {
-    /// The name in the ledger.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Capacity => "capacity",
-            Self::Quota => "quota",
-            Self::NotOffered => "not-offered",
-        }
-    }
-
-    /// The class of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Capacity, Self::Quota, Self::NotOffered]
-            .into_iter()
-            .find(|class| class.as_str() == name)
-    }
-
-    /// How long a refusal is believed the first time, and at most: it doubles with each further one in a row.
-    fn expiry(self) -> (TimeDelta, TimeDelta) {
-        match self {
-            // Karpenter remembers for 3 minutes. Asking costs one call, and a box on demand costs thrice spot's price for as long
-            // as spot is thought to be gone: so the belief grows, but not far.
-            Self::Capacity => (TimeDelta::minutes(3), TimeDelta::minutes(12)),
-            Self::Quota => (TimeDelta::minutes(30), TimeDelta::hours(6)),
-            Self::NotOffered => (TimeDelta::hours(24), TimeDelta::hours(24)),
-        }
-    }
-
-    /// Whether a refusal of `refused` speaks of `other` too.
-    fn covers(self, refused: &Offering, other: &Offering) -> bool {
-        match self {
-            Self::Capacity => refused == other,
-            Self::Quota => refused.capacity == other.capacity,
-            Self::NotOffered => {
-                refused.instance_type == other.instance_type && refused.zone == other.zone
-            }
-        }
-    }
-}
-
-/// A refusal in the cloud's own words, which often name zones that have capacity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// What it means.
-    pub class: RefusalClass,
-    /// The words.
-    pub text: String,
-}
 
 /// A refusal that is still believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,8 +41,8 @@ pub fn refused(runs: &[Run], offering: &Offering, now: Timestamp) -> Option<Acti
             continue;
         };
         let class = refusal.class;
-        if !class.covers(other, offering)
-            || came_through.iter().any(|one| class.covers(one, offering))
+        if !covers(class, other, offering)
+            || came_through.iter().any(|one| covers(class, one, offering))
         {
             continue;
         }
@@ -186,15 +53,37 @@ pub fn refused(runs: &[Run], offering: &Offering, now: Timestamp) -> Option<Acti
         }
     }
     let (at, class, repeats) = row?;
-    let (first, most) = class.expiry();
+    let (first, most) = expiry(class);
     let until = at + doubled(first, repeats, most);
     (until > now).then_some(ActiveRefusal { at, until, class })
+}
+
+/// How long a refusal counts the first time, and at most: it doubles with each further one in a row.
+fn expiry(class: RefusalClass) -> (TimeDelta, TimeDelta) {
+    match class {
+        // Karpenter remembers for 3 minutes. Asking costs one call, and a box on demand costs three times as much as spot for as
+        // long as spot is thought to have no capacity: so the time grows, but not far.
+        RefusalClass::Capacity => (TimeDelta::minutes(3), TimeDelta::minutes(12)),
+        RefusalClass::Quota => (TimeDelta::minutes(30), TimeDelta::hours(6)),
+        RefusalClass::NotOffered => (TimeDelta::hours(24), TimeDelta::hours(24)),
+    }
+}
+
+/// Whether the refusal of `refused` means that `other` would be refused too.
+fn covers(class: RefusalClass, refused: &Offering, other: &Offering) -> bool {
+    match class {
+        RefusalClass::Capacity => refused == other,
+        RefusalClass::Quota => refused.capacity == other.capacity,
+        RefusalClass::NotOffered => {
+            refused.instance_type == other.instance_type && refused.zone == other.zone
+        }
+    }
 }
 
 /// Zones that the newest believed refusals name as having capacity.
 #[must_use]
 pub fn zone_hints(runs: &[Run], now: Timestamp) -> Vec<String> {
-    let fresh = |run: &&Run| now - run.started_at < RefusalClass::Capacity.expiry().0;
+    let fresh = |run: &&Run| now - run.started_at < expiry(RefusalClass::Capacity).0;
     let newest = runs.iter().filter(fresh).find_map(|run| {
         let (refusal, offering) = (run.refusal.as_ref()?, run.offering.as_ref()?);
         let zones = zones_in(&refusal.text);
@@ -255,6 +144,7 @@ impl ActiveRefusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::offering::{CapacityType, Refusal};
     use crate::plan::{Reason, Rule};
 
     fn at(seconds: i64) -> Timestamp {

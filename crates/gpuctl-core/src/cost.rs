@@ -3,14 +3,16 @@
 //! Prices change: each row of a table says when it was taken, and every figure made from it can say so too.
 
 mod prices;
+mod settings;
 
-use chrono::{Datelike, Days, Months, NaiveTime, TimeDelta};
+use chrono::TimeDelta;
 
 pub use prices::{PRICES_MAX, Price, PriceSource, PriceTable, PriceTableError};
+pub use settings::CostSettings;
 
-use crate::capacity::Offering;
 use crate::observation::Run;
-use crate::policy::Cost;
+use crate::offering::Offering;
+use crate::period::Period;
 use crate::units::{MicroUsd, Timestamp};
 
 /// EC2 bills Linux boxes by the second, but at least this much a start.
@@ -25,12 +27,12 @@ pub fn billed_seconds(ran: TimeDelta) -> i64 {
 
 /// What a policy's boxes are compared at: the tables' prices, or the policy's own figure in place of the on-demand price.
 #[must_use]
-pub fn price_of(policy: &Cost) -> Option<Price> {
-    let listed = policy.prices.price(&policy.instance_type, &policy.region).cloned();
-    let Some(own) = policy.usd_hour else { return listed };
+pub fn price_of(settings: &CostSettings) -> Option<Price> {
+    let listed = settings.prices.price(&settings.instance_type, &settings.region).cloned();
+    let Some(own) = settings.usd_hour else { return listed };
     Some(Price {
-        instance_type: policy.instance_type.clone(),
-        region: policy.region.clone(),
+        instance_type: settings.instance_type.clone(),
+        region: settings.region.clone(),
         on_demand: own,
         spot: listed.and_then(|price| price.spot),
         as_of: PriceSource::Policy.as_str().to_owned(),
@@ -48,24 +50,31 @@ pub fn region_of(zone: &str) -> &str {
 ///
 /// Where that is not known, the on-demand price of the policy's type: too high rather than too low.
 #[must_use]
-pub fn usd_hour(policy: &Cost, offering: Option<&Offering>) -> Option<MicroUsd> {
-    if policy.usd_hour.is_some() {
-        return policy.usd_hour;
+pub fn usd_hour(settings: &CostSettings, offering: Option<&Offering>) -> Option<MicroUsd> {
+    if settings.usd_hour.is_some() {
+        return settings.usd_hour;
     }
     let known = offering.and_then(|offering| {
-        let price = policy.prices.price(&offering.instance_type, region_of(&offering.zone))?;
+        let price = settings.prices.price(&offering.instance_type, region_of(&offering.zone))?;
         price.hour(offering.capacity).or(Some(price.on_demand))
     });
-    known.or_else(|| Some(policy.prices.price(&policy.instance_type, &policy.region)?.on_demand))
+    known.or_else(|| {
+        Some(settings.prices.price(&settings.instance_type, &settings.region)?.on_demand)
+    })
 }
 
 /// What `runs` have cost from `since` until `now`, each as what it was bought as.
 ///
 /// A run that reaches beyond the period counts with its part within it; a start that was refused costs nothing.
 #[must_use]
-pub fn spent_since(runs: &[Run], policy: &Cost, since: Timestamp, now: Timestamp) -> MicroUsd {
+pub fn spent_since(
+    runs: &[Run],
+    settings: &CostSettings,
+    since: Timestamp,
+    now: Timestamp,
+) -> MicroUsd {
     let of_run = |run: &Run| {
-        let hour = usd_hour(policy, run.offering.as_ref())?;
+        let hour = usd_hour(settings, run.offering.as_ref())?;
         Some(hour.per_hour_for(billed_within(run, since, now)?))
     };
     runs.iter().filter_map(of_run).sum()
@@ -91,12 +100,12 @@ pub fn month_of_use(hour: MicroUsd, hours_per_day: TimeDelta, days_per_month: u3
 
 /// What boxes cost by being there, also stopped: their disks and public addresses.
 #[must_use]
-pub fn standing(policy: &Cost, boxes: u32, lasts: TimeDelta) -> MicroUsd {
+pub fn standing(settings: &CostSettings, boxes: u32, lasts: TimeDelta) -> MicroUsd {
     let seconds = lasts.num_seconds().max(0);
     let disk =
-        policy.disk_usd_gib_month.times(i64::from(policy.disk_gib)).per(MONTH_SECONDS, seconds);
+        settings.disk_usd_gib_month.times(i64::from(settings.disk_gib)).per(MONTH_SECONDS, seconds);
     let address =
-        if policy.public_ipv4 { IPV4_USD_HOUR.per_hour_for(seconds) } else { MicroUsd(0) };
+        if settings.public_ipv4 { IPV4_USD_HOUR.per_hour_for(seconds) } else { MicroUsd(0) };
     (disk + address).times(i64::from(boxes))
 }
 
@@ -132,11 +141,17 @@ pub struct BoxCost {
 
 /// What `runs` and `boxes` cost within a period; `price` is what on-demand, spot and always-on are compared at.
 #[must_use]
-pub fn box_cost(runs: &[Run], boxes: u32, period: Period, policy: &Cost, price: &Price) -> BoxCost {
+pub fn box_cost(
+    runs: &[Run],
+    boxes: u32,
+    period: Period,
+    settings: &CostSettings,
+    price: &Price,
+) -> BoxCost {
     let Period { begin, end } = period;
     let mut cost = BoxCost {
-        spent: spent_since(runs, policy, begin, end),
-        standing: standing(policy, boxes, end - begin),
+        spent: spent_since(runs, settings, begin, end),
+        standing: standing(settings, boxes, end - begin),
         always_on: price.on_demand.per_hour_for((end - begin).num_seconds().max(0)),
         ..BoxCost::default()
     };
@@ -152,45 +167,10 @@ pub fn box_cost(runs: &[Run], boxes: u32, period: Period, policy: &Cost, price: 
     cost
 }
 
-/// A stretch of time that money is counted in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Period {
-    /// From this instant on.
-    pub begin: Timestamp,
-    /// Up to this one.
-    pub end: Timestamp,
-}
-
-impl Period {
-    /// What the whole period will cost if it goes on as so far; the first hour counts as whole, or it would tell anything.
-    #[must_use]
-    pub fn forecast(&self, spent: MicroUsd, now: Timestamp) -> MicroUsd {
-        let whole = (self.end - self.begin).num_seconds();
-        let gone = (now - self.begin).num_seconds().clamp(3_600, whole.max(3_600));
-        let sum = i128::from(spent.0) * i128::from(whole.max(gone)) / i128::from(gone);
-        MicroUsd(i64::try_from(sum).unwrap_or(i64::MAX))
-    }
-}
-
-/// The month of `now` in UTC, as AWS bills it.
-#[must_use]
-pub fn month_of(now: Timestamp) -> Period {
-    let first = now.date_naive().with_day(1).unwrap_or_default();
-    let midnight = |day: chrono::NaiveDate| day.and_time(NaiveTime::MIN).and_utc();
-    Period { begin: midnight(first), end: midnight(first + Months::new(1)) }
-}
-
-/// The day of `now` in UTC.
-#[must_use]
-pub fn day_of(now: Timestamp) -> Period {
-    let begin = now.date_naive().and_time(NaiveTime::MIN).and_utc();
-    Period { begin, end: begin + Days::new(1) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capacity::CapacityType;
+    use crate::offering::CapacityType;
 
     #[test]
     fn the_seeds_box_costs_what_the_seed_says() {
@@ -232,7 +212,7 @@ mod tests {
         Run { stopped_at: Some(at(end)), offering, ..Run::begin(pool, id, at(begin), start) }
     }
 
-    fn policy(more: &str) -> Cost {
+    fn settings(more: &str) -> CostSettings {
         let text =
             format!("[pool.gpu]\nqueue = \"q\"\n[cost]\nregion = \"ap-northeast-1\"\n{more}");
         crate::policy::Policy::parse(&text).unwrap().cost
@@ -245,28 +225,28 @@ mod tests {
         let on_demand =
             run("2026-10-31T23:00:00Z", "2026-11-01T01:00:00Z", Some(CapacityType::OnDemand));
         let unknown = run("2026-11-03T00:00:00Z", "2026-11-03T00:00:01Z", None);
-        let refusal = crate::capacity::Refusal {
-            class: crate::capacity::RefusalClass::Capacity,
+        let refusal = crate::offering::Refusal {
+            class: crate::offering::RefusalClass::Capacity,
             text: String::new(),
         };
         let refused = Run { refusal: Some(refusal), ..spot.clone() };
-        let spent = |run: &Run| spent_since(std::slice::from_ref(run), &policy(""), begin, end);
+        let spent = |run: &Run| spent_since(std::slice::from_ref(run), &settings(""), begin, end);
         assert_eq!(spent(&spot), MicroUsd(2_635_000));
         assert_eq!(spent(&on_demand), MicroUsd(710_000));
         assert_eq!(spent(&unknown), MicroUsd(11_834));
         assert_eq!(spent(&refused), MicroUsd(0));
-        let all = spent_since(&[spot, on_demand, unknown], &policy(""), begin, end);
+        let all = spent_since(&[spot, on_demand, unknown], &settings(""), begin, end);
         assert_eq!(all, MicroUsd(2_635_000 + 710_000 + 11_834));
     }
 
     #[test]
     fn a_run_is_priced_by_the_fetched_table_where_it_has_its_type() {
         let row = "g4dn.xlarge,ap-northeast-1,0.8,0.4,2026-11-22";
-        let policy = Cost { prices: PriceTable::parse(row).unwrap(), ..policy("") };
+        let settings = CostSettings { prices: PriceTable::parse(row).unwrap(), ..settings("") };
         let (begin, end) = (at("2026-11-01T00:00:00Z"), at("2026-12-01T00:00:00Z"));
         let spent = |capacity| {
             let run = run("2026-11-02T00:00:00Z", "2026-11-02T10:00:00Z", capacity);
-            spent_since(&[run], &policy, begin, end)
+            spent_since(&[run], &settings, begin, end)
         };
         assert_eq!(spent(Some(CapacityType::Spot)), MicroUsd(4_000_000));
         assert_eq!(spent(None), MicroUsd(8_000_000));
@@ -274,28 +254,9 @@ mod tests {
 
     #[test]
     fn a_stopped_box_costs_its_disk_and_its_address() {
-        let policy = policy("disk_gib = 100\npublic_ipv4 = true");
+        let settings = settings("disk_gib = 100\npublic_ipv4 = true");
         // 100 GiB at $0.08 and 720 hours at $0.005, for each of two boxes.
-        assert_eq!(standing(&policy, 2, TimeDelta::seconds(MONTH_SECONDS)), MicroUsd(23_200_000));
-        assert_eq!(standing(&policy, 2, TimeDelta::zero()), MicroUsd(0));
-    }
-
-    #[test]
-    fn months_and_days_are_utcs_and_a_forecast_goes_on_as_so_far() {
-        let month = month_of(at("2026-12-31T23:59:59Z"));
-        assert_eq!(
-            (month.begin, month.end),
-            (at("2026-12-01T00:00:00Z"), at("2027-01-01T00:00:00Z"))
-        );
-        let day = day_of(at("2026-11-21T06:00:00Z"));
-        assert_eq!(
-            day.forecast(MicroUsd(1_000_000), at("2026-11-21T06:00:00Z")),
-            MicroUsd(4_000_000)
-        );
-        assert_eq!(
-            day.forecast(MicroUsd(1_000_000), at("2026-11-21T00:00:01Z")),
-            MicroUsd(24_000_000)
-        );
-        assert_eq!(day.forecast(MicroUsd(1_000_000), day.end), MicroUsd(1_000_000));
+        assert_eq!(standing(&settings, 2, TimeDelta::seconds(MONTH_SECONDS)), MicroUsd(23_200_000));
+        assert_eq!(standing(&settings, 2, TimeDelta::zero()), MicroUsd(0));
     }
 }
