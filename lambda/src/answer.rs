@@ -1,6 +1,6 @@
 //! What the function answers, and the metrics that it prints: both from the same reconcile.
 
-use gpuctl_control::reconcile::Reconciled;
+use gpuctl_control::Reconciled;
 use gpuctl_control::wire::function::ActedDocument;
 use gpuctl_control::wire::plan::verb;
 use gpuctl_control::wire::status::StatusDocument;

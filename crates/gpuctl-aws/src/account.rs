@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use gpuctl_control::Reconciled;
 use gpuctl_control::clock::SystemClock;
-use gpuctl_control::notice::{TELL_AGAIN, notices};
+use gpuctl_control::notice::{NOTIFY_AGAIN_AFTER, notices};
 use gpuctl_control::ports::{FileStore, Ledger, NoFiles, PortError, Ports};
-use gpuctl_control::reconcile::Reconciled;
 use gpuctl_core::policy::Policy;
 
 use crate::{Aws, AwsFiles, DynamoLedger, Ec2Cloud, S3Files, SnsTopic, SqsQueue, results};
@@ -75,7 +75,7 @@ impl Account {
     ) -> Vec<PortError> {
         let mut errors = Vec::new();
         for notice in notices(policy, reconciled) {
-            match ledger.claim_notice(&notice.key, TELL_AGAIN).await {
+            match ledger.claim_notice(&notice.key, NOTIFY_AGAIN_AFTER).await {
                 Ok(true) => {
                     tracing::warn!(notice = notice.key, "{}", notice.text);
                     if let Some(topic) = &self.topic {

@@ -1,115 +1,138 @@
-//! Act: carry out a plan's actions, each once, each noted in the ledger before the world is asked.
+//! Act: carry out a plan's actions, each once, each noted in the ledger before the cloud is asked.
 //!
-//! Nothing is retried here: the next reconcile sees what came of it and decides anew.
+//! Nothing is retried here: the next reconcile sees what came of it and decides again.
 
 use gpuctl_core::observation::{Observation, Run, SeenPool};
 use gpuctl_core::offering::{Offering, Refusal};
-use gpuctl_core::plan::{Action, Plan};
+use gpuctl_core::plan::{Action, Plan, Reason, StopMode};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 
+use crate::log::shown;
 use crate::ports::{PortError, PortErrorClass, Ports, StartOrder};
+use crate::text::with_causes;
 
 /// An action and what came of it.
 #[derive(Debug)]
 pub struct Acted {
-    /// The pool.
+    /// The pool of the box.
     pub pool: PoolId,
-    /// The action.
+    /// As the plan has it.
     pub action: Action,
-    /// What came of it.
+    /// Whether the cloud accepted it. A start that it accepted may still fail.
     pub result: Result<(), PortError>,
 }
 
-/// Carries out every action of the plan; one that fails does not keep the others. Past `until` nothing is begun.
+/// Carries out every action of the plan; one that fails does not keep the others. After `until` nothing is begun.
 pub async fn act(ports: &Ports, seen: &Observation, plan: &Plan, until: Timestamp) -> Vec<Acted> {
     let mut acted = Vec::new();
-    for pool in &plan.pools {
-        let Some(seen) = seen.pools.get(&pool.pool) else { continue };
-        for action in &pool.actions {
-            let result = if ports.clock.now() < until {
-                carry_out(ports, (&pool.pool, seen), action, until).await
-            } else {
-                Err(too_late())
-            };
-            acted.push(Acted { pool: pool.pool.clone(), action: action.clone(), result });
+    for plan in &plan.pools {
+        let Some(seen) = seen.pools.get(&plan.pool) else { continue };
+        let actor = Actor { ports, pool: &plan.pool, seen, until };
+        for action in &plan.actions {
+            let result = actor.carry_out(action).await;
+            acted.push(Acted { pool: plan.pool.clone(), action: action.clone(), result });
         }
     }
     acted
 }
 
-async fn carry_out(
-    ports: &Ports,
-    (pool, seen): (&PoolId, &SeenPool),
-    action: &Action,
+/// Acts on the boxes of one pool.
+struct Actor<'a> {
+    ports: &'a Ports,
+    pool: &'a PoolId,
+    seen: &'a SeenPool,
     until: Timestamp,
-) -> Result<(), PortError> {
-    let last = seen.runs.iter().find(|run| run.box_id == *action.box_id());
-    match action {
-        Action::Start { box_id, reason } => {
-            let at = ports.clock.now();
-            let wanted = offering(seen, box_id);
-            let run = Run {
-                offering: wanted.clone().filter(|offering| !offering.is_unplaced()),
-                ..Run::begin(pool.clone(), box_id.clone(), at, reason.clone())
-            };
-            // Equal for every try to follow the same earlier run, so that one order given twice starts one box (R4).
-            let generation = last.map_or(0, |run| run.started_at.timestamp_micros());
-            let token = format!("{pool}/{box_id}/{generation}");
-            ports.ledger.save_run(&run).await?;
-            let order = StartOrder { pool: pool.clone(), box_id: box_id.clone(), at, token };
-            // Noting it may have taken until another controller acts.
-            let started = if ports.clock.now() < until {
-                ports.cloud.start(&order).await
-            } else {
-                Err(too_late())
-            };
-            if let Err(error) = &started
-                && may_have_begun(error)
-            {
-                // The answer is missing, not the box: the next look sees what came of it, and a run that never began ends then.
-                tracing::warn!(r#box = %box_id, %error, "it is not known whether the start was taken");
-            } else if let Err(error) = &started {
+}
+
+impl Actor<'_> {
+    async fn carry_out(&self, action: &Action) -> Result<(), PortError> {
+        self.check_time()?;
+        match action {
+            Action::Start { box_id, reason } => self.start(box_id, reason).await,
+            Action::Stop { box_id, mode, reason } => self.stop(box_id, *mode, reason).await,
+        }
+    }
+
+    async fn start(&self, box_id: &BoxId, reason: &Reason) -> Result<(), PortError> {
+        let at = self.ports.clock.now();
+        let wanted = self.offering(box_id);
+        let run = Run {
+            offering: wanted.clone().filter(|offering| !offering.is_unplaced()),
+            ..Run::begin(self.pool.clone(), box_id.clone(), at, reason.clone())
+        };
+        self.ports.ledger.save_run(&run).await?;
+        // Noting it may have taken so long that another controller acts by now.
+        let started = match self.check_time() {
+            Ok(()) => self.ports.cloud.start(&self.order(box_id, at)).await,
+            Err(error) => Err(error),
+        };
+        match &started {
+            Ok(()) => {}
+            Err(error) if may_have_begun(error) => {
+                // The response is missing, not the box: the next reconcile sees what came of it, and ends a run that never began.
+                let error = with_causes(error);
+                tracing::warn!(r#box = %box_id, error = %shown(error), "whether the start was accepted is not known");
+            }
+            Err(error) => {
                 let failed = Run {
-                    // Ended as it began: nothing ran, and nothing is billed.
+                    // Ended when it began: nothing ran, and nothing is billed.
                     stopped_at: Some(at),
                     error: Some(error.to_string()),
                     refusal: refusal(error),
                     offering: wanted,
                     ..run
                 };
-                ports.ledger.save_run(&failed).await?;
+                self.ports.ledger.save_run(&failed).await?;
             }
-            started
         }
-        Action::Stop { box_id, mode, reason } => {
-            if let Some(run) = last.filter(|run| run.stopped_at.is_none()) {
-                let stopping_at = Some(ports.clock.now());
-                let stopping = Run { stopping_at, stop: Some(reason.clone()), ..run.clone() };
-                // A ledger that cannot be written must not keep a box on.
-                if let Err(error) = ports.ledger.save_run(&stopping).await {
-                    tracing::warn!(r#box = %box_id, %error, "the stop could not be noted");
-                }
+        started
+    }
+
+    async fn stop(&self, box_id: &BoxId, mode: StopMode, reason: &Reason) -> Result<(), PortError> {
+        if let Some(run) = self.last_run(box_id).filter(|run| run.stopped_at.is_none()) {
+            let stopping_at = Some(self.ports.clock.now());
+            let stopping = Run { stopping_at, stop: Some(reason.clone()), ..run.clone() };
+            // A ledger that cannot be written must not keep a box on.
+            if let Err(error) = self.ports.ledger.save_run(&stopping).await {
+                let error = with_causes(&error);
+                tracing::warn!(r#box = %box_id, error = %shown(error), "the stop could not be noted");
             }
-            ports.cloud.stop(box_id, *mode).await
         }
+        self.ports.cloud.stop(box_id, mode).await
+    }
+
+    fn check_time(&self) -> Result<(), PortError> {
+        if self.ports.clock.now() < self.until {
+            return Ok(());
+        }
+        let text = "the reconcile took too long: another may be acting by now";
+        Err(PortError::new(PortErrorClass::LeaseLost, text))
+    }
+
+    /// The token is equal for every try that follows the same earlier run, so that an order given twice starts one box (R4).
+    fn order(&self, box_id: &BoxId, at: Timestamp) -> StartOrder {
+        let (pool, last) = (self.pool, self.last_run(box_id));
+        let generation = last.map_or(0, |run| run.started_at.timestamp_micros());
+        let token = format!("{pool}/{box_id}/{generation}");
+        StartOrder { pool: pool.clone(), box_id: box_id.clone(), at, token }
+    }
+
+    fn last_run(&self, box_id: &BoxId) -> Option<&Run> {
+        self.seen.runs.iter().find(|run| run.box_id == *box_id)
+    }
+
+    fn offering(&self, box_id: &BoxId) -> Option<Offering> {
+        let mut boxes = self.seen.boxes.value.iter().flatten();
+        boxes.find(|one| one.id == *box_id)?.offering.clone()
     }
 }
 
-/// Whether a start may be under way although it failed for us.
+/// Whether the box of a start that failed for us may be starting all the same.
 fn may_have_begun(error: &PortError) -> bool {
     error.class == PortErrorClass::Unavailable
 }
 
-fn too_late() -> PortError {
-    let text = "the pass took too long: another may be acting by now";
-    PortError::new(PortErrorClass::LeaseLost, text)
-}
-
-fn offering(seen: &SeenPool, box_id: &BoxId) -> Option<Offering> {
-    seen.boxes.value.iter().flatten().find(|one| one.id == *box_id)?.offering.clone()
-}
-
-/// A start that the cloud refused for want of capacity is remembered as such, with its own words: they name other zones.
+/// A start that the cloud refused for want of capacity is kept as such, with the cloud's message, which names other zones.
 fn refusal(error: &PortError) -> Option<Refusal> {
     let PortErrorClass::Refused(class) = error.class else { return None };
     let text = error.cause.as_ref().map_or_else(|| error.what.clone(), ToString::to_string);

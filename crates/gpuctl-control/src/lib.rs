@@ -22,8 +22,11 @@ pub mod pools;
 pub mod ports;
 pub mod prices;
 pub mod reconcile;
+pub mod reconciled;
 pub mod state_folder;
+pub mod submit;
 pub mod text;
 pub mod wire;
 
-pub use reconcile::{Trigger, plan, reconcile};
+pub use reconcile::{plan, reconcile};
+pub use reconciled::{Reconciled, Trigger};

@@ -1,6 +1,6 @@
-//! What a person should hear of without asking: read off a reconcile, one sentence each, with a key by which it is told once.
+//! What users should be notified of: read off a reconcile, one sentence each, with a key by which it is sent once.
 //!
-//! It neither sends nor remembers: that is for who has somewhere to send to.
+//! It neither sends nor remembers: that is for the caller that has somewhere to send to.
 
 use chrono::TimeDelta;
 use gpuctl_core::observation::{BoxState, Run, SeenPool};
@@ -9,22 +9,23 @@ use gpuctl_core::plan::{Effect, PoolPlan, Rule};
 use gpuctl_core::policy::{Policy, Pool};
 use gpuctl_core::units::{Timestamp, show_span};
 
+use crate::act::Acted;
 use crate::ports::PortErrorClass;
-use crate::reconcile::Reconciled;
+use crate::reconciled::Reconciled;
 
-/// After so long the same trouble is told again.
-pub const TELL_AGAIN: TimeDelta = TimeDelta::hours(6);
+/// How long the same notice is not sent again.
+pub const NOTIFY_AGAIN_AFTER: TimeDelta = TimeDelta::hours(6);
 
-/// Something that a person should hear of.
+/// A problem that users should be notified of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// Equal for the same trouble.
+    /// Equal for the same problem.
     pub key: String,
-    /// A sentence.
+    /// A sentence that names the pool.
     pub text: String,
 }
 
-/// What this reconcile has to tell.
+/// The notices that follow from this reconcile, also those that were sent before.
 #[must_use]
 pub fn notices(policy: &Policy, reconciled: &Reconciled) -> Vec<Notice> {
     let mut all = Vec::new();
@@ -59,12 +60,12 @@ fn late(pool: &Pool, seen: &SeenPool, at: Timestamp) -> Option<Notice> {
     let oldest = seen.queue.as_ref()?.value.as_ref()?.oldest_sent_at?;
     let ready = seen.boxes.value.iter().flatten().any(|one| one.state == BoxState::Running);
     let waited = at - oldest;
-    // `max_wait = "0s"` means as soon as a box can be had: a boot is no trouble then.
+    // `max_wait = "0s"` means as soon as a box can be had: a boot is not a problem then.
     let allowed = queue.max_wait.max(pool.boot_deadline);
     (!ready && waited > allowed).then(|| Notice {
         key: format!("late/{}", pool.id),
         text: format!(
-            "pool {}: the oldest job waits for {}, max_wait is {}, and no box is ready",
+            "pool {}: the oldest job has waited for {}, max_wait is {}, and no box is ready",
             pool.id,
             show_span(waited),
             show_span(queue.max_wait)
@@ -72,7 +73,7 @@ fn late(pool: &Pool, seen: &SeenPool, at: Timestamp) -> Option<Notice> {
     })
 }
 
-/// Each new height of the dead letters is told once (Q7).
+/// Each new number of dead jobs is told once (Q7).
 fn dead(pool: &Pool, seen: &SeenPool) -> Option<Notice> {
     let dead = seen.queue.as_ref()?.value.as_ref()?.dead;
     (dead > 0).then(|| Notice {
@@ -81,18 +82,18 @@ fn dead(pool: &Pool, seen: &SeenPool) -> Option<Notice> {
     })
 }
 
-/// A start that the cloud had accepted came to nothing (S1).
+/// A start that the cloud had accepted failed (S1).
 fn fell_back(pool: &Pool, seen: &SeenPool, at: Timestamp) -> Option<Notice> {
-    let recent = |run: &&Run| run.failed_to_start() && at - run.started_at < TELL_AGAIN;
+    let recent = |run: &&Run| run.failed_to_start() && at - run.started_at < NOTIFY_AGAIN_AFTER;
     let run = seen.runs.iter().find(recent)?;
-    let error = run.error.as_deref().unwrap_or("no reason is known");
+    let error = run.error.as_deref().unwrap_or("the reason is not known");
     Some(Notice {
         key: format!("fell-back/{}/{}", run.box_id, run.started_at.timestamp()),
         text: format!("pool {}: box {} did not start: {error}", pool.id, run.box_id),
     })
 }
 
-/// Money or the market keeps a wanted box from starting.
+/// The budget or a lack of capacity keeps a wanted box from starting.
 fn blocked(plan: &PoolPlan) -> Option<Notice> {
     let reason =
         plan.blocked.iter().find(|reason| matches!(reason.rule, Rule::Budget | Rule::Capacity))?;
@@ -102,7 +103,7 @@ fn blocked(plan: &PoolPlan) -> Option<Notice> {
     })
 }
 
-/// A box had to be given up.
+/// A box exceeded a limit and is stopped.
 fn stuck(plan: &PoolPlan) -> Option<Notice> {
     let verdict = plan
         .verdicts
@@ -110,12 +111,12 @@ fn stuck(plan: &PoolPlan) -> Option<Notice> {
         .find(|verdict| verdict.reason.rule == Rule::Limits && verdict.effect == Effect::Stop)?;
     Some(Notice {
         key: format!("stuck/{}", plan.pool),
-        text: format!("pool {}: a box is given up: {}", plan.pool, verdict.reason.text),
+        text: format!("pool {}: a box is stopped: {}", plan.pool, verdict.reason.text),
     })
 }
 
-/// A quota does not mend itself (P9).
-fn refused(done: &crate::act::Acted) -> Option<Notice> {
+/// A quota does not grow by waiting (P9).
+fn refused(done: &Acted) -> Option<Notice> {
     let error = done.result.as_ref().err()?;
     if error.class != PortErrorClass::Refused(RefusalClass::Quota) {
         return None;

@@ -1,66 +1,24 @@
-//! Reconcile: observe → decide → act → record, once, under a lease. The CLI, the daemon and the Lambda all come through here.
+//! Reconcile: observe → decide → act → record, once, under a lease. CLI, daemon and function all come through here.
 //!
 //! It takes no hint of what changed: the trigger is recorded and never looked at, so that there is one path, always exercised.
 
 use gpuctl_core::decide;
-use gpuctl_core::observation::{Observation, Witness};
+use gpuctl_core::observation::Witness;
 use gpuctl_core::plan::Plan;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::refusals::REFUSALS_MAX;
 use gpuctl_core::units::Timestamp;
 
 use crate::act::{Acted, act};
+use crate::log::shown;
 use crate::observe::{Observed, observe};
 use crate::ports::{Fence, LEASE_LASTS, PortError, PortErrorClass, Ports};
-use crate::wire::record::Record;
+use crate::reconciled::{Reconciled, Trigger};
+use crate::text::with_causes;
+use crate::wire::plan::verb;
 
-/// Why a reconcile ran: for the record only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trigger {
-    /// Time passed.
-    Tick,
-    /// Something was written to the queue or the ledger.
-    Change,
-    /// A person gave a command.
-    Command,
-    /// A box changed its state, or is about to be taken back.
-    Box,
-    /// A message or an alarm asked to look sooner than the next tick.
-    Wakeup,
-    /// Something that gpuctl does not know: it looks all the same.
-    Unknown,
-}
-
-impl Trigger {
-    /// The trigger's name in records.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tick => "tick",
-            Self::Change => "change",
-            Self::Command => "command",
-            Self::Box => "box",
-            Self::Wakeup => "wakeup",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-/// What one reconcile saw, decided and did.
-#[derive(Debug)]
-pub struct Reconciled {
-    /// What was seen.
-    pub observation: Observation,
-    /// The parts that could not be read.
-    pub errors: Vec<PortError>,
-    /// What was decided.
-    pub plan: Plan,
-    /// What was done.
-    pub acted: Vec<Acted>,
-}
-
-/// One reconcile, or `None` if another controller is at it. That reconcile may have looked before the caller's own change: who
-/// has just made one tries again.
+/// Reconciles once; `None` if another controller holds the lease. That one may have observed before the caller's own change, so a
+/// caller that has just made one tries again.
 ///
 /// # Errors
 /// When the ledger cannot be reached; nothing was done then. Failed parts and actions are in the `Reconciled`.
@@ -77,7 +35,7 @@ pub async fn reconcile(
 /// Who reconciles, and by when it must be done.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
-    /// Its name.
+    /// The controller's name, for the lease and the record.
     pub owner: &'a str,
     /// Why it runs.
     pub trigger: Trigger,
@@ -85,7 +43,7 @@ pub struct Caller<'a> {
     pub until: Option<Timestamp>,
 }
 
-/// `reconcile`, for a caller who may be cut off.
+/// `reconcile`, for a caller that may be cut off.
 ///
 /// # Errors
 /// As `reconcile`.
@@ -98,14 +56,14 @@ pub async fn reconcile_for(
         return Ok(None);
     };
     fence.until = caller.until.map_or(fence.until, |until| until.min(fence.until));
-    let reconciled = until_granted(ports, policy, caller.trigger, &fence).await;
+    let reconciled = reconcile_until_not_refused(ports, policy, caller.trigger, &fence).await;
     ports.ledger.release(&fence).await?;
     reconciled.map(Some)
 }
 
-/// One reconcile, and another at once whenever the cloud refused a start for want of capacity: the next offering must not wait
-/// for the next tick. Each refusal is in the ledger by then, so no offering is asked twice.
-async fn until_granted(
+/// Reconciles, and again at once whenever the cloud refused a start for want of capacity: the next offering must not wait for the
+/// next tick. Each refusal is in the ledger by then, so no offering is asked for twice.
+async fn reconcile_until_not_refused(
     ports: &Ports,
     policy: &Policy,
     trigger: Trigger,
@@ -114,13 +72,18 @@ async fn until_granted(
     let mut left = REFUSALS_MAX;
     loop {
         let reconciled = reconcile_once(ports, policy, fence).await;
-        ports.ledger.record(&Record::of(&reconciled, trigger, &fence.owner)).await?;
+        ports.ledger.record(&reconciled.record(trigger, &fence.owner)).await?;
         left -= 1;
-        let refused = |done: &Acted| matches!(&done.result, Err(error) if matches!(error.class, PortErrorClass::Refused(_)));
-        if left == 0 || !reconciled.acted.iter().any(refused) || ports.clock.now() >= fence.until {
+        let is_refused = reconciled.acted.iter().any(is_refused);
+        if left == 0 || !is_refused || ports.clock.now() >= fence.until {
             return Ok(reconciled);
         }
     }
+}
+
+fn is_refused(acted: &Acted) -> bool {
+    let class = acted.result.as_ref().err().map(|error| error.class);
+    matches!(class, Some(PortErrorClass::Refused(_)))
 }
 
 async fn reconcile_once(ports: &Ports, policy: &Policy, fence: &Fence) -> Reconciled {
@@ -131,24 +94,27 @@ async fn reconcile_once(ports: &Ports, policy: &Policy, fence: &Fence) -> Reconc
     }
     let acted = act(ports, &observed.observation, &plan, fence.until).await;
     match ports.cloud.cancel_orphans().await {
-        Ok(cancelled) => cancelled.iter().for_each(|what| tracing::info!("{what}")),
+        Ok(cancelled) => cancelled.iter().for_each(|what| tracing::info!("{}", shown(what))),
         Err(error) => observed.errors.push(error),
     }
-    for done in &acted {
-        let (verb, reason) = (crate::wire::plan::verb(&done.action), done.action.reason());
-        match &done.result {
-            Ok(()) => {
-                tracing::info!(pool = %done.pool, r#box = %done.action.box_id(), rule = reason.rule.as_str(), "{verb}: {}", reason.text);
-            }
-            Err(error) => {
-                tracing::warn!(pool = %done.pool, r#box = %done.action.box_id(), rule = reason.rule.as_str(), %error, "{verb} failed: {}", reason.text);
-            }
-        }
-    }
+    acted.iter().for_each(log);
     Reconciled { observation: observed.observation, errors: observed.errors, plan, acted }
 }
 
-/// Observe and decide, without acting or writing anything: `plan`, `explain`, `status`, and the worker's own look.
+fn log(acted: &Acted) {
+    let (verb, reason) = (verb(&acted.action), acted.action.reason());
+    let (rule, text) = (reason.rule.as_str(), shown(&reason.text));
+    let (pool, box_id) = (&acted.pool, acted.action.box_id());
+    match &acted.result {
+        Ok(()) => tracing::info!(%pool, r#box = %box_id, rule, "{verb}: {text}"),
+        Err(error) => {
+            let error = with_causes(error);
+            tracing::warn!(%pool, r#box = %box_id, rule, error = %shown(error), "{verb} failed: {text}");
+        }
+    }
+}
+
+/// Observes and decides, without acting or writing anything: for `plan`, `explain`, `status`, and the worker's own reconcile.
 pub async fn plan(ports: &Ports, policy: &Policy, witness: Witness) -> (Observed, Plan) {
     let observed = observe(ports, policy, witness).await;
     let plan = decide(policy, &observed.observation);

@@ -4,6 +4,7 @@
 //! their name, times are RFC 3339 in UTC.
 
 pub mod answer;
+pub mod explain;
 pub mod function;
 pub mod job;
 pub mod models;

@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use gpuctl_control::Reconciled;
 use gpuctl_control::act::Acted;
 use gpuctl_control::job::JobResult;
 use gpuctl_control::ports::{Committed, Receipt, StartOrder};
-use gpuctl_control::reconcile::Reconciled;
 use gpuctl_control::wire::job::job_from_json;
 use gpuctl_core::cost::{billed_seconds, spent_since, usd_hour};
 use gpuctl_core::observation::{BoxState, HoldWants};

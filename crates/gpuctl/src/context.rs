@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::DateTime;
+use gpuctl_control::Reconciled;
 use gpuctl_control::config::Config;
 use gpuctl_control::ports::Ports;
-use gpuctl_control::reconcile::Reconciled;
 use gpuctl_control::{Trigger, pools, reconcile};
 use gpuctl_core::policy::{Pool, QueuePolicy};
 use gpuctl_core::units::{PoolId, Timestamp};

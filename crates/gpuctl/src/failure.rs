@@ -6,9 +6,9 @@ use gpu_tasks::TaskError;
 use gpuctl_control::config::ConfigError;
 use gpuctl_control::hold::HoldLengthError;
 use gpuctl_control::input::InputRejected;
-use gpuctl_control::job::SubmitError;
 use gpuctl_control::pools::UnknownPool;
 use gpuctl_control::ports::PortError;
+use gpuctl_control::submit::SubmitError;
 use gpuctl_control::text::causes;
 
 /// The exit codes; 0 is success.

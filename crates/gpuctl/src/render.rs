@@ -15,15 +15,16 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
-use gpuctl_control::reconcile::Reconciled;
+use gpuctl_control::Reconciled;
 use gpuctl_control::wire::Versioned;
+use gpuctl_control::wire::explain::ExplainDocument;
 #[cfg(feature = "aws")]
 use gpuctl_control::wire::function::InvokedDocument;
 use gpuctl_control::wire::job::JobDocument;
 use gpuctl_control::wire::models::{
     BenchDocument, ModelsDocument, PulledDocument, VerifiedDocument,
 };
-use gpuctl_control::wire::plan::{ExplainDocument, PlanDocument, verb};
+use gpuctl_control::wire::plan::{PlanDocument, verb};
 use gpuctl_control::wire::status::StatusDocument;
 use serde::Serialize;
 

@@ -6,8 +6,9 @@ use chrono::TimeDelta;
 use gpuctl_core::units::Timestamp;
 
 use super::{LONG, LOOKS_MAX, RECEIVES_MAX, Subject, receive, receive_soon, whole};
-use crate::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState, submit};
+use crate::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState};
 use crate::ports::{Attempt, Committed, JobFilter, Purge, QueueChange, Received};
+use crate::submit::submit;
 use crate::wire::job::job_from_json;
 
 /// Q9: two deliveries of one message end in one result.

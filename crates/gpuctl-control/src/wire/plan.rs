@@ -1,11 +1,10 @@
-//! The documents `gpuctl.plan` and `gpuctl.explain`: what each rule says, what follows, what happened last and what comes next.
+//! The document `gpuctl.plan`: what each rule says, what follows, and what comes next.
 
 use gpuctl_core::observation::Run;
 use gpuctl_core::plan::{Action, Effect, NextChange, Plan, PoolPlan, StopMode};
 use gpuctl_core::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::status::{BoxDocument, QueueDocument};
 use super::{ReasonDocument, Versioned, seconds, time};
 
 /// `gpuctl.plan`.
@@ -103,26 +102,6 @@ pub struct NextChangeDocument {
     pub at: String,
     /// What happens then.
     pub reason: ReasonDocument,
-}
-
-/// `gpuctl.explain`: one pool, with its boxes, its queue and its latest run.
-#[derive(Clone, Debug, Serialize)]
-pub struct ExplainDocument {
-    /// The instant that it holds for.
-    pub at: String,
-    /// The plan of the pool.
-    #[serde(flatten)]
-    pub plan: PoolPlanDocument,
-    /// The state of its busiest box: `running`, `pending`, `stopping`, `stopped` or `unknown`.
-    pub state: &'static str,
-    /// Its boxes.
-    pub boxes: Vec<BoxDocument>,
-    /// Its queue.
-    pub queue: Option<QueueDocument>,
-    /// The latest run, or the one under way.
-    pub last_run: Option<RunDocument>,
-    /// The parts that could not be read.
-    pub errors: Vec<String>,
 }
 
 /// One run of a box.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use gpuctl_control::job::{InputUri, Job, JobId, submit};
+use gpuctl_control::job::{InputUri, Job, JobId};
 use gpuctl_control::ports::{Clock, Cloud, Ports};
+use gpuctl_control::submit::submit;
 use gpuctl_core::policy::Policy;
 use gpuctl_local::{Store, StoreOptions, SystemClock, ports};
 use tempfile::TempDir;

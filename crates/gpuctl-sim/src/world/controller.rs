@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use gpuctl_control::Reconciled;
 use gpuctl_control::ports::PortError;
-use gpuctl_control::reconcile::Reconciled;
 use gpuctl_control::{Trigger, reconcile};
 use gpuctl_core::units::Timestamp;
 use tokio::sync::Notify;

@@ -1,9 +1,9 @@
 //! `start…`, `stop…`, `release` and `retire`: a hold with an expiry, then one reconcile. There is no second way to start a box.
 
 use chrono::{Local, NaiveTime, TimeZone};
+use gpuctl_control::Reconciled;
 use gpuctl_control::Trigger;
 use gpuctl_control::hold::{self, HOLD_DEFAULT, HoldRequest};
-use gpuctl_control::reconcile::Reconciled;
 use gpuctl_core::observation::{HoldWants, SeenBox};
 use gpuctl_core::plan::{PoolPlan, Rule};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp, show_span};

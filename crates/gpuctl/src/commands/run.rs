@@ -65,11 +65,7 @@ pub(crate) async fn watch(context: &Context, printer: &Printer) -> Result<Output
 
 /// Publishes notices to the SNS topic, if one is configured.
 #[cfg(feature = "aws")]
-async fn notify(
-    context: &Context,
-    printer: &Printer,
-    reconciled: &gpuctl_control::reconcile::Reconciled,
-) {
+async fn notify(context: &Context, printer: &Printer, reconciled: &gpuctl_control::Reconciled) {
     let Some(account) = &context.backend.account else { return };
     for error in account.tell(&*context.ports.ledger, &context.config.policy, reconciled).await {
         printer.report_failure(&error.into());
@@ -78,7 +74,7 @@ async fn notify(
 
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "with AWS it publishes")]
-async fn notify(_: &Context, _: &Printer, _: &gpuctl_control::reconcile::Reconciled) {}
+async fn notify(_: &Context, _: &Printer, _: &gpuctl_control::Reconciled) {}
 
 /// Waits for a write by another process, or for the tick.
 async fn change_or_tick(context: &Context, before: Option<i64>, tick: Duration) -> Trigger {

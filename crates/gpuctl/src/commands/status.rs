@@ -1,7 +1,8 @@
 //! `status`, `plan` and `explain`: observe and decide, and show it. Nothing is acted on and nothing written.
 
 use gpuctl_control::plan as observe_and_decide;
-use gpuctl_control::wire::plan::{ExplainDocument, PlanDocument, PoolPlanDocument, RunDocument};
+use gpuctl_control::wire::explain::ExplainDocument;
+use gpuctl_control::wire::plan::{PlanDocument, PoolPlanDocument, RunDocument};
 use gpuctl_control::wire::status::{BoxDocument, QueueDocument, StatusDocument, state};
 use gpuctl_control::wire::{Versioned, time};
 use gpuctl_core::decide;

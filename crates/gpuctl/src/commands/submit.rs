@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use gpuctl_control::Trigger;
 use gpuctl_control::input::admit;
-use gpuctl_control::job::{InputUri, Job, JobId, JobState, submit as send};
+use gpuctl_control::job::{InputUri, Job, JobId, JobState};
 use gpuctl_control::params::{Param, params_of};
 use gpuctl_control::ports::JobEntry;
+use gpuctl_control::submit::submit as send;
 use gpuctl_control::wire::job::JobDocument;
 use gpuctl_core::suggest::did_you_mean;
 use gpuctl_core::units::{QueueName, show_span};

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io::IsTerminal;
 
-use gpuctl_control::reconcile::Reconciled;
+use gpuctl_control::Reconciled;
 use gpuctl_control::wire::job::JobDocument;
 use gpuctl_core::plan::Rule;
 use indicatif::{ProgressBar, ProgressStyle};

@@ -5,10 +5,10 @@ use std::fmt::Write;
 use chrono::{Local, TimeDelta};
 use gpuctl_control::job::{InputLocation, InputUri};
 use gpuctl_control::wire::ReasonDocument;
+use gpuctl_control::wire::explain::ExplainDocument;
 use gpuctl_control::wire::job::JobDocument;
 use gpuctl_control::wire::plan::{
-    ExplainDocument, NextChangeDocument, PlanDocument, PoolPlanDocument, RunDocument,
-    VerdictDocument,
+    NextChangeDocument, PlanDocument, PoolPlanDocument, RunDocument, VerdictDocument,
 };
 use gpuctl_control::wire::status::{BoxDocument, PoolDocument, QueueDocument, StatusDocument};
 use gpuctl_core::units::{Timestamp, show_span};
