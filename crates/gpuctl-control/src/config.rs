@@ -1,14 +1,18 @@
-//! Finds and reads `gpuctl.toml`, and settles what the environment and relative paths have to say about it.
+//! Finds and reads `gpuctl.toml`, and applies environment variables and relative paths to it.
 //!
 //! Order: flag, then `GPUCTL_*`, then the file, then the default. CLI, daemon and worker all read it here.
+
+mod search;
 
 use std::env;
 use std::path::{Path, PathBuf};
 
+use chrono::NaiveDate;
 use gpuctl_core::policy::{DEFAULT_TEXT, Files, Policy, Problems};
 
 use crate::text::with_causes;
 use crate::{calendar, prices};
+pub use search::OtherUser;
 
 /// The file's name.
 pub const FILE_NAME: &str = "gpuctl.toml";
@@ -20,9 +24,9 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// The folder that relative paths start from.
     pub folder: PathBuf,
-    /// The folder of the queue file, locks and logs.
+    /// The folder of the queue file, locks, logs and results (`state_folder`).
     pub state: PathBuf,
-    /// What it says.
+    /// The policy in the file.
     pub policy: Policy,
 }
 
@@ -34,7 +38,7 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// What the system reported.
         #[source]
         source: std::io::Error,
     },
@@ -43,9 +47,32 @@ pub enum ConfigError {
     Invalid {
         /// The file.
         path: PathBuf,
-        /// All of them.
+        /// All of them, with their lines.
         problems: Problems,
     },
+    /// A file that was not named, but found above the working folder, belongs to another user.
+    #[error("{} is not used", path.display())]
+    OfOtherUser {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        #[source]
+        source: OtherUser,
+    },
+}
+
+impl ConfigError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "check the path given with --config or GPUCTL_CONFIG",
+            Self::Invalid { .. } => "fix these lines; `gpuctl init` writes an example",
+            Self::OfOtherUser { .. } => {
+                "if you trust it, name it with --config or GPUCTL_CONFIG; else write a gpuctl.toml in this folder"
+            }
+        }
+    }
 }
 
 impl Config {
@@ -53,27 +80,31 @@ impl Config {
     /// user's, else the built-in default.
     ///
     /// # Errors
-    /// When a file is there but cannot be read or used.
+    /// When a file is there but cannot be read or used, or was found above this folder and belongs to another user.
     pub fn load(flag: Option<&Path>) -> Result<Self, ConfigError> {
         let named = flag.map(Path::to_owned).or_else(|| variable("GPUCTL_CONFIG"));
-        let Some(file) = named.or_else(find) else {
-            let folder = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-            let state = variable("GPUCTL_STATE").unwrap_or_else(default_state);
-            let dates = |path: &str| {
-                calendar::dates_of(&folder.join(path)).map_err(|error| with_causes(&error))
-            };
-            let files = Files { dates: &dates, prices: &|_| prices::read(&state) };
-            let policy = Policy::parse_with(DEFAULT_TEXT, files)
-                .expect("the built-in policy is checked by a test");
-            return Ok(Self { file: None, folder, state, policy });
-        };
-        let unreadable = |source| ConfigError::Unreadable { path: file.clone(), source };
-        let text = std::fs::read_to_string(&file).map_err(unreadable)?;
+        match named.map_or_else(find, |file| Ok(Some(file)))? {
+            Some(file) => Self::of_file(&file),
+            None => Ok(Self::built_in()),
+        }
+    }
+
+    fn built_in() -> Self {
+        let folder = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        let state = variable("GPUCTL_STATE").unwrap_or_else(default_state);
+        let dates = |path: &str| dates_of(&folder, path);
+        let files = Files { dates: &dates, prices: &|_| prices::read(&state) };
+        let policy = Policy::parse_with(DEFAULT_TEXT, files)
+            .expect("the built-in policy is checked by a test");
+        Self { file: None, folder, state, policy }
+    }
+
+    fn of_file(file: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable { path: file.to_owned(), source };
+        let text = std::fs::read_to_string(file).map_err(unreadable)?;
         let file = file.canonicalize().map_err(unreadable)?;
         let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
-        let dates = |path: &str| {
-            calendar::dates_of(&folder.join(path)).map_err(|error| with_causes(&error))
-        };
+        let dates = |path: &str| dates_of(&folder, path);
         let state_of = |named: Option<&str>| {
             variable("GPUCTL_STATE").unwrap_or_else(|| folder.join(named.unwrap_or(".gpuctl")))
         };
@@ -118,12 +149,20 @@ fn variable(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
+/// The dates of a calendar file, whose path starts from the configuration's folder.
+fn dates_of(folder: &Path, path: &str) -> Result<Vec<NaiveDate>, String> {
+    calendar::dates_of(&folder.join(path)).map_err(|error| with_causes(&error))
+}
+
 /// The file of this folder or the nearest above it, else the user's own.
-fn find() -> Option<PathBuf> {
-    let here = env::current_dir().ok()?;
-    let above = here.ancestors().map(|folder| folder.join(FILE_NAME)).find(|file| file.is_file());
-    let home = || variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")));
-    above.or_else(|| Some(home()?.join("gpuctl").join("config.toml")).filter(|file| file.is_file()))
+fn find() -> Result<Option<PathBuf>, ConfigError> {
+    let Ok(here) = env::current_dir() else { return Ok(None) };
+    if let Some(file) = search::nearest(&here, search::owned_by_other)? {
+        return Ok(Some(file));
+    }
+    let home = variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")));
+    let file = home.map(|home| home.join("gpuctl").join("config.toml"));
+    Ok(file.filter(|file| file.is_file()))
 }
 
 fn default_state() -> PathBuf {

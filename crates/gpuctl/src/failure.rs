@@ -76,15 +76,12 @@ impl From<PortError> for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        let failure = Self { exit: Exit::Usage, ..Self::of(&error) };
+        let failure = Self { exit: Exit::Usage, ..Self::of(&error) }.hint(error.hint());
         match &error {
             ConfigError::Invalid { problems, .. } => {
-                let causes = problems.0.iter().map(ToString::to_string).collect();
-                Self { causes, ..failure }.hint("fix these lines; `gpuctl init` writes an example")
+                Self { causes: problems.0.iter().map(ToString::to_string).collect(), ..failure }
             }
-            ConfigError::Unreadable { .. } => {
-                failure.hint("check the path given with --config or GPUCTL_CONFIG")
-            }
+            ConfigError::Unreadable { .. } | ConfigError::OfOtherUser { .. } => failure,
         }
     }
 }
