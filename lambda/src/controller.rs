@@ -1,12 +1,13 @@
-//! One event: read the policy, take a person's word, look and act once, tell, answer.
+//! One event: read the policy, apply the command, reconcile once, send notices, respond.
 //!
-//! Doubled, late and reordered events are harmless: each is only a reason to look, and a hold is set to what it says.
+//! Doubled, late and reordered events are harmless: each is only a reason to reconcile, and a hold is set to what the command says.
 
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta};
 use gpuctl_aws::{Account, Aws};
 use gpuctl_control::hold::{self, HoldRequest};
+use gpuctl_control::log::shown;
 use gpuctl_control::pools;
 use gpuctl_control::ports::{PortError, Ports};
 use gpuctl_control::reconcile::{Caller, reconcile_for};
@@ -16,11 +17,11 @@ use lambda_runtime::{Error, LambdaEvent};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use crate::answer::{self, Looked};
 use crate::event::{Action, Command, Event};
+use crate::response::{self, Outcome};
 use crate::source::{Read, Source, sentence};
 
-/// What is left for recording and answering when acting must end (L6).
+/// How long before Lambda ends the call acting must end: recording and responding take this long (L6).
 const RECORD_TIME: TimeDelta = TimeDelta::seconds(3);
 
 /// What one instance of the function keeps between events: connections, and the last good policy.
@@ -51,76 +52,72 @@ impl Controller {
         })
     }
 
-    /// Answers one event. An error is for Lambda to retry; whatever a person can mend is in the answer and the log.
-    pub(crate) async fn answer(&self, event: LambdaEvent<Value>) -> Result<Value, Error> {
+    /// Handles one event. An error is for Lambda to retry; what a user can fix is in the response and in the log.
+    pub(crate) async fn handle(&self, event: LambdaEvent<Value>) -> Result<Value, Error> {
         let deadline =
             i64::try_from(event.context.deadline).ok().and_then(DateTime::from_timestamp_millis);
-        let (ready, trouble) = self.ready().await?;
-        let (asked, refused) = match Event::read(&event.payload) {
-            Ok(asked) => (asked, None),
-            Err(error) => (Event::unread(), Some(error.to_string())),
+        let (ready, policy_error) = self.ready().await?;
+        let (event, invalid) = match Event::read(&event.payload) {
+            Ok(event) => (event, None),
+            Err(error) => (Event::of_invalid_command(), Some(error.to_string())),
         };
-        tracing::info!(trigger = asked.trigger.as_str(), "{}", asked.text);
-        let mut errors: Vec<String> = trouble.into_iter().chain(refused).collect();
+        tracing::info!(trigger = event.trigger.as_str(), "{}", shown(&event.text));
+        let mut errors: Vec<String> = policy_error.into_iter().chain(invalid).collect();
         let now = ready.ports.clock.now();
-        let commands = asked
-            .command
-            .iter()
-            .chain(asked.messages.iter().filter_map(|one| one.command.as_ref()));
+        let of_messages = event.messages.iter().filter_map(|one| one.command.as_ref());
+        let commands = event.command.iter().chain(of_messages);
         for command in commands {
             if let Err(error) = apply_command(&ready, command, now).await {
                 errors.push(sentence(&error));
             }
         }
         let until = deadline.map(|deadline| deadline - RECORD_TIME);
-        let caller = Caller { owner: &self.owner, trigger: asked.trigger, until };
-        let looked = match reconcile_for(&ready.ports, &ready.policy, &caller).await {
+        let caller = Caller { owner: &self.owner, trigger: event.trigger, until };
+        let outcome = match reconcile_for(&ready.ports, &ready.policy, &caller).await {
             Ok(Some(reconciled)) => {
-                let untold =
+                let not_sent =
                     ready.account.tell(&*ready.ports.ledger, &ready.policy, &reconciled).await;
-                errors.extend(untold.iter().map(sentence));
-                Looked::Done(Box::new(reconciled))
+                errors.extend(not_sent.iter().map(sentence));
+                Outcome::Done(Box::new(reconciled))
             }
-            Ok(None) => Looked::Busy,
+            Ok(None) => Outcome::Busy,
             Err(error) => {
                 errors.push(sentence(&error));
-                Looked::Failed
+                Outcome::Failed
             }
         };
         for error in &errors {
-            tracing::error!("{error}");
+            tracing::error!("{}", shown(error));
         }
-        answer::metrics(&ready.policy, &looked, now);
-        Ok(answer::document(&asked, looked, errors))
+        response::print_metrics(&ready.policy, &outcome, now);
+        Ok(response::document(&event, outcome, errors))
     }
 
-    /// The account under the policy as it is now, or the last good one and why the new one will not do.
+    /// The account under the policy as it is now; or under the last good one, and why the new one cannot be used.
     async fn ready(&self) -> Result<(Ready, Option<String>), Error> {
-        let mut slot = self.ready.lock().await;
-        let aws = match &*slot {
+        let mut kept = self.ready.lock().await;
+        let aws = match &*kept {
             Some(ready) => ready.aws.clone(),
             None => Aws::connect(None, None).await?,
         };
-        let read = self.source.read(&aws).await;
-        match (read, slot.take()) {
+        match (self.source.read(&aws).await, &*kept) {
             (Ok(read), Some(before)) if read.text == before.text => {
-                *slot = Some(before.clone());
-                Ok((before, read.trouble))
+                Ok((before.clone(), read.newer_error))
             }
             (Ok(read), _) => {
-                let trouble = read.trouble.clone();
+                let newer_error = read.newer_error.clone();
                 let ready = open(aws, read).await?;
-                *slot = Some(ready.clone());
-                Ok((ready, trouble))
+                *kept = Some(ready.clone());
+                Ok((ready, newer_error))
             }
             (Err(error), Some(before)) => {
-                *slot = Some(before.clone());
-                let text = sentence(&error);
-                Ok((before, Some(format!("{text}; the last good policy stays in force"))))
+                let text = format!("{}; the last good policy stays in force", sentence(&error));
+                Ok((before.clone(), Some(text)))
             }
             (Err(error), None) => {
-                tracing::error!("{}", sentence(&error));
-                Err(sentence(&error).into())
+                let text = sentence(&error);
+                tracing::error!("{}", shown(&text));
+                Err(text.into())
             }
         }
     }
@@ -147,7 +144,7 @@ async fn apply_command(ready: &Ready, command: &Command, now: Timestamp) -> Resu
             let request = HoldRequest {
                 wants,
                 since: now,
-                until: now + command.lasts,
+                until: now + command.length,
                 by: command.by.clone(),
                 why: command.why.clone(),
                 over_budget: None,

@@ -1,6 +1,6 @@
-//! What an event asks for. Anything may come in: what is not understood is still a reason to look, and is said.
+//! What an event asks for. Any JSON may come in: an event that is not understood is logged, and is a reason to reconcile all the same.
 //!
-//! Nothing here decides: an event is a person's word (a hold), or the mere news that something may have changed.
+//! Nothing here decides: an event is a user's command, or says only that something may have changed.
 
 use chrono::TimeDelta;
 use gpuctl_control::Trigger;
@@ -12,28 +12,29 @@ use serde_json::Value;
 /// What an event asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Event {
-    /// What it counts as in the record.
+    /// Why this reconcile runs, for the record.
     pub(crate) trigger: Trigger,
-    /// A person's word, if it is one.
+    /// The command, if the event is one.
     pub(crate) command: Option<Command>,
-    /// The messages of a batch, which must be answered one by one.
+    /// The messages of a batch; the response names those that must come again.
     pub(crate) messages: Vec<Message>,
     /// One line for the log.
     pub(crate) text: String,
 }
 
-/// A person's word.
+/// A user's command.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Command {
     pub(crate) action: Action,
     /// A pool's name, or `all`.
     pub(crate) target: String,
-    pub(crate) lasts: TimeDelta,
+    /// How long a hold is to last.
+    pub(crate) length: TimeDelta,
     pub(crate) by: String,
     pub(crate) why: Option<String>,
 }
 
-/// What a person can ask for.
+/// What a command can ask for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Action {
     Hold(HoldWants),
@@ -45,7 +46,7 @@ pub(crate) enum Action {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Message {
     pub(crate) id: String,
-    /// What it asks for; `None` where it is a mere doorbell, or cannot be read (L3: then it must not come again).
+    /// Its command; `None` where it has none and only asks for a reconcile, or cannot be read (L3: then it must not come again).
     pub(crate) command: Option<Command>,
 }
 
@@ -56,9 +57,9 @@ pub(crate) enum CommandError {
     Action(Value),
     #[error("`target` is {0}: it must be a pool's name or \"all\"")]
     Target(Value),
-    #[error("`for` is {0}: it must be a span of time up to 7 days, as \"2h\" or \"45m\"")]
+    #[error("`for` is {0}: it must be a duration of up to 7 days, e.g. \"2h\" or \"45m\"")]
     For(Value),
-    #[error("`{0}` is no key of a command: known are action, target, for, by, reason")]
+    #[error("`{0}` is not a key of a command: the keys are action, target, for, by, reason")]
     Key(String),
 }
 
@@ -66,23 +67,23 @@ impl Event {
     /// Reads any event.
     pub(crate) fn read(value: &Value) -> Result<Self, CommandError> {
         if value.get("action").is_some() {
-            return Ok(Self::news(Trigger::Command, "a command").with(command(value)?));
+            return Ok(Self::without_command(Trigger::Command, "a command").with(command(value)?));
         }
         if let Some(records) = value.get("Records").and_then(Value::as_array) {
             return Ok(batch(records));
         }
         if value.get("alarmData").is_some() {
-            return Ok(Self::news(Trigger::Wakeup, "a CloudWatch alarm"));
+            return Ok(Self::without_command(Trigger::Wakeup, "a CloudWatch alarm"));
         }
         Ok(bridge(value))
     }
 
-    /// What stands in for a command that cannot be read: a look all the same.
-    pub(crate) fn unread() -> Self {
-        Self::news(Trigger::Command, "a command that cannot be read")
+    /// In place of a command that is invalid: a reason to reconcile all the same.
+    pub(crate) fn of_invalid_command() -> Self {
+        Self::without_command(Trigger::Command, "an invalid command")
     }
 
-    fn news(trigger: Trigger, text: impl Into<String>) -> Self {
+    fn without_command(trigger: Trigger, text: impl Into<String>) -> Self {
         Self { trigger, command: None, messages: Vec::new(), text: text.into() }
     }
 
@@ -103,35 +104,38 @@ fn bridge(value: &Value) -> Event {
     };
     let id = detail("instance-id");
     match (text("source"), text("detail-type")) {
-        (_, "Scheduled Event") => Event::news(Trigger::Tick, "a tick"),
+        (_, "Scheduled Event") => Event::without_command(Trigger::Tick, "a tick"),
         (_, "EC2 Instance State-change Notification") => {
-            Event::news(Trigger::Box, format!("{id} is {}", detail("state")))
+            Event::without_command(Trigger::Box, format!("{id} is {}", detail("state")))
         }
-        (_, "EC2 Spot Instance Interruption Warning") => {
-            Event::news(Trigger::Box, format!("{id} is taken back: {}", detail("instance-action")))
-        }
-        // P13: most boxes that are recommended to move are never taken.
+        (_, "EC2 Spot Instance Interruption Warning") => Event::without_command(
+            Trigger::Box,
+            format!("{id} will be interrupted: {}", detail("instance-action")),
+        ),
+        // P13: most boxes with a rebalance recommendation are never interrupted.
         (_, "EC2 Instance Rebalance Recommendation") => {
-            Event::news(Trigger::Box, format!("{id} might be taken back"))
+            Event::without_command(Trigger::Box, format!("{id} may be interrupted"))
         }
-        (_, "CloudWatch Alarm State Change") => Event::news(Trigger::Wakeup, "a CloudWatch alarm"),
+        (_, "CloudWatch Alarm State Change") => {
+            Event::without_command(Trigger::Wakeup, "a CloudWatch alarm")
+        }
         // EventBridge Scheduler sends what its target's input says: `{}` or `{"tick":true}` as in infra/.
         ("", "")
             if value.as_object().is_some_and(|map| map.is_empty() || map.contains_key("tick")) =>
         {
-            Event::news(Trigger::Tick, "a tick")
+            Event::without_command(Trigger::Tick, "a tick")
         }
         // L4
-        (source, kind) => Event::news(
+        (source, kind) => Event::without_command(
             Trigger::Unknown,
-            format!("not known to gpuctl: source {source:?}, detail-type {kind:?}"),
+            format!("an event that gpuctl does not know: source {source:?}, detail-type {kind:?}"),
         ),
     }
 }
 
-/// A batch of SNS or SQS: each message is a doorbell, or carries a command as its body.
+/// A batch of SNS or SQS: each message has a command as its body, or only asks for a reconcile.
 fn batch(records: &[Value]) -> Event {
-    let mut event = Event::news(Trigger::Wakeup, format!("{} messages", records.len()));
+    let mut event = Event::without_command(Trigger::Wakeup, format!("{} messages", records.len()));
     for record in records {
         let sns = record.pointer("/Sns/Message").and_then(Value::as_str);
         let body = record.get("body").and_then(Value::as_str).or(sns).unwrap_or_default();
@@ -140,7 +144,7 @@ fn batch(records: &[Value]) -> Event {
             Ok(value) if value.get("action").is_some() => match self::command(&value) {
                 Ok(command) => Some(command),
                 Err(error) => {
-                    event.text.push_str(&format!("; one is no command: {error}"));
+                    event.text.push_str(&format!("; one has an invalid command: {error}"));
                     None
                 }
             },
@@ -153,9 +157,9 @@ fn batch(records: &[Value]) -> Event {
 
 fn command(value: &Value) -> Result<Command, CommandError> {
     const KEYS: [&str; 5] = ["action", "target", "for", "by", "reason"];
-    let strange =
+    let unknown =
         value.as_object().into_iter().flatten().find(|(key, _)| !KEYS.contains(&key.as_str()));
-    if let Some((key, _)) = strange {
+    if let Some((key, _)) = unknown {
         return Err(CommandError::Key(key.clone()));
     }
     let asked = &value["action"];
@@ -172,7 +176,7 @@ fn command(value: &Value) -> Result<Command, CommandError> {
         Some(Value::String(target)) => target.clone(),
         Some(other) => return Err(CommandError::Target(other.clone())),
     };
-    let lasts = match value.get("for") {
+    let length = match value.get("for") {
         None | Some(Value::Null) => HOLD_DEFAULT,
         Some(given) => given
             .as_str()
@@ -181,7 +185,7 @@ fn command(value: &Value) -> Result<Command, CommandError> {
             .ok_or_else(|| CommandError::For(given.clone()))?,
     };
     let by = text("by").unwrap_or_else(|| "an event".to_owned());
-    Ok(Command { action, target, lasts, by, why: text("reason") })
+    Ok(Command { action, target, length, by, why: text("reason") })
 }
 
 #[cfg(test)]
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plain_event_is_a_hold_on_one_pool_or_all() {
+    fn a_command_is_a_hold_on_one_pool_or_all() {
         let event = read(&json!({"action": "start", "target": "gpu"}));
         let command = event.command.unwrap();
         assert_eq!(event.trigger, Trigger::Command);
@@ -205,37 +209,37 @@ mod tests {
             (command.action, command.target.as_str()),
             (Action::Hold(HoldWants::Running), "gpu")
         );
-        assert_eq!(command.lasts, TimeDelta::hours(2));
+        assert_eq!(command.length, TimeDelta::hours(2));
         let command = read(&json!({"action": "stop", "for": "45m", "by": "ada"})).command.unwrap();
-        assert_eq!((command.target.as_str(), command.lasts), ("all", TimeDelta::minutes(45)));
+        assert_eq!((command.target.as_str(), command.length), ("all", TimeDelta::minutes(45)));
     }
 
     #[test]
-    fn what_gpuctl_invoke_sends_is_what_is_meant() {
+    fn what_gpuctl_invoke_sends_is_understood() {
         let document = EventDocument {
             action: "start",
             target: "gpu".to_owned(),
-            lasts: Some("45m".to_owned()),
+            length: Some("45m".to_owned()),
             by: "ada".to_owned(),
         };
         let command = read(&serde_json::to_value(&document).unwrap()).command.unwrap();
         assert_eq!((command.target.as_str(), command.by.as_str()), ("gpu", "ada"));
-        assert_eq!(command.lasts, TimeDelta::minutes(45));
-        for (action, lasts) in [("stop", None), ("release", None), ("status", None)] {
-            let document = EventDocument { action, lasts, ..document.clone() };
+        assert_eq!(command.length, TimeDelta::minutes(45));
+        for (action, length) in [("stop", None), ("release", None), ("status", None)] {
+            let document = EventDocument { action, length, ..document.clone() };
             assert!(read(&serde_json::to_value(&document).unwrap()).command.is_some());
         }
     }
 
     #[test]
-    fn a_command_that_cannot_be_meant_says_what_it_must_be() {
+    fn an_invalid_command_says_what_it_must_be() {
         for (value, expected) in [
             (json!({"action": "boot"}), "\"boot\""),
             (json!({"action": 1}), "`action` is 1"),
             (json!({"action": "start", "target": 7}), "`target` is 7"),
-            (json!({"action": "start", "for": "8d"}), "up to 7 days"),
+            (json!({"action": "start", "for": "8d"}), "of up to 7 days"),
             (json!({"action": "start", "for": "0s"}), "`for` is \"0s\""),
-            (json!({"action": "start", "taget": "gpu"}), "`taget` is no key"),
+            (json!({"action": "start", "taget": "gpu"}), "`taget` is not a key"),
         ] {
             let error = Event::read(&value).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
@@ -243,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn aws_own_events_are_news_and_no_more() {
+    fn events_of_aws_have_no_command() {
         let event = |kind: &str, detail: Value| {
             read(&json!({"source": "aws.ec2", "detail-type": kind, "detail": detail}))
         };
@@ -251,8 +255,12 @@ mod tests {
         for (kind, trigger, text) in [
             ("Scheduled Event", Trigger::Tick, "a tick"),
             ("EC2 Instance State-change Notification", Trigger::Box, "i-1 is stopped"),
-            ("EC2 Spot Instance Interruption Warning", Trigger::Box, "i-1 is taken back: stop"),
-            ("EC2 Instance Rebalance Recommendation", Trigger::Box, "i-1 might be taken back"),
+            (
+                "EC2 Spot Instance Interruption Warning",
+                Trigger::Box,
+                "i-1 will be interrupted: stop",
+            ),
+            ("EC2 Instance Rebalance Recommendation", Trigger::Box, "i-1 may be interrupted"),
             ("CloudWatch Alarm State Change", Trigger::Wakeup, "a CloudWatch alarm"),
         ] {
             let event = event(kind, id.clone());
@@ -263,14 +271,14 @@ mod tests {
     }
 
     #[test]
-    fn l4_a_foreign_event_is_said_to_be_one_and_still_looked_at() {
+    fn l4_an_unknown_event_is_named_and_a_reason_to_reconcile() {
         let event = read(&json!({"source": "aws.s3", "detail-type": "Object Created"}));
         assert_eq!(event.trigger, Trigger::Unknown);
         assert!(event.text.contains("aws.s3"), "{}", event.text);
     }
 
     #[test]
-    fn l3_a_message_that_cannot_be_read_is_a_doorbell_and_is_counted() {
+    fn l3_a_message_that_cannot_be_read_is_counted_and_asks_for_a_reconcile() {
         let event = read(&json!({"Records": [
             {"messageId": "a", "body": "{\"action\":\"start\",\"target\":\"gpu\"}"},
             {"messageId": "b", "body": "no json"},
@@ -279,7 +287,7 @@ mod tests {
         ]}));
         let commands: Vec<bool> = event.messages.iter().map(|one| one.command.is_some()).collect();
         assert_eq!(commands, [true, false, false, true]);
-        assert!(event.text.contains("one is no command"), "{}", event.text);
+        assert!(event.text.contains("one has an invalid command"), "{}", event.text);
     }
 
     fn any_value() -> impl Strategy<Value = Value> {
@@ -314,7 +322,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_event_whatever_breaks_the_reader(value in any_value()) {
+        fn any_event_can_be_read(value in any_value()) {
             let _ = Event::read(&value);
         }
     }

@@ -1,10 +1,10 @@
-//! gpuctl's controller as a Lambda function: event → reconcile → answer. It holds no rule.
+//! gpuctl's controller as a Lambda function: event → reconcile → response. It holds no rule.
 
 #![warn(missing_docs)]
 
-mod answer;
 mod controller;
 mod event;
+mod response;
 mod source;
 
 use std::sync::Arc;
@@ -27,9 +27,9 @@ async fn main() -> Result<(), Error> {
         .without_time()
         .init();
     let controller = Arc::new(Controller::from_environment()?);
-    let answer = service_fn(move |event: LambdaEvent<Value>| {
+    let handler = service_fn(move |event: LambdaEvent<Value>| {
         let controller = Arc::clone(&controller);
-        Box::pin(async move { controller.answer(event).await })
+        Box::pin(async move { controller.handle(event).await })
     });
-    Box::pin(lambda_runtime::run(answer)).await
+    Box::pin(lambda_runtime::run(handler)).await
 }

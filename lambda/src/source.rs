@@ -1,7 +1,7 @@
 //! Where the policy comes from: an SSM parameter, an object in S3, or the function's own bundle.
 //!
-//! A policy that cannot be used does not replace the last good one: boxes that are up must still be stopped (T12). A parameter's
-//! earlier versions are with SSM, so there that holds for a fresh instance of the function, too.
+//! A policy that cannot be used does not replace the last good one: boxes that are up must still be stopped (T12). SSM keeps earlier
+//! versions of a parameter, so with SSM this also holds for a fresh instance of the function.
 
 use std::path::PathBuf;
 
@@ -10,13 +10,13 @@ use gpuctl_control::ports::{PortError, PortErrorClass};
 use gpuctl_control::text::with_causes;
 use gpuctl_core::policy::Policy;
 
-/// The variable that names the place: `ssm:/name`, `s3://bucket/key`, or a file of the bundle.
+/// The variable that names the source: `ssm:/name`, `s3://bucket/key`, or a file of the bundle.
 pub(crate) const VARIABLE: &str = "GPUCTL_POLICY";
 const DEFAULT: &str = "gpuctl.toml";
-/// A policy is text that people write: SSM's own limit is 8 KiB.
+/// The largest policy in S3. SSM's own limit is 8 KiB (AWS Systems Manager quotas, advanced parameters).
 const BYTES_MAX: u64 = 1 << 20;
 
-/// The place.
+/// Where the policy is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     Parameter(String),
@@ -29,8 +29,8 @@ pub(crate) enum Source {
 pub(crate) struct Read {
     pub(crate) policy: Policy,
     pub(crate) text: String,
-    /// Why it is not the newest.
-    pub(crate) trouble: Option<String>,
+    /// Why a newer version cannot be used, if there is one.
+    pub(crate) newer_error: Option<String>,
 }
 
 impl Source {
@@ -49,7 +49,7 @@ impl Source {
         Self::Bundle(folder.join(text))
     }
 
-    /// The policy as it is there now, or the newest before it that can be used, where the place keeps such.
+    /// The policy as it is now, or the newest earlier version that can be used where the source keeps versions.
     pub(crate) async fn read(&self, aws: &Aws) -> Result<Read, PortError> {
         let Self::Parameter(name) = self else {
             return self.usable(self.text(aws).await?);
@@ -57,7 +57,7 @@ impl Source {
         let newest = aws.parameter(name).await?;
         match self.usable(newest.text) {
             Ok(read) => Ok(read),
-            Err(error) => self.before(aws, newest.version, error).await,
+            Err(error) => self.earlier(aws, newest.version, error).await,
         }
     }
 
@@ -69,32 +69,32 @@ impl Source {
                 .hint("`gpuctl plan --config FILE` shows the same problems before it is uploaded")
         })?;
         if policy.cloud.aws.as_ref().is_none_or(|aws| aws.table.is_none()) {
-            let what = format!("{self} names no `table` under [cloud] kind = \"aws\"");
+            let what = format!("{self} has no `table` under [cloud] kind = \"aws\"");
             return Err(PortError::new(PortErrorClass::Corrupt, what).hint(
-                "a function keeps nothing between calls: its ledger must be a DynamoDB table",
+                "the function keeps nothing between calls, so its ledger must be a DynamoDB table",
             ));
         }
-        Ok(Read { policy, text, trouble: None })
+        Ok(Read { policy, text, newer_error: None })
     }
 
-    /// The newest version before `unusable` that can be used; else `error`, and why there is none.
-    async fn before(&self, aws: &Aws, unusable: i64, error: PortError) -> Result<Read, PortError> {
+    /// The newest version before `unusable` that can be used; else `error`, and why no earlier one can.
+    async fn earlier(&self, aws: &Aws, unusable: i64, error: PortError) -> Result<Read, PortError> {
         let Self::Parameter(name) = self else { return Err(error) };
-        let trouble = sentence(&error);
         let history = match aws.parameter_history(name).await {
             Ok(history) => history,
             Err(unread) => return Err(error.hint(sentence(&unread))),
         };
         for one in history.into_iter().filter(|one| one.version < unusable) {
             if let Ok(read) = self.usable(one.text) {
-                let version = one.version;
-                let trouble =
-                    format!("{trouble}; its version {version} is in force until it is mended");
-                return Ok(Read { trouble: Some(trouble), ..read });
+                let (text, version) = (sentence(&error), one.version);
+                let newer_error =
+                    format!("{text}; its version {version} is in force until it is fixed");
+                return Ok(Read { newer_error: Some(newer_error), ..read });
             }
         }
-        Err(error
-            .hint("nor can any version before it; `gpuctl plan --config FILE` shows the problems"))
+        Err(error.hint(
+            "no earlier version can be used either; `gpuctl plan --config FILE` shows the problems",
+        ))
     }
 
     async fn text(&self, aws: &Aws) -> Result<String, PortError> {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_lies_in_a_parameter_an_object_or_the_bundle() {
+    fn a_policy_is_in_a_parameter_an_object_or_the_bundle() {
         assert_eq!(Source::of("ssm:/gpuctl/policy"), Source::Parameter("/gpuctl/policy".into()));
         assert_eq!(Source::of("s3://b/k.toml"), Source::Object("s3://b/k.toml".into()));
         assert!(

@@ -52,7 +52,7 @@ async fn account(table: &str) -> Account {
     Account { front, app, function, policy, endpoint, _folder: folder }
 }
 
-/// A fresh instance of the function, with its policy at this place.
+/// A fresh instance of the function, with its policy at this location.
 async fn function(endpoint: &str, front: &Front, policy: &str) -> Function {
     let environment = [
         ("AWS_ENDPOINT_URL", endpoint.to_owned()),
@@ -102,24 +102,24 @@ impl Account {
     }
 }
 
-fn acted(answer: &Value) -> usize {
-    answer["acted"].as_array().unwrap_or_else(|| panic!("{answer}")).len()
+fn acted(response: &Value) -> usize {
+    response["acted"].as_array().unwrap_or_else(|| panic!("{response}")).len()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_plain_event_starts_and_stops_a_box_and_everything_else_is_a_look() {
+async fn a_command_starts_and_stops_a_box_and_any_other_event_reconciles() {
     let mut account = account("plain").await;
-    let answer = account.function.call(&json!({})).await;
-    assert_eq!((answer["statusCode"].as_i64(), acted(&answer)), (Some(200), 0), "{answer}");
+    let response = account.function.call(&json!({})).await;
+    assert_eq!((response["statusCode"].as_i64(), acted(&response)), (Some(200), 0), "{response}");
     assert!(!account.is_on());
 
     let start = json!({"action": "start", "target": "app", "by": "ada"});
-    let answer = account.function.call(&start).await;
-    assert_eq!(answer["acted"][0]["action"], "start", "{answer}");
-    assert!(answer["acted"][0]["reason"].as_str().unwrap().contains("ada"), "{answer}");
+    let response = account.function.call(&start).await;
+    assert_eq!(response["acted"][0]["action"], "start", "{response}");
+    assert!(response["acted"][0]["reason"].as_str().unwrap().contains("ada"), "{response}");
     assert!(account.is_on());
 
-    // Doubled, and beside it whatever AWS may send: the hold stands, and nothing more is done.
+    // A repeated command, and whatever else AWS may send: the hold stays, and nothing more is done.
     let state = json!({"instance-id": "i-1", "state": "running"});
     for event in [
         json!({"action": "start", "target": "app"}),
@@ -127,41 +127,45 @@ async fn the_plain_event_starts_and_stops_a_box_and_everything_else_is_a_look() 
         json!({"source": "aws.s3", "detail-type": "Object Created"}),
         json!([1, "x", null]),
     ] {
-        let answer = account.function.call(&event).await;
-        assert_eq!((answer["statusCode"].as_i64(), acted(&answer)), (Some(200), 0), "{answer}");
+        let response = account.function.call(&event).await;
+        assert_eq!(
+            (response["statusCode"].as_i64(), acted(&response)),
+            (Some(200), 0),
+            "{response}"
+        );
     }
     let batch = json!({"Records": [{"messageId": "a", "body": "no json"}]});
-    let answer = account.function.call(&batch).await;
-    assert_eq!(answer["batchItemFailures"], json!([]), "{answer}");
+    let response = account.function.call(&batch).await;
+    assert_eq!(response["batchItemFailures"], json!([]), "{response}");
 
-    let answer = account.function.call(&json!({"action": "stop", "target": "app"})).await;
-    assert_eq!(answer["acted"][0]["action"], "stop", "{answer}");
+    let response = account.function.call(&json!({"action": "stop", "target": "app"})).await;
+    assert_eq!(response["acted"][0]["action"], "stop", "{response}");
     assert!(!account.is_on());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn t12_what_a_person_got_wrong_is_said_and_the_last_good_policy_stays_in_force() {
+async fn t12_an_invalid_command_or_policy_is_reported_and_the_last_good_policy_stays() {
     let mut account = account("wrong").await;
-    let answer = account.function.call(&json!({"action": "start", "target": "gpu"})).await;
-    let error = answer["errors"][0].as_str().unwrap();
+    let response = account.function.call(&json!({"action": "start", "target": "gpu"})).await;
+    let error = response["errors"][0].as_str().unwrap();
     assert!(
         error.contains("there is no pool `gpu`") && error.contains("has these pools: app"),
         "{error}"
     );
-    let answer = account.function.call(&json!({"action": "boot"})).await;
-    assert!(answer["errors"][0].as_str().unwrap().contains("\"boot\""), "{answer}");
+    let response = account.function.call(&json!({"action": "boot"})).await;
+    assert!(response["errors"][0].as_str().unwrap().contains("\"boot\""), "{response}");
 
     let good = std::fs::read_to_string(&account.policy).unwrap();
     std::fs::write(&account.policy, good.replace("instances", "instanses")).unwrap();
-    let answer = account.function.call(&json!({"action": "start", "target": "app"})).await;
-    let error = answer["errors"][0].as_str().unwrap();
+    let response = account.function.call(&json!({"action": "start", "target": "app"})).await;
+    let error = response["errors"][0].as_str().unwrap();
     assert!(error.contains("did you mean `instances`"), "{error}");
     assert!(error.contains("last good policy"), "{error}");
-    assert_eq!(answer["acted"][0]["action"], "start", "{answer}");
+    assert_eq!(response["acted"][0]["action"], "start", "{response}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn t12_a_fresh_instance_takes_the_newest_version_of_the_parameter_that_can_be_used() {
+async fn t12_a_fresh_instance_takes_the_newest_usable_version_of_the_parameter() {
     let account = account("versions").await;
     let ssm = gpuctl_aws::Aws::at(&account.endpoint, "eu-west-1").ssm();
     let put = async |text: &str| {
@@ -172,12 +176,15 @@ async fn t12_a_fresh_instance_takes_the_newest_version_of_the_parameter_that_can
     let bad = good.replace("instances", "instanses");
     let start = json!({"action": "start", "target": "app"});
 
-    // Nothing that could be used: the event fails, and Lambda's retry or the next tick is the way out.
+    // No usable version: the event fails, and Lambda's retry or the next tick tries again.
     put(&bad).await;
     let fresh = async || function(&account.endpoint, &account.front, "ssm:/versions/policy").await;
-    let answer = fresh().await.call(&start).await;
-    let error = answer["errorMessage"].as_str().unwrap_or_else(|| panic!("{answer}"));
-    assert!(error.contains("did you mean `instances`") && error.contains("nor can any"), "{error}");
+    let response = fresh().await.call(&start).await;
+    let error = response["errorMessage"].as_str().unwrap_or_else(|| panic!("{response}"));
+    assert!(
+        error.contains("did you mean `instances`") && error.contains("no earlier version"),
+        "{error}"
+    );
     assert!(!account.is_on());
 
     let newer = format!("{good}\n# newer");
@@ -186,24 +193,24 @@ async fn t12_a_fresh_instance_takes_the_newest_version_of_the_parameter_that_can
     }
     let mut function = fresh().await;
     for _ in 0..2 {
-        let answer = function.call(&start).await;
-        let error = answer["errors"][0].as_str().unwrap_or_else(|| panic!("{answer}"));
+        let response = function.call(&start).await;
+        let error = response["errors"][0].as_str().unwrap_or_else(|| panic!("{response}"));
         assert!(error.contains("its version 3 is in force"), "{error}");
-        assert!(account.is_on(), "{answer}");
+        assert!(account.is_on(), "{response}");
     }
     put(&newer).await;
-    let answer = function.call(&json!({})).await;
-    assert_eq!(answer["errors"], json!([]), "{answer}");
+    let response = function.call(&json!({})).await;
+    assert_eq!(response["errors"], json!([]), "{response}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn l6_nothing_is_begun_that_could_not_be_recorded_in_time() {
     let mut account = account("late").await;
     let start = json!({"action": "start", "target": "app"});
-    let answer = account.function.call_within(&start, 2_000).await;
-    let error = answer["acted"][0]["error"].as_str().unwrap_or_else(|| panic!("{answer}"));
+    let response = account.function.call_within(&start, 2_000).await;
+    let error = response["acted"][0]["error"].as_str().unwrap_or_else(|| panic!("{response}"));
     assert!(error.contains("took too long"), "{error}");
     assert!(!account.is_on());
-    let answer = account.function.call(&json!({})).await;
-    assert_eq!(answer["acted"][0]["action"], "start", "the hold was set: {answer}");
+    let response = account.function.call(&json!({})).await;
+    assert_eq!(response["acted"][0]["action"], "start", "the hold was set: {response}");
 }

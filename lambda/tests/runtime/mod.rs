@@ -1,4 +1,4 @@
-//! Lambda's runtime API, as the real `bootstrap` asks it: the next event, and the answer to it.
+//! Lambda's runtime API, as the real `bootstrap` calls it: the next event, and the response to it.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -13,28 +13,28 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, mpsc};
 
-/// How long one answer may take, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one response may take, on a busy machine.
+const RESPONSE_TIME_MAX: Duration = Duration::from_secs(60);
 /// The time that a function has for an event, where the test does not say.
 const TIMEOUT_MS: u64 = 30_000;
 
 /// A running function.
 pub(crate) struct Function {
     events: mpsc::Sender<(Value, u64)>,
-    answers: mpsc::Receiver<Value>,
+    responses: mpsc::Receiver<Value>,
     _process: Child,
 }
 
 struct Api {
     events: Mutex<mpsc::Receiver<(Value, u64)>>,
-    answers: mpsc::Sender<Value>,
+    responses: mpsc::Sender<Value>,
 }
 
 impl Function {
     pub(crate) async fn start(environment: &[(&str, String)]) -> Self {
         let (events, next) = mpsc::channel(1);
-        let (answer, answers) = mpsc::channel(1);
-        let api = Arc::new(Api { events: Mutex::new(next), answers: answer });
+        let (respond, responses) = mpsc::channel(1);
+        let api = Arc::new(Api { events: Mutex::new(next), responses: respond });
         let router = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(self::next))
             .route("/2018-06-01/runtime/invocation/{id}/response", post(response))
@@ -58,17 +58,17 @@ impl Function {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        Self { events, answers, _process: process }
+        Self { events, responses, _process: process }
     }
 
     pub(crate) async fn call(&mut self, event: &Value) -> Value {
         self.call_within(event, TIMEOUT_MS).await
     }
 
-    /// Calls it with so many milliseconds until Lambda would cut it off.
+    /// Calls it, with `milliseconds` until Lambda would end the call.
     pub(crate) async fn call_within(&mut self, event: &Value, milliseconds: u64) -> Value {
         self.events.send((event.clone(), milliseconds)).await.unwrap();
-        tokio::time::timeout(PATIENCE, self.answers.recv()).await.unwrap().unwrap()
+        tokio::time::timeout(RESPONSE_TIME_MAX, self.responses.recv()).await.unwrap().unwrap()
     }
 }
 
@@ -92,6 +92,6 @@ async fn next(State(api): State<Arc<Api>>) -> Result<(HeaderMap, Json<Value>), S
 }
 
 async fn response(State(api): State<Arc<Api>>, body: Bytes) -> StatusCode {
-    api.answers.send(serde_json::from_slice(&body).unwrap()).await.unwrap();
+    api.responses.send(serde_json::from_slice(&body).unwrap()).await.unwrap();
     StatusCode::ACCEPTED
 }

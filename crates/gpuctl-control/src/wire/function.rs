@@ -1,21 +1,21 @@
-//! What the deployed function is asked and what it answers: it, and who asks it, are written from the same documents.
+//! Events and responses of the deployed function, for the function and for those that call it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::status::PoolDocument;
 
-/// A person's word, as the function takes it for an event.
+/// A command, as an event of the function.
 #[derive(Clone, Debug, Serialize)]
 pub struct EventDocument {
     /// `start`, `stop`, `release` or `status`.
     pub action: &'static str,
     /// A pool, or `all`.
     pub target: String,
-    /// How long a start or stop holds.
+    /// How long a start or stop holds, e.g. `2h`.
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
-    pub lasts: Option<String>,
-    /// Who asks.
+    pub length: Option<String>,
+    /// The user who asks.
     pub by: String,
 }
 
@@ -34,10 +34,10 @@ pub struct ActedDocument {
     pub error: Option<String>,
 }
 
-/// What is read of an answer. It has more than this, and a newer function's may have more still.
+/// What is read of a response. It has more fields, and that of a newer function may have more still.
 #[derive(Clone, Debug, Deserialize)]
-pub struct FunctionAnswer {
-    /// 200, or 503 where nothing could be looked at.
+pub struct FunctionResponse {
+    /// 200, or 503 where the ledger could not be reached and nothing was done.
     #[serde(rename = "statusCode")]
     pub status_code: u16,
     /// Each pool, as in `gpuctl.status`.
@@ -46,38 +46,38 @@ pub struct FunctionAnswer {
     /// What was done.
     #[serde(default)]
     pub acted: Vec<ActedDocument>,
-    /// Why nothing was looked at, where that is no failure.
+    /// Why no reconcile was made, where that is not a failure.
     pub skipped: Option<String>,
     /// What went wrong.
     pub errors: Vec<String>,
 }
 
-/// An answer, and the document that it was read from.
+/// A response, and the document that it was read from.
 #[derive(Clone, Debug)]
 pub struct InvokedDocument {
     /// All of it, as the function wrote it.
     pub document: Value,
     /// What is shown of it.
-    pub answer: FunctionAnswer,
+    pub response: FunctionResponse,
 }
 
 impl InvokedDocument {
-    /// Reads an answer.
+    /// Reads a response.
     ///
     /// # Errors
-    /// When it is not one of gpuctl's function.
+    /// When the document is not a response of gpuctl's function.
     pub fn read(document: Value) -> Result<Self, serde_json::Error> {
-        let answer = FunctionAnswer::deserialize(&document)?;
-        Ok(Self { document, answer })
+        let response = FunctionResponse::deserialize(&document)?;
+        Ok(Self { document, response })
     }
 
-    /// Whether all was read and done.
+    /// Whether everything was read and done.
     #[must_use]
     pub fn is_success(&self) -> bool {
-        let answer = &self.answer;
-        answer.status_code == 200
-            && answer.errors.is_empty()
-            && answer.acted.iter().all(|done| done.error.is_none())
+        let response = &self.response;
+        response.status_code == 200
+            && response.errors.is_empty()
+            && response.acted.iter().all(|done| done.error.is_none())
     }
 }
 
@@ -88,14 +88,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_of_something_else_is_none() {
+    fn a_response_of_another_function_is_rejected() {
         for document in [json!(null), json!({"statusCode": 200, "body": "hello"}), json!([1])] {
             assert!(InvokedDocument::read(document).is_err());
         }
     }
 
     #[test]
-    fn a_failed_action_and_any_error_are_no_success() {
+    fn a_failed_action_or_any_error_is_not_a_success() {
         let read = |document: Value| InvokedDocument::read(document).unwrap().is_success();
         assert!(read(json!({"statusCode": 200, "errors": [], "skipped": "busy", "new": 1})));
         assert!(!read(json!({"statusCode": 503, "errors": []})));

@@ -56,5 +56,5 @@ fn event(wanted: &InvokeArguments) -> Result<EventDocument, Failure> {
         let is_exact = parse_span(&text).is_ok_and(|read| read == lasts);
         if is_exact { text } else { format!("{}s", lasts.num_seconds()) }
     });
-    Ok(EventDocument { action, target: wanted.target.clone(), lasts, by: user() })
+    Ok(EventDocument { action, target: wanted.target.clone(), length: lasts, by: user() })
 }

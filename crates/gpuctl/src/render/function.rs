@@ -8,7 +8,7 @@ use super::text;
 
 /// Its actions and why, each pool as in `gpuctl status`, and its errors.
 pub(super) fn invoked(document: &InvokedDocument) -> String {
-    let response = &document.answer;
+    let response = &document.response;
     let mut text = String::new();
     for done in &response.acted {
         let failed =

@@ -1,4 +1,4 @@
-//! What the function answers, and the metrics that it prints: both from the same reconcile.
+//! The function's response, and the metrics that it prints: both from the same reconcile.
 
 use gpuctl_control::Reconciled;
 use gpuctl_control::wire::function::ActedDocument;
@@ -25,33 +25,35 @@ const METRICS: [(&str, &str); 7] = [
     ("FailedActions", "Count"),
 ];
 
-/// What became of the look.
-pub(crate) enum Looked {
+/// What came of the reconcile.
+pub(crate) enum Outcome {
     /// It was made.
     Done(Box<Reconciled>),
-    /// Another controller is at it, and sees the same world.
+    /// Another controller is reconciling, and sees the same.
     Busy,
-    /// The ledger cannot be reached: nothing was done.
+    /// The ledger could not be reached: nothing was done.
     Failed,
 }
 
-/// The answer: each pool as in `gpuctl status --json`, what was done, and what went wrong.
-pub(crate) fn document(event: &Event, looked: Looked, errors: Vec<String>) -> Value {
-    let failed = matches!(looked, Looked::Failed);
-    let mut answer = match looked {
-        Looked::Done(reconciled) => of_reconcile(&reconciled, errors),
-        Looked::Busy => json!({ "skipped": "another controller is at it", "errors": errors }),
-        Looked::Failed => json!({ "errors": errors }),
+/// The response: each pool as in `gpuctl status --json`, what was done, and what went wrong.
+pub(crate) fn document(event: &Event, outcome: Outcome, errors: Vec<String>) -> Value {
+    let failed = matches!(outcome, Outcome::Failed);
+    let mut response = match outcome {
+        Outcome::Done(reconciled) => of_reconcile(&reconciled, errors),
+        Outcome::Busy => {
+            json!({ "skipped": "another controller is reconciling", "errors": errors })
+        }
+        Outcome::Failed => json!({ "errors": errors }),
     };
-    answer["statusCode"] = json!(if failed { 503 } else { 200 });
+    response["statusCode"] = json!(if failed { 503 } else { 200 });
     if event.messages.iter().any(|message| !message.id.is_empty()) {
-        // L2, L5: what asked for a look that could not be made comes again; its queue bounds how often.
+        // L2, L5: a message whose reconcile could not be made comes again; its queue limits how often.
         let again = event.messages.iter().filter(|_| failed);
         let ids: Vec<Value> =
             again.map(|message| json!({ "itemIdentifier": message.id })).collect();
-        answer["batchItemFailures"] = json!(ids);
+        response["batchItemFailures"] = json!(ids);
     }
-    answer
+    response
 }
 
 fn of_reconcile(reconciled: &Reconciled, mut errors: Vec<String>) -> Value {
@@ -68,15 +70,15 @@ fn of_reconcile(reconciled: &Reconciled, mut errors: Vec<String>) -> Value {
             error: done.result.as_ref().err().map(ToString::to_string),
         })
         .collect();
-    let mut answer = serde_json::to_value(document).unwrap_or_else(|_| json!({}));
-    answer["acted"] = json!(acted);
-    answer
+    let mut response = serde_json::to_value(document).unwrap_or_else(|_| json!({}));
+    response["acted"] = json!(acted);
+    response
 }
 
-/// Prints one line of metrics for each pool, which CloudWatch reads off the log.
+/// Prints one line of metrics for each pool, which CloudWatch reads from the log.
 #[expect(clippy::print_stdout, reason = "the embedded metric format is what is printed")]
-pub(crate) fn metrics(policy: &Policy, looked: &Looked, at: Timestamp) {
-    let Looked::Done(reconciled) = looked else { return };
+pub(crate) fn print_metrics(policy: &Policy, outcome: &Outcome, at: Timestamp) {
+    let Outcome::Done(reconciled) = outcome else { return };
     for plan in &reconciled.plan.pools {
         let known = policy.pool(&plan.pool).is_some();
         if let Some(seen) = reconciled.observation.pools.get(&plan.pool).filter(|_| known) {
@@ -85,7 +87,7 @@ pub(crate) fn metrics(policy: &Policy, looked: &Looked, at: Timestamp) {
     }
 }
 
-/// What could not be read has no value: an absent point is honest, a zero is not.
+/// What could not be read has no value: a zero would be wrong.
 fn line(reconciled: &Reconciled, plan: &PoolPlan, seen: &SeenPool, at: Timestamp) -> Value {
     let queue = seen.queue.as_ref().filter(|queue| queue.at == reconciled.observation.at);
     let queue = queue.and_then(|queue| queue.value.as_ref());
@@ -132,11 +134,11 @@ mod tests {
     fn l2_l5_each_message_comes_again_if_the_reconcile_failed_and_only_then() {
         let records = [json!({"messageId": "a", "body": "{}"}), json!({"messageId": "b"})];
         let event = Event::read(&json!({ "Records": records })).unwrap();
-        let failed = document(&event, Looked::Failed, vec!["no ledger".to_owned()]);
+        let failed = document(&event, Outcome::Failed, vec!["no ledger".to_owned()]);
         assert_eq!(failed["statusCode"], 503);
         let both = json!([{"itemIdentifier": "a"}, {"itemIdentifier": "b"}]);
         assert_eq!(failed["batchItemFailures"], both);
-        let busy = document(&event, Looked::Busy, Vec::new());
+        let busy = document(&event, Outcome::Busy, Vec::new());
         assert_eq!(busy["batchItemFailures"], json!([]));
     }
 }
