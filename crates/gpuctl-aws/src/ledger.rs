@@ -207,7 +207,7 @@ impl Ledger for DynamoLedger {
         answer.map(drop).map_err(|error| self.table.failed("UpdateItem", "count a record", error))
     }
 
-    async fn last_look(&self) -> Result<Option<Timestamp>, PortError> {
+    async fn last_reconcile(&self) -> Result<Option<Timestamp>, PortError> {
         let newest = Page { order: Order::Last, most: Some(1), ..Page::of(Key::RECORDS) };
         let last = self.table.query(&newest).await?.into_iter().next();
         let at = last.as_ref().and_then(|item| Reader(item).text_if("last_at"));

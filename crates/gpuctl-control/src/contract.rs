@@ -1,7 +1,7 @@
-//! What every adapter promises: one suite, run on the embedded store, on AWS's services and on the simulated world.
+//! What every adapter guarantees: one suite, run on the embedded store, on AWS's services and on the simulated world.
 //!
-//! A function is a test: it panics at the first broken promise. It uses names of its own where the ports let it, so that all
-//! may run on one ledger; a queue it wants empty. Nothing here reads a clock or sleeps: the subject lets time pass.
+//! Each function is a test, and panics at the first guarantee that is broken. It uses names of its own where the ports allow it, so that
+//! all may run on one ledger; its queue must be empty. Nothing here reads a clock or sleeps: the subject lets time pass.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
@@ -12,6 +12,7 @@ pub mod queue;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{QueueName, Timestamp};
 
 use crate::ports::{NewMessage, Ports, ReceiveRequest, Received};
@@ -22,8 +23,8 @@ pub const RECEIVES_MAX: u32 = 2;
 /// A lease that no test outlasts.
 const LONG: TimeDelta = TimeDelta::minutes(10);
 
-/// How often a test looks again for what must come; with an eighth of a lease between, this is many leases.
-const LOOKS_MAX: u32 = 200;
+/// How often a test tries again until what it waits for has come; an eighth of a lease lies between two tries.
+const TRIES_MAX: u32 = 200;
 
 /// An adapter under test.
 #[async_trait]
@@ -31,53 +32,92 @@ pub trait Subject: Send + Sync {
     /// Its ports.
     fn ports(&self) -> &Ports;
 
-    /// A queue that is empty, and buries after `RECEIVES_MAX` receives.
+    /// An empty queue, whose messages are dead after `RECEIVES_MAX` receives.
     fn queue(&self) -> &QueueName;
 
     /// The shortest lease that its queue gives: a second for SQS.
     fn lease_min(&self) -> TimeDelta;
 
     /// Lets time pass: a simulated world moves its clock, others wait.
-    async fn pass(&self, span: TimeDelta);
+    async fn let_time_pass(&self, span: TimeDelta);
 }
 
-/// A test for each promise: `contract_tests!(queue, setup)`, `(redrive, setup)`, `(ledger, setup)`, `(jobs, setup)` or
+/// An adapter on which time passes by waiting. `kept` is what must last as long as the ports, such as a temporary folder.
+pub struct WaitingSubject<K = ()> {
+    /// The ports under test.
+    pub ports: Ports,
+    /// As [`Subject::queue`] says.
+    pub queue: QueueName,
+    /// The policy; its first pool is the one under test.
+    pub policy: Policy,
+    /// As [`Subject::lease_min`] says.
+    pub lease_min: TimeDelta,
+    /// Dropped with the subject.
+    pub kept: K,
+}
+
+#[async_trait]
+impl<K: Send + Sync> Subject for WaitingSubject<K> {
+    fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    fn queue(&self) -> &QueueName {
+        &self.queue
+    }
+
+    fn lease_min(&self) -> TimeDelta {
+        self.lease_min
+    }
+
+    async fn let_time_pass(&self, span: TimeDelta) {
+        tokio::time::sleep(span.to_std().unwrap()).await;
+    }
+}
+
+impl<K: Send + Sync> cloud::CloudSubject for WaitingSubject<K> {
+    fn policy(&self) -> &Policy {
+        &self.policy
+    }
+}
+
+/// A test for each guarantee: `contract_tests!(queue, setup)`, `(redrive, setup)`, `(ledger, setup)`, `(jobs, setup)` or
 /// `(cloud, setup)`, where `setup().await` makes a `Subject`, for the last a `CloudSubject`.
 #[macro_export]
 macro_rules! contract_tests {
     (queue, $setup:path) => {
         $crate::contract_tests!(@ queue, $setup:
             a_message_keeps_its_text_and_its_attributes,
-            a_message_has_one_holder_and_the_counts_follow,
-            a_lease_that_runs_out_gives_the_message_to_the_next_and_voids_the_receipt,
+            a_message_has_one_holder_and_is_counted_accordingly,
+            a_lease_that_runs_out_voids_the_receipt_and_the_message_comes_again,
             a_lease_that_is_extended_stays,
-            a_message_given_back_comes_again_and_its_receipt_is_void,
+            a_message_released_to_the_queue_comes_again_and_its_receipt_is_void,
             an_acked_message_never_comes_again,
             too_many_receives_end_in_the_dead_letters,
             a_delayed_message_waits_its_time,
             a_full_batch_arrives_whole,
-            a_receipt_that_nobody_gave_is_a_lost_lease,
-            a_purge_takes_what_waits,
-            a_purge_of_the_dead_leaves_the_living,
+            an_unknown_receipt_is_a_lost_lease,
+            a_purge_deletes_the_waiting_messages,
+            a_purge_of_dead_messages_keeps_the_others,
         );
     };
     (redrive, $setup:path) => {
-        $crate::contract_tests!(@ queue, $setup: redrive_brings_the_dead_back_with_a_count_of_zero,);
+        $crate::contract_tests!(@ queue, $setup: a_redrive_moves_dead_messages_back_with_a_count_of_zero,);
     };
     (ledger, $setup:path) => {
         $crate::contract_tests!(@ ledger, $setup:
-            the_loop_has_one_holder_and_a_number_that_grows,
-            a_late_release_takes_the_lease_from_nobody,
-            a_lease_on_the_loop_runs_out,
-            a_hold_stands_in_place_of_the_one_before,
+            the_lease_has_one_holder_and_a_number_that_grows,
+            a_late_release_does_not_end_the_lease_of_another,
+            a_lease_that_is_not_released_runs_out,
+            a_hold_replaces_the_one_before,
             what_a_run_has_stays_and_what_it_lacks_is_filled_in,
             every_part_of_a_run_comes_back,
             an_open_run_is_remembered_however_many_came_after,
             runs_since_are_those_that_were_up_oldest_first,
             a_queue_is_remembered_as_last_read,
-            equal_records_are_taken_again_and_again,
-            the_last_recorded_pass_is_the_last_look,
-            a_report_is_taken,
+            equal_records_are_accepted,
+            the_last_record_is_the_last_reconcile,
+            a_report_is_accepted,
         );
     };
     (cloud, $setup:path) => {
@@ -96,7 +136,7 @@ macro_rules! contract_tests {
             a_job_that_no_worker_finishes_is_dead,
             a_purged_job_is_purged,
             jobs_are_listed_newest_first_by_state_and_time,
-            a_job_that_nobody_submitted_is_unknown,
+            a_job_that_was_never_submitted_is_unknown,
         );
     };
     (@ $module:ident, $setup:path: $($name:ident,)+) => {
@@ -131,47 +171,46 @@ async fn send(subject: &dyn Subject, bodies: &[&str]) {
     subject.ports().queue.send(subject.queue(), &batch).await.unwrap();
 }
 
-/// What is there now.
+/// The messages that can be received now.
 async fn receive(subject: &dyn Subject, max: u32, visibility: TimeDelta) -> Vec<Received> {
     let request = ReceiveRequest { max, visibility, wait: TimeDelta::zero() };
     subject.ports().queue.receive(subject.queue(), request).await.unwrap()
 }
 
-/// One message, however long it takes within reason.
+/// One message, as soon as one can be received.
 async fn receive_soon(subject: &dyn Subject, visibility: TimeDelta) -> Received {
-    for _ in 0..LOOKS_MAX {
+    for _ in 0..TRIES_MAX {
         if let Some(received) = receive(subject, 1, visibility).await.pop() {
             return received;
         }
-        subject.pass(subject.lease_min() / 8).await;
+        subject.let_time_pass(subject.lease_min() / 8).await;
     }
-    unreachable!("no message came");
+    unreachable!("no message was received");
 }
 
-/// Receives a message for the last time that it may be, and gives it back.
-async fn wear_out(subject: &dyn Subject) {
+/// Receives a message as often as it may be, and releases it to the queue each time.
+async fn exhaust_receives(subject: &dyn Subject) {
     for count in 1..=RECEIVES_MAX {
         let held = receive_soon(subject, LONG).await;
         assert_eq!(held.receive_count, count);
-        let given_back =
-            subject.ports().queue.change_visibility(&held.receipt, TimeDelta::zero()).await;
-        given_back.unwrap();
+        let queue = &subject.ports().queue;
+        queue.change_visibility(&held.receipt, TimeDelta::zero()).await.unwrap();
     }
-    // It is the next look that buries it.
+    // The next receive finds that it was received too often.
     assert!(receive(subject, 1, LONG).await.is_empty());
 }
 
-/// Waits until visible, in flight, delayed and dead are these: SQS's counts come true a moment later.
+/// Waits until visible, in flight, delayed and dead are these: SQS's counts are right some time later.
 async fn counts_become(subject: &dyn Subject, wanted: (u64, u64, u64, u64)) {
     let mut found = wanted;
-    for _ in 0..LOOKS_MAX {
+    for _ in 0..TRIES_MAX {
         let seen = subject.ports().queue.counts(subject.queue()).await.unwrap();
         found = (seen.visible, seen.in_flight, seen.delayed, seen.dead);
         assert!(seen.visible > 0 || seen.oldest_sent_at.is_none(), "nothing waits, yet has an age");
         if found == wanted {
             return;
         }
-        subject.pass(subject.lease_min() / 8).await;
+        subject.let_time_pass(subject.lease_min() / 8).await;
     }
     assert_eq!(found, wanted, "visible, in flight, delayed, dead");
 }

@@ -286,7 +286,7 @@ pub trait Ledger: Send + Sync {
     async fn record(&self, record: &Record) -> Result<(), PortError>;
 
     /// When the last recorded pass looked, whoever made it; `None` if none is kept.
-    async fn last_look(&self) -> Result<Option<Timestamp>, PortError>;
+    async fn last_reconcile(&self) -> Result<Option<Timestamp>, PortError>;
 
     /// Whether a notice of this key has not been told for `again_after`; if so, it counts as told now.
     async fn claim_notice(&self, key: &str, again_after: TimeDelta) -> Result<bool, PortError>;

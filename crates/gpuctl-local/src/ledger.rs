@@ -89,7 +89,7 @@ impl Ledger for Store {
         self.off_thread(move |store| store.write(|tx| add_record(tx, &record))).await
     }
 
-    async fn last_look(&self) -> Result<Option<Timestamp>, PortError> {
+    async fn last_reconcile(&self) -> Result<Option<Timestamp>, PortError> {
         let last = |c: &Connection| {
             c.prepare_cached("SELECT last_at FROM records ORDER BY id DESC LIMIT 1")?
                 .query_row([], |row| row.get::<_, Option<String>>(0))

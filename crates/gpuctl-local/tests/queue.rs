@@ -76,7 +76,7 @@ async fn a_message_goes_through_its_life_and_the_counts_follow() {
 }
 
 #[tokio::test]
-async fn a_lease_that_runs_out_gives_the_message_to_the_next_and_voids_the_receipt() {
+async fn a_lease_that_runs_out_voids_the_receipt_and_the_message_comes_again() {
     let folder = TempDir::new().unwrap();
     let store = open(&folder);
     send(&store, &["a"]);

@@ -53,7 +53,7 @@ impl Subject for OnWire {
         LEASE_MIN
     }
 
-    async fn pass(&self, span: TimeDelta) {
+    async fn let_time_pass(&self, span: TimeDelta) {
         self.account.clock.pass(span.num_seconds());
     }
 }

@@ -27,7 +27,7 @@ impl Subject for OnAws {
         support::SECOND
     }
 
-    async fn pass(&self, span: TimeDelta) {
+    async fn let_time_pass(&self, span: TimeDelta) {
         tokio::time::sleep(span.to_std().unwrap()).await;
     }
 }

@@ -1,10 +1,10 @@
-//! What a cloud promises of its boxes: each is listed, an order starts one box once, and what is told to stop stops.
+//! What a cloud guarantees of its boxes: each is listed, an order starts one box once, and a box that is told to stop stops.
 
 use gpuctl_core::observation::{BoxState, SeenBox};
 use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
 
-use super::{LOOKS_MAX, Subject};
+use super::{Subject, TRIES_MAX};
 use crate::ports::{PortErrorClass, StartOrder};
 
 /// A cloud under test, whose pool has boxes that stay up once they are started.
@@ -13,7 +13,7 @@ pub trait CloudSubject: Subject {
     fn policy(&self) -> &Policy;
 }
 
-/// Also those that never ran, since only what is listed can be started.
+/// Boxes that never ran too, since only what is listed can be started.
 pub async fn every_box_is_listed_once(subject: &dyn CloudSubject) {
     let seen = boxes(subject).await;
     let mut ids: Vec<_> = seen.iter().map(|one| one.id.clone()).collect();
@@ -25,7 +25,7 @@ pub async fn every_box_is_listed_once(subject: &dyn CloudSubject) {
     }
 }
 
-/// R3, R4: whoever repeats an order gets no second run, and whoever has another is told so.
+/// R3, R4: an order that is repeated starts no second run, and another order is a conflict.
 pub async fn an_order_given_twice_starts_one_box_once(subject: &dyn CloudSubject) {
     let first = order(subject, "first").await;
     let cloud = &subject.ports().cloud;
@@ -54,7 +54,7 @@ pub async fn a_box_that_is_told_to_stop_stops_and_may_start_again(subject: &dyn 
     stop(subject, &second).await;
 }
 
-/// Two who stop it at once are both right.
+/// Two controllers that stop it at once both succeed.
 pub async fn a_box_that_is_stopped_already_may_be_told_to_stop(subject: &dyn CloudSubject) {
     let order = order(subject, "none").await;
     for mode in [StopMode::Drain, StopMode::Force] {
@@ -80,15 +80,15 @@ async fn order(subject: &dyn CloudSubject, token: &str) -> StartOrder {
     StartOrder { pool: subject.policy().pools[0].id.clone(), box_id, at, token: token.to_owned() }
 }
 
-/// Tells it to stop, until it is off: one that is only just starting may refuse.
+/// Tells it to stop until it is stopped: one that has only just been started may reject it.
 async fn stop(subject: &dyn CloudSubject, order: &StartOrder) {
-    for _ in 0..LOOKS_MAX {
+    for _ in 0..TRIES_MAX {
         match subject.ports().cloud.stop(&order.box_id, StopMode::Drain).await {
             Ok(()) if the_box(subject, order).await.state == BoxState::Stopped => return,
             Ok(()) => {}
             Err(error) => assert_eq!(error.class, PortErrorClass::Conflict, "{error}"),
         }
-        subject.pass(subject.lease_min() / 8).await;
+        subject.let_time_pass(subject.lease_min() / 8).await;
     }
     unreachable!("it never stopped");
 }
@@ -98,13 +98,13 @@ async fn state_becomes(
     order: &StartOrder,
     wanted: fn(&BoxState) -> bool,
 ) {
-    for _ in 0..LOOKS_MAX {
+    for _ in 0..TRIES_MAX {
         if wanted(&the_box(subject, order).await.state) {
             return;
         }
-        subject.pass(subject.lease_min() / 8).await;
+        subject.let_time_pass(subject.lease_min() / 8).await;
     }
-    unreachable!("it never came up");
+    unreachable!("it never started");
 }
 
 fn is_up(state: &BoxState) -> bool {

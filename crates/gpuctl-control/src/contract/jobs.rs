@@ -1,11 +1,11 @@
-//! What queue and ledger promise together of a job: its state, and one result.
+//! What queue and ledger together guarantee of a job: its state, and one result.
 
 use std::path::Path;
 
 use chrono::TimeDelta;
 use gpuctl_core::units::Timestamp;
 
-use super::{LONG, LOOKS_MAX, RECEIVES_MAX, Subject, receive, receive_soon, whole};
+use super::{LONG, RECEIVES_MAX, Subject, TRIES_MAX, receive, receive_soon, whole};
 use crate::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState};
 use crate::ports::{Attempt, Committed, JobFilter, Purge, QueueChange, Received};
 use crate::submit::submit;
@@ -38,7 +38,7 @@ pub async fn a_result_is_kept_also_of_a_job_that_was_never_noted(subject: &dyn S
     assert_eq!((entry.state, entry.result), (JobState::Failed, Some(failed)));
 }
 
-/// The common life.
+/// The usual course of a job.
 pub async fn a_job_is_queued_then_running_then_succeeded(subject: &dyn Subject) {
     let job = job(subject);
     submit(subject.ports(), std::slice::from_ref(&job)).await.unwrap();
@@ -51,34 +51,34 @@ pub async fn a_job_is_queued_then_running_then_succeeded(subject: &dyn Subject) 
     state_becomes(subject, &job, JobState::Succeeded).await;
 }
 
-/// Q7: what was begun as often as it may be, and has no result.
+/// Q7: a job that was begun as often as it may be, and has no result.
 pub async fn a_job_that_no_worker_finishes_is_dead(subject: &dyn Subject) {
     let job = job(subject);
     submit(subject.ports(), std::slice::from_ref(&job)).await.unwrap();
     for _ in 0..RECEIVES_MAX {
         begin(subject, subject.lease_min()).await;
     }
-    for _ in 0..LOOKS_MAX {
-        // It is a look at the queue that buries what is worn out.
+    for _ in 0..TRIES_MAX {
+        // A receive finds that the message was received too often.
         assert!(receive(subject, 1, LONG).await.is_empty());
         if state(subject, &job).await == JobState::Dead {
             return;
         }
-        subject.pass(subject.lease_min() / 8).await;
+        subject.let_time_pass(subject.lease_min() / 8).await;
     }
     assert_eq!(state(subject, &job).await, JobState::Dead);
 }
 
-/// A purge is told to the ledger as well, since not every ledger sees the queue; later jobs are not its.
+/// A purge is noted in the ledger as well, since not every ledger sees the queue. It does not concern later jobs.
 pub async fn a_purged_job_is_purged(subject: &dyn Subject) {
     let (ledger, queue) = (&subject.ports().ledger, &subject.ports().queue);
-    let gone = job(subject);
-    submit(subject.ports(), std::slice::from_ref(&gone)).await.unwrap();
-    subject.pass(subject.lease_min()).await;
+    let purged = job(subject);
+    submit(subject.ports(), std::slice::from_ref(&purged)).await.unwrap();
+    subject.let_time_pass(subject.lease_min()).await;
     queue.purge(subject.queue(), Purge::Live).await.unwrap();
     ledger.queue_changed(subject.queue(), QueueChange::Purged(Purge::Live)).await.unwrap();
-    state_becomes(subject, &gone, JobState::Purged).await;
-    subject.pass(subject.lease_min()).await;
+    state_becomes(subject, &purged, JobState::Purged).await;
+    subject.let_time_pass(subject.lease_min()).await;
     let later = job(subject);
     submit(subject.ports(), std::slice::from_ref(&later)).await.unwrap();
     state_becomes(subject, &later, JobState::Queued).await;
@@ -88,7 +88,7 @@ pub async fn a_purged_job_is_purged(subject: &dyn Subject) {
 pub async fn jobs_are_listed_newest_first_by_state_and_time(subject: &dyn Subject) {
     let ledger = &subject.ports().ledger;
     let now = whole(subject.ports().clock.now());
-    // Across the edge of a month, whatever today is. Ids only ever grow, so the oldest is made first.
+    // Across the end of a month, whatever today is. Ids only grow, so the oldest is made first.
     let old_first = (0..5).rev().map(|n| job_at(subject, now - TimeDelta::days(n * 20)));
     let mut jobs: Vec<Job> = old_first.collect();
     jobs.reverse();
@@ -107,13 +107,13 @@ pub async fn jobs_are_listed_newest_first_by_state_and_time(subject: &dyn Subjec
     assert!(list(None, 2, None).await.len() <= 2);
 }
 
-/// No answer is an answer.
-pub async fn a_job_that_nobody_submitted_is_unknown(subject: &dyn Subject) {
+/// An unknown job is not an error.
+pub async fn a_job_that_was_never_submitted_is_unknown(subject: &dyn Subject) {
     let id = JobId::new(subject.ports().clock.now());
     assert_eq!(subject.ports().ledger.job(&id).await.unwrap(), None);
 }
 
-/// Takes a job up as a worker does.
+/// Receives and begins a job as a worker does.
 async fn begin(subject: &dyn Subject, lease: TimeDelta) -> (Received, Job) {
     let held = receive_soon(subject, lease).await;
     let job = job_from_json(&held.body).unwrap();
@@ -136,11 +136,11 @@ async fn state(subject: &dyn Subject, job: &Job) -> JobState {
 }
 
 async fn state_becomes(subject: &dyn Subject, job: &Job, wanted: JobState) {
-    for _ in 0..LOOKS_MAX {
+    for _ in 0..TRIES_MAX {
         if state(subject, job).await == wanted {
             return;
         }
-        subject.pass(subject.lease_min() / 8).await;
+        subject.let_time_pass(subject.lease_min() / 8).await;
     }
     assert_eq!(state(subject, job).await, wanted);
 }

@@ -1,4 +1,4 @@
-//! What a ledger promises of the loop's lease, of holds, runs, queues, records and reports.
+//! What a ledger guarantees of the right to reconcile, of holds, runs, queues, records and reports.
 
 use chrono::TimeDelta;
 use gpuctl_core::observation::{Hold, HoldWants, RUNS_REMEMBERED_MAX, Run, SeenQueue};
@@ -6,14 +6,14 @@ use gpuctl_core::offering::{CapacityType, Offering, Refusal, RefusalClass};
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::units::{MicroUsd, PoolId, Timestamp};
 
-use super::{LOOKS_MAX, Subject};
+use super::{Subject, TRIES_MAX};
 use crate::ports::{QueueMemory, WorkerReport};
 use crate::wire::record::{PoolRecord, Record};
 
 const MINUTE: TimeDelta = TimeDelta::minutes(1);
 
 /// One controller at a time, and each with a higher number.
-pub async fn the_loop_has_one_holder_and_a_number_that_grows(subject: &dyn Subject) {
+pub async fn the_lease_has_one_holder_and_a_number_that_grows(subject: &dyn Subject) {
     let ledger = &subject.ports().ledger;
     let fence = ledger.lease("one", MINUTE).await.unwrap().unwrap();
     assert_eq!(fence.owner, "one");
@@ -27,8 +27,8 @@ pub async fn the_loop_has_one_holder_and_a_number_that_grows(subject: &dyn Subje
     ledger.release(&next).await.unwrap();
 }
 
-/// A controller that comes back late must not free what another holds.
-pub async fn a_late_release_takes_the_lease_from_nobody(subject: &dyn Subject) {
+/// A controller that is late must not release what another holds.
+pub async fn a_late_release_does_not_end_the_lease_of_another(subject: &dyn Subject) {
     let ledger = &subject.ports().ledger;
     let first = ledger.lease("first", MINUTE).await.unwrap().unwrap();
     ledger.release(&first).await.unwrap();
@@ -39,23 +39,23 @@ pub async fn a_late_release_takes_the_lease_from_nobody(subject: &dyn Subject) {
 }
 
 /// L1: a controller that died blocks the others for one lease at most.
-pub async fn a_lease_on_the_loop_runs_out(subject: &dyn Subject) {
+pub async fn a_lease_that_is_not_released_runs_out(subject: &dyn Subject) {
     let ledger = &subject.ports().ledger;
     let lasts = subject.lease_min();
     let dead = ledger.lease("dead", lasts).await.unwrap().unwrap();
-    for _ in 0..LOOKS_MAX {
+    for _ in 0..TRIES_MAX {
         if let Some(next) = ledger.lease("next", MINUTE).await.unwrap() {
             assert!(next.number > dead.number);
-            assert!(subject.ports().clock.now() >= dead.until, "it went before its time");
+            assert!(subject.ports().clock.now() >= dead.until, "it ended before its time");
             return;
         }
-        subject.pass(lasts / 8).await;
+        subject.let_time_pass(lasts / 8).await;
     }
     unreachable!("the lease never ran out");
 }
 
-/// A person's latest word counts, and on its own pool alone.
-pub async fn a_hold_stands_in_place_of_the_one_before(subject: &dyn Subject) {
+/// The latest hold counts, and on its own pool alone.
+pub async fn a_hold_replaces_the_one_before(subject: &dyn Subject) {
     let ledger = &subject.ports().ledger;
     let now = whole(subject.ports().clock.now());
     let first = Hold {
@@ -76,7 +76,7 @@ pub async fn a_hold_stands_in_place_of_the_one_before(subject: &dyn Subject) {
     assert_eq!(ledger.memory(&pool("not-held")).await.unwrap().hold, None);
 }
 
-/// Two controllers write what each has seen: the first word on each part stays.
+/// Two controllers write what each has seen: what was written first stays.
 pub async fn what_a_run_has_stays_and_what_it_lacks_is_filled_in(subject: &dyn Subject) {
     let ledger = &subject.ports().ledger;
     let begun = run(subject, "merged", 0);
@@ -89,12 +89,12 @@ pub async fn what_a_run_has_stays_and_what_it_lacks_is_filled_in(subject: &dyn S
         ready_at: Some(at + MINUTE * 9),
         stopped_at: Some(at + MINUTE * 5),
         stop: Some(reason.clone()),
-        start: Reason::new(Rule::Hold, "another word"),
+        start: Reason::new(Rule::Hold, "another reason"),
         jobs: Some(7),
         ..begun.clone()
     };
     ledger.save_run(&stopped).await.unwrap();
-    // An old writer comes late, with less.
+    // A controller that saw less writes last.
     ledger.save_run(&begun).await.unwrap();
     let wanted = Run {
         ready_at: Some(at + MINUTE),
@@ -106,7 +106,7 @@ pub async fn what_a_run_has_stays_and_what_it_lacks_is_filled_in(subject: &dyn S
     assert_eq!(ledger.memory(&pool("merged")).await.unwrap().runs, [wanted]);
 }
 
-/// Also what few runs have.
+/// Parts that few runs have, too.
 pub async fn every_part_of_a_run_comes_back(subject: &dyn Subject) {
     let begun = run(subject, "whole", 0);
     let at = begun.started_at;
@@ -132,7 +132,7 @@ pub async fn every_part_of_a_run_comes_back(subject: &dyn Subject) {
     assert_eq!(subject.ports().ledger.memory(&pool("whole")).await.unwrap().runs, [full]);
 }
 
-/// An always-on box must not be forgotten for the many short runs beside it: it would be started again.
+/// An always-on box must not be forgotten among many later short runs: it would be started again.
 pub async fn an_open_run_is_remembered_however_many_came_after(subject: &dyn Subject) {
     let ledger = &subject.ports().ledger;
     let mut open = run(subject, "many", -10_000);
@@ -148,7 +148,7 @@ pub async fn an_open_run_is_remembered_however_many_came_after(subject: &dyn Sub
     assert_eq!(runs.last(), Some(&open));
 }
 
-/// What a month cost: runs of every pool that were up in it, however long ago they began.
+/// For the cost of a month: runs of every pool that were up in it, however long ago they began.
 pub async fn runs_since_are_those_that_were_up_oldest_first(subject: &dyn Subject) {
     let ledger = &subject.ports().ledger;
     let days = TimeDelta::days;
@@ -177,7 +177,7 @@ pub async fn runs_since_are_those_that_were_up_oldest_first(subject: &dyn Subjec
     assert_eq!(names, ["always-on", "ends-then", "across", "other-pool", "within"]);
 }
 
-/// For the times when the queue cannot be read.
+/// For when the queue cannot be read.
 pub async fn a_queue_is_remembered_as_last_read(subject: &dyn Subject) {
     let ledger = &subject.ports().ledger;
     let at = whole(subject.ports().clock.now());
@@ -199,8 +199,8 @@ pub async fn a_queue_is_remembered_as_last_read(subject: &dyn Subject) {
     assert_eq!(ledger.memory(&pool("read")).await.unwrap().queue, Some(second));
 }
 
-/// A quiet night is one row; no port reads records, so each adapter's own tests count the rows.
-pub async fn equal_records_are_taken_again_and_again(subject: &dyn Subject) {
+/// The records of a quiet night are one row. No port reads records, so each adapter's own tests count the rows.
+pub async fn equal_records_are_accepted(subject: &dyn Subject) {
     let one = Record {
         at: "2026-11-21T12:00:00.000Z".to_owned(),
         trigger: "tick".to_owned(),
@@ -221,8 +221,8 @@ pub async fn equal_records_are_taken_again_and_again(subject: &dyn Subject) {
     subject.ports().ledger.record(&other).await.unwrap();
 }
 
-/// Also where it was equal to the one before and only counted.
-pub async fn the_last_recorded_pass_is_the_last_look(subject: &dyn Subject) {
+/// Also where the record was equal to the one before and was only counted.
+pub async fn the_last_record_is_the_last_reconcile(subject: &dyn Subject) {
     let ledger = &subject.ports().ledger;
     for (minute, error) in [(0, "one"), (1, "one"), (2, "other")] {
         let record = Record {
@@ -233,13 +233,13 @@ pub async fn the_last_recorded_pass_is_the_last_look(subject: &dyn Subject) {
             errors: vec![error.to_owned()],
         };
         ledger.record(&record).await.unwrap();
-        let seen = ledger.last_look().await.unwrap();
+        let seen = ledger.last_reconcile().await.unwrap();
         assert_eq!(seen, Some(record.at.parse().unwrap()), "{error}");
     }
 }
 
 /// Proof of life, in its fullest and in its barest form.
-pub async fn a_report_is_taken(subject: &dyn Subject) {
+pub async fn a_report_is_accepted(subject: &dyn Subject) {
     let at = subject.ports().clock.now();
     let bare = WorkerReport {
         box_id: "gpu-1".parse().unwrap(),

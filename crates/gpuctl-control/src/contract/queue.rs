@@ -1,11 +1,11 @@
-//! What a queue promises: at least once, one lease at a time, back after its time, dead after too many receives.
+//! What a queue guarantees: delivery at least once, one lease at a time, again after the lease, dead after too many receives.
 
 use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 
 use super::{
-    LONG, LOOKS_MAX, Subject, counts_become, message, receive, receive_soon, send, wear_out,
+    LONG, Subject, TRIES_MAX, counts_become, exhaust_receives, message, receive, receive_soon, send,
 };
 use crate::ports::{NewMessage, PortErrorClass, Purge, Receipt, SEND_BATCH_MAX};
 
@@ -22,8 +22,8 @@ pub async fn a_message_keeps_its_text_and_its_attributes(subject: &dyn Subject) 
     subject.ports().queue.ack(&got.receipt).await.unwrap();
 }
 
-/// Who holds a message is alone with it, and it is counted where it is.
-pub async fn a_message_has_one_holder_and_the_counts_follow(subject: &dyn Subject) {
+/// A message is held by one receiver, and counted as in flight.
+pub async fn a_message_has_one_holder_and_is_counted_accordingly(subject: &dyn Subject) {
     send(subject, &["a", "b"]).await;
     counts_become(subject, (2, 0, 0, 0)).await;
     let (one, other) = (receive_soon(subject, LONG).await, receive_soon(subject, LONG).await);
@@ -37,8 +37,8 @@ pub async fn a_message_has_one_holder_and_the_counts_follow(subject: &dyn Subjec
     counts_become(subject, (1, 0, 0, 0)).await;
 }
 
-/// A worker that went silent loses its message, and can do nothing to it any more.
-pub async fn a_lease_that_runs_out_gives_the_message_to_the_next_and_voids_the_receipt(
+/// A worker that does not extend its lease loses the message, and can do nothing to it any more.
+pub async fn a_lease_that_runs_out_voids_the_receipt_and_the_message_comes_again(
     subject: &dyn Subject,
 ) {
     send(subject, &["a"]).await;
@@ -54,7 +54,7 @@ pub async fn a_lease_that_runs_out_gives_the_message_to_the_next_and_voids_the_r
     for lost in lost {
         assert_eq!(lost.unwrap_err().class, PortErrorClass::LeaseLost);
     }
-    assert!(receive(subject, 1, LONG).await.is_empty(), "the void receipt gave it back");
+    assert!(receive(subject, 1, LONG).await.is_empty(), "the void receipt released it");
     queue.ack(&second.receipt).await.unwrap();
     counts_become(subject, (0, 0, 0, 0)).await;
 }
@@ -64,13 +64,15 @@ pub async fn a_lease_that_is_extended_stays(subject: &dyn Subject) {
     send(subject, &["a"]).await;
     let held = receive_soon(subject, subject.lease_min()).await;
     subject.ports().queue.change_visibility(&held.receipt, LONG).await.unwrap();
-    subject.pass(subject.lease_min() * 2).await;
+    subject.let_time_pass(subject.lease_min() * 2).await;
     assert!(receive(subject, 1, LONG).await.is_empty());
     subject.ports().queue.ack(&held.receipt).await.unwrap();
 }
 
-/// A visibility of zero is handing back: the next may have it at once, and the receipt is spent.
-pub async fn a_message_given_back_comes_again_and_its_receipt_is_void(subject: &dyn Subject) {
+/// A visibility of zero releases it to the queue: it can be received at once, and the receipt is void.
+pub async fn a_message_released_to_the_queue_comes_again_and_its_receipt_is_void(
+    subject: &dyn Subject,
+) {
     send(subject, &["a"]).await;
     let queue = &subject.ports().queue;
     let held = receive_soon(subject, LONG).await;
@@ -86,30 +88,30 @@ pub async fn an_acked_message_never_comes_again(subject: &dyn Subject) {
     send(subject, &["a"]).await;
     let held = receive_soon(subject, subject.lease_min()).await;
     subject.ports().queue.ack(&held.receipt).await.unwrap();
-    subject.pass(subject.lease_min() * 2).await;
+    subject.let_time_pass(subject.lease_min() * 2).await;
     assert!(receive(subject, 1, LONG).await.is_empty());
     let again = subject.ports().queue.ack(&held.receipt).await;
     assert_eq!(again.unwrap_err().class, PortErrorClass::LeaseLost);
 }
 
-/// Q7: a message that no worker finishes ends where a person looks.
+/// Q7: a message that no worker finishes ends in the dead letters, where users can see it.
 pub async fn too_many_receives_end_in_the_dead_letters(subject: &dyn Subject) {
     send(subject, &["poison"]).await;
-    wear_out(subject).await;
+    exhaust_receives(subject).await;
     counts_become(subject, (0, 0, 0, 1)).await;
 }
 
 /// A redriven message has all its tries again.
-pub async fn redrive_brings_the_dead_back_with_a_count_of_zero(subject: &dyn Subject) {
+pub async fn a_redrive_moves_dead_messages_back_with_a_count_of_zero(subject: &dyn Subject) {
     send(subject, &["poison"]).await;
-    wear_out(subject).await;
+    exhaust_receives(subject).await;
     counts_become(subject, (0, 0, 0, 1)).await;
     assert_eq!(subject.ports().queue.redrive(subject.queue()).await.unwrap(), 1);
     assert_eq!(receive_soon(subject, LONG).await.receive_count, 1);
     counts_become(subject, (0, 1, 0, 0)).await;
 }
 
-/// Q2: a delayed message is counted apart and received by nobody before its time.
+/// Q2: a delayed message is counted apart and not received before its time.
 pub async fn a_delayed_message_waits_its_time(subject: &dyn Subject) {
     let later = NewMessage { delay: subject.lease_min() * 2, ..message("later") };
     subject.ports().queue.send(subject.queue(), &[later]).await.unwrap();
@@ -123,7 +125,7 @@ pub async fn a_full_batch_arrives_whole(subject: &dyn Subject) {
     let bodies: Vec<String> = (0..SEND_BATCH_MAX).map(|n| format!("m{n}")).collect();
     send(subject, &bodies.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let mut got = BTreeSet::new();
-    for _ in 0..LOOKS_MAX {
+    for _ in 0..TRIES_MAX {
         for received in receive(subject, 10, LONG).await {
             subject.ports().queue.ack(&received.receipt).await.unwrap();
             got.insert(received.body);
@@ -131,15 +133,15 @@ pub async fn a_full_batch_arrives_whole(subject: &dyn Subject) {
         if got.len() == bodies.len() {
             break;
         }
-        subject.pass(subject.lease_min() / 8).await;
+        subject.let_time_pass(subject.lease_min() / 8).await;
     }
     assert_eq!(got, bodies.into_iter().collect());
     counts_become(subject, (0, 0, 0, 0)).await;
 }
 
-/// As after a restart of the worker.
-pub async fn a_receipt_that_nobody_gave_is_a_lost_lease(subject: &dyn Subject) {
-    let receipt = Receipt("nobody's".to_owned());
+/// A receipt that the queue never issued, as after a restart of the worker.
+pub async fn an_unknown_receipt_is_a_lost_lease(subject: &dyn Subject) {
+    let receipt = Receipt("unknown".to_owned());
     let queue = &subject.ports().queue;
     let lost = [queue.ack(&receipt).await, queue.change_visibility(&receipt, LONG).await];
     for lost in lost {
@@ -147,20 +149,20 @@ pub async fn a_receipt_that_nobody_gave_is_a_lost_lease(subject: &dyn Subject) {
     }
 }
 
-/// A purge takes what waits and leaves the dead.
-pub async fn a_purge_takes_what_waits(subject: &dyn Subject) {
+/// A purge of live messages keeps the dead ones.
+pub async fn a_purge_deletes_the_waiting_messages(subject: &dyn Subject) {
     send(subject, &["poison"]).await;
-    wear_out(subject).await;
+    exhaust_receives(subject).await;
     send(subject, &["a", "b"]).await;
     counts_become(subject, (2, 0, 0, 1)).await;
     assert_eq!(subject.ports().queue.purge(subject.queue(), Purge::Live).await.unwrap(), 2);
     counts_become(subject, (0, 0, 0, 1)).await;
 }
 
-/// … and the other way round.
-pub async fn a_purge_of_the_dead_leaves_the_living(subject: &dyn Subject) {
+/// A purge of dead messages keeps the live ones.
+pub async fn a_purge_of_dead_messages_keeps_the_others(subject: &dyn Subject) {
     send(subject, &["poison"]).await;
-    wear_out(subject).await;
+    exhaust_receives(subject).await;
     send(subject, &["a"]).await;
     counts_become(subject, (1, 0, 0, 1)).await;
     assert_eq!(subject.ports().queue.purge(subject.queue(), Purge::Dead).await.unwrap(), 1);

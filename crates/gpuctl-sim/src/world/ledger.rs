@@ -28,7 +28,7 @@ pub(crate) struct LedgerState {
     reports: BTreeMap<BoxId, WorkerReport>,
     jobs: BTreeMap<JobId, (Job, Option<JobResult>)>,
     records: Vec<Record>,
-    last_look: Option<Timestamp>,
+    last_reconcile: Option<Timestamp>,
     /// Passes that have left a record, those that were counted on an equal one included.
     pub(crate) passes: u64,
 }
@@ -123,7 +123,7 @@ impl LedgerState {
 
     pub(crate) fn record(&mut self, record: &Record) {
         self.passes += 1;
-        self.last_look = record.at.parse().ok();
+        self.last_reconcile = record.at.parse().ok();
         if self.records.last().is_some_and(|last| last.says_the_same(record)) {
             return;
         }
@@ -134,8 +134,8 @@ impl LedgerState {
     }
 
     /// When the last recorded pass looked.
-    pub(crate) fn last_look(&self) -> Option<Timestamp> {
-        self.last_look
+    pub(crate) fn last_reconcile(&self) -> Option<Timestamp> {
+        self.last_reconcile
     }
 
     /// Keeps a report; says whether it tells anything beyond that the worker lives.

@@ -326,8 +326,8 @@ impl Ledger for Client {
         self.on_ledger(|world, _| world.ledger.record(record)).await
     }
 
-    async fn last_look(&self) -> Result<Option<Timestamp>, PortError> {
-        self.on_ledger(|world, _| world.ledger.last_look()).await
+    async fn last_reconcile(&self) -> Result<Option<Timestamp>, PortError> {
+        self.on_ledger(|world, _| world.ledger.last_reconcile()).await
     }
 
     async fn report(&self, report: &WorkerReport) -> Result<(), PortError> {

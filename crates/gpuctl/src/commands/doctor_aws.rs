@@ -76,7 +76,7 @@ fn whole_seconds(span: TimeDelta) -> TimeDelta {
 /// Whether a controller is running: without one holds never end, and no box starts or stops.
 async fn last_reconcile(context: &Context) -> CheckDocument {
     let fix = "keep `gpuctl run` running, or let EventBridge call the Lambda function each minute (`rate(1 minute)`)";
-    let look = match context.ports.ledger.last_look().await {
+    let look = match context.ports.ledger.last_reconcile().await {
         Ok(look) => look,
         Err(error) => return fail("last reconcile", &error.into()),
     };
