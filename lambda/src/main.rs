@@ -1,7 +1,5 @@
 //! gpuctl's controller as a Lambda function: event → reconcile → response. It holds no rule.
 
-#![warn(missing_docs)]
-
 mod controller;
 mod event;
 mod response;

@@ -1,7 +1,7 @@
 //! Reads the dates of an iCalendar file: its all-day events, with their recurrences.
 //!
-//! Events with a time of day are left out, since a calendar of ours knows whole dates alone, and so are cancelled ones. What
-//! the dates mean is the schedule's business.
+//! Events with a time of day are left out, since a schedule's calendar has whole dates alone, and so are cancelled events. What the
+//! dates mean is up to the schedule.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -27,7 +27,7 @@ const OCCURRENCES_MAX: u16 = 15_000;
 /// The longest single event.
 const EVENT_DAYS_MAX: i64 = 366;
 
-/// Why a file's dates cannot be had.
+/// Why a file's dates cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum CalendarError {
     /// Not there, or not text.
@@ -37,12 +37,12 @@ pub enum CalendarError {
     #[error("is larger than {} KiB", FILE_BYTES_MAX >> 10)]
     TooLarge,
     /// Another format, or a broken file.
-    #[error("is no iCalendar file")]
+    #[error("is not an iCalendar file")]
     Form,
-    /// An event with a date that is none.
+    /// An event with an invalid date.
     #[error("has an event whose {0} cannot be read")]
     Event(&'static str),
-    /// A recurrence that is none, or of hours and less.
+    /// An invalid recurrence, or one more often than daily.
     #[error("has a recurrence that cannot be read: `{0}`")]
     Recurrence(String),
     /// Longer than `EVENT_DAYS_MAX`, or backwards.
@@ -53,7 +53,7 @@ pub enum CalendarError {
 /// The dates of the file, in order.
 ///
 /// # Errors
-/// When the file cannot be read, or is not wholly understood: a holiday that is lost in silence costs a day of box time.
+/// When the file cannot be read, or any part of it is not understood: a holiday that is silently lost costs a day of box time.
 pub fn dates_of(path: &Path) -> Result<Vec<NaiveDate>, CalendarError> {
     let mut text = String::new();
     let file = std::fs::File::open(path)?;
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_wholly_understood_is_refused() {
+    fn a_file_of_which_any_part_is_not_understood_is_rejected() {
         for event in [
             "SUMMARY:no start",
             "DTSTART;VALUE=DATE:2026122",

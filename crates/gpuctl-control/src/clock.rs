@@ -1,4 +1,4 @@
-//! The machine's clock: the one place where gpuctl outside a simulation reads the time.
+//! The machine's clock: the one place where gpuctl, outside a simulation, reads the time.
 
 use std::time::SystemTime;
 
@@ -11,7 +11,7 @@ use crate::ports::Clock;
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is that one place")]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     fn now(&self) -> Timestamp {
         SystemTime::now().into()
     }

@@ -36,7 +36,6 @@ pub enum ConfigError {
     /// The file that was named cannot be read.
     #[error("cannot read {}", path.display())]
     Unreadable {
-        /// The file.
         path: PathBuf,
         /// What the system reported.
         #[source]
@@ -45,7 +44,6 @@ pub enum ConfigError {
     /// The file has problems.
     #[error("{} cannot be used", path.display())]
     Invalid {
-        /// The file.
         path: PathBuf,
         /// All of them, with their lines.
         problems: Problems,
@@ -53,9 +51,7 @@ pub enum ConfigError {
     /// A file that was not named, but found above the working folder, belongs to another user.
     #[error("{} is not used", path.display())]
     OfOtherUser {
-        /// The file.
         path: PathBuf,
-        /// Whose it is.
         #[source]
         source: OtherUser,
     },

@@ -29,7 +29,6 @@ const TRIES_MAX: u32 = 200;
 /// An adapter under test.
 #[async_trait]
 pub trait Subject: Send + Sync {
-    /// Its ports.
     fn ports(&self) -> &Ports;
 
     /// An empty queue, whose messages are dead after `RECEIVES_MAX` receives.

@@ -1,4 +1,4 @@
-//! Which files may be a job's input: checked when a job is submitted, for a quick answer, and again by the worker, whose word counts.
+//! Which files may be a job's input: checked when a job is submitted, so that the user knows at once, and again by the worker, which decides.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,6 @@ pub enum InputRejected {
     /// It is not there, or may not be seen.
     #[error("cannot read {}", path.display())]
     Unreadable {
-        /// The file.
         path: PathBuf,
         /// What the system said.
         #[source]
@@ -16,10 +15,7 @@ pub enum InputRejected {
     },
     /// It is a folder.
     #[error("{} is a folder", path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-    },
+    Folder { path: PathBuf },
     /// It lies outside the folders that inputs may lie in.
     #[error("{} lies outside the folders that inputs may lie in", path.display())]
     Outside {
@@ -28,20 +24,10 @@ pub enum InputRejected {
     },
     /// It is larger than a worker fetches.
     #[error("{uri} has {bytes} bytes, {bytes_max} are allowed")]
-    TooLarge {
-        /// The input.
-        uri: String,
-        /// Its size.
-        bytes: u64,
-        /// The limit.
-        bytes_max: u64,
-    },
+    TooLarge { uri: String, bytes: u64, bytes_max: u64 },
     /// It lies where this worker cannot reach.
     #[error("{uri} lies in S3, and this state folder has no AWS account")]
-    Elsewhere {
-        /// The input.
-        uri: String,
-    },
+    Elsewhere { uri: String },
 }
 
 impl InputRejected {

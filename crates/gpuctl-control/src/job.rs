@@ -1,6 +1,6 @@
-//! A job: what a user submits, what a worker answers, and how it stands in between.
+//! A job: what a user submits, its states, and its result.
 //!
-//! Inputs are URIs, so that a name of any bytes survives JSON, and so that they may lie elsewhere than on this disk.
+//! Inputs are URIs, so that a file name of any bytes survives JSON, and so that they may be elsewhere than on this disk.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(String);
 
-/// Counts within a millisecond, so that ids made in one sort in the order in which they were made.
+/// Counts within a millisecond, so that ids of the same millisecond sort in the order in which they were made.
 static IDS_IN_ORDER: Mutex<uuid::ContextV7> = Mutex::new(uuid::ContextV7::new());
 
 impl JobId {
@@ -51,34 +51,31 @@ impl FromStr for JobId {
 /// What a user submits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
-    /// Its name.
     pub id: JobId,
     /// The queue that it was sent to.
     pub queue: QueueName,
     /// What to do, e.g. `voice.transcribe`.
     pub task: String,
-    /// With which model; the task's default if `None`.
+    /// The model; the task's default if `None`.
     pub model: Option<String>,
-    /// On what.
     pub input: InputUri,
-    /// How: `gpu-tasks` says which params a task has.
+    /// The task's params; `gpu-tasks` says which there are.
     pub params: serde_json::Map<String, serde_json::Value>,
     /// When it was submitted.
     pub submitted_at: Timestamp,
 }
 
-/// How a job stands.
+/// The state of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobState {
-    /// Waits for a worker.
+    /// Waiting for a worker.
     Queued,
-    /// A worker has it.
+    /// Held by a worker.
     Running,
-    /// Done.
     Succeeded,
-    /// Has an error result: trying again would not help.
+    /// Has an error as its result: trying again would not help.
     Failed,
-    /// Given up after too many tries; `redrive` gives it another chance.
+    /// Tried too often without a result; `redrive` lets it be tried again.
     Dead,
     /// Purged from the queue before it had a result.
     Purged,
@@ -102,48 +99,45 @@ impl JobState {
         }
     }
 
-    /// Whether nothing more will happen by itself.
+    /// Whether the state stays until a user acts.
     #[must_use]
     pub fn is_final(self) -> bool {
         !matches!(self, Self::Queued | Self::Running)
     }
 }
 
-/// What a worker answers.
+/// What came of a job.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobResult {
-    /// The job.
     pub job: Job,
-    /// The answer, or why there is none.
+    /// The output, or why there is none.
     pub outcome: Result<serde_json::Value, JobFailure>,
-    /// The model that was used.
+    /// The model that was used, if one was opened.
     pub model: Option<String>,
-    /// On which device.
     pub device: Option<String>,
-    /// The box that did it.
+    /// The box whose worker did it.
     pub box_id: BoxId,
-    /// How often the message had been received.
+    /// Which try this was, from 1.
     pub attempt: u32,
     /// When the worker received it.
     pub received_at: Timestamp,
-    /// When the answer was there.
+    /// When the worker had the outcome.
     pub finished_at: Timestamp,
-    /// How long the model ran for it (its share of the batch).
+    /// How long the model ran for this job: its share of the batch.
     pub inference: TimeDelta,
 }
 
-/// Why a job has no answer, and never will have one.
+/// Why a job failed; another try would fail as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobFailure {
     /// A short, stable code such as `input.truncated`.
     pub code: String,
-    /// A sentence.
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
 }
 
-/// Where an input lies: a file, an object in S3, or a short text in the URI itself.
+/// The URI of an input: a file, an object in S3, or a short text in the URI itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputUri(String);
 
@@ -153,38 +147,33 @@ pub enum InputLocation {
     /// `file:///…`: a file on the worker's machine.
     File(PathBuf),
     /// `s3://bucket/key`.
-    S3 {
-        /// The bucket.
-        bucket: String,
-        /// The object's key.
-        key: String,
-    },
+    S3 { bucket: String, key: String },
     /// `data:,…`: this text.
     Text(String),
 }
 
-/// Longest text in a URI: escaped, it is three times as long and must fit a message of SQS (256 KiB).
+/// Longest text in a URI, in bytes: escaped, it may be three times as long, and must fit into a message of SQS (256 KiB).
 pub const INLINE_TEXT_BYTES_MAX: usize = 64 * 1024;
-/// What comes before the text; the long form is read too.
+/// The prefix of a text's URI; the long form is read too.
 const INLINE_TEXT: &str = "data:,";
 const INLINE_TEXT_LONG: &str = "data:text/plain;charset=utf-8,";
-/// How much of a text stands for it in a listing.
+/// How many characters of a text a listing shows.
 const TEXT_SHOWN_CHARS: usize = 40;
 
-/// What a path may hold and a URI may not.
+/// What is escaped in a URI, beside bytes that are not ASCII.
 const ESCAPED: AsciiSet =
     CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'?').add(b'<').add(b'>').add(b'`');
 
 /// Why a URI was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InputUriError {
-    /// Of no known form.
-    #[error("`{0}` is no `file:///…`, `s3://BUCKET/KEY` or `data:,TEXT` URI")]
+    /// Not of a known form.
+    #[error("`{0}` is not a `file:///…`, `s3://BUCKET/KEY` or `data:,TEXT` URI")]
     Form(String),
     /// The text in it is too long.
     #[error("a text of {0} bytes is too long for a URI: {INLINE_TEXT_BYTES_MAX} are allowed")]
     TextTooLong(usize),
-    /// The text in it is no UTF-8.
+    /// The text in it is not UTF-8.
     #[error("the text in the URI is not UTF-8")]
     NotText,
 }
@@ -223,7 +212,7 @@ impl InputUri {
     /// What it points at.
     #[must_use]
     pub fn location(&self) -> InputLocation {
-        location(&self.0).expect("every way to make one has read it once")
+        location(&self.0).expect("it was read when it was made")
     }
 
     /// The URI as text.
@@ -232,7 +221,7 @@ impl InputUri {
         &self.0
     }
 
-    /// The file's or object's name, or the text's beginning, with what is no text replaced.
+    /// The file's or object's name, or the beginning of the text in quotes. Bytes that are not UTF-8 are replaced.
     #[must_use]
     pub fn file_name(&self) -> String {
         match self.location() {

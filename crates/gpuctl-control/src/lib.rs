@@ -3,8 +3,6 @@
 //! It holds no rule (those are `gpuctl-core`'s) and knows no cloud (those are behind `ports`). What is stored or printed
 //! as JSON is in `wire` and nowhere else.
 
-#![warn(missing_docs)]
-
 pub mod act;
 pub mod calendar;
 pub mod clock;

@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 
 pub use escape::{Escaped, SHOWN_CHARS_MAX, escaped, shown};
 
-/// How the lines that `tracing` writes name their weight.
+/// How the lines that `tracing` writes name their level.
 const LEVELS: [&str; 5] = ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"];
-/// What the function's lines have besides message and fields; Lambda's own span names the request and no more.
+/// What the function's lines have besides message and fields; Lambda's own span names only the request.
 const BESIDE: [&str; 6] = ["level", "message", "span", "spans", "target", "timestamp"];
 
 /// A line.
@@ -18,11 +18,10 @@ const BESIDE: [&str; 6] = ["level", "message", "span", "spans", "target", "times
 pub struct LogLine {
     /// When it was written, if it is known.
     pub at: Option<Timestamp>,
-    /// Its weight, as `INFO`, if it has one.
+    /// Its level, e.g. `INFO`, if it has one.
     pub level: Option<String>,
-    /// What it says.
     pub text: String,
-    /// Whether it says nothing to people: metrics, and the marks that Lambda puts around a call.
+    /// Whether users can leave it out: metrics, and the lines that Lambda puts around a call.
     pub is_noise: bool,
 }
 
@@ -42,7 +41,7 @@ impl LogLine {
         Self { at: Some(at), level, text: text.to_owned(), is_noise: false }
     }
 
-    /// A line of the function's log group: a JSON document of `tracing`'s, metrics, or Lambda's own words.
+    /// A line of the function's log group: a JSON document of `tracing`'s, metrics, or a line of Lambda's.
     #[must_use]
     pub fn of_function(at: Option<Timestamp>, line: &str) -> Self {
         let Ok(Value::Object(fields)) = serde_json::from_str(line) else {
@@ -71,7 +70,8 @@ fn others(fields: &Map<String, Value>) -> String {
     fields.map(word).collect()
 }
 
-/// Without what a terminal would obey: colours and the like, which a console is full of.
+/// Without colours and other control sequences, which a box's console is full of. Unlike `escaped` it removes them: they are part of
+/// the console's display, not of what was said.
 fn clean(line: &str) -> String {
     let mut text = String::with_capacity(line.len());
     let mut chars = line.trim_end().chars();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_reaches_the_terminal_that_it_would_obey() {
+    fn control_sequences_are_removed() {
         let line = LogLine::of_text("\u{1b}[0;1;31mfailed\u{1b}[0m to\u{7} boot\u{1b}]0;x\r\n");
         assert_eq!(line.text, "failed to boot]0;x");
     }

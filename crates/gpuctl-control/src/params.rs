@@ -11,7 +11,6 @@ use crate::job::InputUri;
 /// One `NAME=VALUE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Param {
-    /// The name.
     pub name: String,
     /// The value: `@PATH` is a file, JSON is what it says, anything else a text.
     pub value: String,
@@ -26,7 +25,9 @@ pub fn parse_param(text: &str) -> Result<Param, String> {
         Some((name, value)) if !name.trim().is_empty() => {
             Ok(Param { name: name.trim().to_owned(), value: value.to_owned() })
         }
-        _ => Err(format!("`{text}` is no param: write NAME=VALUE, a file as NAME=@PATH")),
+        _ => Err(format!(
+            "`{text}` is not a valid param: write NAME=VALUE, or NAME=@PATH for a file"
+        )),
     }
 }
 

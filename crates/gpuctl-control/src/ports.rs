@@ -1,6 +1,7 @@
-//! The ports: what the loop asks of the world. Five small traits, one error type with a class that callers branch on.
+//! The ports: five small traits through which gpuctl reads and changes everything outside it, and their error with a class that callers
+//! branch on.
 //!
-//! Contracts stand on each method; `gpuctl-local` fills them with one SQLite file and child processes.
+//! Each method says what its adapters guarantee; `contract` tests it.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -25,13 +26,9 @@ use crate::wire::record::Record;
 /// The ports together; cloning shares them.
 #[derive(Clone)]
 pub struct Ports {
-    /// Boxes.
     pub cloud: Arc<dyn Cloud>,
-    /// Messages.
     pub queue: Arc<dyn JobQueue>,
-    /// What is remembered.
     pub ledger: Arc<dyn Ledger>,
-    /// The time.
     pub clock: Arc<dyn Clock>,
     /// Inputs and results that are files.
     pub files: Arc<dyn FileStore>,
@@ -39,19 +36,18 @@ pub struct Ports {
 
 /// Where the time comes from: nothing else may read a clock for a decision.
 pub trait Clock: Send + Sync {
-    /// Now.
     fn now(&self) -> Timestamp;
 }
 
-/// Boxes: to see them and to start and stop them.
+/// The boxes: listing, starting and stopping them.
 #[async_trait]
 pub trait Cloud: Send + Sync {
-    /// Every box of every pool, also those that never ran. A pool that is missing from the listing could not be read. Reading alone:
-    /// nothing is written, so that `status` may ask for it.
+    /// Every box of every pool, also those that never ran. A pool that is missing from the listing could not be read. This only
+    /// reads: `status` calls it.
     async fn boxes(&self, policy: &Policy) -> Result<Listing, PortError>;
 
-    /// Notes that these boxes of a listing were seen alive. A cloud whose boxes may end unseen has so the latest time at which they
-    /// still lived; others keep this default.
+    /// Notes that these boxes of a listing were seen alive. A cloud that does not record when a box ends takes its end from the last
+    /// note; others keep this default.
     async fn note_alive(&self, _boxes: &[BoxId]) -> Result<(), PortError> {
         Ok(())
     }
@@ -62,47 +58,45 @@ pub trait Cloud: Send + Sync {
     /// Asks a box to stop, or ends it. A box that is stopped already is a success.
     async fn stop(&self, box_id: &BoxId, mode: StopMode) -> Result<(), PortError>;
 
-    /// Ends a box for good, with its disk: its spot request first, or the cloud would bring another one (P5). Only a person asks for
-    /// it, or the end of a box that was launched to be ended. The box must have been in the last listing.
+    /// Terminates a box with its disk, after its spot request, or the cloud would launch another one (P5). Only for a user who asks
+    /// for it, and for boxes that are launched for each run. The box must have been in the last listing.
     async fn retire(&self, box_id: &BoxId) -> Result<(), PortError> {
         let what = format!("box {box_id} is a process of this machine");
         Err(PortError::new(PortErrorClass::Conflict, what)
-            .hint("stop its pool: nothing else is left of it"))
+            .hint("stop its pool: a process leaves nothing to terminate"))
     }
 
-    /// Ends what costs money and belongs to no box any more, as an open spot request (P15); answers a sentence for each.
+    /// Cancels what costs money and belongs to no box any more, e.g. an open spot request (P15); returns a sentence for each.
     async fn cancel_orphans(&self) -> Result<Vec<String>, PortError> {
         Ok(Vec::new())
     }
 }
 
-/// The boxes, by pool, and what could not be read: one bad id must not hide the other pools (S5, R8).
+/// The boxes of each pool, and why others could not be read: one bad id must not hide the other pools (S5, R8).
 #[derive(Debug, Default)]
 pub struct Listing {
     /// The boxes of each pool that could be read.
     pub pools: BTreeMap<PoolId, Vec<SeenBox>>,
-    /// Why others could not.
+    /// Why pools are missing.
     pub errors: Vec<PortError>,
 }
 
 /// An order to start a box.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartOrder {
-    /// The pool.
     pub pool: PoolId,
-    /// The box.
     pub box_id: BoxId,
-    /// When it was given; with the box, the key of the run.
+    /// When it was given. Box and time together are the key of the run.
     pub at: Timestamp,
-    /// Equal for equal orders, so that a repeated one does nothing.
+    /// Equal for equal orders, so that an order that is repeated does nothing.
     pub token: String,
 }
 
 /// Messages, with SQS's semantics: at least once, under a lease, dead-lettered after too many receives.
 #[async_trait]
 pub trait JobQueue: Send + Sync {
-    /// Adds messages, at most `SEND_BATCH_MAX`: all or none where the queue can. SQS cannot: there an error may leave a part in
-    /// the queue, and says which messages are not.
+    /// Adds messages, at most `SEND_BATCH_MAX`: all or none, except on SQS, where an error may leave some in the queue, and names
+    /// those that are not.
     async fn send(&self, queue: &QueueName, batch: &[NewMessage]) -> Result<(), PortError>;
 
     /// Takes up to `request.max` visible messages under a lease, waiting up to `request.wait` for the first.
@@ -112,7 +106,7 @@ pub trait JobQueue: Send + Sync {
         request: ReceiveRequest,
     ) -> Result<Vec<Received>, PortError>;
 
-    /// Makes the lease last `visibility` from now; zero gives the message back at once. A lost lease is `LeaseLost`.
+    /// Makes the lease last `visibility` from now; zero releases the message to the queue at once. A lost lease is `LeaseLost`.
     async fn change_visibility(
         &self,
         receipt: &Receipt,
@@ -125,20 +119,20 @@ pub trait JobQueue: Send + Sync {
     /// Counts and the age of the oldest visible message; `empty_since` is the ledger's and left open here.
     async fn counts(&self, queue: &QueueName) -> Result<SeenQueue, PortError>;
 
-    /// Moves every dead message back, with its receive count at zero; answers how many.
+    /// Moves every dead message back, with its receive count at zero; returns how many.
     async fn redrive(&self, queue: &QueueName) -> Result<u64, PortError>;
 
-    /// Deletes every message of the queue, or every dead one; answers how many.
+    /// Deletes every live message of the queue, or every dead one; returns how many.
     async fn purge(&self, queue: &QueueName, which: Purge) -> Result<u64, PortError>;
 }
 
-/// Messages in one send: SQS's limit.
+/// Most messages in one send: SQS's limit.
 pub const SEND_BATCH_MAX: usize = 10;
 
 /// Which messages a purge deletes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purge {
-    /// Those that wait or are in flight.
+    /// Those that are waiting or in flight.
     Live,
     /// Those in the dead-letter queue.
     Dead,
@@ -147,22 +141,21 @@ pub enum Purge {
 /// A message to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewMessage {
-    /// The text.
     pub body: String,
     /// Names and values beside it, as in SQS.
     pub attributes: Vec<(String, String)>,
-    /// How long it stays invisible first.
+    /// How long it stays invisible first; SQS allows up to 15 minutes.
     pub delay: TimeDelta,
 }
 
 /// What a worker asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceiveRequest {
-    /// At most so many messages.
+    /// Maximum number of messages; SQS allows 1 to 10.
     pub max: u32,
     /// The lease's length.
     pub visibility: TimeDelta,
-    /// How long to wait for the first.
+    /// How long to wait for the first message; SQS allows up to 20 s.
     pub wait: TimeDelta,
 }
 
@@ -171,11 +164,10 @@ pub struct ReceiveRequest {
 pub struct Received {
     /// Proof of the lease.
     pub receipt: Receipt,
-    /// The text.
     pub body: String,
     /// Names and values beside it.
     pub attributes: Vec<(String, String)>,
-    /// How often it was received, this time included.
+    /// How often it was received, counting this time.
     pub receive_count: u32,
     /// When it was sent.
     pub sent_at: Timestamp,
@@ -185,19 +177,19 @@ pub struct Received {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Receipt(pub String);
 
-/// Files: a job's inputs, wherever they lie, and what it answers beside its document.
+/// Files: a job's inputs, wherever they are, and the files of its result.
 #[async_trait]
 pub trait FileStore: Send + Sync {
-    /// The input's bytes as a file on this machine: the file itself, or a copy that goes away with the answer.
+    /// The input as a file on this machine: the file itself, or a copy that is deleted with the returned value.
     ///
-    /// What another try would not change has an [`InputRejected`] as its cause.
+    /// A failure that another try would not change has an [`InputRejected`] as its cause; an input larger than `bytes_max` is one.
     async fn fetch(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, PortError>;
 
-    /// Keeps one file of a job's result durably and answers its URI. The same name again replaces it.
+    /// Writes one file of a job's result durably, and returns its URI. A second file of the same name replaces the first.
     async fn keep(&self, job: &JobId, name: &str, bytes: &[u8]) -> Result<String, PortError>;
 }
 
-/// A place without files, for a controller that runs no job.
+/// A store without files, for a controller that runs no jobs.
 #[derive(Clone, Copy, Debug)]
 pub struct NoFiles;
 
@@ -216,29 +208,28 @@ impl FileStore for NoFiles {
 /// An input on this machine.
 #[derive(Debug)]
 pub struct Fetched {
-    /// Where it lies.
     path: PathBuf,
     /// The copy, deleted when this is dropped; `None` where the file is the user's own.
     _temporary: Option<TempPath>,
 }
 
 impl Fetched {
-    /// A file that stays.
+    /// A file of the user's, which stays.
     #[must_use]
     pub fn own(path: PathBuf) -> Self {
         Self { path, _temporary: None }
     }
 
-    /// A copy that goes away with this.
+    /// A copy, which is deleted with this value.
     #[must_use]
     pub fn temporary(copy: TempPath) -> Self {
         Self { path: copy.to_path_buf(), _temporary: Some(copy) }
     }
 
-    /// A text as a file, for those that are in the URI itself.
+    /// A file of a text that is in the URI itself.
     ///
     /// # Errors
-    /// When there is no room for it.
+    /// When it cannot be written to the folder of temporary files.
     pub fn of_text(text: &str) -> Result<Self, PortError> {
         let write = || {
             let mut file = tempfile::NamedTempFile::with_suffix(".txt")?;
@@ -258,16 +249,16 @@ impl Fetched {
     }
 }
 
-/// What is remembered: leases on the loop, holds, runs, jobs and records.
+/// What gpuctl remembers: the right to reconcile, holds, runs, jobs and records.
 #[async_trait]
 pub trait Ledger: Send + Sync {
-    /// Takes the right to reconcile for `lasts`, or answers `None` if another has it.
+    /// Takes the right to reconcile for `lasts`; `None` if another controller has it.
     async fn lease(&self, owner: &str, lasts: TimeDelta) -> Result<Option<Fence>, PortError>;
 
-    /// Gives it back.
+    /// Releases the right to reconcile, unless another has taken it since.
     async fn release(&self, fence: &Fence) -> Result<(), PortError>;
 
-    /// Everything remembered of each pool: its hold, its latest runs and its queue's memory.
+    /// What is remembered of a pool: its hold, its latest runs, and its queue as last read.
     async fn memory(&self, pool: &PoolId) -> Result<PoolMemory, PortError>;
 
     /// Replaces what is remembered of the pool's queue.
@@ -276,16 +267,16 @@ pub trait Ledger: Send + Sync {
     /// Sets a hold in place of any other on its pool.
     async fn set_hold(&self, hold: &Hold) -> Result<(), PortError>;
 
-    /// Adds a run, or fills in what an earlier version of it left open; what is set stays.
+    /// Adds a run, or fills in what an earlier version of it left open. What is set already stays.
     async fn save_run(&self, run: &Run) -> Result<(), PortError>;
 
     /// The runs that were up at or after `since`, oldest first.
     async fn runs_since(&self, since: Timestamp) -> Result<Vec<Run>, PortError>;
 
-    /// Adds a record. One that says the same as the last is counted on it instead.
+    /// Adds a record. One that says the same as the last is counted there instead.
     async fn record(&self, record: &Record) -> Result<(), PortError>;
 
-    /// When the last recorded pass looked, whoever made it; `None` if none is kept.
+    /// When the last recorded reconcile observed, of any controller; `None` if there is no record.
     async fn last_reconcile(&self) -> Result<Option<Timestamp>, PortError>;
 
     /// Whether a notice of this key has not been told for `again_after`; if so, it counts as told now.
@@ -294,21 +285,20 @@ pub trait Ledger: Send + Sync {
     /// Notes a worker's report on itself.
     async fn report(&self, report: &WorkerReport) -> Result<(), PortError>;
 
-    /// What the workers of these boxes last said of themselves. A cloud that shows it with its boxes needs no such memory, and
-    /// keeps this default.
+    /// The latest report of each of these boxes' workers. Where the cloud lists boxes with their workers this default is kept.
     async fn reports(&self, _boxes: &[BoxId]) -> Result<Vec<WorkerReport>, PortError> {
         Ok(Vec::new())
     }
 
-    /// Notes that jobs were submitted. One that is known already stays as it is.
+    /// Notes that jobs were submitted. A job that is known already stays as it is.
     async fn submitted(&self, jobs: &[Job]) -> Result<(), PortError>;
 
-    /// Notes that a worker has begun a job. A ledger that sees the messages themselves needs no note, and keeps this default.
+    /// Notes that a worker has begun a job. A ledger that can read the queue's messages keeps this default.
     async fn began(&self, _job: &Job, _attempt: &Attempt) -> Result<(), PortError> {
         Ok(())
     }
 
-    /// Notes that a person has purged or redriven the queue, so that its jobs' states follow. Defaults as `began` does.
+    /// Notes that a user has purged or redriven the queue, from which its jobs' states follow. Defaults as `began` does.
     async fn queue_changed(
         &self,
         _queue: &QueueName,
@@ -317,7 +307,7 @@ pub trait Ledger: Send + Sync {
         Ok(())
     }
 
-    /// Keeps a job's result, unless it has one: then that one stays, and the answer says so.
+    /// Keeps a job's result, unless it has one: then that one stays, and `AlreadyThere` is returned.
     async fn commit(&self, result: &JobResult) -> Result<Committed, PortError>;
 
     /// One job, if it is known.
@@ -331,14 +321,13 @@ pub trait Ledger: Send + Sync {
 /// the right blocks the others for at most this long, and one that is slower than this does nothing more.
 pub const LEASE_LASTS: TimeDelta = TimeDelta::seconds(15);
 
-/// The right to reconcile, with a number that only grows.
+/// The right to reconcile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fence {
-    /// Who holds it.
     pub owner: String,
-    /// The number.
+    /// Greater than that of any holder before.
     pub number: i64,
-    /// Until when it holds.
+    /// When it ends, by the ledger's clock.
     pub until: Timestamp,
 }
 
@@ -351,84 +340,75 @@ pub struct PoolMemory {
     pub runs: Vec<Run>,
     /// Its queue, as last read.
     pub queue: Option<QueueMemory>,
-    /// How long its model is busy with one job: a moving mean of which each result moves a `SERVICE_WEIGHT`th.
+    /// How long its model is busy with one job: a moving mean, which each result moves by one `SERVICE_WEIGHT`th.
     pub service: Option<TimeDelta>,
 }
 
-/// The weight of the past in the moving mean of a job's time: it evens out some dozens of jobs, and follows a change of task.
+/// The weight of the past in the moving mean of a job's time: it smooths over some dozens of jobs, and follows a change of task.
 pub const SERVICE_WEIGHT: u32 = 16;
 
-/// A queue as it was last read, for the times when it cannot be read.
+/// A queue as it was last read, for when it cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueMemory {
-    /// The counts.
     pub seen: SeenQueue,
-    /// When they were read.
+    /// When the counts were read.
     pub at: Timestamp,
 }
 
-/// A worker's report on itself: proof of life, and the worker's side of "idle".
+/// A worker's report on itself: a sign of life, and whether it is idle.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerReport {
-    /// The box.
     pub box_id: BoxId,
-    /// The run, by its start.
+    /// When its run started: with the box, the key of the run.
     pub run_started_at: Timestamp,
-    /// When.
     pub at: Timestamp,
-    /// Its process.
     pub pid: u32,
     /// Since when it is ready for work.
     pub ready_at: Option<Timestamp>,
-    /// Messages that it holds.
+    /// Number of messages that it holds.
     pub leases: u32,
     /// Since when it has held none.
     pub idle_since: Option<Timestamp>,
-    /// Results that it has kept in this run.
+    /// Number of results that it has committed in this run.
     pub jobs_done: u32,
-    /// What it is about to end with.
+    /// The error that it is about to end with.
     pub last_error: Option<String>,
 }
 
-/// A worker's try at a job, for ledgers that cannot see the messages.
+/// A worker's try at a job, for ledgers that cannot read the queue's messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// The box.
     pub box_id: BoxId,
-    /// Which try this is, counted from 1.
+    /// Which try this is, from 1.
     pub number: u32,
-    /// How many there are before the dead letters.
+    /// How many tries there are until the job is dead.
     pub of: u32,
-    /// When it began.
     pub at: Timestamp,
-    /// When it is over at the latest, whatever became of the worker.
+    /// When it is over at the latest, also if the worker was interrupted.
     pub until: Timestamp,
 }
 
-/// What a person did to a queue.
+/// What a user did to a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueChange {
-    /// Deleted messages.
     Purged(Purge),
-    /// Brought the dead ones back.
+    /// Moved the dead messages back.
     Redriven,
 }
 
 /// Whether a result was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Committed {
-    /// It was.
+    /// It was written.
     Written,
     /// The job had one already, from another delivery of the same message.
     AlreadyThere,
 }
 
-/// A job and how it stands.
+/// A job, its state and its result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobEntry {
-    /// The job.
     pub job: Job,
-    /// How it stands.
     pub state: JobState,
     /// Its result, once it has one.
     pub result: Option<JobResult>,
@@ -439,7 +419,7 @@ pub struct JobEntry {
 pub struct JobFilter {
     /// Only those in this state.
     pub state: Option<JobState>,
-    /// At most so many.
+    /// Maximum number of jobs.
     pub limit: u32,
     /// Only those submitted at or after this.
     pub since: Option<Timestamp>,
@@ -448,40 +428,37 @@ pub struct JobFilter {
 /// What a caller branches on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortErrorClass {
-    /// The cloud has none to give: another offering may be had.
+    /// The cloud has no capacity or the account no quota: another offering may be available.
     Refused(RefusalClass),
-    /// It is in another state than the call needs.
+    /// The box is in another state than the call needs.
     Conflict,
     /// The lease ran out and another worker may have the message.
     LeaseLost,
-    /// No room: the disk, or the limit on the file's size.
+    /// The disk is full, or the file has reached its largest size.
     Full,
     /// Cannot be reached now; another try may work.
     Unavailable,
-    /// Asked too often: the same call may work later, and fewer calls help.
+    /// Called too often: the same call may work later.
     Throttled,
-    /// Not allowed, or not known who asks: no other try will help until a person acts.
+    /// Not allowed, or the credentials are not known: no other try will help until a user acts.
     Denied,
-    /// What the call names is not there.
+    /// What the call names does not exist.
     NotFound,
-    /// What is stored cannot be read, and no other try will help.
+    /// What is stored is damaged, and no other try will help.
     Corrupt,
     /// Written by a newer version of gpuctl.
     TooNew,
-    /// Anything else.
     Other,
 }
 
-/// A port's failure: what failed, of which class, and what to do about it.
+/// A port's failure. It displays as `what`; `text::with_causes` adds the causes.
 #[derive(Debug)]
 pub struct PortError {
-    /// The class.
     pub class: PortErrorClass,
     /// What failed, without its cause.
     pub what: String,
     /// What the user can do.
     pub hint: Option<String>,
-    /// The cause.
     pub cause: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -509,7 +486,7 @@ impl PortError {
 impl From<InputRejected> for PortError {
     fn from(refusal: InputRejected) -> Self {
         let hint = refusal.hint();
-        Self::new(PortErrorClass::Other, "the input is refused").hint(hint).because(refusal)
+        Self::new(PortErrorClass::Other, "the input is rejected").hint(hint).because(refusal)
     }
 }
 

@@ -37,7 +37,6 @@ pub async fn reconcile(
 pub struct Caller<'a> {
     /// The controller's name, for the lease and the record.
     pub owner: &'a str,
-    /// Why it runs.
     pub trigger: Trigger,
     /// When it will be cut off: nothing is begun that could not be recorded by then (L6).
     pub until: Option<Timestamp>,

@@ -44,11 +44,9 @@ impl Trigger {
 /// What one reconcile saw, decided and did.
 #[derive(Debug)]
 pub struct Reconciled {
-    /// What was seen.
     pub observation: Observation,
     /// Why parts could not be read or remembered.
     pub errors: Vec<PortError>,
-    /// What was decided.
     pub plan: Plan,
     /// What was done, in the order of the plan.
     pub acted: Vec<Acted>,

@@ -32,9 +32,7 @@ pub fn seconds(span: TimeDelta) -> f64 {
 /// A rule and its sentence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReasonDocument {
-    /// The rule.
     pub rule: String,
-    /// The sentence.
     pub text: String,
 }
 

@@ -97,7 +97,7 @@ impl Cloud for LocalCloud {
 pub struct BoxWithoutPool {
     /// Its name, as the file has it.
     pub name: String,
-    /// Its process, unless whoever started it ended before noting it.
+    /// Its process, unless the program that started it ended before noting it.
     pub pid: Option<i32>,
 }
 

@@ -1,4 +1,4 @@
-//! The ledger in the same file: the loop's lease, holds, runs, records, reports, jobs and their results.
+//! The ledger in the same file: the right to reconcile, holds, runs, records, reports, jobs and their results.
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -18,13 +18,13 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::store::{Store, micros, now_micros, timestamp};
 
-/// Records kept; a record of a quiet time stands for many passes.
+/// Records kept; a record of a quiet time stands for many reconciles.
 const RECORDS_MAX: u32 = 10_000;
 /// Runs kept, over all boxes.
 const RUNS_MAX: u32 = 100_000;
 /// Jobs with a result kept.
 const JOBS_MAX: u32 = 1_000_000;
-/// How often, in records, what is beyond these limits is cleared away.
+/// What is beyond these limits is deleted each time that this many records have been added.
 const CLEAR_EVERY: i64 = 1_000;
 
 #[async_trait]
@@ -231,7 +231,7 @@ fn service(c: &Connection, pool: &PoolId) -> rusqlite::Result<Option<TimeDelta>>
     .map(|mean| mean.map(TimeDelta::microseconds))
 }
 
-/// Moves the mean of the box towards what this job took: a step of constant cost, however many results there are.
+/// Moves the mean of the box towards what this job took: constant cost, however many results there are.
 fn note_service(tx: &Transaction<'_>, result: &JobResult) -> rusqlite::Result<()> {
     if result.outcome.is_err() {
         return Ok(());
@@ -354,12 +354,13 @@ fn offering(row: &Row<'_>) -> rusqlite::Result<Option<Offering>> {
 fn refusal(row: &Row<'_>) -> rusqlite::Result<Option<Refusal>> {
     let Some(name) = row.get::<_, Option<String>>(15)? else { return Ok(None) };
     let class = RefusalClass::from_name(&name);
-    let class = class.ok_or_else(|| unreadable(15, format!("`{name}` is no refusal")))?;
+    let class =
+        class.ok_or_else(|| unreadable(15, format!("`{name}` is not a class of refusals")))?;
     Ok(Some(Refusal { class, text: row.get(16)? }))
 }
 
 fn rule_named(column: usize, name: &str) -> rusqlite::Result<Rule> {
-    Rule::from_name(name).ok_or_else(|| unreadable(column, format!("`{name}` is no rule")))
+    Rule::from_name(name).ok_or_else(|| unreadable(column, format!("`{name}` is not a rule")))
 }
 
 fn unreadable(
@@ -423,7 +424,7 @@ fn save_report(tx: &Transaction<'_>, report: &WorkerReport) -> rusqlite::Result<
         .map(drop)
 }
 
-/// A job's state follows from its result and its message; nothing else is kept of it, so nothing can disagree.
+/// A job's state follows from its result and its message. It is not stored itself, so it cannot disagree with them.
 const JOBS: &str = "SELECT jobs.job, jobs.result,
     CASE WHEN jobs.succeeded = 1 THEN 'succeeded' WHEN jobs.succeeded = 0 THEN 'failed' WHEN messages.id IS NULL THEN 'purged'
          WHEN messages.dead THEN 'dead' WHEN messages.receipt IS NOT NULL AND messages.visible_at > ?2 THEN 'running'
@@ -447,7 +448,7 @@ fn job_entry(row: &Row<'_>) -> rusqlite::Result<JobEntry> {
     let state = JobState::ALL.into_iter().find(|state| state.as_str() == name);
     Ok(JobEntry {
         job,
-        state: state.ok_or_else(|| unreadable(2, format!("`{name}` is no state")))?,
+        state: state.ok_or_else(|| unreadable(2, format!("`{name}` is not a job's state")))?,
         result,
     })
 }

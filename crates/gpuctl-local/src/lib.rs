@@ -1,9 +1,7 @@
-//! The embedded default: everything that gpuctl needs of a cloud, on one machine, with no account.
+//! The embedded default: everything that gpuctl needs of a cloud, on one machine, without an account.
 //!
 //! Queue and ledger are one SQLite file that several processes use at once; a box is a child process. It fills the ports
-//! of `gpuctl-control` and decides nothing.
-
-#![warn(missing_docs)]
+//! of `gpuctl-control`, and decides nothing.
 
 mod boxes;
 mod files;
@@ -23,8 +21,8 @@ pub use gpuctl_control::clock::SystemClock;
 pub use logs::{BoxLine, BoxLogs};
 pub use store::{FILE_NAME, Store, StoreOptions};
 
-/// The ports on a store, with boxes started by `launcher`; a worker, which starts none, has none. Inputs are read from
-/// below `input_roots` alone; with none of these, from anywhere.
+/// The ports on a store. Boxes are started by `launcher`; a worker starts none and has no launcher. Inputs must be below one of the
+/// `input_roots`; without any they may be anywhere.
 #[must_use]
 pub fn ports(store: &Store, launcher: Option<Launcher>, input_roots: Vec<PathBuf>) -> Ports {
     Ports {

@@ -1,4 +1,4 @@
-//! What boxes of this machine have written: each one's log of its latest run, and of the run before.
+//! Logs of this machine's boxes: each one's log of its latest run, and of the run before.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,7 +14,7 @@ use gpuctl_core::units::{BoxId, Timestamp};
 /// How much of a file is read, from its end: some ten thousand lines.
 const BYTES_MAX: u64 = 4 << 20;
 
-/// The logs of all boxes of a state, or of one, read on where they were last read to.
+/// The logs of all boxes of a state folder, or of one box, read on from where the last call ended.
 pub struct BoxLogs {
     folder: PathBuf,
     only: Option<BoxId>,
@@ -25,15 +25,13 @@ pub struct BoxLogs {
 /// A line of a box.
 #[derive(Clone, Debug)]
 pub struct BoxLine {
-    /// The box.
     pub box_id: BoxId,
-    /// The line.
     pub line: LogLine,
     /// When it was written, at the latest: a line without a time is as old as the one before it.
     pub order: Timestamp,
 }
 
-/// A place in a file; a run begins a new file under the same name.
+/// A position in a file; each run begins a new file under the same name.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct LogPosition {
     inode: u64,
@@ -81,15 +79,15 @@ impl BoxLogs {
                         .map_err(|e| unread(&old, e))?;
                 }
             }
-            let place = read(&id, &path, before.unwrap_or_default(), &mut lines);
-            self.read.insert(id, place.map_err(|error| unread(&path, error))?);
+            let position = read(&id, &path, before.unwrap_or_default(), &mut lines);
+            self.read.insert(id, position.map_err(|error| unread(&path, error))?);
         }
         lines.sort_by_key(|line| line.order);
         Ok(lines)
     }
 }
 
-/// Reads whole lines from a place on; answers the place after them.
+/// Reads whole lines from a position on; returns the position after them.
 fn read(
     id: &BoxId,
     path: &Path,

@@ -16,11 +16,11 @@ use rusqlite::{Connection, Row, Transaction, params};
 
 use crate::store::{Store, now_micros, timestamp};
 
-/// How often a waiting receive looks whether another process has sent something: a look costs a few microseconds.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How often a waiting receive checks whether another process has sent something; a check costs a few microseconds.
+const CHECK_EVERY: Duration = Duration::from_millis(5);
 
-/// How often it looks for messages whose delay or lease has run out, of which no write tells.
-const LOOK_FOR_EXPIRED_EVERY: Duration = Duration::from_millis(100);
+/// How often it checks for messages whose delay or lease has run out, which is no write.
+const CHECK_FOR_EXPIRED_EVERY: Duration = Duration::from_millis(100);
 
 #[async_trait]
 impl JobQueue for Store {
@@ -43,9 +43,9 @@ impl JobQueue for Store {
             if !received.is_empty() || tokio::time::Instant::now() >= until {
                 return Ok(received);
             }
-            let look_again = until.min(tokio::time::Instant::now() + LOOK_FOR_EXPIRED_EVERY);
-            while tokio::time::Instant::now() < look_again && self.version()? == version {
-                tokio::time::sleep(LOOK_EVERY).await;
+            let check_again = until.min(tokio::time::Instant::now() + CHECK_FOR_EXPIRED_EVERY);
+            while tokio::time::Instant::now() < check_again && self.version()? == version {
+                tokio::time::sleep(CHECK_EVERY).await;
             }
         }
     }
@@ -118,7 +118,7 @@ impl Store {
         queue: &QueueName,
         request: ReceiveRequest,
     ) -> Result<Vec<Received>, PortError> {
-        // An idle worker looks all day long: that must not write.
+        // An idle worker receives all day long: that must not write.
         let any = self.read(|c| {
             c.prepare_cached("SELECT EXISTS (SELECT 1 FROM messages WHERE queue = ?1 AND dead = 0 AND visible_at <= ?2)")?
                 .query_row(params![queue.as_str(), now_micros()], |row| row.get::<_, bool>(0))
@@ -135,12 +135,12 @@ impl Store {
         receipt: &Receipt,
         visibility: TimeDelta,
     ) -> Result<(), PortError> {
-        let given_back = visibility <= TimeDelta::zero();
+        let is_released = visibility <= TimeDelta::zero();
         let changed = self.write(|tx| {
             tx.prepare_cached(
                 "UPDATE messages SET visible_at = ?2, receipt = CASE WHEN ?3 THEN NULL ELSE receipt END WHERE receipt = ?1",
             )?
-            .execute(params![receipt.0, now_micros().saturating_add(span_micros(visibility)), given_back])
+            .execute(params![receipt.0, now_micros().saturating_add(span_micros(visibility)), is_released])
         })?;
         if changed == 0 { Err(lease_lost()) } else { Ok(()) }
     }
@@ -163,14 +163,14 @@ fn receive(
     request: ReceiveRequest,
 ) -> rusqlite::Result<Vec<Received>> {
     let now = now_micros();
-    // Only those whose turn it is: a look at the whole backlog with each receive would make it quadratic.
-    let mut bury = tx.prepare_cached(
+    // Only those that are next: a check of the whole backlog at each receive would make the cost quadratic.
+    let mut mark_dead = tx.prepare_cached(
         "UPDATE messages SET dead = 1, receipt = NULL
          WHERE receive_count >= (SELECT receives_max FROM queues WHERE name = ?1)
          AND id IN (SELECT id FROM messages WHERE queue = ?1 AND dead = 0 AND visible_at <= ?2
                     ORDER BY visible_at, sent_at, id LIMIT ?3)",
     )?;
-    while bury.execute(params![queue.as_str(), now, request.max])? > 0 {}
+    while mark_dead.execute(params![queue.as_str(), now, request.max])? > 0 {}
     let mut take = tx.prepare_cached(
         "UPDATE messages SET receipt = lower(hex(randomblob(16))), visible_at = ?3, receive_count = receive_count + 1
          WHERE id IN (SELECT id FROM messages WHERE queue = ?1 AND dead = 0 AND visible_at <= ?2
@@ -182,7 +182,7 @@ fn receive(
         Ok((row.get::<_, i64>(0)?, received(row)?))
     })?;
     let mut taken: Vec<(i64, Received)> = rows.collect::<Result<_, _>>()?;
-    // RETURNING promises no order.
+    // RETURNING guarantees no order.
     taken.sort_by_key(|(id, received)| (received.sent_at, *id));
     Ok(taken.into_iter().map(|(_, received)| received).collect())
 }
@@ -219,7 +219,7 @@ fn counts(c: &Connection, queue: &QueueName) -> rusqlite::Result<SeenQueue> {
 }
 
 fn redrive(tx: &Transaction<'_>, queue: &QueueName) -> rusqlite::Result<u64> {
-    // As with SQS's message move task, the age starts anew: the job has had its wait.
+    // As with SQS's message move task, the age starts again: the job has had its wait.
     let moved = tx
         .prepare_cached(
             "UPDATE messages SET dead = 0, receive_count = 0, receipt = NULL, sent_at = ?2, visible_at = ?2 WHERE queue = ?1 AND dead = 1",

@@ -23,7 +23,7 @@ fn class_of_opening(folder: &TempDir) -> PortErrorClass {
 #[test]
 fn a_file_that_is_no_queue_file_is_left_as_it_is() {
     let folder = TempDir::new().unwrap();
-    let garbage = b"this is no database, but it is long enough to look like one: ".repeat(200);
+    let garbage = b"this is not a database, but it is long enough to look like one: ".repeat(200);
     fs::write(folder.path().join(FILE_NAME), &garbage).unwrap();
     assert_eq!(class_of_opening(&folder), PortErrorClass::Corrupt);
     assert_eq!(fs::read(folder.path().join(FILE_NAME)).unwrap(), garbage);

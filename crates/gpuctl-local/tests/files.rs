@@ -1,4 +1,4 @@
-//! The files' promises: inputs from where they may lie, results whole and under their own job.
+//! Files: inputs from where they may be, results whole and under their own job.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 

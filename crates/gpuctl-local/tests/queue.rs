@@ -1,4 +1,4 @@
-//! The queue keeps SQS's promises: one lease at a time, back after its timeout, dead after too many receives, nothing lost.
+//! The queue behaves as SQS: one lease at a time, received again after its timeout, dead after too many receives, nothing lost.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 

@@ -1,4 +1,4 @@
-//! Starts that go wrong on the way, in the real ledger: one that comes too late is not given, one without an answer is not free.
+//! Starts that fail, in the real ledger: one that comes too late is not given, one without a response may cost money.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends at the first surprise")]
 
@@ -45,7 +45,7 @@ impl Cloud for OneBox {
     }
 }
 
-/// A clock that is a step later at each look, as if what lies between two looks took so long.
+/// A clock that is one step later at each reading, as if the work between two readings took that long.
 struct Steps {
     next: Mutex<Timestamp>,
     step: TimeDelta,
@@ -68,7 +68,7 @@ struct Came {
     cost: MicroUsd,
 }
 
-/// Lets a job wait, and carries out the start that is decided for it under a fresh lease, the clock going on so much at each look.
+/// Lets a job wait, and carries out the start that is decided for it under a new lease, with a clock that moves by `step` at each reading.
 async fn start(fails_as: PortErrorClass, step: TimeDelta) -> Came {
     let cloud = Arc::new(OneBox { fails_as, orders: Mutex::default() });
     let policy = "[pool.gpu]\nqueue = \"jobs\"\n[cost]\nusd_hour = 0.5";
@@ -92,7 +92,7 @@ fn class(came: &Came) -> PortErrorClass {
 
 #[tokio::test]
 async fn a_start_is_not_given_once_noting_it_has_outlasted_the_lease() {
-    // It is begun within the lease: of the three looks at the clock only the last, after the note, is beyond it.
+    // It is begun within the lease: of the three readings of the clock only the last, after the note, is beyond it.
     let step = LEASE_LASTS / 2;
     let came = start(PortErrorClass::Unavailable, step).await;
     assert!(came.orders.is_empty(), "another controller may act by now: {:?}", came.orders);

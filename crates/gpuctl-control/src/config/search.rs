@@ -15,7 +15,6 @@ use super::{ConfigError, FILE_NAME};
     "it is above the working folder and belongs to another user (uid {uid}), and a configuration names programs to run"
 )]
 pub struct OtherUser {
-    /// The user's number.
     pub uid: u32,
 }
 

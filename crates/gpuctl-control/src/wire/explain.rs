@@ -15,9 +15,7 @@ pub struct ExplainDocument {
     pub plan: PoolPlanDocument,
     /// The state of its busiest box: `running`, `pending`, `stopping`, `stopped` or `unknown`.
     pub state: &'static str,
-    /// Its boxes.
     pub boxes: Vec<BoxDocument>,
-    /// Its queue.
     pub queue: Option<QueueDocument>,
     /// The latest run, or the one under way.
     pub last_run: Option<RunDocument>,

@@ -22,13 +22,10 @@ pub struct EventDocument {
 /// One action of the function, and what came of it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ActedDocument {
-    /// The pool.
     pub pool: String,
-    /// The box.
     pub r#box: String,
     /// `start`, `stop` or `force-stop`.
     pub action: String,
-    /// Why.
     pub reason: String,
     /// Why it failed, if it did.
     pub error: Option<String>,
@@ -43,12 +40,10 @@ pub struct FunctionResponse {
     /// Each pool, as in `gpuctl.status`.
     #[serde(default)]
     pub pools: Vec<PoolDocument>,
-    /// What was done.
     #[serde(default)]
     pub acted: Vec<ActedDocument>,
     /// Why no reconcile was made, where that is not a failure.
     pub skipped: Option<String>,
-    /// What went wrong.
     pub errors: Vec<String>,
 }
 

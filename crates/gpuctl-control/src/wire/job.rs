@@ -14,12 +14,12 @@ const MESSAGE_VERSION: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum JobReadError {
     /// Not JSON, or a field is missing.
-    #[error("the message is no job")]
+    #[error("the message is not a job")]
     Form(#[from] serde_json::Error),
     /// A field has a value that it cannot have.
     #[error("the message's `{0}` cannot be read")]
     Field(&'static str),
-    /// The input is no URI that this program knows.
+    /// The input is not a URI of a known form.
     #[error("the message's input cannot be read")]
     Input(#[from] InputUriError),
     /// Written by a newer program.
@@ -50,7 +50,7 @@ pub fn job_to_json(job: &Job) -> String {
 /// The job of a message.
 ///
 /// # Errors
-/// When the text is no job, or a newer program's.
+/// When the text is not a job, or was written by a newer version.
 pub fn job_from_json(text: &str) -> Result<Job, JobReadError> {
     job(serde_json::from_str(text)?)
 }
@@ -126,7 +126,7 @@ pub fn result_to_json(result: &JobResult) -> String {
 /// The result of its stored form.
 ///
 /// # Errors
-/// When the text is no result.
+/// When the text is not a result.
 pub fn result_from_json(text: &str) -> Result<JobResult, JobReadError> {
     let message: ResultMessage = serde_json::from_str(text)?;
     let outcome = match message.error {
@@ -153,7 +153,6 @@ pub fn result_from_json(text: &str) -> Result<JobResult, JobReadError> {
 pub struct FailureDocument {
     /// A short, stable code.
     pub code: String,
-    /// A sentence.
     pub message: String,
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -173,38 +172,33 @@ impl FailureDocument {
 /// `gpuctl.job`, and one entry of `gpuctl.jobs`.
 #[derive(Clone, Debug, Serialize)]
 pub struct JobDocument {
-    /// Its name.
     pub job_id: String,
-    /// The queue.
     pub queue: String,
-    /// The task.
     pub task: String,
     /// The model: the one used, or the one asked for.
     pub model: Option<String>,
     /// The input's URI.
     pub input: String,
-    /// What it was asked to do differently.
+    /// The task's params.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub params: serde_json::Map<String, serde_json::Value>,
     /// `queued`, `running`, `succeeded`, `failed`, `dead` or `purged`.
     pub state: &'static str,
     /// When it was submitted.
     pub submitted_at: String,
-    /// When the answer was there.
+    /// When the worker had the outcome.
     pub finished_at: Option<String>,
     /// From submission until a worker had it.
     pub wait_seconds: Option<f64>,
-    /// From then until the answer was there.
+    /// From then until the worker had the outcome.
     pub run_seconds: Option<f64>,
     /// How long the model ran for it.
     pub inference_seconds: Option<f64>,
-    /// How often the message had been received.
+    /// Which try the result is of, from 1.
     pub attempts: Option<u32>,
-    /// The box that did it.
+    /// The box whose worker did it.
     pub r#box: Option<String>,
-    /// On which device.
     pub device: Option<String>,
-    /// The answer.
     pub output: Option<serde_json::Value>,
     /// Why there is none.
     pub error: Option<FailureDocument>,
@@ -255,7 +249,7 @@ mod tests {
     const OLD: &str = r#"{"version":1,"job_id":"01a200ab-52ac-72da-a503-1913f00238c3","queue":"jobs","task":"vision.ocr","input":"file:///a.png","submitted_at":"2026-11-22T00:00:00+00:00"}"#;
 
     #[test]
-    fn a_job_without_params_is_written_as_it_always_was_and_one_with_them_is_read_back() {
+    fn a_job_without_params_is_written_as_before_and_one_with_params_is_read_again() {
         let mut job = job_from_json(OLD).unwrap();
         assert!(job.params.is_empty());
         assert_eq!(job_to_json(&job), OLD);

@@ -14,9 +14,7 @@ pub struct ModelsDocument {
 /// One model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ModelDocument {
-    /// Its name.
     pub name: String,
-    /// What it does.
     pub task: String,
     /// Whether jobs get it that name no model.
     pub default: bool,
@@ -44,11 +42,9 @@ pub struct VerifiedDocument {
 /// Whether a model is as its manifest says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VerifiedModelDocument {
-    /// The model.
     pub name: String,
     /// Whether every file is there and right.
     pub ok: bool,
-    /// What is wrong.
     pub problem: Option<String>,
     /// What to do about it.
     pub fix: Option<String>,
@@ -64,13 +60,10 @@ pub struct PulledDocument {
 /// One file of a pulled model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PulledFileDocument {
-    /// The model.
     pub model: String,
     /// Its path in the model's folder.
     pub path: String,
-    /// Its size.
     pub bytes: u64,
-    /// Its content's hash.
     pub sha256: String,
     /// Where it came from; `None`: it was there already.
     pub from: Option<String>,
@@ -81,7 +74,6 @@ pub struct PulledFileDocument {
 pub struct BenchDocument {
     /// Threads of a session on the processor.
     pub threads: usize,
-    /// The measured cases.
     pub rows: Vec<BenchRowDocument>,
     /// The cases that could not be measured.
     pub skipped: Vec<BenchSkippedDocument>,
@@ -115,6 +107,5 @@ pub struct BenchSkippedDocument {
     pub graph: String,
     /// `cpu` or `cuda`.
     pub device: String,
-    /// Why not.
     pub why: String,
 }

@@ -12,7 +12,6 @@ use super::{ReasonDocument, Versioned, seconds, time};
 pub struct PlanDocument {
     /// The instant that it was made for.
     pub at: String,
-    /// Each pool.
     pub pools: Vec<PoolPlanDocument>,
     /// The parts that could not be read.
     pub errors: Vec<String>,
@@ -31,7 +30,6 @@ impl PlanDocument {
 /// One pool's plan.
 #[derive(Clone, Debug, Serialize)]
 pub struct PoolPlanDocument {
-    /// The pool.
     pub pool: String,
     /// How many boxes should be up.
     pub boxes_wanted: u32,
@@ -41,7 +39,6 @@ pub struct PoolPlanDocument {
     pub blocked: Vec<ReasonDocument>,
     /// Every rule's verdict, in order.
     pub verdicts: Vec<VerdictDocument>,
-    /// The next change.
     pub next_change: Option<NextChangeDocument>,
 }
 
@@ -78,52 +75,42 @@ impl PoolPlanDocument {
 pub struct ActionDocument {
     /// `start`, `stop` or `force-stop`.
     pub action: &'static str,
-    /// The box.
     pub r#box: String,
-    /// Why.
     pub reason: ReasonDocument,
 }
 
 /// One rule's verdict.
 #[derive(Clone, Debug, Serialize)]
 pub struct VerdictDocument {
-    /// The rule.
     pub rule: &'static str,
-    /// `at least N`, `stop`, `keep`, `forbid` or `pass`.
+    /// `at least N`, `stop`, `keep`, `forbid` or `abstain`.
     pub effect: String,
-    /// Why.
     pub text: String,
 }
 
 /// The next change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NextChangeDocument {
-    /// When.
     pub at: String,
-    /// What happens then.
     pub reason: ReasonDocument,
 }
 
 /// One run of a box.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RunDocument {
-    /// The pool.
     pub pool: String,
-    /// The box.
     pub r#box: String,
     /// When it was asked to start.
     pub started_at: String,
     /// When it was ready.
     pub ready_at: Option<String>,
-    /// When it was gone.
+    /// When it had stopped.
     pub stopped_at: Option<String>,
     /// How long it was up, until now if it is.
     pub box_seconds: f64,
-    /// What started it.
     pub started_by: ReasonDocument,
-    /// What stopped it.
     pub stopped_by: Option<ReasonDocument>,
-    /// Its worker's last words, when it ended in an error.
+    /// The error that it ended with, if it did.
     pub error: Option<String>,
 }
 

@@ -1,6 +1,6 @@
 //! The ledger's record of one reconcile: what triggered it, which rule decided for each pool, what was done and what failed.
 //!
-//! It holds no ages, so that a quiet night's reconciles are equal and the ledger can count them on one row.
+//! It has no ages, so that the records of a quiet night are equal, and the ledger can count them on one row.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,13 +9,9 @@ use super::ReasonDocument;
 /// One reconcile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// When.
     pub at: String,
-    /// Why it ran.
     pub trigger: String,
-    /// Who ran it.
     pub by: String,
-    /// Each pool.
     pub pools: Vec<PoolRecord>,
     /// The parts that could not be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -25,16 +21,14 @@ pub struct Record {
 /// One pool in a record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PoolRecord {
-    /// The pool.
     pub pool: String,
     /// How many boxes should be up.
     pub boxes_wanted: u32,
-    /// The rules that had something to say.
+    /// The rules that did not abstain.
     pub rules: Vec<String>,
-    /// The rules that held something back.
+    /// The rules that blocked an action.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocked_by: Vec<String>,
-    /// What was done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<ActionRecord>,
 }
@@ -44,9 +38,7 @@ pub struct PoolRecord {
 pub struct ActionRecord {
     /// `start`, `stop` or `force-stop`.
     pub action: String,
-    /// The box.
     pub r#box: String,
-    /// Why.
     pub reason: ReasonDocument,
     /// Why it failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]

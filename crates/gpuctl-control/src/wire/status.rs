@@ -15,7 +15,6 @@ use super::{ReasonDocument, Versioned, seconds, time};
 pub struct StatusDocument {
     /// The instant that it holds for.
     pub at: String,
-    /// Each pool.
     pub pools: Vec<PoolDocument>,
     /// The parts that could not be read.
     pub errors: Vec<String>,
@@ -38,25 +37,19 @@ impl StatusDocument {
 /// One pool.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PoolDocument {
-    /// The pool.
     pub pool: String,
     /// The state of its busiest box: `running`, `pending`, `stopping`, `stopped` or `unknown`.
     pub state: Cow<'static, str>,
     /// How many boxes should be up.
     pub boxes_wanted: u32,
-    /// Its boxes.
     pub boxes: Vec<BoxDocument>,
-    /// Its queue.
     pub queue: Option<QueueDocument>,
-    /// The hold in force.
     pub hold: Option<HoldDocument>,
     /// What is held back, and by which rule.
     pub blocked: Vec<ReasonDocument>,
     /// Why it is up, or why it was last stopped.
     pub reason: Option<ReasonDocument>,
-    /// The next change.
     pub next_change: Option<NextChangeDocument>,
-    /// The latest run.
     pub last_run: Option<RunDocument>,
 }
 
@@ -95,13 +88,11 @@ pub fn state(boxes: &[SeenBox]) -> &'static str {
 /// One box.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BoxDocument {
-    /// Its name.
     pub r#box: String,
     /// `pending`, `running`, `stopping` or `stopped`.
     pub state: Cow<'static, str>,
     /// Since when; absent for a box that never ran.
     pub since: Option<String>,
-    /// For how long.
     pub seconds_in_state: Option<f64>,
     /// Jobs that its worker holds.
     pub jobs_held: Option<u32>,
@@ -154,15 +145,11 @@ impl QueueDocument {
 /// A hold.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct HoldDocument {
-    /// The pool.
     pub pool: String,
     /// `running` or `stopped`.
     pub wants: Cow<'static, str>,
-    /// Until when.
     pub until: String,
-    /// Who set it.
     pub by: String,
-    /// Why.
     pub why: Option<String>,
 }
 
