@@ -1,12 +1,14 @@
-//! Every vector of `../shared/schedules/vectors.json`: what the AWS Instance Scheduler and KEDA's cron answer, what we
-//! answer, and why where that differs. The same list is in `SCHEDULES.md`.
+//! Tables of vectors: a schedule, an instant, and what is wanted then.
 //!
-//! The file lies beside the repository; `GPUCTL_SHARED` names another place. Where it is absent, this says so and passes.
+//! `vectors.json` in this folder was written by hand from the rules of `SCHEDULES.md`, and is always checked. A second file with the
+//! answers of the AWS Instance Scheduler and of KEDA's cron is not part of the repository. If the environment variable
+//! `GPUCTL_SHARED` names a folder with `schedules/vectors.json` (default: the folder `shared` beside the repository), its vectors are
+//! checked too; otherwise the tests print that it is absent. Where we differ from it is listed below and in `SCHEDULES.md`.
 
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,
-    reason = "a test ends at the first surprise, and says what it left out"
+    reason = "a test ends at the first surprise, and prints what it could not check"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,31 +26,31 @@ use gpuctl_core::schedule::{Desired, Entry, EntrySpec, Schedule};
 use gpuctl_core::units::Timestamp;
 use serde_json::Value;
 
-/// Where we answer otherwise: the vector, our answer, and the reason.
+/// Where we differ: the vector, what we want, and the reason.
 const DIFFERENT: [(&str, &str, &str); 4] = [
     (
         "ny_fall_begin_only_0130_06:00",
         "running",
-        "a begin takes effect once, at its first pass, and holds: no second start edge",
+        "a begin takes effect once, at the first 01:30, and applies from then on",
     ),
     (
         "end_only_2359_06-04T00:00",
         "stopped",
-        "a lone edge holds for at least an hour, so that no tick can miss it (T2)",
+        "a lone edge applies for at least an hour, so that no tick can miss it (T2)",
     ),
     (
         "new_instance_outside_stop_new_false",
         "stopped",
-        "the state follows from the instant alone: what was seen first plays no part",
+        "what is wanted follows from the instant alone, not from what was seen first",
     ),
     (
         "retain_running_end_of_period",
         "stopped",
-        "there is no retain flag: a hold (`gpuctl start`) keeps a box up past its window",
+        "there is no such flag: a hold (`gpuctl start`) keeps a box up after its window",
     ),
 ];
 
-/// Where the reference has a mechanism that is a hold here: the vector and what is held.
+/// Where the reference has a mechanism that is a hold here: the vector, and what the hold wants.
 const HOLDS: [(&str, HoldWants); 4] = [
     ("manual_start_outside_kept", HoldWants::Running),
     ("manual_stop_inside_period_kept", HoldWants::Stopped),
@@ -56,10 +58,10 @@ const HOLDS: [(&str, HoldWants); 4] = [
     ("override_stopped", HoldWants::Stopped),
 ];
 
-/// Recurrences that are refused here: the expression and its key.
-const REFUSED_DAYS: [&str; 3] = ["1L", "3L", "L"];
+/// Weekdays that are rejected here.
+const REJECTED_DAYS: [&str; 3] = ["1L", "3L", "L"];
 
-/// Cron expressions whose next instant differs: expression and `after`, our answer, and the reason.
+/// Cron expressions whose next instant differs: the expression and `after`, our next instant, and the reason.
 const DIFFERENT_CRON: [(&str, &str, &str, &str); 4] = [
     (
         "30 2 11 3 *",
@@ -77,17 +79,23 @@ const DIFFERENT_CRON: [(&str, &str, &str, &str); 4] = [
         "0 1 * * *",
         "2012-11-04T01:00:00-04:00",
         "2012-11-05T01:00:00-05:00",
-        "fixed hours fire once: a start at the first pass",
+        "fixed hours fire once: a start the first time",
     ),
     (
         "30 1 4 11 *",
         "2012-11-04T01:45:00-04:00",
         "2013-11-04T01:30:00-05:00",
-        "fixed hours fire once: a start at the first pass",
+        "fixed hours fire once: a start the first time",
     ),
 ];
 
-fn vectors() -> Option<Value> {
+/// Our own vectors.
+fn own() -> Value {
+    serde_json::from_str(include_str!("vectors.json")).unwrap()
+}
+
+/// The vectors that are not part of the repository.
+fn shared() -> Option<Value> {
     let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
     let folder =
         std::env::var_os("GPUCTL_SHARED").map_or_else(|| PathBuf::from(beside), PathBuf::from);
@@ -95,9 +103,18 @@ fn vectors() -> Option<Value> {
     match std::fs::read_to_string(&path) {
         Ok(text) => Some(serde_json::from_str(&text).unwrap()),
         Err(error) => {
-            eprintln!("not run: {} cannot be read: {error}", path.display());
+            eprintln!("only our own vectors are checked: cannot read {}: {error}", path.display());
             None
         }
+    }
+}
+
+/// Runs `check` on each vector of that list, in both files.
+fn each(list: &str, mut check: impl FnMut(&Value)) {
+    for vectors in std::iter::once(own()).chain(shared()) {
+        let vectors = vectors[list].as_array().unwrap();
+        assert!(!vectors.is_empty());
+        vectors.iter().for_each(&mut check);
     }
 }
 
@@ -153,40 +170,48 @@ fn instant(vector: &Value) -> Timestamp {
     zone.from_local_datetime(&local).earliest().unwrap().to_utc()
 }
 
+/// What is expected of us where the reference says `theirs`.
 fn ours<'a>(name: &str, theirs: &'a str) -> &'a str {
     let found = DIFFERENT.iter().find(|(vector, ..)| *vector == name);
     found.map_or(theirs, |(_, answer, _)| {
-        assert_ne!(*answer, theirs, "{name} is no different");
+        assert_ne!(*answer, theirs, "{name} does not differ");
         answer
     })
 }
 
 #[test]
-fn desired_states_are_the_references_or_differ_for_a_reason() {
-    let Some(vectors) = vectors() else { return };
+fn desired_states_are_as_expected() {
     let mut failures = Vec::new();
     let mut seen = BTreeSet::new();
-    for vector in list(&vectors, "vectors") {
+    each("vectors", |vector| {
         let name = text(vector, "name");
-        assert!(seen.insert(name.to_owned()), "{name} comes twice");
+        assert!(seen.insert(name.to_owned()), "there are two vectors {name}");
         let at = instant(vector);
-        let answer = if text(vector, "kind") == "desired_state" {
+        let state = if text(vector, "kind") == "desired_state" {
             schedule(&specs(vector)).at(at).desired.as_str()
         } else {
             state_after(vector, at)
         };
-        if answer != ours(name, text(vector, "expect")) {
-            failures.push(format!("{name}: {answer}, theirs {}", text(vector, "expect")));
+        let expected = ours(name, text(vector, "expect"));
+        if state != expected {
+            failures.push(format!("{name}: {state} in place of {expected}"));
         }
-    }
+    });
     assert!(failures.is_empty(), "{failures:#?}");
+}
+
+#[test]
+fn the_listed_differences_are_among_the_shared_vectors() {
+    let Some(shared) = shared() else { return };
+    let seen: BTreeSet<&str> =
+        list(&shared, "vectors").iter().map(|vector| text(vector, "name")).collect();
     let known = DIFFERENT.iter().map(|(name, ..)| *name).chain(HOLDS.iter().map(|(name, _)| *name));
     let unknown: Vec<_> = known.filter(|name| !seen.contains(*name)).collect();
     assert!(unknown.is_empty(), "no such vectors: {unknown:?}");
     assert_eq!(seen.len(), 84);
 }
 
-/// The state of the box after one look of `decide`: a maintenance window and an override are holds.
+/// The state of the box after one `decide`. Maintenance windows and overrides are holds here.
 fn state_after(vector: &Value, at: Timestamp) -> &'static str {
     let held =
         HOLDS.iter().find(|(name, _)| *name == text(vector, "name")).map(|(_, wants)| *wants);
@@ -240,36 +265,34 @@ fn days(spec: EntrySpec, month: &str) -> Vec<u32> {
 }
 
 #[test]
-fn days_of_a_month_are_the_references() {
-    let Some(vectors) = vectors() else { return };
-    for vector in list(&vectors, "recurrence_days") {
+fn days_of_a_month_are_as_expected() {
+    each("recurrence_days", |vector| {
         let expression = text(vector, "expr");
         let some = Some(expression.to_owned());
         let spec = match text(vector, "field") {
             "weekdays" => EntrySpec { weekdays: some, ..EntrySpec::default() },
             _ => EntrySpec { monthdays: some, ..EntrySpec::default() },
         };
-        if REFUSED_DAYS.contains(&expression) {
+        if text(vector, "field") == "weekdays" && REJECTED_DAYS.contains(&expression) {
             // T10: weekday numbers, and what `L` alone means, differ between tools.
             assert!(
                 Entry::new(&EntrySpec { zone: Some("UTC".into()), ..spec }).is_err(),
                 "{vector}"
             );
-            continue;
+            return;
         }
         let expected: Vec<u64> =
             list(vector, "days").iter().map(|day| day.as_u64().unwrap()).collect();
         let found: Vec<u64> =
             days(spec, text(vector, "month")).into_iter().map(u64::from).collect();
         assert_eq!(found, expected, "{vector}");
-    }
+    });
 }
 
 #[test]
-fn ranges_with_steps_go_around() {
-    let Some(vectors) = vectors() else { return };
-    // Days 1 to 7 as Monday to Sunday; April 2024 begins on a Monday.
-    for vector in list(&vectors, "range_values") {
+fn ranges_of_weekdays_with_steps_go_past_the_end_of_the_week() {
+    // Days 1 to 7 are Monday to Sunday; April 2024 begins on a Monday.
+    each("range_values", |vector| {
         let (range, step) = text(vector, "expr").split_once('/').unwrap();
         let named = range
             .split('-')
@@ -280,13 +303,12 @@ fn ranges_with_steps_go_around() {
             found.into_iter().filter(|day| *day <= 7).map(u64::from).collect();
         let expected = list(vector, "values").iter().map(|value| value.as_u64().unwrap()).collect();
         assert_eq!(found, expected, "{vector}");
-    }
+    });
 }
 
 #[test]
-fn every_validation_vector_ends_in_its_answer() {
-    let Some(vectors) = vectors() else { return };
-    for vector in list(&vectors, "validation") {
+fn texts_are_accepted_or_rejected_as_expected() {
+    each("validation", |vector| {
         let (field, value) = (text(vector, "field"), text(vector, "value"));
         let zone = Some("UTC".to_owned());
         let some = |field_name| (field == field_name).then(|| value.to_owned());
@@ -303,14 +325,14 @@ fn every_validation_vector_ends_in_its_answer() {
             spec.end = vector["value"]["end"].as_str().map(str::to_owned);
         }
         if field == "instant" {
-            // The core knows instants alone: a naive time does not parse as one.
+            // A time without an offset is not an instant.
             assert!("2026-11-22T09:00:00".parse::<Timestamp>().is_err());
-            continue;
+            return;
         }
         let accepted = Entry::new(&spec).is_ok();
-        let refused_there = text(vector, "gpuctl").starts_with("reject");
-        assert_eq!(accepted, !refused_there, "{vector}");
-    }
+        let rejected = text(vector, "gpuctl").starts_with("reject");
+        assert_eq!(accepted, !rejected, "{vector}");
+    });
     let february = |text: &str| {
         days(EntrySpec { monthdays: Some(text.to_owned()), ..EntrySpec::default() }, "2023-02")
     };
@@ -320,9 +342,8 @@ fn every_validation_vector_ends_in_its_answer() {
 }
 
 #[test]
-fn hours_per_day_are_the_references() {
-    let Some(vectors) = vectors() else { return };
-    for vector in list(&vectors, "usage") {
+fn hours_per_day_are_as_expected() {
+    each("usage", |vector| {
         let schedule = schedule(&specs(vector));
         let (from, to): (NaiveDate, NaiveDate) =
             (text(vector, "from").parse().unwrap(), text(vector, "to").parse().unwrap());
@@ -335,13 +356,12 @@ fn hours_per_day_are_the_references() {
             let expected = vector["hours_per_day"][day.to_string()].as_u64().unwrap_or(0);
             assert_eq!(hours as u64, expected, "{} on {day}", text(vector, "name"));
         }
-    }
+    });
 }
 
 #[test]
-fn cron_expressions_over_dst_are_kedas_or_differ_for_a_reason() {
-    let Some(vectors) = vectors() else { return };
-    for vector in list(&vectors, "cron_next_dst") {
+fn cron_expressions_fire_as_expected_where_clocks_are_changed() {
+    each("cron_next_dst", |vector| {
         let (unix, after) = (text(vector, "expr"), text(vector, "after"));
         let fields: Vec<&str> = unix.split(' ').collect();
         let [minute, hour, monthday, month, "*"] = fields[..] else { panic!("{unix}") };
@@ -365,5 +385,5 @@ fn cron_expressions_over_dst_are_kedas_or_differ_for_a_reason() {
         let expected = different.map_or(vector["next"].as_str(), |(_, _, answer, _)| Some(*answer));
         let expected = expected.map(|text| text.parse::<DateTime<Utc>>().unwrap());
         assert_eq!(next, expected, "{vector}");
-    }
+    });
 }
