@@ -1,4 +1,4 @@
-//! What one decision costs, and how that grows with boxes and pools; each pool has a full memory of runs.
+//! How long one `decide` takes, and how that grows with boxes and pools; each pool has as many runs as an observation can have.
 
 #![expect(
     clippy::print_stdout,
@@ -22,7 +22,7 @@ use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 
-/// How long each figure is measured.
+/// How long each figure is measured for.
 const MEASURED: Duration = Duration::from_millis(500);
 
 fn main() {

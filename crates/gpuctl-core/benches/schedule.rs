@@ -1,4 +1,4 @@
-//! A year of minutes of one pool's schedule: what a look at it costs, and that the last cost no more than the first.
+//! How long it takes to evaluate a schedule at each minute of a year, and that the last quarter takes no longer than the first.
 
 #![expect(
     clippy::print_stdout,

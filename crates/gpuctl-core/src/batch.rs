@@ -1,39 +1,39 @@
 //! Which waiting inputs run together: the oldest first, with others of its shape, up to a budget.
 //!
-//! There is no timer: a batch forms from whatever queued while the model was busy, as late as possible, so it is as full
-//! as possible. Running it, and halving one that fails, is the worker's.
+//! There is no timer: a batch is formed when the model is free, from the inputs that have arrived by then, so that it is as full
+//! as possible. Running a batch, and halving one that fails, is the worker's job.
 
-/// What batch forming needs to know of an input.
+/// What matters of an input when batches are formed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
-    /// Inputs run together only if these are equal.
+    /// Only inputs with the same bucket run together.
     pub shape_bucket: u64,
-    /// What the input adds to a batch: samples, pixels or tokens after padding.
+    /// Samples, pixels or tokens after padding.
     pub cost: u64,
 }
 
 /// How large a batch may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
-    /// Inputs in a batch; 1 for models whose answer depends on their company.
+    /// The most inputs in a batch; 1 for models whose result depends on the other inputs.
     pub inputs_max: usize,
-    /// The sum of costs; an input above it runs alone.
+    /// The most that the costs may add up to; an input above it runs alone.
     pub cost_max: u64,
 }
 
-/// The places in `waiting` (oldest first) of the inputs to run next: the oldest, and younger ones that fit beside it.
+/// The indices in `waiting` (oldest first) of the inputs to run next: the oldest, and younger ones that fit in one batch with it.
 #[must_use]
 pub fn form(waiting: &[Candidate], limits: BatchLimits) -> Vec<usize> {
     let Some(oldest) = waiting.first() else { return Vec::new() };
     let mut cost = 0_u64;
     let mut batch = Vec::new();
-    for (place, candidate) in waiting.iter().enumerate() {
+    for (index, candidate) in waiting.iter().enumerate() {
         let with = cost.saturating_add(candidate.cost);
         let fits = batch.is_empty()
             || (candidate.shape_bucket == oldest.shape_bucket && with <= limits.cost_max);
         if fits {
             cost = with;
-            batch.push(place);
+            batch.push(index);
         }
         if batch.len() >= limits.inputs_max.max(1) {
             break;
@@ -76,8 +76,8 @@ mod tests {
             let batch = form(&waiting, BatchLimits { inputs_max, cost_max });
             prop_assert_eq!(batch[0], 0);
             prop_assert!(batch.len() <= inputs_max.max(1));
-            prop_assert!(batch.iter().all(|place| waiting[*place].shape_bucket == waiting[0].shape_bucket));
-            let cost: u64 = batch.iter().map(|place| waiting[*place].cost).sum();
+            prop_assert!(batch.iter().all(|index| waiting[*index].shape_bucket == waiting[0].shape_bucket));
+            let cost: u64 = batch.iter().map(|index| waiting[*index].cost).sum();
             prop_assert!(batch.len() == 1 || cost <= cost_max);
         }
     }

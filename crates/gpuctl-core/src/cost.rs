@@ -1,6 +1,6 @@
 //! What box time costs: per-second billing with EC2's minimum, from dated tables of prices.
 //!
-//! Prices change: each row of a table says when it was taken, and every figure made from it can say so too.
+//! Prices change: each row of a table says when it was taken, so that every figure can say how old its prices are.
 
 mod prices;
 mod settings;
@@ -15,7 +15,7 @@ use crate::offering::Offering;
 use crate::period::Period;
 use crate::units::{MicroUsd, Timestamp};
 
-/// EC2 bills Linux boxes by the second, but at least this much a start.
+/// EC2 bills Linux boxes by the second, but at least this many seconds a start.
 pub const BILLED_SECONDS_MIN: i64 = 60;
 
 /// The seconds that EC2 bills for one run of a box.
@@ -25,7 +25,7 @@ pub fn billed_seconds(ran: TimeDelta) -> i64 {
     whole.max(BILLED_SECONDS_MIN)
 }
 
-/// What a policy's boxes are compared at: the tables' prices, or the policy's own figure in place of the on-demand price.
+/// The price of the policy's instance type in its region; `[cost] usd_hour` replaces the on-demand price of the tables.
 #[must_use]
 pub fn price_of(settings: &CostSettings) -> Option<Price> {
     let listed = settings.prices.price(&settings.instance_type, &settings.region).cloned();
@@ -40,15 +40,15 @@ pub fn price_of(settings: &CostSettings) -> Option<Price> {
     })
 }
 
-/// A zone's region: the zone without its letter.
+/// The region of a zone, e.g. `us-east-1` of `us-east-1a`.
 #[must_use]
 pub fn region_of(zone: &str) -> &str {
     zone.trim_end_matches(|c: char| c.is_ascii_lowercase())
 }
 
-/// The price of an hour of a box: the policy's own figure, else the table's for what the box was bought as.
+/// The price of an hour of a box: `[cost] usd_hour`, else the table's price of its offering.
 ///
-/// Where that is not known, the on-demand price of the policy's type: too high rather than too low.
+/// Where that is not known, the on-demand price of the policy's instance type: a figure that is too high is safer for a budget.
 #[must_use]
 pub fn usd_hour(settings: &CostSettings, offering: Option<&Offering>) -> Option<MicroUsd> {
     if settings.usd_hour.is_some() {
@@ -63,9 +63,9 @@ pub fn usd_hour(settings: &CostSettings, offering: Option<&Offering>) -> Option<
     })
 }
 
-/// What `runs` have cost from `since` until `now`, each as what it was bought as.
+/// What `runs` have cost from `since` until `now`, each at the price of its offering.
 ///
-/// A run that reaches beyond the period counts with its part within it; a start that was refused costs nothing.
+/// Of a run that began earlier only the part since `since` counts; a start that was refused costs nothing.
 #[must_use]
 pub fn spent_since(
     runs: &[Run],
@@ -80,25 +80,25 @@ pub fn spent_since(
     runs.iter().filter_map(of_run).sum()
 }
 
-/// The seconds of a run that are billed within a period; `None` for a run outside it, or one that never was.
+/// The seconds of a run that are billed within a period; `None` for a run outside it, or a start without a run.
 fn billed_within(run: &Run, since: Timestamp, now: Timestamp) -> Option<i64> {
     let ran = run.stopped_at.unwrap_or(now).min(now) - run.started_at.max(since);
-    // A start that was refused, or that the cloud never took, was no run.
+    // EC2 refused the start, or never got the call.
     let never = run.ready_at.is_none() && run.stopped_at == Some(run.started_at);
     if ran < TimeDelta::zero() || run.refusal.is_some() || never {
         return None;
     }
-    // The minimum is a start's: a run from before the period has paid it there.
+    // The minimum is billed once a start: a run that began before the period has paid it there.
     Some(if run.started_at >= since { billed_seconds(ran) } else { ran.num_seconds() })
 }
 
-/// What a box costs a month that runs so long on so many of its days.
+/// What a box costs a month that is up for `hours_per_day` on `days_per_month` days.
 #[must_use]
 pub fn month_of_use(hour: MicroUsd, hours_per_day: TimeDelta, days_per_month: u32) -> MicroUsd {
     hour.per_hour_for(hours_per_day.num_seconds().saturating_mul(i64::from(days_per_month)))
 }
 
-/// What boxes cost by being there, also stopped: their disks and public addresses.
+/// What boxes cost even while they are stopped: their disks and public addresses.
 #[must_use]
 pub fn standing(settings: &CostSettings, boxes: u32, lasts: TimeDelta) -> MicroUsd {
     let seconds = lasts.num_seconds().max(0);
@@ -109,37 +109,37 @@ pub fn standing(settings: &CostSettings, boxes: u32, lasts: TimeDelta) -> MicroU
     (disk + address).times(i64::from(boxes))
 }
 
-/// A month of 30 days: what AWS's own examples and the seeds count with.
+/// A month of 30 days, as in AWS's own pricing examples.
 pub const MONTH_SECONDS: i64 = 30 * 86_400;
 
-/// A GiB of gp3 a month in us-east-1, from AWS's list in 2025; other regions charge up to a quarter more.
+/// A GiB of gp3 a month in us-east-1, from AWS's price list of 2025; other regions charge up to a quarter more.
 pub const GP3_USD_GIB_MONTH: MicroUsd = MicroUsd(80_000);
 
 /// A public IPv4 address an hour, in use or not, in every region since 2024-02.
 pub const IPV4_USD_HOUR: MicroUsd = MicroUsd(5_000);
 
-/// What the runs of some boxes cost over a period.
+/// What the boxes of a pool cost over a period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BoxCost {
-    /// Starts within the period.
+    /// Starts in the period.
     pub starts: u32,
-    /// Seconds that boxes were up within it.
+    /// Seconds that boxes were up in the period.
     pub box_seconds: i64,
     /// Seconds that EC2 would bill for them.
     pub billed_seconds: i64,
-    /// What they cost, each as what it was bought as.
+    /// What these cost, each run at the price of its offering.
     pub spent: MicroUsd,
     /// Disks and addresses, also of stopped boxes.
     pub standing: MicroUsd,
-    /// The billed seconds on demand.
+    /// What the billed seconds would cost on demand.
     pub on_demand: MicroUsd,
-    /// The billed seconds on spot, where a price is known.
+    /// What the billed seconds would cost on spot; `None` without a spot price.
     pub spot: Option<MicroUsd>,
-    /// One box up for the whole period, on demand.
+    /// What one on-demand box would cost that is up for the whole period.
     pub always_on: MicroUsd,
 }
 
-/// What `runs` and `boxes` cost within a period; `price` is what on-demand, spot and always-on are compared at.
+/// What `runs` and `boxes` cost in a period. `price` is that of the comparisons: on demand, spot, and always on.
 #[must_use]
 pub fn box_cost(
     runs: &[Run],
@@ -173,11 +173,11 @@ mod tests {
     use crate::offering::CapacityType;
 
     #[test]
-    fn the_seeds_box_costs_what_the_seed_says() {
+    fn a_month_of_use_costs_hours_times_days_times_the_price() {
         let table = PriceTable::default();
         let tokyo = table.price("g4dn.xlarge", "ap-northeast-1").unwrap();
         assert_eq!(tokyo.on_demand, MicroUsd(710_000));
-        // Seed 004: always on $511, weekdays 8 h $125, 4 h $62, 10 h a week (44 h a month) $31; spot at $0.21, 8 h, $37.
+        // In dollars: always on 511, on weekdays for 8 h 125, for 4 h 62, for 2 h 31; on spot at $0.21 for 8 h 37.
         for (hour, hours, days, cents) in [
             (710_000, 24, 30, 51_120),
             (710_000, 8, 22, 12_496),
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn each_run_costs_what_it_was_bought_as_within_the_period_only() {
+    fn each_run_costs_the_price_of_its_offering_within_the_period_only() {
         let (begin, end) = (at("2026-11-01T00:00:00Z"), at("2026-12-01T00:00:00Z"));
         let spot = run("2026-11-02T00:00:00Z", "2026-11-02T10:00:00Z", Some(CapacityType::Spot));
         let on_demand =

@@ -1,7 +1,7 @@
-//! The one decision: from a policy and an observation to a plan.
+//! The decision: from a policy and an observation to a plan.
 //!
-//! Pure, total and deterministic. The rules are asked in a fixed order and each leaves its verdict, also when another has
-//! the last word. A pool's answer depends on that pool alone, so that one bad pool never blocks another.
+//! Pure, total and deterministic. The rules are asked in a fixed order, and each leaves its verdict, also where another rule
+//! overrides it. The plan of a pool depends on that pool alone, so that one bad pool never blocks another.
 
 mod budget;
 mod capacity;
@@ -24,10 +24,49 @@ use crate::plan::{Plan, PoolPlan};
 use crate::policy::{Policy, Pool};
 use crate::units::{Timestamp, show_span};
 
-/// How old a part of the observation may be before it counts as unknown: unknown never starts and never stops anything.
+/// How old a part of the observation may be before it counts as unknown: what is unknown never starts or stops a box.
 pub const STALE_AFTER: TimeDelta = TimeDelta::minutes(2);
 
-/// What the policy wants, given what was seen.
+/// The plan for every pool of the policy that the observation covers.
+///
+/// # Examples
+///
+/// A job waits and the pool's only box is stopped:
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use gpuctl_core::decide;
+/// use gpuctl_core::observation::{
+///     BoxState, Observation, Seen, SeenBox, SeenPool, SeenQueue, Witness,
+/// };
+/// use gpuctl_core::policy::Policy;
+/// use gpuctl_core::units::{BoxId, PoolId, Timestamp};
+///
+/// let policy = Policy::parse("[pool.gpu]\nqueue = \"jobs\"")?;
+/// let now: Timestamp = "2026-11-21T12:00:00Z".parse()?;
+/// let pool: PoolId = "gpu".parse()?;
+/// let stopped = SeenBox::new(BoxId::of_pool(&pool, 1), BoxState::Stopped, now);
+/// let queue = SeenQueue { visible: 1, oldest_sent_at: Some(now), ..SeenQueue::default() };
+/// let seen = SeenPool {
+///     boxes: Seen::now(vec![stopped], now),
+///     queue: Some(Seen::now(queue, now)),
+///     hold: None,
+///     runs: vec![],
+///     service: None,
+///     spent: None,
+/// };
+/// let pools = BTreeMap::from([(pool, seen)]);
+/// let plan = decide(&policy, &Observation { at: now, witness: Witness::Controller, pools });
+///
+/// let action = &plan.pools[0].actions[0];
+/// assert_eq!(action.box_id().as_str(), "gpu-1");
+/// assert_eq!(
+///     action.reason().text,
+///     "1 job waits, the oldest for 0s; max_wait is 0s, a boot takes 5s"
+/// );
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn decide(policy: &Policy, seen: &Observation) -> Plan {
     let pools = policy
         .pools
@@ -55,15 +94,18 @@ fn decide_pool(input: &PoolInput<'_>) -> PoolPlan {
     decision.into_plan(input)
 }
 
-/// One pool's question, with what several rules need of it.
+/// What the rules of one pool look at.
 struct PoolInput<'a> {
     pool: &'a Pool,
     now: Timestamp,
     tick: TimeDelta,
     witness: &'a Witness,
     seen: &'a SeenPool,
+    /// `None` if they were never read, or too long ago.
     boxes: Option<&'a [SeenBox]>,
+    /// `None` if the pool has no queue, or it was never read, or too long ago.
     queue: Option<&'a SeenQueue>,
+    /// How long a boot is expected to take.
     boot: TimeDelta,
     /// How long a stopping worker may finish what it holds.
     drain: TimeDelta,
@@ -102,7 +144,7 @@ impl<'a> PoolInput<'a> {
         self.seen.hold.as_ref().filter(|hold| hold.until > self.now)
     }
 
-    /// The boxes that are up and not being taken back.
+    /// The boxes that are up and not being interrupted.
     fn staying(&self) -> impl Iterator<Item = &'a SeenBox> {
         self.up().filter(|one| one.interruption.is_none())
     }
@@ -112,7 +154,7 @@ impl<'a> PoolInput<'a> {
         self.seen.runs.iter().filter(|run| run.refusal.is_none())
     }
 
-    /// The first instant after `then` at which the schedule changes its mind.
+    /// The first instant after `then` at which the schedule wants something else.
     fn next_edge_after(&self, then: Timestamp) -> Option<Timestamp> {
         self.pool.schedule.next_change(then).map(|edge| edge.at)
     }

@@ -1,9 +1,7 @@
 //! The decision core: what the user wants (`policy`), what was seen (`observation`), and what follows (`decide` → `plan`).
 //!
 //! It does no IO, reads no clock and holds no state, so that the CLI, the Lambda, the local daemon, the worker and the
-//! simulator can all call the very same `decide`. Everything here is total: bad input ends in a list of errors, never in a panic.
-
-#![warn(missing_docs)]
+//! simulator all call the same `decide`. Everything here is total: bad input is a list of errors, never a panic.
 
 pub mod batch;
 pub mod cost;

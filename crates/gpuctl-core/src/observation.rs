@@ -1,6 +1,6 @@
-//! Everything that was read at one instant, each part with its age, as plain data.
+//! Everything that one reconcile has read, each part with its age, as plain data.
 //!
-//! Nothing here judges: which values are too old, and what follows from them, is for `decide`.
+//! Nothing is judged here: `decide` says which values are too old, and what follows from them.
 
 use std::collections::BTreeMap;
 
@@ -11,19 +11,19 @@ use crate::period::{day_of, month_of};
 use crate::plan::{Reason, Rule};
 use crate::units::{BoxId, MicroUsd, PoolId, Timestamp, nearest_rank};
 
-/// What `decide` sees.
+/// The input of `decide` besides the policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
     /// The instant that the decision is for.
     pub at: Timestamp,
-    /// Who looks.
     pub witness: Witness,
-    /// One entry for each pool of the policy.
+    /// Pools of the policy that are missing here are left out of the plan too.
     pub pools: BTreeMap<PoolId, SeenPool>,
 }
 
 impl Observation {
-    /// The same world at another instant, if nothing happened until then: what was fresh stays fresh, and jobs grow older.
+    /// The same observation at another instant, as if nothing had happened until then: what was fresh stays fresh, and jobs have
+    /// waited longer. `gpuctl plan --at` uses it.
     #[must_use]
     pub fn moved_to(&self, at: Timestamp) -> Self {
         let mut moved = self.clone();
@@ -47,26 +47,24 @@ impl Observation {
     }
 }
 
-/// Who looks: each side can end a box without the other, but the controller gives the worker the first word.
+/// Who observes and decides. Either can stop a box without the other, but a controller lets the worker do it first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Witness {
-    /// CLI, daemon or Lambda, from outside.
+    /// CLI, daemon or Lambda.
     Controller,
     /// The worker on this box, which knows its own leases first-hand.
     Worker(BoxId),
 }
 
-/// A value and when it was read. A failed read leaves the old one in place, so that its age shows.
+/// A value and when it was read. A failed read keeps the old value, so that its age shows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen<T> {
-    /// The value, unless it was never read.
+    /// `None` if it was never read.
     pub value: Option<T>,
-    /// When it was read.
     pub at: Timestamp,
 }
 
 impl<T> Seen<T> {
-    /// A value read just now.
     pub fn now(value: T, at: Timestamp) -> Self {
         Self { value: Some(value), at }
     }
@@ -77,21 +75,20 @@ impl<T> Seen<T> {
     }
 }
 
-/// Runs that one observation carries of a pool: an hour of flapping and the boots to estimate from.
+/// The most runs of a pool in one observation: enough for an hour of starts, and to estimate a boot from.
 pub const RUNS_REMEMBERED_MAX: u32 = 100;
 
 /// One pool, as seen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeenPool {
-    /// Its boxes.
     pub boxes: Seen<Vec<SeenBox>>,
-    /// Its queue, if it has one.
+    /// `None` if the pool has no queue.
     pub queue: Option<Seen<SeenQueue>>,
-    /// A person's override, if one is in force or has just expired.
+    /// The latest hold, also one that has expired.
     pub hold: Option<Hold>,
     /// Its latest runs, newest first.
     pub runs: Vec<Run>,
-    /// How long its model is busy with one job, by the latest results.
+    /// How long one job takes, by the latest results.
     pub service: Option<TimeDelta>,
     /// What its boxes have cost so far, if it has a budget.
     pub spent: Option<Spent>,
@@ -108,21 +105,21 @@ pub struct Spent {
     pub hold: MicroUsd,
 }
 
-/// EC2's words for the life of a box; a local worker process goes through the same ones.
+/// The states of an EC2 instance; a worker process on this machine goes through the same ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BoxState {
-    /// Asked for, not ready yet.
+    /// Started, not ready yet.
     Pending,
     /// Ready for work.
     Running,
     /// Draining or shutting down.
     Stopping,
-    /// Costs nothing but its disk.
+    /// Billed for its disk only.
     Stopped,
 }
 
 impl BoxState {
-    /// The state as written in documents.
+    /// The name in JSON and in the ledger.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -137,42 +134,37 @@ impl BoxState {
 /// One box, as seen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeenBox {
-    /// Which.
     pub id: BoxId,
-    /// In which state.
     pub state: BoxState,
-    /// Since when.
+    /// Since when it has been in this state.
     pub since: Timestamp,
-    /// The last words of the run before, when it ended in an error.
+    /// The error of the latest run, if it ended in one.
     pub last_error: Option<String>,
-    /// When its latest run was asked for; with the box, the key of that run.
+    /// When its latest run was started; together with the box, the key of that run.
     pub run_started_at: Option<Timestamp>,
-    /// What its worker last said of itself in this run.
+    /// The latest report of its worker in this run.
     pub worker: Option<SeenWorker>,
-    /// What it is bought as; boxes on this machine are not bought.
+    /// `None` for boxes on this machine.
     pub offering: Option<Offering>,
-    /// When the cloud will take it away, if it has given notice. On a stopped box: when it did, and only the cloud can start
-    /// it again (P4).
+    /// When EC2 interrupts it, if it has given notice. On a stopped box: when EC2 did; only EC2 can start it again (P4).
     pub interruption: Option<Timestamp>,
-    /// That somebody started or stopped it past gpuctl, as in the AWS console.
+    /// The latest start or stop outside gpuctl, e.g. in the AWS console.
     pub foreign: Option<Foreign>,
-    /// Why it cannot be started now although it is stopped, as while EC2 keeps it for itself after an interruption (P4).
+    /// Why it cannot be started although it is stopped, e.g. because EC2 has interrupted it (P4): the end of a sentence.
     pub unstartable: Option<String>,
 }
 
 /// A start or stop that gpuctl did not make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foreign {
-    /// What they made of it.
     pub wants: HoldWants,
-    /// When.
     pub at: Timestamp,
-    /// Who, as far as the cloud says.
+    /// The AWS user or role as far as EC2 tells it.
     pub by: String,
 }
 
 impl SeenBox {
-    /// A box of which nothing is known but its state.
+    /// A box with its state only.
     #[must_use]
     pub fn new(id: BoxId, state: BoxState, since: Timestamp) -> Self {
         Self {
@@ -189,56 +181,56 @@ impl SeenBox {
         }
     }
 
-    /// Whether the box is up or coming up.
+    /// Whether the box is running or booting.
     #[must_use]
     pub fn is_up(&self) -> bool {
         matches!(self.state, BoxState::Pending | BoxState::Running)
     }
 }
 
-/// A worker's report on itself.
+/// The report of a worker about itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeenWorker {
-    /// When it said so.
     pub heard_at: Timestamp,
-    /// Messages that it holds a lease on.
+    /// Messages that it holds.
     pub leases: u32,
     /// Since when it has held none.
     pub idle_since: Option<Timestamp>,
-    /// Results that it has kept in this run.
+    /// Results that it has committed in this run.
     pub jobs_done: u32,
 }
 
-/// A queue's counts, as in SQS, with what the ledger remembers of them.
+/// The counts of a queue, as SQS gives them, and since when they have been like that.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeenQueue {
-    /// Waiting for a worker.
+    /// Messages that wait for a worker.
     pub visible: u64,
-    /// Under a lease.
+    /// Messages that a worker holds.
     pub in_flight: u64,
-    /// Not due yet.
+    /// Messages that become visible later.
     pub delayed: u64,
-    /// In the dead-letter queue.
+    /// Messages in the dead-letter queue.
     pub dead: u64,
-    /// When the oldest visible message was sent; unknown while the counts are unconfirmed (Q4), as SQS's are at first sight.
-    /// Filled in by `waiting_since` where the queue itself cannot say.
+    /// When the oldest visible message was sent. `None` while that is not known: SQS does not tell it, and a first sample with
+    /// visible messages must be confirmed by a second (Q4, `waiting_since`).
     pub oldest_sent_at: Option<Timestamp>,
-    /// Since when all of visible, in flight and delayed have been zero, in every sample.
+    /// Since when visible, in flight and delayed have all been zero in every sample.
     pub empty_since: Option<Timestamp>,
 }
 
 impl SeenQueue {
-    /// Since when it has been empty, given how and when it was seen last: from the first of an unbroken row of empty samples,
-    /// so the first one alone says nothing yet (Q3).
+    /// Since when the queue has been empty, given its previous sample and when that was taken: since the first of consecutive empty
+    /// samples. `None` if this is the first (Q3).
     #[must_use]
     pub fn empty_since(&self, last: Option<(&Self, Timestamp)>) -> Option<Timestamp> {
         let (last, at) = last.filter(|(last, _)| last.is_empty() && self.is_empty())?;
         Some(last.empty_since.unwrap_or(at))
     }
 
-    /// When the oldest visible message was sent, given how and when the queue was seen last. A queue that cannot say (SQS has no
-    /// such count) has been waited on since the first of an unbroken row of samples with visible messages, so the first one
-    /// alone says nothing yet (Q4). While messages come and go without a break, that is longer than the oldest has waited.
+    /// When the oldest visible message was sent, given the previous sample and when that was taken.
+    ///
+    /// For a queue that does not tell (SQS), this is the first of consecutive samples with visible messages; `None` if this is the
+    /// first (Q4). While messages keep coming, this is earlier than the oldest message was sent.
     #[must_use]
     pub fn waiting_since(&self, last: Option<(&Self, Timestamp)>) -> Option<Timestamp> {
         if self.visible == 0 || self.oldest_sent_at.is_some() {
@@ -248,29 +240,26 @@ impl SeenQueue {
         Some(last.oldest_sent_at.unwrap_or(at))
     }
 
-    /// Whether nothing waits, is worked on, or is to come.
+    /// Whether no message is visible, in flight or delayed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.visible == 0 && self.in_flight == 0 && self.delayed == 0
     }
 }
 
-/// A person's timed override.
+/// A person's timed override of a pool's schedule and queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
-    /// On which pool.
     pub pool: PoolId,
-    /// What it asks for.
     pub wants: HoldWants,
-    /// From when.
     pub since: Timestamp,
-    /// Until when; then schedule and queue decide again.
+    /// When it ends by itself.
     pub until: Timestamp,
     /// Who set it.
     pub by: String,
-    /// Why, in their words.
+    /// The reason that they gave.
     pub why: Option<String>,
-    /// How much it may spend beyond the pool's budget; without it the budget has the last word.
+    /// How much it may spend beyond the pool's budget; `None` is nothing.
     pub over_budget: Option<MicroUsd>,
 }
 
@@ -286,36 +275,34 @@ pub enum HoldWants {
 /// One run of one box, from start to stop, as the ledger keeps it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
-    /// The pool.
     pub pool: PoolId,
-    /// The box.
     pub box_id: BoxId,
-    /// When it was asked to start; with the box, the run's key.
+    /// When the start was ordered; together with the box, the run's key.
     pub started_at: Timestamp,
     /// When it was ready for work.
     pub ready_at: Option<Timestamp>,
-    /// When it was asked to stop.
+    /// When the stop was ordered.
     pub stopping_at: Option<Timestamp>,
-    /// When it was gone.
+    /// When it was seen stopped.
     pub stopped_at: Option<Timestamp>,
     /// Why it was started.
     pub start: Reason,
-    /// Why it was stopped; a run that ended without one broke off.
+    /// Why it was stopped; `None` if it ended by itself, e.g. in a crash.
     pub stop: Option<Reason>,
-    /// The worker's last words, when it ended in an error.
+    /// The worker's error, if it ended in one.
     pub error: Option<String>,
-    /// Results that its worker kept, as far as it could say.
+    /// Results that its worker committed; `None` if it could not report them.
     pub jobs: Option<u32>,
-    /// What was bought, or asked for.
+    /// What was started, or was to be. `None` for boxes on this machine.
     pub offering: Option<Offering>,
-    /// That the cloud had none to give.
+    /// EC2's refusal of this start.
     pub refusal: Option<Refusal>,
-    /// When the cloud took the box away.
+    /// When EC2 interrupted the box.
     pub interrupted_at: Option<Timestamp>,
 }
 
 impl Run {
-    /// A run that has just been asked for.
+    /// A run whose start has just been ordered.
     #[must_use]
     pub fn begin(pool: PoolId, box_id: BoxId, started_at: Timestamp, start: Reason) -> Self {
         Self {
@@ -335,8 +322,9 @@ impl Run {
         }
     }
 
-    /// Whether the run ended before the box was ready, by itself or because it took too long. A refusal is no failure of
-    /// the box: `capacity` remembers it, and another offering is tried at once.
+    /// Whether the run ended before the box was ready, by itself or because it took too long.
+    ///
+    /// A refusal is not a failure of the box: `refusals` takes it into account, and another offering is tried at once.
     #[must_use]
     pub fn failed_to_start(&self) -> bool {
         if self.refusal.is_some() || self.interrupted_at.is_some() {
@@ -346,8 +334,9 @@ impl Run {
         self.stopped_at.is_some() && self.ready_at.is_none() && gave_up
     }
 
-    /// Whether demand started the box and it broke off without a single result: as when a job ends its worker (Q7). One that
-    /// found nothing left to do is no such thing.
+    /// Whether the box was started for the queue and ended without a result, e.g. because a job crashed its worker (Q7).
+    ///
+    /// A box that was stopped because it had nothing to do is not one of these.
     #[must_use]
     pub fn ended_without_result(&self) -> bool {
         self.start.rule == Rule::Demand
@@ -365,7 +354,7 @@ impl Run {
     }
 }
 
-/// How long a box of this pool takes from start to ready: the slowest tenth of its last runs, or the default.
+/// How long a box of this pool takes from start to ready: the 90th percentile of `runs`, or the default if none got ready.
 #[must_use]
 pub fn boot_estimate(runs: &[Run], default: TimeDelta) -> TimeDelta {
     let mut boots: Vec<TimeDelta> = runs

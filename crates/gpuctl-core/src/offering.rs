@@ -1,4 +1,4 @@
-//! What boxes are bought as, and what EC2 said when it refused to start one. What follows from that is in `refusals`.
+//! The offerings of EC2 that boxes are, and its refusals to start one, as plain data. What follows from a refusal is in `refusals.rs`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,14 +6,14 @@ use std::str::FromStr;
 /// How a box is paid for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CapacityType {
-    /// Cheap, and taken back with two minutes' notice.
+    /// Cheap, and interrupted by EC2 with two minutes' notice.
     Spot,
     /// At the list price, for as long as it runs.
     OnDemand,
 }
 
 impl CapacityType {
-    /// The name in settings and documents.
+    /// The name in settings, in JSON and in the ledger.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -29,9 +29,9 @@ impl fmt::Display for CapacityType {
     }
 }
 
-/// Not a capacity type.
+/// A name that is not a capacity type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no capacity type (one of: spot, on-demand)")]
+#[error("`{0}` is not a valid capacity type (one of: spot, on-demand)")]
 pub struct CapacityTypeError(String);
 
 impl FromStr for CapacityType {
@@ -44,22 +44,21 @@ impl FromStr for CapacityType {
     }
 }
 
-/// What can be bought: an instance type, in a zone, in one way.
+/// What EC2 offers: an instance type in a zone, paid for in one way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Offering {
-    /// An EC2 instance type.
+    /// An EC2 instance type, e.g. `g4dn.xlarge`.
     pub instance_type: String,
-    /// An availability zone; a stopped box is bound to its own by its disk (P17).
+    /// An availability zone. A stopped box can start only in the zone of its disk (P17).
     pub zone: String,
-    /// How it is paid for.
     pub capacity: CapacityType,
 }
 
-/// The zone of what is wished for and not bought yet: a launch takes the one that has capacity.
+/// The zone of a box that is not launched yet: a launch takes one that has capacity.
 pub const ANY_ZONE: &str = "any zone";
 
 impl Offering {
-    /// Whether this is a wish: what is bought is known once it is there.
+    /// Whether its zone is not known yet: the box is still to be launched.
     #[must_use]
     pub fn is_unplaced(&self) -> bool {
         self.zone == ANY_ZONE
@@ -72,14 +71,14 @@ impl fmt::Display for Offering {
     }
 }
 
-/// Why a start was refused, by meaning (`facts/aws.md` 9.5).
+/// What a refusal means. Which of EC2's error codes means which: `ec2/refusal.rs` of gpuctl-aws.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalClass {
-    /// None there now: of this type, in this zone, in this way.
+    /// EC2 has none now of this type in this zone for this capacity type.
     Capacity,
-    /// The account may have no more of this capacity type (P9).
+    /// The account's quota for this capacity type is reached (P9).
     Quota,
-    /// This type is not offered in this zone.
+    /// EC2 does not have this type in this zone.
     NotOffered,
 }
 
@@ -94,7 +93,7 @@ impl RefusalClass {
         }
     }
 
-    /// The class of that name.
+    /// The class with that name in the ledger.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Capacity, Self::Quota, Self::NotOffered]
@@ -103,11 +102,10 @@ impl RefusalClass {
     }
 }
 
-/// A refusal in the cloud's own words, which often name zones that have capacity.
+/// EC2's refusal to start a box.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What it means.
     pub class: RefusalClass,
-    /// The words.
+    /// EC2's message, which often names zones that have capacity.
     pub text: String,
 }

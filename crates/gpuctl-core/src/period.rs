@@ -4,22 +4,22 @@ use chrono::{Datelike, Days, Months, NaiveDate, NaiveTime};
 
 use crate::units::{MicroUsd, Timestamp};
 
-/// A stretch of time that money is counted in.
+/// A period of time in which costs are added up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Period {
-    /// From this instant on.
     pub begin: Timestamp,
-    /// Up to this one.
+    /// Not part of the period itself.
     pub end: Timestamp,
 }
 
 impl Period {
-    /// What the whole period will cost if it goes on as so far; the first hour counts as whole, or it would tell anything.
+    /// What the whole period costs if spending goes on at the same pace. The first hour counts as a whole one: from a few seconds
+    /// nothing follows for a month.
     #[must_use]
     pub fn forecast(&self, spent: MicroUsd, now: Timestamp) -> MicroUsd {
         let whole = (self.end - self.begin).num_seconds();
-        let gone = (now - self.begin).num_seconds().clamp(3_600, whole.max(3_600));
-        let sum = i128::from(spent.0) * i128::from(whole.max(gone)) / i128::from(gone);
+        let elapsed = (now - self.begin).num_seconds().clamp(3_600, whole.max(3_600));
+        let sum = i128::from(spent.0) * i128::from(whole.max(elapsed)) / i128::from(elapsed);
         MicroUsd(i64::try_from(sum).unwrap_or(i64::MAX))
     }
 }
@@ -32,7 +32,7 @@ pub fn month_of(now: Timestamp) -> Period {
     Period { begin: midnight(first), end: midnight(first + Months::new(1)) }
 }
 
-/// The day of `now` in UTC.
+/// The day of `now` in UTC, from midnight to midnight.
 #[must_use]
 pub fn day_of(now: Timestamp) -> Period {
     let begin = now.date_naive().and_time(NaiveTime::MIN).and_utc();

@@ -1,61 +1,60 @@
-//! What `decide` answers: for each pool every rule's verdict, the actions, what blocks others, and the next change.
+//! What `decide` returns: for each pool the verdict of every rule, the actions, what blocks further ones, and the next change.
 //!
-//! No action can be built without a reason, and a reason names its rule: `explain`, the ledger and the log all read this.
+//! No action can be built without a reason, and a reason names its rule: `explain`, the ledger and the log show it.
 
 use crate::units::{BoxId, PoolId, Timestamp};
 
-/// The whole answer. An unread plan changes nothing, so reading it is not optional.
-#[must_use = "a plan that nobody acts on or shows is lost"]
+/// The plan for all pools. It changes nothing by itself.
+#[must_use = "a plan has no effect until it is acted on or shown"]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// The instant that it was made for.
+    /// The instant of the observation that it follows from.
     pub at: Timestamp,
     /// One entry for each pool of the policy, in the policy's order.
     pub pools: Vec<PoolPlan>,
 }
 
-/// The answer for one pool.
+/// The plan for one pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolPlan {
-    /// Which.
     pub pool: PoolId,
     /// How many boxes should be up.
     pub boxes_wanted: u32,
-    /// Every rule's verdict, in the order in which the rules are asked.
+    /// Every rule's verdict, in the order of `Rule::ALL`.
     pub verdicts: Vec<Verdict>,
-    /// What to do now.
+    /// What to do now; each box at most once.
     pub actions: Vec<Action>,
-    /// What a rule wants and another forbids, with the one that forbids.
+    /// Why starts that a rule asks for do not happen now.
     pub blocked: Vec<Reason>,
-    /// The next instant at which the answer changes by itself, and why.
+    /// The next instant at which the plan changes by itself, and why.
     pub next_change: Option<NextChange>,
 }
 
 /// The rules, in the order in which they are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
-    /// The cloud takes a box back.
+    /// EC2 interrupts a spot box.
     Interruption,
     /// A person's timed override.
     Hold,
-    /// Money.
+    /// What the pool may spend in a month and a day.
     Budget,
-    /// When the pool should be up.
+    /// The times at which the pool should be up.
     Schedule,
-    /// Jobs that wait.
+    /// Jobs that wait in the queue.
     Demand,
-    /// Nothing to do.
+    /// Boxes without work.
     Idle,
-    /// What can be bought, and whether a cheaper box could take over.
+    /// Which capacity types EC2 has, and whether a cheaper box could take over.
     Capacity,
-    /// Boxes that take too long to boot or stop, keep silent, or live too long.
+    /// Boxes that take too long to boot or stop, do not report, or run too long.
     Limits,
-    /// Failed starts, fruitless ones and flapping.
+    /// Starts that fail, bring no result, or come too often.
     Cooldown,
 }
 
 impl Rule {
-    /// All of them, in order.
+    /// All rules, in the order in which `decide` asks them.
     pub const ALL: [Self; 9] = [
         Self::Interruption,
         Self::Hold,
@@ -94,75 +93,56 @@ impl Rule {
 /// A rule and its sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
-    /// The rule that speaks.
     pub rule: Rule,
-    /// A sentence for people: what holds, with its figures.
+    /// A sentence for people with the figures that matter, e.g. `1 job waits, the oldest for 9s`.
     pub text: String,
 }
 
 impl Reason {
-    /// A reason; there is no default.
     pub fn new(rule: Rule, text: impl Into<String>) -> Self {
         Self { rule, text: text.into() }
     }
 }
 
-/// What one rule says.
+/// What one rule asks for, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// What it asks for.
     pub effect: Effect,
-    /// Why.
     pub reason: Reason,
 }
 
 /// What a rule can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// At least so many boxes.
+    /// At least this number of boxes is to be up.
     AtLeast(u32),
-    /// Let boxes go.
+    /// Boxes may stop, or must.
     Stop,
-    /// Leave things as they are.
+    /// Boxes stay as they are.
     Keep,
-    /// Not now, whatever the others want.
+    /// No starts, whichever rule asks for them.
     Forbid,
-    /// Nothing to say.
+    /// The rule asks for nothing.
     Abstain,
 }
 
 /// One thing to do, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Start a stopped box.
-    Start {
-        /// Which.
-        box_id: BoxId,
-        /// Why.
-        reason: Reason,
-    },
-    /// Stop a box.
-    Stop {
-        /// Which.
-        box_id: BoxId,
-        /// How.
-        mode: StopMode,
-        /// Why.
-        reason: Reason,
-    },
+    Start { box_id: BoxId, reason: Reason },
+    Stop { box_id: BoxId, mode: StopMode, reason: Reason },
 }
 
 /// How to stop a box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopMode {
-    /// Stop receiving, finish or release the leases, stop.
+    /// The worker receives no more jobs, finishes those it holds or releases them to the queue, and then the box stops.
     Drain,
-    /// At once: it had its grace.
+    /// The box is stopped at once: `stop_deadline` is over.
     Force,
 }
 
 impl Action {
-    /// The box that it is about.
     #[must_use]
     pub fn box_id(&self) -> &BoxId {
         match self {
@@ -170,7 +150,6 @@ impl Action {
         }
     }
 
-    /// Why.
     #[must_use]
     pub fn reason(&self) -> &Reason {
         match self {
@@ -179,10 +158,9 @@ impl Action {
     }
 }
 
-/// When the answer changes by itself, if nothing else happens.
+/// When the plan changes by itself if nothing else happens, e.g. because a hold ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NextChange {
-    /// When.
     pub at: Timestamp,
     /// What happens then.
     pub reason: Reason,

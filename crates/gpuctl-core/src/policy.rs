@@ -1,7 +1,7 @@
 //! What the user wants: `gpuctl.toml`, parsed once into types that need no further checks.
 //!
-//! All problems of a file are reported at once, each with its line and a hint. Reading files and the environment is for
-//! the callers; this module only sees text.
+//! All problems of a file are reported at once, each with its line and a hint. Callers read files and the environment; this
+//! module sees only text.
 
 mod aws;
 mod problems;
@@ -21,43 +21,56 @@ use crate::offering::CapacityType;
 use crate::schedule::Schedule;
 use crate::units::{MicroUsd, PoolId, QueueName};
 
-/// The policy that holds where there is no `gpuctl.toml`, and what `gpuctl init` writes.
+/// The policy that applies without a `gpuctl.toml`, and what `gpuctl init` writes.
 pub const DEFAULT_TEXT: &str = include_str!("policy/default.toml");
 
-/// The whole configuration, valid by construction.
+/// The whole configuration, valid by construction. `CONFIGURATION.md` in this crate is the reference of its settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// Where boxes, queue and ledger live.
     pub cloud: Cloud,
-    /// How workers run.
     pub worker: Worker,
     /// Settings of single models, by name.
     pub models: BTreeMap<String, Model>,
-    /// What box time is priced as.
     pub cost: CostSettings,
-    /// The pools, in the file's order.
+    /// In the order of the file.
     pub pools: Vec<Pool>,
 }
 
 impl Policy {
-    /// Reads a policy from TOML, where no files are at hand: one that names a calendar's file is refused.
+    /// Parses a policy from TOML without access to files: a calendar file that it names is an error.
     ///
     /// # Errors
-    /// Every problem of the text, each with line, reason and hint.
+    /// All problems of the text, each with its line, and with a hint where there is one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use chrono::TimeDelta;
+    /// use gpuctl_core::policy::Policy;
+    ///
+    /// let policy = Policy::parse("[pool.gpu]\nqueue = \"jobs\"\nmax_wait = \"10m\"").unwrap();
+    /// let queue = policy.pools[0].queue().expect("this pool has a queue");
+    /// assert_eq!(queue.max_wait, TimeDelta::minutes(10));
+    ///
+    /// let problems = Policy::parse("[pool.gpu]\nqueue = \"jobs\"\nmax_wiat = \"10m\"").unwrap_err();
+    /// assert_eq!(
+    ///     problems.to_string(),
+    ///     "line 3: pool.gpu.max_wiat: unknown key (did you mean `max_wait`?)"
+    /// );
+    /// ```
     pub fn parse(text: &str) -> Result<Self, Problems> {
-        let dates = |_: &str| Err("cannot be read here".to_owned());
+        let dates = |_: &str| Err("cannot be read: files are not accessible here".to_owned());
         Self::parse_with(text, Files { dates: &dates, prices: &|_| PriceTable::default() })
     }
 
-    /// Reads a policy from TOML, and what it needs of files through `files`.
+    /// Parses a policy from TOML, and reads the files that it names through `files`.
     ///
     /// # Errors
-    /// Every problem of the text, each with line, reason and hint.
+    /// As for `parse`.
     pub fn parse_with(text: &str, files: Files<'_>) -> Result<Self, Problems> {
         sections::read(text, files)
     }
 
-    /// The pool of that name.
     #[must_use]
     pub fn pool(&self, id: &PoolId) -> Option<&Pool> {
         self.pools.iter().find(|pool| pool.id == *id)
@@ -69,146 +82,142 @@ impl Policy {
     }
 }
 
-/// What a policy needs of files.
+/// How to read the files that a policy needs.
 #[derive(Clone, Copy)]
 pub struct Files<'r> {
-    /// The dates of calendars.
     pub dates: ReadDates<'r>,
-    /// The prices.
     pub prices: ReadPrices<'r>,
 }
 
-/// Reads the prices that were fetched into the state folder, of which the policy says where it is, if it does.
+/// Reads the fetched prices in the state folder. Its argument is `[cloud] state`, if that is set.
 pub type ReadPrices<'r> = &'r dyn Fn(Option<&str>) -> PriceTable;
 
-/// Reads the dates of a calendar's file, by the path that stands in the policy; an error is a sentence's end: `is too large`.
+/// Reads the dates of a calendar file. Its argument is the path in the policy; an error is the end of a sentence, e.g. `is too
+/// large`.
 pub type ReadDates<'r> = &'r dyn Fn(&str) -> Result<Vec<NaiveDate>, String>;
 
 /// `[cloud]`: one machine and one file, or an AWS account.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cloud {
-    /// The account's side, if boxes and queue are on AWS.
+    /// `None` if boxes and queue are on this machine.
     pub aws: Option<Aws>,
-    /// The folder of the queue file, boxes' logs and locks; relative to `gpuctl.toml`.
+    /// The folder of queue file, logs and locks, relative to `gpuctl.toml`.
     pub state: Option<String>,
-    /// The size that the queue file may grow to, in MiB.
+    /// The largest size of the queue file, in MiB.
     pub file_mib_max: u32,
-    /// How often to reconcile when nothing changes.
+    /// The time between two reconciles if nothing changes.
     pub tick: TimeDelta,
 }
 
-/// `[cloud] kind = "aws"`: what gpuctl uses of the account; credentials are the SDK's business.
+/// `[cloud] kind = "aws"`: what gpuctl uses of the account. The AWS SDK finds the credentials.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Aws {
-    /// The region; that of environment and profile if unset.
+    /// `None`: the region of the environment or profile.
     pub region: Option<String>,
-    /// The profile; the environment's if unset.
+    /// `None`: the profile of the environment.
     pub profile: Option<String>,
-    /// The DynamoDB table that keeps the ledger; without one it is kept on this machine.
+    /// The DynamoDB table of the ledger; `None`: the ledger is on this machine.
     pub table: Option<String>,
-    /// Where inputs are uploaded to and results' files kept, as `s3://bucket/prefix`.
+    /// Where inputs are uploaded to and result files are kept, e.g. `s3://bucket/prefix`.
     pub results: Option<String>,
-    /// The SNS topic that hears of trouble.
+    /// The ARN of the SNS topic that gets notices.
     pub notify: Option<String>,
-    /// The Lambda function that does the same without a machine: `gpuctl invoke` asks it.
+    /// The Lambda function that runs the controller: `gpuctl invoke` calls it.
     pub function: Option<String>,
 }
 
-/// Where a pool's EC2 boxes come from.
+/// Which EC2 instances are a pool's boxes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Boxes {
-    /// These instances, stopped and started.
+    /// The instances with these ids; they are started and stopped.
     Instances(Vec<String>),
-    /// The instances with all of these tags, stopped and started.
+    /// The instances with all of these tags; they are started and stopped.
     Select(BTreeMap<String, String>),
-    /// Launched from a template when needed, and terminated when idle.
+    /// Instances that are launched from a template when needed, and terminated when idle.
     Launch(LaunchTemplate),
 }
 
-/// What to launch.
+/// An EC2 launch template, and what may replace its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaunchTemplate {
-    /// Its name, or its id (`lt-…`).
+    /// The name, or the id (`lt-…`).
     pub name: String,
-    /// Its version; the default one if unset.
+    /// `None`: the default version.
     pub version: Option<String>,
-    /// The instance types that will do.
+    /// In order of preference.
     pub instance_types: Vec<String>,
-    /// The subnets, and with them the zones, that will do; the template's if empty.
+    /// The subnets, and with them the zones, to launch in; if empty, that of the template.
     pub subnets: Vec<String>,
 }
 
-/// `[worker]`: how workers run.
+/// `[worker]`: settings of `gpu-worker`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Worker {
-    /// `auto`, `cpu` or `cuda`; models without a device of their own inherit it.
+    /// `auto`, `cpu` or `cuda`, for models without a device of their own.
     pub device: String,
-    /// The folder of model folders.
+    /// The folder with a folder for each model.
     pub models: Option<String>,
-    /// ONNX Runtime's library.
+    /// The path of ONNX Runtime's library.
     pub onnxruntime: Option<String>,
-    /// Folders that inputs may lie in; empty means anywhere.
+    /// The folders in which inputs may be; empty: anywhere.
     pub input_roots: Vec<String>,
-    /// Threads of one inference session; the number of cores if unset.
+    /// Threads of one inference session; `None`: the number of cores.
     pub threads: Option<NonZeroU32>,
-    /// The longest recording, in seconds.
+    /// The longest accepted recording, in seconds.
     pub audio_seconds_max: u32,
-    /// The largest picture, in pixels.
+    /// The largest accepted picture, in pixels.
     pub image_pixels_max: u64,
-    /// How long one job may take before it counts as hung.
+    /// How long a job may take before it counts as hung.
     pub job_max: TimeDelta,
-    /// How long a stopping worker may finish what it holds.
+    /// How long a stopping worker may continue with the jobs it holds.
     pub drain: TimeDelta,
-    /// How a worker shuts its EC2 box down.
+    /// The command with which a worker shuts down its EC2 box.
     pub power_off: Vec<String>,
 }
 
 /// `[model.NAME]`: settings of one model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Model {
-    /// Overrides `[worker] device` for this model.
+    /// Replaces `[worker] device` for this model.
     pub device: Option<String>,
 }
 
 /// `[pool.NAME]`: a named group of boxes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
-    /// Its name.
     pub id: PoolId,
-    /// What its boxes do.
     pub work: Work,
-    /// Where its boxes come from on AWS; on this machine they are processes.
+    /// `None`: the boxes are processes on this machine.
     pub boxes: Option<Boxes>,
     /// The most boxes that may be up at once.
     pub boxes_max: NonZeroU32,
-    /// When at least one box is up.
     pub schedule: Schedule,
-    /// The ways to buy a box, in order of preference.
+    /// The accepted capacity types, in order of preference.
     pub capacity: Vec<CapacityType>,
-    /// How long before the last moment the preferred way is tried alone; `max_wait` is never missed for its sake.
+    /// How long only the preferred capacity type is tried before the others. It ends when `max_wait` needs a box.
     pub capacity_deadline: TimeDelta,
-    /// What its boxes may cost before queue starts are refused.
+    /// What the boxes may cost before the queue starts no more.
     pub budget: Budget,
-    /// How long a start or stop made past gpuctl counts as a person's hold; zero: not at all.
+    /// How long a start or stop outside gpuctl counts as a hold; zero: not at all.
     pub foreign_hold: TimeDelta,
-    /// How long a box is thought to take to boot while the ledger has no run of it.
+    /// How long a boot is expected to take before one was seen.
     pub boot_default: TimeDelta,
-    /// How long an idle box stays at least.
+    /// The least time that a box is up before it stops because it is idle.
     pub run_min: TimeDelta,
     /// How long a box may take to become ready.
     pub boot_deadline: TimeDelta,
-    /// How long a box may run before it is drained, whatever happens.
+    /// How long a box may be up before it is drained, also while it has work.
     pub lifetime_max: TimeDelta,
-    /// How long a stopping box may take before it is ended by force.
+    /// How long a stopping box may take before it is forced off.
     pub stop_deadline: TimeDelta,
-    /// How many starts an hour demand may cause.
+    /// The most starts within an hour.
     pub starts_per_hour_max: NonZeroU32,
-    /// How many boxes in a row may come for the queue and go without a result before the next one has to wait.
+    /// How many boxes in a row may be started for the queue and end without a result before the next start has to wait.
     pub starts_without_result_max: NonZeroU32,
 }
 
 impl Pool {
-    /// The queue that its boxes drain, if any.
+    /// `None` if its boxes do not work on a queue.
     #[must_use]
     pub fn queue(&self) -> Option<&QueuePolicy> {
         match &self.work {
@@ -221,14 +230,13 @@ impl Pool {
 /// What a pool may spend, in UTC months and days as AWS bills them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
-    /// From the first of the month.
+    /// From the first of the month on.
     pub month: Option<MicroUsd>,
-    /// From midnight.
+    /// From midnight on.
     pub day: Option<MicroUsd>,
 }
 
 impl Budget {
-    /// Whether there is any.
     #[must_use]
     pub fn is_set(self) -> bool {
         self.month.is_some() || self.day.is_some()
@@ -238,49 +246,47 @@ impl Budget {
 /// What a pool's boxes do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
-    /// Run `gpu-worker` on a queue.
+    /// The jobs of a queue.
     Queue(QueuePolicy),
-    /// Run a command, such as an app server, for as long as schedule or hold want it.
+    /// A command, e.g. an app server, that runs while schedule or hold want it.
     Command(Vec<String>),
-    /// Nothing of ours: the box itself is wanted, on schedule or by hand. This machine has no such boxes.
+    /// Nothing that gpuctl knows of: only the box itself is wanted, by schedule or hold. Only EC2 has such boxes.
     BoxOnly,
 }
 
 /// A queue and how long its jobs may wait.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueuePolicy {
-    /// Its name.
     pub name: QueueName,
     /// How long a job may wait for a box.
     pub max_wait: TimeDelta,
-    /// Start at so many waiting jobs, however young.
+    /// A box starts at this number of waiting jobs, however long they have waited.
     pub start_depth: Option<NonZeroU32>,
-    /// One box for each so many jobs.
+    /// One box for each this many jobs.
     pub jobs_per_box: Option<NonZeroU32>,
-    /// When an idle box stops.
     pub idle_stop: IdleStop,
     /// How long a lease lasts unless its worker extends it.
     pub visibility: TimeDelta,
-    /// After so many receives without an ack a message goes to the dead-letter queue.
+    /// After this number of receives without an ack, a message is moved to the dead-letter queue.
     pub receives_max: NonZeroU32,
-    /// Whether its boxes run `gpu-worker`, which says when it is ready and idle; another program says nothing.
+    /// Whether its boxes run `gpu-worker`, which reports when it is ready and idle.
     pub reports: bool,
 }
 
 /// When an idle box stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdleStop {
-    /// At once if `max_wait` leaves room for another boot, else after the break-even time.
+    /// At once if `max_wait` leaves room for another boot, else after the time that a boot takes.
     Auto,
-    /// After a fixed time.
     After(TimeDelta),
 }
 
 impl IdleStop {
-    /// The idle time after which a box stops, given how long a job may wait for the next one, and how long that takes to boot.
+    /// The idle time after which a box stops. `room` is how long a job may wait for the next box, `boot` how long that one takes.
     ///
-    /// Where a job can wait for a boot, stopping at once was cheapest on every trace (`policies.md` 3.1). Where it cannot, the
-    /// boot itself is the break-even: staying up that long costs what a restart costs (ski rental, 1.1 there).
+    /// Where a job can wait for a boot, stopping at once was cheapest on all recorded traces (`gpuctl simulate`). Where it cannot, a
+    /// box stays up for as long as a boot takes: then waiting has cost as much as the restart that it saves, which is at most twice
+    /// the optimum (the ski rental problem).
     #[must_use]
     pub fn after(self, room: TimeDelta, boot: TimeDelta) -> TimeDelta {
         match self {
@@ -296,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_type_that_was_fetched_may_be_named_and_another_is_told_how() {
+    fn an_instance_type_needs_a_price_that_was_fetched_or_is_given() {
         let text = "[cloud]\nstate = \"there\"\n[pool.a]\nqueue = \"q\"\n[cost]\ninstance_type = \"c7i.large\"";
         let dates = |_: &str| Err(String::new());
         let prices = |state: Option<&str>| {
@@ -316,10 +322,10 @@ mod tests {
     }
 
     #[test]
-    fn the_default_policy_is_valid_and_so_is_each_setting_that_it_mentions() {
+    fn the_default_policy_is_valid_with_each_setting_that_it_mentions() {
         let policy = Policy::parse(DEFAULT_TEXT).unwrap();
         assert_eq!(policy.pools.len(), 1);
-        // What is commented out in it is shown with its default: switched on, it must parse too.
+        // Settings that are commented out show their defaults: without the `# ` they must parse too.
         let all: String = DEFAULT_TEXT
             .lines()
             .map(|line| {
@@ -349,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn all_problems_come_at_once_each_with_its_line_and_a_hint() {
+    fn all_problems_are_reported_each_with_its_line_and_a_hint() {
         let text = "\
 [cloud]
 kind = \"aws2\"
@@ -367,37 +373,62 @@ input_roots = \"/data\"
         assert_eq!(
             problems(text),
             [
-                "line 2: cloud.kind: `aws2` is not known (one of: local, aws)",
+                "line 2: cloud.kind: `aws2` is not a valid value (one of: local, aws)",
                 "line 3: cloud.tikc: unknown key (did you mean `tick`?)",
-                "line 5: pool.gpu.queue: `a b` is no queue name: use 1 to 80 of a-z A-Z 0-9 - _",
-                "line 6: pool.gpu.max_wait: is a whole number (must be a text in quotes)",
-                "line 7: pool.gpu.idle_stop: `soon` is no span of time: write it as `45s`, `10m`, `2h30m` or `7d` (or `auto`)",
+                "line 5: pool.gpu.queue: `a b` is not a valid queue name: use 1 to 80 of a-z A-Z 0-9 - _",
+                "line 6: pool.gpu.max_wait: is a whole number (must be a duration in quotes, e.g. `\"10m\"`)",
+                "line 7: pool.gpu.idle_stop: `soon` is not a valid duration: write it as `45s`, `10m`, `2h30m` or `7d` (or `auto`)",
                 "line 8: pool.gpu.boxes_max: 0 is out of range (from 1 to 1000)",
-                "line 9: pool.app.: has neither `queue`, `command` nor a schedule (give it `queue = \"jobs\"` or `command = [\"./server\"]`)",
-                "line 11: worker.device: `tpu` is not known (one of: auto, cpu, cuda)",
-                "line 12: worker.input_roots: is a text (must be a list of texts, as `[\"a\", \"b\"]`)",
+                "line 9: pool.app: has neither `queue`, `command` nor a schedule (give it `queue = \"jobs\"` or `command = [\"./server\"]`)",
+                "line 11: worker.device: `tpu` is not a valid value (one of: auto, cpu, cuda)",
+                "line 12: worker.input_roots: is a text (must be a list of texts, e.g. `[\"a\", \"b\"]`)",
             ]
         );
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn an_unknown_key_is_the_only_problem_that_it_causes() {
+        // Without the typo, these pools would have a queue, and boxes.
+        assert_eq!(
+            problems("[pool.gpu]\nqueu = \"jobs\""),
+            ["line 2: pool.gpu.queu: unknown key (did you mean `queue`?)"]
+        );
+        assert_eq!(
+            problems("[cloud]\nkind = \"aws\"\n[pool.gpu]\ninstnaces = [\"i-0123456789abcdef0\"]"),
+            ["line 4: pool.gpu.instnaces: unknown key (did you mean `instances`?)"]
+        );
+    }
+
+    #[test]
+    fn settings_that_are_not_valid_are_rejected() {
         for (text, expected) in [
             ("", "there is no pool"),
             ("[pool.gpu]\nqueue = ", "line 2"),
             ("[pool.gpu]\nqueue = \"q\"\nqueue = \"r\"", "line 3"),
             // R8
             ("[pool.a]\nqueue = \"q\"\n[pool.b]\nqueue = \"q\"", "already belongs to pool `a`"),
-            ("[pool.a]\nqueue = \"q\"\ncommand = [\"x\"]", "stands beside `queue`"),
+            ("[pool.a]\nqueue = \"q\"\ncommand = [\"x\"]", "cannot be used together with `queue`"),
             ("[pool.a]\ncommand = []", "is empty"),
-            ("[pool.a]\nqueue = \"q\"\ncapacity = [\"sopt\"]", "`sopt` is no capacity type"),
-            ("[pool.a]\nqueue = \"q\"\ncapacity = [\"spot\", \"spot\"]", "names `spot` twice"),
-            ("[pool.a]\nqueue = \"q\"\nbudget_usd_month = 0", "no amount of US dollars"),
-            ("[pool.a]\nqueue = \"q\"\nbudget_usd_day = -1.5", "no amount of US dollars"),
-            ("[pool.a]\nqueue = \"q\"\nbudget_usd_day = 1e3", "no amount of US dollars"),
+            (
+                "[pool.a]\nqueue = \"q\"\ncapacity = [\"sopt\"]",
+                "`sopt` is not a valid capacity type",
+            ),
+            ("[pool.a]\nqueue = \"q\"\ncapacity = [\"spot\", \"spot\"]", "has `spot` twice"),
+            (
+                "[pool.a]\nqueue = \"q\"\nbudget_usd_month = 0",
+                "is not a valid amount of US dollars",
+            ),
+            (
+                "[pool.a]\nqueue = \"q\"\nbudget_usd_day = -1.5",
+                "is not a valid amount of US dollars",
+            ),
+            (
+                "[pool.a]\nqueue = \"q\"\nbudget_usd_day = 1e3",
+                "is not a valid amount of US dollars",
+            ),
             ("[pool.a]\nqueue = \"q\"\nbudget_usd_day = \"1\"", "is a text"),
             ("[pool.a]\nqueue = \"q\"\n[cost]\npublic_ipv4 = 1", "must be true or false"),
-            ("[pool.\"a b\"]\nqueue = \"q\"", "is no pool name"),
+            ("[pool.\"a b\"]\nqueue = \"q\"", "is not a valid pool name"),
             ("[pool.a]\nqueue = \"q\"\nmax_wait = \"15d\"", "out of range"),
             ("[pool.a]\nqueue = \"q\"\nvisibility = \"13h\"", "out of range"),
             ("[pool.a]\nqueue = \"q\"\n[[pool.a.schedule]]\nbegin = \"09:00\"", "zone: is missing"),
@@ -409,6 +440,10 @@ input_roots = \"/data\"
             (
                 "[pool.a]\nqueue = \"q\"\n[cost]\ninstance_type = \"t3.large\"\nregion = \"ap-northeast-1\"",
                 "no price is known for t3.large in ap-northeast-1",
+            ),
+            (
+                "[pool.all]\nqueue = \"q\"",
+                "line 1: pool.all: `all` cannot be the name of a pool (in",
             ),
             ("pool = 3", "is a whole number"),
             ("[pool]\ngpu = 3", "not a table"),

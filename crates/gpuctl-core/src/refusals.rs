@@ -1,7 +1,7 @@
 //! Which offerings EC2 would refuse now, as far as the latest runs tell: `decide::capacity` asks this before each start.
 //!
-//! Nothing is stored beside the ledger's runs: a refused start is a run with a refusal, and the memory of capacity is read
-//! off the runs each time. So it cannot disagree with them, and it survives whoever kept it.
+//! Refusals are stored only as runs in the ledger: a refused start is a run with a refusal. What is known of capacity is
+//! derived from the runs each time, so that it cannot disagree with them.
 
 use chrono::TimeDelta;
 
@@ -9,40 +9,39 @@ use crate::observation::Run;
 use crate::offering::{Offering, RefusalClass};
 use crate::units::{Timestamp, doubled, show_span};
 
-/// Offerings that one reconcile may be refused before it leaves the rest to the next: more than a pool has in one region.
+/// The most refused starts of one reconcile; the next one tries the rest. A pool rarely has more offerings in one region.
 pub const REFUSALS_MAX: u32 = 12;
 
-/// A refusal that is still believed.
+/// A refusal that still counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveRefusal {
-    /// When it was given.
+    /// When EC2 refused.
     pub at: Timestamp,
-    /// Until when it is believed.
+    /// When the offering may be tried again.
     pub until: Timestamp,
-    /// What it means.
     pub class: RefusalClass,
 }
 
-/// Whether `runs` (newest first) say that `offering` would be refused now.
+/// The refusal of `offering`, or of one that it shares the cause with, that still counts at `now`; `runs` are newest first.
 ///
-/// Refusals in a row make the belief last longer; a start that came through ends the row.
+/// Each further refusal in a row makes it count for longer. A start that succeeded ends the row.
 #[must_use]
 pub fn refused(runs: &[Run], offering: &Offering, now: Timestamp) -> Option<ActiveRefusal> {
-    // Mostly nothing was.
+    // The common case.
     if runs.iter().all(|run| run.refusal.is_none()) {
         return None;
     }
-    let mut came_through: Vec<&Offering> = Vec::new();
+    let mut succeeded: Vec<&Offering> = Vec::new();
     let mut row: Option<(Timestamp, RefusalClass, usize)> = None;
     for run in runs {
         let Some(other) = &run.offering else { continue };
         let Some(refusal) = &run.refusal else {
-            came_through.extend(run.ready_at.map(|_| other));
+            succeeded.extend(run.ready_at.map(|_| other));
             continue;
         };
         let class = refusal.class;
         if !covers(class, other, offering)
-            || came_through.iter().any(|one| covers(class, one, offering))
+            || succeeded.iter().any(|one| covers(class, one, offering))
         {
             continue;
         }
@@ -80,7 +79,7 @@ fn covers(class: RefusalClass, refused: &Offering, other: &Offering) -> bool {
     }
 }
 
-/// Zones that the newest believed refusals name as having capacity.
+/// The zones that the newest refusal with such a list names as having capacity.
 #[must_use]
 pub fn zone_hints(runs: &[Run], now: Timestamp) -> Vec<String> {
     let fresh = |run: &&Run| now - run.started_at < expiry(RefusalClass::Capacity).0;
@@ -92,7 +91,7 @@ pub fn zone_hints(runs: &[Run], now: Timestamp) -> Vec<String> {
     newest.unwrap_or_default()
 }
 
-/// The words of a text that look like availability zones, as `us-east-1b`.
+/// The words of a text that look like availability zones, e.g. `us-east-1b`.
 fn zones_in(text: &str) -> Vec<&str> {
     let is_zone = |word: &str| {
         let parts: Vec<&str> = word.split('-').collect();
@@ -109,12 +108,12 @@ fn zones_in(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// So many interruptions …
+/// This number of interruptions …
 pub const INTERRUPTIONS_MAX: usize = 3;
-/// … within this time open the circuit: spot is left alone until the same time after the last one (P14).
+/// … within this time means that spot is not tried until the same time after the last one has passed (P14).
 pub const INTERRUPTION_WINDOW: TimeDelta = TimeDelta::hours(1);
 
-/// Until when spot is left alone because it was taken back too often.
+/// Until when spot is not tried because it was interrupted too often.
 #[must_use]
 pub fn spot_pause(runs: &[Run], now: Timestamp) -> Option<Timestamp> {
     let mut ends: Vec<Timestamp> = runs.iter().filter_map(|run| run.interrupted_at).collect();
@@ -127,14 +126,14 @@ pub fn spot_pause(runs: &[Run], now: Timestamp) -> Option<Timestamp> {
 }
 
 impl ActiveRefusal {
-    /// The belief in words.
+    /// The end of a sentence that begins with the offering.
     #[must_use]
     pub fn describe(&self, now: Timestamp) -> String {
         let left = show_span(self.until - now);
         match self.class {
-            RefusalClass::Capacity => format!("had none; asked again in {left}"),
+            RefusalClass::Capacity => format!("had no capacity; tried again in {left}"),
             RefusalClass::Quota => {
-                format!("is over the account's quota; asked again in {left}")
+                format!("is over the account's quota; tried again in {left}")
             }
             RefusalClass::NotOffered => "is not offered there".to_owned(),
         }
@@ -168,21 +167,28 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_believed_longer_with_each_one_in_a_row_and_forgotten_after_a_success() {
+    fn a_refusal_counts_for_longer_with_each_one_in_a_row() {
         let spot = offering("us-east-1a", CapacityType::Spot);
         let no = |started| run(started, &spot, Some((RefusalClass::Capacity, "none")));
-        let until = |runs: &[Run]| refused(runs, &spot, at(1_000)).map(|believed| believed.until);
+        let until = |runs: &[Run]| refused(runs, &spot, at(1_000)).map(|active| active.until);
         assert_eq!(until(&[]), None);
         assert_eq!(until(&[no(900)]), Some(at(900 + 180)));
         assert_eq!(until(&[no(900), no(700)]), Some(at(900 + 360)));
-        assert_eq!(until(&[no(900), run(800, &spot, None), no(700)]), Some(at(900 + 180)));
-        assert_eq!(until(&[run(950, &spot, None), no(900)]), None);
         let many: Vec<Run> = (0..40).map(|n| no(900 - n)).collect();
         assert_eq!(until(&many), Some(at(900 + 720)));
     }
 
     #[test]
-    fn p9_a_quota_speaks_for_its_capacity_type_and_a_missing_offer_for_its_zone() {
+    fn a_successful_start_ends_the_row_of_refusals() {
+        let spot = offering("us-east-1a", CapacityType::Spot);
+        let no = |started| run(started, &spot, Some((RefusalClass::Capacity, "none")));
+        let until = |runs: &[Run]| refused(runs, &spot, at(1_000)).map(|active| active.until);
+        assert_eq!(until(&[no(900), run(800, &spot, None), no(700)]), Some(at(900 + 180)));
+        assert_eq!(until(&[run(950, &spot, None), no(900)]), None);
+    }
+
+    #[test]
+    fn p9_a_quota_covers_its_capacity_type_and_a_missing_offer_its_zone() {
         let (a, b) = (
             offering("us-east-1a", CapacityType::Spot),
             offering("us-east-1b", CapacityType::Spot),
@@ -214,9 +220,10 @@ mod tests {
     #[test]
     fn p14_three_interruptions_within_an_hour_pause_spot_for_an_hour() {
         let spot = offering("us-east-1a", CapacityType::Spot);
-        let taken = |ended| Run { interrupted_at: Some(at(ended)), ..run(ended - 90, &spot, None) };
+        let interrupted =
+            |ended| Run { interrupted_at: Some(at(ended)), ..run(ended - 90, &spot, None) };
         let pause = |ends: &[i64]| {
-            let runs: Vec<Run> = ends.iter().map(|end| taken(*end)).collect();
+            let runs: Vec<Run> = ends.iter().map(|end| interrupted(*end)).collect();
             spot_pause(&runs, at(10_000))
         };
         assert_eq!(pause(&[9_900, 9_000]), None);

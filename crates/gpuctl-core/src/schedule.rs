@@ -1,8 +1,8 @@
 //! When a pool should be up: windows of local time, and starts and stops in EventBridge's grammar.
 //!
-//! The desired state is a pure function of the instant, to the minute, in each entry's IANA zone; no effect depends on a look
-//! at an exact minute (T2). Where clocks are changed: an edge in the skipped hour takes effect at the first instant after it;
-//! a begin in the repeated hour at its first pass, an end at its second. So a window never closes early and never opens
+//! The desired state is a pure function of the instant, to the minute, in each entry's IANA zone; no effect depends on a
+//! reconcile at an exact minute (T2). Where clocks are changed: an edge in the skipped hour takes effect at the first instant after it;
+//! a begin in the repeated hour the first time, an end the second time. So a window never closes early and never opens
 //! twice, and one that lies wholly inside the skipped hour does not happen that day (T3, T4, T5). `SCHEDULES.md` in this
 //! crate is the reference. Nothing here reads a clock, a file or the zones of the machine.
 
@@ -28,39 +28,39 @@ pub use self::lint::Warning;
 pub use self::week::Day;
 
 use self::calendar::Turn;
-use self::entry::Kind;
+use self::entry::{Effect, Kind};
 use self::stretches::{Stretch, Stretches};
 use crate::units::Timestamp;
 
-/// Stretches looked at for the next change: two windows a day for more than a year. A schedule that goes on unbroken for
-/// longer counts as one that does not change.
+/// The most stretches that a search for the next change looks at: two windows a day for more than a year. A schedule that runs
+/// without a break for longer counts as one that does not change.
 pub const EDGES_MAX: usize = 1_000;
 
-/// A gap of at most this between two running stretches does not stop a pool: `23:59` and `00:00` are meant as one edge.
+/// A gap of at most this length between two running stretches does not stop a pool: an end at `23:59` and a begin at `00:00` are
+/// meant as the same instant.
 pub const BRIDGED_MAX: TimeDelta = TimeDelta::minutes(1);
 
 /// A pool's schedule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Schedule {
-    /// What the pool's boxes are wanted for; any that says "running" has the word.
+    /// If any entry wants the pool running, it runs.
     pub entries: Vec<Entry>,
-    /// Dates that differ.
     pub calendar: Calendar,
 }
 
-/// What a schedule wants.
+/// What a schedule wants of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Desired {
-    /// At least one box up.
+    /// At least one box is to be up.
     Running,
-    /// None.
+    /// No box is to be up for the schedule's sake; a queue may still need one.
     Stopped,
-    /// It has no opinion: things stay as they are (R14).
+    /// Boxes stay as they are (R14).
     Any,
 }
 
 impl Desired {
-    /// Its name in documents.
+    /// The name in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -74,71 +74,92 @@ impl Desired {
 /// What a schedule wants at an instant, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
-    /// What.
     pub desired: Desired,
-    /// A sentence for people.
+    /// For people, e.g. ``inside `mon-fri 09:00-19:00 Asia/Tokyo` ``.
     pub reason: String,
 }
 
-/// When a schedule changes its mind.
+/// An instant from which on a schedule wants something else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edge {
-    /// When.
     pub at: Timestamp,
     /// What it wants from then on.
     pub desired: Desired,
-    /// Why.
+    /// For people, as in `State`.
     pub reason: String,
 }
 
 impl Schedule {
-    /// Whether there is nothing in it.
+    /// Whether it has no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// The zone of its first entry, in which it is shown.
+    /// The zone of the first entry, in which the schedule is shown; UTC without entries.
     #[must_use]
     pub fn zone(&self) -> Tz {
         self.entries.first().map_or(Tz::UTC, Entry::zone)
     }
 
-    /// What is wanted at `now`, and why.
+    /// What the schedule wants at `now`, and why.
     #[must_use]
     pub fn at(&self, now: Timestamp) -> State {
-        let (desired, cause) = self.look(now);
+        let (desired, cause) = self.evaluate(now);
         State { desired, reason: self.explain(cause, now) }
     }
 
-    /// The first instant after `now` at which something else is wanted, if there is one within `EDGES_MAX` stretches.
+    /// The first instant after `now` from which on the schedule wants something else.
+    ///
+    /// `None` if that never happens, not within `EDGES_MAX` stretches, or not within the years that schedules know.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use gpuctl_core::schedule::{Desired, Entry, EntrySpec, Schedule};
+    ///
+    /// let office_hours = EntrySpec {
+    ///     zone: Some("Asia/Tokyo".to_owned()),
+    ///     weekdays: Some("mon-fri".to_owned()),
+    ///     begin: Some("09:00".to_owned()),
+    ///     end: Some("19:00".to_owned()),
+    ///     ..EntrySpec::default()
+    /// };
+    /// let entries = vec![Entry::new(&office_hours).expect("a valid entry")];
+    /// let schedule = Schedule { entries, ..Schedule::default() };
+    ///
+    /// // A Friday evening in Tokyo: the next window begins on Monday.
+    /// let edge = schedule.next_change("2026-11-20T10:00:00Z".parse()?).expect("a change");
+    /// assert_eq!(edge.desired, Desired::Running);
+    /// assert_eq!(edge.at.to_rfc3339(), "2026-11-23T00:00:00+00:00");
+    /// # Ok::<(), chrono::ParseError>(())
+    /// ```
     #[must_use]
     pub fn next_change(&self, now: Timestamp) -> Option<Edge> {
         if self.is_empty() || !clocks::is_known(now) {
             return None;
         }
-        // Found out at once what a walk along a thousand edges would say too.
+        // The walk along a thousand stretches below would find the same.
         if self.calendar.skip.is_empty() && self.entries.iter().any(Entry::is_always) {
             return None;
         }
-        let (desired, _) = self.look(now);
-        let (runs, stops) = (Entry::runs as fn(&Entry) -> bool, Entry::is_lone_stop);
-        let next_run = || self.next_begin(runs, now);
+        let (desired, _) = self.evaluate(now);
+        let next_run = || self.next_begin(Effect::Run, now);
         let at = match desired {
-            Desired::Running => self.cover_end(runs, now, BRIDGED_MAX),
+            Desired::Running => self.cover_end(Effect::Run, now, BRIDGED_MAX),
             Desired::Stopped if self.has_two_sides() => next_run(),
             Desired::Stopped => {
-                let end = self.cover_end(stops, now, TimeDelta::zero());
+                let end = self.cover_end(Effect::Stop, now, TimeDelta::zero());
                 next_run().into_iter().chain(end).min()
             }
-            Desired::Any => next_run().into_iter().chain(self.next_begin(stops, now)).min(),
+            Desired::Any => next_run().into_iter().chain(self.next_begin(Effect::Stop, now)).min(),
         };
         let at = at.filter(|at| clocks::is_known(*at))?;
         let State { desired, reason } = self.at(at);
         Some(Edge { at, desired, reason })
     }
 
-    fn look(&self, now: Timestamp) -> (Desired, Cause) {
+    fn evaluate(&self, now: Timestamp) -> (Desired, Cause) {
         if self.is_empty() {
             return (Desired::Any, Cause::Empty);
         }
@@ -148,19 +169,19 @@ impl Schedule {
         let mut stopped = None;
         // The latest end of a running stretch just past, and the earliest begin of one close ahead.
         let (mut ended, mut begins) = (None, None);
-        for (place, entry) in self.entries.iter().enumerate() {
+        for (index, entry) in self.entries.iter().enumerate() {
             let near = self.stretches(entry, now - BRIDGED_MAX, now + BRIDGED_MAX);
             for Stretch { begin, end } in near.take_while(|one| one.begin <= now + BRIDGED_MAX) {
                 let holds = begin <= now && now < end;
-                if entry.runs() {
+                if entry.effect() == Effect::Run {
                     if holds {
-                        return (Desired::Running, Cause::Inside(place));
+                        return (Desired::Running, Cause::Inside(index));
                     }
                     ended = ended.max(Some(end).filter(|end| *end <= now));
                     begins =
                         begins.into_iter().chain(Some(begin).filter(|begin| *begin > now)).min();
                 } else if holds {
-                    stopped = Some(place);
+                    stopped = Some(index);
                 }
             }
         }
@@ -168,20 +189,15 @@ impl Schedule {
             (Some(ended), Some(begins), _) if begins - ended <= BRIDGED_MAX => {
                 (Desired::Running, Cause::Bridged)
             }
-            (.., Some(place)) => (Desired::Stopped, Cause::Inside(place)),
+            (.., Some(index)) => (Desired::Stopped, Cause::Inside(index)),
             _ if self.has_two_sides() => (Desired::Stopped, Cause::Outside),
-            _ => (Desired::Any, Cause::NoOpinion),
+            _ => (Desired::Any, Cause::NothingApplies),
         }
     }
 
-    /// Until when the stretches of those entries follow one another, `gap` apart at most.
-    fn cover_end(
-        &self,
-        which: fn(&Entry) -> bool,
-        now: Timestamp,
-        gap: TimeDelta,
-    ) -> Option<Timestamp> {
-        let entries = self.entries.iter().filter(|entry| which(entry));
+    /// Until when the stretches of the entries with that effect follow one another, at most `gap` apart.
+    fn cover_end(&self, effect: Effect, now: Timestamp, gap: TimeDelta) -> Option<Timestamp> {
+        let entries = self.entries.iter().filter(|entry| entry.effect() == effect);
         let mut streams: Vec<_> =
             entries.map(|entry| self.stretches(entry, now, clocks::last()).peekable()).collect();
         let mut left = EDGES_MAX;
@@ -189,7 +205,7 @@ impl Schedule {
         loop {
             let before = until;
             for stream in &mut streams {
-                // Checked, since a stretch may have no end.
+                // Checked: the end may be `Timestamp::MAX_UTC`.
                 let reach = until.checked_add_signed(gap)?;
                 while let Some(next) = stream.next_if(|next| next.begin <= reach) {
                     left = left.checked_sub(1)?;
@@ -202,9 +218,9 @@ impl Schedule {
         }
     }
 
-    /// When the next stretch of those entries begins.
-    fn next_begin(&self, which: fn(&Entry) -> bool, now: Timestamp) -> Option<Timestamp> {
-        let entries = self.entries.iter().filter(|entry| which(entry));
+    /// When the next stretch of the entries with that effect begins.
+    fn next_begin(&self, effect: Effect, now: Timestamp) -> Option<Timestamp> {
+        let entries = self.entries.iter().filter(|entry| entry.effect() == effect);
         entries
             .filter_map(|entry| {
                 let stretches = self.stretches(entry, now, clocks::last()).take(EDGES_MAX);
@@ -231,9 +247,9 @@ impl Schedule {
             Cause::Empty => "there is no schedule".to_owned(),
             Cause::BeyondYears => {
                 let (first, last) = (clocks::YEARS.start(), clocks::YEARS.end());
-                format!("schedules know the years {first} to {last} alone")
+                format!("schedules only know the years {first} to {last}")
             }
-            Cause::Inside(place) => match &self.entries[place] {
+            Cause::Inside(index) => match &self.entries[index] {
                 entry if matches!(entry.kind, Kind::Lone(_)) => {
                     format!("{entry}: holds to the end of that day")
                 }
@@ -244,7 +260,7 @@ impl Schedule {
                 Some(date) => format!("outside its schedule; {date} is a date to skip"),
                 None => "outside its schedule".to_owned(),
             },
-            Cause::NoOpinion => "no start or stop of its schedule holds now".to_owned(),
+            Cause::NothingApplies => "no start or stop of its schedule applies now".to_owned(),
         }
     }
 
@@ -263,7 +279,7 @@ enum Cause {
     Inside(usize),
     Bridged,
     Outside,
-    NoOpinion,
+    NothingApplies,
 }
 
 #[cfg(test)]

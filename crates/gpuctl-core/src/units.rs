@@ -1,6 +1,6 @@
-//! Small types that carry their unit: money, names, spans of time.
+//! Small types that carry their unit: money, names, durations.
 //!
-//! They are parsed once, at the edge, and trusted from there on. No arithmetic on floats happens here or below.
+//! They are parsed once, where text comes in, and are valid from there on. Nothing here computes with floats.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,33 +8,33 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// An instant, always in UTC; zones appear only in schedules and in what people read.
+/// An instant, always in UTC. Time zones appear only in schedules and in what people read.
 pub type Timestamp = DateTime<Utc>;
 
-/// The longest name of a pool, box or queue: what SQS allows a queue's name.
+/// The longest name of a pool, box or queue: SQS's limit for the name of a queue.
 pub const NAME_CHARS_MAX: usize = 80;
 
-/// The longest span that a setting may name: ten years, so that no sum of spans can overflow.
+/// The longest duration in a setting: ten years, so that no sum of durations can overflow.
 pub const SPAN_SECONDS_MAX: i64 = 10 * 366 * 86_400;
 
-/// Money in millionths of a US dollar. A year of the dearest EC2 box is about 10^12 of them: far from the limits of `i64`.
+/// Money in millionths of a US dollar. A year of the most expensive EC2 box is about 10^12 of them: far from the limits of `i64`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MicroUsd(pub i64);
 
 impl MicroUsd {
-    /// The price of `seconds` at `self` an hour, rounded up to the next micro-dollar.
+    /// What `seconds` cost at `self` an hour, rounded up to the next micro-dollar.
     #[must_use]
     pub fn per_hour_for(self, seconds: i64) -> Self {
         self.per(3_600, seconds)
     }
 
-    /// So many times this.
+    /// `count` times this amount; saturates.
     #[must_use]
     pub fn times(self, count: i64) -> Self {
         Self(self.0.saturating_mul(count))
     }
 
-    /// The part of a price for `whole` seconds that `seconds` cost, rounded up to the next micro-dollar.
+    /// What `seconds` cost if `whole` seconds cost `self`, rounded up to the next micro-dollar.
     #[must_use]
     pub fn per(self, whole: i64, seconds: i64) -> Self {
         let micro = i128::from(self.0) * i128::from(seconds);
@@ -42,21 +42,21 @@ impl MicroUsd {
         Self(i64::try_from((micro + whole - 1).div_euclid(whole)).unwrap_or(i64::MAX))
     }
 
-    /// Dollars as a number, for documents and pictures only; nothing is decided with it.
+    /// US dollars as a float, for JSON and charts; no decision uses it.
     #[must_use]
     pub fn as_usd(self) -> f64 {
         // Exact below 2^53 micro-dollars, nine billion dollars.
         self.0 as f64 / 1e6
     }
 
-    /// Reads a decimal number of dollars such as `0.526`.
+    /// Reads an amount of US dollars with at most six decimals and without a sign, e.g. `0.526`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         if fraction.len() > 6 || !fraction.bytes().all(|b| b.is_ascii_digit()) {
             return None;
         }
-        // A sign is none of them: `-0.5` would be read as 0.5.
+        // Digits only: `-0.5` would be read as 0.5.
         let whole: i64 =
             whole.parse().ok().filter(|_| whole.bytes().all(|b| b.is_ascii_digit()))?;
         let micro: i64 = format!("{fraction:0<6}").parse().ok()?;
@@ -77,7 +77,7 @@ impl std::iter::Sum for MicroUsd {
     }
 }
 
-/// Cents for sums of a dollar and more, four digits below: a minute of a GPU box is less than a cent.
+/// Two decimals from one dollar on, four below: a minute of a GPU box costs less than a cent.
 impl fmt::Display for MicroUsd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
@@ -89,7 +89,7 @@ impl fmt::Display for MicroUsd {
     }
 }
 
-/// A wait that doubles with each time in a row, up to a limit: `times` 0 is the first.
+/// `first`, doubled `times` times, but no more than `most`.
 #[must_use]
 pub fn doubled(first: TimeDelta, times: usize, most: TimeDelta) -> TimeDelta {
     // Sixteen doublings of a second are most of a day: more than any limit here.
@@ -97,7 +97,7 @@ pub fn doubled(first: TimeDelta, times: usize, most: TimeDelta) -> TimeDelta {
     (first * 2_i32.pow(times)).min(most)
 }
 
-/// The value that `percent` of the sorted ones do not exceed: the nearest rank, the ceiling counted from one.
+/// The percentile of sorted values by the nearest-rank method; `None` if there are none.
 #[must_use]
 pub fn nearest_rank<T: Copy>(sorted: &[T], percent: usize) -> Option<T> {
     let rank = (sorted.len() * percent).div_ceil(100);
@@ -112,7 +112,6 @@ macro_rules! name {
         pub struct $type(Arc<str>);
 
         impl $type {
-            /// The name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -154,7 +153,7 @@ name!(
 );
 
 impl QueueName {
-    /// Whether this is a URL, as SQS gives queues one.
+    /// Whether this is the URL of a queue in SQS.
     #[must_use]
     pub fn is_url(&self) -> bool {
         self.0.starts_with("http") && self.0.contains("://")
@@ -162,16 +161,16 @@ impl QueueName {
 }
 
 impl BoxId {
-    /// The name of a pool's box number `index`, counted from 1.
+    /// `POOL-INDEX`, the box number `index` of a pool, counted from 1.
     #[must_use]
     pub fn of_pool(pool: &PoolId, index: u32) -> Self {
         Self(format!("{pool}-{index}").into())
     }
 }
 
-/// Why a name was refused.
+/// A name that is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no {what} name: use 1 to {NAME_CHARS_MAX} of a-z A-Z 0-9 - _")]
+#[error("`{text}` is not a valid {what} name: use 1 to {NAME_CHARS_MAX} of a-z A-Z 0-9 - _")]
 pub struct NameError {
     what: &'static str,
     text: String,
@@ -183,7 +182,7 @@ fn check_name(what: &'static str, text: &str) -> Result<(), NameError> {
     if fits { Ok(()) } else { Err(NameError { what, text: text.to_owned() }) }
 }
 
-/// The most characters of a queue's URL: more than any region, account and name make.
+/// The longest URL of a queue: more than the longest region, account and name need.
 const URL_CHARS_MAX: usize = 256;
 
 fn check_queue(what: &'static str, text: &str) -> Result<(), NameError> {
@@ -195,21 +194,20 @@ fn check_queue(what: &'static str, text: &str) -> Result<(), NameError> {
     if named && fits { Ok(()) } else { Err(NameError { what, text: text.to_owned() }) }
 }
 
-/// Why a span of time was refused.
+/// A duration that is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpanError {
-    /// Not of the form.
-    #[error("`{0}` is no span of time: write it as `45s`, `10m`, `2h30m` or `7d`")]
+    #[error("`{0}` is not a valid duration: write it as `45s`, `10m`, `2h30m` or `7d`")]
     Form(String),
-    /// Beyond `SPAN_SECONDS_MAX`.
+    /// More than `SPAN_SECONDS_MAX`.
     #[error("`{0}` is longer than ten years")]
     TooLong(String),
 }
 
-/// Reads `45s`, `10m`, `2h30m`, `7d`, `500ms`: whole numbers, each with a unit, largest unit first.
+/// Reads a duration such as `45s`, `10m`, `2h30m`, `7d` or `500ms`: whole numbers with their units, the largest unit first.
 ///
 /// # Errors
-/// When the text is not of that form or names more than ten years.
+/// If the text has another form, or is more than ten years.
 pub fn parse_span(text: &str) -> Result<TimeDelta, SpanError> {
     let form = || SpanError::Form(text.to_owned());
     let too_long = || SpanError::TooLong(text.to_owned());
@@ -250,7 +248,7 @@ fn unit_milliseconds(unit: &str) -> Option<i64> {
     }
 }
 
-/// Writes a span as people read it: the two largest units, `2h30m`, `45s`, `3d4h`; `parse_span` reads it back.
+/// Shows a duration by its two largest units, e.g. `2h30m`, `45s` or `3d4h`. `parse_span` reads it back, without the lesser units.
 #[must_use]
 pub fn show_span(span: TimeDelta) -> String {
     let sign = if span < TimeDelta::zero() { "-" } else { "" };
@@ -275,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn money_is_read_and_shown_without_rounding_surprises() {
+    fn money_is_read_and_shown() {
         for (text, micro) in
             [("0.526", 526_000), ("511", 511_000_000), ("0.000001", 1), ("1.10", 1_100_000)]
         {
@@ -290,14 +288,14 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_read_back_as_shown() {
+    fn durations_are_read_back_as_shown() {
         for text in ["45s", "10m", "2h30m", "7d", "500ms", "3d4h", "0s"] {
             assert_eq!(show_span(parse_span(text).unwrap()), text);
         }
     }
 
     #[test]
-    fn bad_spans_are_refused() {
+    fn bad_durations_are_rejected() {
         for text in ["", "10", "m", "5x", "-5m", "10m2h", "1m1m", "1.5h", "99999999999999999999s"] {
             assert!(parse_span(text).is_err(), "{text}");
         }

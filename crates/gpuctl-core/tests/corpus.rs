@@ -1,4 +1,4 @@
-//! The fuzz targets' own corpus, each text through its target.
+//! Runs each text of the fuzz targets' corpus through its target.
 
 #[path = "../fuzz/src/lib.rs"]
 #[expect(unreachable_pub, reason = "it is the fuzz targets' own library")]
@@ -7,7 +7,7 @@ mod targets;
 use std::path::Path;
 
 #[test]
-fn every_text_of_the_corpus_ends_in_an_answer_or_an_error() {
+fn every_text_of_the_corpus_is_parsed_or_rejected() {
     run("policy", targets::policy);
     run("fields", targets::fields);
     run("expression", targets::expression);

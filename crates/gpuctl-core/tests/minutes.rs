@@ -1,5 +1,6 @@
-//! Schedules minute by minute against an evaluation of another kind: local clocks are walked, and the stated rule is applied
-//! to what they have shown. Zones and days are those where it hurts (T3, T4, T5), and come from the program's own data (T13).
+//! Schedules minute by minute against an independent evaluation: it walks along local clocks, and applies the rules of
+//! `SCHEDULES.md` to what they show. The zones and days are those on which clocks are changed (T3, T4, T5); the zone data is that of
+//! the program (T13).
 
 #![expect(
     clippy::unwrap_used,
@@ -17,12 +18,12 @@ use gpuctl_core::units::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-/// Days walked before and after the ones that are compared: every weekday lies in them.
+/// Days that are walked before and after the compared ones: they include every weekday.
 const MARGIN_DAYS: i64 = 9;
 const COMPARED_DAYS: i64 = 2;
 
-/// Days on which clocks change, and the ends of years and of Februaries.
-const PLACES: [(&str, &str); 22] = [
+/// Days on which clocks are changed, and the ends of years and of Februaries.
+const ZONES_AND_DAYS: [(&str, &str); 22] = [
     ("America/New_York", "2026-03-08"),
     ("America/New_York", "2026-11-01"),
     ("Europe/London", "2024-03-31"),
@@ -56,6 +57,12 @@ enum DayRule {
     Monthdays(u32, u32, u32),
     NearestWorking(u32),
     LastDay,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Begin,
+    End,
 }
 
 #[derive(Clone, Debug)]
@@ -150,24 +157,24 @@ impl Fires {
         format!("cron({} {hours} {monthdays} * {weekdays} *)", join(&self.minutes))
     }
 
-    /// The places in the walk at which it fires.
-    fn places(&self, walk: &Walk, calendar: &Calendar, starts: bool) -> Vec<usize> {
+    /// The minutes of the walk at which it fires.
+    fn minutes_of(&self, walk: &Walk, calendar: &Calendar, turn: Turn) -> Vec<usize> {
         let Hours::At(hours) = &self.hours else {
             return (0..walk.local.len())
-                .filter(|place| happens(&self.days, calendar, walk.local[*place].date(), starts))
-                .filter(|place| self.minutes.contains(&walk.local[*place].minute()))
+                .filter(|index| happens(&self.days, calendar, walk.local[*index].date(), turn))
+                .filter(|index| self.minutes.contains(&walk.local[*index].minute()))
                 .collect();
         };
         let times: Vec<u32> = hours
             .iter()
             .flat_map(|hour| self.minutes.iter().map(move |minute| hour * 60 + minute))
             .collect();
-        walk.edges(&self.days, calendar, (&times, starts))
+        walk.edges(&self.days, calendar, &times, turn)
     }
 }
 
-fn happens(rule: &DayRule, calendar: &Calendar, day: NaiveDate, starts: bool) -> bool {
-    let skipped = starts && calendar.skip.contains(&day);
+fn happens(rule: &DayRule, calendar: &Calendar, day: NaiveDate, turn: Turn) -> bool {
+    let skipped = turn == Turn::Begin && calendar.skip.contains(&day);
     calendar.extra.contains(&day) || rule.holds(day) && !skipped
 }
 
@@ -175,7 +182,7 @@ fn happens(rule: &DayRule, calendar: &Calendar, day: NaiveDate, starts: bool) ->
 struct Walk {
     begin: Timestamp,
     local: Vec<NaiveDateTime>,
-    /// Where each time is shown first and last.
+    /// The first and the last minute of the walk at which a time is shown.
     shown: BTreeMap<NaiveDateTime, (usize, usize)>,
 }
 
@@ -186,55 +193,50 @@ impl Walk {
         let at = |minute| (begin + TimeDelta::minutes(minute)).with_timezone(&zone).naive_local();
         let local: Vec<_> = (0..minutes).map(at).collect();
         let mut shown = BTreeMap::new();
-        for (place, time) in local.iter().enumerate() {
-            shown.entry(*time).or_insert((place, place)).1 = place;
+        for (index, time) in local.iter().enumerate() {
+            shown.entry(*time).or_insert((index, index)).1 = index;
         }
         Self { begin, local, shown }
     }
 
-    fn at(&self, place: usize) -> Timestamp {
-        self.begin + TimeDelta::minutes(place as i64)
+    fn at(&self, index: usize) -> Timestamp {
+        self.begin + TimeDelta::minutes(index as i64)
     }
 
-    /// Where clocks show that time first, or last; in a gap, right after it. `None` beyond the walk.
-    fn place(&self, wanted: NaiveDateTime, first: bool) -> Option<usize> {
+    /// The minute of the walk at which something at that local time begins or ends; in a gap, the first one after it. `None` beyond
+    /// the walk.
+    fn index(&self, wanted: NaiveDateTime, turn: Turn) -> Option<usize> {
         match self.shown.get(&wanted) {
-            Some((place, _)) if first => Some(*place),
-            Some((_, place)) => Some(*place),
+            Some((first, last)) => Some(if turn == Turn::Begin { *first } else { *last }),
             None => self.local.iter().position(|local| *local > wanted),
         }
     }
 
     fn days(&self) -> impl Iterator<Item = NaiveDate> {
         let (first, last) = (self.local[0].date(), self.local[self.local.len() - 1].date());
-        // The outermost days are not walked whole.
+        // The first and the last day are not walked completely.
         (first + Days::new(1)).iter_days().take_while(move |day| *day + Days::new(1) < last)
     }
 
-    fn edges(
-        &self,
-        rule: &DayRule,
-        calendar: &Calendar,
-        (times, starts): (&[u32], bool),
-    ) -> Vec<usize> {
-        let days = self.days().filter(|day| happens(rule, calendar, *day, starts));
-        let mut places: Vec<usize> = days
+    fn edges(&self, rule: &DayRule, calendar: &Calendar, times: &[u32], turn: Turn) -> Vec<usize> {
+        let days = self.days().filter(|day| happens(rule, calendar, *day, turn));
+        let mut indices: Vec<usize> = days
             .flat_map(|day| {
-                times.iter().filter_map(move |time| self.place(time_of(day, *time), starts))
+                times.iter().filter_map(move |time| self.index(time_of(day, *time), turn))
             })
             .collect();
-        places.sort_unstable();
-        places
+        indices.sort_unstable();
+        indices
     }
 
-    /// From each of those places to the end of its day, and for an hour at least.
-    fn lone(&self, places: &[usize]) -> Vec<bool> {
+    /// From each of those minutes to the end of its day, and for an hour at least.
+    fn lone(&self, indices: &[usize]) -> Vec<bool> {
         let mut held = vec![false; self.local.len()];
-        for place in places {
-            let next_day = self.local[*place].date() + Days::new(1);
-            let end = self.place(next_day.into(), false).unwrap_or(held.len());
-            let end = end.max(place + 60).min(held.len());
-            held[*place..end].fill(true);
+        for index in indices {
+            let next_day = self.local[*index].date() + Days::new(1);
+            let end = self.index(next_day.into(), Turn::End).unwrap_or(held.len());
+            let end = end.max(index + 60).min(held.len());
+            held[*index..end].fill(true);
         }
         held
     }
@@ -244,23 +246,23 @@ fn time_of(day: NaiveDate, minute: u32) -> NaiveDateTime {
     day.and_hms_opt(0, 0, 0).unwrap() + TimeDelta::minutes(minute.into())
 }
 
-/// What one case wants, minute by minute: whether it runs, and whether a lone stop of it holds.
+/// What one case wants, minute by minute: whether it runs, and whether a lone stop of it applies.
 fn naive(case: &Case, walk: &Walk, calendar: &Calendar) -> (Vec<bool>, Vec<bool>) {
     let none = || vec![false; walk.local.len()];
     match case {
         Case::Window(rule, Some(begin), None) => {
-            (walk.lone(&walk.edges(rule, calendar, (&[*begin], true))), none())
+            (walk.lone(&walk.edges(rule, calendar, &[*begin], Turn::Begin)), none())
         }
         Case::Window(rule, None, Some(end)) => {
-            (none(), walk.lone(&walk.edges(rule, calendar, (&[*end], false))))
+            (none(), walk.lone(&walk.edges(rule, calendar, &[*end], Turn::End)))
         }
         Case::Window(rule, begin, end) => {
             let (begin, end) = (begin.unwrap_or(0), end.unwrap_or(1440));
             let mut runs = none();
-            for day in walk.days().filter(|day| happens(rule, calendar, *day, true)) {
+            for day in walk.days().filter(|day| happens(rule, calendar, *day, Turn::Begin)) {
                 let end_day = if end <= begin { day + Days::new(1) } else { day };
-                let from = walk.place(time_of(day, begin), true);
-                let until = walk.place(time_of(end_day, end), false);
+                let from = walk.index(time_of(day, begin), Turn::Begin);
+                let until = walk.index(time_of(end_day, end), Turn::End);
                 if let (Some(from), Some(until)) = (from, until)
                     && from < until
                 {
@@ -269,18 +271,22 @@ fn naive(case: &Case, walk: &Walk, calendar: &Calendar) -> (Vec<bool>, Vec<bool>
             }
             (runs, none())
         }
-        Case::Cron(Some(start), None) => (walk.lone(&start.places(walk, calendar, true)), none()),
-        Case::Cron(None, Some(stop)) => (none(), walk.lone(&stop.places(walk, calendar, false))),
+        Case::Cron(Some(start), None) => {
+            (walk.lone(&start.minutes_of(walk, calendar, Turn::Begin)), none())
+        }
+        Case::Cron(None, Some(stop)) => {
+            (none(), walk.lone(&stop.minutes_of(walk, calendar, Turn::End)))
+        }
         Case::Cron(start, stop) => {
-            let places = |fires: &Option<Fires>, starts| -> BTreeSet<usize> {
+            let minutes = |fires: &Option<Fires>, turn| -> BTreeSet<usize> {
                 let fires = fires.as_ref().unwrap();
-                fires.places(walk, calendar, starts).into_iter().collect()
+                fires.minutes_of(walk, calendar, turn).into_iter().collect()
             };
-            let (starts, stops) = (places(start, true), places(stop, false));
+            let (starts, stops) = (minutes(start, Turn::Begin), minutes(stop, Turn::End));
             let mut runs = none();
             let mut on = false;
-            for (place, held) in runs.iter_mut().enumerate() {
-                on = starts.contains(&place) || on && !stops.contains(&place);
+            for (index, held) in runs.iter_mut().enumerate() {
+                on = starts.contains(&index) || on && !stops.contains(&index);
                 *held = on;
             }
             (runs, none())
@@ -290,7 +296,7 @@ fn naive(case: &Case, walk: &Walk, calendar: &Calendar) -> (Vec<bool>, Vec<bool>
 
 fn combined(cases: &[Case], walk: &Walk, calendar: &Calendar) -> Vec<Desired> {
     let all: Vec<_> = cases.iter().map(|case| naive(case, walk, calendar)).collect();
-    let runs = |place: usize| all.iter().any(|(runs, _)| runs.get(place) == Some(&true));
+    let runs = |index: usize| all.iter().any(|(runs, _)| runs.get(index) == Some(&true));
     let two_sided = cases.iter().any(|case| {
         matches!(
             case,
@@ -300,11 +306,11 @@ fn combined(cases: &[Case], walk: &Walk, calendar: &Calendar) -> Vec<Desired> {
         )
     });
     (0..walk.local.len())
-        .map(|place| {
-            let bridged = place > 0 && runs(place - 1) && runs(place + 1);
-            if runs(place) || bridged {
+        .map(|index| {
+            let bridged = index > 0 && runs(index - 1) && runs(index + 1);
+            if runs(index) || bridged {
                 Desired::Running
-            } else if two_sided || all.iter().any(|(_, stops)| stops[place]) {
+            } else if two_sided || all.iter().any(|(_, stops)| stops[index]) {
                 Desired::Stopped
             } else {
                 Desired::Any
@@ -396,14 +402,14 @@ fn calendar(day: NaiveDate) -> impl Strategy<Value = Calendar> {
 }
 
 fn world() -> impl Strategy<Value = (&'static str, NaiveDate, Vec<Case>, Calendar)> {
-    let place = prop_oneof![
-        4 => prop::sample::select(PLACES.to_vec())
+    let zone_and_day = prop_oneof![
+        4 => prop::sample::select(ZONES_AND_DAYS.to_vec())
             .prop_map(|(zone, day)| (zone, day.parse::<NaiveDate>().unwrap() - Days::new(1))),
-        1 => (prop::sample::select(PLACES.to_vec()), 0..20_000_u64).prop_map(|((zone, _), days)| {
+        1 => (prop::sample::select(ZONES_AND_DAYS.to_vec()), 0..20_000_u64).prop_map(|((zone, _), days)| {
             (zone, NaiveDate::from_ymd_opt(1975, 1, 1).unwrap() + Days::new(days))
         }),
     ];
-    place.prop_flat_map(|(zone, day)| {
+    zone_and_day.prop_flat_map(|(zone, day)| {
         (Just(zone), Just(day), prop::collection::vec(case(), 1..4), calendar(day))
     })
 }
@@ -427,17 +433,17 @@ fn compare(zone: &str, walk: &Walk, case: &Case) {
     let schedule = Schedule { entries: vec![entry(case, zone)], calendar: none };
     let from = usize::try_from(MARGIN_DAYS * 1440).unwrap();
     let until = from + usize::try_from(COMPARED_DAYS * 1440).unwrap();
-    let changes = |place: &usize| (place - 1..=place + 1).any(|p| expected[p] != expected[p - 1]);
-    for place in (from..until).filter(|place| place % 30 == 0 || changes(place)) {
-        let (at, local) = (walk.at(place), walk.local[place]);
-        assert_eq!(schedule.at(at).desired, expected[place], "{case:?} in {zone}, local {local}");
+    let changes = |index: &usize| (index - 1..=index + 1).any(|p| expected[p] != expected[p - 1]);
+    for index in (from..until).filter(|index| index % 30 == 0 || changes(index)) {
+        let (at, local) = (walk.at(index), walk.local[index]);
+        assert_eq!(schedule.at(at).desired, expected[index], "{case:?} in {zone}, local {local}");
     }
 }
 
 #[test]
-fn windows_with_edges_in_every_half_hour_of_the_night_are_as_clocks_say() {
+fn windows_follow_the_clocks_at_every_half_hour_of_the_night() {
     let times: Vec<u32> = (0..8).map(|half| half * 30).chain([1380, 1410]).collect();
-    for (zone, day) in PLACES {
+    for (zone, day) in ZONES_AND_DAYS {
         let day = day.parse::<NaiveDate>().unwrap() - Days::new(1);
         let walk = Walk::new(zone.parse().unwrap(), day);
         for begin in &times {
@@ -454,28 +460,28 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn every_minute_is_as_clocks_and_the_rule_say((zone, day, cases, calendar) in world()) {
+    fn every_minute_follows_the_clocks_and_the_rules((zone, day, cases, calendar) in world()) {
         let walk = Walk::new(zone.parse().unwrap(), day);
         let expected = combined(&cases, &walk, &calendar);
         let entries = cases.iter().map(|case| entry(case, zone)).collect();
         let schedule = Schedule { entries, calendar };
         let from = usize::try_from(MARGIN_DAYS * 1440).unwrap();
         let until = from + usize::try_from(COMPARED_DAYS * 1440).unwrap();
-        for (place, expected) in expected.iter().enumerate().take(until).skip(from) {
-            let at = walk.at(place);
+        for (index, expected) in expected.iter().enumerate().take(until).skip(from) {
+            let at = walk.at(index);
             prop_assert_eq!(
                 schedule.at(at).desired, *expected,
-                "{} in {}, local {}", at, zone, walk.local[place]
+                "{} in {}, local {}", at, zone, walk.local[index]
             );
         }
         // The next change is the first minute that differs, seen from anywhere before it.
-        for place in (from..until).filter(|place| place % 61 == 0 || expected[*place] != expected[place - 1]) {
-            let next = (place..until).find(|later| expected[*later] != expected[place]);
-            let found = schedule.next_change(walk.at(place) + TimeDelta::seconds(17));
+        for index in (from..until).filter(|index| index % 61 == 0 || expected[*index] != expected[index - 1]) {
+            let next = (index..until).find(|later| expected[*later] != expected[index]);
+            let found = schedule.next_change(walk.at(index) + TimeDelta::seconds(17));
             match (next, found) {
                 (Some(next), found) => {
                     let found = found.map(|edge| (edge.at, edge.desired));
-                    prop_assert_eq!(found, Some((walk.at(next), expected[next])), "from {}", walk.at(place));
+                    prop_assert_eq!(found, Some((walk.at(next), expected[next])), "from {}", walk.at(index));
                 }
                 (None, Some(found)) => prop_assert!(found.at >= walk.at(until), "{:?}", found),
                 (None, None) => {}
@@ -493,7 +499,7 @@ proptest! {
             "[0-9]{1,30}[-/][0-9]{1,30}",
         ], 8)
     ) {
-        let text = |place: usize| Some(texts[place].clone());
+        let text = |index: usize| Some(texts[index].clone());
         let window = EntrySpec {
             zone: Some("UTC".to_owned()), begin: text(0), end: text(1), weekdays: text(2),
             monthdays: text(3), months: text(4), ..EntrySpec::default()

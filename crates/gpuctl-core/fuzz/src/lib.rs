@@ -1,4 +1,4 @@
-//! What is fuzzed: every text must end in an answer or an error with a hint, soon, and never in a panic.
+//! What is fuzzed: every text must soon be parsed or rejected with a hint, and must never panic.
 //!
 //! The fuzz targets and `tests/corpus.rs` run the same functions.
 
@@ -6,7 +6,8 @@ use gpuctl_core::policy::Policy;
 use gpuctl_core::schedule::{Calendar, Entry, EntrySpec, Schedule};
 use gpuctl_core::units::{Timestamp, parse_span, show_span};
 
-/// Instants at which a schedule that was read is asked: New York's skipped and repeated hour, a leap day, both ends of time.
+/// Instants at which parsed schedules are evaluated: the skipped and the repeated hour in New York, a leap day, and the first and last
+/// known second.
 const ASKED: [&str; 5] = [
     "2026-03-08T07:00:00Z",
     "2026-11-01T06:00:00Z",
@@ -50,10 +51,10 @@ pub fn expression(text: &str) {
     entry(&EntrySpec { zone: zone(), start: hourly(), stop: some(), ..EntrySpec::default() });
 }
 
-/// A span of time.
+/// A duration.
 pub fn span(text: &str) {
     if let Ok(span) = parse_span(text) {
-        // What is shown has two units at most, and reads back as no more than what was written.
+        // At most two units are shown, so that the shown duration may be less than the parsed one.
         let shown = parse_span(&show_span(span));
         assert!(shown.is_ok_and(|shown| shown <= span));
     }

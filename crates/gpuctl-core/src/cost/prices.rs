@@ -1,6 +1,7 @@
-//! Prices of an hour: the dated table that ships with the program, and rows fetched since, which win over it row by row.
+//! Prices of an hour: the dated table that ships with the program, and fetched rows, each of which replaces the shipped row of its
+//! type and region.
 //!
-//! Both have one format. Where a fetched table lies, and asking AWS for it, is for the callers.
+//! Both have the same format. Callers know where the fetched table is, and how to ask AWS for it.
 
 use std::sync::{Arc, LazyLock};
 
@@ -9,70 +10,65 @@ use chrono::NaiveDate;
 use crate::offering::CapacityType;
 use crate::units::MicroUsd;
 
-/// Fetched rows: policies name some dozens of types, and each look-up walks them.
+/// The most fetched rows. Policies name some dozens of types; each look-up walks all rows.
 pub const PRICES_MAX: usize = 1_000;
 
-/// The prices that are known.
+/// The shipped prices and the fetched ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PriceTable {
     fetched: Arc<[Price]>,
 }
 
-/// The price of a type in a region.
+/// The price of an instance type in a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Price {
-    /// The EC2 instance type.
     pub instance_type: String,
-    /// The AWS region.
     pub region: String,
-    /// On demand, an hour.
+    /// An hour on demand.
     pub on_demand: MicroUsd,
-    /// Spot in the cheapest zone, an hour, where it was known.
+    /// An hour of spot in the cheapest zone, where it was known.
     pub spot: Option<MicroUsd>,
-    /// When these prices were taken.
+    /// The day or month of these prices, e.g. `2026-11-22` or `2025-10`; `gpuctl.toml` for the policy's own.
     pub as_of: String,
-    /// Where they are from.
     pub source: PriceSource,
 }
 
-/// Where a price is from.
+/// The origin of a price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PriceSource {
-    /// The table in this program.
+    /// The table that ships with the program.
     Shipped,
-    /// AWS's own lists, by `gpuctl cost prices --refresh`.
+    /// AWS's price lists, by `gpuctl cost prices --refresh`.
     Fetched,
     /// `[cost] usd_hour`.
     Policy,
 }
 
-/// Why a table cannot be read.
+/// Why a table of prices cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PriceTableError {
-    /// A row has not the five cells, or one of them is wrong.
-    #[error("line {line}: `{text}` is no row of prices")]
+    /// A row does not have five cells, or one of them is not valid.
+    #[error("line {line}: `{text}` is not a valid row of prices")]
     Row {
-        /// Which one, from 1.
+        /// Counted from 1.
         line: usize,
-        /// What stands there.
         text: String,
     },
-    /// It does not end.
     #[error("it has more than {PRICES_MAX} rows")]
     TooLong,
 }
 
 impl PriceTable {
-    /// The shipped prices, with these in place of those of the same type and region.
+    /// The shipped prices and `fetched` ones, which replace those of the same type and region.
     #[must_use]
     pub fn with(fetched: Vec<Price>) -> Self {
         Self { fetched: fetched.into() }
     }
 
-    /// Reads fetched prices.
+    /// Reads a table of fetched prices.
     ///
     /// # Errors
-    /// When a row is wrong: half a table would mix two dates in silence.
+    /// If any row is not valid: half a table would silently mix prices of two dates.
     pub fn parse(text: &str) -> Result<Self, PriceTableError> {
         let rows = rows(text).map(|(line, text)| {
             let row = || PriceTableError::Row { line, text: text.to_owned() };
@@ -86,11 +82,11 @@ impl PriceTable {
         }
     }
 
-    /// The fetched prices as a table.
+    /// The fetched prices as text, as `parse` reads it.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = format!(
-            "# Linux prices in USD an hour; spot is the cheapest zone's. Written by `gpuctl cost prices --refresh`.\n{COLUMNS}\n"
+            "# Prices of Linux boxes in USD an hour; spot is that of the cheapest zone. Written by `gpuctl cost prices --refresh`.\n{COLUMNS}\n"
         );
         for price in self.fetched.iter() {
             let spot = price.spot.map(decimal).unwrap_or_default();
@@ -107,7 +103,7 @@ impl PriceTable {
         text
     }
 
-    /// The fetched prices with newer ones among them, by type and region.
+    /// The fetched prices, with those of the same type and region replaced by `newer` ones.
     #[must_use]
     pub fn renewed(&self, newer: Vec<Price>) -> Self {
         let stays =
@@ -118,13 +114,12 @@ impl PriceTable {
         Self::with(all)
     }
 
-    /// The price of a type in a region.
     #[must_use]
     pub fn price(&self, instance_type: &str, region: &str) -> Option<&Price> {
         self.fetched.iter().chain(shipped()).find(|price| price.is_of(instance_type, region))
     }
 
-    /// Every price, the fetched ones first.
+    /// All prices, the fetched ones first.
     pub fn prices(&self) -> impl Iterator<Item = &Price> {
         let is_newer =
             |old: &Price| self.fetched.iter().any(|new| new.is_of(&old.instance_type, &old.region));
@@ -133,7 +128,7 @@ impl PriceTable {
 }
 
 impl Price {
-    /// The price of an hour, if the table has one for this capacity type.
+    /// The price of an hour; `None` if the spot price is not known.
     #[must_use]
     pub fn hour(&self, capacity: CapacityType) -> Option<MicroUsd> {
         match capacity {
@@ -142,7 +137,7 @@ impl Price {
         }
     }
 
-    /// Which table it is from, and of when, as a person reads it.
+    /// The origin and date in words, e.g. `shipped prices of 2025-10`.
     #[must_use]
     pub fn origin(&self) -> String {
         match self.source {
@@ -152,7 +147,7 @@ impl Price {
         }
     }
 
-    /// The day that it was taken on, the first of the month where only that is known; `None` for a policy's own figure.
+    /// The day of the price, or the first of the month if only that is known; `None` for the policy's own price.
     #[must_use]
     pub fn taken_on(&self) -> Option<NaiveDate> {
         day(&self.as_of)
@@ -164,7 +159,7 @@ impl Price {
 }
 
 impl PriceSource {
-    /// The source's name in documents.
+    /// The name in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -188,7 +183,7 @@ fn shipped() -> &'static [Price] {
     &PRICES
 }
 
-/// The rows of a table with their lines, without comments and the columns' names.
+/// The rows of a table with their line numbers, without comments and the header.
 fn rows(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let is_row =
         |(_, line): &(usize, &str)| !line.is_empty() && !line.starts_with('#') && *line != COLUMNS;
@@ -213,7 +208,7 @@ fn read(row: &str, source: PriceSource) -> Option<Price> {
     })
 }
 
-/// `2026-11-22`, or `2026-11` for its first.
+/// Reads `2026-11-22`, or `2026-11` as the first of the month.
 fn day(text: &str) -> Option<NaiveDate> {
     text.parse().ok().or_else(|| format!("{text}-01").parse().ok())
 }
@@ -241,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fetched_row_wins_over_the_shipped_one_and_leaves_the_others() {
+    fn a_fetched_row_replaces_the_shipped_one_and_no_other() {
         let (shipped, table) = (PriceTable::default(), PriceTable::parse(FETCHED).unwrap());
         let of = |table: &PriceTable, kind: &str, region: &str| {
             table.price(kind, region).map(|price| (price.on_demand, price.origin()))
@@ -263,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_read_as_it_was_written_and_newer_rows_take_the_places_of_old_ones() {
+    fn a_written_table_is_read_back_and_newer_rows_replace_old_ones() {
         let table = PriceTable::parse(FETCHED).unwrap();
         assert_eq!(
             PriceTable::parse(&table.text()).unwrap().prices().count(),
@@ -281,10 +276,10 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_none_is_named_with_its_line() {
+    fn a_row_that_is_not_valid_is_named_with_its_line() {
         for row in ["g5.xlarge,us-east-1,1.0", "g5.xlarge,us-east-1,a,,2026-11", "a,b,1,,soon"] {
             let error = PriceTable::parse(&format!("# prices\n{row}")).unwrap_err();
-            assert_eq!(error.to_string(), format!("line 2: `{row}` is no row of prices"));
+            assert_eq!(error.to_string(), format!("line 2: `{row}` is not a valid row of prices"));
         }
     }
 }

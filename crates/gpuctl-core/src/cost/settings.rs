@@ -1,23 +1,23 @@
-//! `[cost]` of the policy, once it is read.
+//! The section `[cost]` of the policy, as parsed.
 
 use super::PriceTable;
 use crate::units::MicroUsd;
 
-/// `[cost]`: what box time is priced as.
+/// `[cost]`: the prices of box time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CostSettings {
-    /// An EC2 instance type.
+    /// An EC2 instance type, e.g. `g4dn.xlarge`.
     pub instance_type: String,
-    /// An AWS region.
+    /// An AWS region, e.g. `us-east-1`.
     pub region: String,
-    /// The price of an hour, in place of the table's.
+    /// The price of an hour, in place of that of the table.
     pub usd_hour: Option<MicroUsd>,
-    /// The size of a box's disk, which costs also while the box is stopped.
+    /// The size of each box's disk, which is billed even while the box is stopped.
     pub disk_gib: u32,
-    /// What a GiB of it costs a month.
+    /// The price of a GiB of disk a month.
     pub disk_usd_gib_month: MicroUsd,
     /// Whether each box keeps a public IPv4 address.
     pub public_ipv4: bool,
-    /// The prices that are known.
+    /// The shipped prices and those fetched since.
     pub prices: PriceTable,
 }

@@ -1,6 +1,6 @@
-//! Money: beyond its budget a pool gets no box for its queue. Nothing that runs is stopped for it, least of all half a job.
+//! Budget: once it is spent, the queue starts no more boxes. A box that is up is not stopped for it.
 //!
-//! A person's hold may go beyond the budget by an amount that it states; a schedule is a decision made in advance and stays.
+//! A hold may spend more than the budget by an amount that it states. A schedule starts its boxes whatever was spent.
 
 use super::{PoolDecision, PoolInput};
 use crate::observation::Spent;
@@ -19,8 +19,8 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     }
     let Some(spent) = input.seen.spent else {
         let text =
-            "what was spent could not be read: unknown is not nothing, so the queue starts no box";
-        decision.refuse(Rule::Budget, &[Rule::Demand], text);
+            "what was spent could not be read, and unknown is not zero: no starts for the queue";
+        decision.forbid_starts(Rule::Budget, &[Rule::Demand], text);
         return;
     };
     let month =
@@ -28,7 +28,7 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let day = budget.day.map(|most| Account::new("day", day_of(input.now), spent.day, most));
     let accounts: Vec<Account> = [month, day].into_iter().flatten().collect();
     if let Some(over) = accounts.iter().find(|account| account.spent >= account.most) {
-        beyond(input, decision, over, spent);
+        over_budget(input, decision, over, spent);
         return;
     }
     let figures: Vec<String> = accounts.iter().map(|account| account.describe(input)).collect();
@@ -39,30 +39,30 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     decision.abstain(Rule::Budget, figures.join("; ") + &warning);
 }
 
-fn beyond(input: &PoolInput<'_>, decision: &mut PoolDecision, over: &Account, spent: Spent) {
+fn over_budget(input: &PoolInput<'_>, decision: &mut PoolDecision, over: &Account, spent: Spent) {
     let (name, figures) = (over.name, over.describe(input));
-    decision.change(over.period.end, Rule::Budget, format!("a new {name} brings a new budget"));
+    decision.change(over.period.end, Rule::Budget, format!("a new {name} begins"));
     // Only what the hold has spent beyond the budget counts against its own amount.
     let beyond = MicroUsd((over.spent.0 - over.most.0).min(spent.hold.0));
     let text = match input.hold().and_then(|hold| hold.over_budget) {
         Some(extra) if beyond < extra => {
             let text = format!(
-                "{figures}: no starts for the queue; of the {extra} beyond it that the hold may spend, {beyond} are spent"
+                "{figures}: no starts for the queue; the hold has spent {beyond} of its extra {extra}"
             );
-            decision.refuse(Rule::Budget, &[Rule::Demand], text);
+            decision.forbid_starts(Rule::Budget, &[Rule::Demand], text);
             return;
         }
-        Some(extra) => format!(
-            "{figures}; the {extra} beyond it that the hold may spend are spent too: no starts this {name}"
-        ),
+        Some(extra) => {
+            format!("{figures}; the hold's extra {extra} is spent too: no starts this {name}")
+        }
         None => format!(
-            "{figures}: no starts for the queue this {name}, nor for a hold without `--over-budget USD`"
+            "{figures}: no starts this {name} for the queue, nor for a hold without `--over-budget USD`"
         ),
     };
-    decision.refuse(Rule::Budget, &[Rule::Demand, Rule::Hold], text);
+    decision.forbid_starts(Rule::Budget, &[Rule::Demand, Rule::Hold], text);
 }
 
-/// A budget and what is left of it.
+/// The budget of one period, and what was spent of it.
 struct Account {
     name: &'static str,
     period: Period,

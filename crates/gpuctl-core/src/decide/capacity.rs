@@ -1,7 +1,8 @@
-//! What can be bought: which stopped box to start first, and when a cheaper one should take over.
+//! Which stopped box to start first, and when a cheaper box should take over from an expensive one.
 //!
-//! Spot where possible, on-demand where not, and no job late for the sake of spot. What was refused lately is not asked
-//! again before its time; a zone that the cloud named comes first; after too many interruptions spot rests for a while.
+//! Spot where possible, on-demand where not, and no job is late for the sake of spot. What EC2 refused lately is not tried again
+//! until its refusal has expired; a zone that EC2 named as having capacity comes first; after too many interruptions spot is
+//! not tried for a while.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,9 +15,10 @@ use crate::plan::{Effect, Reason, Rule};
 use crate::refusals::{INTERRUPTIONS_MAX, refused, spot_pause, zone_hints};
 use crate::units::{BoxId, Timestamp, show_span};
 
-/// Work that must wait before a box on demand hands over to spot: so many boots (`policies.md` 5).
-const HAND_BACK_BOOTS: i32 = 5;
-/// The time between two changes of the capacity type: so many boots.
+/// An on-demand box hands over to spot only if the work that waits lasts at least this many boots: a handover costs one boot
+/// during which both boxes are paid for.
+const HANDOVER_BOOTS: i32 = 5;
+/// The least time between two changes of the capacity type, in boots.
 const SWITCH_BOOTS: i32 = 2;
 
 pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
@@ -24,12 +26,12 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
         decision.abstain(Rule::Capacity, "boxes on this machine are not bought");
         return;
     }
-    if hand_back(input, decision) {
+    if hand_over(input, decision) {
         return;
     }
     let refusals = refusals(input);
     if let Some((_, until)) = refusals.first() {
-        decision.change(*until, Rule::Capacity, "what was refused may be asked for again");
+        decision.change(*until, Rule::Capacity, "what was refused may be tried again");
         let texts: Vec<&str> = refusals.iter().map(|(text, _)| text.as_str()).collect();
         decision.abstain(Rule::Capacity, texts.join("; "));
     } else {
@@ -37,11 +39,11 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     }
 }
 
-/// The stopped boxes in the order in which to start them, without those that would be refused; `patience` is until when
-/// only the preferred capacity type will do.
+/// The stopped boxes in the order in which to start them, without those that EC2 would refuse. Until `preferred_only_until`
+/// only those of the preferred capacity type.
 pub(super) fn startable<'a>(
     input: &PoolInput<'a>,
-    patience: Option<Timestamp>,
+    preferred_only_until: Option<Timestamp>,
 ) -> Vec<&'a SeenBox> {
     let hints = zone_hints(&input.seen.runs, input.now);
     let (offerings, failed) = (offerings(input), failed_last(input));
@@ -49,11 +51,11 @@ pub(super) fn startable<'a>(
     let mut choice: Vec<_> = stopped
         .filter(|one| one.unstartable.is_none() && !hold::is_left_alone(input, one))
         .filter_map(|one| {
-            // A box that failed to start the last time lets the others try first: it must not hold up the pool.
+            // A box whose last start failed comes after the others: it must not keep the pool down.
             let failed = failed.contains(&one.id);
             let Some(offering) = &one.offering else { return Some(((failed, 0, false), one)) };
             let rank = input.pool.capacity.iter().position(|kind| *kind == offering.capacity)?;
-            let too_early = rank > 0 && patience.is_some_and(|until| until > input.now);
+            let too_early = rank > 0 && preferred_only_until.is_some_and(|until| until > input.now);
             let free = offerings.iter().any(|(other, why)| *other == offering && why.is_none());
             let hinted = hints.contains(&offering.zone);
             (free && !too_early).then_some(((failed, rank, !hinted), one))
@@ -65,7 +67,7 @@ pub(super) fn startable<'a>(
 
 /// The boxes whose latest start failed.
 fn failed_last<'a>(input: &PoolInput<'a>) -> BTreeSet<&'a BoxId> {
-    // Mostly none has.
+    // The common case.
     if !input.accepted_runs().any(Run::failed_to_start) {
         return BTreeSet::new();
     }
@@ -76,10 +78,10 @@ fn failed_last<'a>(input: &PoolInput<'a>) -> BTreeSet<&'a BoxId> {
     latest.into_iter().filter_map(|(id, failed)| failed.then_some(id)).collect()
 }
 
-/// Why something is not asked for now, and until when.
+/// Why an offering is not tried now, and until when; `None` if it is.
 type WhyNot = Option<(String, Timestamp)>;
 
-/// Each offering of the pool's boxes once, with what speaks against it: boxes are many, offerings few.
+/// Each offering of the pool's boxes once: there are many boxes and few offerings.
 fn offerings<'a>(input: &PoolInput<'a>) -> Vec<(&'a Offering, WhyNot)> {
     let mut all: Vec<(&Offering, WhyNot)> = Vec::new();
     for offering in input.boxes().iter().filter_map(|one| one.offering.as_ref()) {
@@ -93,24 +95,24 @@ fn offerings<'a>(input: &PoolInput<'a>) -> Vec<(&'a Offering, WhyNot)> {
 /// Why there is nothing to start although a box is wanted.
 pub(super) fn nothing_to_start(
     input: &PoolInput<'_>,
-    patience: Option<Timestamp>,
+    preferred_only_until: Option<Timestamp>,
     room: usize,
 ) -> Reason {
     let boxes_max = input.pool.boxes_max;
     if input.boxes().is_empty() {
-        return Reason::new(Rule::Limits, "there is no box in this pool");
+        return Reason::new(Rule::Limits, "this pool has no boxes");
     }
     if room == 0 || input.boxes().iter().all(|one| one.state != BoxState::Stopped) {
         // S4: a box that is still stopping is waited for, never started.
         let text = format!(
-            "boxes_max is {boxes_max} and no other box has stopped yet: it starts once one has"
+            "boxes_max is {boxes_max}: the next box starts once one of the others has stopped"
         );
         return Reason::new(Rule::Limits, text);
     }
     let later = !startable(input, None).is_empty();
-    if let Some(until) = patience.filter(|until| later && *until > input.now) {
+    if let Some(until) = preferred_only_until.filter(|until| later && *until > input.now) {
         let text = format!(
-            "waits for a cheaper box for {} more, as capacity_deadline allows",
+            "waits up to {} more for a cheaper box, as capacity_deadline allows",
             input.until(until)
         );
         return Reason::new(Rule::Capacity, text);
@@ -122,32 +124,33 @@ pub(super) fn nothing_to_start(
     let refusals: Vec<String> =
         refusals(input).into_iter().map(|(text, _)| text).chain(unstartable).collect();
     let cause = if refusals.is_empty() {
-        "no stopped box is of a kind that `capacity` names, or they were stopped by hand or taken back by the cloud".to_owned()
+        "each stopped box was stopped by hand or interrupted, or `capacity` does not name its type"
+            .to_owned()
     } else {
         refusals.join("; ")
     };
-    Reason::new(Rule::Capacity, format!("nothing can be had now: {cause}"))
+    Reason::new(Rule::Capacity, format!("no box can start now: {cause}"))
 }
 
-/// Why an offering is not asked for now, and until when.
+/// Whether refusals or interruptions so far mean that an offering is not tried now.
 fn why_not(input: &PoolInput<'_>, offering: &Offering) -> WhyNot {
-    // A person who asks after a refusal may have mended its cause, as by a higher quota.
-    let believed = refused(&input.seen.runs, offering, input.now)
-        .filter(|believed| input.hold().is_none_or(|hold| hold.since <= believed.at))
-        .map(|believed| (format!("{offering} {}", believed.describe(input.now)), believed.until));
+    // A hold that is newer than the refusal tries again at once: its author may have fixed the cause, e.g. raised a quota.
+    let active = refused(&input.seen.runs, offering, input.now)
+        .filter(|active| input.hold().is_none_or(|hold| hold.since <= active.at))
+        .map(|active| (format!("{offering} {}", active.describe(input.now)), active.until));
     let paused = || {
         let until = spot_pause(&input.seen.runs, input.now)
             .filter(|_| offering.capacity == CapacityType::Spot)?;
         let text = format!(
-            "spot was taken back {INTERRUPTIONS_MAX} times within an hour and rests for {}",
+            "spot was interrupted {INTERRUPTIONS_MAX} times within an hour and is not tried for {}",
             input.until(until)
         );
         Some((text, until))
     };
-    believed.or_else(paused)
+    active.or_else(paused)
 }
 
-/// What is not asked for now, the one that ends first in front.
+/// Why offerings are not tried now and until when, the earliest end first.
 fn refusals(input: &PoolInput<'_>) -> Vec<(String, Timestamp)> {
     let mut all: Vec<_> = offerings(input).into_iter().filter_map(|(_, why)| why).collect();
     all.sort_by_key(|(_, until)| *until);
@@ -156,15 +159,17 @@ fn refusals(input: &PoolInput<'_>) -> Vec<(String, Timestamp)> {
 }
 
 /// Whether a box of the preferred capacity type could be started now.
-pub(super) fn preferred_is_back(input: &PoolInput<'_>) -> bool {
+pub(super) fn can_start_preferred(input: &PoolInput<'_>) -> bool {
     startable(input, None).first().is_some_and(|one| is_preferred(input, one) == Some(true))
 }
 
-/// Hands work over from a dear box to a cheaper one, where both have room at once: the dear one goes when the other is ready
-/// and nothing is cut by it. With one box at most it happens by itself when that is idle.
-fn hand_back(input: &PoolInput<'_>, decision: &mut PoolDecision) -> bool {
+/// Hands work over from an expensive box to a cheaper one where `boxes_max` has room for both: the expensive one stops once the
+/// other is ready and its own jobs can finish. With `boxes_max = 1` the change waits until the box is idle (`idle.rs`).
+///
+/// Returns whether it had something to say.
+fn hand_over(input: &PoolInput<'_>, decision: &mut PoolDecision) -> bool {
     let mut running = input.staying().filter(|one| one.state == BoxState::Running);
-    let Some(dear) = running.find(|one| is_preferred(input, one) == Some(false)) else {
+    let Some(expensive) = running.find(|one| is_preferred(input, one) == Some(false)) else {
         return false;
     };
     let took_over = |one: &&SeenBox| {
@@ -173,39 +178,39 @@ fn hand_back(input: &PoolInput<'_>, decision: &mut PoolDecision) -> bool {
             && run.is_some_and(|run| run.start.rule == Rule::Capacity)
     };
     match input.staying().find(took_over).map(|one| one.state) {
-        Some(BoxState::Running) if cuts_no_job(input, dear) => {
+        Some(BoxState::Running) if can_finish(input, expensive) => {
             let reason =
                 decision.record(Effect::Stop, Rule::Capacity, "a cheaper box has taken over");
-            decision.released.push((dear.id.clone(), reason));
+            decision.may_stop.push((expensive.id.clone(), reason));
             true
         }
         Some(_) => {
             decision.record(Effect::Keep, Rule::Capacity, "a cheaper box is about to take over");
             true
         }
-        None => begin_hand_back(input, decision, dear),
+        None => begin_handover(input, decision, expensive),
     }
 }
 
-fn begin_hand_back(input: &PoolInput<'_>, decision: &mut PoolDecision, dear: &SeenBox) -> bool {
-    let (pays, settled) = (input.boot * HAND_BACK_BOOTS, input.boot * SWITCH_BOOTS);
+fn begin_handover(input: &PoolInput<'_>, decision: &mut PoolDecision, expensive: &SeenBox) -> bool {
+    let (pays, settled) = (input.boot * HANDOVER_BOOTS, input.boot * SWITCH_BOOTS);
     let room = input.staying().count() < input.pool.boxes_max.get() as usize;
-    if !room || input.now - dear.since < settled || !preferred_is_back(input) {
+    if !room || input.now - expensive.since < settled || !can_start_preferred(input) {
         return false;
     }
-    let text = match (work_left(input), idle_for(input, dear)) {
-        (Some(left), _) if left >= pays => format!("{} of work wait", show_span(left)),
-        // Wanted without work, by a window or a hold: otherwise it would be stopped.
-        (_, Some(idle)) if idle >= settled => "it is wanted and has no work".to_owned(),
+    let text = match (work_left(input), idle_for(input, expensive)) {
+        (Some(left), _) if left >= pays => format!("{} of work waits", show_span(left)),
+        // A schedule or a hold keeps it up: otherwise it would be stopped.
+        (_, Some(idle)) if idle >= settled => "the box is kept up without work".to_owned(),
         _ => return false,
     };
-    let text = format!("{text}, and a cheaper box can be had: it takes over");
-    decision.extra = Some(decision.record(Effect::AtLeast(1), Rule::Capacity, text));
+    let text = format!("{text}, and a cheaper box can start: it takes over");
+    decision.extra_box = Some(decision.record(Effect::AtLeast(1), Rule::Capacity, text));
     true
 }
 
-/// Whether the worker can finish what it holds before its drain ends.
-fn cuts_no_job(input: &PoolInput<'_>, one: &SeenBox) -> bool {
+/// Whether the worker can finish the jobs it holds within its drain time.
+fn can_finish(input: &PoolInput<'_>, one: &SeenBox) -> bool {
     let short = input.seen.service.is_some_and(|service| service <= input.drain);
     short || one.worker.as_ref().is_some_and(|worker| worker.leases == 0)
 }
@@ -214,14 +219,14 @@ fn idle_for(input: &PoolInput<'_>, one: &SeenBox) -> Option<TimeDelta> {
     Some(input.now - one.worker.as_ref()?.idle_since?)
 }
 
-/// Whether a box is bought in the way that the pool likes best; boxes that are not bought are neither.
+/// Whether a box is of the pool's preferred capacity type; `None` for boxes on this machine.
 pub(super) fn is_preferred(input: &PoolInput<'_>, one: &SeenBox) -> Option<bool> {
     let (kind, first) = (one.offering.as_ref()?.capacity, input.pool.capacity.first());
-    // Whoever prefers on-demand has nothing dearer to leave.
+    // Where on-demand is preferred, there is nothing more expensive to replace.
     Some(first == Some(&kind) || first == Some(&CapacityType::OnDemand))
 }
 
-/// How long one box needs for what waits, if it is known how long a job takes.
+/// How long one box needs for the jobs in the queue, if it is known how long a job takes.
 fn work_left(input: &PoolInput<'_>) -> Option<TimeDelta> {
     let (queue, service) = (input.queue?, input.seen.service?);
     let jobs = i32::try_from(queue.visible + queue.in_flight).unwrap_or(i32::MAX);

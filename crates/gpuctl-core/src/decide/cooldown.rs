@@ -1,6 +1,7 @@
-//! Starts that fail, and starts that come too often: wait longer after each failure, and no more than so many an hour.
+//! Starts that fail or come too often: each further failure makes the next start wait longer, and an hour has at most
+//! `starts_per_hour_max` starts.
 //!
-//! A person's hold that is younger than the last failure gets a try at once: they may have mended the cause.
+//! A hold that is newer than the last failure starts a box at once: its author may have fixed the cause.
 
 use chrono::TimeDelta;
 
@@ -15,21 +16,21 @@ const BACKOFF_FIRST: TimeDelta = TimeDelta::seconds(5);
 const BACKOFF_MAX: TimeDelta = TimeDelta::minutes(5);
 
 /// The wait after `starts_without_result_max` boxes without a result; it doubles with each further one …
-const FRUITLESS_FIRST: TimeDelta = TimeDelta::minutes(1);
+const WITHOUT_RESULT_FIRST: TimeDelta = TimeDelta::minutes(1);
 /// … up to this.
-const FRUITLESS_WAIT_MAX: TimeDelta = TimeDelta::hours(1);
+const WITHOUT_RESULT_WAIT_MAX: TimeDelta = TimeDelta::hours(1);
 
 pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let asked_at = input.hold().map(|hold| hold.since);
     decision.starts_left = Some(starts_left(input, asked_at));
     if let Some((text, until)) = failing(input, asked_at).or_else(|| flapping(input, asked_at)) {
         decision.no_starts = Some(decision.record(Effect::Forbid, Rule::Cooldown, text));
-        decision.change(until, Rule::Cooldown, "it may start again");
+        decision.change(until, Rule::Cooldown, "boxes may start again");
     } else if let Some((text, until)) = without_result(input) {
-        decision.refuse(Rule::Cooldown, &[Rule::Demand], text);
+        decision.forbid_starts(Rule::Cooldown, &[Rule::Demand], text);
         decision.change(until, Rule::Cooldown, "the queue may start a box again");
     } else {
-        decision.abstain(Rule::Cooldown, "none");
+        decision.abstain(Rule::Cooldown, "no cooldown");
     }
 }
 
@@ -51,25 +52,25 @@ fn failing(input: &PoolInput<'_>, asked_at: Option<Timestamp>) -> Option<(String
         format!("the last {} starts", failed.len())
     };
     let cause = last.error.as_deref().unwrap_or("the box ended before it was ready");
-    Some((format!("{count} failed ({cause}); the next try is in {}", input.until(until)), until))
+    Some((format!("{count} failed ({cause}); the next start is in {}", input.until(until)), until))
 }
 
-/// Q7: a job that ends its worker costs a boot each time it is given out again, until the dead letters take it.
+/// Q7: a job that crashes its worker costs a boot each time it is received again, until it is moved to the dead letters.
 fn without_result(input: &PoolInput<'_>) -> Option<(String, Timestamp)> {
     let most = input.pool.starts_without_result_max.get() as usize;
     let ended = input.seen.runs.iter().filter(|run| run.stopped_at.is_some());
     let row: Vec<&Run> = ended.take_while(|run| run.ended_without_result()).collect();
-    let wait = doubled(FRUITLESS_FIRST, row.len().checked_sub(most)?, FRUITLESS_WAIT_MAX);
+    let wait = doubled(WITHOUT_RESULT_FIRST, row.len().checked_sub(most)?, WITHOUT_RESULT_WAIT_MAX);
     let until = row.first()?.stopped_at? + wait;
     let text = format!(
-        "the last {} boxes that the queue started ended without a single result (a job that ends its worker?); the next in {}",
+        "the last {} boxes started for the queue ended without a result (does a job crash its worker?); the next start is in {}",
         row.len(),
         input.until(until)
     );
     (until > input.now).then_some((text, until))
 }
 
-/// How many more starts this hour may have; a person's hold is good for one start, not for one each tick.
+/// How many more starts this hour may have. A new hold adds one start in all, not one a tick.
 fn starts_left(input: &PoolInput<'_>, asked_at: Option<Timestamp>) -> usize {
     let starts = starts_of_hour(input);
     let left = (input.pool.starts_per_hour_max.get() as usize).saturating_sub(starts.len());
@@ -93,7 +94,7 @@ fn flapping(input: &PoolInput<'_>, asked_at: Option<Timestamp>) -> Option<(Strin
     }
     let until = *starts.iter().min()? + TimeDelta::hours(1);
     let text = format!(
-        "{} starts within an hour, starts_per_hour_max is {most}; the next in {}",
+        "{} starts within an hour, starts_per_hour_max is {most}; the next start is in {}",
         starts.len(),
         input.until(until)
     );

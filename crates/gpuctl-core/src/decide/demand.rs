@@ -1,7 +1,8 @@
-//! Jobs that wait: the box starts when the oldest has waited so long that, with the boot, it just keeps `max_wait`.
+//! Jobs that wait: a box starts when the oldest job has waited so long that, with the boot, `max_wait` is just kept.
 //!
-//! Start as late as `max_wait` allows and stop when the queue is empty: 1 to 6 % above the cheapest possible schedule on
-//! real traces (`facts/policies.md` 3.2). The depth rule adds to it and never replaces it: a lone job starves under depth alone.
+//! Starting as late as `max_wait` allows and stopping when the queue is empty cost 1 to 6 % more box time than the least possible
+//! on recorded traces (`gpuctl simulate` compares with that bound). `start_depth` only starts boxes earlier: with a depth rule
+//! alone, a single job would wait for ever.
 
 use chrono::TimeDelta;
 
@@ -9,25 +10,24 @@ use super::{PoolDecision, PoolInput, jobs_wait};
 use crate::observation::SeenQueue;
 use crate::plan::{Effect, Rule};
 use crate::policy::QueuePolicy;
-use crate::units::show_span;
+use crate::units::{Timestamp, show_span};
 
-/// The margin for a slow boot: this part of the estimate, which is itself the slowest tenth of the boots so far.
+/// The margin for a slow boot is the estimate divided by this. The estimate itself is the 90th percentile of the boots so far.
 const MARGIN_OF_BOOT: i32 = 10;
 
-/// A backlog is never meant to be cleared faster than this: boxes for a moment cost more than the moment saves.
+/// The shortest time in which a backlog is to be cleared: EC2 bills each start for at least a minute.
 const CLEAR_MIN: TimeDelta = TimeDelta::minutes(1);
 
 pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let Some(policy) = input.pool.queue() else {
-        decision.abstain(Rule::Demand, "this pool drains no queue");
+        decision.abstain(Rule::Demand, "this pool has no queue");
         return;
     };
     let Some(queue) = input.queue else {
         let text = match &input.seen.queue {
-            Some(seen) => format!(
-                "the queue was last read {} ago: nothing follows from it",
-                input.ago(seen.at)
-            ),
+            Some(seen) => {
+                format!("the queue was last read {} ago: too old to act on", input.ago(seen.at))
+            }
             None => "the queue was never read".to_owned(),
         };
         decision.record(Effect::Keep, Rule::Demand, text);
@@ -40,52 +40,70 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
         );
         return;
     }
-    let boxes = boxes_for(input, policy, queue);
-    let waiting = jobs_wait(queue.visible);
-    // Q4: counts that are seen for the first time may be a flicker; the next look confirms them.
+    // Q4: SQS may report messages that do not exist, for one sample; the next reconcile confirms them.
     let Some(oldest) = queue.oldest_sent_at else {
-        let text = format!("{waiting}, as seen once: the next look confirms it");
+        let waiting = jobs_wait(queue.visible);
+        let text = format!("{waiting}, seen once: the next reconcile confirms it");
         decision.record(Effect::Keep, Rule::Demand, text);
         return;
     };
+    let boxes = boxes_for(input, policy, queue);
+    weigh(input, decision, boxes, Waiting { policy, queue, oldest });
+}
+
+/// The jobs that wait, and since when the oldest does.
+struct Waiting<'a> {
+    policy: &'a QueuePolicy,
+    queue: &'a SeenQueue,
+    oldest: Timestamp,
+}
+
+fn weigh(
+    input: &PoolInput<'_>,
+    decision: &mut PoolDecision,
+    boxes: u32,
+    Waiting { policy, queue, oldest }: Waiting<'_>,
+) {
     let last_moment = oldest + slack(policy, input);
-    // Time to find a cheaper box comes before the last moment, never out of `max_wait`.
+    // The time to find a cheaper box comes before the last moment, so that `max_wait` is kept.
     let start_at = last_moment - input.pool.capacity_deadline;
+    let waiting = jobs_wait(queue.visible);
     let (age, max_wait) = (input.ago(oldest), show_span(policy.max_wait));
     let text = format!("{waiting}, the oldest for {age}; max_wait is {max_wait}");
     let deep = policy.start_depth.filter(|depth| queue.visible >= u64::from(depth.get()));
-    let mut patience = last_moment;
+    let mut preferred_only_until = last_moment;
     if let Some(depth) = deep {
-        // Many jobs are no reason to wait for longer than one would.
-        patience = patience.min(oldest + input.pool.capacity_deadline);
+        // A deep queue must not wait longer for a cheaper box than a single job would.
+        preferred_only_until = preferred_only_until.min(oldest + input.pool.capacity_deadline);
         decision.at_least(boxes, Rule::Demand, format!("{waiting}, start_depth is {depth}"));
     } else if start_at <= input.now {
         let boot = show_span(input.boot);
         decision.at_least(boxes, Rule::Demand, format!("{text}, a boot takes {boot}"));
     } else if input.staying().count() >= boxes as usize {
-        decision.abstain(Rule::Demand, format!("{text}: the boxes that are up see to them"));
+        decision.abstain(Rule::Demand, format!("{text}: enough boxes are up"));
         return;
     } else {
         decision.abstain(Rule::Demand, format!("{text}: starts in {}", input.until(start_at)));
         decision.change(start_at, Rule::Demand, "the oldest job needs a box to keep max_wait");
         return;
     }
-    if patience > input.now {
-        decision.patience = Some(patience);
-        decision.change(patience, Rule::Demand, "any box will do from then on");
+    if preferred_only_until > input.now {
+        decision.preferred_only_until = Some(preferred_only_until);
+        let text = "any capacity type may start from then on";
+        decision.change(preferred_only_until, Rule::Demand, text);
     }
 }
 
-/// How long the oldest job may wait before a box must start: less the boot, a tick, since the next look may be that late,
-/// and a margin, since a boot may be slower than those before it.
+/// How long the oldest job may wait before a box must start: `max_wait` less the boot, less a tick, since the next reconcile may
+/// be that late, and less a margin for a slow boot.
 fn slack(policy: &QueuePolicy, input: &PoolInput<'_>) -> TimeDelta {
     let margin = input.boot / MARGIN_OF_BOOT;
     (policy.max_wait - input.boot - input.tick - margin).max(TimeDelta::zero())
 }
 
-/// As many boxes as the policy says, or as clear the backlog within `max_wait` at the measured speed of one.
+/// One box for each `jobs_per_box` jobs, or as many as clear the backlog within `max_wait` at the measured speed of one.
 ///
-/// Boxes that are booting count: they are in the backlog's service already, and `boot_deadline` ends those that hang.
+/// Boxes that are booting count as up: they will work on this backlog, and `boot_deadline` stops those that hang.
 fn boxes_for(input: &PoolInput<'_>, policy: &QueuePolicy, queue: &SeenQueue) -> u32 {
     let backlog = queue.visible + queue.in_flight;
     let boxes = match (policy.jobs_per_box, input.seen.service) {

@@ -1,4 +1,4 @@
-//! Boxes that take too long to boot, to stop, or to answer, and boxes that live too long: dead-man's switches.
+//! Time limits on boxes: on booting, on stopping, on a worker without reports, and on the whole run.
 
 use chrono::TimeDelta;
 
@@ -7,7 +7,7 @@ use crate::observation::{BoxState, SeenBox};
 use crate::plan::{Effect, Reason, Rule, StopMode};
 use crate::units::{Timestamp, show_span};
 
-/// How long a running worker may be silent before its box is drained: a hung GPU call cannot be cancelled from inside.
+/// How long a worker may not report before its box is drained: a GPU call that hangs cannot be cancelled from inside.
 const SILENCE_MAX: TimeDelta = TimeDelta::minutes(2);
 
 pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
@@ -16,7 +16,7 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
         if let Some((mode, text)) = verdict(input, one) {
             let reason = Reason::new(Rule::Limits, text);
             worst = Some(reason.text.clone());
-            decision.condemned.push((one.id.clone(), mode, reason));
+            decision.must_stop.push((one.id.clone(), mode, reason));
         }
     }
     let deadlines = input.boxes().iter().filter_map(|one| deadline(input, one));
@@ -42,7 +42,7 @@ fn deadline(input: &PoolInput<'_>, one: &SeenBox) -> Option<(Timestamp, String)>
         BoxState::Stopping => (input.pool.stop_deadline, "stop_deadline"),
         BoxState::Stopped => return None,
     };
-    // At the deadline itself it is still in time.
+    // At the deadline itself the box is still in time.
     let at = one.since.checked_add_signed(most + TimeDelta::milliseconds(1))?;
     (at > input.now).then(|| (at, format!("{name} of {} is over", one.id)))
 }
@@ -57,7 +57,7 @@ fn verdict(input: &PoolInput<'_>, one: &SeenBox) -> Option<(StopMode, String)> {
             format!("not ready after {shown}, boot_deadline is {}", show_span(pool.boot_deadline)),
         )),
         BoxState::Stopping if lasted > pool.stop_deadline => {
-            Some((StopMode::Force, format!("still stopping after {shown}, ended by force")))
+            Some((StopMode::Force, format!("still stopping after {shown}: forced off")))
         }
         BoxState::Running => {
             let silent = one
@@ -67,7 +67,7 @@ fn verdict(input: &PoolInput<'_>, one: &SeenBox) -> Option<(StopMode, String)> {
                 .filter(|span| *span > SILENCE_MAX);
             let old = lasted > pool.lifetime_max;
             let text = match silent {
-                Some(span) => Some(format!("its worker has been silent for {}", show_span(span))),
+                Some(span) => Some(format!("its worker has not reported for {}", show_span(span))),
                 None => old.then(|| {
                     format!("up for {shown}, lifetime_max is {}", show_span(pool.lifetime_max))
                 }),

@@ -1,5 +1,5 @@
-//! The schedule: while it wants the pool running, at least one box is up. Where it wants it stopped, a pool without a queue
-//! stops, and one with a queue is left to it; where it has no decision, things stay as they are (R14).
+//! The schedule: while it wants the pool running, at least one box is up. While it wants it stopped, a pool without a queue
+//! stops, and a pool with a queue follows its queue. While it wants neither, boxes stay as they are (R14).
 
 use super::{PoolDecision, PoolInput};
 use crate::plan::{Effect, Reason, Rule};
@@ -24,32 +24,35 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
         }
         Desired::Stopped | Desired::Any => {
             let text = if schedule.is_empty() {
-                "no schedule: it runs only on a hold".to_owned()
+                "no schedule: it runs only while a hold is in force".to_owned()
             } else {
                 state.reason
             };
             let reason = decision.record(Effect::Stop, Rule::Schedule, text);
-            decision.released.extend(input.up().map(|one| (one.id.clone(), reason.clone())));
+            decision.may_stop.extend(input.up().map(|one| (one.id.clone(), reason.clone())));
         }
     }
-    if let Some(next) = schedule.next_change(input.now) {
-        let wants = match next.desired {
-            Desired::Running => "wants it running",
-            Desired::Stopped => "wants it stopped",
-            Desired::Any => "has no decision any more",
-        };
-        let text = format!("{wants}: {}", next.reason);
-        decision.change(next.at, Rule::Schedule, text);
-    }
+    announce_change(input, decision);
     if input.pool.work == Work::BoxOnly && input.boxes.is_some_and(<[_]>::is_empty) {
-        let text = match input.pool.boxes {
-            None => {
-                "this machine has nothing to run for it: the pool has neither `queue` nor `command`"
-            }
-            Some(_) => {
-                "EC2 shows no box of it: look at its `instances`, or at the tags of `select`"
-            }
-        };
-        decision.no_starts = Some(Reason::new(Rule::Schedule, text));
+        decision.no_starts = Some(Reason::new(Rule::Schedule, why_no_boxes(input)));
+    }
+}
+
+fn announce_change(input: &PoolInput<'_>, decision: &mut PoolDecision) {
+    let Some(next) = input.pool.schedule.next_change(input.now) else { return };
+    let wants = match next.desired {
+        Desired::Running => "wants it running",
+        Desired::Stopped => "wants it stopped",
+        Desired::Any => "leaves it as it is",
+    };
+    decision.change(next.at, Rule::Schedule, format!("{wants}: {}", next.reason));
+}
+
+fn why_no_boxes(input: &PoolInput<'_>) -> &'static str {
+    match input.pool.boxes {
+        None => "nothing can run on this machine: the pool has neither `queue` nor `command`",
+        Some(_) => {
+            "EC2 lists no instance of this pool: check its `instances`, or the tags of `select`"
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Tables of one pool: what was seen, and what follows. The ids are those of `facts/traps.md`.
+//! Tables of one pool: what was seen, and what follows. The ids are those of `crates/TRAPS.md`.
 
 use std::collections::BTreeMap;
 
@@ -80,7 +80,7 @@ fn failed_run(ended_seconds: i64) -> Run {
     }
 }
 
-/// A world of one pool, changed by the cases below.
+/// One pool as seen, changed by the cases below.
 struct World {
     policy: Policy,
     witness: Witness,
@@ -117,7 +117,7 @@ impl World {
         decide(&self.policy, &seen).pools.remove(0)
     }
 
-    /// The actions as `start demand`, and what is held back as `blocked cooldown`.
+    /// The actions as `start demand`, and what is blocked as `blocked cooldown`.
     fn says(&self) -> Vec<String> {
         let plan = self.plan();
         let act = |action: &Action| {
@@ -189,7 +189,7 @@ fn more_boxes_come_for_more_jobs_up_to_the_limit() {
 }
 
 #[test]
-fn an_idle_box_stops_by_the_workers_word_and_later_by_the_controllers() {
+fn the_worker_stops_an_idle_box_and_a_controller_does_so_later() {
     let world = |idle| world(queue_policy(""), idle_box(idle), empty(idle));
     check(&world(30).by_worker(), &["stop idle"]);
     check(&world(29).by_worker(), &[]);
@@ -204,7 +204,7 @@ fn auto_stops_at_once_where_max_wait_leaves_room_for_a_boot() {
         let policy = policy(&format!("queue = \"jobs\"\nmax_wait = \"{max_wait}\""));
         world(policy, idle_box(idle), empty(idle)).by_worker()
     };
-    // A boot of 5 s, and a tick of 1 s until somebody looks.
+    // A boot of 5 s, and a tick of 1 s until the next reconcile.
     check(&world("6s", 0), &["stop idle"]);
     check(&world("5s", 4), &[]);
     check(&world("5s", 5), &["stop idle"]);
@@ -228,7 +228,7 @@ fn q3_one_empty_sample_is_not_enough() {
 }
 
 #[test]
-fn w7_a_worker_that_holds_a_job_or_keeps_silent_is_not_idle() {
+fn w7_a_worker_that_holds_a_job_or_does_not_report_is_not_idle() {
     let busy = SeenWorker { heard_at: ago(1), leases: 1, idle_since: None, jobs_done: 0 };
     let silent =
         SeenWorker { heard_at: ago(31), leases: 0, idle_since: Some(ago(1_000)), jobs_done: 0 };
@@ -270,7 +270,7 @@ fn r1_a_hold_wins_over_queue_and_idle_until_it_expires() {
 }
 
 #[test]
-fn a_window_keeps_a_box_up_and_its_end_leaves_a_queue_pool_to_the_queue() {
+fn after_its_window_a_pool_with_a_queue_follows_its_queue() {
     let open = "[[pool.gpu.schedule]]\nzone = \"UTC\"\nbegin = \"11:00\"\nend = \"13:00\"";
     let shut = "[[pool.gpu.schedule]]\nzone = \"UTC\"\nbegin = \"13:00\"\nend = \"14:00\"";
     check(&world(queue_policy(open), stopped(), empty(99)), &["start schedule"]);
@@ -295,7 +295,7 @@ fn a_command_runs_in_its_window_and_only_there() {
 }
 
 #[test]
-fn r14_a_schedule_without_an_opinion_leaves_things_as_they_are() {
+fn r14_boxes_stay_as_they_are_while_a_schedule_wants_neither() {
     let begin = |time| {
         policy(&format!("command = [\"./app\"]\n[[pool.gpu.schedule]]\nzone = \"UTC\"\n{time}"))
     };
@@ -312,8 +312,8 @@ fn a_pool_without_boxes_says_why_nothing_runs_for_it() {
     let schedule = "[[pool.gpu.schedule]]\nzone = \"UTC\"";
     let select = format!("select = {{ role = \"gpu\" }}\n{schedule}\n[cloud]\nkind = \"aws\"");
     for (settings, why) in [
-        (schedule, "this machine has nothing to run for it"),
-        (select.as_str(), "EC2 shows no box of it"),
+        (schedule, "nothing can run on this machine"),
+        (select.as_str(), "EC2 lists no instance of this pool"),
     ] {
         let world = world(policy(settings), stopped(), SeenQueue::default()).with(|seen| {
             seen.boxes.value = Some(vec![]);
@@ -360,7 +360,7 @@ fn a_box_that_is_ended_by_force_leaves_no_gap_to_fill() {
 }
 
 #[test]
-fn a_box_that_never_got_ready_counts_as_a_failed_start_also_when_it_was_given_up() {
+fn a_box_that_is_stopped_before_it_was_ready_is_a_failed_start() {
     let given_up =
         Run { stop: Some(Reason::new(Rule::Limits, "not ready after 5m")), ..failed_run(4) };
     let world = world(queue_policy(""), stopped(), waiting(1, 60));
@@ -368,7 +368,7 @@ fn a_box_that_never_got_ready_counts_as_a_failed_start_also_when_it_was_given_up
 }
 
 #[test]
-fn failed_starts_are_tried_again_ever_later_and_at_once_for_a_person() {
+fn each_failed_start_delays_the_next_except_for_a_new_hold() {
     let failing = |runs: Vec<Run>| {
         world(queue_policy(""), stopped(), waiting(1, 60)).with(|seen| seen.runs = runs)
     };
@@ -378,17 +378,17 @@ fn failed_starts_are_tried_again_ever_later_and_at_once_for_a_person() {
     check(&failing(vec![failed_run(10), failed_run(30)]), &["start demand"]);
     let many = (0..40).map(|n| failed_run(299 + n)).collect();
     check(&failing(many), &["blocked cooldown"]);
-    // The hold is 60 s old, the failure 4 s: the person's own try has failed. An older failure does not count against it.
-    let person = |failed| {
+    // The hold is 60 s old and the failure 4 s: the start for the hold has failed. An older failure does not count against it.
+    let held = |failed| {
         failing(vec![failed_run(failed)])
             .with(|seen| seen.hold = Some(hold(HoldWants::Running, 60)))
     };
-    check(&person(4), &["blocked cooldown"]);
-    check(&person(61), &["start hold"]);
+    check(&held(4), &["blocked cooldown"]);
+    check(&held(61), &["start hold"]);
 }
 
 #[test]
-fn s7_demand_causes_only_so_many_starts_an_hour() {
+fn s7_an_hour_has_at_most_starts_per_hour_max_starts() {
     let good = |started: i64| Run {
         ready_at: Some(ago(started - 1)),
         stop: Some(Reason::new(Rule::Idle, "idle")),
@@ -409,7 +409,7 @@ fn every_rule_leaves_a_verdict_in_order() {
 }
 
 proptest! {
-    /// Whatever is seen, the answer is the same twice, keeps the number of boxes, and never touches one box twice.
+    /// Whatever is seen, the plan is deterministic, keeps `boxes_max`, and has at most one action for a box.
     #[test]
     fn decide_is_total_and_keeps_its_limits(
         states in prop::collection::vec((0_u8..4, 0_i64..4_000, 0_u32..3), 1..5),

@@ -1,16 +1,15 @@
-//! What is wrong with a policy's text: every problem at once, in the order of the file.
+//! The problems of a policy's text: all of them, in the order of the file.
 
 use std::fmt;
 use std::ops::Range;
 
-/// One problem, where it is, and what to do about it.
+/// One problem, e.g. ``line 3: pool.gpu.max_wiat: unknown key (did you mean `max_wait`?)``.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Line, counted from 1.
+    /// Counted from 1.
     pub line: usize,
-    /// The key, as `pool.gpu.max_wait`.
+    /// E.g. `pool.gpu.max_wait`; empty if the text is not TOML.
     pub key: String,
-    /// What is wrong.
     pub message: String,
     /// What to write instead.
     pub hint: Option<String>,
@@ -46,11 +45,28 @@ impl std::error::Error for Problems {}
 pub(super) struct Sink<'t> {
     text: &'t str,
     found: Vec<(usize, Problem)>,
+    /// The keys that were asked for, for the configuration reference.
+    #[cfg(test)]
+    pub(super) asked: Vec<(String, super::section::Takes)>,
 }
 
 impl<'t> Sink<'t> {
     pub(super) fn new(text: &'t str) -> Self {
-        Self { text, found: Vec::new() }
+        Self {
+            text,
+            found: Vec::new(),
+            #[cfg(test)]
+            asked: Vec::new(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn note_asked(
+        &mut self,
+        path: &str,
+        asked: Vec<(&'static str, super::section::Takes)>,
+    ) {
+        self.asked.extend(asked.into_iter().map(|(key, takes)| (format!("{path}.{key}"), takes)));
     }
 
     pub(super) fn add(

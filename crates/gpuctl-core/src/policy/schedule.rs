@@ -1,4 +1,4 @@
-//! `[[pool.NAME.schedule]]` and `[pool.NAME.calendar]`: the texts are taken here, and read by `crate::schedule`.
+//! `[[pool.NAME.schedule]]` and `[pool.NAME.calendar]`: reads the texts from the policy; `crate::schedule` parses them.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use super::ReadDates;
 use super::section::Section;
 use crate::schedule::{CALENDAR_DATES_MAX, Calendar, Entry, EntryError, EntrySpec, Schedule};
 
-/// Entries of one pool: every decision looks at each.
+/// The most entries of one pool: every decision evaluates each of them.
 const ENTRIES_MAX: usize = 100;
 
 pub(super) fn read(pool: &mut Section<'_, '_, '_>, dates: ReadDates<'_>) -> Schedule {
@@ -20,8 +20,8 @@ pub(super) fn read(pool: &mut Section<'_, '_, '_>, dates: ReadDates<'_>) -> Sche
     }
     if pool.has("calendar") && !pool.has("schedule") {
         let at = pool.span.clone();
-        let hint = "a calendar changes a schedule: add `[[….schedule]]`, or take it out".to_owned();
-        pool.problem("calendar", at, "stands without a schedule".to_owned(), Some(hint));
+        let hint = "a calendar changes a schedule: add `[[….schedule]]`, or remove it".to_owned();
+        pool.problem("calendar", at, "has no schedule to change".to_owned(), Some(hint));
     }
     Schedule { entries, calendar: calendar(pool.section("calendar"), dates) }
 }
@@ -48,13 +48,13 @@ fn entry(mut section: Section<'_, '_, '_>) -> Option<Entry> {
             let found = spans.iter().find(|(key, _)| *key == problem.key);
             let span = found.map_or(section.span.clone(), |(_, span)| span.clone());
             let (message, hint) = (problem.error.to_string(), problem.error.hint());
-            // A text of the wrong type is a problem of its own already.
+            // A value of the wrong type is reported already.
             if found.is_some() || !section.has(problem.key) {
                 section.problem(problem.key, span, message, Some(hint));
             }
         }
     });
-    section.finish();
+    section.report_unknown_keys();
     entry.ok()
 }
 
@@ -65,14 +65,19 @@ fn calendar(mut section: Section<'_, '_, '_>, dates: ReadDates<'_>) -> Calendar 
     extra.extend(filed(&mut section, "extra_file", dates));
     let at = section.span.clone();
     if let Some(both) = skip.intersection(&extra).next() {
-        let hint = "a date either skips or adds; take it out of one of them".to_owned();
-        section.problem("", at.clone(), format!("{both} is to be skipped and extra"), Some(hint));
+        let hint = "remove it from one of the two".to_owned();
+        section.problem(
+            "",
+            at.clone(),
+            format!("{both} is in both `skip` and `extra`"),
+            Some(hint),
+        );
     }
     if skip.len().max(extra.len()) > CALENDAR_DATES_MAX {
         let error = EntryError::TooManyDates;
         section.problem("", at, error.to_string(), Some(error.hint()));
     }
-    section.finish();
+    section.report_unknown_keys();
     Calendar { skip, extra }
 }
 
@@ -97,7 +102,7 @@ fn filed(
 ) -> Vec<NaiveDate> {
     let Some((span, path)) = section.text(key) else { return Vec::new() };
     dates(&path).unwrap_or_else(|error| {
-        let hint = "an iCalendar file, as `holidays.ics`, relative to gpuctl.toml".to_owned();
+        let hint = "an iCalendar file, e.g. `holidays.ics`, relative to gpuctl.toml".to_owned();
         section.problem(key, span, format!("`{path}` {error}"), Some(hint));
         Vec::new()
     })

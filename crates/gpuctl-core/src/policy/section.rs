@@ -1,8 +1,10 @@
-//! Reads one TOML table key by key and reports what it cannot take, without stopping at the first problem.
+//! Reads one TOML table key by key, and reports every value that is not valid.
 //!
-//! Serde stops there, and knows no lines: that is why the policy is read from the document itself.
+//! Serde stops at the first problem and knows no lines: that is why the policy is read from the document itself.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroU32;
 use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 
@@ -14,12 +16,43 @@ use super::problems::Sink;
 use crate::suggest::did_you_mean;
 use crate::units::{MicroUsd, parse_span, show_span};
 
-/// A table of the document, with what has been asked of it so far.
+/// The values that a key takes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Takes {
+    Text,
+    Texts,
+    Word(&'static [&'static str]),
+    Duration(RangeInclusive<TimeDelta>),
+    Whole(RangeInclusive<i128>),
+    Money,
+    Flag,
+    Table,
+    Tables,
+}
+
+/// As after "must be".
+impl fmt::Display for Takes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text => f.write_str("a text in quotes"),
+            Self::Texts => f.write_str("a list of texts, e.g. `[\"a\", \"b\"]`"),
+            Self::Word(known) => write!(f, "a text in quotes, one of: {}", known.join(", ")),
+            Self::Duration(_) => f.write_str("a duration in quotes, e.g. `\"10m\"`"),
+            Self::Whole(_) => f.write_str("a whole number"),
+            Self::Money => f.write_str("an amount of US dollars, e.g. `60` or `0.30`"),
+            Self::Flag => f.write_str("true or false"),
+            Self::Table => f.write_str("a table"),
+            Self::Tables => f.write_str("a list of tables"),
+        }
+    }
+}
+
+/// A table of the document, and the keys that were asked for so far.
 pub(super) struct Section<'d, 's, 't> {
     pub(super) path: String,
     pub(super) span: Range<usize>,
     table: &'d DeTable<'d>,
-    asked: Vec<&'static str>,
+    asked: Vec<(&'static str, Takes)>,
     pub(super) sink: &'s mut Sink<'t>,
 }
 
@@ -33,15 +66,15 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
         Self { path, span, table, asked: Vec::new(), sink }
     }
 
-    /// The sub-table `key`; absent reads as empty.
+    /// The sub-table `key`; an empty one if it is absent.
     pub(super) fn section<'n>(&'n mut self, key: &'static str) -> Section<'d, 'n, 't> {
         static EMPTY: std::sync::LazyLock<DeTable<'static>> =
             std::sync::LazyLock::new(DeTable::new);
         let path = self.key(key);
-        let (span, table) = match self.value(key) {
+        let (span, table) = match self.value(key, &Takes::Table) {
             Some((span, DeValue::Table(table))) => (span, table),
             Some((span, other)) => {
-                self.wrong_type(key, span.clone(), other, "a table");
+                self.wrong_type(key, span.clone(), other, &Takes::Table);
                 (span, &*EMPTY)
             }
             None => (self.span.clone(), &*EMPTY),
@@ -49,7 +82,17 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
         Section::new(path, span, table, self.sink)
     }
 
-    /// The sub-tables of `key`, whose names the user chooses, each read by `read`.
+    /// The sub-table `key`, if it is there.
+    pub(super) fn optional_section<'n>(
+        &'n mut self,
+        key: &'static str,
+    ) -> Option<Section<'d, 'n, 't>> {
+        let is_there = self.has(key);
+        let section = self.section(key);
+        is_there.then_some(section)
+    }
+
+    /// The sub-tables of `key`, whose names are chosen by the user, each read by `read`.
     pub(super) fn named<T>(
         &mut self,
         key: &'static str,
@@ -71,7 +114,7 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
                 other => inner.sink.add(
                     value.span(),
                     &path,
-                    format!("is {}, not a table", article(other)),
+                    format!("is {}, not a table", type_of(other)),
                     Some(format!("write `[{path}]`")),
                 ),
             }
@@ -86,11 +129,13 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
         mut read: impl FnMut(Section<'d, '_, 't>) -> Option<T>,
     ) -> Vec<T> {
         let path = self.key(key);
-        let items = match self.value(key) {
+        let items = match self.value(key, &Takes::Tables) {
             None => return Vec::new(),
             Some((_, DeValue::Array(items))) => items,
             Some((span, other)) => {
-                self.wrong_type(key, span, other, &format!("a list of tables: write `[[{path}]]`"));
+                let message = format!("is {}", type_of(other));
+                let hint = format!("must be a list of tables: write `[[{path}]]`");
+                self.problem(key, span, message, Some(hint));
                 return Vec::new();
             }
         };
@@ -103,7 +148,7 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
                 other => self.sink.add(
                     item.span(),
                     &path,
-                    format!("holds {}, not a table", article(other)),
+                    format!("has {} in place of a table", type_of(other)),
                     None,
                 ),
             }
@@ -112,17 +157,21 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
     }
 
     pub(super) fn text(&mut self, key: &'static str) -> Option<(Range<usize>, String)> {
-        match self.value(key)? {
+        self.text_of(key, &Takes::Text)
+    }
+
+    fn text_of(&mut self, key: &'static str, takes: &Takes) -> Option<(Range<usize>, String)> {
+        match self.value(key, takes)? {
             (span, DeValue::String(text)) => Some((span, text.to_string())),
             (span, other) => {
-                self.wrong_type(key, span, other, "a text in quotes");
+                self.wrong_type(key, span, other, takes);
                 None
             }
         }
     }
 
     pub(super) fn texts(&mut self, key: &'static str) -> Option<(Range<usize>, Vec<String>)> {
-        let (span, value) = self.value(key)?;
+        let (span, value) = self.value(key, &Takes::Texts)?;
         let texts = match value {
             DeValue::Array(items) => {
                 items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
@@ -130,12 +179,12 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
             _ => None,
         };
         if texts.is_none() {
-            self.wrong_type(key, span.clone(), value, "a list of texts, as `[\"a\", \"b\"]`");
+            self.wrong_type(key, span.clone(), value, &Takes::Texts);
         }
         texts.map(|texts: Vec<String>| (span, texts))
     }
 
-    /// Every entry of this table, whose names the user chooses: all must be texts.
+    /// All entries of this table, whose names are chosen by the user; the values must be texts.
     pub(super) fn texts_by_name(&mut self) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
         for (name, value) in self.table {
@@ -143,13 +192,13 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
                 DeValue::String(text) => {
                     all.insert(name.get_ref().to_string(), text.to_string());
                 }
-                other => self.wrong_type(name.get_ref(), value.span(), other, "a text in quotes"),
+                other => self.wrong_type(name.get_ref(), value.span(), other, &Takes::Text),
             }
         }
         all
     }
 
-    /// A text that parses as `T`; the error's own words say what is wrong.
+    /// A text that parses as `T`.
     pub(super) fn parsed<T: FromStr<Err: std::fmt::Display>>(
         &mut self,
         key: &'static str,
@@ -158,24 +207,28 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
         text.parse().map_err(|error| self.problem(key, span, format!("{error}"), None)).ok()
     }
 
-    /// One of a few words.
-    pub(super) fn word(&mut self, key: &'static str, known: &[&'static str]) -> Option<String> {
-        let (span, text) = self.text(key)?;
+    /// One of the words `known`.
+    pub(super) fn word(
+        &mut self,
+        key: &'static str,
+        known: &'static [&'static str],
+    ) -> Option<String> {
+        let (span, text) = self.text_of(key, &Takes::Word(known))?;
         if known.contains(&text.as_str()) {
             return Some(text);
         }
         let hint = format!("one of: {}", known.join(", "));
-        self.problem(key, span, format!("`{text}` is not known"), Some(hint));
+        self.problem(key, span, format!("`{text}` is not a valid value"), Some(hint));
         None
     }
 
-    /// A span of time within `range`.
-    pub(super) fn span_of_time(
+    /// A duration within `range`.
+    fn duration(
         &mut self,
         key: &'static str,
         range: RangeInclusive<TimeDelta>,
     ) -> Option<TimeDelta> {
-        let (span, text) = self.text(key)?;
+        let (span, text) = self.text_of(key, &Takes::Duration(range.clone()))?;
         match parse_span(&text) {
             Ok(value) if range.contains(&value) => Some(value),
             Ok(_) => {
@@ -191,14 +244,31 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
         }
     }
 
+    /// A duration within `range`, or `default` if there is none that is valid.
+    pub(super) fn duration_or(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<TimeDelta>,
+        default: TimeDelta,
+    ) -> TimeDelta {
+        self.duration(key, range).unwrap_or(default)
+    }
+
+    /// A whole number from 1 to `most`, or `default` if there is none that is valid.
+    pub(super) fn count(&mut self, key: &'static str, most: u32, default: u32) -> NonZeroU32 {
+        let count = self.whole(key, 1..=most).unwrap_or(default);
+        NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN)
+    }
+
     /// A whole number within `range`.
     pub(super) fn whole<T>(&mut self, key: &'static str, range: RangeInclusive<T>) -> Option<T>
     where
-        T: TryFrom<i128> + PartialOrd + std::fmt::Display,
+        T: TryFrom<i128> + Into<i128> + Copy + PartialOrd + fmt::Display,
     {
-        let (span, value) = self.value(key)?;
+        let takes = Takes::Whole((*range.start()).into()..=(*range.end()).into());
+        let (span, value) = self.value(key, &takes)?;
         let DeValue::Integer(integer) = value else {
-            self.wrong_type(key, span, value, "a whole number");
+            self.wrong_type(key, span, value, &takes);
             return None;
         };
         let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok();
@@ -210,32 +280,31 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
         fits
     }
 
-    /// An amount of dollars above zero, as `60` or `0.30`.
+    /// An amount of US dollars above zero, e.g. `60` or `0.30`.
     pub(super) fn money(&mut self, key: &'static str) -> Option<MicroUsd> {
-        let (span, value) = self.value(key)?;
+        let (span, value) = self.value(key, &Takes::Money)?;
         let text = match value {
             DeValue::Integer(number) => number.as_str(),
             DeValue::Float(number) => number.as_str(),
             other => {
-                self.wrong_type(key, span, other, "an amount of US dollars, as `60` or `0.30`");
+                self.wrong_type(key, span, other, &Takes::Money);
                 return None;
             }
         };
         let amount = MicroUsd::parse(text).filter(|amount| *amount > MicroUsd(0));
         if amount.is_none() {
-            let hint = "above 0, with at most six decimals, as `60` or `0.30`".to_owned();
-            let message = format!("{text} is no amount of US dollars");
+            let hint = "above 0, with at most six decimals, e.g. `60` or `0.30`".to_owned();
+            let message = format!("{text} is not a valid amount of US dollars");
             self.problem(key, span, message, Some(hint));
         }
         amount
     }
 
-    /// `true` or `false`.
     pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
-        match self.value(key)? {
+        match self.value(key, &Takes::Flag)? {
             (_, DeValue::Boolean(flag)) => Some(*flag),
             (span, other) => {
-                self.wrong_type(key, span, other, "true or false");
+                self.wrong_type(key, span, other, &Takes::Flag);
                 None
             }
         }
@@ -256,39 +325,57 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
         self.sink.add(span, &path, message, hint);
     }
 
-    /// Reports every key that nobody asked for.
-    pub(super) fn finish(self) {
+    /// Reports every key that was not asked for. Called when all known keys have been read.
+    pub(super) fn report_unknown_keys(&mut self) -> Keys {
+        let known: Vec<&str> = self.asked.iter().map(|(key, _)| *key).collect();
+        let mut keys = Keys::AllKnown;
         for name in self.table.keys() {
             let text = name.get_ref().as_ref();
-            if !self.asked.contains(&text) {
-                let hint = did_you_mean(text, self.asked.iter().copied())
-                    .unwrap_or_else(|| format!("known here: {}", self.asked.join(", ")));
+            if !known.contains(&text) {
+                let hint = did_you_mean(text, known.iter().copied())
+                    .unwrap_or_else(|| format!("known here: {}", known.join(", ")));
                 let path = self.key(text);
                 self.sink.add(name.span(), &path, "unknown key".to_owned(), Some(hint));
+                keys = Keys::SomeUnknown;
             }
         }
+        #[cfg(test)]
+        self.sink.note_asked(&self.path, std::mem::take(&mut self.asked));
+        keys
     }
 
-    fn value(&mut self, key: &'static str) -> Option<(Range<usize>, &'d DeValue<'d>)> {
-        self.asked.push(key);
+    fn value(
+        &mut self,
+        key: &'static str,
+        takes: &Takes,
+    ) -> Option<(Range<usize>, &'d DeValue<'d>)> {
+        self.asked.push((key, takes.clone()));
         self.table.get(key).map(|value: &'d Spanned<DeValue<'d>>| (value.span(), value.get_ref()))
     }
 
-    fn wrong_type(&mut self, key: &str, span: Range<usize>, value: &DeValue<'_>, wanted: &str) {
-        self.problem(
-            key,
-            span,
-            format!("is {}", article(value)),
-            Some(format!("must be {wanted}")),
-        );
+    fn wrong_type(&mut self, key: &str, span: Range<usize>, value: &DeValue<'_>, takes: &Takes) {
+        let hint = format!("must be {takes}");
+        self.problem(key, span, format!("is {}", type_of(value)), Some(hint));
     }
 
+    /// The path of `key`, or that of the section itself if it is empty.
     fn key(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        match (self.path.as_str(), key) {
+            ("", key) => key.to_owned(),
+            (path, "") => path.to_owned(),
+            (path, key) => format!("{path}.{key}"),
+        }
     }
 }
 
-fn article(value: &DeValue<'_>) -> &'static str {
+/// Whether a table has keys that gpuctl does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Keys {
+    AllKnown,
+    SomeUnknown,
+}
+
+fn type_of(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a whole number",

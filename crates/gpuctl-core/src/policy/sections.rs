@@ -1,4 +1,6 @@
-//! The sections of `gpuctl.toml`, one function each: names, ranges and defaults of every setting are here and nowhere else.
+//! The sections of `gpuctl.toml`, one function each: the keys, ranges and defaults of all settings.
+//!
+//! `reference.rs` describes each of them, and its test fails for a setting without a description or with another default.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -7,7 +9,7 @@ use chrono::TimeDelta;
 use toml::de::DeTable;
 
 use super::problems::{Problems, Sink};
-use super::section::Section;
+use super::section::{Keys, Section};
 use super::{
     Budget, Cloud, Files, IdleStop, Model, Policy, Pool, QueuePolicy, ReadDates, Work, Worker, aws,
     schedule,
@@ -15,37 +17,47 @@ use super::{
 use crate::cost::{CostSettings, GP3_USD_GIB_MONTH, PriceTable};
 use crate::observation::RUNS_REMEMBERED_MAX;
 use crate::offering::CapacityType;
-use crate::units::{PoolId, QueueName, parse_span};
+use crate::units::{NameError, PoolId, QueueName, parse_span};
 
-/// Pools in one policy: the reconcile is linear in them, and one file should stay readable.
+/// What commands call all pools together, e.g. `gpuctl invoke stop all`.
+const ALL_POOLS: &str = "all";
+/// The most pools of one policy: a reconcile is linear in them, and the file should stay readable.
 pub(super) const POOLS_MAX: usize = 100;
-/// Boxes in one pool.
+/// The most boxes of one pool.
 pub(super) const BOXES_MAX: u32 = 1_000;
-/// What a boot takes where nobody says otherwise: a local worker loads its models in seconds.
+/// How long a boot is expected to take on this machine: a worker loads its models in seconds.
 const BOOT_DEFAULT: TimeDelta = TimeDelta::seconds(5);
-/// A g4dn with its drivers and a model on a cold disk, until the ledger knows better.
+/// How long a boot is expected to take on AWS: a g4dn with its drivers, and a model that is not in the disk cache yet.
 const BOOT_DEFAULT_AWS: TimeDelta = TimeDelta::minutes(2);
-/// SQS's limit on a visibility timeout.
+/// SQS's limit for a visibility timeout.
 const VISIBILITY_MAX: TimeDelta = TimeDelta::hours(12);
-/// SQS's limit on receives before a dead-letter queue takes a message.
+/// SQS's limit for the receives before a message is moved to the dead-letter queue.
 const RECEIVES_MAX: u32 = 1_000;
 /// The largest gp3 volume.
 const DISK_GIB_MAX: u32 = 65_536;
-/// Not `halt`, which leaves an EC2 box on and billed (W1).
+/// Not `halt`, after which an EC2 box stays on and is billed (W1).
 const POWER_OFF: [&str; 2] = ["systemctl", "poweroff"];
 const DEVICES: [&str; 3] = ["auto", "cpu", "cuda"];
 
 pub(super) fn read(text: &str, files: Files<'_>) -> Result<Policy, Problems> {
     let mut sink = Sink::new(text);
+    match read_into(text, files, &mut sink) {
+        Some(policy) if sink.is_empty() => Ok(policy),
+        _ => Err(sink.into_problems()),
+    }
+}
+
+/// Reads as much as is valid, and reports the rest to `sink`. `None` if the text is not TOML.
+pub(super) fn read_into(text: &str, files: Files<'_>, sink: &mut Sink<'_>) -> Option<Policy> {
     let (document, syntax) = DeTable::parse_recoverable(text);
     for error in syntax {
         let span = error.span().unwrap_or(0..0);
         sink.add(span, "", error.message().to_owned(), None);
     }
     if !sink.is_empty() {
-        return Err(sink.into_problems());
+        return None;
     }
-    let mut root = Section::new(String::new(), 0..0, document.get_ref(), &mut sink);
+    let mut root = Section::new(String::new(), 0..0, document.get_ref(), sink);
     let cloud = cloud(root.section("cloud"));
     let worker = worker(root.section("worker"));
     let prices = (files.prices)(cloud.state.as_deref());
@@ -54,26 +66,22 @@ pub(super) fn read(text: &str, files: Files<'_>) -> Result<Policy, Problems> {
         .named("model", |name, section| Some((name.to_owned(), model(section))))
         .into_iter()
         .collect();
-    let backend = Backend::of(&cloud, &worker);
+    let backend = BackendDefaults::of(&cloud, &worker);
     let pools = root.named("pool", |name, section| pool(name, section, &backend, files.dates));
     check_pools(&mut root, &pools);
     aws::check(&mut root, cloud.aws.as_ref(), &pools);
-    root.finish();
-    if sink.is_empty() {
-        Ok(Policy { cloud, worker, models, cost, pools })
-    } else {
-        Err(sink.into_problems())
-    }
+    root.report_unknown_keys();
+    Some(Policy { cloud, worker, models, cost, pools })
 }
 
-/// What follows for every pool from where its boxes are.
-struct Backend {
+/// Defaults of pools that depend on the backend.
+struct BackendDefaults {
     is_aws: bool,
     boot_default: TimeDelta,
     stop_deadline: TimeDelta,
 }
 
-impl Backend {
+impl BackendDefaults {
     fn of(cloud: &Cloud, worker: &Worker) -> Self {
         let is_aws = cloud.aws.is_some();
         Self {
@@ -84,9 +92,10 @@ impl Backend {
     }
 }
 
-/// What a worker needs after its drain deadline to write its last words.
+/// How long a worker needs after its drain to write its final report.
 const STOP_MARGIN: TimeDelta = TimeDelta::seconds(15);
-/// What EC2 may take to stop a box beyond that: a stop by force before ten minutes seldom helps (`aws.md` 9.1).
+/// How much longer EC2 may take to stop a box: the EC2 User Guide ("Troubleshoot instance stop issues") advises to wait ten minutes
+/// before forcing it.
 const STOP_MARGIN_AWS: TimeDelta = TimeDelta::minutes(10);
 
 fn check_pools(root: &mut Section<'_, '_, '_>, pools: &[Pool]) {
@@ -95,7 +104,7 @@ fn check_pools(root: &mut Section<'_, '_, '_>, pools: &[Pool]) {
         root.problem("pool", 0..0, "there is no pool".to_owned(), Some(hint));
     }
     if pools.len() > POOLS_MAX {
-        root.problem("pool", 0..0, format!("more than {POOLS_MAX} pools"), None);
+        root.problem("pool", 0..0, format!("has more than {POOLS_MAX} pools"), None);
     }
     let mut owners: BTreeMap<&QueueName, &PoolId> = BTreeMap::new();
     for pool in pools {
@@ -108,7 +117,7 @@ fn check_pools(root: &mut Section<'_, '_, '_>, pools: &[Pool]) {
                 &format!("pool.{}", pool.id),
                 0..0,
                 message,
-                Some("one queue, one pool".to_owned()),
+                Some("a queue can belong to only one pool".to_owned()),
             );
         }
     }
@@ -120,23 +129,23 @@ fn cloud(mut section: Section<'_, '_, '_>) -> Cloud {
     let is_aws = kind.as_deref() == Some("aws");
     if !is_aws && account != super::Aws::default() {
         let at = section.span.clone();
-        let message = "names AWS settings, but `kind` is not \"aws\"".to_owned();
+        let message = "has settings for AWS, but `kind` is not \"aws\"".to_owned();
         section.problem("", at, message, Some("set `kind = \"aws\"`".to_owned()));
     }
     let tick = if is_aws { TimeDelta::minutes(1) } else { TimeDelta::seconds(1) };
+    let ticks = TimeDelta::milliseconds(100)..=TimeDelta::hours(1);
     let cloud = Cloud {
         aws: is_aws.then_some(account),
         state: section.text("state").map(|(_, text)| text),
         file_mib_max: section.whole("file_mib_max", 1..=1_048_576).unwrap_or(4_096),
-        tick: section
-            .span_of_time("tick", TimeDelta::milliseconds(100)..=TimeDelta::hours(1))
-            .unwrap_or(tick),
+        tick: section.duration_or("tick", ticks, tick),
     };
-    section.finish();
+    section.report_unknown_keys();
     cloud
 }
 
 fn worker(mut section: Section<'_, '_, '_>) -> Worker {
+    let (zero, second, hour) = (TimeDelta::zero(), TimeDelta::seconds(1), TimeDelta::hours(1));
     let worker = Worker {
         device: section.word("device", &DEVICES).unwrap_or_else(|| "auto".to_owned()),
         models: section.text("models").map(|(_, text)| text),
@@ -147,22 +156,18 @@ fn worker(mut section: Section<'_, '_, '_>) -> Worker {
         image_pixels_max: section
             .whole("image_pixels_max", 1..=1_000_000_000)
             .unwrap_or(100_000_000),
-        job_max: section
-            .span_of_time("job_max", TimeDelta::seconds(1)..=VISIBILITY_MAX)
-            .unwrap_or(TimeDelta::hours(1)),
-        drain: section
-            .span_of_time("drain", TimeDelta::zero()..=TimeDelta::hours(1))
-            .unwrap_or(TimeDelta::seconds(30)),
+        job_max: section.duration_or("job_max", second..=VISIBILITY_MAX, hour),
+        drain: section.duration_or("drain", zero..=hour, second * 30),
         power_off: section
             .texts("power_off")
             .map_or_else(|| POWER_OFF.map(str::to_owned).to_vec(), |(_, words)| words),
     };
-    section.finish();
+    section.report_unknown_keys();
     worker
 }
 
 fn cost(mut section: Section<'_, '_, '_>, prices: PriceTable) -> CostSettings {
-    // Who states a price needs no listed one: a Lambda or a box has none of those that were fetched here.
+    // With `usd_hour`, no price from a table is needed: the Lambda and the boxes do not have the prices that were fetched here.
     let usd_hour = section.money("usd_hour");
     let known = |key, value: &str| {
         usd_hour.is_some()
@@ -175,7 +180,7 @@ fn cost(mut section: Section<'_, '_, '_>, prices: PriceTable) -> CostSettings {
         Some((_, text)) if known(key, &text) => text,
         Some((span, text)) => {
             let hint = match key {
-                "region" => "`gpuctl cost prices` lists what is known".to_owned(),
+                "region" => "`gpuctl cost prices` lists the known regions".to_owned(),
                 _ => fetch(&text, "REGION"),
             };
             section.problem(key, span, format!("no price is known for `{text}`"), Some(hint));
@@ -192,7 +197,7 @@ fn cost(mut section: Section<'_, '_, '_>, prices: PriceTable) -> CostSettings {
         public_ipv4: section.flag("public_ipv4").unwrap_or(false),
         prices,
     };
-    // Each may be known and the pair not; a price that is missing must not count as nothing.
+    // Type and region may both be known without a price for the pair, and no price must not count as zero.
     let listed = cost.prices.price(&cost.instance_type, &cost.region);
     if cost.usd_hour.is_none() && listed.is_none() {
         let at = section.span.clone();
@@ -200,75 +205,61 @@ fn cost(mut section: Section<'_, '_, '_>, prices: PriceTable) -> CostSettings {
         let hint = fetch(&cost.instance_type, &cost.region);
         section.problem("", at, message, Some(hint));
     }
-    section.finish();
+    section.report_unknown_keys();
     cost
 }
 
-/// A type must have a price before it is named: what is refused here cannot be fetched by a command that reads it here.
+/// How to get a price. A command that reads a policy with the unknown type fails: the price must be fetched first.
 fn fetch(instance_type: &str, region: &str) -> String {
     format!(
-        "set `usd_hour`; or before it is named here, `gpuctl cost prices --refresh --instance-type {instance_type} --region {region}` fetches its price; `gpuctl cost prices` lists the known ones"
+        "set `usd_hour`, or fetch its price before you set it here: `gpuctl cost prices --refresh --instance-type {instance_type} --region {region}`; `gpuctl cost prices` lists the known ones"
     )
 }
 
 fn model(mut section: Section<'_, '_, '_>) -> Model {
     let model = Model { device: section.word("device", &DEVICES) };
-    section.finish();
+    section.report_unknown_keys();
     model
 }
 
 fn pool(
     name: &str,
     mut section: Section<'_, '_, '_>,
-    backend: &Backend,
+    backend: &BackendDefaults,
     dates: ReadDates<'_>,
 ) -> Option<Pool> {
-    let at = section.span.clone();
-    let id = name
-        .parse::<PoolId>()
-        .map_err(|error| section.problem("", at, error.to_string(), None))
-        .ok();
-    let minute = TimeDelta::minutes(1);
-    let boxes_max = section
-        .whole("boxes_max", 1..=BOXES_MAX)
-        .and_then(NonZeroU32::new)
-        .unwrap_or(NonZeroU32::MIN);
+    let (zero, second, minute) = (TimeDelta::zero(), TimeDelta::seconds(1), TimeDelta::minutes(1));
+    let (hour, day) = (TimeDelta::hours(1), TimeDelta::days(1));
+    let id = pool_id(name, &mut section);
+    let boxes_max = section.count("boxes_max", BOXES_MAX, 1);
     let work = work(&mut section, backend);
     let boxes = aws::boxes(&mut section);
     let schedule = schedule::read(&mut section, dates);
     let capacity = capacity(&mut section);
-    let capacity_deadline = section
-        .span_of_time("capacity_deadline", TimeDelta::zero()..=TimeDelta::days(1))
-        .unwrap_or_default();
+    let capacity_deadline = section.duration_or("capacity_deadline", zero..=day, zero);
     let budget =
         Budget { month: section.money("budget_usd_month"), day: section.money("budget_usd_day") };
-    let foreign_hold = section
-        .span_of_time("foreign_hold", TimeDelta::zero()..=TimeDelta::days(7))
-        .unwrap_or(TimeDelta::hours(2));
-    let boot_default = section
-        .span_of_time("boot_default", TimeDelta::zero()..=TimeDelta::hours(1))
-        .unwrap_or(backend.boot_default);
-    let run_min =
-        section.span_of_time("run_min", TimeDelta::zero()..=TimeDelta::days(1)).unwrap_or_default();
-    let boot_deadline = section
-        .span_of_time("boot_deadline", TimeDelta::seconds(1)..=TimeDelta::hours(1))
-        .unwrap_or(minute * 5);
-    let lifetime_max = section
-        .span_of_time("lifetime_max", minute..=TimeDelta::days(3_650))
-        .unwrap_or(TimeDelta::hours(24));
-    // No more starts can be counted than an observation remembers.
-    let starts_per_hour_max = section
-        .whole("starts_per_hour_max", 1..=RUNS_REMEMBERED_MAX)
-        .and_then(NonZeroU32::new)
-        .unwrap_or(NonZeroU32::new(60).expect("sixty is not zero"));
-    let starts_without_result_max = section
-        .whole("starts_without_result_max", 1..=RUNS_REMEMBERED_MAX)
-        .and_then(NonZeroU32::new)
-        .unwrap_or(NonZeroU32::new(3).expect("three is not zero"));
-    section.finish();
+    let foreign_hold = section.duration_or("foreign_hold", zero..=day * 7, hour * 2);
+    let boot_default = section.duration_or("boot_default", zero..=hour, backend.boot_default);
+    let run_min = section.duration_or("run_min", zero..=day, zero);
+    let boot_deadline = section.duration_or("boot_deadline", second..=hour, minute * 5);
+    let lifetime_max = section.duration_or("lifetime_max", minute..=day * 3_650, day);
+    // Starts are counted in the runs of an observation, which has no more than this.
+    let starts_per_hour_max = section.count("starts_per_hour_max", RUNS_REMEMBERED_MAX, 60);
+    let starts_without_result_max =
+        section.count("starts_without_result_max", RUNS_REMEMBERED_MAX, 3);
+    if section.report_unknown_keys() == Keys::SomeUnknown {
+        // What seems to be missing may be what an unknown key was meant to be.
+        return None;
+    }
+    if work == Err(NoWork::Missing) {
+        let hint = "give it `queue = \"jobs\"` or `command = [\"./server\"]`".to_owned();
+        let message = "has neither `queue`, `command` nor a schedule".to_owned();
+        section.problem("", section.span.clone(), message, Some(hint));
+    }
     Some(Pool {
         id: id?,
-        work: work?,
+        work: work.ok()?,
         boxes,
         boxes_max,
         schedule,
@@ -286,6 +277,18 @@ fn pool(
     })
 }
 
+fn pool_id(name: &str, section: &mut Section<'_, '_, '_>) -> Option<PoolId> {
+    let at = section.span.clone();
+    if name == ALL_POOLS {
+        let message = format!("`{ALL_POOLS}` cannot be the name of a pool");
+        let hint =
+            "in commands it means every pool: choose another name, e.g. `[pool.gpu]`".to_owned();
+        section.problem("", at, message, Some(hint));
+        return None;
+    }
+    name.parse().map_err(|error: NameError| section.problem("", at, error.to_string(), None)).ok()
+}
+
 fn capacity(section: &mut Section<'_, '_, '_>) -> Vec<CapacityType> {
     let both = vec![CapacityType::Spot, CapacityType::OnDemand];
     let Some((span, names)) = section.texts("capacity") else { return both };
@@ -293,78 +296,72 @@ fn capacity(section: &mut Section<'_, '_, '_>) -> Vec<CapacityType> {
     for name in &names {
         match name.parse::<CapacityType>() {
             Ok(one) if order.contains(&one) => {
-                section.problem("capacity", span.clone(), format!("names `{one}` twice"), None);
+                section.problem("capacity", span.clone(), format!("has `{one}` twice"), None);
             }
             Ok(one) => order.push(one),
             Err(error) => section.problem("capacity", span.clone(), error.to_string(), None),
         }
     }
     if names.is_empty() {
-        let hint = "leave it out for `[\"spot\", \"on-demand\"]`".to_owned();
+        let hint = "remove it for `[\"spot\", \"on-demand\"]`".to_owned();
         section.problem("capacity", span, "is empty".to_owned(), Some(hint));
     }
     order
 }
 
-/// Keys that give a pool without queue and command a sense.
+/// The keys of which one is enough for a pool without queue and command.
 const BOX_ONLY: [&str; 4] = ["schedule", "instances", "select", "launch_template"];
 
-fn work(section: &mut Section<'_, '_, '_>, backend: &Backend) -> Option<Work> {
+/// Why a pool has no valid `work`.
+#[derive(PartialEq)]
+enum NoWork {
+    /// A problem was reported.
+    Reported,
+    /// None of the keys is there.
+    Missing,
+}
+
+fn work(section: &mut Section<'_, '_, '_>, backend: &BackendDefaults) -> Result<Work, NoWork> {
     let command = section.texts("command");
     let queue = section.parsed::<QueueName>("queue");
     let settings = queue_settings(section);
-    let at = section.span.clone();
     match (command, section.has("queue")) {
         (Some((span, _)), true) => {
-            let hint = "a pool either drains a queue or runs a command".to_owned();
-            section.problem("command", span, "stands beside `queue`".to_owned(), Some(hint));
-            None
+            let hint = "a pool has either a queue or a command".to_owned();
+            let message = "cannot be used together with `queue`".to_owned();
+            section.problem("command", span, message, Some(hint));
+            Err(NoWork::Reported)
         }
         (Some((span, command)), false) if command.is_empty() || command[0].is_empty() => {
             section.problem("command", span, "is empty".to_owned(), None);
-            None
+            Err(NoWork::Reported)
         }
-        (Some((_, command)), false) => Some(Work::Command(command)),
-        (None, true) => queue.map(|name| Work::Queue(QueuePolicy { name, ..settings })),
-        (None, false) if section.has("command") => None,
+        (Some((_, command)), false) => Ok(Work::Command(command)),
+        (None, true) => {
+            queue.map(|name| Work::Queue(QueuePolicy { name, ..settings })).ok_or(NoWork::Reported)
+        }
+        (None, false) if section.has("command") => Err(NoWork::Reported),
         (None, false) if backend.is_aws || BOX_ONLY.iter().any(|key| section.has(key)) => {
-            Some(Work::BoxOnly)
+            Ok(Work::BoxOnly)
         }
-        (None, false) => {
-            let hint = "give it `queue = \"jobs\"` or `command = [\"./server\"]`".to_owned();
-            section.problem(
-                "",
-                at,
-                "has neither `queue`, `command` nor a schedule".to_owned(),
-                Some(hint),
-            );
-            None
-        }
+        (None, false) => Err(NoWork::Missing),
     }
 }
 
 fn queue_settings(section: &mut Section<'_, '_, '_>) -> QueuePolicy {
-    let day = TimeDelta::days(1);
-    let second = TimeDelta::seconds(1);
+    let (zero, second, day) = (TimeDelta::zero(), TimeDelta::seconds(1), TimeDelta::days(1));
     let depth = |section: &mut Section<'_, '_, '_>, key| {
         section.whole(key, 1..=1_000_000).and_then(NonZeroU32::new)
     };
     QueuePolicy {
-        // Replaced by the caller, who knows whether there is a queue at all.
+        // The caller, which knows whether there is a queue, replaces it.
         name: "unnamed".parse().expect("a plain word is a name"),
-        max_wait: section
-            .span_of_time("max_wait", TimeDelta::zero()..=day * 14)
-            .unwrap_or_default(),
+        max_wait: section.duration_or("max_wait", zero..=day * 14, zero),
         start_depth: depth(section, "start_depth"),
         jobs_per_box: depth(section, "jobs_per_box"),
         idle_stop: idle_stop(section),
-        visibility: section
-            .span_of_time("visibility", second..=VISIBILITY_MAX)
-            .unwrap_or(second * 60),
-        receives_max: section
-            .whole("receives_max", 1..=RECEIVES_MAX)
-            .and_then(NonZeroU32::new)
-            .unwrap_or(NonZeroU32::new(5).expect("five is not zero")),
+        visibility: section.duration_or("visibility", second..=VISIBILITY_MAX, second * 60),
+        receives_max: section.count("receives_max", RECEIVES_MAX, 5),
         reports: section.word("worker", &["gpu-worker", "own"]).as_deref() != Some("own"),
     }
 }

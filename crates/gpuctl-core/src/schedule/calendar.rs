@@ -1,6 +1,6 @@
 //! A pool's calendar: dates on which nothing begins, and dates on which everything does.
 //!
-//! It knows dates alone; reading files is for the callers. A stop is never skipped, so that a holiday cannot keep a box up.
+//! Callers read calendar files; here are only dates. A stop is never skipped, so that a holiday cannot keep a box up.
 
 use std::collections::BTreeSet;
 
@@ -9,19 +9,19 @@ use chrono::{Days as Count, NaiveDate};
 use super::EntryError;
 use super::days::Days;
 
-/// The dates that one calendar may name: every day of forty years.
+/// The most dates of one calendar: every day of forty years.
 pub const CALENDAR_DATES_MAX: usize = 40 * 366;
 
-/// Dates that differ from what a schedule's day fields say.
+/// Dates on which the day fields of a schedule do not count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Calendar {
-    /// Nothing begins on these.
+    /// Dates on which nothing begins.
     pub skip: BTreeSet<NaiveDate>,
-    /// Entries begin and end on these whatever their day fields say.
+    /// Dates on which entries begin and end whatever their day fields say.
     pub extra: BTreeSet<NaiveDate>,
 }
 
-/// Whether something begins or ends.
+/// Whether something begins or ends, which calendars treat differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     Begin,
@@ -32,7 +32,7 @@ impl Calendar {
     /// Reads `2026-12-25` or `2026-12-24..2026-12-31`, both ends included.
     ///
     /// # Errors
-    /// When the text is neither, or names too many dates.
+    /// If the text is neither, or has too many dates.
     pub fn parse_dates(text: &str) -> Result<Vec<NaiveDate>, EntryError> {
         let bad = || EntryError::Dates(text.to_owned());
         let date = |text: &str| text.trim().parse::<NaiveDate>().map_err(|_| bad());
@@ -49,10 +49,11 @@ impl Calendar {
         turn == Turn::Begin && self.skip.contains(&day)
     }
 
-    /// The first day from `day` to `limit` on which it happens.
+    /// The first day from `day` to `limit` that matches and is not skipped, or is extra.
     pub(super) fn next_from(
         &self,
-        (days, turn): (&Days, Turn),
+        days: &Days,
+        turn: Turn,
         mut day: NaiveDate,
         limit: NaiveDate,
     ) -> Option<NaiveDate> {
@@ -70,10 +71,11 @@ impl Calendar {
         extra
     }
 
-    /// The last day from `day` back to `limit` on which it happens.
+    /// The last such day from `day` back to `limit`.
     pub(super) fn last_to(
         &self,
-        (days, turn): (&Days, Turn),
+        days: &Days,
+        turn: Turn,
         mut day: NaiveDate,
         limit: NaiveDate,
     ) -> Option<NaiveDate> {

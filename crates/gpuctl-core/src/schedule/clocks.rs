@@ -1,23 +1,23 @@
-//! Local clocks: which instant a local time means, on days on which clocks are changed too.
+//! Local clocks: which instant a local time means, also on days on which clocks are changed.
 //!
 //! A time in the skipped hour means the first instant after it (T3). A time in the repeated hour comes twice, and the
-//! caller says which pass is meant (T4). The zones are those of `chrono-tz`, bundled with the program (T13).
+//! caller says which time is meant (T4). The zones are those of `chrono-tz`, bundled with the program (T13).
 
 use chrono::{Datelike, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone};
 use chrono_tz::Tz;
 
 use crate::units::Timestamp;
 
-/// The years that schedules know: EventBridge's. No instant of theirs is near the limits of `chrono`.
+/// The years that schedules know, as in EventBridge. No instant in them is near the limits of `chrono`.
 pub(super) const YEARS: std::ops::RangeInclusive<i32> = 1970..=2199;
 
-/// No gap is longer than a day (Apia skipped one, T5), and no zone is further from UTC than 15 hours.
+/// More than the longest gap, a day (in Apia, T5), plus the greatest distance of a zone from UTC, 15 hours.
 const NEAR: TimeDelta = TimeDelta::hours(48);
 
-/// Minutes of a day: `24:00` as the end of a day is a time, too.
+/// The minutes of a day, which as a time is `24:00`.
 pub(super) const DAY_MINUTES: u16 = 24 * 60;
 
-/// Which pass of the repeated hour.
+/// Which of the two times in the repeated hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Occurrence {
     /// What begins does so at once.
@@ -26,7 +26,7 @@ pub(super) enum Occurrence {
     Second,
 }
 
-/// The instant at which clocks of the zone show that minute of the day; in a gap, the first one after it.
+/// The instant at which clocks of the zone show that minute of the day; in a gap, the first instant after it.
 pub(super) fn instant(
     zone: Tz,
     day: NaiveDate,
@@ -52,7 +52,7 @@ fn after_gap(zone: Tz, local: NaiveDateTime) -> Option<Timestamp> {
         let middle = before + (after - before) / 2;
         if offset(middle) == old { before = middle } else { after = middle }
     }
-    // Halving a span may leave fractions of a second behind; changes are on whole ones.
+    // Halving may leave fractions of a second; clocks are changed at whole seconds.
     chrono::SubsecRound::trunc_subsecs(after, 0).and_utc().into()
 }
 

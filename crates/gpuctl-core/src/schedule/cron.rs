@@ -1,8 +1,8 @@
 //! EventBridge's grammar: `cron(minutes hours day-of-month month day-of-week year)` and `rate(N unit)`.
 //!
-//! The sets of numbers and names are read by the `cron` crate, a field at a time; `L`, `W`, `#` and `?` are read here, since
-//! it does not know them. Its iteration is not used: when something fires is for `fires` to say. Weekdays are names alone
-//! (T10), though EventBridge takes numbers, too.
+//! The `cron` crate parses sets of numbers and names, a field at a time; `L`, `W`, `#` and `?`, which it does not know, are parsed
+//! here. Its iteration is not used: `fires` says when an expression fires. Weekdays must be names (T10), although EventBridge
+//! accepts numbers too.
 
 use chrono_tz::Tz;
 use cron::{Schedule as Fields, TimeUnitSpec};
@@ -10,17 +10,17 @@ use cron::{Schedule as Fields, TimeUnitSpec};
 use super::EntryError;
 use super::calendar::Turn;
 use super::days::{Days, Monthdays, Months, TEXT_CHARS_MAX, Weekdays};
-use super::fires::{Fires, Times};
+use super::fires::{Fires, FixedTimes, HourlyTimes, Times};
 
-/// EventBridge's weekdays, from its number 1.
+/// The weekdays as EventBridge counts them, from 1.
 const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
 const HOURS: u32 = 24;
 
-/// The longest rate, in minutes: ten years, as every other span.
+/// The longest rate in minutes: ten years, as for every duration.
 const RATE_MINUTES_MAX: i64 = crate::units::SPAN_SECONDS_MAX / 60;
 
-/// Reads an expression.
+/// Parses an expression.
 pub(super) fn parse(text: &str, zone: Tz, turn: Turn) -> Result<Fires, EntryError> {
     let inside = |name| text.trim().strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
     let times = match (inside("cron"), inside("rate")) {
@@ -55,13 +55,12 @@ fn parse_cron(text: &str) -> Result<Times, EntryError> {
     let (minutes, hours) = (Field::Minute.read(minutes)?, Field::Hour.read(hours)?);
     let minutes = minutes.minutes();
     if hours.hours().count() == HOURS {
-        return Ok(Times::EveryHour(
-            days,
-            minutes.iter().fold(0, |mask, minute| mask | 1 << minute),
-        ));
+        let minutes = minutes.iter().fold(0, |mask, minute| mask | 1 << minute);
+        return Ok(Times::EveryHour(HourlyTimes { days, minutes }));
     }
     let times = hours.hours().iter().flat_map(|hour| minutes.iter().map(move |m| hour * 60 + m));
-    Ok(Times::Fixed(days, times.filter_map(|time| u16::try_from(time).ok()).collect()))
+    let minutes = times.filter_map(|time| u16::try_from(time).ok()).collect();
+    Ok(Times::Fixed(FixedTimes { days, minutes }))
 }
 
 fn parse_monthdays(text: &str) -> Result<Monthdays, EntryError> {
@@ -85,19 +84,19 @@ fn parse_weekdays(text: &str) -> Result<Weekdays, EntryError> {
         return Weekdays::parse(text).map_err(bad);
     }
     let numbers = Field::Weekday.read(text)?;
-    // The crate counts from Sunday as 1, our mask from Monday as bit 0.
+    // The crate counts Sunday as 1; in our mask, bit 0 is Monday.
     let mask = numbers.days_of_week().iter().fold(0, |mask, day| mask | 1 << ((day + 5) % 7));
     Ok(Weekdays::of_mask(mask))
 }
 
-/// The text with names for its weekday numbers, if it has any.
+/// The text with its weekday numbers replaced by names; `None` if it has none.
 fn named_weekdays(text: &str) -> Option<String> {
     let mut names = String::new();
     let mut found = false;
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        // What follows `#` or `/` counts and names no day.
+        // A number after `#` or `/` is not a day.
         if digits == 0 || names.ends_with(['#', '/']) {
             let length = digits.max(first.len_utf8());
             names.push_str(&rest[..length]);
@@ -139,25 +138,19 @@ fn parse_rate(text: &str) -> Result<Times, EntryError> {
     minutes.map(Times::Rate).ok_or_else(bad)
 }
 
-/// A field of a cron expression.
+/// The fields of a cron expression, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
-    /// The first.
     Minute,
-    /// The second.
     Hour,
-    /// The third.
     Monthday,
-    /// The fourth.
     Month,
-    /// The fifth.
     Weekday,
-    /// The sixth.
     Year,
 }
 
 impl Field {
-    /// Its name in sentences.
+    /// The name in messages, as in EventBridge's documentation.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -170,22 +163,22 @@ impl Field {
         }
     }
 
-    /// What it takes.
+    /// Its range, with examples.
     pub(super) fn grammar(self) -> &'static str {
         match self {
-            Self::Minute => "minutes go from 0 to 59, as `0`, `0,30`, `0/15` or `*`",
-            Self::Hour => "hours go from 0 to 23, as `9`, `9-17`, `0/6` or `*`",
-            Self::Monthday => "days go from 1 to 31, as `1`, `1-15`, `L`, `15W`, `LW` or `*`",
-            Self::Month => "months go from 1 to 12 or JAN to DEC, as `1-3`, `JAN,JUL` or `*`",
-            Self::Weekday => "days are names, as `MON-FRI`, `SAT,SUN`, `MON#1`, `FRIL` or `*`",
-            Self::Year => "years go from 1970 to 2100, as `2026`, `2026-2028` or `*`",
+            Self::Minute => "minutes go from 0 to 59, e.g. `0`, `0,30`, `0/15` or `*`",
+            Self::Hour => "hours go from 0 to 23, e.g. `9`, `9-17`, `0/6` or `*`",
+            Self::Monthday => "days go from 1 to 31, e.g. `1`, `1-15`, `L`, `15W`, `LW` or `*`",
+            Self::Month => "months go from 1 to 12 or JAN to DEC, e.g. `1-3`, `JAN,JUL` or `*`",
+            Self::Weekday => "days are names, e.g. `MON-FRI`, `SAT,SUN`, `MON#1`, `FRIL` or `*`",
+            Self::Year => "years go from 1970 to 2100, e.g. `2026`, `2026-2028` or `*`",
         }
     }
 
-    /// The crate's fields, with this one from the text and every other one as `*`.
+    /// Parses an expression whose other fields are `*`.
     fn read(self, text: &str) -> Result<Fields, EntryError> {
         let bad = || EntryError::CronField { field: self, text: text.to_owned() };
-        // The crate also takes `?` and shorthands as `@daily`.
+        // The crate also accepts `?` and shorthands such as `@daily`.
         let known = |byte: u8| byte.is_ascii_alphanumeric() || b",-*/".contains(&byte);
         if !text.bytes().all(known) {
             return Err(bad());
@@ -205,11 +198,11 @@ mod tests {
     }
 
     #[test]
-    fn eventbridges_own_examples_are_read() {
+    fn the_examples_of_eventbridge_are_parsed() {
         let fixed = |text, minutes: &[u16]| match times(text).unwrap() {
-            Times::Fixed(days, found) => {
-                assert_eq!(found, minutes, "{text}");
-                days
+            Times::Fixed(found) => {
+                assert_eq!(found.minutes, minutes, "{text}");
+                found.days
             }
             other => panic!("{text}: {other:?}"),
         };
@@ -225,13 +218,14 @@ mod tests {
             fixed("cron(0,30 8-9 ? JAN,jul SUN#2 *)", &[480, 510, 540, 570]).months,
             Months::parse("1,7").unwrap()
         );
-        assert_eq!(times("cron(0/30 * ? * * *)"), Ok(Times::EveryHour(Days::EVERY, 1 | 1 << 30)));
+        let hourly = HourlyTimes { days: Days::EVERY, minutes: 1 | 1 << 30 };
+        assert_eq!(times("cron(0/30 * ? * * *)"), Ok(Times::EveryHour(hourly)));
         assert_eq!(times("rate(1 minute)"), Ok(Times::Rate(1)));
         assert_eq!(times("rate(5 days)"), Ok(Times::Rate(7_200)));
     }
 
     #[test]
-    fn t10_weekday_numbers_are_refused_with_their_names() {
+    fn t10_weekday_numbers_are_rejected_with_their_names() {
         for (text, expected) in [
             ("2-6", "MON-FRI"),
             ("6L", "FRIL"),
@@ -247,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_eventbridge_refuses_is_refused() {
+    fn what_eventbridge_rejects_is_rejected() {
         for text in [
             "",
             "cron()",

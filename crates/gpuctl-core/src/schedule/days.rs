@@ -1,16 +1,16 @@
-//! Which days: the fields `weekdays`, `monthdays` and `months`, and the years of a cron expression.
+//! On which days: the fields `weekdays`, `monthdays` and `months`, and the years of a cron expression.
 //!
-//! All fields are ANDed (T11). A day that a month does not have is no match and never an error (T7). It knows nothing of
-//! hours, zones or calendars.
+//! All fields are ANDed (T11). A day that a month does not have never matches, and is not an error (T7). Hours, zones and
+//! calendars are elsewhere.
 
 use chrono::{Datelike, Month, NaiveDate, Weekday};
 
 use super::EntryError;
 
-/// The longest text of one field: EventBridge's limit on a whole expression.
+/// The longest text of a field: EventBridge's limit for a whole expression.
 pub(super) const TEXT_CHARS_MAX: usize = 256;
 
-/// The days on which something happens.
+/// A rule for days.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Days {
     pub(super) weekdays: Weekdays,
@@ -30,47 +30,47 @@ impl Days {
 
     /// The first matching day from `day` to `limit`.
     pub(super) fn next_from(&self, day: NaiveDate, limit: NaiveDate) -> Option<NaiveDate> {
-        self.find(day, Way::Ahead, |day| day <= limit)
+        self.find(day, Direction::Ahead, |day| day <= limit)
     }
 
     /// The last matching day from `day` back to `limit`.
     pub(super) fn last_to(&self, day: NaiveDate, limit: NaiveDate) -> Option<NaiveDate> {
-        self.find(day, Way::Back, |day| day >= limit)
+        self.find(day, Direction::Back, |day| day >= limit)
     }
 
-    /// Whole months and years that cannot match are skipped, so that a search over centuries is short.
+    /// Skips whole months and years that cannot match, so that a search over centuries is short.
     fn find(
         &self,
         mut day: NaiveDate,
-        way: Way,
+        direction: Direction,
         within: impl Fn(NaiveDate) -> bool,
     ) -> Option<NaiveDate> {
         while within(day) {
-            day = if !self.year(day.year()) {
-                way.next_year(self.years.as_deref()?, day)?
+            day = if !self.has_year(day.year()) {
+                direction.next_year(self.years.as_deref()?, day)?
             } else if !self.months.matches(day.month()) {
-                way.next_month(day)?
+                direction.next_month(day)?
             } else if self.weekdays.matches(day) && self.monthdays.matches(day) {
                 return Some(day);
             } else {
-                way.step(day)?
+                direction.step(day)?
             };
         }
         None
     }
 
-    fn year(&self, year: i32) -> bool {
+    fn has_year(&self, year: i32) -> bool {
         self.years.as_ref().is_none_or(|years| years.binary_search(&year).is_ok())
     }
 }
 
 #[derive(Clone, Copy)]
-enum Way {
+enum Direction {
     Ahead,
     Back,
 }
 
-impl Way {
+impl Direction {
     fn step(self, day: NaiveDate) -> Option<NaiveDate> {
         match self {
             Self::Ahead => day.succ_opt(),
@@ -78,7 +78,7 @@ impl Way {
         }
     }
 
-    /// The day nearest to this one in the month after or before.
+    /// The day nearest to `day` in the month after or before.
     fn next_month(self, day: NaiveDate) -> Option<NaiveDate> {
         match self {
             Self::Ahead => last_of_month(day)?.succ_opt(),
@@ -86,7 +86,7 @@ impl Way {
         }
     }
 
-    /// The day nearest to this one in the next of those years.
+    /// The day nearest to `day` in the next of `years` in this direction.
     fn next_year(self, years: &[i32], day: NaiveDate) -> Option<NaiveDate> {
         match self {
             Self::Ahead => {
@@ -105,12 +105,12 @@ fn last_of_month(day: NaiveDate) -> Option<NaiveDate> {
     day.with_day(u32::from(day.num_days_in_month()))
 }
 
-/// Days of the week, each plain, as the nth of its month, or as the last.
+/// Days of the week: every one, the nth of the month, or the last of the month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Weekdays {
-    /// A bit for each day, from Monday.
+    /// Bit 0 is Monday, here and below.
     plain: u8,
-    /// … on its first, second … fifth day of the month.
+    /// Index 0 for the first such day of the month, to index 4 for the fifth.
     nth: [u8; 5],
     last: u8,
 }
@@ -119,7 +119,7 @@ impl Weekdays {
     pub(super) const EVERY: Self = Self { plain: 0x7f, nth: [0; 5], last: 0 };
     const NONE: Self = Self { plain: 0, nth: [0; 5], last: 0 };
 
-    /// The plain days of that bit mask, from Monday.
+    /// Days by a bit mask, whose bit 0 is Monday.
     pub(super) fn of_mask(plain: u8) -> Self {
         Self { plain, ..Self::NONE }
     }
@@ -163,7 +163,7 @@ impl Weekdays {
         let (range, step) = split_step(item).ok_or_else(bad)?;
         let Some((first, last)) = range.split_once('-') else {
             let day = weekday(range)?;
-            // `mon/2` could mean Monday alone or every second day from it.
+            // `mon/2` could mean only Monday, or every second day from it.
             step.is_none().then(|| self.plain |= 1 << day).ok_or_else(bad)?;
             return Ok(());
         };
@@ -174,10 +174,10 @@ impl Weekdays {
     }
 }
 
-/// The day's place in the week, from Monday.
+/// The index of the day in the week, from Monday as 0.
 fn weekday(name: &str) -> Result<u32, EntryError> {
     let name = name.trim();
-    // T10: three numberings are in use, so that every number is somebody's mistake.
+    // T10: tools use three numberings, so that any number may be a mistake.
     if name.bytes().any(|byte| byte.is_ascii_digit()) {
         return Err(EntryError::WeekdayNumber(name.to_owned()));
     }
@@ -200,7 +200,7 @@ impl Monthdays {
     pub(super) const EVERY: Self = Self { plain: !1, ..Self::NONE };
     const NONE: Self = Self { plain: 0, nearest_working: 0, last: false, last_working: false };
 
-    /// The days with those numbers.
+    /// Days by their numbers.
     pub(super) fn of_numbers(numbers: impl Iterator<Item = u32>) -> Self {
         Self { plain: numbers.filter(|n| *n < 32).fold(0, |mask, n| mask | 1 << n), ..Self::NONE }
     }
@@ -255,7 +255,7 @@ impl Monthdays {
     }
 }
 
-/// The Monday to Friday nearest to the day, without leaving its month.
+/// The day from Monday to Friday that is nearest to `day` in the same month.
 fn nearest_working(day: NaiveDate) -> Option<NaiveDate> {
     let last: u32 = day.num_days_in_month().into();
     match (day.weekday(), day.day()) {
@@ -274,7 +274,7 @@ pub(super) struct Months(u16);
 impl Months {
     pub(super) const EVERY: Self = Self(0b1_1111_1111_1110);
 
-    /// The months with those numbers.
+    /// Months by their numbers, from 1.
     pub(super) fn of_numbers(numbers: impl Iterator<Item = u32>) -> Self {
         Self(numbers.filter(|n| *n < 13).fold(0, |mask, n| mask | 1 << n))
     }
@@ -306,25 +306,25 @@ impl Months {
     }
 }
 
-/// The month's place in the year, from 0.
+/// The index of the month in the year, from 0.
 fn month(text: &str) -> Option<u32> {
     let text = text.trim();
     let named = || text.parse::<Month>().ok().map(|month| month.number_from_month());
     number(text).or_else(named).filter(|n| (1..=12).contains(n)).map(|n| n - 1)
 }
 
-/// The numbers from `first` to `last` of a circle of `size`: `sat-mon` goes around the week's end.
+/// The numbers from `first` to `last`, modulo `size`: `sat-mon` goes past the end of the week.
 fn around(first: u32, last: u32, size: u32) -> impl Iterator<Item = u32> {
     (0..=(last + size - first) % size).map(move |ahead| (first + ahead) % size)
 }
 
-/// The parts of a comma list; `None` if one is empty or the text is too long to be meant.
+/// The parts of a list with commas; `None` if one is empty or the text is too long.
 fn items(text: &str) -> Option<impl Iterator<Item = &str>> {
     let fits = text.len() <= TEXT_CHARS_MAX && text.split(',').all(|item| !item.trim().is_empty());
     fits.then(|| text.split(',').map(str::trim))
 }
 
-/// `1-31/10` as its range and its step; a step of 0 would never end (T8).
+/// Splits `1-31/10` into its range and its step; a step of 0 would never end (T8).
 fn split_step(item: &str) -> Option<(&str, Option<usize>)> {
     match item.split_once('/') {
         None => Some((item, None)),
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused() {
+    fn texts_that_are_not_valid_are_rejected() {
         for text in [
             "",
             "wensday",
@@ -449,7 +449,7 @@ mod tests {
             monthdays: Monthdays::parse("29").unwrap(),
             ..weekdays("mon")
         };
-        // 2100 is no leap year.
+        // 2100 is not a leap year.
         assert_eq!(next(&leap_monday, "2072-03-01"), Some(date("2112-02-29")));
         assert_eq!(last(&leap_monday, "2026-01-01"), Some(date("2016-02-29")));
         let never = Days { months: Months::parse("feb").unwrap(), ..monthdays("30") };

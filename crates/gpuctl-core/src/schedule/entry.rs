@@ -1,4 +1,4 @@
-//! One `[[pool.NAME.schedule]]`: read from its texts, with all problems at once, each with its key.
+//! One `[[pool.NAME.schedule]]`: parsed from its texts; all problems are reported at once, each with its key.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::calendar::Turn;
 use super::clocks::DAY_MINUTES;
 use super::cron::{self, Field};
 use super::days::{Days, Monthdays, Months, Weekdays};
-use super::fires::{Fires, Times};
+use super::fires::{Fires, FixedTimes, Times};
 use super::window::Window;
 use crate::suggest::did_you_mean;
 
@@ -16,122 +16,109 @@ use crate::suggest::did_you_mean;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub(super) kind: Kind,
-    /// As people wrote it.
+    /// As it was written, with what is left out filled in.
     text: String,
+}
+
+/// What an entry does while one of its stretches lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    Run,
+    /// Only a stop without a start does this.
+    Stop,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Window(Window),
-    /// A start without a stop, or the other way, also of a one-sided window.
+    /// A start without a stop or a stop without a start, also as a window with one side.
     Lone(Fires),
     Pair(Fires, Fires),
 }
 
-/// The texts of an entry; absent ones say nothing.
+/// The texts of an entry; `None` where a key is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EntrySpec {
-    /// An IANA zone.
+    /// An IANA time zone.
     pub zone: Option<String>,
     /// The time of day at which the window begins.
     pub begin: Option<String>,
-    /// … ends.
+    /// The time of day at which it ends.
     pub end: Option<String>,
     /// The days of the week on which it begins.
     pub weekdays: Option<String>,
-    /// The days of the month.
+    /// The days of the month on which it begins.
     pub monthdays: Option<String>,
-    /// The months.
+    /// The months in which it begins.
     pub months: Option<String>,
     /// When to start, in EventBridge's grammar.
     pub start: Option<String>,
-    /// When to stop.
+    /// When to stop, in the same grammar.
     pub stop: Option<String>,
 }
 
 /// What is wrong with an entry, and at which key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryProblem {
-    /// The key, as `begin`.
+    /// E.g. `begin`.
     pub key: &'static str,
-    /// The problem.
     pub error: EntryError,
 }
 
-/// Why a text of an entry was refused.
+/// Why a text of an entry is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
-    /// Windows are local time.
     #[error("is missing")]
     ZoneMissing,
-    /// Not in the zone database.
-    #[error("`{0}` is no time zone")]
+    /// Not in the IANA database.
+    #[error("`{0}` is not a known time zone")]
     Zone(String),
-    /// Not weekdays.
-    #[error("`{0}` is no weekday, nor a list or range of them")]
+    #[error("`{0}` is not a valid weekday, nor a list or range of weekdays")]
     Weekdays(String),
-    /// A weekday by number.
     #[error("`{0}` is a number, and weekdays are names")]
     WeekdayNumber(String),
-    /// A last weekday without its name.
-    #[error("`L` alone is no weekday")]
+    #[error("`L` alone is not a valid weekday")]
     BareL,
-    /// Not days of the month.
-    #[error("`{0}` is no day of the month, nor a list or range of them")]
+    #[error("`{0}` is not a valid day of the month, nor a list or range of days")]
     Monthdays(String),
-    /// Not months.
-    #[error("`{0}` is no month, nor a list or range of them")]
+    #[error("`{0}` is not a valid month, nor a list or range of months")]
     Months(String),
-    /// Not a time of day.
-    #[error("`{0}` is no time of day")]
+    #[error("`{0}` is not a valid time of day")]
     Time(String),
-    /// The window would be empty or a whole day: the writer must say which (T9).
+    /// It could mean an empty window or a whole day (T9).
     #[error("begin and end are both {0}")]
     Empty(String),
     /// A window and a cron expression in one entry.
-    #[error("stands beside `{0}`")]
+    #[error("cannot be used together with `{0}`")]
     Mixed(&'static str),
-    /// Neither of the two forms.
     #[error("`{0}` is neither `cron(…)` nor `rate(…)`")]
     Expression(String),
     /// Unix has five fields, Quartz seven.
-    #[error("has {0} fields, not 6")]
+    #[error("has {0} fields instead of 6")]
     CronFields(usize),
-    /// A field out of its range or form.
-    #[error("`{text}` cannot be the {} field", field.as_str())]
-    CronField {
-        /// Which.
-        field: Field,
-        /// What stands there.
-        text: String,
-    },
-    /// EventBridge has no way to AND or OR the two (T11).
+    #[error("`{text}` is not valid as the {} field", field.as_str())]
+    CronField { field: Field, text: String },
+    /// EventBridge can neither AND nor OR the two (T11).
     #[error("exactly one of day-of-month and day-of-week must be `?`")]
     CronDays,
-    /// A weekday by number.
     #[error("`{text}` has numbers, and weekdays are names")]
     CronWeekdayNumber {
-        /// What stands there.
         text: String,
-        /// The same in names, counted as EventBridge does.
+        /// The same with names, counted as EventBridge counts.
         names: String,
     },
-    /// Not a rate.
-    #[error("`rate({0})` is no rate")]
+    #[error("`rate({0})` is not a valid rate")]
     Rate(String),
     /// `1 minutes` or `5 minute`.
-    #[error("`rate({text})` has the wrong number of its unit")]
+    #[error("`rate({text})` needs its unit in the {}", if right.ends_with('s') { "plural" } else { "singular" })]
     RateUnit {
-        /// What stands there.
         text: String,
-        /// What EventBridge takes.
+        /// What EventBridge accepts.
         right: String,
     },
-    /// Not a date or a range of dates.
-    #[error("`{0}` is no date, nor a range of them")]
+    #[error("`{0}` is not a valid date, nor a range of dates")]
     Dates(String),
-    /// A range that nobody means.
-    #[error("names more than {} dates", super::CALENDAR_DATES_MAX)]
+    #[error("has more than {} dates", super::CALENDAR_DATES_MAX)]
     TooManyDates,
 }
 
@@ -147,21 +134,21 @@ impl EntryError {
                     "use a name from the IANA database, e.g. `Asia/Tokyo` or `UTC`".to_owned()
                 })
             }
-            Self::Weekdays(_) => "use names, as `mon-fri`, `sat,sun`, `mon#1` (the first of the month) or `fri#L` (the last)".to_owned(),
+            Self::Weekdays(_) => "use names, e.g. `mon-fri`, `sat,sun`, `mon#1` (the first of the month) or `fri#L` (the last)".to_owned(),
             // T10: 0, 1 and 7 each mean different days in cron, EventBridge and ISO.
             Self::WeekdayNumber(_) => "write `mon-fri` or `sat,sun`; numbers mean different days to different tools".to_owned(),
-            // The Instance Scheduler reads it as Sunday, EventBridge as Saturday.
+            // The AWS Instance Scheduler reads it as Sunday, EventBridge as Saturday.
             Self::BareL => "write `sat` or `sun`, or `fri#L` for the last Friday of the month; tools differ on `L`".to_owned(),
-            Self::Monthdays(_) => "use 1 to 31, as `1-15`, `1,15`, `1/10`, `L` (the last), `15W` (the nearest working day) or `LW`".to_owned(),
-            Self::Months(_) => "use names or 1 to 12, as `jan-mar`, `nov-feb` or `1,7`".to_owned(),
-            Self::Time(_) => "write it as `09:00`; `24:00` can be an end".to_owned(),
+            Self::Monthdays(_) => "use 1 to 31, e.g. `1-15`, `1,15`, `1/10`, `L` (the last), `15W` (the nearest working day) or `LW`".to_owned(),
+            Self::Months(_) => "use names or 1 to 12, e.g. `jan-mar`, `nov-feb` or `1,7`".to_owned(),
+            Self::Time(_) => "write it as `09:00`; an end can be `24:00`".to_owned(),
             Self::Empty(_) => "leave both out for a whole day".to_owned(),
-            Self::Mixed(_) => "write a window (begin, end, days) or cron expressions (start, stop); two entries can have one each".to_owned(),
-            Self::Expression(_) => "write `cron(0 9 ? * MON-FRI *)` or `rate(12 hours)`, as EventBridge takes it".to_owned(),
-            Self::CronFields(_) => "they are: minutes hours day-of-month month day-of-week year, as `cron(0 9 ? * MON-FRI *)`".to_owned(),
+            Self::Mixed(_) => "an entry is a window (begin, end, days) or cron expressions (start, stop): write two entries".to_owned(),
+            Self::Expression(_) => "write `cron(0 9 ? * MON-FRI *)` or `rate(12 hours)`, as in EventBridge".to_owned(),
+            Self::CronFields(_) => "they are: minutes hours day-of-month month day-of-week year, e.g. `cron(0 9 ? * MON-FRI *)`".to_owned(),
             Self::CronField { field, .. } => field.grammar().to_owned(),
             Self::CronDays => "write `cron(0 9 ? * MON-FRI *)` or `cron(0 9 1 * ? *)`".to_owned(),
-            Self::CronWeekdayNumber { names, .. } if names.contains('?') => "write names, as `MON-FRI`; EventBridge counts from SUN as 1".to_owned(),
+            Self::CronWeekdayNumber { names, .. } if names.contains('?') => "write names, e.g. `MON-FRI`; EventBridge counts from SUN as 1".to_owned(),
             Self::CronWeekdayNumber { text, names } => format!("`{text}` is `{names}` in EventBridge: write `{names}`"),
             Self::Rate(_) => "write `rate(1 hour)` or `rate(12 hours)`: minutes, hours or days, up to ten years".to_owned(),
             Self::RateUnit { right, .. } => format!("write `rate({right})`"),
@@ -172,10 +159,10 @@ impl EntryError {
 }
 
 impl Entry {
-    /// An entry from its texts.
+    /// Parses an entry.
     ///
     /// # Errors
-    /// Every problem of the texts.
+    /// All problems of the texts.
     pub fn new(spec: &EntrySpec) -> Result<Self, Vec<EntryProblem>> {
         let mut reader = Reader { problems: Vec::new() };
         let kind = if spec.start.is_some() || spec.stop.is_some() {
@@ -198,22 +185,20 @@ impl Entry {
         }
     }
 
-    /// Whether its stretches are running ones.
-    pub(super) fn runs(&self) -> bool {
-        !self.is_lone_stop()
+    pub(super) fn effect(&self) -> Effect {
+        match &self.kind {
+            Kind::Lone(fires) if fires.turn == Turn::End => Effect::Stop,
+            Kind::Lone(_) | Kind::Window(_) | Kind::Pair(..) => Effect::Run,
+        }
     }
 
-    /// Whether it is a window of whole days, every day.
+    /// Whether it is a window that never ends: whole days, every day.
     pub(super) fn is_always(&self) -> bool {
         matches!(&self.kind, Kind::Window(window) if window.begin % DAY_MINUTES == window.end % DAY_MINUTES && window.days == Days::EVERY)
     }
-
-    pub(super) fn is_lone_stop(&self) -> bool {
-        matches!(&self.kind, Kind::Lone(fires) if fires.turn == Turn::End)
-    }
 }
 
-/// As in `mon-fri 09:00-19:00 Asia/Tokyo`.
+/// Shows e.g. `mon-fri 09:00-19:00 Asia/Tokyo`.
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -239,7 +224,7 @@ impl fmt::Display for EntrySpec {
     }
 }
 
-/// Reads texts and gathers what is wrong with them.
+/// Parses texts and collects their problems.
 struct Reader {
     problems: Vec<EntryProblem>,
 }
@@ -269,7 +254,8 @@ impl Reader {
             years: None,
         };
         let lone = |turn, days, time| {
-            Kind::Lone(Fires { zone, turn, times: Times::Fixed(days, vec![time]) })
+            let times = Times::Fixed(FixedTimes { days, minutes: vec![time] });
+            Kind::Lone(Fires { zone, turn, times })
         };
         Some(match (begin, end) {
             (Some(begin), None) => lone(Turn::Begin, days, begin),
@@ -328,7 +314,7 @@ impl Reader {
     }
 }
 
-/// The minute of the day; `4:35` reads as `04:35`.
+/// The minute of the day. `4:35` is accepted for `04:35`.
 fn parse_time(text: &str, turn: Turn) -> Result<u16, EntryError> {
     let bad = || EntryError::Time(text.to_owned());
     let (hour, minute) = text.trim().split_once(':').ok_or_else(bad)?;

@@ -1,8 +1,8 @@
 //! When a start or a stop fires: the single instants of a cron expression, of a rate, or of a one-sided window.
 //!
-//! Fixed times fire once a day: in the repeated hour a start at its first pass and a stop at its second, and in the skipped
+//! Fixed times fire once a day: in the repeated hour a start the first time and a stop the second time, and in the skipped
 //! hour at the first instant after it. An expression that fires in every hour follows real time: twice in the repeated
-//! hour, not at all in the skipped one. Searches go day by day and minute by minute within limits, whatever the expression.
+//! hour, not at all in the skipped one. Searches go day by day or minute by minute, within limits that hold for any expression.
 
 use chrono::{Days as Count, DurationRound, NaiveDate, TimeDelta, Timelike};
 use chrono_tz::Tz;
@@ -12,10 +12,11 @@ use super::clocks::{self, DAY_MINUTES, Occurrence, YEARS, instant};
 use super::days::Days;
 use crate::units::Timestamp;
 
-/// A lone start or stop holds to the end of its local day, and at least so long: no tick is longer, so none misses it (T2).
+/// A lone start or stop applies until the end of its local day, and for at least this long: no tick is longer, so that none
+/// misses it (T2).
 pub const LONE_EDGE_MIN: TimeDelta = TimeDelta::hours(1);
 
-/// Minutes that a search in a day may walk: two days, since clocks may repeat hours.
+/// The most minutes that a search walks: two days, since clocks may repeat hours.
 const MINUTES_WALKED_MAX: u32 = 2 * 24 * 60;
 
 const MINUTE: TimeDelta = TimeDelta::minutes(1);
@@ -28,19 +29,32 @@ pub(super) struct Fires {
     pub(super) times: Times,
 }
 
-/// When in a day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Times {
-    /// At these minutes of the day, sorted, never empty.
-    Fixed(Days, Vec<u16>),
-    /// At these minutes of every hour: bit n for minute n.
-    EveryHour(Days, u64),
-    /// Every so many minutes since 1970-01-01T00:00Z.
+    Fixed(FixedTimes),
+    EveryHour(HourlyTimes),
+    /// Each time this number of minutes has passed, counted from 1970-01-01T00:00Z.
     Rate(i64),
 }
 
+/// Certain minutes of certain days.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FixedTimes {
+    pub(super) days: Days,
+    /// Minutes of the day, sorted, never empty.
+    pub(super) minutes: Vec<u16>,
+}
+
+/// Certain minutes of every hour of certain days.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HourlyTimes {
+    pub(super) days: Days,
+    /// Bit n for minute n.
+    pub(super) minutes: u64,
+}
+
 impl Fires {
-    /// The first one after `after` and up to `limit`.
+    /// The first instant after `after` and up to `limit`.
     pub(super) fn next(
         &self,
         calendar: &Calendar,
@@ -48,20 +62,18 @@ impl Fires {
         limit: Timestamp,
     ) -> Option<Timestamp> {
         let found = match &self.times {
-            Times::Fixed(days, minutes) => self.next_fixed(calendar, (days, minutes), after, limit),
-            Times::EveryHour(days, mask) => {
-                self.next_in_hours(calendar, (days, *mask), after, limit)
-            }
+            Times::Fixed(times) => self.next_fixed(calendar, times, after, limit),
+            Times::EveryHour(times) => self.next_hourly(calendar, times, after, limit),
             Times::Rate(minutes) => self.next_of_rate(calendar, *minutes, after),
         };
         found.filter(|at| *at <= limit)
     }
 
-    /// The last one at or before `upto`.
+    /// The last instant up to `upto`.
     pub(super) fn last(&self, calendar: &Calendar, upto: Timestamp) -> Option<Timestamp> {
         match &self.times {
-            Times::Fixed(days, minutes) => self.last_fixed(calendar, (days, minutes), upto),
-            Times::EveryHour(days, mask) => self.last_in_hours(calendar, (days, *mask), upto),
+            Times::Fixed(times) => self.last_fixed(calendar, times, upto),
+            Times::EveryHour(times) => self.last_hourly(calendar, times, upto),
             Times::Rate(minutes) => self.last_of_rate(calendar, *minutes, upto),
         }
     }
@@ -69,17 +81,17 @@ impl Fires {
     fn next_fixed(
         &self,
         calendar: &Calendar,
-        (days, minutes): (&Days, &[u16]),
+        times: &FixedTimes,
         after: Timestamp,
         limit: Timestamp,
     ) -> Option<Timestamp> {
-        // Where clocks are set back over midnight, yesterday's fires may be still to come.
+        // Where clocks are set back over midnight, yesterday's times may still be to come.
         let mut day = clocks::date(self.zone, after).checked_sub_days(Count::new(1))?;
         let limit = clocks::date(self.zone, limit).checked_add_days(Count::new(1))?;
         loop {
-            day = calendar.next_from((days, self.turn), day, limit)?;
-            let past = minutes.partition_point(|minute| self.at(day, *minute) <= Some(after));
-            if let Some(minute) = minutes.get(past) {
+            day = calendar.next_from(&times.days, self.turn, day, limit)?;
+            let past = times.minutes.partition_point(|minute| self.at(day, *minute) <= Some(after));
+            if let Some(minute) = times.minutes.get(past) {
                 return self.at(day, *minute);
             }
             day = day.succ_opt()?;
@@ -89,24 +101,24 @@ impl Fires {
     fn last_fixed(
         &self,
         calendar: &Calendar,
-        (days, minutes): (&Days, &[u16]),
+        times: &FixedTimes,
         upto: Timestamp,
     ) -> Option<Timestamp> {
         let mut day = clocks::date(self.zone, upto).checked_add_days(Count::new(1))?;
         loop {
-            day = calendar.last_to((days, self.turn), day, first_day()?)?;
-            let past = minutes.partition_point(|minute| self.at(day, *minute) <= Some(upto));
-            if let Some(place) = past.checked_sub(1) {
-                return self.at(day, minutes[place]);
+            day = calendar.last_to(&times.days, self.turn, day, first_day()?)?;
+            let past = times.minutes.partition_point(|minute| self.at(day, *minute) <= Some(upto));
+            if let Some(index) = past.checked_sub(1) {
+                return self.at(day, times.minutes[index]);
             }
             day = day.pred_opt()?;
         }
     }
 
-    fn next_in_hours(
+    fn next_hourly(
         &self,
         calendar: &Calendar,
-        (days, mask): (&Days, u64),
+        times: &HourlyTimes,
         after: Timestamp,
         limit: Timestamp,
     ) -> Option<Timestamp> {
@@ -115,14 +127,14 @@ impl Fires {
         for _ in 0..MINUTES_WALKED_MAX {
             let local = at.with_timezone(&self.zone);
             let day = local.date_naive();
-            let begins = calendar.next_from((days, self.turn), day, last_day)?;
+            let begins = calendar.next_from(&times.days, self.turn, day, last_day)?;
             let midnight = instant(self.zone, day, 0, Occurrence::Second)?;
             at = if begins != day && at < midnight {
-                // Clocks go back over this midnight: the day before has minutes to come.
+                // Clocks are set back over this midnight: the day before has more minutes to come.
                 at + MINUTE
             } else if begins != day {
                 instant(self.zone, begins, 0, Occurrence::First)?.max(at + MINUTE)
-            } else if mask & 1 << local.minute() != 0 {
+            } else if times.minutes & 1 << local.minute() != 0 {
                 return Some(at);
             } else {
                 at + MINUTE
@@ -131,25 +143,25 @@ impl Fires {
         None
     }
 
-    fn last_in_hours(
+    fn last_hourly(
         &self,
         calendar: &Calendar,
-        (days, mask): (&Days, u64),
+        times: &HourlyTimes,
         upto: Timestamp,
     ) -> Option<Timestamp> {
         let mut at = upto.duration_trunc(MINUTE).ok()?;
         for _ in 0..MINUTES_WALKED_MAX {
             let local = at.with_timezone(&self.zone);
             let day = local.date_naive();
-            let ends = calendar.last_to((days, self.turn), day, first_day()?)?;
+            let ends = calendar.last_to(&times.days, self.turn, day, first_day()?)?;
             let midnight = instant(self.zone, day, DAY_MINUTES, Occurrence::First)?;
             at = if ends != day && at > midnight {
-                // … and here the day after had some before.
+                // Likewise, the day after has had minutes before.
                 at - MINUTE
             } else if ends != day {
                 (instant(self.zone, ends, DAY_MINUTES, Occurrence::Second)? - MINUTE)
                     .min(at - MINUTE)
-            } else if mask & 1 << local.minute() != 0 {
+            } else if times.minutes & 1 << local.minute() != 0 {
                 return Some(at);
             } else {
                 at - MINUTE
@@ -165,7 +177,7 @@ impl Fires {
         after: Timestamp,
     ) -> Option<Timestamp> {
         let mut after = after;
-        // Each turn passes a skipped date.
+        // Each round passes one skipped date.
         for _ in 0..=calendar.skip.len() {
             let at = of_rate(minutes, after, 1)?;
             if !calendar.skips(self.turn, clocks::date(self.zone, at)) {
@@ -195,21 +207,21 @@ impl Fires {
     }
 
     fn at(&self, day: NaiveDate, minute: u16) -> Option<Timestamp> {
-        let pass = match self.turn {
+        let occurrence = match self.turn {
             Turn::Begin => Occurrence::First,
             Turn::End => Occurrence::Second,
         };
-        instant(self.zone, day, minute, pass)
+        instant(self.zone, day, minute, occurrence)
     }
 }
 
-/// The rate's last instant up to `at`, and so many further.
+/// The rate's last instant up to `at`, plus `further` intervals.
 fn of_rate(minutes: i64, at: Timestamp, further: i64) -> Option<Timestamp> {
     let seconds = minutes * 60;
     Timestamp::from_timestamp((at.timestamp().div_euclid(seconds) + further) * seconds, 0)
 }
 
-/// The day before the first year: somewhere on Earth it is still that day when the year begins.
+/// The day before the first known year: in some zones it is still that day when the year begins in UTC.
 fn first_day() -> Option<NaiveDate> {
     NaiveDate::from_ymd_opt(YEARS.start() - 1, 12, 31)
 }

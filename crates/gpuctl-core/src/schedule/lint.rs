@@ -1,54 +1,53 @@
-//! What a schedule says and hardly means: entries that never match, overlap, fight, or fall into the skipped hour.
+//! Warnings about entries that are probably not what was meant: they never match, overlap, contradict each other, or fall into
+//! the skipped hour.
 //!
-//! It looks a year ahead. A warning never stops anything.
+//! A year ahead is checked. A warning has no effect on decisions.
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
 
 use super::calendar::Turn;
 use super::clocks;
-use super::entry::Kind;
+use super::entry::{Effect, Kind};
 use super::fires::Fires;
 use super::stretches::Stretch;
 use super::{EDGES_MAX, Entry, Schedule};
 use crate::units::Timestamp;
 
-/// How far ahead entries are compared.
+/// How far ahead entries are checked.
 const AHEAD: TimeDelta = TimeDelta::days(366);
 
-/// Something that is hardly meant.
+/// Something in a schedule that is probably not meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// Which entry, counted from 1.
+    /// The number of the entry, counted from 1.
     pub entry: usize,
-    /// What is odd about it.
     pub message: String,
-    /// What to do about it.
+    /// How to change the entry.
     pub hint: String,
 }
 
 impl Schedule {
-    /// What is hardly meant, from `from` on.
+    /// The warnings that apply from `from` on.
     #[must_use]
     pub fn lint(&self, from: Timestamp) -> Vec<Warning> {
         if !clocks::is_known(from) {
             return Vec::new();
         }
         let mut found = Vec::new();
-        for (place, entry) in self.entries.iter().enumerate() {
+        for (index, entry) in self.entries.iter().enumerate() {
             let messages = [
                 self.never_matches(entry, from),
                 self.same_minute(entry, from),
                 self.skipped_by_clocks(entry, from),
             ];
-            let others = self.entries.iter().enumerate().filter(|(other, _)| *other != place);
-            let against = others.filter_map(|(other, entry)| {
-                self.stop_inside(place, (other, entry), from)
-                    .or_else(|| self.overlap((place, other), from))
+            let others = self.entries.iter().enumerate().filter(|(other, _)| *other != index);
+            let against = others.filter_map(|(other, _)| {
+                self.stop_inside(index, other, from).or_else(|| self.overlap(index, other, from))
             });
             let all = messages.into_iter().flatten().chain(against);
             found.extend(all.map(|(message, hint)| Warning {
-                entry: place + 1,
+                entry: index + 1,
                 message,
                 hint: hint.to_owned(),
             }));
@@ -56,15 +55,15 @@ impl Schedule {
         found
     }
 
-    fn never_matches(&self, entry: &Entry, from: Timestamp) -> Option<Said> {
+    fn never_matches(&self, entry: &Entry, from: Timestamp) -> Option<Finding> {
         let from_here = self.stretches(entry, from, clocks::last()).next();
         from_here.is_none().then(|| {
             let message = format!("{entry} never matches from now on");
-            (message, "mend its days or years, or take it out")
+            (message, "fix its days or years, or remove it")
         })
     }
 
-    fn same_minute(&self, entry: &Entry, from: Timestamp) -> Option<Said> {
+    fn same_minute(&self, entry: &Entry, from: Timestamp) -> Option<Finding> {
         let Kind::Pair(start, stop) = &entry.kind else { return None };
         let fires = |at: &Timestamp| start.last(&self.calendar, *at) == Some(*at);
         let at = self.fires(stop, from).find(fires)?;
@@ -72,14 +71,14 @@ impl Schedule {
             "{entry} starts and stops at the same minute, first at {}: the start wins",
             show(entry.zone(), at)
         );
-        Some((message, "move one of the two"))
+        Some((message, "move the start or the stop"))
     }
 
-    fn skipped_by_clocks(&self, entry: &Entry, from: Timestamp) -> Option<Said> {
+    fn skipped_by_clocks(&self, entry: &Entry, from: Timestamp) -> Option<Finding> {
         let Kind::Window(window) = &entry.kind else { return None };
         let mut day = clocks::date(window.zone, from);
         let limit = clocks::date(window.zone, from + AHEAD);
-        while let Some(found) = self.calendar.next_from((&window.days, Turn::Begin), day, limit) {
+        while let Some(found) = self.calendar.next_from(&window.days, Turn::Begin, day, limit) {
             if window.interval(found).is_none() {
                 let message = format!(
                     "{entry} does not happen on {found}: clocks are set forward over the whole of it"
@@ -91,16 +90,11 @@ impl Schedule {
         None
     }
 
-    /// The stop of the lone entry `place` in the midst of a running stretch of another.
-    fn stop_inside(
-        &self,
-        place: usize,
-        (other_place, other): (usize, &Entry),
-        from: Timestamp,
-    ) -> Option<Said> {
-        let entry = &self.entries[place];
+    /// A stop of entry `index` while a stretch of entry `other_index` runs.
+    fn stop_inside(&self, index: usize, other_index: usize, from: Timestamp) -> Option<Finding> {
+        let (entry, other) = (&self.entries[index], &self.entries[other_index]);
         let Kind::Lone(stop) = &entry.kind else { return None };
-        if entry.runs() || !other.runs() {
+        if (entry.effect(), other.effect()) != (Effect::Stop, Effect::Run) {
             return None;
         }
         let mut running = self.year(other, from).peekable();
@@ -109,32 +103,36 @@ impl Schedule {
             running.peek().is_some_and(|one| one.begin <= *at)
         })?;
         let message = format!(
-            "{entry} fights entry {}, {other}, first at {}: running wins, so it stops nothing then",
-            other_place + 1,
+            "{entry} contradicts entry {}, {other}, first at {}: running wins, so it stops nothing then",
+            other_index + 1,
             show(entry.zone(), at)
         );
         Some((message, "give the other entry an end, or move this stop to after it"))
     }
 
-    /// Where two running entries say the same twice; told of the later one, unless that is the wider.
-    fn overlap(&self, (place, other_place): (usize, usize), from: Timestamp) -> Option<Said> {
-        let (entry, other) = (&self.entries[place], &self.entries[other_place]);
-        if !entry.runs() || !other.runs() {
+    /// Where entry `index` runs at the same time as entry `other_index`. Of such a pair only one is reported: the one that the
+    /// other covers, else the later one.
+    fn overlap(&self, index: usize, other_index: usize, from: Timestamp) -> Option<Finding> {
+        let (entry, other) = (&self.entries[index], &self.entries[other_index]);
+        if (entry.effect(), other.effect()) != (Effect::Run, Effect::Run) {
             return None;
         }
         let meeting = self.meeting(entry, other, from)?;
         let (covered, covers) = (self.covers(other, entry, from), self.covers(entry, other, from));
-        let number = other_place + 1;
-        if covered && (!covers || place > other_place) {
+        let number = other_index + 1;
+        if covered && (!covers || index > other_index) {
             let message = format!("{entry} is redundant: entry {number}, {other}, covers it");
-            return Some((message, "take it out"));
+            return Some((message, "remove it"));
         }
-        (!covered && !covers && place > other_place).then(|| {
+        (!covered && !covers && index > other_index).then(|| {
             let from = show(entry.zone(), meeting.begin);
             let until = show(entry.zone(), meeting.end);
             let message =
                 format!("{entry} overlaps entry {number}, {other}, first from {from} to {until}");
-            (message, "harmless: windows add up; write one if one is meant")
+            (
+                message,
+                "harmless, since windows add up; write a single window if that is what you mean",
+            )
         })
     }
 
@@ -187,8 +185,8 @@ impl Schedule {
     }
 }
 
-/// A sentence and its hint.
-type Said = (String, &'static str);
+/// A message and its hint.
+type Finding = (String, &'static str);
 
 fn show(zone: Tz, at: Timestamp) -> String {
     at.with_timezone(&zone).format("%Y-%m-%d %H:%M").to_string()

@@ -1,6 +1,6 @@
-//! The stretches of time for which one entry says something, in order, from an instant on.
+//! The stretches of time during which one entry applies, in order, from an instant on.
 //!
-//! They are made one by one, as far as somebody asks, so that the length of a schedule costs nothing.
+//! They are computed one at a time, so that a caller pays only for those it uses.
 
 use chrono::{Days as Count, NaiveDate, TimeDelta};
 
@@ -11,26 +11,26 @@ use super::fires::{Fires, LONE_EDGE_MIN};
 use super::window::Window;
 use crate::units::Timestamp;
 
-/// Starts of a pair that come at the very minute of its stops, which is how a stop is outweighed, looked at in a row.
-const STOPS_OUTWEIGHED_MAX: usize = 1_000;
+/// The most consecutive stops of a pair that are looked at for one without a start at the same minute: there the start wins.
+const STOPS_WITH_START_MAX: usize = 1_000;
 
 const SECOND: TimeDelta = TimeDelta::seconds(1);
 
-/// From `begin`, up to and without `end`.
+/// From `begin` up to `end`, which is not part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stretch {
     pub(super) begin: Timestamp,
-    /// `Timestamp::MAX_UTC` where it does not end within the limit of the search.
+    /// `Timestamp::MAX_UTC` if it does not end within the limit of the search.
     pub(super) end: Timestamp,
 }
 
-/// An entry's stretches that end after `from` and begin up to `limit`; both ends never go back.
+/// An entry's stretches that end after `from` and begin up to `limit`, sorted by begin and by end.
 pub(super) struct Stretches<'s> {
     kind: &'s Kind,
     calendar: &'s Calendar,
     from: Timestamp,
     limit: Timestamp,
-    /// The day, or the instant, that was looked at last.
+    /// Where the last stretch was found: for windows the day, for the others the instant.
     last_day: Option<NaiveDate>,
     last_at: Option<Timestamp>,
 }
@@ -50,10 +50,10 @@ impl<'s> Stretches<'s> {
         loop {
             let day = match self.last_day {
                 Some(day) => day.succ_opt()?,
-                // Yesterday's may be open overnight, and that of the day before where clocks go back over midnight.
+                // Yesterday's window may last overnight, and that of the day before where clocks are set back over midnight.
                 None => clocks::date(window.zone, self.from).checked_sub_days(Count::new(2))?,
             };
-            let day = self.calendar.next_from((&window.days, Turn::Begin), day, limit)?;
+            let day = self.calendar.next_from(&window.days, Turn::Begin, day, limit)?;
             self.last_day = Some(day);
             if let Some((begin, end)) = window.interval(day)
                 && end > self.from
@@ -63,7 +63,7 @@ impl<'s> Stretches<'s> {
         }
     }
 
-    /// The fires of one day make one stretch: each holds to the end of the day anyway.
+    /// All times of one day make one stretch, since each applies until the end of the day.
     fn of_lone(&mut self, fires: &Fires) -> Option<Stretch> {
         loop {
             let begin = match self.last_at {
@@ -76,7 +76,7 @@ impl<'s> Stretches<'s> {
             let day_end = clocks::end_of_day(fires.zone, begin)?;
             let last = fires.last(self.calendar, day_end - SECOND).unwrap_or(begin).max(begin);
             self.last_at = Some(last);
-            // Where clocks go back over midnight, the last one may be of the day that comes twice, and hold for longer.
+            // Where clocks are set back over midnight, the last one may lie in the repeated day, and apply for longer.
             let end = day_end.max(clocks::end_of_day(fires.zone, last)?);
             let end = end.max(last + LONE_EDGE_MIN);
             if end > self.from {
@@ -102,9 +102,9 @@ impl<'s> Stretches<'s> {
         Some(Stretch { begin, end })
     }
 
-    /// The first stop after `at` that no start outweighs.
+    /// The first stop after `at` without a start at the same minute.
     fn stop_of_pair(&self, start: &Fires, stop: &Fires, mut at: Timestamp) -> Timestamp {
-        for _ in 0..STOPS_OUTWEIGHED_MAX {
+        for _ in 0..STOPS_WITH_START_MAX {
             let Some(stopped) = stop.next(self.calendar, at, self.limit) else { break };
             if start.last(self.calendar, stopped) != Some(stopped) {
                 return stopped;

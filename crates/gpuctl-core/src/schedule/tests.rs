@@ -1,5 +1,4 @@
-//! Single cases, as people would put them. Every minute of random schedules is in `tests/minutes.rs`, the reference's own
-//! cases are in `tests/schedules.rs`.
+//! Single cases. `tests/minutes.rs` checks every minute of random schedules, `tests/schedules.rs` tables of vectors.
 
 use super::*;
 use crate::policy::Policy;
@@ -70,7 +69,7 @@ fn a_schedule_of_all_days_never_changes() {
 }
 
 #[test]
-fn t2_a_lone_edge_holds_to_the_end_of_its_day_and_for_an_hour() {
+fn t2_a_lone_edge_applies_until_the_end_of_its_day_and_for_an_hour() {
     let begin = schedule("[[]]\nzone = \"UTC\"\nbegin = \"10:00\"");
     check(&begin, "2026-11-22T09:59:00Z", Any, Some(("2026-11-22T10:00:00Z", Running)));
     check(&begin, "2026-11-22T10:00:00Z", Running, Some(("2026-11-23T00:00:00Z", Any)));
@@ -83,11 +82,11 @@ fn t2_a_lone_edge_holds_to_the_end_of_its_day_and_for_an_hour() {
 }
 
 #[test]
-fn t4_a_lone_edge_in_a_midnight_that_comes_twice_holds_through_its_own_day() {
+fn t4_a_lone_edge_at_a_repeated_midnight_applies_to_its_own_day() {
     // St. John's went from 00:01 back to 23:01.
     let midnight = schedule("[[]]\nzone = \"America/St_Johns\"\nbegin = \"00:00\"");
     check(&midnight, "2010-11-07T02:45:00Z", Running, None);
-    // The second pass of the 6th comes after the first minute of the 7th, which is skipped.
+    // The second time of the 6th comes after the first minute of the 7th, which is skipped.
     let hourly = schedule(
         "[[]]\nzone = \"America/St_Johns\"\nstart = \"cron(1 * * * ? *)\"\nstop = \"cron(2 * * * ? *)\"\n[calendar]\nskip = [\"2010-11-07\"]",
     );
@@ -95,7 +94,7 @@ fn t4_a_lone_edge_in_a_midnight_that_comes_twice_holds_through_its_own_day() {
 }
 
 #[test]
-fn a_pair_runs_from_a_start_to_the_next_stop_and_the_start_wins_a_tie() {
+fn a_pair_runs_from_start_to_stop_and_the_start_wins_a_tie() {
     let weekend =
         schedule("[[]]\nstart = \"cron(0 18 ? * FRI *)\"\nstop = \"cron(0 6 ? * MON *)\"");
     check(&weekend, "2026-11-22T00:00:00Z", Running, Some(("2026-11-23T06:00:00Z", Stopped)));
@@ -108,7 +107,7 @@ fn a_pair_runs_from_a_start_to_the_next_stop_and_the_start_wins_a_tie() {
 }
 
 #[test]
-fn t15_what_cannot_come_ends_in_never() {
+fn t15_a_search_for_what_never_comes_ends() {
     for start in ["cron(0 9 30 2 ? *)", "cron(0 9 * * ? 2020)", "cron(0 9 31 4,6,9,11 ? *)"] {
         let never = schedule(&format!("[[]]\nstart = \"{start}\""));
         check(&never, "2026-11-22T00:00:00Z", Any, None);
@@ -151,7 +150,7 @@ fn a_calendar_skips_what_begins_and_adds_whole_days() {
 }
 
 #[test]
-fn instants_beyond_the_known_years_are_no_opinion() {
+fn beyond_the_known_years_a_schedule_wants_nothing() {
     let days = schedule("[[]]\nzone = \"Asia/Tokyo\"");
     for now in [
         Timestamp::MIN_UTC,
@@ -194,7 +193,7 @@ fn warns(text: &str, expected: &[(usize, &str)]) {
 }
 
 #[test]
-fn lint_tells_what_is_hardly_meant() {
+fn lint_warns_of_what_is_probably_not_meant() {
     let office =
         "[[]]\nzone = \"UTC\"\nweekdays = \"mon-fri\"\nbegin = \"09:00\"\nend = \"17:00\"\n";
     warns(office, &[]);
@@ -234,7 +233,7 @@ fn lint_tells_what_is_hardly_meant() {
         &format!("{office}[[]]\nzone = \"UTC\"\nend = \"16:00\""),
         &[(
             2,
-            "`stop at 16:00 UTC` fights entry 1, `mon-fri 09:00-17:00 UTC`, first at 2026-11-23 16:00: running wins, so it stops nothing then",
+            "`stop at 16:00 UTC` contradicts entry 1, `mon-fri 09:00-17:00 UTC`, first at 2026-11-23 16:00: running wins, so it stops nothing then",
         )],
     );
     warns(
@@ -254,7 +253,7 @@ fn lint_tells_what_is_hardly_meant() {
 }
 
 #[test]
-fn all_problems_of_an_entry_come_at_once_each_at_its_key() {
+fn all_problems_of_an_entry_are_reported_each_at_its_key() {
     let spec = |pairs: &[(&str, &str)]| {
         let get =
             |key| pairs.iter().find(|(known, _)| *known == key).map(|(_, text)| (*text).to_owned());

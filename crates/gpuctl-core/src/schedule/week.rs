@@ -1,4 +1,4 @@
-//! A schedule day by day, in the zone of its first entry: what `gpuctl schedule show` draws.
+//! A schedule day by day, in the zone of its first entry, as `gpuctl schedule show` draws it.
 
 use chrono::NaiveDate;
 
@@ -6,21 +6,18 @@ use super::clocks::{self, DAY_MINUTES, Occurrence};
 use super::{Desired, EDGES_MAX, Schedule};
 use crate::units::Timestamp;
 
-/// A local day.
+/// A local day. A day on which clocks are changed does not have 24 hours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Day {
-    /// Its date.
     pub date: NaiveDate,
-    /// The instant at which it begins; on days on which clocks are changed it does not last 24 hours.
     pub begin: Timestamp,
-    /// … and ends.
     pub end: Timestamp,
-    /// What is wanted, from when to when, without a hole.
+    /// What is wanted from when to when; together they cover the whole day.
     pub parts: Vec<(Desired, Timestamp, Timestamp)>,
 }
 
 impl Schedule {
-    /// So many days, from the one in which `from` lies. Days that clocks skip whole are left out (T5).
+    /// `count` days from that of `from` on. Days that clocks skip as a whole are left out (T5).
     pub fn days(&self, from: Timestamp, count: usize) -> impl Iterator<Item = Day> {
         let zone = self.zone();
         let dates = clocks::is_known(from).then(|| clocks::date(zone, from).iter_days());
@@ -34,8 +31,8 @@ impl Schedule {
 
     fn parts(&self, begin: Timestamp, end: Timestamp) -> Vec<(Desired, Timestamp, Timestamp)> {
         let mut parts = Vec::new();
-        let (mut at, mut desired) = (begin, self.look(begin).0);
-        // A day has fewer minutes than that.
+        let (mut at, mut desired) = (begin, self.evaluate(begin).0);
+        // More than the minutes of a day.
         for _ in 0..2 * EDGES_MAX {
             let next = self.next_change(at).filter(|edge| edge.at < end);
             parts.push((desired, at, next.as_ref().map_or(end, |edge| edge.at)));

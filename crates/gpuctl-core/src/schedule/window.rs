@@ -1,6 +1,6 @@
 //! A window: from `begin` to `end` on the days on which it begins.
 //!
-//! Its edges are turned into instants, and the state is read off the interval between them (T2).
+//! Each window becomes an interval between two instants, so that no effect depends on a reconcile at its edges (T2).
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
@@ -14,13 +14,13 @@ use crate::units::Timestamp;
 pub(super) struct Window {
     pub(super) zone: Tz,
     pub(super) days: Days,
-    /// Minutes of the day; an end up to the begin is the next day's.
+    /// Minutes of the day. An end at or before the begin is on the next day.
     pub(super) begin: u16,
     pub(super) end: u16,
 }
 
 impl Window {
-    /// The window that begins on local day `day`; `None` if clocks skip it whole.
+    /// The window that begins on the local day `day`; `None` if it lies inside the hour that clocks skip.
     pub(super) fn interval(&self, day: NaiveDate) -> Option<(Timestamp, Timestamp)> {
         let end_day = if self.end <= self.begin { day.succ_opt()? } else { day };
         let begin = instant(self.zone, day, self.begin, Occurrence::First)?;

@@ -1,4 +1,4 @@
-//! What the cases are made of: one pool at one instant, its boxes, its runs, and the people who meddle.
+//! The parts of the cases: one pool at one instant, its boxes and its runs, holds, and starts and stops outside gpuctl.
 
 use std::collections::BTreeMap;
 
@@ -173,8 +173,8 @@ pub(crate) fn on_demand(zone: &str, one: SeenBox) -> SeenBox {
     SeenBox { offering: Some(offering(CapacityType::OnDemand, zone)), ..one }
 }
 
-/// Spot in two zones and a box on demand, all stopped.
-pub(crate) fn stable() -> Vec<SeenBox> {
+/// Three stopped boxes: one on demand, and spot in two zones.
+pub(crate) fn pool_of_three() -> Vec<SeenBox> {
     let at = |index| a_box(index, BoxState::Stopped, 9_000);
     vec![on_demand("a", at(1)), spot("a", at(2)), spot("b", at(3))]
 }

@@ -410,7 +410,7 @@ fn what_a_schedule_hardly_means_is_a_warning_and_what_it_cannot_mean_an_error() 
         (&"app".into(), &2.into())
     );
     let text = sandbox.run(&["schedule", "lint", "app"]).expect(0).stdout;
-    assert!(text.starts_with("app, entry 2: ") && text.ends_with("hint: take it out\n"), "{text}");
+    assert!(text.starts_with("app, entry 2: ") && text.ends_with("hint: remove it\n"), "{text}");
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn a_bad_estimate_says_what_is_wrong_with_it() {
         (&["--usd-hour", "cheap"], "`cheap` is not a valid amount of US dollars"),
         (&["--with-box", "t3.large"], "is not of the form TYPE:HOURS"),
         (&["--with", "=5"], "is not of the form NAME=USD"),
-        (&["--capacity", "sopt"], "is no capacity type"),
+        (&["--capacity", "sopt"], "is not a valid capacity type"),
     ] {
         let said = sandbox.run(&[&["cost", "estimate"][..], arguments].concat()).expect(2);
         assert!(said.stderr.contains(words), "{arguments:?}\n{}", said.stderr);
