@@ -5,6 +5,8 @@
 
 mod aws;
 mod problems;
+#[cfg(test)]
+mod reference;
 mod schedule;
 mod section;
 mod sections;

@@ -1,0 +1,280 @@
+//! What each setting means and its default, for the configuration page. Types and ranges are in `sections.rs`.
+
+/// A section of `gpuctl.toml`.
+pub(super) struct SectionDoc {
+    pub(super) heading: &'static str,
+    /// E.g. `pool.NAME`.
+    pub(super) path: &'static str,
+    pub(super) about: &'static str,
+    pub(super) settings: &'static [SettingDoc],
+}
+
+pub(super) struct SettingDoc {
+    pub(super) key: &'static str,
+    pub(super) default: DefaultValue,
+    pub(super) meaning: &'static str,
+    /// In place of the type that `sections.rs` asks for.
+    pub(super) takes: Option<&'static str>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum DefaultValue {
+    /// As it is written in the file.
+    Value(&'static str),
+    ValueOf {
+        local: &'static str,
+        aws: &'static str,
+    },
+    Words(&'static str),
+}
+
+use DefaultValue::{Value, ValueOf, Words};
+
+const NONE: DefaultValue = Words("none");
+
+const fn setting(key: &'static str, default: DefaultValue, meaning: &'static str) -> SettingDoc {
+    SettingDoc { key, default, meaning, takes: None }
+}
+
+impl SettingDoc {
+    const fn takes(self, takes: &'static str) -> Self {
+        Self { takes: Some(takes), ..self }
+    }
+}
+
+pub(super) const SECTIONS: &[SectionDoc] = &[
+    SectionDoc {
+        heading: "[cloud]",
+        path: "cloud",
+        about: "Where boxes, queue and ledger are: on this machine, or in an AWS account. The settings from `region` on are for \
+            `kind = \"aws\"` only.",
+        settings: CLOUD,
+    },
+    SectionDoc {
+        heading: "[pool.NAME]",
+        path: "pool.NAME",
+        about: "A named group of boxes. A pool has a `queue`, or a `command`, or neither: then only its boxes are started and \
+            stopped, by schedule or hold. The name has 1 to 80 of a-z A-Z 0-9 - _, and must not be `all`. At most 100 pools.",
+        settings: POOL,
+    },
+    SectionDoc {
+        heading: "[[pool.NAME.schedule]]",
+        path: "pool.NAME.schedule",
+        about: "When at least one box is up: a window (`begin`, `end` and days), or `start` and `stop` in EventBridge's grammar. A \
+            pool can have up to 100 entries. [SCHEDULES.md](SCHEDULES.md) has the rules.",
+        settings: SCHEDULE,
+    },
+    SectionDoc {
+        heading: "[pool.NAME.calendar]",
+        path: "pool.NAME.calendar",
+        about: "Dates that differ from the schedule. [SCHEDULES.md](SCHEDULES.md#several-entries-and-the-calendar) has the rules.",
+        settings: CALENDAR,
+    },
+    SectionDoc {
+        heading: "[worker]",
+        path: "worker",
+        about: "Settings of `gpu-worker`.",
+        settings: WORKER,
+    },
+    SectionDoc {
+        heading: "[model.NAME]",
+        path: "model.NAME",
+        about: "Settings of one model. The name is that of its folder.",
+        settings: &[setting("device", Words("that of `[worker]`"), "The device of this model.")],
+    },
+    SectionDoc {
+        heading: "[cost]",
+        path: "cost",
+        about: "The prices of budgets and of `gpuctl cost`. `gpuctl cost prices` lists the known ones.",
+        settings: COST,
+    },
+];
+
+const CLOUD: &[SettingDoc] = &[
+    setting(
+        "kind",
+        Value("\"local\""),
+        "`\"local\"`: boxes are worker processes on this machine, and the queue is a file. \
+        `\"aws\"`: boxes are EC2 instances, and the queue is in SQS.",
+    ),
+    setting(
+        "state",
+        Words("`.gpuctl`, or `~/.local/state/gpuctl` without a file"),
+        "The folder of queue file, logs, locks and fetched \
+        prices.",
+    ),
+    setting("file_mib_max", Value("4096"), "The largest size of the queue file, in MiB."),
+    setting(
+        "tick",
+        ValueOf { local: "\"1s\"", aws: "\"1m\"" },
+        "The time between two reconciles if nothing changes.",
+    ),
+    setting("region", Words("that of the environment or profile"), "The AWS region."),
+    setting("profile", Words("that of the environment"), "The profile in the AWS configuration."),
+    setting(
+        "table",
+        Words("the ledger is on this machine"),
+        "The DynamoDB table of ledger and results. Pools with a queue need it, unless their `worker` is `\"own\"`.",
+    ),
+    setting(
+        "results",
+        NONE,
+        "Where inputs are uploaded to and result files are kept, e.g. `s3://bucket/prefix`.",
+    ),
+    setting(
+        "notify",
+        NONE,
+        "The ARN of the SNS topic that gets notices of late starts, quotas, budgets and dead jobs.",
+    ),
+    setting(
+        "function",
+        NONE,
+        "The name or ARN of the Lambda function that `gpuctl invoke` and `gpuctl logs` use.",
+    ),
+];
+
+const POOL: &[SettingDoc] = &[
+    setting("queue", NONE, "The queue whose jobs the boxes do; on AWS the name or URL of an SQS queue. A queue belongs to one pool."),
+    setting("command", NONE, "A command that runs in the foreground while schedule or hold want it, as a list of its words. Not on AWS."),
+    setting("instances", NONE, "The ids of the EC2 instances that are the boxes, up to 200. On AWS, a pool has exactly one of \
+        `instances`, `select` and `launch_template`."),
+    setting("select", NONE, "The tags of the EC2 instances that are the boxes, up to 50, e.g. `{ \"gpuctl:pool\" = \"gpu\" }`.")
+        .takes("table of texts"),
+    setting("launch_template", NONE, "The name or id of the launch template from which boxes are launched; they are terminated when idle."),
+    setting("launch_template_version", Words("the default version"), "The version of the launch template."),
+    setting("instance_types", Words("required with `launch_template`"), "The instance types to launch, in order of preference."),
+    setting("subnets", Words("that of the template"), "The subnets to launch in, and with them the zones. With `instance_types` at most 50 \
+        pairs."),
+    setting("boxes_max", Value("1"), "The most boxes at once."),
+    setting("max_wait", Value("\"0s\""), "How long a job may wait for a box. A box starts as late as this allows."),
+    setting("start_depth", NONE, "Start a box at this number of waiting jobs, however long they have waited."),
+    setting("jobs_per_box", Words("as many boxes as clear the backlog within `max_wait`"), "One box for each this many jobs."),
+    setting("idle_stop", Value("\"auto\""), "How long an idle box stays up. `\"auto\"`: not at all if `max_wait` leaves room for a boot, \
+        else as long as a boot takes.")
+        .takes("`\"auto\"` or a duration"),
+    setting("visibility", Value("\"60s\""), "How long after its worker has died a job is received again."),
+    setting("receives_max", Value("5"), "The number of receives after which a job goes to the dead-letter queue."),
+    setting("worker", Value("\"gpu-worker\""), "`\"own\"` if another program than `gpu-worker` receives the jobs: then no reports are \
+        expected of it."),
+    setting("capacity", Value("[\"spot\", \"on-demand\"]"), "The capacity types of boxes, in order of preference.")
+        .takes("list of `\"spot\"` and `\"on-demand\"`"),
+    setting("capacity_deadline", Value("\"0s\""), "How long only the first of them is tried. `max_wait` is kept all the same."),
+    setting("budget_usd_month", NONE, "What the boxes may cost in a month (UTC). Once it is spent, the queue starts no more boxes, and a \
+        hold only with `--over-budget`. Schedules still do, and a box that is up continues."),
+    setting("budget_usd_day", NONE, "The same for a day (UTC)."),
+    setting("foreign_hold", Value("\"2h\""), "How long a start or stop outside gpuctl, e.g. in the AWS console, counts as a hold. `\"0s\"`: \
+        not at all."),
+    setting("run_min", Value("\"0s\""), "The least time that a box is up before it stops because it is idle."),
+    setting("boot_default", ValueOf { local: "\"5s\"", aws: "\"2m\"" }, "How long a boot is expected to take before one was seen."),
+    setting("boot_deadline", Value("\"5m\""), "A box that is not ready by then is stopped."),
+    setting("lifetime_max", Value("\"24h\""), "A box that is up for this long is drained, even if it has work."),
+    setting("starts_per_hour_max", Value("60"), "The most starts within an hour."),
+    setting("starts_without_result_max", Value("3"), "After this many boxes in a row that were started for the queue and ended without a \
+        result, further starts are delayed, from one minute up to one hour."),
+];
+
+const SCHEDULE: &[SettingDoc] = &[
+    setting(
+        "zone",
+        Words("required for a window, else `UTC`"),
+        "An IANA time zone, e.g. `\"Asia/Tokyo\"`.",
+    ),
+    setting(
+        "begin",
+        Words("the start of the day"),
+        "The time of day at which the window begins, e.g. `\"09:00\"`.",
+    ),
+    setting(
+        "end",
+        Words("the end of the day"),
+        "The time of day at which it ends. An end before the begin is on the next day.",
+    ),
+    setting(
+        "weekdays",
+        Words("every day"),
+        "The days of the week on which it begins, e.g. `\"mon-fri\"`, `\"sat,sun\"`, `\"mon#1\"` or \
+        `\"fri#L\"`.",
+    ),
+    setting(
+        "monthdays",
+        Words("every day"),
+        "The days of the month on which it begins, e.g. `\"1-15\"`, `\"L\"`, `\"15W\"` or `\"1/10\"`.",
+    ),
+    setting(
+        "months",
+        Words("every month"),
+        "The months in which it begins, e.g. `\"jan-mar\"` or `\"1,7\"`.",
+    ),
+    setting(
+        "start",
+        NONE,
+        "When boxes start: `cron(…)` or `rate(…)`, e.g. `\"cron(0 9 ? * MON-FRI *)\"`.",
+    ),
+    setting("stop", NONE, "When they stop, in the same grammar."),
+];
+
+const CALENDAR: &[SettingDoc] = &[
+    setting(
+        "skip",
+        NONE,
+        "Dates on which nothing begins, e.g. `[\"2026-12-25\", \"2026-12-31..2027-01-03\"]`.",
+    ),
+    setting("skip_file", NONE, "An iCalendar file whose all-day events are such dates."),
+    setting(
+        "extra",
+        NONE,
+        "Dates on which everything begins, whatever the days of the entries are.",
+    ),
+    setting("extra_file", NONE, "An iCalendar file whose all-day events are such dates."),
+];
+
+const WORKER: &[SettingDoc] = &[
+    setting("device", Value("\"auto\""), "The device of models without one of their own."),
+    setting("models", Words("in the cache"), "The folder with a folder for each model."),
+    setting("onnxruntime", Words("in the cache"), "The library of ONNX Runtime."),
+    setting("input_roots", Words("anywhere"), "The folders in which inputs may be."),
+    setting("threads", Words("the number of cores"), "The threads of one inference session."),
+    setting("audio_seconds_max", Value("14400"), "The longest accepted recording, in seconds."),
+    setting("image_pixels_max", Value("100000000"), "The largest accepted picture, in pixels."),
+    setting(
+        "job_max",
+        Value("\"1h\""),
+        "A job that takes longer counts as hung: it is released to the queue, and the worker restarts.",
+    ),
+    setting(
+        "power_off",
+        Value("[\"systemctl\", \"poweroff\"]"),
+        "The command with which a worker shuts down its EC2 box, as a list of its \
+        words.",
+    ),
+    setting(
+        "drain",
+        Value("\"30s\""),
+        "How long a stopping worker may continue with the jobs it holds.",
+    ),
+];
+
+const COST: &[SettingDoc] = &[
+    setting(
+        "instance_type",
+        Value("\"g4dn.xlarge\""),
+        "The instance type of boxes on this machine, and of comparisons.",
+    ),
+    setting("region", Value("\"us-east-1\""), "The region of its price."),
+    setting("usd_hour", Words("the price of the tables"), "The price of an hour of any box."),
+    setting(
+        "disk_gib",
+        Value("0"),
+        "The size of each box's disk, which is billed even while the box is stopped.",
+    ),
+    setting(
+        "disk_usd_gib_month",
+        Value("0.08"),
+        "The price of a GiB of disk a month. The default is gp3 in us-east-1.",
+    ),
+    setting(
+        "public_ipv4",
+        Value("false"),
+        "Whether each box keeps a public IPv4 address, which is billed all the time.",
+    ),
+];
