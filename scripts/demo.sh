@@ -2,7 +2,7 @@
 # The main job on this machine, visibly: jobs arrive, the box starts, models run, the box stops. No account needed.
 # Needs Rust (with a C compiler, as every Rust) and Python 3. The first run builds and downloads (about 500 MB), the
 # second does neither.
-#   usage: scripts/demo.sh
+#   usage: scripts/demo.sh [--built]      --built takes the programs that the tests have built
 # Exits non-zero when a job fails, a printed line is read wrong, or the box is not stopped at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,8 +14,10 @@ BOX_STOP_SECONDS_MAX=60
 say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
 
 say "build, and fetch ONNX Runtime and the models"
-# Without AWS, whose SDKs take longer to build than all the rest.
-cargo build --locked --quiet --no-default-features -p gpuctl -p gpu-worker -p gpu-inference --bins --example print_pages
+if [ "${1:-}" != --built ]; then
+  # Without AWS, whose SDKs take longer to build than all the rest.
+  cargo build --locked --quiet --no-default-features -p gpuctl -p gpu-worker -p gpu-inference --bins --example print_pages
+fi
 "$python" scripts/fetch-models.py
 folder=$(mktemp -d "${TMPDIR:-/tmp}/gpuctl-demo.XXXXXX")
 "$CARGO_TARGET_DIR/debug/examples/print_pages" "$folder/pages"

@@ -1,31 +1,50 @@
 #!/usr/bin/env bash
-# Every check there is: format, dependency edges, lints, tests, and the demo. Installs what it needs; asks for nothing.
-#   usage: scripts/test.sh [--quick]      --quick leaves out the demo
+# Every check there is: format, architecture, words, scripts, licences, lints, tests, docs, other feature sets, and the demo.
+#   usage: scripts/test.sh [--quick] [--no-install]
+#     --quick        leaves out the demo
+#     --no-install   says which Debian packages are missing and ends, where it would install them
+# Installs what it needs, and says so first; asks for nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/environment.sh
 . scripts/environment.sh
 
+quick=0 install=1
+for argument in "$@"; do
+  case $argument in
+    --quick) quick=1 ;;
+    --no-install) install=0 ;;
+    *)
+      echo "error: unknown argument $argument; usage: scripts/test.sh [--quick] [--no-install]" >&2
+      exit 2
+      ;;
+  esac
+done
+
 step() { printf '\n== %s\n' "$*"; }
 
-step "what the tests need"
-need_packages=()
-command -v flac >/dev/null || need_packages+=(flac)
-command -v lame >/dev/null || need_packages+=(lame)
-command -v espeak-ng >/dev/null || need_packages+=(espeak-ng)
-command -v cc >/dev/null || need_packages+=(gcc libc6-dev)
-"$python" -c 'import ensurepip, venv' 2>/dev/null || need_packages+=(python3-venv)
-if [ ${#need_packages[@]} -gt 0 ]; then
-  sudo=
-  if [ "$(id -u)" != 0 ]; then
-    sudo=$(command -v sudo) || {
-      echo "error: the tests need ${need_packages[*]}; install them as root, or install sudo" >&2
-      exit 1
-    }
+install_packages() {
+  local missing=()
+  command -v flac >/dev/null || missing+=(flac)
+  command -v lame >/dev/null || missing+=(lame)
+  command -v espeak-ng >/dev/null || missing+=(espeak-ng)
+  command -v cc >/dev/null || missing+=(gcc libc6-dev)
+  "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  if [ ${#missing[@]} = 0 ]; then return; fi
+  local sudo=
+  if [ "$(id -u)" != 0 ]; then sudo=$(command -v sudo) || install=0; fi
+  if [ "$install" = 0 ]; then
+    echo "error: the tests need these packages: ${missing[*]}" >&2
+    echo "hint: apt-get install ${missing[*]}" >&2
+    exit 1
   fi
+  echo "installing with apt-get: ${missing[*]}"
   $sudo apt-get update -qq
-  $sudo apt-get install -y -qq --no-install-recommends "${need_packages[@]}" >/dev/null
-fi
+  $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+step "what the tests need"
+install_packages
 # rustup's minimal profile leaves these out.
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
@@ -33,21 +52,32 @@ cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 "$python" scripts/make-graphs.py
 scripts/install-emulators.sh
 
-step "format"
+step "format, architecture, words, references"
 cargo fmt --all --check
-
-step "dependency edges"
 "$python" scripts/check-edges.py
+"$python" scripts/tidy.py
+
+step "scripts, licences and sources"
+scripts/lint-scripts.sh
+scripts/check-dependencies.sh
+
+# `cargo clippy` would compile every dependency a second time, without code. Here the linter compiles the workspace's own crates
+# as the tests run them, so each dependency is compiled once.
+export RUSTC_WORKSPACE_WRAPPER=$PWD/scripts/lib/lint-and-compile.sh
 
 step "lints"
-cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+cargo test --workspace --all-targets --locked --quiet --no-run
 
-step "tests"
-cargo test --workspace --locked --quiet
+step "tests, and the libraries' documentation"
+RUSTDOC=$PWD/scripts/lib/rustdoc-and-lint.sh cargo test --workspace --locked --quiet
 
-if [ "${1:-}" != --quick ]; then
+step "other feature sets: without AWS, and a worker's part of AWS alone"
+cargo check --locked --quiet -p gpuctl -p gpu-worker --no-default-features
+cargo check --locked --quiet -p gpuctl-aws --no-default-features --features queue
+
+if [ "$quick" = 0 ]; then
   step "the demo"
-  scripts/demo.sh
+  scripts/demo.sh --built
 fi
 
 step "all checks passed"
