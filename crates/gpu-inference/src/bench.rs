@@ -97,7 +97,7 @@ impl Bench {
     ) -> Result<Speed, RunError> {
         let inputs = self.session.inputs().iter();
         let tensors: Result<Tensors, RunError> = inputs
-            .map(|input| Ok((input.name().to_owned(), made_up(input, batch, sides)?)))
+            .map(|input| Ok((input.name().to_owned(), synthetic_input(input, batch, sides)?)))
             .collect();
         let tensors = tensors?;
         for _ in 0..WARM_UP {
@@ -126,7 +126,7 @@ impl Bench {
 }
 
 /// An input: numbers from -1 to 1; ones where they are whole, or settings; of the open length where they say that.
-fn made_up(input: &Outlet, batch: usize, sides: OpenSides) -> Result<Tensor, RunError> {
+fn synthetic_input(input: &Outlet, batch: usize, sides: OpenSides) -> Result<Tensor, RunError> {
     let unfit = || RunError::Unfit { problem: format!("{} is {}", input.name(), input.dtype()) };
     let ValueType::Tensor { ty, shape, dimension_symbols } = input.dtype() else {
         return Err(unfit());
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn made_up_numbers_are_those_of_the_script() {
+    fn synthetic_numbers_are_those_of_the_script() {
         let found = numbers(1_100);
         assert!((found[0] + 1.0).abs() < 1e-6 && (found[1] - (37.0 / 504.5 - 1.0)).abs() < 1e-6);
         assert!(found.iter().all(|number| (-1.0..=1.0).contains(number)));

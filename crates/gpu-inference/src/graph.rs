@@ -102,7 +102,7 @@ fn to_floats(value: &DynValue) -> ort::Result<ArrayD<f32>> {
 }
 
 /// A vector of length 1 in the same direction; one of zeros stays.
-pub(crate) fn unit(mut vector: Vec<f32>) -> Vec<f32> {
+pub(crate) fn l2_normalized(mut vector: Vec<f32>) -> Vec<f32> {
     let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
     if length > 0.0 {
         vector.iter_mut().for_each(|value| *value /= length);

@@ -37,7 +37,7 @@ use crate::pipelines::synthesize::{SynthesizePipeline, Voice};
 use crate::pipelines::transcribe::{RecogniserKind, TranscribePipeline};
 use crate::runtime::{DevicePreference, Runtime, RuntimeError};
 use gpu_tasks::Task;
-pub(crate) use opener::{Opener, Port, PortName, Signature, Size};
+pub(crate) use opener::{DimSpec, IoName, IoSpec, Opener, Signature};
 
 /// The models in one folder.
 #[derive(Debug, Clone)]
@@ -249,7 +249,7 @@ impl ModelStore {
 
     /// Puts models on devices of the user's choice, whatever their manifests say.
     #[must_use]
-    pub fn placing(mut self, devices: &BTreeMap<String, DevicePreference>) -> Self {
+    pub fn with_devices(mut self, devices: &BTreeMap<String, DevicePreference>) -> Self {
         self.placed.clone_from(devices);
         self
     }
@@ -299,7 +299,7 @@ fn read_manifest(folder: &Path) -> Result<Manifest, ManifestError> {
 
 /// Verifies the model's files, makes its sessions, and gives the pipeline that runs it.
 ///
-/// A device chosen with [`ModelStore::placing`] goes before the manifest's, and that before `device`, except that
+/// A device chosen with [`ModelStore::with_devices`] goes before the manifest's, and that before `device`, except that
 /// `DEVICE=cpu` keeps every model off the GPU that was not put there by name.
 ///
 /// # Errors
@@ -323,9 +323,9 @@ pub fn open_pipeline(
         }
         Family::PpOcr(settings) => Ok(Box::new(OcrPipeline::open(&mut opener, *settings)?)),
         Family::Dtln => Ok(Box::new(DenoisePipeline::open(&mut opener)?)),
-        Family::Piper => Ok(speaking(Piper::open(&mut opener)?, &opener)),
-        Family::Kokoro => Ok(speaking(Kokoro::open(&mut opener)?, &opener)),
-        Family::MeloTts => Ok(speaking(Melo::open(&mut opener)?, &opener)),
+        Family::Piper => Ok(synthesizer(Piper::open(&mut opener)?, &opener)),
+        Family::Kokoro => Ok(synthesizer(Kokoro::open(&mut opener)?, &opener)),
+        Family::MeloTts => Ok(synthesizer(Melo::open(&mut opener)?, &opener)),
         Family::OpenVoice => Ok(Box::new(ConvertPipeline::open(&mut opener)?)),
         Family::SentenceEncoder(settings) => {
             Ok(Box::new(SentencePipeline::open(&mut opener, settings.clone())?))
@@ -351,7 +351,7 @@ pub fn open_pipeline(
     }
 }
 
-fn speaking(voice: impl Voice + 'static, opener: &Opener<'_>) -> Box<dyn Pipeline> {
+fn synthesizer(voice: impl Voice + 'static, opener: &Opener<'_>) -> Box<dyn Pipeline> {
     Box::new(SynthesizePipeline::new(Box::new(voice), opener.device()))
 }
 

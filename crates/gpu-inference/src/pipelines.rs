@@ -239,7 +239,7 @@ impl RunError {
 }
 
 /// A wish that the model cannot mind is refused: to leave it unheard would be worse.
-pub(crate) fn check_minded(params: &Params, minds: &[&str]) -> Result<(), RunError> {
+pub(crate) fn reject_unsupported_params(params: &Params, minds: &[&str]) -> Result<(), RunError> {
     let Some(name) = params.given().find(|name| !minds.contains(name)) else { return Ok(()) };
     let known = if minds.is_empty() { "no params".to_owned() } else { minds.join(", ") };
     let wanted = format!("absent: this model minds {known}");

@@ -45,7 +45,7 @@ impl EngineSetup {
     /// # Errors
     /// When the folder or a manifest cannot be read.
     pub fn store(&self) -> Result<ModelStore, ModelError> {
-        Ok(ModelStore::open(&self.models)?.placing(&self.device_of))
+        Ok(ModelStore::open(&self.models)?.with_devices(&self.device_of))
     }
 }
 

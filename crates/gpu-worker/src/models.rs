@@ -138,7 +138,7 @@ pub fn bench(setup: &EngineSetup, request: &BenchRequest) -> Result<BenchDocumen
     for graph in &graphs {
         for &device in &devices {
             let name = graph.split('/').next().unwrap_or(graph);
-            let store = store.clone().placing(&[(name.to_owned(), device)].into());
+            let store = store.clone().with_devices(&[(name.to_owned(), device)].into());
             let mut case = Case { graph, device, store: &store, document: &mut document };
             case.measure(&runtime, request);
         }

@@ -1,6 +1,6 @@
 //! Opens a model's files as sessions: the bytes are verified, the device is chosen, inputs and outputs are the code's.
 //!
-//! What a family needs of its graphs is said by the pipelines, as [`Port`]s.
+//! What a family needs of its graphs is said by the pipelines, as [`IoSpec`]s.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -92,8 +92,8 @@ impl<'a> Opener<'a> {
     pub(crate) fn session(
         &mut self,
         role: &str,
-        inputs: &[Port],
-        outputs: &[Port],
+        inputs: &[IoSpec],
+        outputs: &[IoSpec],
     ) -> Result<Session, ModelError> {
         let session = self.raw_session(role)?;
         self.check(role, &session, Signature { inputs, outputs }, Floats::AsNamed)?;
@@ -114,15 +114,15 @@ impl<'a> Opener<'a> {
                 Err(problem) => problems.push(problem),
             }
         }
-        Err(self.misfit(role, problems.join("; or ")))
+        Err(self.interface_mismatch(role, problems.join("; or ")))
     }
 
     /// As [`Opener::session`], for code that feeds and reads floats of either width.
     pub(crate) fn graph(
         &mut self,
         role: &str,
-        inputs: &[Port],
-        outputs: &[Port],
+        inputs: &[IoSpec],
+        outputs: &[IoSpec],
     ) -> Result<Graph, ModelError> {
         let session = self.raw_session(role)?;
         self.check(role, &session, Signature { inputs, outputs }, Floats::HalfToo)?;
@@ -130,7 +130,7 @@ impl<'a> Opener<'a> {
     }
 
     /// As [`Opener::graph`], where the file fixes dimensions of `input` that the model itself leaves open, and lists weights as inputs.
-    pub(crate) fn freed_graph(
+    pub(crate) fn graph_with_free_dims(
         &mut self,
         role: &str,
         signature: Signature<'_>,
@@ -200,33 +200,33 @@ impl<'a> Opener<'a> {
         signature: Signature<'_>,
         floats: Floats,
     ) -> Result<(), ModelError> {
-        signature.fits(session, floats).map_err(|problem| self.misfit(role, problem))
+        signature.fits(session, floats).map_err(|problem| self.interface_mismatch(role, problem))
     }
 
     /// The error for a file that is a model, but not one of this family.
-    pub(crate) fn misfit(&self, role: &str, problem: String) -> ModelError {
+    pub(crate) fn interface_mismatch(&self, role: &str, problem: String) -> ModelError {
         let path = self.folder.join(&self.manifest.file(role).path);
         ModelError::Interface { model: self.manifest.name().to_owned(), path, problem }
     }
 }
 
 /// An input or output, or a group of them, that a family's code relies on.
-pub(crate) struct Port {
-    pub(crate) name: PortName,
+pub(crate) struct IoSpec {
+    pub(crate) name: IoName,
     pub(crate) element: TensorElementType,
-    pub(crate) shape: &'static [Size],
+    pub(crate) shape: &'static [DimSpec],
 }
 
 /// Inputs and outputs of a graph.
 #[derive(Clone, Copy)]
 pub(crate) struct Signature<'a> {
-    pub(crate) inputs: &'a [Port],
-    pub(crate) outputs: &'a [Port],
+    pub(crate) inputs: &'a [IoSpec],
+    pub(crate) outputs: &'a [IoSpec],
 }
 
-/// Which inputs or outputs a [`Port`] describes.
+/// Which inputs or outputs a [`IoSpec`] describes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum PortName {
+pub(crate) enum IoName {
     /// The only one: exporters differ in its name.
     Only,
     /// The one of this name.
@@ -239,7 +239,7 @@ pub(crate) enum PortName {
 
 /// What the code relies on in one dimension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Size {
+pub(crate) enum DimSpec {
     /// The code sends or accepts any number.
     Free,
     /// The code sends or expects this number.
@@ -261,43 +261,38 @@ enum Floats {
 
 impl Signature<'_> {
     fn fits(self, session: &Session, floats: Floats) -> Result<(), String> {
-        check_ports("input", session.inputs(), self.inputs, floats)?;
-        check_ports("output", session.outputs(), self.outputs, floats)
+        check_io("input", session.inputs(), self.inputs, floats)?;
+        check_io("output", session.outputs(), self.outputs, floats)
     }
 }
 
-fn check_ports(
-    kind: &str,
-    found: &[Outlet],
-    needed: &[Port],
-    floats: Floats,
-) -> Result<(), String> {
+fn check_io(kind: &str, found: &[Outlet], needed: &[IoSpec], floats: Floats) -> Result<(), String> {
     let names = || found.iter().map(Outlet::name).collect::<Vec<_>>().join(", ");
-    for port in needed {
+    for spec in needed {
         let mut described =
-            found.iter().filter(|outlet| port.name.covers(outlet.name())).peekable();
-        let only_of_many = matches!(port.name, PortName::Only) && found.len() != 1;
-        if described.peek().is_none() && matches!(port.name, PortName::Maybe(_)) {
+            found.iter().filter(|outlet| spec.name.covers(outlet.name())).peekable();
+        let only_of_many = matches!(spec.name, IoName::Only) && found.len() != 1;
+        if described.peek().is_none() && matches!(spec.name, IoName::Maybe(_)) {
             continue;
         }
         if described.peek().is_none() || only_of_many {
-            return Err(format!("{kind} {}: not what is there: {}", port.name, names()));
+            return Err(format!("{kind} {}: not what is there: {}", spec.name, names()));
         }
-        if let Some(outlet) = described.find(|outlet| !port.allows(outlet.dtype(), floats)) {
-            let needed = format!("{} {:?}", port.element, port.shape);
+        if let Some(outlet) = described.find(|outlet| !spec.allows(outlet.dtype(), floats)) {
+            let needed = format!("{} {:?}", spec.element, spec.shape);
             let (name, found) = (outlet.name(), outlet.dtype());
             return Err(format!("{kind} {name}: is {found}, the code needs {needed}"));
         }
     }
     // An output more does no harm; an input that gets nothing fails deep inside an operator.
-    let unknown = |outlet: &&Outlet| !needed.iter().any(|port| port.name.covers(outlet.name()));
+    let unknown = |outlet: &&Outlet| !needed.iter().any(|spec| spec.name.covers(outlet.name()));
     match found.iter().find(unknown).filter(|_| kind == "input") {
         Some(outlet) => Err(format!("input {}: the code has nothing to send to it", outlet.name())),
         None => Ok(()),
     }
 }
 
-impl Port {
+impl IoSpec {
     fn allows(&self, found: &ValueType, floats: Floats) -> bool {
         use TensorElementType::{Float16, Float32};
         let ValueType::Tensor { ty, shape, .. } = found else { return false };
@@ -308,7 +303,7 @@ impl Port {
     }
 }
 
-impl PortName {
+impl IoName {
     fn covers(self, name: &str) -> bool {
         match self {
             Self::Only => true,
@@ -318,7 +313,7 @@ impl PortName {
     }
 }
 
-impl fmt::Display for PortName {
+impl fmt::Display for IoName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Only => f.write_str("(exactly one)"),
@@ -328,7 +323,7 @@ impl fmt::Display for PortName {
     }
 }
 
-impl Size {
+impl DimSpec {
     /// `found` is a dimension of the model; -1 means that it takes any number.
     fn allows(self, found: i64) -> bool {
         match self {

@@ -13,7 +13,7 @@ use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 use super::{Cancel, Output, Pipeline, RunError, failed};
 use crate::audio::SAMPLE_RATE_HZ;
 use crate::input::{Content, Prepared};
-use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
 use crate::runtime::Device;
 use crate::wav;
 
@@ -48,19 +48,20 @@ struct Memory {
 
 impl DenoisePipeline {
     pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
-        const SPECTRUM: &[Size] = &[Size::Is(1), Size::Is(1), Size::Is(257)];
-        const SAMPLES: &[Size] = &[Size::Is(1), Size::Is(1), Size::Is(512)];
-        const MEMORY: &[Size] = &[Size::Is(1), Size::Is(2), Size::Is(128), Size::Is(2)];
-        let port = |name, shape| Port {
-            name: PortName::Is(name),
+        const SPECTRUM: &[DimSpec] = &[DimSpec::Is(1), DimSpec::Is(1), DimSpec::Is(257)];
+        const SAMPLES: &[DimSpec] = &[DimSpec::Is(1), DimSpec::Is(1), DimSpec::Is(512)];
+        const MEMORY: &[DimSpec] =
+            &[DimSpec::Is(1), DimSpec::Is(2), DimSpec::Is(128), DimSpec::Is(2)];
+        let spec = |name, shape| IoSpec {
+            name: IoName::Is(name),
             element: TensorElementType::Float32,
             shape,
         };
-        let inputs = [port("input_2", SPECTRUM), port("input_3", MEMORY)];
-        let outputs = [port("activation_2", SPECTRUM), port("tf_op_layer_stack_2", MEMORY)];
+        let inputs = [spec("input_2", SPECTRUM), spec("input_3", MEMORY)];
+        let outputs = [spec("activation_2", SPECTRUM), spec("tf_op_layer_stack_2", MEMORY)];
         let mask = opener.session("mask", &inputs, &outputs)?;
-        let inputs = [port("input_4", SAMPLES), port("input_5", MEMORY)];
-        let outputs = [port("conv1d_3", SAMPLES), port("tf_op_layer_stack_5", MEMORY)];
+        let inputs = [spec("input_4", SAMPLES), spec("input_5", MEMORY)];
+        let outputs = [spec("conv1d_3", SAMPLES), spec("tf_op_layer_stack_5", MEMORY)];
         let mend = opener.session("mend", &inputs, &outputs)?;
         let mut planner = RealFftPlanner::new();
         let (forward, inverse) = (planner.plan_fft_forward(BLOCK), planner.plan_fft_inverse(BLOCK));

@@ -23,7 +23,7 @@ use self::lines::Alphabet;
 use self::tensor::{Canvas, Placement};
 use super::{Answer, Cancel, Output, Pipeline, RunError, failed};
 use crate::input::{Content, Prepared};
-use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
 use crate::runtime::Device;
 
 pub(crate) use self::tensor::detection_size;
@@ -173,19 +173,20 @@ struct Found {
 
 impl OcrPipeline {
     pub(crate) fn open(opener: &mut Opener<'_>, settings: OcrSettings) -> Result<Self, ModelError> {
-        const PAGES: &[Size] = &[Size::Free, Size::Is(3), Size::Free, Size::Free];
-        const MAPS: &[Size] = &[Size::Free, Size::Is(1), Size::Free, Size::Free];
-        const LINES: &[Size] = &[Size::Free, Size::Is(3), Size::Is(LINE_HEIGHT), Size::Free];
-        let port = |name, shape| [Port { name, element: TensorElementType::Float32, shape }];
-        let input = |shape| port(PortName::Is("x"), shape);
-        let output = |shape| port(PortName::Only, shape);
+        const PAGES: &[DimSpec] = &[DimSpec::Free, DimSpec::Is(3), DimSpec::Free, DimSpec::Free];
+        const MAPS: &[DimSpec] = &[DimSpec::Free, DimSpec::Is(1), DimSpec::Free, DimSpec::Free];
+        const LINES: &[DimSpec] =
+            &[DimSpec::Free, DimSpec::Is(3), DimSpec::Is(LINE_HEIGHT), DimSpec::Free];
+        let spec = |name, shape| [IoSpec { name, element: TensorElementType::Float32, shape }];
+        let input = |shape| spec(IoName::Is("x"), shape);
+        let output = |shape| spec(IoName::Only, shape);
         let detector = opener.session("detect", &input(PAGES), &output(MAPS))?;
-        let turned: &[Size] = &[Size::Free, Size::Is(2)];
+        let turned: &[DimSpec] = &[DimSpec::Free, DimSpec::Is(2)];
         let angle = opener.session("angle", &input(LINES), &output(turned))?;
-        let read: &[Size] = &[Size::Free, Size::Free, Size::Own];
+        let read: &[DimSpec] = &[DimSpec::Free, DimSpec::Free, DimSpec::Own];
         let recogniser = opener.session("recognise", &input(LINES), &output(read))?;
-        let alphabet =
-            Alphabet::of(&recogniser).map_err(|problem| opener.misfit("recognise", problem))?;
+        let alphabet = Alphabet::of(&recogniser)
+            .map_err(|problem| opener.interface_mismatch("recognise", problem))?;
         let device = opener.device();
         let few = match settings.shapes {
             OcrShapes::Auto => device != Device::Cpu,

@@ -8,9 +8,9 @@ use ort::value::TensorElementType;
 use serde::Deserialize;
 
 use super::{Answer, Cancel, Output, Pipeline, RunError};
-use crate::graph::{Feed, Graph, unit};
+use crate::graph::{Feed, Graph, l2_normalized};
 use crate::input::{Content, Prepared};
-use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
 use crate::runtime::Device;
 use crate::tokens::{self, Encoded, Tokens};
 use gpu_tasks::AS_PASSAGE;
@@ -80,14 +80,14 @@ impl SentencePipeline {
         opener: &mut Opener<'_>,
         settings: SentenceSettings,
     ) -> Result<Self, ModelError> {
-        let answers = [Port {
-            name: PortName::Is("last_hidden_state"),
+        let answers = [IoSpec {
+            name: IoName::Is("last_hidden_state"),
             element: TensorElementType::Float32,
-            shape: &[Size::Free, Size::Free, Size::Own],
+            shape: &[DimSpec::Free, DimSpec::Free, DimSpec::Own],
         }];
-        let encoder = opener.graph("encoder", &token_ports(), &answers)?;
+        let encoder = opener.graph("encoder", &token_inputs(), &answers)?;
         let tokens = Tokens::open(&opener.bytes("tokenizer")?, settings.tokens_max)
-            .map_err(|problem| opener.misfit("tokenizer", problem))?;
+            .map_err(|problem| opener.interface_mismatch("tokenizer", problem))?;
         let (device, batch_max) = (opener.device(), opener.batch_max());
         Ok(Self { encoder, tokens, settings, device, batch_max })
     }
@@ -137,17 +137,20 @@ impl Pipeline for SentencePipeline {
 }
 
 /// The inputs of BERT and its kin; token types and positions only where the exporter kept them.
-pub(crate) fn token_ports() -> [Port; 3] {
-    let port =
-        |name| Port { name, element: TensorElementType::Int64, shape: &[Size::Free, Size::Free] };
+pub(crate) fn token_inputs() -> [IoSpec; 3] {
+    let spec = |name| IoSpec {
+        name,
+        element: TensorElementType::Int64,
+        shape: &[DimSpec::Free, DimSpec::Free],
+    };
     [
-        port(PortName::Is("input_ids")),
-        port(PortName::Is("attention_mask")),
-        port(PortName::Maybe("token_type_ids")),
+        spec(IoName::Is("input_ids")),
+        spec(IoName::Is("attention_mask")),
+        spec(IoName::Maybe("token_type_ids")),
     ]
 }
 
-/// Runs a graph of [`token_ports`].
+/// Runs a graph of [`token_inputs`].
 pub(crate) fn run_tokens<const N: usize>(
     graph: &mut Graph,
     padded: &tokens::Padded,
@@ -176,7 +179,7 @@ fn mean(states: &ArrayD<f32>, texts: &[&Encoded]) -> Result<Vec<Vec<f32>>, RunEr
     let vector = |(row, text): (usize, &&Encoded)| {
         let own = states.index_axis(Axis(0), row);
         let own = own.slice(ndarray::s![..text.ids.len(), ..]);
-        unit(own.mean_axis(Axis(0)).map(|mean| mean.to_vec()).unwrap_or_default())
+        l2_normalized(own.mean_axis(Axis(0)).map(|mean| mean.to_vec()).unwrap_or_default())
     };
     Ok(texts.iter().enumerate().map(vector).collect())
 }

@@ -13,9 +13,9 @@ use serde::Deserialize;
 use super::classify::{Classification, Label};
 use super::sentence::Embedding;
 use super::{Answer, Cancel, Output, Pipeline, RunError};
-use crate::graph::{Feed, Graph, sigmoid, unit};
+use crate::graph::{Feed, Graph, l2_normalized, sigmoid};
 use crate::input::{Content, Prepared};
-use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
 use crate::picture::Picture;
 use crate::pixels::{Filter, Normalisation, resize, write_planes};
 use crate::runtime::Device;
@@ -122,32 +122,32 @@ impl SiglipPipeline {
         settings: SiglipSettings,
     ) -> Result<Self, ModelError> {
         // Answers are told apart by name: a tower may give its states beside the vector.
-        let pictures = [Port {
-            name: PortName::Is("pixel_values"),
+        let pictures = [IoSpec {
+            name: IoName::Is("pixel_values"),
             element: TensorElementType::Float32,
-            shape: &[Size::Free, Size::Is(3), Size::Any, Size::Any],
+            shape: &[DimSpec::Free, DimSpec::Is(3), DimSpec::Any, DimSpec::Any],
         }];
         let vision = opener.graph("vision", &pictures, &[])?;
-        let texts = [Port {
-            name: PortName::Is("input_ids"),
+        let texts = [IoSpec {
+            name: IoName::Is("input_ids"),
             element: TensorElementType::Int64,
-            shape: &[Size::Free, Size::Any],
+            shape: &[DimSpec::Free, DimSpec::Any],
         }];
         let text = opener.graph("text", &texts, &[])?;
         // Room for the two marks that a tokenizer may put around a text, which `framed` sees to.
         let tokens = Tokens::open(&opener.bytes("tokenizer")?, settings.tokens + 2)
-            .map_err(|problem| opener.misfit("tokenizer", problem))?;
+            .map_err(|problem| opener.interface_mismatch("tokenizer", problem))?;
         let own = |graph: &Graph, place: usize| {
             let shape = graph.session().inputs()[0].dtype().tensor_shape();
             shape.and_then(|shape| shape.get(place).copied()).filter(|&side| side > 0)
         };
         if own(&vision, 2) != own(&vision, 3) {
-            return Err(opener.misfit("vision", "the input is no square".to_owned()));
+            return Err(opener.interface_mismatch("vision", "the input is no square".to_owned()));
         }
         if own(&text, 1).is_some_and(|length| usize::try_from(length) != Ok(settings.tokens)) {
             let problem =
                 format!("the input has not the {} tokens of the settings", settings.tokens);
-            return Err(opener.misfit("text", problem));
+            return Err(opener.interface_mismatch("text", problem));
         }
         let side = own(&vision, 2).and_then(|side| u32::try_from(side).ok());
         let side = side.unwrap_or(settings.side);
@@ -304,7 +304,7 @@ fn rows(
     if rows.dim().0 != count || rows.dim().1 == 0 {
         return Err(wrong());
     }
-    Ok(rows.axis_iter(Axis(0)).map(|row| unit(row.to_vec())).collect())
+    Ok(rows.axis_iter(Axis(0)).map(|row| l2_normalized(row.to_vec())).collect())
 }
 
 #[cfg(test)]

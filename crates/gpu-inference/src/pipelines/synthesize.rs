@@ -7,7 +7,7 @@ pub(crate) mod kokoro;
 pub(crate) mod melo;
 pub(crate) mod piper;
 
-use super::{Cancel, Output, Pipeline, RunError, check_minded};
+use super::{Cancel, Output, Pipeline, RunError, reject_unsupported_params};
 use crate::input::{Content, Prepared};
 use crate::phonemes;
 use crate::runtime::Device;
@@ -23,7 +23,7 @@ pub(crate) trait Voice: Send {
     fn rate_hz(&self) -> u32;
 
     /// The params that it minds.
-    fn minds(&self) -> &'static [&'static str];
+    fn supported_params(&self) -> &'static [&'static str];
 
     /// Says one sentence.
     fn say(&mut self, sentence: &str, params: &Params) -> Result<Vec<f32>, RunError>;
@@ -50,7 +50,7 @@ impl SynthesizePipeline {
         let pause = self.voice.rate_hz() as f32 * PAUSE_SECONDS;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as above")]
         let pause = vec![0.0; pause as usize];
-        check_minded(params, self.voice.minds())?;
+        reject_unsupported_params(params, self.voice.supported_params())?;
         let mut spoken = Vec::new();
         for sentence in phonemes::sentences(text) {
             cancel.check()?;

@@ -100,7 +100,7 @@ impl TranscribeSettings {
 /// A family that writes down what is said.
 trait Recogniser: Send {
     /// Whether it can be told the language.
-    fn minds_language(&self) -> bool;
+    fn supports_language(&self) -> bool;
 
     /// The text of a piece of speech at 16 kHz.
     fn recognise(
@@ -154,7 +154,7 @@ impl TranscribePipeline {
         cancel: &Cancel,
     ) -> Result<Transcript, RunError> {
         let language = params.text("language");
-        if let (Some(named), false) = (language, self.recogniser.minds_language()) {
+        if let (Some(named), false) = (language, self.recogniser.supports_language()) {
             let wanted = "absent: this model knows one language".to_owned();
             return Err(RunError::Param { name: "language", found: format!("{named:?}"), wanted });
         }

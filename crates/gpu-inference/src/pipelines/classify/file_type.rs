@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::{Classification, ranking, top};
 use crate::input::{Content, Prepared};
-use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
 use crate::pipelines::{Answer, Cancel, Output, Pipeline, RunError, failed};
 use crate::runtime::Device;
 
@@ -77,19 +77,19 @@ pub(crate) struct FileTypePipeline {
 impl FileTypePipeline {
     pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
         let config: Config = serde_json::from_slice(&opener.bytes("config")?)
-            .map_err(|error| opener.misfit("config", error.to_string()))?;
-        config.check().map_err(|problem| opener.misfit("config", problem))?;
+            .map_err(|error| opener.interface_mismatch("config", error.to_string()))?;
+        config.check().map_err(|problem| opener.interface_mismatch("config", problem))?;
         let kinds = serde_json::from_slice(&opener.bytes("kinds")?)
-            .map_err(|error| opener.misfit("kinds", error.to_string()))?;
-        let inputs = [Port {
-            name: PortName::Is("bytes"),
+            .map_err(|error| opener.interface_mismatch("kinds", error.to_string()))?;
+        let inputs = [IoSpec {
+            name: IoName::Is("bytes"),
             element: TensorElementType::Int32,
-            shape: &[Size::Free, Size::Own],
+            shape: &[DimSpec::Free, DimSpec::Own],
         }];
-        let outputs = [Port {
-            name: PortName::Is("target_label"),
+        let outputs = [IoSpec {
+            name: IoName::Is("target_label"),
             element: TensorElementType::Float32,
-            shape: &[Size::Free, Size::Own],
+            shape: &[DimSpec::Free, DimSpec::Own],
         }];
         let session = opener.session("classifier", &inputs, &outputs)?;
         let side =
@@ -99,7 +99,7 @@ impl FileTypePipeline {
         let found = (config.beg_size + config.end_size, config.target_labels_space.len());
         if (i64::try_from(found.0).ok(), i64::try_from(found.1).ok()) != (features, labels) {
             let problem = format!("{} bytes and {} labels are not the graph's", found.0, found.1);
-            return Err(opener.misfit("config", problem));
+            return Err(opener.interface_mismatch("config", problem));
         }
         let (device, batch_max) = (opener.device(), opener.batch_max());
         Ok(Self { session, config, kinds, device, batch_max })

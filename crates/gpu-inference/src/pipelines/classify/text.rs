@@ -10,8 +10,8 @@ use serde::Deserialize;
 use super::{Classification, ranking, top};
 use crate::graph::Graph;
 use crate::input::{Content, Prepared};
-use crate::models::{ModelError, Opener, Port, PortName, Size};
-use crate::pipelines::sentence::{run_tokens, token_ports};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
+use crate::pipelines::sentence::{run_tokens, token_inputs};
 use crate::pipelines::{Answer, Cancel, Output, Pipeline, RunError};
 use crate::runtime::Device;
 use crate::tokens::{self, Encoded, Tokens};
@@ -77,20 +77,21 @@ impl TextClassifierPipeline {
         settings: TextClassifierSettings,
     ) -> Result<Self, ModelError> {
         let config: Config = serde_json::from_slice(&opener.bytes("config")?)
-            .map_err(|error| opener.misfit("config", error.to_string()))?;
-        let labels = labels(&config).map_err(|problem| opener.misfit("config", problem))?;
+            .map_err(|error| opener.interface_mismatch("config", error.to_string()))?;
+        let labels =
+            labels(&config).map_err(|problem| opener.interface_mismatch("config", problem))?;
         let scale = match config.problem_type.as_deref() {
             Some("multi_label_classification") => Scale::Any,
             _ => Scale::One,
         };
-        let answers = [Port {
-            name: PortName::Is("logits"),
+        let answers = [IoSpec {
+            name: IoName::Is("logits"),
             element: TensorElementType::Float32,
-            shape: &[Size::Free, Size::Own],
+            shape: &[DimSpec::Free, DimSpec::Own],
         }];
-        let classifier = opener.graph("classifier", &token_ports(), &answers)?;
+        let classifier = opener.graph("classifier", &token_inputs(), &answers)?;
         let tokens = Tokens::open(&opener.bytes("tokenizer")?, settings.tokens_max)
-            .map_err(|problem| opener.misfit("tokenizer", problem))?;
+            .map_err(|problem| opener.interface_mismatch("tokenizer", problem))?;
         let (device, batch_max) = (opener.device(), opener.batch_max());
         Ok(Self { classifier, tokens, labels, scale, settings, device, batch_max })
     }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{Tensor, TensorElementType};
 
-use crate::models::{ModelError, Opener, Port, PortName, Signature, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener, Signature};
 use crate::pipelines::{RunError, failed};
 use crate::spectrum::{Spectrum, mirrored};
 use gpu_tasks::Params;
@@ -46,63 +46,63 @@ pub(super) struct Converter {
 }
 
 const FLOAT: TensorElementType = TensorElementType::Float32;
-const FRAMES_FIRST: &[Size] = &[Size::Is(1), Size::Free, Size::Is(513)];
-const BINS_FIRST: &[Size] = &[Size::Is(1), Size::Is(513), Size::Free];
-const VECTOR: &[Size] = &[Size::Is(1), Size::Is(256)];
-const COLUMN: &[Size] = &[Size::Is(1), Size::Is(256), Size::Is(1)];
-const ONE: &[Size] = &[Size::Is(1)];
-const SOUND: &[Size] = &[Size::Is(1), Size::Is(1), Size::Free];
-const CHANNELS: &[Size] = &[Size::Free, Size::Free];
-const CHANNEL_VECTORS: &[Size] = &[Size::Free, Size::Is(256)];
+const FRAMES_FIRST: &[DimSpec] = &[DimSpec::Is(1), DimSpec::Free, DimSpec::Is(513)];
+const BINS_FIRST: &[DimSpec] = &[DimSpec::Is(1), DimSpec::Is(513), DimSpec::Free];
+const VECTOR: &[DimSpec] = &[DimSpec::Is(1), DimSpec::Is(256)];
+const COLUMN: &[DimSpec] = &[DimSpec::Is(1), DimSpec::Is(256), DimSpec::Is(1)];
+const ONE: &[DimSpec] = &[DimSpec::Is(1)];
+const SOUND: &[DimSpec] = &[DimSpec::Is(1), DimSpec::Is(1), DimSpec::Free];
+const CHANNELS: &[DimSpec] = &[DimSpec::Free, DimSpec::Free];
+const CHANNEL_VECTORS: &[DimSpec] = &[DimSpec::Free, DimSpec::Is(256)];
 
-const fn port(name: &'static str, shape: &'static [Size]) -> Port {
-    Port { name: PortName::Is(name), element: FLOAT, shape }
+const fn spec(name: &'static str, shape: &'static [DimSpec]) -> IoSpec {
+    IoSpec { name: IoName::Is(name), element: FLOAT, shape }
 }
 
-const fn length(name: &'static str) -> Port {
-    Port { name: PortName::Is(name), element: TensorElementType::Int64, shape: ONE }
+const fn length(name: &'static str) -> IoSpec {
+    IoSpec { name: IoName::Is(name), element: TensorElementType::Int64, shape: ONE }
 }
 
-const fn only(shape: &'static [Size]) -> Port {
-    Port { name: PortName::Only, element: FLOAT, shape }
+const fn only(shape: &'static [DimSpec]) -> IoSpec {
+    IoSpec { name: IoName::Only, element: FLOAT, shape }
 }
 
 /// In the order of [`EXPORTS`].
 const CONVERTERS: &[Signature<'_>] = &[
     Signature {
         inputs: &[
-            port("audio", BINS_FIRST),
+            spec("audio", BINS_FIRST),
             length("audio_length"),
-            port("src_tone", COLUMN),
-            port("dest_tone", COLUMN),
-            port("tau", ONE),
+            spec("src_tone", COLUMN),
+            spec("dest_tone", COLUMN),
+            spec("tau", ONE),
         ],
         outputs: &[only(SOUND)],
     },
     Signature {
         inputs: &[
-            port("spec", BINS_FIRST),
+            spec("spec", BINS_FIRST),
             length("spec_lengths"),
-            port("sid_src", COLUMN),
-            port("sid_tgt", COLUMN),
+            spec("sid_src", COLUMN),
+            spec("sid_tgt", COLUMN),
         ],
         outputs: &[only(SOUND)],
     },
     Signature {
         inputs: &[
-            port("src_audio", CHANNELS),
-            port("src_se", CHANNEL_VECTORS),
-            port("tgt_se", CHANNEL_VECTORS),
+            spec("src_audio", CHANNELS),
+            spec("src_se", CHANNEL_VECTORS),
+            spec("tgt_se", CHANNEL_VECTORS),
         ],
-        outputs: &[port("audio", CHANNELS)],
+        outputs: &[spec("audio", CHANNELS)],
     },
 ];
 
 /// The graph that takes a voice's vector, for each of [`EXPORTS`].
 const EXTRACTORS: &[Signature<'_>] = &[
-    Signature { inputs: &[port("input", FRAMES_FIRST)], outputs: &[only(VECTOR)] },
-    Signature { inputs: &[port("spec", FRAMES_FIRST)], outputs: &[only(VECTOR)] },
-    Signature { inputs: &[port("audio", CHANNELS)], outputs: &[port("se", CHANNEL_VECTORS)] },
+    Signature { inputs: &[spec("input", FRAMES_FIRST)], outputs: &[only(VECTOR)] },
+    Signature { inputs: &[spec("spec", FRAMES_FIRST)], outputs: &[only(VECTOR)] },
+    Signature { inputs: &[spec("audio", CHANNELS)], outputs: &[spec("se", CHANNEL_VECTORS)] },
 ];
 
 const EXPORTS: [Export; 3] = [Export::Tone, Export::Spectrogram, Export::Samples];

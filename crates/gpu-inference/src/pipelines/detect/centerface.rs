@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{Detection, Detections, distinct, pictures, score_min};
 use crate::graph::{Feed, Graph};
 use crate::input::Prepared;
-use crate::models::{ModelError, Opener, Port, PortName, Signature, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener, Signature};
 use crate::pipelines::{Answer, Cancel, Output, Pipeline, RunError};
 use crate::pixels::{Filter, Normalisation, resize, write_planes};
 use crate::runtime::Device;
@@ -76,23 +76,23 @@ impl CenterFacePipeline {
         opener: &mut Opener<'_>,
         settings: CenterFaceSettings,
     ) -> Result<Self, ModelError> {
-        const PICTURES: &[Size] = &[Size::Free, Size::Is(3), Size::Free, Size::Free];
-        const MAPS: [&[Size]; 4] = [
-            &[Size::Free, Size::Is(1), Size::Free, Size::Free],
-            &[Size::Free, Size::Is(2), Size::Free, Size::Free],
-            &[Size::Free, Size::Is(2), Size::Free, Size::Free],
-            &[Size::Free, Size::Is(10), Size::Free, Size::Free],
+        const PICTURES: &[DimSpec] = &[DimSpec::Free, DimSpec::Is(3), DimSpec::Free, DimSpec::Free];
+        const MAPS: [&[DimSpec]; 4] = [
+            &[DimSpec::Free, DimSpec::Is(1), DimSpec::Free, DimSpec::Free],
+            &[DimSpec::Free, DimSpec::Is(2), DimSpec::Free, DimSpec::Free],
+            &[DimSpec::Free, DimSpec::Is(2), DimSpec::Free, DimSpec::Free],
+            &[DimSpec::Free, DimSpec::Is(10), DimSpec::Free, DimSpec::Free],
         ];
-        let port = |name, shape| Port {
-            name: PortName::Is(name),
+        let spec = |name, shape| IoSpec {
+            name: IoName::Is(name),
             element: TensorElementType::Float32,
             shape,
         };
-        let inputs = [port(INPUT, PICTURES)];
-        let outputs: [Port; 4] = std::array::from_fn(|map| port(OUTPUTS[map], MAPS[map]));
+        let inputs = [spec(INPUT, PICTURES)];
+        let outputs: [IoSpec; 4] = std::array::from_fn(|map| spec(OUTPUTS[map], MAPS[map]));
         // The file insists on ten pictures of 32 x 32; batch, height and width are free in truth.
         let signature = Signature { inputs: &inputs, outputs: &outputs };
-        let graph = opener.freed_graph("detect", signature, (INPUT, &[0, 2, 3]))?;
+        let graph = opener.graph_with_free_dims("detect", signature, (INPUT, &[0, 2, 3]))?;
         let (device, batch_max) = (opener.device(), opener.batch_max());
         Ok(Self { graph, settings, device, batch_max })
     }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{Detection, Detections, distinct, pictures, score_min};
 use crate::graph::{Feed, Graph};
 use crate::input::Prepared;
-use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
 use crate::pipelines::{Answer, Cancel, Output, Pipeline, RunError};
 use crate::pixels::{Filter, Normalisation, resize, write_planes};
 use crate::runtime::Device;
@@ -80,22 +80,22 @@ impl YoloPipeline {
         opener: &mut Opener<'_>,
         settings: YoloSettings,
     ) -> Result<Self, ModelError> {
-        let port =
-            |shape| [Port { name: PortName::Only, element: TensorElementType::Float32, shape }];
-        let pictures = port(&[Size::Any, Size::Is(3), Size::Any, Size::Any]);
-        let boxes = port(&[Size::Any, Size::Any, Size::Any]);
+        let spec =
+            |shape| [IoSpec { name: IoName::Only, element: TensorElementType::Float32, shape }];
+        let pictures = spec(&[DimSpec::Any, DimSpec::Is(3), DimSpec::Any, DimSpec::Any]);
+        let boxes = spec(&[DimSpec::Any, DimSpec::Any, DimSpec::Any]);
         let graph = opener.graph("detect", &pictures, &boxes)?;
         let shape = graph.session().inputs()[0].dtype().tensor_shape();
         let sides: Vec<i64> = shape.map(|shape| shape.to_vec()).unwrap_or_default();
         let own =
             |place: usize| sides.get(place).copied().and_then(|side| u32::try_from(side).ok());
         if own(2) != own(3) {
-            return Err(opener.misfit("detect", "the input is no square".to_owned()));
+            return Err(opener.interface_mismatch("detect", "the input is no square".to_owned()));
         }
         let batch_max = own(0).map_or(opener.batch_max().min(PICTURES_MAX), |count| count as usize);
         if own(0).is_some_and(|count| count != 1) {
             let problem = "the input fixes a batch of more than one".to_owned();
-            return Err(opener.misfit("detect", problem));
+            return Err(opener.interface_mismatch("detect", problem));
         }
         let metadata = graph.session().metadata().ok();
         let names = metadata.and_then(|metadata| metadata.custom(LABELS_KEY)).unwrap_or_default();

@@ -47,7 +47,8 @@ impl BestOf {
                 let session = opener.own_session(ROLE, likeliest)?;
                 let (device, kind) = (AllocationDevice::CUDA, AllocatorType::Device);
                 let place = MemoryInfo::new(device, 0, kind, MemoryType::Default);
-                let place = place.map_err(|error| opener.misfit(ROLE, error.to_string()))?;
+                let place =
+                    place.map_err(|error| opener.interface_mismatch(ROLE, error.to_string()))?;
                 Ok(Self::Gpu(session, place))
             }
         }

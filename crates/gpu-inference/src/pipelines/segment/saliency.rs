@@ -7,9 +7,9 @@ use ort::value::TensorElementType;
 use super::{Mask, answer};
 use crate::graph::{Feed, Graph};
 use crate::input::Prepared;
-use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
 use crate::pipelines::detect::pictures;
-use crate::pipelines::{Cancel, Output, Pipeline, RunError, check_minded};
+use crate::pipelines::{Cancel, Output, Pipeline, RunError, reject_unsupported_params};
 use crate::pixels::{Filter, IMAGENET, Normalisation, resize, resize_grey, write_planes};
 use crate::runtime::Device;
 
@@ -28,16 +28,16 @@ pub(crate) struct SaliencyPipeline {
 
 impl SaliencyPipeline {
     pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
-        let pictures = [Port {
-            name: PortName::Only,
+        let pictures = [IoSpec {
+            name: IoName::Only,
             element: TensorElementType::Float32,
-            shape: &[Size::Any, Size::Is(3), Size::Is(SIDE), Size::Is(SIDE)],
+            shape: &[DimSpec::Any, DimSpec::Is(3), DimSpec::Is(SIDE), DimSpec::Is(SIDE)],
         }];
         // The first of its seven maps is the answer; the others are what the training looks at.
-        let maps = [Port {
-            name: PortName::Every(""),
+        let maps = [IoSpec {
+            name: IoName::Every(""),
             element: TensorElementType::Float32,
-            shape: &[Size::Any, Size::Is(1), Size::Any, Size::Any],
+            shape: &[DimSpec::Any, DimSpec::Is(1), DimSpec::Any, DimSpec::Any],
         }];
         let graph = opener.graph("segment", &pictures, &maps)?;
         let (input, output) = (graph.only_input(), graph.output_among(&[]));
@@ -86,7 +86,7 @@ impl Pipeline for SaliencyPipeline {
         let mut outputs = Vec::with_capacity(batch.len());
         for (picture, input) in pictures(batch)?.into_iter().zip(batch) {
             cancel.check()?;
-            check_minded(input.params(), &[])?;
+            reject_unsupported_params(input.params(), &[])?;
             let mask = Mask { picture: self.mask(picture.rgb())?, label: None, score: None };
             outputs.push(answer(vec![mask], picture.rgb().dimensions()));
         }

@@ -7,9 +7,9 @@ use ort::value::TensorElementType;
 use super::{Mask, above_zero, answer, boxes, points};
 use crate::graph::{Feed, Graph};
 use crate::input::Prepared;
-use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
 use crate::pipelines::detect::pictures;
-use crate::pipelines::{Cancel, Output, Pipeline, RunError, check_minded};
+use crate::pipelines::{Cancel, Output, Pipeline, RunError, reject_unsupported_params};
 use crate::pixels::{Filter, Normalisation, resize, write_planes};
 use crate::runtime::Device;
 
@@ -42,23 +42,25 @@ struct Prompt {
 
 impl Sam2Pipeline {
     pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
-        let port = |name, shape| Port { name, element: TensorElementType::Float32, shape };
-        let feature = |name| port(PortName::Is(name), &[Size::Any; 4]);
-        let pictures =
-            [port(PortName::Only, &[Size::Any, Size::Is(3), Size::Is(SIDE), Size::Is(SIDE)])];
+        let spec = |name, shape| IoSpec { name, element: TensorElementType::Float32, shape };
+        let feature = |name| spec(IoName::Is(name), &[DimSpec::Any; 4]);
+        let pictures = [spec(
+            IoName::Only,
+            &[DimSpec::Any, DimSpec::Is(3), DimSpec::Is(SIDE), DimSpec::Is(SIDE)],
+        )];
         let encoder = opener.graph("encoder", &pictures, &FEATURES.map(feature))?;
         let inputs = [
             feature(FEATURES[0]),
             feature(FEATURES[1]),
             feature(FEATURES[2]),
-            port(PortName::Is("point_coords"), &[Size::Any, Size::Free, Size::Is(2)]),
-            port(PortName::Is("point_labels"), &[Size::Any, Size::Free]),
-            port(PortName::Is("mask_input"), &[Size::Any; 4]),
-            port(PortName::Is("has_mask_input"), &[Size::Any]),
+            spec(IoName::Is("point_coords"), &[DimSpec::Any, DimSpec::Free, DimSpec::Is(2)]),
+            spec(IoName::Is("point_labels"), &[DimSpec::Any, DimSpec::Free]),
+            spec(IoName::Is("mask_input"), &[DimSpec::Any; 4]),
+            spec(IoName::Is("has_mask_input"), &[DimSpec::Any]),
         ];
         let outputs = [
-            port(PortName::Is("masks"), &[Size::Any; 4]),
-            port(PortName::Is("iou_predictions"), &[Size::Any; 2]),
+            spec(IoName::Is("masks"), &[DimSpec::Any; 4]),
+            spec(IoName::Is("iou_predictions"), &[DimSpec::Any; 2]),
         ];
         let decoder = opener.graph("decoder", &inputs, &outputs)?;
         let input = encoder.only_input();
@@ -129,7 +131,7 @@ impl Pipeline for Sam2Pipeline {
         let mut outputs = Vec::with_capacity(batch.len());
         for (picture, input) in pictures(batch)?.into_iter().zip(batch) {
             cancel.check()?;
-            check_minded(input.params(), &["points", "boxes"])?;
+            reject_unsupported_params(input.params(), &["points", "boxes"])?;
             let size = picture.rgb().dimensions();
             let prompts = prompts(input, size)?;
             let features = self.encode(picture.rgb())?;

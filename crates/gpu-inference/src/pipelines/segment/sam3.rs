@@ -11,9 +11,9 @@ use serde::Deserialize;
 use super::{MASKS_MAX, Mask, above_zero, answer, boxes};
 use crate::graph::{Feed, Graph, sigmoid};
 use crate::input::Prepared;
-use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
 use crate::pipelines::detect::{pictures, score_min};
-use crate::pipelines::{Cancel, Output, Pipeline, RunError, check_minded};
+use crate::pipelines::{Cancel, Output, Pipeline, RunError, reject_unsupported_params};
 use crate::pixels::{Filter, Normalisation, resize, write_planes};
 use crate::runtime::Device;
 use crate::tokens::{self, Tokens};
@@ -74,39 +74,39 @@ impl Sam3Pipeline {
         opener: &mut Opener<'_>,
         settings: Sam3Settings,
     ) -> Result<Self, ModelError> {
-        let float = |name, shape| Port { name, element: TensorElementType::Float32, shape };
-        let other = |name, element, shape| Port { name: PortName::Is(name), element, shape };
-        let feature = |name| float(PortName::Is(name), &[Size::Any; 4]);
+        let float = |name, shape| IoSpec { name, element: TensorElementType::Float32, shape };
+        let other = |name, element, shape| IoSpec { name: IoName::Is(name), element, shape };
+        let feature = |name| float(IoName::Is(name), &[DimSpec::Any; 4]);
         let whole = TensorElementType::Int64;
         let pictures = [float(
-            PortName::Is("images"),
-            &[Size::Any, Size::Is(3), Size::Is(SIDE), Size::Is(SIDE)],
+            IoName::Is("images"),
+            &[DimSpec::Any, DimSpec::Is(3), DimSpec::Is(SIDE), DimSpec::Is(SIDE)],
         )];
         let encoder = opener.graph("encoder", &pictures, &FEATURES.map(feature))?;
-        const PHRASE: &[Size] = &[Size::Any, Size::Is(32)];
+        const PHRASE: &[DimSpec] = &[DimSpec::Any, DimSpec::Is(32)];
         let phrases = [other("input_ids", whole, PHRASE), other("attention_mask", whole, PHRASE)];
         let phrase = || {
             [
-                float(PortName::Is("text_features"), &[Size::Any; 3]),
+                float(IoName::Is("text_features"), &[DimSpec::Any; 3]),
                 other("text_mask", TensorElementType::Bool, PHRASE),
             ]
         };
         let text = opener.graph("text", &phrases, &phrase())?;
         let boxes = [
-            float(PortName::Is("input_boxes"), &[Size::Any, Size::Any, Size::Is(4)]),
-            other("input_boxes_labels", whole, &[Size::Any, Size::Any]),
+            float(IoName::Is("input_boxes"), &[DimSpec::Any, DimSpec::Any, DimSpec::Is(4)]),
+            other("input_boxes_labels", whole, &[DimSpec::Any, DimSpec::Any]),
         ];
-        let inputs: Vec<Port> =
+        let inputs: Vec<IoSpec> =
             FEATURES.map(feature).into_iter().chain(phrase()).chain(boxes).collect();
         let outputs = [
-            float(PortName::Is("pred_masks"), &[Size::Any; 4]),
-            float(PortName::Is("pred_boxes"), &[Size::Any; 3]),
-            float(PortName::Is("pred_logits"), &[Size::Any; 2]),
-            float(PortName::Is("presence_logits"), &[Size::Any; 2]),
+            float(IoName::Is("pred_masks"), &[DimSpec::Any; 4]),
+            float(IoName::Is("pred_boxes"), &[DimSpec::Any; 3]),
+            float(IoName::Is("pred_logits"), &[DimSpec::Any; 2]),
+            float(IoName::Is("presence_logits"), &[DimSpec::Any; 2]),
         ];
         let decoder = opener.graph("decoder", &inputs, &outputs)?;
         let tokens = Tokens::open(&opener.bytes("tokenizer")?, TOKENS)
-            .map_err(|problem| opener.misfit("tokenizer", problem))?;
+            .map_err(|problem| opener.interface_mismatch("tokenizer", problem))?;
         let device = opener.device();
         Ok(Self { encoder, text, decoder, tokens, latest: None, settings, device })
     }
@@ -189,7 +189,7 @@ impl Pipeline for Sam3Pipeline {
         let mut outputs = Vec::with_capacity(batch.len());
         for (picture, input) in pictures(batch)?.into_iter().zip(batch) {
             cancel.check()?;
-            check_minded(input.params(), &["boxes", "text", "score_min"])?;
+            reject_unsupported_params(input.params(), &["boxes", "text", "score_min"])?;
             let masks = self.segment(picture.rgb(), input, cancel)?;
             outputs.push(answer(masks, picture.rgb().dimensions()));
         }

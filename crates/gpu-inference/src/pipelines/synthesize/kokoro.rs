@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::{Voice, no_voice, number};
 use crate::input::InputLimits;
-use crate::models::{ModelError, Opener, Port, PortName, Signature, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener, Signature};
 use crate::phonemes;
 use crate::pipelines::{RunError, failed};
 use crate::tensors::{self, Elements};
@@ -34,12 +34,12 @@ const SILENCE_KEPT: usize = RATE_HZ as usize * 3 / 100;
 /// Names of inputs and output in the two exports.
 const NAMES: [[&str; 2]; 2] = [["tokens", "audio"], ["input_ids", "waveform"]];
 
-const LETTERS: &[Size] = &[Size::Is(1), Size::Free];
-const STYLES: &[Size] = &[Size::Is(1), Size::Is(256)];
-const ONE: &[Size] = &[Size::Is(1)];
+const LETTERS: &[DimSpec] = &[DimSpec::Is(1), DimSpec::Free];
+const STYLES: &[DimSpec] = &[DimSpec::Is(1), DimSpec::Is(256)];
+const ONE: &[DimSpec] = &[DimSpec::Is(1)];
 
-const fn port(name: &'static str, element: TensorElementType, shape: &'static [Size]) -> Port {
-    Port { name: PortName::Is(name), element, shape }
+const fn spec(name: &'static str, element: TensorElementType, shape: &'static [DimSpec]) -> IoSpec {
+    IoSpec { name: IoName::Is(name), element, shape }
 }
 
 const FLOAT: TensorElementType = TensorElementType::Float32;
@@ -48,19 +48,19 @@ const INTEGER: TensorElementType = TensorElementType::Int64;
 const EXPORTS: &[Signature<'_>] = &[
     Signature {
         inputs: &[
-            port("tokens", INTEGER, LETTERS),
-            port("style", FLOAT, STYLES),
-            port("speed", FLOAT, ONE),
+            spec("tokens", INTEGER, LETTERS),
+            spec("style", FLOAT, STYLES),
+            spec("speed", FLOAT, ONE),
         ],
-        outputs: &[port("audio", FLOAT, &[Size::Free])],
+        outputs: &[spec("audio", FLOAT, &[DimSpec::Free])],
     },
     Signature {
         inputs: &[
-            port("input_ids", INTEGER, LETTERS),
-            port("style", FLOAT, STYLES),
-            port("speed", FLOAT, ONE),
+            spec("input_ids", INTEGER, LETTERS),
+            spec("style", FLOAT, STYLES),
+            spec("speed", FLOAT, ONE),
         ],
-        outputs: &[port("waveform", FLOAT, &[Size::Is(1), Size::Free])],
+        outputs: &[spec("waveform", FLOAT, &[DimSpec::Is(1), DimSpec::Free])],
     },
 ];
 
@@ -82,9 +82,9 @@ impl Kokoro {
     pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
         phonemes::check().map_err(|source| opener.needs(source))?;
         let vocabulary: Vocabulary = serde_json::from_slice(&opener.bytes("vocabulary")?)
-            .map_err(|error| opener.misfit("vocabulary", error.to_string()))?;
-        let voices =
-            styles(&opener.bytes("voices")?).map_err(|problem| opener.misfit("voices", problem))?;
+            .map_err(|error| opener.interface_mismatch("vocabulary", error.to_string()))?;
+        let voices = styles(&opener.bytes("voices")?)
+            .map_err(|problem| opener.interface_mismatch("voices", problem))?;
         let (session, index) = opener.session_like("speak", EXPORTS)?;
         Ok(Self { session, names: NAMES[index], letters: vocabulary.vocab, voices })
     }
@@ -113,7 +113,7 @@ impl Voice for Kokoro {
         RATE_HZ
     }
 
-    fn minds(&self) -> &'static [&'static str] {
+    fn supported_params(&self) -> &'static [&'static str] {
         &["voice", "speed", "language"]
     }
 

@@ -10,7 +10,7 @@ use ort::value::{Tensor, TensorElementType};
 use serde::Deserialize;
 
 use super::{Voice, no_voice, number};
-use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
 use crate::pipelines::{RunError, failed};
 use gpu_tasks::Params;
 
@@ -94,32 +94,32 @@ struct Sentence {
 
 impl Melo {
     pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
-        const ROW: &[Size] = &[Size::Is(1), Size::Free];
-        const ONE: &[Size] = &[Size::Is(1)];
-        const SOUND: &[Size] = &[Size::Is(1), Size::Is(1), Size::Free];
+        const ROW: &[DimSpec] = &[DimSpec::Is(1), DimSpec::Free];
+        const ONE: &[DimSpec] = &[DimSpec::Is(1)];
+        const SOUND: &[DimSpec] = &[DimSpec::Is(1), DimSpec::Is(1), DimSpec::Free];
         const INTEGER: TensorElementType = TensorElementType::Int64;
         const FLOAT: TensorElementType = TensorElementType::Float32;
         let config: Config = serde_json::from_slice(&opener.bytes("config")?)
-            .map_err(|error| opener.misfit("config", error.to_string()))?;
+            .map_err(|error| opener.interface_mismatch("config", error.to_string()))?;
         let language = LANGUAGES.iter().find(|(name, _)| *name == config.language);
         let Some((_, language)) = language.copied() else {
             let problem = format!("language: no code for {:?}", config.language);
-            return Err(opener.misfit("config", problem));
+            return Err(opener.interface_mismatch("config", problem));
         };
         let symbols: HashMap<String, i64> = config.symbols.iter().cloned().zip(0..).collect();
         let lexicon = lexicon(&opener.bytes("lexicon")?, &symbols)
-            .map_err(|problem| opener.misfit("lexicon", problem))?;
-        let port = |name, element, shape| Port { name: PortName::Is(name), element, shape };
+            .map_err(|problem| opener.interface_mismatch("lexicon", problem))?;
+        let spec = |name, element, shape| IoSpec { name: IoName::Is(name), element, shape };
         let mut inputs = vec![
-            port("bert", FLOAT, &[Size::Is(1), Size::Is(1_024), Size::Free][..]),
-            port("ja_bert", FLOAT, &[Size::Is(1), Size::Is(768), Size::Free]),
-            port("x_lengths", INTEGER, ONE),
-            port("sid", INTEGER, ONE),
+            spec("bert", FLOAT, &[DimSpec::Is(1), DimSpec::Is(1_024), DimSpec::Free][..]),
+            spec("ja_bert", FLOAT, &[DimSpec::Is(1), DimSpec::Is(768), DimSpec::Free]),
+            spec("x_lengths", INTEGER, ONE),
+            spec("sid", INTEGER, ONE),
         ];
-        inputs.extend(["x", "tone", "language"].map(|name| port(name, INTEGER, ROW)));
+        inputs.extend(["x", "tone", "language"].map(|name| spec(name, INTEGER, ROW)));
         let scales = ["noise_scale", "length_scale", "noise_scale_w", "sdp_ratio"];
-        inputs.extend(scales.map(|name| port(name, FLOAT, &[])));
-        let sound = Port { name: PortName::Only, element: FLOAT, shape: SOUND };
+        inputs.extend(scales.map(|name| spec(name, FLOAT, &[])));
+        let sound = IoSpec { name: IoName::Only, element: FLOAT, shape: SOUND };
         let session = opener.session("speak", &inputs, &[sound])?;
         Ok(Self { session, config, symbols, lexicon, language })
     }
@@ -193,7 +193,7 @@ impl Voice for Melo {
         self.config.data.sampling_rate
     }
 
-    fn minds(&self) -> &'static [&'static str] {
+    fn supported_params(&self) -> &'static [&'static str] {
         &["voice", "speed", "noise", "noise_w"]
     }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use unicode_normalization::UnicodeNormalization;
 
 use super::{Voice, length, no_voice, number};
-use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
 use crate::phonemes;
 use crate::pipelines::{RunError, failed};
 use gpu_tasks::Params;
@@ -78,29 +78,29 @@ fn espeak() -> String {
 
 impl Piper {
     pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
-        const PHONEMES: &[Size] = &[Size::Free, Size::Free];
-        const EACH: &[Size] = &[Size::Free];
-        const SOUND: &[Size] = &[Size::Free, Size::Is(1), Size::Is(1), Size::Free];
+        const PHONEMES: &[DimSpec] = &[DimSpec::Free, DimSpec::Free];
+        const EACH: &[DimSpec] = &[DimSpec::Free];
+        const SOUND: &[DimSpec] = &[DimSpec::Free, DimSpec::Is(1), DimSpec::Is(1), DimSpec::Free];
         const INTEGER: TensorElementType = TensorElementType::Int64;
         const FLOAT: TensorElementType = TensorElementType::Float32;
         let config = opener.bytes("voice")?;
         let config: Config = serde_json::from_slice(&config)
-            .map_err(|error| opener.misfit("voice", error.to_string()))?;
-        config.check().map_err(|problem| opener.misfit("voice", problem))?;
+            .map_err(|error| opener.interface_mismatch("voice", error.to_string()))?;
+        config.check().map_err(|problem| opener.interface_mismatch("voice", problem))?;
         if config.uses_espeak() {
             phonemes::check().map_err(|source| opener.needs(source))?;
         }
-        let port = |name, element, shape| Port { name: PortName::Is(name), element, shape };
+        let spec = |name, element, shape| IoSpec { name: IoName::Is(name), element, shape };
         let mut inputs = vec![
-            port("input", INTEGER, PHONEMES),
-            port("input_lengths", INTEGER, EACH),
-            port("scales", FLOAT, &[Size::Is(3)]),
+            spec("input", INTEGER, PHONEMES),
+            spec("input_lengths", INTEGER, EACH),
+            spec("scales", FLOAT, &[DimSpec::Is(3)]),
         ];
         let has_speakers = config.speaker_id_map.len() > 1;
         if has_speakers {
-            inputs.push(port("sid", INTEGER, EACH));
+            inputs.push(spec("sid", INTEGER, EACH));
         }
-        let session = opener.session("speak", &inputs, &[port("output", FLOAT, SOUND)])?;
+        let session = opener.session("speak", &inputs, &[spec("output", FLOAT, SOUND)])?;
         Ok(Self { session, config, has_speakers })
     }
 
@@ -133,7 +133,7 @@ impl Voice for Piper {
         self.config.audio.sample_rate
     }
 
-    fn minds(&self) -> &'static [&'static str] {
+    fn supported_params(&self) -> &'static [&'static str] {
         &["voice", "speed", "noise", "noise_w"]
     }
 

@@ -12,7 +12,7 @@ use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
 
 use super::Recogniser;
 use crate::audio::SAMPLE_RATE_HZ;
-use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
 use crate::pipelines::{Cancel, RunError, failed};
 
 const ENCODE: &str = "speech encoding";
@@ -52,30 +52,33 @@ struct Encoded {
 
 impl Moonshine {
     pub(super) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
-        const PLANE: &[Size] = &[Size::Free, Size::Free];
-        const STATES: &[Size] = &[Size::Free, Size::Free, Size::Own];
-        const CACHE: &[Size] = &[Size::Free, Size::Own, Size::Free, Size::Own];
+        const PLANE: &[DimSpec] = &[DimSpec::Free, DimSpec::Free];
+        const STATES: &[DimSpec] = &[DimSpec::Free, DimSpec::Free, DimSpec::Own];
+        const CACHE: &[DimSpec] = &[DimSpec::Free, DimSpec::Own, DimSpec::Free, DimSpec::Own];
         const INTEGER: TensorElementType = TensorElementType::Int64;
         const FLOAT: TensorElementType = TensorElementType::Float32;
-        let port = |name, element, shape| Port { name: PortName::Is(name), element, shape };
-        let every = |name| Port { name: PortName::Every(name), element: FLOAT, shape: CACHE };
-        let inputs = [port("input_values", FLOAT, PLANE), port("attention_mask", INTEGER, PLANE)];
-        let outputs = [port("last_hidden_state", FLOAT, STATES)];
+        let spec = |name, element, shape| IoSpec { name: IoName::Is(name), element, shape };
+        let every = |name| IoSpec { name: IoName::Every(name), element: FLOAT, shape: CACHE };
+        let inputs = [spec("input_values", FLOAT, PLANE), spec("attention_mask", INTEGER, PLANE)];
+        let outputs = [spec("last_hidden_state", FLOAT, STATES)];
         let encoder = opener.session("encoder", &inputs, &outputs)?;
         let inputs = [
-            port("encoder_attention_mask", INTEGER, PLANE),
-            port("input_ids", INTEGER, PLANE),
-            port("encoder_hidden_states", FLOAT, STATES),
-            port("use_cache_branch", TensorElementType::Bool, &[Size::Is(1)]),
+            spec("encoder_attention_mask", INTEGER, PLANE),
+            spec("input_ids", INTEGER, PLANE),
+            spec("encoder_hidden_states", FLOAT, STATES),
+            spec("use_cache_branch", TensorElementType::Bool, &[DimSpec::Is(1)]),
             every(PAST),
         ];
-        let outputs = [port("logits", FLOAT, STATES), every(PRESENT)];
+        let outputs = [spec("logits", FLOAT, STATES), every(PRESENT)];
         let decoder = opener.session("decoder", &inputs, &outputs)?;
-        let cache = cache_parts(&decoder).map_err(|problem| opener.misfit("decoder", problem))?;
+        let cache = cache_parts(&decoder)
+            .map_err(|problem| opener.interface_mismatch("decoder", problem))?;
         let vocabulary = parse_vocabulary(&opener.bytes("vocabulary")?);
         let vocabulary = vocabulary
             .filter(|tokens| i64::try_from(tokens.len()).ok() == logits_width(&decoder))
-            .ok_or_else(|| opener.misfit("vocabulary", "not one entry per logit".to_owned()))?;
+            .ok_or_else(|| {
+                opener.interface_mismatch("vocabulary", "not one entry per logit".to_owned())
+            })?;
         Ok(Self { encoder, decoder, vocabulary, cache })
     }
 
@@ -148,7 +151,7 @@ impl Moonshine {
 }
 
 impl Recogniser for Moonshine {
-    fn minds_language(&self) -> bool {
+    fn supports_language(&self) -> bool {
         false
     }
 

@@ -10,7 +10,7 @@ use ndarray::{Array3, Axis};
 use ort::session::Session;
 use ort::value::{TensorElementType, TensorRef};
 
-use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
 use crate::pipelines::{Cancel, RunError, failed};
 use crate::spectrum::{MelFilters, MelScale, Spectrum};
 use gpu_tasks::Params;
@@ -61,12 +61,12 @@ pub(super) struct SpeakerEmbedder {
 
 impl SpeakerEmbedder {
     pub(super) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
-        const VIEWS: &[Size] = &[Size::Free, Size::Is(80), Size::Is(40)];
-        const VECTORS: &[Size] = &[Size::Free, Size::Own];
-        let port = |name, shape| {
-            [Port { name: PortName::Is(name), element: TensorElementType::Float32, shape }]
+        const VIEWS: &[DimSpec] = &[DimSpec::Free, DimSpec::Is(80), DimSpec::Is(40)];
+        const VECTORS: &[DimSpec] = &[DimSpec::Free, DimSpec::Own];
+        let spec = |name, shape| {
+            [IoSpec { name: IoName::Is(name), element: TensorElementType::Float32, shape }]
         };
-        let (inputs, outputs) = (port("mel_window", VIEWS), port("embedding", VECTORS));
+        let (inputs, outputs) = (spec("mel_window", VIEWS), spec("embedding", VECTORS));
         Ok(Self {
             session: opener.session("embed", &inputs, &outputs)?,
             spectrum: Spectrum::new(FRAME, WINDOW, HOP),
@@ -119,7 +119,7 @@ impl SpeakerEmbedder {
             let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
             mean.iter_mut().zip(vector).for_each(|(sum, x)| *sum += x / length);
         }
-        Ok(unit(mean))
+        Ok(l2_normalized(mean))
     }
 
     fn log_mel(&self, samples: &[f32]) -> Vec<f32> {
@@ -133,7 +133,7 @@ impl SpeakerEmbedder {
     }
 }
 
-fn unit(mut vector: Vec<f32>) -> Vec<f32> {
+fn l2_normalized(mut vector: Vec<f32>) -> Vec<f32> {
     let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
     vector.iter_mut().for_each(|x| *x /= length);
     vector
@@ -153,7 +153,7 @@ fn group(vectors: &[Option<Vec<f32>>], wanted: Speakers) -> Vec<usize> {
     for (at, vector) in known {
         if at < STRETCHES_MAX {
             groups.push(Group { members: vec![at], sum: vector.clone() });
-        } else if let Some(best) = likest(&groups, vector) {
+        } else if let Some(best) = most_similar(&groups, vector) {
             groups[best].members.push(at);
         }
     }
@@ -176,7 +176,7 @@ fn group(vectors: &[Option<Vec<f32>>], wanted: Speakers) -> Vec<usize> {
     fill(&labels)
 }
 
-fn likest(groups: &[Group], vector: &[f32]) -> Option<usize> {
+fn most_similar(groups: &[Group], vector: &[f32]) -> Option<usize> {
     let likeness = |group: usize| cosine(&groups[group].sum, vector);
     (0..groups.len()).max_by(|&a, &b| likeness(a).total_cmp(&likeness(b)))
 }
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn like_voices_are_one_speaker_and_a_short_word_is_its_neighbours() {
-        let voice = |x: f32, y: f32| Some(unit(vec![x, y]));
+        let voice = |x: f32, y: f32| Some(l2_normalized(vec![x, y]));
         let vectors =
             [None, voice(0.1, 1.0), voice(1.0, 0.1), None, voice(0.2, 1.0), voice(1.0, 0.0)];
         let told = |wanted| in_order_of_speaking(&group(&vectors, wanted));

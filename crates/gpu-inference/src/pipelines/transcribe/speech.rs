@@ -9,7 +9,7 @@ use ndarray::{Array2, Array3};
 use ort::session::Session;
 use ort::value::{TensorElementType, TensorRef};
 
-use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
 use crate::pipelines::{Cancel, RunError, failed};
 
 const STAGE: &str = "speech detection";
@@ -37,14 +37,15 @@ pub(super) struct SpeechDetector {
 
 impl SpeechDetector {
     pub(super) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
-        const FRAMES: &[Size] = &[Size::Free, Size::Is(576)];
-        const MEMORY: &[Size] = &[Size::Is(1), Size::Is(1), Size::Is(128)];
-        let port = |name, shape| {
-            let name = PortName::Is(name);
-            Port { name, element: TensorElementType::Float32, shape }
+        const FRAMES: &[DimSpec] = &[DimSpec::Free, DimSpec::Is(576)];
+        const MEMORY: &[DimSpec] = &[DimSpec::Is(1), DimSpec::Is(1), DimSpec::Is(128)];
+        let spec = |name, shape| {
+            let name = IoName::Is(name);
+            IoSpec { name, element: TensorElementType::Float32, shape }
         };
-        let inputs = [port("input", FRAMES), port("h", MEMORY), port("c", MEMORY)];
-        let outputs = [port("speech_probs", &[Size::Free]), port("hn", MEMORY), port("cn", MEMORY)];
+        let inputs = [spec("input", FRAMES), spec("h", MEMORY), spec("c", MEMORY)];
+        let outputs =
+            [spec("speech_probs", &[DimSpec::Free]), spec("hn", MEMORY), spec("cn", MEMORY)];
         Ok(Self { session: opener.session("speech", &inputs, &outputs)? })
     }
 

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::Recogniser;
 use super::moonshine::{PAST, PRESENT, cache_parts};
 use crate::audio::SAMPLE_RATE_HZ;
-use crate::models::{ModelError, Opener, Port, PortName, Size};
+use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
 use crate::pipelines::{Cancel, RunError, failed};
 use crate::spectrum::{MelFilters, MelScale, Spectrum, mirrored};
 
@@ -62,27 +62,28 @@ struct Vocabulary {
 
 impl Whisper {
     pub(super) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
-        const FEATURES: &[Size] = &[Size::Free, Size::Own, Size::Is(3_000)];
-        const STATES: &[Size] = &[Size::Free, Size::Any, Size::Any];
-        const TOKENS: &[Size] = &[Size::Free, Size::Free];
-        const CACHE: &[Size] = &[Size::Free, Size::Own, Size::Free, Size::Own];
+        const FEATURES: &[DimSpec] = &[DimSpec::Free, DimSpec::Own, DimSpec::Is(3_000)];
+        const STATES: &[DimSpec] = &[DimSpec::Free, DimSpec::Any, DimSpec::Any];
+        const TOKENS: &[DimSpec] = &[DimSpec::Free, DimSpec::Free];
+        const CACHE: &[DimSpec] = &[DimSpec::Free, DimSpec::Own, DimSpec::Free, DimSpec::Own];
         const FLOAT: TensorElementType = TensorElementType::Float32;
-        let port = |name, element, shape| Port { name: PortName::Is(name), element, shape };
-        let every = |name| Port { name: PortName::Every(name), element: FLOAT, shape: CACHE };
-        let inputs = [port("input_features", FLOAT, FEATURES)];
+        let spec = |name, element, shape| IoSpec { name: IoName::Is(name), element, shape };
+        let every = |name| IoSpec { name: IoName::Every(name), element: FLOAT, shape: CACHE };
+        let inputs = [spec("input_features", FLOAT, FEATURES)];
         let encoder =
-            opener.session("encoder", &inputs, &[port("last_hidden_state", FLOAT, STATES)])?;
+            opener.session("encoder", &inputs, &[spec("last_hidden_state", FLOAT, STATES)])?;
         let inputs = [
-            port("input_ids", TensorElementType::Int64, TOKENS),
-            port("encoder_hidden_states", FLOAT, STATES),
-            port("use_cache_branch", TensorElementType::Bool, &[Size::Is(1)]),
+            spec("input_ids", TensorElementType::Int64, TOKENS),
+            spec("encoder_hidden_states", FLOAT, STATES),
+            spec("use_cache_branch", TensorElementType::Bool, &[DimSpec::Is(1)]),
             every(PAST),
         ];
-        let logits = port("logits", FLOAT, &[Size::Free, Size::Free, Size::Own]);
+        let logits = spec("logits", FLOAT, &[DimSpec::Free, DimSpec::Free, DimSpec::Own]);
         let decoder = opener.session("decoder", &inputs, &[logits, every(PRESENT)])?;
-        let cache = cache_parts(&decoder).map_err(|problem| opener.misfit("decoder", problem))?;
+        let cache = cache_parts(&decoder)
+            .map_err(|problem| opener.interface_mismatch("decoder", problem))?;
         let mut vocabulary = Vocabulary::read(&opener.bytes("vocabulary")?)
-            .map_err(|problem| opener.misfit("vocabulary", problem))?;
+            .map_err(|problem| opener.interface_mismatch("vocabulary", problem))?;
         if size_of(decoder.outputs(), "logits", 2) < MULTILINGUAL_TOKENS_MIN {
             vocabulary.transcribe = None;
         }
@@ -153,7 +154,7 @@ impl Whisper {
                 let mut cache = self.empty_cache()?;
                 let begin = [self.vocabulary.begin];
                 let logits = self.step(states, &begin, &mut cache, Step::First)?;
-                self.vocabulary.likeliest_language(&logits)
+                self.vocabulary.most_likely_language(&logits)
             }
         };
         Ok(vec![self.vocabulary.begin, language, transcribe, self.vocabulary.no_times])
@@ -168,7 +169,7 @@ enum Step {
 }
 
 impl Recogniser for Whisper {
-    fn minds_language(&self) -> bool {
+    fn supports_language(&self) -> bool {
         self.vocabulary.transcribe.is_some()
     }
 
@@ -185,7 +186,7 @@ impl Recogniser for Whisper {
         let mut tokens = Vec::new();
         while tokens.len() < TOKENS_MAX {
             cancel.check()?;
-            let token = self.vocabulary.likeliest_text(&logits, tokens.is_empty());
+            let token = self.vocabulary.most_likely_text(&logits, tokens.is_empty());
             if token == self.vocabulary.end {
                 break;
             }
@@ -215,7 +216,7 @@ fn log_mel(spectrum: &Spectrum, filters: &MelFilters, samples: &[f32]) -> Vec<f3
 
 /// A size that the graph fixes; 0 if it does not.
 fn size_of(ports: &[Outlet], name: &str, axis: usize) -> usize {
-    match ports.iter().find(|port| port.name() == name).map(Outlet::dtype) {
+    match ports.iter().find(|spec| spec.name() == name).map(Outlet::dtype) {
         Some(ValueType::Tensor { shape, .. }) => usize::try_from(shape[axis]).unwrap_or(0),
         _ => 0,
     }
@@ -277,14 +278,14 @@ impl Vocabulary {
         })
     }
 
-    fn likeliest_language(&self, logits: &[f32]) -> u32 {
+    fn most_likely_language(&self, logits: &[f32]) -> u32 {
         let logit = |id: u32| logits.get(id as usize).copied().unwrap_or(f32::MIN);
         let ids = self.languages.iter().map(|(_, id)| *id);
         ids.max_by(|&a, &b| logit(a).total_cmp(&logit(b))).unwrap_or(self.begin)
     }
 
     /// The likeliest token that is text or the end; a text begins with neither the end nor a space.
-    fn likeliest_text(&self, logits: &[f32], first: bool) -> u32 {
+    fn most_likely_text(&self, logits: &[f32], first: bool) -> u32 {
         let allowed =
             |id: u32| id <= self.end && !(first && (id == self.end || Some(id) == self.blank));
         let ranked = (0..).zip(logits).filter(|(id, _)| allowed(*id));
@@ -348,9 +349,9 @@ mod tests {
         assert_eq!(vocabulary.language("de").unwrap(), 8);
         assert!(vocabulary.language("xx").unwrap_err().to_string().contains("one of en, de"));
         let logits = [0.0, 1.0, 0.0, 0.0, 8.0, 9.0, 20.0, 2.0, 3.0, 30.0, 0.0, 0.0];
-        assert_eq!(vocabulary.likeliest_language(&logits), 8);
-        assert_eq!(vocabulary.likeliest_text(&logits, true), 1);
-        assert_eq!(vocabulary.likeliest_text(&logits, false), 5);
+        assert_eq!(vocabulary.most_likely_language(&logits), 8);
+        assert_eq!(vocabulary.most_likely_text(&logits, true), 1);
+        assert_eq!(vocabulary.most_likely_text(&logits, false), 5);
         assert!(Vocabulary::read(br#"{"model": {"vocab": {}}, "added_tokens": []}"#).is_err());
     }
 }
