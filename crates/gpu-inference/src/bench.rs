@@ -133,7 +133,7 @@ fn synthetic_input(input: &Outlet, batch: usize, sides: OpenSides) -> Result<Ten
     };
     let picture = shape.len() == 4;
     // A decoder's past may be empty: what the exporter calls so is.
-    let open = |(place, symbol): (usize, &String)| match place {
+    let open = |(axis, symbol): (usize, &String)| match axis {
         _ if symbol.contains("past") => 0,
         0 => batch,
         2.. if picture => sides.picture,

@@ -1,7 +1,7 @@
 //! A session whose numbers are floats of either width: the pipelines compute in 32 bits, a GPU's export may take 16.
 //!
-//! It feeds and reads tensors by name, and turns what a graph answers into arrays of `f32`. It checks no shapes: what
-//! a graph takes was checked when it was opened (`models`), and what it answers is for the pipeline to check.
+//! It feeds and reads tensors by name, and turns what a graph outputs_ into arrays of `f32`. It checks no shapes: what
+//! a graph takes was checked when it was opened (`models`), and what it outputs_ is for the pipeline to check.
 
 use half::f16;
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
@@ -44,9 +44,9 @@ impl Graph {
 
     /// The name of the first of `names` that it answers with, else its first output's.
     pub(crate) fn output_among(&self, names: &[&str]) -> String {
-        let answers = |name: &&&str| self.session.outputs().iter().any(|o| o.name() == **name);
+        let exists = |name: &&&str| self.session.outputs().iter().any(|o| o.name() == **name);
         let first = || self.session.outputs()[0].name();
-        names.iter().find(answers).copied().unwrap_or_else(first).to_owned()
+        names.iter().find(exists).copied().unwrap_or_else(first).to_owned()
     }
 
     /// Runs the graph and gives the outputs of `wanted`, in that order.
@@ -77,12 +77,13 @@ impl Graph {
             inputs.push((name.to_owned(), value));
         }
         let outputs = self.session.run(inputs).map_err(failed(stage))?;
-        let mut answers: [ArrayD<f32>; N] = std::array::from_fn(|_| ArrayD::zeros(IxDyn(&[0])));
-        for (answer, name) in answers.iter_mut().zip(wanted) {
+        let mut wanted_outputs: [ArrayD<f32>; N] =
+            std::array::from_fn(|_| ArrayD::zeros(IxDyn(&[0])));
+        for (target, name) in wanted_outputs.iter_mut().zip(wanted) {
             let output = outputs.get(name).ok_or(RunError::Shape { stage, shape: Vec::new() })?;
-            *answer = to_floats(output).map_err(failed(stage))?;
+            *target = to_floats(output).map_err(failed(stage))?;
         }
-        Ok(answers)
+        Ok(wanted_outputs)
     }
 
     fn wanted(&self, name: &str) -> Option<TensorElementType> {

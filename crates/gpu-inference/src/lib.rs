@@ -40,7 +40,7 @@ pub use pipelines::raw::TensorSummary;
 pub use pipelines::segment::{Segmented, Segments};
 pub use pipelines::sentence::Embedding;
 pub use pipelines::transcribe::{Segment, Transcript};
-pub use pipelines::{Answer, Cancel, Output, OutputFile, Pipeline, RunError};
+pub use pipelines::{Cancel, Output, OutputFile, Pipeline, RunError, TaskResult};
 pub use runtime::{
     Device, DevicePreference, Runtime, RuntimeError, RuntimeOptions, UnknownDevice, cache_folder,
 };

@@ -45,7 +45,7 @@ pub struct ModelStore {
     folder: PathBuf,
     manifests: BTreeMap<String, Manifest>,
     /// Devices that the user chose for single models.
-    placed: BTreeMap<String, DevicePreference>,
+    devices: BTreeMap<String, DevicePreference>,
 }
 
 /// Why a model cannot be opened.
@@ -244,13 +244,13 @@ impl ModelStore {
                 Err(error) => warn!(%error, "a model is left out"),
             }
         }
-        Ok(Self { folder: folder.to_owned(), manifests, placed: BTreeMap::new() })
+        Ok(Self { folder: folder.to_owned(), manifests, devices: BTreeMap::new() })
     }
 
     /// Puts models on devices of the user's choice, whatever their manifests say.
     #[must_use]
     pub fn with_devices(mut self, devices: &BTreeMap<String, DevicePreference>) -> Self {
-        self.placed.clone_from(devices);
+        self.devices.clone_from(devices);
         self
     }
 

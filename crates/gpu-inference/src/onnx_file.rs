@@ -2,7 +2,7 @@
 //!
 //! Some exporters wrote the sizes of their example into the graph (CenterFace: 10 pictures of 32 x 32), which the
 //! runtime then insists on, and listed the weights among the inputs, which then are no constants to it. Neither edit
-//! changes a byte's place: a number becomes a name of its length, and a listed weight a field that no reader knows.
+//! changes a byte's position: a number becomes a name of its length, and a listed weight a field that no reader knows.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -33,7 +33,7 @@ const UNUSED_KEY: u8 = 0x4a;
 
 /// Takes the weights off the list of inputs, so that they are constants. Says how many there were.
 pub(crate) fn fix_weights(file: &mut [u8]) -> usize {
-    let mut places = Vec::new();
+    let mut positions = Vec::new();
     for graph in of_field(file, 0..file.len(), &[field::MODEL_GRAPH]) {
         let names = [field::GRAPH_INITIALIZER, field::INITIALIZER_NAME];
         let weights: HashSet<&[u8]> =
@@ -43,12 +43,12 @@ pub(crate) fn fix_weights(file: &mut [u8]) -> usize {
         while let Some((number, value)) = fields.next_at(&mut key_at) {
             let mut names = of_field(file, value, &[field::VALUE_NAME]);
             if number == field::GRAPH_INPUT && names.any(|name| weights.contains(&file[name])) {
-                places.push(key_at);
+                positions.push(key_at);
             }
         }
     }
-    let keys = places.iter().filter(|&&at| file[at] == INPUT_KEY).count();
-    for at in places {
+    let keys = positions.iter().filter(|&&at| file[at] == INPUT_KEY).count();
+    for at in positions {
         if file[at] == INPUT_KEY {
             file[at] = UNUSED_KEY;
         }
@@ -58,7 +58,7 @@ pub(crate) fn fix_weights(file: &mut [u8]) -> usize {
 
 /// Frees these dimensions of the input of this name, and of all answers. Says how many were freed.
 pub(crate) fn free_dimensions(file: &mut [u8], input: &str, dimensions: &[usize]) -> usize {
-    let mut places = Vec::new();
+    let mut positions = Vec::new();
     for graph in of_field(file, 0..file.len(), &[field::MODEL_GRAPH]) {
         let values = [field::GRAPH_INPUT, field::GRAPH_OUTPUT, field::GRAPH_VALUE];
         for value in &values {
@@ -72,13 +72,13 @@ pub(crate) fn free_dimensions(file: &mut [u8], input: &str, dimensions: &[usize]
                 for shape in of_field(file, value_range, &path) {
                     let sides = Fields { file, at: shape.start, end: shape.end };
                     let sides = sides.map(|(_, side)| side).enumerate();
-                    places.extend(sides.filter(|(index, _)| dimensions.contains(index)));
+                    positions.extend(sides.filter(|(index, _)| dimensions.contains(index)));
                 }
             }
         }
     }
     let mut freed = 0;
-    for (_, side) in places {
+    for (_, side) in positions {
         let side = &mut file[side];
         if side.len() >= 2 && side[0] == DIMENSION_NUMBER {
             side[0] = DIMENSION_NAME;

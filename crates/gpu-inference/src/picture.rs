@@ -106,15 +106,15 @@ fn check_jpeg_end(file: &mut BufReader<File>, path: &Path) -> Result<(), InputEr
 fn first_scan(jpeg: &[u8]) -> Option<usize> {
     const START_OF_SCAN: u8 = 0xda;
     const FILL: u8 = 0xff;
-    let mut place = 2;
+    let mut offset = 2;
     loop {
-        let marker = *jpeg.get(place + 1)?;
+        let marker = *jpeg.get(offset + 1)?;
         match marker {
-            START_OF_SCAN => return Some(place),
-            FILL => place += 1,
+            START_OF_SCAN => return Some(offset),
+            FILL => offset += 1,
             _ => {
-                let length = [*jpeg.get(place + 2)?, *jpeg.get(place + 3)?];
-                place += 2 + usize::from(u16::from_be_bytes(length)).max(2);
+                let length = [*jpeg.get(offset + 2)?, *jpeg.get(offset + 3)?];
+                offset += 2 + usize::from(u16::from_be_bytes(length)).max(2);
             }
         }
     }

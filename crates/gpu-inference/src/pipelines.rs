@@ -50,14 +50,14 @@ pub trait Pipeline: Send {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
     /// What it says.
-    pub answer: Answer,
+    pub result: TaskResult,
     /// What it made.
     pub files: Vec<OutputFile>,
 }
 
 /// What a pipeline says, one kind a task.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
+pub enum TaskResult {
     /// The answer of `voice.transcribe`.
     Transcript(Transcript),
     /// The answer of `vision.ocr`.
@@ -87,10 +87,10 @@ pub struct OutputFile {
     pub bytes: Vec<u8>,
 }
 
-impl From<Answer> for Output {
+impl From<TaskResult> for Output {
     /// An answer without files.
-    fn from(answer: Answer) -> Self {
-        Self { answer, files: Vec::new() }
+    fn from(result: TaskResult) -> Self {
+        Self { result, files: Vec::new() }
     }
 }
 
@@ -239,10 +239,13 @@ impl RunError {
 }
 
 /// A wish that the model cannot mind is refused: to leave it unheard would be worse.
-pub(crate) fn reject_unsupported_params(params: &Params, minds: &[&str]) -> Result<(), RunError> {
-    let Some(name) = params.given().find(|name| !minds.contains(name)) else { return Ok(()) };
-    let known = if minds.is_empty() { "no params".to_owned() } else { minds.join(", ") };
-    let wanted = format!("absent: this model minds {known}");
+pub(crate) fn reject_unsupported_params(
+    params: &Params,
+    supported: &[&str],
+) -> Result<(), RunError> {
+    let Some(name) = params.given().find(|name| !supported.contains(name)) else { return Ok(()) };
+    let known = if supported.is_empty() { "no params".to_owned() } else { supported.join(", ") };
+    let wanted = format!("absent: this model supports {known}");
     Err(RunError::Param { name, found: "given".to_owned(), wanted })
 }
 

@@ -86,7 +86,7 @@ pub(crate) fn resize_quickly(source: &RgbImage, size: (u32, u32)) -> RgbImage {
 /// interpolation enlarges a model's mask.
 pub(crate) fn enlarge(map: &[f32], from: (u32, u32), to: (u32, u32)) -> Vec<f32> {
     let axis = |from: u32, to: u32| -> Vec<(usize, usize, f32)> {
-        let place = |index: u32| {
+        let source = |index: u32| {
             let at = ((index as f32 + 0.5) * from as f32 / to as f32 - 0.5).max(0.0);
             #[expect(
                 clippy::cast_possible_truncation,
@@ -96,20 +96,20 @@ pub(crate) fn enlarge(map: &[f32], from: (u32, u32), to: (u32, u32)) -> Vec<f32>
             let low = (at as usize).min(from as usize - 1);
             (low, (low + 1).min(from as usize - 1), at - low as f32)
         };
-        (0..to).map(place).collect()
+        (0..to).map(source).collect()
     };
     let columns = axis(from.0, to.0);
-    let mut answer = Vec::with_capacity(to.0 as usize * to.1 as usize);
+    let mut enlarged = Vec::with_capacity(to.0 as usize * to.1 as usize);
     for (top, bottom, down) in axis(from.1, to.1) {
         let width = from.0 as usize;
         let (above, below) = (&map[top * width..][..width], &map[bottom * width..][..width]);
-        answer.extend(columns.iter().map(|&(left, right, along)| {
+        enlarged.extend(columns.iter().map(|&(left, right, along)| {
             let upper = above[left] + (above[right] - above[left]) * along;
             let lower = below[left] + (below[right] - below[left]) * along;
             upper + (lower - upper) * down
         }));
     }
-    answer
+    enlarged
 }
 
 /// Writes a picture as three planes (red, green, blue) at the left top of planes of `width` x `height`.

@@ -399,7 +399,7 @@ fn convolution() -> ort::Result<Model> {
     };
     let mut graph = Graph::new()?;
     graph.set_inputs([tensor("picture")])?;
-    graph.set_outputs([tensor("answer")])?;
+    graph.set_outputs([tensor("result")])?;
     let kernel = Tensor::from_array(([1, 1, 1, 1], vec![1.0_f32]))?;
     // The graph takes only memory that ONNX Runtime owns: a clone's is.
     graph.add_initializer("kernel", kernel.clone(), false)?;
@@ -408,7 +408,7 @@ fn convolution() -> ort::Result<Model> {
         ONNX_DOMAIN,
         "probe",
         ["picture", "kernel"],
-        ["answer"],
+        ["result"],
         [],
     )?)?;
     let mut model = Model::new([Opset::new(ONNX_DOMAIN, 17)?])?;

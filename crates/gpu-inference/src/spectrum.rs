@@ -137,7 +137,7 @@ fn slaney_step() -> f64 {
 /// The samples with their ends mirrored, `margin` on each side; the outermost sample itself is not repeated.
 pub(crate) fn mirrored(samples: &[f32], margin: usize) -> Vec<f32> {
     let last = samples.len().saturating_sub(1);
-    let at = |place: usize| samples.get(place.min(last)).copied().unwrap_or(0.0);
+    let at = |index: usize| samples.get(index.min(last)).copied().unwrap_or(0.0);
     let mut padded = Vec::with_capacity(samples.len() + 2 * margin);
     padded.extend((1..=margin).rev().map(at));
     padded.extend_from_slice(samples);

@@ -60,18 +60,18 @@ pub(crate) fn pad(texts: &[&Encoded], pad_id: i64, length: usize) -> Padded {
     Padded { ids, mask }
 }
 
-/// The texts' places in groups of like length, none with more than `tokens_max` tokens after padding or `rows_max` rows.
+/// The texts' indices in groups of like length, none with more than `tokens_max` tokens after padding or `rows_max` rows.
 pub(crate) fn groups(texts: &[Encoded], rows_max: usize, tokens_max: usize) -> Vec<Vec<usize>> {
-    let mut places: Vec<usize> = (0..texts.len()).collect();
-    places.sort_by_key(|&place| texts[place].ids.len());
+    let mut indices: Vec<usize> = (0..texts.len()).collect();
+    indices.sort_by_key(|&index| texts[index].ids.len());
     let mut groups: Vec<Vec<usize>> = Vec::new();
-    for place in places {
-        let length = texts[place].ids.len();
+    for index in indices {
+        let length = texts[index].ids.len();
         match groups.last_mut() {
             Some(group) if group.len() < rows_max && (group.len() + 1) * length <= tokens_max => {
-                group.push(place);
+                group.push(index);
             }
-            _ => groups.push(vec![place]),
+            _ => groups.push(vec![index]),
         }
     }
     groups

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hound::{SampleFormat, WavSpec, WavWriter};
 
-use crate::pipelines::{Answer, Output, OutputFile};
+use crate::pipelines::{Output, OutputFile, TaskResult};
 
 /// The name of the file in an answer.
 const FILE_NAME: &str = "speech.wav";
@@ -20,15 +20,15 @@ pub struct Sound {
 }
 
 /// The answer that is this sound. Samples beyond -1 and 1 are cut off.
-pub(crate) fn answer(samples: &[f32], rate_hz: u32) -> Output {
+pub(crate) fn output(samples: &[f32], rate_hz: u32) -> Output {
     let micros = samples.len() as u64 * 1_000_000 / u64::from(rate_hz);
-    let answer = Answer::Sound(Sound { length: Duration::from_micros(micros), rate_hz });
+    let result = TaskResult::Sound(Sound { length: Duration::from_micros(micros), rate_hz });
     let file = OutputFile {
         name: FILE_NAME.to_owned(),
         media_type: "audio/wav",
         bytes: encode(samples, rate_hz),
     };
-    Output { answer, files: vec![file] }
+    Output { result, files: vec![file] }
 }
 
 fn encode(samples: &[f32], rate_hz: u32) -> Vec<u8> {
@@ -60,12 +60,12 @@ mod tests {
 
     #[test]
     fn sound_is_written_as_16_bit_pcm_and_cut_off_where_it_is_too_loud() {
-        let output = answer(&[0.0, 1.0, -2.0, f32::NAN, 0.5], 8_000);
+        let output = output(&[0.0, 1.0, -2.0, f32::NAN, 0.5], 8_000);
         let mut reader = hound::WavReader::new(Cursor::new(&output.files[0].bytes)).unwrap();
         assert_eq!((reader.spec().sample_rate, reader.spec().channels), (8_000, 1));
         let read: Vec<i16> = reader.samples().map(Result::unwrap).collect();
         assert_eq!(read, [0, 32_767, -32_767, 0, 16_384]);
-        let Answer::Sound(sound) = output.answer else { panic!() };
+        let TaskResult::Sound(sound) = output.result else { panic!() };
         assert_eq!(sound, Sound { length: Duration::from_micros(625), rate_hz: 8_000 });
     }
 }

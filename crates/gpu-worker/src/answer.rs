@@ -4,7 +4,7 @@ mod vision;
 
 use std::time::Duration;
 
-use gpu_inference::{Answer, OutputFile};
+use gpu_inference::{OutputFile, TaskResult};
 use gpuctl_control::text::hexadecimal;
 use gpuctl_control::wire::answer::{
     FileDocument, LineDocument, PageDocument, SegmentDocument, SoundDocument, TranscriptDocument,
@@ -15,9 +15,9 @@ use sha2::{Digest, Sha256};
 
 /// A model's answer as the result keeps it.
 #[must_use]
-pub fn answer_of(answer: &Answer) -> Value {
+pub fn answer_of(answer: &TaskResult) -> Value {
     match answer {
-        Answer::Transcript(transcript) => to_value(&TranscriptDocument {
+        TaskResult::Transcript(transcript) => to_value(&TranscriptDocument {
             text: transcript.text.clone(),
             audio_seconds: seconds(transcript.audio),
             segments: transcript
@@ -31,11 +31,11 @@ pub fn answer_of(answer: &Answer) -> Value {
                 })
                 .collect(),
         }),
-        Answer::Sound(sound) => to_value(&SoundDocument {
+        TaskResult::Sound(sound) => to_value(&SoundDocument {
             audio_seconds: seconds(sound.length),
             sample_rate_hz: sound.rate_hz,
         }),
-        Answer::Page(page) => to_value(&PageDocument {
+        TaskResult::Page(page) => to_value(&PageDocument {
             text: page.lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>().join("\n"),
             width_pixels: page.width,
             height_pixels: page.height,
@@ -49,11 +49,11 @@ pub fn answer_of(answer: &Answer) -> Value {
                 })
                 .collect(),
         }),
-        Answer::Embedding(found) => vision::embedding(found),
-        Answer::Classification(found) => vision::classification(found),
-        Answer::Detections(found) => vision::detections(found),
-        Answer::Segments(found) => vision::segments(found),
-        Answer::Tensors(found) => vision::tensors(found),
+        TaskResult::Embedding(found) => vision::embedding(found),
+        TaskResult::Classification(found) => vision::classification(found),
+        TaskResult::Detections(found) => vision::detections(found),
+        TaskResult::Segments(found) => vision::segments(found),
+        TaskResult::Tensors(found) => vision::tensors(found),
     }
 }
 

@@ -281,7 +281,7 @@ struct Outcome {
 impl Outcome {
     fn of(inferred: &Inferred, files: &[FileDocument]) -> Self {
         Self {
-            answer: Ok(with_files(answer_of(&inferred.output.answer), files)),
+            answer: Ok(with_files(answer_of(&inferred.output.result), files)),
             model: Some(inferred.model.clone()),
             device: Some(inferred.device.to_string()),
             took: TimeDelta::from_std(inferred.took).unwrap_or_default(),

@@ -273,7 +273,7 @@ async fn run_file(engine: &Engine, wanted: &RunArguments) -> Result<(), Box<dyn 
         EngineError::Cancelled => "cancelled".to_owned(),
     })?;
     let files = write_files(&inferred.output.files, wanted.output.as_deref())?;
-    print(&with_files(answer_of(&inferred.output.answer), &files))
+    print(&with_files(answer_of(&inferred.output.result), &files))
 }
 
 fn run_models(setup: &EngineSetup, command: ModelsCommand) -> Result<(), Box<dyn Error>> {

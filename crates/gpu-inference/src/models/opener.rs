@@ -39,8 +39,8 @@ impl<'a> Opener<'a> {
         manifest: &'a Manifest,
         wished: DevicePreference,
     ) -> Result<Self, ModelError> {
-        let preference = match (store.placed.get(manifest.name()), manifest.device()) {
-            (Some(placed), _) => *placed,
+        let preference = match (store.devices.get(manifest.name()), manifest.device()) {
+            (Some(chosen), _) => *chosen,
             (None, Some(own)) if wished != DevicePreference::Cpu => own,
             (None, _) => wished,
         };

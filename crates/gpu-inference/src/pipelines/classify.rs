@@ -35,7 +35,7 @@ pub struct Label {
 fn ranking(scores: &[f32], names: &[String], top: usize) -> Vec<Label> {
     let mut ranked: Vec<(usize, f32)> = scores.iter().copied().enumerate().collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    let label = |(place, score): (usize, f32)| Label { name: names[place].clone(), score };
+    let label = |(index, score): (usize, f32)| Label { name: names[index].clone(), score };
     ranked.into_iter().take(top).map(label).collect()
 }
 

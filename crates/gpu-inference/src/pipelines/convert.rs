@@ -89,7 +89,7 @@ impl Pipeline for ConvertPipeline {
             let reference = recording(input.attached("reference"))?;
             let converted =
                 self.convert(speech.samples(), reference.samples(), input.params(), cancel)?;
-            outputs.push(wav::answer(&converted, CONVERT_RATE_HZ));
+            outputs.push(wav::output(&converted, CONVERT_RATE_HZ));
         }
         Ok(outputs)
     }

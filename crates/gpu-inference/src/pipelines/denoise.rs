@@ -162,7 +162,7 @@ impl Pipeline for DenoisePipeline {
                 return Err(RunError::WrongInput { index, wanted: "a recording" });
             };
             let clean = self.denoise(audio.samples(), cancel)?;
-            outputs.push(wav::answer(&clean, SAMPLE_RATE_HZ));
+            outputs.push(wav::output(&clean, SAMPLE_RATE_HZ));
         }
         Ok(outputs)
     }

@@ -21,7 +21,7 @@ use self::best::BestOf;
 use self::boxes::Corners;
 use self::lines::Alphabet;
 use self::tensor::{Canvas, Placement};
-use super::{Answer, Cancel, Output, Pipeline, RunError, failed};
+use super::{Cancel, Output, Pipeline, RunError, TaskResult, failed};
 use crate::input::{Content, Prepared};
 use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
 use crate::runtime::Device;
@@ -214,11 +214,11 @@ impl OcrPipeline {
         pages: &[&RgbImage],
         cancel: &Cancel,
     ) -> Result<Vec<Vec<Corners>>, RunError> {
-        let place = |page: &&RgbImage| match self.recognisers {
+        let placement = |page: &&RgbImage| match self.recognisers {
             Recognisers::Any(_) => Placement::of(page.dimensions()),
             Recognisers::Few(_) => Placement::in_steps(page.dimensions(), FEW_CANVAS_STEP),
         };
-        let placements: Vec<_> = pages.iter().map(place).collect();
+        let placements: Vec<_> = pages.iter().map(placement).collect();
         let mut by_size: BTreeMap<(u32, u32), Vec<usize>> = BTreeMap::new();
         for (page, placement) in placements.iter().enumerate() {
             by_size.entry(placement.canvas).or_default().push(page);
@@ -231,7 +231,7 @@ impl OcrPipeline {
                 cancel.check()?;
                 let mut canvas = Canvas::new(members.len(), size);
                 for (row, &page) in members.iter().enumerate() {
-                    canvas.place(row, pages[page], &placements[page]);
+                    canvas.draw_page(row, pages[page], &placements[page]);
                 }
                 let maps = run(&mut self.detector, &canvas, DETECT)?;
                 let maps =
@@ -270,14 +270,14 @@ impl OcrPipeline {
             };
             let mut canvas = Canvas::new(rows, (ANGLE_WIDTH, LINE_HEIGHT));
             for (row, (_, view)) in views.iter().enumerate() {
-                canvas.place_line(row, view);
+                canvas.draw_line(row, view);
             }
-            let answers = run(&mut self.angle, &canvas, ANGLE)?;
-            if answers.shape() != [rows, 2] {
-                return Err(wrong(ANGLE, answers.shape()));
+            let scored = run(&mut self.angle, &canvas, ANGLE)?;
+            if scored.shape() != [rows, 2] {
+                return Err(wrong(ANGLE, scored.shape()));
             }
-            for ((index, _), answer) in views.iter().zip(answers.outer_iter()) {
-                scores[*index].0 += answer[1];
+            for ((index, _), score) in views.iter().zip(scored.outer_iter()) {
+                scores[*index].0 += score[1];
                 scores[*index].1 += 1.0;
             }
         }
@@ -303,7 +303,7 @@ impl OcrPipeline {
                 let (session, rows) = self.recognisers.session(width, members.len());
                 let mut canvas = Canvas::new(rows, (width, LINE_HEIGHT));
                 for (row, &index) in members.iter().enumerate() {
-                    canvas.place_line(row, &found[index].picture);
+                    canvas.draw_line(row, &found[index].picture);
                 }
                 let columns = self.best.run(session, &canvas, self.alphabet.len())?;
                 for (row, &index) in members.iter().enumerate() {
@@ -349,13 +349,13 @@ impl Pipeline for OcrPipeline {
             height: page.height(),
             lines: Vec::new(),
         };
-        let mut answers: Vec<Page> = pages.iter().map(empty).collect();
+        let mut outputs: Vec<Page> = pages.iter().map(empty).collect();
         for (line, (text, score)) in found.into_iter().zip(texts) {
             if score >= self.settings.line_score_min && !text.trim().is_empty() {
-                answers[line.page].lines.push(Line { text, score, corners: line.corners });
+                outputs[line.page].lines.push(Line { text, score, corners: line.corners });
             }
         }
-        Ok(answers.into_iter().map(|page| Answer::Page(page).into()).collect())
+        Ok(outputs.into_iter().map(|page| TaskResult::Page(page).into()).collect())
     }
 }
 
@@ -376,7 +376,7 @@ impl Recognisers {
     fn together(&self, width: u32) -> usize {
         match self {
             Self::Any(_) => LINES_MAX.min((LINES_WIDTH_MAX / width) as usize),
-            Self::Few(_) => FEW_WIDTHS[few_place(width)].1,
+            Self::Few(_) => FEW_WIDTHS[few_index(width)].1,
         }
     }
 
@@ -385,16 +385,16 @@ impl Recognisers {
         match self {
             Self::Any(session) => (session, lines),
             Self::Few(sessions) => {
-                let place = few_place(width);
-                (&mut sessions[place], FEW_WIDTHS[place].1)
+                let index = few_index(width);
+                (&mut sessions[index], FEW_WIDTHS[index].1)
             }
         }
     }
 }
 
-fn few_place(width: u32) -> usize {
-    let place = FEW_WIDTHS.iter().position(|(own, _)| *own == width);
-    place.expect("the width is one of them")
+fn few_index(width: u32) -> usize {
+    let index = FEW_WIDTHS.iter().position(|(own, _)| *own == width);
+    index.expect("the width is one of them")
 }
 
 /// The recogniser's width for a line: its own at [`LINE_HEIGHT`], rounded up.
@@ -411,8 +411,8 @@ fn run(
 ) -> Result<ndarray::ArrayD<f32>, RunError> {
     let input = TensorRef::from_array_view(canvas.values()).map_err(failed(stage))?;
     let outputs = session.run(ort::inputs!["x" => input]).map_err(failed(stage))?;
-    let answer = outputs[0].try_extract_array::<f32>().map_err(failed(stage))?;
-    Ok(answer.into_owned())
+    let output = outputs[0].try_extract_array::<f32>().map_err(failed(stage))?;
+    Ok(output.into_owned())
 }
 
 fn wrong(stage: &'static str, shape: &[usize]) -> RunError {

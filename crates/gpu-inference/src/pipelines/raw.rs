@@ -5,7 +5,7 @@
 
 use ort::session::{Session, SessionInputValue};
 
-use super::{Answer, Cancel, Output, OutputFile, Pipeline, RunError, failed};
+use super::{Cancel, Output, OutputFile, Pipeline, RunError, TaskResult, failed};
 use crate::input::{Content, Prepared};
 use crate::models::{ModelError, Opener};
 use crate::runtime::Device;
@@ -44,7 +44,7 @@ impl RawPipeline {
         Ok(Self { session, device: opener.device() })
     }
 
-    fn answer(&mut self, tensors: &Tensors) -> Result<Output, RunError> {
+    fn run_one(&mut self, tensors: &Tensors) -> Result<Output, RunError> {
         let named = self.named(tensors);
         let tensors = named.as_ref().unwrap_or(tensors);
         if let Some(problem) = misfit(self.session.inputs(), tensors) {
@@ -60,7 +60,7 @@ impl RawPipeline {
             let tensor = Tensor::of_output(&value).map_err(failed(STAGE))?;
             let tensor = tensor.ok_or_else(|| RunError::Unfit {
                 problem: format!(
-                    "the answer {name:?} is {}, which no file here holds",
+                    "the output {name:?} is {}, which NumPy files cannot hold",
                     value.dtype()
                 ),
             })?;
@@ -77,7 +77,7 @@ impl RawPipeline {
             let bytes = tensor.to_npy();
             files.push(OutputFile { name: file, media_type: "application/x-npy", bytes });
         }
-        Ok(Output { answer: Answer::Tensors(summaries), files })
+        Ok(Output { result: TaskResult::Tensors(summaries), files })
     }
 
     /// A file of one tensor has no name for it: it is the model's only input.
@@ -105,7 +105,7 @@ impl Pipeline for RawPipeline {
             let Content::Tensors(tensors) = input.content() else {
                 return Err(RunError::WrongInput { index, wanted: "tensors" });
             };
-            outputs.push(self.answer(tensors)?);
+            outputs.push(self.run_one(tensors)?);
         }
         Ok(outputs)
     }

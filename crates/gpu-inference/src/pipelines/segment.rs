@@ -11,7 +11,7 @@ use std::io::Cursor;
 
 use image::{GrayImage, ImageFormat};
 
-use super::{Answer, Output, OutputFile, RunError};
+use super::{Output, OutputFile, RunError, TaskResult};
 use crate::input::Prepared;
 
 /// Most masks of a picture: each is a file.
@@ -53,11 +53,11 @@ struct Mask {
 }
 
 /// The answer to one picture.
-fn answer(masks: Vec<Mask>, (width, height): (u32, u32)) -> Output {
+fn output(masks: Vec<Mask>, (width, height): (u32, u32)) -> Output {
     let (mut objects, mut files) = (Vec::new(), Vec::new());
     let single = masks.len() == 1;
-    for (place, mask) in masks.into_iter().take(MASKS_MAX).enumerate() {
-        let file = if single { "mask.png".to_owned() } else { format!("mask-{place}.png") };
+    for (index, mask) in masks.into_iter().take(MASKS_MAX).enumerate() {
+        let file = if single { "mask.png".to_owned() } else { format!("mask-{index}.png") };
         let (edges, pixels) = extent(&mask.picture);
         let mut bytes = Cursor::new(Vec::new());
         mask.picture.write_to(&mut bytes, ImageFormat::Png).expect("writing to memory cannot fail");
@@ -69,7 +69,7 @@ fn answer(masks: Vec<Mask>, (width, height): (u32, u32)) -> Output {
         let Mask { label, score, .. } = mask;
         objects.push(Segmented { file, label, score, edges, pixels });
     }
-    Output { answer: Answer::Segments(Segments { width, height, objects }), files }
+    Output { result: TaskResult::Segments(Segments { width, height, objects }), files }
 }
 
 /// The box around a mask's pixels, and how many there are.
@@ -123,9 +123,9 @@ fn points(input: &Prepared, (width, height): (u32, u32)) -> Result<Vec<[f32; 3]>
     Ok(points)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "places in a picture")]
+#[expect(clippy::cast_possible_truncation, reason = "positions in a picture")]
 fn numbers<const N: usize>(row: &[f64]) -> [f32; N] {
-    std::array::from_fn(|place| row.get(place).copied().unwrap_or(f64::NAN) as f32)
+    std::array::from_fn(|index| row.get(index).copied().unwrap_or(f64::NAN) as f32)
 }
 
 #[cfg(test)]
@@ -146,7 +146,7 @@ mod tests {
     fn several_masks_are_several_files_and_one_is_just_the_mask() {
         let mask = || Mask { picture: GrayImage::new(2, 2), label: None, score: None };
         let names = |count| {
-            let output = answer((0..count).map(|_| mask()).collect(), (2, 2));
+            let output = output((0..count).map(|_| mask()).collect(), (2, 2));
             output.files.into_iter().map(|file| file.name).collect::<Vec<_>>()
         };
         assert_eq!(names(1), ["mask.png"]);

@@ -7,7 +7,7 @@ use ndarray::{ArrayD, Axis, Ix3};
 use ort::value::TensorElementType;
 use serde::Deserialize;
 
-use super::{Answer, Cancel, Output, Pipeline, RunError};
+use super::{Cancel, Output, Pipeline, RunError, TaskResult};
 use crate::graph::{Feed, Graph, l2_normalized};
 use crate::input::{Content, Prepared};
 use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
@@ -80,12 +80,12 @@ impl SentencePipeline {
         opener: &mut Opener<'_>,
         settings: SentenceSettings,
     ) -> Result<Self, ModelError> {
-        let answers = [IoSpec {
+        let outputs = [IoSpec {
             name: IoName::Is("last_hidden_state"),
             element: TensorElementType::Float32,
             shape: &[DimSpec::Free, DimSpec::Free, DimSpec::Own],
         }];
-        let encoder = opener.graph("encoder", &token_inputs(), &answers)?;
+        let encoder = opener.graph("encoder", &token_inputs(), &outputs)?;
         let tokens = Tokens::open(&opener.bytes("tokenizer")?, settings.tokens_max)
             .map_err(|problem| opener.interface_mismatch("tokenizer", problem))?;
         let (device, batch_max) = (opener.device(), opener.batch_max());
@@ -121,18 +121,18 @@ impl Pipeline for SentencePipeline {
             let tokens = self.tokens.encode(&format!("{prefix}{text}"));
             encoded.push(tokens.map_err(|problem| RunError::Unfit { problem })?);
         }
-        let mut answers: Vec<Option<Output>> = vec![None; batch.len()];
+        let mut outputs: Vec<Option<Output>> = vec![None; batch.len()];
         for group in tokens::groups(&encoded, self.batch_max, TOKENS_MAX) {
             cancel.check()?;
-            let texts: Vec<&Encoded> = group.iter().map(|&place| &encoded[place]).collect();
-            for (&place, values) in group.iter().zip(self.encode(&texts)?) {
-                let Encoded { ids, truncated } = &encoded[place];
+            let texts: Vec<&Encoded> = group.iter().map(|&index| &encoded[index]).collect();
+            for (&index, values) in group.iter().zip(self.encode(&texts)?) {
+                let Encoded { ids, truncated } = &encoded[index];
                 let (tokens, truncated) = (Some(ids.len()), *truncated);
                 let embedding = Embedding { values, tokens, truncated };
-                answers[place] = Some(Answer::Embedding(embedding).into());
+                outputs[index] = Some(TaskResult::Embedding(embedding).into());
             }
         }
-        Ok(answers.into_iter().flatten().collect())
+        Ok(outputs.into_iter().flatten().collect())
     }
 }
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::classify::{Classification, Label};
 use super::sentence::Embedding;
-use super::{Answer, Cancel, Output, Pipeline, RunError};
+use super::{Cancel, Output, Pipeline, RunError, TaskResult};
 use crate::graph::{Feed, Graph, l2_normalized, sigmoid};
 use crate::input::{Content, Prepared};
 use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
@@ -137,9 +137,9 @@ impl SiglipPipeline {
         // Room for the two marks that a tokenizer may put around a text, which `framed` sees to.
         let tokens = Tokens::open(&opener.bytes("tokenizer")?, settings.tokens + 2)
             .map_err(|problem| opener.interface_mismatch("tokenizer", problem))?;
-        let own = |graph: &Graph, place: usize| {
+        let own = |graph: &Graph, axis: usize| {
             let shape = graph.session().inputs()[0].dtype().tensor_shape();
-            shape.and_then(|shape| shape.get(place).copied()).filter(|&side| side > 0)
+            shape.and_then(|shape| shape.get(axis).copied()).filter(|&side| side > 0)
         };
         if own(&vision, 2) != own(&vision, 3) {
             return Err(opener.interface_mismatch("vision", "the input is no square".to_owned()));
@@ -265,12 +265,12 @@ impl Pipeline for SiglipPipeline {
         let mut outputs = Vec::with_capacity(batch.len());
         for (index, (input, values)) in batch.iter().zip(vectors).enumerate() {
             outputs.push(match input.params().texts("labels") {
-                Some(labels) => Answer::Classification(self.judge(&values, labels)?).into(),
+                Some(labels) => TaskResult::Classification(self.judge(&values, labels)?).into(),
                 None => {
-                    let text = texts.iter().find(|(place, _)| *place == index);
+                    let text = texts.iter().find(|(text, _)| *text == index);
                     let tokens = text.map(|(_, text)| text.ids.len());
                     let truncated = text.is_some_and(|(_, text)| text.truncated);
-                    Answer::Embedding(Embedding { values, tokens, truncated }).into()
+                    TaskResult::Embedding(Embedding { values, tokens, truncated }).into()
                 }
             });
         }

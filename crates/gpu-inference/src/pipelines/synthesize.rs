@@ -80,7 +80,7 @@ impl Pipeline for SynthesizePipeline {
                 return Err(RunError::WrongInput { index, wanted: "a text" });
             };
             let spoken = self.speak(text, input.params(), cancel)?;
-            outputs.push(wav::answer(&spoken, self.voice.rate_hz()));
+            outputs.push(wav::output(&spoken, self.voice.rate_hz()));
         }
         Ok(outputs)
     }

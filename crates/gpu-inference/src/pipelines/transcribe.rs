@@ -17,7 +17,7 @@ use self::moonshine::Moonshine;
 use self::speakers::{SpeakerEmbedder, Speakers};
 use self::speech::SpeechDetector;
 use self::whisper::Whisper;
-use super::{Answer, Cancel, Output, Pipeline, RunError};
+use super::{Cancel, Output, Pipeline, RunError, TaskResult};
 use crate::audio::{Audio, SAMPLE_RATE_HZ, duration_of};
 use crate::input::{Content, Prepared};
 use crate::models::{ModelError, Opener};
@@ -236,7 +236,7 @@ impl Pipeline for TranscribePipeline {
                 return Err(RunError::WrongInput { index, wanted: "a recording" });
             };
             let transcript = self.transcribe(audio, input.params(), cancel)?;
-            outputs.push(Answer::Transcript(transcript).into());
+            outputs.push(TaskResult::Transcript(transcript).into());
         }
         Ok(outputs)
     }

@@ -54,7 +54,7 @@ fn weighed<'a>(span: &Span, bytes: impl Iterator<Item = &'a u8>) -> u8 {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "places in a line, cut off below as PIL does it; weights below 2"
+    reason = "positions in a line, cut off below as PIL does it; weights below 2"
 )]
 fn spans(from: usize, to: usize, filter: Filter) -> Vec<Span> {
     if from == to {
@@ -63,8 +63,8 @@ fn spans(from: usize, to: usize, filter: Filter) -> Vec<Span> {
     let scale = from as f64 / to as f64;
     let widened = scale.max(1.0);
     let reach = filter.reach() * widened;
-    let span = |place: usize| {
-        let middle = (place as f64 + 0.5) * scale;
+    let span = |index: usize| {
+        let middle = (index as f64 + 0.5) * scale;
         let first = (middle - reach + 0.5).max(0.0) as usize;
         let end = ((middle + reach + 0.5) as usize).min(from);
         let weight = |pixel: usize| filter.weight((pixel as f64 - middle + 0.5) / widened);

@@ -52,8 +52,8 @@ impl Reader<'_> {
         let mut archive = archive.map_err(|error| self.damaged(error.to_string()))?;
         self.check_count(archive.len())?;
         let mut tensors = Tensors::new();
-        for place in 0..archive.len() {
-            let entry = archive.by_index(place);
+        for index in 0..archive.len() {
+            let entry = archive.by_index(index);
             let mut entry = entry.map_err(|error| self.damaged(error.to_string()))?;
             let file = entry.name().map_err(|error| self.damaged(error.to_string()))?.into_owned();
             let name = npyz::npz::array_name_from_file_name(&file).map(str::to_owned);

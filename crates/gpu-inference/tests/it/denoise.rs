@@ -1,6 +1,6 @@
 //! Noise removal, measured: how much nearer to the clean recording the result is than the noisy one.
 
-use gpu_inference::{Answer, Audio, Content, Device, Pipeline, Task};
+use gpu_inference::{Audio, Content, Device, Pipeline, Task, TaskResult};
 
 use crate::support::{answer, pipeline, prepare, recording, sample, wav};
 
@@ -36,7 +36,7 @@ fn denoise(samples: &[f32]) -> Vec<f32> {
     let mut pipeline: Box<dyn Pipeline> = pipeline(MODEL);
     assert_eq!((pipeline.device(), pipeline.batch_max()), (Device::Cpu, 1));
     let output = answer(pipeline.as_mut(), prepare(Task::VoiceDenoise, &path));
-    assert!(matches!(&output.answer, Answer::Sound(sound) if sound.rate_hz == 16_000));
+    assert!(matches!(&output.result, TaskResult::Sound(sound) if sound.rate_hz == 16_000));
     assert_eq!(
         (output.files[0].name.as_str(), output.files[0].media_type),
         ("speech.wav", "audio/wav")

@@ -1,8 +1,9 @@
 //! `onnx.run`: any model's graph on named tensors gives what the model's own pipeline saw.
 
 use gpu_inference::{
-    Answer, Cancel, Content, DevicePreference, Elements, InputLimits, ModelError, ModelStore,
-    Params, Pipeline, Prepared, RunError, Task, Tensor, TensorSummary, Tensors, decode, open_raw,
+    Cancel, Content, DevicePreference, Elements, InputLimits, ModelError, ModelStore, Params,
+    Pipeline, Prepared, RunError, Task, TaskResult, Tensor, TensorSummary, Tensors, decode,
+    open_raw,
 };
 
 use crate::support::{answer, models_folder, pipeline, refusal, runtime};
@@ -20,12 +21,12 @@ fn a_file_classifier_run_raw_says_what_its_own_task_says() {
         features[2_047 - place] = i32::from(*byte);
     }
     let own = answer(pipeline("magika-v3-3").as_mut(), Content::Bytes(file.to_vec()).into());
-    let Answer::Classification(own) = own.answer else { panic!("no labels") };
+    let TaskResult::Classification(own) = own.answer else { panic!("no labels") };
     let output = answer(
         raw("magika-v3-3").as_mut(),
         tensors([("bytes", &[1, 2_048][..], Elements::I32(features))]),
     );
-    let Answer::Tensors(found) = &output.answer else { panic!("no tensors") };
+    let TaskResult::Tensors(found) = &output.result else { panic!("no tensors") };
     let [TensorSummary { name, element_type, shape, values, file }] = found.as_slice() else {
         panic!("{found:?}")
     };
@@ -57,7 +58,7 @@ fn a_sentence_encoder_run_raw_gives_its_states() {
     let length = mean.iter().map(|value| value * value).sum::<f32>().sqrt();
     mean.iter_mut().for_each(|value| *value /= length);
     let own = answer(pipeline("minilm-l6-v2-int8").as_mut(), Content::Text("Hello".into()).into());
-    let Answer::Embedding(own) = own.answer else { panic!("no vector") };
+    let TaskResult::Embedding(own) = own.answer else { panic!("no vector") };
     assert_eq!(own.tokens, Some(3));
     let off = own.values.iter().zip(&mean).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(off < 1e-5, "off by {off}");
@@ -123,7 +124,7 @@ fn a_model_of_several_graphs_is_asked_for_one_and_one_array_needs_no_name() {
     std::fs::write(&path, line.to_npy()).unwrap();
     let input = decode(Task::OnnxRun, &path, &Params::default(), &InputLimits::default()).unwrap();
     let output = answer(angle.as_mut(), input);
-    let Answer::Tensors(found) = output.answer else { panic!("no tensors") };
+    let TaskResult::Tensors(found) = output.result else { panic!("no tensors") };
     let scores = found[0].values.clone().expect("two numbers stand in the answer");
     assert!((scores.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{scores:?}");
 }

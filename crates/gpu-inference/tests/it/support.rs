@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use gpu_inference::{
-    Answer, Cancel, Classification, Content, DevicePreference, Embedding, InputLimits, ModelError,
+    Cancel, Classification, Content, DevicePreference, Embedding, InputLimits, ModelError,
     ModelStore, Output, Page, Params, Pipeline, Prepared, RunError, Runtime, RuntimeOptions, Task,
-    Transcript, cache_folder, decode, open_pipeline,
+    TaskResult, Transcript, cache_folder, decode, open_pipeline,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -59,29 +59,29 @@ pub(crate) fn text(words: &str) -> Prepared {
 }
 
 pub(crate) fn embedding(output: Output) -> Embedding {
-    match output.answer {
-        Answer::Embedding(found) => found,
+    match output.result {
+        TaskResult::Embedding(found) => found,
         other => panic!("no vector: {other:?}"),
     }
 }
 
 pub(crate) fn classification(output: Output) -> Classification {
-    match output.answer {
-        Answer::Classification(found) => found,
+    match output.result {
+        TaskResult::Classification(found) => found,
         other => panic!("no labels: {other:?}"),
     }
 }
 
 pub(crate) fn transcript(output: Output) -> Transcript {
-    match output.answer {
-        Answer::Transcript(transcript) => transcript,
+    match output.result {
+        TaskResult::Transcript(transcript) => transcript,
         other => panic!("not a transcript: {other:?}"),
     }
 }
 
 pub(crate) fn page(output: Output) -> Page {
-    match output.answer {
-        Answer::Page(page) => page,
+    match output.result {
+        TaskResult::Page(page) => page,
         other => panic!("not a page: {other:?}"),
     }
 }

@@ -1,7 +1,7 @@
 //! Text to speech, judged by ear: what is said is written down again by `voice.transcribe`.
 
 use gpu_inference::{
-    Answer, Cancel, InputLimits, ModelError, Params, Prepared, RunError, Task, decode,
+    Cancel, InputLimits, ModelError, Params, Prepared, RunError, Task, TaskResult, decode,
 };
 
 use crate::support::{answer, contract, graph, pipeline, prepare, recording, transcript};
@@ -13,7 +13,7 @@ const STILL: &str = r#"{"noise": 0, "noise_w": 0}"#;
 fn what_piper_says_is_heard_word_for_word() {
     let text = "Hello world, this is a test of the text to speech pipeline. The answer is 42.";
     let output = answer(pipeline(PIPER).as_mut(), said(text, STILL));
-    let Answer::Sound(sound) = &output.answer else { panic!("{:?}", output.answer) };
+    let TaskResult::Sound(sound) = &output.result else { panic!("{:?}", output.result) };
     assert_eq!(sound.rate_hz, 22_050);
     let expected = "hello world this is a test of the text to speech pipeline the answer is 42";
     assert_eq!(heard(&output), expected);

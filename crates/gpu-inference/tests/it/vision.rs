@@ -1,7 +1,7 @@
 //! Faces, masks and vectors: real models on a photograph, and small graphs of the models that cannot be fetched here.
 
 use gpu_inference::{
-    Answer, Content, Detections, InputLimits, Output, Params, Prepared, Segments, Task, decode,
+    Content, Detections, InputLimits, Output, Params, Prepared, Segments, Task, TaskResult, decode,
 };
 use image::{GrayImage, Rgb, RgbImage};
 use serde_json::{Value, json};
@@ -252,15 +252,15 @@ fn reference(name: &str) -> Vec<u8> {
 }
 
 fn detections(output: Output) -> Detections {
-    match output.answer {
-        Answer::Detections(found) => found,
+    match output.result {
+        TaskResult::Detections(found) => found,
         other => panic!("not boxes: {other:?}"),
     }
 }
 
 fn segments(output: Output) -> Segments {
-    match output.answer {
-        Answer::Segments(found) => found,
+    match output.result {
+        TaskResult::Segments(found) => found,
         other => panic!("not masks: {other:?}"),
     }
 }

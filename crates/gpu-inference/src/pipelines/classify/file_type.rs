@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{Classification, ranking, top};
 use crate::input::{Content, Prepared};
 use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
-use crate::pipelines::{Answer, Cancel, Output, Pipeline, RunError, failed};
+use crate::pipelines::{Cancel, Output, Pipeline, RunError, TaskResult, failed};
 use crate::runtime::Device;
 
 const STAGE: &str = "file type";
@@ -132,16 +132,16 @@ impl FileTypePipeline {
             (false, true) => PLAIN_TEXT.to_owned(),
             (false, false) => UNKNOWN.to_owned(),
         };
-        self.answer(&label, labels)
+        self.classification(&label, labels)
     }
 
     /// A file with too little in it for the model.
     fn short(&self, file: &[u8]) -> Classification {
         let label = if std::str::from_utf8(file).is_ok() { PLAIN_TEXT } else { UNKNOWN };
-        self.answer(label, Vec::new())
+        self.classification(label, Vec::new())
     }
 
-    fn answer(&self, label: &str, labels: Vec<super::Label>) -> Classification {
+    fn classification(&self, label: &str, labels: Vec<super::Label>) -> Classification {
         let media_type = self.kinds.get(label).and_then(|kind| kind.mime_type.clone());
         Classification { label: label.to_owned(), media_type, labels, truncated: false }
     }
@@ -164,26 +164,26 @@ impl Pipeline for FileTypePipeline {
                 _ => return Err(RunError::WrongInput { index, wanted: "a file" }),
             }
         }
-        let mut answers: Vec<Option<Classification>> = vec![None; batch.len()];
+        let mut outputs: Vec<Option<Classification>> = vec![None; batch.len()];
         let least = self.config.min_file_size_for_dl;
         let block = self.config.block_size;
-        let (long, short): (Vec<usize>, Vec<usize>) = (0..files.len()).partition(|&place| {
-            let file = files[place];
+        let (long, short): (Vec<usize>, Vec<usize>) = (0..files.len()).partition(|&index| {
+            let file = files[index];
             strip_start(&file[..file.len().min(block)]).len() >= least
         });
-        for place in short {
-            let file = files[place];
-            answers[place] = Some(self.short(&file[..file.len().min(block)]));
+        for index in short {
+            let file = files[index];
+            outputs[index] = Some(self.short(&file[..file.len().min(block)]));
         }
-        for places in long.chunks(FILES_MAX) {
+        for indices in long.chunks(FILES_MAX) {
             cancel.check()?;
-            let some: Vec<&[u8]> = places.iter().map(|&place| files[place]).collect();
-            for (&place, scores) in places.iter().zip(self.scores(&some)?) {
-                answers[place] = Some(self.judge(&scores, top(batch[place].params())));
+            let some: Vec<&[u8]> = indices.iter().map(|&index| files[index]).collect();
+            for (&index, scores) in indices.iter().zip(self.scores(&some)?) {
+                outputs[index] = Some(self.judge(&scores, top(batch[index].params())));
             }
         }
-        let answers = answers.into_iter().flatten();
-        Ok(answers.map(|answer| Answer::Classification(answer).into()).collect())
+        let found = outputs.into_iter().flatten();
+        Ok(found.map(|found| TaskResult::Classification(found).into()).collect())
     }
 }
 

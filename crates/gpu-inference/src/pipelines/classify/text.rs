@@ -12,7 +12,7 @@ use crate::graph::Graph;
 use crate::input::{Content, Prepared};
 use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
 use crate::pipelines::sentence::{run_tokens, token_inputs};
-use crate::pipelines::{Answer, Cancel, Output, Pipeline, RunError};
+use crate::pipelines::{Cancel, Output, Pipeline, RunError, TaskResult};
 use crate::runtime::Device;
 use crate::tokens::{self, Encoded, Tokens};
 
@@ -84,12 +84,12 @@ impl TextClassifierPipeline {
             Some("multi_label_classification") => Scale::Any,
             _ => Scale::One,
         };
-        let answers = [IoSpec {
+        let outputs = [IoSpec {
             name: IoName::Is("logits"),
             element: TensorElementType::Float32,
             shape: &[DimSpec::Free, DimSpec::Own],
         }];
-        let classifier = opener.graph("classifier", &token_inputs(), &answers)?;
+        let classifier = opener.graph("classifier", &token_inputs(), &outputs)?;
         let tokens = Tokens::open(&opener.bytes("tokenizer")?, settings.tokens_max)
             .map_err(|problem| opener.interface_mismatch("tokenizer", problem))?;
         let (device, batch_max) = (opener.device(), opener.batch_max());
@@ -129,28 +129,28 @@ impl Pipeline for TextClassifierPipeline {
             let text = text.ok_or(RunError::WrongInput { index, wanted: "a text in UTF-8" })?;
             encoded.push(self.tokens.encode(text).map_err(|problem| RunError::Unfit { problem })?);
         }
-        let mut answers: Vec<Option<Output>> = vec![None; batch.len()];
+        let mut outputs: Vec<Option<Output>> = vec![None; batch.len()];
         for group in tokens::groups(&encoded, self.batch_max, TOKENS_MAX) {
             cancel.check()?;
-            let texts: Vec<&Encoded> = group.iter().map(|&place| &encoded[place]).collect();
-            for (&place, scores) in group.iter().zip(self.classify(&texts)?) {
-                let labels = ranking(&scores, &self.labels, top(batch[place].params()));
+            let texts: Vec<&Encoded> = group.iter().map(|&index| &encoded[index]).collect();
+            for (&index, scores) in group.iter().zip(self.classify(&texts)?) {
+                let labels = ranking(&scores, &self.labels, top(batch[index].params()));
                 let label = labels[0].name.clone();
-                let truncated = encoded[place].truncated;
-                let answer = Classification { label, media_type: None, labels, truncated };
-                answers[place] = Some(Answer::Classification(answer).into());
+                let truncated = encoded[index].truncated;
+                let found = Classification { label, media_type: None, labels, truncated };
+                outputs[index] = Some(TaskResult::Classification(found).into());
             }
         }
-        Ok(answers.into_iter().flatten().collect())
+        Ok(outputs.into_iter().flatten().collect())
     }
 }
 
 /// The labels by number, which the file has as text and in any order.
 fn labels(config: &Config) -> Result<Vec<String>, String> {
     let count = config.id2label.len();
-    let label = |place: usize| {
-        let label = config.id2label.get(&place.to_string());
-        label.cloned().ok_or_else(|| format!("id2label: has {count} labels, but none for {place}"))
+    let label = |index: usize| {
+        let label = config.id2label.get(&index.to_string());
+        label.cloned().ok_or_else(|| format!("id2label: has {count} labels, but none for {index}"))
     };
     if count == 0 {
         return Err("id2label: is empty".to_owned());

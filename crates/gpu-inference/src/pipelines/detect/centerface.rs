@@ -10,7 +10,7 @@ use super::{Detection, Detections, distinct, pictures, score_min};
 use crate::graph::{Feed, Graph};
 use crate::input::Prepared;
 use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener, Signature};
-use crate::pipelines::{Answer, Cancel, Output, Pipeline, RunError};
+use crate::pipelines::{Cancel, Output, Pipeline, RunError, TaskResult};
 use crate::pixels::{Filter, Normalisation, resize, write_planes};
 use crate::runtime::Device;
 
@@ -110,11 +110,11 @@ impl Pipeline for CenterFacePipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let pictures = pictures(batch)?;
         let mut by_size: BTreeMap<(u32, u32), Vec<usize>> = BTreeMap::new();
-        for (place, picture) in pictures.iter().enumerate() {
+        for (index, picture) in pictures.iter().enumerate() {
             let size = canvas(picture.rgb().dimensions(), self.settings.side_max);
-            by_size.entry(size).or_default().push(place);
+            by_size.entry(size).or_default().push(index);
         }
-        let mut answers: Vec<Option<Output>> = vec![None; batch.len()];
+        let mut outputs: Vec<Option<Output>> = vec![None; batch.len()];
         for (size, members) in by_size {
             let (width, height) = (size.0 as usize, size.1 as usize);
             let pixels = u64::from(size.0) * u64::from(size.1);
@@ -122,24 +122,24 @@ impl Pipeline for CenterFacePipeline {
             for members in members.chunks(together) {
                 cancel.check()?;
                 let mut input = Array4::<f32>::zeros((members.len(), 3, height, width));
-                for (mut row, &place) in input.outer_iter_mut().zip(members) {
-                    let scaled = resize(pictures[place].rgb(), size, Filter::Bilinear);
+                for (mut row, &index) in input.outer_iter_mut().zip(members) {
+                    let scaled = resize(pictures[index].rgb(), size, Filter::Bilinear);
                     let row = row.as_slice_mut().expect("in standard order");
                     write_planes(row, size, &scaled, &Normalisation::BYTES);
                 }
                 let feeds = vec![(INPUT, Feed::Floats(input.view().into_dyn()))];
                 let maps = Maps::new(self.graph.run(STAGE, feeds, OUTPUTS)?, members.len(), size)?;
-                for (row, &place) in members.iter().enumerate() {
-                    let least = score_min(&batch[place], self.settings.score_min);
-                    let (width, height) = pictures[place].rgb().dimensions();
+                for (row, &index) in members.iter().enumerate() {
+                    let least = score_min(&batch[index], self.settings.score_min);
+                    let (width, height) = pictures[index].rgb().dimensions();
                     let faces = maps.faces(row, least, (width, height));
                     let objects = distinct(faces, self.settings.overlap_max, FACES_MAX);
                     let detections = Detections { width, height, objects };
-                    answers[place] = Some(Answer::Detections(detections).into());
+                    outputs[index] = Some(TaskResult::Detections(detections).into());
                 }
             }
         }
-        Ok(answers.into_iter().flatten().collect())
+        Ok(outputs.into_iter().flatten().collect())
     }
 }
 
@@ -189,9 +189,14 @@ impl Maps {
                 |axis: usize, cell: usize| (cell as f32 + offsets[[axis, y, x]] + 0.5) * CELL_SIDE;
             let (left, top) =
                 ((middle(1, x) - width / 2.0).max(0.0), (middle(0, y) - height / 2.0).max(0.0));
-            let place = |value: f32, axis: usize| (value * scale[axis]).clamp(0.0, limit[axis]);
-            let edges =
-                [place(left, 0), place(top, 1), place(left + width, 0), place(top + height, 1)];
+            let on_picture =
+                |value: f32, axis: usize| (value * scale[axis]).clamp(0.0, limit[axis]);
+            let edges = [
+                on_picture(left, 0),
+                on_picture(top, 1),
+                on_picture(left + width, 0),
+                on_picture(top + height, 1),
+            ];
             let point = |point: usize| {
                 let across = landmarks[[2 * point + 1, y, x]] * width + left;
                 let down = landmarks[[2 * point, y, x]] * height + top;

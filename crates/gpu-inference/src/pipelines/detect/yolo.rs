@@ -11,7 +11,7 @@ use super::{Detection, Detections, distinct, pictures, score_min};
 use crate::graph::{Feed, Graph};
 use crate::input::Prepared;
 use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
-use crate::pipelines::{Answer, Cancel, Output, Pipeline, RunError};
+use crate::pipelines::{Cancel, Output, Pipeline, RunError, TaskResult};
 use crate::pixels::{Filter, Normalisation, resize, write_planes};
 use crate::runtime::Device;
 
@@ -87,8 +87,7 @@ impl YoloPipeline {
         let graph = opener.graph("detect", &pictures, &boxes)?;
         let shape = graph.session().inputs()[0].dtype().tensor_shape();
         let sides: Vec<i64> = shape.map(|shape| shape.to_vec()).unwrap_or_default();
-        let own =
-            |place: usize| sides.get(place).copied().and_then(|side| u32::try_from(side).ok());
+        let own = |axis: usize| sides.get(axis).copied().and_then(|side| u32::try_from(side).ok());
         if own(2) != own(3) {
             return Err(opener.interface_mismatch("detect", "the input is no square".to_owned()));
         }
@@ -116,8 +115,8 @@ impl YoloPipeline {
     }
 
     /// The things of one picture's answer, before those on one place become one.
-    fn read(&self, answer: &ArrayView2<'_, f32>, fit: &Fit, least: f32) -> Vec<Detection> {
-        let (rows, columns) = answer.dim();
+    fn read(&self, output: &ArrayView2<'_, f32>, fit: &Fit, least: f32) -> Vec<Detection> {
+        let (rows, columns) = output.dim();
         let object = |class: usize, score: f32, edges: [f32; 4]| Detection {
             label: self.label(class),
             score,
@@ -125,7 +124,7 @@ impl YoloPipeline {
             points: Vec::new(),
         };
         if columns == FINISHED {
-            let kept = answer.outer_iter().filter(|row| row[4] >= least);
+            let kept = output.outer_iter().filter(|row| row[4] >= least);
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
@@ -138,7 +137,7 @@ impl YoloPipeline {
         }
         // Columns are boxes where there are more of them than of numbers a box.
         let (boxes, own_score) =
-            if rows < columns { (answer.t(), false) } else { (answer.view(), true) };
+            if rows < columns { (output.t(), false) } else { (output.view(), true) };
         let first = if own_score { 5 } else { 4 };
         let mut found = Vec::new();
         for numbers in boxes.outer_iter().filter(|numbers| numbers.len() > first) {
@@ -169,7 +168,7 @@ impl Pipeline for YoloPipeline {
         let pictures = pictures(batch)?;
         let square = (self.side, self.side);
         let side = self.side as usize;
-        let mut answers = Vec::with_capacity(batch.len());
+        let mut outputs = Vec::with_capacity(batch.len());
         let mut inputs = batch.iter();
         for pictures in pictures.chunks(self.batch_max) {
             cancel.check()?;
@@ -199,10 +198,10 @@ impl Pipeline for YoloPipeline {
                 let objects = distinct(objects, overlap, most);
                 let (width, height) = fit.picture;
                 let detections = Detections { width, height, objects };
-                answers.push(Answer::Detections(detections).into());
+                outputs.push(TaskResult::Detections(detections).into());
             }
         }
-        Ok(answers)
+        Ok(outputs)
     }
 }
 
@@ -247,11 +246,11 @@ impl Fit {
 
     /// A box in the square, on the picture.
     fn to_picture(&self, [left, top, right, bottom]: [f32; 4]) -> [f32; 4] {
-        let place = |value: f32, corner: u32, scaled: u32, length: u32| {
+        let on_picture = |value: f32, corner: u32, scaled: u32, length: u32| {
             ((value - corner as f32) * length as f32 / scaled as f32).clamp(0.0, length as f32)
         };
-        let across = |x| place(x, self.corner.0, self.scaled.0, self.picture.0);
-        let down = |y| place(y, self.corner.1, self.scaled.1, self.picture.1);
+        let across = |x| on_picture(x, self.corner.0, self.scaled.0, self.picture.0);
+        let down = |y| on_picture(y, self.corner.1, self.scaled.1, self.picture.1);
         [across(left), down(top), across(right), down(bottom)]
     }
 }

@@ -1,4 +1,4 @@
-//! The recogniser's likeliest class of each column.
+//! The recogniser's most likely class of each column.
 //!
 //! A page's scores are a gigabyte (18,710 for each 8 pixels of each line). To bring them from a GPU to the processor and look through
 //! them there took eight times as long as computing them did: on a GPU, a second graph of one operator takes them where they are.
@@ -19,7 +19,7 @@ use crate::models::{ModelError, Opener};
 use crate::pipelines::{RunError, failed};
 use crate::runtime::Device;
 
-/// Whose answer it is.
+/// The role of the graph whose scores these are.
 const ROLE: &str = "recognise";
 const SCORES: &str = "scores";
 const BEST: &str = "best";
@@ -33,7 +33,7 @@ pub(super) enum BestOf {
     Gpu(Session, MemoryInfo<'static>),
 }
 
-/// The likeliest class of each column and its probability, line by line.
+/// The most likely class of each column and its probability, line by line.
 pub(super) struct Columns {
     length: usize,
     found: Vec<(usize, f32)>,
@@ -44,12 +44,12 @@ impl BestOf {
         match opener.device() {
             Device::Cpu => Ok(Self::Processor),
             Device::Cuda => {
-                let session = opener.own_session(ROLE, likeliest)?;
+                let session = opener.own_session(ROLE, top_class)?;
                 let (device, kind) = (AllocationDevice::CUDA, AllocatorType::Device);
-                let place = MemoryInfo::new(device, 0, kind, MemoryType::Default);
-                let place =
-                    place.map_err(|error| opener.interface_mismatch(ROLE, error.to_string()))?;
-                Ok(Self::Gpu(session, place))
+                let memory = MemoryInfo::new(device, 0, kind, MemoryType::Default);
+                let memory =
+                    memory.map_err(|error| opener.interface_mismatch(ROLE, error.to_string()))?;
+                Ok(Self::Gpu(session, memory))
             }
         }
     }
@@ -64,23 +64,23 @@ impl BestOf {
         let lines = TensorRef::from_array_view(canvas.values()).map_err(failed(RECOGNISE))?;
         match self {
             Self::Processor => {
-                let answer =
+                let outputs =
                     recogniser.run(ort::inputs!["x" => lines]).map_err(failed(RECOGNISE))?;
-                let scores = answer[0].try_extract_tensor::<f32>().map_err(failed(RECOGNISE))?;
+                let scores = outputs[0].try_extract_tensor::<f32>().map_err(failed(RECOGNISE))?;
                 let length = length_of(scores.0, canvas, classes)?;
                 Ok(Columns { length, found: scores.1.chunks_exact(classes).map(best).collect() })
             }
-            Self::Gpu(session, place) => {
+            Self::Gpu(session, memory) => {
                 let name = recogniser.outputs()[0].name().to_owned();
                 let mut binding = recogniser.create_binding().map_err(failed(RECOGNISE))?;
                 binding.bind_input("x", &lines).map_err(failed(RECOGNISE))?;
-                binding.bind_output_to_device(&name, place).map_err(failed(RECOGNISE))?;
+                binding.bind_output_to_device(&name, memory).map_err(failed(RECOGNISE))?;
                 let scores = recogniser.run_binding(&binding).map_err(failed(RECOGNISE))?;
                 let length = length_of(scores[0].shape(), canvas, classes)?;
                 let inputs = ort::inputs![SCORES => &scores[0]];
-                let answer = session.run(inputs).map_err(failed(RECOGNISE))?;
-                let classes = answer[CLASSES].try_extract_tensor::<i64>();
-                let best = answer[BEST].try_extract_tensor::<f32>().map_err(failed(RECOGNISE))?;
+                let outputs = session.run(inputs).map_err(failed(RECOGNISE))?;
+                let classes = outputs[CLASSES].try_extract_tensor::<i64>();
+                let best = outputs[BEST].try_extract_tensor::<f32>().map_err(failed(RECOGNISE))?;
                 let classes = classes.map_err(failed(RECOGNISE))?.1.iter();
                 let classes = classes.map(|&class| usize::try_from(class).unwrap_or(BLANK));
                 Ok(Columns { length, found: classes.zip(best.1.iter().copied()).collect() })
@@ -114,7 +114,7 @@ impl Columns {
 }
 
 /// One operator: the largest number along the last axis, and where it is.
-fn likeliest() -> ort::Result<Model> {
+fn top_class() -> ort::Result<Model> {
     let tensor = |name: &str, ty, sides: [i64; 3]| {
         let (shape, dimension_symbols) = (Shape::new(sides), SymbolicDimensions::empty(3));
         Outlet::new(name, ValueType::Tensor { ty, shape, dimension_symbols })
@@ -128,7 +128,7 @@ fn likeliest() -> ort::Result<Model> {
     graph.add_initializer("one", one.clone(), false)?;
     let axis = Attribute::new("axis", -1_i64)?;
     let (takes, gives) = ([SCORES, "one"], [BEST, CLASSES]);
-    graph.add_node(Node::new("TopK", ONNX_DOMAIN, "likeliest", takes, gives, [axis])?)?;
+    graph.add_node(Node::new("TopK", ONNX_DOMAIN, "top_class", takes, gives, [axis])?)?;
     let mut model = Model::new([Opset::new(ONNX_DOMAIN, 17)?])?;
     model.set_graph(graph)?;
     Ok(model)

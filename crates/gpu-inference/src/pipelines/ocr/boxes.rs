@@ -135,8 +135,8 @@ impl Rectangle {
     fn around(points: &[[f32; 2]], along: [f32; 2]) -> Self {
         let range = |axis: [f32; 2]| {
             points.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), &point| {
-                let place = dot(point, axis);
-                (low.min(place), high.max(place))
+                let position = dot(point, axis);
+                (low.min(position), high.max(position))
             })
         };
         let across = [-along[1], along[0]];

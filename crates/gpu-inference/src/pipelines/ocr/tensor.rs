@@ -91,12 +91,12 @@ impl Canvas {
     }
 
     /// Puts a page where its placement says.
-    pub(super) fn place(&mut self, row: usize, page: &RgbImage, placement: &Placement) {
+    pub(super) fn draw_page(&mut self, row: usize, page: &RgbImage, placement: &Placement) {
         self.draw(row, &resize_quickly(page, placement.scaled), placement.offset);
     }
 
     /// Puts a line at the left, as wide as its shape makes it.
-    pub(super) fn place_line(&mut self, row: usize, line: &RgbImage) {
+    pub(super) fn draw_line(&mut self, row: usize, line: &RgbImage) {
         let width_max = u32::try_from(self.values.dim().3).expect("made from a u32");
         let width = scaled_line_width(line.dimensions(), width_max);
         self.draw(row, &resize_quickly(line, (width, LINE_HEIGHT)), (0, 0));

@@ -4,7 +4,7 @@ use image::{GrayImage, RgbImage};
 use ndarray::{Array4, Ix4};
 use ort::value::TensorElementType;
 
-use super::{Mask, answer};
+use super::{Mask, output};
 use crate::graph::{Feed, Graph};
 use crate::input::Prepared;
 use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
@@ -88,7 +88,7 @@ impl Pipeline for SaliencyPipeline {
             cancel.check()?;
             reject_unsupported_params(input.params(), &[])?;
             let mask = Mask { picture: self.mask(picture.rgb())?, label: None, score: None };
-            outputs.push(answer(vec![mask], picture.rgb().dimensions()));
+            outputs.push(output(vec![mask], picture.rgb().dimensions()));
         }
         Ok(outputs)
     }

@@ -4,7 +4,7 @@ use image::RgbImage;
 use ndarray::{Array1, Array2, Array3, Array4, ArrayD, Axis, Ix2, Ix4};
 use ort::value::TensorElementType;
 
-use super::{Mask, above_zero, answer, boxes, points};
+use super::{Mask, above_zero, boxes, output, points};
 use crate::graph::{Feed, Graph};
 use crate::input::Prepared;
 use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
@@ -36,7 +36,7 @@ pub(crate) struct Sam2Pipeline {
 
 /// Points of one thing in the encoder's square, with what each means.
 struct Prompt {
-    places: Vec<[f32; 2]>,
+    points: Vec<[f32; 2]>,
     meanings: Vec<f32>,
 }
 
@@ -83,14 +83,14 @@ impl Sam2Pipeline {
         prompt: &Prompt,
         picture: (u32, u32),
     ) -> Result<Mask, RunError> {
-        let count = prompt.places.len();
-        let places =
-            Array3::from_shape_fn((1, count, 2), |(_, point, axis)| prompt.places[point][axis]);
+        let count = prompt.points.len();
+        let points =
+            Array3::from_shape_fn((1, count, 2), |(_, point, axis)| prompt.points[point][axis]);
         let meanings = Array2::from_shape_fn((1, count), |(_, point)| prompt.meanings[point]);
         let earlier = Array4::<f32>::zeros((1, 1, MASK_SIDE, MASK_SIDE));
         let has_earlier = Array1::<f32>::zeros(1);
         let mut feeds = vec![
-            ("point_coords", Feed::Floats(places.view().into_dyn())),
+            ("point_coords", Feed::Floats(points.view().into_dyn())),
             ("point_labels", Feed::Floats(meanings.view().into_dyn())),
             ("mask_input", Feed::Floats(earlier.view().into_dyn())),
             ("has_mask_input", Feed::Floats(has_earlier.view().into_dyn())),
@@ -140,7 +140,7 @@ impl Pipeline for Sam2Pipeline {
                 cancel.check()?;
                 masks.push(self.decode(&features, prompt, size)?);
             }
-            outputs.push(answer(masks, size));
+            outputs.push(output(masks, size));
         }
         Ok(outputs)
     }
@@ -149,9 +149,10 @@ impl Pipeline for Sam2Pipeline {
 /// One prompt a box; points refine the only box, or make a thing of their own.
 fn prompts(input: &Prepared, size: (u32, u32)) -> Result<Vec<Prompt>, RunError> {
     let (boxes, points) = (boxes(input, size)?, points(input, size)?);
-    let place = |x: f32, y: f32| [x * SIDE as f32 / size.0 as f32, y * SIDE as f32 / size.1 as f32];
+    let on_square =
+        |x: f32, y: f32| [x * SIDE as f32 / size.0 as f32, y * SIDE as f32 / size.1 as f32];
     let of_box = |[left, top, right, bottom]: [f32; 4]| Prompt {
-        places: vec![place(left, top), place(right, bottom)],
+        points: vec![on_square(left, top), on_square(right, bottom)],
         meanings: vec![TOP_LEFT, BOTTOM_RIGHT],
     };
     let mut prompts: Vec<Prompt> = boxes.into_iter().map(of_box).collect();
@@ -161,7 +162,7 @@ fn prompts(input: &Prepared, size: (u32, u32)) -> Result<Vec<Prompt>, RunError> 
             return Err(RunError::Unfit { problem });
         }
         (true, _) => return Ok(prompts),
-        (false, 0) => prompts.push(Prompt { places: Vec::new(), meanings: Vec::new() }),
+        (false, 0) => prompts.push(Prompt { points: Vec::new(), meanings: Vec::new() }),
         (false, 1) => {}
         (false, _) => {
             let problem = "points go with one box, or with none".to_owned();
@@ -169,7 +170,7 @@ fn prompts(input: &Prepared, size: (u32, u32)) -> Result<Vec<Prompt>, RunError> 
         }
     }
     for [x, y, on] in points {
-        prompts[0].places.push(place(x, y));
+        prompts[0].points.push(on_square(x, y));
         prompts[0].meanings.push(on);
     }
     Ok(prompts)

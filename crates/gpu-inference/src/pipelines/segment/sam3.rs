@@ -8,7 +8,7 @@ use ndarray::{Array2, Array3, Array4, ArrayD, Axis, Ix2, Ix3, Ix4};
 use ort::value::TensorElementType;
 use serde::Deserialize;
 
-use super::{MASKS_MAX, Mask, above_zero, answer, boxes};
+use super::{MASKS_MAX, Mask, above_zero, boxes, output};
 use crate::graph::{Feed, Graph, sigmoid};
 use crate::input::Prepared;
 use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
@@ -159,20 +159,20 @@ impl Sam3Pipeline {
         let [features, mask] = self.encode_phrase(phrase)?;
         let pictures = self.encode(picture)?;
         cancel.check()?;
-        let (places, meanings) = prompt(&boxes, size);
+        let (boxes_in_shares, meanings) = prompt(&boxes, size);
         let mut feeds = vec![
             ("text_features", Feed::Floats(features.view())),
             ("text_mask", Feed::Floats(mask.view())),
-            ("input_boxes", Feed::Floats(places.view().into_dyn())),
+            ("input_boxes", Feed::Floats(boxes_in_shares.view().into_dyn())),
             ("input_boxes_labels", Feed::Whole(meanings.view().into_dyn())),
         ];
         for (name, feature) in FEATURES.into_iter().zip(&pictures) {
             feeds.push((name, Feed::Floats(feature.view())));
         }
         let wanted = ["pred_masks", "pred_boxes", "pred_logits", "presence_logits"];
-        let answers = self.decoder.run(DECODE, feeds, wanted)?;
+        let outputs = self.decoder.run(DECODE, feeds, wanted)?;
         let least = score_min(input, self.settings.score_min);
-        masks(answers, least, (size, word))
+        masks(outputs, least, (size, word))
     }
 }
 
@@ -191,7 +191,7 @@ impl Pipeline for Sam3Pipeline {
             cancel.check()?;
             reject_unsupported_params(input.params(), &["boxes", "text", "score_min"])?;
             let masks = self.segment(picture.rgb(), input, cancel)?;
-            outputs.push(answer(masks, picture.rgb().dimensions()));
+            outputs.push(output(masks, picture.rgb().dimensions()));
         }
         Ok(outputs)
     }
@@ -208,9 +208,9 @@ fn prompt(boxes: &[[f32; 4]], size: (u32, u32)) -> (Array3<f32>, Array2<i64>) {
         [middle[0], middle[1], (right - left) / width, (bottom - top) / height]
     };
     let shares: Vec<[f32; 4]> = boxes.iter().copied().map(share).collect();
-    let places =
-        Array3::from_shape_fn((1, boxes.len(), 4), |(_, place, number)| shares[place][number]);
-    (places, Array2::from_elem((1, boxes.len()), ON))
+    let boxes_in_shares =
+        Array3::from_shape_fn((1, boxes.len(), 4), |(_, index, number)| shares[index][number]);
+    (boxes_in_shares, Array2::from_elem((1, boxes.len()), ON))
 }
 
 /// The things that are sure enough, from the surest on.
@@ -234,9 +234,9 @@ fn masks(
     let mut found: Vec<(usize, f32)> =
         logits.row(0).iter().map(score).enumerate().filter(|(_, score)| *score >= least).collect();
     found.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let mask = |(place, score): (usize, f32)| {
+    let mask = |(index, score): (usize, f32)| {
         let map = shaped.index_axis(Axis(0), 0);
-        let map: Vec<f32> = map.index_axis(Axis(0), place).iter().copied().collect();
+        let map: Vec<f32> = map.index_axis(Axis(0), index).iter().copied().collect();
         let picture = above_zero(&map, (width, height), size);
         Mask { picture, label: word.map(str::to_owned), score: Some(score) }
     };
@@ -249,16 +249,16 @@ mod tests {
 
     #[test]
     fn boxes_become_shares_of_the_picture_and_none_becomes_a_mark() {
-        let (places, meanings) = prompt(&[[10.0, 20.0, 30.0, 80.0]], (100, 200));
-        assert_eq!(places.iter().copied().collect::<Vec<_>>(), [0.2, 0.25, 0.2, 0.3]);
+        let (boxes_in_shares, meanings) = prompt(&[[10.0, 20.0, 30.0, 80.0]], (100, 200));
+        assert_eq!(boxes_in_shares.iter().copied().collect::<Vec<_>>(), [0.2, 0.25, 0.2, 0.3]);
         assert_eq!(meanings.iter().copied().collect::<Vec<_>>(), [1]);
-        let (places, meanings) = prompt(&[], (100, 200));
-        assert_eq!((places.len(), meanings[[0, 0]]), (4, -10));
+        let (boxes_in_shares, meanings) = prompt(&[], (100, 200));
+        assert_eq!((boxes_in_shares.len(), meanings[[0, 0]]), (4, -10));
     }
 
     #[test]
     fn a_thing_is_as_sure_as_it_is_present() {
-        let answers = |presence| {
+        let scores = |presence| {
             let shape = ndarray::IxDyn(&[1, 3, 2, 2]);
             let maps = ArrayD::from_elem(shape, 1.0);
             let edges = ArrayD::zeros(ndarray::IxDyn(&[1, 3, 4]));
@@ -267,9 +267,9 @@ mod tests {
             let found = masks([maps, edges, logits.unwrap(), presence], 0.5, ((4, 4), Some("cat")));
             found.unwrap().into_iter().map(|mask| mask.score.unwrap()).collect::<Vec<_>>()
         };
-        let sure = answers(9.0);
+        let sure = scores(9.0);
         assert_eq!(sure.len(), 2);
         assert!((sure[0] - 0.952_456_6).abs() < 1e-4 && sure[0] > sure[1], "{sure:?}");
-        assert!(answers(-3.0).is_empty());
+        assert!(scores(-3.0).is_empty());
     }
 }
