@@ -1,7 +1,7 @@
-//! How fast a graph is: calls with made-up inputs, without pre- and post-processing.
+//! How fast a graph is: calls with synthetic inputs, without pre- and post-processing.
 //!
-//! The inputs' values are the same in `scripts/bench-models.py`, which measures the same in Python. It says nothing about how
-//! good answers are.
+//! The inputs' values are the same in `scripts/bench-models.py`, which measures the same in Python. It says nothing about the
+//! quality of results.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use half::f16;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, ValueType};
 
-use crate::models::{ModelError, ModelStore, open_session};
-use crate::pipelines::{RunError, failed};
-use crate::runtime::{DevicePreference, Runtime};
-use crate::tensors::{Elements, Tensor, Tensors};
+use crate::input::tensors::{Elements, Tensor, Tensors};
+use crate::models::{DevicePreference, ModelError, ModelStore, Runtime};
+use crate::open::open_session;
+use crate::run::{RunError, failed};
 
 const STAGE: &str = "bench";
 /// Calls before the measured ones: the first allocates, and on a GPU plans.
@@ -27,7 +27,7 @@ const CALLS_MAX: usize = 10_000;
 pub struct OpenSides {
     /// Height and width of pictures.
     pub picture: usize,
-    /// Anything else, as a text's tokens.
+    /// Anything else, e.g. tokens of a text.
     pub length: usize,
 }
 
@@ -40,13 +40,13 @@ impl Default for OpenSides {
 /// How long calls of one batch took.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Speed {
-    /// Items a call.
+    /// Items per call.
     pub batch: usize,
     /// Calls measured.
     pub calls: usize,
     /// The median call.
     pub call_p50: Duration,
-    /// All of them together.
+    /// All calls together.
     pub total: Duration,
 }
 
@@ -73,7 +73,7 @@ impl Bench {
         Ok(Self { session, load: began.elapsed() })
     }
 
-    /// Whether a batch of so many is possible.
+    /// Whether the graph takes batches of this size.
     #[must_use]
     pub fn takes(&self, batch: usize) -> bool {
         // A vector of a fixed length is a setting, as Piper's scales.
@@ -88,7 +88,7 @@ impl Bench {
     /// Calls the graph with batches of `batch` for about `duration`.
     ///
     /// # Errors
-    /// An input is of a kind that nobody can make up, or a call fails.
+    /// There is no synthetic input of the kind that the graph takes, or a call fails.
     pub fn measure(
         &mut self,
         batch: usize,

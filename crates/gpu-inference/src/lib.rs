@@ -1,48 +1,39 @@
-//! Runs voice and vision models for `gpu-worker`: model manifests, ONNX Runtime, decoding of inputs, pipelines.
+//! Runs voice, vision and text models for `gpu-worker`: decoding of inputs, model manifests, ONNX Runtime, pipelines.
 //!
-//! The worker decodes inputs with [`decode`] on CPU threads, opens a [`Pipeline`] per model with [`open_pipeline`],
-//! and hands it batches. Queues, results' JSON and metrics are not here; nothing here prints or ends the process.
+//! The worker decodes inputs with [`decode`] on CPU threads, opens a [`Pipeline`] per model with [`open_pipeline`], and
+//! hands it batches. Queues, JSON results and metrics are not here; nothing here prints or ends the process.
+//!
+//! The modules are layers, each of which uses only those below it: `bench`, `open`, `families`, `pipelines`, `models`,
+//! `run`, then `output`, `preprocess` and `input`, and `size`.
 
-mod audio;
 mod bench;
-mod family;
-mod graph;
+mod families;
 mod input;
-mod manifest;
 mod models;
-mod onnx_file;
-mod origin;
-mod phonemes;
-mod picture;
+mod open;
+mod output;
 mod pipelines;
-mod pixels;
-mod runtime;
-mod spectrum;
-mod tensors;
-mod tokens;
-mod wav;
+mod preprocess;
+mod run;
+mod size;
 
 pub use gpu_tasks::{ParamError, Params, Task, TaskError, UnknownTask};
 
-pub use audio::Audio;
 pub use bench::{Bench, OpenSides, Speed};
-pub use family::ModelTask;
+pub use input::audio::Audio;
+pub use input::picture::Picture;
+pub use input::tensors::{Elements, Tensor, Tensors};
 pub use input::{Content, InputError, InputLimits, Prepared, decode};
-pub use manifest::{Manifest, ManifestError, ModelFile, Precision, catalogue};
-pub use models::{ModelError, ModelStore, open_pipeline, open_raw, verify};
-pub use origin::{Origin, WheelFile};
-pub use phonemes::PhonemeError;
-pub use picture::Picture;
-pub use pipelines::classify::{Classification, Label};
-pub use pipelines::detect::{Detection, Detections};
-pub use pipelines::ocr::{Line, Page};
-pub use pipelines::raw::TensorSummary;
-pub use pipelines::segment::{Segmented, Segments};
-pub use pipelines::sentence::Embedding;
-pub use pipelines::transcribe::{Segment, Transcript};
-pub use pipelines::{Cancel, Output, OutputFile, Pipeline, RunError, TaskResult};
-pub use runtime::{
-    Device, DevicePreference, Runtime, RuntimeError, RuntimeOptions, UnknownDevice, cache_folder,
+pub use models::{
+    Device, DevicePreference, Manifest, ManifestError, ModelError, ModelFile, ModelStore,
+    ModelTask, Origin, Precision, Runtime, RuntimeError, RuntimeOptions, UnknownDevice, WheelFile,
+    cache_folder, catalogue,
 };
-pub use tensors::{Elements, Tensor, Tensors};
-pub use wav::Sound;
+pub use open::{open_pipeline, open_raw, verify};
+pub use output::{
+    Classification, Detection, Detections, Embedding, Label, Line, Output, OutputFile, Page,
+    Segment, Segmented, Segments, Sound, TaskResult, TensorSummary, Transcript,
+};
+pub use pipelines::Pipeline;
+pub use preprocess::phonemes::PhonemeError;
+pub use run::{Cancel, RunError};

@@ -33,11 +33,11 @@ async fn compare(task: Task, input: &Path, jobs: usize) {
     let inputs = vec![input; jobs];
     // Both sides warm: models open, memory at hand.
     bench.run(task.name(), &inputs[..2]).await;
-    bare(pipeline.as_mut(), task, &inputs[..2]);
+    bare(&mut pipeline, task, &inputs[..2]);
     let (mut times, mut works, mut rates) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let before = cpu_seconds();
-        let loop_took = bare(pipeline.as_mut(), task, &inputs);
+        let loop_took = bare(&mut pipeline, task, &inputs);
         let between = cpu_seconds();
         let worker_took =
             bench.run(task.name(), &inputs).await.iter().map(|(_, took)| *took).max().unwrap();
@@ -54,7 +54,7 @@ async fn compare(task: Task, input: &Path, jobs: usize) {
     );
 }
 
-fn pipeline(task: Task) -> Box<dyn Pipeline> {
+fn pipeline(task: Task) -> Pipeline {
     let setup = engine_setup();
     let library = Runtime::locate(None).unwrap();
     let runtime = Runtime::load(&library, setup.options).unwrap();
@@ -63,7 +63,7 @@ fn pipeline(task: Task) -> Box<dyn Pipeline> {
     open_pipeline(&runtime, &store, &model, setup.device).unwrap()
 }
 
-fn bare(pipeline: &mut dyn Pipeline, task: Task, inputs: &[&Path]) -> Duration {
+fn bare(pipeline: &mut Pipeline, task: Task, inputs: &[&Path]) -> Duration {
     let began = Instant::now();
     for input in inputs {
         let prepared = decode(task, input, &Params::default(), &InputLimits::default()).unwrap();

@@ -148,7 +148,7 @@ impl Engine {
         sender
     }
 
-    fn open(&self, (task, model): &Wanted) -> Result<(String, Box<dyn Pipeline>), JobFailure> {
+    fn open(&self, (task, model): &Wanted) -> Result<(String, Pipeline), JobFailure> {
         let setup = &self.shared.setup;
         let began = Instant::now();
         let store = setup.store().map_err(|error| failure::model(&error))?;
@@ -210,7 +210,7 @@ fn check_task(store: &ModelStore, model: &str, task: Task) -> Result<(), JobFail
 /// One model at work.
 struct ModelThread {
     model: String,
-    pipeline: Box<dyn Pipeline>,
+    pipeline: Pipeline,
     items: Receiver<Item>,
 }
 

@@ -1,24 +1,25 @@
 //! Opens a model's files as sessions: the bytes are verified, the device is chosen, inputs and outputs are the code's.
 //!
-//! What a family needs of its graphs is said by the pipelines, as [`IoSpec`]s.
+//! The pipelines say what they need of their graphs, as [`IoSpec`]s.
 
-use std::fmt;
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use memchr::memmem;
 use ort::editor::Model;
 use ort::session::Session;
-use ort::value::{Outlet, TensorElementType, ValueType};
 use tracing::{info, warn};
 
-use super::{ModelError, ModelStore, verified_bytes};
-use crate::family::Family;
-use crate::graph::Graph;
-use crate::manifest::Manifest;
-use crate::onnx_file::{fix_weights, free_dimensions};
-use crate::phonemes::PhonemeError;
-use crate::runtime::{Device, DevicePreference, Runtime};
+use super::error::ModelError;
+use super::files::verified_bytes;
+use super::graph::Graph;
+use super::io_spec::{Floats, IoSpec, Signature};
+use super::manifest::Manifest;
+use super::onnx_file::{fix_weights, free_dimensions};
+use super::runtime::{Device, DevicePreference, Runtime};
+use super::settings::Settings;
+use crate::preprocess::phonemes::PhonemeError;
 
 /// Prefix of the operators whose scale is taken over the whole batch, so that one row changes another.
 const DYNAMIC_QUANTISATION: &[u8] = b"DynamicQuantize";
@@ -30,47 +31,36 @@ pub(crate) struct Opener<'a> {
     manifest: &'a Manifest,
     device: Device,
     batch_max: NonZeroUsize,
+    used: BTreeMap<&'static str, Self>,
 }
 
 impl<'a> Opener<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         runtime: &'a Runtime,
-        store: &ModelStore,
+        folder: PathBuf,
         manifest: &'a Manifest,
-        wished: DevicePreference,
+        preference: DevicePreference,
     ) -> Result<Self, ModelError> {
-        let preference = match (store.devices.get(manifest.name()), manifest.device()) {
-            (Some(chosen), _) => *chosen,
-            (None, Some(own)) if wished != DevicePreference::Cpu => own,
-            (None, _) => wished,
-        };
         let device = runtime
             .device(preference)
             .map_err(|source| ModelError::Device { model: manifest.name().to_owned(), source })?;
-        let folder = store.folder.join(manifest.name());
-        Ok(Self { runtime, folder, manifest, device, batch_max: manifest.max_batch() })
+        let (batch_max, used) = (manifest.max_batch(), BTreeMap::new());
+        Ok(Self { runtime, folder, manifest, device, batch_max, used })
     }
 
-    /// The model that this one uses in a role, which must be of the role's own family; `None` if it uses none.
-    pub(super) fn used(
-        &self,
-        store: &'a ModelStore,
-        role: &'static str,
-        device: DevicePreference,
-    ) -> Result<Option<Self>, ModelError> {
-        let Some(name) = self.manifest.uses().get(role) else { return Ok(None) };
-        let used = store.require(name)?;
-        let fits = match role {
-            "vad" => *used.family() == Family::SileroVad,
-            "speaker" => *used.family() == Family::DVector,
-            _ => false,
-        };
-        if !fits {
-            let model = self.manifest.name().to_owned();
-            let (used, family) = (used.name().to_owned(), used.family().to_string());
-            return Err(ModelError::WrongUse { model, used, role, family });
-        }
-        Self::new(self.runtime, store, used, device).map(Some)
+    /// Adds a model that this one uses.
+    pub(crate) fn add_used(&mut self, role: &'static str, opener: Self) {
+        self.used.insert(role, opener);
+    }
+
+    /// The model that this one uses in a role, if its manifest names one.
+    pub(crate) fn used(&mut self, role: &str) -> Option<&mut Self> {
+        self.used.get_mut(role)
+    }
+
+    /// The manifest's settings for its family.
+    pub(crate) fn settings<S: Settings>(&self) -> Result<S, ModelError> {
+        Ok(S::read(self.manifest.settings()).map_err(|error| error.of(self.manifest))?)
     }
 
     /// Where the sessions run.
@@ -78,12 +68,17 @@ impl<'a> Opener<'a> {
         self.device
     }
 
-    /// Most jobs in one batch; final once all sessions are open.
+    /// The most jobs in one batch; final once all sessions are open.
     pub(crate) fn batch_max(&self) -> usize {
         self.batch_max.get()
     }
 
-    /// The verified content of a file that is no model.
+    /// Lowers the most jobs in one batch to what the family's code can use, at least 1.
+    pub(crate) fn limit_batch(&mut self, max: usize) {
+        self.batch_max = self.batch_max.min(NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN));
+    }
+
+    /// The verified content of a file that is not a graph.
     pub(crate) fn bytes(&self, role: &str) -> Result<Vec<u8>, ModelError> {
         verified_bytes(&self.folder, self.manifest.name(), self.manifest.file(role))
     }
@@ -134,7 +129,8 @@ impl<'a> Opener<'a> {
         &mut self,
         role: &str,
         signature: Signature<'_>,
-        (input, dimensions): (&str, &[usize]),
+        input: &str,
+        dimensions: &[usize],
     ) -> Result<Graph, ModelError> {
         let mut bytes = self.bytes(role)?;
         free_dimensions(&mut bytes, input, dimensions);
@@ -173,7 +169,7 @@ impl<'a> Opener<'a> {
         Ok(session)
     }
 
-    /// A session for a graph that `make` makes, to go on with what the file of `role` answers.
+    /// A session for a graph that `make` makes, which processes the outputs of the graph of `role`.
     pub(crate) fn own_session(
         &self,
         role: &str,
@@ -207,130 +203,5 @@ impl<'a> Opener<'a> {
     pub(crate) fn interface_mismatch(&self, role: &str, problem: String) -> ModelError {
         let path = self.folder.join(&self.manifest.file(role).path);
         ModelError::Interface { model: self.manifest.name().to_owned(), path, problem }
-    }
-}
-
-/// An input or output, or a group of them, that a family's code relies on.
-pub(crate) struct IoSpec {
-    pub(crate) name: IoName,
-    pub(crate) element: TensorElementType,
-    pub(crate) shape: &'static [DimSpec],
-}
-
-/// Inputs and outputs of a graph.
-#[derive(Clone, Copy)]
-pub(crate) struct Signature<'a> {
-    pub(crate) inputs: &'a [IoSpec],
-    pub(crate) outputs: &'a [IoSpec],
-}
-
-/// Which inputs or outputs a [`IoSpec`] describes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum IoName {
-    /// The only one: exporters differ in its name.
-    Only,
-    /// The one of this name.
-    Is(&'static str),
-    /// The one of this name, if there is one: exporters leave it out where the model ignores it.
-    Maybe(&'static str),
-    /// All whose names begin so, at least one.
-    Every(&'static str),
-}
-
-/// What the code relies on in one dimension.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DimSpec {
-    /// The code sends or accepts any number.
-    Free,
-    /// The code sends or expects this number.
-    Is(u32),
-    /// Fixed by the model; the code reads it.
-    Own,
-    /// Whatever it is: the code hands it on, looks for itself, or at the answer.
-    Any,
-}
-
-/// Which floats a family's code can feed and read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Floats {
-    /// Those that its ports name.
-    AsNamed,
-    /// 16 bits in place of 32, too.
-    HalfToo,
-}
-
-impl Signature<'_> {
-    fn fits(self, session: &Session, floats: Floats) -> Result<(), String> {
-        check_io("input", session.inputs(), self.inputs, floats)?;
-        check_io("output", session.outputs(), self.outputs, floats)
-    }
-}
-
-fn check_io(kind: &str, found: &[Outlet], needed: &[IoSpec], floats: Floats) -> Result<(), String> {
-    let names = || found.iter().map(Outlet::name).collect::<Vec<_>>().join(", ");
-    for spec in needed {
-        let mut described =
-            found.iter().filter(|outlet| spec.name.covers(outlet.name())).peekable();
-        let only_of_many = matches!(spec.name, IoName::Only) && found.len() != 1;
-        if described.peek().is_none() && matches!(spec.name, IoName::Maybe(_)) {
-            continue;
-        }
-        if described.peek().is_none() || only_of_many {
-            return Err(format!("{kind} {}: not what is there: {}", spec.name, names()));
-        }
-        if let Some(outlet) = described.find(|outlet| !spec.allows(outlet.dtype(), floats)) {
-            let needed = format!("{} {:?}", spec.element, spec.shape);
-            let (name, found) = (outlet.name(), outlet.dtype());
-            return Err(format!("{kind} {name}: is {found}, the code needs {needed}"));
-        }
-    }
-    // An output more does no harm; an input that gets nothing fails deep inside an operator.
-    let unknown = |outlet: &&Outlet| !needed.iter().any(|spec| spec.name.covers(outlet.name()));
-    match found.iter().find(unknown).filter(|_| kind == "input") {
-        Some(outlet) => Err(format!("input {}: the code has nothing to send to it", outlet.name())),
-        None => Ok(()),
-    }
-}
-
-impl IoSpec {
-    fn allows(&self, found: &ValueType, floats: Floats) -> bool {
-        use TensorElementType::{Float16, Float32};
-        let ValueType::Tensor { ty, shape, .. } = found else { return false };
-        let half = floats == Floats::HalfToo && (*ty, self.element) == (Float16, Float32);
-        (*ty == self.element || half)
-            && shape.len() == self.shape.len()
-            && shape.iter().zip(self.shape).all(|(&found, needed)| needed.allows(found))
-    }
-}
-
-impl IoName {
-    fn covers(self, name: &str) -> bool {
-        match self {
-            Self::Only => true,
-            Self::Is(own) | Self::Maybe(own) => own == name,
-            Self::Every(prefix) => name.starts_with(prefix),
-        }
-    }
-}
-
-impl fmt::Display for IoName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Only => f.write_str("(exactly one)"),
-            Self::Is(name) | Self::Maybe(name) => f.write_str(name),
-            Self::Every(prefix) => write!(f, "{prefix}*"),
-        }
-    }
-}
-
-impl DimSpec {
-    /// `found` is a dimension of the model; -1 means that it takes any number.
-    fn allows(self, found: i64) -> bool {
-        match self {
-            Self::Free => found == -1,
-            Self::Is(number) => found == -1 || found == i64::from(number),
-            Self::Own => found > 0,
-            Self::Any => true,
-        }
     }
 }

@@ -1,35 +1,14 @@
 //! `text.classify`: labels for a text (DistilBERT and its kin) or for a file of any kind (Magika).
 //!
-//! Both answer alike: the label that holds, and the model's ranking. Where the labels come from, how text becomes
-//! tokens and bytes become numbers is in the two files below.
+//! Both return the label that applies and the best labels with scores. Where the labels come from, and how text becomes
+//! tokens or bytes become numbers, is in the two files below.
 
+use crate::output::Label;
 pub(crate) mod file_type;
 pub(crate) mod text;
 
 /// Labels that a job gets when it does not say how many.
 const TOP: usize = 5;
-
-/// What a text or file was found to be.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Classification {
-    /// The label that holds.
-    pub label: String,
-    /// For a file: what it is to browsers and mail, as `image/png`.
-    pub media_type: Option<String>,
-    /// The model's best labels, from the likeliest on.
-    pub labels: Vec<Label>,
-    /// Whether the text was longer than the model takes: the answer is about its beginning.
-    pub truncated: bool,
-}
-
-/// A label and how sure the model is of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Label {
-    /// Its name.
-    pub name: String,
-    /// From 0 to 1.
-    pub score: f32,
-}
 
 /// The best labels of a row of scores.
 fn ranking(scores: &[f32], names: &[String], top: usize) -> Vec<Label> {
@@ -39,7 +18,7 @@ fn ranking(scores: &[f32], names: &[String], top: usize) -> Vec<Label> {
     ranked.into_iter().take(top).map(label).collect()
 }
 
-/// How many labels a job wants.
+/// How many labels a job asks for.
 fn top(params: &gpu_tasks::Params) -> usize {
     params.integer("top").and_then(|top| usize::try_from(top).ok()).unwrap_or(TOP)
 }

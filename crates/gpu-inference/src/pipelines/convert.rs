@@ -8,33 +8,43 @@ mod exports;
 
 use std::ops::Range;
 
-use self::exports::Converter;
-use super::{Cancel, Output, Pipeline, RunError};
-use crate::audio::Audio;
-use crate::input::{CONVERT_RATE_HZ, Content, Prepared};
-use crate::models::{ModelError, Opener};
-use crate::runtime::Device;
-use crate::wav;
-use gpu_tasks::Params;
+use gpu_tasks::{Params, Task};
 
-/// How much of a recording its speaker's vector is taken of: more changes nothing that one could hear.
+use self::exports::Converter;
+use crate::input::audio::Audio;
+use crate::input::{CONVERT_RATE_HZ, Content, Prepared};
+use crate::models::{FamilySpec, ModelError, ModelTask, Opener, no_settings};
+use crate::output::Output;
+use crate::pipelines::wav;
+use crate::run::{Cancel, Run, RunError};
+
+/// OpenVoice V2's tone colour converter.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "openvoice",
+    task: ModelTask::Job(Task::VoiceConvert),
+    roles: &["convert", "extract"],
+    uses: &[],
+    check_settings: no_settings,
+    open: Some(|opener| Ok(Box::new(ConvertPipeline::open(opener)?))),
+};
+
+/// How much of a recording its speaker's vector is taken of: more makes no audible difference.
 const VOICE_SAMPLES_MAX: usize = 60 * CONVERT_RATE_HZ as usize;
-/// A voice cannot be heard in less: half a second.
+/// A voice cannot be recognised in less: half a second.
 const VOICE_SAMPLES_MIN: usize = CONVERT_RATE_HZ as usize / 2;
 /// Pieces that the converter gets: at most 20 s, cut where it is quietest in their second half.
 const PIECE_SAMPLES_MAX: usize = 20 * CONVERT_RATE_HZ as usize;
 /// A quiet place is looked for in steps of 20 ms.
 const QUIET_SAMPLES: usize = CONVERT_RATE_HZ as usize / 50;
 
-/// The opened converter.
 pub(crate) struct ConvertPipeline {
     converter: Converter,
-    device: Device,
 }
 
 impl ConvertPipeline {
     pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
-        Ok(Self { converter: Converter::open(opener)?, device: opener.device() })
+        opener.limit_batch(1);
+        Ok(Self { converter: Converter::open(opener)? })
     }
 
     fn convert(
@@ -61,23 +71,15 @@ impl ConvertPipeline {
     }
 
     fn voice(&mut self, samples: &[f32]) -> Result<Vec<f32>, RunError> {
-        let heard = &samples[..samples.len().min(VOICE_SAMPLES_MAX)];
-        if heard.len() < VOICE_SAMPLES_MIN {
+        let used = &samples[..samples.len().min(VOICE_SAMPLES_MAX)];
+        if used.len() < VOICE_SAMPLES_MIN {
             return Err(RunError::TooShort { seconds_min: 0.5 });
         }
-        self.converter.voice(heard)
+        self.converter.voice(used)
     }
 }
 
-impl Pipeline for ConvertPipeline {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn batch_max(&self) -> usize {
-        1
-    }
-
+impl Run for ConvertPipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut outputs = Vec::with_capacity(batch.len());
         for (index, input) in batch.iter().enumerate() {

@@ -1,24 +1,37 @@
 //! `voice.denoise`: speech without the noise, by DTLN's two small recurrent models.
 //!
-//! The first masks the spectrum of each block, the second mends the block itself; blocks overlap by three quarters and
+//! The first masks the spectrum of each block, the second cleans the block itself; blocks overlap by three quarters and
 //! add up. Both carry their state from block to block, so a recording is one stream and is never batched.
 
 use std::sync::Arc;
 
+use gpu_tasks::Task;
 use ort::session::Session;
 use ort::value::{Tensor, TensorElementType};
 use realfft::num_complex::Complex32;
 use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 
-use super::{Cancel, Output, Pipeline, RunError, failed};
-use crate::audio::SAMPLE_RATE_HZ;
+use crate::input::audio::SAMPLE_RATE_HZ;
 use crate::input::{Content, Prepared};
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
-use crate::runtime::Device;
-use crate::wav;
+use crate::models::{
+    DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, no_settings,
+};
+use crate::output::Output;
+use crate::pipelines::wav;
+use crate::run::{Cancel, Run, RunError, failed};
+
+/// DTLN: a mask on the spectrum, then the samples.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "dtln",
+    task: ModelTask::Job(Task::VoiceDenoise),
+    roles: &["mask", "mend"],
+    uses: &[],
+    check_settings: no_settings,
+    open: Some(|opener| Ok(Box::new(DenoisePipeline::open(opener)?))),
+};
 
 const MASK: &str = "noise mask";
-const MEND: &str = "noise removal";
+const CLEAN: &str = "noise removal";
 /// Samples of a block: 32 ms.
 const BLOCK: usize = 512;
 /// From one block to the next: 8 ms.
@@ -31,19 +44,17 @@ const CHECK_EVERY: usize = 125;
 /// The two recurrent layers' states: layers, width, and hidden beside cell.
 const STATE: [usize; 4] = [1, 2, 128, 2];
 
-/// The opened models.
 pub(crate) struct DenoisePipeline {
     mask: Session,
-    mend: Session,
+    clean_block: Session,
     forward: Arc<dyn RealToComplex<f32>>,
     inverse: Arc<dyn ComplexToReal<f32>>,
-    device: Device,
 }
 
 /// What the models remember of one recording.
 struct Memory {
     mask: Tensor<f32>,
-    mend: Tensor<f32>,
+    clean_block: Tensor<f32>,
 }
 
 impl DenoisePipeline {
@@ -62,27 +73,28 @@ impl DenoisePipeline {
         let mask = opener.session("mask", &inputs, &outputs)?;
         let inputs = [spec("input_4", SAMPLES), spec("input_5", MEMORY)];
         let outputs = [spec("conv1d_3", SAMPLES), spec("tf_op_layer_stack_5", MEMORY)];
-        let mend = opener.session("mend", &inputs, &outputs)?;
+        let clean_block = opener.session("mend", &inputs, &outputs)?;
         let mut planner = RealFftPlanner::new();
         let (forward, inverse) = (planner.plan_fft_forward(BLOCK), planner.plan_fft_inverse(BLOCK));
-        Ok(Self { mask, mend, forward, inverse, device: opener.device() })
+        opener.limit_batch(1);
+        Ok(Self { mask, clean_block, forward, inverse })
     }
 
-    /// As many samples as came in, each in its place: the delay is cut off.
+    /// As many samples as were given, in the same positions: the delay is cut off.
     fn denoise(&mut self, samples: &[f32], cancel: &Cancel) -> Result<Vec<f32>, RunError> {
         let mut memory = Memory::new()?;
         let blocks = (samples.len() + DELAY).div_ceil(SHIFT);
-        let mut heard = vec![0.0; BLOCK];
+        let mut window = vec![0.0; BLOCK];
         let mut sum = vec![0.0_f32; BLOCK];
         let mut clean = Vec::with_capacity(blocks * SHIFT);
         for index in 0..blocks {
             if index % CHECK_EVERY == 0 {
                 cancel.check()?;
             }
-            heard.rotate_left(SHIFT);
-            let news = samples.iter().skip(index * SHIFT).chain(std::iter::repeat(&0.0));
-            heard[DELAY..].iter_mut().zip(news).for_each(|(slot, sample)| *slot = *sample);
-            let block = self.block(&heard, &mut memory)?;
+            window.rotate_left(SHIFT);
+            let new = samples.iter().skip(index * SHIFT).chain(std::iter::repeat(&0.0));
+            window[DELAY..].iter_mut().zip(new).for_each(|(slot, sample)| *slot = *sample);
+            let block = self.block(&window, &mut memory)?;
             sum.rotate_left(SHIFT);
             sum[DELAY..].fill(0.0);
             sum.iter_mut().zip(block).for_each(|(sum, sample)| *sum += sample);
@@ -93,9 +105,9 @@ impl DenoisePipeline {
         Ok(clean)
     }
 
-    fn block(&mut self, heard: &[f32], memory: &mut Memory) -> Result<Vec<f32>, RunError> {
+    fn block(&mut self, window: &[f32], memory: &mut Memory) -> Result<Vec<f32>, RunError> {
         const FITS: &str = "the buffers have the transform's sizes";
-        let mut block = heard.to_vec();
+        let mut block = window.to_vec();
         let mut spectrum = self.forward.make_output_vec();
         self.forward.process(&mut block, &mut spectrum).expect(FITS);
         let magnitudes: Vec<f32> = spectrum.iter().map(|bin| bin.norm()).collect();
@@ -109,20 +121,20 @@ impl DenoisePipeline {
         self.inverse.process(&mut spectrum, &mut block).expect(FITS);
         #[expect(clippy::cast_precision_loss, reason = "512")]
         block.iter_mut().for_each(|sample| *sample /= BLOCK as f32);
-        let block = tensor([1, 1, BLOCK], block, MEND)?;
-        let inputs = ort::inputs!["input_4" => block, "input_5" => &memory.mend];
-        let outputs = self.mend.run(inputs).map_err(failed(MEND))?;
+        let block = tensor([1, 1, BLOCK], block, CLEAN)?;
+        let inputs = ort::inputs!["input_4" => block, "input_5" => &memory.clean_block];
+        let outputs = self.clean_block.run(inputs).map_err(failed(CLEAN))?;
         let state = outputs["tf_op_layer_stack_5"].try_extract_tensor::<f32>();
-        memory.mend = tensor(STATE, state.map_err(failed(MEND))?.1.to_vec(), MEND)?;
-        let mended = outputs["conv1d_3"].try_extract_tensor::<f32>().map_err(failed(MEND))?;
-        Ok(mended.1.to_vec())
+        memory.clean_block = tensor(STATE, state.map_err(failed(CLEAN))?.1.to_vec(), CLEAN)?;
+        let cleaned = outputs["conv1d_3"].try_extract_tensor::<f32>().map_err(failed(CLEAN))?;
+        Ok(cleaned.1.to_vec())
     }
 }
 
 impl Memory {
     fn new() -> Result<Self, RunError> {
         let silence = |stage| tensor(STATE, vec![0.0; STATE.iter().product()], stage);
-        Ok(Self { mask: silence(MASK)?, mend: silence(MEND)? })
+        Ok(Self { mask: silence(MASK)?, clean_block: silence(CLEAN)? })
     }
 }
 
@@ -146,15 +158,7 @@ fn tensor<const N: usize>(
     Tensor::from_array((shape, values)).map_err(failed(stage))
 }
 
-impl Pipeline for DenoisePipeline {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn batch_max(&self) -> usize {
-        1
-    }
-
+impl Run for DenoisePipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut outputs = Vec::with_capacity(batch.len());
         for (index, input) in batch.iter().enumerate() {

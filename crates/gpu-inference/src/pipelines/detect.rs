@@ -1,39 +1,17 @@
-//! `vision.detect`: boxes of what is in a picture, by CenterFace (faces) or a detector of the YOLO kind.
+//! `vision.detect`: boxes around what is in a picture, by CenterFace (faces) or a detector of the YOLO kind.
 //!
-//! Pictures are scaled to what the model takes, and its boxes back to the picture. Two boxes on one thing become one.
+//! Pictures are scaled to what the model takes, and its boxes back to the picture. Boxes on the same object become one.
 
 pub(crate) mod centerface;
 pub(crate) mod yolo;
 
+use crate::input::picture::Picture;
 use crate::input::{Content, Prepared};
-use crate::picture::Picture;
-use crate::pipelines::RunError;
+use crate::output::Detection;
+use crate::run::RunError;
 
-/// What is in a picture.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Detections {
-    /// The upright picture's width.
-    pub width: u32,
-    /// Its height.
-    pub height: u32,
-    /// The things, from the surest on.
-    pub objects: Vec<Detection>,
-}
-
-/// One thing in a picture.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Detection {
-    /// What it is, as `face`.
-    pub label: String,
-    /// How sure the model is, from 0 to 1.
-    pub score: f32,
-    /// Left, top, right and bottom in pixels.
-    pub edges: [f32; 4],
-    /// Places on it as x, y in pixels: of a face the eyes, the nose and the corners of the mouth.
-    pub points: Vec<[f32; 2]>,
-}
-
-/// Keeps the surest of boxes that overlap more than `overlap_max` and are of one label, and at most `count_max`.
+/// Keeps the box of the highest score among those of one label that overlap more than `overlap_max`, and at most `count_max`
+/// boxes.
 pub(crate) fn distinct(
     mut found: Vec<Detection>,
     overlap_max: f32,
@@ -72,7 +50,7 @@ pub(crate) fn pictures(batch: &[Prepared]) -> Result<Vec<&Picture>, RunError> {
     batch.iter().enumerate().map(picture).collect()
 }
 
-/// The least score that a job wants, else the model's own.
+/// The lowest score that a job asks for, else the model's own.
 #[expect(clippy::cast_possible_truncation, reason = "a share")]
 pub(crate) fn score_min(input: &Prepared, own: f32) -> f32 {
     input.params().number("score_min").map_or(own, |score| score as f32)

@@ -1,7 +1,7 @@
 //! `vision.ocr`: the printed lines of a picture, by PP-OCR's three models.
 //!
 //! Text is detected on a scaled page, each line is cut out of the full page and turned upright, then read. Each line
-//! is padded by its own width alone and each page by its own size, so that the company in a batch changes nothing.
+//! is padded by its own width alone and each page by its own size, so that the other pages of a batch change nothing.
 //! There is no layout analysis: tables and columns come as lines from top to bottom.
 
 mod best;
@@ -11,6 +11,7 @@ mod tensor;
 
 use std::collections::BTreeMap;
 
+use gpu_tasks::Task;
 use image::{RgbImage, imageops};
 use ndarray::Axis;
 use ort::session::Session;
@@ -21,10 +22,24 @@ use self::best::BestOf;
 use self::boxes::Corners;
 use self::lines::Alphabet;
 use self::tensor::{Canvas, Placement};
-use super::{Cancel, Output, Pipeline, RunError, TaskResult, failed};
 use crate::input::{Content, Prepared};
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
-use crate::runtime::Device;
+use crate::models::{
+    Device, DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, Settings,
+    check_settings,
+};
+use crate::output::{Line, Output, Page, TaskResult};
+use crate::run::{Cancel, Run, RunError, failed};
+use crate::size::Size;
+
+/// PP-OCR: text detection, angle, recognition.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "pp-ocr",
+    task: ModelTask::Job(Task::VisionOcr),
+    roles: &["angle", "detect", "recognise"],
+    uses: &[],
+    check_settings: check_settings::<OcrSettings>,
+    open: Some(|opener| Ok(Box::new(OcrPipeline::open(opener)?))),
+};
 
 pub(crate) use self::tensor::detection_size;
 
@@ -43,7 +58,7 @@ const LINE_WIDTH_STEP: u32 = 160;
 const LINE_WIDTH_MIN: u32 = 320;
 /// A longer line is squeezed: 66 times as wide as high.
 const LINE_WIDTH_MAX: u32 = 3_200;
-/// Most pixels of a line's width times lines in a call of the recogniser on a processor, whose answer has 18,710 numbers for each 8 of them.
+/// Most pixels of a line's width times lines in a call of the recogniser on a processor, whose output has 18,710 numbers for each 8 of them.
 const LINES_WIDTH_MAX: u32 = 6 * 1_280;
 /// Most pixels a call of the detector: four pages of the usual size.
 const PAGES_PIXELS_MAX: u64 = 4 << 20;
@@ -59,28 +74,6 @@ const FEW_CANVAS_STEP: u32 = 256;
 
 /// More than this joins neighbouring lines.
 const BOX_GROWTH_MAX: f32 = 5.0;
-
-/// The text of one picture.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Page {
-    /// The upright picture's width.
-    pub width: u32,
-    /// Its height.
-    pub height: u32,
-    /// Its lines, from top to bottom and left to right.
-    pub lines: Vec<Line>,
-}
-
-/// A line of text.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Line {
-    /// What it says.
-    pub text: String,
-    /// How sure the model is, from 0 to 1.
-    pub score: f32,
-    /// Its corners as x, y in pixels: top left, top right, bottom right, bottom left.
-    pub corners: [[f32; 2]; 4],
-}
 
 /// What a manifest's `[settings]` may change for the family `pp-ocr`. The defaults are RapidOCR's.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -129,9 +122,8 @@ impl Default for OcrSettings {
     }
 }
 
-impl OcrSettings {
-    /// Says what makes no sense.
-    pub(crate) fn check(&self) -> Result<(), &'static str> {
+impl Settings for OcrSettings {
+    fn check(&self) -> Result<(), &'static str> {
         let scores =
             [self.pixel_score_min, self.box_score_min, self.turn_score_min, self.line_score_min];
         if !scores.iter().all(|score| (0.0..=1.0).contains(score)) {
@@ -144,7 +136,6 @@ impl OcrSettings {
     }
 }
 
-/// The opened models.
 pub(crate) struct OcrPipeline {
     detector: Session,
     angle: Session,
@@ -152,8 +143,6 @@ pub(crate) struct OcrPipeline {
     best: BestOf,
     alphabet: Alphabet,
     settings: OcrSettings,
-    device: Device,
-    batch_max: usize,
 }
 
 /// The recogniser's sessions.
@@ -172,7 +161,8 @@ struct Found {
 }
 
 impl OcrPipeline {
-    pub(crate) fn open(opener: &mut Opener<'_>, settings: OcrSettings) -> Result<Self, ModelError> {
+    pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
+        let settings = opener.settings::<OcrSettings>()?;
         const PAGES: &[DimSpec] = &[DimSpec::Free, DimSpec::Is(3), DimSpec::Free, DimSpec::Free];
         const MAPS: &[DimSpec] = &[DimSpec::Free, DimSpec::Is(1), DimSpec::Free, DimSpec::Free];
         const LINES: &[DimSpec] =
@@ -203,9 +193,11 @@ impl OcrPipeline {
             Recognisers::Any(Box::new(recogniser))
         };
         // Pages together pay on a GPU only; a processor is full with one, and its page need not wait for the others'.
-        let batch_max = if device == Device::Cpu { 1 } else { opener.batch_max() };
+        if device == Device::Cpu {
+            opener.limit_batch(1);
+        }
         let best = BestOf::open(opener)?;
-        Ok(Self { detector, angle, recognisers, best, alphabet, settings, device, batch_max })
+        Ok(Self { detector, angle, recognisers, best, alphabet, settings })
     }
 
     /// The boxes of each page. Pages of the same size on the detector's canvas share a call.
@@ -215,18 +207,17 @@ impl OcrPipeline {
         cancel: &Cancel,
     ) -> Result<Vec<Vec<Corners>>, RunError> {
         let placement = |page: &&RgbImage| match self.recognisers {
-            Recognisers::Any(_) => Placement::of(page.dimensions()),
-            Recognisers::Few(_) => Placement::in_steps(page.dimensions(), FEW_CANVAS_STEP),
+            Recognisers::Any(_) => Placement::of(page.dimensions().into()),
+            Recognisers::Few(_) => Placement::in_steps(page.dimensions().into(), FEW_CANVAS_STEP),
         };
         let placements: Vec<_> = pages.iter().map(placement).collect();
-        let mut by_size: BTreeMap<(u32, u32), Vec<usize>> = BTreeMap::new();
+        let mut by_size: BTreeMap<Size, Vec<usize>> = BTreeMap::new();
         for (page, placement) in placements.iter().enumerate() {
             by_size.entry(placement.canvas).or_default().push(page);
         }
         let mut boxes = vec![Vec::new(); pages.len()];
         for (size, members) in by_size {
-            let pixels = u64::from(size.0) * u64::from(size.1);
-            let together = usize::try_from(PAGES_PIXELS_MAX / pixels).unwrap_or(1).max(1);
+            let together = usize::try_from(PAGES_PIXELS_MAX / size.pixels()).unwrap_or(1).max(1);
             for members in members.chunks(together) {
                 cancel.check()?;
                 let mut canvas = Canvas::new(members.len(), size);
@@ -236,7 +227,7 @@ impl OcrPipeline {
                 let maps = run(&mut self.detector, &canvas, DETECT)?;
                 let maps =
                     maps.into_dimensionality::<ndarray::Ix4>().map_err(|_| wrong(DETECT, &[]))?;
-                if maps.dim() != (members.len(), 1, size.1 as usize, size.0 as usize) {
+                if maps.dim() != (members.len(), 1, size.height as usize, size.width as usize) {
                     return Err(wrong(DETECT, maps.shape()));
                 }
                 for (row, &page) in members.iter().enumerate() {
@@ -268,7 +259,7 @@ impl OcrPipeline {
                 Recognisers::Any(_) => views.len(),
                 Recognisers::Few(_) => together,
             };
-            let mut canvas = Canvas::new(rows, (ANGLE_WIDTH, LINE_HEIGHT));
+            let mut canvas = Canvas::new(rows, Size { width: ANGLE_WIDTH, height: LINE_HEIGHT });
             for (row, (_, view)) in views.iter().enumerate() {
                 canvas.draw_line(row, view);
             }
@@ -293,7 +284,7 @@ impl OcrPipeline {
     fn read(&mut self, found: &[Found], cancel: &Cancel) -> Result<Vec<(String, f32)>, RunError> {
         let mut by_width: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
         for (index, line) in found.iter().enumerate() {
-            let width = self.recognisers.width(line.picture.dimensions());
+            let width = self.recognisers.width(line.picture.dimensions().into());
             by_width.entry(width).or_default().push(index);
         }
         let mut texts = vec![(String::new(), 0.0); found.len()];
@@ -301,7 +292,7 @@ impl OcrPipeline {
             for members in members.chunks(self.recognisers.together(width)) {
                 cancel.check()?;
                 let (session, rows) = self.recognisers.session(width, members.len());
-                let mut canvas = Canvas::new(rows, (width, LINE_HEIGHT));
+                let mut canvas = Canvas::new(rows, Size { width, height: LINE_HEIGHT });
                 for (row, &index) in members.iter().enumerate() {
                     canvas.draw_line(row, &found[index].picture);
                 }
@@ -315,15 +306,7 @@ impl OcrPipeline {
     }
 }
 
-impl Pipeline for OcrPipeline {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn batch_max(&self) -> usize {
-        self.batch_max
-    }
-
+impl Run for OcrPipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut pages = Vec::with_capacity(batch.len());
         for (index, input) in batch.iter().enumerate() {
@@ -361,7 +344,7 @@ impl Pipeline for OcrPipeline {
 
 impl Recognisers {
     /// The width that a line is padded to.
-    fn width(&self, line: (u32, u32)) -> u32 {
+    fn width(&self, line: Size) -> u32 {
         let own = line_width(line);
         match self {
             Self::Any(_) => own,
@@ -380,7 +363,7 @@ impl Recognisers {
         }
     }
 
-    /// The session for a width, and how many rows its call has for so many lines.
+    /// The session for a width, and the number of rows of its call for `lines` lines.
     fn session(&mut self, width: u32, lines: usize) -> (&mut Session, usize) {
         match self {
             Self::Any(session) => (session, lines),
@@ -398,7 +381,7 @@ fn few_index(width: u32) -> usize {
 }
 
 /// The recogniser's width for a line: its own at [`LINE_HEIGHT`], rounded up.
-fn line_width(size: (u32, u32)) -> u32 {
+fn line_width(size: Size) -> u32 {
     let width = tensor::scaled_line_width(size, LINE_WIDTH_MAX);
     width.next_multiple_of(LINE_WIDTH_STEP).max(LINE_WIDTH_MIN)
 }
@@ -425,10 +408,10 @@ mod tests {
 
     #[test]
     fn a_line_s_width_depends_on_itself_only_and_is_bounded() {
-        assert_eq!(line_width((100, 48)), 320);
-        assert_eq!(line_width((321, 48)), 480);
-        assert_eq!(line_width((1000, 96)), 640);
-        assert_eq!(line_width((30_000, 10)), 3_200);
+        assert_eq!(line_width((100, 48).into()), 320);
+        assert_eq!(line_width((321, 48).into()), 480);
+        assert_eq!(line_width((1000, 96).into()), 640);
+        assert_eq!(line_width((30_000, 10).into()), 3_200);
     }
 
     #[test]
@@ -437,7 +420,7 @@ mod tests {
         for (line, width) in
             [((100, 48), 320), ((321, 48), 640), ((641, 48), 1_280), ((30_000, 10), 3_200)]
         {
-            assert_eq!(few.width(line), width);
+            assert_eq!(few.width(line.into()), width);
             assert!(few.together(width) >= 2);
         }
     }

@@ -1,53 +1,50 @@
 //! `onnx.run`: any model of the store on named tensors, without pre- or post-processing.
 //!
 //! Inputs are checked against the graph before a run. Jobs are never joined into one call: what the first dimension of
-//! a stranger's graph means, nobody here knows.
+//! a user's graph means is not known.
 
+use gpu_tasks::Task;
 use ort::session::{Session, SessionInputValue};
 
-use super::{Cancel, Output, OutputFile, Pipeline, RunError, TaskResult, failed};
+use crate::input::tensors::{Tensor, Tensors, UNNAMED, input_mismatch};
 use crate::input::{Content, Prepared};
-use crate::models::{ModelError, Opener};
-use crate::runtime::Device;
-use crate::tensors::{Tensor, Tensors, UNNAMED, misfit};
+use crate::models::{FamilySpec, ModelError, ModelTask, Opener, no_settings};
+use crate::output::{Output, OutputFile, TaskResult, TensorSummary};
+use crate::run::{Cancel, Run, RunError, failed};
+
+/// Any graph, for `onnx.run`.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "onnx",
+    task: ModelTask::Job(Task::OnnxRun),
+    roles: &["graph"],
+    uses: &[],
+    check_settings: no_settings,
+    open: Some(|opener| Ok(Box::new(RawPipeline::open(opener, GRAPH)?))),
+};
 
 const STAGE: &str = "model";
-/// Answers up to this length stand in the result itself; a longer one is in its file alone.
+/// The role of the only graph of the family.
+const GRAPH: &str = "graph";
+/// Outputs up to this length are in the result itself too; longer ones are only in their files.
 const INLINE_MAX: usize = 64;
 /// Longest name of a file, without its ending.
 const FILE_NAME_MAX: usize = 100;
 
-/// A tensor that a model answered with.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TensorSummary {
-    /// Its name.
-    pub name: String,
-    /// NumPy's name of its element type.
-    pub element_type: &'static str,
-    /// Its sides.
-    pub shape: Vec<usize>,
-    /// Its numbers, if they are few and finite.
-    pub values: Option<Vec<f64>>,
-    /// The file that has them all.
-    pub file: String,
-}
-
-/// The opened graph.
 pub(crate) struct RawPipeline {
     session: Session,
-    device: Device,
 }
 
 impl RawPipeline {
     pub(crate) fn open(opener: &mut Opener<'_>, role: &str) -> Result<Self, ModelError> {
         let session = opener.raw_session(role)?;
-        Ok(Self { session, device: opener.device() })
+        opener.limit_batch(1);
+        Ok(Self { session })
     }
 
     fn run_one(&mut self, tensors: &Tensors) -> Result<Output, RunError> {
         let named = self.named(tensors);
         let tensors = named.as_ref().unwrap_or(tensors);
-        if let Some(problem) = misfit(self.session.inputs(), tensors) {
+        if let Some(problem) = input_mismatch(self.session.inputs(), tensors) {
             return Err(RunError::Unfit { problem });
         }
         let mut inputs: Vec<(String, SessionInputValue<'_>)> = Vec::with_capacity(tensors.len());
@@ -89,15 +86,7 @@ impl RawPipeline {
     }
 }
 
-impl Pipeline for RawPipeline {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn batch_max(&self) -> usize {
-        1
-    }
-
+impl Run for RawPipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut outputs = Vec::with_capacity(batch.len());
         for (index, input) in batch.iter().enumerate() {

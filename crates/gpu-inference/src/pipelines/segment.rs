@@ -1,7 +1,7 @@
-//! `vision.segment`: which pixels belong to what, as masks.
+//! `vision.segment`: which pixels belong to which object, as masks.
 //!
-//! U²-Net finds what stands out and needs no prompt; SAM 2 takes points and boxes; SAM 3 takes a word or boxes. Each
-//! mask is a PNG as large as the picture, white where the thing is; its box and score stand in the answer.
+//! U²-Net finds the main object and needs no prompt; SAM 2 takes points and boxes; SAM 3 takes a name or boxes. Each
+//! mask is a PNG of the picture's size, white where the object is; its box and score are in the result.
 
 pub(crate) mod saliency;
 pub(crate) mod sam2;
@@ -11,39 +11,15 @@ use std::io::Cursor;
 
 use image::{GrayImage, ImageFormat};
 
-use super::{Output, OutputFile, RunError, TaskResult};
 use crate::input::Prepared;
+use crate::output::{Output, OutputFile, Segmented, Segments, TaskResult};
+use crate::run::RunError;
+use crate::size::Size;
 
 /// Most masks of a picture: each is a file.
 const MASKS_MAX: usize = 100;
-/// A mask's pixel brighter than this belongs to the thing.
+/// A mask's pixel brighter than this belongs to the object.
 const HALF: u8 = 127;
-
-/// The things in a picture.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Segments {
-    /// The upright picture's width.
-    pub width: u32,
-    /// Its height.
-    pub height: u32,
-    /// The things, from the surest on.
-    pub objects: Vec<Segmented>,
-}
-
-/// A thing and its mask.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Segmented {
-    /// The file with its mask.
-    pub file: String,
-    /// What was asked for, if by a word.
-    pub label: Option<String>,
-    /// How sure the model is, from 0 to 1; none where it does not say.
-    pub score: Option<f32>,
-    /// Left, top, right and bottom of its pixels; none where it has no pixel.
-    pub edges: Option<[u32; 4]>,
-    /// How many pixels belong to it.
-    pub pixels: u64,
-}
 
 /// A mask before it is a file.
 struct Mask {
@@ -52,8 +28,9 @@ struct Mask {
     score: Option<f32>,
 }
 
-/// The answer to one picture.
-fn output(masks: Vec<Mask>, (width, height): (u32, u32)) -> Output {
+/// The output for one picture.
+fn output(masks: Vec<Mask>, picture: Size) -> Output {
+    let Size { width, height } = picture;
     let (mut objects, mut files) = (Vec::new(), Vec::new());
     let single = masks.len() == 1;
     for (index, mask) in masks.into_iter().take(MASKS_MAX).enumerate() {
@@ -86,15 +63,16 @@ fn extent(mask: &GrayImage) -> (Option<[u32; 4]>, u64) {
     (edges, pixels)
 }
 
-/// A mask out of a map of numbers, of which those above 0 belong to the thing.
-fn above_zero(map: &[f32], from: (u32, u32), to: (u32, u32)) -> GrayImage {
-    let map = crate::pixels::enlarge(map, from, to);
+/// A mask from a map of numbers, of which those above 0 belong to the object.
+fn above_zero(map: &[f32], from: Size, to: Size) -> GrayImage {
+    let map = crate::preprocess::pixels::enlarge(map, from, to);
     let bytes = map.into_iter().map(|value| if value > 0.0 { u8::MAX } else { 0 }).collect();
-    GrayImage::from_raw(to.0, to.1, bytes).expect("enlarge gives as many numbers")
+    GrayImage::from_raw(to.width, to.height, bytes).expect("enlarge gives as many numbers")
 }
 
 /// A job's boxes as left, top, right and bottom, all within the picture.
-fn boxes(input: &Prepared, (width, height): (u32, u32)) -> Result<Vec<[f32; 4]>, RunError> {
+fn boxes(input: &Prepared, picture: Size) -> Result<Vec<[f32; 4]>, RunError> {
+    let Size { width, height } = picture;
     let mut boxes = Vec::new();
     for row in input.params().rows("boxes").unwrap_or_default() {
         let [left, top, right, bottom] = numbers(row);
@@ -108,8 +86,9 @@ fn boxes(input: &Prepared, (width, height): (u32, u32)) -> Result<Vec<[f32; 4]>,
     Ok(boxes)
 }
 
-/// A job's points as x, y, and whether they lie on the thing (1) or beside it (0).
-fn points(input: &Prepared, (width, height): (u32, u32)) -> Result<Vec<[f32; 3]>, RunError> {
+/// A job's points as x, y, and whether they lie on the object (1) or beside it (0).
+fn points(input: &Prepared, picture: Size) -> Result<Vec<[f32; 3]>, RunError> {
+    let Size { width, height } = picture;
     let mut points = Vec::new();
     for row in input.params().rows("points").unwrap_or_default() {
         let [x, y, on] = numbers(row);
@@ -146,7 +125,7 @@ mod tests {
     fn several_masks_are_several_files_and_one_is_just_the_mask() {
         let mask = || Mask { picture: GrayImage::new(2, 2), label: None, score: None };
         let names = |count| {
-            let output = output((0..count).map(|_| mask()).collect(), (2, 2));
+            let output = output((0..count).map(|_| mask()).collect(), Size::square(2));
             output.files.into_iter().map(|file| file.name).collect::<Vec<_>>()
         };
         assert_eq!(names(1), ["mask.png"]);

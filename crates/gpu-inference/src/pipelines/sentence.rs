@@ -1,36 +1,38 @@
 //! `text.embed`: a text as a vector, by a sentence encoder (MiniLM, multilingual E5).
 //!
-//! The encoder answers one vector a token; their mean over the real tokens, scaled to length 1, is the text's. Texts of
+//! The encoder returns one vector per token; their mean over the real tokens, scaled to length 1, is the text's. Texts of
 //! like length share a call. Comparing vectors is the caller's business: the dot product of two is their cosine.
 
+use gpu_tasks::{AS_PASSAGE, Task};
 use ndarray::{ArrayD, Axis, Ix3};
 use ort::value::TensorElementType;
 use serde::Deserialize;
 
-use super::{Cancel, Output, Pipeline, RunError, TaskResult};
-use crate::graph::{Feed, Graph, l2_normalized};
 use crate::input::{Content, Prepared};
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
-use crate::runtime::Device;
-use crate::tokens::{self, Encoded, Tokens};
-use gpu_tasks::AS_PASSAGE;
+use crate::models::{
+    DimSpec, FamilySpec, Feed, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, Settings,
+    check_settings,
+};
+use crate::output::{Embedding, Output, TaskResult};
+use crate::pipelines::vectors::l2_normalized;
+use crate::preprocess::tokens::{self, Encoded, Tokens};
+use crate::run::{Cancel, Run, RunError};
+
+/// Sentence encoders: MiniLM, multilingual E5.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "sentence-encoder",
+    task: ModelTask::Job(Task::TextEmbed),
+    roles: &["encoder", "tokenizer"],
+    uses: &[],
+    check_settings: check_settings::<SentenceSettings>,
+    open: Some(|opener| Ok(Box::new(SentencePipeline::open(opener)?))),
+};
 
 const STAGE: &str = "sentence encoder";
 /// Most tokens of a call, padding included: the budget of text-embeddings-inference.
 const TOKENS_MAX: usize = 16_384;
 /// Longest text of any such encoder, in tokens.
 const LENGTH_MAX: usize = 8_192;
-
-/// A text's or picture's vector.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Embedding {
-    /// Its numbers; their squares add up to 1.
-    pub values: Vec<f32>,
-    /// How many tokens the text has; none for a picture.
-    pub tokens: Option<usize>,
-    /// Whether the text was longer than the model takes: the vector is of its beginning.
-    pub truncated: bool,
-}
 
 /// What a manifest's `[settings]` may change for the family `sentence-encoder`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -53,9 +55,8 @@ impl Default for SentenceSettings {
     }
 }
 
-impl SentenceSettings {
-    /// Says what makes no sense.
-    pub(crate) fn check(&self) -> Result<(), &'static str> {
+impl Settings for SentenceSettings {
+    fn check(&self) -> Result<(), &'static str> {
         if !(3..=LENGTH_MAX).contains(&self.tokens_max) {
             Err("tokens_max is from 3 to 8192")
         } else if self.pad_id < 0 {
@@ -66,20 +67,16 @@ impl SentenceSettings {
     }
 }
 
-/// The opened encoder.
 pub(crate) struct SentencePipeline {
     encoder: Graph,
     tokens: Tokens,
     settings: SentenceSettings,
-    device: Device,
     batch_max: usize,
 }
 
 impl SentencePipeline {
-    pub(crate) fn open(
-        opener: &mut Opener<'_>,
-        settings: SentenceSettings,
-    ) -> Result<Self, ModelError> {
+    pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
+        let settings = opener.settings::<SentenceSettings>()?;
         let outputs = [IoSpec {
             name: IoName::Is("last_hidden_state"),
             element: TensorElementType::Float32,
@@ -88,8 +85,8 @@ impl SentencePipeline {
         let encoder = opener.graph("encoder", &token_inputs(), &outputs)?;
         let tokens = Tokens::open(&opener.bytes("tokenizer")?, settings.tokens_max)
             .map_err(|problem| opener.interface_mismatch("tokenizer", problem))?;
-        let (device, batch_max) = (opener.device(), opener.batch_max());
-        Ok(Self { encoder, tokens, settings, device, batch_max })
+        let batch_max = opener.batch_max();
+        Ok(Self { encoder, tokens, settings, batch_max })
     }
 
     fn encode(&mut self, texts: &[&Encoded]) -> Result<Vec<Vec<f32>>, RunError> {
@@ -99,15 +96,7 @@ impl SentencePipeline {
     }
 }
 
-impl Pipeline for SentencePipeline {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn batch_max(&self) -> usize {
-        self.batch_max
-    }
-
+impl Run for SentencePipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut encoded = Vec::with_capacity(batch.len());
         for (index, input) in batch.iter().enumerate() {

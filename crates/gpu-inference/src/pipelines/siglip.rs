@@ -1,25 +1,38 @@
 //! `vision.embed`: pictures and texts as vectors of one space, by SigLIP's two towers.
 //!
-//! A picture's vector is near the vector of a text that describes it. With labels, the answer is how well each fits:
-//! SigLIP judges each by itself, so scores need not add up to 1. Variants for other picture shapes (`naflex`) take
-//! other inputs and are refused.
+//! A picture's vector is near the vector of a text that describes it. With labels, the result is how well each fits:
+//! SigLIP scores each by itself, so scores need not add up to 1. Variants for other picture shapes (`naflex`) take
+//! other inputs and are rejected.
 
 use std::collections::BTreeMap;
 
+use gpu_tasks::Task;
 use ndarray::{Array2, Array4, ArrayD, Axis, Ix2};
 use ort::value::TensorElementType;
 use serde::Deserialize;
 
-use super::classify::{Classification, Label};
-use super::sentence::Embedding;
-use super::{Cancel, Output, Pipeline, RunError, TaskResult};
-use crate::graph::{Feed, Graph, l2_normalized, sigmoid};
+use crate::input::picture::Picture;
 use crate::input::{Content, Prepared};
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
-use crate::picture::Picture;
-use crate::pixels::{Filter, Normalisation, resize, write_planes};
-use crate::runtime::Device;
-use crate::tokens::{Encoded, Tokens};
+use crate::models::{
+    DimSpec, FamilySpec, Feed, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, Settings,
+    check_settings,
+};
+use crate::output::{Classification, Embedding, Label, Output, TaskResult};
+use crate::pipelines::vectors::{l2_normalized, sigmoid};
+use crate::preprocess::pixels::{Filter, Normalisation, resize, write_planes};
+use crate::preprocess::tokens::{Encoded, Tokens};
+use crate::run::{Cancel, Run, RunError};
+use crate::size::Size;
+
+/// SigLIP: pictures and texts in one space.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "siglip",
+    task: ModelTask::Job(Task::VisionEmbed),
+    roles: &["text", "tokenizer", "vision"],
+    uses: &[],
+    check_settings: check_settings::<SiglipSettings>,
+    open: Some(|opener| Ok(Box::new(SiglipPipeline::open(opener)?))),
+};
 
 const PICTURES: &str = "picture tower";
 const TEXTS: &str = "text tower";
@@ -86,9 +99,8 @@ impl Default for SiglipSettings {
     }
 }
 
-impl SiglipSettings {
-    /// Says what makes no sense.
-    pub(crate) fn check(&self) -> Result<(), &'static str> {
+impl Settings for SiglipSettings {
+    fn check(&self) -> Result<(), &'static str> {
         if !(16..=SIDE_LIMIT).contains(&self.side) {
             Err("side is from 16 to 2048")
         } else if !(2..=LENGTH_MAX).contains(&self.tokens) {
@@ -103,7 +115,6 @@ impl SiglipSettings {
     }
 }
 
-/// The opened towers.
 pub(crate) struct SiglipPipeline {
     vision: Graph,
     text: Graph,
@@ -112,15 +123,12 @@ pub(crate) struct SiglipPipeline {
     /// The vectors of labels seen before.
     labels: BTreeMap<String, Vec<f32>>,
     settings: SiglipSettings,
-    device: Device,
     batch_max: usize,
 }
 
 impl SiglipPipeline {
-    pub(crate) fn open(
-        opener: &mut Opener<'_>,
-        settings: SiglipSettings,
-    ) -> Result<Self, ModelError> {
+    pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
+        let settings = opener.settings::<SiglipSettings>()?;
         // Answers are told apart by name: a tower may give its states beside the vector.
         let pictures = [IoSpec {
             name: IoName::Is("pixel_values"),
@@ -142,7 +150,7 @@ impl SiglipPipeline {
             shape.and_then(|shape| shape.get(axis).copied()).filter(|&side| side > 0)
         };
         if own(&vision, 2) != own(&vision, 3) {
-            return Err(opener.interface_mismatch("vision", "the input is no square".to_owned()));
+            return Err(opener.interface_mismatch("vision", "the input is not a square".to_owned()));
         }
         if own(&text, 1).is_some_and(|length| usize::try_from(length) != Ok(settings.tokens)) {
             let problem =
@@ -151,9 +159,9 @@ impl SiglipPipeline {
         }
         let side = own(&vision, 2).and_then(|side| u32::try_from(side).ok());
         let side = side.unwrap_or(settings.side);
-        let (device, batch_max) = (opener.device(), opener.batch_max());
+        let batch_max = opener.batch_max();
         let labels = BTreeMap::new();
-        Ok(Self { vision, text, tokens, side, labels, settings, device, batch_max })
+        Ok(Self { vision, text, tokens, side, labels, settings, batch_max })
     }
 
     fn embed_pictures(&mut self, pictures: &[&Picture]) -> Result<Vec<Vec<f32>>, RunError> {
@@ -161,7 +169,7 @@ impl SiglipPipeline {
             SiglipFilter::Bilinear => Filter::Bilinear,
             SiglipFilter::Bicubic => Filter::Bicubic,
         };
-        let (square, side) = ((self.side, self.side), self.side as usize);
+        let (square, side) = (Size::square(self.side), self.side as usize);
         let mut input = Array4::<f32>::zeros((pictures.len(), 3, side, side));
         for (mut row, picture) in input.outer_iter_mut().zip(pictures) {
             let row = row.as_slice_mut().expect("in standard order");
@@ -231,15 +239,7 @@ impl SiglipPipeline {
     }
 }
 
-impl Pipeline for SiglipPipeline {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn batch_max(&self) -> usize {
-        self.batch_max
-    }
-
+impl Run for SiglipPipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let (mut pictures, mut texts) = (Vec::new(), Vec::new());
         for (index, input) in batch.iter().enumerate() {

@@ -1,45 +1,42 @@
 //! `voice.synthesize`: text to speech, sentence by sentence, by whichever family of voices the manifest names.
 //!
-//! Here is what the families share: cutting a text into sentences, the wishes of a job, and putting the sound together. A
+//! Here is what the families share: cutting a text into sentences, reading a job's params, and joining the sound. Each
 //! sentence is a run of its own: none of the graphs says how long each sentence of a batch became.
 
 pub(crate) mod kokoro;
 pub(crate) mod melo;
 pub(crate) mod piper;
 
-use super::{Cancel, Output, Pipeline, RunError, reject_unsupported_params};
-use crate::input::{Content, Prepared};
-use crate::phonemes;
-use crate::runtime::Device;
-use crate::wav;
 use gpu_tasks::Params;
+
+use crate::input::{Content, Prepared};
+use crate::models::Opener;
+use crate::output::Output;
+use crate::pipelines::wav;
+use crate::preprocess::phonemes;
+use crate::run::{Cancel, Run, RunError, reject_unsupported_params};
 
 /// Silence between two sentences.
 const PAUSE_SECONDS: f32 = 0.2;
 
 /// A family of voices.
 pub(crate) trait Voice: Send {
-    /// Samples a second of what it says.
+    /// Samples per second.
     fn rate_hz(&self) -> u32;
 
-    /// The params that it minds.
+    /// The params that have an effect on this voice.
     fn supported_params(&self) -> &'static [&'static str];
 
     /// Says one sentence.
     fn say(&mut self, sentence: &str, params: &Params) -> Result<Vec<f32>, RunError>;
 }
 
-/// A voice at work.
-pub(crate) struct SynthesizePipeline {
+/// The pipeline of any family of voices.
+struct Synthesizer {
     voice: Box<dyn Voice>,
-    device: Device,
 }
 
-impl SynthesizePipeline {
-    pub(crate) fn new(voice: Box<dyn Voice>, device: Device) -> Self {
-        Self { voice, device }
-    }
-
+impl Synthesizer {
     fn speak(
         &mut self,
         text: &str,
@@ -64,15 +61,7 @@ impl SynthesizePipeline {
     }
 }
 
-impl Pipeline for SynthesizePipeline {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn batch_max(&self) -> usize {
-        1
-    }
-
+impl Run for Synthesizer {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut outputs = Vec::with_capacity(batch.len());
         for (index, input) in batch.iter().enumerate() {
@@ -84,6 +73,12 @@ impl Pipeline for SynthesizePipeline {
         }
         Ok(outputs)
     }
+}
+
+/// The pipeline of an opened voice.
+fn synthesizer(voice: impl Voice + 'static, opener: &mut Opener<'_>) -> Box<dyn Run> {
+    opener.limit_batch(1);
+    Box::new(Synthesizer { voice: Box::new(voice) })
 }
 
 /// A param as the number that graphs take.

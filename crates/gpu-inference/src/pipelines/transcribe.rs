@@ -1,60 +1,31 @@
 //! `voice.transcribe`: speech found by Silero, cut at pauses, written down by Moonshine or Whisper.
 //!
 //! A recogniser takes some seconds of speech, not an hour with silence in it; finding and cutting the speech is half
-//! of a good transcript. Speakers are told apart where a job asks for it. There are no word times.
+//! of a good transcript. Speakers are told apart if a job asks for it. Words have no times.
 
-mod moonshine;
-mod speakers;
-mod speech;
-mod whisper;
+pub(crate) mod moonshine;
+pub(crate) mod speakers;
+pub(crate) mod speech;
+pub(crate) mod whisper;
 
 use std::ops::{Range, RangeInclusive};
-use std::time::Duration;
 
+use gpu_tasks::Params;
 use serde::Deserialize;
 
-use self::moonshine::Moonshine;
 use self::speakers::{SpeakerEmbedder, Speakers};
 use self::speech::SpeechDetector;
-use self::whisper::Whisper;
-use super::{Cancel, Output, Pipeline, RunError, TaskResult};
-use crate::audio::{Audio, SAMPLE_RATE_HZ, duration_of};
+use crate::input::audio::{Audio, SAMPLE_RATE_HZ, duration_of};
 use crate::input::{Content, Prepared};
-use crate::models::{ModelError, Opener};
-use crate::runtime::Device;
-use gpu_tasks::Params;
+use crate::models::{ModelError, Need, Opener, Settings, Use};
+use crate::output::{Output, Segment, TaskResult, Transcript};
+use crate::run::{Cancel, Run, RunError};
 
-/// Pause heard around a piece: 0.6 s. Without it the first and last words suffer: in the two test recordings 2 to 5
+/// Pause kept around a piece: 0.6 s. Without it the first and last words suffer: in the two test recordings 2 to 5
 /// words of 134 were wrong without and 2 or 3 with it, for pieces of 10 to 29 s.
 const CONTEXT_SAMPLES: usize = 9_600;
 /// Shorter pieces are not even a sentence; longer ones the models have never seen.
 const PIECE_SECONDS: RangeInclusive<f32> = 5.0..=60.0;
-/// Whisper hears 30 s at once, with the pauses around a piece.
-const WHISPER_PIECE_SECONDS_MAX: f32 = 28.0;
-
-/// What was said.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transcript {
-    /// All segments' texts, joined with spaces; empty where nobody speaks.
-    pub text: String,
-    /// The pieces, in order.
-    pub segments: Vec<Segment>,
-    /// The recording's length.
-    pub audio: Duration,
-}
-
-/// A piece of speech, some sentences long.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segment {
-    /// When it begins in the recording.
-    pub start: Duration,
-    /// When it ends.
-    pub end: Duration,
-    /// What was said in it.
-    pub text: String,
-    /// Who said it, numbered from 0 as they begin to speak, where a job asks for speakers.
-    pub speaker: Option<usize>,
-}
 
 /// What a manifest's `[settings]` may change for the families `moonshine` and `whisper`.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
@@ -74,17 +45,8 @@ impl Default for TranscribeSettings {
     }
 }
 
-impl TranscribeSettings {
-    /// Says what makes no sense for Whisper.
-    pub(crate) fn check_whisper(&self) -> Result<(), &'static str> {
-        if self.piece_seconds_max > WHISPER_PIECE_SECONDS_MAX {
-            return Err("piece_seconds_max is from 5 to 28");
-        }
-        self.check()
-    }
-
-    /// Says what makes no sense.
-    pub(crate) fn check(&self) -> Result<(), &'static str> {
+impl Settings for TranscribeSettings {
+    fn check(&self) -> Result<(), &'static str> {
         if !(0.0..=1.0).contains(&self.speech_threshold) {
             Err("speech_threshold is a probability")
         } else if !PIECE_SECONDS.contains(&self.piece_seconds_max) {
@@ -97,9 +59,15 @@ impl TranscribeSettings {
     }
 }
 
-/// A family that writes down what is said.
+/// The models that both families use.
+const USES: &[Use] = &[
+    Use { role: "vad", family: "silero-vad", need: Need::Required },
+    Use { role: "speaker", family: "d-vector", need: Need::Optional },
+];
+
+/// The model that turns speech into text.
 trait Recogniser: Send {
-    /// Whether it can be told the language.
+    /// Whether the job may name the language.
     fn supports_language(&self) -> bool;
 
     /// The text of a piece of speech at 16 kHz.
@@ -111,42 +79,26 @@ trait Recogniser: Send {
     ) -> Result<String, RunError>;
 }
 
-/// Which family writes down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RecogniserKind {
-    /// Moonshine.
-    Moonshine,
-    /// Whisper.
-    Whisper,
-}
-
-/// The opened models.
 pub(crate) struct TranscribePipeline {
     speech: SpeechDetector,
     recogniser: Box<dyn Recogniser>,
     speakers: Option<SpeakerEmbedder>,
     settings: TranscribeSettings,
-    device: Device,
-    batch_max: usize,
+}
+
+/// The pipeline of an opened recogniser, with the models that it uses.
+fn transcriber(
+    opener: &mut Opener<'_>,
+    recogniser: Box<dyn Recogniser>,
+    settings: TranscribeSettings,
+) -> Result<Box<dyn Run>, ModelError> {
+    let vad = opener.used("vad").expect("the manifest was checked to name it");
+    let speech = SpeechDetector::open(vad)?;
+    let speakers = opener.used("speaker").map(SpeakerEmbedder::open).transpose()?;
+    Ok(Box::new(TranscribePipeline { speech, recogniser, speakers, settings }))
 }
 
 impl TranscribePipeline {
-    pub(crate) fn open(
-        opener: &mut Opener<'_>,
-        kind: RecogniserKind,
-        [vad, speaker]: [Option<Opener<'_>>; 2],
-        settings: TranscribeSettings,
-    ) -> Result<Self, ModelError> {
-        let speech = SpeechDetector::open(&mut vad.expect("the manifest names it"))?;
-        let recogniser: Box<dyn Recogniser> = match kind {
-            RecogniserKind::Moonshine => Box::new(Moonshine::open(opener)?),
-            RecogniserKind::Whisper => Box::new(Whisper::open(opener)?),
-        };
-        let speakers = speaker.map(|mut model| SpeakerEmbedder::open(&mut model)).transpose()?;
-        let (device, batch_max) = (opener.device(), opener.batch_max());
-        Ok(Self { speech, recogniser, speakers, settings, device, batch_max })
-    }
-
     fn transcribe(
         &mut self,
         audio: &Audio,
@@ -173,8 +125,8 @@ impl TranscribePipeline {
         let mut segments = Vec::new();
         for (index, piece) in pieces.iter().enumerate() {
             cancel.check()?;
-            let heard = with_context(&pieces, index, samples.len());
-            let text = self.recogniser.recognise(&samples[heard], language, cancel)?;
+            let range = with_context(&pieces, index, samples.len());
+            let text = self.recogniser.recognise(&samples[range], language, cancel)?;
             if !text.is_empty() {
                 let (start, end) = (duration_of(piece.start), duration_of(piece.end));
                 let speaker = owners.as_ref().map(|owners| owners[index]);
@@ -219,15 +171,7 @@ impl TranscribePipeline {
     }
 }
 
-impl Pipeline for TranscribePipeline {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn batch_max(&self) -> usize {
-        self.batch_max
-    }
-
+impl Run for TranscribePipeline {
     /// One recording after the other: pieces differ in length, and the quantised model may not mix them.
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut outputs = Vec::with_capacity(batch.len());
@@ -307,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_share_the_pause_between_them_and_nobody_hears_beyond_the_recording() {
+    fn neighbours_share_the_pause_between_them_within_the_recording() {
         let pieces = [500..20_000, 20_100..30_000, 60_000..90_000];
         assert_eq!(with_context(&pieces, 0, 95_000), 0..20_050);
         assert_eq!(with_context(&pieces, 1, 95_000), 20_050..39_600);

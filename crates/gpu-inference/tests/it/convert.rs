@@ -16,8 +16,8 @@ fn each_export_gets_its_own_inputs_and_gives_the_sound_of_the_other_voice() {
     for export in EXPORTS {
         let mut pipeline = converter(export, export).unwrap();
         let still = if export == "tone" { ", \"tau\": 0" } else { "" };
-        let same = convert(pipeline.as_mut(), 0.5, 0.5, still).unwrap();
-        let quieter = convert(pipeline.as_mut(), 0.5, 0.25, still).unwrap();
+        let same = convert(&mut pipeline, 0.5, 0.5, still).unwrap();
+        let quieter = convert(&mut pipeline, 0.5, 0.25, still).unwrap();
         assert_eq!(same.len(), RATE_HZ as usize + 100, "{export}");
         let inner = 2_000..20_000;
         assert!(same[inner.clone()].iter().any(|sample| *sample > 0.01), "{export}");
@@ -33,11 +33,11 @@ fn each_export_gets_its_own_inputs_and_gives_the_sound_of_the_other_voice() {
 #[test]
 fn tau_reaches_the_graph_that_takes_it_and_is_refused_by_the_others() {
     let mut tone = converter("tone", "tone").unwrap();
-    let mut at = |tau: &str| convert(tone.as_mut(), 0.5, 0.5, tau).unwrap()[9_000];
+    let mut at = |tau: &str| convert(&mut tone, 0.5, 0.5, tau).unwrap()[9_000];
     assert!((at(", \"tau\": 0.8") - at(", \"tau\": 0") - 0.08).abs() < 1e-3);
     assert!((at("") - at(", \"tau\": 0.3")).abs() < 1e-3);
     let mut other = converter("samples", "samples").unwrap();
-    let error = convert(other.as_mut(), 0.5, 0.5, ", \"tau\": 0.3").unwrap_err();
+    let error = convert(&mut other, 0.5, 0.5, ", \"tau\": 0.3").unwrap_err();
     assert_eq!(error.code(), "input.param");
 }
 
@@ -54,7 +54,7 @@ fn a_recording_of_a_blink_has_no_voice_and_graphs_of_two_exports_do_not_fit() {
     );
 }
 
-fn converter(convert: &str, extract: &str) -> Result<Box<dyn Pipeline>, ModelError> {
+fn converter(convert: &str, extract: &str) -> Result<Pipeline, ModelError> {
     let convert = graph(&format!("voice/openvoice-{convert}-convert.onnx"));
     let extract = graph(&format!("voice/openvoice-{extract}-extract.onnx"));
     let files: [(&str, &Path); 2] = [("convert", &convert), ("extract", &extract)];
@@ -62,7 +62,7 @@ fn converter(convert: &str, extract: &str) -> Result<Box<dyn Pipeline>, ModelErr
 }
 
 fn convert(
-    pipeline: &mut dyn Pipeline,
+    pipeline: &mut Pipeline,
     speech: f64,
     reference: f64,
     more: &str,

@@ -33,9 +33,9 @@ fn denoise(samples: &[f32]) -> Vec<f32> {
     #[expect(clippy::cast_possible_truncation, reason = "16-bit samples")]
     let pcm: Vec<i16> = samples.iter().map(|sample| (sample * 32_767.0) as i16).collect();
     std::fs::write(&path, wav(16_000, &pcm)).unwrap();
-    let mut pipeline: Box<dyn Pipeline> = pipeline(MODEL);
+    let mut pipeline: Pipeline = pipeline(MODEL);
     assert_eq!((pipeline.device(), pipeline.batch_max()), (Device::Cpu, 1));
-    let output = answer(pipeline.as_mut(), prepare(Task::VoiceDenoise, &path));
+    let output = answer(&mut pipeline, prepare(Task::VoiceDenoise, &path));
     assert!(matches!(&output.result, TaskResult::Sound(sound) if sound.rate_hz == 16_000));
     assert_eq!(
         (output.files[0].name.as_str(), output.files[0].media_type),

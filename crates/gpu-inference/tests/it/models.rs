@@ -49,7 +49,7 @@ fn a_model_that_is_not_there_or_serves_no_job_is_named() {
     let error = open(&models_folder(), VAD);
     assert_eq!(
         error.to_string(),
-        "the model silero-vad-v6 does voice.activity, which is no job's task"
+        "the model silero-vad-v6 does voice.activity, which only other models use"
     );
     let copy = Copy::of(&[SPEECH]);
     assert!(matches!(copy.open(SPEECH), ModelError::Unknown { model, .. } if model == VAD));

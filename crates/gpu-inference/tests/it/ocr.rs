@@ -22,7 +22,7 @@ const PAPER: Rgb<u8> = Rgb([250, 250, 245]);
 
 #[test]
 fn printed_lines_are_read_exactly_and_in_order() {
-    let found = read(pipeline(MODEL).as_mut(), draw(&LINES, 800, 736));
+    let found = read(&mut pipeline(MODEL), draw(&LINES, 800, 736));
     assert_eq!(texts(&found), LINES);
     assert_eq!((found.width, found.height), (800, 736));
     for (index, line) in found.lines.iter().enumerate() {
@@ -35,7 +35,7 @@ fn printed_lines_are_read_exactly_and_in_order() {
 
 #[test]
 fn another_model_of_the_family_is_a_manifest_and_no_code() {
-    let found = read(pipeline("pp-ocr-v4-mobile").as_mut(), draw(&LINES[2..3], 736, 736));
+    let found = read(&mut pipeline("pp-ocr-v4-mobile"), draw(&LINES[2..3], 736, 736));
     assert_eq!(texts(&found), ["Hello, World!"]);
 }
 
@@ -44,28 +44,28 @@ fn a_line_on_its_head_is_turned_and_a_slanted_one_is_straightened() {
     let mut pipeline = pipeline(MODEL);
     let mut turned = draw(&LINES[..1], 736, 736);
     imageops::rotate180_in_place(&mut turned);
-    assert_eq!(texts(&read(pipeline.as_mut(), turned)), LINES[..1]);
+    assert_eq!(texts(&read(&mut pipeline, turned)), LINES[..1]);
     let level = draw(&["", "", LINES[1]], 736, 736);
     let slanted =
         rotate_about_center(&level, 0.15, Interpolation::Bilinear, Border::Constant(PAPER));
-    assert_eq!(texts(&read(pipeline.as_mut(), slanted)), LINES[1..2]);
+    assert_eq!(texts(&read(&mut pipeline, slanted)), LINES[1..2]);
     let column = imageops::rotate270(&draw(&LINES[..1], 736, 736));
-    assert_eq!(texts(&read(pipeline.as_mut(), column)), LINES[..1]);
+    assert_eq!(texts(&read(&mut pipeline, column)), LINES[..1]);
 }
 
 #[test]
 fn a_strip_of_one_line_and_an_empty_page_are_read() {
     let mut pipeline = pipeline(MODEL);
     let strip = imageops::crop_imm(&draw(&LINES[..1], 700, 100), 0, 30, 700, 60).to_image();
-    assert_eq!(texts(&read(pipeline.as_mut(), strip)), LINES[..1]);
-    assert!(read(pipeline.as_mut(), draw(&[], 300, 300)).lines.is_empty());
-    assert!(read(pipeline.as_mut(), RgbImage::new(1, 1)).lines.is_empty());
+    assert_eq!(texts(&read(&mut pipeline, strip)), LINES[..1]);
+    assert!(read(&mut pipeline, draw(&[], 300, 300)).lines.is_empty());
+    assert!(read(&mut pipeline, RgbImage::new(1, 1)).lines.is_empty());
 }
 
 #[test]
 fn a_photographed_page_is_read_sensibly() {
     let input = prepare(Task::VisionOcr, &sample("page.png"));
-    let found = page(answer(pipeline(MODEL).as_mut(), input));
+    let found = page(answer(&mut pipeline(MODEL), input));
     let texts = texts(&found);
     for expected in [
         "Region-based segmentation",
@@ -94,11 +94,11 @@ fn a_few_shapes_with_more_padding_give_the_same_text() {
     let mut few = open_pipeline(&runtime(), &store, MODEL, DevicePreference::Cpu).unwrap();
     let mut own = pipeline(MODEL);
     let drawn = draw(&LINES, 900, 800);
-    let pair = (read(few.as_mut(), drawn.clone()), read(own.as_mut(), drawn));
+    let pair = (read(&mut few, drawn.clone()), read(&mut own, drawn));
     assert_eq!(texts(&pair.0), texts(&pair.1));
     let photographed = || prepare(Task::VisionOcr, &sample("page.png"));
-    let few = page(answer(few.as_mut(), photographed()));
-    assert_eq!(texts(&few), texts(&page(answer(own.as_mut(), photographed()))));
+    let few = page(answer(&mut few, photographed()));
+    assert_eq!(texts(&few), texts(&page(answer(&mut own, photographed()))));
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn the_answer_does_not_depend_on_the_company_in_the_batch() {
     let together = pipeline.run(&inputs, &Cancel::new()).unwrap();
     assert_eq!(together.len(), pages.len());
     for (drawn, output) in pages.into_iter().zip(together) {
-        let (alone, together) = (read(pipeline.as_mut(), drawn), page(output));
+        let (alone, together) = (read(&mut pipeline, drawn), page(output));
         assert_eq!(texts(&alone), texts(&together));
         for (alone, together) in alone.lines.iter().zip(&together.lines) {
             assert_eq!(alone.corners, together.corners);
@@ -135,7 +135,7 @@ fn prepared(picture: RgbImage) -> Prepared {
     Content::Picture(picture.into()).into()
 }
 
-fn read(pipeline: &mut dyn Pipeline, picture: RgbImage) -> Page {
+fn read(pipeline: &mut Pipeline, picture: RgbImage) -> Page {
     page(answer(pipeline, prepared(picture)))
 }
 

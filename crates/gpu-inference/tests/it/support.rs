@@ -20,14 +20,14 @@ pub(crate) fn models_folder() -> PathBuf {
     cache_folder().join("models")
 }
 
-pub(crate) fn pipeline(model: &str) -> Box<dyn Pipeline> {
+pub(crate) fn pipeline(model: &str) -> Pipeline {
     let store = ModelStore::open(&models_folder()).expect("run scripts/fetch-models.py");
     open_pipeline(&runtime(), &store, model, DevicePreference::Cpu)
         .expect("run scripts/fetch-models.py")
 }
 
 /// One of the small graphs of models that cannot be fetched.
-pub(crate) fn small(model: &str) -> Box<dyn Pipeline> {
+pub(crate) fn small(model: &str) -> Pipeline {
     let store = ModelStore::open(&cache_folder().join("graphs"));
     let store = store.expect("run scripts/make-graphs.py");
     open_pipeline(&runtime(), &store, model, DevicePreference::Cpu)
@@ -40,7 +40,7 @@ pub(crate) fn with(task: Task, params: &Value) -> Params {
 }
 
 /// Why a pipeline does not take an input.
-pub(crate) fn refusal(pipeline: &mut dyn Pipeline, input: Prepared) -> RunError {
+pub(crate) fn refusal(pipeline: &mut Pipeline, input: Prepared) -> RunError {
     pipeline.run(&[input], &Cancel::new()).unwrap_err()
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn page(output: Output) -> Page {
 }
 
 /// The answer to one input alone.
-pub(crate) fn answer(pipeline: &mut dyn Pipeline, input: Prepared) -> Output {
+pub(crate) fn answer(pipeline: &mut Pipeline, input: Prepared) -> Output {
     let mut outputs = pipeline.run(&[input], &Cancel::new()).unwrap();
     assert_eq!(outputs.len(), 1);
     outputs.remove(0)
@@ -112,7 +112,7 @@ pub(crate) fn contract(
     family: &str,
     task: Task,
     files: &[(&str, &Path)],
-) -> Result<Box<dyn Pipeline>, ModelError> {
+) -> Result<Pipeline, ModelError> {
     let store = tempfile::tempdir().unwrap();
     let folder = store.path().join("own");
     std::fs::create_dir(&folder).unwrap();

@@ -12,7 +12,7 @@ const STILL: &str = r#"{"noise": 0, "noise_w": 0}"#;
 #[test]
 fn what_piper_says_is_heard_word_for_word() {
     let text = "Hello world, this is a test of the text to speech pipeline. The answer is 42.";
-    let output = answer(pipeline(PIPER).as_mut(), said(text, STILL));
+    let output = answer(&mut pipeline(PIPER), said(text, STILL));
     let TaskResult::Sound(sound) = &output.result else { panic!("{:?}", output.result) };
     assert_eq!(sound.rate_hz, 22_050);
     let expected = "hello world this is a test of the text to speech pipeline the answer is 42";
@@ -24,7 +24,7 @@ fn kokoro_speaks_english_with_a_japanese_voice_and_japanese_in_kana() {
     let mut kokoro = pipeline("kokoro-ja-int8");
     let text = "Hello world, this is a test of the text to speech pipeline.";
     let english = r#"{"language": "en-us"}"#;
-    let output = answer(kokoro.as_mut(), said(text, english));
+    let output = answer(&mut kokoro, said(text, english));
     let heard = heard(&output);
     let missing: Vec<&str> =
         ["hello", "world", "this", "is", "a", "test", "of", "speech", "pipeline"]
@@ -33,8 +33,8 @@ fn kokoro_speaks_english_with_a_japanese_voice_and_japanese_in_kana() {
             .collect();
     // The voice has an accent: "the text to" is heard as other words at times.
     assert!(missing.is_empty(), "{missing:?} not in {heard}");
-    assert_eq!(answer(kokoro.as_mut(), said(text, english)).files, output.files);
-    let japanese = answer(kokoro.as_mut(), said("こんにちは。", r#"{"voice": "jm_kumo"}"#));
+    assert_eq!(answer(&mut kokoro, said(text, english)).files, output.files);
+    let japanese = answer(&mut kokoro, said("こんにちは。", r#"{"voice": "jm_kumo"}"#));
     assert!(recording(&japanese, 24_000).len() > 12_000);
     let mut refused =
         |text: &str, params: &str| kokoro.run(&[said(text, params)], &Cancel::new()).unwrap_err();
@@ -48,7 +48,7 @@ fn kokoro_speaks_english_with_a_japanese_voice_and_japanese_in_kana() {
 #[test]
 fn without_noise_the_same_text_is_the_same_sound_and_speed_shortens_it() {
     let mut piper = pipeline(PIPER);
-    let mut say = |params: &str| recording(&answer(piper.as_mut(), said("Again.", params)), 22_050);
+    let mut say = |params: &str| recording(&answer(&mut piper, said("Again.", params)), 22_050);
     let still = say(STILL);
     assert_eq!(say(STILL), still);
     assert_ne!(say("{}"), still);
@@ -83,7 +83,7 @@ fn melo_s_graph_gets_a_lexicon_s_symbols_and_the_wishes_of_the_job() {
     let files = [("config", config.as_path()), ("lexicon", &lexicon), ("speak", &speak)];
     let mut melo = contract("melo-tts", Task::VoiceSynthesize, &files).unwrap();
     let mut say = |text: &str, params: &str| -> Vec<f32> {
-        let sound = recording(&answer(melo.as_mut(), said(text, params)), 44_100);
+        let sound = recording(&answer(&mut melo, said(text, params)), 44_100);
         // One sample of each symbol, as hundredths.
         sound.iter().step_by(64).map(|sample| (sample * 100.0).round()).collect()
     };
@@ -117,7 +117,7 @@ fn heard(output: &gpu_inference::Output) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), &output.files[0].bytes).unwrap();
     let input = prepare(Task::VoiceTranscribe, file.path());
-    let text = transcript(answer(pipeline("moonshine-tiny-en").as_mut(), input)).text;
+    let text = transcript(answer(&mut pipeline("moonshine-tiny-en"), input)).text;
     let plain = |word: &str| word.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
     // "text-to-speech" is the same words.
     let text = text.to_lowercase().replace('-', " ");

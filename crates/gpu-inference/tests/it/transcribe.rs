@@ -14,7 +14,7 @@ const MODEL: &str = "moonshine-tiny-en";
 fn a_short_recording_is_read_exactly() {
     let mut pipeline = pipeline(MODEL);
     assert_eq!((pipeline.device(), pipeline.batch_max()), (Device::Cpu, 1));
-    let found = transcribe(pipeline.as_mut(), "beckett.wav");
+    let found = transcribe(&mut pipeline, "beckett.wav");
     let expected = "Ever tried, ever failed, no matter, try again, fail again, fail better.";
     assert_eq!(found.text, expected);
     assert_eq!(found.audio.as_millis(), 9_963);
@@ -33,7 +33,7 @@ fn a_long_recording_at_48_khz_is_read_word_for_word() {
         nothing before us we were all going direct to heaven we were all going direct the other way in short the \
         period was so far like the present period that some of its noisiest authorities insisted on its being \
         received for good or for evil in the superlative degree of comparison only";
-    let found = transcribe(pipeline(MODEL).as_mut(), "two_cities.wav");
+    let found = transcribe(&mut pipeline(MODEL), "two_cities.wav");
     assert_eq!(words(&found.text).join(" "), expected);
     assert_eq!(found.audio.as_millis(), 44_374);
     assert_near(found.segments[0].start, 1.2);
@@ -54,7 +54,7 @@ fn two_speakers_get_two_labels_and_a_lone_one_gets_one() {
     let change_seconds = (turns[0].len() + silence.len()) as f64 / 16_000.0;
     let mut pipeline = pipeline(MODEL);
     for wish in ["true", "2"] {
-        let found = with_speakers(pipeline.as_mut(), &both, wish);
+        let found = with_speakers(&mut pipeline, &both, wish);
         let turn = turns.concat().len() as f64 / 16_000.0;
         for segment in &found.segments {
             let within = segment.start.as_secs_f64() % turn;
@@ -63,9 +63,9 @@ fn two_speakers_get_two_labels_and_a_lone_one_gets_one() {
         }
         assert!(found.segments.iter().any(|segment| segment.speaker == Some(1)), "{found:?}");
     }
-    let alone = with_speakers(pipeline.as_mut(), &cities, "true");
+    let alone = with_speakers(&mut pipeline, &cities, "true");
     assert!(alone.segments.iter().all(|segment| segment.speaker == Some(0)), "{alone:?}");
-    let found = transcribe(pipeline.as_mut(), "beckett.wav");
+    let found = transcribe(&mut pipeline, "beckett.wav");
     assert!(found.segments.iter().all(|segment| segment.speaker.is_none()));
 }
 
@@ -75,7 +75,7 @@ fn silence_is_an_empty_transcript_and_no_error() {
     let path = folder.path().join("silence.wav");
     std::fs::write(&path, wav(16_000, &[0; 48_000])).unwrap();
     let input = prepare(Task::VoiceTranscribe, &path);
-    let found = transcript(answer(pipeline(MODEL).as_mut(), input));
+    let found = transcript(answer(&mut pipeline(MODEL), input));
     assert_eq!((found.text.as_str(), found.segments.len()), ("", 0));
     assert_eq!(found.audio, Duration::from_secs(3));
 }
@@ -92,7 +92,7 @@ fn a_cancelled_run_stops_and_a_picture_is_no_recording() {
     assert!(matches!(error, RunError::WrongInput { index: 0, .. }), "{error}");
 }
 
-fn transcribe(pipeline: &mut dyn Pipeline, name: &str) -> gpu_inference::Transcript {
+fn transcribe(pipeline: &mut Pipeline, name: &str) -> gpu_inference::Transcript {
     transcript(answer(pipeline, prepare(Task::VoiceTranscribe, &sample(name))))
 }
 
@@ -103,7 +103,7 @@ fn samples(name: &str) -> Vec<f32> {
 }
 
 fn with_speakers(
-    pipeline: &mut dyn Pipeline,
+    pipeline: &mut Pipeline,
     samples: &[f32],
     wish: &str,
 ) -> gpu_inference::Transcript {
@@ -142,7 +142,7 @@ fn whisper_s_graphs_get_their_prompt_and_give_their_text_token_by_token() {
     let files =
         [("decoder", decoder.as_path()), ("encoder", &encoder), ("vocabulary", file.path())];
     let mut whisper = contract("whisper", Task::VoiceTranscribe, &files).unwrap();
-    let found = transcribe(whisper.as_mut(), "beckett.wav");
+    let found = transcribe(&mut whisper, "beckett.wav");
     assert_eq!(found.text, "One two three four");
     let asked = |wish: &str| {
         let params = Params::read(Task::VoiceTranscribe, &serde_json::from_str(wish).unwrap());
@@ -150,7 +150,7 @@ fn whisper_s_graphs_get_their_prompt_and_give_their_text_token_by_token() {
         decode(Task::VoiceTranscribe, &sample("beckett.wav"), &params.unwrap(), &limits).unwrap()
     };
     let german = asked(r#"{"language": "de"}"#);
-    assert_eq!(transcript(answer(whisper.as_mut(), german.clone())).text, found.text);
+    assert_eq!(transcript(answer(&mut whisper, german.clone())).text, found.text);
     let cancel = Cancel::new();
     for wish in [r#"{"language": "xx"}"#, r#"{"speakers": true}"#] {
         let error = whisper.run(&[asked(wish)], &cancel).unwrap_err();

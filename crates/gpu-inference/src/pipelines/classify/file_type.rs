@@ -1,20 +1,33 @@
 //! Magika: which of some 200 kinds a file is, by its first and last bytes.
 //!
-//! What a model of another training takes and answers stands in the configuration beside it and is read from there. It
-//! follows Magika's own rules for short files and for unsure answers: `txt` or `unknown`, never a guess.
+//! Sizes and labels are read from the configuration beside the model, so another training needs no code. Magika's own
+//! rules hold for short files and low scores: `txt` or `unknown`, never a guess.
 
 use std::collections::{BTreeMap, HashMap};
 
+use gpu_tasks::Task;
 use ndarray::Array2;
 use ort::session::Session;
 use ort::value::{TensorElementType, TensorRef};
 use serde::Deserialize;
 
-use super::{Classification, ranking, top};
+use super::{ranking, top};
 use crate::input::{Content, Prepared};
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
-use crate::pipelines::{Cancel, Output, Pipeline, RunError, TaskResult, failed};
-use crate::runtime::Device;
+use crate::models::{
+    DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, no_settings,
+};
+use crate::output::{Classification, Output, TaskResult};
+use crate::run::{Cancel, Run, RunError, failed};
+
+/// Magika: the types of files.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "magika",
+    task: ModelTask::Job(Task::TextClassify),
+    roles: &["classifier", "config", "kinds"],
+    uses: &[],
+    check_settings: no_settings,
+    open: Some(|opener| Ok(Box::new(FileTypePipeline::open(opener)?))),
+};
 
 const STAGE: &str = "file type";
 /// Files a call, whatever the batch.
@@ -47,7 +60,10 @@ struct Config {
 impl Config {
     fn check(&self) -> Result<(), String> {
         if self.mid_size != 0 || self.use_inputs_at_offsets {
-            return Err("it wants more than a file's two ends, which the code has not".to_owned());
+            return Err(
+                "it asks for more than a file's two ends, which this code does not support"
+                    .to_owned(),
+            );
         }
         if self.beg_size + self.end_size > FEATURES_MAX || self.min_file_size_for_dl > self.beg_size
         {
@@ -65,13 +81,10 @@ struct Kind {
     is_text: bool,
 }
 
-/// The opened model.
 pub(crate) struct FileTypePipeline {
     session: Session,
     config: Config,
     kinds: BTreeMap<String, Kind>,
-    device: Device,
-    batch_max: usize,
 }
 
 impl FileTypePipeline {
@@ -101,8 +114,7 @@ impl FileTypePipeline {
             let problem = format!("{} bytes and {} labels are not the graph's", found.0, found.1);
             return Err(opener.interface_mismatch("config", problem));
         }
-        let (device, batch_max) = (opener.device(), opener.batch_max());
-        Ok(Self { session, config, kinds, device, batch_max })
+        Ok(Self { session, config, kinds })
     }
 
     fn scores(&mut self, files: &[&[u8]]) -> Result<Vec<Vec<f32>>, RunError> {
@@ -147,15 +159,7 @@ impl FileTypePipeline {
     }
 }
 
-impl Pipeline for FileTypePipeline {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn batch_max(&self) -> usize {
-        self.batch_max
-    }
-
+impl Run for FileTypePipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut files = Vec::with_capacity(batch.len());
         for (index, input) in batch.iter().enumerate() {

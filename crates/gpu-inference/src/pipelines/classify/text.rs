@@ -4,17 +4,30 @@
 
 use std::collections::BTreeMap;
 
+use gpu_tasks::Task;
 use ort::value::TensorElementType;
 use serde::Deserialize;
 
-use super::{Classification, ranking, top};
-use crate::graph::Graph;
+use super::{ranking, top};
 use crate::input::{Content, Prepared};
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
+use crate::models::{
+    DimSpec, FamilySpec, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, Settings,
+    check_settings,
+};
+use crate::output::{Classification, Output, TaskResult};
 use crate::pipelines::sentence::{run_tokens, token_inputs};
-use crate::pipelines::{Cancel, Output, Pipeline, RunError, TaskResult};
-use crate::runtime::Device;
-use crate::tokens::{self, Encoded, Tokens};
+use crate::preprocess::tokens::{self, Encoded, Tokens};
+use crate::run::{Cancel, Run, RunError};
+
+/// Sequence classifiers: DistilBERT, BERT, RoBERTa.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "text-classifier",
+    task: ModelTask::Job(Task::TextClassify),
+    roles: &["classifier", "config", "tokenizer"],
+    uses: &[],
+    check_settings: check_settings::<TextClassifierSettings>,
+    open: Some(|opener| Ok(Box::new(TextClassifierPipeline::open(opener)?))),
+};
 
 const STAGE: &str = "text classifier";
 /// Most tokens of a call, padding included.
@@ -36,29 +49,26 @@ impl Default for TextClassifierSettings {
     }
 }
 
-impl TextClassifierSettings {
-    /// Says what makes no sense.
-    pub(crate) fn check(&self) -> Result<(), &'static str> {
+impl Settings for TextClassifierSettings {
+    fn check(&self) -> Result<(), &'static str> {
         let fits = (3..=8_192).contains(&self.tokens_max) && self.pad_id >= 0;
         if fits { Ok(()) } else { Err("tokens_max is from 3 to 8192, and pad_id a token's number") }
     }
 }
 
-/// `config.json`, as far as it says what the answers mean.
+/// `config.json`, as far as it says what the outputs mean.
 #[derive(Debug, Deserialize)]
 struct Config {
     id2label: BTreeMap<String, String>,
     problem_type: Option<String>,
 }
 
-/// The opened model.
 pub(crate) struct TextClassifierPipeline {
     classifier: Graph,
     tokens: Tokens,
     labels: Vec<String>,
     scale: Scale,
     settings: TextClassifierSettings,
-    device: Device,
     batch_max: usize,
 }
 
@@ -72,10 +82,8 @@ enum Scale {
 }
 
 impl TextClassifierPipeline {
-    pub(crate) fn open(
-        opener: &mut Opener<'_>,
-        settings: TextClassifierSettings,
-    ) -> Result<Self, ModelError> {
+    pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
+        let settings = opener.settings::<TextClassifierSettings>()?;
         let config: Config = serde_json::from_slice(&opener.bytes("config")?)
             .map_err(|error| opener.interface_mismatch("config", error.to_string()))?;
         let labels =
@@ -92,8 +100,8 @@ impl TextClassifierPipeline {
         let classifier = opener.graph("classifier", &token_inputs(), &outputs)?;
         let tokens = Tokens::open(&opener.bytes("tokenizer")?, settings.tokens_max)
             .map_err(|problem| opener.interface_mismatch("tokenizer", problem))?;
-        let (device, batch_max) = (opener.device(), opener.batch_max());
-        Ok(Self { classifier, tokens, labels, scale, settings, device, batch_max })
+        let batch_max = opener.batch_max();
+        Ok(Self { classifier, tokens, labels, scale, settings, batch_max })
     }
 
     fn classify(&mut self, texts: &[&Encoded]) -> Result<Vec<Vec<f32>>, RunError> {
@@ -109,15 +117,7 @@ impl TextClassifierPipeline {
     }
 }
 
-impl Pipeline for TextClassifierPipeline {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn batch_max(&self) -> usize {
-        self.batch_max
-    }
-
+impl Run for TextClassifierPipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut encoded = Vec::with_capacity(batch.len());
         for (index, input) in batch.iter().enumerate() {
@@ -160,7 +160,9 @@ fn labels(config: &Config) -> Result<Vec<String>, String> {
 
 fn scores(logits: &[f32], scale: Scale) -> Vec<f32> {
     match scale {
-        Scale::Any => logits.iter().map(|&logit| crate::graph::sigmoid(logit)).collect(),
+        Scale::Any => {
+            logits.iter().map(|&logit| crate::pipelines::vectors::sigmoid(logit)).collect()
+        }
         Scale::One => {
             // Less the largest, so that no power overflows.
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

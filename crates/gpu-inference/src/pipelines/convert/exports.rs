@@ -4,13 +4,13 @@
 
 use std::borrow::Cow;
 
+use gpu_tasks::Params;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{Tensor, TensorElementType};
 
 use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener, Signature};
-use crate::pipelines::{RunError, failed};
-use crate::spectrum::{Spectrum, mirrored};
-use gpu_tasks::Params;
+use crate::preprocess::spectrum::{Spectrum, mirrored};
+use crate::run::{RunError, failed};
 
 const EXTRACT: &str = "voice extraction";
 const CONVERT: &str = "voice conversion";
@@ -23,7 +23,7 @@ const MARGIN: usize = (FRAME - HOP) / 2;
 const FLOOR: f32 = 1e-6;
 /// Width of a voice's vector.
 const VOICE: usize = 256;
-/// How far the sound may stray: OpenVoice's own default.
+/// How much the sound may vary: OpenVoice's own default.
 const TAU: f32 = 0.3;
 
 /// Which export it is.
@@ -37,7 +37,6 @@ enum Export {
     Samples,
 }
 
-/// The opened graphs.
 pub(super) struct Converter {
     extract: Session,
     convert: Session,
@@ -115,7 +114,7 @@ impl Converter {
         Ok(Self { extract, convert, export: EXPORTS[index], spectrum })
     }
 
-    /// The job's wish for how far the sound may stray; not every export can be told.
+    /// How much the sound may vary; only one export takes it as an input.
     pub(super) fn tau(&self, params: &Params) -> Result<f32, RunError> {
         #[expect(clippy::cast_possible_truncation, reason = "graphs take f32")]
         match (self.export, params.number("tau")) {
@@ -212,7 +211,7 @@ fn turned(frames: &[f32]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spectrum::test_sound;
+    use crate::preprocess::spectrum::test_sound;
 
     /// numpy 2.4.6: `y = pad(x, 384, mode="reflect")`, `sqrt(abs(rfft(y[256*k:256*k+1024] * hanning(1025)[:-1]))**2 + 1e-6)`.
     #[test]

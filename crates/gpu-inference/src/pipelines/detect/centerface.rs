@@ -2,17 +2,31 @@
 
 use std::collections::BTreeMap;
 
+use gpu_tasks::Task;
 use ndarray::{Array4, ArrayD, Axis, Ix4};
 use ort::value::TensorElementType;
 use serde::Deserialize;
 
-use super::{Detection, Detections, distinct, pictures, score_min};
-use crate::graph::{Feed, Graph};
+use super::{distinct, pictures, score_min};
 use crate::input::Prepared;
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener, Signature};
-use crate::pipelines::{Cancel, Output, Pipeline, RunError, TaskResult};
-use crate::pixels::{Filter, Normalisation, resize, write_planes};
-use crate::runtime::Device;
+use crate::models::{
+    DimSpec, FamilySpec, Feed, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, Settings,
+    Signature, check_settings,
+};
+use crate::output::{Detection, Detections, Output, TaskResult};
+use crate::preprocess::pixels::{Filter, Normalisation, resize, write_planes};
+use crate::run::{Cancel, Run, RunError};
+use crate::size::Size;
+
+/// CenterFace: faces.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "centerface",
+    task: ModelTask::Job(Task::VisionDetect),
+    roles: &["detect"],
+    uses: &[],
+    check_settings: check_settings::<CenterFaceSettings>,
+    open: Some(|opener| Ok(Box::new(CenterFacePipeline::open(opener)?))),
+};
 
 const STAGE: &str = "face detection";
 const INPUT: &str = "input.1";
@@ -49,9 +63,8 @@ impl Default for CenterFaceSettings {
     }
 }
 
-impl CenterFaceSettings {
-    /// Says what makes no sense.
-    pub(crate) fn check(&self) -> Result<(), &'static str> {
+impl Settings for CenterFaceSettings {
+    fn check(&self) -> Result<(), &'static str> {
         let share = |value: &f32| (0.0..=1.0).contains(value);
         if !share(&self.score_min) || !share(&self.overlap_max) {
             Err("score_min and overlap_max are from 0 to 1")
@@ -63,19 +76,14 @@ impl CenterFaceSettings {
     }
 }
 
-/// The opened model.
 pub(crate) struct CenterFacePipeline {
     graph: Graph,
     settings: CenterFaceSettings,
-    device: Device,
-    batch_max: usize,
 }
 
 impl CenterFacePipeline {
-    pub(crate) fn open(
-        opener: &mut Opener<'_>,
-        settings: CenterFaceSettings,
-    ) -> Result<Self, ModelError> {
+    pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
+        let settings = opener.settings::<CenterFaceSettings>()?;
         const PICTURES: &[DimSpec] = &[DimSpec::Free, DimSpec::Is(3), DimSpec::Free, DimSpec::Free];
         const MAPS: [&[DimSpec]; 4] = [
             &[DimSpec::Free, DimSpec::Is(1), DimSpec::Free, DimSpec::Free],
@@ -90,35 +98,25 @@ impl CenterFacePipeline {
         };
         let inputs = [spec(INPUT, PICTURES)];
         let outputs: [IoSpec; 4] = std::array::from_fn(|map| spec(OUTPUTS[map], MAPS[map]));
-        // The file insists on ten pictures of 32 x 32; batch, height and width are free in truth.
+        // The file declares ten pictures of 32 x 32, but the graph takes any batch, height and width.
         let signature = Signature { inputs: &inputs, outputs: &outputs };
-        let graph = opener.graph_with_free_dims("detect", signature, (INPUT, &[0, 2, 3]))?;
-        let (device, batch_max) = (opener.device(), opener.batch_max());
-        Ok(Self { graph, settings, device, batch_max })
+        let graph = opener.graph_with_free_dims("detect", signature, INPUT, &[0, 2, 3])?;
+        Ok(Self { graph, settings })
     }
 }
 
-impl Pipeline for CenterFacePipeline {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn batch_max(&self) -> usize {
-        self.batch_max
-    }
-
+impl Run for CenterFacePipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let pictures = pictures(batch)?;
-        let mut by_size: BTreeMap<(u32, u32), Vec<usize>> = BTreeMap::new();
+        let mut by_size: BTreeMap<Size, Vec<usize>> = BTreeMap::new();
         for (index, picture) in pictures.iter().enumerate() {
-            let size = canvas(picture.rgb().dimensions(), self.settings.side_max);
+            let size = canvas(picture.rgb().dimensions().into(), self.settings.side_max);
             by_size.entry(size).or_default().push(index);
         }
         let mut outputs: Vec<Option<Output>> = vec![None; batch.len()];
         for (size, members) in by_size {
-            let (width, height) = (size.0 as usize, size.1 as usize);
-            let pixels = u64::from(size.0) * u64::from(size.1);
-            let together = usize::try_from(PIXELS_MAX / pixels).unwrap_or(1).max(1);
+            let (width, height) = (size.width as usize, size.height as usize);
+            let together = usize::try_from(PIXELS_MAX / size.pixels()).unwrap_or(1).max(1);
             for members in members.chunks(together) {
                 cancel.check()?;
                 let mut input = Array4::<f32>::zeros((members.len(), 3, height, width));
@@ -132,7 +130,7 @@ impl Pipeline for CenterFacePipeline {
                 for (row, &index) in members.iter().enumerate() {
                     let least = score_min(&batch[index], self.settings.score_min);
                     let (width, height) = pictures[index].rgb().dimensions();
-                    let faces = maps.faces(row, least, (width, height));
+                    let faces = maps.faces(row, least, Size { width, height });
                     let objects = distinct(faces, self.settings.overlap_max, FACES_MAX);
                     let detections = Detections { width, height, objects };
                     outputs[index] = Some(TaskResult::Detections(detections).into());
@@ -144,24 +142,25 @@ impl Pipeline for CenterFacePipeline {
 }
 
 /// The size that a picture is scaled to: its own, in steps, unless it is too long.
-fn canvas((width, height): (u32, u32), side_max: u32) -> (u32, u32) {
+fn canvas(picture: Size, side_max: u32) -> Size {
+    let long = picture.long_side();
     let side = |side: u32| {
-        let scaled = u64::from(side) * u64::from(side_max.min(width.max(height)));
-        let scaled = scaled.div_ceil(u64::from(width.max(height)));
+        let scaled = u64::from(side) * u64::from(side_max.min(long));
+        let scaled = scaled.div_ceil(u64::from(long));
         u32::try_from(scaled).unwrap_or(side_max).max(1).next_multiple_of(STEP)
     };
-    (side(width), side(height))
+    Size { width: side(picture.width), height: side(picture.height) }
 }
 
 /// The four maps of a call.
 struct Maps {
     maps: [Array4<f32>; 4],
-    size: (u32, u32),
+    size: Size,
 }
 
 impl Maps {
-    fn new(maps: [ArrayD<f32>; 4], count: usize, size: (u32, u32)) -> Result<Self, RunError> {
-        let cells = ((size.1 / CELL) as usize, (size.0 / CELL) as usize);
+    fn new(maps: [ArrayD<f32>; 4], count: usize, size: Size) -> Result<Self, RunError> {
+        let cells = ((size.height / CELL) as usize, (size.width / CELL) as usize);
         let mut checked = Vec::with_capacity(maps.len());
         for (map, channels) in maps.into_iter().zip([1, 2, 2, 2 * LANDMARKS]) {
             let shape = map.shape().to_vec();
@@ -174,12 +173,15 @@ impl Maps {
         Ok(Self { maps, size })
     }
 
-    /// The faces of a picture before those on one place become one.
-    fn faces(&self, row: usize, score_min: f32, picture: (u32, u32)) -> Vec<Detection> {
+    /// The faces of a picture; several may be the same one.
+    fn faces(&self, row: usize, score_min: f32, picture: Size) -> Vec<Detection> {
         let [middles, sizes, offsets, landmarks] =
             self.maps.each_ref().map(|map| map.index_axis(Axis(0), row));
-        let scale = [picture.0 as f32 / self.size.0 as f32, picture.1 as f32 / self.size.1 as f32];
-        let limit = [picture.0 as f32, picture.1 as f32];
+        let scale = [
+            picture.width as f32 / self.size.width as f32,
+            picture.height as f32 / self.size.height as f32,
+        ];
+        let limit = [picture.width as f32, picture.height as f32];
         let mut faces = Vec::new();
         for ((_, y, x), &score) in middles.indexed_iter().filter(|(_, score)| **score > score_min) {
             // Height before width, and y before x, throughout.
@@ -215,11 +217,11 @@ mod tests {
 
     #[test]
     fn a_picture_keeps_its_size_in_steps_and_a_long_one_is_scaled() {
-        assert_eq!(canvas((512, 512), 1_280), (512, 512));
-        assert_eq!(canvas((500, 33), 1_280), (512, 64));
-        assert_eq!(canvas((1, 1), 1_280), (32, 32));
-        assert_eq!(canvas((5_120, 2_560), 1_280), (1_280, 640));
-        assert_eq!(canvas((30_000, 1), 1_280), (1_280, 32));
+        assert_eq!(canvas((512, 512).into(), 1_280), (512, 512).into());
+        assert_eq!(canvas((500, 33).into(), 1_280), (512, 64).into());
+        assert_eq!(canvas((1, 1).into(), 1_280), (32, 32).into());
+        assert_eq!(canvas((5_120, 2_560).into(), 1_280), (1_280, 640).into());
+        assert_eq!(canvas((30_000, 1).into(), 1_280), (1_280, 32).into());
     }
 
     #[test]
@@ -232,8 +234,8 @@ mod tests {
         maps[2][[0, 0, 4, 2]] = 0.5;
         maps[3][[0, 0, 4, 2]] = 0.25;
         maps[3][[0, 1, 4, 2]] = 0.5;
-        let maps = Maps { maps, size: (32, 32) };
-        let faces = maps.faces(0, 0.5, (64, 32));
+        let maps = Maps { maps, size: Size::square(32) };
+        let faces = maps.faces(0, 0.5, (64, 32).into());
         assert_eq!(faces.len(), 1);
         // Middle at x (2 + 0.5) * 4 = 10, y (4 + 0.5 + 0.5) * 4 = 20; twice as wide on the picture.
         for (found, expected) in faces[0].edges.into_iter().zip([4.0, 16.0, 36.0, 24.0]) {

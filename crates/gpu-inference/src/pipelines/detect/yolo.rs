@@ -1,19 +1,33 @@
-//! Things of many kinds, by a detector of the YOLO kind as Ultralytics exports them.
+//! Objects of many kinds, by a detector with the output layout of a YOLO as Ultralytics exports it.
 //!
-//! The picture is fitted into a square on grey ground. Three layouts of answers are told apart by their shape: boxes in
+//! The picture is fitted into a square on grey. Three layouts of outputs are told apart by their shape: boxes in
 //! columns with a score a label (v8, v9, v11), boxes in rows with a score of their own (v5), and finished boxes (v10).
 
+use gpu_tasks::Task;
 use ndarray::{Array4, ArrayView2, Axis, Ix3};
 use ort::value::TensorElementType;
 use serde::Deserialize;
 
-use super::{Detection, Detections, distinct, pictures, score_min};
-use crate::graph::{Feed, Graph};
+use super::{distinct, pictures, score_min};
 use crate::input::Prepared;
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
-use crate::pipelines::{Cancel, Output, Pipeline, RunError, TaskResult};
-use crate::pixels::{Filter, Normalisation, resize, write_planes};
-use crate::runtime::Device;
+use crate::models::{
+    DimSpec, FamilySpec, Feed, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, Settings,
+    check_settings,
+};
+use crate::output::{Detection, Detections, Output, TaskResult};
+use crate::preprocess::pixels::{Filter, Normalisation, resize, write_planes};
+use crate::run::{Cancel, Run, RunError};
+use crate::size::{Offset, Size};
+
+/// Detectors of the YOLO kind.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "yolo",
+    task: ModelTask::Job(Task::VisionDetect),
+    roles: &["detect"],
+    uses: &[],
+    check_settings: check_settings::<YoloSettings>,
+    open: Some(|opener| Ok(Box::new(YoloPipeline::open(opener)?))),
+};
 
 const STAGE: &str = "object detection";
 /// The ground, a channel: 114 of 255.
@@ -33,11 +47,11 @@ const PICTURES_MAX: usize = 8;
 pub(crate) struct YoloSettings {
     /// The square's side, where the graph leaves it open.
     pub side: u32,
-    /// The least score of a thing.
+    /// The lowest score of an object.
     pub score_min: f32,
-    /// Things of one label that overlap more are one.
+    /// Boxes of one label that overlap more are one object.
     pub overlap_max: f32,
-    /// Most things of a picture.
+    /// The most objects of a picture.
     pub objects_max: usize,
 }
 
@@ -47,9 +61,8 @@ impl Default for YoloSettings {
     }
 }
 
-impl YoloSettings {
-    /// Says what makes no sense.
-    pub(crate) fn check(&self) -> Result<(), &'static str> {
+impl Settings for YoloSettings {
+    fn check(&self) -> Result<(), &'static str> {
         let share = |value: &f32| (0.0..=1.0).contains(value);
         if !share(&self.score_min) || !share(&self.overlap_max) {
             Err("score_min and overlap_max are from 0 to 1")
@@ -63,7 +76,6 @@ impl YoloSettings {
     }
 }
 
-/// The opened model.
 pub(crate) struct YoloPipeline {
     graph: Graph,
     input: String,
@@ -71,15 +83,12 @@ pub(crate) struct YoloPipeline {
     labels: Vec<String>,
     side: u32,
     settings: YoloSettings,
-    device: Device,
     batch_max: usize,
 }
 
 impl YoloPipeline {
-    pub(crate) fn open(
-        opener: &mut Opener<'_>,
-        settings: YoloSettings,
-    ) -> Result<Self, ModelError> {
+    pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
+        let settings = opener.settings::<YoloSettings>()?;
         let spec =
             |shape| [IoSpec { name: IoName::Only, element: TensorElementType::Float32, shape }];
         let pictures = spec(&[DimSpec::Any, DimSpec::Is(3), DimSpec::Any, DimSpec::Any]);
@@ -89,9 +98,9 @@ impl YoloPipeline {
         let sides: Vec<i64> = shape.map(|shape| shape.to_vec()).unwrap_or_default();
         let own = |axis: usize| sides.get(axis).copied().and_then(|side| u32::try_from(side).ok());
         if own(2) != own(3) {
-            return Err(opener.interface_mismatch("detect", "the input is no square".to_owned()));
+            return Err(opener.interface_mismatch("detect", "the input is not a square".to_owned()));
         }
-        let batch_max = own(0).map_or(opener.batch_max().min(PICTURES_MAX), |count| count as usize);
+        opener.limit_batch(own(0).map_or(PICTURES_MAX, |count| count as usize));
         if own(0).is_some_and(|count| count != 1) {
             let problem = "the input fixes a batch of more than one".to_owned();
             return Err(opener.interface_mismatch("detect", problem));
@@ -105,8 +114,7 @@ impl YoloPipeline {
             side: own(2).unwrap_or(settings.side),
             graph,
             settings,
-            device: opener.device(),
-            batch_max,
+            batch_max: opener.batch_max(),
         })
     }
 
@@ -114,7 +122,7 @@ impl YoloPipeline {
         self.labels.get(class).cloned().unwrap_or_else(|| class.to_string())
     }
 
-    /// The things of one picture's answer, before those on one place become one.
+    /// The objects in one picture's output; several may be the same one.
     fn read(&self, output: &ArrayView2<'_, f32>, fit: &Fit, least: f32) -> Vec<Detection> {
         let (rows, columns) = output.dim();
         let object = |class: usize, score: f32, edges: [f32; 4]| Detection {
@@ -155,18 +163,10 @@ impl YoloPipeline {
     }
 }
 
-impl Pipeline for YoloPipeline {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn batch_max(&self) -> usize {
-        self.batch_max
-    }
-
+impl Run for YoloPipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let pictures = pictures(batch)?;
-        let square = (self.side, self.side);
+        let square = Size::square(self.side);
         let side = self.side as usize;
         let mut outputs = Vec::with_capacity(batch.len());
         let mut inputs = batch.iter();
@@ -175,11 +175,11 @@ impl Pipeline for YoloPipeline {
             let mut input = Array4::from_elem((pictures.len(), 3, side, side), GREY);
             let mut fits = Vec::with_capacity(pictures.len());
             for (mut row, picture) in input.outer_iter_mut().zip(pictures) {
-                let fit = Fit::new(picture.rgb().dimensions(), self.side);
+                let fit = Fit::new(picture.rgb().dimensions().into(), self.side);
                 let scaled = resize(picture.rgb(), fit.scaled, Filter::Bilinear);
                 let row = row.as_slice_mut().expect("in standard order");
                 // From the fit's corner on, the planes' lines are as long as before.
-                let corner = fit.corner.1 as usize * side + fit.corner.0 as usize;
+                let corner = fit.corner.top as usize * side + fit.corner.left as usize;
                 write_planes_at(row, square, corner, &scaled);
                 fits.push(fit);
             }
@@ -196,7 +196,7 @@ impl Pipeline for YoloPipeline {
                 let objects = self.read(&found.index_axis(Axis(0), row), fit, least);
                 let (overlap, most) = (self.settings.overlap_max, self.settings.objects_max);
                 let objects = distinct(objects, overlap, most);
-                let (width, height) = fit.picture;
+                let Size { width, height } = fit.picture;
                 let detections = Detections { width, height, objects };
                 outputs.push(TaskResult::Detections(detections).into());
             }
@@ -205,19 +205,17 @@ impl Pipeline for YoloPipeline {
     }
 }
 
-fn write_planes_at(
-    row: &mut [f32],
-    (width, height): (u32, u32),
-    corner: usize,
-    picture: &image::RgbImage,
-) {
-    let plane = width as usize * height as usize;
-    let size = picture.dimensions();
-    let mut own = vec![0.0; 3 * size.0 as usize * size.1 as usize];
+/// Writes a picture as planes into larger ones, from the index `corner` of each plane on.
+fn write_planes_at(row: &mut [f32], planes: Size, corner: usize, picture: &image::RgbImage) {
+    let stride = planes.width as usize;
+    let plane = stride * planes.height as usize;
+    let size = Size::from(picture.dimensions());
+    let (width, height) = (size.width as usize, size.height as usize);
+    let mut own = vec![0.0; 3 * width * height];
     write_planes(&mut own, size, picture, &Normalisation::UNIT);
-    for (line, values) in own.chunks(size.0 as usize).enumerate() {
-        let (channel, y) = (line / size.1 as usize, line % size.1 as usize);
-        let from = channel * plane + corner + y * width as usize;
+    for (line, values) in own.chunks(width).enumerate() {
+        let (channel, y) = (line / height, line % height);
+        let from = channel * plane + corner + y * stride;
         row[from..from + values.len()].copy_from_slice(values);
     }
 }
@@ -225,23 +223,23 @@ fn write_planes_at(
 /// Where a picture lies in the square.
 #[derive(Debug, Clone, PartialEq)]
 struct Fit {
-    picture: (u32, u32),
-    scaled: (u32, u32),
-    corner: (u32, u32),
+    picture: Size,
+    scaled: Size,
+    corner: Offset,
 }
 
 impl Fit {
-    fn new((width, height): (u32, u32), side: u32) -> Self {
-        let scale = f64::from(side) / f64::from(width.max(height));
+    fn new(picture: Size, side: u32) -> Self {
+        let scale = f64::from(side) / f64::from(picture.long_side());
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "at most a side"
         )]
         let scaled = |length: u32| ((f64::from(length) * scale).round() as u32).clamp(1, side);
-        let scaled = (scaled(width), scaled(height));
-        let corner = ((side - scaled.0) / 2, (side - scaled.1) / 2);
-        Self { picture: (width, height), scaled, corner }
+        let scaled = Size { width: scaled(picture.width), height: scaled(picture.height) };
+        let corner = Offset { left: (side - scaled.width) / 2, top: (side - scaled.height) / 2 };
+        Self { picture, scaled, corner }
     }
 
     /// A box in the square, on the picture.
@@ -249,8 +247,8 @@ impl Fit {
         let on_picture = |value: f32, corner: u32, scaled: u32, length: u32| {
             ((value - corner as f32) * length as f32 / scaled as f32).clamp(0.0, length as f32)
         };
-        let across = |x| on_picture(x, self.corner.0, self.scaled.0, self.picture.0);
-        let down = |y| on_picture(y, self.corner.1, self.scaled.1, self.picture.1);
+        let across = |x| on_picture(x, self.corner.left, self.scaled.width, self.picture.width);
+        let down = |y| on_picture(y, self.corner.top, self.scaled.height, self.picture.height);
         [across(left), down(top), across(right), down(bottom)]
     }
 }
@@ -274,11 +272,12 @@ mod tests {
 
     #[test]
     fn a_picture_is_fitted_into_the_square_and_boxes_come_back() {
-        let fit = Fit::new((1_280, 640), 640);
-        assert_eq!((fit.scaled, fit.corner), ((640, 320), (0, 160)));
+        let fit = Fit::new((1_280, 640).into(), 640);
+        assert_eq!(fit.scaled, (640, 320).into());
+        assert_eq!(fit.corner, Offset { left: 0, top: 160 });
         assert_eq!(fit.to_picture([0.0, 160.0, 320.0, 480.0]), [0.0, 0.0, 640.0, 640.0]);
         assert_eq!(fit.to_picture([-9.0, 0.0, 999.0, 999.0]), [0.0, 0.0, 1_280.0, 640.0]);
-        assert_eq!(Fit::new((1, 30_000), 640).scaled, (1, 640));
+        assert_eq!(Fit::new((1, 30_000).into(), 640).scaled, (1, 640).into());
     }
 
     #[test]

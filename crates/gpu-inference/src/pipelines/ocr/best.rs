@@ -1,8 +1,8 @@
 //! The recogniser's most likely class of each column.
 //!
-//! A page's scores are a gigabyte (18,710 for each 8 pixels of each line). To bring them from a GPU to the processor and look through
-//! them there took eight times as long as computing them did: on a GPU, a second graph of one operator takes them where they are.
-//! On a processor they are looked through where they lie; that operator would hang there (ONNX Runtime 1.31.1, seen with two and 16 cores).
+//! A page's scores are a gigabyte (18,710 for each 8 pixels of each line). Copying them from a GPU to the processor and
+//! searching them there took eight times as long as computing them: so on a GPU a second graph of one operator searches them
+//! there. On a processor this code searches them; that operator hangs there (ONNX Runtime 1.31.1, with 2 and with 16 cores).
 
 use ort::editor::{Graph, Model, Node, ONNX_DOMAIN, Opset};
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
@@ -15,9 +15,8 @@ use ort::value::{
 use super::lines::BLANK;
 use super::tensor::Canvas;
 use super::{RECOGNISE, wrong};
-use crate::models::{ModelError, Opener};
-use crate::pipelines::{RunError, failed};
-use crate::runtime::Device;
+use crate::models::{Device, ModelError, Opener};
+use crate::run::{RunError, failed};
 
 /// The role of the graph whose scores these are.
 const ROLE: &str = "recognise";

@@ -13,6 +13,7 @@ use imageproc::point::Point;
 use ndarray::ArrayView2;
 
 use super::OcrSettings;
+use crate::size::Size;
 
 /// Top left, top right, bottom right, bottom left, each as x, y.
 pub(super) type Corners = [[f32; 2]; 4];
@@ -70,9 +71,9 @@ pub(super) fn in_reading_order(mut boxes: Vec<Corners>) -> Vec<Corners> {
 }
 
 /// Keeps a box inside the page, on whole pixels; none if too little of it is left.
-pub(super) fn clip(corners: Corners, (width, height): (u32, u32)) -> Option<Corners> {
+pub(super) fn clip(corners: Corners, page: Size) -> Option<Corners> {
     let inside = |value: f32, side: u32| value.round().clamp(0.0, side as f32);
-    let corners = corners.map(|[x, y]| [inside(x, width), inside(y, height)]);
+    let corners = corners.map(|[x, y]| [inside(x, page.width), inside(y, page.height)]);
     let long_enough = distance(corners[0], corners[1]) > LINE_SIDE_MIN;
     let high_enough = distance(corners[0], corners[3]) > LINE_SIDE_MIN;
     (long_enough && high_enough).then_some(corners)
@@ -83,17 +84,17 @@ pub(super) fn cut_out(page: &RgbImage, corners: &Corners) -> Option<RgbImage> {
     let [top_left, top_right, bottom_right, bottom_left] = *corners;
     let width = distance(top_left, top_right).max(distance(bottom_right, bottom_left)).floor();
     let height = distance(top_left, bottom_left).max(distance(top_right, bottom_right)).floor();
-    let size = (whole(width).max(1), whole(height).max(1));
+    let size = Size { width: whole(width).max(1), height: whole(height).max(1) };
     let straight = top_left[1] == top_right[1] && bottom_left[1] == bottom_right[1];
     let straight = straight && top_left[0] == bottom_left[0] && top_right[0] == bottom_right[0];
     let line = if straight {
         let (left, top) = (whole(top_left[0]), whole(top_left[1]));
-        imageops::crop_imm(page, left, top, size.0, size.1).to_image()
+        imageops::crop_imm(page, left, top, size.width, size.height).to_image()
     } else {
         let from = corners.map(|[x, y]| (x, y));
         let to = [(0.0, 0.0), (width, 0.0), (width, height), (0.0, height)];
         let projection = Projection::from_control_points(from, to)?;
-        let mut line = Image::new(size.0, size.1);
+        let mut line = Image::new(size.width, size.height);
         warp_into(page, projection, Interpolation::Bicubic, Border::Replicate, &mut line);
         line
     };
@@ -272,8 +273,8 @@ mod tests {
     fn a_box_beyond_the_page_is_clipped_or_dropped() {
         let over = [[-5.0, 10.0], [300.0, 10.0], [300.0, 30.0], [-5.0, 30.0]];
         let clipped = [[0.0, 10.0], [200.0, 10.0], [200.0, 30.0], [0.0, 30.0]];
-        assert_eq!(clip(over, (200, 100)), Some(clipped));
-        assert_eq!(clip(over.map(|[x, y]| [x, y + 200.0]), (200, 100)), None);
+        assert_eq!(clip(over, (200, 100).into()), Some(clipped));
+        assert_eq!(clip(over.map(|[x, y]| [x, y + 200.0]), (200, 100).into()), None);
     }
 
     #[test]

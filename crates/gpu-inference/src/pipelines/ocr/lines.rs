@@ -1,4 +1,4 @@
-//! Lines and their text: what the angle model sees of a line, and the recogniser's likeliest classes decoded (CTC).
+//! Lines and their text: what the angle model sees of a line, and the recogniser's most likely classes decoded (CTC).
 
 use image::{RgbImage, imageops};
 use ort::session::Session;

@@ -7,7 +7,8 @@ use ndarray::Array4;
 
 use super::LINE_HEIGHT;
 use super::boxes::{Corners, clip};
-use crate::pixels::resize_quickly;
+use crate::preprocess::pixels::resize_quickly;
+use crate::size::{Offset, Size};
 
 /// The detector's canvas is made of such squares.
 const CANVAS_STEP: u32 = 32;
@@ -22,54 +23,68 @@ const THIN_SIDE: u32 = 30;
 /// Where a page lies on the detector's canvas.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Placement {
-    /// Width and height of the canvas.
-    pub(super) canvas: (u32, u32),
+    pub(super) canvas: Size,
     /// The page's corner on the canvas.
-    offset: (u32, u32),
+    offset: Offset,
     /// The page's size on the canvas.
-    scaled: (u32, u32),
-    page: (u32, u32),
+    scaled: Size,
+    page: Size,
 }
 
-/// Width and height of the canvas for a page: pages of the same can share a call.
-pub(crate) fn detection_size(page: (u32, u32)) -> (u32, u32) {
+/// The size of the canvas for a page: pages of the same can share a call.
+pub(crate) fn detection_size(page: Size) -> Size {
     Placement::of(page).canvas
 }
 
 impl Placement {
     /// As [`Placement::of`], on a canvas that is grey on the right and below up to multiples of `step`: pages of nearly one
     /// size get one canvas, and lie on it as they would on their own.
-    pub(super) fn in_steps(page: (u32, u32), step: u32) -> Self {
+    pub(super) fn in_steps(page: Size, step: u32) -> Self {
         let mut placement = Self::of(page);
-        let (width, height) = placement.canvas;
-        placement.canvas = (width.next_multiple_of(step), height.next_multiple_of(step));
+        let Size { width, height } = placement.canvas;
+        placement.canvas =
+            Size { width: width.next_multiple_of(step), height: height.next_multiple_of(step) };
         placement
     }
 
-    pub(super) fn of(page: (u32, u32)) -> Self {
-        let (width, height) = page;
-        let padded = (padded_side(width, height), padded_side(height, width));
-        let (long, short) = (padded.0.max(padded.1), padded.0.min(padded.1));
+    pub(super) fn of(page: Size) -> Self {
+        let padded = Size {
+            width: padded_side(page.width, page.height),
+            height: padded_side(page.height, page.width),
+        };
+        let (long, short) = (padded.long_side(), padded.width.min(padded.height));
         let shrink = (f64::from(SIDE_MAX) / f64::from(long)).min(1.0);
         let scale = shrink * (f64::from(SIDE_MIN) / (f64::from(short) * shrink)).max(1.0);
-        let canvas = (round_side(padded.0, scale), round_side(padded.1, scale));
+        let canvas = Size {
+            width: round_side(padded.width, scale),
+            height: round_side(padded.height, scale),
+        };
         let fit = |side: u32, padded: u32, canvas: u32| {
             let share = f64::from(side) / f64::from(padded);
             whole(share * f64::from(canvas)).clamp(1, canvas)
         };
-        let scaled = (fit(width, padded.0, canvas.0), fit(height, padded.1, canvas.1));
-        let offset = ((canvas.0 - scaled.0) / 2, (canvas.1 - scaled.1) / 2);
+        let scaled = Size {
+            width: fit(page.width, padded.width, canvas.width),
+            height: fit(page.height, padded.height, canvas.height),
+        };
+        let offset = Offset {
+            left: (canvas.width - scaled.width) / 2,
+            top: (canvas.height - scaled.height) / 2,
+        };
         Self { canvas, offset, scaled, page }
     }
 
-    /// Maps a box on the canvas to the page; none if it is too small or outside.
+    /// Maps a box on the canvas to the page; `None` if it is too small or outside.
     pub(super) fn to_page(&self, corners: Corners) -> Option<Corners> {
         let axis = |value: f32, offset: u32, scaled: u32, page: u32| {
             (value - offset as f32) * page as f32 / scaled as f32
         };
         let (offset, scaled, page) = (self.offset, self.scaled, self.page);
         let map = |[x, y]: [f32; 2]| {
-            [axis(x, offset.0, scaled.0, page.0), axis(y, offset.1, scaled.1, page.1)]
+            [
+                axis(x, offset.left, scaled.width, page.width),
+                axis(y, offset.top, scaled.height, page.height),
+            ]
         };
         clip(corners.map(map), page)
     }
@@ -82,8 +97,9 @@ pub(super) struct Canvas {
 
 impl Canvas {
     /// Grey pictures; the models take grey (zero) as nothing.
-    pub(super) fn new(count: usize, (width, height): (u32, u32)) -> Self {
-        Self { values: Array4::zeros((count, 3, height as usize, width as usize)) }
+    pub(super) fn new(count: usize, size: Size) -> Self {
+        let (width, height) = (size.width as usize, size.height as usize);
+        Self { values: Array4::zeros((count, 3, height, width)) }
     }
 
     pub(super) fn values(&self) -> &Array4<f32> {
@@ -98,19 +114,20 @@ impl Canvas {
     /// Puts a line at the left, as wide as its shape makes it.
     pub(super) fn draw_line(&mut self, row: usize, line: &RgbImage) {
         let width_max = u32::try_from(self.values.dim().3).expect("made from a u32");
-        let width = scaled_line_width(line.dimensions(), width_max);
-        self.draw(row, &resize_quickly(line, (width, LINE_HEIGHT)), (0, 0));
+        let width = scaled_line_width(line.dimensions().into(), width_max);
+        let size = Size { width, height: LINE_HEIGHT };
+        self.draw(row, &resize_quickly(line, size), Offset { left: 0, top: 0 });
     }
 
-    fn draw(&mut self, row: usize, picture: &RgbImage, (left, top): (u32, u32)) {
+    fn draw(&mut self, row: usize, picture: &RgbImage, offset: Offset) {
         const HALF: f32 = 127.5;
         let (count, channels, height, width) = self.values.dim();
         debug_assert!(row < count && channels == 3);
         let values = self.values.as_slice_mut().expect("made in standard order");
         for (y, pixels) in picture.rows().enumerate() {
             for (channel, source) in [(0, 2), (1, 1), (2, 0)] {
-                let line = (row * 3 + channel) * height + y + top as usize;
-                let target = &mut values[line * width + left as usize..][..pixels.len()];
+                let line = (row * 3 + channel) * height + y + offset.top as usize;
+                let target = &mut values[line * width + offset.left as usize..][..pixels.len()];
                 for (target, pixel) in target.iter_mut().zip(pixels.clone()) {
                     *target = f32::from(pixel.0[source]) / HALF - 1.0;
                 }
@@ -120,8 +137,8 @@ impl Canvas {
 }
 
 /// The width of a line that is scaled to [`LINE_HEIGHT`].
-pub(super) fn scaled_line_width((width, height): (u32, u32), width_max: u32) -> u32 {
-    let scaled = u64::from(width * LINE_HEIGHT).div_ceil(u64::from(height));
+pub(super) fn scaled_line_width(line: Size, width_max: u32) -> u32 {
+    let scaled = u64::from(line.width * LINE_HEIGHT).div_ceil(u64::from(line.height));
     u32::try_from(scaled).unwrap_or(width_max).clamp(1, width_max)
 }
 
@@ -149,7 +166,7 @@ mod tests {
     fn the_canvas_is_bounded_and_a_multiple_of_32_for_every_page() {
         for page in [(1, 1), (1, 30_000), (30_000, 1), (384, 191), (30_000, 3_000), (9_000, 11_000)]
         {
-            let (width, height) = detection_size(page);
+            let Size { width, height } = detection_size(page.into());
             assert_eq!((width % 32, height % 32), (0, 0), "{page:?}");
             assert!(
                 u64::from(width) * u64::from(height) <= 6_000_000,
@@ -157,26 +174,32 @@ mod tests {
             );
             assert!(width.min(height) >= 736 - 16, "{page:?}: {width} x {height}");
         }
-        assert_eq!(detection_size((1000, 800)), (992, 800));
+        assert_eq!(detection_size((1000, 800).into()), (992, 800).into());
     }
 
     #[test]
     fn a_canvas_in_steps_has_the_page_where_its_own_has_it() {
         for page in [(1000, 800), (3000, 200), (384, 191)] {
-            let (own, shared) = (Placement::of(page), Placement::in_steps(page, 256));
+            let (own, shared) = (Placement::of(page.into()), Placement::in_steps(page.into(), 256));
             assert_eq!((own.offset, own.scaled), (shared.offset, shared.scaled));
-            assert_eq!((shared.canvas.0 % 256, shared.canvas.1 % 256), (0, 0));
-            assert!(own.canvas.0 <= shared.canvas.0 && own.canvas.1 <= shared.canvas.1);
+            assert_eq!((shared.canvas.width % 256, shared.canvas.height % 256), (0, 0));
+            assert!(
+                own.canvas.width <= shared.canvas.width
+                    && own.canvas.height <= shared.canvas.height
+            );
         }
     }
 
     #[test]
     fn boxes_come_back_to_where_they_were_on_the_page() {
         for page in [(1000, 800), (3000, 200), (384, 191)] {
-            let placement = Placement::of(page);
+            let placement = Placement::of(page.into());
             let (offset, scaled) = (placement.offset, placement.scaled);
             let at = |x: f32, y: f32| {
-                [offset.0 as f32 + x * scaled.0 as f32, offset.1 as f32 + y * scaled.1 as f32]
+                [
+                    offset.left as f32 + x * scaled.width as f32,
+                    offset.top as f32 + y * scaled.height as f32,
+                ]
             };
             let corners = [at(0.25, 0.25), at(0.75, 0.25), at(0.75, 0.5), at(0.25, 0.5)];
             let [[left, top], _, [right, bottom], _] = placement.to_page(corners).unwrap();
@@ -194,9 +217,9 @@ mod tests {
 
     #[test]
     fn pixels_become_blue_green_red_planes_from_minus_one_to_one() {
-        let mut canvas = Canvas::new(1, (3, 2));
+        let mut canvas = Canvas::new(1, (3, 2).into());
         let picture = RgbImage::from_pixel(1, 1, image::Rgb([255, 0, 51]));
-        canvas.draw(0, &picture, (1, 1));
+        canvas.draw(0, &picture, Offset { left: 1, top: 1 });
         let at = |channel| canvas.values()[[0, channel, 1, 1]];
         assert!((at(0) + 0.6).abs() < 1e-6);
         assert!((at(1) + 1.0).abs() < 1e-6 && (at(2) - 1.0).abs() < 1e-6);

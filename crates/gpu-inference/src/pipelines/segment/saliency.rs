@@ -1,29 +1,42 @@
-//! What stands out in a picture, by U²-Net: one soft mask, as used to cut a thing from its background.
+//! The main object of a picture, by U²-Net: one soft mask, e.g. to cut an object from its background.
 
+use gpu_tasks::Task;
 use image::{GrayImage, RgbImage};
 use ndarray::{Array4, Ix4};
 use ort::value::TensorElementType;
 
 use super::{Mask, output};
-use crate::graph::{Feed, Graph};
 use crate::input::Prepared;
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
+use crate::models::{
+    DimSpec, FamilySpec, Feed, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, no_settings,
+};
+use crate::output::Output;
 use crate::pipelines::detect::pictures;
-use crate::pipelines::{Cancel, Output, Pipeline, RunError, reject_unsupported_params};
-use crate::pixels::{Filter, IMAGENET, Normalisation, resize, resize_grey, write_planes};
-use crate::runtime::Device;
+use crate::preprocess::pixels::{
+    Filter, IMAGENET, Normalisation, resize, resize_grey, write_planes,
+};
+use crate::run::{Cancel, Run, RunError, reject_unsupported_params};
+use crate::size::Size;
+
+/// U²-Net: the main object of a picture.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "u2net",
+    task: ModelTask::Job(Task::VisionSegment),
+    roles: &["segment"],
+    uses: &[],
+    check_settings: no_settings,
+    open: Some(|opener| Ok(Box::new(SaliencyPipeline::open(opener)?))),
+};
 
 const STAGE: &str = "saliency";
 /// The side of the square that U²-Net is trained on.
 const SIDE: u32 = 320;
-const SQUARE: (u32, u32) = (SIDE, SIDE);
+const SQUARE: Size = Size::square(SIDE);
 
-/// The opened model.
 pub(crate) struct SaliencyPipeline {
     graph: Graph,
     input: String,
     output: String,
-    device: Device,
 }
 
 impl SaliencyPipeline {
@@ -33,7 +46,7 @@ impl SaliencyPipeline {
             element: TensorElementType::Float32,
             shape: &[DimSpec::Any, DimSpec::Is(3), DimSpec::Is(SIDE), DimSpec::Is(SIDE)],
         }];
-        // The first of its seven maps is the answer; the others are what the training looks at.
+        // The first of its seven maps is the mask; the others serve the training only.
         let maps = [IoSpec {
             name: IoName::Every(""),
             element: TensorElementType::Float32,
@@ -41,7 +54,8 @@ impl SaliencyPipeline {
         }];
         let graph = opener.graph("segment", &pictures, &maps)?;
         let (input, output) = (graph.only_input(), graph.output_among(&[]));
-        Ok(Self { graph, input, output, device: opener.device() })
+        opener.limit_batch(1);
+        Ok(Self { graph, input, output })
     }
 
     fn mask(&mut self, picture: &RgbImage) -> Result<GrayImage, RunError> {
@@ -69,26 +83,18 @@ impl SaliencyPipeline {
         let byte = |value: &f32| ((value - least) / span * 255.0) as u8;
         let bytes = map.iter().map(byte).collect();
         let mask = GrayImage::from_raw(SIDE, SIDE, bytes).expect("a byte for each number");
-        Ok(resize_grey(&mask, picture.dimensions(), Filter::Lanczos))
+        Ok(resize_grey(&mask, picture.dimensions().into(), Filter::Lanczos))
     }
 }
 
-impl Pipeline for SaliencyPipeline {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn batch_max(&self) -> usize {
-        1
-    }
-
+impl Run for SaliencyPipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut outputs = Vec::with_capacity(batch.len());
         for (picture, input) in pictures(batch)?.into_iter().zip(batch) {
             cancel.check()?;
             reject_unsupported_params(input.params(), &[])?;
             let mask = Mask { picture: self.mask(picture.rgb())?, label: None, score: None };
-            outputs.push(output(vec![mask], picture.rgb().dimensions()));
+            outputs.push(output(vec![mask], picture.rgb().dimensions().into()));
         }
         Ok(outputs)
     }

@@ -1,40 +1,51 @@
-//! The thing at points or in boxes, by SAM 2: the picture is encoded once, and each box decoded for itself.
+//! The object at points or in boxes, by SAM 2: the picture is encoded once, and each box decoded for itself.
 
+use gpu_tasks::Task;
 use image::RgbImage;
 use ndarray::{Array1, Array2, Array3, Array4, ArrayD, Axis, Ix2, Ix4};
 use ort::value::TensorElementType;
 
 use super::{Mask, above_zero, boxes, output, points};
-use crate::graph::{Feed, Graph};
 use crate::input::Prepared;
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
+use crate::models::{
+    DimSpec, FamilySpec, Feed, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, no_settings,
+};
+use crate::output::Output;
 use crate::pipelines::detect::pictures;
-use crate::pipelines::{Cancel, Output, Pipeline, RunError, reject_unsupported_params};
-use crate::pixels::{Filter, Normalisation, resize, write_planes};
-use crate::runtime::Device;
+use crate::preprocess::pixels::{Filter, Normalisation, resize, write_planes};
+use crate::run::{Cancel, Run, RunError, reject_unsupported_params};
+use crate::size::Size;
+
+/// SAM 2: masks from points and boxes.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "sam2",
+    task: ModelTask::Job(Task::VisionSegment),
+    roles: &["decoder", "encoder"],
+    uses: &[],
+    check_settings: no_settings,
+    open: Some(|opener| Ok(Box::new(Sam2Pipeline::open(opener)?))),
+};
 
 const ENCODE: &str = "picture encoder";
 const DECODE: &str = "mask decoder";
 /// The side of the square that the encoder takes.
 const SIDE: u32 = 1_024;
-const SQUARE: (u32, u32) = (SIDE, SIDE);
+const SQUARE: Size = Size::square(SIDE);
 /// The side of an earlier mask, which is never given here.
 const MASK_SIDE: usize = 256;
 /// What the decoder calls the corners of a box.
 const TOP_LEFT: f32 = 2.0;
 const BOTTOM_RIGHT: f32 = 3.0;
-/// The encoder's answers, which the decoder takes.
+/// The encoder's outputs, which the decoder takes.
 const FEATURES: [&str; 3] = ["image_embed", "high_res_feats_0", "high_res_feats_1"];
 
-/// The opened models.
 pub(crate) struct Sam2Pipeline {
     encoder: Graph,
     decoder: Graph,
     input: String,
-    device: Device,
 }
 
-/// Points of one thing in the encoder's square, with what each means.
+/// Points of one object in the encoder's square, with what each means.
 struct Prompt {
     points: Vec<[f32; 2]>,
     meanings: Vec<f32>,
@@ -64,7 +75,8 @@ impl Sam2Pipeline {
         ];
         let decoder = opener.graph("decoder", &inputs, &outputs)?;
         let input = encoder.only_input();
-        Ok(Self { encoder, decoder, input, device: opener.device() })
+        opener.limit_batch(1);
+        Ok(Self { encoder, decoder, input })
     }
 
     fn encode(&mut self, picture: &RgbImage) -> Result<[ArrayD<f32>; 3], RunError> {
@@ -76,12 +88,12 @@ impl Sam2Pipeline {
         self.encoder.run(ENCODE, feeds, FEATURES)
     }
 
-    /// The mask that the decoder is surest of.
+    /// The mask of the highest score.
     fn decode(
         &mut self,
         features: &[ArrayD<f32>; 3],
         prompt: &Prompt,
-        picture: (u32, u32),
+        picture: Size,
     ) -> Result<Mask, RunError> {
         let count = prompt.points.len();
         let points =
@@ -113,26 +125,18 @@ impl Sam2Pipeline {
             return Err(wrong());
         }
         let map: Vec<f32> = map.iter().copied().collect();
-        let picture = above_zero(&map, (width, height), picture);
+        let picture = above_zero(&map, Size { width, height }, picture);
         Ok(Mask { picture, label: None, score: Some(score.clamp(0.0, 1.0)) })
     }
 }
 
-impl Pipeline for Sam2Pipeline {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn batch_max(&self) -> usize {
-        1
-    }
-
+impl Run for Sam2Pipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut outputs = Vec::with_capacity(batch.len());
         for (picture, input) in pictures(batch)?.into_iter().zip(batch) {
             cancel.check()?;
             reject_unsupported_params(input.params(), &["points", "boxes"])?;
-            let size = picture.rgb().dimensions();
+            let size = Size::from(picture.rgb().dimensions());
             let prompts = prompts(input, size)?;
             let features = self.encode(picture.rgb())?;
             let mut masks = Vec::with_capacity(prompts.len());
@@ -146,11 +150,12 @@ impl Pipeline for Sam2Pipeline {
     }
 }
 
-/// One prompt a box; points refine the only box, or make a thing of their own.
-fn prompts(input: &Prepared, size: (u32, u32)) -> Result<Vec<Prompt>, RunError> {
+/// One prompt per box; points refine the only box, or are a prompt of their own.
+fn prompts(input: &Prepared, size: Size) -> Result<Vec<Prompt>, RunError> {
     let (boxes, points) = (boxes(input, size)?, points(input, size)?);
-    let on_square =
-        |x: f32, y: f32| [x * SIDE as f32 / size.0 as f32, y * SIDE as f32 / size.1 as f32];
+    let on_square = |x: f32, y: f32| {
+        [x * SIDE as f32 / size.width as f32, y * SIDE as f32 / size.height as f32]
+    };
     let of_box = |[left, top, right, bottom]: [f32; 4]| Prompt {
         points: vec![on_square(left, top), on_square(right, bottom)],
         meanings: vec![TOP_LEFT, BOTTOM_RIGHT],

@@ -1,35 +1,50 @@
-//! All things that a word names, or that look like the things in boxes, by SAM 3.
+//! All objects that a name fits, or that look like the objects in boxes, by SAM 3.
 //!
 //! There is no official export; this takes the one in four files: picture encoder, text encoder, and a decoder that
-//! knows boxes. What was encoded of the latest picture's word is kept, since jobs come in series with one word.
+//! knows boxes. The latest encoded name is kept, since jobs come in series with one name.
 
+use gpu_tasks::Task;
 use image::RgbImage;
 use ndarray::{Array2, Array3, Array4, ArrayD, Axis, Ix2, Ix3, Ix4};
 use ort::value::TensorElementType;
 use serde::Deserialize;
 
 use super::{MASKS_MAX, Mask, above_zero, boxes, output};
-use crate::graph::{Feed, Graph, sigmoid};
 use crate::input::Prepared;
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
+use crate::models::{
+    DimSpec, FamilySpec, Feed, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, Settings,
+    check_settings,
+};
+use crate::output::Output;
 use crate::pipelines::detect::{pictures, score_min};
-use crate::pipelines::{Cancel, Output, Pipeline, RunError, reject_unsupported_params};
-use crate::pixels::{Filter, Normalisation, resize, write_planes};
-use crate::runtime::Device;
-use crate::tokens::{self, Tokens};
+use crate::pipelines::vectors::sigmoid;
+use crate::preprocess::pixels::{Filter, Normalisation, resize, write_planes};
+use crate::preprocess::tokens::{self, Tokens};
+use crate::run::{Cancel, Run, RunError, reject_unsupported_params};
+use crate::size::Size;
+
+/// SAM 3: masks from words and boxes.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "sam3",
+    task: ModelTask::Job(Task::VisionSegment),
+    roles: &["decoder", "encoder", "text", "tokenizer"],
+    uses: &[],
+    check_settings: check_settings::<Sam3Settings>,
+    open: Some(|opener| Ok(Box::new(Sam3Pipeline::open(opener)?))),
+};
 
 const ENCODE: &str = "picture encoder";
 const TEXT: &str = "text encoder";
 const DECODE: &str = "mask decoder";
 /// The side of the square that the encoder takes.
 const SIDE: u32 = 1_008;
-const SQUARE: (u32, u32) = (SIDE, SIDE);
+const SQUARE: Size = Size::square(SIDE);
 /// Tokens of a word or phrase, padding included.
 const TOKENS: usize = 32;
 /// What stands for the word where only boxes are given.
 const BOXES_ALONE: &str = "visual";
 const FEATURES: [&str; 4] = ["fpn_feat_0", "fpn_feat_1", "fpn_feat_2", "fpn_pos_2"];
-/// What the decoder calls a box on a thing, and the absence of one.
+/// What the decoder calls a box on an object, and the absence of one.
 const ON: i64 = 1;
 const NO_BOX: i64 = -10;
 
@@ -37,7 +52,7 @@ const NO_BOX: i64 = -10;
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Sam3Settings {
-    /// The least score of a thing.
+    /// The lowest score of an object.
     pub score_min: f32,
     /// What a short phrase is padded with: CLIP's end of text.
     pub pad_id: i64,
@@ -49,15 +64,13 @@ impl Default for Sam3Settings {
     }
 }
 
-impl Sam3Settings {
-    /// Says what makes no sense.
-    pub(crate) fn check(&self) -> Result<(), &'static str> {
+impl Settings for Sam3Settings {
+    fn check(&self) -> Result<(), &'static str> {
         let fits = (0.0..=1.0).contains(&self.score_min) && self.pad_id >= 0;
         if fits { Ok(()) } else { Err("score_min is from 0 to 1, and pad_id a token's number") }
     }
 }
 
-/// The opened models.
 pub(crate) struct Sam3Pipeline {
     encoder: Graph,
     text: Graph,
@@ -66,14 +79,11 @@ pub(crate) struct Sam3Pipeline {
     /// The latest phrase, and what the text encoder made of it: features and mask.
     latest: Option<(String, [ArrayD<f32>; 2])>,
     settings: Sam3Settings,
-    device: Device,
 }
 
 impl Sam3Pipeline {
-    pub(crate) fn open(
-        opener: &mut Opener<'_>,
-        settings: Sam3Settings,
-    ) -> Result<Self, ModelError> {
+    pub(crate) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
+        let settings = opener.settings::<Sam3Settings>()?;
         let float = |name, shape| IoSpec { name, element: TensorElementType::Float32, shape };
         let other = |name, element, shape| IoSpec { name: IoName::Is(name), element, shape };
         let feature = |name| float(IoName::Is(name), &[DimSpec::Any; 4]);
@@ -107,8 +117,8 @@ impl Sam3Pipeline {
         let decoder = opener.graph("decoder", &inputs, &outputs)?;
         let tokens = Tokens::open(&opener.bytes("tokenizer")?, TOKENS)
             .map_err(|problem| opener.interface_mismatch("tokenizer", problem))?;
-        let device = opener.device();
-        Ok(Self { encoder, text, decoder, tokens, latest: None, settings, device })
+        opener.limit_batch(1);
+        Ok(Self { encoder, text, decoder, tokens, latest: None, settings })
     }
 
     fn encode(&mut self, picture: &RgbImage) -> Result<[ArrayD<f32>; 4], RunError> {
@@ -145,7 +155,7 @@ impl Sam3Pipeline {
         input: &Prepared,
         cancel: &Cancel,
     ) -> Result<Vec<Mask>, RunError> {
-        let size = picture.dimensions();
+        let size = Size::from(picture.dimensions());
         let boxes = boxes(input, size)?;
         let word = input.params().text("text");
         let phrase = match (word, boxes.is_empty()) {
@@ -172,37 +182,29 @@ impl Sam3Pipeline {
         let wanted = ["pred_masks", "pred_boxes", "pred_logits", "presence_logits"];
         let outputs = self.decoder.run(DECODE, feeds, wanted)?;
         let least = score_min(input, self.settings.score_min);
-        masks(outputs, least, (size, word))
+        masks(outputs, least, size, word)
     }
 }
 
-impl Pipeline for Sam3Pipeline {
-    fn device(&self) -> Device {
-        self.device
-    }
-
-    fn batch_max(&self) -> usize {
-        1
-    }
-
+impl Run for Sam3Pipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut outputs = Vec::with_capacity(batch.len());
         for (picture, input) in pictures(batch)?.into_iter().zip(batch) {
             cancel.check()?;
             reject_unsupported_params(input.params(), &["boxes", "text", "score_min"])?;
             let masks = self.segment(picture.rgb(), input, cancel)?;
-            outputs.push(output(masks, picture.rgb().dimensions()));
+            outputs.push(output(masks, picture.rgb().dimensions().into()));
         }
         Ok(outputs)
     }
 }
 
 /// Boxes as middles and sides, in shares of the picture; one that stands for none where there are none.
-fn prompt(boxes: &[[f32; 4]], size: (u32, u32)) -> (Array3<f32>, Array2<i64>) {
+fn prompt(boxes: &[[f32; 4]], size: Size) -> (Array3<f32>, Array2<i64>) {
     if boxes.is_empty() {
         return (Array3::zeros((1, 1, 4)), Array2::from_elem((1, 1), NO_BOX));
     }
-    let (width, height) = (size.0 as f32, size.1 as f32);
+    let (width, height) = (size.width as f32, size.height as f32);
     let share = |[left, top, right, bottom]: [f32; 4]| {
         let middle = [(left + right) / 2.0 / width, (top + bottom) / 2.0 / height];
         [middle[0], middle[1], (right - left) / width, (bottom - top) / height]
@@ -213,11 +215,12 @@ fn prompt(boxes: &[[f32; 4]], size: (u32, u32)) -> (Array3<f32>, Array2<i64>) {
     (boxes_in_shares, Array2::from_elem((1, boxes.len()), ON))
 }
 
-/// The things that are sure enough, from the surest on.
+/// The objects of a high enough score, highest first.
 fn masks(
     [maps, edges, logits, presence]: [ArrayD<f32>; 4],
     least: f32,
-    (size, word): ((u32, u32), Option<&str>),
+    size: Size,
+    word: Option<&str>,
 ) -> Result<Vec<Mask>, RunError> {
     let wrong = || RunError::Shape { stage: DECODE, shape: maps.shape().to_vec() };
     let shaped = maps.view().into_dimensionality::<Ix4>().map_err(|_| wrong())?;
@@ -237,7 +240,7 @@ fn masks(
     let mask = |(index, score): (usize, f32)| {
         let map = shaped.index_axis(Axis(0), 0);
         let map: Vec<f32> = map.index_axis(Axis(0), index).iter().copied().collect();
-        let picture = above_zero(&map, (width, height), size);
+        let picture = above_zero(&map, Size { width, height }, size);
         Mask { picture, label: word.map(str::to_owned), score: Some(score) }
     };
     Ok(found.into_iter().take(MASKS_MAX).map(mask).collect())
@@ -249,22 +252,23 @@ mod tests {
 
     #[test]
     fn boxes_become_shares_of_the_picture_and_none_becomes_a_mark() {
-        let (boxes_in_shares, meanings) = prompt(&[[10.0, 20.0, 30.0, 80.0]], (100, 200));
+        let (boxes_in_shares, meanings) = prompt(&[[10.0, 20.0, 30.0, 80.0]], (100, 200).into());
         assert_eq!(boxes_in_shares.iter().copied().collect::<Vec<_>>(), [0.2, 0.25, 0.2, 0.3]);
         assert_eq!(meanings.iter().copied().collect::<Vec<_>>(), [1]);
-        let (boxes_in_shares, meanings) = prompt(&[], (100, 200));
+        let (boxes_in_shares, meanings) = prompt(&[], (100, 200).into());
         assert_eq!((boxes_in_shares.len(), meanings[[0, 0]]), (4, -10));
     }
 
     #[test]
-    fn a_thing_is_as_sure_as_it_is_present() {
+    fn an_object_s_score_includes_whether_it_is_present() {
         let scores = |presence| {
             let shape = ndarray::IxDyn(&[1, 3, 2, 2]);
             let maps = ArrayD::from_elem(shape, 1.0);
             let edges = ArrayD::zeros(ndarray::IxDyn(&[1, 3, 4]));
             let logits = ArrayD::from_shape_vec(ndarray::IxDyn(&[1, 3]), vec![0.5, -9.0, 3.0]);
             let presence = ArrayD::from_elem(ndarray::IxDyn(&[1, 1]), presence);
-            let found = masks([maps, edges, logits.unwrap(), presence], 0.5, ((4, 4), Some("cat")));
+            let found =
+                masks([maps, edges, logits.unwrap(), presence], 0.5, Size::square(4), Some("cat"));
             found.unwrap().into_iter().map(|mask| mask.score.unwrap()).collect::<Vec<_>>()
         };
         let sure = scores(9.0);

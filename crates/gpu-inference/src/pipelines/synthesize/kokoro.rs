@@ -7,17 +7,29 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use gpu_tasks::{Params, Task};
 use ort::session::Session;
 use ort::value::{Tensor, TensorElementType};
 use serde::Deserialize;
 
-use super::{Voice, no_voice, number};
+use super::{Voice, no_voice, number, synthesizer};
 use crate::input::InputLimits;
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener, Signature};
-use crate::phonemes;
-use crate::pipelines::{RunError, failed};
-use crate::tensors::{self, Elements};
-use gpu_tasks::Params;
+use crate::input::tensors::{self, Elements};
+use crate::models::{
+    DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, Signature, no_settings,
+};
+use crate::preprocess::phonemes;
+use crate::run::{RunError, failed};
+
+/// Kokoro's voices.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "kokoro",
+    task: ModelTask::Job(Task::VoiceSynthesize),
+    roles: &["speak", "vocabulary", "voices"],
+    uses: &[],
+    check_settings: no_settings,
+    open: Some(|opener| Ok(synthesizer(Kokoro::open(opener)?, opener))),
+};
 
 const STAGE: &str = "speech synthesis";
 const RATE_HZ: u32 = 24_000;
@@ -64,7 +76,6 @@ const EXPORTS: &[Signature<'_>] = &[
     },
 ];
 
-/// The opened voices.
 pub(crate) struct Kokoro {
     session: Session,
     names: [&'static str; 2],

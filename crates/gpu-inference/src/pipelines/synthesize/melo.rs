@@ -5,14 +5,26 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use gpu_tasks::{Params, Task};
 use ort::session::Session;
 use ort::value::{Tensor, TensorElementType};
 use serde::Deserialize;
 
-use super::{Voice, no_voice, number};
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
-use crate::pipelines::{RunError, failed};
-use gpu_tasks::Params;
+use super::{Voice, no_voice, number, synthesizer};
+use crate::models::{
+    DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, no_settings,
+};
+use crate::run::{RunError, failed};
+
+/// MeloTTS's voices.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "melo-tts",
+    task: ModelTask::Job(Task::VoiceSynthesize),
+    roles: &["config", "lexicon", "speak"],
+    uses: &[],
+    check_settings: no_settings,
+    open: Some(|opener| Ok(synthesizer(Melo::open(opener)?, opener))),
+};
 
 const STAGE: &str = "speech synthesis";
 /// Most symbols of a sentence, before the filling between them.
@@ -28,7 +40,6 @@ const SDP_RATIO: f32 = 0.2;
 /// Begins and ends a sentence.
 const EDGE: &str = "_";
 
-/// The opened voice.
 pub(crate) struct Melo {
     session: Session,
     config: Config,
@@ -173,7 +184,8 @@ impl Melo {
             }
         }
         let speaks = said.iter().any(|word| word.symbols.len() > 1);
-        speaks.then(|| arranged(&said, &self.symbols, self.language, self.config.data.add_blank))
+        let blanks = if self.config.data.add_blank { Blanks::Between } else { Blanks::None };
+        speaks.then(|| arranged(&said, &self.symbols, self.language, blanks))
     }
 
     fn speaker(&self, wanted: Option<&str>) -> Result<i64, RunError> {
@@ -226,7 +238,7 @@ fn lexicon(bytes: &[u8], symbols: &HashMap<String, i64>) -> Result<HashMap<Strin
             return Err(wrong(&format!("the voice has no symbol {unknown:?}")));
         }
         let tones: Result<Vec<i64>, _> = tones.iter().map(|tone| tone.parse()).collect();
-        let tones = tones.map_err(|_| wrong("a tone is no number"))?;
+        let tones = tones.map_err(|_| wrong("a tone is not a number"))?;
         let symbols = spoken.iter().map(|symbol| (*symbol).to_owned()).collect();
         words.insert(word.to_lowercase(), Word { symbols, tones });
     }
@@ -249,12 +261,19 @@ fn tokens(text: &str) -> Vec<String> {
     tokens
 }
 
-/// Edges around, and filling between everything if the voice was trained so.
+/// Whether a voice was trained with a blank symbol around every other one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blanks {
+    None,
+    Between,
+}
+
+/// A sentence with the edge symbol at both ends, and with blanks if the voice was trained so.
 fn arranged(
     words: &[Word],
     symbols: &HashMap<String, i64>,
     language: Language,
-    add_blank: bool,
+    blanks: Blanks,
 ) -> Sentence {
     let edge = symbols.get(EDGE).copied().unwrap_or(0);
     let ids = words.iter().flat_map(|word| &word.symbols).filter_map(|symbol| symbols.get(symbol));
@@ -264,7 +283,7 @@ fn arranged(
     let tones = around(tones.collect(), 0);
     let languages = vec![language.id; ids.len()];
     let filled = |values: Vec<i64>| -> Vec<i64> {
-        if !add_blank {
+        if blanks == Blanks::None {
             return values;
         }
         std::iter::once(0).chain(values.into_iter().flat_map(|value| [value, 0])).collect()
@@ -286,11 +305,11 @@ mod tests {
         let english = Language { id: 2, first_tone: 7 };
         let dot = Word { symbols: vec![".".to_owned()], tones: vec![7] };
         let said = [words["hello"].clone(), dot];
-        let plain = arranged(&said, &symbols(), english, false);
+        let plain = arranged(&said, &symbols(), english, Blanks::None);
         assert_eq!(plain.symbols, [0, 1, 2, 3, 4, 5, 0]);
         assert_eq!(plain.tones, [0, 7, 7, 7, 8, 7, 0]);
         assert_eq!(plain.languages, [2; 7]);
-        let filled = arranged(&said, &symbols(), english, true);
+        let filled = arranged(&said, &symbols(), english, Blanks::Between);
         assert_eq!(filled.symbols, [0, 0, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 0, 0]);
         assert_eq!(filled.languages[..4], [0, 2, 0, 2]);
     }
@@ -300,7 +319,7 @@ mod tests {
         for (text, problem) in [
             ("a ah 7\nhello hh ah l ow 7 7 7", "line 2: not as many tones"),
             ("hello hh zz 7 7", "line 1: the voice has no symbol \"zz\""),
-            ("hello hh x", "line 1: a tone is no number"),
+            ("hello hh x", "line 1: a tone is not a number"),
         ] {
             let error = lexicon(text.as_bytes(), &symbols()).unwrap_err();
             assert!(error.starts_with(problem), "{error}");

@@ -5,16 +5,28 @@
 
 use std::collections::BTreeMap;
 
+use gpu_tasks::{Params, Task};
 use ort::session::Session;
 use ort::value::{Tensor, TensorElementType};
 use serde::Deserialize;
 use unicode_normalization::UnicodeNormalization;
 
-use super::{Voice, length, no_voice, number};
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
-use crate::phonemes;
-use crate::pipelines::{RunError, failed};
-use gpu_tasks::Params;
+use super::{Voice, length, no_voice, number, synthesizer};
+use crate::models::{
+    DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, no_settings,
+};
+use crate::preprocess::phonemes;
+use crate::run::{RunError, failed};
+
+/// Piper: one voice a file, or several.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "piper",
+    task: ModelTask::Job(Task::VoiceSynthesize),
+    roles: &["speak", "voice"],
+    uses: &[],
+    check_settings: no_settings,
+    open: Some(|opener| Ok(synthesizer(Piper::open(opener)?, opener))),
+};
 
 const STAGE: &str = "speech synthesis";
 /// Most phonemes of a sentence: the attention's memory grows with their square, and a minute of speech has about 1,000.
@@ -24,7 +36,6 @@ const BEGIN: &str = "^";
 const PAD: &str = "_";
 const END: &str = "$";
 
-/// The opened voice.
 pub(crate) struct Piper {
     session: Session,
     config: Config,
@@ -183,7 +194,7 @@ impl Config {
         let nothing = ids.len();
         let mut buffer = [0; 4];
         for phoneme in spoken.chars() {
-            // What the voice has never heard is left out, as Piper does.
+            // Phonemes that the voice was not trained on are left out, as Piper does.
             if let Some(known) = self.phoneme_id_map.get(&*phoneme.encode_utf8(&mut buffer)) {
                 ids.extend(known.iter().copied().chain(symbol(PAD)));
             }

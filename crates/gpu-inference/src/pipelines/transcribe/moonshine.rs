@@ -5,15 +5,32 @@
 
 use std::borrow::Cow;
 
+use gpu_tasks::Task;
 use ndarray::Array2;
 use ort::memory::Allocator;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
 
-use super::Recogniser;
-use crate::audio::SAMPLE_RATE_HZ;
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
-use crate::pipelines::{Cancel, RunError, failed};
+use super::{Recogniser, TranscribeSettings, USES, transcriber};
+use crate::input::audio::SAMPLE_RATE_HZ;
+use crate::models::{
+    DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, check_settings,
+};
+use crate::run::{Cancel, RunError, failed};
+
+/// Moonshine speech recognition: encoder, merged decoder, vocabulary.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "moonshine",
+    task: ModelTask::Job(Task::VoiceTranscribe),
+    roles: &["decoder", "encoder", "vocabulary"],
+    uses: USES,
+    check_settings: check_settings::<TranscribeSettings>,
+    open: Some(|opener| {
+        let settings = opener.settings::<TranscribeSettings>()?;
+        let recogniser = Moonshine::open(opener)?;
+        transcriber(opener, Box::new(recogniser), settings)
+    }),
+};
 
 const ENCODE: &str = "speech encoding";
 const DECODE: &str = "text decoding";
@@ -33,7 +50,6 @@ const SAMPLES_MIN: usize = 4_000;
 pub(super) const PAST: &str = "past_key_values.";
 pub(super) const PRESENT: &str = "present.";
 
-/// The opened model.
 pub(super) struct Moonshine {
     encoder: Session,
     decoder: Session,

@@ -6,14 +6,27 @@
 
 use std::ops::Range;
 
+use gpu_tasks::Params;
 use ndarray::{Array3, Axis};
 use ort::session::Session;
 use ort::value::{TensorElementType, TensorRef};
 
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
-use crate::pipelines::{Cancel, RunError, failed};
-use crate::spectrum::{MelFilters, MelScale, Spectrum};
-use gpu_tasks::Params;
+use crate::models::{
+    DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, no_settings,
+};
+use crate::pipelines::vectors::l2_normalized;
+use crate::preprocess::spectrum::{MelFilters, MelScale, Spectrum};
+use crate::run::{Cancel, RunError, failed};
+
+/// GE2E vectors of speakers.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "d-vector",
+    task: ModelTask::VoiceSpeaker,
+    roles: &["embed"],
+    uses: &[],
+    check_settings: no_settings,
+    open: None,
+};
 
 const STAGE: &str = "speaker embedding";
 const FRAME: usize = 512;
@@ -35,14 +48,14 @@ const STRETCHES_MAX: usize = 300;
 /// How many speakers a job asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Speakers {
-    /// As many as there are voices.
+    /// As many as the voices that are told apart.
     Any,
-    /// So many, or fewer where there are fewer stretches.
+    /// This number, or fewer if there are fewer stretches.
     Count(usize),
 }
 
 impl Speakers {
-    /// The job's wish, if it has one.
+    /// What the job asks for, if it does.
     pub(super) fn of(params: &Params) -> Option<Self> {
         match (params.flag("speakers"), params.integer("speakers")) {
             (Some(true), _) => Some(Self::Any),
@@ -52,7 +65,6 @@ impl Speakers {
     }
 }
 
-/// The opened embedder.
 pub(super) struct SpeakerEmbedder {
     session: Session,
     spectrum: Spectrum,
@@ -70,7 +82,12 @@ impl SpeakerEmbedder {
         Ok(Self {
             session: opener.session("embed", &inputs, &outputs)?,
             spectrum: Spectrum::new(FRAME, WINDOW, HOP),
-            filters: MelFilters::new(MelScale::Htk, MELS, FRAME, crate::audio::SAMPLE_RATE_HZ),
+            filters: MelFilters::new(
+                MelScale::Htk,
+                MELS,
+                FRAME,
+                crate::input::audio::SAMPLE_RATE_HZ,
+            ),
         })
     }
 
@@ -95,13 +112,13 @@ impl SpeakerEmbedder {
     }
 
     /// One vector of length 1. Windows of one recording share a call: the embedder is quantised dynamically, and another
-    /// recording beside it would change the answer.
+    /// recording beside it would change the result.
     fn embed(&mut self, samples: &[f32]) -> Result<Vec<f32>, RunError> {
         let mut mel = self.log_mel(samples);
-        // What is shorter than one view is heard again until the view is full.
-        let heard = mel.len();
+        // What is shorter than one view is repeated until the view is full.
+        let own = mel.len();
         while mel.len() < VIEW * MELS {
-            mel.extend_from_within(..heard.min(VIEW * MELS - mel.len()));
+            mel.extend_from_within(..own.min(VIEW * MELS - mel.len()));
         }
         let frames = mel.len() / MELS;
         let views = (frames - VIEW) / STRIDE + 1;
@@ -131,12 +148,6 @@ impl SpeakerEmbedder {
         });
         mel
     }
-}
-
-fn l2_normalized(mut vector: Vec<f32>) -> Vec<f32> {
-    let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-    vector.iter_mut().for_each(|x| *x /= length);
-    vector
 }
 
 /// Stretches of one speaker.
@@ -221,7 +232,7 @@ fn in_order_of_speaking(labels: &[usize]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spectrum::test_sound;
+    use crate::preprocess::spectrum::test_sound;
 
     #[test]
     fn like_voices_are_one_speaker_and_a_short_word_is_its_neighbours() {

@@ -1,4 +1,4 @@
-//! Where somebody speaks: Silero's probabilities, and the rules that turn them into stretches.
+//! Where there is speech: Silero's probabilities, and the rules that turn them into stretches.
 //!
 //! The rules and their numbers are those of silero-vad's `get_speech_timestamps`. Joining stretches into pieces for
 //! the recogniser is the parent's business.
@@ -9,8 +9,20 @@ use ndarray::{Array2, Array3};
 use ort::session::Session;
 use ort::value::{TensorElementType, TensorRef};
 
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
-use crate::pipelines::{Cancel, RunError, failed};
+use crate::models::{
+    DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, no_settings,
+};
+use crate::run::{Cancel, RunError, failed};
+
+/// Silero voice activity detection, the export for whole sequences.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "silero-vad",
+    task: ModelTask::VoiceActivity,
+    roles: &["speech"],
+    uses: &[],
+    check_settings: no_settings,
+    open: None,
+};
 
 const STAGE: &str = "speech detection";
 /// Samples that one probability stands for: 32 ms.

@@ -6,18 +6,35 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use gpu_tasks::Task;
 use ort::memory::Allocator;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, Tensor, TensorElementType, ValueType};
 use realfft::num_complex::Complex32;
 use serde::Deserialize;
 
-use super::Recogniser;
 use super::moonshine::{PAST, PRESENT, cache_parts};
-use crate::audio::SAMPLE_RATE_HZ;
-use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener};
-use crate::pipelines::{Cancel, RunError, failed};
-use crate::spectrum::{MelFilters, MelScale, Spectrum, mirrored};
+use super::{Recogniser, TranscribeSettings, USES, transcriber};
+use crate::input::audio::SAMPLE_RATE_HZ;
+use crate::models::{
+    DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, Settings, check_settings,
+};
+use crate::preprocess::spectrum::{MelFilters, MelScale, Spectrum, mirrored};
+use crate::run::{Cancel, RunError, failed};
+
+/// Whisper speech recognition: encoder, merged decoder, `tokenizer.json`.
+pub(crate) static FAMILY: FamilySpec = FamilySpec {
+    name: "whisper",
+    task: ModelTask::Job(Task::VoiceTranscribe),
+    roles: &["decoder", "encoder", "vocabulary"],
+    uses: USES,
+    check_settings: check_settings::<WhisperSettings>,
+    open: Some(|opener| {
+        let settings = opener.settings::<WhisperSettings>()?;
+        let recogniser = Whisper::open(opener)?;
+        transcriber(opener, Box::new(recogniser), settings.0)
+    }),
+};
 
 const ENCODE: &str = "speech encoding";
 const DECODE: &str = "text decoding";
@@ -34,7 +51,23 @@ const MULTILINGUAL_TOKENS_MIN: usize = 51_865;
 const FLOOR: f32 = 1e-10;
 const RANGE: f32 = 8.0;
 
-/// The opened model.
+/// The encoder takes 30 s, which include the pauses around a piece.
+const WHISPER_PIECE_SECONDS_MAX: f32 = 28.0;
+
+/// The same settings as Moonshine's, within what the encoder takes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct WhisperSettings(TranscribeSettings);
+
+impl Settings for WhisperSettings {
+    fn check(&self) -> Result<(), &'static str> {
+        if self.0.piece_seconds_max > WHISPER_PIECE_SECONDS_MAX {
+            return Err("piece_seconds_max is from 5 to 28");
+        }
+        self.0.check()
+    }
+}
+
 pub(super) struct Whisper {
     encoder: Session,
     decoder: Session,
@@ -143,7 +176,7 @@ impl Whisper {
         self.cache.iter().map(empty).collect::<ort::Result<_>>().map_err(failed(DECODE))
     }
 
-    /// What stands before every text: the language is heard if none is named.
+    /// The tokens before every text; the language is detected if none is named.
     fn prompt(&mut self, states: &DynValue, named: Option<&str>) -> Result<Vec<u32>, RunError> {
         let Some(transcribe) = self.vocabulary.transcribe else {
             return Ok(vec![self.vocabulary.begin, self.vocabulary.no_times]);
@@ -186,7 +219,10 @@ impl Recogniser for Whisper {
         let mut tokens = Vec::new();
         while tokens.len() < TOKENS_MAX {
             cancel.check()?;
-            let token = self.vocabulary.most_likely_text(&logits, tokens.is_empty());
+            let token = self.vocabulary.most_likely_text(
+                &logits,
+                if tokens.is_empty() { Step::First } else { Step::Later },
+            );
             if token == self.vocabulary.end {
                 break;
             }
@@ -284,10 +320,11 @@ impl Vocabulary {
         ids.max_by(|&a, &b| logit(a).total_cmp(&logit(b))).unwrap_or(self.begin)
     }
 
-    /// The likeliest token that is text or the end; a text begins with neither the end nor a space.
-    fn most_likely_text(&self, logits: &[f32], first: bool) -> u32 {
-        let allowed =
-            |id: u32| id <= self.end && !(first && (id == self.end || Some(id) == self.blank));
+    /// The most likely token that is text or the end; a text begins with neither the end nor a space.
+    fn most_likely_text(&self, logits: &[f32], step: Step) -> u32 {
+        let allowed = |id: u32| {
+            id <= self.end && !(step == Step::First && (id == self.end || Some(id) == self.blank))
+        };
         let ranked = (0..).zip(logits).filter(|(id, _)| allowed(*id));
         ranked.max_by(|a, b| a.1.total_cmp(b.1)).map_or(self.end, |(id, _)| id)
     }
@@ -313,7 +350,7 @@ fn byte_letters() -> HashMap<char, u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spectrum::test_sound;
+    use crate::preprocess::spectrum::test_sound;
 
     /// numpy 2.4.6: the sound filled up to 480,000 samples, `pad(…, 200, mode="reflect")`, frames of 400 every 160 times
     /// `hanning(401)[:-1]`, `mel @ abs(rfft)**2` without the last frame, where mel is librosa's of `spectrum`'s tests, then
@@ -350,8 +387,8 @@ mod tests {
         assert!(vocabulary.language("xx").unwrap_err().to_string().contains("one of en, de"));
         let logits = [0.0, 1.0, 0.0, 0.0, 8.0, 9.0, 20.0, 2.0, 3.0, 30.0, 0.0, 0.0];
         assert_eq!(vocabulary.most_likely_language(&logits), 8);
-        assert_eq!(vocabulary.most_likely_text(&logits, true), 1);
-        assert_eq!(vocabulary.most_likely_text(&logits, false), 5);
+        assert_eq!(vocabulary.most_likely_text(&logits, Step::First), 1);
+        assert_eq!(vocabulary.most_likely_text(&logits, Step::Later), 5);
         assert!(Vocabulary::read(br#"{"model": {"vocab": {}}, "added_tokens": []}"#).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! ONNX Runtime as a library found at run time, and the choice of CPU or GPU.
 //!
 //! It exists because ONNX Runtime is loaded by path (so one binary serves machines with and without CUDA), can be
-//! loaded once per process only, and answers wrongly when asked whether CUDA works. It knows nothing of models.
+//! loaded once per process only, and says that CUDA works where it does not. No model is known here.
 
 use std::env;
 use std::fmt;
@@ -62,7 +62,7 @@ impl fmt::Display for Device {
     }
 }
 
-/// Where models shall run: `DEVICE=auto|cpu|cuda`.
+/// Where models are to run: `DEVICE=auto|cpu|cuda`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum DevicePreference {
     /// The GPU if it really works, else the processor.
@@ -97,74 +97,50 @@ impl FromStr for DevicePreference {
     }
 }
 
-/// A device name that is none of the three.
+/// A device name that is not one of auto, cpu, cuda.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("unknown device {given:?}: it is one of auto, cpu, cuda")]
 pub struct UnknownDevice {
-    /// What was given.
     pub given: String,
 }
 
-/// Why ONNX Runtime, or the wished device, cannot be used.
+/// Why ONNX Runtime, or the requested device, cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuntimeError {
-    /// No library was named and none lies in the cache.
+    /// No library was named, and there is none in the cache.
     #[error("no ONNX Runtime found under {}", searched.display())]
-    NotFound {
-        /// The cache folder that was searched.
-        searched: PathBuf,
-    },
+    NotFound { searched: PathBuf },
     /// The named file does not exist.
     #[error("no ONNX Runtime at {}", path.display())]
-    Missing {
-        /// The path that was asked for.
-        path: PathBuf,
-    },
+    Missing { path: PathBuf },
     /// The file is not a shared library that this machine can load, or not ONNX Runtime.
     #[error("{} is not an ONNX Runtime library", path.display())]
     NotALibrary {
-        /// The path that was asked for.
         path: PathBuf,
-        /// What the loader said.
         #[source]
         source: LoadDynamicError,
     },
     /// The library is older than this build accepts.
     #[error("ONNX Runtime {found} at {} is too old, 1.{VERSION_MINOR_MIN} or newer is needed", path.display())]
-    TooOld {
-        /// The path that was asked for.
-        path: PathBuf,
-        /// The version that it reports.
-        found: String,
-    },
+    TooOld { path: PathBuf, found: String },
     /// Another library is loaded already; a process can have only one.
     #[error("this process already uses ONNX Runtime from {}, not {}", loaded.display(), asked.display())]
-    AlreadyLoaded {
-        /// The library in use.
-        loaded: PathBuf,
-        /// The library that was asked for.
-        asked: PathBuf,
-    },
+    AlreadyLoaded { loaded: PathBuf, asked: PathBuf },
     /// The library loaded, but would not start.
     #[error("ONNX Runtime at {} does not start", path.display())]
     Start {
-        /// The path that was asked for.
         path: PathBuf,
-        /// What it said.
         #[source]
         source: ort::Error,
     },
     /// `DEVICE=cuda`, and CUDA does not work here.
     #[error("CUDA does not work here: {reason}")]
-    Cuda {
-        /// The provider's own words.
-        reason: String,
-    },
+    Cuda { reason: String },
 }
 
 impl RuntimeError {
-    /// A short, stable code.
+    /// A short name for results and metrics; it never changes.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -177,7 +153,7 @@ impl RuntimeError {
         }
     }
 
-    /// What a person can do about it.
+    /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
@@ -215,7 +191,7 @@ impl Runtime {
     /// Loads the library at `library`. A second call with the same path gives the same runtime.
     ///
     /// # Errors
-    /// The file is missing, no library, too old, does not start, or another one is in use.
+    /// The file is missing, is not a library, is too old, does not start, or another one is in use.
     pub fn load(library: &Path, options: RuntimeOptions) -> Result<Self, RuntimeError> {
         let path = library
             .canonicalize()
@@ -312,8 +288,8 @@ impl Runtime {
         }
     }
 
-    /// Makes a session on `device` and runs one convolution. `is_available()` says yes where CUDA's libraries are missing, and
-    /// cuDNN is loaded at the first convolution only (facts/onnxruntime.md 2.3, 3).
+    /// Makes a session on `device` and runs one convolution. Asking is not enough: ONNX Runtime lists CUDA among its
+    /// providers also where CUDA's libraries are missing, and it loads cuDNN only for the first convolution.
     fn probe(&self, device: Device) -> ort::Result<()> {
         let mut session = self.own_session(convolution()?, device)?;
         let picture = Tensor::from_array(([1, 1, PROBE_SIDE, PROBE_SIDE], probe_values()))?;
@@ -379,7 +355,7 @@ fn version_numbers(folder: &Path) -> Vec<u32> {
 fn cuda_provider() -> ep::ExecutionProviderDispatch {
     ep::CUDA::default()
         .with_device_id(0)
-        // Doubling wastes up to half of a shared card (facts/serving.md 4.3).
+        // The default doubles the arena each time it is full, and so wastes up to half of a shared card.
         .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
         // The default re-tunes for each new shape: 10 s against 31 ms over 16 OCR shapes (PaddleX#5057).
         .with_conv_algorithm_search(ep::cuda::ConvAlgorithmSearch::Heuristic)

@@ -1,39 +1,47 @@
 //! Scaling bytes exactly as PIL does it: across, then down, in whole numbers of 22 bits behind the point.
 //!
 //! It exists since `fast_image_resize` computes with fewer bits and scales down first: alike to the eye, but off by 1 of
-//! 255 here and there for triangles and by 7 for cubics, where a model's input shall be what it was trained with.
+//! 255 here and there for triangles and by 7 for cubics, where a model's input must be what it was trained with.
 
 use super::Filter;
+use crate::size::Size;
 
 /// Bits behind the point of a weight: 32, less 8 for the byte and 2 for sign and overshoot.
 const POINT: u32 = 22;
 
-/// The picture's bytes in another size; so many bytes a pixel.
-pub(super) fn scaled(
-    bytes: &[u8],
-    from: (u32, u32),
-    to: (u32, u32),
-    (filter, channels): (Filter, usize),
-) -> Vec<u8> {
-    let (from, to) = ((from.0 as usize, from.1 as usize), (to.0 as usize, to.1 as usize));
-    let mut across = Vec::with_capacity(to.0 * from.1 * channels);
-    let spans = spans(from.0, to.0, filter);
-    for line in bytes.chunks_exact(from.0 * channels) {
-        for span in &spans {
-            let pixels = &line[span.first * channels..][..span.weights.len() * channels];
-            for channel in 0..channels {
-                let bytes = pixels.iter().skip(channel).step_by(channels);
-                across.push(weighed(span, bytes));
+/// A picture's bytes.
+pub(super) struct Bytes<'a> {
+    pub(super) size: Size,
+    /// Bytes per pixel.
+    pub(super) channels: usize,
+    pub(super) bytes: &'a [u8],
+}
+
+impl Bytes<'_> {
+    /// The bytes of the picture in another size.
+    pub(super) fn scaled(&self, to: Size, filter: Filter) -> Vec<u8> {
+        let channels = self.channels;
+        let from = (self.size.width as usize, self.size.height as usize);
+        let to = (to.width as usize, to.height as usize);
+        let mut across = Vec::with_capacity(to.0 * from.1 * channels);
+        let columns = spans(from.0, to.0, filter);
+        for line in self.bytes.chunks_exact(from.0 * channels) {
+            for span in &columns {
+                let pixels = &line[span.first * channels..][..span.weights.len() * channels];
+                for channel in 0..channels {
+                    let bytes = pixels.iter().skip(channel).step_by(channels);
+                    across.push(weighed(span, bytes));
+                }
             }
         }
+        let width = to.0 * channels;
+        let mut down = Vec::with_capacity(width * to.1);
+        for span in spans(from.1, to.1, filter) {
+            let lines = &across[span.first * width..][..span.weights.len() * width];
+            down.extend((0..width).map(|at| weighed(&span, lines.iter().skip(at).step_by(width))));
+        }
+        down
     }
-    let width = to.0 * channels;
-    let mut down = Vec::with_capacity(width * to.1);
-    for span in self::spans(from.1, to.1, filter) {
-        let lines = &across[span.first * width..][..span.weights.len() * width];
-        down.extend((0..width).map(|at| weighed(&span, lines.iter().skip(at).step_by(width))));
-    }
-    down
 }
 
 /// The pixels that one scaled pixel is made of.

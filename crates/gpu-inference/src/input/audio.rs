@@ -18,13 +18,13 @@ use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
 use symphonia::core::io::MediaSourceStream;
 use symphonia::core::meta::MetadataOptions;
 
-use crate::input::{InputError, InputLimits};
+use super::error::{InputError, InputLimits};
 
 /// The rate that the speech models are trained on.
 pub(crate) const SAMPLE_RATE_HZ: u32 = 16_000;
 /// What is accepted, in the words of the error.
 const WANTED: &str = "a WAV, FLAC or MP3 recording";
-/// Rates outside are refused: telephone to high-resolution audio. A header's 4 GHz would need 32 GB of resampler.
+/// Rates outside are rejected: telephone to high-resolution audio. A header's 4 GHz would need 32 GB of resampler.
 const SOURCE_RATES_HZ: std::ops::RangeInclusive<u32> = 4_000..=384_000;
 /// Samples that the resampler takes at once.
 const CHUNK_SAMPLES: usize = 4096;
@@ -193,7 +193,7 @@ impl<'a> Source<'a> {
             {
                 Err(InputError::AudioTruncated { path, expected_frames, found_frames })
             }
-            // All is there; what follows is no sound, e.g. a tag.
+            // The recording is complete; what follows is not sound, e.g. a tag.
             (Some(_), _) | (None, None) => Ok(()),
             // A stream of unknown length (its header says 2^32 - 1) ends where the file does.
             (None, Some(SymphoniaError::IoError(error)))

@@ -9,7 +9,7 @@ use npyz::{DType, Deserialize, NpyFile, NpyHeader, Order, TypeChar};
 use serde_json::Value;
 
 use super::{Elements, RANK_MAX, TENSORS_MAX, Tensor, Tensors};
-use crate::input::{InputError, InputLimits};
+use crate::input::error::{InputError, InputLimits};
 
 /// What is accepted, in the words of the error.
 const WANTED: &str = "tensors as .npz, .npy or JSON";
@@ -57,7 +57,7 @@ impl Reader<'_> {
             let mut entry = entry.map_err(|error| self.damaged(error.to_string()))?;
             let file = entry.name().map_err(|error| self.damaged(error.to_string()))?.into_owned();
             let name = npyz::npz::array_name_from_file_name(&file).map(str::to_owned);
-            let name = name.ok_or_else(|| self.damaged(format!("{file} is no .npy")))?;
+            let name = name.ok_or_else(|| self.damaged(format!("{file} is not a .npy file")))?;
             let header = NpyHeader::from_reader(&mut entry)
                 .map_err(|error| self.damaged(format!("{name}: {error}")))?;
             let tensor = self.npy(header, &mut entry)?;
@@ -136,7 +136,7 @@ impl Reader<'_> {
         let sides = value["shape"].as_array().ok_or_else(|| lacks("shape"))?;
         let sides: Option<Vec<u64>> = sides.iter().map(Value::as_u64).collect();
         let sides =
-            sides.ok_or_else(|| self.damaged("its shape is no list of sides".to_owned()))?;
+            sides.ok_or_else(|| self.damaged("its shape is not a list of numbers".to_owned()))?;
         let data = value["data"].as_array().ok_or_else(|| lacks("data"))?;
         let elements = json_elements(&name, data).map_err(|problem| self.damaged(problem))?;
         let shape = self.claim(&sides, element_bytes(&name))?;
@@ -163,7 +163,7 @@ impl Reader<'_> {
 
     fn check_count(&self, found: usize) -> Result<(), InputError> {
         match found {
-            0 => Err(self.damaged("it holds no tensor".to_owned())),
+            0 => Err(self.damaged("it holds no tensors".to_owned())),
             1..=TENSORS_MAX => Ok(()),
             _ => Err(self.unsupported(&format!("{found} tensors, {TENSORS_MAX} are allowed"))),
         }
@@ -209,7 +209,11 @@ fn json_elements(name: &str, data: &[Value]) -> Result<Elements, String> {
         "uint32" => Elements::U32(all(data, whole)?),
         "uint64" => Elements::U64(all(data, Value::as_u64)?),
         "bool" => Elements::Bool(all(data, Value::as_bool)?),
-        other => return Err(format!("no dtype {other:?}: float32, int64, uint8, bool and so on")),
+        other => {
+            return Err(format!(
+                "the dtype {other:?} is unknown: it is float32, int64, uint8, bool or the like"
+            ));
+        }
     })
 }
 
@@ -256,7 +260,11 @@ mod tests {
         let cases = [
             (json("int8", "[1]", "[300]"), "input.damaged", "data[0] is 300"),
             (json("int8", "[2]", "[1]"), "input.damaged", "x: 1 numbers do not fill"),
-            (json("complex64", "[1]", "[1]"), "input.damaged", "no dtype \"complex64\""),
+            (
+                json("complex64", "[1]", "[1]"),
+                "input.damaged",
+                "the dtype \"complex64\" is unknown",
+            ),
             (json("float32", "[99999999999]", "[1]"), "input.too_large", "268435456"),
             (read(b"{}").unwrap_err(), "input.damaged", "holds no tensor"),
             (read(b"PK nothing").unwrap_err(), "input.damaged", ""),

@@ -27,9 +27,7 @@ pub enum Origin {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WheelFile {
-    /// The package's name.
     pub package: String,
-    /// Its exact version.
     pub version: String,
     /// The file's path inside the wheel.
     pub member: String,

@@ -1,4 +1,4 @@
-//! Named tensors of any element type: the inputs and answers of `onnx.run`.
+//! Named tensors of any element type: the inputs and outputs of `onnx.run`.
 //!
 //! They come as `.npz` or `.npy` (NumPy's files) or as JSON, and are checked against a graph's inputs before a run,
 //! since ONNX Runtime lets differing lengths of one symbolic dimension through. No model is known here.
@@ -49,7 +49,7 @@ macro_rules! elements {
                 match self { $(Self::$variant(_) => $name),+ }
             }
 
-            /// How many there are.
+            /// The number of elements.
             #[must_use]
             pub fn len(&self) -> usize {
                 match self { $(Self::$variant(numbers) => numbers.len()),+ }
@@ -71,7 +71,7 @@ macro_rules! elements {
                 }
             }
 
-            /// A copy of what ONNX Runtime answered; none for element types that NumPy does not have.
+            /// A copy of an output of ONNX Runtime; `None` for element types that NumPy does not have.
             pub(crate) fn of_output(value: &DynValue) -> ort::Result<Option<Self>> {
                 let Some(found) = value.dtype().tensor_type() else { return Ok(None) };
                 $(if found == element_type::<$element>() {
@@ -117,13 +117,12 @@ elements! {
 }
 
 impl Elements {
-    /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The numbers, as JSON has them; none where one is no number (NaN) or infinite.
+    /// The numbers as JSON has them; `None` if one is NaN or infinite.
     #[must_use]
     pub fn to_f64(&self) -> Option<Vec<f64>> {
         #[expect(clippy::cast_precision_loss, reason = "for people to read; the file is exact")]
@@ -146,7 +145,7 @@ impl Elements {
 }
 
 impl Tensor {
-    /// A tensor; none if the shape has another number of elements.
+    /// A tensor; `None` if the shape has another number of elements.
     #[must_use]
     pub fn new(shape: Vec<usize>, elements: Elements) -> Option<Self> {
         let count = shape.iter().try_fold(1_usize, |count, &side| count.checked_mul(side))?;
@@ -170,14 +169,14 @@ impl Tensor {
     }
 }
 
-/// Says what keeps `tensors` from being the inputs of a graph: a name, an element type, a rank, a length.
-pub(crate) fn misfit(inputs: &[Outlet], tensors: &Tensors) -> Option<String> {
+/// Why `tensors` cannot be the inputs of a graph: a name, an element type, a rank, or a length.
+pub(crate) fn input_mismatch(inputs: &[Outlet], tensors: &Tensors) -> Option<String> {
     let known = || inputs.iter().map(|input| format!("{} {}", input.name(), input.dtype()));
     let listed = || known().collect::<Vec<_>>().join(", ");
     if let Some(name) = tensors.keys().find(|name| inputs.iter().all(|i| i.name() != *name)) {
         return Some(format!("the model has no input {name:?}: it takes {}", listed()));
     }
-    // Inputs that share a symbol share a length: ONNX Runtime does not look (facts/onnxruntime.md 2.3).
+    // Inputs that share a symbol share a length: ONNX Runtime does not check it.
     let mut symbols: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
     for input in inputs {
         let name = input.name();
@@ -185,7 +184,10 @@ pub(crate) fn misfit(inputs: &[Outlet], tensors: &Tensors) -> Option<String> {
             return Some(format!("the input {name:?} is missing: the model takes {}", listed()));
         };
         let ValueType::Tensor { ty, shape, dimension_symbols } = input.dtype() else {
-            return Some(format!("the model's input {name:?} is {}, no tensor", input.dtype()));
+            return Some(format!(
+                "the model's input {name:?} is {}, which is not a tensor",
+                input.dtype()
+            ));
         };
         let found = format!("{} {:?}", tensor.elements.type_name(), tensor.shape);
         let wrong = || Some(format!("the input {name:?} is {found}, not {}", input.dtype()));

@@ -12,7 +12,8 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 use memchr::memmem;
 
-use crate::input::{InputError, InputLimits};
+use super::error::{InputError, InputLimits};
+use crate::size::Size;
 
 /// What is accepted, in the words of the error.
 const WANTED: &str = "a PNG, JPEG, WebP, BMP, TIFF or GIF picture";
@@ -61,7 +62,7 @@ pub(crate) fn decode(file: File, path: &Path, limits: &InputLimits) -> Result<Pi
     allocations.max_alloc = Some(limits.image_pixels_max.saturating_mul(DECODER_BYTES_PER_PIXEL));
     reader.limits(allocations);
     let mut decoder = reader.into_decoder().map_err(failed)?;
-    check_size(decoder.dimensions(), path, limits)?;
+    check_size(decoder.dimensions().into(), path, limits)?;
     // A picture whose EXIF block is damaged is still a picture.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
@@ -69,18 +70,14 @@ pub(crate) fn decode(file: File, path: &Path, limits: &InputLimits) -> Result<Pi
     Ok(flatten(image).into())
 }
 
-fn check_size(
-    (width, height): (u32, u32),
-    path: &Path,
-    limits: &InputLimits,
-) -> Result<(), InputError> {
+fn check_size(size: Size, path: &Path, limits: &InputLimits) -> Result<(), InputError> {
+    let Size { width, height } = size;
     let (pixels_max, side_max) = (limits.image_pixels_max, limits.image_side_max);
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels > pixels_max || width.max(height) > side_max {
+    if size.pixels() > pixels_max || size.long_side() > side_max {
         let path = path.to_owned();
         return Err(InputError::TooLarge { path, width, height, pixels_max, side_max });
     }
-    if pixels == 0 {
+    if size.pixels() == 0 {
         let problem = format!("it is {width} x {height} pixels");
         return Err(InputError::Damaged { path: path.to_owned(), problem });
     }

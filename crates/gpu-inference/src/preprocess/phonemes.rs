@@ -1,14 +1,12 @@
 //! From text to phonemes: espeak-ng, run as a process of its own.
 //!
-//! espeak-ng is under the GPL, so it is neither linked nor shipped: whoever wants these voices installs it. It is asked clause
-//! by clause, since its text output leaves the punctuation out from which a voice takes its melody.
+//! espeak-ng is under the GPL, so it is neither linked nor shipped: users of these voices install it. It gets one clause at
+//! a time, since its output leaves out the punctuation from which a voice takes its melody.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
 use unicode_normalization::UnicodeNormalization;
-
-use crate::pipelines::RunError;
 
 /// The program, looked up in the search path.
 const PROGRAM: &str = "espeak-ng";
@@ -23,24 +21,17 @@ const CLAUSE_CHARS_MAX: usize = 400;
 /// Why there are no phonemes.
 #[derive(Debug, thiserror::Error)]
 pub enum PhonemeError {
-    /// espeak-ng is not installed.
-    #[error("{PROGRAM} is not there")]
+    #[error("{PROGRAM} is not installed")]
     Missing {
-        /// What the system said.
         #[source]
         source: std::io::Error,
     },
-    /// It failed.
+    /// It exited with an error.
     #[error("{PROGRAM} failed for the language {language}: {said}")]
-    Failed {
-        /// The language it was asked for.
-        language: String,
-        /// What it said.
-        said: String,
-    },
-    /// It could not be talked to.
-    #[error("{PROGRAM} broke off")]
-    BrokeOff(#[source] std::io::Error),
+    Failed { language: String, said: String },
+    /// Its input or output was closed early.
+    #[error("{PROGRAM} crashed or was killed")]
+    Crashed(#[source] std::io::Error),
 }
 
 impl PhonemeError {
@@ -49,28 +40,22 @@ impl PhonemeError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Missing { .. } => "phonemes.missing",
-            Self::Failed { .. } | Self::BrokeOff(_) => "phonemes.failed",
+            Self::Failed { .. } | Self::Crashed(_) => "phonemes.failed",
         }
     }
 
-    /// What a person can do about it.
+    /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Missing { .. } => "install it, e.g. with `apt-get install espeak-ng`",
             Self::Failed { .. } => "`espeak-ng --voices` lists the languages it knows",
-            Self::BrokeOff(_) => "try again; if it stays so, run espeak-ng by hand on the text",
+            Self::Crashed(_) => "try again; if it fails again, run espeak-ng by hand on the text",
         }
     }
 }
 
-impl From<PhonemeError> for RunError {
-    fn from(error: PhonemeError) -> Self {
-        Self::Phonemes(error)
-    }
-}
-
-/// Whether the program is there.
+/// Checks that the program is installed.
 pub(crate) fn check() -> Result<(), PhonemeError> {
     let run = Command::new(PROGRAM).arg("--version").stdin(Stdio::null()).output();
     run.map(drop).map_err(|source| PhonemeError::Missing { source })
@@ -105,16 +90,16 @@ fn of_clause(clause: &str, language: &str) -> Result<String, PhonemeError> {
     let mut stdin = child.stdin.take().expect("it was asked for");
     let written = stdin.write_all(clause.as_bytes()).and_then(|()| stdin.write_all(b"\n"));
     drop(stdin);
-    let output = child.wait_with_output().map_err(PhonemeError::BrokeOff)?;
+    let output = child.wait_with_output().map_err(PhonemeError::Crashed)?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(PhonemeError::Failed { language: language.to_owned(), said });
     }
-    written.map_err(PhonemeError::BrokeOff)?;
+    written.map_err(PhonemeError::Crashed)?;
     Ok(without_switches(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// espeak-ng marks words of another language, as `(fr)…(en)`; no voice has a sound for that.
+/// espeak-ng marks words of another language, e.g. `(fr)…(en)`, which are not phonemes.
 fn without_switches(said: &str) -> String {
     let mut text = String::with_capacity(said.len());
     let mut rest = said;
@@ -206,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_of_another_language_are_no_phonemes() {
+    fn marks_of_another_language_are_not_phonemes() {
         assert_eq!(without_switches("a (fr)b(en-us) c\nd (e"), "a b c d (e");
     }
 }

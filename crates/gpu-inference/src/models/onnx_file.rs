@@ -56,7 +56,7 @@ pub(crate) fn fix_weights(file: &mut [u8]) -> usize {
     keys
 }
 
-/// Frees these dimensions of the input of this name, and of all answers. Says how many were freed.
+/// Makes these dimensions of the input of this name, and of all outputs, free. Returns how many were changed.
 pub(crate) fn free_dimensions(file: &mut [u8], input: &str, dimensions: &[usize]) -> usize {
     let mut positions = Vec::new();
     for graph in of_field(file, 0..file.len(), &[field::MODEL_GRAPH]) {
@@ -102,7 +102,7 @@ fn of_field<'a>(
     Box::new(of_first.flat_map(move |(_, range)| of_field(file, range, rest)))
 }
 
-/// The fields of a message that carry a length. It ends at what is no protobuf.
+/// The fields of a message that carry a length. It ends where the bytes are not protobuf.
 struct Fields<'a> {
     file: &'a [u8],
     at: usize,

@@ -58,8 +58,8 @@ impl Spectrum {
         let mut frame = self.transform.make_input_vec();
         let mut spectrum = self.transform.make_output_vec();
         for start in (0..self.count(samples.len())).map(|index| index * self.hop) {
-            let heard = &samples[start..start + frame.len()];
-            for ((slot, sample), weight) in frame.iter_mut().zip(heard).zip(&self.window) {
+            let window = &samples[start..start + frame.len()];
+            for ((slot, sample), weight) in frame.iter_mut().zip(window).zip(&self.window) {
                 *slot = sample * weight;
             }
             self.transform

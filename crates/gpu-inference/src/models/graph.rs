@@ -1,14 +1,14 @@
 //! A session whose numbers are floats of either width: the pipelines compute in 32 bits, a GPU's export may take 16.
 //!
-//! It feeds and reads tensors by name, and turns what a graph outputs_ into arrays of `f32`. It checks no shapes: what
-//! a graph takes was checked when it was opened (`models`), and what it outputs_ is for the pipeline to check.
+//! It feeds and reads tensors by name, and turns outputs into arrays of `f32`. It checks no shapes: inputs were checked when
+//! the graph was opened, and outputs are checked by the pipeline.
 
 use half::f16;
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType, TensorRef};
 
-use crate::pipelines::{RunError, failed};
+use crate::run::{RunError, failed};
 
 /// An opened graph.
 pub(crate) struct Graph {
@@ -42,7 +42,7 @@ impl Graph {
         self.session.inputs()[0].name().to_owned()
     }
 
-    /// The name of the first of `names` that it answers with, else its first output's.
+    /// The first of `names` that is an output, else the name of the first output.
     pub(crate) fn output_among(&self, names: &[&str]) -> String {
         let exists = |name: &&&str| self.session.outputs().iter().any(|o| o.name() == **name);
         let first = || self.session.outputs()[0].name();
@@ -100,18 +100,4 @@ fn to_floats(value: &DynValue) -> ort::Result<ArrayD<f32>> {
         }
         _ => Ok(value.try_extract_array::<f32>()?.into_owned()),
     }
-}
-
-/// A vector of length 1 in the same direction; one of zeros stays.
-pub(crate) fn l2_normalized(mut vector: Vec<f32>) -> Vec<f32> {
-    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-    if length > 0.0 {
-        vector.iter_mut().for_each(|value| *value /= length);
-    }
-    vector
-}
-
-/// From any number to a share between 0 and 1.
-pub(crate) fn sigmoid(value: f32) -> f32 {
-    1.0 / (1.0 + (-value).exp())
 }

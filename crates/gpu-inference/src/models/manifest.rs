@@ -1,18 +1,18 @@
 //! `model.toml`: what a model is, which files it has, and where they come from.
 //!
-//! Parsed once into checked types, so that the rest of the crate trusts them. It reads text only: whether the files
-//! are there and are the right ones is the business of `models`.
+//! Here is what holds for every family; `family` checks the rest against the family's record. Whether the files exist and
+//! are the right ones is checked when a model is opened.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Component, Path, PathBuf};
 
+use gpu_tasks::Task;
 use serde::Deserialize;
 
-use crate::family::{Family, ModelTask};
-use crate::origin::Origin;
-use crate::runtime::DevicePreference;
+use super::origin::Origin;
+use super::runtime::DevicePreference;
 
 /// A role's name with this behind it is the file of that graph's weights.
 const WEIGHTS_SUFFIX: &str = ".weights";
@@ -24,7 +24,10 @@ const GRAPH_ENDINGS: [&str; 2] = ["onnx", "ort"];
 #[derive(Debug, Clone)]
 pub struct Manifest {
     name: String,
-    family: Family,
+    /// Where it was read from.
+    path: PathBuf,
+    family: String,
+    settings: toml::Table,
     task: ModelTask,
     default: bool,
     licence: String,
@@ -34,6 +37,37 @@ pub struct Manifest {
     memory_mib: u32,
     uses: BTreeMap<String, String>,
     files: Vec<ModelFile>,
+}
+
+/// What a model is for: a job's task, or a part of another model's work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelTask {
+    /// Does jobs of this task.
+    Job(Task),
+    /// `voice.activity`: finds speech for another model.
+    VoiceActivity,
+    /// `voice.speaker`: tells speakers apart for another model.
+    VoiceSpeaker,
+}
+
+impl ModelTask {
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
+        let parts = [Self::VoiceActivity, Self::VoiceSpeaker];
+        match parts.into_iter().find(|part| part.to_string() == text) {
+            Some(part) => Ok(part),
+            None => text.parse().map(Self::Job).map_err(|error| format!("task: {error}")),
+        }
+    }
+}
+
+impl fmt::Display for ModelTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Job(task) => task.fmt(f),
+            Self::VoiceActivity => f.write_str("voice.activity"),
+            Self::VoiceSpeaker => f.write_str("voice.speaker"),
+        }
+    }
 }
 
 /// The number format of the weights.
@@ -69,36 +103,31 @@ pub struct ModelFile {
     pub sha256: String,
     /// The content's size.
     pub size_bytes: u64,
-    /// Where it can be fetched; nowhere, for a file that its owner puts there.
+    /// Where it can be fetched; `None` for a file that its owner puts into the folder.
     pub origin: Option<Origin>,
 }
 
-/// Why a `model.toml` is refused.
+/// Why a `model.toml` cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
     /// The file cannot be read.
     #[error("cannot read the manifest {}", path.display())]
     Read {
-        /// The manifest.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: std::io::Error,
     },
-    /// It is no TOML, lacks a field, or has an unknown one.
+    /// It is not TOML, lacks a field, or has an unknown one.
     #[error("the manifest {} is malformed", path.display())]
     Malformed {
-        /// The manifest.
         path: PathBuf,
-        /// Where and why.
         #[source]
         source: toml::de::Error,
     },
     /// A field's value makes no sense.
     #[error("the manifest {} is wrong: {problem}", path.display())]
     Wrong {
-        /// The manifest.
         path: PathBuf,
         /// The field and what is wrong with it.
         problem: String,
@@ -106,7 +135,7 @@ pub enum ManifestError {
 }
 
 impl ManifestError {
-    /// What a person can do about it.
+    /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
@@ -150,37 +179,20 @@ struct RawFile {
 }
 
 impl Manifest {
-    /// Reads and checks the manifest at `path`.
-    ///
-    /// # Errors
-    /// The file cannot be read, is malformed, or a value makes no sense.
-    pub fn read(path: &Path) -> Result<Self, ManifestError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ManifestError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text, path)
-    }
-
-    /// Checks a manifest's text; `path` is named in errors.
-    ///
-    /// # Errors
-    /// The text is malformed, or a value makes no sense.
-    pub fn parse(text: &str, path: &Path) -> Result<Self, ManifestError> {
+    /// Checks a manifest's text without knowing its family; `path` is only named in errors.
+    pub(crate) fn from_toml(text: &str, path: &Path) -> Result<Self, ManifestError> {
         let malformed = |source| ManifestError::Malformed { path: path.to_owned(), source };
         let wrong = |problem| ManifestError::Wrong { path: path.to_owned(), problem };
         let raw: RawManifest = toml::from_str(text).map_err(malformed)?;
         check_name(&raw.name).map_err(wrong)?;
-        let family = Family::read(&raw.family, raw.settings, path)?;
-        family.check_settings().map_err(|problem| wrong(format!("settings: {problem}")))?;
-        let task = ModelTask::read(&raw.task).map_err(wrong)?;
-        if task != family.task() {
-            let problem = format!("task: {task}, but the family {} does {}", family, family.task());
-            return Err(wrong(problem));
-        }
         let device = raw.device.map(|device| device.parse()).transpose();
         let files = raw.files.into_iter().map(check_file).collect::<Result<Vec<_>, _>>();
-        let manifest = Self {
+        Ok(Self {
             name: raw.name,
-            task,
+            path: path.to_owned(),
+            family: raw.family,
+            settings: raw.settings,
+            task: ModelTask::read(&raw.task).map_err(wrong)?,
             default: raw.default,
             licence: raw.licence,
             device: device.map_err(|error| wrong(format!("device: {error}")))?,
@@ -189,26 +201,32 @@ impl Manifest {
             memory_mib: raw.memory_mib,
             uses: raw.uses,
             files: files.map_err(wrong)?,
-            family,
-        };
-        manifest.check_roles().map_err(wrong)?;
-        Ok(manifest)
+        })
     }
 
-    /// The model's name: its folder's name, and what a job says.
+    /// The name of the model and of its folder, as in `--model`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The name of the architecture whose code runs it.
+    /// The name of the family whose code runs it.
     #[must_use]
-    pub fn family_name(&self) -> &'static str {
-        self.family.name()
+    pub fn family_name(&self) -> &str {
+        &self.family
     }
 
-    pub(crate) fn family(&self) -> &Family {
-        &self.family
+    pub(crate) fn settings(&self) -> &toml::Table {
+        &self.settings
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The error for a value that makes no sense.
+    pub(crate) fn wrong(&self, problem: String) -> ManifestError {
+        ManifestError::Wrong { path: self.path.clone(), problem }
     }
 
     /// What it is for.
@@ -217,7 +235,7 @@ impl Manifest {
         self.task
     }
 
-    /// Whether jobs of its task get it when they name no model.
+    /// Whether jobs of its task use it when they name no model.
     #[must_use]
     pub fn is_default(&self) -> bool {
         self.default
@@ -229,7 +247,7 @@ impl Manifest {
         &self.licence
     }
 
-    /// The device it asks for; none means the worker's.
+    /// The device it asks for; `None` means the worker's.
     #[must_use]
     pub fn device(&self) -> Option<DevicePreference> {
         self.device
@@ -247,7 +265,7 @@ impl Manifest {
         self.max_batch
     }
 
-    /// Estimate of the memory that it needs while it runs.
+    /// Estimated memory while it runs.
     #[must_use]
     pub fn memory_mib(&self) -> u32 {
         self.memory_mib
@@ -274,7 +292,7 @@ impl Manifest {
     /// The file of a role that the family needs.
     pub(crate) fn file(&self, role: &str) -> &ModelFile {
         let file = self.files.iter().find(|file| file.role == role);
-        file.expect("check_roles saw every role of the family")
+        file.expect("the manifest was checked to have every role of the family")
     }
 
     /// The file with the weights of the graph of a role, if the exporter put them beside it.
@@ -283,39 +301,23 @@ impl Manifest {
         self.files.iter().find(own)
     }
 
-    fn check_roles(&self) -> Result<(), String> {
+    /// The sorted roles of the files, except of the weights that lie beside a graph: `encoder.weights` belongs to `encoder`.
+    pub(crate) fn roles_without_weights(&self) -> Result<Vec<&str>, String> {
         let roles = self.files.iter().map(|file| file.role.as_str());
-        // Weights beside a graph belong to it: `encoder.weights` to `encoder`.
-        let graph_of = |role: &&str| role.strip_suffix(WEIGHTS_SUFFIX).map(str::to_owned);
         let (weights, mut found): (Vec<&str>, Vec<&str>) =
-            roles.partition(|role| graph_of(role).is_some());
+            roles.partition(|role| role.ends_with(WEIGHTS_SUFFIX));
         found.sort_unstable();
-        if let Some(stray) =
-            weights.iter().find(|role| !found.contains(&&*graph_of(role).unwrap_or_default()))
-        {
-            return Err(format!("file: there is no graph for the weights {stray}"));
+        let has_graph = |role: &str| {
+            role.strip_suffix(WEIGHTS_SUFFIX).is_some_and(|graph| found.contains(&graph))
+        };
+        match weights.iter().find(|role| !has_graph(role)) {
+            Some(stray) => Err(format!("file: there is no graph for the weights {stray}")),
+            None => Ok(found),
         }
-        if found != self.family.roles() {
-            let needed = self.family.roles().join(", ");
-            let found = found.join(", ");
-            return Err(format!("file: the family {} needs {needed}, found {found}", self.family));
-        }
-        let found: Vec<&str> = self.uses.keys().map(String::as_str).collect();
-        let (needed, allowed) = (self.family.uses(), self.family.may_use());
-        let known = |role: &&str| needed.contains(role) || allowed.contains(role);
-        if !needed.iter().all(|role| found.contains(role)) || !found.iter().all(known) {
-            let needed = self.family.uses().join(", ");
-            let found = found.join(", ");
-            return Err(format!(
-                "uses: the family {} needs {needed:?}, found {found:?}",
-                self.family
-            ));
-        }
-        Ok(())
     }
 }
 
-/// The manifests that this program was built with, by name.
+/// The manifests that this program was built with, as text, by name.
 ///
 /// # Panics
 /// Never: the tests read each.
@@ -357,93 +359,4 @@ fn check_file(raw: RawFile) -> Result<ModelFile, String> {
         return Err(format!("file {role}: sha256 is not 64 lower-case hexadecimal digits"));
     }
     Ok(ModelFile { role, path, sha256, size_bytes, origin })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pipelines::ocr::OcrSettings;
-    use gpu_tasks::Task;
-
-    const OCR: &str = include_str!("../models/pp-ocr-v4-mobile/model.toml");
-    const SPEECH: &str = include_str!("../models/moonshine-tiny-en/model.toml");
-
-    fn parse(text: &str) -> Result<Manifest, String> {
-        Manifest::parse(text, Path::new("model.toml")).map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            format!("{error} {}", cause.unwrap_or_default())
-        })
-    }
-
-    #[test]
-    fn every_manifest_in_the_program_is_sound_and_each_task_has_at_most_one_default() {
-        let mut defaults = BTreeMap::new();
-        let catalogue = catalogue();
-        assert!(catalogue.contains_key("pp-ocr-v6-small"));
-        for (name, text) in catalogue {
-            let manifest = Manifest::parse(text, Path::new(&name)).unwrap();
-            assert_eq!(manifest.name(), name);
-            if manifest.is_default() {
-                let task = manifest.task().to_string();
-                assert_eq!(defaults.insert(task, name), None);
-            }
-        }
-    }
-
-    #[test]
-    fn the_committed_manifests_are_sound() {
-        let ocr = parse(OCR).unwrap();
-        assert_eq!(ocr.task(), ModelTask::Job(Task::VisionOcr));
-        assert!(!ocr.is_default());
-        let speech = parse(SPEECH).unwrap();
-        assert_eq!(speech.uses()["vad"], "silero-vad-v6");
-        assert_eq!(speech.max_batch().get(), 1);
-        assert_eq!(speech.file("encoder").path, Path::new("encoder_model.ort"));
-    }
-
-    #[test]
-    fn settings_override_the_defaults_of_the_code() {
-        let text = OCR.replacen("[[file]]", "[settings]\nline_score_min = 0.7\n[[file]]", 1);
-        let Family::PpOcr(settings) = parse(&text).unwrap().family().clone() else { panic!() };
-        assert!((settings.line_score_min - 0.7).abs() < 1e-6);
-        assert!((settings.box_score_min - OcrSettings::default().box_score_min).abs() < 1e-6);
-    }
-
-    #[test]
-    fn each_wrong_value_is_named() {
-        let cases = [
-            ("precision = \"fp32\"", "precision = \"fp12\"", "unknown variant"),
-            ("precision = \"fp32\"", "presicion = \"fp32\"", "unknown field `presicion`"),
-            ("max_batch = 8", "max_batch = 0", "nonzero"),
-            ("family = \"pp-ocr\"", "family = \"vgg\"", "no code for \"vgg\""),
-            ("task = \"vision.ocr\"", "task = \"vision.ocrr\"", "unknown task"),
-            ("task = \"vision.ocr\"", "task = \"voice.transcribe\"", "does vision.ocr"),
-            ("name = \"pp-ocr-v4-mobile\"", "name = \"../x\"", "name: \"../x\""),
-            ("role = \"angle\"", "role = \"detect\"", "needs angle, detect, recognise"),
-            ("path = \"ch_PP-OCRv4_det_infer.onnx\"", "path = \"../det.onnx\"", "leads out"),
-            ("path = \"ch_PP-OCRv4_det_infer.onnx\"", "path = \"0.vvm\"", "0.vvm is encrypted"),
-            ("sha256 = \"d2a7", "sha256 = \"D2A7", "64 lower-case"),
-            (
-                "member = \"rapidocr_onnxruntime/models/ch_PP-OCRv4_det",
-                "url = \"x/det",
-                "an origin is {",
-            ),
-            ("precision", "device = \"tpu\"\nprecision", "unknown device \"tpu\""),
-            ("[[file]]", "[settings]\nline_skore_min = 1\n[[file]]", "line_skore_min"),
-            ("[[file]]", "[settings]\nline_score_min = 1.5\n[[file]]", "a probability"),
-            ("[[file]]", "[settings]\nbox_growth = nan\n[[file]]", "from 0 to 5"),
-        ];
-        for (good, bad, expected) in cases {
-            assert!(OCR.contains(good), "{good} is not in the manifest");
-            let problem = parse(&OCR.replacen(good, bad, 1)).unwrap_err();
-            assert!(problem.contains(expected), "{bad}: {problem}");
-        }
-        for setting in ["piece_seconds_max = 0", "pause_seconds_max = nan", "speech_threshold = -1"]
-        {
-            let text = SPEECH.replacen("[[file]]", &format!("[settings]\n{setting}\n[[file]]"), 1);
-            assert!(parse(&text).unwrap_err().contains(&setting[..16]), "{setting}");
-        }
-        let problem = parse(&SPEECH.replace("uses =", "# uses =")).unwrap_err();
-        assert!(problem.contains("needs \"vad\""), "{problem}");
-    }
 }

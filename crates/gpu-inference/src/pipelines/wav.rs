@@ -1,25 +1,15 @@
 //! Sound as a file: 16-bit PCM, mono. Reading is in `audio`.
 
+use crate::output::{Output, OutputFile, Sound, TaskResult};
 use std::io::Cursor;
 use std::time::Duration;
 
 use hound::{SampleFormat, WavSpec, WavWriter};
 
-use crate::pipelines::{Output, OutputFile, TaskResult};
-
-/// The name of the file in an answer.
+/// The name of the file in an output.
 const FILE_NAME: &str = "speech.wav";
 
-/// What a task made that answers with sound; the sound itself is the answer's file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sound {
-    /// Its length.
-    pub length: Duration,
-    /// Samples a second.
-    pub rate_hz: u32,
-}
-
-/// The answer that is this sound. Samples beyond -1 and 1 are cut off.
+/// The output that is this sound. Samples beyond -1 and 1 are cut off.
 pub(crate) fn output(samples: &[f32], rate_hz: u32) -> Output {
     let micros = samples.len() as u64 * 1_000_000 / u64::from(rate_hz);
     let result = TaskResult::Sound(Sound { length: Duration::from_micros(micros), rate_hz });
@@ -48,7 +38,7 @@ fn encode(samples: &[f32], rate_hz: u32) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// What is no number is silence.
+/// NaN becomes silence.
 #[expect(clippy::cast_possible_truncation, reason = "clamped to what fits")]
 fn quantised(sample: f32) -> i16 {
     (sample.clamp(-1.0, 1.0) * f32::from(i16::MAX)).round() as i16

@@ -1,10 +1,11 @@
 //! Pictures as a model's input: scaled as PIL scales, and laid out as planes of numbers.
 //!
-//! Models are trained on pictures that PIL has scaled with its antialiased filters; a filter of another kind shifts an
-//! answer by more than a model's precision does. Which size, filter and numbers a model wants, its pipeline knows.
+//! Models are trained on pictures that PIL has scaled with its antialiased filters; another filter changes results by more
+//! than a model's precision does. The pipelines say which size, filter and numbers a model takes.
 
 mod pil;
 
+use crate::size::Size;
 use fast_image_resize as fir;
 use fast_image_resize::images::{Image, ImageRef};
 use image::{GrayImage, RgbImage};
@@ -51,40 +52,44 @@ impl Normalisation {
 const FITS: &str = "both are of one kind with sides of at least 1";
 
 /// The picture in another size, each byte as PIL has it.
-pub(crate) fn resize(source: &RgbImage, size: (u32, u32), filter: Filter) -> RgbImage {
-    if source.dimensions() == size {
+pub(crate) fn resize(source: &RgbImage, size: Size, filter: Filter) -> RgbImage {
+    if Size::from(source.dimensions()) == size {
         return source.clone();
     }
-    let bytes = pil::scaled(source.as_raw(), source.dimensions(), size, (filter, 3));
-    RgbImage::from_raw(size.0, size.1, bytes).expect(FITS)
+    let source =
+        pil::Bytes { size: source.dimensions().into(), channels: 3, bytes: source.as_raw() };
+    let bytes = source.scaled(size, filter);
+    RgbImage::from_raw(size.width, size.height, bytes).expect(FITS)
 }
 
 /// The grey picture in another size, each byte as PIL has it.
-pub(crate) fn resize_grey(source: &GrayImage, size: (u32, u32), filter: Filter) -> GrayImage {
-    if source.dimensions() == size {
+pub(crate) fn resize_grey(source: &GrayImage, size: Size, filter: Filter) -> GrayImage {
+    if Size::from(source.dimensions()) == size {
         return source.clone();
     }
-    let bytes = pil::scaled(source.as_raw(), source.dimensions(), size, (filter, 1));
-    GrayImage::from_raw(size.0, size.1, bytes).expect(FITS)
+    let source =
+        pil::Bytes { size: source.dimensions().into(), channels: 1, bytes: source.as_raw() };
+    let bytes = source.scaled(size, filter);
+    GrayImage::from_raw(size.width, size.height, bytes).expect(FITS)
 }
 
 /// The picture in another size, quickly: a byte may be off by one or two. For models that read shapes, not shades.
-pub(crate) fn resize_quickly(source: &RgbImage, size: (u32, u32)) -> RgbImage {
-    if source.dimensions() == size {
+pub(crate) fn resize_quickly(source: &RgbImage, size: Size) -> RgbImage {
+    if Size::from(source.dimensions()) == size {
         return source.clone();
     }
     let pixels = fir::PixelType::U8x3;
     let view = ImageRef::new(source.width(), source.height(), source.as_raw(), pixels).expect(FITS);
-    let mut target = Image::new(size.0, size.1, pixels);
+    let mut target = Image::new(size.width, size.height, pixels);
     let bilinear = fir::ResizeAlg::Convolution(fir::FilterType::Bilinear);
     let options = fir::ResizeOptions::new().resize_alg(bilinear);
     fir::Resizer::new().resize(&view, &mut target, &options).expect(FITS);
-    RgbImage::from_raw(size.0, size.1, target.into_vec()).expect(FITS)
+    RgbImage::from_raw(size.width, size.height, target.into_vec()).expect(FITS)
 }
 
 /// A map of numbers in another size, between the middles of its cells and without antialiasing: as PyTorch's bilinear
 /// interpolation enlarges a model's mask.
-pub(crate) fn enlarge(map: &[f32], from: (u32, u32), to: (u32, u32)) -> Vec<f32> {
+pub(crate) fn enlarge(map: &[f32], from: Size, to: Size) -> Vec<f32> {
     let axis = |from: u32, to: u32| -> Vec<(usize, usize, f32)> {
         let source = |index: u32| {
             let at = ((index as f32 + 0.5) * from as f32 / to as f32 - 0.5).max(0.0);
@@ -98,10 +103,10 @@ pub(crate) fn enlarge(map: &[f32], from: (u32, u32), to: (u32, u32)) -> Vec<f32>
         };
         (0..to).map(source).collect()
     };
-    let columns = axis(from.0, to.0);
-    let mut enlarged = Vec::with_capacity(to.0 as usize * to.1 as usize);
-    for (top, bottom, down) in axis(from.1, to.1) {
-        let width = from.0 as usize;
+    let columns = axis(from.width, to.width);
+    let mut enlarged = Vec::with_capacity(to.width as usize * to.height as usize);
+    for (top, bottom, down) in axis(from.height, to.height) {
+        let width = from.width as usize;
         let (above, below) = (&map[top * width..][..width], &map[bottom * width..][..width]);
         enlarged.extend(columns.iter().map(|&(left, right, along)| {
             let upper = above[left] + (above[right] - above[left]) * along;
@@ -112,14 +117,14 @@ pub(crate) fn enlarge(map: &[f32], from: (u32, u32), to: (u32, u32)) -> Vec<f32>
     enlarged
 }
 
-/// Writes a picture as three planes (red, green, blue) at the left top of planes of `width` x `height`.
+/// Writes a picture as three planes (red, green, blue) at the top left of planes of `size`.
 pub(crate) fn write_planes(
     target: &mut [f32],
-    (width, height): (u32, u32),
+    size: Size,
     picture: &RgbImage,
     normalisation: &Normalisation,
 ) {
-    let (width, height) = (width as usize, height as usize);
+    let (width, height) = (size.width as usize, size.height as usize);
     debug_assert_eq!(target.len(), 3 * width * height);
     let table: [[f32; 256]; 3] = std::array::from_fn(|channel| {
         std::array::from_fn(|byte| {
@@ -139,7 +144,7 @@ pub(crate) fn write_planes(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensors::{self, Elements};
+    use crate::input::tensors::{self, Elements};
 
     /// What PIL made of the photograph: `tests/graphs/references.py`, run by scripts/make-graphs.py.
     fn reference(name: &str) -> Elements {
@@ -159,8 +164,8 @@ mod tests {
         let wide = image::imageops::crop_imm(&photograph(), 90, 40, 340, 130).to_image();
         for (picture, name) in [(photograph(), "siglip-224.npy"), (wide, "siglip-from-wide.npy")] {
             let mut planes = vec![0.0; 3 * 224 * 224];
-            let scaled = resize(&picture, (224, 224), Filter::Bilinear);
-            write_planes(&mut planes, (224, 224), &scaled, &Normalisation::SIGNED);
+            let scaled = resize(&picture, Size::square(224), Filter::Bilinear);
+            write_planes(&mut planes, Size::square(224), &scaled, &Normalisation::SIGNED);
             let Elements::F32(expected) = reference(name) else { panic!("not floats") };
             let off = planes.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(off < 1e-3, "{name}: off by {off}");
@@ -169,7 +174,7 @@ mod tests {
 
     #[test]
     fn bicubic_is_pil_s_too() {
-        let scaled = resize(&photograph(), (256, 300), Filter::Bicubic);
+        let scaled = resize(&photograph(), (256, 300).into(), Filter::Bicubic);
         let Elements::U8(expected) = reference("bicubic.npy") else { panic!("not bytes") };
         let off = scaled.as_raw().iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
         assert_eq!(off, Some(0), "of 255");
@@ -177,8 +182,8 @@ mod tests {
 
     #[test]
     fn a_map_is_enlarged_between_the_middles_of_its_cells() {
-        let found = enlarge(&[0.0, 4.0], (2, 1), (4, 2));
+        let found = enlarge(&[0.0, 4.0], (2, 1).into(), (4, 2).into());
         assert_eq!(found, [0.0, 1.0, 3.0, 4.0, 0.0, 1.0, 3.0, 4.0]);
-        assert_eq!(enlarge(&[7.0], (1, 1), (2, 1)), [7.0, 7.0]);
+        assert_eq!(enlarge(&[7.0], Size::square(1), (2, 1).into()), [7.0, 7.0]);
     }
 }

@@ -1,0 +1,161 @@
+//! Why an input cannot be used, and how large inputs may be.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Longest recording by default: 4 hours, 0.9 GB as 16 kHz samples.
+const AUDIO_SECONDS_MAX: u32 = 4 * 60 * 60;
+/// Largest picture by default: 100 megapixels, 0.3 GB as RGB.
+const IMAGE_PIXELS_MAX: u64 = 100_000_000;
+/// Longest side of a picture by default: an A4 page at 2,500 dpi.
+const IMAGE_SIDE_MAX: u32 = 30_000;
+/// Longest text by default: some forty pages.
+const TEXT_CHARS_MAX: usize = 100_000;
+/// Largest file of bytes by default: tensors, and files of any kind to be classified.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+/// The largest inputs that are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InputLimits {
+    /// Longest recording.
+    pub audio_seconds_max: u32,
+    /// Most pixels of a picture.
+    pub image_pixels_max: u64,
+    /// Longest side of a picture.
+    pub image_side_max: u32,
+    /// Longest text.
+    pub text_chars_max: usize,
+    /// Largest file that is read as bytes.
+    pub file_bytes_max: u64,
+}
+
+impl Default for InputLimits {
+    fn default() -> Self {
+        Self {
+            audio_seconds_max: AUDIO_SECONDS_MAX,
+            image_pixels_max: IMAGE_PIXELS_MAX,
+            image_side_max: IMAGE_SIDE_MAX,
+            text_chars_max: TEXT_CHARS_MAX,
+            file_bytes_max: FILE_BYTES_MAX,
+        }
+    }
+}
+
+/// Why an input cannot be used. Every variant is about the file or its params, so trying again gives the same.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InputError {
+    /// There is no such file.
+    #[error("there is no file {}", path.display())]
+    Missing { path: PathBuf },
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// A folder, pipe or device.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile { path: PathBuf },
+    /// The file has no bytes.
+    #[error("{} is empty (0 bytes)", path.display())]
+    Empty { path: PathBuf },
+    /// The file is not of a kind that the task takes.
+    #[error("{} is not {wanted}", path.display())]
+    WrongKind { path: PathBuf, wanted: &'static str },
+    /// The right kind of file, but with a feature that is not supported.
+    #[error("{} cannot be decoded: {problem}", path.display())]
+    Unsupported { path: PathBuf, problem: String },
+    /// A recording ends before its header says.
+    #[error("{} is truncated: its header announces {expected_frames} frames, found {found_frames}", path.display())]
+    AudioTruncated {
+        path: PathBuf,
+        /// Samples per channel that the header announces.
+        expected_frames: u64,
+        /// Samples per channel that are there.
+        found_frames: u64,
+    },
+    /// A picture ends before its last line.
+    #[error("{} is truncated: the picture's data ends too early", path.display())]
+    PictureTruncated { path: PathBuf },
+    /// The content contradicts itself.
+    #[error("{} is damaged: {problem}", path.display())]
+    Damaged { path: PathBuf, problem: String },
+    /// A recording is longer than allowed.
+    #[error("{} is too long: {seconds} s or more, {seconds_max} s are allowed", path.display())]
+    TooLong {
+        path: PathBuf,
+        /// Its length, as far as it is known.
+        seconds: u64,
+        seconds_max: u32,
+    },
+    /// A picture is larger than allowed.
+    #[error("{} is too large: {width} x {height} pixels, {pixels_max} in all and {side_max} a side are allowed", path.display())]
+    TooLarge {
+        path: PathBuf,
+        width: u32,
+        height: u32,
+        /// The limit of the area.
+        pixels_max: u64,
+        /// The limit of a side.
+        side_max: u32,
+    },
+    /// A text is longer than allowed.
+    #[error("{} is too long: {chars_max} characters are allowed", path.display())]
+    TextTooLong { path: PathBuf, chars_max: usize },
+    /// A text of white space only.
+    #[error("{} holds no text", path.display())]
+    NoText { path: PathBuf },
+    /// A file is larger than allowed.
+    #[error("{} is too large: {bytes_max} bytes are allowed", path.display())]
+    FileTooLarge { path: PathBuf, bytes_max: u64 },
+    /// A recording without a single sample.
+    #[error("{} holds no samples", path.display())]
+    NoSamples { path: PathBuf },
+}
+
+impl InputError {
+    /// A short name for results and metrics; it never changes.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "input.missing",
+            Self::Unreadable { .. } => "input.unreadable",
+            Self::NotAFile { .. } => "input.not_a_file",
+            Self::Empty { .. } => "input.empty",
+            Self::WrongKind { .. } => "input.wrong_kind",
+            Self::Unsupported { .. } => "input.unsupported",
+            Self::AudioTruncated { .. } | Self::PictureTruncated { .. } => "input.truncated",
+            Self::Damaged { .. } => "input.damaged",
+            Self::TooLong { .. } => "input.too_long",
+            Self::TooLarge { .. } => "input.too_large",
+            Self::NoSamples { .. } => "input.no_samples",
+            Self::TextTooLong { .. } => "input.text_too_long",
+            Self::NoText { .. } => "input.no_text",
+            Self::FileTooLarge { .. } => "input.too_large",
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "check the job's input path",
+            Self::Unreadable { .. } => "check the file's permissions and the disk",
+            Self::NotAFile { .. } => "submit one job per file",
+            Self::Empty { .. } | Self::AudioTruncated { .. } | Self::PictureTruncated { .. } => {
+                "the upload or copy was probably cut off: submit the whole file"
+            }
+            Self::WrongKind { .. } | Self::Unsupported { .. } => {
+                "convert it, e.g. with ffmpeg, to 16-bit WAV, to PNG, or to UTF-8"
+            }
+            Self::Damaged { .. } => "check that another program can open the file",
+            Self::TooLong { .. } => "cut the recording, or raise the limit",
+            Self::TooLarge { .. } => "scale the picture down, or raise the limit",
+            Self::NoSamples { .. } => "check the program that recorded the file",
+            Self::TextTooLong { .. } => "submit it in parts",
+            Self::NoText { .. } => "write the text into the file",
+            Self::FileTooLarge { .. } => "cut it into parts",
+        }
+    }
+}

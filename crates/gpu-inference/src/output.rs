@@ -1,0 +1,190 @@
+//! What tasks return: plain data, and the files that belong to it. The worker writes it as JSON.
+
+use std::time::Duration;
+
+/// What a task returns for one input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    pub result: TaskResult,
+    pub files: Vec<OutputFile>,
+}
+
+/// The data that a task returns; sound, masks and tensors themselves are files.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TaskResult {
+    /// Of `voice.transcribe`.
+    Transcript(Transcript),
+    /// Of `vision.ocr`.
+    Page(Page),
+    /// Of `voice.synthesize`, `voice.convert` and `voice.denoise`.
+    Sound(Sound),
+    /// Of `text.embed`, and of `vision.embed` without labels.
+    Embedding(Embedding),
+    /// Of `text.classify`, and of `vision.embed` with labels.
+    Classification(Classification),
+    /// Of `vision.detect`.
+    Detections(Detections),
+    /// Of `vision.segment`.
+    Segments(Segments),
+    /// Of `onnx.run`, one for each output.
+    Tensors(Vec<TensorSummary>),
+}
+
+/// A file that a task makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputFile {
+    /// Unique within the output, without folders.
+    pub name: String,
+    /// E.g. `audio/wav`.
+    pub media_type: &'static str,
+    pub bytes: Vec<u8>,
+}
+
+impl From<TaskResult> for Output {
+    fn from(result: TaskResult) -> Self {
+        Self { result, files: Vec::new() }
+    }
+}
+
+/// The speech of a recording.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transcript {
+    /// All segments' texts, joined with spaces; empty if there is no speech.
+    pub text: String,
+    /// The pieces, in order.
+    pub segments: Vec<Segment>,
+    /// The recording's length.
+    pub audio: Duration,
+}
+
+/// A piece of speech, some sentences long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// From the beginning of the recording.
+    pub start: Duration,
+    pub end: Duration,
+    pub text: String,
+    /// The speaker, numbered from 0 in the order in which they first speak; `None` unless the job asks for speakers.
+    pub speaker: Option<usize>,
+}
+
+/// The text of one picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// In pixels, after the picture was turned upright.
+    pub width: u32,
+    pub height: u32,
+    /// Its lines, from top to bottom and left to right.
+    pub lines: Vec<Line>,
+}
+
+/// A line of text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    pub text: String,
+    /// From 0 to 1.
+    pub score: f32,
+    /// Its corners as x, y in pixels: top left, top right, bottom right, bottom left.
+    pub corners: [[f32; 2]; 4],
+}
+
+/// A recording that a task made; the samples are in its file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sound {
+    pub length: Duration,
+    /// Samples per second.
+    pub rate_hz: u32,
+}
+
+/// A text's or picture's vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedding {
+    /// Of length 1: the squares add up to 1.
+    pub values: Vec<f32>,
+    /// Tokens of the text; `None` for a picture.
+    pub tokens: Option<usize>,
+    /// Whether the text was longer than the model takes; then the vector is that of its beginning.
+    pub truncated: bool,
+}
+
+/// What a text or file was found to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Classification {
+    /// The label that applies: of the best score, or a general one such as `txt` where no score is high enough.
+    pub label: String,
+    /// For a file, e.g. `image/png`.
+    pub media_type: Option<String>,
+    /// Best first; as many as the job's `top`.
+    pub labels: Vec<Label>,
+    /// Whether the text was longer than the model takes; then the labels are those of its beginning.
+    pub truncated: bool,
+}
+
+/// A label with its score.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Label {
+    pub name: String,
+    /// From 0 to 1.
+    pub score: f32,
+}
+
+/// The objects in a picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Detections {
+    /// In pixels, after the picture was turned upright.
+    pub width: u32,
+    pub height: u32,
+    /// Highest score first.
+    pub objects: Vec<Detection>,
+}
+
+/// An object in a picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Detection {
+    /// E.g. `face`.
+    pub label: String,
+    /// From 0 to 1.
+    pub score: f32,
+    /// Left, top, right and bottom in pixels.
+    pub edges: [f32; 4],
+    /// Landmarks as x, y in pixels: of a face the eyes, the nose and the corners of the mouth.
+    pub points: Vec<[f32; 2]>,
+}
+
+/// The masks of a picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segments {
+    /// In pixels, after the picture was turned upright.
+    pub width: u32,
+    pub height: u32,
+    /// Highest score first.
+    pub objects: Vec<Segmented>,
+}
+
+/// An object and its mask.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segmented {
+    /// The file with its mask.
+    pub file: String,
+    /// The name that the job asked for, if it did.
+    pub label: Option<String>,
+    /// From 0 to 1; `None` if the model gives none.
+    pub score: Option<f32>,
+    /// Left, top, right and bottom of its pixels; `None` if there are none.
+    pub edges: Option<[u32; 4]>,
+    /// Pixels that belong to the object.
+    pub pixels: u64,
+}
+
+/// An output of a graph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorSummary {
+    pub name: String,
+    /// NumPy's name, e.g. `float32`.
+    pub element_type: &'static str,
+    pub shape: Vec<usize>,
+    /// The numbers, if there are at most 64 and all are finite.
+    pub values: Option<Vec<f64>>,
+    /// The `.npy` file with all numbers.
+    pub file: String,
+}

@@ -1,0 +1,159 @@
+//! What a pipeline does: it runs batches, and stops when told to.
+//!
+//! Which jobs share a batch is the worker's decision; that a result does not depend on it is the pipeline's duty.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gpu_tasks::Params;
+
+use crate::input::Prepared;
+use crate::output::Output;
+use crate::preprocess::phonemes::PhonemeError;
+
+/// The code of a model family, with its opened sessions.
+pub(crate) trait Run: Send {
+    /// One output for each input, in order, none of which depends on the other inputs.
+    ///
+    /// # Errors
+    /// The work was cancelled, an input is of the wrong kind, or the model failed. Then no input has an output.
+    fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError>;
+}
+
+/// A flag that stops a run between two stages, e.g. when the job's lease is lost. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks the run to stop; it returns [`RunError::Cancelled`] after the current stage.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`Cancel::cancel`] was called.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), RunError> {
+        if self.is_cancelled() { Err(RunError::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// Why a batch has no outputs.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// [`Cancel`] was set.
+    #[error("cancelled")]
+    Cancelled,
+    /// The model's code panicked on an input.
+    #[error("the model's code panicked")]
+    Panicked,
+    /// An input is of the wrong kind.
+    #[error("input {index} of the batch is not {wanted}")]
+    WrongInput {
+        /// Position in the batch, from 0.
+        index: usize,
+        wanted: &'static str,
+    },
+    /// The model cannot use this input, though it is of the right kind.
+    #[error("the model cannot use this input: {problem}")]
+    Unfit { problem: String },
+    /// ONNX Runtime failed.
+    #[error("the model failed in the stage {stage}")]
+    Model {
+        stage: &'static str,
+        #[source]
+        source: ort::Error,
+    },
+    /// A param has a value that this model does not know.
+    #[error("the param {name} is {found}, not {wanted}")]
+    Param { name: &'static str, found: String, wanted: String },
+    /// The text could not be turned into phonemes.
+    #[error("the text cannot be turned into phonemes")]
+    Phonemes(#[source] PhonemeError),
+    /// A sentence is longer than the model can take.
+    #[error("a sentence is too long: {phonemes_max} phonemes are allowed")]
+    SentenceTooLong { phonemes_max: usize },
+    /// A text has letters that cannot be read aloud in the voice's language.
+    #[error("the text has {what}, which this voice cannot read aloud")]
+    Unreadable { what: &'static str },
+    /// A recording is too short to recognise a voice.
+    #[error("a recording is too short: {seconds_min} s are needed to recognise a voice")]
+    TooShort { seconds_min: f32 },
+    /// Nothing in the text has a sound in this voice.
+    #[error("nothing in the text can be said with this voice")]
+    NothingToSay,
+    /// An output has another shape than the graph declares.
+    #[error("the model's output in the stage {stage} has the wrong shape {shape:?}")]
+    Shape { stage: &'static str, shape: Vec<usize> },
+}
+
+impl From<PhonemeError> for RunError {
+    fn from(error: PhonemeError) -> Self {
+        Self::Phonemes(error)
+    }
+}
+
+impl RunError {
+    /// A short name for results and metrics; it never changes.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unfit { .. } => "input.unfit",
+            Self::Param { .. } => "input.param",
+            Self::Phonemes(source) => source.code(),
+            Self::SentenceTooLong { .. } => "input.sentence_too_long",
+            Self::NothingToSay => "input.nothing_to_say",
+            Self::Unreadable { .. } => "input.unreadable_text",
+            Self::TooShort { .. } => "input.too_short",
+            _ => "model.run",
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Cancelled => "another worker has the job",
+            Self::Panicked => "please report it with the input",
+            Self::WrongInput { .. } => "decode the input for the model's own task",
+            Self::Unfit { .. } => {
+                "change the input or its params accordingly, or name another model"
+            }
+            Self::Model { .. } => {
+                "try it alone; if it runs then, the batch needed more memory than there is"
+            }
+            Self::Param { .. } => "leave it out for the model's default, or name another model",
+            Self::Phonemes(source) => source.hint(),
+            Self::SentenceTooLong { .. } => "end sentences with a full stop, or begin new lines",
+            Self::Unreadable { .. } => "write it in kana, or as it is spoken",
+            Self::TooShort { .. } => "submit a longer recording",
+            Self::NothingToSay => "check the text's language against the voice's",
+            Self::Shape { .. } => "the manifest names a file of another model",
+        }
+    }
+}
+
+/// Rejects a param that the task has but the model does not support: ignoring it silently is worse.
+pub(crate) fn reject_unsupported_params(
+    params: &Params,
+    supported: &[&str],
+) -> Result<(), RunError> {
+    let Some(name) = params.given().find(|name| !supported.contains(name)) else { return Ok(()) };
+    let known = if supported.is_empty() { "no params".to_owned() } else { supported.join(", ") };
+    let wanted = format!("absent: this model supports {known}");
+    Err(RunError::Param { name, found: "given".to_owned(), wanted })
+}
+
+/// Adds the stage to an error of ONNX Runtime.
+pub(crate) fn failed(stage: &'static str) -> impl Fn(ort::Error) -> RunError {
+    move |source| RunError::Model { stage, source }
+}
