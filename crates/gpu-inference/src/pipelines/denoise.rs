@@ -24,7 +24,7 @@ use crate::run::{Cancel, Run, RunError, failed};
 pub(crate) static FAMILY: FamilySpec = FamilySpec {
     name: "dtln",
     task: ModelTask::Job(Task::VoiceDenoise),
-    roles: &["mask", "mend"],
+    roles: &["clean", "mask"],
     uses: &[],
     check_settings: no_settings,
     open: Some(|opener| Ok(Box::new(DenoisePipeline::open(opener)?))),
@@ -73,7 +73,7 @@ impl DenoisePipeline {
         let mask = opener.session("mask", &inputs, &outputs)?;
         let inputs = [spec("input_4", SAMPLES), spec("input_5", MEMORY)];
         let outputs = [spec("conv1d_3", SAMPLES), spec("tf_op_layer_stack_5", MEMORY)];
-        let clean_block = opener.session("mend", &inputs, &outputs)?;
+        let clean_block = opener.session("clean", &inputs, &outputs)?;
         let mut planner = RealFftPlanner::new();
         let (forward, inverse) = (planner.plan_fft_forward(BLOCK), planner.plan_fft_inverse(BLOCK));
         opener.limit_batch(1);
