@@ -129,7 +129,7 @@ mod tests {
             ("precision = \"fp32\"", "presicion = \"fp32\"", "unknown field `presicion`"),
             ("max_batch = 8", "max_batch = 0", "nonzero"),
             ("family = \"pp-ocr\"", "family = \"vgg\"", "no code for \"vgg\""),
-            ("task = \"vision.ocr\"", "task = \"vision.ocrr\"", "unknown task"),
+            ("task = \"vision.ocr\"", "task = \"vision.ocrr\"", "there is no task `vision.ocrr`"),
             ("task = \"vision.ocr\"", "task = \"voice.transcribe\"", "does vision.ocr"),
             ("name = \"pp-ocr-v4-mobile\"", "name = \"../x\"", "name: \"../x\""),
             ("role = \"angle\"", "role = \"detect\"", "needs angle, detect, recognise"),

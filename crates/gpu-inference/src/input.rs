@@ -1,7 +1,7 @@
 //! A job's input file, decoded: the CPU work before a model sees it.
 //!
-//! Every way in which a customer's file can be wrong ends here in a named error, before it costs memory or GPU time.
-//! Decoding itself is in `audio` and `picture`.
+//! A file that cannot be used gets a named error here, before it costs memory or GPU time. The decoders are in `audio`,
+//! `picture` and `tensors`.
 
 pub(crate) mod audio;
 mod error;
@@ -20,7 +20,7 @@ pub use self::error::{InputError, InputLimits};
 use self::picture::Picture;
 use self::tensors::Tensors;
 
-/// Longest text to be said: about ten minutes of speech.
+/// Longest text to be spoken: about ten minutes of speech.
 const SPOKEN_CHARS_MAX: usize = 10_000;
 /// The rate that voice conversion is trained on.
 pub(crate) const CONVERT_RATE_HZ: u32 = 22_050;

@@ -1,7 +1,7 @@
 //! Recordings: WAV, FLAC and MP3 to mono samples at the rate of a model.
 //!
 //! Decoding and resampling go packet by packet, so that memory holds the model's samples and no more, and a header
-//! that lies about its length can neither exhaust memory nor pass for a whole file. It finds no speech.
+//! with a wrong length can neither exhaust memory nor make a cut file pass for a whole one. It finds no speech.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -184,7 +184,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Whether everything that the header announced came.
+    /// Whether as much was decoded as the header announces.
     fn check_complete(&self, found_frames: u64) -> Result<(), InputError> {
         let path = self.path.to_owned();
         match (self.expected_frames, &self.failure) {

@@ -84,7 +84,7 @@ fn check_size(size: Size, path: &Path, limits: &InputLimits) -> Result<(), Input
     Ok(())
 }
 
-/// The JPEG decoder fills a cut file up with grey and says nothing, so the end marker is looked for here: after the
+/// The JPEG decoder fills a cut file up with grey without an error, so the end marker is searched for here: after the
 /// first scan of the picture itself. A thumbnail before it is inside a segment and has an end of its own; what comes
 /// after the end, such as a phone's short film, is not looked at.
 fn check_jpeg_end(file: &mut BufReader<File>, path: &Path) -> Result<(), InputError> {

@@ -20,7 +20,7 @@ pub(crate) const TENSORS_MAX: usize = 512;
 /// Most dimensions of a tensor, as in NumPy 1.
 pub(crate) const RANK_MAX: usize = 32;
 
-/// What PaddlePaddle's exporter calls every open dimension, so that it says nothing.
+/// The symbol that PaddlePaddle's exporter gives every free dimension: it does not mean that two are equal.
 const UNKNOWN_SYMBOL: &str = "?";
 
 /// Tensors by name.

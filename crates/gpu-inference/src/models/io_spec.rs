@@ -81,7 +81,7 @@ fn check_io(kind: &str, found: &[Outlet], needed: &[IoSpec], floats: Floats) -> 
             return Err(format!("{kind} {name}: is {found}, the code needs {needed}"));
         }
     }
-    // An output more does no harm; an input that gets nothing fails deep inside an operator.
+    // Further outputs are ignored; an input that gets no value fails deep inside an operator.
     let unknown = |outlet: &&Outlet| !needed.iter().any(|spec| spec.name.covers(outlet.name()));
     match found.iter().find(unknown).filter(|_| kind == "input") {
         Some(outlet) => Err(format!("input {}: the code has nothing to send to it", outlet.name())),

@@ -196,7 +196,7 @@ impl Runtime {
         let path = library
             .canonicalize()
             .map_err(|_| RuntimeError::Missing { path: library.to_owned() })?;
-        // A panic while loading left nothing half-made behind: LOADED is set last.
+        // After a panic while loading the state is still valid: LOADED is set last.
         let _guard = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
         let loaded = match LOADED.get() {
             Some(loaded) if loaded.path == path => loaded,

@@ -1,8 +1,8 @@
 //! `voice.convert`: speech in another voice, by OpenVoice V2's tone colour converter.
 //!
-//! A vector is taken of the speaker and one of the reference; the converter turns the sound of the one into that of the other
-//! and leaves words and melody. There is no official export: `exports` knows the three that are in use. Noise is drawn inside
-//! the graphs, so the same input gives other samples each time, unless `tau` is 0.
+//! The speaker's and the reference's voices are each described by a vector; the converter replaces the one by the other and
+//! keeps words and melody. There is no official export: `exports` has the three that are in use. The graphs draw random
+//! noise, so the same input gives other samples each time, unless `tau` is 0.
 
 mod exports;
 
@@ -34,7 +34,7 @@ const VOICE_SAMPLES_MAX: usize = 60 * CONVERT_RATE_HZ as usize;
 const VOICE_SAMPLES_MIN: usize = CONVERT_RATE_HZ as usize / 2;
 /// Pieces that the converter gets: at most 20 s, cut where it is quietest in their second half.
 const PIECE_SAMPLES_MAX: usize = 20 * CONVERT_RATE_HZ as usize;
-/// A quiet place is looked for in steps of 20 ms.
+/// The quietest moment is searched for in steps of 20 ms.
 const QUIET_SAMPLES: usize = CONVERT_RATE_HZ as usize / 50;
 
 pub(crate) struct ConvertPipeline {
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_recording_is_cut_at_its_quietest_place_and_nothing_is_lost() {
+    fn a_long_recording_is_cut_at_its_quietest_moment_and_nothing_is_lost() {
         let mut samples = vec![0.5; 2 * PIECE_SAMPLES_MAX];
         let quiet = PIECE_SAMPLES_MAX * 3 / 4;
         samples[quiet..quiet + 2 * QUIET_SAMPLES].fill(0.0);

@@ -51,7 +51,7 @@ pub(crate) struct DenoisePipeline {
     inverse: Arc<dyn ComplexToReal<f32>>,
 }
 
-/// What the models remember of one recording.
+/// The models' recurrent states within one recording.
 struct Memory {
     mask: Tensor<f32>,
     clean_block: Tensor<f32>,
@@ -144,7 +144,7 @@ fn masked(spectrum: &mut [Complex32], mask: &[f32]) -> Result<(), RunError> {
         return Err(RunError::Shape { stage: MASK, shape: vec![mask.len()] });
     }
     spectrum.iter_mut().zip(mask).for_each(|(bin, share)| *bin *= *share);
-    // The inverse transform refuses anything else there, also a rounding error.
+    // The inverse transform fails on any other value there, even on a rounding error.
     spectrum[0].im = 0.0;
     spectrum[BINS - 1].im = 0.0;
     Ok(())

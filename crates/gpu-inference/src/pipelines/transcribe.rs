@@ -1,7 +1,7 @@
 //! `voice.transcribe`: speech found by Silero, cut at pauses, written down by Moonshine or Whisper.
 //!
-//! A recogniser takes some seconds of speech, not an hour with silence in it; finding and cutting the speech is half
-//! of a good transcript. Speakers are told apart if a job asks for it. Words have no times.
+//! A recogniser takes some seconds of speech, not an hour with silence in it, so the speech is found first and cut into
+//! pieces. Speakers are told apart if a job asks for it. Words have no times.
 
 pub(crate) mod moonshine;
 pub(crate) mod speakers;

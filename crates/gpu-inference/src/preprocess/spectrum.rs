@@ -1,7 +1,7 @@
 //! Spectra of sound and mel filters, as the models were trained on: each family names its own sizes.
 //!
-//! Frames and nothing else: whether a recording is mirrored at its ends first, and which logarithm comes after, is the
-//! families' business.
+//! Only frames and filters are here: whether a recording is mirrored at its ends first, and which logarithm comes after,
+//! differs between the families.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! Text as a language model's tokens, by the model's own `tokenizer.json`.
 //!
-//! Padding and truncation stand in that file as its exporter left them, often wrongly for this use (MiniLM's pads every
+//! That file also sets padding and truncation as its exporter had them, often wrongly for this use (MiniLM's pads every
 //! text to 128); so both are switched off and done here.
 
 use ndarray::Array2;

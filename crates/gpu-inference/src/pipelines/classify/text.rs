@@ -1,6 +1,6 @@
 //! A text's labels by a sequence classifier: DistilBERT, BERT, RoBERTa as Hugging Face exports them.
 //!
-//! Which labels there are, and whether exactly one of them holds or any number, stands in the model's `config.json`.
+//! The model's `config.json` says which labels there are, and whether exactly one of them applies or any number.
 
 use std::collections::BTreeMap;
 
@@ -75,9 +75,9 @@ pub(crate) struct TextClassifierPipeline {
 /// How the model's numbers become scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scale {
-    /// Exactly one label holds: softmax.
+    /// Exactly one label applies: softmax.
     One,
-    /// Each label holds or not: sigmoid.
+    /// Each label applies or not: sigmoid.
     Any,
 }
 

@@ -96,7 +96,7 @@ pub(super) struct Canvas {
 }
 
 impl Canvas {
-    /// Grey pictures; the models take grey (zero) as nothing.
+    /// Grey pictures: zeros, which the models take as empty.
     pub(super) fn new(count: usize, size: Size) -> Self {
         let (width, height) = (size.width as usize, size.height as usize);
         Self { values: Array4::zeros((count, 3, height, width)) }

@@ -41,7 +41,7 @@ const SIDE: u32 = 1_008;
 const SQUARE: Size = Size::square(SIDE);
 /// Tokens of a word or phrase, padding included.
 const TOKENS: usize = 32;
-/// What stands for the word where only boxes are given.
+/// The text that SAM 3 was trained with where only boxes are given.
 const BOXES_ALONE: &str = "visual";
 const FEATURES: [&str; 4] = ["fpn_feat_0", "fpn_feat_1", "fpn_feat_2", "fpn_pos_2"];
 /// What the decoder calls a box on an object, and the absence of one.
@@ -199,7 +199,7 @@ impl Run for Sam3Pipeline {
     }
 }
 
-/// Boxes as middles and sides, in shares of the picture; one that stands for none where there are none.
+/// Boxes as centres and sides, in shares of the picture; without boxes, one that the decoder ignores.
 fn prompt(boxes: &[[f32; 4]], size: Size) -> (Array3<f32>, Array2<i64>) {
     if boxes.is_empty() {
         return (Array3::zeros((1, 1, 4)), Array2::from_elem((1, 1), NO_BOX));

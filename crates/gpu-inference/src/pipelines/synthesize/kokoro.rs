@@ -1,8 +1,8 @@
 //! Kokoro's voices: one graph for all of them, and a style for each voice and length of sentence.
 //!
-//! The letters are misaki's, which is the international alphabet with a few letters of its own; espeak-ng's phonemes are
-//! rewritten to them. A language is the voice's first letter, unless a job names another one. Japanese must be in kana, since
-//! espeak-ng reads no kanji. The graph draws no noise: the same text is the same sound.
+//! The letters are misaki's: the international phonetic alphabet with a few letters of its own; espeak-ng's phonemes are
+//! rewritten to them. The first letter of a voice's name is its language, unless a job names another one. Japanese must be
+//! in kana, since espeak-ng cannot read kanji. The graph draws no random noise: the same text gives the same samples.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -166,7 +166,7 @@ fn styles(bytes: &[u8]) -> Result<BTreeMap<String, Vec<f32>>, String> {
     arrays.map_err(|error| error.to_string())?.into_iter().map(style).collect()
 }
 
-/// What espeak-ng calls the language of a voice, which its first letter stands for.
+/// espeak-ng's name for the language of a voice, which is the first letter of the voice's name.
 fn language(voice: &str) -> &'static str {
     match voice.chars().next() {
         Some('b') => "en-gb",

@@ -1,7 +1,7 @@
-//! MeloTTS's voices: VITS over phonemes with tones, from a lexicon that lies beside the graph.
+//! MeloTTS's voices: VITS over phonemes with tones, from a lexicon beside the graph.
 //!
-//! The graph also takes BERT's features of the text; they get zeros here, which its authors allow and which costs melody, not
-//! words. It draws its noise itself, as Piper's do. A word that the lexicon lacks is spelled letter by letter.
+//! The graph also takes BERT's features of the text; they are zeros here, which its authors allow: the melody is plainer, the
+//! words are the same. It draws random noise itself. A word that is not in the lexicon is spelled letter by letter.
 
 use std::collections::{BTreeMap, HashMap};
 

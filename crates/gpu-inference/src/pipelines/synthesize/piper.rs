@@ -1,7 +1,7 @@
 //! Piper's voices: VITS over espeak-ng's phonemes, one graph a voice.
 //!
-//! The graph draws its noise itself (`RandomNormalLike`), so the same text sounds a little different each time, unless
-//! `noise` and `noise_w` are 0. It gives no lengths, so a padded batch could not be cut: sentences run alone.
+//! The graph draws random noise itself (`RandomNormalLike`), so the same text gives other samples each time, unless `noise`
+//! and `noise_w` are 0. It returns no lengths, so a padded batch could not be cut: sentences run alone.
 
 use std::collections::BTreeMap;
 
@@ -187,7 +187,7 @@ impl Config {
         self.phoneme_type == "espeak"
     }
 
-    /// Begin, then each phoneme, with filling after each of them, then the end; `None` if nothing can be said.
+    /// Begin, then each phoneme with padding after it, then the end; `None` if no phoneme is known.
     fn ids(&self, spoken: &str) -> Option<Vec<i64>> {
         let symbol = |symbol: &str| self.phoneme_id_map[symbol].iter().copied();
         let mut ids: Vec<i64> = symbol(BEGIN).chain(symbol(PAD)).collect();

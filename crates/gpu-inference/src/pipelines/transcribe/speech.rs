@@ -89,7 +89,7 @@ impl SpeechDetector {
     }
 }
 
-/// The block of frames at `start`, each led by the end of the frame before; silence stands in where there is none.
+/// The block of frames at `start`. Each begins with the end of the frame before, or with silence if there is none.
 fn frames(samples: &[f32], start: usize) -> Array2<f32> {
     let count = (samples.len() - start).div_ceil(FRAME_SAMPLES).min(BLOCK_FRAMES);
     let mut frames = Array2::zeros((count, CONTEXT_SAMPLES + FRAME_SAMPLES));

@@ -337,7 +337,7 @@ impl Vocabulary {
     }
 }
 
-/// Byte-level vocabularies write each byte as a letter that can be seen: those that can be stand for themselves, the rest
+/// Byte-level vocabularies write each byte as a visible letter: visible bytes as themselves, the rest
 /// follow from U+0100 on.
 fn byte_letters() -> HashMap<char, u8> {
     let seen = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
