@@ -17,7 +17,7 @@ if [ "$(cat "$tools/packages" 2>/dev/null)" != "$packages" ]; then
 fi
 
 # environment.sh is checked where it is sourced.
-for script in .ci/run scripts/*.sh; do
+for script in .ci/run scripts/*.sh scripts/lib/*.sh; do
   [ "$script" = scripts/environment.sh ] || "$tools/bin/shellcheck" --external-sources "$script"
 done
 "$tools/bin/ruff" check --quiet --no-cache --config scripts/ruff.toml scripts crates/gpu-inference/tests/graphs
