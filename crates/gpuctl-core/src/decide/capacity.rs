@@ -23,7 +23,7 @@ const SWITCH_BOOTS: i32 = 2;
 
 pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     if input.boxes().iter().all(|one| one.offering.is_none()) {
-        decision.abstain(Rule::Capacity, "boxes on this machine are not bought");
+        decision.abstain(Rule::Capacity, "boxes on this machine have no capacity type");
         return;
     }
     if hand_over(input, decision) {
