@@ -168,7 +168,7 @@ fn recurrences(text: &str, start: NaiveDate) -> Result<Vec<NaiveDate>, CalendarE
     Ok(found.dates.into_iter().map(|at| at.date_naive()).collect())
 }
 
-/// The rule with an `UNTIL` that includes its whole day, in UTC as the start is: the crate would take the machine's own zone.
+/// The rule with an `UNTIL` that includes its whole day, in UTC as the start is: the parser would take the machine's time zone.
 fn with_whole_until(text: &str) -> String {
     let parts = text.split(';').map(|part| match part.strip_prefix("UNTIL=") {
         Some(until) => format!("UNTIL={}T235959Z", until.get(..8).unwrap_or(until)),

@@ -134,7 +134,7 @@ impl Config {
             .or_else(|| self.policy.worker.onnxruntime.as_ref().map(|path| self.folder.join(path)))
     }
 
-    /// The folders that inputs may lie in; empty means anywhere.
+    /// The folders that inputs may be in; empty means anywhere.
     #[must_use]
     pub fn input_roots(&self) -> Vec<PathBuf> {
         self.policy.worker.input_roots.iter().map(|root| self.folder.join(root)).collect()

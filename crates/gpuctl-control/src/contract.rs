@@ -23,7 +23,7 @@ pub const RECEIVES_MAX: u32 = 2;
 /// A lease that no test outlasts.
 const LONG: TimeDelta = TimeDelta::minutes(10);
 
-/// How often a test tries again until what it waits for has come; an eighth of a lease lies between two tries.
+/// How often a test tries again until what it waits for has come; an eighth of a lease passes between two tries.
 const TRIES_MAX: u32 = 200;
 
 /// An adapter under test.

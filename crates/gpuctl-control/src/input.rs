@@ -5,28 +5,28 @@ use std::path::{Path, PathBuf};
 /// Why a file may not be an input.
 #[derive(Debug, thiserror::Error)]
 pub enum InputRejected {
-    /// It is not there, or may not be seen.
+    /// It does not exist, or may not be read.
     #[error("cannot read {}", path.display())]
     Unreadable {
         path: PathBuf,
-        /// What the system said.
+        /// What the system reported.
         #[source]
         source: std::io::Error,
     },
     /// It is a folder.
     #[error("{} is a folder", path.display())]
     Folder { path: PathBuf },
-    /// It lies outside the folders that inputs may lie in.
-    #[error("{} lies outside the folders that inputs may lie in", path.display())]
+    /// It is outside the folders that inputs may be in.
+    #[error("{} is outside the folders that inputs may be in", path.display())]
     Outside {
         /// The file, with links resolved.
         path: PathBuf,
     },
     /// It is larger than a worker fetches.
-    #[error("{uri} has {bytes} bytes, {bytes_max} are allowed")]
+    #[error("{uri} has {bytes} bytes, at most {bytes_max} are allowed")]
     TooLarge { uri: String, bytes: u64, bytes_max: u64 },
-    /// It lies where this worker cannot reach.
-    #[error("{uri} lies in S3, and this state folder has no AWS account")]
+    /// It is where this worker cannot read it.
+    #[error("{uri} is in S3, and this worker has no AWS account")]
     Elsewhere { uri: String },
 }
 
@@ -48,7 +48,7 @@ impl InputRejected {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "check the path; the worker reads it on its own machine",
-            Self::Folder { .. } => "submit the files in it, as `gpuctl submit TASK FOLDER/*`",
+            Self::Folder { .. } => "submit the files in it, e.g. `gpuctl submit TASK FOLDER/*`",
             Self::TooLarge { .. } => "cut it into parts",
             Self::Elsewhere { .. } => "copy the file to this machine, or use a queue in AWS",
             Self::Outside { .. } => "move it, or add its folder to `input_roots` under [worker]",
@@ -56,7 +56,7 @@ impl InputRejected {
     }
 }
 
-/// The file with links resolved, if it may be an input. With no roots it may lie anywhere.
+/// The file with links resolved, if it may be an input. Without roots it may be anywhere.
 ///
 /// # Errors
 /// When it may not.
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_lead_neither_out_of_a_root_nor_around_it() {
+    fn links_neither_lead_out_of_a_root_nor_hide_that_a_file_is_in_it() {
         let folder = tempfile::tempdir().unwrap();
         let (inside, outside) = (folder.path().join("in"), folder.path().join("out"));
         std::fs::create_dir_all(&inside).unwrap();

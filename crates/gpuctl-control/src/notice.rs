@@ -73,7 +73,7 @@ fn late(pool: &Pool, seen: &SeenPool, at: Timestamp) -> Option<Notice> {
     })
 }
 
-/// Each new number of dead jobs is told once (Q7).
+/// Each new number of dead jobs is one notice (Q7).
 fn dead(pool: &Pool, seen: &SeenPool) -> Option<Notice> {
     let dead = seen.queue.as_ref()?.value.as_ref()?.dead;
     (dead > 0).then(|| Notice {

@@ -242,7 +242,7 @@ impl Fetched {
         })
     }
 
-    /// Where it lies.
+    /// The file on this machine, as long as this value lives.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -279,7 +279,7 @@ pub trait Ledger: Send + Sync {
     /// When the last recorded reconcile observed, of any controller; `None` if there is no record.
     async fn last_reconcile(&self) -> Result<Option<Timestamp>, PortError>;
 
-    /// Whether a notice of this key has not been told for `again_after`; if so, it counts as told now.
+    /// Claims the right to publish a notice: `true` if none of this key was claimed within `again_after`. It counts as claimed then.
     async fn claim_notice(&self, key: &str, again_after: TimeDelta) -> Result<bool, PortError>;
 
     /// Notes a worker's report on itself.

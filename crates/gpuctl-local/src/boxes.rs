@@ -45,7 +45,7 @@ pub struct Launcher {
 pub struct LocalCloud {
     store: Store,
     launcher: Option<Launcher>,
-    /// Kept only so that ended children are collected; whether they live is told by their locks.
+    /// Kept only so that ended children are collected; their locks show whether they are alive.
     children: Mutex<Vec<Child>>,
 }
 

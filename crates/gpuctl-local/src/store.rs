@@ -253,7 +253,7 @@ impl Store {
     }
 }
 
-/// Makes the state folder and the boxes' folder in it, private to the user; a warning tells of one that was there and is not.
+/// Makes the state folder and the boxes' folder in it, private to the user. One that existed and is open to others is logged.
 fn make_folders(folder: &Path) -> Result<(), PortError> {
     let boxes = folder.join("boxes");
     state_folder::make(&boxes).map_err(|error| {
