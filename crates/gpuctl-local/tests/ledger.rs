@@ -1,76 +1,17 @@
-//! The ledger: one result a job, one loop at a time, and records that count a quiet night on one row.
+//! What the embedded ledger guarantees beyond the contract: one right to reconcile over several connections, a quiet night on one row, and
+//! notices that are claimed once.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use chrono::TimeDelta;
-use gpuctl_control::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState};
-use gpuctl_control::ports::{Committed, JobFilter, Ledger, Ports};
+use gpuctl_control::ports::{Ledger, Ports};
 use gpuctl_control::{Trigger, reconcile};
 use gpuctl_core::policy::Policy;
-use gpuctl_core::units::Timestamp;
 use gpuctl_local::{FILE_NAME, Store, StoreOptions, ports};
 use tempfile::TempDir;
 
 fn open(folder: &TempDir) -> Store {
     Store::open(&StoreOptions { folder: folder.path().to_owned(), file_mib_max: 64 }).unwrap()
-}
-
-fn at() -> Timestamp {
-    "2026-11-21T12:00:00Z".parse().unwrap()
-}
-
-fn job() -> Job {
-    Job {
-        id: JobId::new(at()),
-        queue: "jobs".parse().unwrap(),
-        task: "vision.ocr".to_owned(),
-        model: None,
-        input: InputUri::of_path(std::path::Path::new("/a.png")),
-        params: serde_json::Map::new(),
-        submitted_at: at(),
-    }
-}
-
-fn result(job: &Job, text: &str) -> JobResult {
-    JobResult {
-        job: job.clone(),
-        outcome: Ok(serde_json::json!({ "text": text })),
-        model: Some("m".to_owned()),
-        device: Some("cpu".to_owned()),
-        box_id: "gpu-1".parse().unwrap(),
-        attempt: 1,
-        received_at: at(),
-        finished_at: at() + TimeDelta::seconds(1),
-        inference: TimeDelta::milliseconds(20),
-    }
-}
-
-#[tokio::test]
-async fn the_first_result_stays() {
-    let folder = TempDir::new().unwrap();
-    let store = open(&folder);
-    let job = job();
-    store.submitted(std::slice::from_ref(&job)).await.unwrap();
-    assert_eq!(store.commit(&result(&job, "first")).await.unwrap(), Committed::Written);
-    let failure = JobFailure { code: "x".into(), message: "y".into(), hint: None };
-    let second = JobResult { outcome: Err(failure), ..result(&job, "") };
-    assert_eq!(store.commit(&second).await.unwrap(), Committed::AlreadyThere);
-    let entry = store.job(&job.id).await.unwrap().unwrap();
-    assert_eq!((entry.state, entry.result), (JobState::Succeeded, Some(result(&job, "first"))));
-}
-
-#[tokio::test]
-async fn a_result_is_kept_also_of_a_job_that_was_never_noted() {
-    let folder = TempDir::new().unwrap();
-    let store = open(&folder);
-    let job = job();
-    assert_eq!(store.commit(&result(&job, "a")).await.unwrap(), Committed::Written);
-    store.submitted(std::slice::from_ref(&job)).await.unwrap();
-    let all = store
-        .jobs(JobFilter { state: Some(JobState::Succeeded), limit: 9, since: None })
-        .await
-        .unwrap();
-    assert_eq!(all.len(), 1);
 }
 
 #[tokio::test]
@@ -109,7 +50,7 @@ async fn a_quiet_night_is_one_record() {
 }
 
 #[tokio::test]
-async fn the_same_trouble_is_news_once_until_its_time_is_over() {
+async fn a_notice_is_claimed_once_until_its_time_is_over() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder);
     let day = TimeDelta::days(1);
