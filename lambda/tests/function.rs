@@ -146,10 +146,10 @@ async fn a_command_starts_and_stops_a_box_and_any_other_event_reconciles() {
 #[tokio::test(flavor = "multi_thread")]
 async fn t12_an_invalid_command_or_policy_is_reported_and_the_last_good_policy_stays() {
     let mut account = account("wrong").await;
-    let response = account.function.call(&json!({"action": "start", "target": "gpu"})).await;
+    let response = account.function.call(&json!({"action": "start", "target": "batch"})).await;
     let error = response["errors"][0].as_str().unwrap();
     assert!(
-        error.contains("there is no pool `gpu`") && error.contains("has these pools: app"),
+        error.contains("there is no pool `batch`") && error.contains("has these pools: app"),
         "{error}"
     );
     let response = account.function.call(&json!({"action": "boot"})).await;

@@ -65,10 +65,10 @@ async fn the_deployed_function_starts_and_stops_a_box_when_it_is_asked_to() {
     let lines = json["lines"].as_array().unwrap();
     assert!(lines.iter().any(|line| line["text"].as_str().unwrap().contains("_aws")), "{json}");
 
-    let said = sandbox.run(&["invoke", "start", "gpu"]).expect(1);
+    let said = sandbox.run(&["invoke", "start", "batch"]).expect(1);
     assert!(
         said.stdout
-            .contains("error: there is no pool `gpu` (the configuration has these pools: app)"),
+            .contains("error: there is no pool `batch` (the configuration has these pools: app)"),
         "{}",
         said.stdout
     );
