@@ -3,6 +3,7 @@
 //! A recogniser takes some seconds of speech, not an hour with silence in it, so the speech is found first and cut into
 //! pieces. Speakers are told apart if a job asks for it. Words have no times.
 
+mod decoder_cache;
 pub(crate) mod moonshine;
 pub(crate) mod speakers;
 pub(crate) mod speech;

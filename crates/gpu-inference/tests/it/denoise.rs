@@ -2,7 +2,7 @@
 
 use gpu_inference::{Audio, Content, Device, Pipeline, Task, TaskResult};
 
-use crate::support::{answer, pipeline, prepare, recording, sample, wav};
+use crate::support::{pipeline, prepare, recording, run_one, sample, wav};
 
 const MODEL: &str = "dtln";
 /// Loudness of the speech over the noise in the mix.
@@ -35,7 +35,7 @@ fn denoise(samples: &[f32]) -> Vec<f32> {
     std::fs::write(&path, wav(16_000, &pcm)).unwrap();
     let mut pipeline: Pipeline = pipeline(MODEL);
     assert_eq!((pipeline.device(), pipeline.batch_max()), (Device::Cpu, 1));
-    let output = answer(&mut pipeline, prepare(Task::VoiceDenoise, &path));
+    let output = run_one(&mut pipeline, prepare(Task::VoiceDenoise, &path));
     assert!(matches!(&output.result, TaskResult::Sound(sound) if sound.rate_hz == 16_000));
     assert_eq!(
         (output.files[0].name.as_str(), output.files[0].media_type),

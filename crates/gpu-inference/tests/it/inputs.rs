@@ -121,18 +121,18 @@ fn a_recording_without_samples_or_with_an_impossible_rate_is_refused() {
 fn a_long_recording_is_refused_by_its_header_and_a_lying_header_while_decoding() {
     let files = Files::new();
     let limits = InputLimits { audio_seconds_max: 2, ..InputLimits::default() };
-    let refused = |path: &Path| decode(Task::VoiceTranscribe, path, &limits).unwrap_err().code();
+    let rejected = |path: &Path| decode(Task::VoiceTranscribe, path, &limits).unwrap_err().code();
     // By its header: the samples that it announces are not even there.
     let mut announced = wav(16_000, &[0; 10]);
     announced[4..8].copy_from_slice(&1_000_036_u32.to_le_bytes());
     announced[40..44].copy_from_slice(&1_000_000_u32.to_le_bytes());
-    assert_eq!(refused(&files.write("header.wav", announced)), "input.too_long");
+    assert_eq!(rejected(&files.write("header.wav", announced)), "input.too_long");
     // 2^32 - 1 means "not known yet" to programs that write to a pipe.
     let mut unknown = wav(16_000, &[0; 48_000]);
     unknown[4..8].copy_from_slice(&[0xff; 4]);
     unknown[40..44].copy_from_slice(&[0xff; 4]);
     let path = files.write("lying.wav", unknown);
-    assert_eq!(refused(&path), "input.too_long");
+    assert_eq!(rejected(&path), "input.too_long");
     assert_eq!(audio(&path).duration().as_secs(), 3);
 }
 

@@ -8,7 +8,7 @@ use image::{Rgb, RgbImage, imageops};
 use imageproc::drawing::draw_text_mut;
 use imageproc::geometric_transformations::{Border, Interpolation, rotate_about_center};
 
-use crate::support::{answer, models_folder, page, pipeline, prepare, runtime, sample};
+use crate::support::{models_folder, page, pipeline, prepare, run_one, runtime, sample};
 
 const MODEL: &str = "pp-ocr-v6-small";
 const LINES: [&str; 4] = [
@@ -65,7 +65,7 @@ fn a_strip_of_one_line_and_an_empty_page_are_read() {
 #[test]
 fn a_photographed_page_is_read_sensibly() {
     let input = prepare(Task::VisionOcr, &sample("page.png"));
-    let found = page(answer(&mut pipeline(MODEL), input));
+    let found = page(run_one(&mut pipeline(MODEL), input));
     let texts = texts(&found);
     for expected in [
         "Region-based segmentation",
@@ -97,8 +97,8 @@ fn a_few_shapes_with_more_padding_give_the_same_text() {
     let pair = (read(&mut few, drawn.clone()), read(&mut own, drawn));
     assert_eq!(texts(&pair.0), texts(&pair.1));
     let photographed = || prepare(Task::VisionOcr, &sample("page.png"));
-    let few = page(answer(&mut few, photographed()));
-    assert_eq!(texts(&few), texts(&page(answer(&mut own, photographed()))));
+    let few = page(run_one(&mut few, photographed()));
+    assert_eq!(texts(&few), texts(&page(run_one(&mut own, photographed()))));
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn prepared(picture: RgbImage) -> Prepared {
 }
 
 fn read(pipeline: &mut Pipeline, picture: RgbImage) -> Page {
-    page(answer(pipeline, prepared(picture)))
+    page(run_one(pipeline, prepared(picture)))
 }
 
 fn texts(page: &Page) -> Vec<&str> {

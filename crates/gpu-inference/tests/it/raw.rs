@@ -6,7 +6,7 @@ use gpu_inference::{
     open_raw,
 };
 
-use crate::support::{answer, models_folder, pipeline, refusal, runtime};
+use crate::support::{models_folder, pipeline, rejection, run_one, runtime};
 
 #[test]
 fn a_file_classifier_run_raw_says_what_its_own_task_says() {
@@ -20,9 +20,9 @@ fn a_file_classifier_run_raw_says_what_its_own_task_says() {
     for (place, byte) in end.iter().rev().enumerate() {
         features[2_047 - place] = i32::from(*byte);
     }
-    let own = answer(&mut pipeline("magika-v3-3"), Content::Bytes(file.to_vec()).into());
+    let own = run_one(&mut pipeline("magika-v3-3"), Content::Bytes(file.to_vec()).into());
     let TaskResult::Classification(own) = own.result else { panic!("no labels") };
-    let output = answer(
+    let output = run_one(
         &mut raw("magika-v3-3"),
         tensors([("bytes", &[1, 2_048][..], Elements::I32(features))]),
     );
@@ -51,13 +51,13 @@ fn a_sentence_encoder_run_raw_gives_its_states() {
         ("attention_mask", shape, ones),
         ("token_type_ids", shape, zeros),
     ]);
-    let output = answer(&mut raw("minilm-l6-v2-int8"), input);
+    let output = run_one(&mut raw("minilm-l6-v2-int8"), input);
     let states = read_npy(&output.files[0].bytes);
     let mut mean: Vec<f32> =
         (0..384).map(|n| (states[n] + states[384 + n] + states[768 + n]) / 3.0).collect();
     let length = mean.iter().map(|value| value * value).sum::<f32>().sqrt();
     mean.iter_mut().for_each(|value| *value /= length);
-    let own = answer(&mut pipeline("minilm-l6-v2-int8"), Content::Text("Hello".into()).into());
+    let own = run_one(&mut pipeline("minilm-l6-v2-int8"), Content::Text("Hello".into()).into());
     let TaskResult::Embedding(own) = own.result else { panic!("no vector") };
     assert_eq!(own.tokens, Some(3));
     let off = own.values.iter().zip(&mean).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -99,7 +99,7 @@ fn what_does_not_fit_a_graph_is_said_before_it_runs() {
         ),
     ];
     for (given, said) in cases {
-        let error = refusal(&mut pipeline, tensors(given));
+        let error = rejection(&mut pipeline, tensors(given));
         assert!(matches!(error, RunError::Unfit { .. }), "{error}");
         assert!(error.to_string().contains(said), "{error}");
     }
@@ -123,9 +123,9 @@ fn a_model_of_several_graphs_is_asked_for_one_and_one_array_needs_no_name() {
     let line = Tensor::new(vec![1, 3, 48, 192], Elements::F32(vec![0.1; 3 * 48 * 192])).unwrap();
     std::fs::write(&path, line.to_npy()).unwrap();
     let input = decode(Task::OnnxRun, &path, &Params::default(), &InputLimits::default()).unwrap();
-    let output = answer(&mut angle, input);
+    let output = run_one(&mut angle, input);
     let TaskResult::Tensors(found) = output.result else { panic!("no tensors") };
-    let scores = found[0].values.clone().expect("two numbers stand in the answer");
+    let scores = found[0].values.clone().expect("two numbers are in the result");
     assert!((scores.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{scores:?}");
 }
 

@@ -39,8 +39,8 @@ pub(crate) fn with(task: Task, params: &Value) -> Params {
     Params::read(task, params.as_object().unwrap()).unwrap()
 }
 
-/// Why a pipeline does not take an input.
-pub(crate) fn refusal(pipeline: &mut Pipeline, input: Prepared) -> RunError {
+/// The error for a batch of one.
+pub(crate) fn rejection(pipeline: &mut Pipeline, input: Prepared) -> RunError {
     pipeline.run(&[input], &Cancel::new()).unwrap_err()
 }
 
@@ -86,14 +86,14 @@ pub(crate) fn page(output: Output) -> Page {
     }
 }
 
-/// The answer to one input alone.
-pub(crate) fn answer(pipeline: &mut Pipeline, input: Prepared) -> Output {
+/// The output of a batch of one.
+pub(crate) fn run_one(pipeline: &mut Pipeline, input: Prepared) -> Output {
     let mut outputs = pipeline.run(&[input], &Cancel::new()).unwrap();
     assert_eq!(outputs.len(), 1);
     outputs.remove(0)
 }
 
-/// The samples of an answer that is sound, as whoever gets the file reads them.
+/// The samples in the file of an output that is sound.
 pub(crate) fn recording(output: &Output, rate_hz: u32) -> Vec<f32> {
     let mut reader = hound::WavReader::new(output.files[0].bytes.as_slice()).unwrap();
     assert_eq!(reader.spec().sample_rate, rate_hz);

@@ -8,13 +8,13 @@ use gpu_inference::{
 use serde_json::json;
 
 use crate::support::{
-    answer, classification, embedding, models_folder, pipeline, sample, small, text, wav, with,
+    classification, embedding, models_folder, pipeline, run_one, sample, small, text, wav, with,
 };
 
 #[test]
 fn a_paraphrase_is_near_and_another_subject_is_far() {
     let mut pipeline = pipeline("minilm-l6-v2-int8");
-    let mut embed = |words: &str| embedding(answer(&mut pipeline, text(words)));
+    let mut embed = |words: &str| embedding(run_one(&mut pipeline, text(words)));
     let cat = embed("A cat sits on the mat.");
     let paraphrase = embed("The kitten is sitting on a rug.");
     let unrelated = embed("Quarterly revenue rose by eight percent.");
@@ -35,7 +35,7 @@ fn a_text_s_vector_does_not_depend_on_the_company_in_the_batch() {
     let together = pipeline.run(&batch, &Cancel::new()).unwrap();
     for (words, together) in texts.iter().zip(together) {
         let (alone, together) =
-            (embedding(answer(&mut pipeline, text(words))), embedding(together));
+            (embedding(run_one(&mut pipeline, text(words))), embedding(together));
         let off = alone.values.iter().zip(&together.values).map(|(a, b)| (a - b).abs());
         assert!(off.fold(0.0, f32::max) < 1e-5, "{words}");
         assert_eq!(alone.tokens, together.tokens);
@@ -91,7 +91,7 @@ fn four_kinds_of_files_are_told_apart_in_one_batch() {
 fn what_is_too_short_or_odd_for_the_model_is_text_or_unknown() {
     let mut pipeline = pipeline("magika-v3-3");
     let mut label = |bytes: &[u8]| {
-        let found = classification(answer(&mut pipeline, Content::Bytes(bytes.into()).into()));
+        let found = classification(run_one(&mut pipeline, Content::Bytes(bytes.into()).into()));
         (found.label, found.labels.len())
     };
     assert_eq!(label(b"hi"), ("txt".to_owned(), 0));
@@ -103,7 +103,7 @@ fn what_is_too_short_or_odd_for_the_model_is_text_or_unknown() {
 #[test]
 fn texts_are_labelled_by_the_model_s_own_configuration() {
     let label = |model: &str, words: &str| {
-        classification(answer(&mut small(model), Content::Bytes(words.into()).into()))
+        classification(run_one(&mut small(model), Content::Bytes(words.into()).into()))
     };
     let one = label("classifier-one", "good good bad");
     assert_eq!((one.label.as_str(), one.truncated), ("POSITIVE", false));
@@ -126,7 +126,7 @@ fn a_job_says_how_many_labels_it_wants() {
     let params = with(Task::TextClassify, &json!({"top": 2}));
     let path = models_folder().join("magika-v3-3/config.min.json");
     let input = decode(Task::TextClassify, &path, &params, &InputLimits::default()).unwrap();
-    let found = classification(answer(&mut pipeline("magika-v3-3"), input));
+    let found = classification(run_one(&mut pipeline("magika-v3-3"), input));
     assert_eq!((found.label.as_str(), found.labels.len()), ("json", 2));
 }
 

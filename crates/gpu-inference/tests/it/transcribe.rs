@@ -6,7 +6,7 @@ use gpu_inference::{
     Cancel, Content, Device, InputLimits, Params, Pipeline, RunError, Task, decode,
 };
 
-use crate::support::{answer, contract, graph, pipeline, prepare, sample, transcript, wav};
+use crate::support::{contract, graph, pipeline, prepare, run_one, sample, transcript, wav};
 
 const MODEL: &str = "moonshine-tiny-en";
 
@@ -53,13 +53,13 @@ fn two_speakers_get_two_labels_and_a_lone_one_gets_one() {
     let both = [turns.concat(), turns.concat()].concat();
     let change_seconds = (turns[0].len() + silence.len()) as f64 / 16_000.0;
     let mut pipeline = pipeline(MODEL);
-    for wish in ["true", "2"] {
-        let found = with_speakers(&mut pipeline, &both, wish);
+    for asked in ["true", "2"] {
+        let found = with_speakers(&mut pipeline, &both, asked);
         let turn = turns.concat().len() as f64 / 16_000.0;
         for segment in &found.segments {
             let within = segment.start.as_secs_f64() % turn;
             let expected = usize::from(within + 0.2 > change_seconds);
-            assert_eq!(segment.speaker, Some(expected), "{wish}: {segment:?}");
+            assert_eq!(segment.speaker, Some(expected), "{asked}: {segment:?}");
         }
         assert!(found.segments.iter().any(|segment| segment.speaker == Some(1)), "{found:?}");
     }
@@ -75,7 +75,7 @@ fn silence_is_an_empty_transcript_and_no_error() {
     let path = folder.path().join("silence.wav");
     std::fs::write(&path, wav(16_000, &[0; 48_000])).unwrap();
     let input = prepare(Task::VoiceTranscribe, &path);
-    let found = transcript(answer(&mut pipeline(MODEL), input));
+    let found = transcript(run_one(&mut pipeline(MODEL), input));
     assert_eq!((found.text.as_str(), found.segments.len()), ("", 0));
     assert_eq!(found.audio, Duration::from_secs(3));
 }
@@ -93,7 +93,7 @@ fn a_cancelled_run_stops_and_a_picture_is_no_recording() {
 }
 
 fn transcribe(pipeline: &mut Pipeline, name: &str) -> gpu_inference::Transcript {
-    transcript(answer(pipeline, prepare(Task::VoiceTranscribe, &sample(name))))
+    transcript(run_one(pipeline, prepare(Task::VoiceTranscribe, &sample(name))))
 }
 
 fn samples(name: &str) -> Vec<f32> {
@@ -105,17 +105,17 @@ fn samples(name: &str) -> Vec<f32> {
 fn with_speakers(
     pipeline: &mut Pipeline,
     samples: &[f32],
-    wish: &str,
+    asked: &str,
 ) -> gpu_inference::Transcript {
     let file = tempfile::NamedTempFile::new().unwrap();
     #[expect(clippy::cast_possible_truncation, reason = "16-bit samples")]
     let pcm: Vec<i16> = samples.iter().map(|sample| (sample * 32_767.0) as i16).collect();
     std::fs::write(file.path(), wav(16_000, &pcm)).unwrap();
-    let given = serde_json::from_str(&format!("{{\"speakers\": {wish}}}")).unwrap();
+    let given = serde_json::from_str(&format!("{{\"speakers\": {asked}}}")).unwrap();
     let params = Params::read(Task::VoiceTranscribe, &given).unwrap();
     let limits = InputLimits::default();
     let input = decode(Task::VoiceTranscribe, file.path(), &params, &limits).unwrap();
-    transcript(answer(pipeline, input))
+    transcript(run_one(pipeline, input))
 }
 
 fn words(text: &str) -> Vec<String> {
@@ -144,16 +144,16 @@ fn whisper_s_graphs_get_their_prompt_and_give_their_text_token_by_token() {
     let mut whisper = contract("whisper", Task::VoiceTranscribe, &files).unwrap();
     let found = transcribe(&mut whisper, "beckett.wav");
     assert_eq!(found.text, "One two three four");
-    let asked = |wish: &str| {
-        let params = Params::read(Task::VoiceTranscribe, &serde_json::from_str(wish).unwrap());
+    let asked = |given: &str| {
+        let params = Params::read(Task::VoiceTranscribe, &serde_json::from_str(given).unwrap());
         let limits = InputLimits::default();
         decode(Task::VoiceTranscribe, &sample("beckett.wav"), &params.unwrap(), &limits).unwrap()
     };
     let german = asked(r#"{"language": "de"}"#);
-    assert_eq!(transcript(answer(&mut whisper, german.clone())).text, found.text);
+    assert_eq!(transcript(run_one(&mut whisper, german.clone())).text, found.text);
     let cancel = Cancel::new();
-    for wish in [r#"{"language": "xx"}"#, r#"{"speakers": true}"#] {
-        let error = whisper.run(&[asked(wish)], &cancel).unwrap_err();
+    for given in [r#"{"language": "xx"}"#, r#"{"speakers": true}"#] {
+        let error = whisper.run(&[asked(given)], &cancel).unwrap_err();
         assert_eq!(error.code(), "input.param", "{error}");
     }
     let error = pipeline(MODEL).run(&[german], &cancel).unwrap_err();

@@ -7,13 +7,13 @@ use image::{GrayImage, Rgb, RgbImage};
 use serde_json::{Value, json};
 
 use crate::support::{
-    answer, classification, embedding, prepare, refusal, sample, small, text, with,
+    classification, embedding, prepare, rejection, run_one, sample, small, text, with,
 };
 
 #[test]
 fn the_face_on_the_photograph_is_found_with_its_landmarks() {
     let mut pipeline = crate::support::pipeline("centerface");
-    let found = detections(answer(&mut pipeline, photograph()));
+    let found = detections(run_one(&mut pipeline, photograph()));
     assert_eq!((found.width, found.height, found.objects.len()), (512, 512, 1), "{found:?}");
     let face = &found.objects[0];
     assert!(face.label == "face" && face.score > 0.9, "{face:?}");
@@ -40,12 +40,12 @@ fn a_face_is_found_beside_pictures_of_other_sizes_and_none_where_none_is() {
     assert!(found.next().unwrap().objects.is_empty());
     assert_eq!(found.next().unwrap(), first);
     let strict = prepare_photograph(Task::VisionDetect, &json!({"score_min": 0.99}));
-    assert!(detections(answer(&mut pipeline, strict)).objects.is_empty());
+    assert!(detections(run_one(&mut pipeline, strict)).objects.is_empty());
 }
 
 #[test]
 fn the_mask_of_a_photograph_is_the_one_that_the_reference_makes() {
-    let output = answer(&mut crate::support::pipeline("u2netp"), photograph());
+    let output = run_one(&mut crate::support::pipeline("u2netp"), photograph());
     let mask = mask(&output, 0);
     assert_eq!(mask.dimensions(), (512, 512));
     let reference = reference("mask.npy");
@@ -68,7 +68,7 @@ fn the_mask_of_a_photograph_is_the_one_that_the_reference_makes() {
 #[test]
 fn a_model_says_which_prompts_it_takes() {
     let mut saliency = crate::support::pipeline("u2netp");
-    let error = refusal(&mut saliency, half_bright(&json!({"text": "a cat"})));
+    let error = rejection(&mut saliency, half_bright(&json!({"text": "a cat"})));
     assert!(error.to_string().contains("text is given, not absent"), "{error}");
     let mut sam2 = small("sam2-small");
     for (params, said) in [
@@ -83,11 +83,11 @@ fn a_model_says_which_prompts_it_takes() {
         ),
     ] {
         let (code, said) = said.split_once(": ").unwrap();
-        let error = refusal(&mut sam2, half_bright(&params));
+        let error = rejection(&mut sam2, half_bright(&params));
         assert!(error.to_string().contains(said), "{params}: {error}");
         assert_eq!(error.code(), format!("input.{code}"));
     }
-    let error = refusal(&mut small("sam3-small"), half_bright(&json!({})));
+    let error = rejection(&mut small("sam3-small"), half_bright(&json!({})));
     assert!(error.to_string().contains("needs a text or boxes"), "{error}");
 }
 
@@ -95,7 +95,7 @@ fn a_model_says_which_prompts_it_takes() {
 fn sam_2_gets_points_and_boxes_in_its_own_square_and_the_surest_mask_is_kept() {
     let mut pipeline = small("sam2-small");
     // The small graph is as sure of the bright part as the points lie right.
-    let output = answer(&mut pipeline, half_bright(&json!({"points": [160, 50, 1]})));
+    let output = run_one(&mut pipeline, half_bright(&json!({"points": [160, 50, 1]})));
     let bright = mask(&output, 0);
     assert_eq!((bright.get_pixel(20, 50).0[0], bright.get_pixel(180, 50).0[0]), (0, 255));
     let found = segments(output);
@@ -103,14 +103,14 @@ fn sam_2_gets_points_and_boxes_in_its_own_square_and_the_surest_mask_is_kept() {
     near_edges(found.objects[0].edges, [100, 0, 200, 100]);
     // A box's corners have the labels 2 and 3, which make the dark part the surer one here; a point refines the box.
     let boxes = json!({"boxes": [[0, 0, 40, 100], [100, 0, 200, 100]]});
-    let output = answer(&mut pipeline, half_bright(&boxes));
+    let output = run_one(&mut pipeline, half_bright(&boxes));
     assert_eq!(output.files.len(), 2);
     let found = segments(output);
     assert!((found.objects[0].score.unwrap() - 0.3).abs() < 1e-4, "{found:?}");
     near_edges(found.objects[0].edges, [0, 0, 100, 100]);
     assert!((found.objects[1].score.unwrap() - 0.75).abs() < 1e-4, "{found:?}");
     let both = json!({"boxes": [100, 0, 200, 100], "points": [[150, 50, 1], [30, 50, 0]]});
-    let found = segments(answer(&mut pipeline, half_bright(&both)));
+    let found = segments(run_one(&mut pipeline, half_bright(&both)));
     // (100 + 200 + 150 + 30) / 4 of 200.
     assert!((found.objects[0].score.unwrap() - 0.6).abs() < 1e-4, "{found:?}");
 }
@@ -119,7 +119,7 @@ fn sam_2_gets_points_and_boxes_in_its_own_square_and_the_surest_mask_is_kept() {
 fn sam_3_gets_words_and_boxes_and_keeps_what_is_sure_enough() {
     let mut pipeline = small("sam3-small");
     // Four tokens with begin and end: a logit of 1. No box: a logit of -5.
-    let output = answer(&mut pipeline, half_bright(&json!({"text": "bright thing"})));
+    let output = run_one(&mut pipeline, half_bright(&json!({"text": "bright thing"})));
     let found = segments(output);
     assert_eq!(found.objects.len(), 1, "{found:?}");
     let object = &found.objects[0];
@@ -128,16 +128,16 @@ fn sam_3_gets_words_and_boxes_and_keeps_what_is_sure_enough() {
     near_edges(object.edges, [100, 0, 200, 100]);
     // A box whose middle lies at 0.9: a logit of 4, surer than the word's; `visual` alone has a logit of 0.
     let boxes = json!({"boxes": [160, 0, 200, 100]});
-    let found = segments(answer(&mut pipeline, half_bright(&boxes)));
+    let found = segments(run_one(&mut pipeline, half_bright(&boxes)));
     assert_eq!(found.objects.len(), 2, "{found:?}");
     assert!((found.objects[0].score.unwrap() - 0.982).abs() < 1e-3, "{found:?}");
     assert_eq!(found.objects[0].label, None);
     near_edges(found.objects[0].edges, [0, 0, 100, 100]);
     let strict = json!({"text": "bright thing", "score_min": 0.8});
-    let output = answer(&mut pipeline, half_bright(&strict));
+    let output = run_one(&mut pipeline, half_bright(&strict));
     assert!(output.files.is_empty() && segments(output).objects.is_empty());
     let long = json!({"text": "thing ".repeat(31).trim()});
-    let error = refusal(&mut pipeline, half_bright(&long));
+    let error = rejection(&mut pipeline, half_bright(&long));
     assert!(error.to_string().contains("more than 32 tokens"), "{error}");
 }
 
@@ -149,7 +149,7 @@ fn each_layout_of_a_yolo_s_answer_is_read() {
         [("columns", [0.9, 0.6]), ("rows", [0.45, 0.3]), ("finished", [0.9, 0.6])]
     {
         let mut pipeline = small(&format!("yolo-{layout}"));
-        let found = detections(answer(&mut pipeline, white()));
+        let found = detections(run_one(&mut pipeline, white()));
         let labels: Vec<&str> = found.objects.iter().map(|object| object.label.as_str()).collect();
         assert_eq!(labels, ["cat", "dog"], "{layout}");
         for (object, score) in found.objects.iter().zip(scores) {
@@ -159,7 +159,7 @@ fn each_layout_of_a_yolo_s_answer_is_read() {
         near(&found.objects[0].edges, &[32.0, 16.0, 96.0, 48.0], 1e-3);
         near(&found.objects[1].edges, &[0.0, 8.0, 32.0, 24.0], 1e-3);
         // As bright as the ground at most: the small graph is less sure then.
-        let dark = detections(answer(&mut pipeline, picture(RgbImage::new(128, 64))));
+        let dark = detections(run_one(&mut pipeline, picture(RgbImage::new(128, 64))));
         let expected = scores[0] * 114.0 / 255.0;
         assert!(dark.objects.first().is_none_or(|cat| (cat.score - expected).abs() < 1e-3));
     }
@@ -170,13 +170,13 @@ fn pictures_and_texts_lie_in_one_space_and_labels_are_judged_each_for_itself() {
     let red = || RgbImage::from_pixel(50, 20, Rgb([255, 0, 0]));
     for (model, tolerance) in [("siglip-small", 1e-5), ("siglip-small-half", 1e-3)] {
         let mut pipeline = small(model);
-        let of_picture = embedding(answer(&mut pipeline, picture(red())));
+        let of_picture = embedding(run_one(&mut pipeline, picture(red())));
         near(&of_picture.values, &[0.577_35, -0.577_35, -0.577_35], tolerance);
         assert_eq!((of_picture.tokens, of_picture.truncated), (None, false));
-        let of_text = embedding(answer(&mut pipeline, text("A RED red")));
+        let of_text = embedding(run_one(&mut pipeline, text("A RED red")));
         near(&of_text.values, &of_picture.values, tolerance);
         assert_eq!(of_text.tokens, Some(4));
-        let long = embedding(answer(&mut pipeline, text(&"red ".repeat(100))));
+        let long = embedding(run_one(&mut pipeline, text(&"red ".repeat(100))));
         assert_eq!((long.tokens, long.truncated), (Some(64), true));
         let labels = with(Task::VisionEmbed, &json!({"labels": ["green", "Red", "red green"]}));
         let labelled = |picture: RgbImage| {
@@ -185,7 +185,7 @@ fn pictures_and_texts_lie_in_one_space_and_labels_are_judged_each_for_itself() {
             picture.save(&path).unwrap();
             decode(Task::VisionEmbed, &path, &labels, &InputLimits::default()).unwrap()
         };
-        let found = classification(answer(&mut pipeline, labelled(red())));
+        let found = classification(run_one(&mut pipeline, labelled(red())));
         assert_eq!(found.label, "Red");
         // sigmoid(10 * cosine - 5); "red green" lies at (0, 0, -2).
         let expected = [("Red", 0.993_307), ("red green", 0.684_5), ("green", 0.000_240)];
@@ -208,10 +208,10 @@ fn a_picture_task_takes_no_text_and_an_embedding_task_no_recording() {
     std::fs::write(&path, "a red thing").unwrap();
     assert!(matches!(prepare(Task::VisionEmbed, &path).content(), Content::Text(_)));
     let limits = InputLimits::default();
-    let refused =
+    let rejected =
         |task, path: &std::path::Path| decode(task, path, &Params::default(), &limits).unwrap_err();
-    assert_eq!(refused(Task::VisionDetect, &path).code(), "input.wrong_kind");
-    let error = refused(Task::VisionEmbed, &sample("beckett.wav"));
+    assert_eq!(rejected(Task::VisionDetect, &path).code(), "input.wrong_kind");
+    let error = rejected(Task::VisionEmbed, &sample("beckett.wav"));
     assert!(error.to_string().contains("a picture or a text in UTF-8"), "{error}");
 }
 

@@ -7,10 +7,10 @@ use std::borrow::Cow;
 
 use gpu_tasks::Task;
 use ndarray::Array2;
-use ort::memory::Allocator;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
 
+use super::decoder_cache::{self, DecoderCache, Step};
 use super::{Recogniser, TranscribeSettings, USES, transcriber};
 use crate::input::audio::SAMPLE_RATE_HZ;
 use crate::models::{
@@ -46,16 +46,11 @@ const TOKENS_MARGIN: usize = 8;
 /// The encoder's three convolutions need this much; shorter pieces are filled up with silence.
 const SAMPLES_MIN: usize = 4_000;
 
-/// Prefixes of the cache's names on the way in and out.
-pub(super) const PAST: &str = "past_key_values.";
-pub(super) const PRESENT: &str = "present.";
-
 pub(super) struct Moonshine {
     encoder: Session,
     decoder: Session,
     vocabulary: Vec<Vec<u8>>,
-    /// Names (without the prefix) and heads and width of each part of the cache.
-    cache: Vec<(String, [i64; 2])>,
+    cache: DecoderCache,
 }
 
 /// A piece of speech as the decoder takes it.
@@ -70,11 +65,9 @@ impl Moonshine {
     pub(super) fn open(opener: &mut Opener<'_>) -> Result<Self, ModelError> {
         const PLANE: &[DimSpec] = &[DimSpec::Free, DimSpec::Free];
         const STATES: &[DimSpec] = &[DimSpec::Free, DimSpec::Free, DimSpec::Own];
-        const CACHE: &[DimSpec] = &[DimSpec::Free, DimSpec::Own, DimSpec::Free, DimSpec::Own];
         const INTEGER: TensorElementType = TensorElementType::Int64;
         const FLOAT: TensorElementType = TensorElementType::Float32;
         let spec = |name, element, shape| IoSpec { name: IoName::Is(name), element, shape };
-        let every = |name| IoSpec { name: IoName::Every(name), element: FLOAT, shape: CACHE };
         let inputs = [spec("input_values", FLOAT, PLANE), spec("attention_mask", INTEGER, PLANE)];
         let outputs = [spec("last_hidden_state", FLOAT, STATES)];
         let encoder = opener.session("encoder", &inputs, &outputs)?;
@@ -83,11 +76,11 @@ impl Moonshine {
             spec("input_ids", INTEGER, PLANE),
             spec("encoder_hidden_states", FLOAT, STATES),
             spec("use_cache_branch", TensorElementType::Bool, &[DimSpec::Is(1)]),
-            every(PAST),
+            decoder_cache::INPUTS,
         ];
-        let outputs = [spec("logits", FLOAT, STATES), every(PRESENT)];
+        let outputs = [spec("logits", FLOAT, STATES), decoder_cache::OUTPUTS];
         let decoder = opener.session("decoder", &inputs, &outputs)?;
-        let cache = cache_parts(&decoder)
+        let cache = DecoderCache::of(&decoder)
             .map_err(|problem| opener.interface_mismatch("decoder", problem))?;
         let vocabulary = parse_vocabulary(&opener.bytes("vocabulary")?);
         let vocabulary = vocabulary
@@ -114,46 +107,31 @@ impl Moonshine {
     }
 
     fn decode(&mut self, speech: &Encoded, cancel: &Cancel) -> Result<Vec<u32>, RunError> {
-        let mut cache = self.empty_cache()?;
+        let mut cache = self.cache.empty().map_err(failed(DECODE))?;
         let mut tokens = vec![BEGIN];
         while tokens.len() <= speech.tokens_max {
             cancel.check()?;
-            let first = tokens.len() == 1;
+            let step = if tokens.len() == 1 { Step::First } else { Step::Later };
             let last = tokens.last().copied().map_or(i64::from(BEGIN), i64::from);
             let ids = Tensor::from_array(([1, 1], vec![last])).map_err(failed(DECODE))?;
-            let use_cache = Tensor::from_array(([1], vec![!first])).map_err(failed(DECODE))?;
+            let use_cache =
+                Tensor::from_array(([1], vec![step == Step::Later])).map_err(failed(DECODE))?;
             let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = vec![
                 ("encoder_attention_mask".into(), (&speech.mask).into()),
                 ("encoder_hidden_states".into(), (&speech.states).into()),
                 ("input_ids".into(), ids.into()),
                 ("use_cache_branch".into(), use_cache.into()),
             ];
-            for ((name, _), value) in self.cache.iter().zip(&cache) {
-                inputs.push((format!("{PAST}{name}").into(), value.into()));
-            }
+            inputs.extend(self.cache.inputs(&cache));
             let mut outputs = self.decoder.run(inputs).map_err(failed(DECODE))?;
             let logits = outputs["logits"].try_extract_tensor::<f32>().map_err(failed(DECODE))?;
             match most_likely(logits.1) {
                 END => break,
                 token => tokens.push(token),
             }
-            for ((name, _), value) in self.cache.iter().zip(&mut cache) {
-                // The encoder's part is complete after the first step; later steps give it back empty.
-                if first || name.contains(".decoder.") {
-                    let present = outputs.remove(format!("{PRESENT}{name}"));
-                    *value = present.expect("checked when opened");
-                }
-            }
+            self.cache.update(&mut cache, &mut outputs, step);
         }
         Ok(tokens)
-    }
-
-    fn empty_cache(&self) -> Result<Vec<DynValue>, RunError> {
-        let allocator = Allocator::default();
-        let empty = |&(_, [heads, width]): &(String, [i64; 2])| {
-            Tensor::<f32>::new(&allocator, [1, heads, 0, width]).map(Tensor::into_dyn)
-        };
-        self.cache.iter().map(empty).collect::<ort::Result<_>>().map_err(failed(DECODE))
     }
 
     /// Joins tokens; a character may be spread over several of them.
@@ -181,23 +159,6 @@ impl Recogniser for Moonshine {
         cancel.check()?;
         let tokens = self.decode(&speech, cancel)?;
         Ok(self.text(&tokens))
-    }
-}
-
-/// The parts of the key/value cache; each goes in and comes out.
-pub(super) fn cache_parts(decoder: &Session) -> Result<Vec<(String, [i64; 2])>, String> {
-    let parts = decoder.inputs().iter().filter_map(|input| {
-        let name = input.name().strip_prefix(PAST)?;
-        let ValueType::Tensor { shape, .. } = input.dtype() else { return None };
-        Some((name.to_owned(), [shape[1], shape[3]]))
-    });
-    let parts: Vec<_> = parts.collect();
-    let comes_out = |name: &str| {
-        decoder.outputs().iter().any(|output| output.name().strip_prefix(PRESENT) == Some(name))
-    };
-    match parts.iter().find(|(name, _)| !comes_out(name)) {
-        Some((name, _)) => Err(format!("output {PRESENT}{name}: is missing")),
-        None => Ok(parts),
     }
 }
 

@@ -7,13 +7,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use gpu_tasks::Task;
-use ort::memory::Allocator;
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, Tensor, TensorElementType, ValueType};
 use realfft::num_complex::Complex32;
 use serde::Deserialize;
 
-use super::moonshine::{PAST, PRESENT, cache_parts};
+use super::decoder_cache::{self, DecoderCache, Step};
 use super::{Recogniser, TranscribeSettings, USES, transcriber};
 use crate::input::audio::SAMPLE_RATE_HZ;
 use crate::models::{
@@ -71,8 +70,7 @@ impl Settings for WhisperSettings {
 pub(super) struct Whisper {
     encoder: Session,
     decoder: Session,
-    /// Names (without the prefix) and heads and width of each part of the cache.
-    cache: Vec<(String, [i64; 2])>,
+    cache: DecoderCache,
     spectrum: Spectrum,
     filters: MelFilters,
     mels: usize,
@@ -98,10 +96,8 @@ impl Whisper {
         const FEATURES: &[DimSpec] = &[DimSpec::Free, DimSpec::Own, DimSpec::Is(3_000)];
         const STATES: &[DimSpec] = &[DimSpec::Free, DimSpec::Any, DimSpec::Any];
         const TOKENS: &[DimSpec] = &[DimSpec::Free, DimSpec::Free];
-        const CACHE: &[DimSpec] = &[DimSpec::Free, DimSpec::Own, DimSpec::Free, DimSpec::Own];
         const FLOAT: TensorElementType = TensorElementType::Float32;
         let spec = |name, element, shape| IoSpec { name: IoName::Is(name), element, shape };
-        let every = |name| IoSpec { name: IoName::Every(name), element: FLOAT, shape: CACHE };
         let inputs = [spec("input_features", FLOAT, FEATURES)];
         let encoder =
             opener.session("encoder", &inputs, &[spec("last_hidden_state", FLOAT, STATES)])?;
@@ -109,11 +105,11 @@ impl Whisper {
             spec("input_ids", TensorElementType::Int64, TOKENS),
             spec("encoder_hidden_states", FLOAT, STATES),
             spec("use_cache_branch", TensorElementType::Bool, &[DimSpec::Is(1)]),
-            every(PAST),
+            decoder_cache::INPUTS,
         ];
         let logits = spec("logits", FLOAT, &[DimSpec::Free, DimSpec::Free, DimSpec::Own]);
-        let decoder = opener.session("decoder", &inputs, &[logits, every(PRESENT)])?;
-        let cache = cache_parts(&decoder)
+        let decoder = opener.session("decoder", &inputs, &[logits, decoder_cache::OUTPUTS])?;
+        let cache = DecoderCache::of(&decoder)
             .map_err(|problem| opener.interface_mismatch("decoder", problem))?;
         let mut vocabulary = Vocabulary::read(&opener.bytes("vocabulary")?)
             .map_err(|problem| opener.interface_mismatch("vocabulary", problem))?;
@@ -151,29 +147,13 @@ impl Whisper {
             ("input_ids".into(), ids.into()),
             ("use_cache_branch".into(), use_cache.into()),
         ];
-        for ((name, _), value) in self.cache.iter().zip(cache.iter()) {
-            inputs.push((format!("{PAST}{name}").into(), value.into()));
-        }
+        inputs.extend(self.cache.inputs(cache));
         let mut outputs = self.decoder.run(inputs).map_err(&wrong)?;
         let (shape, logits) = outputs["logits"].try_extract_tensor::<f32>().map_err(&wrong)?;
         let width = shape.last().and_then(|&width| usize::try_from(width).ok()).unwrap_or(0);
         let last = logits[logits.len().saturating_sub(width)..].to_vec();
-        for ((name, _), value) in self.cache.iter().zip(cache) {
-            // The encoder's part is complete after the first step; later steps give it back empty.
-            if step == Step::First || name.contains(".decoder.") {
-                let present = outputs.remove(format!("{PRESENT}{name}"));
-                *value = present.expect("checked when opened");
-            }
-        }
+        self.cache.update(cache, &mut outputs, step);
         Ok(last)
-    }
-
-    fn empty_cache(&self) -> Result<Vec<DynValue>, RunError> {
-        let allocator = Allocator::default();
-        let empty = |&(_, [heads, width]): &(String, [i64; 2])| {
-            Tensor::<f32>::new(&allocator, [1, heads, 0, width]).map(Tensor::into_dyn)
-        };
-        self.cache.iter().map(empty).collect::<ort::Result<_>>().map_err(failed(DECODE))
     }
 
     /// The tokens before every text; the language is detected if none is named.
@@ -184,7 +164,7 @@ impl Whisper {
         let language = match named {
             Some(named) => self.vocabulary.language(named)?,
             None => {
-                let mut cache = self.empty_cache()?;
+                let mut cache = self.cache.empty().map_err(failed(DECODE))?;
                 let begin = [self.vocabulary.begin];
                 let logits = self.step(states, &begin, &mut cache, Step::First)?;
                 self.vocabulary.most_likely_language(&logits)
@@ -192,13 +172,6 @@ impl Whisper {
         };
         Ok(vec![self.vocabulary.begin, language, transcribe, self.vocabulary.no_times])
     }
-}
-
-/// Whether the decoder has seen anything yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    First,
-    Later,
 }
 
 impl Recogniser for Whisper {
@@ -214,7 +187,7 @@ impl Recogniser for Whisper {
     ) -> Result<String, RunError> {
         let states = self.encode(samples)?;
         let prompt = self.prompt(&states, language)?;
-        let mut cache = self.empty_cache()?;
+        let mut cache = self.cache.empty().map_err(failed(DECODE))?;
         let mut logits = self.step(&states, &prompt, &mut cache, Step::First)?;
         let mut tokens = Vec::new();
         while tokens.len() < TOKENS_MAX {
