@@ -76,6 +76,9 @@ pub enum RunError {
     /// A param has a value that this model does not know.
     #[error("the param {name} is {found}, not {wanted}")]
     Param { name: &'static str, found: String, wanted: String },
+    /// The task has the param, but this model does not support it.
+    #[error("this model does not support the param {name}: {reason}")]
+    UnsupportedParam { name: &'static str, reason: String },
     /// The text could not be turned into phonemes.
     #[error("the text cannot be turned into phonemes")]
     Phonemes(#[source] PhonemeError),
@@ -108,7 +111,7 @@ impl RunError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unfit { .. } => "input.unfit",
-            Self::Param { .. } => "input.param",
+            Self::Param { .. } | Self::UnsupportedParam { .. } => "input.param",
             Self::Phonemes(source) => source.code(),
             Self::SentenceTooLong { .. } => "input.sentence_too_long",
             Self::NothingToSay => "input.nothing_to_say",
@@ -131,7 +134,9 @@ impl RunError {
             Self::Model { .. } => {
                 "try it alone; if it runs then, the batch needed more memory than there is"
             }
-            Self::Param { .. } => "leave it out for the model's default, or name another model",
+            Self::Param { .. } | Self::UnsupportedParam { .. } => {
+                "leave it out for the model's default, or name another model"
+            }
             Self::Phonemes(source) => source.hint(),
             Self::SentenceTooLong { .. } => "end sentences with a full stop, or begin new lines",
             Self::Unreadable { .. } => "write it in kana, or as it is spoken",
@@ -149,8 +154,7 @@ pub(crate) fn reject_unsupported_params(
 ) -> Result<(), RunError> {
     let Some(name) = params.given().find(|name| !supported.contains(name)) else { return Ok(()) };
     let known = if supported.is_empty() { "no params".to_owned() } else { supported.join(", ") };
-    let wanted = format!("absent: this model supports {known}");
-    Err(RunError::Param { name, found: "given".to_owned(), wanted })
+    Err(RunError::UnsupportedParam { name, reason: format!("it supports {known}") })
 }
 
 /// Adds the stage to an error of ONNX Runtime.

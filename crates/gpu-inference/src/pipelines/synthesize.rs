@@ -97,9 +97,10 @@ pub(crate) fn no_voice<'a>(found: &str, known: impl Iterator<Item = &'a str>) ->
     /// As many names as one line takes.
     const SHOWN_MAX: usize = 20;
     let known: Vec<&str> = known.take(SHOWN_MAX).collect();
-    let wanted = match known.as_slice() {
-        [] => "absent: the model has one voice".to_owned(),
-        known => format!("one of {}", known.join(", ")),
-    };
+    if known.is_empty() {
+        let reason = "it has one voice".to_owned();
+        return RunError::UnsupportedParam { name: "voice", reason };
+    }
+    let wanted = format!("one of {}", known.join(", "));
     RunError::Param { name: "voice", found: format!("{found:?}"), wanted }
 }

@@ -107,9 +107,9 @@ impl TranscribePipeline {
         cancel: &Cancel,
     ) -> Result<Transcript, RunError> {
         let language = params.text("language");
-        if let (Some(named), false) = (language, self.recogniser.supports_language()) {
-            let wanted = "absent: this model knows one language".to_owned();
-            return Err(RunError::Param { name: "language", found: format!("{named:?}"), wanted });
+        if language.is_some() && !self.recogniser.supports_language() {
+            let reason = "it knows one language".to_owned();
+            return Err(RunError::UnsupportedParam { name: "language", reason });
         }
         let samples = audio.samples();
         let probabilities = self.speech.probabilities(samples, cancel)?;
@@ -154,10 +154,9 @@ impl TranscribePipeline {
         wanted: Speakers,
         cancel: &Cancel,
     ) -> Result<(Vec<Range<usize>>, Vec<usize>), RunError> {
-        let embedder = self.speakers.as_mut().ok_or_else(|| RunError::Param {
+        let embedder = self.speakers.as_mut().ok_or_else(|| RunError::UnsupportedParam {
             name: "speakers",
-            found: "given".to_owned(),
-            wanted: "absent: this model's manifest uses no `speaker` model".to_owned(),
+            reason: "its manifest names no `speaker` model under `uses`".to_owned(),
         })?;
         let owners = embedder.tell_apart(samples, speech, wanted, cancel)?;
         let (mut pieces, mut owned) = (Vec::new(), Vec::new());

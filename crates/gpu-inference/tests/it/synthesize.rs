@@ -63,7 +63,7 @@ fn a_wish_that_the_voice_cannot_mind_and_a_text_without_words_are_refused() {
         |text: &str, params: &str| piper.run(&[said(text, params)], &Cancel::new()).unwrap_err();
     let error = rejected("Hello.", r#"{"voice": "eve"}"#);
     assert_eq!(error.code(), "input.param");
-    assert!(error.to_string().contains("the model has one voice"), "{error}");
+    assert!(error.to_string().contains("it has one voice"), "{error}");
     assert_eq!(rejected("…!?", "{}").code(), "input.nothing_to_say");
     let endless = "very ".repeat(1_500);
     let error = rejected(&endless, "{}");

@@ -120,9 +120,9 @@ impl Converter {
         match (self.export, params.number("tau")) {
             (Export::Tone, tau) => Ok(tau.map_or(TAU, |tau| tau as f32)),
             (_, None) => Ok(TAU),
-            (_, Some(tau)) => {
-                let wanted = "absent: tau is part of this model's graph".to_owned();
-                Err(RunError::Param { name: "tau", found: tau.to_string(), wanted })
+            (_, Some(_)) => {
+                let reason = "it is fixed in the model's graph".to_owned();
+                Err(RunError::UnsupportedParam { name: "tau", reason })
             }
         }
     }
