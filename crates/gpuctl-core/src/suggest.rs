@@ -3,8 +3,8 @@
 /// The sentence "did you mean `NAME`?" with the known name that is closest to `wrong`; `None` if none is close.
 #[must_use]
 pub fn did_you_mean<'k>(wrong: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
-    // Two slips of the keyboard, or a third of a long word.
-    let distance_max = (wrong.len() / 3).max(2);
+    // One mistake in three letters: of two, three letters would be another word (`app` for `gpu`).
+    let distance_max = (wrong.len() / 3).max(1);
     known
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(wrong, name), name))
@@ -22,5 +22,6 @@ mod tests {
         let known = ["max_wait", "queue", "command"];
         assert_eq!(did_you_mean("max_wiat", known).as_deref(), Some("did you mean `max_wait`?"));
         assert_eq!(did_you_mean("region", known), None);
+        assert_eq!(did_you_mean("gpu", ["app"]), None);
     }
 }
