@@ -25,6 +25,7 @@ pub mod state_folder;
 pub mod submit;
 pub mod text;
 pub mod wire;
+pub mod worker_timing;
 
 pub use reconcile::{plan, reconcile};
 pub use reconciled::{Reconciled, Trigger};
