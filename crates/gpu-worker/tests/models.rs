@@ -1,6 +1,6 @@
 //! `gpu-worker models`: pulled from folders, indexes and hubs, pinned, verified, and measured.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,7 +19,7 @@ use zip::write::SimpleFileOptions;
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 #[test]
-fn a_model_is_pulled_from_a_folder_pinned_and_mended() {
+fn a_model_is_pulled_from_a_folder_pinned_and_repaired() {
     let desk = Desk::new();
     let mirror = desk.path("mirror");
     fs::create_dir_all(mirror.join("my-graph")).unwrap();
@@ -35,7 +35,7 @@ fn a_model_is_pulled_from_a_folder_pinned_and_mended() {
     // Again: nothing to fetch.
     let again = desk.ask(&["pull", "my-graph", "--from", from]);
     assert_eq!(again["files"][0]["from"], Value::Null);
-    // Damaged, found, and mended.
+    // Damaged, found, and repaired.
     let file = desk.models().join("my-graph/model.onnx");
     let mut damaged = graph();
     damaged[40] ^= 1;
@@ -47,7 +47,7 @@ fn a_model_is_pulled_from_a_folder_pinned_and_mended() {
     );
     desk.ask(&["pull", "my-graph", "--from", from]);
     assert_eq!(fs::read(&file).unwrap(), graph());
-    // Another file under the same name is refused, and leaves nothing behind.
+    // Another file under the same name is rejected, and leaves nothing behind.
     fs::write(mirror.join("my-graph/model.onnx"), &damaged).unwrap();
     fs::remove_file(&file).unwrap();
     let said = desk.fail(&["pull", "my-graph", "--from", from]);
@@ -57,36 +57,49 @@ fn a_model_is_pulled_from_a_folder_pinned_and_mended() {
 }
 
 #[test]
-fn a_branch_of_a_hub_becomes_its_commit_and_a_wheel_comes_from_an_index() {
+fn a_branch_of_a_hub_becomes_its_commit() {
+    let desk = Desk::new();
+    let revision = "/api/models/owner/name/revision/main".to_owned();
+    let (server, _) = serve(HashMap::from([
+        (revision, format!(r#"{{"sha": "{COMMIT}"}}"#).into()),
+        (format!("/owner/name/resolve/{COMMIT}/onnx/model.onnx"), graph()),
+    ]));
+    let hub = "origin = { hub = \"owner/name\", revision = \"main\", path = \"onnx/model.onnx\" }";
+    let manifest = desk.manifest(hub);
+    desk.ask_with(&["pull", "--manifest", &manifest], &[("HF_ENDPOINT", server)]);
+    let kept = fs::read_to_string(desk.models().join("my-graph/model.toml")).unwrap();
+    assert!(kept.contains(COMMIT) && !kept.contains("main"), "{kept}");
+    fs::remove_dir_all(desk.models()).unwrap();
+    let said = desk.fail(&["pull", "--manifest", &manifest]);
+    assert!(said.contains("no model hub is configured") && said.contains("HF_ENDPOINT"), "{said}");
+}
+
+#[test]
+fn a_wheel_is_fetched_from_the_index_that_pip_uses() {
     let desk = Desk::new();
     let wheel = wheel(&[("pkg/model.onnx", &graph())]);
     let index = r#"{"files": [{"filename": "my_pkg-1.0-cp311-cp311-win_amd64.whl", "url": "../../no.whl", "hashes": {}},
         {"filename": "my_pkg-1.0-py3-none-any.whl", "url": "../../files/my.whl", "hashes": {}}]}"#;
     let (server, _) = serve(HashMap::from([
-        (
-            "/api/models/owner/name/revision/main".to_owned(),
-            format!(r#"{{"sha": "{COMMIT}"}}"#).into(),
-        ),
-        (format!("/owner/name/resolve/{COMMIT}/onnx/model.onnx"), graph()),
         ("/simple/my-pkg/".to_owned(), index.into()),
         ("/files/my.whl".to_owned(), wheel),
     ]));
-    let places = [("HF_ENDPOINT", server.clone()), ("PIP_INDEX_URL", format!("{server}/simple"))];
-    let hub = "origin = { hub = \"owner/name\", revision = \"main\", path = \"onnx/model.onnx\" }";
-    desk.ask_with(&["pull", "--manifest", &desk.manifest(hub)], &places);
-    let kept = fs::read_to_string(desk.models().join("my-graph/model.toml")).unwrap();
-    assert!(kept.contains(COMMIT) && !kept.contains("main"), "{kept}");
-    fs::remove_dir_all(desk.models()).unwrap();
-    let wheel = "origin = { package = \"My_Pkg\", version = \"1.0\", member = \"pkg/model.onnx\" }";
-    let pulled = desk.ask_with(&["pull", "--manifest", &desk.manifest(wheel)], &places);
+    let settings = [("PIP_INDEX_URL", format!("{server}/simple"))];
+    let origin =
+        "origin = { package = \"My_Pkg\", version = \"1.0\", member = \"pkg/model.onnx\" }";
+    let pulled = desk.ask_with(&["pull", "--manifest", &desk.manifest(origin)], &settings);
     assert_eq!(pulled["files"][0]["from"], "My_Pkg==1.0: pkg/model.onnx");
     assert_eq!(fs::read(desk.models().join("my-graph/model.onnx")).unwrap(), graph());
-    let other = wheel.replace("1.0", "2.0");
     fs::remove_dir_all(desk.models()).unwrap();
-    let arguments = ["pull", "--manifest", &desk.manifest(&other)];
-    let output = desk.run(&arguments, &places);
+    let other = desk.manifest(&origin.replace("1.0", "2.0"));
+    let output = desk.run(&["pull", "--manifest", &other], &settings);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("no wheel of My_Pkg==2.0"), "{said}");
+    // Neither a variable nor a configuration file names an index.
+    let empty = [("PIP_INDEX_URL", String::new()), ("PIP_CONFIG_FILE", "/dev/null".to_owned())];
+    let output = desk.run(&["pull", "--manifest", &other], &empty);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("no package index is configured"), "{said}");
 }
 
 #[test]
@@ -153,14 +166,14 @@ fn a_model_of_ones_own_needs_no_origin() {
     // What lies there is pinned.
     desk.ask(&["pull", "--manifest", &manifest]);
     assert_eq!(desk.ask(&["verify"])["models"][0]["ok"], true);
-    // From then on another file is refused.
+    // From then on another file is rejected.
     fs::write(desk.models().join("my-graph/model.onnx"), b"another").unwrap();
     assert!(desk.fail(&["pull", "my-graph"]).contains("has no origin"));
     assert_eq!(desk.ask(&["verify"])["models"][0]["ok"], false);
 }
 
 #[test]
-fn what_cannot_be_pulled_says_why() {
+fn an_error_says_why_a_model_cannot_be_pulled() {
     let desk = Desk::new();
     let said = desk.fail(&["pull", "nothing"]);
     assert!(said.contains("known are") && said.contains("pp-ocr-v6-small"), "{said}");
@@ -171,7 +184,7 @@ fn what_cannot_be_pulled_says_why() {
     let said = desk.fail(&["pull", "--manifest", &outside]);
     assert!(said.contains("leads out of the folder"), "{said}");
     fs::write(&outside, text.replace("my-graph", "../my-graph")).unwrap();
-    assert!(desk.fail(&["pull", "--manifest", &outside]).contains("not made of a-z"));
+    assert!(desk.fail(&["pull", "--manifest", &outside]).contains("characters other than a-z"));
     let said = desk.fail(&["pull", "--manifest", &desk.manifest("origin = { ftp = \"x\" }")]);
     assert!(said.contains("its origin is not valid"), "{said}");
     assert!(said.contains("unknown field `ftp`"), "{said}");
@@ -313,7 +326,7 @@ fn serve(files: HashMap<String, Vec<u8>>) -> (String, Arc<Mutex<Vec<String>>>) {
             let head = format!(
                 "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
             );
-            // The client may have gone away.
+            // The client may have closed the connection.
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
         }
     });

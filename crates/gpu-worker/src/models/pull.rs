@@ -1,8 +1,8 @@
-//! `models pull`: the files of a model, from where its manifest says or from a mirror, checked and put in place.
+//! `models pull`: fetches a model's files from where its manifest says, or from a mirror, checks them and puts them in place.
 //!
-//! A file appears under its name only once its size and hash are right, and a model's manifest only once all its files are
-//! there. A manifest without hashes (of a model that is pulled for the first time) gets them, and a branch becomes its
-//! commit: from then on the model is pinned.
+//! A file gets its name only once its size and hash are right, and a model's manifest only once all its files are
+//! there. A manifest without hashes (of a model that is pulled for the first time) gets them, and a branch is replaced by its
+//! commit: from then on the model is pinned. How a file is read is `origin`'s business.
 
 mod origin;
 mod pip;
@@ -20,55 +20,46 @@ use toml::{Table, Value};
 pub use self::origin::{FetchError, Mirror};
 use self::origin::{Source, Wheels};
 
-/// Most models that a model may use, and those again: a circle would have no end.
+/// How deep models may use other models; the limit ends circles.
 const DEPTH_MAX: usize = 8;
 const MANIFEST_NAME: &str = "model.toml";
-/// Part of a file that is read at once.
+/// Bytes read at once.
 const BLOCK_BYTES: usize = 1 << 20;
-/// Largest file of a model: ONNX's own limit for a graph is 2 GiB, weights beside it may be more.
+/// The largest file of a model: a graph has at most 2 GiB (protobuf's limit), weights beside it may be larger.
 const FILE_BYTES_MAX: u64 = 64 << 30;
 
-/// What shall be pulled.
+/// What to pull.
 #[derive(Debug, Clone)]
 pub struct PullRequest {
-    /// Models of the program's own list, or of the folder.
+    /// Models of the built-in catalogue, or of the folder.
     pub names: Vec<String>,
-    /// A manifest of the user's.
+    /// The path of a manifest of another model.
     pub manifest: Option<PathBuf>,
-    /// Where files are taken from in place of their origins.
+    /// Where files are fetched from in place of their origins.
     pub mirror: Option<Mirror>,
 }
 
 /// Why a model cannot be pulled.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
-    /// Neither the program nor the folder has a manifest of this name.
-    #[error("no manifest of a model {name:?}: known are {known}")]
+    /// Neither the catalogue nor the folder has a manifest of this name.
+    #[error("there is no manifest of a model {name:?}; known are {known}")]
     Unknown {
-        /// What was asked for.
         name: String,
-        /// What there is.
+        /// The catalogue's names.
         known: String,
     },
     /// The manifest cannot be read.
     #[error("cannot read the manifest {}", path.display())]
     Read {
-        /// The manifest.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
-    /// The manifest is no TOML.
-    #[error("the manifest of {name} is malformed")]
-    Malformed {
-        /// The model.
-        name: String,
-        /// Where and why.
-        #[source]
-        source: toml::de::Error,
-    },
-    /// The manifest makes no sense.
+    /// The manifest is not TOML.
+    #[error("the manifest is malformed")]
+    Malformed(#[source] toml::de::Error),
+    /// The manifest is TOML, but not a valid manifest.
     #[error("the manifest cannot be used")]
     Manifest(#[from] ManifestError),
     /// A file's entry lacks what it needs to be fetched.
@@ -76,60 +67,51 @@ pub enum PullError {
     Entry {
         /// The model.
         name: String,
-        /// The file's role.
         role: String,
-        /// What is wrong.
         problem: String,
     },
-    /// A file cannot be had.
-    #[error("{path} of {name} cannot be had")]
+    #[error("{path} of {name} cannot be fetched")]
     Fetch {
         /// The model.
         name: String,
-        /// The file.
         path: String,
-        /// Why not.
         #[source]
         source: FetchError,
     },
-    /// What was fetched is another file.
+    /// The file that was fetched is not the one that the manifest describes.
     #[error("{path} of {name}, from {from}, has {found}, expected {expected}")]
-    Other {
+    Mismatch {
         /// The model.
         name: String,
-        /// The file.
         path: String,
-        /// Where it came from.
+        /// Where it was fetched from.
         from: String,
         /// Its size or hash.
         found: String,
-        /// The manifest's.
+        /// The manifest's size or hash.
         expected: String,
     },
-    /// The file cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         #[source]
         source: io::Error,
     },
 }
 
 impl PullError {
-    /// What a person can do about it.
+    /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> &str {
         match self {
             Self::Unknown { .. } => "name one of these, or a manifest with --manifest PATH",
             Self::Read { .. } => "check the path",
-            Self::Malformed { .. } | Self::Entry { .. } => {
+            Self::Malformed(_) | Self::Entry { .. } => {
                 "compare with the manifests in crates/gpu-inference/models"
             }
             Self::Manifest(error) => error.hint(),
             Self::Fetch { source, .. } => source.hint(),
-            Self::Other { .. } => {
+            Self::Mismatch { .. } => {
                 "the origin has changed, or the manifest is wrong: compare both before you trust either"
             }
             Self::Write { .. } => "free some disk, or name another folder with GPUCTL_MODELS",
@@ -140,7 +122,7 @@ impl PullError {
 /// Pulls models into the folder, each with those that it uses.
 ///
 /// # Errors
-/// At the first file that cannot be had. What was pulled before stays.
+/// At the first file that cannot be fetched. What was pulled before stays.
 pub fn pull(models: &Path, request: &PullRequest) -> Result<PulledDocument, PullError> {
     let mut puller = Puller {
         models,
@@ -168,7 +150,7 @@ struct Puller<'a> {
 }
 
 impl Puller<'_> {
-    /// The manifest that lies in the folder, since it may be the user's own; else the program's.
+    /// The manifest in the folder, since the user may have written it; else the catalogue's.
     fn manifest_of(&self, name: &str) -> Result<String, PullError> {
         let path = self.models.join(name).join(MANIFEST_NAME);
         let plain = Path::new(name).components().count() == 1 && !name.starts_with('.');
@@ -182,11 +164,11 @@ impl Puller<'_> {
         })
     }
 
+    /// Pulls the model of this manifest, then those that it uses.
     fn model(&mut self, text: &str, depth: usize) -> Result<(), PullError> {
-        let malformed = |source| PullError::Malformed { name: "a model".to_owned(), source };
-        let mut table: Table = toml::from_str(text).map_err(malformed)?;
+        let mut table: Table = toml::from_str(text).map_err(PullError::Malformed)?;
         let name = table.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        // Before anything is written: the name becomes a folder's.
+        // Before anything is written: the name becomes that of a folder.
         check_name(&name)?;
         let folder = self.models.join(&name);
         let mut pinned = false;
@@ -196,7 +178,7 @@ impl Puller<'_> {
                 pinned |= self.file(&name, &folder, file)?;
             }
         }
-        // As it was written, with its comments, unless something was filled in.
+        // With its comments as they are, unless something was filled in.
         let text = if pinned { table.to_string() } else { text.to_owned() };
         let path = folder.join(MANIFEST_NAME);
         let manifest = Manifest::parse(&text, &path)?;
@@ -212,7 +194,7 @@ impl Puller<'_> {
         Ok(())
     }
 
-    /// Pulls one file. Says whether its entry was completed.
+    /// Pulls one file, and fills in what `entry` lacks. Returns whether the entry was changed.
     fn file(&mut self, model: &str, folder: &Path, entry: &mut Table) -> Result<bool, PullError> {
         let text =
             |entry: &Table, key: &str| entry.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -236,7 +218,7 @@ impl Puller<'_> {
             hash: text(entry, "sha256"),
         };
         let origin = entry.get_mut("origin").and_then(Value::as_table_mut);
-        // What nobody can fetch was put there by its owner.
+        // A file without an origin was put there by its owner.
         let own = origin.is_none() && self.mirror.is_none() && target.is_file();
         if let Some((size, hash)) = wanted.found_at(&target, own) {
             self.note(model, &path, (size, &hash), None);
@@ -257,10 +239,10 @@ impl Puller<'_> {
         let write_failed = |source| PullError::Write { path: target.clone(), source };
         let part = part_of(&target).map_err(write_failed)?;
         let found = copy(&mut content, &part).map_err(write_failed)?;
-        let checked = match wanted.other_than(&found) {
+        let checked = match wanted.mismatch(&found) {
             Some((found, expected)) => {
                 let (name, path, from) = (model.to_owned(), path.clone(), from.clone());
-                Err(PullError::Other { name, path, from, found, expected })
+                Err(PullError::Mismatch { name, path, from, found, expected })
             }
             None => fs::rename(&part, &target).map_err(write_failed),
         };
@@ -279,14 +261,15 @@ impl Puller<'_> {
     }
 }
 
-/// What a manifest says of a file's content, as far as it says it.
+/// What a manifest says about a file's content; `None` where it does not.
 struct Wanted {
     size: Option<u64>,
     hash: Option<String>,
 }
 
 impl Wanted {
-    /// Size and hash of the file, if it is the one that is wanted, or `own` and nothing speaks against it.
+    /// Size and hash of the file at `target` if it is the wanted one. One whose hash the manifest does not know counts only if it
+    /// is the user's `own`.
     fn found_at(&self, target: &Path, own: bool) -> Option<(u64, String)> {
         let pinned = self.size.is_some() && self.hash.is_some();
         let size = fs::metadata(target).ok()?.len();
@@ -294,11 +277,11 @@ impl Wanted {
             return None;
         }
         let found = fs::File::open(target).and_then(|mut file| digest_of(&mut file)).ok()?;
-        self.other_than(&found).is_none().then_some(found)
+        self.mismatch(&found).is_none().then_some(found)
     }
 
-    /// What was found, and what was expected in its place.
-    fn other_than(&self, (size, hash): &(u64, String)) -> Option<(String, String)> {
+    /// What was found and what was expected, where they differ.
+    fn mismatch(&self, (size, hash): &(u64, String)) -> Option<(String, String)> {
         match (self.size, &self.hash) {
             (Some(wanted), _) if wanted != *size => {
                 Some((format!("{size} bytes"), wanted.to_string()))
@@ -310,7 +293,7 @@ impl Wanted {
         }
     }
 
-    /// Fills in what the manifest did not say. Says whether the entry was changed, here or before.
+    /// Fills in what the manifest did not say. Returns whether the entry was changed, here or (`resolved`) before.
     fn complete(
         &self,
         entry: &mut Table,
@@ -330,13 +313,14 @@ impl Wanted {
 fn check_name(name: &str) -> Result<(), PullError> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._".contains(c);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-        let problem = "the manifest's name is not made of a-z, 0-9, '-', '.', '_'".to_owned();
+        let problem =
+            "the manifest's name has characters other than a-z, 0-9, '-', '.', '_'".to_owned();
         return Err(PullError::Entry { name: name.to_owned(), role: "name".to_owned(), problem });
     }
     Ok(())
 }
 
-/// Where a file is written before it has its name.
+/// The path that a file is written to before it gets its name.
 fn part_of(target: &Path) -> io::Result<PathBuf> {
     let folder = target.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
@@ -350,19 +334,19 @@ fn write(target: &Path, content: &mut dyn Read) -> io::Result<()> {
     fs::rename(&part, target)
 }
 
-/// Copies to a new file, durably; gives size and hash.
+/// Copies to a new file and syncs it to the disk; returns size and SHA-256.
 fn copy(content: &mut dyn Read, target: &Path) -> io::Result<(u64, String)> {
     let mut file = fs::File::create(target)?;
     let mut tee = Tee { content, file: &mut file };
-    let answer = digest_of(&mut tee);
-    let answer = answer.and_then(|answer| file.sync_all().map(|()| answer));
-    if answer.is_err() {
+    let copied = digest_of(&mut tee);
+    let copied = copied.and_then(|copied| file.sync_all().map(|()| copied));
+    if copied.is_err() {
         let _ = fs::remove_file(target);
     }
-    answer
+    copied
 }
 
-/// Writes what is read.
+/// Writes to `file` what is read from `content`.
 struct Tee<'a> {
     content: &'a mut dyn Read,
     file: &'a mut fs::File,
@@ -387,7 +371,7 @@ fn digest_of(content: &mut dyn Read) -> io::Result<(u64, String)> {
         }
         bytes += read as u64;
         if bytes > FILE_BYTES_MAX {
-            return Err(io::Error::other("the file is larger than any model's"));
+            return Err(io::Error::other("the file is larger than 64 GiB"));
         }
         digest.update(&block[..read]);
     }
