@@ -22,20 +22,19 @@ use crate::failure;
 /// The most samples or pixels in one batch: what a batch may hold in memory, before the model's own limit.
 const BATCH_COST_MAX: u64 = 32_000_000;
 
-/// What an engine needs to know.
+/// Where models are and how they run.
 #[derive(Clone, Debug)]
 pub struct EngineSetup {
-    /// ONNX Runtime's library, if one is named.
+    /// The path of ONNX Runtime's library; `None`: as `Runtime::locate` finds it.
     pub library: Option<PathBuf>,
     /// The folder of model folders.
     pub models: PathBuf,
     /// The device of models without one of their own.
     pub device: DevicePreference,
-    /// The devices of single models.
+    /// Devices by model name, from `[model.NAME]`.
     pub device_of: BTreeMap<String, DevicePreference>,
-    /// Threads and the like.
     pub options: RuntimeOptions,
-    /// The largest inputs.
+    /// Sizes beyond which an input is rejected.
     pub limits: InputLimits,
 }
 
@@ -60,35 +59,34 @@ struct Shared {
     threads: Mutex<HashMap<Wanted, Sender<Item>>>,
 }
 
-/// A task and the model asked for, if one was.
+/// A task and the model that the job names, if it does.
 type Wanted = (Task, Option<String>);
 
-/// One input on its way.
+/// One input that waits for its model.
 struct Item {
     prepared: Prepared,
     cancel: Cancel,
     reply: oneshot::Sender<Result<Inferred, EngineError>>,
 }
 
-/// An answer.
+/// What a model made of one input.
 #[derive(Clone, Debug)]
 pub struct Inferred {
-    /// What the model said.
     pub output: Output,
-    /// Which model.
+    /// The model's name.
     pub model: String,
-    /// On which device.
+    /// The device that it ran on.
     pub device: Device,
-    /// How long it ran for this input: the batch's time over its inputs.
+    /// The batch's time divided by its inputs.
     pub took: Duration,
 }
 
-/// Why there is no answer.
+/// Why there is no output.
 #[derive(Clone, Debug)]
 pub enum EngineError {
     /// The job was cancelled.
     Cancelled,
-    /// The job has failed, and would again.
+    /// The job has failed, and would fail again.
     Failed(JobFailure),
 }
 
@@ -99,7 +97,7 @@ impl Engine {
         Self { shared: Arc::new(Shared { setup, threads: Mutex::default() }) }
     }
 
-    /// The largest inputs.
+    /// Sizes beyond which an input is rejected.
     #[must_use]
     pub fn limits(&self) -> InputLimits {
         self.shared.setup.limits
@@ -116,10 +114,10 @@ impl Engine {
         prepared: Prepared,
         cancel: Cancel,
     ) -> Result<Inferred, EngineError> {
-        let (reply, answer) = oneshot::channel();
+        let (reply, outcome) = oneshot::channel();
         self.enqueue((task, model.map(str::to_owned)), Item { prepared, cancel, reply });
-        answer.await.unwrap_or_else(|_| {
-            let message = "the model's thread broke off".to_owned();
+        outcome.await.unwrap_or_else(|_| {
+            let message = "the model's thread crashed".to_owned();
             Err(EngineError::Failed(JobFailure {
                 code: "model.crashed".to_owned(),
                 message,
@@ -132,7 +130,7 @@ impl Engine {
         let mut threads = self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = threads.entry(wanted.clone()).or_insert_with(|| self.spawn(wanted.clone()));
         if let Err(unsent) = sender.send(item) {
-            // Its thread broke off: a new one takes over. It was made under this lock, so it is there to receive.
+            // Its thread crashed: a new one takes over. It is started under this lock, so it is there to receive.
             *sender = self.spawn(wanted);
             let _ = sender.send(unsent.0);
         }
@@ -143,7 +141,7 @@ impl Engine {
         let engine = self.clone();
         std::thread::spawn(move || match engine.open(&wanted) {
             Ok((model, pipeline)) => ModelThread { model, pipeline, items }.run(),
-            Err(failure) => engine.refuse(&wanted, &items, &failure),
+            Err(failure) => engine.fail_waiting(&wanted, &items, &failure),
         });
         sender
     }
@@ -181,10 +179,10 @@ impl Engine {
         Ok((model, pipeline))
     }
 
-    /// Answers every waiting input with why the model cannot be opened. The next job tries again: the cause may be mended.
-    fn refuse(&self, wanted: &Wanted, items: &Receiver<Item>, failure: &JobFailure) {
+    /// Fails every waiting input because the model cannot be opened. The next job tries again: the cause may be fixed by then.
+    fn fail_waiting(&self, wanted: &Wanted, items: &Receiver<Item>, failure: &JobFailure) {
         tracing::error!(code = failure.code, "cannot open a model: {}", failure.message);
-        // Under the lock, so that no input is sent to a channel that nobody reads any more.
+        // Under the lock, so that no input is sent to a channel that is no longer read.
         let mut threads = self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for item in items.try_iter() {
             let _ = item.reply.send(Err(EngineError::Failed(failure.clone())));
@@ -207,7 +205,7 @@ fn check_task(store: &ModelStore, model: &str, task: Task) -> Result<(), JobFail
     }
 }
 
-/// One model at work.
+/// One open model and its inputs; `run` is the whole life of its thread.
 struct ModelThread {
     model: String,
     pipeline: Pipeline,
@@ -225,19 +223,11 @@ impl ModelThread {
                 waiting.push(item);
             }
             waiting.extend(self.items.try_iter());
-            // Whoever lost its lease while it waited costs no time on the model.
+            // A job whose lease was lost while it waited costs no time on the model.
             for item in waiting.extract_if(.., |item| item.cancel.is_cancelled()) {
                 let _ = item.reply.send(Err(EngineError::Cancelled));
             }
-            let candidates: Vec<Candidate> = waiting.iter().map(candidate).collect();
-            let mut places = form(&candidates, limits).into_iter().peekable();
-            let mut place = 0;
-            let batch: Vec<Item> = waiting
-                .extract_if(.., |_| {
-                    place += 1;
-                    places.next_if_eq(&(place - 1)).is_some()
-                })
-                .collect();
+            let batch = take_batch(&mut waiting, limits);
             self.run_batch(batch);
         }
     }
@@ -248,7 +238,7 @@ impl ModelThread {
         }
         let mut inputs = Vec::with_capacity(batch.len());
         let mut replies = Vec::with_capacity(batch.len());
-        // A cancelled job stops a run of its own; a batch is short, and its others want their answers.
+        // A cancelled job stops its run only where it runs alone: the others of a batch need their results.
         let cancel = if batch.len() == 1 { batch[0].cancel.clone() } else { Cancel::new() };
         for item in batch {
             inputs.push(item.prepared);
@@ -259,11 +249,11 @@ impl ModelThread {
 
     fn run_slice(&mut self, inputs: &[Prepared], replies: &mut [Option<Reply>], cancel: &Cancel) {
         let began = Instant::now();
-        // A panic on one input must not take its neighbours along: it counts as a failure of this batch.
+        // A panic on one input must not end its neighbours: it counts as a failure of this batch.
         let run = std::panic::AssertUnwindSafe(|| self.pipeline.run(inputs, cancel));
-        let answers = std::panic::catch_unwind(run).unwrap_or(Err(RunError::Panicked));
+        let outputs = std::panic::catch_unwind(run).unwrap_or(Err(RunError::Panicked));
         let took = began.elapsed() / u32::try_from(inputs.len()).unwrap_or(u32::MAX);
-        match answers {
+        match outputs {
             Ok(outputs) => {
                 tracing::debug!(
                     model = self.model,
@@ -273,11 +263,11 @@ impl ModelThread {
                 );
                 for (reply, output) in replies.iter_mut().zip(outputs) {
                     let (model, device) = (self.model.clone(), self.pipeline.device());
-                    answer(reply, Ok(Inferred { output, model, device, took }));
+                    send(reply, Ok(Inferred { output, model, device, took }));
                 }
             }
             Err(RunError::Cancelled) => {
-                replies.iter_mut().for_each(|reply| answer(reply, Err(EngineError::Cancelled)));
+                replies.iter_mut().for_each(|reply| send(reply, Err(EngineError::Cancelled)));
             }
             Err(error) if inputs.len() > 1 => {
                 tracing::warn!(model = self.model, inputs = inputs.len(), %error, "a batch failed and is halved");
@@ -290,7 +280,7 @@ impl ModelThread {
                 let failure = failure::run(&error);
                 replies
                     .iter_mut()
-                    .for_each(|reply| answer(reply, Err(EngineError::Failed(failure.clone()))));
+                    .for_each(|reply| send(reply, Err(EngineError::Failed(failure.clone()))));
             }
         }
     }
@@ -298,11 +288,21 @@ impl ModelThread {
 
 type Reply = oneshot::Sender<Result<Inferred, EngineError>>;
 
-/// A receiver that is gone has lost its lease: nobody waits for this answer.
-fn answer(reply: &mut Option<Reply>, answer: Result<Inferred, EngineError>) {
+/// Where the receiver was dropped, its job has lost its lease and needs no outcome.
+fn send(reply: &mut Option<Reply>, outcome: Result<Inferred, EngineError>) {
     if let Some(reply) = reply.take() {
-        let _ = reply.send(answer);
+        let _ = reply.send(outcome);
     }
+}
+
+/// Takes the next batch out of `waiting`, and leaves the rest in its order.
+fn take_batch(waiting: &mut Vec<Item>, limits: BatchLimits) -> Vec<Item> {
+    let candidates: Vec<Candidate> = waiting.iter().map(candidate).collect();
+    // From the back, so that the indices in front still hold.
+    let taken = form(&candidates, limits).into_iter().rev().map(|index| waiting.remove(index));
+    let mut batch: Vec<Item> = taken.collect();
+    batch.reverse();
+    batch
 }
 
 fn candidate(item: &Item) -> Candidate {
