@@ -19,7 +19,7 @@ pub(crate) struct Backend {
     pub(crate) setup: WorkerSetup,
     /// The box that must be gone once its worker has asked it to.
     #[cfg(feature = "aws")]
-    pub(crate) own: Option<std::sync::Arc<gpuctl_aws::OwnBox>>,
+    pub(crate) own: Option<std::sync::Arc<gpuctl_aws::SelfInstance>>,
 }
 
 /// What the command line says of this box; on EC2 the box itself knows better.
@@ -43,7 +43,7 @@ impl Backend {
     #[cfg(feature = "aws")]
     pub(crate) async fn see_off(&self) {
         if let Some(own) = &self.own
-            && let Err(error) = own.see_off().await
+            && let Err(error) = own.wait_for_shutdown().await
         {
             tracing::error!(error = with_causes(&error), "this box goes on");
         }
@@ -79,18 +79,18 @@ async fn on_aws(
 ) -> Result<Backend, Box<dyn Error>> {
     use std::sync::Arc;
 
-    use gpuctl_aws::{Aws, DynamoLedger, OwnBox, SqsQueue};
+    use gpuctl_aws::{Aws, DynamoLedger, SelfInstance, SqsQueue};
     use gpuctl_control::ports::Ledger;
 
     let aws = Aws::connect(account.region.as_deref(), account.profile.as_deref()).await?;
     let table = account.table.as_deref().ok_or("a worker on AWS needs `table` in [cloud]")?;
-    let own = Arc::new(OwnBox::find(&aws, &config.policy, named.pool.clone()).await?);
+    let own = Arc::new(SelfInstance::find(&aws, &config.policy, named.pool.clone()).await?);
     let results = gpuctl_aws::results(&aws, account)?;
     let ledger = DynamoLedger::new(&aws, table, Arc::new(SystemClock), results.clone());
     let box_id = own.identity().box_id.clone();
     let memory = ledger.memory(&named.pool).await?;
     let starts = memory.runs.iter().filter(|run| run.box_id == box_id).map(|run| run.started_at);
-    let run_started_at = own.adopt(starts);
+    let run_started_at = own.adopt_run(starts);
     let here = gpuctl_local::LocalFiles::new(&config.state, config.input_roots());
     let ports = Ports {
         cloud: own.clone(),

@@ -1,11 +1,11 @@
-//! The AWS calls that gpuctl makes, as the lines of the AWS CLI that would do the same: for `--show-calls`.
+//! For `--show-calls`: the AWS calls that gpuctl makes, as lines of the AWS CLI that would do the same.
 
 use std::fmt::Arguments;
 
-/// The target of these lines in the log.
+/// The log target of these lines.
 pub const TARGET: &str = "gpuctl::calls";
 
-/// Shows one: `aws ` and these words.
+/// Logs one call: `aws ` and these words. The log shows it only where `--show-calls` enables `TARGET`.
 pub(crate) fn show(words: Arguments<'_>) {
     tracing::info!(target: TARGET, "aws {words}");
 }

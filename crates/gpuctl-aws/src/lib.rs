@@ -3,7 +3,6 @@
 //! `queue` is what a worker needs; `control` adds what starts and stops boxes, and with it the build of `aws-sdk-ec2`. Without
 //! either feature the crate is empty. No other crate names an AWS SDK crate.
 #![cfg(feature = "queue")]
-#![warn(missing_docs)]
 
 #[cfg(feature = "control")]
 mod account;
@@ -23,10 +22,10 @@ pub mod ledger;
 mod limits;
 #[cfg(feature = "notify")]
 pub mod notify;
-mod own_box;
 #[cfg(feature = "control")]
 mod prices;
 pub mod queue;
+mod self_instance;
 #[cfg(feature = "control")]
 mod stored_policy;
 mod tags;
@@ -47,9 +46,9 @@ pub use ledger::DynamoLedger;
 pub use limits::check_limits;
 #[cfg(feature = "notify")]
 pub use notify::SnsTopic;
-pub use own_box::{Identity, OwnBox};
 #[cfg(feature = "control")]
 pub use prices::fetch_prices;
 pub use queue::SqsQueue;
+pub use self_instance::{InstanceIdentity, SelfInstance};
 #[cfg(feature = "control")]
 pub use stored_policy::ParameterVersion;

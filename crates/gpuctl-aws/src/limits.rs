@@ -230,7 +230,10 @@ fn unknown(instance_type: &str) -> Finding {
 /// S1: a start whose starter may not use the disk's key answers 200, and the box falls back to stopped. No call tells beforehand
 /// who may: a dry run of `kms:CreateGrant` by ourselves would fail where a policy allows it for EC2's own use alone.
 async fn keys(aws: &Aws, ec2: &Ec2Cloud) -> Vec<Finding> {
-    let instances = ec2.kept_instances();
+    let instances = match ec2.kept_instances().await {
+        Ok(instances) => instances,
+        Err(error) => return vec![Finding::doubtful("key", error)],
+    };
     if instances.is_empty() {
         return Vec::new();
     }
@@ -329,11 +332,11 @@ mod tests {
     fn a_quota_that_one_pool_exceeds_fails_and_one_that_all_exceed_together_warns() {
         let quota = ("L-DB2E81BA", "Running On-Demand G and VT instances");
         let too_small = judge(quota, 0, &of(&[("app", 4), ("gpu", 8)]));
-        let error = too_small.trouble.unwrap();
+        let error = too_small.problem.unwrap();
         assert!(!too_small.is_warning && error.hint.unwrap().contains("ask for 12 vCPUs"));
         let tight = judge(quota, 8, &of(&[("app", 4), ("gpu", 8)]));
         assert!(tight.is_warning && tight.detail.contains("app, gpu"), "{tight:?}");
-        assert!(judge(quota, 12, &of(&[("app", 4), ("gpu", 8)])).trouble.is_none());
+        assert!(judge(quota, 12, &of(&[("app", 4), ("gpu", 8)])).problem.is_none());
     }
 
     #[test]

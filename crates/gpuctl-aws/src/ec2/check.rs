@@ -1,76 +1,77 @@
-//! What a person should mend before they rely on it: permissions by dry run, boxes that cannot be stopped, templates, quotas.
+//! What `gpuctl doctor` checks on EC2: permissions by dry run, and boxes that cannot be stopped or started.
 //!
-//! Nothing is started, stopped or changed here: EC2 itself says what it would have allowed.
+//! Nothing is started, stopped or changed: a dry run makes EC2 say what it would have allowed. Quotas and keys are checked in
+//! `limits`.
 
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::Tag;
-use gpuctl_control::ports::{Cloud, PortError, StartOrder};
+use gpuctl_control::ports::{Cloud, PortError, PortErrorClass, StartOrder};
 use gpuctl_core::policy::{Boxes, LaunchTemplate};
+use gpuctl_core::units::PoolId;
 
 use super::{Ec2Cloud, failed, seen};
 use crate::error::code;
 
-/// What EC2 answers to a dry run that it would have carried out.
+/// The error code of a dry run that would have succeeded.
 const WOULD_DO: &str = "DryRunOperation";
 
-/// One thing that was looked at.
+/// The outcome of one check.
 #[derive(Debug)]
 pub struct Finding {
-    /// What.
+    /// What was checked, e.g. `boxes`, `permission`, `quota`, `key`.
     pub name: &'static str,
-    /// How it stands, in words.
+    /// One sentence.
     pub detail: String,
-    /// Why it is no good, if so.
-    pub trouble: Option<PortError>,
-    /// Whether it works all the same.
+    /// What is wrong, with a hint; `None` if nothing is.
+    pub problem: Option<PortError>,
+    /// Whether gpuctl works in spite of the problem.
     pub is_warning: bool,
 }
 
 impl Finding {
-    /// All is well.
+    /// Nothing is wrong.
     #[must_use]
     pub fn good(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, detail: detail.into(), trouble: None, is_warning: false }
+        Self { name, detail: detail.into(), problem: None, is_warning: false }
     }
 
-    /// Something must be mended.
+    /// A problem that must be fixed.
     #[must_use]
-    pub fn bad(name: &'static str, trouble: PortError) -> Self {
-        Self { name, detail: trouble.to_string(), trouble: Some(trouble), is_warning: false }
+    pub fn bad(name: &'static str, problem: PortError) -> Self {
+        Self { name, detail: problem.to_string(), problem: Some(problem), is_warning: false }
     }
 
-    /// Something should be mended.
+    /// A problem that should be fixed.
     #[must_use]
-    pub fn doubtful(name: &'static str, trouble: PortError) -> Self {
-        Self { is_warning: true, ..Self::bad(name, trouble) }
+    pub fn doubtful(name: &'static str, problem: PortError) -> Self {
+        Self { is_warning: true, ..Self::bad(name, problem) }
     }
 }
 
 impl Ec2Cloud {
-    /// Looks at boxes and permissions.
+    /// Checks the boxes, and the permissions to start, stop, tag and launch them.
     pub async fn check(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         let mut example = None;
         match self.boxes(&self.policy).await {
             Ok(listing) => {
                 let boxes: usize = listing.pools.values().map(Vec::len).sum();
-                let detail = format!("{boxes} boxes of {} pools seen", listing.pools.len());
+                let detail = format!("{boxes} boxes of {} pools found", listing.pools.len());
                 findings.push(Finding::good("boxes", detail));
                 findings
                     .extend(listing.errors.into_iter().map(|error| Finding::bad("boxes", error)));
                 let all = listing.pools.into_values().flatten();
                 for one in all {
-                    if let Ok(known) = self.known(&one.id) {
+                    if let Ok(known) = self.known(&one.id).await {
                         if known.is_one_time && !known.is_launched {
-                            findings.push(Finding::doubtful("boxes", one_time(&known.instance)));
+                            findings.push(Finding::doubtful("boxes", one_time(&known.instance_id)));
                         }
-                        example = example.or(Some(known.instance));
+                        example = example.or(Some(known.instance_id));
                     }
                     if let Some(why) = one.unstartable {
                         let text = format!("box {} {why}", one.id);
-                        let error =
-                            PortError::new(gpuctl_control::ports::PortErrorClass::Conflict, text);
+                        let error = PortError::new(PortErrorClass::Conflict, text);
                         findings.push(Finding::doubtful("boxes", error));
                     }
                 }
@@ -101,11 +102,7 @@ impl Ec2Cloud {
         ]
     }
 
-    async fn may_launch(
-        &self,
-        pool: &gpuctl_core::units::PoolId,
-        template: &LaunchTemplate,
-    ) -> Finding {
+    async fn may_launch(&self, pool: &PoolId, template: &LaunchTemplate) -> Finding {
         let order = StartOrder {
             pool: pool.clone(),
             box_id: format!("{pool}-on-demand-1")
@@ -119,14 +116,14 @@ impl Ec2Cloud {
     }
 }
 
-/// What a dry run's answer means: it always is an error, and one of them is good.
+/// What a dry run's response means: it always is an error, and one code stands for success.
 fn allowed<E>(action: &'static str, error: Option<SdkError<E, HttpResponse>>) -> Finding
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     match error {
         Some(error) if code(&error) == Some(WOULD_DO) => Finding::good("permission", action),
-        // Whoever is told about the state of the box may change it.
+        // The state is checked after the permission.
         Some(error) if code(&error) == Some("IncorrectInstanceState") => {
             Finding::good("permission", action)
         }
@@ -139,6 +136,6 @@ where
 
 fn one_time(instance: &str) -> PortError {
     let text = format!("box {instance} is a one-time spot box: EC2 can only terminate it");
-    PortError::new(gpuctl_control::ports::PortErrorClass::Other, text)
-        .hint("launch it anew with a persistent request and the interruption behaviour `stop`")
+    PortError::new(PortErrorClass::Other, text)
+        .hint("make a new one with a persistent request and the interruption behaviour `stop`")
 }

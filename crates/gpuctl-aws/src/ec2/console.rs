@@ -1,4 +1,4 @@
-//! What EC2 has of a box's console: the end of what it wrote while it booted and since.
+//! The end of a box's console: what it wrote while it booted and since, as far as EC2 keeps it.
 
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::SdkError;
@@ -6,7 +6,7 @@ use aws_sdk_ec2::operation::get_console_output::{GetConsoleOutputError, GetConso
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gpuctl_control::log::LogLine;
-use gpuctl_control::ports::{Cloud, PortError, PortErrorClass};
+use gpuctl_control::ports::{PortError, PortErrorClass};
 use gpuctl_core::units::BoxId;
 
 use super::{Ec2Cloud, failed};
@@ -14,29 +14,30 @@ use crate::calls::show;
 use crate::error::code;
 
 impl Ec2Cloud {
-    /// The lines of a box's console; none where EC2 has none yet.
+    /// The lines of a box's console, at most the 64 KB that EC2 keeps; none where EC2 has none yet.
     ///
     /// # Errors
-    /// When there is no such box, or its console may not be read.
+    /// When there is no such box, or its console cannot be read.
     pub async fn console(&self, box_id: &BoxId) -> Result<Vec<LogLine>, PortError> {
-        self.boxes(&self.policy).await?;
-        let known = self.known(box_id).map_err(|_| {
-            PortError::new(PortErrorClass::NotFound, format!("EC2 has no box {box_id}"))
-                .hint("`gpuctl status` shows the boxes of all pools; one that is not launched has no console")
+        let known = self.with_listing(|last| last.boxes.get(box_id).cloned()).await?;
+        let known = known.ok_or_else(|| {
+            PortError::new(PortErrorClass::NotFound, format!("EC2 has no box {box_id}")).hint(
+                "`gpuctl status` shows the boxes of all pools; a slot without a box has no console",
+            )
         })?;
-        let id = known.instance.as_str();
-        let answer = match self.output(id, Age::Latest).await {
-            // Only boxes on Nitro show what they write now; of others EC2 keeps what they wrote at boot.
+        let id = known.instance_id.as_str();
+        let output = match self.output(id, Age::Latest).await {
+            // Only instances on Nitro show their latest output; of others EC2 keeps what they wrote at boot.
             Err(error) if code(&error) == Some("UnsupportedOperation") => {
                 self.output(id, Age::Kept).await
             }
-            answer => answer,
+            output => output,
         };
-        let answer = answer.map_err(|error| {
+        let output = output.map_err(|error| {
             let what = format!("the console of box {box_id} cannot be read");
             failed("ec2:GetConsoleOutput", what, error)
         })?;
-        lines(box_id, answer.output().unwrap_or_default())
+        lines(box_id, output.output().unwrap_or_default())
     }
 
     async fn output(
@@ -54,20 +55,20 @@ impl Ec2Cloud {
     }
 }
 
-/// Which of a console's texts.
+/// Which of the two outputs that EC2 has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Age {
-    /// The one of this moment.
+    /// As of now.
     Latest,
-    /// The one that EC2 kept when the box last changed its state.
+    /// As of shortly after the box last changed its state.
     Kept,
 }
 
 fn lines(box_id: &BoxId, output: &str) -> Result<Vec<LogLine>, PortError> {
-    // It comes in lines, too.
+    // The base64 is broken into lines as well.
     let output: String = output.split_whitespace().collect();
     let bytes = STANDARD.decode(output).map_err(|error| {
-        let what = format!("the console of box {box_id} is no base64");
+        let what = format!("the console of box {box_id} is not valid base64");
         PortError::new(PortErrorClass::Corrupt, what).because(error)
     })?;
     let text = String::from_utf8_lossy(&bytes);

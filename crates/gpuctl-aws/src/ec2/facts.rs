@@ -1,21 +1,19 @@
-//! Facts of EC2 that only a check asks for: how many vCPUs a type has, and by which keys boxes' disks are encrypted.
+//! What only `gpuctl doctor` reads: how many vCPUs a type has, and with which keys the boxes' disks are encrypted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::{InstanceType, VCpuInfo, VolumeAttachment};
 use gpuctl_control::ports::PortError;
 
-use super::listing::filter;
+use super::listing::{FILTER_VALUES_MAX, filter};
 use super::{Ec2Cloud, failed};
 use crate::calls::show;
 
-/// Types of one call: EC2's limit.
+/// Types in one call.
 const TYPES_MAX: usize = 100;
-/// Values of one filter: EC2's limit.
-const FILTER_VALUES_MAX: usize = 200;
 
 impl Ec2Cloud {
-    /// The vCPUs of these types, of those that the region has.
+    /// The vCPUs of these types; types that the region does not have are left out.
     pub(crate) async fn vcpus(
         &self,
         types: &BTreeSet<String>,
@@ -23,7 +21,7 @@ impl Ec2Cloud {
         let mut all = BTreeMap::new();
         let types: Vec<&str> = types.iter().map(String::as_str).collect();
         for some in types.chunks(TYPES_MAX) {
-            // By filter and not by name: a type that the region has not got hides no other.
+            // By a filter, since one unknown name among `InstanceTypes` fails the whole call.
             let filter = filter("instance-type", some.iter().map(ToString::to_string).collect());
             let shown = some.join(",");
             show(format_args!(
@@ -52,14 +50,16 @@ impl Ec2Cloud {
         Ok(all)
     }
 
-    /// The instances of the last listing that are stopped and started: a launched one has new disks each time.
-    pub(crate) fn kept_instances(&self) -> BTreeSet<String> {
-        let last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let kept = last.boxes.values().filter(|known| !known.is_launched);
-        kept.map(|known| known.instance.clone()).collect()
+    /// The ids of the boxes that are stopped and started. Launched boxes are left out: each has new disks.
+    pub(crate) async fn kept_instances(&self) -> Result<BTreeSet<String>, PortError> {
+        self.with_listing(|last| {
+            let kept = last.boxes.values().filter(|known| !known.is_launched);
+            kept.map(|known| known.instance_id.clone()).collect()
+        })
+        .await
     }
 
-    /// The keys by which disks of these instances are encrypted, each with the instances.
+    /// The keys with which disks of these instances are encrypted, each with the ids of its instances.
     pub(crate) async fn disk_keys(
         &self,
         instances: &BTreeSet<String>,

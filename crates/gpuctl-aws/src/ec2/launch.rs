@@ -1,4 +1,5 @@
-//! Launches a box from a template: a fleet of the type `instant`, which chooses among types and zones and answers at once.
+//! Launches a box from a template, by a fleet of the type `instant`: EC2 chooses among types and zones, and the response says
+//! at once whether there is a box.
 
 use aws_sdk_ec2::operation::create_fleet::builders::CreateFleetFluentBuilder;
 use aws_sdk_ec2::types::builders::FleetLaunchTemplateSpecificationRequestBuilder;
@@ -22,36 +23,37 @@ impl Ec2Cloud {
         template: &LaunchTemplate,
         order: &StartOrder,
     ) -> Result<(), PortError> {
-        let in_place =
+        let of_slot =
             [(seen::POOL_TAG, order.pool.as_str()), (seen::BOX_TAG, order.box_id.as_str())];
-        let filters = in_place.map(|(key, value)| listing::by_tag(key, vec![value.to_owned()]));
+        let filters = of_slot.map(|(key, value)| listing::by_tag(key, vec![value.to_owned()]));
         if self.is_done(order, filters.to_vec()).await? {
             return Ok(());
         }
         show(format_args!(
             "ec2 create-fleet --type instant --launch-template-configs {} --target-capacity-specification TotalTargetCapacity=1,DefaultTargetCapacityType={}",
-            words(template),
+            cli_words(template),
             capacity_of(order)
         ));
         let what = || format!("box {} was not launched", order.box_id);
-        let answer = self
+        let fleet = self
             .fleet(template, order)
             .send()
             .await
             .map_err(|error| failed("ec2:CreateFleet", what(), error))?;
-        let launched = answer.instances().iter().any(|some| !some.instance_ids().is_empty());
+        let launched = fleet.instances().iter().any(|some| !some.instance_ids().is_empty());
         if launched {
             return Ok(());
         }
-        // An instant fleet answers 200 and says inside what it could not have.
-        let worst = answer
+        // An instant fleet that launched nothing returns 200, with the reasons in the body.
+        let worst = fleet
             .errors()
             .iter()
             .find(|error| error.error_code().is_some_and(|code| refusal::class(code).is_some()));
-        let worst = worst.or_else(|| answer.errors().first());
+        let worst = worst.or_else(|| fleet.errors().first());
         let code = worst.and_then(|error| error.error_code()).unwrap_or("UnfulfillableCapacity");
-        let words = worst.and_then(|error| error.error_message()).unwrap_or("no box came of it");
-        Err(refusal::refusal(what(), code, words))
+        let message =
+            worst.and_then(|error| error.error_message()).unwrap_or("no instance was launched");
+        Err(refusal::refusal(what(), code, message))
     }
 
     pub(super) fn fleet(
@@ -71,17 +73,18 @@ impl Ec2Cloud {
         self.once
             .create_fleet()
             .r#type(FleetType::Instant)
-            .client_token(seen::order(&order.token))
+            .client_token(seen::order_hash(&order.token))
             .target_capacity_specification(target)
             .launch_template_configs(choices(template))
             .tag_specifications(tags(order))
-            // The cheapest pools among those that will last (`peers.md`: what Karpenter and the fleets' own guide advise).
+            // The cheapest among the pools that are least likely to be interrupted: what the EC2 User Guide recommends
+            // ("Use allocation strategies to determine how EC2 Fleet or Spot Fleet fulfills Spot and On-Demand capacity").
             .spot_options(
                 SpotOptionsRequest::builder()
                     .allocation_strategy(SpotAllocationStrategy::PriceCapacityOptimized)
                     .build(),
             )
-            // Types are listed in order of preference; spot has its own order.
+            // The policy lists types in order of preference. For spot, EC2's own order applies.
             .on_demand_options(
                 OnDemandOptionsRequest::builder()
                     .allocation_strategy(FleetOnDemandAllocationStrategy::Prioritized)
@@ -90,8 +93,8 @@ impl Ec2Cloud {
     }
 }
 
-/// The choices as the AWS CLI takes them, but for the token and the tags.
-fn words(template: &LaunchTemplate) -> String {
+/// The choices as arguments of the AWS CLI.
+fn cli_words(template: &LaunchTemplate) -> String {
     let subnets =
         if template.subnets.is_empty() { vec![String::new()] } else { template.subnets.clone() };
     let choice = |kind: &String, subnet: &String| match subnet.as_str() {
@@ -112,13 +115,13 @@ fn words(template: &LaunchTemplate) -> String {
     )
 }
 
-/// How the place is bought: its name says so.
+/// The capacity type of the order's slot, which is part of the slot's name.
 fn capacity_of(order: &StartOrder) -> CapacityType {
     let rest = order.box_id.as_str().strip_prefix(order.pool.as_str()).unwrap_or_default();
     if rest.starts_with("-spot-") { CapacityType::Spot } else { CapacityType::OnDemand }
 }
 
-/// Each type in each subnet, the first type preferred.
+/// Each type in each subnet; earlier types have priority.
 fn choices(template: &LaunchTemplate) -> FleetLaunchTemplateConfigRequest {
     let subnets: Vec<Option<String>> = if template.subnets.is_empty() {
         vec![None]
@@ -151,15 +154,15 @@ fn spec(template: &LaunchTemplate) -> FleetLaunchTemplateSpecificationRequest {
     }
 }
 
-/// The tags that make the box ours from its first second.
+/// The tags by which listings know the box as ours from its first second.
 fn tags(order: &StartOrder) -> TagSpecification {
     let tag = |key: &str, value: String| Tag::builder().key(key).value(value).build();
     TagSpecification::builder()
         .resource_type(ResourceType::Instance)
         .tags(tag(seen::POOL_TAG, order.pool.to_string()))
         .tags(tag(seen::BOX_TAG, order.box_id.to_string()))
-        .tags(tag(seen::STARTED_TAG, seen::stamp(order.at)))
-        .tags(tag(seen::ORDER_TAG, seen::order(&order.token)))
+        .tags(tag(seen::STARTED_TAG, seen::tag_time(order.at)))
+        .tags(tag(seen::ORDER_TAG, seen::order_hash(&order.token)))
         .tags(tag("Name", format!("gpuctl {}", order.box_id)))
         .build()
 }
@@ -170,13 +173,13 @@ mod tests {
 
     #[test]
     fn r4_equal_orders_have_equal_tokens_and_they_fit() {
-        let (a, b) = (seen::order("gpu/gpu-spot-1/17"), seen::order("gpu/gpu-spot-1/18"));
-        assert_eq!(a, seen::order("gpu/gpu-spot-1/17"));
+        let (a, b) = (seen::order_hash("gpu/gpu-spot-1/17"), seen::order_hash("gpu/gpu-spot-1/18"));
+        assert_eq!(a, seen::order_hash("gpu/gpu-spot-1/17"));
         assert!(a != b && a.len() == 64 && a.is_ascii());
     }
 
     #[test]
-    fn a_places_name_says_how_it_is_bought_whatever_the_pool_is_called() {
+    fn a_slots_name_says_how_it_is_bought_whatever_the_pool_is_called() {
         let order = |pool: &str, id: &str| StartOrder {
             pool: pool.parse().unwrap(),
             box_id: id.parse().unwrap(),

@@ -1,29 +1,31 @@
-//! Reads the boxes of all pools: by id and by tag, a page of a thousand at a time, and the spot requests of those that have one.
+//! Lists the boxes of all pools: by id and by tag, a page of a thousand at a time, and the spot requests of those that have one.
 //!
-//! A box that is named and not found is shown as one that cannot be started, and reported: it hides no other (S5).
+//! A box that is named and not found is listed as one that cannot be started, and reported; the others are not affected (S5).
+//! What an instance means is read in `seen`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_ec2::types::{Filter, Instance};
 use gpuctl_control::ports::{Listing, PortError, PortErrorClass};
 use gpuctl_core::observation::{BoxState, SeenBox};
-use gpuctl_core::offering::{ANY_ZONE, Offering};
+use gpuctl_core::offering::{ANY_ZONE, CapacityType, Offering};
 use gpuctl_core::policy::{Boxes, LaunchTemplate, Policy, Pool};
 use gpuctl_core::units::{BoxId, Timestamp};
 
 use super::seen::{self, Requests};
-use super::{Ec2Cloud, Known, Last, failed};
+use super::{Ec2Cloud, Known, LastListing, failed};
 use crate::calls::show;
 
-/// Rows that one call may answer with: the most that EC2 gives.
+/// Rows in one page: the most that EC2 returns.
 const PAGE_ROWS_MAX: i32 = 1_000;
-/// Values of one filter: EC2's limit.
-const FILTER_VALUES_MAX: usize = 200;
+/// Values in one filter: EC2's limit.
+pub(super) const FILTER_VALUES_MAX: usize = 200;
 
 impl Ec2Cloud {
-    pub(super) async fn list(&self, policy: &Policy) -> Result<(Listing, Last), PortError> {
+    /// Lists the boxes of all pools; also returns what later calls need to know about them.
+    pub(super) async fn list(&self) -> Result<(Listing, LastListing), PortError> {
         let mut instances: BTreeMap<String, Instance> = BTreeMap::new();
-        for filters in filters(policy) {
+        for filters in filters(&self.policy) {
             for instance in self.describe(filters).await? {
                 if let Some(id) = instance.instance_id() {
                     instances.insert(id.to_owned(), instance);
@@ -36,16 +38,16 @@ impl Ec2Cloud {
             now: self.clock.now(),
             region: &self.region,
             listing: Listing::default(),
-            last: Last::default(),
+            last: LastListing::default(),
         };
-        for pool in &policy.pools {
+        for pool in &self.policy.pools {
             listed.pool(pool, &instances);
         }
         Ok((listed.listing, listed.last))
     }
 
     pub(super) async fn describe(&self, filters: Vec<Filter>) -> Result<Vec<Instance>, PortError> {
-        show(format_args!("ec2 describe-instances --filters {}", words(&filters)));
+        show(format_args!("ec2 describe-instances --filters {}", cli_words(&filters)));
         let call = self.client.describe_instances().set_filters(Some(filters));
         let mut pages = call.into_paginator().page_size(PAGE_ROWS_MAX).send();
         let mut all = Vec::new();
@@ -74,11 +76,11 @@ impl Ec2Cloud {
             ));
             let call = self.client.describe_spot_instance_requests();
             let call = call.filters(filter("spot-instance-request-id", some.to_vec()));
-            let answer = call.send().await.map_err(|error| {
+            let output = call.send().await.map_err(|error| {
                 let what = "the spot requests cannot be read".to_owned();
                 failed("ec2:DescribeSpotInstanceRequests", what, error)
             })?;
-            for request in answer.spot_instance_requests.unwrap_or_default() {
+            for request in output.spot_instance_requests.unwrap_or_default() {
                 if let Some(id) = request.spot_instance_request_id() {
                     all.insert(id.to_owned(), request);
                 }
@@ -88,8 +90,8 @@ impl Ec2Cloud {
     }
 }
 
-/// The calls that see every pool: one for all ids, one for each tag key that a single tag of theirs selects by, and one for each
-/// pool that is selected by several tags.
+/// The filters of the calls that list every pool: one call for all ids, one for each tag key by which pools with a single tag are
+/// selected, and one for each pool that is selected by several tags.
 fn filters(policy: &Policy) -> Vec<Vec<Filter>> {
     let mut ids: Vec<String> = Vec::new();
     let mut by_key: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -129,21 +131,21 @@ pub(super) fn filter(name: &str, values: Vec<String>) -> Filter {
     Filter::builder().name(name).set_values(Some(values)).build()
 }
 
-/// The filters as the AWS CLI takes them.
-fn words(filters: &[Filter]) -> String {
+/// The filters as arguments of the AWS CLI.
+fn cli_words(filters: &[Filter]) -> String {
     let word = |filter: &Filter| {
         format!("Name={},Values={}", filter.name().unwrap_or_default(), filter.values().join(","))
     };
     filters.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// A listing in the making.
+/// A listing while it is put together, pool by pool.
 struct Listed<'a> {
     requests: Requests,
     now: Timestamp,
     region: &'a str,
     listing: Listing,
-    last: Last,
+    last: LastListing,
 }
 
 impl Listed<'_> {
@@ -156,10 +158,11 @@ impl Listed<'_> {
                 let has = |one: &&Instance| {
                     tags.iter().all(|(key, value)| seen::tag(one, key) == Some(value.as_str()))
                 };
-                let selected = instances.values().filter(has).filter(|one| !seen::is_gone(one));
+                let selected =
+                    instances.values().filter(has).filter(|one| !seen::is_terminated(one));
                 selected.filter_map(|one| self.instance(pool, one.instance_id()?, one)).collect()
             }
-            Some(Boxes::Launch(template)) => self.places(pool, template, instances),
+            Some(Boxes::Launch(template)) => self.slots(pool, template, instances),
             None => Vec::new(),
         };
         self.listing.pools.insert(pool.id.clone(), boxes);
@@ -171,7 +174,7 @@ impl Listed<'_> {
         }
         let text = format!("there is no box {id} in {} for pool {}", self.region, pool.id);
         self.listing.errors.push(PortError::new(PortErrorClass::NotFound, text).hint(
-            "look at its id, and whether account and region are the right ones; a terminated box vanishes after an hour",
+            "check its id, and whether account and region are the right ones; EC2 forgets a terminated box after an hour",
         ));
         let box_id = id.parse().expect("an instance id is a name");
         SeenBox {
@@ -183,22 +186,23 @@ impl Listed<'_> {
     fn instance(&mut self, pool: &Pool, name: &str, instance: &Instance) -> Option<SeenBox> {
         let box_id: BoxId = name.parse().ok()?;
         let request = seen::request(instance, &self.requests);
-        if let Some(request) = request.filter(|request| seen::is_left_behind(instance, request)) {
-            self.last.left_behind.extend(request.spot_instance_request_id().map(str::to_owned));
+        if let Some(request) = request.filter(|request| seen::is_orphaned(instance, request)) {
+            let id = request.spot_instance_request_id().map(str::to_owned);
+            self.last.orphaned_requests.extend(id);
         }
         let known = Known {
-            instance: instance.instance_id()?.to_owned(),
-            request: instance.spot_instance_request_id().map(str::to_owned),
+            instance_id: instance.instance_id()?.to_owned(),
+            request_id: instance.spot_instance_request_id().map(str::to_owned),
             is_one_time: request.is_some_and(seen::is_one_time),
             is_launched: matches!(pool.boxes, Some(Boxes::Launch(_))),
         };
         self.last.boxes.insert(box_id.clone(), known);
-        let one = seen::seen(box_id, instance, &self.requests, self.now);
+        let one = seen::seen_box(box_id, instance, &self.requests, self.now);
         Some(settle(pool, one, self.now))
     }
 
-    /// The places of a pool whose boxes are launched: for each way to buy one `boxes_max` of them, filled or free.
-    fn places(
+    /// The slots of a pool whose boxes are launched: `boxes_max` for each capacity type, each with its box or free.
+    fn slots(
         &mut self,
         pool: &Pool,
         template: &LaunchTemplate,
@@ -206,49 +210,54 @@ impl Listed<'_> {
     ) -> Vec<SeenBox> {
         let of_pool = |one: &&Instance| seen::tag(one, seen::POOL_TAG) == Some(pool.id.as_str());
         let mut mine: Vec<&Instance> = instances.values().filter(of_pool).collect();
-        // The living first, then the one that ended last: it says how the last run in this place ended.
-        mine.sort_by_key(|one| (seen::is_gone(one), one.launch_time().map(|at| -at.secs())));
+        // Boxes that exist first, then the one that was terminated last: it says how the slot's last run ended.
+        mine.sort_by_key(|one| (seen::is_terminated(one), one.launch_time().map(|at| -at.secs())));
         let mut all = Vec::new();
-        for name in place_names(pool) {
-            let at =
-                mine.iter().position(|one| seen::tag(one, seen::BOX_TAG) == Some(name.0.as_str()));
-            let filled = at.and_then(|at| self.instance(pool, name.0.as_str(), mine.remove(at)));
-            let free = filled.as_ref().is_none_or(|one| one.state == BoxState::Stopped);
-            if free {
-                self.last.free.insert(name.0.clone());
+        for slot in slots_of(pool) {
+            let index =
+                mine.iter().position(|one| seen::tag(one, seen::BOX_TAG) == Some(slot.id.as_str()));
+            let filled =
+                index.and_then(|index| self.instance(pool, slot.id.as_str(), mine.remove(index)));
+            let is_free = filled.as_ref().is_none_or(|one| one.state == BoxState::Stopped);
+            if is_free {
+                self.last.free_slots.insert(slot.id.clone());
             }
-            let one = filled.unwrap_or_else(|| {
-                SeenBox::new(name.0.clone(), BoxState::Stopped, Timestamp::UNIX_EPOCH)
-            });
-            let wish = Offering {
+            let one = filled
+                .unwrap_or_else(|| SeenBox::new(slot.id, BoxState::Stopped, Timestamp::UNIX_EPOCH));
+            let unplaced = Offering {
                 instance_type: template.instance_types.first().cloned().unwrap_or_default(),
                 zone: ANY_ZONE.to_owned(),
-                capacity: name.1,
+                capacity: slot.capacity,
             };
-            let offering = if free { Some(wish) } else { one.offering.clone() };
+            let offering = if is_free { Some(unplaced) } else { one.offering.clone() };
             all.push(SeenBox { offering, unstartable: None, foreign: None, ..one });
         }
-        // More than one in a place: an order that was carried out twice. Each is a box, and is let go as such.
-        let living: Vec<&Instance> = mine.into_iter().filter(|one| !seen::is_gone(one)).collect();
-        all.extend(
-            living.into_iter().filter_map(|one| self.instance(pool, one.instance_id()?, one)),
-        );
+        // A second box in one slot comes from an order that was carried out twice. It is listed by its instance id, and stopped
+        // as a surplus box.
+        let surplus = mine.into_iter().filter(|one| !seen::is_terminated(one));
+        all.extend(surplus.filter_map(|one| self.instance(pool, one.instance_id()?, one)));
         all
     }
 }
 
-/// The names of a pool's places, and how each is bought.
-fn place_names(pool: &Pool) -> Vec<(BoxId, gpuctl_core::offering::CapacityType)> {
-    let of = |capacity: &gpuctl_core::offering::CapacityType| {
-        let capacity = *capacity;
-        (1..=pool.boxes_max.get()).filter_map(move |index| {
-            Some((format!("{}-{capacity}-{index}", pool.id).parse().ok()?, capacity))
-        })
-    };
-    pool.capacity.iter().flat_map(of).collect()
+/// A slot of a pool whose boxes are launched: the name of a box that may not exist, and how it is bought.
+struct Slot {
+    id: BoxId,
+    capacity: CapacityType,
 }
 
-/// A box whose program says nothing counts as ready once a boot's time is over.
+/// The slots of a pool in its order of capacity types, e.g. `gpu-spot-1`, `gpu-on-demand-1`.
+fn slots_of(pool: &Pool) -> Vec<Slot> {
+    let of_type = |capacity: CapacityType| {
+        (1..=pool.boxes_max.get()).filter_map(move |number| {
+            let id = format!("{}-{capacity}-{number}", pool.id).parse().ok()?;
+            Some(Slot { id, capacity })
+        })
+    };
+    pool.capacity.iter().copied().flat_map(of_type).collect()
+}
+
+/// In a pool whose queue another program drains, which reports nothing, a box counts as ready `boot_default` after its start.
 fn settle(pool: &Pool, one: SeenBox, now: Timestamp) -> SeenBox {
     let silent = pool.queue().is_some_and(|queue| !queue.reports);
     if !silent || one.state != BoxState::Running {
@@ -266,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_pools_are_seen_with_one_call_for_ids_and_one_for_each_tag_key() {
+    fn all_pools_are_listed_with_one_call_for_ids_and_one_for_each_tag_key() {
         let mut text = "[cloud]\nkind = \"aws\"\n".to_owned();
         for n in 0..30 {
             text += &format!("[pool.a{n}]\ninstances = [\"i-0123456789abcd{n:03}\"]\n");
@@ -279,12 +288,12 @@ mod tests {
     }
 
     #[test]
-    fn a_launched_pool_has_places_for_each_way_to_buy() {
+    fn a_launched_pool_has_slots_for_each_capacity_type() {
         let text = "[cloud]\nkind = \"aws\"\n[pool.gpu]\nlaunch_template = \"t\"\n\
             instance_types = [\"g4dn.xlarge\"]\nboxes_max = 2";
         let policy = Policy::parse(text).unwrap();
         let names: Vec<String> =
-            place_names(&policy.pools[0]).into_iter().map(|(id, _)| id.to_string()).collect();
+            slots_of(&policy.pools[0]).into_iter().map(|slot| slot.id.to_string()).collect();
         assert_eq!(names, ["gpu-spot-1", "gpu-spot-2", "gpu-on-demand-1", "gpu-on-demand-2"]);
     }
 }

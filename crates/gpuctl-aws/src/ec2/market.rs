@@ -1,4 +1,4 @@
-//! What spot costs now.
+//! Current spot prices.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,22 +11,23 @@ use gpuctl_control::clock::SystemClock;
 use gpuctl_control::ports::{Clock, PortError};
 use gpuctl_core::units::MicroUsd;
 
-use super::{failed, whole};
+use super::{failed, truncated};
 use crate::Aws;
 use crate::calls::show;
 use crate::prices::usd;
 
-/// What a box's image is; Red Hat's and SUSE's cost more.
+/// The operating system that prices are for; those of Red Hat and SUSE are higher.
 const PRODUCT: &str = "Linux/UNIX";
 
-/// The price in the cheapest zone, of those types that have one in this region.
+/// The current price of each type in its cheapest zone; types without spot in this region are left out.
 pub(crate) async fn spot_prices(
     aws: &Aws,
     region: &str,
     types: &BTreeSet<String>,
 ) -> Result<BTreeMap<String, MicroUsd>, PortError> {
     let settings = Builder::from(aws.sdk()).region(Region::new(region.to_owned()));
-    let client = Client::from_conf(settings.interceptor(whole::Whole).build());
+    let client =
+        Client::from_conf(settings.interceptor(truncated::RejectTruncatedResponse).build());
     let names: Vec<&str> = types.iter().map(String::as_str).collect();
     let now = SystemClock.now();
     show(format_args!(
@@ -38,7 +39,7 @@ pub(crate) async fn spot_prices(
         .describe_spot_price_history()
         .set_instance_types(Some(names.into_iter().map(InstanceType::from).collect()))
         .product_descriptions(PRODUCT)
-        // From now on: then EC2 answers with what is in force.
+        // A history that starts now has one row a type and zone: the price in force.
         .start_time(DateTime::from_secs(now.timestamp()));
     let mut rows = call.into_paginator().items().send();
     let mut newest = Newest::default();
@@ -52,19 +53,19 @@ pub(crate) async fn spot_prices(
     Ok(newest.cheapest())
 }
 
-/// The newest price of each type in each zone.
+/// The newest price by type and zone, with its time in seconds since 1970.
 #[derive(Default)]
 struct Newest(BTreeMap<(String, String), (i64, MicroUsd)>);
 
 impl Newest {
     fn add(&mut self, row: &SpotPrice) {
         let parts = || {
-            let place =
+            let market =
                 (row.instance_type()?.as_str().to_owned(), row.availability_zone()?.to_owned());
-            Some((place, row.timestamp()?.secs(), usd(row.spot_price()?)?))
+            Some((market, row.timestamp()?.secs(), usd(row.spot_price()?)?))
         };
-        let Some((place, at, price)) = parts() else { return };
-        let known = self.0.entry(place).or_insert((at, price));
+        let Some((market, at, price)) = parts() else { return };
+        let known = self.0.entry(market).or_insert((at, price));
         if known.0 <= at {
             *known = (at, price);
         }

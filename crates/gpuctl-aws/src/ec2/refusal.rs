@@ -1,13 +1,14 @@
-//! What EC2's error codes mean for a start (`facts/aws.md` 9.5). It looks at codes, never at words, but keeps the words:
-//! they often name zones that have capacity.
+//! What EC2's error codes mean for a start or launch (EC2 API Reference, "Error codes for the Amazon EC2 API"). Only the code
+//! decides; the message is kept as the cause, since it often names zones that have capacity.
 
 use gpuctl_control::ports::{PortError, PortErrorClass};
 use gpuctl_core::offering::RefusalClass;
 
-/// The class of a start's or launch's error, with a hint where AWS's own words have none; `None` for what any call may meet.
+/// The class of a start's or launch's error, with a hint where AWS's message says too little; `None` for errors that any call
+/// may meet.
 pub(super) fn class(code: &str) -> Option<(PortErrorClass, Option<&'static str>)> {
     let refused = |class, hint| Some((PortErrorClass::Refused(class), hint));
-    // EC2's codes have dots of their own, as `InvalidInstanceID.NotFound`: the last part has the meaning.
+    // Some codes have several parts, e.g. `InvalidInstanceID.NotFound`: the last one tells.
     match code.rsplit('.').next().unwrap_or(code) {
         "InsufficientInstanceCapacity"
         | "InsufficientHostCapacity"
@@ -33,19 +34,19 @@ pub(super) fn class(code: &str) -> Option<(PortErrorClass, Option<&'static str>)
         }
         "Unsupported" | "InvalidAvailabilityZone" => refused(RefusalClass::NotOffered, None),
         "IncorrectInstanceState" | "IncorrectSpotRequestState" => {
-            Some((PortErrorClass::Conflict, Some("the next look sees it as it is now")))
+            Some((PortErrorClass::Conflict, Some("the next reconcile sees its new state")))
         }
-        // The order was given before, and what came of it is gone: the next one has another token.
+        // The order was carried out before, and its box was terminated since; the next order has another token.
         "IdempotentInstanceTerminated" => Some((PortErrorClass::Conflict, None)),
         "IdempotentParameterMismatch" => Some((
             PortErrorClass::Conflict,
             Some(
-                "types or subnets were changed while a launch was under way: the next launch takes them",
+                "types or subnets were changed during a launch: the next launch uses the new ones",
             ),
         )),
         "OperationNotPermitted" => Some((
             PortErrorClass::Denied,
-            Some("the instance is protected: switch its stop and termination protection off"),
+            Some("the instance is protected: turn its stop and termination protection off"),
         )),
         "UnsupportedOperation" => Some((
             PortErrorClass::Other,
@@ -55,20 +56,20 @@ pub(super) fn class(code: &str) -> Option<(PortErrorClass, Option<&'static str>)
         )),
         "NotFound" | "Malformed" => Some((
             PortErrorClass::NotFound,
-            Some("look at its id, and whether account and region are the right ones"),
+            Some("check its id, and whether account and region are the right ones"),
         )),
         "PendingVerification" | "Blocked" => Some((
             PortErrorClass::Denied,
-            Some("AWS looks into this account: see its support centre"),
+            Some("AWS is verifying this account or has blocked it: see the AWS Support Center"),
         )),
         _ => None,
     }
 }
 
-/// A refusal as the ledger will keep it: class by code, AWS's words as the cause.
-pub(super) fn refusal(what: String, code: &str, words: &str) -> PortError {
+/// The error that the ledger stores with the run: classified by its code, with AWS's message as the cause.
+pub(super) fn refusal(what: String, code: &str, message: &str) -> PortError {
     let (class, hint) = class(code).unwrap_or((PortErrorClass::Other, None));
-    let failed = PortError::new(class, what).because(format!("{code}: {words}"));
+    let failed = PortError::new(class, what).because(format!("{code}: {message}"));
     match hint {
         Some(hint) => failed.hint(hint),
         None => failed,
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p9_quotas_and_capacity_are_told_apart_and_the_words_are_kept() {
+    fn p9_quotas_and_capacity_are_told_apart_and_the_message_is_kept() {
         for (code, expected) in [
             ("InsufficientInstanceCapacity", PortErrorClass::Refused(RefusalClass::Capacity)),
             ("SpotMaxPriceTooLow", PortErrorClass::Refused(RefusalClass::Capacity)),
@@ -94,7 +95,7 @@ mod tests {
         ] {
             let error = refusal("box i-1 was not started".into(), code, "choose us-east-1b");
             assert_eq!(error.class, expected, "{code}");
-            let cause = error.cause.expect("the words").to_string();
+            let cause = error.cause.expect("a cause").to_string();
             assert!(cause.contains(code) && cause.contains("us-east-1b"), "{cause}");
         }
     }

@@ -1,4 +1,4 @@
-//! What an instance and its spot request say of a box. Pure: each trap of EC2's answers has a test here and needs no EC2.
+//! What an instance and its spot request say about a box. Pure: each trap of EC2's responses has a test here, without EC2.
 
 use std::collections::BTreeMap;
 
@@ -13,23 +13,23 @@ use gpuctl_core::offering::{CapacityType, Offering};
 use gpuctl_core::units::{BoxId, Timestamp};
 use sha2::{Digest, Sha256};
 
-pub(super) use crate::tags::{BOX_TAG, STOPPED_TAG, stamp};
+pub(super) use crate::tags::{BOX_TAG, STOPPED_TAG, tag_time};
 
 /// The pool that a box was launched for.
 pub(super) const POOL_TAG: &str = "gpuctl:pool";
 /// When gpuctl last asked the box to start: the key of its run, also when the ledger is lost (R6).
 pub(super) const STARTED_TAG: &str = "gpuctl:started";
-/// The order by which it did: whoever repeats it does nothing.
+/// The hash of that order's token: the same order given again does nothing.
 pub(super) const ORDER_TAG: &str = "gpuctl:order";
 
-/// How much later than our order a start or stop may come and still be ours: calls are retried for seconds, and clocks differ.
+/// How far a start or stop may lie from our order and still follow from it: calls are retried for seconds, and clocks differ.
 const OURS_WITHIN: TimeDelta = TimeDelta::minutes(5);
-/// The notice that EC2 gives before it takes a spot box (`aws.md` 9.3).
+/// How long before an interruption EC2 gives notice (EC2 User Guide, "Spot Instance interruption notices").
 const NOTICE: TimeDelta = TimeDelta::minutes(2);
 
-/// An order's token as EC2 takes it in tags and as a client token, at most 64 characters of ASCII: hashed, so that equal orders
-/// still have equal ones.
-pub(super) fn order(token: &str) -> String {
+/// An order's token as a tag's value and as a client token, which may have 64 characters of ASCII at most: a hash, so that equal
+/// orders still have equal tokens.
+pub(super) fn order_hash(token: &str) -> String {
     hexadecimal(&Sha256::digest(token.as_bytes()))
 }
 
@@ -43,20 +43,19 @@ pub(super) fn is_spot(instance: &Instance) -> bool {
     instance.instance_lifecycle() == Some(&InstanceLifecycleType::Spot)
 }
 
-/// Whether there is nothing left of it but its row.
-pub(super) fn is_gone(instance: &Instance) -> bool {
+/// Whether it is terminated or being terminated; EC2 lists it for about an hour more.
+pub(super) fn is_terminated(instance: &Instance) -> bool {
     matches!(
         state_name(instance),
         Some(InstanceStateName::Terminated | InstanceStateName::ShuttingDown)
     )
 }
 
-/// Whether it is off, with its disk.
+/// Whether it is off and can be started again.
 pub(super) fn is_stopped(instance: &Instance) -> bool {
     state_name(instance) == Some(&InstanceStateName::Stopped)
 }
 
-/// Whether it is on its way there.
 pub(super) fn is_stopping(instance: &Instance) -> bool {
     state_name(instance) == Some(&InstanceStateName::Stopping)
 }
@@ -65,10 +64,10 @@ fn state_name(instance: &Instance) -> Option<&InstanceStateName> {
     instance.state()?.name()
 }
 
-/// Spot requests by their ids.
+/// Spot requests by id.
 pub(super) type Requests = BTreeMap<String, SpotInstanceRequest>;
 
-/// The instance's spot request, if it has one and it was found.
+/// The instance's spot request, if it has one and EC2 listed it.
 pub(super) fn request<'r>(
     instance: &Instance,
     requests: &'r Requests,
@@ -76,8 +75,13 @@ pub(super) fn request<'r>(
     requests.get(instance.spot_instance_request_id()?)
 }
 
-/// The box, as EC2 shows it at `now`.
-pub(super) fn seen(id: BoxId, instance: &Instance, requests: &Requests, now: Timestamp) -> SeenBox {
+/// The box as EC2 shows it at `now`.
+pub(super) fn seen_box(
+    id: BoxId,
+    instance: &Instance,
+    requests: &Requests,
+    now: Timestamp,
+) -> SeenBox {
     let request = request(instance, requests);
     let state = state(instance);
     let launched_at = time(instance.launch_time()).unwrap_or(now);
@@ -88,7 +92,7 @@ pub(super) fn seen(id: BoxId, instance: &Instance, requests: &Requests, now: Tim
         ended_at.max(launched_at)
     };
     SeenBox {
-        last_error: if state == BoxState::Stopped { fault(instance) } else { None },
+        last_error: if state == BoxState::Stopped { start_failure(instance) } else { None },
         run_started_at: Some(started_at(instance, launched_at)),
         offering: offering(instance),
         interruption: interruption(instance, request, ended_at),
@@ -103,12 +107,12 @@ fn state(instance: &Instance) -> BoxState {
         Some(InstanceStateName::Pending) => BoxState::Pending,
         Some(InstanceStateName::Running) => BoxState::Running,
         Some(InstanceStateName::Stopped | InstanceStateName::Terminated) => BoxState::Stopped,
-        // Also a state of tomorrow: neither to be started nor counted on.
+        // Also states that this version does not know: such a box is neither started nor counted as capacity.
         _ => BoxState::Stopping,
     }
 }
 
-/// What is bought with the box.
+/// The type, zone and capacity type that the box is billed as.
 pub(super) fn offering(instance: &Instance) -> Option<Offering> {
     let zone = instance.placement()?.availability_zone()?.to_owned();
     let instance_type = instance.instance_type()?.as_str().to_owned();
@@ -125,36 +129,37 @@ fn tagged(instance: &Instance, key: &str) -> Option<Timestamp> {
     DateTime::parse_from_rfc3339(tag(instance, key)?).ok().map(|at| at.to_utc())
 }
 
-/// The key of the box's latest run: our order if it was ours, else the start itself.
+/// The key of the box's latest run: the time of our order if the start followed from it, else the start itself.
 fn started_at(instance: &Instance, launched_at: Timestamp) -> Timestamp {
     let ours = tagged(instance, STARTED_TAG);
     ours.filter(|ordered| is_ours(*ordered, launched_at)).unwrap_or(launched_at)
 }
 
-/// Whether what happened at `at` follows from our order. EC2's times are whole seconds, so it may seem to come first.
+/// Whether what happened at `at` follows from our order. EC2's times are whole seconds, so it may seem to precede the order.
 fn is_ours(ordered: Timestamp, at: Timestamp) -> bool {
     let after = at - ordered;
     -OURS_WITHIN <= after && after <= OURS_WITHIN
 }
 
-/// When the box stopped: EC2 says so in words, `User initiated (2026-11-21 10:00:00 GMT)`, else with its spot request.
+/// When the box stopped: from EC2's text `User initiated (2026-11-21 10:00:00 GMT)`, else from its spot request, else from our
+/// order.
 fn ended_at(instance: &Instance, request: Option<&SpotInstanceRequest>) -> Option<Timestamp> {
-    let words = instance.state_transition_reason().unwrap_or_default();
-    let inside = words.split_once('(').and_then(|(_, rest)| rest.split_once(" GMT"));
-    let by_words = inside
+    let reason = instance.state_transition_reason().unwrap_or_default();
+    let inside = reason.split_once('(').and_then(|(_, rest)| rest.split_once(" GMT"));
+    let by_reason = inside
         .and_then(|(text, _)| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").ok())
         .map(|at| at.and_utc());
     let by_request = || time(request?.status()?.update_time());
     let by_tag = || tagged(instance, STOPPED_TAG);
-    by_words.or_else(by_request).or_else(by_tag)
+    by_reason.or_else(by_request).or_else(by_tag)
 }
 
 fn reason_code(instance: &Instance) -> &str {
     instance.state_reason().and_then(|reason| reason.code()).unwrap_or_default()
 }
 
-/// Why a start that EC2 had accepted came to nothing (S1).
-fn fault(instance: &Instance) -> Option<String> {
+/// Why a start failed that EC2 had accepted (S1).
+fn start_failure(instance: &Instance) -> Option<String> {
     let code = reason_code(instance);
     let hint = match code {
         ""
@@ -164,20 +169,20 @@ fn fault(instance: &Instance) -> Option<String> {
         | "Server.SpotInstanceShutdown"
         | "Server.SpotInstanceTermination" => return None,
         "Client.InternalError" => {
-            "; most often the role may not use the disk's KMS key: allow it kms:CreateGrant"
+            "; most often the role may not use the disk's KMS key: allow kms:CreateGrant"
         }
         "Client.VolumeLimitExceeded" => "; ask for a higher limit on EBS volumes",
         _ => "",
     };
-    let said = instance.state_reason().and_then(|reason| reason.message()).unwrap_or(code);
-    Some(format!("EC2 ended the start: {said}{hint}"))
+    let message = instance.state_reason().and_then(|reason| reason.message()).unwrap_or(code);
+    Some(format!("EC2 ended the start: {message}{hint}"))
 }
 
 fn status_code(request: &SpotInstanceRequest) -> &str {
     request.status().and_then(|status| status.code()).unwrap_or_default()
 }
 
-/// When EC2 takes the box, or took it.
+/// When EC2 will interrupt the box, or interrupted it.
 fn interruption(
     instance: &Instance,
     request: Option<&SpotInstanceRequest>,
@@ -187,7 +192,7 @@ fn interruption(
         return Some(ended_at);
     }
     let marked = request.filter(|request| status_code(request).starts_with("marked-for-"))?;
-    // A stop of our own marks the request too, until it is switched off (P2).
+    // A stop of our own marks the request as well, until the request is disabled (P2).
     let ours = tagged(instance, STOPPED_TAG);
     let marked_at = time(marked.status()?.update_time())?;
     let is_running = state_name(instance) == Some(&InstanceStateName::Running);
@@ -195,7 +200,7 @@ fn interruption(
     (is_running && !by_us).then_some(marked_at + NOTICE)
 }
 
-/// A start or stop that follows from no order of gpuctl, and from no shutdown inside the box (R1).
+/// A start or stop outside gpuctl: one that follows neither from an order of gpuctl nor from a shutdown inside the box (R1).
 fn foreign(
     instance: &Instance,
     state: BoxState,
@@ -207,20 +212,20 @@ fn foreign(
             (HoldWants::Running, launched_at, tagged(instance, STARTED_TAG))
         }
         BoxState::Stopping | BoxState::Stopped => {
-            if is_gone(instance) || reason_code(instance) != "Client.UserInitiatedShutdown" {
+            if is_terminated(instance) || reason_code(instance) != "Client.UserInitiatedShutdown" {
                 return None;
             }
             (HoldWants::Stopped, ended_at, tagged(instance, STOPPED_TAG))
         }
     };
     let by_us = ours.is_some_and(|ordered| is_ours(ordered, at));
-    (!by_us).then(|| Foreign { wants, at, by: "somebody".to_owned() })
+    (!by_us).then(|| Foreign { wants, at, by: "someone".to_owned() })
 }
 
-/// Why a stopped box cannot be started: EC2 gives most of these errors only when asked.
+/// Why a stopped box cannot be started; a start itself would fail with an error that says less.
 fn unstartable(instance: &Instance, request: Option<&SpotInstanceRequest>) -> Option<String> {
-    if is_gone(instance) {
-        return Some("was terminated: take it out of the configuration".to_owned());
+    if is_terminated(instance) {
+        return Some("was terminated: remove it from the configuration".to_owned());
     }
     if state(instance) != BoxState::Stopped || !is_spot(instance) {
         return None;
@@ -230,12 +235,12 @@ fn unstartable(instance: &Instance, request: Option<&SpotInstanceRequest>) -> Op
     };
     let why = match (request.state(), status_code(request)) {
         (Some(SpotInstanceState::Disabled), "instance-stopped-by-user") => return None,
-        // P4, P18: only EC2 starts what EC2 has stopped.
+        // P4, P18: only EC2 can start a box that EC2 has stopped.
         (Some(SpotInstanceState::Disabled), _) => {
             "was stopped by EC2, which starts it again when there is capacity"
         }
         (Some(SpotInstanceState::Open), _) => "waits for spot capacity: EC2 is about to start it",
-        // P2: EC2 accepts a start only once the request is switched off.
+        // P2: EC2 accepts a start only once the request is disabled.
         (Some(SpotInstanceState::Active), _) => {
             "has only just stopped: its spot request is still active"
         }
@@ -252,9 +257,9 @@ pub(super) fn is_one_time(request: &SpotInstanceRequest) -> bool {
     request.r#type() == Some(&SpotInstanceType::OneTime)
 }
 
-/// Whether the request goes on although its box is gone: EC2 would launch another one for it (P5, P15).
-pub(super) fn is_left_behind(instance: &Instance, request: &SpotInstanceRequest) -> bool {
-    is_gone(instance)
+/// Whether the request is still open although its box was terminated: EC2 would launch another one for it (P5, P15).
+pub(super) fn is_orphaned(instance: &Instance, request: &SpotInstanceRequest) -> bool {
+    is_terminated(instance)
         && !is_one_time(request)
         && matches!(
             request.state(),
@@ -282,7 +287,7 @@ mod tests {
         state: InstanceStateName,
         code: &str,
     ) -> aws_sdk_ec2::types::builders::InstanceBuilder {
-        let tag = |key: &str, at| Tag::builder().key(key).value(stamp(at)).build();
+        let tag = |key: &str, at| Tag::builder().key(key).value(tag_time(at)).build();
         let stopped = at(600).format("User initiated (%Y-%m-%d %H:%M:%S GMT)").to_string();
         let ended = !matches!(state, InstanceStateName::Running | InstanceStateName::Pending);
         Instance::builder()
@@ -293,7 +298,7 @@ mod tests {
             .state(InstanceState::builder().name(state).build())
             .set_state_transition_reason(ended.then_some(stopped))
             .state_reason(
-                StateReason::builder().code(code).message(format!("{code}: words")).build(),
+                StateReason::builder().code(code).message(format!("{code}: message")).build(),
             )
             .tags(tag(STARTED_TAG, at(-2)))
     }
@@ -319,7 +324,7 @@ mod tests {
     }
 
     fn look(instance: &Instance, requests: &Requests) -> SeenBox {
-        seen("i-1".parse().unwrap(), instance, requests, at(9_000))
+        seen_box("i-1".parse().unwrap(), instance, requests, at(9_000))
     }
 
     fn none() -> Requests {
@@ -327,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn r6_a_run_is_known_by_its_tag_and_a_box_that_we_started_is_no_foreign_one() {
+    fn r6_a_run_is_known_by_its_tag_and_a_box_that_we_started_is_not_foreign() {
         let one = look(&instance(InstanceStateName::Running, "").build(), &none());
         assert_eq!(
             (one.state, one.since, one.run_started_at),
@@ -338,22 +343,21 @@ mod tests {
     }
 
     #[test]
-    fn r1_a_start_without_our_order_is_somebodys_and_so_is_a_stop_but_not_a_shutdown_inside() {
-        let strange = instance(InstanceStateName::Running, "").set_tags(None).build();
-        let one = look(&strange, &none());
-        assert_eq!(
-            one.foreign.map(|foreign| (foreign.wants, foreign.at)),
-            Some((HoldWants::Running, at(0)))
-        );
+    fn r1_a_start_without_an_order_is_foreign() {
+        let untagged = instance(InstanceStateName::Running, "").set_tags(None).build();
+        let foreign = look(&untagged, &none()).foreign.unwrap();
+        assert_eq!((foreign.wants, foreign.at), (HoldWants::Running, at(0)));
+    }
+
+    #[test]
+    fn r1_a_stop_without_an_order_is_foreign_and_a_shutdown_inside_is_not() {
         let by_user = instance(InstanceStateName::Stopped, "Client.UserInitiatedShutdown").build();
         let one = look(&by_user, &none());
         assert_eq!((one.state, one.since), (BoxState::Stopped, at(600)));
-        assert_eq!(
-            one.foreign.map(|foreign| (foreign.wants, foreign.at)),
-            Some((HoldWants::Stopped, at(600)))
-        );
+        let foreign = one.foreign.unwrap();
+        assert_eq!((foreign.wants, foreign.at), (HoldWants::Stopped, at(600)));
         let ours = instance(InstanceStateName::Stopped, "Client.UserInitiatedShutdown")
-            .tags(Tag::builder().key(STOPPED_TAG).value(stamp(at(598))).build())
+            .tags(Tag::builder().key(STOPPED_TAG).value(tag_time(at(598))).build())
             .build();
         assert_eq!(look(&ours, &none()).foreign, None);
         let inside =
@@ -367,7 +371,7 @@ mod tests {
             look(&instance(InstanceStateName::Stopped, "Client.InternalError").build(), &none());
         let error = fell.last_error.unwrap();
         assert!(
-            error.contains("Client.InternalError: words") && error.contains("kms:CreateGrant"),
+            error.contains("Client.InternalError: message") && error.contains("kms:CreateGrant"),
             "{error}"
         );
         assert_eq!(
@@ -377,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn p2_a_spot_box_starts_only_once_its_request_is_switched_off_by_us() {
+    fn p2_a_spot_box_starts_only_once_its_request_is_disabled_by_us() {
         let stopped = spot(instance(InstanceStateName::Stopped, "Client.UserInitiatedShutdown"));
         let why = |state, code| look(&stopped, &requests(state, code, 610)).unstartable;
         assert_eq!(why(SpotInstanceState::Disabled, "instance-stopped-by-user"), None);
@@ -391,19 +395,20 @@ mod tests {
 
     #[test]
     fn p4_p18_what_ec2_stopped_only_ec2_starts() {
-        let taken = spot(instance(InstanceStateName::Stopped, "Server.SpotInstanceShutdown"));
+        let interrupted = spot(instance(InstanceStateName::Stopped, "Server.SpotInstanceShutdown"));
         let one = look(
-            &taken,
+            &interrupted,
             &requests(SpotInstanceState::Disabled, "instance-stopped-no-capacity", 600),
         );
         assert!(one.unstartable.unwrap().contains("stopped by EC2"));
         assert_eq!((one.interruption, one.foreign), (Some(at(600)), None));
-        let open = look(&taken, &requests(SpotInstanceState::Open, "capacity-not-available", 700));
+        let open =
+            look(&interrupted, &requests(SpotInstanceState::Open, "capacity-not-available", 700));
         assert!(open.unstartable.unwrap().contains("about to start it"));
     }
 
     #[test]
-    fn p7_a_cancelled_request_means_that_the_box_is_lost() {
+    fn p7_a_box_whose_request_was_cancelled_can_never_start_again() {
         let stopped = spot(instance(InstanceStateName::Stopped, "Client.UserInitiatedShutdown"));
         for state in
             [SpotInstanceState::Cancelled, SpotInstanceState::Closed, SpotInstanceState::Failed]
@@ -420,7 +425,7 @@ mod tests {
         assert_eq!(look(&running, &marked).interruption, Some(at(420)));
         let ours = spot(
             instance(InstanceStateName::Running, "")
-                .tags(Tag::builder().key(STOPPED_TAG).value(stamp(at(299))).build()),
+                .tags(Tag::builder().key(STOPPED_TAG).value(tag_time(at(299))).build()),
         );
         assert_eq!(look(&ours, &marked).interruption, None);
         let calm = requests(SpotInstanceState::Active, "fulfilled", 10);
@@ -428,14 +433,15 @@ mod tests {
     }
 
     #[test]
-    fn p15_a_request_whose_box_is_gone_is_left_behind_and_a_stopped_boxs_is_not() {
+    fn p15_the_open_request_of_a_terminated_box_is_orphaned() {
         let request = |state| requests(state, "x", 1).remove("sir-1").unwrap();
-        let gone = spot(instance(InstanceStateName::Terminated, "Client.UserInitiatedShutdown"));
-        assert!(is_left_behind(&gone, &request(SpotInstanceState::Open)));
-        assert!(!is_left_behind(&gone, &request(SpotInstanceState::Cancelled)));
+        let terminated =
+            spot(instance(InstanceStateName::Terminated, "Client.UserInitiatedShutdown"));
+        assert!(is_orphaned(&terminated, &request(SpotInstanceState::Open)));
+        assert!(!is_orphaned(&terminated, &request(SpotInstanceState::Cancelled)));
         // P6: cancelling the request of a stopped box would end the box.
         let stopped = spot(instance(InstanceStateName::Stopped, "Client.UserInitiatedShutdown"));
-        assert!(!is_left_behind(&stopped, &request(SpotInstanceState::Disabled)));
-        assert!(look(&gone, &none()).unstartable.unwrap().contains("was terminated"));
+        assert!(!is_orphaned(&stopped, &request(SpotInstanceState::Disabled)));
+        assert!(look(&terminated, &none()).unstartable.unwrap().contains("was terminated"));
     }
 }

@@ -35,7 +35,7 @@ async fn a_quota_that_is_too_small_names_what_to_ask_for() {
     let quota_of = async || {
         let findings = check_limits(&other, &pool.cloud, &pool.policy).await;
         let [only] = told(&findings, "quota")[..] else { panic!("{findings:?}") };
-        let hint = only.trouble.as_ref().and_then(|error| error.hint.clone()).unwrap_or_default();
+        let hint = only.problem.as_ref().and_then(|error| error.hint.clone()).unwrap_or_default();
         (only.is_warning, only.detail.clone(), hint)
     };
     // Two of the three boxes may be up, of 4 vCPUs each by moto's table of EC2's types.
@@ -64,8 +64,8 @@ async fn s1_a_disk_with_a_key_of_yours_needs_a_grant_and_aws_s_own_does_not() {
     let key = async || {
         let findings = check_limits(&other, &pool.cloud, &pool.policy).await;
         let [only] = told(&findings, "key")[..] else { panic!("{findings:?}") };
-        let hint = only.trouble.as_ref().and_then(|error| error.hint.clone()).unwrap_or_default();
-        (only.trouble.is_some(), only.is_warning, hint)
+        let hint = only.problem.as_ref().and_then(|error| error.hint.clone()).unwrap_or_default();
+        (only.problem.is_some(), only.is_warning, hint)
     };
     assert_eq!(key().await, (false, false, String::new()), "no disk is encrypted");
     attach_encrypted(&boxes, &id, "arn:aws:kms:us-east-1:123456789012:key/1234").await;

@@ -1,8 +1,10 @@
-//! The real adapter, with the real SDK, against the simulated EC2 over HTTP: what no emulator has. Test names carry the traps' ids.
+//! The adapter, with the AWS SDK, against the simulated EC2 over HTTP, which behaves as no emulator does. Names of tests begin with
+//! the ids of traps.
 //!
-//! And against moto, so that the shape of calls and answers is not only our own idea of EC2 (`moto`, `faults`, `limits`).
+//! `moto`, `faults` and `limits` run against moto instead, so that the shape of calls and responses is checked by something that
+//! this project did not write.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a test ends at the first error")]
 
 mod contract;
 mod day;
@@ -13,7 +15,7 @@ mod launched;
 mod limits;
 mod logs;
 mod moto;
-mod own_box;
+mod self_instance;
 mod spot;
 mod stable;
 mod support;

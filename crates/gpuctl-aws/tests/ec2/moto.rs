@@ -131,9 +131,9 @@ async fn a_check_by_dry_run_allows_all_and_changes_nothing() {
     let findings = pool.cloud.check().await;
     let named: Vec<&str> = findings.iter().map(|finding| finding.detail.as_str()).collect();
     let expected =
-        ["1 boxes of 1 pools seen", "ec2:StartInstances", "ec2:StopInstances", "ec2:CreateTags"];
+        ["1 boxes of 1 pools found", "ec2:StartInstances", "ec2:StopInstances", "ec2:CreateTags"];
     assert_eq!(named, expected);
-    assert!(findings.iter().all(|finding| finding.trouble.is_none()), "{findings:?}");
+    assert!(findings.iter().all(|finding| finding.problem.is_none()), "{findings:?}");
     assert_eq!(pool.boxes().await[0].state, BoxState::Running);
 }
 

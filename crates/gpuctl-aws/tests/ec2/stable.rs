@@ -134,7 +134,7 @@ async fn l14_a_denied_call_names_the_permission() {
     let findings = account.cloud.check().await;
     let bad: Vec<String> = findings
         .iter()
-        .filter(|finding| finding.trouble.is_some())
+        .filter(|finding| finding.problem.is_some())
         .map(|finding| finding.detail.clone())
         .collect();
     assert_eq!(bad, ["ec2:StartInstances is not possible"]);

@@ -130,7 +130,7 @@ async fn prices(context: &Context, region: &str) -> CheckDocument {
 }
 
 fn finding(found: Finding) -> CheckDocument {
-    match found.trouble {
+    match found.problem {
         None => pass(found.name, found.detail),
         Some(error) => {
             let mut check = fail(found.name, &error.into());

@@ -1,19 +1,19 @@
-//! Refuses an answer that breaks off: the SDK reads half a document as if the rest were empty, and a box that is cut off would
-//! seem to be gone.
+//! Rejects a truncated response: the SDK parses half a document as if the rest were empty, and a box in the missing half would
+//! look terminated.
 
 use aws_sdk_ec2::config::interceptors::AfterDeserializationInterceptorContextRef;
 use aws_sdk_ec2::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_ec2::error::BoxError;
 
-/// How every answer of EC2 ends, errors included.
+/// The end of every response of EC2, errors included: `</DescribeInstancesResponse>`, `</Response>`.
 const END: &[u8] = b"Response>";
 
 #[derive(Debug)]
-pub(super) struct Whole;
+pub(super) struct RejectTruncatedResponse;
 
-impl Intercept for Whole {
+impl Intercept for RejectTruncatedResponse {
     fn name(&self) -> &'static str {
-        "Whole"
+        "RejectTruncatedResponse"
     }
 
     fn read_after_deserialization(
@@ -26,6 +26,6 @@ impl Intercept for Whole {
         if body.is_empty() || body.ends_with(END) {
             return Ok(());
         }
-        Err("the answer breaks off in the middle".into())
+        Err("the response is truncated".into())
     }
 }

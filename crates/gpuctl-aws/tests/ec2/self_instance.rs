@@ -1,9 +1,9 @@
-//! How a box ends itself: by its own shutdown, and where that fails by EC2.
+//! How a box shuts itself down, and that EC2 is asked to stop it where that fails.
 
 use std::time::Duration;
 
 use aws_config::imds::Client;
-use gpuctl_aws::OwnBox;
+use gpuctl_aws::SelfInstance;
 use gpuctl_control::ports::{Clock, Cloud, PortErrorClass};
 use gpuctl_core::observation::BoxState;
 use gpuctl_core::plan::StopMode;
@@ -13,8 +13,8 @@ use gpuctl_sim::world::ec2::SpotKind;
 
 use super::support::{Account, aws, on_demand, spot};
 
-/// A box of the pool `gpu` that runs, as its worker sees it. The metadata service ends with the first part.
-async fn worker(account: &Account, power_off: &str) -> (impl Drop, OwnBox, BoxId) {
+/// A running box of the pool `gpu`, as its worker sees it. The metadata service stops when the first part is dropped.
+async fn worker(account: &Account, power_off: &str) -> (impl Drop, SelfInstance, BoxId) {
     let id = account.ids[0].clone();
     account.start(&id).await.unwrap();
     account.clock.pass(30);
@@ -26,9 +26,10 @@ async fn worker(account: &Account, power_off: &str) -> (impl Drop, OwnBox, BoxId
     );
     let policy = Policy::parse(&text).unwrap();
     let aws = aws(&account.front.url());
-    let own = OwnBox::find_by(metadata, &aws, &policy, "gpu".parse().unwrap()).await.unwrap();
+    let instance =
+        SelfInstance::find_by(metadata, &aws, &policy, "gpu".parse().unwrap()).await.unwrap();
     let _ = account.front.calls();
-    (imds, own.with_shutdown_max(Duration::ZERO), id.parse().unwrap())
+    (imds, instance.with_shutdown_max(Duration::ZERO), id.parse().unwrap())
 }
 
 /// W1
@@ -36,10 +37,10 @@ async fn worker(account: &Account, power_off: &str) -> (impl Drop, OwnBox, BoxId
 async fn a_box_that_cannot_shut_itself_down_is_stopped_by_ec2() {
     for power_off in ["[\"/nowhere/poweroff\"]", "[\"false\"]"] {
         let account = Account::stable(&[on_demand()]).await;
-        let (_imds, own, id) = worker(&account, power_off).await;
-        own.stop(&id, StopMode::Drain).await.unwrap();
+        let (_imds, instance, id) = worker(&account, power_off).await;
+        instance.stop(&id, StopMode::Drain).await.unwrap();
         assert_eq!(account.front.calls(), ["CreateTags", "StopInstances"]);
-        own.see_off().await.unwrap();
+        instance.wait_for_shutdown().await.unwrap();
         assert_eq!(account.front.calls(), [""; 0], "it is asked once");
         account.clock.pass(60);
         assert_eq!(account.state().await, BoxState::Stopped);
@@ -49,43 +50,43 @@ async fn a_box_that_cannot_shut_itself_down_is_stopped_by_ec2() {
 #[tokio::test]
 async fn a_box_that_outlives_its_shutdown_is_stopped_by_ec2() {
     let account = Account::stable(&[on_demand()]).await;
-    let (_imds, own, id) = worker(&account, "[\"true\"]").await;
-    own.see_off().await.unwrap();
-    assert_eq!(account.front.calls(), [""; 0], "nobody has asked it to stop");
-    own.stop(&id, StopMode::Drain).await.unwrap();
-    assert_eq!(account.front.calls(), [""; 0], "the system has taken the order");
-    own.see_off().await.unwrap();
+    let (_imds, instance, id) = worker(&account, "[\"true\"]").await;
+    instance.wait_for_shutdown().await.unwrap();
+    assert_eq!(account.front.calls(), [""; 0], "no stop was ordered");
+    instance.stop(&id, StopMode::Drain).await.unwrap();
+    assert_eq!(account.front.calls(), [""; 0], "the system has accepted the shutdown");
+    instance.wait_for_shutdown().await.unwrap();
     assert_eq!(account.front.calls(), ["CreateTags", "StopInstances"]);
 }
 
 #[tokio::test]
-async fn r1_a_stop_that_ec2_did_for_the_worker_is_no_foreign_one() {
+async fn r1_a_stop_by_ec2_that_the_worker_asked_for_is_not_foreign() {
     let account = Account::stable(&[on_demand()]).await;
-    // The tag has the real time of day, as on a box; so has EC2's word.
+    // The tag has the real time, as on a box; so must EC2's state reason.
     let ahead = gpuctl_control::clock::SystemClock.now() - account.clock.now();
     account.clock.pass(ahead.num_seconds());
-    let (_imds, own, id) = worker(&account, "[\"false\"]").await;
-    own.stop(&id, StopMode::Drain).await.unwrap();
+    let (_imds, instance, id) = worker(&account, "[\"false\"]").await;
+    instance.stop(&id, StopMode::Drain).await.unwrap();
     account.clock.pass(60);
     let one = account.first().await;
     assert_eq!((one.state, one.foreign), (BoxState::Stopped, None));
 }
 
 #[tokio::test]
-async fn a_fault_of_ec2_is_tried_again() {
+async fn a_fault_of_ec2_is_retried() {
     let account = Account::stable(&[on_demand()]).await;
-    let (_imds, own, id) = worker(&account, "[\"false\"]").await;
+    let (_imds, instance, id) = worker(&account, "[\"false\"]").await;
     account.front.lose_next("StopInstances");
-    own.stop(&id, StopMode::Drain).await.unwrap();
+    instance.stop(&id, StopMode::Drain).await.unwrap();
     assert_eq!(account.front.calls(), ["CreateTags", "StopInstances", "StopInstances"]);
 }
 
 #[tokio::test]
 async fn l14_a_worker_that_may_not_stop_its_box_names_the_permission() {
     let account = Account::stable(&[on_demand()]).await;
-    let (_imds, own, id) = worker(&account, "[\"false\"]").await;
+    let (_imds, instance, id) = worker(&account, "[\"false\"]").await;
     account.front.deny("StopInstances");
-    let error = own.stop(&id, StopMode::Drain).await.unwrap_err();
+    let error = instance.stop(&id, StopMode::Drain).await.unwrap_err();
     assert_eq!(error.class, PortErrorClass::Denied, "{error:?}");
     assert!(error.to_string().contains("`false` did not shut this box down"), "{error:?}");
     let hint = error.hint.unwrap();
@@ -93,7 +94,7 @@ async fn l14_a_worker_that_may_not_stop_its_box_names_the_permission() {
 }
 
 #[tokio::test]
-async fn p1_a_one_time_spot_box_is_refused_by_ec2_and_goes_on() {
+async fn p1_ec2_rejects_the_stop_of_a_one_time_spot_box() {
     let account = Account::stable(&[on_demand()]).await;
     let now = account.clock.now();
     let request = super::support::run(spot(SpotKind::OneTime));
@@ -106,21 +107,22 @@ async fn p1_a_one_time_spot_box_is_refused_by_ec2_and_goes_on() {
     );
     let policy = Policy::parse(&text).unwrap();
     let aws = aws(&account.front.url());
-    let own = OwnBox::find_by(metadata, &aws, &policy, "gpu".parse().unwrap()).await.unwrap();
-    let error = own.stop(&id.parse().unwrap(), StopMode::Drain).await.unwrap_err();
+    let instance =
+        SelfInstance::find_by(metadata, &aws, &policy, "gpu".parse().unwrap()).await.unwrap();
+    let error = instance.stop(&id.parse().unwrap(), StopMode::Drain).await.unwrap_err();
     assert!(format!("{:?}", error.cause).contains("UnsupportedOperation"), "{error:?}");
 }
 
 /// W2
 #[tokio::test]
-async fn a_launched_box_ends_by_its_shutdown_alone() {
+async fn a_launched_box_is_ended_only_by_its_shutdown() {
     let account = Account::stable(&[on_demand()]).await;
     let now = account.clock.now();
     let tag = [("gpuctl:box".to_owned(), "gpu-on-demand-1".to_owned())].into();
     account.front.ec2().create_tags(now, &account.ids, &tag).unwrap();
-    let (_imds, own, _) = worker(&account, "[\"false\"]").await;
-    assert_eq!(own.identity().box_id.as_str(), "gpu-on-demand-1");
-    let error = own.stop(&own.identity().box_id, StopMode::Drain).await.unwrap_err();
+    let (_imds, instance, _) = worker(&account, "[\"false\"]").await;
+    assert_eq!(instance.identity().box_id.as_str(), "gpu-on-demand-1");
+    let error = instance.stop(&instance.identity().box_id, StopMode::Drain).await.unwrap_err();
     assert!(error.hint.unwrap().contains("InstanceInitiatedShutdownBehavior"));
     assert_eq!(account.front.calls(), [""; 0]);
 }

@@ -1,7 +1,7 @@
 //! EC2 behind `Cloud`: boxes that are stopped and started, and boxes that are launched and terminated.
 //!
-//! One describe call sees the boxes of all pools, and another the spot requests of those that have one. Nothing is decided and
-//! nothing retried here: the next reconcile is the retry. `retire` alone terminates, and cancels the spot request first.
+//! One describe call lists the boxes of all pools, and another the spot requests of those that have one. Nothing is decided and
+//! nothing retried here: the next reconcile is the retry. Only `retire` terminates, and it cancels the spot request first (P5).
 
 mod check;
 mod console;
@@ -11,10 +11,10 @@ mod listing;
 mod market;
 mod refusal;
 mod seen;
-mod whole;
+mod truncated;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use aws_sdk_ec2::Client;
@@ -34,40 +34,46 @@ use crate::Aws;
 use crate::calls::show;
 use crate::error::port_error;
 
-/// EC2 in one region, for one policy.
+/// EC2 in one region, for one policy: a new policy needs a new `Ec2Cloud`.
+///
+/// What a call on a box needs to know about it is taken from the last listing, which `boxes` replaces. Where there has been
+/// none, the call lists first, so no call depends on another one before it.
 pub struct Ec2Cloud {
     client: Client,
-    /// Without the SDK's own retries: it would ask a sold-out pool again and again (P16).
+    /// Without the SDK's retries, which would ask for capacity again and again where there is none (P16).
     once: Client,
     region: String,
     policy: Policy,
     clock: Arc<dyn Clock>,
-    last: Mutex<Last>,
+    last: Mutex<Option<LastListing>>,
 }
 
-/// What the last listing knew: acting follows it within seconds.
+/// What the last listing knew; a reconcile acts on it within seconds.
 #[derive(Default)]
-struct Last {
+struct LastListing {
     boxes: BTreeMap<BoxId, Known>,
-    /// Places that no box has filled.
-    free: BTreeSet<BoxId>,
-    left_behind: Vec<String>,
+    /// Slots without a box.
+    free_slots: BTreeSet<BoxId>,
+    /// Ids of open spot requests whose boxes were terminated.
+    orphaned_requests: Vec<String>,
 }
 
 /// An instance behind a box.
 #[derive(Clone, Debug)]
 struct Known {
-    instance: String,
-    request: Option<String>,
+    instance_id: String,
+    /// The id of its spot request.
+    request_id: Option<String>,
+    /// Whether that request is a one-time request.
     is_one_time: bool,
     is_launched: bool,
 }
 
 impl Ec2Cloud {
-    /// EC2 for the boxes of `policy`; `clock` says what `now` is.
+    /// EC2 for the boxes of `policy`. `clock` gives the times of orders, which are compared with EC2's.
     #[must_use]
     pub fn new(aws: &Aws, policy: Policy, clock: Arc<dyn Clock>) -> Self {
-        let settings = || Builder::from(aws.sdk()).interceptor(whole::Whole);
+        let settings = || Builder::from(aws.sdk()).interceptor(truncated::RejectTruncatedResponse);
         let once = settings().retry_config(RetryConfig::disabled()).build();
         Self {
             client: Client::from_conf(settings().build()),
@@ -90,39 +96,50 @@ impl Ec2Cloud {
         })
     }
 
-    /// Whether there is nothing to stop in this place.
-    fn is_free(&self, place: &BoxId) -> bool {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).free.contains(place)
+    /// Reads the last listing, or lists if there has been none.
+    async fn with_listing<T>(
+        &self,
+        read: impl FnOnce(&mut LastListing) -> T,
+    ) -> Result<T, PortError> {
+        if self.last().is_none() {
+            let (_, listed) = self.list().await?;
+            *self.last() = Some(listed);
+        }
+        Ok(read(self.last().get_or_insert_default()))
     }
 
-    fn known(&self, box_id: &BoxId) -> Result<Known, PortError> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.boxes.get(box_id).cloned().ok_or_else(|| {
+    fn last(&self) -> MutexGuard<'_, Option<LastListing>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn known(&self, box_id: &BoxId) -> Result<Known, PortError> {
+        let known = self.with_listing(|last| last.boxes.get(box_id).cloned()).await?;
+        known.ok_or_else(|| {
             let text = format!("box {box_id} was not in the last listing");
-            PortError::new(PortErrorClass::Conflict, text).hint("the next look may show it")
+            PortError::new(PortErrorClass::Conflict, text).hint("the next reconcile may see it")
         })
     }
 
-    /// Whether this very order was carried out already. A box that is up by another one is a conflict: EC2 itself would take the
-    /// start of a running box for done, and whoever gave it for its starter (R3, R4).
+    /// Whether this very order was carried out already. A box that is up by another order is a conflict: EC2 reports success
+    /// for the start of a running box, and the order would then count as the one that started it (R3, R4).
     async fn is_done(&self, order: &StartOrder, filters: Vec<Filter>) -> Result<bool, PortError> {
         let boxes = self.describe(filters).await?;
-        let Some(up) = boxes.iter().find(|one| !seen::is_gone(one) && !seen::is_stopped(one))
+        let Some(up) = boxes.iter().find(|one| !seen::is_terminated(one) && !seen::is_stopped(one))
         else {
             return Ok(false);
         };
-        let is_same = seen::tag(up, seen::ORDER_TAG) == Some(&seen::order(&order.token));
-        // S4: one that is on its way down has done with its order.
+        let is_same = seen::tag(up, seen::ORDER_TAG) == Some(&seen::order_hash(&order.token));
+        // S4: a box that is stopping must be started again by a new order.
         if is_same && !seen::is_stopping(up) {
             return Ok(true);
         }
-        let text = format!("box {} is up or stopping already", order.box_id);
+        let text = format!("box {} is already up or stopping", order.box_id);
         Err(PortError::new(PortErrorClass::Conflict, text)
-            .hint("the next look sees it as it is now"))
+            .hint("the next reconcile sees its new state"))
     }
 
-    /// Writes on the box what gpuctl orders and when, before it is ordered: by that the next look knows it as ours.
-    async fn stamp(&self, instance: &str, marks: &[(&str, String)]) -> Result<(), PortError> {
+    /// Tags the box with the order and its time before the order is given, so that later listings know it as ours.
+    async fn tag(&self, instance: &str, marks: &[(&str, String)]) -> Result<(), PortError> {
         let shown: Vec<String> =
             marks.iter().map(|(key, value)| format!("Key={key},Value={value}")).collect();
         let shown = shown.join(" ");
@@ -142,10 +159,10 @@ impl Ec2Cloud {
             return Ok(());
         }
         let marks = [
-            (seen::STARTED_TAG, seen::stamp(order.at)),
-            (seen::ORDER_TAG, seen::order(&order.token)),
+            (seen::STARTED_TAG, seen::tag_time(order.at)),
+            (seen::ORDER_TAG, seen::order_hash(&order.token)),
         ];
-        self.stamp(instance, &marks).await?;
+        self.tag(instance, &marks).await?;
         show(format_args!("ec2 start-instances --instance-ids {instance}"));
         let call = self.once.start_instances().instance_ids(instance);
         call.send().await.map(drop).map_err(|error| {
@@ -154,23 +171,23 @@ impl Ec2Cloud {
     }
 
     async fn stop_running(&self, box_id: &BoxId, mode: StopMode) -> Result<(), PortError> {
-        if self.is_free(box_id) {
+        if self.with_listing(|last| last.free_slots.contains(box_id)).await? {
             return Ok(());
         }
-        let known = self.known(box_id)?;
+        let known = self.known(box_id).await?;
         if known.is_launched {
             return self.retire(box_id).await;
         }
         if known.is_one_time {
             let text = format!("box {box_id} is a one-time spot box: EC2 cannot stop it");
             return Err(PortError::new(PortErrorClass::Other, text)
-                .hint("`gpuctl retire` it and launch it anew with a persistent request and the interruption behaviour `stop`"));
+                .hint("`gpuctl retire` it, and make a new one with a persistent request and the interruption behaviour `stop`"));
         }
-        let marks = [(seen::STOPPED_TAG, seen::stamp(self.clock.now()))];
-        self.stamp(&known.instance, &marks).await?;
+        let marks = [(seen::STOPPED_TAG, seen::tag_time(self.clock.now()))];
+        self.tag(&known.instance_id, &marks).await?;
         let force = if mode == StopMode::Force { " --force" } else { "" };
-        show(format_args!("ec2 stop-instances --instance-ids {}{force}", known.instance));
-        let call = self.client.stop_instances().instance_ids(&known.instance);
+        show(format_args!("ec2 stop-instances --instance-ids {}{force}", known.instance_id));
+        let call = self.client.stop_instances().instance_ids(&known.instance_id);
         let call = if mode == StopMode::Force { call.force(true) } else { call };
         call.send().await.map(drop).map_err(|error| {
             failed("ec2:StopInstances", format!("box {box_id} was not stopped"), error)
@@ -180,9 +197,10 @@ impl Ec2Cloud {
 
 #[async_trait]
 impl Cloud for Ec2Cloud {
-    async fn boxes(&self, policy: &Policy) -> Result<Listing, PortError> {
-        let (listing, last) = self.list(policy).await?;
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
+    /// Of the policy that this client was made for, which launches need as well.
+    async fn boxes(&self, _: &Policy) -> Result<Listing, PortError> {
+        let (listing, listed) = self.list().await?;
+        *self.last() = Some(listed);
         Ok(listing)
     }
 
@@ -198,40 +216,39 @@ impl Cloud for Ec2Cloud {
     }
 
     async fn retire(&self, box_id: &BoxId) -> Result<(), PortError> {
-        let known = self.known(box_id)?;
-        if let Some(request) = &known.request {
+        let known = self.known(box_id).await?;
+        if let Some(request) = &known.request_id {
             self.cancel(vec![request.clone()]).await?;
         }
-        show(format_args!("ec2 terminate-instances --instance-ids {}", known.instance));
-        let call = self.client.terminate_instances().instance_ids(&known.instance);
+        show(format_args!("ec2 terminate-instances --instance-ids {}", known.instance_id));
+        let call = self.client.terminate_instances().instance_ids(&known.instance_id);
         call.send().await.map(drop).map_err(|error| {
             failed("ec2:TerminateInstances", format!("box {box_id} was not terminated"), error)
         })
     }
 
     async fn cancel_orphans(&self) -> Result<Vec<String>, PortError> {
-        let requests = {
-            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut last.left_behind)
-        };
+        let requests =
+            self.with_listing(|last| std::mem::take(&mut last.orphaned_requests)).await?;
         if requests.is_empty() {
             return Ok(Vec::new());
         }
         self.cancel(requests.clone()).await?;
-        let said = |id: &String| format!("cancelled spot request {id}, whose box is gone");
-        Ok(requests.iter().map(said).collect())
+        let sentence =
+            |id: &String| format!("cancelled spot request {id}, whose box was terminated");
+        Ok(requests.iter().map(sentence).collect())
     }
 }
 
-/// An EC2 error by what it means for a start, else by what it means for any call.
+/// Classifies an EC2 error: by what its code means for a start, else by what it means for any call.
 fn failed<E>(action: &str, what: String, error: SdkError<E, HttpResponse>) -> PortError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let spoken = error.as_service_error().and_then(|said| Some((said.code()?, said.message())));
-    match spoken {
-        Some((code, words)) if refusal::class(code).is_some() => {
-            refusal::refusal(what, code, words.unwrap_or_default())
+    let service = error.as_service_error().and_then(|error| Some((error.code()?, error.message())));
+    match service {
+        Some((code, message)) if refusal::class(code).is_some() => {
+            refusal::refusal(what, code, message.unwrap_or_default())
         }
         _ => port_error(action, what, error),
     }

@@ -1,7 +1,8 @@
-//! Calls of EC2's query protocol, signed by hand: a worker makes two of them at most once in its life, and is not to build
-//! `aws-sdk-ec2` for that.
+//! Calls of EC2's query protocol, signed here: a worker makes two of them, at most once in its life, and building `aws-sdk-ec2`
+//! for that takes minutes and gigabytes.
 //!
-//! Endpoints are the region's own, `AWS_ENDPOINT_URL_EC2` or `AWS_ENDPOINT_URL`; dual-stack and FIPS ones must be named so.
+//! The endpoint is `AWS_ENDPOINT_URL_EC2`, `AWS_ENDPOINT_URL`, or the region's. Dual-stack and FIPS endpoints are not derived
+//! from the SDK's settings; one of the variables must name them.
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
@@ -22,33 +23,34 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::Aws;
 use crate::error::port_error;
 
-/// The protocol's version: that of every SDK.
+/// The version of the EC2 API, the same since 2016 in every SDK.
 const VERSION: &str = "2016-11-15";
 const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 
-/// EC2 in one region, for calls that are signed here.
+/// EC2 in one region.
 #[derive(Debug)]
 pub(super) struct Query {
     aws: Aws,
 }
 
-/// A call: its action, and what goes with it.
+/// One call of the API.
 pub(super) struct Call<'a> {
-    /// As `StopInstances`.
+    /// E.g. `StopInstances`.
     pub(super) action: &'a str,
-    pub(super) words: &'a [(&'a str, &'a str)],
-    /// What failed if it does.
+    /// Names and values, in any order.
+    pub(super) params: &'a [(&'a str, &'a str)],
+    /// The error's text if it fails.
     pub(super) what: String,
-    /// A signature holds for five minutes around it.
+    /// The time of the signature, which AWS accepts for five minutes before and after.
     pub(super) now: Timestamp,
 }
 
-/// What EC2 said instead of doing it.
+/// An error response of EC2.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Refused(ErrorMetadata);
+struct ErrorResponse(ErrorMetadata);
 
-impl ProvideErrorMetadata for Refused {
+impl ProvideErrorMetadata for ErrorResponse {
     fn meta(&self) -> &ErrorMetadata {
         &self.0
     }
@@ -59,7 +61,10 @@ impl Query {
         Self { aws: aws.clone() }
     }
 
-    /// Makes the call; a fault of the network or of EC2 is tried again, as the SDK's clients do.
+    /// Makes the call; faults of the network and of EC2 are retried as the SDK's clients do.
+    ///
+    /// # Errors
+    /// When there are no credentials, or EC2 cannot be reached or rejects the call.
     pub(super) async fn call(&self, call: Call<'_>) -> Result<(), PortError> {
         let action = format!("ec2:{}", call.action);
         let request = self.signed(&call).await?;
@@ -70,7 +75,7 @@ impl Query {
             .behavior_version(BehaviorVersion::latest())
             .endpoint_url(&self.endpoint())
             .no_auth()
-            .retry_classifier(TransientErrorClassifier::<Refused>::new())
+            .retry_classifier(TransientErrorClassifier::<ErrorResponse>::new())
             .retry_classifier(HttpStatusCodeClassifier::default());
         if let Some(retries) = sdk.retry_config() {
             operation = operation.standard_retry(retries);
@@ -82,8 +87,8 @@ impl Query {
             operation = operation.http_client(client);
         }
         let operation = operation
-            .serializer(|request: Request| request.unsent())
-            .deserializer::<(), Refused>(read)
+            .serializer(|request: Request| request.into_http())
+            .deserializer::<(), ErrorResponse>(read)
             .build();
         operation.invoke(request).await.map_err(|error| port_error(&action, call.what, error))
     }
@@ -108,24 +113,28 @@ impl Query {
         let provider = provider.ok_or_else(|| failed("there are no credentials".into()))?;
         let credentials = provider.provide_credentials().await;
         let credentials = credentials.map_err(|error| failed(error.into()))?;
-        let place = Place { endpoint: &self.endpoint(), region: self.aws.region() };
-        sign(credentials, &place, call).map_err(failed)
+        let target = Target { endpoint: &self.endpoint(), region: self.aws.region() };
+        sign(credentials, &target, call).map_err(failed)
     }
 }
 
-/// Where a call goes.
-struct Place<'a> {
+/// Where a call is sent.
+struct Target<'a> {
     endpoint: &'a str,
     region: &'a str,
 }
 
-fn sign(credentials: Credentials, place: &Place<'_>, call: &Call<'_>) -> Result<Request, BoxError> {
+fn sign(
+    credentials: Credentials,
+    target: &Target<'_>,
+    call: &Call<'_>,
+) -> Result<Request, BoxError> {
     let body = body(call);
-    let uri = format!("{}/", place.endpoint.trim_end_matches('/'));
+    let uri = format!("{}/", target.endpoint.trim_end_matches('/'));
     let identity = credentials.into();
     let params = SigningParams::builder()
         .identity(&identity)
-        .region(place.region)
+        .region(target.region)
         .name("ec2")
         .time(call.now.into())
         .settings(SigningSettings::default())
@@ -139,7 +148,7 @@ fn sign(credentials: Credentials, place: &Place<'_>, call: &Call<'_>) -> Result<
     Ok(Request { headers: headers.collect(), body })
 }
 
-/// A request that is signed and can be sent again.
+/// A signed request, which can be sent several times.
 #[derive(Debug)]
 struct Request {
     headers: Vec<(String, String)>,
@@ -147,7 +156,7 @@ struct Request {
 }
 
 impl Request {
-    fn unsent(self) -> Result<HttpRequest, BoxError> {
+    fn into_http(self) -> Result<HttpRequest, BoxError> {
         let mut request = HttpRequest::new(self.body.into());
         request.set_method("POST")?;
         request.set_uri("/")?;
@@ -162,14 +171,14 @@ impl Request {
 fn body(call: &Call<'_>) -> String {
     let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let first = [("Action", call.action), ("Version", VERSION)];
-    let words = first.iter().chain(call.words);
-    words
+    let params = first.iter().chain(call.params);
+    params
         .map(|(key, value)| format!("{}={}", encoded(key), encoded(value)))
         .collect::<Vec<_>>()
         .join("&")
 }
 
-fn read(response: &HttpResponse) -> Result<(), OrchestratorError<Refused>> {
+fn read(response: &HttpResponse) -> Result<(), OrchestratorError<ErrorResponse>> {
     if response.status().is_success() {
         return Ok(());
     }
@@ -179,9 +188,9 @@ fn read(response: &HttpResponse) -> Result<(), OrchestratorError<Refused>> {
         Some(rest.split_once(&format!("</{tag}>"))?.0.to_owned())
     };
     let code = between("Code").unwrap_or_else(|| response.status().as_u16().to_string());
-    let message = between("Message").unwrap_or_else(|| "EC2 says no more".to_owned());
-    let refused = ErrorMetadata::builder().code(code).message(message).build();
-    Err(OrchestratorError::operation(Refused(refused)))
+    let message = between("Message").unwrap_or_else(|| "EC2 gave no message".to_owned());
+    let error = ErrorMetadata::builder().code(code).message(message).build();
+    Err(OrchestratorError::operation(ErrorResponse(error)))
 }
 
 #[cfg(test)]
@@ -190,21 +199,22 @@ mod tests {
 
     /// The signatures are botocore's, for the same request at the same time.
     #[test]
-    fn a_call_is_signed_as_another_hand_signs_it() {
+    fn a_call_is_signed_as_botocore_signs_it() {
         let call = Call {
             action: "StopInstances",
-            words: &[("InstanceId.1", "i-0123456789abcdef0")],
+            params: &[("InstanceId.1", "i-0123456789abcdef0")],
             what: String::new(),
             now: "2026-11-22T12:00:00Z".parse().unwrap(),
         };
-        let place = Place { endpoint: "https://ec2.us-east-1.amazonaws.com", region: "us-east-1" };
+        let target =
+            Target { endpoint: "https://ec2.us-east-1.amazonaws.com", region: "us-east-1" };
         for (token, expected) in [
             (None, "24cba6857ac96c9feda7cee56114a496198ba22600f8e06a9a918820137d725c"),
             (Some("a-token"), "1e06b49a561cbd99e20a8ef23f33592bd5ff3f793e3e269d2847e7e66c63d237"),
         ] {
             let token = token.map(str::to_owned);
             let credentials = Credentials::from_keys("AKIDEXAMPLE", "wJalrXUtnFEMI", token);
-            let request = sign(credentials, &place, &call).unwrap();
+            let request = sign(credentials, &target, &call).unwrap();
             let is_it = |(name, _): &&(String, String)| name == "authorization";
             let (_, value) = request.headers.iter().find(is_it).unwrap();
             assert!(value.ends_with(expected), "{value}");
