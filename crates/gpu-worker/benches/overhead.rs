@@ -1,4 +1,4 @@
-//! What a job costs besides its inference: from submission until the result can be read, on a warm worker, one at a time.
+//! What a job costs besides its inference: from submission until the result can be read, on a warm worker, one job at a time.
 
 #![expect(
     clippy::print_stdout,

@@ -16,7 +16,7 @@ use gpu_inference::{
     Cancel, InputLimits, ModelStore, Params, Pipeline, Runtime, Task, decode, open_pipeline,
 };
 
-/// Linux counts CPU time in these, on every architecture that matters.
+/// The unit of CPU time in proc(5): `sysconf(_SC_CLK_TCK)`, 100 on every architecture that Linux runs GPUs on.
 const TICKS_A_SECOND: f64 = 100.0;
 const ROUNDS: usize = 7;
 
@@ -31,7 +31,7 @@ async fn compare(task: Task, input: &Path, jobs: usize) {
     let bench = Bench::start().await;
     let mut pipeline = pipeline(task);
     let inputs = vec![input; jobs];
-    // Both sides warm: models open, memory at hand.
+    // Both sides warm: models open, memory allocated.
     bench.run(task.name(), &inputs[..2]).await;
     bare(&mut pipeline, task, &inputs[..2]);
     let (mut times, mut works, mut rates) = (Vec::new(), Vec::new(), Vec::new());
@@ -42,7 +42,7 @@ async fn compare(task: Task, input: &Path, jobs: usize) {
         let worker_took =
             bench.run(task.name(), &inputs).await.iter().map(|(_, took)| *took).max().unwrap();
         times.push(worker_took.as_secs_f64() / loop_took.as_secs_f64());
-        // Neighbours on the machine stretch the time of either side; the processor's own seconds they hardly touch.
+        // Other load on the machine stretches the time of either side, but hardly its CPU seconds.
         works.push((cpu_seconds() - between) / (between - before));
         rates.push(jobs as f64 / worker_took.as_secs_f64());
     }
@@ -67,8 +67,8 @@ fn bare(pipeline: &mut Pipeline, task: Task, inputs: &[&Path]) -> Duration {
     let began = Instant::now();
     for input in inputs {
         let prepared = decode(task, input, &Params::default(), &InputLimits::default()).unwrap();
-        let answers = pipeline.run(std::slice::from_ref(&prepared), &Cancel::new()).unwrap();
-        assert_eq!(answers.len(), 1);
+        let outputs = pipeline.run(std::slice::from_ref(&prepared), &Cancel::new()).unwrap();
+        assert_eq!(outputs.len(), 1);
     }
     began.elapsed()
 }

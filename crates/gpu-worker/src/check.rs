@@ -1,4 +1,5 @@
-//! What `gpuctl doctor` asks of the worker: does ONNX Runtime load, which device is used, do the models open.
+//! `gpu-worker check`: does ONNX Runtime load, which device is used, do the models open. `gpuctl doctor` runs it and shows its
+//! findings. Nothing is downloaded or changed.
 
 use gpu_inference::{ModelStore, Runtime, Task, open_pipeline};
 use serde_json::{Value, json};
@@ -6,7 +7,8 @@ use serde_json::{Value, json};
 use crate::engine::EngineSetup;
 use crate::failure::with_causes;
 
-/// The checks, each with `name`, `ok`, `detail` and `fix`; it goes on after a failure as far as it can.
+/// The findings, each with `name`, `ok`, `detail` and `fix`. A failure does not end the check, except that nothing can be opened
+/// without ONNX Runtime.
 #[must_use]
 pub fn check(setup: &EngineSetup) -> Vec<Value> {
     let loaded = Runtime::locate(setup.library.as_deref()).and_then(|library| {
@@ -18,7 +20,7 @@ pub fn check(setup: &EngineSetup) -> Vec<Value> {
     };
     let mut checks = vec![passed("runtime", library.display().to_string())];
     checks.push(match runtime.device(setup.device) {
-        Ok(device) => passed("device", format!("{device} (asked for: {})", setup.device)),
+        Ok(device) => passed("device", format!("{device} (configured: {})", setup.device)),
         Err(error) => failed("device", &error, error.hint()),
     });
     match setup.store() {
@@ -28,7 +30,7 @@ pub fn check(setup: &EngineSetup) -> Vec<Value> {
     checks
 }
 
-/// Every task's default model is opened. Tasks without one are named: not everybody needs every model.
+/// Opens the default model of every task. Tasks without one are named in a finding that is no failure, since few users need all.
 fn check_models(setup: &EngineSetup, runtime: &Runtime, store: &ModelStore) -> Vec<Value> {
     let (mut checks, mut without) = (Vec::new(), Vec::new());
     for task in Task::ALL {

@@ -1,4 +1,5 @@
-//! From what went wrong to what a job's result says of it: a stable code, a sentence with its causes, and a hint.
+//! Errors as a job's result shows them: a stable code, a sentence with its causes, and a hint. What the codes are is decided
+//! where the errors arise.
 
 use std::error::Error;
 
@@ -8,12 +9,12 @@ use gpuctl_control::job::{InputUriError, JobFailure};
 use gpuctl_control::ports::PortError;
 pub use gpuctl_control::text::with_causes;
 
-/// A failure with a code and a hint; the causes are read off the error itself.
+/// A failure with this code and hint; its message is the error with its causes.
 pub fn failure(code: &str, error: &dyn Error, hint: &str) -> JobFailure {
     JobFailure { code: code.to_owned(), message: with_causes(error), hint: Some(hint.to_owned()) }
 }
 
-/// An input that the files' port does not give: a refusal, or trouble that another try would not mend.
+/// An input that cannot be fetched, and could not be by another try either.
 #[must_use]
 pub fn fetch(error: &PortError) -> JobFailure {
     match error.source().and_then(|cause| cause.downcast_ref::<InputRejected>()) {
@@ -25,7 +26,7 @@ pub fn fetch(error: &PortError) -> JobFailure {
     }
 }
 
-/// A param that names its file by no URI.
+/// A param that should name a file by its URI, and does not.
 #[must_use]
 pub fn uri(error: &InputUriError) -> JobFailure {
     failure("input.param", error, error.hint())
@@ -61,7 +62,7 @@ pub fn run(error: &RunError) -> JobFailure {
     failure(error.code(), error, error.hint())
 }
 
-/// A result that could not be kept.
+/// A result for which there is no room.
 #[must_use]
 pub fn commit(error: &PortError) -> JobFailure {
     failure("result.full", error, error.hint.as_deref().unwrap_or("free some disk"))

@@ -1,7 +1,7 @@
 //! One message, from receipt to ack.
 //!
-//! A bad input ends in an error result, never in a retry. What is not the input's fault (no room for the result, storage that
-//! cannot be reached) is tried again later, and the queue's dead letters end that.
+//! A bad input ends in an error result, never in a retry. What is not the input's fault (storage that cannot be reached) is
+//! retried later, until the queue moves the message to its dead letters. When to receive, and how many, is `worker`'s business.
 
 use std::sync::atomic::Ordering;
 
@@ -9,58 +9,56 @@ use chrono::TimeDelta;
 use gpu_inference::{Cancel, OutputFile, Params, Prepared, Task, TaskError, decode};
 use gpuctl_control::job::{InputUri, Job, JobFailure, JobResult};
 use gpuctl_control::ports::{Attempt, Committed, Fetched, PortError, PortErrorClass, Received};
-use gpuctl_control::wire::answer::{FileDocument, with_files};
 use gpuctl_control::wire::job::job_from_json;
+use gpuctl_control::worker_timing::retry_delay;
 use gpuctl_core::units::Timestamp;
 use serde_json::Value;
 
-use crate::answer::{answer_of, file_of};
 use crate::engine::{EngineError, Inferred};
 use crate::failure;
+use crate::result::{FileDocument, file_document, output_document, with_files};
 use crate::worker::Worker;
 
-/// The largest input: 4 hours of 48 kHz stereo sound are 2.8 GB.
+/// The largest input in bytes: 4 hours of 48 kHz stereo sound in 16 bits are 2.8 GB.
 const INPUT_BYTES_MAX: u64 = 4 << 30;
 
-/// The longest wait before a message whose result could not be kept is given out again.
-const RETRY_SECONDS_MAX: i64 = 300;
-
 impl Worker {
-    /// Takes a held message through to its end. The caller lets go of it afterwards.
-    pub(crate) async fn work_on(&self, received: &Received, cancel: &Cancel) {
+    /// Runs a held message's job and acks it, or releases it to the queue. The caller forgets its lease afterwards.
+    pub(crate) async fn process(&self, received: &Received, cancel: &Cancel) {
         let received_at = self.ports.clock.now();
         let job = match job_from_json(&received.body) {
             Ok(job) => job,
             Err(error) => {
-                // Without a job there is nobody to answer: the dead-letter queue keeps it for a person, or a newer worker.
+                // Without a job there is no result to write: the dead-letter queue keeps the message for an operator.
                 tracing::error!(
                     error = failure::with_causes(&error),
-                    "a message cannot be read and is given back"
+                    "a message cannot be read and is released to the queue"
                 );
-                self.give_back(received, TimeDelta::zero()).await;
+                self.release(received, TimeDelta::zero()).await;
                 return;
             }
         };
-        if received.receive_count > 1 && self.is_done(&job).await {
+        if received.receive_count > 1 && self.has_result(&job).await {
             self.ack(received, &job).await;
             return;
         }
-        let (answer, ()) = tokio::join!(
-            self.answer(&job, cancel),
-            self.note_began(&job, received.receive_count, received_at)
+        let (inferred, ()) = tokio::join!(
+            self.run(&job, cancel),
+            self.note_attempt(&job, received.receive_count, received_at)
         );
-        match answer {
+        match inferred {
             Ok(inferred) if !cancel.is_cancelled() => {
-                self.keep(received, received_at, job, inferred).await;
+                self.commit_with_files(received, received_at, job, inferred).await;
             }
             Err(JobError::Failed(failure)) if !cancel.is_cancelled() => {
                 let outcome = Outcome::failed(failure);
-                self.finish(received, self.result(job, outcome, received, received_at)).await;
+                self.commit_and_ack(received, self.result(job, outcome, received, received_at))
+                    .await;
             }
-            Err(JobError::Later(error)) if !cancel.is_cancelled() => {
+            Err(JobError::Retry(error)) if !cancel.is_cancelled() => {
                 let error = failure::with_causes(&error);
-                tracing::error!(job = %job.id, error, "its input cannot be fetched now");
-                self.later(received).await;
+                tracing::error!(job = %job.id, error, "the job's input cannot be fetched now");
+                self.retry_later(received).await;
             }
             _ => {
                 tracing::info!(job = %job.id, "cancelled: another worker has it, or this one is stopping");
@@ -68,8 +66,8 @@ impl Worker {
         }
     }
 
-    /// Tells a ledger that cannot see the messages; what comes of the job does not hang on it.
-    async fn note_began(&self, job: &Job, number: u32, at: Timestamp) {
+    /// Notes the attempt for ledgers that cannot see the queue's messages. The job runs also if that fails.
+    async fn note_attempt(&self, job: &Job, number: u32, at: Timestamp) {
         let attempt = Attempt {
             box_id: self.box_id.clone(),
             number,
@@ -78,11 +76,12 @@ impl Worker {
             until: at + self.policy.worker.job_max + self.queue.visibility,
         };
         if let Err(error) = self.ports.ledger.began(job, &attempt).await {
-            tracing::warn!(job = %job.id, %error, "its begin could not be noted");
+            tracing::warn!(job = %job.id, %error, "the attempt could not be noted");
         }
     }
 
-    async fn answer(&self, job: &Job, cancel: &Cancel) -> Result<Inferred, JobError> {
+    /// Fetches, decodes and infers.
+    async fn run(&self, job: &Job, cancel: &Cancel) -> Result<Inferred, JobError> {
         let (task, mut params) = check_job(job).map_err(|error| failure::task(&error))?;
         let input = self.fetch(&job.input).await?;
         let mut attached = Vec::new();
@@ -93,7 +92,7 @@ impl Worker {
             attached.push(file);
         }
         let prepared = self.prepare(task, &input, params).await?;
-        // Copies go before the model runs: what was decoded is all that it needs.
+        // The copies are deleted before the model runs: it needs only what was decoded.
         drop((input, attached));
         let inferred = self.engine.infer(task, job.model.as_deref(), prepared, cancel.clone());
         inferred.await.map_err(|error| match error {
@@ -105,7 +104,7 @@ impl Worker {
     async fn fetch(&self, uri: &InputUri) -> Result<Fetched, JobError> {
         let fetched = self.ports.files.fetch(uri, INPUT_BYTES_MAX).await;
         fetched.map_err(|error| match error.class {
-            PortErrorClass::Unavailable | PortErrorClass::Full => JobError::Later(error),
+            PortErrorClass::Unavailable | PortErrorClass::Full => JobError::Retry(error),
             _ => JobError::Failed(failure::fetch(&error)),
         })
     }
@@ -124,51 +123,51 @@ impl Worker {
         .await;
         drop(permit);
         decoded.unwrap_or_else(|_| {
-            let message = "the decoder broke off on this input".to_owned();
+            let message = "the decoder crashed on this input".to_owned();
             Err(JobFailure { code: "input.crash".to_owned(), message, hint: None })
         })
     }
 
-    /// Keeps the files, then the result that names them: whoever reads the result finds the files.
-    async fn keep(
+    /// Stores the files, then the result that names them: who reads the result finds the files.
+    async fn commit_with_files(
         &self,
         received: &Received,
         received_at: Timestamp,
         job: Job,
         inferred: Inferred,
     ) {
-        // A model that draws its noise itself answers with other samples each time: files of a result stay as it lists them.
-        if !inferred.output.files.is_empty() && self.is_done(&job).await {
+        // A model that draws its own noise makes other samples each time: the files of an existing result must not be replaced.
+        if !inferred.output.files.is_empty() && self.has_result(&job).await {
             self.ack(received, &job).await;
             return;
         }
-        let kept = self.keep_files(&job, &inferred.output.files).await;
-        let outcome = match kept {
+        let stored = self.store_files(&job, &inferred.output.files).await;
+        let outcome = match stored {
             Ok(files) => Outcome::of(&inferred, &files),
             Err(error) if error.class == PortErrorClass::Full => {
                 Outcome::failed(failure::commit(&error))
             }
             Err(error) => {
                 let error = failure::with_causes(&error);
-                tracing::error!(job = %job.id, error, "a file of its result could not be kept");
-                self.later(received).await;
+                tracing::error!(job = %job.id, error, "a file of the result could not be stored");
+                self.retry_later(received).await;
                 return;
             }
         };
-        self.finish(received, self.result(job, outcome, received, received_at)).await;
+        self.commit_and_ack(received, self.result(job, outcome, received, received_at)).await;
     }
 
-    async fn keep_files(
+    async fn store_files(
         &self,
         job: &Job,
         files: &[OutputFile],
     ) -> Result<Vec<FileDocument>, PortError> {
-        let mut kept = Vec::with_capacity(files.len());
+        let mut stored = Vec::with_capacity(files.len());
         for file in files {
             let uri = self.ports.files.keep(&job.id, &file.name, &file.bytes).await?;
-            kept.push(file_of(file, Some(uri)));
+            stored.push(file_document(file, Some(uri)));
         }
-        Ok(kept)
+        Ok(stored)
     }
 
     fn result(
@@ -180,7 +179,7 @@ impl Worker {
     ) -> JobResult {
         JobResult {
             job,
-            outcome: outcome.answer,
+            outcome: outcome.output,
             model: outcome.model,
             device: outcome.device,
             inference: outcome.took,
@@ -192,7 +191,7 @@ impl Worker {
     }
 
     /// Commit, then ack: a message is deleted only after its result is durable.
-    async fn finish(&self, received: &Received, result: JobResult) {
+    async fn commit_and_ack(&self, received: &Received, result: JobResult) {
         match self.commit(&result).await {
             Ok(Committed::Written) => {
                 self.jobs_done.fetch_add(1, Ordering::Relaxed);
@@ -201,66 +200,67 @@ impl Worker {
                 self.ack(received, &result.job).await;
             }
             Ok(Committed::AlreadyThere) => {
-                tracing::info!(job = %result.job.id, "had a result already, from another delivery");
+                tracing::info!(job = %result.job.id, "another delivery has committed a result already");
                 self.ack(received, &result.job).await;
             }
             Err(error) => {
-                tracing::error!(job = %result.job.id, error = failure::with_causes(&error), "its result could not be kept");
-                self.later(received).await;
+                tracing::error!(job = %result.job.id, error = failure::with_causes(&error), "the result could not be stored");
+                self.retry_later(received).await;
             }
         }
     }
 
-    /// Gives the message back for another try, later each time.
-    async fn later(&self, received: &Received) {
-        let seconds = 1_i64 << received.receive_count.min(16);
-        self.give_back(received, TimeDelta::seconds(seconds.min(RETRY_SECONDS_MAX))).await;
+    /// Releases the message for another attempt, later each time.
+    async fn retry_later(&self, received: &Received) {
+        self.release(received, retry_delay(received.receive_count)).await;
     }
 
-    /// Where there is no room for the answer there may be room to say so.
+    /// Commits the result; where it is too large for the ledger, a failure that says so in its place.
     async fn commit(&self, result: &JobResult) -> Result<Committed, PortError> {
         match self.ports.ledger.commit(result).await {
             Err(error) if error.class == PortErrorClass::Full && result.outcome.is_ok() => {
                 let failed = JobResult { outcome: Err(failure::commit(&error)), ..result.clone() };
                 self.ports.ledger.commit(&failed).await
             }
-            answer => answer,
+            committed => committed,
         }
     }
 
-    async fn is_done(&self, job: &Job) -> bool {
+    async fn has_result(&self, job: &Job) -> bool {
         let entry = self.ports.ledger.job(&job.id).await;
         matches!(entry, Ok(Some(entry)) if entry.result.is_some())
     }
 
     async fn ack(&self, received: &Received, job: &Job) {
-        // The beat must not extend a message that is being deleted (facts/serving.md 4.6).
-        self.leases.let_go(&received.receipt, self.ports.clock.now());
+        // First, since a heartbeat that meets a message which is being deleted reports a lost lease (bbc/sqs-consumer#303).
+        self.leases.forget(&received.receipt, self.ports.clock.now());
         if let Err(error) = self.ports.queue.ack(&received.receipt).await {
             tracing::warn!(job = %job.id, %error, "not acked: it will be delivered again, and found done");
         }
     }
 
-    pub(crate) async fn give_back(&self, received: &Received, after: TimeDelta) {
-        self.leases.let_go(&received.receipt, self.ports.clock.now());
+    /// Ends the lease, so that the message is delivered again after that time.
+    async fn release(&self, received: &Received, after: TimeDelta) {
+        self.leases.forget(&received.receipt, self.ports.clock.now());
         if let Err(error) = self.ports.queue.change_visibility(&received.receipt, after).await {
-            tracing::warn!(%error, "not given back: it comes back when its lease runs out");
+            tracing::warn!(%error, "a message could not be released: it is delivered again when its lease runs out");
         }
     }
 }
 
+/// The task and its params; `gpuctl submit` checks the same before queueing.
 fn check_job(job: &Job) -> Result<(Task, Params), TaskError> {
     let task: Task = job.task.parse()?;
     Ok((task, Params::read(task, &job.params)?))
 }
 
-/// Why a job has no answer.
+/// Why a job has no output.
 enum JobError {
-    /// It never will have one.
+    /// It failed, and would fail again.
     Failed(JobFailure),
-    /// Another try may have one.
-    Later(PortError),
-    /// Somebody else has it.
+    /// Another attempt may succeed.
+    Retry(PortError),
+    /// Its lease was lost, or the worker drains.
     Cancelled,
 }
 
@@ -270,9 +270,9 @@ impl From<JobFailure> for JobError {
     }
 }
 
-/// What a result says, and who says it.
+/// The part of a result that the model decides.
 struct Outcome {
-    answer: Result<Value, JobFailure>,
+    output: Result<Value, JobFailure>,
     model: Option<String>,
     device: Option<String>,
     took: TimeDelta,
@@ -281,7 +281,7 @@ struct Outcome {
 impl Outcome {
     fn of(inferred: &Inferred, files: &[FileDocument]) -> Self {
         Self {
-            answer: Ok(with_files(answer_of(&inferred.output.result), files)),
+            output: Ok(with_files(output_document(&inferred.output.result), files)),
             model: Some(inferred.model.clone()),
             device: Some(inferred.device.to_string()),
             took: TimeDelta::from_std(inferred.took).unwrap_or_default(),
@@ -289,7 +289,7 @@ impl Outcome {
     }
 
     fn failed(failure: JobFailure) -> Self {
-        Self { answer: Err(failure), model: None, device: None, took: TimeDelta::zero() }
+        Self { output: Err(failure), model: None, device: None, took: TimeDelta::zero() }
     }
 }
 

@@ -1,6 +1,7 @@
-//! The messages that this worker holds, and the one ticker that keeps their leases alive, waiting ones too.
+//! The messages that this worker holds, and the heartbeat that extends their leases, also of those that still wait.
 //!
-//! A lease that is lost cancels its job: another worker may have the message, so nothing is committed and nothing acked.
+//! A lease that is lost cancels its job: another worker may have the message, so nothing is committed and nothing acked. What
+//! becomes of a message is decided in `job`, not here.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,12 +9,10 @@ use std::sync::{Mutex, PoisonError};
 use chrono::TimeDelta;
 use gpu_inference::Cancel;
 use gpuctl_control::ports::{PortErrorClass, Ports, Receipt};
+use gpuctl_control::worker_timing::{HANG_GRACE, heartbeat_every};
 use gpuctl_core::units::Timestamp;
 
-/// How long a cancelled job may take to notice: a model looks between two of its stages.
-const HANG_GRACE: TimeDelta = TimeDelta::seconds(60);
-
-/// The held messages.
+/// The held messages; shared by all of the worker's tasks.
 pub(crate) struct Leases {
     held: Mutex<Held>,
 }
@@ -38,8 +37,8 @@ impl Leases {
         cancel
     }
 
-    /// Lets a message go: from here on the ticker leaves it alone.
-    pub(crate) fn let_go(&self, receipt: &Receipt, now: Timestamp) {
+    /// Forgets a message: from here on the heartbeat no longer extends its lease.
+    pub(crate) fn forget(&self, receipt: &Receipt, now: Timestamp) {
         self.with(|held| {
             held.jobs.remove(receipt);
             if held.jobs.is_empty() {
@@ -48,12 +47,12 @@ impl Leases {
         });
     }
 
-    /// How many are held, and since when none has been.
+    /// How many messages are held, and, if none is, since when.
     pub(crate) fn count(&self) -> (u32, Option<Timestamp>) {
         self.with(|held| (u32::try_from(held.jobs.len()).unwrap_or(u32::MAX), held.idle_since))
     }
 
-    /// Cancels jobs that have been held for longer than `job_max`; says whether one goes on for `HANG_GRACE` regardless.
+    /// Cancels jobs that have been held for longer than `job_max`. Returns whether one is still held `HANG_GRACE` later.
     pub(crate) fn cancel_overdue(&self, now: Timestamp, job_max: TimeDelta) -> bool {
         self.with(|held| {
             let mut hangs = false;
@@ -65,26 +64,26 @@ impl Leases {
         })
     }
 
-    /// Cancels every job and gives its message back at once.
-    pub(crate) async fn give_back_all(&self, ports: &Ports) {
+    /// Cancels every job and releases its message to the queue, to be delivered again at once.
+    pub(crate) async fn release_all(&self, ports: &Ports) {
         let all: Vec<(Receipt, (Cancel, Timestamp))> =
             self.with(|held| held.jobs.drain().collect());
         for (receipt, (cancel, _)) in all {
             cancel.cancel();
             if let Err(error) = ports.queue.change_visibility(&receipt, TimeDelta::zero()).await {
-                tracing::warn!(%error, "a message could not be given back: it comes back when its lease runs out");
+                tracing::warn!(%error, "a message could not be released: it is delivered again when its lease runs out");
             }
         }
     }
 
-    /// Extends every lease at a third of its length, so that two beats may fail before one is lost.
+    /// Extends every lease at each heartbeat, for ever.
     pub(crate) async fn keep_alive(&self, ports: &Ports, visibility: TimeDelta) {
-        let beat = visibility.to_std().unwrap_or_default() / 3;
+        let heartbeat = heartbeat_every(visibility).to_std().unwrap_or_default();
         loop {
-            tokio::time::sleep(beat).await;
+            tokio::time::sleep(heartbeat).await;
             let all: Vec<Receipt> = self.with(|held| held.jobs.keys().cloned().collect());
             for receipt in all {
-                // The message may have been let go since: then its receipt is void, and that means nothing.
+                // If the message was forgotten meanwhile, its receipt is void, and a failure means nothing.
                 let Err(error) = ports.queue.change_visibility(&receipt, visibility).await else {
                     continue;
                 };
@@ -94,7 +93,7 @@ impl Leases {
                         cancel.cancel();
                     }
                 } else {
-                    tracing::warn!(%error, "a lease could not be extended; the next beat tries again");
+                    tracing::warn!(%error, "a lease could not be extended; the next heartbeat tries again");
                 }
             }
         }

@@ -1,15 +1,15 @@
 //! Drains one queue on one box: receive → lease → decode → batch → infer → commit → ack.
 //!
-//! At-least-once delivery and one result a job make each job's answer exactly once. It decides nothing about boxes: it asks
-//! the same `decide` as everyone and follows what that says of its own box.
+//! The queue delivers at least once and the ledger takes one result a job, so each job has exactly one result. The worker has no
+//! rules about boxes of its own: it calls the same `decide` as a controller, and follows what the plan says about its own box.
 
-pub mod answer;
 pub mod check;
 pub mod engine;
 pub mod failure;
 mod job;
 mod leases;
 pub mod models;
+pub mod result;
 pub mod worker;
 
 pub use engine::{Engine, EngineSetup};

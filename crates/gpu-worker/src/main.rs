@@ -14,7 +14,7 @@ use gpu_inference::{
     Cancel, DevicePreference, InputLimits, OpenSides, OutputFile, Params, RuntimeOptions, Task,
     cache_folder, decode,
 };
-use gpu_worker::answer::{answer_of, file_of};
+use gpu_worker::result::{FileDocument, file_document, output_document, with_files};
 use gpu_worker::engine::EngineError;
 use gpu_worker::failure::with_causes;
 use gpu_worker::models::pull::{Mirror, PullRequest, pull};
@@ -25,7 +25,6 @@ use gpuctl_control::config::Config;
 use gpuctl_control::job::{InputLocation, InputUri};
 use gpuctl_control::params::{Param, params_of, parse_param};
 use gpuctl_control::ports::{Clock, Fetched, WorkerReport};
-use gpuctl_control::wire::answer::{FileDocument, with_files};
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -273,7 +272,7 @@ async fn run_file(engine: &Engine, wanted: &RunArguments) -> Result<(), Box<dyn 
         EngineError::Cancelled => "cancelled".to_owned(),
     })?;
     let files = write_files(&inferred.output.files, wanted.output.as_deref())?;
-    print(&with_files(answer_of(&inferred.output.result), &files))
+    print(&with_files(output_document(&inferred.output.result), &files))
 }
 
 fn run_models(setup: &EngineSetup, command: ModelsCommand) -> Result<(), Box<dyn Error>> {
@@ -316,7 +315,7 @@ fn write_files(
         if !files.is_empty() {
             tracing::warn!("{} files are not written: name a folder with --output", files.len());
         }
-        return Ok(files.iter().map(|file| file_of(file, None)).collect());
+        return Ok(files.iter().map(|file| file_document(file, None)).collect());
     };
     std::fs::create_dir_all(folder)?;
     let folder = folder.canonicalize()?;
@@ -324,7 +323,7 @@ fn write_files(
     for file in files {
         let path = folder.join(&file.name);
         std::fs::write(&path, &file.bytes)?;
-        written.push(file_of(file, Some(InputUri::of_path(&path).as_str().to_owned())));
+        written.push(file_document(file, Some(InputUri::of_path(&path).as_str().to_owned())));
     }
     Ok(written)
 }

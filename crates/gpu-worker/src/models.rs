@@ -1,6 +1,6 @@
-//! `gpu-worker models`: what models there are, whether they are whole, where to get them, and how fast they are.
+//! `gpu-worker models`: which models there are, whether their files are complete, where to get them, and how fast they are.
 //!
-//! `gpuctl models` starts it and shows its documents, since `gpuctl` itself knows nothing of ONNX Runtime.
+//! `gpuctl models` runs it and shows its documents, since `gpuctl` does not link ONNX Runtime.
 
 pub mod pull;
 
@@ -21,7 +21,7 @@ use crate::failure::with_causes;
 /// The models in the folder, and those that can be pulled.
 ///
 /// # Errors
-/// The folder is there and cannot be read.
+/// The folder exists and cannot be read.
 pub fn list(setup: &EngineSetup) -> Result<ModelsDocument, ModelError> {
     let store = if setup.models.is_dir() { Some(setup.store()?) } else { None };
     let mut models = Vec::new();
@@ -38,7 +38,7 @@ pub fn list(setup: &EngineSetup) -> Result<ModelsDocument, ModelError> {
         if models.iter().any(|model| model.name == name) {
             continue;
         }
-        // A manifest of the program itself is sound: a test reads each.
+        // A built-in manifest is valid: a test parses each.
         if let Ok(manifest) = Manifest::parse(text, name.as_ref()) {
             models.push(model(&manifest, "known"));
         }
@@ -88,43 +88,41 @@ pub fn verify_models(
     Ok(VerifiedDocument { models: names.into_iter().map(verified).collect() })
 }
 
-/// What `models bench` shall measure.
+/// What `models bench` measures.
 #[derive(Debug, Clone)]
 pub struct BenchRequest {
     /// `MODEL`, or `MODEL/ROLE`; empty: every graph that is here.
     pub graphs: Vec<String>,
-    /// On which devices; none: on the processor, and on the GPU where it works.
+    /// Empty: the processor, and the GPU where it works.
     pub devices: Vec<DevicePreference>,
-    /// Items a call.
+    /// Batch sizes, each at least 1.
     pub batches: Vec<usize>,
     /// How long each case is measured.
     pub duration: Duration,
-    /// Lengths of what a graph leaves open.
+    /// Sizes of the dimensions that a graph leaves open.
     pub sides: OpenSides,
-    /// Threads of a session on the processor, in place of the configuration's.
+    /// Threads of a session on the processor; `None`: the configuration's.
     pub threads: Option<std::num::NonZeroUsize>,
 }
 
 /// Why nothing could be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// No ONNX Runtime.
     #[error("ONNX Runtime cannot be used")]
     Runtime(#[from] RuntimeError),
-    /// No models.
     #[error("the models cannot be read")]
     Models(#[from] ModelError),
 }
 
-/// Measures graphs over batch sizes and devices; what cannot be measured is said and left out.
+/// Measures graphs over batch sizes and devices; what cannot be measured is listed with the reason.
 ///
 /// # Errors
-/// There is no ONNX Runtime, or the folder of models cannot be read.
+/// ONNX Runtime cannot be loaded, or the folder of models cannot be read.
 pub fn bench(setup: &EngineSetup, request: &BenchRequest) -> Result<BenchDocument, BenchError> {
     let options =
         request.threads.map_or(setup.options, |intra_threads| RuntimeOptions { intra_threads });
     let runtime = Runtime::load(&Runtime::locate(setup.library.as_deref())?, options)?;
-    // By name: what the manifests ask for would keep a model off the device that is measured.
+    // Each model is placed on the measured device below: its manifest's own device would win otherwise.
     let store = ModelStore::open(&setup.models)?;
     let graphs =
         if request.graphs.is_empty() { all_graphs(&store) } else { request.graphs.clone() };
@@ -193,7 +191,7 @@ impl Case<'_> {
                         load_seconds: bench.load.as_secs_f64(),
                     });
                 }
-                // A larger batch would fail, too.
+                // A larger batch would fail as well.
                 Err(error) => return self.skip(format!("batch {batch}: {}", with_causes(&error))),
             }
         }

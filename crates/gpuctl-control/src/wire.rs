@@ -3,7 +3,6 @@
 //! A document names its `schema` and `version`. Within a version fields are only ever added. Numbers carry their unit in
 //! their name, times are RFC 3339 in UTC.
 
-pub mod answer;
 pub mod explain;
 pub mod function;
 pub mod job;

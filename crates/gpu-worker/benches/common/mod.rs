@@ -17,8 +17,8 @@ use gpuctl_local::{Store, StoreOptions, SystemClock, ports};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-/// The time between two looks for a result.
-const LOOK_EVERY: Duration = Duration::from_micros(200);
+/// The time between two polls for a result.
+const POLL_EVERY: Duration = Duration::from_micros(200);
 
 /// What models and threads the benchmarks use: the defaults.
 pub(crate) fn engine_setup() -> EngineSetup {
@@ -74,13 +74,13 @@ impl Bench {
         Self { ports, store, stop: Some(stop), _folder: folder }
     }
 
-    /// Submits a job for each input and waits for all results; answers them with the time of each, seen from outside.
+    /// Submits a job for each input and waits for all results; returns each with the time since the submission.
     pub(crate) async fn run(&self, task: &str, inputs: &[&Path]) -> Vec<(JobResult, Duration)> {
         let jobs: Vec<Job> = inputs.iter().map(|input| job(task, input)).collect();
         let began = Instant::now();
         submit(&self.ports, &jobs).await.unwrap();
-        // Looking must cost next to nothing: a lone job is timed finely, many in their hundredths.
-        let pause = if jobs.len() == 1 { LOOK_EVERY } else { LOOK_EVERY * 100 };
+        // Polling must cost next to nothing: one job is timed to 0.2 ms, many to 20 ms.
+        let pause = if jobs.len() == 1 { POLL_EVERY } else { POLL_EVERY * 100 };
         let mut results = Vec::new();
         for job in &jobs {
             let result = loop {
@@ -98,7 +98,7 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        // The worker may have ended already: then nobody listens.
+        // If the worker has ended already, the signal has no receiver.
         self.stop.take().map(|stop| stop.send(()).ok());
     }
 }

@@ -1,22 +1,26 @@
-//! From what a pipeline answers to what a job's result keeps of it: a document, and files beside it.
+//! From what a pipeline returns to what a job's result says: a JSON document, and a list of the files that belong to it.
+//!
+//! The files themselves are stored by `job`, or written by the command `run`.
 
+mod document;
 mod vision;
 
 use std::time::Duration;
 
 use gpu_inference::{OutputFile, TaskResult};
 use gpuctl_control::text::hexadecimal;
-use gpuctl_control::wire::answer::{
-    FileDocument, LineDocument, PageDocument, SegmentDocument, SoundDocument, TranscriptDocument,
-    to_value,
-};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// A model's answer as the result keeps it.
+pub use self::document::{FileDocument, with_files};
+use self::document::{
+    LineDocument, PageDocument, SegmentDocument, SoundDocument, TranscriptDocument, to_value,
+};
+
+/// The `output` of a job's result: one JSON object, its fields given by the task.
 #[must_use]
-pub fn answer_of(answer: &TaskResult) -> Value {
-    match answer {
+pub fn output_document(result: &TaskResult) -> Value {
+    match result {
         TaskResult::Transcript(transcript) => to_value(&TranscriptDocument {
             text: transcript.text.clone(),
             audio_seconds: seconds(transcript.audio),
@@ -57,14 +61,14 @@ pub fn answer_of(answer: &TaskResult) -> Value {
     }
 }
 
-/// To the millisecond: the pipelines know no better.
+/// To the millisecond, which is finer than any pipeline measures.
 fn seconds(span: Duration) -> f64 {
     (span.as_secs_f64() * 1e3).round() / 1e3
 }
 
-/// A file as the result lists it; `uri` says where it is kept.
+/// A file's entry in the result's `files`; `uri` is where it is stored, `None` if it is not.
 #[must_use]
-pub fn file_of(file: &OutputFile, uri: Option<String>) -> FileDocument {
+pub fn file_document(file: &OutputFile, uri: Option<String>) -> FileDocument {
     FileDocument {
         name: file.name.clone(),
         uri,

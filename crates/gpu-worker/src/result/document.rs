@@ -1,145 +1,128 @@
-//! What a job's `output` holds, one document a task.
+//! What a job's `output` holds: one document for each kind of task. Its field names are a contract with whoever reads results.
 
 use serde::Serialize;
 
 /// The output of `voice.transcribe`.
 #[derive(Clone, Debug, Serialize)]
-pub struct TranscriptDocument {
-    /// The whole text.
+pub(super) struct TranscriptDocument {
+    /// The texts of all segments.
     pub text: String,
-    /// The recording's length.
     pub audio_seconds: f64,
-    /// The text in pieces, each with its time.
     pub segments: Vec<SegmentDocument>,
 }
 
-/// A piece of speech.
+/// A piece of speech; its times count from the beginning of the recording.
 #[derive(Clone, Debug, Serialize)]
-pub struct SegmentDocument {
-    /// When it begins.
+pub(super) struct SegmentDocument {
     pub start_seconds: f64,
-    /// When it ends.
     pub end_seconds: f64,
-    /// What was said.
     pub text: String,
-    /// Who said it, as `S1`: numbered as they begin to speak, where a job asks for speakers.
+    /// `S1`, `S2`, …, numbered in the order in which they begin to speak; only where a job asks for speakers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speaker: Option<String>,
 }
 
-/// The output of `vision.ocr`.
+/// The output of `vision.ocr`. Sizes and corners are those of the picture after it was turned upright.
 #[derive(Clone, Debug, Serialize)]
-pub struct PageDocument {
-    /// The lines, one below the other.
+pub(super) struct PageDocument {
+    /// The lines, separated by line breaks.
     pub text: String,
-    /// The upright picture's width.
     pub width_pixels: u32,
-    /// Its height.
     pub height_pixels: u32,
-    /// The lines.
     pub lines: Vec<LineDocument>,
 }
 
 /// A line of text.
 #[derive(Clone, Debug, Serialize)]
-pub struct LineDocument {
-    /// What it says.
+pub(super) struct LineDocument {
     pub text: String,
     /// How sure the model is, from 0 to 1.
     pub score: f32,
-    /// Its corners as x, y: top left, top right, bottom right, bottom left.
+    /// As x, y: top left, top right, bottom right, bottom left.
     pub corners_pixels: [[f32; 2]; 4],
 }
 
 /// The output of the tasks that make sound; the sound is the first of its `files`.
 #[derive(Clone, Debug, Serialize)]
-pub struct SoundDocument {
-    /// Its length.
+pub(super) struct SoundDocument {
     pub audio_seconds: f64,
-    /// Samples a second.
     pub sample_rate_hz: u32,
 }
 
 /// The output of `text.embed`, and of `vision.embed` without labels.
 #[derive(Clone, Debug, Serialize)]
-pub struct EmbeddingDocument {
-    /// The vector; its squares add up to 1.
+pub(super) struct EmbeddingDocument {
+    /// Of length 1: its squares add up to 1.
     pub vector: Vec<f32>,
     /// How many tokens the text has; absent for a picture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<usize>,
-    /// Whether the text was too long for the model: the vector is of its beginning.
+    /// Whether the text was too long for the model: then the vector is that of its beginning.
     pub truncated: bool,
 }
 
 /// The output of `text.classify`, and of `vision.embed` with labels.
 #[derive(Clone, Debug, Serialize)]
-pub struct ClassificationDocument {
-    /// The label that holds.
+pub(super) struct ClassificationDocument {
+    /// The best label.
     pub label: String,
-    /// For a file: its type, as `image/png`.
+    /// For a file: its type, e.g. `image/png`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
-    /// The best labels, from the likeliest on.
+    /// The best labels, the most probable first.
     pub labels: Vec<LabelDocument>,
-    /// Whether the text was too long for the model: the answer is about its beginning.
+    /// Whether the text was too long for the model: then the labels are those of its beginning.
     pub truncated: bool,
 }
 
 /// A label and its score.
 #[derive(Clone, Debug, Serialize)]
-pub struct LabelDocument {
-    /// Its name.
+pub(super) struct LabelDocument {
     pub label: String,
     /// How sure the model is, from 0 to 1.
     pub score: f32,
 }
 
-/// The output of `vision.detect`.
+/// The output of `vision.detect`. Sizes and edges are those of the picture after it was turned upright.
 #[derive(Clone, Debug, Serialize)]
-pub struct DetectionsDocument {
-    /// The upright picture's width.
+pub(super) struct DetectionsDocument {
     pub width_pixels: u32,
-    /// Its height.
     pub height_pixels: u32,
-    /// What is in it, from the surest on.
+    /// The highest score first.
     pub objects: Vec<DetectionDocument>,
 }
 
-/// One thing in a picture.
+/// One object in a picture.
 #[derive(Clone, Debug, Serialize)]
-pub struct DetectionDocument {
-    /// What it is.
+pub(super) struct DetectionDocument {
     pub label: String,
     /// How sure the model is, from 0 to 1.
     pub score: f32,
     /// Left, top, right and bottom.
     pub edges_pixels: [f32; 4],
-    /// Places on it as x, y.
+    /// Points on it as x, y, e.g. the eyes of a face; absent where the model finds none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub points_pixels: Vec<[f32; 2]>,
 }
 
-/// The output of `vision.segment`.
+/// The output of `vision.segment`. Sizes and edges are those of the picture after it was turned upright.
 #[derive(Clone, Debug, Serialize)]
-pub struct SegmentsDocument {
-    /// The upright picture's width.
+pub(super) struct SegmentsDocument {
     pub width_pixels: u32,
-    /// Its height.
     pub height_pixels: u32,
-    /// The things, from the surest on.
+    /// The highest score first.
     pub objects: Vec<SegmentedDocument>,
 }
 
-/// A thing and its mask.
+/// An object and its mask.
 #[derive(Clone, Debug, Serialize)]
-pub struct SegmentedDocument {
-    /// The file with its mask: white where it is.
+pub(super) struct SegmentedDocument {
+    /// The name of the mask's file among `files`: white where the object is.
     pub file: String,
-    /// What was asked for, if by a word.
+    /// The words by which the object was asked for, where it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// How sure the model is, from 0 to 1, if it says.
+    /// How sure the model is, from 0 to 1; absent where it does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<f32>,
     /// Left, top, right and bottom of its pixels; `null` where it has none.
@@ -150,43 +133,38 @@ pub struct SegmentedDocument {
 
 /// The output of `onnx.run`.
 #[derive(Clone, Debug, Serialize)]
-pub struct TensorsDocument {
-    /// What the model answered with.
+pub(super) struct TensorsDocument {
     pub tensors: Vec<TensorDocument>,
 }
 
-/// One tensor.
+/// One output of the graph.
 #[derive(Clone, Debug, Serialize)]
-pub struct TensorDocument {
-    /// Its name.
+pub(super) struct TensorDocument {
     pub name: String,
-    /// NumPy's name of its element type.
+    /// NumPy's name of the element type, e.g. `float32`.
     pub dtype: String,
-    /// Its sides.
     pub shape: Vec<usize>,
-    /// Its numbers, if they are few and finite.
+    /// The numbers in row-major order; absent where they are many, or one is not finite.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<Vec<f64>>,
-    /// The file that has them all.
+    /// The name of the file among `files` that has all numbers.
     pub file: String,
 }
 
 /// A file of a result: one entry of an output's `files`.
 #[derive(Clone, Debug, Serialize)]
 pub struct FileDocument {
-    /// Its name.
     pub name: String,
-    /// Where it is kept; `None` where nobody asked to keep it.
+    /// Where it is stored; `null` where nothing asked for it to be stored.
     pub uri: Option<String>,
-    /// Its size.
     pub bytes: u64,
-    /// Its content's hash, in hexadecimal digits.
+    /// In 64 hexadecimal digits.
     pub sha256: String,
-    /// What it is, as `audio/wav`.
+    /// E.g. `audio/wav`.
     pub media_type: String,
 }
 
-/// The output with the list of its files.
+/// Adds the list of files to an output; none adds nothing.
 #[must_use]
 pub fn with_files(mut output: serde_json::Value, files: &[FileDocument]) -> serde_json::Value {
     if let (Some(fields), false) = (output.as_object_mut(), files.is_empty()) {
@@ -195,8 +173,8 @@ pub fn with_files(mut output: serde_json::Value, files: &[FileDocument]) -> serd
     output
 }
 
-/// The document as it is stored.
+/// The document as JSON.
 #[must_use]
-pub fn to_value(document: &impl Serialize) -> serde_json::Value {
+pub(super) fn to_value(document: &impl Serialize) -> serde_json::Value {
     serde_json::to_value(document).expect("a document of texts and numbers is always JSON")
 }

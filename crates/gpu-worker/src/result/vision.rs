@@ -1,13 +1,14 @@
-//! The answers of the vision and text tasks, and of `onnx.run`, as documents.
+//! The documents of the vision and text tasks, and of `onnx.run`.
 
 use gpu_inference::{
     Classification, Detection, Detections, Embedding, Label, Segmented, Segments, TensorSummary,
 };
-use gpuctl_control::wire::answer::{
+use serde_json::Value;
+
+use super::document::{
     ClassificationDocument, DetectionDocument, DetectionsDocument, EmbeddingDocument,
     LabelDocument, SegmentedDocument, SegmentsDocument, TensorDocument, TensorsDocument, to_value,
 };
-use serde_json::Value;
 
 pub(super) fn embedding(embedding: &Embedding) -> Value {
     let Embedding { values, tokens, truncated } = embedding.clone();
