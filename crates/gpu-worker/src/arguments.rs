@@ -1,0 +1,116 @@
+//! What the command line accepts. Defaults that depend on the configuration are filled in by the commands.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use gpu_inference::OpenSides;
+use gpuctl_control::params::{Param, parse_param};
+
+/// Drains a queue on a GPU box; normally started by gpuctl or by the box's service manager.
+#[derive(Parser)]
+#[command(version)]
+pub(crate) struct Arguments {
+    /// The configuration file [default: found as by gpuctl]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Drain a pool's queue until told to stop, or idle
+    Serve(ServeArguments),
+    /// Check ONNX Runtime, the device and the models, and print the findings as JSON
+    Check,
+    /// Run one file through a task's model and print the output as JSON
+    Run(RunArguments),
+    /// List, verify, fetch and measure models, and print the outcome as JSON
+    #[command(subcommand)]
+    Models(ModelsCommand),
+}
+
+/// Which box this is; on EC2 the instance's metadata says it.
+#[derive(Args)]
+pub(crate) struct ServeArguments {
+    /// The pool, as in gpuctl.toml
+    #[arg(long)]
+    pub(crate) pool: String,
+    /// The box's name [default on EC2: from the instance's metadata]
+    #[arg(long)]
+    pub(crate) r#box: Option<String>,
+    /// When the box was asked to start, in microseconds since 1970 [default: now]
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) run: Option<i64>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ModelsCommand {
+    /// Show the models that are here, and those that can be pulled
+    List,
+    /// Compare every file with its manifest
+    Verify {
+        /// The models [default: all that are here]
+        names: Vec<String>,
+    },
+    /// Fetch models from where their manifests say
+    Pull {
+        /// The models
+        #[arg(required_unless_present = "manifest")]
+        names: Vec<String>,
+        /// The manifest of a model that is not known here
+        #[arg(long, value_name = "PATH")]
+        manifest: Option<PathBuf>,
+        /// A folder, https:// or s3:// address that has the files as MODEL/PATH
+        #[arg(long, value_name = "LOCATION")]
+        from: Option<String>,
+    },
+    /// Measure graphs with synthetic inputs
+    Bench(BenchArguments),
+}
+
+#[derive(Args)]
+pub(crate) struct BenchArguments {
+    /// MODEL, or MODEL/ROLE where it has several graphs [default: every graph that is here]
+    pub(crate) graphs: Vec<String>,
+    /// Batch sizes
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_values_t = [1, 8, 32])]
+    pub(crate) batch: Vec<usize>,
+    /// cpu, cuda or cpu,cuda [default: both, where there is CUDA]
+    #[arg(long, value_name = "DEVICES", value_delimiter = ',')]
+    pub(crate) device: Vec<String>,
+    /// How long each case is measured
+    #[arg(long, default_value_t = 3.0)]
+    pub(crate) seconds: f64,
+    /// Threads of a session on the processor [default: the configuration's]
+    #[arg(long)]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Height and width of pictures, in pixels, where a graph leaves them open
+    #[arg(long, default_value_t = OpenSides::default().picture)]
+    pub(crate) side: usize,
+    /// Length of texts and of other sequences where a graph leaves it open
+    #[arg(long, default_value_t = OpenSides::default().length)]
+    pub(crate) length: usize,
+}
+
+#[derive(Args)]
+pub(crate) struct RunArguments {
+    /// The task, e.g. voice.transcribe
+    pub(crate) task: String,
+    /// The input file
+    #[arg(required_unless_present = "text")]
+    pub(crate) file: Option<PathBuf>,
+    /// A text as input, in place of a file
+    #[arg(long, conflicts_with = "file")]
+    pub(crate) text: Option<String>,
+    /// A param of the task, e.g. speed=1.2; a file as reference=@voice.wav
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_param)]
+    pub(crate) param: Vec<Param>,
+    /// The model [default: the task's]
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// The folder for the files that belong to the output
+    #[arg(long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+}
