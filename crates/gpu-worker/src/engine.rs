@@ -14,6 +14,7 @@ use gpu_inference::{
     Prepared, RunError, Runtime, RuntimeOptions, Task, open_pipeline, open_raw,
 };
 use gpuctl_control::job::JobFailure;
+use gpuctl_control::log::shown;
 use gpuctl_core::batch::{BatchLimits, Candidate, form};
 use tokio::sync::oneshot;
 
@@ -175,13 +176,13 @@ impl Engine {
         let open = if *task == Task::OnnxRun { open_raw } else { open_pipeline };
         let pipeline =
             open(&runtime, &store, &model, setup.device).map_err(|error| failure::model(&error))?;
-        tracing::info!(model, device = %pipeline.device(), took_ms = began.elapsed().as_millis(), "opened a model");
+        tracing::info!(model = %shown(&model), device = %pipeline.device(), took_ms = began.elapsed().as_millis(), "opened a model");
         Ok((model, pipeline))
     }
 
     /// Fails every waiting input because the model cannot be opened. The next job tries again: the cause may be fixed by then.
     fn fail_waiting(&self, wanted: &Wanted, items: &Receiver<Item>, failure: &JobFailure) {
-        tracing::error!(code = failure.code, "cannot open a model: {}", failure.message);
+        tracing::error!(code = failure.code, "cannot open a model: {}", shown(&failure.message));
         // Under the lock, so that no input is sent to a channel that is no longer read.
         let mut threads = self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for item in items.try_iter() {
@@ -270,7 +271,7 @@ impl ModelThread {
                 replies.iter_mut().for_each(|reply| send(reply, Err(EngineError::Cancelled)));
             }
             Err(error) if inputs.len() > 1 => {
-                tracing::warn!(model = self.model, inputs = inputs.len(), %error, "a batch failed and is halved");
+                tracing::warn!(model = self.model, inputs = inputs.len(), error = %shown(&error), "a batch failed and is halved");
                 let (left, right) = inputs.split_at(inputs.len() / 2);
                 let (left_replies, right_replies) = replies.split_at_mut(left.len());
                 self.run_slice(left, left_replies, cancel);

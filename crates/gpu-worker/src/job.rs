@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use chrono::TimeDelta;
 use gpu_inference::{Cancel, OutputFile, Params, Prepared, Task, TaskError, decode};
 use gpuctl_control::job::{InputUri, Job, JobFailure, JobResult};
+use gpuctl_control::log::shown;
 use gpuctl_control::ports::{Attempt, Committed, Fetched, PortError, PortErrorClass, Received};
 use gpuctl_control::wire::job::job_from_json;
 use gpuctl_control::worker_timing::retry_delay;
@@ -31,7 +32,7 @@ impl Worker {
             Err(error) => {
                 // Without a job there is no result to write: the dead-letter queue keeps the message for an operator.
                 tracing::error!(
-                    error = failure::with_causes(&error),
+                    error = %shown(failure::with_causes(&error)),
                     "a message cannot be read and is released to the queue"
                 );
                 self.release(received, TimeDelta::zero()).await;
@@ -56,8 +57,8 @@ impl Worker {
                     .await;
             }
             Err(JobError::Retry(error)) if !cancel.is_cancelled() => {
-                let error = failure::with_causes(&error);
-                tracing::error!(job = %job.id, error, "the job's input cannot be fetched now");
+                let error = shown(failure::with_causes(&error));
+                tracing::error!(job = %job.id, %error, "the job's input cannot be fetched now");
                 self.retry_later(received).await;
             }
             _ => {
@@ -148,8 +149,8 @@ impl Worker {
                 Outcome::failed(failure::commit(&error))
             }
             Err(error) => {
-                let error = failure::with_causes(&error);
-                tracing::error!(job = %job.id, error, "a file of the result could not be stored");
+                let error = shown(failure::with_causes(&error));
+                tracing::error!(job = %job.id, %error, "a file of the result could not be stored");
                 self.retry_later(received).await;
                 return;
             }
@@ -196,7 +197,7 @@ impl Worker {
             Ok(Committed::Written) => {
                 self.jobs_done.fetch_add(1, Ordering::Relaxed);
                 let code = result.outcome.as_ref().err().map(|failure| failure.code.as_str());
-                tracing::info!(job = %result.job.id, task = result.job.task, failed = code, "done");
+                tracing::info!(job = %result.job.id, task = %shown(&result.job.task), failed = code, "done");
                 self.ack(received, &result.job).await;
             }
             Ok(Committed::AlreadyThere) => {
@@ -204,7 +205,7 @@ impl Worker {
                 self.ack(received, &result.job).await;
             }
             Err(error) => {
-                tracing::error!(job = %result.job.id, error = failure::with_causes(&error), "the result could not be stored");
+                tracing::error!(job = %result.job.id, error = %shown(failure::with_causes(&error)), "the result could not be stored");
                 self.retry_later(received).await;
             }
         }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use gpuctl_control::config::Config;
+use gpuctl_control::log::shown;
 use gpuctl_control::text::with_causes;
 use tracing_subscriber::EnvFilter;
 
@@ -27,7 +28,10 @@ fn main() -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{}", with_causes(&*error));
+            // A configuration's problems have a line each.
+            for line in with_causes(&*error).lines() {
+                tracing::error!("{}", shown(line));
+            }
             ExitCode::FAILURE
         }
     }

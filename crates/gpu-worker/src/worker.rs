@@ -11,6 +11,7 @@ use chrono::TimeDelta;
 use gpu_inference::Cancel;
 use gpuctl_control::act::act;
 use gpuctl_control::config::Config;
+use gpuctl_control::log::shown;
 use gpuctl_control::plan;
 use gpuctl_control::ports::{
     LEASE_LASTS, PortError, Ports, ReceiveRequest, Received, WorkerReport,
@@ -260,7 +261,7 @@ impl Worker {
         let worker = Arc::clone(&self);
         let work = tokio::spawn(async move { worker.process(&message, &cancel).await });
         if let Err(error) = work.await {
-            tracing::error!(%error, "a job panicked; its message is delivered again when its lease runs out");
+            tracing::error!(error = %shown(error), "a job panicked; its message is delivered again when its lease runs out");
         }
         self.leases.forget(&receipt, self.ports.clock.now());
         drop(permit);
@@ -362,9 +363,9 @@ impl Worker {
     async fn stop_box(&self, seen: &Observation, stop: &Plan) {
         for done in act(&self.ports, seen, stop, seen.at + LEASE_LASTS).await {
             let reason = done.action.reason();
-            tracing::info!(rule = reason.rule.as_str(), "stopping: {}", reason.text);
+            tracing::info!(rule = reason.rule.as_str(), "stopping: {}", shown(&reason.text));
             if let Err(error) = done.result {
-                tracing::error!(error = with_causes(&error), "the box could not be stopped");
+                tracing::error!(error = %shown(with_causes(&error)), "the box could not be stopped");
             }
         }
     }

@@ -12,6 +12,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use gpu_inference::{Manifest, ManifestError, catalogue};
+use gpuctl_control::log::shown;
 use gpuctl_control::text::hexadecimal;
 use gpuctl_control::wire::models::{PulledDocument, PulledFileDocument};
 use sha2::{Digest, Sha256};
@@ -256,7 +257,7 @@ impl Puller<'_> {
 
     fn note(&mut self, model: &str, path: &str, (bytes, hash): (u64, &str), from: Option<String>) {
         let (model, path, sha256) = (model.to_owned(), path.to_owned(), hash.to_owned());
-        tracing::info!(model, path, from, "pulled");
+        tracing::info!(model, path, from = %shown(from.as_deref().unwrap_or("the folder")), "pulled");
         self.files.push(PulledFileDocument { model, path, bytes, sha256, from });
     }
 }
