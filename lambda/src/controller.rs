@@ -76,7 +76,7 @@ impl Controller {
         let outcome = match reconcile_for(&ready.ports, &ready.policy, &caller).await {
             Ok(Some(reconciled)) => {
                 let not_sent =
-                    ready.account.tell(&*ready.ports.ledger, &ready.policy, &reconciled).await;
+                    ready.account.notify(&*ready.ports.ledger, &ready.policy, &reconciled).await;
                 errors.extend(not_sent.iter().map(sentence));
                 Outcome::Done(Box::new(reconciled))
             }

@@ -1,9 +1,10 @@
-//! The ports on one account, as a policy names its parts: who controls boxes gets them all from here.
+//! The parts of an account that a policy names, as ports for a controller. A worker needs fewer, and puts them together itself.
 
 use std::sync::Arc;
 
 use gpuctl_control::Reconciled;
 use gpuctl_control::clock::SystemClock;
+use gpuctl_control::log::shown;
 use gpuctl_control::notice::{NOTIFY_AGAIN_AFTER, notices};
 use gpuctl_control::ports::{FileStore, Ledger, NoFiles, PortError, Ports};
 use gpuctl_core::policy::Policy;
@@ -12,24 +13,21 @@ use crate::{Aws, AwsFiles, DynamoLedger, Ec2Cloud, S3Files, SnsTopic, SqsQueue, 
 
 /// An account's parts.
 pub struct Account {
-    /// Settings of all clients.
     pub aws: Aws,
-    /// EC2.
     pub ec2: Arc<Ec2Cloud>,
-    /// SQS.
     pub sqs: Arc<SqsQueue>,
-    /// The table, if the policy names one.
+    /// `None` if the policy names no table.
     pub table: Option<Arc<DynamoLedger>>,
-    /// The place for results and uploaded inputs, if the policy names one.
+    /// The folder for results and uploaded inputs; `None` if the policy names none.
     pub results: Option<S3Files>,
     topic: Option<SnsTopic>,
 }
 
 impl Account {
-    /// The parts that `policy` names; AWS is asked nothing yet.
+    /// The parts that `policy` names; nothing is called yet.
     ///
     /// # Errors
-    /// When a part's name cannot be used.
+    /// When `results` is not an `s3://` URI.
     pub fn open(aws: Aws, policy: &Policy) -> Result<Self, PortError> {
         let named = policy.cloud.aws.clone().unwrap_or_default();
         let results = results(&aws, &named)?;
@@ -46,28 +44,28 @@ impl Account {
         })
     }
 
-    /// The ports of a controller that has no disk of its own; `None` where the policy names no table.
+    /// The ports of a controller without a disk; `None` if the policy names no table.
     #[must_use]
     pub fn ports(&self) -> Option<Ports> {
         let table = self.table.clone()?;
         Some(self.ports_with(table, Arc::new(NoFiles)))
     }
 
-    /// The ports with this ledger; `here` fetches what does not lie in S3.
+    /// The ports with this ledger; `local` fetches inputs that do not lie in S3.
     #[must_use]
-    pub fn ports_with(&self, ledger: Arc<dyn Ledger>, here: Arc<dyn FileStore>) -> Ports {
+    pub fn ports_with(&self, ledger: Arc<dyn Ledger>, local: Arc<dyn FileStore>) -> Ports {
         Ports {
             cloud: self.ec2.clone(),
             queue: self.sqs.clone(),
             ledger,
-            files: Arc::new(AwsFiles::new(&self.aws, self.results.clone(), here)),
+            files: Arc::new(AwsFiles::new(&self.aws, self.results.clone(), local)),
             clock: Arc::new(SystemClock),
         }
     }
 
-    /// Tells people what this reconcile has to tell, each trouble once in a while; answers what could not be told. Not telling loses no
-    /// job and no money.
-    pub async fn tell(
+    /// Publishes the notices of a reconcile that are due: each at most once in `NOTIFY_AGAIN_AFTER`, however many controllers run. Returns
+    /// what could not be published, which costs no job and no money.
+    pub async fn notify(
         &self,
         ledger: &dyn Ledger,
         policy: &Policy,
@@ -77,7 +75,7 @@ impl Account {
         for notice in notices(policy, reconciled) {
             match ledger.claim_notice(&notice.key, NOTIFY_AGAIN_AFTER).await {
                 Ok(true) => {
-                    tracing::warn!(notice = notice.key, "{}", notice.text);
+                    tracing::warn!(notice = %shown(&notice.key), "{}", shown(&notice.text));
                     if let Some(topic) = &self.topic {
                         errors.extend(topic.publish(&notice).await.err());
                     }

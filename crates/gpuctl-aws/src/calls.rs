@@ -2,10 +2,12 @@
 
 use std::fmt::Arguments;
 
+use gpuctl_control::log::shown;
+
 /// The log target of these lines.
 pub const TARGET: &str = "gpuctl::calls";
 
 /// Logs one call: `aws ` and these words. The log shows it only where `--show-calls` enables `TARGET`.
 pub(crate) fn show(words: Arguments<'_>) {
-    tracing::info!(target: TARGET, "aws {words}");
+    tracing::info!(target: TARGET, "aws {}", shown(words));
 }

@@ -1,4 +1,4 @@
-//! One connection's settings for every AWS client: credentials and endpoints from the SDK's own chain, time limits and retries from here.
+//! The settings of every AWS client: credentials and endpoints from the SDK's default chain, time limits and retries from here.
 //!
 //! Profiles, SSO, IMDS, `AWS_ENDPOINT_URL` and the endpoint of each service (`AWS_ENDPOINT_URL_SQS` …) work as in the AWS CLI.
 
@@ -21,13 +21,13 @@ use gpuctl_control::ports::{Clock, PortError, PortErrorClass};
 use crate::calls::show;
 use crate::error::port_error;
 
-/// How long connecting may take: within a region it takes milliseconds.
+/// How long connecting may take; within a region it takes milliseconds.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 
-/// How long one try of a call may take. With `ATTEMPTS_MAX` a call outlasts `observe`'s patience only where all tries hang.
+/// How long one try of a call may take. `observe` waits 10 s for a part, so only a call whose tries all hang takes longer.
 const ATTEMPT_TIME_MAX: Duration = Duration::from_secs(8);
 
-/// Tries of one call, the first included: the standard mode, with back-off and jitter.
+/// Tries of one call, the first included, in the SDK's standard retry mode (exponential back-off with jitter).
 const ATTEMPTS_MAX: u32 = 3;
 
 /// The settings that every client is made from; cloning shares them.
@@ -37,20 +37,20 @@ pub struct Aws {
     region: String,
 }
 
-/// Who the credentials belong to.
+/// Whose credentials are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The account's number.
+pub struct CallerIdentity {
+    /// The account's twelve digits.
     pub account: String,
-    /// The user's or role's ARN.
+    /// Of the user or role.
     pub arn: String,
 }
 
 impl Aws {
-    /// Finds region, credentials and endpoints; asks AWS nothing yet.
+    /// Finds region, credentials and endpoints; calls nothing yet.
     ///
     /// # Errors
-    /// When no region is named anywhere.
+    /// When no region is configured.
     pub async fn connect(region: Option<&str>, profile: Option<&str>) -> Result<Self, PortError> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest());
         if let Some(region) = region {
@@ -62,23 +62,23 @@ impl Aws {
         Self::load(loader).await
     }
 
-    /// As `connect`, with what else the loader is set to: endpoint or credentials of a test's own.
+    /// As `connect`, with this loader's settings, e.g. a test's endpoint and credentials.
     ///
     /// # Errors
-    /// As there.
+    /// As `connect`.
     pub async fn load(loader: ConfigLoader) -> Result<Self, PortError> {
         let retries = RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX);
         let loader = loader.retry_config(retries).timeout_config(attempt_time(ATTEMPT_TIME_MAX));
         let sdk = loader.load().await;
         let Some(region) = sdk.region().map(ToString::to_string) else {
-            return Err(PortError::new(PortErrorClass::Other, "no AWS region is named").hint(
+            return Err(PortError::new(PortErrorClass::Other, "no AWS region is configured").hint(
                 "set `region` under [cloud] in gpuctl.toml, AWS_REGION, or a region in ~/.aws/config",
             ));
         };
         Ok(Self { sdk, region })
     }
 
-    /// Every service at one endpoint with made-up credentials, for emulators.
+    /// Every service at one endpoint, with placeholder credentials, for emulators.
     #[must_use]
     pub fn at(endpoint: &str, region: &str) -> Self {
         let credentials = Credentials::from_keys("test", "test", None);
@@ -93,112 +93,111 @@ impl Aws {
         Self { sdk, region: region.to_owned() }
     }
 
-    /// The region.
     #[must_use]
     pub fn region(&self) -> &str {
         &self.region
     }
 
-    /// The settings themselves, for a client with other ones.
+    /// The settings, for a client that changes some.
     #[must_use]
     pub fn sdk(&self) -> &SdkConfig {
         &self.sdk
     }
 
-    /// SQS.
     #[must_use]
     pub fn sqs(&self) -> aws_sdk_sqs::Client {
         aws_sdk_sqs::Client::new(&self.sdk)
     }
 
-    /// DynamoDB.
     #[must_use]
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         aws_sdk_dynamodb::Client::new(&self.sdk)
     }
 
-    /// S3. An endpoint of one's own is asked by path: `bucket.127.0.0.1` is no name.
+    /// Another endpoint than AWS's gets path-style addresses: `bucket.127.0.0.1` is not a host name.
     #[must_use]
     pub fn s3(&self) -> aws_sdk_s3::Client {
-        let own =
+        let path_style =
             self.sdk.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
-        let config = aws_sdk_s3::config::Builder::from(&self.sdk).force_path_style(own).build();
+        let config =
+            aws_sdk_s3::config::Builder::from(&self.sdk).force_path_style(path_style).build();
         aws_sdk_s3::Client::from_conf(config)
     }
 
-    /// STS.
     #[must_use]
     pub fn sts(&self) -> aws_sdk_sts::Client {
         aws_sdk_sts::Client::new(&self.sdk)
     }
 
-    /// SNS.
     #[cfg(feature = "notify")]
     #[must_use]
     pub fn sns(&self) -> aws_sdk_sns::Client {
         aws_sdk_sns::Client::new(&self.sdk)
     }
 
-    /// Service Quotas.
     #[cfg(feature = "control")]
     #[must_use]
     pub fn quotas(&self) -> aws_sdk_servicequotas::Client {
         aws_sdk_servicequotas::Client::new(&self.sdk)
     }
 
-    /// KMS.
     #[cfg(feature = "control")]
     #[must_use]
     pub fn kms(&self) -> aws_sdk_kms::Client {
         aws_sdk_kms::Client::new(&self.sdk)
     }
 
-    /// SSM.
     #[cfg(feature = "control")]
     #[must_use]
     pub fn ssm(&self) -> aws_sdk_ssm::Client {
         aws_sdk_ssm::Client::new(&self.sdk)
     }
 
-    /// Who we are, as AWS sees it: the cheapest call that proves credentials, clock and network.
+    /// Who the caller is, as AWS sees it: the cheapest call that proves credentials, clock and network.
     ///
     /// # Errors
-    /// When AWS cannot be asked, or does not know us.
-    pub async fn identity(&self) -> Result<Identity, PortError> {
+    /// When AWS cannot be reached, or does not accept the credentials.
+    pub async fn identity(&self) -> Result<CallerIdentity, PortError> {
         self.identity_and_clock().await.0
     }
 
-    /// Who we are, and how far this machine's clock is ahead of AWS's: known from any answer that says when it was given, also a
-    /// refusal.
-    pub async fn identity_and_clock(&self) -> (Result<Identity, PortError>, Option<TimeDelta>) {
-        let watch = Watch::default();
+    /// Who the caller is, and how far this machine's clock is ahead of AWS's: known from any response with a `Date`, also from an
+    /// error (T14).
+    pub async fn identity_and_clock(
+        &self,
+    ) -> (Result<CallerIdentity, PortError>, Option<TimeDelta>) {
+        let clocks = ClockComparison::default();
         show(format_args!("sts get-caller-identity"));
-        let call = self.sts().get_caller_identity().customize().interceptor(watch.clone());
-        let answer = call.send().await.map_err(|error| {
-            port_error("sts:GetCallerIdentity", "cannot learn who these credentials are", error)
+        let call = self.sts().get_caller_identity().customize().interceptor(clocks.clone());
+        let sent = call.send().await.map_err(|error| {
+            port_error(
+                "sts:GetCallerIdentity",
+                "cannot find out whose credentials these are",
+                error,
+            )
         });
         let text = |value: Option<&str>| value.unwrap_or("unknown").to_owned();
-        let who = |answer: GetCallerIdentityOutput| Identity {
-            account: text(answer.account()),
-            arn: text(answer.arn()),
+        let identity = |output: GetCallerIdentityOutput| CallerIdentity {
+            account: text(output.account()),
+            arn: text(output.arn()),
         };
-        (answer.map(who), watch.ahead())
+        (sent.map(identity), clocks.ahead())
     }
 }
 
-/// Compares the clocks whenever an answer comes in.
+/// Compares this machine's clock with the `Date` of each response.
 #[derive(Clone, Debug, Default)]
-struct Watch(Arc<Mutex<Option<TimeDelta>>>);
+struct ClockComparison(Arc<Mutex<Option<TimeDelta>>>);
 
-impl Watch {
+impl ClockComparison {
     fn ahead(&self) -> Option<TimeDelta> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Intercept for Watch {
+impl Intercept for ClockComparison {
     fn name(&self) -> &'static str {
-        "Watch"
+        "ClockComparison"
     }
 
     fn read_after_transmit(
@@ -216,7 +215,7 @@ impl Intercept for Watch {
     }
 }
 
-/// The house's limits, with another one on each try.
+/// This crate's time limits, with `max` for each try.
 pub(crate) fn attempt_time(max: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIME_MAX)

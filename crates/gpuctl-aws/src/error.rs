@@ -1,6 +1,7 @@
 //! What a failed AWS call means: one function from any SDK error to a `PortError` with a class and a hint.
 //!
-//! It looks at the error's code, never at its text: several codes (`InsufficientInstanceCapacity` among them) have no type of their own.
+//! It reads the error's code, never its message: several codes (`InsufficientInstanceCapacity` among them) have no type in the SDK.
+//! What EC2's codes mean for a start is in `ec2/refusal`.
 
 use std::error::Error;
 
@@ -9,7 +10,7 @@ use aws_sdk_sts::config::http::HttpResponse;
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use gpuctl_control::ports::{PortError, PortErrorClass};
 
-/// What to say of `error`, which `action` (as IAM writes it: `sqs:ReceiveMessage`) met; `what` failed, in words.
+/// Classifies the error of a call. `action` is the permission that it needs, e.g. `sqs:ReceiveMessage`; `what` is the message.
 pub fn port_error<E>(
     action: &str,
     what: impl Into<String>,
@@ -26,14 +27,14 @@ where
     }
 }
 
-/// The code that AWS gave, if it answered with one.
+/// The code of an error response, if AWS sent one.
 pub fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
     let code = error.as_service_error()?.code()?;
     // SQS's older protocol prefixes some: `AWS.SimpleQueueService.NonExistentQueue`.
     Some(code.rsplit('.').next().unwrap_or(code))
 }
 
-/// The class of an error code, where there is nothing but the code, as for one entry of a batch.
+/// The class of an error code, for errors that have only a code, e.g. one entry of a batch.
 pub fn class_of(code: &str) -> PortErrorClass {
     by_code("", code).0
 }
@@ -49,14 +50,14 @@ where
         return (PortErrorClass::Denied, Some(hint.to_owned()));
     }
     let hint = match error {
-        SdkError::TimeoutError(_) => "AWS did not answer in time; the next try may work",
+        SdkError::TimeoutError(_) => "AWS did not respond in time; the next try may work",
         SdkError::DispatchFailure(_) => {
-            "AWS cannot be reached: look at the network, at the region's name, and at AWS_ENDPOINT_URL if it is set"
+            "AWS cannot be reached: check the network, the region's name, and AWS_ENDPOINT_URL if it is set"
         }
         SdkError::ConstructionFailure(_) => {
             return (PortErrorClass::Other, None);
         }
-        _ => "AWS answered what cannot be read; the next try may work",
+        _ => "AWS sent a response that cannot be read; the next try may work",
     };
     (PortErrorClass::Unavailable, Some(hint.to_owned()))
 }
@@ -75,12 +76,12 @@ fn by_code(action: &str, code: &str) -> (PortErrorClass, Option<String>) {
         | "MissingAuthenticationToken" | "MissingAuthenticationTokenException"
         | "IncompleteSignature" | "InvalidToken" | "RequestTimeTooSkewed" | "OptInRequired" => (
             PortErrorClass::Denied,
-            "AWS does not accept these credentials: look at the profile, at the clock, and whether the region is enabled".to_owned(),
+            "AWS does not accept these credentials: check the profile, the clock, and whether the region is enabled".to_owned(),
         ),
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException"
         | "InvalidRegion" => (
             PortErrorClass::NotFound,
-            "it lies in another region: set `region` under [cloud] in gpuctl.toml".to_owned(),
+            "it is in another region: set `region` under [cloud] in gpuctl.toml".to_owned(),
         ),
         "Throttling" | "ThrottlingException" | "ThrottledException" | "RequestLimitExceeded"
         | "RequestThrottled" | "RequestThrottledException" | "TooManyRequestsException"
@@ -92,7 +93,7 @@ fn by_code(action: &str, code: &str) -> (PortErrorClass, Option<String>) {
         "QueueDoesNotExist" | "NonExistentQueue" | "ResourceNotFoundException" | "NotFound"
         | "NotFoundException" | "NoSuchBucket" | "NoSuchKey" | "ParameterNotFound" => (
             PortErrorClass::NotFound,
-            "look at its name, and whether account and region are the right ones".to_owned(),
+            "check its name, and whether account and region are the right ones".to_owned(),
         ),
         "ConditionalCheckFailedException" | "TransactionConflictException"
         | "TransactionCanceledException" | "ResourceInUseException"
@@ -103,14 +104,14 @@ fn by_code(action: &str, code: &str) -> (PortErrorClass, Option<String>) {
         | "InternalServerError" | "InternalServerErrorException" | "RequestTimeout"
         | "RequestTimeoutException" => (
             PortErrorClass::Unavailable,
-            "the fault is AWS's; the next try may work".to_owned(),
+            "AWS has an internal problem; the next try may work".to_owned(),
         ),
         _ => return (PortErrorClass::Other, None),
     };
     (class, Some(hint))
 }
 
-/// What to do where no credentials could be had, if that is what failed.
+/// What to do if the call failed because there are no usable credentials.
 fn credentials(error: &(dyn Error + 'static)) -> Option<&'static str> {
     let mut next = Some(error);
     while let Some(one) = next {
@@ -120,10 +121,10 @@ fn credentials(error: &(dyn Error + 'static)) -> Option<&'static str> {
                     "there are no AWS credentials: run `aws configure` or `aws sso login`, or give the box an instance profile"
                 }
                 CredentialsError::InvalidConfiguration(_) => {
-                    "the AWS profile cannot be used as it is: look at ~/.aws/config and at AWS_PROFILE"
+                    "the AWS profile is not valid: check ~/.aws/config and AWS_PROFILE"
                 }
                 _ => {
-                    "AWS credentials could not be had: log in again (`aws sso login`), or look at the box's instance profile"
+                    "AWS credentials could not be loaded: log in again (`aws sso login`), or check the box's instance profile"
                 }
             });
         }
@@ -132,16 +133,16 @@ fn credentials(error: &(dyn Error + 'static)) -> Option<&'static str> {
     None
 }
 
-/// The cause as people read it: AWS's own words where it answered, else the chain.
+/// The cause to show: AWS's code and message if it sent them, else the SDK's error with its own causes.
 fn cause<E>(error: SdkError<E, HttpResponse>) -> Box<dyn Error + Send + Sync>
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
-    let spoken = error.as_service_error().and_then(|error| {
+    let sent = error.as_service_error().and_then(|error| {
         let code = error.code()?;
-        Some(format!("{code}: {}", error.message().unwrap_or("AWS says no more")))
+        Some(format!("{code}: {}", error.message().unwrap_or("AWS gave no message")))
     });
-    match spoken {
+    match sent {
         Some(text) => text.into(),
         None => Box::new(error),
     }

@@ -1,4 +1,4 @@
-//! `FileStore` on AWS: objects of S3 by their URI, and what lies on a disk that boxes share (EFS) or carries its text itself.
+//! `FileStore` on AWS: objects of S3 by their URI; files on a disk that boxes share (EFS) and texts go to another store.
 
 use std::sync::Arc;
 
@@ -13,26 +13,27 @@ use crate::{Aws, S3Files};
 pub struct AwsFiles {
     s3: S3Files,
     results: Option<S3Files>,
-    here: Arc<dyn FileStore>,
+    local: Arc<dyn FileStore>,
 }
 
 impl AwsFiles {
-    /// Files that are kept in `results`; what is not in S3 is fetched by `here`.
+    /// Stores files in `results`; what does not lie in S3 is fetched by `local`.
     #[must_use]
-    pub fn new(aws: &Aws, results: Option<S3Files>, here: Arc<dyn FileStore>) -> Self {
+    pub fn new(aws: &Aws, results: Option<S3Files>, local: Arc<dyn FileStore>) -> Self {
         let s3 = results.clone().unwrap_or_else(|| S3Files::new(aws, "", ""));
-        Self { s3, results, here }
+        Self { s3, results, local }
     }
 }
 
-/// The place for results that the policy names.
+/// The folder in S3 for results, from `results` in the policy; `None` if it names none.
 ///
 /// # Errors
-/// When it is no `s3://` URI.
+/// When it is not an `s3://` URI.
 pub fn results(aws: &Aws, named: &Named) -> Result<Option<S3Files>, PortError> {
-    let Some(place) = &named.results else { return Ok(None) };
-    let rest = place.strip_prefix("s3://").ok_or_else(|| {
-        PortError::new(PortErrorClass::Other, format!("`{place}` is no place in S3"))
+    let Some(uri) = &named.results else { return Ok(None) };
+    let rest = uri.strip_prefix("s3://").ok_or_else(|| {
+        PortError::new(PortErrorClass::Other, format!("`{uri}` is not a valid S3 URI"))
+            .hint("set `results = \"s3://bucket/prefix\"` in [cloud]")
     })?;
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     Ok(Some(S3Files::new(aws, bucket, prefix)))
@@ -47,7 +48,7 @@ impl FileStore for AwsFiles {
                 Ok(Fetched::temporary(copy.into_temp_path()))
             }
             InputLocation::File(_) | InputLocation::Text(_) => {
-                self.here.fetch(uri, bytes_max).await
+                self.local.fetch(uri, bytes_max).await
             }
         }
     }
@@ -55,11 +56,12 @@ impl FileStore for AwsFiles {
     async fn keep(&self, job: &JobId, name: &str, bytes: &[u8]) -> Result<String, PortError> {
         match &self.results {
             Some(results) => results.keep(job, name, bytes).await,
-            // A stopped box loses what lies on its own disk sooner or later: better no result than one that is lost.
-            None => {
-                Err(PortError::new(PortErrorClass::Other, "there is no place for a result's files")
-                    .hint("set `results = \"s3://bucket/prefix\"` in [cloud]"))
-            }
+            // Files on the box's own disk would be lost with the box: no result is better than a result that gets lost.
+            None => Err(PortError::new(
+                PortErrorClass::Other,
+                "the policy names no location for a result's files",
+            )
+            .hint("set `results = \"s3://bucket/prefix\"` in [cloud]")),
         }
     }
 }

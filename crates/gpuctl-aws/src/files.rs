@@ -1,4 +1,5 @@
-//! Files in S3: a job's input is fetched to the disk, its output is kept, and a local input is uploaded under its content's name.
+//! Files in S3: a job's input is fetched to the disk, a result's files are stored, and a local input is uploaded under a name that
+//! its content gives. Nothing is ever deleted here.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,6 +9,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use chrono::TimeDelta;
 use gpuctl_control::job::JobId;
+use gpuctl_control::log::shown;
 use gpuctl_control::ports::{PortError, PortErrorClass};
 use gpuctl_control::text::hexadecimal;
 use sha2::{Digest, Sha256};
@@ -16,16 +18,16 @@ use tempfile::NamedTempFile;
 use crate::config::{Aws, attempt_time};
 use crate::error::port_error;
 
-/// Downloads that are taken up again where they broke off, the first try included.
+/// Tries of one download, the first included; each goes on where the one before was interrupted.
 const FETCH_TRIES_MAX: u32 = 4;
 
-/// The largest file of one upload: S3's limit on a single one.
+/// The largest file in one upload: S3's limit on a single `PutObject`.
 const UPLOAD_BYTES_MAX: u64 = 5 * 1_024 * 1_024 * 1_024;
 
-/// How slow an upload may be before it counts as hanging, in bytes a second; beside `UPLOAD_TIME_MIN`.
+/// The slowest upload that is not taken for a hanging one, in bytes a second, on top of `UPLOAD_TIME_MIN`.
 const UPLOAD_BYTES_A_SECOND_MIN: u64 = 256 * 1_024;
 
-/// What any upload may take.
+/// How long any upload may take, however small.
 const UPLOAD_TIME_MIN: TimeDelta = TimeDelta::seconds(30);
 
 /// Bytes read at once for a file's digest.
@@ -39,23 +41,23 @@ pub struct S3Files {
     prefix: String,
 }
 
-/// An object's place.
+/// The location of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct ObjectLocation {
     bucket: String,
     key: String,
 }
 
-/// How far a download has come.
+/// A download, as far as it has come.
 struct Download {
     file: NamedTempFile,
     bytes: u64,
-    /// So that a change in between is noticed.
+    /// Of the first response, so that a change of the object between two tries is noticed.
     etag: Option<String>,
 }
 
 impl S3Files {
-    /// The folder `prefix` of a bucket; an empty one is the bucket itself.
+    /// The folder `prefix` of a bucket; an empty prefix is the bucket itself.
     #[must_use]
     pub fn new(aws: &Aws, bucket: &str, prefix: &str) -> Self {
         let prefix = prefix.trim_matches('/');
@@ -63,19 +65,19 @@ impl S3Files {
         Self { client: aws.s3(), bucket: bucket.to_owned(), prefix }
     }
 
-    /// Fetches an object of any bucket into a file that is deleted with the answer. One of more than `bytes_max` is `Full`,
-    /// and is not downloaded.
+    /// Fetches an object of any bucket into a temporary file, which is deleted when the returned handle is dropped. An object of
+    /// more than `bytes_max` bytes is `Full`, and is not downloaded.
     ///
     /// # Errors
-    /// When it is too large, not there, may not be read, changes meanwhile, or cannot be written.
+    /// When the object is too large, does not exist, cannot be read or changes meanwhile, or the file cannot be written.
     pub async fn fetch(&self, uri: &str, bytes_max: u64) -> Result<NamedTempFile, PortError> {
-        let place = Place::of(uri)?;
+        let location = ObjectLocation::parse(uri)?;
         let file = NamedTempFile::new().map_err(|error| no_file(&error))?;
         let mut download = Download { file, bytes: 0, etag: None };
         for left in (0..FETCH_TRIES_MAX).rev() {
-            match self.fetch_on(&place, bytes_max, &mut download).await {
+            match self.fetch_on(&location, bytes_max, &mut download).await {
                 Err(error) if error.class == PortErrorClass::Unavailable && left > 0 => {
-                    tracing::debug!(uri, bytes = download.bytes, %error, "the download goes on where it broke off");
+                    tracing::debug!(uri = %shown(uri), bytes = download.bytes, %error, "the download was interrupted; continuing");
                 }
                 Err(error) => return Err(error),
                 Ok(()) => break,
@@ -85,28 +87,28 @@ impl S3Files {
         Ok(download.file)
     }
 
-    /// The text of an object that this program has kept.
+    /// The text of an object that gpuctl has stored.
     ///
     /// # Errors
-    /// As `fetch`, and when it is no text.
+    /// As `fetch`, and when it is not UTF-8.
     pub async fn text(&self, uri: &str, bytes_max: u64) -> Result<String, PortError> {
         let file = self.fetch(uri, bytes_max).await?;
         std::fs::read_to_string(file.path()).map_err(|error| {
-            PortError::new(PortErrorClass::Corrupt, format!("{uri} is no text")).because(error)
+            PortError::new(PortErrorClass::Corrupt, format!("{uri} is not a text")).because(error)
         })
     }
 
-    /// Keeps a job's file; answers its URI.
+    /// Stores a job's file under `jobs/JOB/NAME`; returns its URI.
     ///
     /// # Errors
     /// When it cannot be written.
     pub async fn keep(&self, job: &JobId, name: &str, bytes: &[u8]) -> Result<String, PortError> {
         let key = format!("{}jobs/{job}/{name}", self.prefix);
         let body = ByteStream::from(bytes.to_vec());
-        self.put(key, (body, bytes.len() as u64)).await
+        self.put(key, body, bytes.len() as u64).await
     }
 
-    /// Uploads a file; answers its URI. The same content under the same name is one object, and is uploaded once.
+    /// Uploads a file; returns its URI. The same content under the same name is one object, and is uploaded once.
     ///
     /// # Errors
     /// When it cannot be read or written, or is larger than one upload may be.
@@ -131,10 +133,10 @@ impl S3Files {
         let body = ByteStream::from_path(path)
             .await
             .map_err(|error| unread(std::io::Error::other(error)))?;
-        self.put(key, (body, length)).await
+        self.put(key, body, length).await
     }
 
-    /// Whether it is there already; who may not ask uploads again.
+    /// Whether the object exists with this length. Without the permission to ask it counts as missing, and is uploaded again.
     async fn has(&self, key: &str, length: u64) -> bool {
         let call = self.client.head_object().bucket(&self.bucket).key(key);
         let found = call.send().await;
@@ -143,18 +145,14 @@ impl S3Files {
         })
     }
 
-    async fn put(
-        &self,
-        key: String,
-        (body, length): (ByteStream, u64),
-    ) -> Result<String, PortError> {
+    async fn put(&self, key: String, body: ByteStream, length: u64) -> Result<String, PortError> {
         let slowest = Duration::from_secs(length / UPLOAD_BYTES_A_SECOND_MIN);
         let most = UPLOAD_TIME_MIN.to_std().unwrap_or_default() + slowest;
         let call = self.client.put_object().bucket(&self.bucket).key(&key).body(body).customize();
         let patient = aws_sdk_s3::config::Builder::new().timeout_config(attempt_time(most));
-        let answer = call.config_override(patient).send().await;
+        let sent = call.config_override(patient).send().await;
         let uri = self.uri(&key);
-        match answer {
+        match sent {
             Ok(_) => Ok(uri),
             Err(error) => Err(port_error("s3:PutObject", format!("cannot write {uri}"), error)),
         }
@@ -164,31 +162,34 @@ impl S3Files {
         format!("s3://{}/{key}", self.bucket)
     }
 
-    /// Goes on where the download broke off.
+    /// Downloads what is still missing.
     async fn fetch_on(
         &self,
-        place: &Place,
+        location: &ObjectLocation,
         bytes_max: u64,
         download: &mut Download,
     ) -> Result<(), PortError> {
-        let what = || format!("cannot fetch {place}");
-        let mut call = self.client.get_object().bucket(&place.bucket).key(&place.key);
+        let what = || format!("cannot fetch {location}");
+        let mut call = self.client.get_object().bucket(&location.bucket).key(&location.key);
         if download.bytes > 0 {
             call = call.range(format!("bytes={}-", download.bytes));
         }
-        let answer = call.set_if_match(download.etag.clone()).send().await;
-        let mut answer = answer.map_err(|error| port_error("s3:GetObject", what(), error))?;
-        let left = answer.content_length().and_then(|left| u64::try_from(left).ok()).unwrap_or(0);
+        let sent = call.set_if_match(download.etag.clone()).send().await;
+        let mut object = sent.map_err(|error| port_error("s3:GetObject", what(), error))?;
+        let left = object.content_length().and_then(|left| u64::try_from(left).ok()).unwrap_or(0);
         let too_large = || {
-            PortError::new(PortErrorClass::Full, format!("{place} has more than {bytes_max} bytes"))
-                .hint("raise the limit on inputs under [worker] in gpuctl.toml, or send a smaller one")
+            PortError::new(
+                PortErrorClass::Full,
+                format!("{location} has more than {bytes_max} bytes"),
+            )
+            .hint("send a smaller one")
         };
         if download.bytes.saturating_add(left) > bytes_max {
             return Err(too_large());
         }
-        download.etag = answer.e_tag().map(ToOwned::to_owned);
+        download.etag = object.e_tag().map(ToOwned::to_owned);
         loop {
-            let chunk = answer.body.try_next().await.map_err(|error| {
+            let chunk = object.body.try_next().await.map_err(|error| {
                 PortError::new(PortErrorClass::Unavailable, what()).because(error)
             })?;
             let Some(chunk) = chunk else { break };
@@ -202,28 +203,28 @@ impl S3Files {
     }
 }
 
-impl Place {
-    /// `s3://bucket/key`, the key as it is.
-    fn of(uri: &str) -> Result<Self, PortError> {
+impl ObjectLocation {
+    /// Reads `s3://bucket/key`; nothing in the key is decoded.
+    fn parse(uri: &str) -> Result<Self, PortError> {
         let parts = uri.strip_prefix("s3://").and_then(|rest| rest.split_once('/'));
         match parts {
             Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => {
                 Ok(Self { bucket: bucket.to_owned(), key: key.to_owned() })
             }
-            _ => Err(PortError::new(
-                PortErrorClass::Other,
-                format!("`{uri}` is no `s3://bucket/key`"),
-            )),
+            _ => {
+                Err(PortError::new(PortErrorClass::Other, format!("`{uri}` is not a valid S3 URI")))
+            }
         }
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for ObjectLocation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "s3://{}/{}", self.bucket, self.key)
     }
 }
 
+/// Why a temporary file cannot be written.
 fn no_file(error: &std::io::Error) -> PortError {
     let class = match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => PortErrorClass::Full,
@@ -231,10 +232,10 @@ fn no_file(error: &std::io::Error) -> PortError {
     };
     PortError::new(class, "cannot write a temporary file")
         .because(error.to_string())
-        .hint("look at the disk that TMPDIR names")
+        .hint("check the disk that TMPDIR names")
 }
 
-/// The content's name: enough of its digest that two inputs never share it.
+/// The name that the content gives: 128 bits of its SHA-256, so that two inputs do not share it.
 fn digest(path: &Path) -> std::io::Result<String> {
     let mut file = std::fs::File::open(path)?;
     let mut digest = Sha256::new();
@@ -254,12 +255,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_uri_names_bucket_and_key_or_is_refused() {
-        let place = Place::of("s3://in/a/b c%.wav").unwrap();
-        assert_eq!((place.bucket.as_str(), place.key.as_str()), ("in", "a/b c%.wav"));
-        assert_eq!(place.to_string(), "s3://in/a/b c%.wav");
+    fn a_uri_names_bucket_and_key_or_is_rejected() {
+        let location = ObjectLocation::parse("s3://in/a/b c%.wav").unwrap();
+        assert_eq!((location.bucket.as_str(), location.key.as_str()), ("in", "a/b c%.wav"));
+        assert_eq!(location.to_string(), "s3://in/a/b c%.wav");
         for bad in ["s3://in", "s3:///key", "s3://in/", "file:///a", "in/key"] {
-            assert!(Place::of(bad).is_err(), "{bad}");
+            assert!(ObjectLocation::parse(bad).is_err(), "{bad}");
         }
     }
 }

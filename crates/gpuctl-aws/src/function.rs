@@ -1,4 +1,4 @@
-//! The deployed function, asked by hand: one invocation, its answer or what kept it from answering.
+//! `gpuctl invoke`: one invocation of the deployed function, and its response or why there is none.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::calls::show;
 use crate::config::attempt_time;
 use crate::error::{code, port_error};
 
-/// How long an answer is waited for: twice the 30 s that the README gives the function.
+/// How long to wait for a response: twice the function's recommended timeout of 30 s.
 const INVOKE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A function of the account.
@@ -26,19 +26,19 @@ pub struct Function {
     region: String,
 }
 
-/// What Lambda passes on of a function that broke off.
+/// The payload of an invocation whose function crashed or timed out.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Broken {
+struct FunctionError {
     error_type: String,
     error_message: String,
 }
 
 impl Function {
-    /// The function of this name or ARN; it is asked nothing yet.
+    /// The function of this name or ARN; nothing is called yet.
     #[must_use]
     pub fn new(aws: &Aws, name: &str) -> Self {
-        // No retries: a time-out would ask a function that is still at it, and whoever asks is there to ask again.
+        // No retries: after a timeout the function may still be running, and the user can repeat the command.
         let config = Builder::from(aws.sdk())
             .retry_config(RetryConfig::disabled())
             .timeout_config(attempt_time(INVOKE_TIME_MAX))
@@ -65,34 +65,34 @@ impl Function {
             if code(&error) == Some("ResourceNotFoundException") {
                 return self.missing();
             }
-            let what = format!("the function {} was not asked", self.name);
+            let what = format!("the function {} could not be invoked", self.name);
             port_error("lambda:InvokeFunction", what, error)
         })?;
         self.read(&answer)
     }
 
-    fn read(&self, answer: &InvokeOutput) -> Result<InvokedDocument, PortError> {
-        let bytes = answer.payload().map(AsRef::as_ref).unwrap_or_default();
-        if answer.function_error().is_some() {
-            let broken: Broken = serde_json::from_slice(bytes).unwrap_or_default();
-            let cause = [broken.error_type, broken.error_message].join(": ");
-            let what = format!("the function {} broke off", self.name);
+    fn read(&self, output: &InvokeOutput) -> Result<InvokedDocument, PortError> {
+        let bytes = output.payload().map(AsRef::as_ref).unwrap_or_default();
+        if output.function_error().is_some() {
+            let failed: FunctionError = serde_json::from_slice(bytes).unwrap_or_default();
+            let cause = [failed.error_type, failed.error_message].join(": ");
+            let what = format!("the function {} crashed or timed out", self.name);
             return Err(PortError::new(PortErrorClass::Other, what)
                 .because(cause.trim_matches([':', ' ']).to_owned())
                 .hint("`gpuctl logs` shows what it wrote before that"));
         }
         serde_json::from_slice(bytes).and_then(InvokedDocument::read).map_err(|error| {
-            let what = format!("the function {} gave no answer of gpuctl's", self.name);
+            let what = format!("the function {} returned something other than gpuctl's response", self.name);
             PortError::new(PortErrorClass::Corrupt, what)
                 .because(error)
-                .hint("is it another one, or of another version? name it by `function` under [cloud], or by --function")
+                .hint("it may be another function or another version: check `function` under [cloud], or --function")
         })
     }
 
     fn missing(&self) -> PortError {
         let what = format!("there is no function {} in {}", self.name, self.region);
         PortError::new(PortErrorClass::NotFound, what).hint(
-            "look at `function` under [cloud] or at --function, and whether account and region are the right ones",
+            "check `function` under [cloud] or --function, and whether account and region are the right ones",
         )
     }
 }

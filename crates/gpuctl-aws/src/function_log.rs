@@ -1,4 +1,4 @@
-//! What the deployed function wrote: its log group, the newest lines first asked for.
+//! `gpuctl logs` on AWS: the newest lines of the deployed function's log group.
 
 use aws_sdk_cloudwatchlogs::Client;
 use aws_sdk_cloudwatchlogs::types::FilteredLogEvent;
@@ -11,7 +11,7 @@ use crate::Aws;
 use crate::calls::show;
 use crate::error::{code, port_error};
 
-/// Pages of one look: each has up to 10,000 events or 1 MiB, and a tick writes some five events.
+/// Pages in one read: each has up to 10,000 events or 1 MiB, and a tick writes about five events.
 const PAGES_MAX: usize = 20;
 
 /// The log group of a function.
@@ -21,21 +21,21 @@ pub struct FunctionLog {
     region: String,
 }
 
-/// Which lines are wanted.
+/// Which lines to read.
 #[derive(Clone, Copy, Debug)]
 pub struct WantedLines {
-    /// Written since then.
+    /// The oldest time.
     pub since: Timestamp,
-    /// The newest so many.
+    /// The number of lines; older ones are left out.
     pub lines_max: usize,
-    /// Metrics and Lambda's marks, too.
+    /// Whether metrics and Lambda's own lines (`START`, `REPORT` …) are wanted as well.
     pub with_noise: bool,
 }
 
 /// The end of a log.
 #[derive(Clone, Debug, Default)]
 pub struct Tail {
-    /// Each line under the name of its event, the oldest first.
+    /// Each line with the id of its event, the oldest first.
     pub lines: Vec<(String, LogLine)>,
     /// Whether older ones were left out.
     pub is_cut: bool,
@@ -55,7 +55,7 @@ impl FunctionLog {
     /// Reads the newest lines.
     ///
     /// # Errors
-    /// When there is no such group, or it may not be read.
+    /// When there is no such group, or it cannot be read.
     pub async fn read(&self, wanted: WantedLines) -> Result<Tail, PortError> {
         let since = wanted.since.timestamp_millis();
         show(format_args!(
@@ -76,7 +76,7 @@ impl FunctionLog {
             if is_newest_first {
                 lines.reverse();
             }
-            // Lines of one millisecond stay in the order in which they were written.
+            // Lines of the same millisecond must stay in the order in which they were written.
             let after = if is_newest_first { 0 } else { found.len() };
             found.splice(after..after, lines);
             read += 1;
@@ -111,7 +111,7 @@ impl FunctionLog {
     }
 }
 
-/// Whether older events can only be on later pages; one event alone does not say.
+/// Whether later pages have older events; a page with one event does not tell.
 fn newest_first(events: &[FilteredLogEvent]) -> bool {
     let at = |event: Option<&FilteredLogEvent>| event.and_then(|event| event.timestamp);
     at(events.first()) > at(events.last())
@@ -121,11 +121,12 @@ fn line(event: FilteredLogEvent) -> (String, LogLine) {
     let at = event.timestamp.and_then(DateTime::from_timestamp_millis);
     let message = event.message.unwrap_or_default();
     let line = LogLine::of_function(at, &message);
-    let place = (event.log_stream_name, event.timestamp, message);
-    (event.event_id.unwrap_or_else(|| format!("{place:?}")), line)
+    let id = event.event_id;
+    let fallback = (event.log_stream_name, event.timestamp, message);
+    (id.unwrap_or_else(|| format!("{fallback:?}")), line)
 }
 
-/// The bare name: neither the rest of an ARN nor a version.
+/// The function's name out of a name or ARN, without a version or alias.
 fn name(function: &str) -> &str {
     let from = function.rsplit_once("function:").map_or(function, |(_, name)| name);
     from.split(':').next().unwrap_or(from)

@@ -1,4 +1,4 @@
-//! The ledger in one DynamoDB table: leases and results by conditional writes, everything else by key, nothing by scans.
+//! The ledger in one DynamoDB table: leases and results by conditional writes, everything else by key, nothing by scans (L7).
 //!
 //! `items` says what the table holds. The time is the caller's clock, never DynamoDB's. SQS shows nobody a message, so a job's
 //! state follows from notes: what a worker began (`Ledger::began`), what a person purged or redrove (`Ledger::queue_changed`), and the worker's report.
@@ -31,39 +31,39 @@ use crate::files::S3Files;
 use self::items::{Key, Reader, Writer, from_micros};
 use self::table::{Order, Page, Table, condition_failed};
 
-/// How long a record is kept: enough for "what happened last week", and a month's bill to compare it with.
+/// How long a record is kept: as long as the month whose bill it explains.
 const RECORDS_KEPT: TimeDelta = TimeDelta::days(30);
 
-/// The ledger.
+/// The ledger in one table.
 pub struct DynamoLedger {
     table: Table,
     clock: Arc<dyn Clock>,
-    /// Where results go that are too long for an item.
+    /// Where results are stored that are too long for an item.
     results: Option<S3Files>,
-    /// The moving mean of each box that commits through this ledger: its own worker is the only one that writes it.
+    /// The moving mean of a job's time in microseconds, by box; only the box's own worker writes it.
     service: Mutex<HashMap<BoxId, i64>>,
 }
 
 impl DynamoLedger {
-    /// The ledger in this table; long results go to `results`, or are refused without it.
+    /// The ledger in this table. Long results are stored in `results`; without it they are `Full`.
     #[must_use]
     pub fn new(aws: &Aws, table: &str, clock: Arc<dyn Clock>, results: Option<S3Files>) -> Self {
         Self { table: Table::new(aws, table), clock, results, service: Mutex::default() }
     }
 
-    /// Makes the table if it is not there, and waits until it takes writes: billed by request, keys `pk` and `sk` (texts),
-    /// items ended by DynamoDB after the time in `expires` (seconds since 1970).
+    /// Creates the table if it does not exist, and waits until it accepts writes. It is billed by request, has the keys `pk` and
+    /// `sk` (texts), and DynamoDB deletes items after the time in `expires` (seconds since 1970).
     ///
     /// # Errors
-    /// When it cannot be made, or a table of that name has other keys.
+    /// When it cannot be created, or a table of that name has other keys.
     pub async fn create_table(&self) -> Result<(), PortError> {
         self.table.create().await
     }
 
-    /// Whether the table is there, with the right keys.
+    /// Checks that the table exists, with the right keys.
     ///
     /// # Errors
-    /// When it is not, or cannot be asked.
+    /// When it does not, or cannot be read.
     pub async fn check_table(&self) -> Result<(), PortError> {
         self.table.check().await
     }
@@ -78,7 +78,7 @@ impl Ledger for DynamoLedger {
     async fn lease(&self, owner: &str, lasts: TimeDelta) -> Result<Option<Fence>, PortError> {
         let now = self.now();
         let until = now + lasts;
-        // The SDK may repeat a call whose answer was lost; then the condition finds our own write.
+        // The SDK may repeat a call whose response was lost; then the condition meets our own write, which the nonce tells.
         let nonce = Uuid::new_v4().to_string();
         let answer = self
             .table
@@ -106,7 +106,7 @@ impl Ledger for DynamoLedger {
                 Some(item) if Reader(item).text_if("nonce") == Some(&nonce) => item.clone(),
                 Some(_) => return Ok(None),
                 None => {
-                    return Err(self.table.failed("UpdateItem", "take the loop's lease", error));
+                    return Err(self.table.failed("UpdateItem", "take the reconcile lease", error));
                 }
             },
         };
@@ -129,16 +129,16 @@ impl Ledger for DynamoLedger {
             .send()
             .await;
         match answer {
-            // Another has it by now, and keeps it.
+            // Another controller has the lease by now, and keeps it.
             Err(error) if code(&error) != Some("ConditionalCheckFailedException") => {
-                Err(self.table.failed("UpdateItem", "release the loop's lease", error))
+                Err(self.table.failed("UpdateItem", "release the reconcile lease", error))
             }
             _ => Ok(()),
         }
     }
 
     async fn memory(&self, pool: &PoolId) -> Result<PoolMemory, PortError> {
-        // Three calls at once are a large future.
+        // Boxed, since three calls at once are a large future.
         Box::pin(self.pool_memory(pool)).await
     }
 
@@ -154,7 +154,7 @@ impl Ledger for DynamoLedger {
         let now = self.now();
         let answer = self
             .table
-            .update(&Key::told(key))
+            .update(&Key::notice(key))
             .update_expression("SET #at = :now, expires = :expires, v = :v")
             .condition_expression("attribute_not_exists(pk) OR #at <= :before")
             .expression_attribute_names("#at", "at")
@@ -167,7 +167,7 @@ impl Ledger for DynamoLedger {
         match answer {
             Ok(_) => Ok(true),
             Err(error) if code(&error) == Some("ConditionalCheckFailedException") => Ok(false),
-            Err(error) => Err(self.table.failed("UpdateItem", "note what was told", error)),
+            Err(error) => Err(self.table.failed("UpdateItem", "claim a notice", error)),
         }
     }
 
@@ -179,12 +179,12 @@ impl Ledger for DynamoLedger {
         self.runs_up_since(since).await
     }
 
-    /// Whoever records holds the loop's lease: nobody else writes between the look and the write.
+    /// The caller holds the reconcile lease, so no one writes between the read and the write.
     async fn record(&self, record: &Record) -> Result<(), PortError> {
-        let newest = Page { order: Order::Last, most: Some(1), ..Page::of(Key::RECORDS) };
+        let newest = Page { order: Order::Last, limit: Some(1), ..Page::of(Key::RECORDS) };
         let last = self.table.query(&newest).await?.into_iter().next();
         let expires = items::expires(self.now() + RECORDS_KEPT);
-        let same = last.as_ref().is_some_and(|item| items::record_says_the_same(item, record));
+        let same = last.as_ref().is_some_and(|item| items::is_same_record(item, record));
         let Some(last) = last.filter(|_| same) else {
             let key = Key::record(&record.at, &Uuid::new_v4().to_string());
             let text = serde_json::to_string(record).expect("a record of texts is always JSON");
@@ -208,7 +208,7 @@ impl Ledger for DynamoLedger {
     }
 
     async fn last_reconcile(&self) -> Result<Option<Timestamp>, PortError> {
-        let newest = Page { order: Order::Last, most: Some(1), ..Page::of(Key::RECORDS) };
+        let newest = Page { order: Order::Last, limit: Some(1), ..Page::of(Key::RECORDS) };
         let last = self.table.query(&newest).await?.into_iter().next();
         let at = last.as_ref().and_then(|item| Reader(item).text_if("last_at"));
         Ok(at.and_then(|at| at.parse().ok()))

@@ -1,7 +1,7 @@
-//! What an account would refuse a start for: quotas that are smaller than the pools, and keys of disks that a starter may not use.
+//! What `gpuctl doctor` checks because EC2 would refuse starts for it: quotas smaller than the pools need, and disks' KMS keys.
 //!
-//! Quotas are in vCPUs, one for each group of families and each way to buy. What else runs in the account counts against them too,
-//! and is not looked at.
+//! Quotas are in vCPUs, one for each group of instance families and each capacity type. Other instances of the account count
+//! against them as well, and are not considered here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,11 +17,11 @@ use crate::calls::show;
 use crate::ec2::{Ec2Cloud, Finding};
 use crate::error::{code, port_error};
 
-/// Looks at the quotas and at the keys of the boxes' disks.
+/// Checks the quotas, and the keys of the boxes' disks.
 pub async fn check_limits(aws: &Aws, ec2: &Ec2Cloud, policy: &Policy) -> Vec<Finding> {
-    // The listing's own errors are told where boxes are checked.
+    // Errors of the listing are reported by `Ec2Cloud::check`.
     let listing = ec2.boxes(policy).await.unwrap_or_default();
-    let mut findings = quotas(aws, ec2, (policy, &listing)).await;
+    let mut findings = quotas(aws, ec2, policy, &listing).await;
     findings.extend(keys(aws, ec2).await);
     findings
 }
@@ -34,11 +34,19 @@ enum Group {
     Standard,
 }
 
-/// A quota: its code and its name in Service Quotas.
-type Quota = (&'static str, &'static str);
+/// A quota of Service Quotas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Quota {
+    code: &'static str,
+    name: &'static str,
+}
+
+const fn quota(code: &'static str, name: &'static str) -> Quota {
+    Quota { code, name }
+}
 
 impl Group {
-    /// The group of a type: by the letters before its generation, as `g` of `g4dn.xlarge`.
+    /// The group of a type, by the letters before its generation, e.g. `g` of `g4dn.xlarge`.
     fn of(instance_type: &str) -> Option<Self> {
         let family = instance_type.split(|c: char| !c.is_ascii_lowercase()).next()?;
         match family {
@@ -51,29 +59,31 @@ impl Group {
         }
     }
 
-    /// The quota of a type of this group. Spot has one of its own for P5, and none is known here for what came after.
+    /// The quota of a type of this group. On spot, P5 has a quota of its own, and that of later P generations is not known here.
     fn quota(self, capacity: CapacityType, instance_type: &str) -> Option<Quota> {
         match (self, capacity) {
             (Self::GAndVt, CapacityType::OnDemand) => {
-                Some(("L-DB2E81BA", "Running On-Demand G and VT instances"))
+                Some(quota("L-DB2E81BA", "Running On-Demand G and VT instances"))
             }
             (Self::GAndVt, CapacityType::Spot) => {
-                Some(("L-3819A6DF", "All G and VT Spot Instance Requests"))
+                Some(quota("L-3819A6DF", "All G and VT Spot Instance Requests"))
             }
-            (Self::Standard, CapacityType::OnDemand) => Some((
+            (Self::Standard, CapacityType::OnDemand) => Some(quota(
                 "L-1216C47A",
                 "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances",
             )),
-            (Self::Standard, CapacityType::Spot) => Some((
+            (Self::Standard, CapacityType::Spot) => Some(quota(
                 "L-34B43A08",
                 "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests",
             )),
             (Self::P, CapacityType::OnDemand) => {
-                Some(("L-417A185B", "Running On-Demand P instances"))
+                Some(quota("L-417A185B", "Running On-Demand P instances"))
             }
             (Self::P, CapacityType::Spot) => match instance_type.as_bytes().get(1)? {
-                b'2'..=b'4' => Some(("L-7212CCBC", "All P4, P3 and P2 Spot Instance Requests")),
-                b'5' => Some(("L-C4BD4855", "All P5 Spot Instance Requests")),
+                b'2'..=b'4' => {
+                    Some(quota("L-7212CCBC", "All P4, P3 and P2 Spot Instance Requests"))
+                }
+                b'5' => Some(quota("L-C4BD4855", "All P5 Spot Instance Requests")),
                 _ => None,
             },
         }
@@ -88,11 +98,11 @@ struct Needs {
     unknown: BTreeSet<String>,
 }
 
-async fn quotas(aws: &Aws, ec2: &Ec2Cloud, (policy, listing): (&Policy, &Listing)) -> Vec<Finding> {
-    let wants: Vec<(&Pool, Vec<Want>)> =
-        policy.pools.iter().map(|pool| (pool, wants(pool, listing))).collect();
+async fn quotas(aws: &Aws, ec2: &Ec2Cloud, policy: &Policy, listing: &Listing) -> Vec<Finding> {
+    let of_pools: Vec<(&Pool, Vec<Candidate>)> =
+        policy.pools.iter().map(|pool| (pool, candidates(pool, listing))).collect();
     let types: BTreeSet<String> =
-        wants.iter().flat_map(|(_, wants)| wants).map(|want| want.instance_type.clone()).collect();
+        of_pools.iter().flat_map(|(_, all)| all).map(|one| one.instance_type.clone()).collect();
     if types.is_empty() {
         return Vec::new();
     }
@@ -101,8 +111,8 @@ async fn quotas(aws: &Aws, ec2: &Ec2Cloud, (policy, listing): (&Policy, &Listing
         Err(error) => return vec![Finding::doubtful("quota", error)],
     };
     let mut needs = Needs::default();
-    for (pool, wants) in &wants {
-        needs.add(pool, wants, &vcpus);
+    for (pool, candidates) in &of_pools {
+        needs.add(pool, candidates, &vcpus);
     }
     let mut findings: Vec<Finding> = needs.unknown.iter().map(|kind| unknown(kind)).collect();
     for (quota, of_pools) in &needs.by_quota {
@@ -114,36 +124,38 @@ async fn quotas(aws: &Aws, ec2: &Ec2Cloud, (policy, listing): (&Policy, &Listing
     findings
 }
 
-/// A box that a pool may have up.
-struct Want {
+/// A box that a pool may run.
+struct Candidate {
     instance_type: String,
     capacity: CapacityType,
 }
 
-/// Those that exist, and for a launched pool any type in any of its ways.
-fn wants(pool: &Pool, listing: &Listing) -> Vec<Want> {
+/// The boxes that exist; for a launched pool each type in each capacity type.
+fn candidates(pool: &Pool, listing: &Listing) -> Vec<Candidate> {
     if let Some(Boxes::Launch(template)) = &pool.boxes {
         let of_type = |kind: &String| {
-            let want =
-                |capacity: &CapacityType| Want { instance_type: kind.clone(), capacity: *capacity };
-            pool.capacity.iter().map(want).collect::<Vec<_>>()
+            let candidate = |capacity: &CapacityType| Candidate {
+                instance_type: kind.clone(),
+                capacity: *capacity,
+            };
+            pool.capacity.iter().map(candidate).collect::<Vec<_>>()
         };
         return template.instance_types.iter().flat_map(of_type).collect();
     }
     let seen = listing.pools.get(&pool.id).into_iter().flatten();
     let bought = seen.filter_map(|one| one.offering.as_ref());
     bought
-        .map(|one| Want { instance_type: one.instance_type.clone(), capacity: one.capacity })
+        .map(|one| Candidate { instance_type: one.instance_type.clone(), capacity: one.capacity })
         .collect()
 }
 
 impl Needs {
-    /// The most that the pool's boxes can take up at once: the largest ones, as many as may be up.
-    fn add(&mut self, pool: &Pool, wants: &[Want], vcpus: &BTreeMap<String, u32>) {
+    /// Adds the most vCPUs that the pool can use at once: those of its `boxes_max` largest boxes.
+    fn add(&mut self, pool: &Pool, candidates: &[Candidate], vcpus: &BTreeMap<String, u32>) {
         let mut sizes: BTreeMap<Quota, Vec<u32>> = BTreeMap::new();
-        for want in wants {
-            let kind = &want.instance_type;
-            let quota = Group::of(kind).and_then(|group| group.quota(want.capacity, kind));
+        for one in candidates {
+            let kind = &one.instance_type;
+            let quota = Group::of(kind).and_then(|group| group.quota(one.capacity, kind));
             match (quota, vcpus.get(kind)) {
                 (Some(quota), Some(size)) => sizes.entry(quota).or_default().push(*size),
                 _ => {
@@ -165,22 +177,24 @@ impl Needs {
     }
 }
 
-/// The quota as it is applied to this account here; where it was never changed, AWS's default.
-async fn value(aws: &Aws, (code_of, name): Quota) -> Result<u32, PortError> {
+/// The quota's value in this account and region; where it was never changed, AWS's default.
+async fn value(aws: &Aws, quota: Quota) -> Result<u32, PortError> {
     let client = aws.quotas();
+    let Quota { code: quota_code, name } = quota;
     let what = || format!("the quota \"{name}\" cannot be read");
     show(format_args!(
-        "service-quotas get-service-quota --service-code ec2 --quota-code {code_of}"
+        "service-quotas get-service-quota --service-code ec2 --quota-code {quota_code}"
     ));
-    let applied = client.get_service_quota().service_code("ec2").quota_code(code_of).send().await;
+    let applied =
+        client.get_service_quota().service_code("ec2").quota_code(quota_code).send().await;
     let quota = match applied {
         Ok(answer) => answer.quota,
         Err(error) if code(&error) == Some("NoSuchResourceException") => {
             show(format_args!(
-                "service-quotas get-aws-default-service-quota --service-code ec2 --quota-code {code_of}"
+                "service-quotas get-aws-default-service-quota --service-code ec2 --quota-code {quota_code}"
             ));
             let call =
-                client.get_aws_default_service_quota().service_code("ec2").quota_code(code_of);
+                client.get_aws_default_service_quota().service_code("ec2").quota_code(quota_code);
             let answer = call.send().await.map_err(|error| {
                 port_error("servicequotas:GetAWSDefaultServiceQuota", what(), error)
             })?;
@@ -192,16 +206,16 @@ async fn value(aws: &Aws, (code_of, name): Quota) -> Result<u32, PortError> {
     value.and_then(whole).ok_or_else(|| PortError::new(PortErrorClass::Corrupt, what()))
 }
 
-/// AWS writes whole vCPUs as `16.0`.
+/// Rounds down: AWS writes whole vCPUs as `16.0`.
 fn whole(value: f64) -> Option<u32> {
     format!("{:.0}", value.floor()).parse().ok()
 }
 
-fn judge((code_of, name): Quota, value: u32, of_pools: &BTreeMap<PoolId, u32>) -> Finding {
+fn judge(quota: Quota, value: u32, of_pools: &BTreeMap<PoolId, u32>) -> Finding {
+    let Quota { code, name } = quota;
     let together = of_pools.values().fold(0_u32, |sum, one| sum.saturating_add(*one));
-    let ask = |vcpus: u32| {
-        format!("ask for {vcpus} vCPUs of \"{name}\" (Service Quotas, EC2, {code_of})")
-    };
+    let ask =
+        |vcpus: u32| format!("request {vcpus} vCPUs of \"{name}\" (Service Quotas, EC2, {code})");
     let short = |text: String, vcpus| PortError::new(PortErrorClass::Other, text).hint(ask(vcpus));
     if let Some((pool, need)) = of_pools.iter().find(|(_, need)| **need > value) {
         let text = format!("pool {pool} may need {need} vCPUs of \"{name}\", which is {value}");
@@ -219,16 +233,17 @@ fn judge((code_of, name): Quota, value: u32, of_pools: &BTreeMap<PoolId, u32>) -
 }
 
 fn unknown(instance_type: &str) -> Finding {
-    let text = format!("which quota {instance_type} counts against is not known here");
+    let text = format!("gpuctl does not know the quota that {instance_type} counts against");
     Finding::doubtful(
         "quota",
-        PortError::new(PortErrorClass::Other, text)
-            .hint("look whether the region has the type, and at its family's quota in Service Quotas (EC2)"),
+        PortError::new(PortErrorClass::Other, text).hint(
+            "check that the region has the type, and its family's quota in Service Quotas (EC2)",
+        ),
     )
 }
 
-/// S1: a start whose starter may not use the disk's key answers 200, and the box falls back to stopped. No call tells beforehand
-/// who may: a dry run of `kms:CreateGrant` by ourselves would fail where a policy allows it for EC2's own use alone.
+/// S1: a start by someone who may not use the disk's key returns 200, and the box falls back to stopped. No call tells in advance
+/// who may: a dry run of `kms:CreateGrant` would fail where a policy allows it only on behalf of EC2.
 async fn keys(aws: &Aws, ec2: &Ec2Cloud) -> Vec<Finding> {
     let instances = match ec2.kept_instances().await {
         Ok(instances) => instances,
@@ -243,27 +258,24 @@ async fn keys(aws: &Aws, ec2: &Ec2Cloud) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     for (key, of) in &keys {
-        findings.extend(match is_customers(aws, key).await {
+        findings.extend(match is_customer_managed(aws, key).await {
             Ok(true) => Some(Finding::doubtful("key", needs_a_grant(key, of))),
             Ok(false) => None,
             Err(error) => Some(Finding::doubtful("key", error)),
         });
     }
     if findings.is_empty() {
-        let text = "no disk of a box has a key of yours: whoever may start a box may use its disks";
+        let text =
+            "no disk of a box has a customer managed key, so starts need no permission on keys";
         findings.push(Finding::good("key", text));
     }
     findings
 }
 
-async fn is_customers(aws: &Aws, key: &str) -> Result<bool, PortError> {
+async fn is_customer_managed(aws: &Aws, key: &str) -> Result<bool, PortError> {
     show(format_args!("kms describe-key --key-id {key}"));
     let answer = aws.kms().describe_key().key_id(key).send().await.map_err(|error| {
-        port_error(
-            "kms:DescribeKey",
-            format!("whose the disks' key {key} is cannot be read"),
-            error,
-        )
+        port_error("kms:DescribeKey", format!("the disks' key {key} cannot be read"), error)
     })?;
     let manager = answer.key_metadata().and_then(KeyMetadata::key_manager);
     Ok(manager != Some(&KeyManagerType::Aws))
@@ -272,11 +284,11 @@ async fn is_customers(aws: &Aws, key: &str) -> Result<bool, PortError> {
 fn needs_a_grant(key: &str, instances: &BTreeSet<String>) -> PortError {
     let boxes: Vec<&str> = instances.iter().map(String::as_str).collect();
     let text = format!(
-        "disks of {} are encrypted with your key {key}: a start by who may not use it seems to work, and the box falls back to stopped",
+        "disks of {} are encrypted with your key {key}: a start without permission on it seems to work, and the box falls back to stopped",
         boxes.join(", ")
     );
     PortError::new(PortErrorClass::Other, text).hint(format!(
-        "allow `kms:CreateGrant` on {key} for everyone who starts these boxes: this user or role, and the Lambda's"
+        "allow `kms:CreateGrant` on {key} for everyone who starts these boxes: this user or role, and that of the function"
     ))
 }
 
@@ -309,7 +321,7 @@ mod tests {
             ("u-6tb1.metal", OnDemand, None),
         ] {
             let quota = Group::of(kind).and_then(|group| group.quota(capacity, kind));
-            assert_eq!(quota.map(|quota| quota.0), expected, "{kind} {capacity}");
+            assert_eq!(quota.map(|quota| quota.code), expected, "{kind} {capacity}");
         }
     }
 
@@ -321,8 +333,8 @@ mod tests {
         let pool = &policy.pools[0];
         let vcpus = BTreeMap::from([("g4dn.xlarge".to_owned(), 4), ("g5.2xlarge".to_owned(), 8)]);
         let mut needs = Needs::default();
-        needs.add(pool, &wants(pool, &Listing::default()), &vcpus);
-        let found: Vec<_> = needs.by_quota.iter().map(|(quota, of)| (quota.0, of)).collect();
+        needs.add(pool, &candidates(pool, &Listing::default()), &vcpus);
+        let found: Vec<_> = needs.by_quota.iter().map(|(quota, of)| (quota.code, of)).collect();
         let gpu = of(&[("gpu", 24)]);
         assert_eq!(found, [("L-3819A6DF", &gpu), ("L-DB2E81BA", &gpu)]);
         assert!(needs.unknown.is_empty());
@@ -330,10 +342,10 @@ mod tests {
 
     #[test]
     fn a_quota_that_one_pool_exceeds_fails_and_one_that_all_exceed_together_warns() {
-        let quota = ("L-DB2E81BA", "Running On-Demand G and VT instances");
+        let quota = quota("L-DB2E81BA", "Running On-Demand G and VT instances");
         let too_small = judge(quota, 0, &of(&[("app", 4), ("gpu", 8)]));
         let error = too_small.problem.unwrap();
-        assert!(!too_small.is_warning && error.hint.unwrap().contains("ask for 12 vCPUs"));
+        assert!(!too_small.is_warning && error.hint.unwrap().contains("request 12 vCPUs"));
         let tight = judge(quota, 8, &of(&[("app", 4), ("gpu", 8)]));
         assert!(tight.is_warning && tight.detail.contains("app, gpu"), "{tight:?}");
         assert!(judge(quota, 12, &of(&[("app", 4), ("gpu", 8)])).problem.is_none());

@@ -1,4 +1,4 @@
-//! Telling people, by SNS. What was told already is remembered by the caller; this sends once, and says so with a key.
+//! Publishes notices on an SNS topic. Which notices are due is the caller's business; each carries its key as an attribute.
 
 use aws_sdk_sns::Client;
 use aws_sdk_sns::types::MessageAttributeValue;
@@ -8,13 +8,13 @@ use gpuctl_control::ports::PortError;
 use crate::config::Aws;
 use crate::error::port_error;
 
-/// SNS's limit on a subject, in characters.
+/// SNS's limit on a subject, in characters: fewer than 100.
 const SUBJECT_CHARS_MAX: usize = 99;
 
-/// SNS's limit on a text, in bytes, less room for attributes.
+/// The longest text in bytes: SNS's limit is 256 KiB with all attributes.
 const TEXT_BYTES_MAX: usize = 250 * 1_024;
 
-/// A topic.
+/// The topic that notices are published on.
 pub struct SnsTopic {
     client: Client,
     arn: String,
@@ -27,10 +27,10 @@ impl SnsTopic {
         Self { client: aws.sns(), arn: arn.to_owned() }
     }
 
-    /// Publishes; answers SNS's id of the message.
+    /// Publishes a notice; returns SNS's id of the message.
     ///
     /// # Errors
-    /// When SNS does not take it.
+    /// When SNS cannot be reached, or rejects the message.
     pub async fn publish(&self, notice: &Notice) -> Result<String, PortError> {
         let key = MessageAttributeValue::builder().data_type("String").string_value(&notice.key);
         let key = key.build().expect("it has a type");
@@ -44,20 +44,21 @@ impl SnsTopic {
         if self.arn.ends_with(".fifo") {
             call = call.message_group_id("gpuctl").message_deduplication_id(&notice.key);
         }
-        let answer = call.send().await.map_err(|error| {
-            port_error("sns:Publish", format!("cannot tell the topic {}", self.arn), error)
+        let output = call.send().await.map_err(|error| {
+            port_error("sns:Publish", format!("cannot publish to {}", self.arn), error)
         })?;
-        Ok(answer.message_id().unwrap_or_default().to_owned())
+        Ok(output.message_id().unwrap_or_default().to_owned())
     }
 }
 
-/// SNS takes printable ASCII alone, and refuses the whole notice for one other character.
+/// A subject may hold only printable ASCII; SNS would reject the whole notice for one other character.
 fn subject(text: &str) -> String {
     let plain = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
     let text: String = text.chars().take(SUBJECT_CHARS_MAX).map(plain).collect();
     if text.trim().is_empty() { "gpuctl".to_owned() } else { text.trim().to_owned() }
 }
 
+/// The beginning of a text, cut between two characters.
 fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }

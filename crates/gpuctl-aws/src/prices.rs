@@ -1,6 +1,6 @@
-//! The prices of today: on demand from the Price List, spot from what EC2 charges now in the cheapest zone.
+//! Today's prices: on demand from the Price List, spot from EC2's price in the cheapest zone.
 //!
-//! All or nothing: whoever asks keeps the old prices when one cannot be had.
+//! All or nothing: if one price cannot be fetched, the caller keeps the old ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,13 +19,13 @@ use crate::calls::show;
 use crate::ec2::spot_prices;
 use crate::error::port_error;
 
-/// Where the Price List of all regions is asked; it has few endpoints of its own.
+/// A region with an endpoint of the Price List, which has few; each returns the prices of all regions.
 const PRICE_LIST_REGION: &str = "us-east-1";
 
-/// Rows of one answer: the most that the Price List gives. One type in one region has a handful.
+/// Rows in one page: the most that the Price List returns. One type in one region has a handful.
 const PAGE_ROWS_MAX: i32 = 100;
 
-/// Types that are asked for at once: each is a call.
+/// Types in one fetch: each is a call.
 const TYPES_MAX: usize = 100;
 
 /// The prices of these types in one region, as of `today`.
@@ -69,7 +69,7 @@ async fn on_demand(
     let filters = filters(region, instance_type);
     show(format_args!(
         "pricing get-products --region {PRICE_LIST_REGION} --service-code AmazonEC2 --filters {}",
-        words(&filters)
+        cli_words(&filters)
     ));
     let call = client.get_products().service_code("AmazonEC2").set_filters(Some(filters));
     let mut pages = call.max_results(PAGE_ROWS_MAX).into_paginator().send();
@@ -82,15 +82,15 @@ async fn on_demand(
             found.extend(hourly(row).map_err(corrupt)?);
         }
     }
-    // Two rows that all filters fit: too high rather than too low.
+    // If two rows match all filters: budgets count a price that is too high rather than too low.
     found.into_iter().max().ok_or_else(|| {
         let text = format!("AWS lists no price of {instance_type} in {region}");
         PortError::new(PortErrorClass::NotFound, text)
-            .hint("look at the type's name, and whether the region has it")
+            .hint("check the type's name, and that the region has it")
     })
 }
 
-/// Linux on shared hardware, with no software on top, in use: what a box of a pool is.
+/// Linux on shared hardware, without licensed software, in use: what a pool's boxes are.
 fn filters(region: &str, instance_type: &str) -> Vec<Filter> {
     let pairs = [
         ("instanceType", instance_type),
@@ -107,8 +107,8 @@ fn filters(region: &str, instance_type: &str) -> Vec<Filter> {
     pairs.into_iter().map(filter).collect()
 }
 
-/// The filters as the AWS CLI takes them.
-fn words(filters: &[Filter]) -> String {
+/// The filters as arguments of the AWS CLI.
+fn cli_words(filters: &[Filter]) -> String {
     let word =
         |one: &Filter| format!("Type=TERM_MATCH,Field={},Value={}", one.field(), one.value());
     filters.iter().map(word).collect::<Vec<_>>().join(" ")
@@ -129,7 +129,7 @@ struct Product {
 
 #[derive(Default, Deserialize)]
 struct Attributes {
-    /// Newer rows tell capacity blocks, which are paid for in advance, from what is on demand.
+    /// Tells capacity blocks, which are paid for in advance, from on-demand; older rows lack it.
     marketoption: Option<String>,
 }
 
@@ -152,7 +152,7 @@ struct Dimension {
     price: BTreeMap<String, String>,
 }
 
-/// The prices of an hour that a row names, in dollars; those of nothing are for what is reserved.
+/// The row's prices of an hour in dollars. Prices of zero are left out: they are for reserved capacity.
 fn hourly(row: &str) -> Result<Vec<MicroUsd>, serde_json::Error> {
     let row: Row = serde_json::from_str(row)?;
     if row.product.attributes.marketoption.is_some_and(|market| market != "OnDemand") {
@@ -165,7 +165,7 @@ fn hourly(row: &str) -> Result<Vec<MicroUsd>, serde_json::Error> {
     Ok(usd.filter(|price| *price > MicroUsd(0)).collect())
 }
 
-/// AWS writes ten digits; what is below a micro-dollar is rounded up.
+/// Reads a price in dollars; AWS writes ten decimals. Fractions of a micro-dollar are rounded up.
 pub(crate) fn usd(text: &str) -> Option<MicroUsd> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let (kept, rest) = fraction.split_at_checked(6).unwrap_or((fraction, ""));

@@ -1,8 +1,8 @@
 //! SQS behind `JobQueue`.
 //!
-//! What SQS cannot promise is said here: a send of several messages may arrive in part, counts are approximate, no count tells
-//! the oldest message's age, and a standard queue never says that a lease is lost. So each lease's end is kept here, by this
-//! process's own monotonic clock: past it, a receipt is `LeaseLost` without SQS being asked.
+//! What SQS does not guarantee: a send of several messages may succeed in part, counts are approximate, no count tells the oldest
+//! message's age, and a standard queue does not report a lost lease. So the end of each lease is kept here, by this process's
+//! monotonic clock: after it, a receipt is `LeaseLost` without a call.
 
 mod describe;
 mod send;
@@ -32,16 +32,17 @@ pub use describe::{DeadLetters, QueueFacts};
 /// Messages in one receive.
 const RECEIVE_MAX: u32 = 10;
 
-/// SQS's longest long poll; a longer wait is several.
+/// SQS's longest long poll; a longer wait is several polls.
 const POLL_SECONDS_MAX: i64 = 20;
 
-/// How long one long poll may take in all.
+/// How long the call of one long poll may take.
 const POLL_TIME_MAX: Duration = Duration::from_secs(25);
 
-/// A lease's longest total since its receive: 12 h, less what SQS's own guide leaves (43,200 right after a receive likely fails).
+/// How long a lease may last in all since its receive: 12 h, less 5 s, since SQS measures them from its own receive time and
+/// rejects 43,200 s right after it (SQS API Reference, `ChangeMessageVisibility`).
 const LEASE_SECONDS_MAX: i64 = 43_195;
 
-/// SQS.
+/// The queues of one account and region. Cloning is not needed: share it by `Arc`, since it holds the leases.
 pub struct SqsQueue {
     client: Client,
     region: String,
@@ -51,7 +52,13 @@ pub struct SqsQueue {
     leases: Mutex<HashMap<Receipt, Lease>>,
 }
 
-/// A message that this process holds, or held.
+/// A queue's name, for messages, with its URL, for calls.
+struct Located<'a> {
+    queue: &'a QueueName,
+    url: &'a str,
+}
+
+/// The lease of a message that this process has received.
 #[derive(Clone)]
 struct Lease {
     url: String,
@@ -60,7 +67,7 @@ struct Lease {
 }
 
 impl SqsQueue {
-    /// The queues of this account and region.
+    /// Nothing is called yet.
     #[must_use]
     pub fn new(aws: &Aws) -> Self {
         Self {
@@ -72,7 +79,7 @@ impl SqsQueue {
         }
     }
 
-    /// A name's URL, asked once; a URL is its own.
+    /// The queue's URL, looked up once; a queue may also be named by its URL.
     async fn url(&self, queue: &QueueName) -> Result<String, PortError> {
         if queue.as_str().contains("://") {
             return Ok(queue.to_string());
@@ -81,17 +88,19 @@ impl SqsQueue {
             return Ok(url.clone());
         }
         let answer = self.client.get_queue_url().queue_name(queue.as_str()).send().await;
-        let answer = answer.map_err(|error| self.failed("GetQueueUrl", ("find", queue), error))?;
+        let answer = answer.map_err(|error| self.failed("GetQueueUrl", "find", queue, error))?;
         let url = answer.queue_url().unwrap_or_default().to_owned();
         locked(&self.urls).insert(queue.clone(), url.clone());
         Ok(url)
     }
 
-    /// What a failed call on a queue means; one that is not there is looked up anew the next time.
+    /// Classifies the error of a call on a queue; `verb` completes "cannot … the queue". If the queue does not exist, its URL is
+    /// looked up anew by the next call.
     fn failed<E>(
         &self,
         call: &str,
-        (verb, queue): (&str, &QueueName),
+        verb: &str,
+        queue: &QueueName,
         error: SdkError<E, HttpResponse>,
     ) -> PortError
     where
@@ -104,14 +113,14 @@ impl SqsQueue {
         }
         locked(&self.urls).remove(queue);
         failed.hint(format!(
-            "there is no such queue in {}: look at `queue` in gpuctl.toml, and at region and account",
+            "there is no such queue in {}: check `queue` in gpuctl.toml, region and account",
             self.region
         ))
     }
 
     async fn receive_once(
         &self,
-        (queue, url): (&QueueName, &str),
+        located: &Located<'_>,
         request: ReceiveRequest,
         wait: TimeDelta,
     ) -> Result<Vec<Received>, PortError> {
@@ -120,7 +129,7 @@ impl SqsQueue {
         let answer = self
             .client
             .receive_message()
-            .queue_url(url)
+            .queue_url(located.url)
             .max_number_of_messages(most)
             .visibility_timeout(to_i32(visibility))
             .wait_time_seconds(to_i32(seconds_up(wait).min(POLL_SECONDS_MAX)))
@@ -133,26 +142,27 @@ impl SqsQueue {
             )
             .send()
             .await
-            .map_err(|error| self.failed("ReceiveMessage", ("receive from", queue), error))?;
+            .map_err(|error| self.failed("ReceiveMessage", "receive from", located.queue, error))?;
         let now = Instant::now();
-        let lease = Lease { url: url.to_owned(), received: now, until: now + seconds(visibility) };
+        let lease =
+            Lease { url: located.url.to_owned(), received: now, until: now + seconds(visibility) };
         let received: Vec<Received> =
             answer.messages.unwrap_or_default().into_iter().filter_map(received).collect();
         let mut leases = locked(&self.leases);
-        // What ran out and was never acked: its worker has let go of it, or is told so when it asks.
+        // Leases that ran out: who still asks about one gets `LeaseLost`.
         leases.retain(|_, lease| lease.until > now);
         leases.extend(received.iter().map(|one| (one.receipt.clone(), lease.clone())));
         Ok(received)
     }
 
-    /// The lease of a receipt, while it lasts.
+    /// The lease of a receipt; `LeaseLost` after its end.
     fn lease(&self, receipt: &Receipt) -> Result<Lease, PortError> {
         let lease = locked(&self.leases).get(receipt).cloned();
         lease.filter(|lease| lease.until > Instant::now()).ok_or_else(lease_lost)
     }
 
-    /// What an error on a receipt means: SQS's several words for a handle that is no longer good, or a failed call.
-    fn of_receipt<E>(
+    /// Classifies the error of a call on a receipt: `LeaseLost` for SQS's several codes of a receipt that is no longer valid.
+    fn receipt_failed<E>(
         &self,
         call: &str,
         receipt: &Receipt,
@@ -161,7 +171,7 @@ impl SqsQueue {
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
-        // `InvalidParameterValue` is how SQS says "Message does not exist or is not available for visibility timeout change".
+        // `InvalidParameterValue` is the code of "Message does not exist or is not available for visibility timeout change".
         let lost = matches!(
             code(&error),
             Some("MessageNotInflight" | "ReceiptHandleIsInvalid" | "InvalidParameterValue")
@@ -182,7 +192,7 @@ impl JobQueue for SqsQueue {
         self.send_all(queue, batch).await
     }
 
-    /// A future that is dropped may leave messages under a lease that nobody holds: they come back when it runs out.
+    /// If the future is dropped, messages may be left under a lease that no one holds: they become visible when it ends.
     async fn receive(
         &self,
         queue: &QueueName,
@@ -193,7 +203,7 @@ impl JobQueue for SqsQueue {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let left = TimeDelta::from_std(left).unwrap_or_default();
-            let received = self.receive_once((queue, &url), request, left).await?;
+            let received = self.receive_once(&Located { queue, url: &url }, request, left).await?;
             if !received.is_empty() || Instant::now() >= until {
                 return Ok(received);
             }
@@ -207,7 +217,7 @@ impl JobQueue for SqsQueue {
     ) -> Result<(), PortError> {
         let lease = self.lease(receipt)?;
         let asked_at = Instant::now();
-        // Q10: SQS refuses more than 12 h in all; what is left of them is given, and then the lease is over.
+        // Q10: SQS rejects more than 12 h in all. The lease gets what is left of them, and then it is lost.
         let held = i64::try_from((asked_at - lease.received).as_secs()).unwrap_or(i64::MAX);
         let wanted = seconds_up(visibility).min(LEASE_SECONDS_MAX - held);
         if wanted < 0 || (wanted == 0 && visibility > TimeDelta::zero()) {
@@ -220,18 +230,18 @@ impl JobQueue for SqsQueue {
             .visibility_timeout(to_i32(wanted))
             .send()
             .await
-            .map_err(|error| self.of_receipt("ChangeMessageVisibility", receipt, error))?;
+            .map_err(|error| self.receipt_failed("ChangeMessageVisibility", receipt, error))?;
         let mut leases = locked(&self.leases);
         if wanted == 0 {
             leases.remove(receipt);
         } else if let Some(known) = leases.get_mut(receipt) {
-            // From when it was asked: SQS may have counted from later, never from earlier.
+            // From the time of the request: SQS counts from later, never from earlier.
             known.until = asked_at + seconds(wanted);
         }
         Ok(())
     }
 
-    /// In a standard queue SQS also takes an ack that comes too late; the lease's end, kept here, is what tells.
+    /// A standard queue also accepts an ack that comes too late; the lease's end, kept here, rejects it.
     async fn ack(&self, receipt: &Receipt) -> Result<(), PortError> {
         let lease = self.lease(receipt)?;
         self.client
@@ -240,12 +250,12 @@ impl JobQueue for SqsQueue {
             .receipt_handle(&receipt.0)
             .send()
             .await
-            .map_err(|error| self.of_receipt("DeleteMessage", receipt, error))?;
+            .map_err(|error| self.receipt_failed("DeleteMessage", receipt, error))?;
         locked(&self.leases).remove(receipt);
         Ok(())
     }
 
-    /// By `GetQueueAttributes` alone, never by receiving (Q16). SQS counts no ages, so `oldest_sent_at` stays open.
+    /// By `GetQueueAttributes`, never by receiving (Q16). SQS tells no ages, so `oldest_sent_at` is `None`.
     async fn counts(&self, queue: &QueueName) -> Result<SeenQueue, PortError> {
         let url = self.url(queue).await?;
         let names = [
@@ -254,7 +264,7 @@ impl JobQueue for SqsQueue {
             QueueAttributeName::ApproximateNumberOfMessagesDelayed,
             QueueAttributeName::RedrivePolicy,
         ];
-        let found = self.attributes((queue, &url), &names).await?;
+        let found = self.attributes(&Located { queue, url: &url }, &names).await?;
         let dead = match found.dead_letters()? {
             Some((dead, _)) => self.dead(queue, &dead).await?,
             None => 0,
@@ -269,7 +279,7 @@ impl JobQueue for SqsQueue {
         })
     }
 
-    /// SQS moves them in its own time, after this has answered; the number is what it found dead at that moment.
+    /// SQS moves the messages after this returns; the number is that of dead messages before.
     async fn redrive(&self, queue: &QueueName) -> Result<u64, PortError> {
         let dead = self.dead_letter_queue(queue).await?;
         let count = self.dead(queue, &dead).await?;
@@ -278,16 +288,16 @@ impl JobQueue for SqsQueue {
         }
         let moved = self.client.start_message_move_task().source_arn(&dead.arn).send().await;
         moved.map_err(|error| {
-            let failed = self.failed("StartMessageMoveTask", ("redrive", queue), error);
+            let failed = self.failed("StartMessageMoveTask", "redrive", queue, error);
             match failed.class {
                 PortErrorClass::Denied | PortErrorClass::Throttled => failed,
-                _ => failed.hint("a move may be under way already; else redrive them in the SQS console: \"Start DLQ redrive\""),
+                _ => failed.hint("a redrive may be running already; otherwise use \"Start DLQ redrive\" in the SQS console"),
             }
         })?;
         Ok(count)
     }
 
-    /// SQS takes up to a minute over it, and refuses a second one within that time.
+    /// SQS takes up to a minute, and rejects a second purge within that time.
     async fn purge(&self, queue: &QueueName, which: Purge) -> Result<u64, PortError> {
         let (url, count) = match which {
             Purge::Live => {
@@ -301,7 +311,7 @@ impl JobQueue for SqsQueue {
             }
         };
         self.client.purge_queue().queue_url(url).send().await.map_err(|error| {
-            let failed = self.failed("PurgeQueue", ("purge", queue), error);
+            let failed = self.failed("PurgeQueue", "purge", queue, error);
             match failed.class {
                 PortErrorClass::Conflict => failed.hint("SQS purges once a minute: wait for it"),
                 _ => failed,
@@ -311,7 +321,7 @@ impl JobQueue for SqsQueue {
     }
 }
 
-/// A message as the port has it; one without handle or text is no message.
+/// A message of SQS as one of the port's; `None` without a handle or a body.
 fn received(message: Message) -> Option<Received> {
     let system = |name| message.attributes.as_ref()?.get(&name)?.parse::<i64>().ok();
     let count = system(MessageSystemAttributeName::ApproximateReceiveCount).unwrap_or(1);
@@ -336,7 +346,7 @@ fn lease_lost() -> PortError {
     )
 }
 
-/// Whole seconds, as SQS has them, and never fewer than asked for.
+/// In whole seconds, which SQS requires, rounded up.
 fn seconds_up(span: TimeDelta) -> i64 {
     let whole = span.num_seconds();
     (whole + i64::from(span > TimeDelta::seconds(whole))).max(0)
@@ -359,7 +369,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_become_whole_seconds_and_never_shorter() {
+    fn durations_are_rounded_up_to_whole_seconds() {
         for (millis, wanted) in [(0, 0), (1, 1), (1_000, 1), (1_001, 2), (-5, 0)] {
             assert_eq!(seconds_up(TimeDelta::milliseconds(millis)), wanted, "{millis} ms");
         }

@@ -15,6 +15,7 @@ use aws_config::imds::Client;
 use aws_config::imds::client::error::ImdsError;
 use chrono::{DateTime, TimeDelta};
 use gpuctl_control::clock::SystemClock;
+use gpuctl_control::log::shown;
 use gpuctl_control::ports::{Clock, Cloud, Listing, PortError, PortErrorClass, StartOrder};
 use gpuctl_core::observation::{BoxState, SeenBox};
 use gpuctl_core::plan::StopMode;
@@ -144,6 +145,7 @@ impl SelfInstance {
         tokio::time::sleep_until(shutdown_at + self.shutdown_max).await;
         let after = self.shutdown_max.as_secs();
         let command = self.power_off.join(" ");
+        let command = shown(&command);
         tracing::warn!("`{command}` was accepted {after}s ago, and this box is still running");
         self.stop_by_ec2().await
     }
@@ -267,7 +269,7 @@ impl Cloud for SelfInstance {
             }
             Err(error) => {
                 let cause = error.cause.as_ref().map(ToString::to_string).unwrap_or_default();
-                tracing::warn!(%error, cause, "asking EC2 to stop this box");
+                tracing::warn!(%error, cause = %shown(cause), "asking EC2 to stop this box");
                 self.stop_by_ec2().await.map_err(|asked| both(&error, &asked))
             }
         }

@@ -1,4 +1,4 @@
-//! A policy's text where a function without a disk finds it: an SSM parameter, and what it was before.
+//! The text of a policy in an SSM parameter, for the function, which has no disk; and the parameter's earlier versions.
 
 use aws_sdk_ssm::types::ParameterHistory;
 use gpuctl_control::ports::{PortError, PortErrorClass};
@@ -6,15 +6,15 @@ use gpuctl_control::ports::{PortError, PortErrorClass};
 use crate::Aws;
 use crate::error::port_error;
 
-/// Versions that are read: SSM itself keeps no more.
+/// Versions that are read: SSM keeps 100.
 const VERSIONS_MAX: usize = 100;
 
 /// The text of one version of a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParameterVersion {
-    /// Its number: it grows.
+    /// Grows with each version.
     pub version: i64,
-    /// Its text, decrypted if it is secret.
+    /// Decrypted, if the parameter is a `SecureString`.
     pub text: String,
 }
 
@@ -22,13 +22,13 @@ impl Aws {
     /// The newest version of an SSM parameter.
     ///
     /// # Errors
-    /// When it is not there, or may not be read.
+    /// When it does not exist, is empty, or cannot be read.
     pub async fn parameter(&self, name: &str) -> Result<ParameterVersion, PortError> {
-        let answer = self.ssm().get_parameter().name(name).with_decryption(true).send().await;
-        let answer = answer.map_err(|error| {
+        let sent = self.ssm().get_parameter().name(name).with_decryption(true).send().await;
+        let output = sent.map_err(|error| {
             port_error("ssm:GetParameter", format!("cannot read the SSM parameter {name}"), error)
         })?;
-        let found = answer.parameter.and_then(|parameter| {
+        let found = output.parameter.and_then(|parameter| {
             Some(ParameterVersion { version: parameter.version, text: parameter.value? })
         });
         found.ok_or_else(|| {
@@ -39,14 +39,14 @@ impl Aws {
     /// Every version of an SSM parameter that SSM still has, the newest first.
     ///
     /// # Errors
-    /// As there.
+    /// When the history cannot be read, which needs a permission of its own.
     pub async fn parameter_history(&self, name: &str) -> Result<Vec<ParameterVersion>, PortError> {
         let call = self.ssm().get_parameter_history().name(name).with_decryption(true);
         let mut pages = call.into_paginator().send();
         let mut all = Vec::new();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| {
-                let what = format!("cannot read what the SSM parameter {name} was before");
+                let what = format!("cannot read the history of the SSM parameter {name}");
                 port_error("ssm:GetParameterHistory", what, error)
             })?;
             all.extend(page.parameters.unwrap_or_default().into_iter().filter_map(version));

@@ -219,7 +219,7 @@ fn foreign(
         }
     };
     let by_us = ours.is_some_and(|ordered| is_ours(ordered, at));
-    (!by_us).then(|| Foreign { wants, at, by: "someone".to_owned() })
+    (!by_us).then(|| Foreign { wants, at, by: "an unknown user".to_owned() })
 }
 
 /// Why a stopped box cannot be started; a start itself would fail with an error that says less.

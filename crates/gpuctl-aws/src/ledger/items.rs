@@ -1,8 +1,9 @@
-//! Everything that the table holds: its keys, and each item's attributes. Nothing else names an attribute's layout.
+//! The layout of the table: keys, and each item's attributes. No other file builds or reads an item's attributes, except for
+//! update expressions.
 //!
 //! | `pk` | `sk` | what |
 //! |---|---|---|
-//! | `loop` | `lease` | the loop's lease: `owner`, `number`, `until`, `nonce` |
+//! | `loop` | `lease` | the lease of the reconcile: `owner`, `number`, `until`, `nonce` |
 //! | `pool#POOL` | `hold` | the latest hold |
 //! | `pool#POOL` | `queue` | the queue as last read |
 //! | `pool#POOL` | `run#START#BOX` | a run |
@@ -11,8 +12,8 @@
 //! | `box#BOX` | `report`, `service` | its worker's latest report; the mean time of its jobs |
 //! | `records` | `TIME#ID` | a record, with `repeats` |
 //! | `jobs#YYYY-MM` | `JOB` | a job in the month of its id: attempt and result too |
-//! | `told` | `KEY` | when people were last told of this trouble |
-//! | `queue#QUEUE` | `changes` | when a person last purged or redrove it |
+//! | `told` | `KEY` | when this notice was last published |
+//! | `queue#QUEUE` | `changes` | when it was last purged or redriven through gpuctl |
 //!
 //! Times are microseconds since 1970; in keys they have 17 digits, so that they sort. `v` is the layout's version, `expires` the
 //! second after which DynamoDB may delete the item.
@@ -32,13 +33,13 @@ use gpuctl_core::offering::{Offering, Refusal, RefusalClass};
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::units::{BoxId, MicroUsd, PoolId, QueueName, Timestamp};
 
-/// The layout's version; an item with a higher one was written by a newer gpuctl.
+/// The layout's version. An item with a higher one was written by a newer gpuctl, and is not read.
 pub(super) const VERSION: i64 = 1;
 
-/// How long runs are kept: a year's bill, and a month to compare it with.
+/// How long runs are kept after their end: a year's bills, and a month more.
 pub(super) const RUNS_KEPT: TimeDelta = TimeDelta::days(400);
 
-/// How long jobs and their results are kept.
+/// How long jobs and their results are kept after submission.
 pub(super) const JOBS_KEPT: TimeDelta = TimeDelta::days(90);
 
 /// An item as DynamoDB has it.
@@ -70,7 +71,7 @@ impl Key {
         Self::new("loop", "lease")
     }
 
-    pub(super) fn told(key: &str) -> Self {
+    pub(super) fn notice(key: &str) -> Self {
         Self::new("told", key)
     }
 
@@ -113,7 +114,7 @@ impl Key {
         Self::new(format!("queue#{queue}"), "changes")
     }
 
-    /// A job lies in the month that its id names, so that the id alone finds it.
+    /// A job's partition is the month of its id, so that the id alone finds it.
     pub(super) fn job(id: &JobId) -> Self {
         let pk = id_time(id).map_or_else(|| Self::JOBS_UNDATED.to_owned(), Self::jobs_of);
         Self::new(pk, id.as_str())
@@ -123,11 +124,11 @@ impl Key {
         format!("jobs#{}", month_name(month))
     }
 
-    /// Where jobs lie whose id, of another's making, names no time.
+    /// The partition of jobs whose id has no time, since another program made it.
     pub(super) const JOBS_UNDATED: &str = "jobs#undated";
 }
 
-/// A time as a key has it: seventeen digits last until the year 5138.
+/// A time in a key: seventeen digits, which last until the year 5138.
 pub(super) fn digits(at: Timestamp) -> String {
     format!("{:017}", at.timestamp_micros().max(0))
 }
@@ -136,14 +137,14 @@ fn month_name(at: Timestamp) -> String {
     format!("{:04}-{:02}", at.year(), at.month())
 }
 
-/// When an id of version 7 was made: its first 48 bits, in milliseconds.
+/// The time of a UUID of version 7, its first 48 bits (RFC 9562, section 5.7); `None` for other ids.
 fn id_time(id: &JobId) -> Option<Timestamp> {
     let id = uuid::Uuid::parse_str(id.as_str()).ok()?;
     let (seconds, nanos) = id.get_timestamp().filter(|_| id.get_version_num() == 7)?.to_unix();
     Timestamp::from_timestamp(i64::try_from(seconds).ok()?, nanos)
 }
 
-/// The smallest id of version 7 of this time, for ranges.
+/// The beginning of the smallest UUID of version 7 of this time, for ranges.
 pub(super) fn first_id(at: Timestamp) -> String {
     let millis = format!("{:012x}", at.timestamp_millis().max(0));
     format!("{}-{}", &millis[..8], &millis[8..])
@@ -192,7 +193,7 @@ impl Writer {
         self.number_if(name, at.map(|at| at.timestamp_micros()))
     }
 
-    /// A count; beyond what an attribute holds it is cut, which no count comes near.
+    /// A count, at most `i64::MAX`.
     fn count(self, name: &str, count: u64) -> Self {
         self.number(name, i64::try_from(count).unwrap_or(i64::MAX))
     }
@@ -215,7 +216,7 @@ impl<'a> Reader<'a> {
         self.text_if(name).ok_or_else(|| self.unreadable(name))
     }
 
-    /// A text that is the name of something.
+    /// A text in the form that `T` parses.
     fn parsed<T: std::str::FromStr>(self, name: &str) -> Result<T, PortError> {
         self.text(name)?.parse().map_err(|_| self.unreadable(name))
     }
@@ -244,14 +245,16 @@ impl<'a> Reader<'a> {
         self.number(name).map(from_micros)
     }
 
-    /// Refuses what a newer gpuctl wrote.
+    /// Rejects an item that a newer gpuctl wrote.
     pub(super) fn known(self) -> Result<Self, PortError> {
         let version = self.number_if("v").unwrap_or(VERSION);
         if version <= VERSION {
             return Ok(self);
         }
-        let what =
-            format!("{} has version {version}, this gpuctl knows up to {VERSION}", self.named());
+        let what = format!(
+            "{} has version {version}, but this gpuctl knows only up to {VERSION}",
+            self.named()
+        );
         Err(PortError::new(PortErrorClass::TooNew, what)
             .hint("update gpuctl, or use another table"))
     }
@@ -259,7 +262,7 @@ impl<'a> Reader<'a> {
     pub(super) fn unreadable(self, name: &str) -> PortError {
         let what = format!("{} cannot be read: its `{name}` is missing or unknown", self.named());
         PortError::new(PortErrorClass::Corrupt, what)
-            .hint("delete that item to begin anew; everything else stays")
+            .hint("delete that item; nothing else is affected")
     }
 
     fn named(self) -> String {
@@ -371,7 +374,7 @@ pub(super) fn run(key: &Key, run: &Run, revision: i64) -> Item {
         .text_if("refusal_text", refusal.map(|one| &one.text))
         .time_if("interrupted_at", run.interrupted_at);
     match run.stopped_at {
-        // An open run is never deleted: its box costs money.
+        // An open run does not expire: its box costs money.
         Some(ended) => written.value("expires", expires(ended + RUNS_KEPT)).done(),
         None => written.done(),
     }
@@ -446,13 +449,13 @@ pub(super) fn report_of(item: &Item) -> Result<WorkerReport, PortError> {
     })
 }
 
-/// Whether a stored record says the same as this one; one that cannot be read says something else.
-pub(super) fn record_says_the_same(item: &Item, record: &Record) -> bool {
+/// Whether a stored record says the same as this one; one that cannot be read does not.
+pub(super) fn is_same_record(item: &Item, record: &Record) -> bool {
     let last = Reader(item).text_if("record").and_then(|text| serde_json::from_str(text).ok());
     last.is_some_and(|last: Record| last.says_the_same(record))
 }
 
-/// A job that has just been submitted.
+/// A job without attempt or result.
 pub(super) fn job(job: &Job) -> Item {
     Writer::new(&Key::job(&job.id))
         .text("job", job_to_json(job))
@@ -465,7 +468,7 @@ pub(super) fn job_of(item: Reader<'_>) -> Result<Job, PortError> {
     job_from_json(item.text("job")?).map_err(|error| item.unreadable("job").because(error))
 }
 
-/// The attributes of a worker's latest try, as `began` writes them: names and values.
+/// The attributes of a job's latest attempt, as names and values for an update.
 pub(super) fn attempt(attempt: &Attempt) -> [(&'static str, AttributeValue); 5] {
     [
         ("attempt", number(i64::from(attempt.number))),
@@ -594,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_of_a_newer_gpuctl_is_refused_and_a_damaged_one_is_named() {
+    fn an_item_of_a_newer_gpuctl_is_rejected_and_a_damaged_one_is_named() {
         let run_item = || run(&Key::run(&full_run()), &full_run(), 1);
         let mut newer = run_item();
         newer.insert("v".to_owned(), number(VERSION + 1));

@@ -1,8 +1,8 @@
 //! Jobs: one item each, from submission to result, and the state that follows from it.
 //!
-//! SQS shows nobody a message, so a state is what the notes say, and a little behind the queue: a job is `running` while its
-//! worker reports and holds leases, `dead` once its last try is over (SQS buries at the next receive), `purged` or queued
-//! again when a person said so through gpuctl. What is done in the SQS console is not seen here.
+//! SQS shows a message only to its receiver, so a state follows from notes, and is a little behind the queue. A job is `running`
+//! while its worker reports and holds leases, `dead` once its last attempt is over (SQS moves its message at the next receive), and
+//! `purged` or queued again after a purge or redrive through gpuctl. What is done in the SQS console is not seen.
 
 use std::collections::HashMap;
 
@@ -22,28 +22,28 @@ use super::DynamoLedger;
 use super::items::{self, Item, JOBS_KEPT, Key, QueueChanges, Reader};
 use super::table::{Order, Page, condition_failed};
 
-/// The longest result kept in an item, in bytes: DynamoDB's limit on one is 400 KiB, job and names included.
+/// The longest result stored in an item, in bytes: DynamoDB's limit on an item is 400 KiB, job and names included.
 const RESULT_BYTES_MAX: usize = 300 * 1_024;
 
-/// The longest result read back from S3: more than a worker writes.
+/// The longest result read from S3, in bytes: more than a worker writes.
 const RESULT_FILE_BYTES_MAX: u64 = 256 * 1_024 * 1_024;
 
-/// Jobs that a list by state looks through.
-const JOBS_LOOKED_AT_MAX: usize = 10_000;
+/// Jobs that one list reads, also if few of them have the wanted state.
+const JOBS_READ_MAX: usize = 10_000;
 
-/// How old a worker's report may be for its jobs to count as running.
+/// How old a worker's report may be while its jobs count as running.
 const REPORT_AGE_MAX: TimeDelta = TimeDelta::seconds(60);
 
-/// What several jobs' states need, read once.
+/// What the states of several jobs depend on, read once.
 #[derive(Default)]
-struct Around {
+struct Context {
     changes: HashMap<QueueName, QueueChanges>,
     reports: HashMap<BoxId, Option<WorkerReport>>,
 }
 
 impl DynamoLedger {
     pub(super) async fn note_submitted(&self, jobs: &[Job]) -> Result<(), PortError> {
-        // All at once: one after the other, a batch of ten would take ten round trips.
+        // At once: one after the other, a batch of ten would take ten round trips.
         let mut writes = JoinSet::new();
         for job in jobs {
             let (table, item) = (self.table.clone(), items::job(job));
@@ -63,7 +63,7 @@ impl DynamoLedger {
             call = call.expression_attribute_values(name, value);
         }
         let answer = call.update_expression(set).send().await;
-        answer.map(drop).map_err(|error| self.table.failed("UpdateItem", "note a begin", error))
+        answer.map(drop).map_err(|error| self.table.failed("UpdateItem", "note an attempt", error))
     }
 
     pub(super) async fn note_queue_change(
@@ -88,10 +88,10 @@ impl DynamoLedger {
         let job = &result.job;
         let text = result_to_json(result);
         let (name, value) = if text.len() <= RESULT_BYTES_MAX {
-            // `result` alone is a word of DynamoDB's own.
+            // `result` is a reserved word of DynamoDB.
             ("result_json", text)
         } else {
-            ("result_uri", self.keep_result(result, &text).await?)
+            ("result_uri", self.store_result(result, &text).await?)
         };
         let mut call = self
             .table
@@ -107,32 +107,32 @@ impl DynamoLedger {
         match call.send().await {
             Ok(_) => {}
             Err(error) => match condition_failed(&error) {
-                // The answer to our own write was lost, and the SDK wrote it again.
+                // The response to our own write was lost, and the SDK wrote it again.
                 Some(item) if Reader(item).text_if(name) == Some(&value) => {}
                 Some(_) => return Ok(Committed::AlreadyThere),
-                None => return Err(self.table.failed("UpdateItem", "keep a result", error)),
+                None => return Err(self.table.failed("UpdateItem", "store a result", error)),
             },
         }
         self.note_service(result).await;
         Ok(Committed::Written)
     }
 
-    /// A long result lies in S3 under a name of this try's own: another try's never replaces it.
-    async fn keep_result(&self, result: &JobResult, text: &str) -> Result<String, PortError> {
+    /// Stores a long result in S3, under a name of this attempt, so that no other attempt replaces it.
+    async fn store_result(&self, result: &JobResult, text: &str) -> Result<String, PortError> {
         let Some(files) = &self.results else {
             let what = format!(
-                "the result has {} KiB, and the ledger keeps {} KiB without a bucket for results",
+                "the result has {} KiB, and without a bucket for results at most {} KiB can be stored",
                 text.len() / 1_024,
                 RESULT_BYTES_MAX / 1_024
             );
             return Err(PortError::new(PortErrorClass::Full, what)
-                .hint("name a bucket for results under [cloud] in gpuctl.toml"));
+                .hint("set `results = \"s3://bucket/prefix\"` in [cloud]"));
         };
         let name = format!("result-{}-{}.json", result.attempt, result.box_id);
         files.keep(&result.job.id, &name, text.as_bytes()).await
     }
 
-    /// Moves the box's mean towards what this job took. An estimate: a lost write costs nothing, so it fails in silence.
+    /// Moves the box's mean towards this job's time. It is an estimate, so a failed write is only logged.
     async fn note_service(&self, result: &JobResult) {
         if result.outcome.is_err() {
             return;
@@ -142,12 +142,12 @@ impl DynamoLedger {
         let mean = known.map_or(took, |mean| mean + (took - mean) / i64::from(SERVICE_WEIGHT));
         self.means().insert(result.box_id.clone(), mean);
         let item = items::Writer::new(&Key::service(&result.box_id)).number("mean", mean).done();
-        if let Err(error) = self.table.put(item, "note a job's time").await {
-            tracing::debug!(%error, "a job's time was not noted");
+        if let Err(error) = self.table.put(item, "store a job's mean time").await {
+            tracing::debug!(%error, "a job's mean time was not stored");
         }
     }
 
-    /// Read once; from then on this worker's own.
+    /// Read from the table once; from then on only this process changes it.
     async fn known_mean(&self, box_id: &BoxId) -> Option<i64> {
         let here = self.means().get(box_id).copied();
         match here {
@@ -165,27 +165,27 @@ impl DynamoLedger {
 
     pub(super) async fn one_job(&self, id: &JobId) -> Result<Option<JobEntry>, PortError> {
         match self.table.get(&Key::job(id)).await? {
-            Some(item) => self.entry(&item, &mut Around::default()).await.map(Some),
+            Some(item) => self.entry(&item, &mut Context::default()).await.map(Some),
             None => Ok(None),
         }
     }
 
     pub(super) async fn newest_jobs(&self, filter: JobFilter) -> Result<Vec<JobEntry>, PortError> {
         let limit = filter.limit as usize;
-        let mut around = Around::default();
-        let (mut found, mut looked) = (Vec::new(), 0);
+        let mut context = Context::default();
+        let (mut found, mut read) = (Vec::new(), 0);
         for page in self.job_pages(filter.since) {
             let mut after = None;
             loop {
                 let (items, next) = self.table.query_once(&page, after, Some(limit.max(1))).await?;
                 for item in &items {
-                    looked += 1;
-                    let entry = self.entry(item, &mut around).await?;
+                    read += 1;
+                    let entry = self.entry(item, &mut context).await?;
                     let old = filter.since.is_some_and(|since| entry.job.submitted_at < since);
                     if !old && filter.state.is_none_or(|state| state == entry.state) {
                         found.push(entry);
                     }
-                    if found.len() >= limit || looked >= JOBS_LOOKED_AT_MAX {
+                    if found.len() >= limit || read >= JOBS_READ_MAX {
                         return Ok(found);
                     }
                 }
@@ -198,13 +198,13 @@ impl DynamoLedger {
         Ok(found)
     }
 
-    /// The months of jobs, newest first, and last those whose ids name no month.
+    /// The months of jobs, newest first, and last the jobs whose ids have no time.
     fn job_pages(&self, since: Option<Timestamp>) -> Vec<Page> {
         let now = self.now();
         let oldest = since.unwrap_or(now - JOBS_KEPT).max(now - JOBS_KEPT);
         let from = since.map(|_| items::first_id(oldest));
         let mut pages = Vec::new();
-        // A day more than now, for clocks that differ.
+        // One day ahead, for clocks that differ.
         let mut month = month_of(now + TimeDelta::days(1)).begin;
         while month >= month_of(oldest).begin {
             let pk = Key::jobs_of(month);
@@ -215,7 +215,7 @@ impl DynamoLedger {
         pages
     }
 
-    async fn entry(&self, item: &Item, around: &mut Around) -> Result<JobEntry, PortError> {
+    async fn entry(&self, item: &Item, context: &mut Context) -> Result<JobEntry, PortError> {
         let item = Reader(item).known()?;
         let job = items::job_of(item)?;
         if let Some(result) = self.result_of(item).await? {
@@ -224,11 +224,12 @@ impl DynamoLedger {
         }
         let attempt = items::attempt_of(item)?;
         let report = match &attempt {
-            Some(attempt) => self.report_of(&attempt.box_id, around).await?,
+            Some(attempt) => self.report_of(&attempt.box_id, context).await?,
             None => None,
         };
-        let changes = self.changes(&job.queue, around).await?;
-        let state = state((&job, attempt.as_ref()), &changes, report.as_ref(), self.now());
+        let changes = self.changes(&job.queue, context).await?;
+        let (attempt, report) = (attempt.as_ref(), report.as_ref());
+        let state = state(&job, &Notes { attempt, changes, report }, self.now());
         Ok(JobEntry { job, state, result: None })
     }
 
@@ -239,9 +240,9 @@ impl DynamoLedger {
             (None, Some(uri)) => {
                 let Some(files) = &self.results else {
                     let what =
-                        format!("the result lies at {uri}, and no bucket for results is named");
+                        format!("the result is at {uri}, and no bucket for results is configured");
                     return Err(PortError::new(PortErrorClass::NotFound, what)
-                        .hint("name a bucket for results under [cloud] in gpuctl.toml"));
+                        .hint("set `results = \"s3://bucket/prefix\"` in [cloud]"));
                 };
                 kept = files.text(uri, RESULT_FILE_BYTES_MAX).await?;
                 &kept
@@ -255,40 +256,46 @@ impl DynamoLedger {
     async fn changes(
         &self,
         queue: &QueueName,
-        around: &mut Around,
+        context: &mut Context,
     ) -> Result<QueueChanges, PortError> {
-        if let Some(changes) = around.changes.get(queue) {
+        if let Some(changes) = context.changes.get(queue) {
             return Ok(*changes);
         }
         let item = self.table.get(&Key::queue_changes(queue)).await?;
         let changes = item.as_ref().map_or_else(QueueChanges::default, QueueChanges::of);
-        around.changes.insert(queue.clone(), changes);
+        context.changes.insert(queue.clone(), changes);
         Ok(changes)
     }
 
     async fn report_of(
         &self,
         box_id: &BoxId,
-        around: &mut Around,
+        context: &mut Context,
     ) -> Result<Option<WorkerReport>, PortError> {
-        if let Some(report) = around.reports.get(box_id) {
+        if let Some(report) = context.reports.get(box_id) {
             return Ok(report.clone());
         }
         let item = self.table.get(&Key::report(box_id)).await?;
         let report = item.as_ref().map(items::report_of).transpose()?;
-        around.reports.insert(box_id.clone(), report.clone());
+        context.reports.insert(box_id.clone(), report.clone());
         Ok(report)
     }
 }
 
+/// What is known of a job without a result.
+struct Notes<'a> {
+    /// The latest attempt.
+    attempt: Option<&'a Attempt>,
+    /// Of the job's queue.
+    changes: QueueChanges,
+    /// The latest report of the attempt's worker.
+    report: Option<&'a WorkerReport>,
+}
+
 /// The state of a job without a result.
-fn state(
-    (job, attempt): (&Job, Option<&Attempt>),
-    changes: &QueueChanges,
-    report: Option<&WorkerReport>,
-    now: Timestamp,
-) -> JobState {
-    // A redrive gives what was dead all its tries again, and a new beginning.
+fn state(job: &Job, notes: &Notes<'_>, now: Timestamp) -> JobState {
+    let Notes { attempt, changes, report } = *notes;
+    // A redrive gives a dead message all its attempts again, and counts as its new submission.
     let redriven = changes.redriven_at.filter(|redriven| {
         attempt.is_some_and(|attempt| attempt.number >= attempt.of && attempt.at < *redriven)
     });
@@ -298,7 +305,7 @@ fn state(
     match attempt {
         Some(attempt) if is_held(attempt, report, now) => JobState::Running,
         Some(attempt) if attempt.number >= attempt.of => {
-            // It lay in the queue until its last try was over, and among the dead from then on.
+            // It was in the queue until its last attempt was over, and in the dead-letter queue from then on.
             let purged = after(changes.purged_dead_at, attempt.at);
             if purged { JobState::Purged } else { JobState::Dead }
         }
@@ -307,16 +314,16 @@ fn state(
     }
 }
 
-/// Whether a worker is still at it: as far as its own reports say, and never beyond the try's own end.
+/// Whether a worker still holds the job: by its reports, and never beyond the attempt's end.
 fn is_held(attempt: &Attempt, report: Option<&WorkerReport>, now: Timestamp) -> bool {
-    let gone = report.is_some_and(|report| {
+    let released = report.is_some_and(|report| {
         let silent = now - report.at > REPORT_AGE_MAX && now - attempt.at > REPORT_AGE_MAX;
         silent || (report.at > attempt.at && report.leases == 0)
     });
-    now < attempt.until && !gone
+    now < attempt.until && !released
 }
 
-/// Notes a job that is not noted yet, and leaves one that is.
+/// Adds the job to its item, unless it is there already.
 const SET_JOB: &str = "SET job = if_not_exists(job, :job), submitted_at = if_not_exists(submitted_at, :submitted_at), \
                        expires = if_not_exists(expires, :expires), v = :v";
 
@@ -378,21 +385,21 @@ mod tests {
         let table = [
             ("new", None, none, None, 20, Queued),
             ("begun", first.clone(), none, None, 20, Running),
-            ("… and its worker says so", first.clone(), none, Some(report(19, 1)), 20, Running),
+            ("… and its worker reports it", first.clone(), none, Some(report(19, 1)), 20, Running),
             ("… or has not yet", first.clone(), none, Some(report(5, 0)), 20, Running),
-            ("… or has let go", first.clone(), none, Some(report(19, 0)), 20, Queued),
+            ("… or has released it", first.clone(), none, Some(report(19, 0)), 20, Queued),
             ("… or is silent", first.clone(), none, Some(report(30, 1)), 95, Queued),
             ("tried once, over", first.clone(), none, None, 700, Queued),
-            ("tried as often as may be", last.clone(), none, None, 20, Running),
+            ("in its last attempt", last.clone(), none, None, 20, Running),
             ("… and over", last.clone(), none, None, 700, Dead),
             ("… and purged", last.clone(), dead(800), None, 900, Purged),
             ("… and redriven", last.clone(), redriven(800), None, 900, Queued),
-            ("a redrive before that is none", last.clone(), redriven(5), None, 900, Dead),
+            ("a redrive before that does not count", last.clone(), redriven(5), None, 900, Dead),
             ("redriven and begun", Some(attempt(1, 810)), redriven(800), None, 820, Running),
             ("purged", None, live(5), None, 20, Purged),
             ("purged while tried", first.clone(), live(15), None, 700, Purged),
             ("a purge before it was submitted", None, live(-5), None, 20, Queued),
-            ("a purge of the living leaves the dead", last.clone(), live(800), None, 900, Dead),
+            ("a purge of the queue leaves the dead", last.clone(), live(800), None, 900, Dead),
             (
                 "purged, then redriven",
                 last,
@@ -403,7 +410,8 @@ mod tests {
             ),
         ];
         for (name, attempt, changes, report, now, wanted) in table {
-            let found = state((&job, attempt.as_ref()), &changes, report.as_ref(), at(now));
+            let (attempt, report) = (attempt.as_ref(), report.as_ref());
+            let found = state(&job, &Notes { attempt, changes, report }, at(now));
             assert_eq!(found, wanted, "{name}");
         }
     }

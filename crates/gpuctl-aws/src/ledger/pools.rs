@@ -1,7 +1,8 @@
-//! Runs, and what is remembered of a pool.
+//! Runs, and what the ledger remembers of a pool.
 //!
-//! A run lies under its pool by its start, and beside that either among the open ones or in the month of its end: so the loop
-//! reads a pool's newest, an open run of any age is found, and a month's bill needs no other month. One transaction writes all three.
+//! A run is stored twice: under its pool by its start, and either among the open runs or in the month of its end. So a reconcile
+//! reads a pool's newest runs, an open run of any age is found, and a month's bill reads that month only. One transaction writes
+//! both, and removes an ended run from the open ones.
 
 use std::collections::BTreeSet;
 
@@ -16,28 +17,30 @@ use super::DynamoLedger;
 use super::items::{self, Item, Key, RUNS_KEPT, Reader};
 use super::table::{Order, Page, attributes};
 
-/// Tries of a write that another's came between.
+/// Tries of one write, each after another writer has changed the run.
 const SAVE_TRIES_MAX: u32 = 5;
 
 impl DynamoLedger {
     pub(super) async fn pool_memory(&self, pool: &PoolId) -> Result<PoolMemory, PortError> {
         let pk = Key::pool(pool);
         // `hold` and `queue` sort before `run#…`.
-        let words = Page { before: Some("run".to_owned()), ..Page::of(&pk) };
+        let hold_and_queue = Page { before: Some("run".to_owned()), ..Page::of(&pk) };
         let newest = Page {
             prefix: Some("run#".to_owned()),
             order: Order::Last,
-            most: Some(RUNS_REMEMBERED_MAX as usize),
+            limit: Some(RUNS_REMEMBERED_MAX as usize),
             ..Page::of(&pk)
         };
         let open = Page { prefix: Some(format!("{pool}#")), ..Page::of(Key::OPEN) };
-        let (words, newest, open) = tokio::try_join!(
-            self.table.query(&words),
+        let (hold_and_queue, newest, open) = tokio::try_join!(
+            self.table.query(&hold_and_queue),
             self.table.query(&newest),
             self.table.query(&open)
         )?;
         let named = |name| {
-            words.iter().find(|item| Reader(item).text_if("sk").is_some_and(|sk| sk == name))
+            hold_and_queue
+                .iter()
+                .find(|item| Reader(item).text_if("sk").is_some_and(|sk| sk == name))
         };
         let runs = newest_first(newest.iter().chain(&open))?;
         Ok(PoolMemory {
@@ -48,7 +51,7 @@ impl DynamoLedger {
         })
     }
 
-    /// The mean over the moving means of the boxes that ran.
+    /// The mean of the moving means of the boxes that ran.
     async fn service_of(&self, runs: &[Run]) -> Result<Option<TimeDelta>, PortError> {
         let boxes: BTreeSet<&BoxId> = runs.iter().map(|run| &run.box_id).collect();
         let keys: Vec<Key> = boxes.into_iter().map(Key::service).collect();
@@ -64,7 +67,7 @@ impl DynamoLedger {
         let since = since.max(now - RUNS_KEPT);
         let mut pages = vec![Page::of(Key::OPEN)];
         let mut month = month_of(since).begin;
-        // A day more than now, for clocks that differ.
+        // One day ahead, for clocks that differ.
         while month <= now + TimeDelta::days(1) {
             let from = Some(items::digits(since.max(month)));
             pages.push(Page { from, ..Page::of(Key::ended_in(month)) });
@@ -79,7 +82,7 @@ impl DynamoLedger {
         Ok(runs)
     }
 
-    /// Merges and writes, again when another has written in between.
+    /// Merges the run with the stored one and writes it; again if another writer came between.
     pub(super) async fn fill_in_run(&self, run: &Run) -> Result<(), PortError> {
         for _ in 0..SAVE_TRIES_MAX {
             let old = self.table.get(&Key::run(run)).await?;
@@ -128,7 +131,7 @@ impl DynamoLedger {
     }
 }
 
-/// What the earlier version has stays; what it lacks the later one fills in.
+/// The stored run, with what it lacks taken from the later one.
 fn filled_in(old: &Run, later: &Run) -> Run {
     Run {
         ready_at: old.ready_at.or(later.ready_at),
@@ -143,7 +146,7 @@ fn filled_in(old: &Run, later: &Run) -> Run {
     }
 }
 
-/// Each run once: one that ended between two reads is in both, and then its end counts.
+/// The runs, the newest first, each once: a run that ended between two reads is in both, and the ended one counts.
 fn newest_first<'a>(items: impl Iterator<Item = &'a Item>) -> Result<Vec<Run>, PortError> {
     let mut runs: Vec<Run> = items.map(items::run_of).collect::<Result<_, _>>()?;
     runs.sort_by(|a, b| {

@@ -1,4 +1,4 @@
-//! The one table: making it, and the few ways in which it is read and written.
+//! The one table: creating it, and the few ways in which it is read and written. What items hold is in `items`.
 
 use std::time::Duration;
 
@@ -21,14 +21,14 @@ use crate::error::{code, port_error};
 /// Keys in one batched read: DynamoDB's limit.
 const GET_MANY_MAX: usize = 100;
 
-/// Asks for the rest of a batched read before it counts as throttled.
+/// Calls for one batched read, whose responses may leave keys unprocessed, before it counts as throttled.
 const GET_MANY_TRIES_MAX: u32 = 5;
 
-/// How long a new table may take; it takes some seconds.
+/// How long to wait for a new table, which takes some seconds.
 const CREATE_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// How often to look whether it is there.
-const CREATE_LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The time between two checks whether it is ready.
+const CREATE_POLL_EVERY: Duration = Duration::from_millis(250);
 
 /// The table; cloning shares the connection.
 #[derive(Clone)]
@@ -38,22 +38,22 @@ pub(super) struct Table {
     region: String,
 }
 
-/// A part of one partition.
+/// A part of one partition, to query.
 #[derive(Clone)]
 pub(super) struct Page {
     pub(super) pk: String,
-    /// Sort keys that begin so.
+    /// Only sort keys that begin so. At most one of `prefix`, `from` and `before` is set.
     pub(super) prefix: Option<String>,
-    /// Sort keys at or after this; not together with `prefix`.
+    /// Only sort keys at or after this.
     pub(super) from: Option<String>,
-    /// Sort keys before this; not together with the others.
+    /// Only sort keys before this.
     pub(super) before: Option<String>,
     pub(super) order: Order,
-    /// At most so many.
-    pub(super) most: Option<usize>,
+    /// The largest number of items; `None`: all.
+    pub(super) limit: Option<usize>,
 }
 
-/// By the sort key.
+/// The order of the sort keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     /// Lowest first.
@@ -70,7 +70,7 @@ impl Page {
             from: None,
             before: None,
             order: Order::First,
-            most: None,
+            limit: None,
         }
     }
 }
@@ -81,7 +81,7 @@ impl Table {
         Self { client: aws.dynamodb(), name: name.to_owned(), region }
     }
 
-    /// What a failed call means.
+    /// Classifies the error of a call; `verb` completes "cannot … in the ledger".
     pub(super) fn failed<E>(
         &self,
         call: &str,
@@ -97,7 +97,7 @@ impl Table {
             return failed;
         }
         let region = &self.region;
-        failed.hint(format!("there is no such table in {region}: `gpuctl doctor --fix` makes it"))
+        failed.hint(format!("there is no such table in {region}: `gpuctl doctor --fix` creates it"))
     }
 
     pub(super) async fn create(&self) -> Result<(), PortError> {
@@ -121,13 +121,13 @@ impl Table {
             .key_schema(key("sk", KeyType::Range));
         match call.send().await {
             Err(error) if code(&error) != Some("ResourceInUseException") => {
-                return Err(self.failed("CreateTable", "make the table", error));
+                return Err(self.failed("CreateTable", "create the table", error));
             }
             _ => {}
         }
         self.until_active().await?;
         self.check().await?;
-        self.let_items_expire().await
+        self.enable_expiry().await
     }
 
     async fn until_active(&self) -> Result<(), PortError> {
@@ -136,7 +136,7 @@ impl Table {
             let table = self.describe().await;
             match table {
                 Ok(table) if table.table_status() == Some(&TableStatus::Active) => return Ok(()),
-                // A table that was asked for a moment ago may not be seen yet.
+                // A table that was just created may not be listed yet.
                 Ok(_) => {}
                 Err(error) if error.class == PortErrorClass::NotFound => {}
                 Err(error) => return Err(error),
@@ -144,16 +144,16 @@ impl Table {
             if Instant::now() >= until {
                 let what = format!("the table `{}` is still not ready", self.name);
                 return Err(PortError::new(PortErrorClass::Unavailable, what)
-                    .hint("look at it in the DynamoDB console, and try again"));
+                    .hint("check it in the DynamoDB console, and try again"));
             }
-            tokio::time::sleep(CREATE_LOOK_EVERY).await;
+            tokio::time::sleep(CREATE_POLL_EVERY).await;
         }
     }
 
-    async fn let_items_expire(&self) -> Result<(), PortError> {
+    async fn enable_expiry(&self) -> Result<(), PortError> {
         let asked = self.client.describe_time_to_live().table_name(&self.name).send().await;
-        let asked =
-            asked.map_err(|error| self.failed("DescribeTimeToLive", "look at expiry", error))?;
+        let asked = asked
+            .map_err(|error| self.failed("DescribeTimeToLive", "read the expiry setting", error))?;
         let set = asked.time_to_live_description().and_then(|ttl| ttl.attribute_name());
         if set == Some("expires") {
             return Ok(());
@@ -162,12 +162,13 @@ impl Table {
         let wanted = wanted.build().expect("it has a name and a switch");
         let call = self.client.update_time_to_live().table_name(&self.name);
         let answer = call.time_to_live_specification(wanted).send().await;
-        answer.map(drop).map_err(|error| self.failed("UpdateTimeToLive", "set expiry", error))
+        answer.map(drop).map_err(|error| self.failed("UpdateTimeToLive", "set the expiry", error))
     }
 
     async fn describe(&self) -> Result<TableDescription, PortError> {
         let answer = self.client.describe_table().table_name(&self.name).send().await;
-        let answer = answer.map_err(|error| self.failed("DescribeTable", "look", error))?;
+        let answer =
+            answer.map_err(|error| self.failed("DescribeTable", "read the keys", error))?;
         Ok(answer.table.unwrap_or_else(|| TableDescription::builder().build()))
     }
 
@@ -178,9 +179,11 @@ impl Table {
         if keys == [("pk", &KeyType::Hash), ("sk", &KeyType::Range)] {
             return Ok(());
         }
-        let what =
-            format!("the table `{}` is another's: its keys are not `pk` and `sk`", self.name);
-        Err(PortError::new(PortErrorClass::Conflict, what).hint("name another table"))
+        let what = format!(
+            "the table `{}` belongs to something else: its keys are not `pk` and `sk`",
+            self.name
+        );
+        Err(PortError::new(PortErrorClass::Conflict, what).hint("set another `table` in [cloud]"))
     }
 
     pub(super) async fn get(&self, key: &Key) -> Result<Option<Item>, PortError> {
@@ -190,7 +193,7 @@ impl Table {
         Ok(answer.item)
     }
 
-    /// Those of the keys that are there, in no order.
+    /// The items of these keys that exist, in no particular order.
     pub(super) async fn get_many(&self, keys: Vec<Key>) -> Result<Vec<Item>, PortError> {
         let mut found = Vec::new();
         for chunk in keys.chunks(GET_MANY_MAX) {
@@ -203,7 +206,7 @@ impl Table {
                 tries += 1;
                 if tries > GET_MANY_TRIES_MAX {
                     let what =
-                        format!("the table `{}` does not answer all that was asked", self.name);
+                        format!("the table `{}` does not return all items of a read", self.name);
                     return Err(PortError::new(PortErrorClass::Throttled, what));
                 }
                 let call = self.client.batch_get_item().request_items(&self.name, keys);
@@ -219,27 +222,27 @@ impl Table {
         Ok(found)
     }
 
-    /// One partition's part, whole: page after page (L7).
+    /// All items of a part of one partition, page after page (L7).
     pub(super) async fn query(&self, page: &Page) -> Result<Vec<Item>, PortError> {
         let mut found: Vec<Item> = Vec::new();
         let mut after = None;
         loop {
-            let left = page.most.map(|most| most - found.len());
+            let left = page.limit.map(|limit| limit - found.len());
             let (items, next) = self.query_once(page, after, left).await?;
             found.extend(items);
             after = next;
-            if after.is_none() || page.most.is_some_and(|most| found.len() >= most) {
+            if after.is_none() || page.limit.is_some_and(|limit| found.len() >= limit) {
                 return Ok(found);
             }
         }
     }
 
-    /// One answer's worth, and where the next begins.
+    /// The items of one response, at most `limit`, and the key after which the next one begins; `None` at the end.
     pub(super) async fn query_once(
         &self,
         page: &Page,
         after: Option<Item>,
-        most: Option<usize>,
+        limit: Option<usize>,
     ) -> Result<(Vec<Item>, Option<Item>), PortError> {
         let mut condition = "pk = :pk".to_owned();
         let bound = [
@@ -253,7 +256,7 @@ impl Table {
             .table_name(&self.name)
             .consistent_read(true)
             .scan_index_forward(page.order == Order::First)
-            .set_limit(most.map(|most| i32::try_from(most).unwrap_or(i32::MAX)))
+            .set_limit(limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)))
             .set_exclusive_start_key(after)
             .expression_attribute_values(":pk", AttributeValue::S(page.pk.clone()));
         if let Some((value, text)) =
@@ -273,7 +276,7 @@ impl Table {
         call.send().await.map(drop).map_err(|error| self.failed("PutItem", verb, error))
     }
 
-    /// Adds an item unless there is one of its key.
+    /// Adds an item unless there is one with its key; both are a success.
     pub(super) async fn put_new(&self, item: Item, verb: &str) -> Result<(), PortError> {
         let call = self.client.put_item().table_name(&self.name).set_item(Some(item));
         match call.condition_expression("attribute_not_exists(pk)").send().await {
@@ -284,12 +287,12 @@ impl Table {
         }
     }
 
-    /// An update, for the caller to fill in and send.
+    /// The builder of an update, for the caller to complete and send.
     pub(super) fn update(&self, key: &Key) -> UpdateItemFluentBuilder {
         self.client.update_item().table_name(&self.name).set_key(Some(attributes(key)))
     }
 
-    /// Writes all or nothing; `Conflict` where a condition fails or another is at the same items.
+    /// Writes all items or none; `Conflict` where a condition fails, or another transaction writes the same items.
     pub(super) async fn transact(
         &self,
         items: Vec<TransactWriteItem>,
@@ -297,7 +300,7 @@ impl Table {
     ) -> Result<(), PortError> {
         let call = self.client.transact_write_items().set_transact_items(Some(items));
         let answer = call.send().await;
-        // IAM knows no action for transactions, only for what they do.
+        // IAM has no action for transactions, only for the writes in them.
         answer.map(drop).map_err(|error| self.failed("PutItem, dynamodb:DeleteItem", verb, error))
     }
 
@@ -306,7 +309,7 @@ impl Table {
     }
 }
 
-/// The item that was in the way, where a condition failed.
+/// The item that the condition failed on; `None` for other errors.
 pub(super) fn condition_failed(error: &SdkError<UpdateItemError, HttpResponse>) -> Option<&Item> {
     match error.as_service_error()? {
         UpdateItemError::ConditionalCheckFailedException(failed) => failed.item(),
@@ -314,6 +317,7 @@ pub(super) fn condition_failed(error: &SdkError<UpdateItemError, HttpResponse>) 
     }
 }
 
+/// The key as attributes of an item.
 pub(super) fn attributes(key: &Key) -> Item {
     let text = |text: &String| AttributeValue::S(text.clone());
     [("pk".to_owned(), text(&key.pk)), ("sk".to_owned(), text(&key.sk))].into()

@@ -1,4 +1,4 @@
-//! What a queue is set to: its counts' raw form, its dead letters, and the facts that `doctor` judges.
+//! The attributes of a queue: counts, its dead-letter queue, and the settings that `gpuctl doctor` checks.
 
 use std::collections::HashMap;
 
@@ -8,33 +8,31 @@ use gpuctl_control::ports::{PortError, PortErrorClass};
 use gpuctl_core::units::QueueName;
 use serde::Deserialize;
 
-use super::SqsQueue;
+use super::{Located, SqsQueue};
 
-/// What a queue is set to; which of it is wrong is for `doctor`.
+/// A queue's settings; which of them are wrong is decided by `gpuctl doctor`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueFacts {
-    /// Its URL.
     pub url: String,
     /// Whether it keeps order by group: then one message in flight blocks those behind it (Q17).
     pub fifo: bool,
-    /// The lease that it gives where a receive asks for none.
+    /// The lease of a receive that asks for none.
     pub visibility: TimeDelta,
     /// How long it keeps a message.
     pub retention: TimeDelta,
     /// The longest message, in bytes (Q14).
     pub message_bytes_max: u64,
-    /// Where its worn-out messages go, if anywhere.
+    /// `None` if messages are never moved to a dead-letter queue.
     pub dead_letters: Option<DeadLetters>,
 }
 
 /// A dead-letter queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetters {
-    /// Its name.
     pub name: String,
-    /// Receives after which a message goes there.
+    /// After this number of receives a message is moved there.
     pub receives_max: u32,
-    /// How long it keeps a message, counted from when that was first sent: at least as long as the source does (Q12).
+    /// How long it keeps a message, counted from when it was sent to the source queue: should be at least the source's (Q12).
     pub retention: TimeDelta,
 }
 
@@ -45,7 +43,7 @@ pub(super) struct DeadQueue {
     name: String,
 }
 
-/// Attributes as SQS answers them.
+/// The attributes that a call returned.
 pub(super) struct Attributes {
     found: HashMap<QueueAttributeName, String>,
     queue: QueueName,
@@ -59,7 +57,7 @@ struct RedrivePolicy {
     receives_max: Number,
 }
 
-/// A number, which some write as a text.
+/// SQS returns a JSON number or, for queues set up by some tools, a text.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Number {
@@ -68,19 +66,20 @@ enum Number {
 }
 
 impl SqsQueue {
-    /// What the queue is set to, and its dead-letter queue.
+    /// The settings of a queue and of its dead-letter queue.
     ///
     /// # Errors
     /// When either cannot be read.
     pub async fn describe(&self, queue: &QueueName) -> Result<QueueFacts, PortError> {
         let url = self.url(queue).await?;
-        let found = self.attributes((queue, &url), &[QueueAttributeName::All]).await?;
+        let found =
+            self.attributes(&Located { queue, url: &url }, &[QueueAttributeName::All]).await?;
         let seconds = |name| found.count(&name).map(span);
         let dead_letters = match found.dead_letters()? {
             Some((dead, receives_max)) => {
                 let url = self.url_of(queue, &dead).await?;
                 let name = [QueueAttributeName::MessageRetentionPeriod];
-                let found = self.attributes((queue, &url), &name).await?;
+                let found = self.attributes(&Located { queue, url: &url }, &name).await?;
                 let retention = span(found.count(&name[0])?);
                 Some(DeadLetters { name: dead.name, receives_max, retention })
             }
@@ -98,24 +97,25 @@ impl SqsQueue {
 
     pub(super) async fn attributes(
         &self,
-        (queue, url): (&QueueName, &str),
+        located: &Located<'_>,
         names: &[QueueAttributeName],
     ) -> Result<Attributes, PortError> {
-        let call = self.client.get_queue_attributes().queue_url(url);
-        let answer = call.set_attribute_names(Some(names.to_vec())).send().await;
-        let answer =
-            answer.map_err(|error| self.failed("GetQueueAttributes", ("look at", queue), error))?;
-        Ok(Attributes { found: answer.attributes.unwrap_or_default(), queue: queue.clone() })
+        let call = self.client.get_queue_attributes().queue_url(located.url);
+        let sent = call.set_attribute_names(Some(names.to_vec())).send().await;
+        let queue = located.queue;
+        let output =
+            sent.map_err(|error| self.failed("GetQueueAttributes", "look at", queue, error))?;
+        Ok(Attributes { found: output.attributes.unwrap_or_default(), queue: queue.clone() })
     }
 
-    /// How many messages of the queue are dead.
+    /// How many messages are in the dead-letter queue.
     pub(super) async fn dead(&self, queue: &QueueName, dead: &DeadQueue) -> Result<u64, PortError> {
         let url = self.url_of(queue, dead).await?;
         let names = [
             QueueAttributeName::ApproximateNumberOfMessages,
             QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
         ];
-        let found = self.attributes((queue, &url), &names).await?;
+        let found = self.attributes(&Located { queue, url: &url }, &names).await?;
         Ok(found.count(&names[0])? + found.count(&names[1])?)
     }
 
@@ -124,15 +124,17 @@ impl SqsQueue {
         queue: &QueueName,
     ) -> Result<DeadQueue, PortError> {
         let url = self.url(queue).await?;
-        let found = self.attributes((queue, &url), &[QueueAttributeName::RedrivePolicy]).await?;
+        let found = self
+            .attributes(&Located { queue, url: &url }, &[QueueAttributeName::RedrivePolicy])
+            .await?;
         let missing = || {
             PortError::new(PortErrorClass::NotFound, format!("the queue `{queue}` has no dead-letter queue"))
-                .hint("give it a redrive policy: without one a message that no worker can finish comes back for ever")
+                .hint("give it a redrive policy: without one, a message that no worker can finish is delivered for ever")
         };
         found.dead_letters()?.map(|(dead, _)| dead).ok_or_else(missing)
     }
 
-    /// The URL of a dead-letter queue, asked once; it may belong to another account.
+    /// The URL of a dead-letter queue, looked up once; the queue may belong to another account.
     pub(super) async fn url_of(
         &self,
         queue: &QueueName,
@@ -144,7 +146,7 @@ impl SqsQueue {
         let call = self.client.get_queue_url().queue_name(&dead.name);
         let answer = call.queue_owner_aws_account_id(&dead.account).send().await;
         let answer = answer.map_err(|error| {
-            self.failed("GetQueueUrl", ("find the dead-letter queue of", queue), error)
+            self.failed("GetQueueUrl", "find the dead-letter queue of", queue, error)
         })?;
         let url = answer.queue_url().unwrap_or_default().to_owned();
         super::locked(&self.dead_urls).insert(dead.arn.clone(), url.clone());
@@ -154,9 +156,10 @@ impl SqsQueue {
 
 impl Attributes {
     pub(super) fn count(&self, name: &QueueAttributeName) -> Result<u64, PortError> {
-        // Unknown is never zero.
+        // A missing count is unknown, not zero (Q5).
         self.found.get(name).and_then(|text| text.parse().ok()).ok_or_else(|| {
-            let what = format!("SQS did not say the queue `{}`'s {}", self.queue, name.as_str());
+            let what =
+                format!("SQS did not return {} of the queue `{}`", name.as_str(), self.queue);
             PortError::new(PortErrorClass::Unavailable, what)
         })
     }
@@ -165,7 +168,7 @@ impl Attributes {
         self.found.get(name).is_some_and(|text| text == "true")
     }
 
-    /// The dead-letter queue, and the receives after which messages go there.
+    /// The dead-letter queue, and after how many receives messages are moved there.
     pub(super) fn dead_letters(&self) -> Result<Option<(DeadQueue, u32)>, PortError> {
         let text = self.found.get(&QueueAttributeName::RedrivePolicy);
         let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
@@ -198,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redrive_policy_names_queue_account_and_tries_with_the_number_as_a_text_or_not() {
+    fn a_redrive_policy_names_queue_account_and_receives() {
         for number in ["5", "\"5\""] {
             let text = format!(
                 "{{\"deadLetterTargetArn\": \"arn:aws:sqs:eu-west-1:123456789012:jobs-dead\", \"maxReceiveCount\": {number}}}"

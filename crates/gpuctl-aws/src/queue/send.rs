@@ -1,4 +1,4 @@
-//! Sending a batch, of which SQS may take a part: what it did not take is sent again, and what is left over is named.
+//! Sends a batch, of which SQS may accept a part: the rest is sent again, and what is not accepted in the end is named.
 
 use std::time::Duration;
 
@@ -7,25 +7,26 @@ use chrono::TimeDelta;
 use gpuctl_control::ports::{NewMessage, PortError, PortErrorClass, SEND_BATCH_MAX};
 use gpuctl_core::units::QueueName;
 
-use super::{SqsQueue, seconds_up, to_i32};
+use super::{Located, SqsQueue, seconds_up, to_i32};
 use crate::error::{class_of, code};
 
 /// SQS's longest delay.
 const DELAY_MAX: TimeDelta = TimeDelta::seconds(900);
 
-/// Tries of what SQS did not take, the first included.
+/// Tries of each message, the first included.
 const TRIES_MAX: u32 = 3;
 
 /// The wait before the second try; it doubles.
 const RETRY_WAIT: Duration = Duration::from_millis(200);
 
-/// A message that SQS did not take.
-struct Refused {
+/// A message that SQS did not accept.
+struct Rejected {
+    /// In the batch.
     index: usize,
     code: String,
     text: String,
-    /// The message's own fault: another try would end alike.
-    for_good: bool,
+    /// Whether the message itself is at fault, so that another try would fail as well.
+    is_permanent: bool,
 }
 
 impl SqsQueue {
@@ -39,74 +40,73 @@ impl SqsQueue {
         let mut left: Vec<usize> = (0..batch.len()).collect();
         let mut wait = RETRY_WAIT;
         for attempt in 1.. {
-            let refused = match self.send_some((queue, &url), batch, &left).await {
-                Ok(refused) => refused,
-                // Earlier tries, or earlier parts of this one, may have sent some.
+            let rejected = match self.send_some(&Located { queue, url: &url }, batch, &left).await {
+                Ok(rejected) => rejected,
+                // Earlier tries, or earlier parts of this one, may have succeeded.
                 Err((error, unsent)) => return Err(in_part(error, batch, &unsent)),
             };
-            if refused.is_empty() {
+            if rejected.is_empty() {
                 return Ok(());
             }
-            if attempt == TRIES_MAX || refused.iter().any(|one| one.for_good) {
-                return Err(not_taken(queue, batch, &refused));
+            if attempt == TRIES_MAX || rejected.iter().any(|one| one.is_permanent) {
+                return Err(not_taken(queue, batch, &rejected));
             }
-            left = refused.iter().map(|one| one.index).collect();
+            left = rejected.iter().map(|one| one.index).collect();
             tokio::time::sleep(wait).await;
             wait *= 2;
         }
         Ok(())
     }
 
-    /// Sends these messages of the batch; answers those that SQS did not take, or why it took none of the rest.
+    /// Sends these messages of the batch; returns those that SQS did not accept. If a call fails, returns its error with the
+    /// indices of all messages that are not in the queue.
     async fn send_some(
         &self,
-        (queue, url): (&QueueName, &str),
+        located: &Located<'_>,
         batch: &[NewMessage],
         which: &[usize],
-    ) -> Result<Vec<Refused>, (PortError, Vec<usize>)> {
+    ) -> Result<Vec<Rejected>, (PortError, Vec<usize>)> {
         let entries = which.iter().map(|index| entry(*index, &batch[*index])).collect();
-        let call = self.client.send_message_batch().queue_url(url).set_entries(Some(entries));
+        let call =
+            self.client.send_message_batch().queue_url(located.url).set_entries(Some(entries));
         let answer = match call.send().await {
             Ok(answer) => answer,
-            // Together they are too long: one by one they may fit.
+            // Too long together: one at a time they may fit.
             Err(error) if code(&error) == Some("BatchRequestTooLong") && which.len() > 1 => {
-                let mut refused = Vec::new();
+                let mut rejected = Vec::new();
                 for (done, index) in which.iter().enumerate() {
-                    let one = Box::pin(self.send_some((queue, url), batch, &[*index])).await;
-                    refused.extend(one.map_err(|(error, _)| {
-                        let before = refused.iter().map(|one: &Refused| one.index);
+                    let one = Box::pin(self.send_some(located, batch, &[*index])).await;
+                    rejected.extend(one.map_err(|(error, _)| {
+                        let before = rejected.iter().map(|one: &Rejected| one.index);
                         (error, before.chain(which[done..].iter().copied()).collect())
                     })?);
                 }
-                return Ok(refused);
+                return Ok(rejected);
             }
             Err(error) => {
-                let failed = self.failed("SendMessage", ("send to", queue), error);
+                let failed = self.failed("SendMessage", "send to", located.queue, error);
                 return Err((failed, which.to_vec()));
             }
         };
-        let refused = answer.failed.into_iter().filter_map(|one| {
-            Some(Refused {
+        let rejected = answer.failed.into_iter().filter_map(|one| {
+            Some(Rejected {
                 index: one.id.parse().ok()?,
                 code: one.code,
                 text: one.message.unwrap_or_default(),
-                for_good: one.sender_fault,
+                is_permanent: one.sender_fault,
             })
         });
-        Ok(refused.collect())
+        Ok(rejected.collect())
     }
 }
 
 fn check(queue: &QueueName, batch: &[NewMessage]) -> Result<(), PortError> {
-    let refuse = |what: String| Err(PortError::new(PortErrorClass::Other, what));
+    let reject = |what: String| Err(PortError::new(PortErrorClass::Other, what));
     if batch.len() > SEND_BATCH_MAX {
-        return refuse(format!(
-            "{} messages are more than one send to `{queue}` may have",
-            batch.len()
-        ));
+        return reject(format!("{} messages are too many for one send to `{queue}`", batch.len()));
     }
     if batch.iter().any(|message| message.delay > DELAY_MAX) {
-        return refuse(format!("SQS delays a message by {} s at most", DELAY_MAX.num_seconds()));
+        return reject(format!("SQS delays a message by at most {} s", DELAY_MAX.num_seconds()));
     }
     Ok(())
 }
@@ -123,17 +123,17 @@ fn entry(index: usize, message: &NewMessage) -> SendMessageBatchRequestEntry {
     entry.build().expect("it has an id and a body")
 }
 
-fn not_taken(queue: &QueueName, batch: &[NewMessage], refused: &[Refused]) -> PortError {
-    // The one that no retry mends says most.
-    let worst = refused.iter().find(|one| one.for_good).unwrap_or(&refused[0]);
-    let (left, all) = (refused.len(), batch.len());
+fn not_taken(queue: &QueueName, batch: &[NewMessage], rejected: &[Rejected]) -> PortError {
+    // A permanent failure says more than a temporary one.
+    let worst = rejected.iter().find(|one| one.is_permanent).unwrap_or(&rejected[0]);
+    let (left, all) = (rejected.len(), batch.len());
     let what = format!("{left} of {all} messages could not be sent to the queue `{queue}`");
     let error = PortError::new(class_of(&worst.code), what)
         .because(format!("{}: {}", worst.code, worst.text));
-    in_part(error, batch, &refused.iter().map(|one| one.index).collect::<Vec<_>>())
+    in_part(error, batch, &rejected.iter().map(|one| one.index).collect::<Vec<_>>())
 }
 
-/// Says which messages are not in the queue, where the others are.
+/// Names the messages that are not in the queue, if others are.
 fn in_part(error: PortError, batch: &[NewMessage], unsent: &[usize]) -> PortError {
     if unsent.len() == batch.len() {
         return error;

@@ -42,7 +42,7 @@ async fn a_quota_that_is_too_small_names_what_to_ask_for() {
     canned.answer("GetServiceQuota", quota(&[("L-DB2E81BA", 4.0)]));
     let (is_warning, detail, hint) = quota_of().await;
     assert!(!is_warning && detail.contains("pool gpu may need 8 vCPUs"), "{detail}");
-    assert!(hint.contains("ask for 8 vCPUs of \"Running On-Demand G and VT instances\""), "{hint}");
+    assert!(hint.contains("request 8 vCPUs of \"Running On-Demand G and VT instances\""), "{hint}");
     canned.answer("GetServiceQuota", quota(&[("L-DB2E81BA", 8.0)]));
     assert!(quota_of().await.1.contains("is 8 vCPUs"));
     // Never changed for this account: AWS's default is in force.

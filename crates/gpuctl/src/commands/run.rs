@@ -67,7 +67,7 @@ pub(crate) async fn watch(context: &Context, printer: &Printer) -> Result<Output
 #[cfg(feature = "aws")]
 async fn notify(context: &Context, printer: &Printer, reconciled: &gpuctl_control::Reconciled) {
     let Some(account) = &context.backend.account else { return };
-    for error in account.tell(&*context.ports.ledger, &context.config.policy, reconciled).await {
+    for error in account.notify(&*context.ports.ledger, &context.config.policy, reconciled).await {
         printer.report_failure(&error.into());
     }
 }

@@ -45,7 +45,7 @@ async fn doctor_warns_about_quotas_a_missing_controller_and_old_prices() {
             "pool gpu may need 8 vCPUs of \"All G and VT Spot Instance Requests\", which is 4"
         )
     );
-    assert!(fix.contains("ask for 8 vCPUs") && fix.contains("L-3819A6DF"), "{fix}");
+    assert!(fix.contains("request 8 vCPUs") && fix.contains("L-3819A6DF"), "{fix}");
     quota(&quotas, 8.0, 64.0);
     assert_eq!(check(&sandbox, 0, "quota").0, "pass");
     assert_eq!(check(&sandbox, 0, "clock").0, "pass");

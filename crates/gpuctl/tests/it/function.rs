@@ -82,14 +82,14 @@ async fn what_keeps_the_function_from_answering_is_one_line_and_a_hint() {
     let missing = sandbox.run(&["invoke", "status"]).expect(1);
     assert!(
         missing.stderr.contains("error: there is no function broken in us-east-1\n")
-            && missing.stderr.contains("hint: look at `function` under [cloud]"),
+            && missing.stderr.contains("hint: check `function` under [cloud]"),
         "{}",
         missing.stderr
     );
     deploy(ministack, &front, "broken", "/nowhere/gpuctl.toml");
     let broken = sandbox.run(&["invoke", "status"]).expect(1);
     assert!(
-        broken.stderr.contains("error: the function broken broke off\n")
+        broken.stderr.contains("error: the function broken crashed or timed out\n")
             && broken.stderr.contains("cannot read /nowhere/gpuctl.toml")
             && broken.stderr.contains("hint: `gpuctl logs` shows"),
         "{}",
@@ -123,7 +123,7 @@ async fn l14_a_missing_permission_to_invoke_is_named() {
     let sandbox = sandbox(&denied, &front, &id, "denied");
     let said = sandbox.run(&["invoke", "status"]).expect(1);
     assert!(
-        said.stderr.contains("error: the function denied was not asked\n")
+        said.stderr.contains("error: the function denied could not be invoked\n")
             && said.stderr.contains("hint: allow `lambda:InvokeFunction`"),
         "{}",
         said.stderr
