@@ -1,4 +1,4 @@
-//! The contract of every `Cloud`, on the real adapter over the wire: boxes that are stopped and started, and boxes that are launched.
+//! The contract of every `Cloud`, on the adapter over HTTP: boxes that are stopped and started, and boxes that are launched.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use gpuctl_core::units::QueueName;
 
 use super::support::{Account, Wanted, aws, on_demand};
 
-/// Starts and stops of the simulated EC2 take 10 and 20 s: a look falls between.
+/// Starts and stops of the simulated EC2 take 10 and 20 s: a listing falls between.
 const LEASE_MIN: TimeDelta = TimeDelta::seconds(40);
 
 struct OnWire {
@@ -29,7 +29,7 @@ impl OnWire {
         let aws = aws(&account.front.url());
         let ports = Ports {
             cloud: Arc::new(Ec2Cloud::new(&aws, account.policy.clone(), Arc::clone(&clock))),
-            // The front has neither, and nobody asks them here.
+            // The front has neither, and the contract of clouds calls neither.
             queue: Arc::new(SqsQueue::new(&aws)),
             ledger: Arc::new(DynamoLedger::new(&aws, "none", Arc::clone(&clock), None)),
             clock,

@@ -1,5 +1,5 @@
-//! A day in fast motion: the loop with the real adapters on EC2 (simulated), SQS and DynamoDB (an emulator), and a clock that the test moves.
-//! A schedule, jobs, a hold and an interruption; the workers here only do on the ports what a worker does there.
+//! A day in seconds: the loop with these adapters on EC2 (simulated), SQS and DynamoDB (an emulator), and a clock that the test moves.
+//! A schedule, jobs, a hold and an interruption. The workers here make only the port calls of a worker.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use super::emulators::ministack;
 use super::support::{Account, Hand, REGION, Wanted, aws, on_demand, spot};
 
 const TICK: i64 = 120;
-/// How long a worker is at what it has received.
+/// How long a worker works on what it has received.
 const WORK: TimeDelta = TimeDelta::minutes(4);
 
 struct Day {
@@ -120,7 +120,7 @@ impl Day {
         "gpu".parse().unwrap()
     }
 
-    /// Which boxes are on, by EC2's own truth.
+    /// Which boxes are on, read from the simulated EC2 itself.
     fn on(&self) -> [bool; 3] {
         let ec2 = self.account.front.ec2();
         [0, 1, 2].map(|at| {
@@ -152,7 +152,7 @@ impl Day {
                 (ec2.instance(id).unwrap().state == InstanceState::Running, ec2.spot_action(id))
             };
             if !running || notice.is_some() {
-                // It gives back what it has; what it could not would come back by itself, later.
+                // It releases what it has; what it cannot release becomes visible when its lease ends.
                 for message in self.workers.remove(id).into_iter().flat_map(|gone| gone.holds) {
                     let back = TimeDelta::zero();
                     self.ports.queue.change_visibility(&message.receipt, back).await.unwrap();
@@ -195,7 +195,7 @@ impl Day {
         counts.visible + counts.in_flight + counts.dead
     }
 
-    /// Each run has its reason and its end, and there are no more of them than the day had causes.
+    /// Each run has its reason and its end, and there are no more runs than the day had causes.
     async fn told_all(&self) {
         let since = "2026-11-22T00:00:00Z".parse().unwrap();
         let runs = self.ports.ledger.runs_since(since).await.unwrap();
@@ -223,7 +223,7 @@ impl Day {
 }
 
 impl Worker {
-    /// Receives what there is, or finishes what it has.
+    /// Receives what there is, or finishes what it has received.
     async fn step(&mut self, ports: &Ports, queue: &QueueName) {
         let now = ports.clock.now();
         if self.holds.is_empty() {

@@ -1,5 +1,5 @@
-//! EC2 behind a proxy that makes faults: throttling, resets, answers that break off, an expired token. None of it may make a box
-//! seem to be gone, and none may start two.
+//! EC2 behind a proxy that makes faults: throttling, resets, truncated responses, an expired token. None of them may make a box look
+//! missing, and none may start two.
 
 use std::time::{Duration, Instant};
 
@@ -57,7 +57,7 @@ fn always(code: &str, status: u16) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_refusal_of_a_look_has_its_class_and_says_what_to_do() {
+async fn every_error_of_a_listing_has_its_class_and_a_hint() {
     let behind = behind().await;
     use PortErrorClass::{Denied, Throttled, Unavailable};
     for (code, status, class, hint) in [
@@ -66,8 +66,8 @@ async fn every_refusal_of_a_look_has_its_class_and_says_what_to_do() {
         ("ExpiredToken", 400, Denied, "aws sso login"),
         ("AuthFailure", 401, Denied, "profile"),
         ("RequestLimitExceeded", 503, Throttled, "fewer calls"),
-        ("Unavailable", 503, Unavailable, "AWS's"),
-        ("InternalError", 500, Unavailable, "AWS's"),
+        ("Unavailable", 503, Unavailable, "internal problem"),
+        ("InternalError", 500, Unavailable, "internal problem"),
     ] {
         behind.break_by("DescribeInstances", &always(code, status));
         let error = behind.list().await.unwrap_err();
@@ -79,7 +79,7 @@ async fn every_refusal_of_a_look_has_its_class_and_says_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fault_that_passes_is_not_seen_in_a_look() {
+async fn a_listing_survives_a_fault_that_passes() {
     let behind = behind().await;
     for fault in [
         json!({ "times": 2, "error": { "code": "RequestLimitExceeded", "status": 503 } }),
@@ -95,10 +95,10 @@ async fn a_fault_that_passes_is_not_seen_in_a_look() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_breaks_off_is_an_error_and_never_fewer_boxes() {
+async fn a_truncated_response_is_an_error_and_never_fewer_boxes() {
     let behind = behind().await;
     for fraction in [0.2, 0.5, 0.8, 0.95] {
-        // Its length is that of what is left: nothing on the way can notice.
+        // With the length of what is left, so that HTTP cannot notice.
         behind.break_by("DescribeInstances", &json!({ "response": { "truncate_frac": fraction } }));
         match behind.list().await {
             Err(error) => assert_eq!(error.class, PortErrorClass::Unavailable, "{error:?}"),
@@ -112,7 +112,7 @@ async fn an_answer_that_breaks_off_is_an_error_and_never_fewer_boxes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p16_a_start_that_is_refused_is_asked_once() {
+async fn p16_a_refused_start_is_not_retried() {
     let behind = behind().await;
     let id = behind.pool.boxes().await.remove(0).id;
     behind.pool.cloud.stop(&id, StopMode::Drain).await.unwrap();
@@ -133,7 +133,7 @@ async fn p16_a_start_that_is_refused_is_asked_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_and_a_stop_whose_answers_are_lost_are_seen_at_the_next_look() {
+async fn the_next_listing_shows_a_start_or_stop_whose_response_was_lost() {
     let behind = behind().await;
     let id = behind.ids[0].as_str();
     let lost = json!({ "times": 1, "response": { "abort_frac": 0.0 } });
@@ -143,7 +143,7 @@ async fn a_start_and_a_stop_whose_answers_are_lost_are_seen_at_the_next_look() {
     };
     assert_eq!(state().await, BoxState::Running);
     behind.break_by("StopInstances", &lost);
-    // A stop is asked again, since a second one does no harm.
+    // A stop is retried, since a second one does no harm.
     behind.pool.cloud.stop(&id.parse().unwrap(), StopMode::Drain).await.unwrap();
     assert_eq!(state().await, BoxState::Stopped);
     behind.break_by("StartInstances", &lost);

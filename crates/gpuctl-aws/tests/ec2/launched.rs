@@ -15,7 +15,7 @@ async fn empty() -> Account {
 }
 
 #[tokio::test]
-async fn a_place_is_filled_by_a_launch_and_free_again_after_its_box_is_ended() {
+async fn a_launch_fills_a_slot_and_retire_frees_it() {
     let account = empty().await;
     let places = account.boxes().await;
     let names: Vec<&str> = places.iter().map(|one| one.id.as_str()).collect();
@@ -46,7 +46,7 @@ async fn r4_the_same_order_twice_launches_one_box() {
 }
 
 #[tokio::test]
-async fn r4_a_launch_whose_answer_is_lost_is_not_made_twice() {
+async fn r4_a_launch_whose_response_is_lost_is_not_repeated() {
     let account = empty().await;
     account.front.lose_next("CreateFleet");
     assert!(account.start("gpu-spot-1").await.is_err());
@@ -55,7 +55,7 @@ async fn r4_a_launch_whose_answer_is_lost_is_not_made_twice() {
 }
 
 #[tokio::test]
-async fn p8_an_answer_of_200_with_errors_inside_is_a_refusal() {
+async fn p8_a_fleet_that_launches_nothing_is_a_refusal() {
     let account = empty().await;
     account.capacity(CapacityType::Spot, false);
     account.list().await;
@@ -70,7 +70,7 @@ async fn p8_an_answer_of_200_with_errors_inside_is_a_refusal() {
 }
 
 #[tokio::test]
-async fn a_spot_box_that_ec2_ended_leaves_its_place_with_the_time() {
+async fn a_spot_box_that_ec2_terminated_frees_its_slot_and_says_when() {
     let account = empty().await;
     account.start("gpu-spot-1").await.unwrap();
     account.clock.pass(60);
@@ -82,7 +82,7 @@ async fn a_spot_box_that_ec2_ended_leaves_its_place_with_the_time() {
 }
 
 #[tokio::test]
-async fn a_second_box_in_one_place_is_shown_and_can_be_ended() {
+async fn a_second_box_in_one_slot_is_listed_and_can_be_retired() {
     let account = empty().await;
     account.start("gpu-on-demand-1").await.unwrap();
     let twin = {

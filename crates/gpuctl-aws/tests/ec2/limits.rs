@@ -1,5 +1,5 @@
-//! Quotas and keys: EC2 and KMS by moto, and what it has not got (these quotas, keys of AWS's own) with answers in the shape of
-//! AWS's API reference.
+//! Quotas and keys: EC2 and KMS by moto, and what it lacks (these quotas, AWS managed keys) with responses in the shape of AWS's API
+//! reference.
 
 use aws_sdk_ec2::types::{BlockDeviceMapping, EbsBlockDevice, InstanceType};
 use gpuctl_aws::{Finding, check_limits};
@@ -26,7 +26,7 @@ fn quota(values: &'static [(&'static str, f64)]) -> impl Fn(&Value) -> Result<Va
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quota_that_is_too_small_names_what_to_ask_for() {
+async fn a_quota_that_is_too_small_says_how_much_to_request() {
     let moto = Moto::open().await;
     moto.run(3).await;
     let canned = Canned::open().await.unwrap();
@@ -55,7 +55,7 @@ async fn a_quota_that_is_too_small_names_what_to_ask_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn s1_a_disk_with_a_key_of_yours_needs_a_grant_and_aws_s_own_does_not() {
+async fn s1_only_a_disk_with_a_customer_managed_key_needs_a_grant() {
     let boxes = Moto::open().await;
     let id = boxes.run(1).await.remove(0);
     let pool = boxes.pool(&format!("instances = [\"{id}\"]"));
@@ -93,7 +93,7 @@ async fn attach_encrypted(boxes: &Moto, id: &str, key: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_that_kms_itself_made_is_yours() {
+async fn a_key_made_in_kms_is_customer_managed() {
     let boxes = Moto::open().await;
     let aws = aws(&moto().await.url());
     let key = aws.kms().create_key().send().await.unwrap().key_metadata.unwrap().arn.unwrap();

@@ -1,4 +1,4 @@
-//! What the function wrote, and what a box's console has, by an emulator.
+//! The function's log and a box's console, by an emulator.
 
 use aws_sdk_cloudwatchlogs::types::InputLogEvent;
 use aws_sdk_ec2::types::InstanceType;
@@ -84,7 +84,7 @@ async fn l7_a_log_of_several_pages_ends_with_its_newest_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_function_that_never_ran_has_no_log_and_that_is_said() {
+async fn a_function_that_never_ran_has_no_log_and_the_error_says_so() {
     let aws = support::aws(&emulators::moto().await.url());
     let wanted = WantedLines { since: SystemClock.now(), lines_max: 2, with_noise: false };
     let error = FunctionLog::new(&aws, "never").read(wanted).await.unwrap_err();

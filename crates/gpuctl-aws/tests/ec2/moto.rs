@@ -1,7 +1,7 @@
-//! EC2's wire shape by another hand than ours: what moto makes of the calls, and what the adapter makes of its answers.
+//! The shape of EC2's calls against an emulator of another project: what moto makes of the calls, and the adapter of its responses.
 //!
-//! moto has no delays and no spot requests that stop, and takes minutes to fill a page of a thousand boxes: these are seen on the
-//! simulated EC2.
+//! moto has no delays and no spot requests that stop, and takes minutes to fill a page of a thousand boxes: these are tested on
+//! the simulated EC2.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use super::support::aws;
 /// One of the images that moto knows from the start.
 const IMAGE: &str = "ami-12c6146b";
 
-/// How long moto may take to its first answer: it reads all of EC2's types.
+/// How long moto may take for its first response: it reads all of EC2's types.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// moto's EC2, with the boxes of one test in it.
@@ -41,7 +41,7 @@ pub(super) struct Moto {
 impl Moto {
     pub(super) async fn open() -> Self {
         let url = moto().await.url();
-        // moto knows no client tokens: a launch that is asked twice is two.
+        // moto ignores client tokens: a launch that is requested twice is two launches.
         let patient = TimeoutConfig::builder().operation_attempt_timeout(START_TIME_MAX).build();
         let settings = Builder::from(aws(&url).sdk()).timeout_config(patient);
         let client = Client::from_conf(settings.retry_config(RetryConfig::disabled()).build());
@@ -124,7 +124,7 @@ async fn a_box_is_described_stopped_started_and_tagged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_by_dry_run_allows_all_and_changes_nothing() {
+async fn a_check_by_dry_run_changes_nothing() {
     let moto = Moto::open().await;
     moto.run(1).await;
     let pool = moto.pool(BY_TAG);
@@ -138,7 +138,7 @@ async fn a_check_by_dry_run_allows_all_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn s5_an_id_that_is_not_there_is_told_and_hides_no_other() {
+async fn s5_an_unknown_id_is_reported_and_the_others_are_listed() {
     let moto = Moto::open().await;
     let id = moto.run(1).await.remove(0);
     let gone = "i-00000000000000000";
@@ -157,7 +157,7 @@ async fn s5_an_id_that_is_not_there_is_told_and_hides_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fleet_launches_a_template_s_box_into_its_place_and_retire_ends_it() {
+async fn a_fleet_launches_a_box_into_its_slot_and_retire_terminates_it() {
     let moto = Moto::open().await;
     let data = RequestLaunchTemplateData::builder().image_id(IMAGE).build();
     let template = moto.client.create_launch_template().launch_template_name(&moto.mark);
@@ -185,7 +185,7 @@ async fn a_fleet_launches_a_template_s_box_into_its_place_and_retire_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_template_that_is_not_there_is_no_launch() {
+async fn a_launch_from_an_unknown_template_fails() {
     let moto = Moto::open().await;
     let pool = moto.pool("launch_template = \"MARK\"\ninstance_types = [\"g4dn.xlarge\"]");
     let error = pool.start("gpu-on-demand-1").await.unwrap_err();

@@ -17,7 +17,7 @@ async fn running(kind: SpotKind) -> Account {
 }
 
 #[tokio::test]
-async fn p2_a_stopped_spot_box_starts_only_once_its_request_is_switched_off() {
+async fn p2_a_stopped_spot_box_starts_only_once_its_request_is_disabled() {
     let account = running(SpotKind::Persistent).await;
     let id = account.first().await.id;
     account.cloud.stop(&id, StopMode::Drain).await.unwrap();
@@ -58,7 +58,7 @@ async fn p1_a_one_time_box_is_not_stopped_and_doctor_says_so() {
 }
 
 #[tokio::test]
-async fn p4_a_box_that_ec2_took_is_ec2s_to_start_and_it_does() {
+async fn p4_only_ec2_starts_a_box_that_it_has_interrupted() {
     let account = running(SpotKind::Persistent).await;
     account.capacity(CapacityType::Spot, false);
     account.clock.pass(1);
@@ -76,7 +76,7 @@ async fn p4_a_box_that_ec2_took_is_ec2s_to_start_and_it_does() {
 }
 
 #[tokio::test]
-async fn p5_retire_cancels_first_and_nothing_comes_back() {
+async fn p5_retire_cancels_the_request_first_and_no_box_is_launched_again() {
     let account = running(SpotKind::Persistent).await;
     let id = account.first().await.id;
     let _ = account.front.calls();
@@ -88,7 +88,7 @@ async fn p5_retire_cancels_first_and_nothing_comes_back() {
 }
 
 #[tokio::test]
-async fn p15_the_request_of_a_box_that_somebody_terminated_is_swept_and_no_other() {
+async fn p15_only_the_request_of_a_terminated_box_is_cancelled() {
     let account = Account::stable(&[spot(SpotKind::Persistent), spot(SpotKind::Persistent)]).await;
     account.list().await;
     assert_eq!(account.cloud.cancel_orphans().await.unwrap(), Vec::<String>::new());
@@ -105,7 +105,7 @@ async fn p15_the_request_of_a_box_that_somebody_terminated_is_swept_and_no_other
 }
 
 #[tokio::test]
-async fn one_describe_sees_all_pools_and_a_second_the_spot_requests() {
+async fn one_call_lists_all_pools_and_a_second_the_spot_requests() {
     let account = Account::stable(&[spot(SpotKind::Persistent), on_demand()]).await;
     let _ = account.front.calls();
     account.list().await;

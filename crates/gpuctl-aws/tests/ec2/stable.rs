@@ -28,12 +28,12 @@ async fn a_box_starts_and_stops_and_is_known_as_ours_all_along() {
     account.clock.pass(60);
     let one = account.first().await;
     assert_eq!((one.state, one.foreign, one.last_error), (BoxState::Stopped, None, None));
-    // A stop of what is stopped is a success.
+    // Stopping a stopped box is a success.
     account.cloud.stop(&one.id, StopMode::Drain).await.unwrap();
 }
 
 #[tokio::test]
-async fn r1_what_is_done_in_the_console_is_a_foreign_word() {
+async fn r1_a_start_or_stop_in_the_console_is_foreign() {
     let account = Account::stable(&[on_demand()]).await;
     let (id, now) = (account.ids.clone(), || gpuctl_control::ports::Clock::now(&*account.clock));
     account.front.ec2().start_instances(now(), &id).unwrap();
@@ -74,7 +74,7 @@ async fn s1_a_start_that_falls_back_says_why() {
 }
 
 #[tokio::test]
-async fn p16_a_sold_out_pool_is_asked_once_and_its_words_are_kept() {
+async fn p16_a_start_without_capacity_is_not_retried_and_keeps_its_message() {
     let account = Account::stable(&[on_demand()]).await;
     account.capacity(CapacityType::OnDemand, false);
     account.list().await;
@@ -86,7 +86,7 @@ async fn p16_a_sold_out_pool_is_asked_once_and_its_words_are_kept() {
 }
 
 #[tokio::test]
-async fn p9_a_quota_is_no_lack_of_capacity_and_names_what_to_raise() {
+async fn p9_a_quota_is_told_from_lack_of_capacity_and_named() {
     let account = Account::stable(&[on_demand()]).await;
     account.front.ec2().settings.vcpus_on_demand = 0;
     let error = account.start(&account.ids[0]).await.unwrap_err();
@@ -95,7 +95,7 @@ async fn p9_a_quota_is_no_lack_of_capacity_and_names_what_to_raise() {
 }
 
 #[tokio::test]
-async fn s5_a_box_that_is_not_there_hides_no_other() {
+async fn s5_an_unknown_box_hides_no_other() {
     let pool = "[pool.gpu]\ninstances = [IDS]\n[pool.app]\ninstances = [\"i-00000000000000000\"]";
     let account = Account::open(Wanted { boxes: &[on_demand()], pool }).await;
     let listing = account.list().await;
@@ -107,7 +107,7 @@ async fn s5_a_box_that_is_not_there_hides_no_other() {
 }
 
 #[tokio::test]
-async fn a_truncated_answer_is_an_error_and_never_a_box_that_is_gone() {
+async fn a_truncated_response_is_an_error_and_never_a_missing_box() {
     let account = Account::stable(&[on_demand(), on_demand()]).await;
     account.front.truncate_next("DescribeInstances", 1);
     let error = account.cloud.boxes(&account.policy).await.unwrap_err();
@@ -116,7 +116,7 @@ async fn a_truncated_answer_is_an_error_and_never_a_box_that_is_gone() {
 }
 
 #[tokio::test]
-async fn r4_a_start_whose_answer_is_lost_is_seen_at_the_next_look() {
+async fn r4_the_next_listing_shows_a_start_whose_response_was_lost() {
     let account = Account::stable(&[on_demand()]).await;
     account.front.lose_next("StartInstances");
     assert!(account.start(&account.ids[0]).await.is_err());

@@ -1,4 +1,4 @@
-//! The adapter on the simulated EC2 over HTTP, with a clock that the test moves: no waiting, and every second of a stop can be seen.
+//! The adapter on the simulated EC2 over HTTP, with a clock that the test moves: nothing waits, and every second of a stop is seen.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -119,7 +119,7 @@ impl Account {
         self.cloud.start(&order).await
     }
 
-    /// From `now` on there is none of it, or there is again.
+    /// Whether there is capacity from `now` on.
     pub(crate) fn capacity(&self, capacity: CapacityType, available: bool) {
         let mut ec2 = self.front.ec2();
         for zone in ["us-east-1a", "us-east-1b"] {

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
 
-/// How long an emulator may take to answer: a second or two, and more on a busy machine.
+/// How long an emulator may take to respond: a second or two, and more on a busy machine.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Ends its command when its own standard input does: when the test process ends, however it does.
+/// Ends its command when its standard input is closed: when the test process ends, however it ends.
 const END_WITH_US: &str = "\"$@\" </dev/null & child=$!; cat >/dev/null; kill \"$child\"; wait";
 
-/// A server that was started.
+/// A running server.
 pub(crate) struct Emulator {
     pub(crate) port: u16,
     /// Its end of the pipe keeps the server up.
@@ -48,7 +48,7 @@ impl Emulator {
         let until = Instant::now() + START_TIME_MAX;
         while !request(port, "GET", looks, "").is_some_and(|answer| answer.contains(" 200 ")) {
             assert!(Instant::now() < until, "{package} does not answer");
-            // A refused connection comes back at once: this is the pace of asking, not a wait for a condition.
+            // A refused connection returns at once: this is the interval of the polls.
             std::thread::park_timeout(Duration::from_millis(50));
         }
         Self { port, _process: process }
@@ -70,7 +70,7 @@ pub(crate) async fn ministack() -> &'static Emulator {
     .await
 }
 
-/// The same services by another hand.
+/// The same services by another project.
 pub(crate) async fn moto() -> &'static Emulator {
     static ONE: OnceCell<Emulator> = OnceCell::const_new();
     ONE.get_or_init(async || {
@@ -122,7 +122,7 @@ fn emulators() -> PathBuf {
     cache.unwrap().join("emulators")
 }
 
-/// One HTTP request, and its whole answer if there is one.
+/// One HTTP request, and its whole response if there is one.
 fn request(port: u16, method: &str, path: &str, body: &str) -> Option<String> {
     request_with(port, method, path, "", body)
 }
@@ -145,7 +145,7 @@ pub(crate) fn request_with(
     stream.write_all(head.as_bytes()).ok()?;
     stream.write_all(body.as_bytes()).ok()?;
     let mut answer = Vec::new();
-    // A server that was cut off while starting is asked again.
+    // A server that closed the connection while it was starting is asked again.
     stream.read_to_end(&mut answer).ok()?;
     Some(String::from_utf8_lossy(&answer).into_owned())
 }

@@ -1,4 +1,4 @@
-//! What fails is named, classed and hinted at: throttling, resets, lost answers, expired tokens, no credentials, the wrong place.
+//! Every failure has a name, a class and a hint: throttling, resets, lost responses, expired tokens, no credentials, the wrong region.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -23,7 +23,7 @@ const MINUTE: TimeDelta = TimeDelta::minutes(1);
 /// How long a proxy may take until it knows the services.
 const PROXY_TIME_MAX: Duration = Duration::from_secs(120);
 
-/// A working queue and ledger behind a proxy that works too, so far.
+/// A working queue and ledger behind a proxy that makes no faults yet.
 struct Behind {
     proxy: Emulator,
     queue: SqsQueue,
@@ -64,7 +64,7 @@ fn is(error: &PortError, class: PortErrorClass, hint: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_refusal_has_its_class_and_says_what_to_do() {
+async fn every_error_has_its_class_and_a_hint() {
     let Behind { proxy, queue, name, ledger } = behind().await;
     use PortErrorClass::{Denied, Throttled, Unavailable};
     let cases = [
@@ -72,7 +72,7 @@ async fn every_refusal_has_its_class_and_says_what_to_do() {
         ("ExpiredTokenException", 400, Denied, ["aws sso login", "aws sso login"]),
         ("UnrecognizedClientException", 400, Denied, ["profile", "profile"]),
         ("ThrottlingException", 400, Throttled, ["fewer calls", "fewer calls"]),
-        ("InternalServerError", 500, Unavailable, ["AWS's", "AWS's"]),
+        ("InternalServerError", 500, Unavailable, ["internal problem", "internal problem"]),
     ];
     for (code, status, class, hints) in cases {
         proxy.break_by(&always("sqs", code, status));
@@ -81,7 +81,7 @@ async fn every_refusal_has_its_class_and_says_what_to_do() {
         is(&ledger.lease("one", MINUTE).await.unwrap_err(), class, hints[1]);
     }
     proxy.break_by(&json!([]));
-    // Nothing of this has left a mark.
+    // None of this has changed anything.
     assert_eq!(queue.counts(&name).await.unwrap().visible, 0);
     assert!(ledger.lease("one", MINUTE).await.unwrap().is_some());
 }
@@ -111,7 +111,7 @@ async fn a_fault_that_passes_is_not_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_that_stays_cut_is_unavailable() {
+async fn a_lasting_network_fault_is_unavailable() {
     let Behind { proxy, queue, name, ledger } = behind().await;
     proxy.break_by(&json!([{ "service": "*", "reset": true }]));
     let hint = "cannot be reached";
@@ -120,7 +120,7 @@ async fn a_line_that_stays_cut_is_unavailable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_answer_costs_neither_the_loop_s_lease_nor_a_result() {
+async fn a_lost_response_costs_neither_the_reconcile_lease_nor_a_result() {
     let Behind { proxy, ledger, .. } = behind().await;
     let lose = json!([
         { "service": "dynamodb", "operation": "UpdateItem", "times": 1, "response": { "abort_frac": 0.0 } }
@@ -135,7 +135,7 @@ async fn a_lost_answer_costs_neither_the_loop_s_lease_nor_a_result() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_answer_to_an_ack_leaves_the_message_acked() {
+async fn a_lost_response_to_an_ack_leaves_the_message_acked() {
     let Behind { proxy, queue, name, .. } = behind().await;
     queue.send(&name, &[a_message()]).await.unwrap();
     let request = ReceiveRequest { max: 1, visibility: MINUTE, wait: TimeDelta::zero() };
@@ -143,7 +143,7 @@ async fn a_lost_answer_to_an_ack_leaves_the_message_acked() {
     proxy.break_by(&json!([
         { "service": "sqs", "operation": "DeleteMessage", "times": 1, "response": { "abort_frac": 0.0 } }
     ]));
-    // The second try finds it gone: AWS takes that for done, the emulator for a lost lease. Gone it is.
+    // The second try finds no message: AWS returns success, the emulator a lost lease. It is deleted in both.
     if let Err(error) = queue.ack(&held.receipt).await {
         assert_eq!(error.class, PortErrorClass::LeaseLost, "{error:?}");
     }
@@ -153,7 +153,7 @@ async fn a_lost_answer_to_an_ack_leaves_the_message_acked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_or_table_that_is_not_there_is_named_with_its_region() {
+async fn a_missing_queue_or_table_is_named_with_its_region() {
     let aws = support::aws(&support::ministack().await.url());
     let queue = SqsQueue::new(&aws);
     let error = queue.counts(&"no-such-queue".parse().unwrap()).await.unwrap_err();
@@ -166,7 +166,7 @@ async fn a_queue_or_table_that_is_not_there_is_named_with_its_region() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_region_that_has_not_got_the_queue_does_not_find_it() {
+async fn a_queue_of_another_region_is_not_found() {
     let emulator = support::moto().await;
     let here = support::aws(&emulator.url());
     let name = fresh("jobs");
@@ -180,7 +180,7 @@ async fn a_region_that_has_not_got_the_queue_does_not_find_it() {
     is(&error, PortErrorClass::NotFound, "us-west-2");
 }
 
-/// As where no profile, no environment and no instance has any.
+/// As on a machine without credentials in profiles, environment or instance metadata.
 #[derive(Debug)]
 struct NoCredentials;
 
@@ -194,7 +194,7 @@ impl ProvideCredentials for NoCredentials {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_credentials_every_service_says_where_to_get_some() {
+async fn without_credentials_every_service_says_how_to_get_some() {
     let loader = aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new(support::REGION))
         .endpoint_url(support::ministack().await.url())
@@ -211,7 +211,7 @@ async fn without_credentials_every_service_says_where_to_get_some() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_we_are_is_known_and_that_the_clocks_agree() {
+async fn the_caller_is_known_and_the_clocks_agree() {
     let aws = support::aws(&support::moto().await.url());
     let (who, ahead) = aws.identity_and_clock().await;
     assert_eq!(who.unwrap().account, "123456789012");
@@ -219,14 +219,14 @@ async fn who_we_are_is_known_and_that_the_clocks_agree() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn t14_a_refusal_says_too_how_far_the_clock_is_off() {
+async fn t14_an_error_also_tells_how_far_the_clock_is_off() {
     let aws = support::aws(&refusing_in_2020());
     let (who, ahead) = aws.identity_and_clock().await;
     is(&who.unwrap_err(), PortErrorClass::Denied, "clock");
     assert!(ahead.unwrap() > TimeDelta::days(365), "{ahead:?}");
 }
 
-/// A server for whom it is 2020, and who therefore takes no signature of today.
+/// A server whose clock says 2020, and which therefore accepts no signature of today.
 fn refusing_in_2020() -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -236,7 +236,7 @@ fn refusing_in_2020() -> String {
         for mut stream in listener.incoming().flatten() {
             let mut asked = Vec::new();
             let mut some = [0; 1_024];
-            // The call's last word is the protocol's version.
+            // The call ends with the protocol's version.
             while !asked.ends_with(b"2011-06-15") {
                 match stream.read(&mut some) {
                     Ok(count) if count > 0 => asked.extend_from_slice(&some[..count]),

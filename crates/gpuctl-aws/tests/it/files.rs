@@ -1,4 +1,4 @@
-//! Files go to S3 and come back, within their limit, also where the line breaks.
+//! Files are stored in S3 and fetched within their limit, also when the connection is interrupted.
 
 use gpuctl_aws::S3Files;
 use gpuctl_control::clock::SystemClock;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::support::{self, a_bucket};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_kept_comes_back_and_more_than_the_limit_does_not() {
+async fn a_stored_file_is_fetched_unless_it_exceeds_the_limit() {
     let aws = support::aws(&support::moto().await.url());
     let files = S3Files::new(&aws, &a_bucket(&aws).await, "/gpuctl/");
     let job = JobId::new(SystemClock.now());
@@ -50,7 +50,7 @@ async fn an_input_is_uploaded_once_and_its_name_survives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_is_not_found() {
+async fn a_missing_object_is_not_found() {
     let aws = support::aws(&support::moto().await.url());
     let files = S3Files::new(&aws, &a_bucket(&aws).await, "");
     for uri in ["s3://gpuctl-no-such-bucket/a", &format!("s3://{}/a", a_bucket(&aws).await)] {
@@ -61,7 +61,7 @@ async fn what_is_not_there_is_not_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_download_that_breaks_off_goes_on_where_it_was() {
+async fn an_interrupted_download_continues_where_it_was() {
     let emulator = support::moto().await;
     let direct = support::aws(&emulator.url());
     let bucket = a_bucket(&direct).await;

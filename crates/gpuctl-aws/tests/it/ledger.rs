@@ -1,4 +1,4 @@
-//! What is DynamoDB's own: rows, long results, the mean of a job's time, the table itself.
+//! What is particular to DynamoDB: rows, long results, the mean of a job's time, the table itself.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ fn result(text: &str) -> JobResult {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quiet_night_is_one_row_and_a_change_begins_the_next() {
+async fn equal_records_are_one_row_and_a_change_begins_the_next() {
     let aws = moto().await;
     let table = fresh("ledger");
     let ledger = DynamoLedger::new(&aws, &table, Arc::new(SystemClock), None);
@@ -78,7 +78,7 @@ async fn a_quiet_night_is_one_row_and_a_change_begins_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_result_lies_in_the_bucket_and_is_read_back_as_any_other() {
+async fn a_long_result_is_stored_in_the_bucket_and_read_like_any_other() {
     let aws = moto().await;
     let ledger = a_ledger(&aws).await;
     let long = result(&"é".repeat(400_000));
@@ -92,7 +92,7 @@ async fn a_long_result_lies_in_the_bucket_and_is_read_back_as_any_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_result_without_a_bucket_is_too_much_and_a_short_one_is_kept() {
+async fn without_a_bucket_only_a_short_result_is_stored() {
     let aws = moto().await;
     let ledger = DynamoLedger::new(&aws, &fresh("ledger"), Arc::new(SystemClock), None);
     ledger.create_table().await.unwrap();
@@ -118,14 +118,14 @@ async fn the_time_of_a_job_is_a_moving_mean_of_the_pool_s_boxes() {
     let slow = JobResult { inference: TimeDelta::milliseconds(320), ..result("b") };
     ledger.commit(&slow).await.unwrap();
     assert_eq!(service().await, Some(TimeDelta::milliseconds(170)));
-    // Another box's jobs are another pool's affair until it has run in this one.
+    // Jobs of another box count only once it has run in this pool.
     let other = JobResult { box_id: "gpu-2".parse().unwrap(), ..result("c") };
     ledger.commit(&other).await.unwrap();
     assert_eq!(service().await, Some(TimeDelta::milliseconds(170)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_table_is_made_once_and_another_s_table_is_refused() {
+async fn the_table_is_created_once_and_one_with_other_keys_is_rejected() {
     let aws = moto().await;
     let name = fresh("ledger");
     let ledger = DynamoLedger::new(&aws, &name, Arc::new(SystemClock), None);
@@ -160,10 +160,10 @@ async fn the_table_is_made_once_and_another_s_table_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn l7_more_jobs_and_reports_than_one_answer_holds_all_come() {
+async fn l7_all_jobs_and_reports_of_several_pages_are_read() {
     let aws = moto().await;
     let ledger = a_ledger(&aws).await;
-    // Ten results of 290 KiB are three answers of DynamoDB's 1 MiB.
+    // Ten results of 290 KiB take three pages of 1 MiB.
     for _ in 0..10 {
         ledger.commit(&result(&"x".repeat(290 * 1_024))).await.unwrap();
     }
@@ -188,7 +188,7 @@ async fn l7_more_jobs_and_reports_than_one_answer_holds_all_come() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_controllers_that_fill_in_one_run_lose_nothing_of_either() {
+async fn two_controllers_that_write_one_run_lose_nothing_of_either() {
     let aws = moto().await;
     let ledger = Arc::new(a_ledger(&aws).await);
     let reason = Reason::new(Rule::Demand, "1 job waits");

@@ -1,4 +1,4 @@
-//! A notice reaches who subscribed, with its key.
+//! A notice reaches its subscribers, with its key.
 
 use aws_sdk_sqs::types::QueueAttributeName;
 use gpuctl_aws::SnsTopic;
@@ -8,7 +8,7 @@ use gpuctl_control::ports::PortErrorClass;
 use crate::support::{self, fresh};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_notice_reaches_who_subscribed_with_its_key() {
+async fn a_notice_reaches_its_subscribers_with_its_key() {
     let aws = support::aws(&support::ministack().await.url());
     let (sns, sqs) = (aws.sns(), aws.sqs());
     let topic = sns.create_topic().name(fresh("topic")).send().await.unwrap();
@@ -32,7 +32,7 @@ async fn a_notice_reaches_who_subscribed_with_its_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_is_not_there_is_not_found() {
+async fn a_missing_topic_is_not_found() {
     let aws = support::aws(&support::moto().await.url());
     let topic = SnsTopic::new(&aws, "arn:aws:sns:eu-west-1:123456789012:gpuctl-none");
     let notice = Notice { text: "b".to_owned(), key: "c".to_owned() };

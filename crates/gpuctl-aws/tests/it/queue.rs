@@ -1,4 +1,4 @@
-//! What is SQS's own: parts of batches, settings, URLs, and no age.
+//! What is particular to SQS: parts of batches, settings, URLs, and no ages.
 
 use chrono::TimeDelta;
 use gpuctl_aws::SqsQueue;
@@ -18,9 +18,9 @@ async fn setup() -> (SqsQueue, QueueName) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_arrives_in_part_says_which_messages_are_not_there() {
+async fn a_batch_sent_in_part_names_the_messages_that_are_missing() {
     let (queue, name) = setup().await;
-    // SQS takes no control characters.
+    // SQS accepts no control characters.
     let batch = [message("good", "a"), message("bad", "\u{1}"), message("fine", "c")];
     let error = queue.send(&name, &batch).await.unwrap_err();
     assert!(error.what.contains("1 of 3 messages"), "{error}");
@@ -31,19 +31,24 @@ async fn a_batch_that_arrives_in_part_says_which_messages_are_not_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn q14_messages_that_are_too_long_together_are_sent_one_by_one_and_one_too_long_is_named() {
+async fn q14_messages_that_are_too_long_together_are_sent_one_by_one() {
     let (queue, name) = setup().await;
     let long = "x".repeat(600_000);
     queue.send(&name, &[message("a", &long), message("b", &long)]).await.unwrap();
     assert_eq!(queue.counts(&name).await.unwrap().visible, 2);
-    let batch = [message("c", &long), message("too-long", &"x".repeat(1_100_000))];
-    let error = queue.send(&name, &batch).await.unwrap_err();
-    assert!(error.hint.unwrap().contains("send only too-long again"));
-    assert_eq!(queue.counts(&name).await.unwrap().visible, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_send_that_sqs_could_not_take_is_refused_before_it_is_made() {
+async fn q14_a_message_that_is_too_long_is_named_and_the_others_are_sent() {
+    let (queue, name) = setup().await;
+    let batch = [message("a", &"x".repeat(600_000)), message("too-long", &"x".repeat(1_100_000))];
+    let error = queue.send(&name, &batch).await.unwrap_err();
+    assert!(error.hint.unwrap().contains("send only too-long again"));
+    assert_eq!(queue.counts(&name).await.unwrap().visible, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_send_beyond_sqs_s_limits_is_rejected_without_a_call() {
     let (queue, name) = setup().await;
     let late = NewMessage { delay: TimeDelta::minutes(16), ..message("a", "a") };
     assert!(queue.send(&name, &[late]).await.is_err());
@@ -61,7 +66,7 @@ async fn a_queue_is_found_by_its_url_as_by_its_name() {
 
 /// Q12, Q17
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_s_settings_are_there_for_doctor_to_judge() {
+async fn a_queue_s_settings_are_read_for_doctor() {
     let (queue, name) = setup().await;
     let facts = queue.describe(&name).await.unwrap();
     assert!(!facts.fifo);
@@ -82,7 +87,7 @@ async fn a_queue_s_settings_are_there_for_doctor_to_judge() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn q16_a_look_at_the_counts_never_receives() {
+async fn q16_reading_the_counts_never_receives() {
     let (queue, name) = setup().await;
     queue.send(&name, &[message("a", "a")]).await.unwrap();
     for _ in 0..3 {
@@ -117,7 +122,7 @@ async fn q10_a_lease_ends_twelve_hours_after_its_receive_however_often_it_is_ext
     let request =
         ReceiveRequest { max: 1, visibility: TimeDelta::hours(12), wait: TimeDelta::zero() };
     let held = queue.receive(&name, request).await.unwrap().remove(0);
-    // SQS refuses to be asked for more than is left: asked for 13 hours it is given what there is.
+    // SQS rejects more than is left of twelve hours: a request of 13 hours gets what is left.
     queue.change_visibility(&held.receipt, TimeDelta::hours(13)).await.unwrap();
     queue.ack(&held.receipt).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! What the emulators are filled with: queues, tables, buckets, and the ports on them.
+//! Queues, tables and buckets on the emulators, and the ports on them.
 
 use std::sync::Arc;
 
