@@ -87,6 +87,7 @@ pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observ
     observed.boxes_alive = alive(&listing);
     let merged = workers::merge_worker_reports(ports, policy, &mut listing).await;
     observed.value_of(merged);
+    workers::assume_ready_after_boot(policy, &mut listing, observed.observation.at);
     for pool in &policy.pools {
         let Some(read) = reads.remove(&pool.id) else { continue };
         let boxes = listing.pools.remove(&pool.id);

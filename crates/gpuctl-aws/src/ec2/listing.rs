@@ -197,8 +197,7 @@ impl Listed<'_> {
             is_launched: matches!(pool.boxes, Some(Boxes::Launch(_))),
         };
         self.last.boxes.insert(box_id.clone(), known);
-        let one = seen::seen_box(box_id, instance, &self.requests, self.now);
-        Some(settle(pool, one, self.now))
+        Some(seen::seen_box(box_id, instance, &self.requests, self.now))
     }
 
     /// The slots of a pool whose boxes are launched: `boxes_max` for each capacity type, each with its box or free.
@@ -255,19 +254,6 @@ fn slots_of(pool: &Pool) -> Vec<Slot> {
         })
     };
     pool.capacity.iter().copied().flat_map(of_type).collect()
-}
-
-/// In a pool whose queue another program drains, which reports nothing, a box counts as ready `boot_default` after its start.
-fn settle(pool: &Pool, one: SeenBox, now: Timestamp) -> SeenBox {
-    let silent = pool.queue().is_some_and(|queue| !queue.reports);
-    if !silent || one.state != BoxState::Running {
-        return one;
-    }
-    let ready_at = one.since + pool.boot_default;
-    if ready_at > now {
-        return SeenBox { state: BoxState::Pending, ..one };
-    }
-    SeenBox { since: ready_at, ..one }
 }
 
 #[cfg(test)]

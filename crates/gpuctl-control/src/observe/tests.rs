@@ -7,7 +7,7 @@ use gpuctl_core::plan::{Reason, Rule};
 use super::runs::{
     clear_foreign_after_interruption, close_runs_without_box, runs_started_elsewhere, update_runs,
 };
-use super::workers::apply_report;
+use super::workers::{apply_report, assume_ready_after_boot};
 use super::*;
 use crate::ports::WorkerReport;
 
@@ -149,6 +149,22 @@ fn s10_a_box_is_ready_when_its_worker_reports_it_in_this_run() {
     assert_eq!(seen(&[report(90, Some(at(80)))]), (BoxState::Pending, at(100), None));
     assert_eq!(seen(&[report(120, None)]), (BoxState::Pending, at(100), Some(2)));
     assert_eq!(seen(&[report(150, Some(at(140)))]), (BoxState::Running, at(140), Some(2)));
+}
+
+#[test]
+fn a_box_whose_worker_reports_nothing_is_ready_after_a_boot() {
+    let text = "[cloud]\nkind = \"aws\"\n[pool.gpu]\nqueue = \"jobs\"\nworker = \"own\"\nboot_default = \"60s\"\n\
+        select = { role = \"gpu\" }";
+    let policy = Policy::parse(text).expect("a policy");
+    let seen = |now| {
+        let boxes = vec![a_box(BoxState::Running, 100)];
+        let mut listing = Listing { pools: [(pool(), boxes)].into(), errors: Vec::new() };
+        assume_ready_after_boot(&policy, &mut listing, at(now));
+        let one = &listing.pools[&pool()][0];
+        (one.state, one.since)
+    };
+    assert_eq!(seen(159), (BoxState::Pending, at(100)));
+    assert_eq!(seen(160), (BoxState::Running, at(160)));
 }
 
 #[test]

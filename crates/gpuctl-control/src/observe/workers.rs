@@ -1,8 +1,8 @@
-//! Workers' reports, merged into the boxes where the cloud itself does not show workers.
+//! Which boxes are ready, where the cloud itself does not show workers: by their reports, or by a boot's time where none reports.
 
 use gpuctl_core::observation::{BoxState, SeenBox, SeenWorker};
 use gpuctl_core::policy::{Policy, Pool};
-use gpuctl_core::units::{BoxId, PoolId};
+use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 
 use super::with_timeout;
 use crate::ports::{Listing, PortError, Ports, WorkerReport};
@@ -38,6 +38,24 @@ pub(super) async fn merge_worker_reports(
         Err(error) => {
             listing.pools.retain(|id, _| !pools.contains(id));
             Err(error)
+        }
+    }
+}
+
+/// In a pool whose queue another program drains (`worker = "own"`) no worker reports: a running box counts as ready `boot_default`
+/// after its start. Boxes whose cloud shows their worker stay as they are.
+pub(super) fn assume_ready_after_boot(policy: &Policy, listing: &mut Listing, now: Timestamp) {
+    let is_silent = |pool: &&Pool| pool.queue().is_some_and(|queue| !queue.reports);
+    for (id, boxes) in &mut listing.pools {
+        let Some(pool) = policy.pool(id).filter(is_silent) else { continue };
+        let running = |one: &&mut SeenBox| one.worker.is_none() && one.state == BoxState::Running;
+        for one in boxes.iter_mut().filter(running) {
+            let ready_at = one.since + pool.boot_default;
+            if ready_at > now {
+                one.state = BoxState::Pending;
+            } else {
+                one.since = ready_at;
+            }
         }
     }
 }
