@@ -214,23 +214,24 @@ fn a_job_that_no_worker_accepts_is_rejected_before_it_is_queued() {
     let cases = [
         (
             &["voice.synthesize", "--text", "x", "--param", "sped=2"][..],
-            "error: voice.synthesize has no param `sped`: did you mean `speed`?\n\
-             hint: voice.synthesize has voice, language, speed, noise, noise_w\n",
+            "error: voice.synthesize has no param `sped`: did you mean `speed`?\n",
+            "hint: voice.synthesize has voice, language, speed, noise, noise_w\n",
         ),
         (
             &["voice.synthesize", "--text", "x", "--param", "speed=9"],
-            "error: the param `speed` is 9, not a number from 0.25 to 4\n\
-             hint: speed means: 2 speaks twice as fast\n",
+            "error: the param `speed` is 9, not a number from 0.25 to 4\n",
+            "hint: speed means: 2 speaks twice as fast\n",
         ),
         (
             &["voice.convert", "voice.wav"],
-            "error: voice.convert needs the param `reference`: the URI of a file, e.g. file:///…\n\
-             hint: name a file: `--param reference=@PATH`\n",
+            "error: voice.convert needs the param `reference`: the URI of a file, e.g. file:///…\n",
+            "hint: name a file: `--param reference=@PATH`\n",
         ),
     ];
-    for (arguments, expected) in cases {
+    for (arguments, error, hint) in cases {
         let said = sandbox.run(&[&["submit"], arguments].concat());
-        assert_eq!((said.code, said.stderr.as_str()), (2, expected), "{arguments:?}");
+        assert_eq!(said.code, 2, "{arguments:?}");
+        assert!(said.stderr.contains(error) && said.stderr.contains(hint), "{}", said.stderr);
     }
     let said = sandbox.run(&["submit", "voice.transcrib", "voice.wav"]);
     assert_eq!(said.code, 2);
