@@ -1,7 +1,8 @@
 //! Chooses `max_wait` and `idle_stop` for a price of waiting, by replaying one's own history.
 //!
-//! Learned timers and schedules did not pay on any trace; replaying last week's arrivals did (`facts/policies.md` 0.5). Chosen
-//! on the first half, tested on the second, and held against what hindsight would have chosen there.
+//! It searches a fixed grid rather than learn timers or schedules from the arrivals: two settings that a user can read are enough
+//! to come within 1 % of the best in hindsight (`crates/FIGURES.md`). It chooses on the first half of the trace, tests on the
+//! second, and compares with the best choice there.
 
 use chrono::TimeDelta;
 use gpuctl_core::policy::Problems;
@@ -9,15 +10,15 @@ use gpuctl_core::units::MicroUsd;
 
 use crate::bounds;
 use crate::policies::{Terms, exact, pool_policy};
-use crate::replay::{Looks, Outcome, Prices, Setup, replay};
+use crate::replay::{Evaluation, Outcome, Prices, Setup, replay};
 use crate::trace::Demand;
 
-/// How old the oldest job is when a box is started.
+/// Candidates, in seconds, for the age of the oldest job at which a box is started.
 const START_AGES_S: [i64; 10] = [0, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200];
-/// How long an idle box stays.
+/// Candidates, in seconds, for how long an idle box stays.
 const IDLE_STOPS_S: [i64; 8] = [0, 30, 60, 120, 300, 600, 900, 1_800];
 
-/// One choice.
+/// A combination of settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// How old the oldest job is when a box is started.
@@ -47,19 +48,18 @@ impl Choice {
     }
 }
 
-/// What a choice costs on a trace.
+/// The cost of a choice on a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Price {
-    /// The choice.
     pub choice: Choice,
-    /// What its boxes cost.
+    /// The price of its box time.
     pub usd: MicroUsd,
-    /// How long all jobs together waited for want of a box.
+    /// The sum of all waits for a box, beyond those on an always-on box.
     pub waited: TimeDelta,
 }
 
 impl Price {
-    /// Dollars and waiting together.
+    /// Box time plus waiting, at this price of a job waiting for an hour.
     #[must_use]
     pub fn total(&self, wait_usd_hour: MicroUsd) -> MicroUsd {
         self.usd + wait_usd_hour.per_hour_for(self.waited.num_seconds())
@@ -71,22 +71,22 @@ impl Price {
 pub struct Tuned {
     /// The price of a job waiting for an hour.
     pub wait_usd_hour: MicroUsd,
-    /// What the first half chose.
+    /// The cheapest choice on the first half.
     pub chosen: Choice,
-    /// What that costs on the second half, waiting included.
+    /// Its cost on the second half, waiting included.
     pub tested: MicroUsd,
-    /// The best on the second half, known only afterwards.
+    /// The cheapest choice on the second half.
     pub hindsight: Choice,
-    /// What that costs there.
+    /// Its cost there.
     pub best: MicroUsd,
 }
 
-/// Every choice on the whole trace, and what was chosen for each price of waiting.
+/// The result of `tune`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// Choices that no other beats in both dollars and waiting, by dollars.
+    /// On the whole trace, the choices that no other beats in both dollars and waiting, cheapest first.
     pub frontier: Vec<Price>,
-    /// One for each price of waiting.
+    /// One per price of waiting.
     pub tuned: Vec<Tuned>,
 }
 
@@ -101,7 +101,7 @@ pub fn tune(
     wait_usd_hours: &[MicroUsd],
 ) -> Result<Tuning, Problems> {
     let (first, second) = demand.split_half();
-    let (learned, held_back) = (all(terms, prices, &first)?, all(terms, prices, &second)?);
+    let (learned, held_back) = (costs(terms, prices, &first)?, costs(terms, prices, &second)?);
     let tuned = wait_usd_hours
         .iter()
         .filter_map(|&wait_usd_hour| {
@@ -118,10 +118,10 @@ pub fn tune(
             })
         })
         .collect();
-    Ok(Tuning { frontier: frontier(all(terms, prices, demand)?), tuned })
+    Ok(Tuning { frontier: frontier(costs(terms, prices, demand)?), tuned })
 }
 
-fn all(terms: &Terms, prices: Prices, demand: &Demand) -> Result<Vec<Price>, Problems> {
+fn costs(terms: &Terms, prices: Prices, demand: &Demand) -> Result<Vec<Price>, Problems> {
     let always_on = bounds::always_on(demand);
     let mut all = Vec::new();
     for (age, idle) in
@@ -137,7 +137,7 @@ fn all(terms: &Terms, prices: Prices, demand: &Demand) -> Result<Vec<Price>, Pro
             spot_offset_ms: 0,
             prices,
             spot_prices: None,
-            looks: Looks::Changed,
+            evaluation: Evaluation::OnChange,
         };
         let outcome = replay(&setup, demand);
         all.push(Price {
@@ -149,7 +149,7 @@ fn all(terms: &Terms, prices: Prices, demand: &Demand) -> Result<Vec<Price>, Pro
     Ok(all)
 }
 
-/// The waits beyond those with a box that is always on: only those are the policy's doing.
+/// The waits beyond those on an always-on box: only those depend on the policy.
 fn waited(outcome: &Outcome, always_on_ms: &[i64], demand: &Demand) -> TimeDelta {
     let jobs = outcome.waits_ms.iter().zip(always_on_ms).zip(demand.jobs());
     let delay = |((wait, on), job): ((&Option<i64>, &i64), &crate::trace::Job)| {

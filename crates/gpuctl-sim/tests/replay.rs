@@ -1,4 +1,4 @@
-//! Replays: by hand on a trace that can be counted, against the bounds, and with every look against only those that matter.
+//! Replays: small traces computed by hand, the bounds, and evaluation on change against evaluation at every step.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -8,7 +8,7 @@ use gpuctl_core::units::MicroUsd;
 use gpuctl_sim::bounds;
 use gpuctl_sim::compare::{Baseline, Score, score};
 use gpuctl_sim::policies::{COMPARED_POLICIES, ComparedPolicy, Terms};
-use gpuctl_sim::replay::{Looks, Outcome, Prices, Setup, replay};
+use gpuctl_sim::replay::{Evaluation, Outcome, Prices, Setup, replay};
 use gpuctl_sim::trace::{Availability, Demand, Job, PriceHistory};
 use gpuctl_sim::tune::tune;
 use proptest::prelude::*;
@@ -34,9 +34,14 @@ fn demand(jobs: &[(i64, i64)]) -> Demand {
     Demand::new(jobs.iter().map(job).collect()).unwrap()
 }
 
-fn run(name: &str, demand: &Demand, spot: Option<&Availability>, looks: Looks) -> Outcome {
+fn run(
+    name: &str,
+    demand: &Demand,
+    spot: Option<&Availability>,
+    evaluation: Evaluation,
+) -> Outcome {
     let policy = ComparedPolicy::named(name).unwrap().policy(&terms(600)).unwrap();
-    replay(&Setup { spot, looks, ..setup(&policy) }, demand)
+    replay(&Setup { spot, evaluation, ..setup(&policy) }, demand)
 }
 
 fn setup(policy: &Policy) -> Setup<'_> {
@@ -47,13 +52,13 @@ fn setup(policy: &Policy) -> Setup<'_> {
         spot_offset_ms: 0,
         prices: PRICES,
         spot_prices: None,
-        looks: Looks::Changed,
+        evaluation: Evaluation::OnChange,
     }
 }
 
 fn scored(name: &str, demand: &Demand) -> Score {
     let baseline = Baseline::new(demand, BOOT, TimeDelta::seconds(600));
-    score(&[baseline], &[run(name, demand, None, Looks::Changed)])
+    score(&[baseline], &[run(name, demand, None, Evaluation::OnChange)])
 }
 
 #[test]
@@ -81,11 +86,11 @@ fn each_second_on_spot_costs_what_was_in_force_then() {
 
 #[test]
 fn a_lone_job_is_served_as_late_as_its_limit_allows() {
-    let outcome = run("gpuctl", &demand(&[(1_000, 3)]), None, Looks::Changed);
+    let outcome = run("gpuctl", &demand(&[(1_000, 3)]), None, Evaluation::OnChange);
     // 600 s less a boot of 120 s, a tick of 60 s and a margin of 12 s: due at 1408 s, seen at the tick of 1440 s.
     assert_eq!(outcome.waits_ms, [Some((1_440 + 120 - 1_000) * 1_000)]);
     assert_eq!((outcome.starts, outcome.interruptions, outcome.refusals), (1, 0, 0));
-    // Boot, job, and two looks of the worker at an empty queue.
+    // Boot, job, and two checks of the worker with an empty queue.
     assert_eq!(outcome.box_ms, 120_000 + 3_000 + 1_000);
     assert_eq!(outcome.usd, MicroUsd(710_000).per_hour_for(124));
 }
@@ -98,7 +103,7 @@ fn the_depth_rule_starves_a_lone_job_and_an_age_guard_does_not() {
 }
 
 #[test]
-fn spot_is_taken_where_it_is_and_a_box_that_is_taken_back_loses_no_job() {
+fn spot_is_used_where_available_and_an_interruption_loses_no_job() {
     // Spot from the start; gone from 1,500 s, in the middle of the second job; back at 5,000 s.
     let spot = "t_s,zone,available\n0,us-east-1a,1\n1500,us-east-1a,0\n5000,us-east-1a,1\n900000,us-east-1a,0\n";
     let spot = Availability::read(spot.as_bytes()).unwrap();
@@ -106,7 +111,7 @@ fn spot_is_taken_where_it_is_and_a_box_that_is_taken_back_loses_no_job() {
         "start1-stop0",
         &demand(&[(100, 30), (1_200, 3_000), (8_000, 3)]),
         Some(&spot),
-        Looks::Changed,
+        Evaluation::OnChange,
     );
     assert_eq!(outcome.interruptions, 1);
     assert!(outcome.waits_ms.iter().all(Option::is_some), "{:?}", outcome.waits_ms);
@@ -115,13 +120,13 @@ fn spot_is_taken_where_it_is_and_a_box_that_is_taken_back_loses_no_job() {
 }
 
 #[test]
-fn tuning_chooses_waiting_where_it_is_cheap_and_speed_where_it_is_dear() {
+fn tuning_chooses_waiting_where_it_is_cheap_and_speed_where_it_is_expensive() {
     let jobs: Vec<(i64, i64)> = (0..200).map(|n| (n * 1_700 + n % 7 * 90, 5)).collect();
     let wait_usd_hours = [MicroUsd(1_000), MicroUsd(100_000_000)];
     let tuning = tune(&terms(0), PRICES, &demand(&jobs), &wait_usd_hours).unwrap();
-    let [cheap, dear] = tuning.tuned.as_slice() else { panic!("{tuning:?}") };
+    let [cheap, expensive] = tuning.tuned.as_slice() else { panic!("{tuning:?}") };
     assert!(cheap.chosen.start_age > TimeDelta::minutes(30), "{cheap:?}");
-    assert_eq!(dear.chosen.start_age, TimeDelta::zero(), "{dear:?}");
+    assert_eq!(expensive.chosen.start_age, TimeDelta::zero(), "{expensive:?}");
     assert!(tuning.frontier.is_sorted_by(|a, b| a.usd <= b.usd && a.waited > b.waited));
     assert!(tuning.tuned.iter().all(|tuned| tuned.tested >= tuned.best));
 }
@@ -129,27 +134,27 @@ fn tuning_chooses_waiting_where_it_is_cheap_and_speed_where_it_is_dear() {
 fn jobs() -> impl Strategy<Value = Vec<(i64, i64)>> {
     prop::collection::vec((0_i64..2_000, 0_i64..200), 1..30).prop_map(|gaps| {
         let mut at = 0;
-        let place = |(gap, service)| {
+        let arrival = |(gap, service)| {
             at += gap;
             (at, service)
         };
-        gaps.into_iter().map(place).collect()
+        gaps.into_iter().map(arrival).collect()
     })
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// What `next_change` announces is all that can happen by itself: looking more often finds nothing more.
+    /// `next_change` announces everything that can change by itself: evaluating more often finds nothing more.
     #[test]
-    fn every_look_finds_what_the_announced_ones_find(jobs in jobs(), which in 1_usize..COMPARED_POLICIES.len()) {
+    fn evaluating_at_every_step_changes_nothing(jobs in jobs(), which in 1_usize..COMPARED_POLICIES.len()) {
         let (demand, name) = (demand(&jobs), COMPARED_POLICIES[which].name);
-        let changed = run(name, &demand, None, Looks::Changed);
-        let every = run(name, &demand, None, Looks::Every);
+        let changed = run(name, &demand, None, Evaluation::OnChange);
+        let every = run(name, &demand, None, Evaluation::Always);
         prop_assert_eq!((changed.box_ms, changed.starts, &changed.waits_ms), (every.box_ms, every.starts, &every.waits_ms), "{}", name);
     }
 
-    /// gpuctl keeps the limit, and so cannot be below the bound; nor can the others that keep it.
+    /// A policy that keeps the wait limit cannot be below the bound.
     #[test]
     fn no_policy_beats_the_bound(jobs in jobs()) {
         let demand = demand(&jobs);
@@ -158,7 +163,7 @@ proptest! {
         prop_assert!(ours.ratios_permille[0] >= 1_000, "{:?}", ours);
         let bound = bounds::wait_limit(&demand, 120_000, 600_000);
         for name in ["start1-stop0", "keda", "asg"] {
-            prop_assert!(run(name, &demand, None, Looks::Changed).box_ms >= bound, "{}", name);
+            prop_assert!(run(name, &demand, None, Evaluation::OnChange).box_ms >= bound, "{}", name);
         }
     }
 }

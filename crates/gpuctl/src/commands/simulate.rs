@@ -13,7 +13,7 @@ use gpuctl_core::suggest::did_you_mean;
 use gpuctl_core::units::{MicroUsd, show_span};
 use gpuctl_sim::compare::{Baseline, Clairvoyant, score};
 use gpuctl_sim::policies::{COMPARED_POLICIES, ComparedPolicy, Terms};
-use gpuctl_sim::replay::{Looks, Outcome, Prices, Setup, replay};
+use gpuctl_sim::replay::{Evaluation, Outcome, Prices, Setup, replay};
 use gpuctl_sim::trace::{Availability, Demand, PriceHistory, TraceError};
 use gpuctl_sim::tune::tune as choose;
 
@@ -120,7 +120,7 @@ fn outcome(
         spot_offset_ms: spot.offset_ms,
         prices: spot.prices,
         spot_prices: spot.history,
-        looks: Looks::Changed,
+        evaluation: Evaluation::OnChange,
     };
     Ok(replay(&setup, demand))
 }
