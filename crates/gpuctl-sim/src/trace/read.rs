@@ -55,7 +55,7 @@ pub enum Problem {
         found: usize,
     },
     /// Not a decimal number.
-    #[error("`{text}` in column `{column}` is no number of seconds")]
+    #[error("`{text}` in column `{column}` is not a valid number of seconds")]
     Number {
         /// The column.
         column: &'static str,
@@ -87,7 +87,7 @@ pub enum Problem {
         text: String,
     },
     /// Not the name of a zone.
-    #[error("`{0}` is no name of a zone")]
+    #[error("`{0}` is not a valid zone name")]
     Zone(String),
     /// Below zero.
     #[error("column `{0}` is negative")]
@@ -129,15 +129,15 @@ impl TraceError {
             Problem::Header { .. } | Problem::Columns { .. } => {
                 "name exactly these columns in the first line, and fill each of them in each line"
             }
-            Problem::Number { .. } => "write seconds as plain decimals, as `12` or `12.345`",
+            Problem::Number { .. } => "write seconds as plain decimals, e.g. `12` or `12.345`",
             Problem::Flag { .. } => {
                 "1 says that a box could be launched from then on, 0 that none could"
             }
             Problem::Price { .. } => {
-                "write dollars an hour with at most six decimals, as `0.2734`, and no more than 100000"
+                "write dollars an hour with at most six decimals, e.g. `0.2734`, up to 100000"
             }
-            Problem::Instant { .. } => "write it with its offset, as `2026-01-31T12:00:00Z`",
-            Problem::Zone(_) => "write it as the cloud does, as `us-east-1a`",
+            Problem::Instant { .. } => "write it with its offset, e.g. `2026-01-31T12:00:00Z`",
+            Problem::Zone(_) => "write it as the cloud does, e.g. `us-east-1a`",
             Problem::Negative("t_s") | Problem::TooLong("t_s") => {
                 "`t_s` counts seconds from the start of the trace: subtract the first instant"
             }
@@ -305,7 +305,6 @@ fn shown(text: &str) -> String {
 mod tests {
     use std::fmt::Write as _;
     use std::io::Write as _;
-    use std::path::PathBuf;
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
@@ -319,7 +318,7 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    fn refused(bytes: &[u8]) -> String {
+    fn rejected(bytes: &[u8]) -> String {
         Demand::read(bytes).unwrap_err().to_string()
     }
 
@@ -338,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_demand_that_cannot_be_read_is_refused_with_its_line() {
+    fn a_demand_that_cannot_be_read_is_rejected_with_its_line() {
         let cases = [
             ("", "line 1: the trace is empty"),
             ("\n", "line 1: the header is ``, not `t_s,service_s`"),
@@ -354,12 +353,24 @@ mod tests {
             ("t_s,service_s\r\n\r\n1,2\r\n1,2,3\r\n", "line 4: columns: 3 instead of 2"),
             (
                 "t_s,service_s\n1,1e3\n",
-                "line 2: `1e3` in column `service_s` is no number of seconds",
+                "line 2: `1e3` in column `service_s` is not a valid number of seconds",
             ),
-            ("t_s,service_s\nnan,1\n", "line 2: `nan` in column `t_s` is no number of seconds"),
-            ("t_s,service_s\n1,\n", "line 2: `` in column `service_s` is no number of seconds"),
-            ("t_s,service_s\n--1,1\n", "line 2: `--1` in column `t_s` is no number of seconds"),
-            ("t_s,service_s\n1.2.3,1\n", "line 2: `1.2.3` in column `t_s` is no number of seconds"),
+            (
+                "t_s,service_s\nnan,1\n",
+                "line 2: `nan` in column `t_s` is not a valid number of seconds",
+            ),
+            (
+                "t_s,service_s\n1,\n",
+                "line 2: `` in column `service_s` is not a valid number of seconds",
+            ),
+            (
+                "t_s,service_s\n--1,1\n",
+                "line 2: `--1` in column `t_s` is not a valid number of seconds",
+            ),
+            (
+                "t_s,service_s\n1.2.3,1\n",
+                "line 2: `1.2.3` in column `t_s` is not a valid number of seconds",
+            ),
             ("t_s,service_s\n-0.001,1\n", "line 2: column `t_s` is negative"),
             ("t_s,service_s\n1,-1\n", "line 2: column `service_s` is negative"),
             ("t_s,service_s\n1,1\n2,1\n1.999,1", "line 4: earlier than the line before"),
@@ -370,18 +381,18 @@ mod tests {
             ),
         ];
         for (text, message) in cases {
-            assert_eq!(refused(text.as_bytes()), message, "{text:?}");
-            assert_eq!(refused(&gzip(text.as_bytes())), message, "{text:?}");
+            assert_eq!(rejected(text.as_bytes()), message, "{text:?}");
+            assert_eq!(rejected(&gzip(text.as_bytes())), message, "{text:?}");
         }
         let since_1970 = Demand::read(b"t_s,service_s\n1783900800,1\n").unwrap_err();
         assert!(since_1970.hint().contains("subtract the first instant"));
-        assert_eq!(refused(b"t_s,service_s\n\xff,1\n"), "line 2: not UTF-8 text");
+        assert_eq!(rejected(b"t_s,service_s\n\xff,1\n"), "line 2: not UTF-8 text");
     }
 
     #[test]
-    fn an_availability_that_cannot_be_read_is_refused_with_its_line() {
+    fn an_availability_that_cannot_be_read_is_rejected_with_its_line() {
         let long = format!("t_s,zone,available\n0,{},1\n", "z".repeat(NAME_CHARS_MAX + 1));
-        let shown = format!("line 2: `{}…` is no name of a zone", "z".repeat(SHOWN_CHARS_MAX));
+        let shown = format!("line 2: `{}…` is not a valid zone name", "z".repeat(SHOWN_CHARS_MAX));
         let cases = [
             (
                 "t_s,available,zone\n",
@@ -391,8 +402,11 @@ mod tests {
                 "t_s,zone,available\n0,a,true\n",
                 "line 2: `true` in column `available` is neither 0 nor 1",
             ),
-            ("t_s,zone,available\n0,,1\n", "line 2: `` is no name of a zone"),
-            ("t_s,zone,available\n0,\u{1b}[2J,1\n", "line 2: `\u{fffd}[2J` is no name of a zone"),
+            ("t_s,zone,available\n0,,1\n", "line 2: `` is not a valid zone name"),
+            (
+                "t_s,zone,available\n0,\u{1b}[2J,1\n",
+                "line 2: `\u{fffd}[2J` is not a valid zone name",
+            ),
             ("t_s,zone,available\n5,a,1\n4,b,1\n", "line 3: earlier than the line before"),
             (&long, &shown),
         ];
@@ -402,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_truncated_or_damaged_gzip_is_refused_where_it_ends() {
+    fn a_truncated_or_damaged_gzip_is_rejected_where_it_ends() {
         let mut text = "t_s,service_s\n".to_owned();
         for second in 0..20_000 {
             writeln!(text, "{second},{}", second * 7_919 % 1_000).unwrap();
@@ -422,13 +436,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_does_not_end_is_refused() {
+    fn a_line_that_does_not_end_is_rejected() {
         let line = format!("t_s,service_s\n0,{}", "9".repeat(LINE_BYTES_MAX));
-        assert_eq!(refused(line.as_bytes()), "line 2: longer than 1024 bytes");
+        assert_eq!(rejected(line.as_bytes()), "line 2: longer than 1024 bytes");
     }
 
     #[test]
-    fn more_bytes_or_rows_than_fit_are_refused_where_they_begin() {
+    fn more_bytes_or_rows_than_fit_are_rejected_where_they_begin() {
         // Gzip files that follow each other are one.
         let file = [gzip(b"t_s,service_s\n"), gzip(b"0,0\n").repeat(5)].concat();
         let read = |bytes_left, rows_left| {
@@ -444,30 +458,24 @@ mod tests {
     }
 
     #[test]
-    fn the_real_traces_are_read() {
-        let shared = std::env::var_os("GPUCTL_SHARED").map_or_else(
-            || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")),
-            PathBuf::from,
-        );
-        let read = |name: &str| std::fs::read(shared.join("data").join(name)).ok();
-        let (Some(demand), Some(availability)) =
-            (read("demand/imagegen-quarter.csv.gz"), read("spot/availability-us-east-1.csv.gz"))
-        else {
-            eprintln!("not tried on the real traces: none in {}", shared.display());
-            return;
-        };
-        let demand = Demand::read(&demand).unwrap();
-        assert_eq!(demand.jobs()[0], Job { at_ms: 61_070_000, service_ms: 32_000 });
-        assert_eq!(demand.jobs().len(), 5_254);
-        let availability = Availability::read(&availability).unwrap();
-        let zones: Vec<_> = availability.zones().collect();
-        assert_eq!(zones, ["us-east-1a", "us-east-1c", "us-east-1d", "us-east-1f"]);
-        assert_eq!(availability.next_change("us-east-1a", 0), Some(47_970_000));
-        assert!(availability.at("us-east-1a", 48_554_999));
-        assert!(!availability.at("us-east-1a", 48_555_000));
-        let prices = read("spot/price_history_p2_p3.csv.gz").unwrap();
-        let prices = PriceHistory::read(&prices, "p3.2xlarge").unwrap();
-        assert!(prices.knows("us-east-1f") && !prices.knows("us-east-1a"));
-        assert_eq!(prices.at("eu-west-1c", 50_565_000), Some(MicroUsd(3_305_000)));
+    fn files_of_each_kind_are_read_plain_and_compressed() {
+        let demand = include_bytes!("../../tests/traces/demand.csv");
+        let availability = include_bytes!("../../tests/traces/availability.csv");
+        let prices = include_bytes!("../../tests/traces/price-history.csv");
+        for pack in [<[u8]>::to_vec as fn(&[u8]) -> Vec<u8>, gzip] {
+            let demand = Demand::read(&pack(demand)).unwrap();
+            assert_eq!(demand.jobs().len(), 50);
+            assert_eq!(demand.jobs()[0], Job { at_ms: 33_434_000, service_ms: 39_000 });
+            let availability = Availability::read(&pack(availability)).unwrap();
+            let zones: Vec<_> = availability.zones().collect();
+            assert_eq!(zones, ["us-east-1a", "us-east-1b"]);
+            assert_eq!(availability.next_change("us-east-1a", 0), Some(90_000_000));
+            assert!(availability.at("us-east-1a", 89_999_999));
+            assert!(!availability.at("us-east-1a", 90_000_000));
+            let prices = PriceHistory::read(&pack(prices), "g4dn.xlarge").unwrap();
+            assert!(prices.knows("us-east-1a") && !prices.knows("us-east-1c"));
+            assert_eq!(prices.at("us-east-1b", 43_199_999), Some(MicroUsd(198_700)));
+            assert_eq!(prices.at("us-east-1b", 43_200_000), Some(MicroUsd(225_100)));
+        }
     }
 }
