@@ -1,17 +1,17 @@
-//! What one box must run at least to serve a demand in order of arrival, so that a policy's cost can be judged.
+//! Lower bounds: the least box time that serves a demand in order of arrival, so that a policy's cost can be judged.
 //!
-//! The bounds know the future. They count milliseconds of box time, boots included, of one box with a constant boot time; prices,
-//! billing minimums, ticks and spot are the world's business. No time given to them may be negative or beyond `TRACE_MS_MAX`.
+//! The bounds know all arrivals in advance. They count milliseconds of box time, boots included, of one box with a constant boot
+//! time; prices, billing minimums, ticks and spot are not in them. No time given to them may be negative or beyond `TRACE_MS_MAX`.
 //!
-//! All but the first need no more of a demand than its service time, which no policy can save, and its *idle clock*: how long a box
-//! that is always on has been idle so far. That clock stands still while the box is busy, so it has one reading for each busy
+//! All but the first need no more of a demand than its service time, which no policy can save, and its *idle clock*: how long an
+//! always-on box has been idle so far. That clock stands still while the box is busy, so it has one reading for each busy
 //! period. A box that serves the same jobs some time later works through its backlog while the clock goes on, and has caught up as
 //! soon as the clock has gone as far as the box was late; from there on it is idle when the clock goes. So each bound takes time
 //! that grows with the number of jobs, not with its square.
 
 use crate::trace::Demand;
 
-/// What a box does that is always on: no box serves a job earlier.
+/// What an always-on box does: no box serves a job earlier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlwaysOn {
     /// When the service of each job starts.
@@ -20,7 +20,7 @@ pub struct AlwaysOn {
     pub box_ms: i64,
 }
 
-/// Serves the jobs with a box that is always on.
+/// Serves the jobs with an always-on box.
 #[must_use]
 pub fn always_on(demand: &Demand) -> AlwaysOn {
     let mut box_ms = 0;
@@ -69,7 +69,7 @@ pub fn prewarm(demand: &Demand, boot_ms: i64) -> i64 {
     service_ms + first_ms + pauses.sum::<i64>()
 }
 
-/// The least box time if each job may start up to `wait_ms` later than with a box that is always on.
+/// The least box time if each job may start up to `wait_ms` later than on an always-on box.
 ///
 /// A session serves the jobs i to j without a stop. It must be ready by the start of job i on the always-on box + `wait_ms`, and
 /// then keeps the limit for all the others, which gain on the always-on box whenever that one idles. The latest session is the

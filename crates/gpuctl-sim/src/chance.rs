@@ -1,13 +1,13 @@
-//! Chance that is the same on every machine: one ChaCha8 stream for each concern, so that what one draws leaves the others alone.
+//! Random numbers that are the same on every machine: one ChaCha8 stream per purpose, so that draws of one do not shift the others.
 //!
-//! Integers only, since logarithms differ from one machine's library to another's.
+//! Integers only, since logarithms differ between math libraries.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::trace::TRACE_MS_MAX;
 
-/// A stream of chance.
+/// A stream of random numbers.
 #[derive(Clone, Debug)]
 pub(crate) struct Chance(ChaCha8Rng);
 
@@ -16,7 +16,7 @@ impl Chance {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    /// The stream of one concern of a seed.
+    /// The stream of a seed for one purpose. The name selects the stream: renaming it changes every week.
     pub(crate) fn stream(seed: u64, name: &str) -> Self {
         let mut chance = ChaCha8Rng::seed_from_u64(seed);
         // FNV-1a: short names only have to land on different streams.
@@ -31,24 +31,24 @@ impl Chance {
         self.0.next_u64()
     }
 
-    /// A number from `low` up to `high`, both included; the bias of the remainder is far below what anyone could measure here.
+    /// A number from `low` to `high`, both included. The modulo bias is below 2^-30 for every range used here.
     pub(crate) fn between(&mut self, low: i64, high: i64) -> i64 {
         let width = high.saturating_sub(low).max(0).unsigned_abs() + 1;
         low.saturating_add_unsigned(self.0.next_u64() % width)
     }
 
-    /// True so often in a thousand.
+    /// Draws `true` with a probability of `share` in 1,000.
     pub(crate) fn permille(&mut self, share: i64) -> bool {
         self.between(0, 999) < share
     }
 
-    /// One of them.
+    /// Draws one of `from`, which must not be empty.
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         let last = i64::try_from(from.len()).unwrap_or(i64::MAX) - 1;
         from[usize::try_from(self.between(0, last)).unwrap_or(0)]
     }
 
-    /// An exponentially distributed time, at most that of a trace.
+    /// Draws an exponentially distributed time, at most `TRACE_MS_MAX`.
     ///
     /// By comparing uniform numbers only (von Neumann 1951): a run of falling numbers that begins with x has an odd length with
     /// probability e^-x. Then x is the fraction, and the runs that failed before are the whole part.

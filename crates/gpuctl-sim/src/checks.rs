@@ -1,4 +1,6 @@
-//! The promises, checked on the world's truth as it goes. Nothing here asks `decide`: a rule that is wrong must not check itself.
+//! The promises of gpuctl, checked on the actual state of the simulated world while a week runs.
+//!
+//! Nothing here calls `decide`: a wrong rule must not confirm itself. The first broken promise ends the week.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -23,37 +25,37 @@ use crate::world::ec2::InstanceState;
 use crate::world::scenario::{JobOutcome, Scenario};
 use crate::world::{MessageState, World};
 
-/// How old what is read may be when something is stopped for it: `decide`'s two minutes, and a reconcile under way.
+/// How old a reading may be when a box is stopped because of it: the two minutes that `decide` allows, and the reconcile itself.
 const STALE_AFTER: TimeDelta = TimeDelta::seconds(150);
-/// So many reconciles that saw everything must have let a box go on before that counts as broken.
-const CLEAN_PASSES: u32 = 5;
-/// What a box may take beyond its own limits: a slow boot, a silent worker, a stop that is asked for twice.
+/// A box may exceed its limit in this many consecutive reconciles without errors before the promise counts as broken.
+const CLEAN_RECONCILES_MAX: u32 = 5;
+/// How long a box may exceed its limits: a slow boot, a worker whose reports do not arrive, a stop that is repeated.
 const LIMIT_MARGIN: TimeDelta = TimeDelta::minutes(12);
-/// What the ledger may count for one run beyond what EC2 bills and what it does not bill, pending and stopping: the way of an
-/// order to EC2, and a minimum of a minute for a start that EC2 never brought to `running`.
+/// How much more time the ledger may count for one run than EC2 (billed, plus pending and stopping): the time until the call reaches
+/// EC2, and the minimum of one minute for a start that never reached `running`.
 const BEYOND_A_RUN: TimeDelta = TimeDelta::seconds(75);
-/// … and below it: seconds, rounded.
+/// How much less: seconds are rounded.
 const ROUNDED_A_RUN: TimeDelta = TimeDelta::seconds(2);
 
 macro_rules! promises {
     ($($kind:ident $name:literal $sentence:literal,)*) => {
-        /// A promise.
+        /// A promise that is checked.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Promise {
             $(#[doc = $sentence] $kind,)*
         }
 
         impl Promise {
-            /// Every promise.
+            /// Every promise, in the order of the documentation.
             pub const ALL: &[Self] = &[$(Self::$kind,)*];
 
-            /// Its name.
+            /// The name in documents, e.g. `exactly-once`.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self { $(Self::$kind => $name,)* }
             }
 
-            /// The promise as a reader understands it.
+            /// The promise as a sentence.
             #[must_use]
             pub fn sentence(self) -> &'static str {
                 match self { $(Self::$kind => $sentence,)* }
@@ -63,32 +65,30 @@ macro_rules! promises {
 }
 
 promises! {
-    ExactlyOnce "exactly-once" "Every submitted job gets one result, or lies in the dead letters.",
+    ExactlyOnce "exactly-once" "Every submitted job gets one result or lies in the dead letters.",
     DurableFirst "durable-first" "No message is deleted before its result is durable.",
-    BoxesMax "boxes-max" "Our own starts never bring up more boxes than `boxes_max`.",
-    Grace "grace" "No box whose worker holds a lease is forced off before its drain is over.",
-    IdleLimit "idle-limit" "No box goes on without work beyond its idle limit while a controller can see it.",
+    BoxesMax "boxes-max" "gpuctl's own starts never bring up more boxes than `boxes_max`.",
+    Grace "grace" "No box whose worker holds a lease is forced off before its drain ends.",
+    IdleLimit "idle-limit" "No box stays on without work beyond its idle limit while a controller can see it.",
     Lifetime "lifetime" "No box outlives `lifetime_max` while a controller can see it.",
     Spend "spend" "What the ledger says was spent is what EC2 bills.",
     Reasons "reasons" "Every start and stop has a reason, and every start its run in the ledger.",
-    Stale "stale" "Nothing is stopped on readings that are too old.",
-    Flapping "flapping" "No more starts an hour than `starts_per_hour_max`, and one for each hold.",
+    Stale "stale" "Nothing is stopped on stale readings.",
+    Flapping "flapping" "No more starts per hour than `starts_per_hour_max`, plus one per hold.",
     Budget "budget" "The queue starts no box once its budget is spent.",
-    OneActor "one-actor" "Only who holds the lease starts boxes.",
-    OneStart "one-start" "One order starts one box, and none that is up.",
-    Converges "converges" "Once nothing is wrong any more, the queue is worked off, boxes go off and runs are closed.",
+    OneActor "one-actor" "Only the holder of the lease starts boxes.",
+    OneStart "one-start" "One order starts one box, and never a box that is up.",
+    Converges "converges" "After the last fault the queue is worked off, boxes stop and runs are closed.",
 }
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which.
     pub promise: Promise,
-    /// When.
     pub at: Timestamp,
-    /// What happened, with the box or job.
+    /// What happened, with the box or job concerned.
     pub what: String,
-    /// The events before it.
+    /// The events before it, oldest first, with their times.
     pub events: Vec<String>,
 }
 
@@ -99,27 +99,27 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What the checks remember.
+/// The state of the checks.
 pub(crate) struct Checks {
     broken: Option<(Promise, Timestamp, String)>,
     count: u64,
     committed: BTreeMap<String, u32>,
-    /// When counts and boxes were last read by anyone.
+    /// When any controller or worker last read the queue's counts, and the list of boxes.
     pub(crate) counts_read_at: Option<Timestamp>,
     pub(crate) boxes_read_at: Option<Timestamp>,
-    /// Leases of the worker on each instance.
+    /// Leases held by the worker on each instance.
     leases: BTreeMap<String, usize>,
-    /// Instances that gpuctl started, while they are up, with the order's token.
+    /// Instances that gpuctl started, with the token of the order.
     started: BTreeMap<String, String>,
     starts: Vec<Timestamp>,
     holds: Vec<Timestamp>,
-    /// When somebody last started an instance in the console.
+    /// When an operator last started an instance in the console.
     foreign_start: Option<Timestamp>,
-    /// When each instance was first asked to stop.
+    /// When each instance was first ordered to stop.
     stopping: BTreeMap<String, Timestamp>,
-    /// When there was last work, or a wish for a box.
+    /// When there was last work, or a hold or schedule that wants a box.
     busy_at: Timestamp,
-    /// Clean reconciles that have let a box go on beyond its limit.
+    /// Consecutive clean reconciles that left a box up beyond its limit.
     reconciles_beyond: BTreeMap<(String, Promise), u32>,
 }
 
@@ -161,7 +161,7 @@ impl Checks {
         Some(Violation { promise, at, what, events: log.iter().map(event).collect() })
     }
 
-    /// One check; the first that fails counts.
+    /// Counts a check, and records the first whose condition does not hold.
     fn check(
         &mut self,
         holds: bool,
@@ -175,7 +175,7 @@ impl Checks {
         }
     }
 
-    /// How many leases the worker on this instance holds.
+    /// Sets the number of leases that the worker on this instance holds.
     pub(crate) fn set_leases(&mut self, id: &str, held: usize) {
         self.leases.insert(id.to_owned(), held);
     }
@@ -189,12 +189,12 @@ impl Checks {
         self.holds.push(now);
     }
 
-    pub(crate) fn foreign(&mut self, now: Timestamp, id: &str, start: bool) {
-        if start {
-            self.foreign_start = Some(now);
-        } else {
-            self.stopping.entry(id.to_owned()).or_insert(now);
-        }
+    pub(crate) fn console_start(&mut self, now: Timestamp) {
+        self.foreign_start = Some(now);
+    }
+
+    pub(crate) fn console_stop(&mut self, now: Timestamp, id: &str) {
+        self.stopping.entry(id.to_owned()).or_insert(now);
     }
 }
 
@@ -225,7 +225,7 @@ impl World {
 
 /// Starts and stops.
 impl World {
-    /// As an order is given, before it is carried out.
+    /// Before a start is carried out.
     pub(crate) fn check_actor(&mut self, client: &crate::world::Client, order: &StartOrder) {
         let now = client.now();
         let name = client.name();
@@ -241,7 +241,7 @@ impl World {
         });
     }
 
-    /// A start that EC2 took.
+    /// After a start that EC2 accepted.
     pub(crate) fn check_start(
         &mut self,
         now: Timestamp,
@@ -252,7 +252,7 @@ impl World {
         let was_off = previous == InstanceState::Stopped;
         let same = self.checks.started.get(&id) == Some(&order.token);
         self.checks.check(was_off || same, Promise::OneStart, now, || {
-            format!("{id} was {previous} and is started by another order")
+            format!("{id} was {previous} and is started by a different order")
         });
         if !was_off {
             return;
@@ -294,7 +294,7 @@ impl World {
         });
     }
 
-    /// A stop as it reaches EC2.
+    /// Before a stop reaches EC2.
     pub(crate) fn check_stop(
         &mut self,
         now: Timestamp,
@@ -315,7 +315,7 @@ impl World {
         });
     }
 
-    /// What a reconcile or a worker did.
+    /// After a reconcile or a worker acted.
     pub(crate) fn check_acted(&mut self, now: Timestamp, acted: &[Acted]) {
         for done in acted {
             let reason = done.action.reason();
@@ -327,15 +327,15 @@ impl World {
             let boxes = fresh(self.checks.boxes_read_at);
             let counts = reason.rule != Rule::Idle || fresh(self.checks.counts_read_at);
             self.checks.check(boxes && counts, Promise::Stale, now, || {
-                format!("{box_id} is stopped ({}), and nobody had read in time", reason.text)
+                format!("{box_id} is stopped ({}), and the last reading is stale", reason.text)
             });
         }
     }
 }
 
-/// Boxes that go on.
+/// Boxes that stay on.
 impl World {
-    /// After a reconcile: what it saw and let go on.
+    /// After a reconcile: the boxes that it saw and left up.
     pub(crate) fn check_reconcile(&mut self, now: Timestamp, reconciled: &Reconciled) {
         let policy = Arc::clone(&self.scenario.policy);
         let pool = &policy.pools[0];
@@ -372,19 +372,19 @@ impl World {
             self.checks.reconciles_beyond.remove(&key);
             return;
         }
-        let passes = self.checks.reconciles_beyond.entry(key).or_default();
-        *passes += 1;
-        let passes = *passes;
-        self.checks.check(passes < CLEAN_PASSES, promise, now, || {
-            format!("{id} goes on, and {passes} passes have seen it")
+        let reconciles = self.checks.reconciles_beyond.entry(key).or_default();
+        *reconciles += 1;
+        let reconciles = *reconciles;
+        self.checks.check(reconciles < CLEAN_RECONCILES_MAX, promise, now, || {
+            format!("{id} stays on, and {reconciles} reconciles have seen it")
         });
     }
 
-    /// Remembers when there was last something to do, or somebody wanted a box.
+    /// Updates when there was last work, or a wish for a box.
     fn update_busy_at(&mut self, now: Timestamp, pool: &Pool) {
         let seen = self.queue.counts(now);
         let leased = self.checks.leases.values().any(|held| *held > 0);
-        // Where counts are wrong, nobody can tell an empty queue from one that is not (Q4).
+        // While counts are wrong, an empty queue cannot be told from one with messages (Q4).
         let blind = [Fault::CountsNoise, Fault::CountsLag]
             .iter()
             .any(|fault| self.faults.strength(*fault, now) > 0);
@@ -393,7 +393,7 @@ impl World {
         }
     }
 
-    /// Whether a person or the schedule wants a box.
+    /// Whether an operator or the schedule wants a box.
     fn is_wanted(&self, now: Timestamp, pool: &Pool) -> bool {
         let hold = self.ledger.hold(&pool.id);
         let held = hold.is_some_and(|hold| hold.until > now && hold.wants == HoldWants::Running);
@@ -440,7 +440,7 @@ impl World {
 
 /// The end.
 impl World {
-    /// After the last event: everything must have come to rest.
+    /// After the last event: no job waits, no box is up, no run is open.
     pub(crate) fn check_end(&mut self, now: Timestamp) {
         if self.checks.is_broken() {
             return;
@@ -456,7 +456,7 @@ impl World {
             });
             let settled = if kind.outcome == JobOutcome::Garbage { dead } else { done || dead };
             self.checks.check(settled || budget, Promise::Converges, now, || {
-                format!("job {id} ({:?}) of {} still waits", kind.outcome, kind.at)
+                format!("job {id} ({:?}) of {} is still waiting", kind.outcome, kind.at)
             });
         }
         if !self.is_wanted(now, self.pool()) {
@@ -464,7 +464,7 @@ impl World {
                 self.boxes().filter(|one| one.state.is_on()).map(|one| one.id.clone()).collect();
             let waits = !self.queue.counts(now).is_empty();
             self.checks.check(on.is_empty() || waits, Promise::Converges, now, || {
-                format!("{} still on, and nothing wants a box", on.join(", "))
+                format!("{} still on, and no box is wanted", on.join(", "))
             });
             let open = self.ledger.runs().find(|run| {
                 let off = |one: &&gpuctl_core::observation::Run| {
@@ -481,11 +481,11 @@ impl World {
     }
 }
 
-/// How long a box without work may go on, with all that may delay its end.
+/// How long a box without work may stay on, with everything that may delay its stop.
 fn idle_limit(pool: &Pool) -> TimeDelta {
     let idle = match pool.queue().map(|queue| queue.idle_stop) {
         Some(IdleStop::After(after)) => after,
-        // The longest boot that there is here.
+        // The longest boot in the simulation.
         Some(IdleStop::Auto) | None => TimeDelta::minutes(6),
     };
     idle + pool.run_min + LIMIT_MARGIN

@@ -1,6 +1,7 @@
-//! What can go wrong in the world: named kinds, each with an intensity, in windows that end before the week does.
+//! The faults of a simulated week: named kinds, each with an intensity, in windows that end before the week does.
 //!
-//! Each kind draws from a stream of its own, so that leaving one out leaves the others' draws alone.
+//! Each kind draws from a random stream of its own, so that leaving one out does not shift the others. What a kind does when it
+//! happens is in `world`, where it happens.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,7 +24,7 @@ macro_rules! faults {
             /// Every kind.
             pub const ALL: &[Self] = &[$(Self::$kind,)*];
 
-            /// The kind's name on the command line and in documents.
+            /// The name on the command line and in documents, e.g. `spot-outage`.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -37,13 +38,13 @@ macro_rules! faults {
 faults! {
     /// `Describe…` shows instances as they were up to 40 s ago (R5).
     DescribeLag "describe-lag",
-    /// EC2's calls fail on its side.
+    /// EC2's calls fail with a server error.
     ApiErrors "api-errors",
-    /// EC2 throttles beyond its buckets.
+    /// EC2 throttles calls although its buckets are not empty.
     Throttling "throttling",
-    /// Spot ends in a zone: its boxes are taken back, starts are refused (P4, P8).
+    /// Spot capacity ends in a zone: boxes there are interrupted, starts are refused (P4, P8).
     SpotOutage "spot-outage",
-    /// On demand is refused for want of capacity (P17).
+    /// On-demand starts are refused for lack of capacity (P17).
     OnDemandOutage "on-demand-outage",
     /// Interruptions come without a notice (P12).
     NoNotice "no-notice",
@@ -51,7 +52,7 @@ faults! {
     NoHint "no-hint",
     /// The account's quotas are too low (P9).
     Quota "quota",
-    /// A start answers 200 and falls back to stopped (S1).
+    /// A start succeeds and the instance falls back to stopped (S1).
     FallBack "fall-back",
     /// A start stays pending for half an hour (S2).
     StuckPending "stuck-pending",
@@ -69,19 +70,19 @@ faults! {
     Duplicates "duplicates",
     /// The ledger cannot be reached.
     LedgerErrors "ledger-errors",
-    /// A call does its work and its answer is lost.
+    /// A call takes effect and its response is lost.
     LostReplies "lost-replies",
     /// Calls take up to 14 s.
     SlowCalls "slow-calls",
-    /// A controller dies between two calls and comes back later (R4, L6).
+    /// A controller crashes between two calls and is restarted later (R4, L6).
     ControllerCrash "controller-crash",
-    /// A second controller works beside the first (R3).
+    /// A second controller runs beside the first (R3).
     TwoControllers "two-controllers",
-    /// Triggers come late, or twice (L15).
+    /// Ticks come late (L15).
     LateTicks "late-ticks",
-    /// No trigger comes at all for a while.
+    /// No tick comes at all for a while.
     MissingTicks "missing-ticks",
-    /// A worker dies between two calls and its box stays on (W5).
+    /// A worker crashes between two calls and its box stays on (W5).
     WorkerCrash "worker-crash",
     /// A job never ends and cannot be cancelled.
     WorkerHang "worker-hang",
@@ -89,13 +90,13 @@ faults! {
     WorkerSilent "worker-silent",
     /// The machine is up and its worker never gets ready (W5).
     BootFails "boot-fails",
-    /// A boot takes thrice its time.
+    /// A boot takes three times as long.
     SlowBoot "slow-boot",
-    /// Jobs that end their worker (Q7).
+    /// Jobs that crash their worker (Q7).
     Poison "poison",
-    /// Messages that are no jobs (L3).
+    /// Messages that are not jobs (L3).
     Garbage "garbage",
-    /// Somebody starts and stops boxes in the console (R1).
+    /// An operator starts and stops boxes in the console (R1).
     ForeignHands "foreign-hands",
 }
 
@@ -105,9 +106,9 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Not a kind of fault.
+/// The text does not name a kind of fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no kind of fault")]
+#[error("`{0}` is not a kind of fault")]
 pub struct FaultError(String);
 
 impl FromStr for Fault {
@@ -118,54 +119,64 @@ impl FromStr for Fault {
     }
 }
 
-/// The most windows of one kind in a week.
+/// Maximum number of windows of one kind in a week.
 const WINDOWS_MAX: i64 = 3;
-/// The least and the most minutes of a window.
+/// The least and the greatest length of a window, in minutes.
 const WINDOW_MINUTES: (i64, i64) = (10, 720);
-/// How many in a thousand kinds a week has.
+/// The probability that a week has a kind, in thousandths.
 const SHARE: i64 = 250;
 
-/// The faults of one week.
+/// The faults of one week, and how often each has happened.
 #[derive(Clone, Debug)]
 pub(crate) struct Faults {
-    plans: Vec<Plan>,
+    /// By kind.
+    plans: Vec<FaultPlan>,
     injected: Vec<u64>,
 }
 
+/// A stretch of time: `from` is in it, `to` is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) from: Timestamp,
+    pub(crate) to: Timestamp,
+}
+
+impl Window {
+    fn contains(self, at: Timestamp) -> bool {
+        self.from <= at && at < self.to
+    }
+}
+
 #[derive(Clone, Debug)]
-struct Plan {
+struct FaultPlan {
     on: bool,
     /// In thousandths.
     intensity: i64,
-    windows: Vec<(Timestamp, Timestamp)>,
+    windows: Vec<Window>,
     chance: Chance,
 }
 
 impl Faults {
-    /// Draws a subset of the kinds, of those in `only` where it is given; all windows lie between `begin` and `end`.
-    pub(crate) fn draw(
-        seed: u64,
-        (begin, end): (Timestamp, Timestamp),
-        only: Option<&BTreeSet<Fault>>,
-    ) -> Self {
+    /// Draws a subset of the kinds, of those in `only` if it is given; all windows lie within `within`.
+    pub(crate) fn draw(seed: u64, within: Window, only: Option<&BTreeSet<Fault>>) -> Self {
         let plan = |fault: &Fault| {
             let mut chance = Chance::stream(seed, fault.name());
             let drawn = chance.permille(SHARE);
             let intensity = chance.pick(&[100, 300, 1_000]);
             let count = chance.between(1, WINDOWS_MAX);
-            let windows = (0..count).map(|_| window(&mut chance, begin, end)).collect();
+            let windows = (0..count).map(|_| draw_window(&mut chance, within)).collect();
             let on = only.map_or(drawn, |only| drawn && only.contains(fault));
-            Plan { on, intensity, windows, chance }
+            FaultPlan { on, intensity, windows, chance }
         };
-        let plans: Vec<Plan> = Fault::ALL.iter().map(plan).collect();
+        let plans: Vec<FaultPlan> = Fault::ALL.iter().map(plan).collect();
         Self { injected: vec![0; plans.len()], plans }
     }
 
-    /// Without what would come at or after this instant.
+    /// Removes what would happen at or after `end`.
     pub(crate) fn cut_at(mut self, end: Timestamp) -> Self {
         for plan in &mut self.plans {
-            plan.windows.retain(|(from, _)| *from < end);
-            plan.windows.iter_mut().for_each(|(_, to)| *to = (*to).min(end));
+            plan.windows.retain(|window| window.from < end);
+            plan.windows.iter_mut().for_each(|window| window.to = window.to.min(end));
             plan.on &= !plan.windows.is_empty();
         }
         self
@@ -177,36 +188,40 @@ impl Faults {
         Fault::ALL.iter().copied().filter(on)
     }
 
-    /// The windows of a kind, if the week has it.
-    pub(crate) fn windows(&self, fault: Fault) -> &[(Timestamp, Timestamp)] {
+    /// The windows of a kind; empty if the week does not have it.
+    pub(crate) fn windows(&self, fault: Fault) -> &[Window] {
         let plan = &self.plans[fault as usize];
         if plan.on { &plan.windows } else { &[] }
     }
 
-    /// How strong a kind is at this instant, in thousandths; nothing outside its windows.
+    /// The intensity of a kind at this instant, in thousandths; 0 outside its windows.
     pub(crate) fn strength(&self, fault: Fault, now: Timestamp) -> i64 {
         let plan = &self.plans[fault as usize];
-        let within = |(from, to): &(Timestamp, Timestamp)| *from <= now && now < *to;
-        if plan.on && plan.windows.iter().any(within) { plan.intensity } else { 0 }
+        if plan.on && plan.windows.iter().any(|window| window.contains(now)) {
+            plan.intensity
+        } else {
+            0
+        }
     }
 
     /// The first instant after this one at which a kind begins or ends; until then every strength stays as it is.
     pub(crate) fn next_edge(&self, now: Timestamp) -> Option<Timestamp> {
         let windows = self.plans.iter().filter(|plan| plan.on).flat_map(|plan| &plan.windows);
-        windows.flat_map(|(from, to)| [*from, *to]).filter(|edge| *edge > now).min()
+        windows.flat_map(|window| [window.from, window.to]).filter(|edge| *edge > now).min()
     }
 
-    /// Whether it strikes here: `share` times in a thousand at full strength. Nothing is drawn while it is off.
+    /// Draws whether the fault happens here, with a probability of `share` thousandths at full intensity, and counts it if so.
+    /// Outside its windows nothing is drawn.
     pub(crate) fn inject(&mut self, fault: Fault, now: Timestamp, share: i64) -> bool {
         let strength = self.strength(fault, now);
-        let struck = strength > 0 && self.chance(fault).between(0, 999_999) < share * strength;
-        if struck {
+        let happens = strength > 0 && self.chance(fault).between(0, 999_999) < share * strength;
+        if happens {
             self.count(fault, 1);
         }
-        struck
+        happens
     }
 
-    /// The kind's own stream.
+    /// The random stream of a kind.
     pub(crate) fn chance(&mut self, fault: Fault) -> &mut Chance {
         &mut self.plans[fault as usize].chance
     }
@@ -215,17 +230,17 @@ impl Faults {
         self.injected[fault as usize] += times;
     }
 
-    /// How often each kind struck.
+    /// How often each kind has happened.
     pub(crate) fn injected(&self) -> impl Iterator<Item = (Fault, u64)> {
         Fault::ALL.iter().map(|fault| (*fault, self.injected[*fault as usize]))
     }
 }
 
-fn window(chance: &mut Chance, begin: Timestamp, end: Timestamp) -> (Timestamp, Timestamp) {
-    let span = (end - begin).num_minutes().max(1);
+fn draw_window(chance: &mut Chance, within: Window) -> Window {
+    let span = (within.to - within.from).num_minutes().max(1);
     let lasts = chance.between(WINDOW_MINUTES.0, WINDOW_MINUTES.1).min(span);
-    let from = begin + TimeDelta::minutes(chance.between(0, span - lasts));
-    (from, from + TimeDelta::minutes(lasts))
+    let from = within.from + TimeDelta::minutes(chance.between(0, span - lasts));
+    Window { from, to: from + TimeDelta::minutes(lasts) }
 }
 
 #[cfg(test)]
@@ -233,27 +248,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leaving_one_kind_out_leaves_the_others_alone() {
+    fn leaving_one_kind_out_does_not_change_the_others() {
         let begin = Timestamp::UNIX_EPOCH;
-        let end = begin + TimeDelta::days(5);
+        let within = Window { from: begin, to: begin + TimeDelta::days(5) };
         for seed in 0..20 {
-            let mut all = Faults::draw(seed, (begin, end), None);
+            let mut all = Faults::draw(seed, within, None);
             let kinds: Vec<Fault> = all.kinds().collect();
             let Some((left_out, kept)) = kinds.split_first() else { continue };
             let only = kept.iter().copied().collect();
-            let mut fewer = Faults::draw(seed, (begin, end), Some(&only));
+            let mut fewer = Faults::draw(seed, within, Some(&only));
             assert!(fewer.windows(*left_out).is_empty());
             for fault in kept {
                 assert_eq!(all.windows(*fault), fewer.windows(*fault));
-                let at = all.windows(*fault)[0].0;
+                let at = all.windows(*fault)[0].from;
                 let drawn = |faults: &mut Faults| {
                     (0..9).map(|_| faults.inject(*fault, at, 500)).collect::<Vec<_>>()
                 };
                 assert_eq!(drawn(&mut all), drawn(&mut fewer), "{fault}");
             }
             let last =
-                Fault::ALL.iter().flat_map(|fault| all.windows(*fault)).map(|one| one.1).max();
-            assert!(last.is_none_or(|last| last <= end));
+                Fault::ALL.iter().flat_map(|fault| all.windows(*fault)).map(|one| one.to).max();
+            assert!(last.is_none_or(|last| last <= within.to));
         }
     }
 

@@ -1,10 +1,9 @@
-//! The simulated world: real demand and availability (`trace`), policies on them (`replay`, `policies`, `compare`, `tune`),
-//! what the cheapest possible box costs on them (`bounds`), and the whole loop among faults (`world`, `faults`, `checks`).
+//! The simulator: traces of jobs and spot capacity (`trace`), replays of policies on them (`replay`, `policies`, `compare`,
+//! `tune`), lower bounds (`bounds`), and the fault simulation of the whole control loop (`world`, `faults`, `checks`, `shrink`).
 //!
-//! It does no IO and reads no clock. In traces time is whole milliseconds since their start, as `i64`; no float decides anything.
-//! The same input and seed give the same bytes on every machine.
-
-#![warn(missing_docs)]
+//! It does no IO (but for the HTTP front of feature `wire`) and reads no clock. In traces time is whole milliseconds since their
+//! start, as `i64`; no float decides anything. The same input and seed give the same bytes on every machine. What it models and
+//! what it does not is in the crate's README.md.
 
 pub mod bounds;
 mod chance;

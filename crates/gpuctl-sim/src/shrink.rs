@@ -1,4 +1,6 @@
-//! A failure made smaller: fewer kinds of faults, jobs, hours and boxes, as long as the same promise breaks.
+//! Shrinks a failure: fewer kinds of faults, jobs, boxes and hours, as long as the same promise breaks.
+//!
+//! Greedy, within `TRIES_MAX` weeks: the result is small, not minimal.
 
 use std::collections::BTreeSet;
 
@@ -9,13 +11,13 @@ use crate::faults::Fault;
 use crate::world::scenario::{HOURS_MIN, Only, WEEK_HOURS};
 use crate::world::week::{Week, run};
 
-/// Weeks that are tried for it.
+/// Maximum number of weeks that one search runs.
 pub const TRIES_MAX: u32 = 150;
 
-/// The smallest week found in which `promise` still breaks, beginning with the whole week of `seed` or what is left of it.
+/// The smallest week found in which `promise` still breaks, starting with the week of `seed` under `only`.
 ///
 /// # Errors
-/// As `run`.
+/// As `week::run`.
 pub fn shrink(seed: u64, only: &Only, promise: Promise) -> Result<(Only, Week), Problems> {
     let mut search =
         Search { seed, promise, best: only.clone(), week: run(seed, only)?, tries: TRIES_MAX };
@@ -36,8 +38,8 @@ struct Search {
 }
 
 impl Search {
-    /// Takes a smaller week if the promise still breaks in it.
-    fn take(&mut self, smaller: Only) -> Result<bool, Problems> {
+    /// Runs a smaller week, and keeps it if the promise still breaks in it.
+    fn try_smaller(&mut self, smaller: Only) -> Result<bool, Problems> {
         if self.tries == 0 || smaller == self.best {
             return Ok(false);
         }
@@ -50,16 +52,16 @@ impl Search {
         Ok(same)
     }
 
-    /// First those that never struck, then one by one.
+    /// First those that never happened, then one by one.
     fn drop_faults(&mut self) -> Result<(), Problems> {
-        let struck: BTreeSet<Fault> =
+        let seen: BTreeSet<Fault> =
             self.week.faults.keys().filter_map(|name| name.parse().ok()).collect();
-        self.take(Only { faults: Some(struck.clone()), ..self.best.clone() })?;
+        self.try_smaller(Only { faults: Some(seen.clone()), ..self.best.clone() })?;
         let left = self.best.faults.clone().unwrap_or_else(|| Fault::ALL.iter().copied().collect());
         for fault in left {
-            let mut fewer = self.best.faults.clone().unwrap_or_else(|| struck.clone());
+            let mut fewer = self.best.faults.clone().unwrap_or_else(|| seen.clone());
             fewer.remove(&fault);
-            self.take(Only { faults: Some(fewer), ..self.best.clone() })?;
+            self.try_smaller(Only { faults: Some(fewer), ..self.best.clone() })?;
         }
         Ok(())
     }
@@ -69,7 +71,7 @@ impl Search {
         let (mut low, mut high) = (0, most);
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.take(Only { jobs: Some(middle), ..self.best.clone() })? {
+            if self.try_smaller(Only { jobs: Some(middle), ..self.best.clone() })? {
                 high = middle;
             } else {
                 low = middle + 1;
@@ -80,7 +82,7 @@ impl Search {
 
     fn drop_boxes(&mut self) -> Result<(), Problems> {
         for boxes in 1..4 {
-            if self.take(Only { boxes: Some(boxes), ..self.best.clone() })? {
+            if self.try_smaller(Only { boxes: Some(boxes), ..self.best.clone() })? {
                 break;
             }
         }
@@ -89,7 +91,7 @@ impl Search {
 
     fn drop_hours(&mut self) -> Result<(), Problems> {
         for hours in (HOURS_MIN..WEEK_HOURS).step_by(12) {
-            if self.take(Only { hours: Some(hours), ..self.best.clone() })? {
+            if self.try_smaller(Only { hours: Some(hours), ..self.best.clone() })? {
                 break;
             }
         }
@@ -98,7 +100,7 @@ impl Search {
 }
 
 impl Only {
-    /// What to add to the command line for it.
+    /// The options of `gpuctl simulate --faults` that run this subset, each after a space.
     #[must_use]
     pub fn flags(&self) -> String {
         let names = |faults: &BTreeSet<Fault>| match faults.is_empty() {

@@ -1,7 +1,7 @@
-//! What a simulated world is driven by: the jobs that arrive, the zones in which a spot box could be launched, and its price.
+//! The inputs of a replay: the jobs that arrive, where spot capacity is available, and the spot price.
 //!
-//! A trace is checked once, when it is read (`read`) or made up (`generate`), and trusted from there on. What it costs to serve it
-//! is the business of `bounds` and of the world.
+//! A trace is checked once, when it is read (`read`) or generated (`generate`), and trusted from then on. What it costs to serve it
+//! is for `bounds` and `replay` to say.
 
 pub mod generate;
 mod prices;
@@ -20,18 +20,18 @@ pub const ROWS_MAX: usize = 5_000_000;
 /// The latest instant of a trace, and the longest job: ten years. With `ROWS_MAX`, no sum over a trace can overflow.
 pub const TRACE_MS_MAX: i64 = SPAN_SECONDS_MAX * 1_000;
 
-/// The jobs that arrive, in order of arrival. It may be empty, although no file of one may be.
+/// The jobs that arrive, in order of arrival. It may be empty; a file without jobs is invalid.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
     jobs: Vec<Job>,
 }
 
-/// One job.
+/// A job of a demand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// When it arrives.
+    /// Its arrival, since the start of the trace.
     pub at_ms: i64,
-    /// How long it occupies a box; it may be nothing.
+    /// How long it occupies a box; may be 0.
     pub service_ms: i64,
 }
 
@@ -39,7 +39,7 @@ impl Demand {
     /// These jobs, which must be in order of arrival.
     ///
     /// # Errors
-    /// At the first job that cannot stand, with the line that it would have in a file.
+    /// At the first invalid job, with the line that it would have in a file.
     pub fn new(jobs: Vec<Job>) -> Result<Self, TraceError> {
         if jobs.len() > ROWS_MAX {
             return Err(TraceError { line: 1, problem: Problem::TooManyRows });
@@ -69,7 +69,6 @@ impl Demand {
         Ok(Self { jobs })
     }
 
-    /// The jobs.
     #[must_use]
     pub fn jobs(&self) -> &[Job] {
         &self.jobs
@@ -81,7 +80,7 @@ impl Demand {
         self.jobs.last().map_or(0, |job| job.at_ms)
     }
 
-    /// How long a job takes, on average.
+    /// The mean service time; 0 without jobs.
     #[must_use]
     pub fn mean_service_ms(&self) -> i64 {
         let jobs = i128::try_from(self.jobs.len()).unwrap_or(i128::MAX).max(1);
@@ -89,9 +88,7 @@ impl Demand {
         i64::try_from(sum / jobs).unwrap_or(i64::MAX)
     }
 
-    /// The first half of the time, to learn from, and the second, held back; the second counts its time from where it begins.
-    ///
-    /// Where all jobs arrive in one half, the other is empty.
+    /// The first half of the time and the second, which counts its time from its own beginning. Either may be empty.
     #[must_use]
     pub fn split_half(&self) -> (Self, Self) {
         let half_ms = self.span_ms() / 2;
@@ -109,10 +106,10 @@ impl Job {
     }
 }
 
-/// In which zones a box could be launched, and when.
+/// In which zones spot capacity is available, and when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Availability {
-    /// By zone, the instants at which it changes; before the first it has nothing to give.
+    /// By zone, the instants at which it changes; before the first there is no capacity.
     changes_ms: BTreeMap<String, Vec<i64>>,
 }
 
@@ -132,26 +129,26 @@ impl Availability {
         Ok(availability)
     }
 
-    /// The zones that the trace tells of, in order of their names.
+    /// The zones of the trace, by name.
     pub fn zones(&self) -> impl Iterator<Item = &str> {
         self.changes_ms.keys().map(String::as_str)
     }
 
-    /// Whether a box could be launched in this zone at this instant; nothing is known to be available in an unknown zone.
+    /// Whether spot capacity is available in this zone at this instant; `false` for an unknown zone.
     #[must_use]
     pub fn at(&self, zone: &str, ms: i64) -> bool {
         let (past, _) = self.split(zone, ms);
         is_available_after(past)
     }
 
-    /// The first instant after this one at which the zone changes, if it does.
+    /// The first instant after `ms` at which the zone changes.
     #[must_use]
     pub fn next_change(&self, zone: &str, ms: i64) -> Option<i64> {
         let (_, ahead) = self.split(zone, ms);
         ahead.first().copied()
     }
 
-    /// Adds another region's zones; one of the same name replaces.
+    /// Adds the zones of another region; a zone of the same name is replaced.
     pub fn join(&mut self, other: Self) {
         self.changes_ms.extend(other.changes_ms);
     }
@@ -173,14 +170,14 @@ impl Availability {
         if is_available_after(changes) == available {
             return;
         }
-        // Two changes at one instant are none.
+        // Two changes at one instant cancel out.
         if changes.pop_if(|last| *last == at_ms).is_none() {
             changes.push(at_ms);
         }
     }
 }
 
-/// Each change turns the state around, and the first makes it available.
+/// Each change flips the state; the first makes the zone available.
 fn is_available_after(changes: &[i64]) -> bool {
     !changes.len().is_multiple_of(2)
 }
@@ -204,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_that_no_file_may_hold_are_refused_with_the_line_they_would_have() {
+    fn invalid_jobs_are_rejected_with_the_line_they_would_have() {
         let job = |at_ms, service_ms| Job { at_ms, service_ms };
         let cases = [
             (vec![job(5, 0), job(4, 0)], 3, Problem::Unsorted),

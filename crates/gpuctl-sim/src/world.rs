@@ -1,7 +1,8 @@
-//! The faulty world: EC2, SQS, a ledger and a clock in virtual time, with the real loop and workers living in it.
+//! The fault simulation: EC2, SQS, a ledger and a clock in simulated time, with the real control loop and workers on them.
 //!
-//! It runs on one tokio thread with paused time: every call takes virtual time, so that two controllers interleave and time
-//! limits are real, and nothing depends on the machine. A crash is a future that is dropped. `week` runs one from end to end.
+//! It runs on one tokio thread with paused time: every call takes simulated time, so controllers interleave, time limits apply, and
+//! nothing depends on the machine. A crash is a future that is dropped. `week` runs one week from end to end. The state is one
+//! `World` behind a mutex; nothing wakes in a random order, or a seed would not repeat.
 
 mod cloud;
 mod controller;
@@ -40,17 +41,17 @@ use crate::chance::Chance;
 use crate::checks::Checks;
 use crate::faults::{Fault, Faults};
 
-/// The one type of instance.
+/// The instance type of every box.
 const INSTANCE_TYPE: &str = "g4dn.xlarge";
-/// Events that a failure shows.
+/// Maximum number of events that a failure shows.
 const LOG_MAX: usize = 40;
 /// vCPUs of the account when its quotas are fine, and when they are not.
 const VCPUS: u32 = 64;
 const VCPUS_LOW: u32 = 0;
-/// How long a changed instance may be shown as it was before.
+/// How long `Describe…` may show an instance as it was before a change, at full intensity of `describe-lag`.
 const LAG_MAX: TimeDelta = TimeDelta::seconds(40);
 
-/// Everything that there is, in truth.
+/// The actual state of everything; what controllers see of it passes through `ports`.
 pub(crate) struct World {
     pub(crate) scenario: Scenario,
     pub(crate) faults: Faults,
@@ -58,17 +59,17 @@ pub(crate) struct World {
     pub(crate) queue: Queue,
     pub(crate) ledger: LedgerState,
     pub(crate) checks: Checks,
-    /// The jobs that were submitted, by id.
+    /// Submitted jobs by id.
     pub(crate) jobs: BTreeMap<String, JobKind>,
-    /// When anything last changed that a pass could see.
+    /// When something last changed that a reconcile could see.
     pub(crate) changed_at: Timestamp,
-    /// Something has changed that a pass could see.
+    /// Notified when something changes that a reconcile could see.
     pub(crate) changed: Arc<Notify>,
-    /// Until when the weather stays as it is: no fault begins or ends before.
+    /// No fault begins or ends before this time.
     faults_constant_until: Timestamp,
-    /// The last events.
+    /// The last events, at most `LOG_MAX`.
     pub(crate) log: VecDeque<(Timestamp, String)>,
-    /// The stable's instances, in order.
+    /// The ids of the instances that the week began with.
     initial_instances: Vec<String>,
     latency: Chance,
 }
@@ -81,7 +82,7 @@ impl World {
             zones: ["us-east-1a", "us-east-1b", "us-east-1c"].map(str::to_owned).to_vec(),
             pending: (TimeDelta::seconds(8), TimeDelta::seconds(40)),
             stopping: (TimeDelta::seconds(5), TimeDelta::seconds(30)),
-            // As systemd would: the drain, and a little more, then it kills.
+            // As systemd's `TimeoutStopSec`: the drain and a margin, then it kills.
             shutdown_max: drain + TimeDelta::seconds(15),
             shutdown: Shutdown::FromInside,
             vcpus_spot: VCPUS,
@@ -110,7 +111,7 @@ impl World {
         world
     }
 
-    /// Launches the stable and lets a user stop it.
+    /// Launches the week's instances and stops them, as an operator would before gpuctl takes over.
     fn launch_initial_instances(&mut self, at: Timestamp) {
         let pool = self.pool().id.to_string();
         for kind in self.scenario.boxes.clone() {
@@ -149,19 +150,19 @@ impl World {
         self.ec2.forget_bill();
     }
 
-    /// Capacity ends and comes back within the windows.
+    /// Schedules the ends and returns of capacity within the windows.
     fn plan_outages(&mut self) {
         for (fault, market) in [
             (Fault::SpotOutage, CapacityType::Spot),
             (Fault::OnDemandOutage, CapacityType::OnDemand),
         ] {
-            for (from, to) in self.faults.windows(fault).to_vec() {
+            for window in self.faults.windows(fault).to_vec() {
                 let chance = self.faults.chance(fault);
                 let zone = chance.pick(&["us-east-1a", "us-east-1b", "us-east-1c", "all"]);
-                // A long outage, or one that flickers.
+                // One long outage, or many short ones.
                 let step = TimeDelta::minutes(chance.pick(&[7, 45, 1_440]));
-                let mut at = from;
-                while at < to {
+                let mut at = window.from;
+                while at < window.to {
                     for one in self.ec2.settings.zones.clone() {
                         if zone != "all" && zone != one {
                             continue;
@@ -169,7 +170,7 @@ impl World {
                         let instance_type = INSTANCE_TYPE.to_owned();
                         let offering = Offering { instance_type, zone: one, capacity: market };
                         self.ec2.plan_capacity(at, offering.clone(), false);
-                        self.ec2.plan_capacity((at + step).min(to), offering, true);
+                        self.ec2.plan_capacity((at + step).min(window.to), offering, true);
                     }
                     at += step * 2;
                 }
@@ -181,7 +182,7 @@ impl World {
         &self.scenario.policy.pools[0]
     }
 
-    /// Something changed that a pass could see.
+    /// Records a change that a reconcile could see, and wakes controllers that skip ticks.
     pub(crate) fn mark_changed(&mut self, now: Timestamp) {
         self.changed_at = self.changed_at.max(now);
         self.changed.notify_waiters();
@@ -194,7 +195,7 @@ impl World {
         self.log.push_back((now, text.into()));
     }
 
-    /// EC2 as the faults have it at this instant.
+    /// Sets EC2's faults and quotas to what the windows say at `now`.
     pub(crate) fn apply_faults(&mut self, now: Timestamp) {
         if now < self.faults_constant_until {
             return;
@@ -213,14 +214,14 @@ impl World {
             no_hint: of(Fault::NoHint),
         };
         let quota = self.faults.strength(Fault::Quota, now);
-        // Half of the weeks with a low quota have it in one market only.
+        // In half of the weeks with a low quota only one market has it.
         let low = |odd: u64| quota > 0 && (quota == 1_000 || self.scenario.seed % 2 == odd);
         self.ec2.faults = ec2_faults;
         self.ec2.settings.vcpus_spot = if low(0) { VCPUS_LOW } else { VCPUS };
         self.ec2.settings.vcpus_on_demand = if low(1) { VCPUS_LOW } else { VCPUS };
     }
 
-    /// The stable's instance at this place, whatever became of it.
+    /// The id of an initial instance, counting round; it may be terminated by now.
     pub(crate) fn initial_instance(&self, index: usize) -> Option<&str> {
         self.initial_instances.get(index % self.initial_instances.len().max(1)).map(String::as_str)
     }
@@ -229,14 +230,14 @@ impl World {
         self.queue.message_state(now, job)
     }
 
-    /// Instances of the pool that are not gone.
+    /// Instances of the pool, but for terminated ones.
     pub(crate) fn boxes(&self) -> impl Iterator<Item = &Instance> {
         self.ec2.instances().filter(|one| one.is_there())
     }
 }
 
-/// The ports of a world in which nothing goes wrong and nobody else lives, on its own policy or another: for who holds them to
-/// what every adapter promises. It lives in the time of the runtime that it is called in.
+/// The ports of a world without faults, jobs and operators, for the tests that every adapter must pass. Its time is that of the
+/// tokio runtime in which it is called.
 ///
 /// # Errors
 /// As `week::run`.
@@ -247,7 +248,7 @@ pub fn faultless_ports(policy: Option<Policy>) -> Result<Ports, Problems> {
     scenario.jobs.clear();
     let shared = Shared::new(scenario);
     {
-        // Its boxes take moments, since its time may be real.
+        // Boots and stops are short, since its time may be real.
         let world = &mut *shared.advance_to_now();
         let moment = TimeDelta::milliseconds(100);
         (world.ec2.settings.pending, world.ec2.settings.stopping) =
@@ -257,15 +258,15 @@ pub fn faultless_ports(policy: Option<Policy>) -> Result<Ports, Problems> {
     Ok(Client::new(&shared, Caller::Controller("contract")).ports())
 }
 
-/// The world, shared by everything that lives in it.
+/// The world, shared by controllers, workers, operators and EC2.
 pub(crate) struct Shared {
     world: Mutex<World>,
     begin: (Instant, Timestamp),
-    /// A message may be visible.
+    /// Notified when a message may have become visible.
     pub(crate) queue_changed: Notify,
-    /// EC2 has something to do earlier than was thought, or has done something.
+    /// Notified when EC2's next event may be earlier than before, or EC2 has done something.
     pub(crate) ec2_changed: Notify,
-    /// A promise was broken: the week is over.
+    /// Notified when a promise is broken, which ends the week.
     pub(crate) broken: Notify,
 }
 
@@ -286,12 +287,12 @@ impl Shared {
         self.begin.1 + passed
     }
 
-    /// The world at this instant. Never held over an await.
+    /// Advances the world to the present and locks it. Never hold the guard over an await.
     pub(crate) fn advance_to_now(&self) -> MutexGuard<'_, World> {
         self.time_and_world().1
     }
 
-    /// This instant, and the world at it: reading the clock is no small part of a call.
+    /// As `advance_to_now`, with the time, since reading the clock again would cost as much as the call.
     pub(crate) fn time_and_world(&self) -> (Timestamp, MutexGuard<'_, World>) {
         let now = self.now();
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);

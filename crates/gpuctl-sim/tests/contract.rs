@@ -1,4 +1,4 @@
-//! The world's boxes, queue and ledger keep what every adapter guarantees.
+//! The simulated boxes, queue and ledger pass the tests that every adapter must pass.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 

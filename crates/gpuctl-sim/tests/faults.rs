@@ -1,4 +1,4 @@
-//! Weeks of the faulty world: clean ones, faulty ones, and those that once broke a promise.
+//! Fault simulation: weeks without faults, weeks with faults, and weeks that once broke a promise.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -8,9 +8,9 @@ use gpuctl_sim::faults::Fault;
 use gpuctl_sim::world::scenario::Only;
 use gpuctl_sim::world::week::{Week, run};
 
-/// Faulty weeks in the normal test run; `gpuctl simulate --faults` runs a thousand.
+/// Weeks with faults in the normal test run; `gpuctl simulate --faults` runs a thousand.
 const SEEDS: u64 = 16;
-/// … which are shorter here, since an unoptimised build takes ten times as long.
+/// Their length: shorter than a week, since an unoptimised build takes ten times as long.
 const HOURS: u32 = 48;
 
 fn kept(seed: u64, only: &Only) -> Week {
@@ -35,14 +35,14 @@ fn weeks_without_faults_work_off_every_job() {
 #[test]
 fn every_promise_is_kept_while_things_go_wrong() {
     let only = Only { hours: Some(HOURS), ..Only::default() };
-    let mut struck = BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for seed in 0..SEEDS {
-        struck.extend(kept(seed, &only).faults.into_keys());
+        seen.extend(kept(seed, &only).faults.into_keys());
     }
-    assert!(!struck.is_empty(), "no fault struck");
+    assert!(!seen.is_empty(), "no fault happened");
 }
 
-/// A week that broke a promise once: the seed, what is left of it, and what was wrong.
+/// A week that once broke a promise, shrunk, and the bug that it found.
 struct OnceBroken {
     seed: u64,
     faults: &'static [Fault],
@@ -83,7 +83,7 @@ const ONCE_BROKEN: [OnceBroken; 7] = [
         hours: 120,
         boxes: 2,
         jobs: 1,
-        was: "a start whose answer was lost cost nothing",
+        was: "a start whose response was lost cost nothing",
     },
     OnceBroken {
         seed: 10,
@@ -91,7 +91,7 @@ const ONCE_BROKEN: [OnceBroken; 7] = [
         hours: 132,
         boxes: 1,
         jobs: 11,
-        was: "an idle box went on while the ledger could not always be read",
+        was: "an idle box stayed on while the ledger failed now and then",
     },
     OnceBroken {
         seed: 145,
@@ -102,13 +102,13 @@ const ONCE_BROKEN: [OnceBroken; 7] = [
         was: "an older run of a box stayed open for ever",
     },
     OnceBroken {
-        // The whole week: it was found before it could be made smaller.
+        // The whole week: it was found before weeks could be shrunk.
         seed: 408,
         faults: Fault::ALL,
         hours: 168,
         boxes: usize::MAX,
         jobs: usize::MAX,
-        was: "looks that were left out here missed that a silent worker was heard again",
+        was: "ticks that the simulation skipped missed that an overdue report had arrived",
     },
 ];
 
@@ -130,7 +130,7 @@ fn weeks_that_once_broke_a_promise_keep_it() {
 fn a_seed_is_the_same_week_every_time() {
     for seed in [3, 11] {
         let only = Only { hours: Some(72), ..Only::default() };
-        let told = |week: &Week| format!("{week:?}");
-        assert_eq!(told(&run(seed, &only).unwrap()), told(&run(seed, &only).unwrap()));
+        let shown = |week: &Week| format!("{week:?}");
+        assert_eq!(shown(&run(seed, &only).unwrap()), shown(&run(seed, &only).unwrap()));
     }
 }

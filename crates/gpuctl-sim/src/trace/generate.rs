@@ -1,7 +1,7 @@
-//! Made-up demand, for who has no history yet and for tests: the same parameters give the same jobs on every machine.
+//! Generated demand, for users without a history and for tests: the same parameters give the same jobs on every machine.
 //!
-//! Chance is drawn from ChaCha, whose values its authors promise to keep, and with integers only, since logarithms differ from one
-//! machine's library to another's. A trace ends early at `ROWS_MAX` jobs or ten years.
+//! Random numbers come from ChaCha, whose output is stable across versions, and use integers only, since logarithms differ between
+//! math libraries. A trace ends early at `ROWS_MAX` jobs or ten years.
 
 use super::{Demand, Job, ROWS_MAX, TRACE_MS_MAX};
 use crate::chance::Chance;
@@ -11,20 +11,20 @@ const DAY_MS: i64 = 86_400_000;
 /// Jobs that arrive independently of each other, at the same rate day and night.
 #[derive(Clone, Debug)]
 pub struct Poisson {
-    /// How long the trace is.
+    /// The length of the trace.
     pub span_ms: i64,
     /// The mean time between two arrivals.
     pub gap_mean_ms: i64,
     /// The mean service time, exponentially distributed.
     pub service_mean_ms: i64,
-    /// What the chance is drawn from.
+    /// The seed of the random numbers.
     pub seed: u64,
 }
 
 /// Jobs that arrive independently of each other while an office is open, from Monday to Friday; time 0 is a Monday's midnight.
 #[derive(Clone, Debug)]
 pub struct OfficeHours {
-    /// How many weeks the trace is long.
+    /// The length of the trace in weeks.
     pub weeks: u32,
     /// The times of day between which jobs arrive.
     pub open_ms: std::ops::Range<i64>,
@@ -32,14 +32,14 @@ pub struct OfficeHours {
     pub gap_mean_ms: i64,
     /// The mean service time, exponentially distributed.
     pub service_mean_ms: i64,
-    /// What the chance is drawn from.
+    /// The seed of the random numbers.
     pub seed: u64,
 }
 
 /// Bursts of jobs, with nothing in between.
 #[derive(Clone, Debug)]
 pub struct Bursts {
-    /// How long the trace is.
+    /// The length of the trace.
     pub span_ms: i64,
     /// The mean time from the end of a burst to the next.
     pub quiet_mean_ms: i64,
@@ -49,11 +49,11 @@ pub struct Bursts {
     pub gap_mean_ms: i64,
     /// The mean service time, exponentially distributed.
     pub service_mean_ms: i64,
-    /// What the chance is drawn from.
+    /// The seed of the random numbers.
     pub seed: u64,
 }
 
-/// See `Poisson`.
+/// The demand that `wanted` describes.
 #[must_use]
 pub fn poisson(wanted: &Poisson) -> Demand {
     let mut chance = Chance::seeded(wanted.seed);
@@ -64,7 +64,7 @@ pub fn poisson(wanted: &Poisson) -> Demand {
     })
 }
 
-/// See `OfficeHours`. Where the hours are empty or no part of a day, there are no jobs.
+/// The demand that `wanted` describes; empty if its hours are empty or not within a day.
 #[must_use]
 pub fn office_hours(wanted: &OfficeHours) -> Demand {
     let mut chance = Chance::seeded(wanted.seed);
@@ -84,7 +84,7 @@ pub fn office_hours(wanted: &OfficeHours) -> Demand {
     })
 }
 
-/// See `Bursts`.
+/// The demand that `wanted` describes.
 #[must_use]
 pub fn bursts(wanted: &Bursts) -> Demand {
     let mut chance = Chance::seeded(wanted.seed);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn made_up_demand_would_be_accepted_as_a_trace() {
+    fn generated_demand_is_a_valid_trace() {
         for demand in all(1) {
             assert_eq!(Demand::new(demand.jobs().to_vec()), Ok(demand));
         }
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_without_sense_end_in_a_finite_trace() {
+    fn absurd_parameters_give_a_finite_trace() {
         let poisson = |span_ms, gap_mean_ms| {
             poisson(&Poisson { span_ms, gap_mean_ms, service_mean_ms: i64::MAX, seed: 1 })
         };

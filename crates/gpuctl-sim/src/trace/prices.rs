@@ -1,6 +1,6 @@
-//! What an hour of spot costs, as it changes: from a file of one's own, or from what `DescribeSpotPriceHistory` answered.
+//! The spot price per hour as it changes, from a file of one's own or from what `DescribeSpotPriceHistory` returned.
 //!
-//! It says nothing of whether a box can be had at that price: that is the availability's.
+//! Whether capacity is available at that price is in `Availability`.
 
 use std::collections::BTreeMap;
 

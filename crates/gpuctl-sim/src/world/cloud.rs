@@ -1,7 +1,7 @@
-//! The `Cloud` port on the world's EC2, as simply as it can be done: a stable of stopped instances, found by their tag.
+//! The `Cloud` port on the simulated EC2, as simple as possible: a fixed set of instances, found by their tag.
 //!
-//! What gpuctl did itself it notes in tags, so that every reader can tell it from a foreign hand: the run's start beside
-//! `LaunchTime`, the stop's time beside the state's.
+//! What gpuctl did itself is recorded in tags, so that it can be told from a start or stop outside gpuctl: the run's start beside
+//! `LaunchTime`, the time of the stop beside that of the state.
 
 use std::collections::BTreeMap;
 
@@ -20,14 +20,14 @@ use super::ec2::{
 use super::ports::{Caller, Client, Reply, Service, unavailable};
 use super::{Shared, World};
 
-/// When the run was asked for, in microseconds since 1970.
+/// When the run was ordered, in microseconds since 1970.
 const RUN_TAG: &str = "gpuctl:run";
-/// The order that it was started by.
+/// The token of the order that started it.
 const ORDER_TAG: &str = "gpuctl:order";
-/// When gpuctl last asked it to stop.
+/// When gpuctl last ordered its stop, in microseconds since 1970.
 const STOP_TAG: &str = "gpuctl:stop";
 
-/// How much later than noted EC2 may have begun with what gpuctl asked for: a slow call or two.
+/// How much later than the tag EC2 may have acted on an order of gpuctl: one or two slow calls.
 const OURS_WITHIN: TimeDelta = TimeDelta::seconds(60);
 
 #[async_trait]
@@ -141,12 +141,12 @@ impl Shared {
     }
 }
 
-/// What an instance looks like to gpuctl.
+/// An instance as gpuctl sees it; `None` if it can never start again.
 fn seen(world: &World, one: &Instance, requests: &[SpotRequest]) -> Option<SeenBox> {
     let run = run_of(one);
     let report = world.ledger.report_of(&one.id).filter(|report| report.run_started_at == run);
     let request = requests.iter().find(|request| one.spot_request_id.as_ref() == Some(&request.id));
-    // P7: it can never be started again, so it is no box any more.
+    // P7: it can never be started again, so it is not a box any more.
     let ended = request.is_some_and(|request| request.state == RequestState::Cancelled);
     if ended && one.state == InstanceState::Stopped {
         return None;
@@ -201,16 +201,16 @@ fn interruption(one: &Instance, request: &SpotRequest) -> Option<Timestamp> {
     }
 }
 
-/// The run that an instance is in, by its start: as noted, unless EC2 or somebody has started it since.
+/// The start of the run that an instance is in: the tag's, unless EC2 or an operator has started it since.
 pub(super) fn run_of(one: &Instance) -> Timestamp {
     noted(one, RUN_TAG).filter(|at| is_ours(*at, one.launch_time)).unwrap_or(one.launch_time)
 }
 
 fn foreign(one: &Instance, run: Timestamp) -> Option<Foreign> {
-    let by = "somebody".to_owned();
+    let by = "console".to_owned();
     let up = matches!(one.state, InstanceState::Pending | InstanceState::Running);
     if up {
-        // A spot box that comes up by itself is EC2's doing as a rule (P4).
+        // A spot box that starts by itself was usually started by EC2 (P4).
         let strange = run == one.launch_time && one.market == CapacityType::OnDemand;
         return strange.then_some(Foreign { wants: HoldWants::Running, at: run, by });
     }
@@ -222,7 +222,7 @@ fn foreign(one: &Instance, run: Timestamp) -> Option<Foreign> {
 }
 
 fn is_ours(noted: Timestamp, began: Timestamp) -> bool {
-    // Both clocks are one here; EC2 shows whole seconds in life.
+    // There is one clock here; the real EC2 shows whole seconds.
     noted - TimeDelta::seconds(1) <= began && began - noted <= OURS_WITHIN
 }
 
@@ -230,7 +230,7 @@ fn noted(one: &Instance, tag: &str) -> Option<Timestamp> {
     Timestamp::from_timestamp_micros(one.tags.get(tag)?.parse().ok()?)
 }
 
-/// EC2's codes by meaning (`facts/aws.md` 9.5).
+/// EC2's codes by meaning (Amazon EC2 API Reference, "Error codes").
 fn port_error(error: Ec2Error) -> PortError {
     let class = match error.code {
         "InsufficientInstanceCapacity" | "UnfulfillableCapacity" => {
@@ -244,12 +244,12 @@ fn port_error(error: Ec2Error) -> PortError {
         "InternalError" => PortErrorClass::Unavailable,
         _ => PortErrorClass::Other,
     };
-    let what = format!("EC2 refused the call ({})", error.code);
+    let what = format!("EC2 rejected the call ({})", error.code);
     PortError::new(class, what).because(error)
 }
 
 impl Client {
-    /// Powers the own box off, as `shutdown -h` does.
+    /// Powers the worker's own box off, as `shutdown -h` does.
     pub(super) fn power_off(&self) {
         if let Caller::Worker(id) = &self.caller {
             self.shared.advance_to_now().ec2.power_off(self.now(), id);
@@ -257,10 +257,12 @@ impl Client {
         }
     }
 
-    /// The key of the run that the own box is in.
+    /// The start of the run that the worker's own box is in.
     pub(super) fn own_run(&self) -> Result<Timestamp, PortError> {
-        let Caller::Worker(id) = &self.caller else { return Err(unavailable("no box of its own")) };
+        let Caller::Worker(id) = &self.caller else {
+            return Err(unavailable("a controller has no box"));
+        };
         let world = self.shared.advance_to_now();
-        world.ec2.instance(id).map(run_of).ok_or_else(|| unavailable("the box is gone"))
+        world.ec2.instance(id).map(run_of).ok_or_else(|| unavailable("the box is terminated"))
     }
 }

@@ -1,4 +1,4 @@
-//! What is to happen when: ordered by time, then kind, then the order of asking, so that a run is the same every time.
+//! Events to come, ordered by time, then kind, then insertion, so that a run repeats exactly.
 
 use std::collections::BTreeMap;
 
@@ -18,20 +18,20 @@ impl<E> Default for EventQueue<E> {
 }
 
 impl<E> EventQueue<E> {
-    /// Adds an event; of those at one instant the lower kind comes first.
+    /// Adds an event; at one instant the lower kind comes first.
     pub(crate) fn add(&mut self, at: Timestamp, kind: u8, event: E) {
         self.sequence += 1;
         self.events.insert((at, kind, self.sequence), event);
     }
 
-    /// The next one that is due.
+    /// Removes the next event if it is due, and returns it with its time.
     pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<(Timestamp, E)> {
         let first = self.events.first_entry().filter(|entry| entry.key().0 <= now)?;
         let at = first.key().0;
         Some((at, first.remove()))
     }
 
-    /// When the next one is due.
+    /// The time of the next event.
     pub(crate) fn next_at(&self) -> Option<Timestamp> {
         self.events.first_key_value().map(|(key, _)| key.0)
     }

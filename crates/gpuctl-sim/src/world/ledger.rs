@@ -1,4 +1,5 @@
-//! The ledger in virtual time: conditional writes as in a table of DynamoDB, with the promises of the `Ledger` port.
+//! The ledger in simulated time: conditional writes as in a DynamoDB table. It keeps the promises of the `Ledger` port; errors and
+//! lost responses are added by `ports`.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 
 use super::queue::MessageState;
 
-/// Records kept.
+/// Maximum number of records kept.
 const RECORDS_MAX: usize = 64;
 
 #[derive(Clone, Debug, Default)]
@@ -29,8 +30,8 @@ pub(crate) struct LedgerState {
     jobs: BTreeMap<JobId, (Job, Option<JobResult>)>,
     records: Vec<Record>,
     last_reconcile: Option<Timestamp>,
-    /// Passes that have left a record, those that were counted on an equal one included.
-    pub(crate) passes: u64,
+    /// Number of recorded reconciles, equal records included.
+    pub(crate) reconciles: u64,
 }
 
 impl LedgerState {
@@ -50,7 +51,7 @@ impl LedgerState {
         }
     }
 
-    /// Who may act at this instant.
+    /// The holder of the lease at this instant.
     pub(crate) fn holder(&self, now: Timestamp) -> Option<&str> {
         let held = self.lease.as_ref().filter(|fence| fence.until > now)?;
         Some(held.owner.as_str())
@@ -69,7 +70,7 @@ impl LedgerState {
         }
     }
 
-    /// The mean over the boxes' own moving means; the world has one queue pool.
+    /// The mean over the boxes' moving means; the world has one pool with a queue.
     fn service(&self) -> Option<TimeDelta> {
         let count = i32::try_from(self.services.len()).ok().filter(|count| *count > 0)?;
         Some(self.services.values().copied().sum::<TimeDelta>() / count)
@@ -87,13 +88,13 @@ impl LedgerState {
         self.holds.get(pool)
     }
 
-    /// What is set stays.
+    /// Saves a run; a field that is set is not overwritten.
     pub(crate) fn save_run(&mut self, run: &Run) {
         let runs = self.runs.entry(run.pool.clone()).or_default();
         let same = |one: &&mut Run| one.box_id == run.box_id && one.started_at == run.started_at;
         let Some(known) = runs.iter_mut().rev().find(same) else {
-            let place = runs.partition_point(|one| one.started_at <= run.started_at);
-            runs.insert(place, run.clone());
+            let index = runs.partition_point(|one| one.started_at <= run.started_at);
+            runs.insert(index, run.clone());
             return;
         };
         known.ready_at = known.ready_at.or(run.ready_at);
@@ -122,7 +123,7 @@ impl LedgerState {
     }
 
     pub(crate) fn record(&mut self, record: &Record) {
-        self.passes += 1;
+        self.reconciles += 1;
         self.last_reconcile = record.at.parse().ok();
         if self.records.last().is_some_and(|last| last.says_the_same(record)) {
             return;
@@ -133,12 +134,12 @@ impl LedgerState {
         self.records.push(record.clone());
     }
 
-    /// When the last recorded pass looked.
+    /// The time of the last recorded reconcile.
     pub(crate) fn last_reconcile(&self) -> Option<Timestamp> {
         self.last_reconcile
     }
 
-    /// Keeps a report; says whether it tells anything beyond that the worker lives.
+    /// Saves a report; returns whether anything but its time is new.
     pub(crate) fn report(&mut self, report: &WorkerReport) -> bool {
         let before = self.reports.insert(report.box_id.clone(), report.clone());
         before.is_none_or(|before| WorkerReport { at: report.at, ..before } != *report)
@@ -172,7 +173,7 @@ impl LedgerState {
         self.jobs.get(id)?.1.as_ref()
     }
 
-    /// One job; where its message is decides what has no result.
+    /// One job; without a result its state follows from its message.
     pub(crate) fn job(
         &self,
         id: &JobId,

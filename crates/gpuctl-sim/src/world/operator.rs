@@ -1,4 +1,4 @@
-//! Those outside: who submits jobs, sets holds, and clicks in the console.
+//! What happens outside gpuctl: jobs are submitted, operators set holds and start or stop instances in the console.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use gpuctl_control::wire::job::job_to_json;
 use gpuctl_core::observation::{Hold, HoldWants};
 use gpuctl_core::units::Timestamp;
 
-use super::ec2::Ec2StopMode;
+use super::ec2::{Ec2Error, Ec2StopMode};
 use super::scenario::{JobKind, JobOutcome, OperatorAction};
 use super::{Shared, World};
 use crate::chance::Chance;
@@ -26,12 +26,12 @@ pub(super) async fn submit(shared: Arc<Shared>) {
         shared.sleep_until(kind.at).await;
         let now = shared.now();
         let name = format!("{:016x}{:016x}", names.bits(), names.bits());
-        send(&mut shared.advance_to_now(), now, (&name, kind));
+        send(&mut shared.advance_to_now(), now, &name, kind);
         shared.queue_changed.notify_waiters();
     }
 }
 
-fn send(world: &mut World, now: Timestamp, (name, kind): (&str, JobKind)) {
+fn send(world: &mut World, now: Timestamp, name: &str, kind: JobKind) {
     let id: JobId = name.parse().expect("thirty-two hexadecimal digits are a UUID");
     let queue = world.pool().queue().expect("the world's pool drains a queue").name.clone();
     let job = Job {
@@ -60,7 +60,7 @@ fn send(world: &mut World, now: Timestamp, (name, kind): (&str, JobKind)) {
     world.mark_changed(now);
 }
 
-/// Does what people do this week.
+/// Carries out the week's operator actions.
 pub(super) async fn run_operator(shared: Arc<Shared>) {
     let operator_actions = shared.advance_to_now().scenario.operator_actions.clone();
     for (at, action) in operator_actions {
@@ -71,45 +71,58 @@ pub(super) async fn run_operator(shared: Arc<Shared>) {
 }
 
 fn act(world: &mut World, now: Timestamp, action: OperatorAction) {
-    let pool = world.pool().id.clone();
-    let hold = |wants, lasts, over_budget| Hold {
-        pool: pool.clone(),
+    match action {
+        OperatorAction::Hold { wants, lasts, over_budget } => {
+            let hold = hold(world, now, wants, lasts);
+            world.ledger.set_hold(&Hold { over_budget, ..hold });
+            world.checks.hold_set(now);
+            let text = format!("ada sets a hold: {wants:?} for {} min", lasts.num_minutes());
+            world.log_event(now, text);
+        }
+        OperatorAction::Release => {
+            let ended = hold(world, now, HoldWants::Running, TimeDelta::zero());
+            world.ledger.set_hold(&ended);
+            world.log_event(now, "ada releases the hold");
+        }
+        OperatorAction::ConsoleStart(index) => console_start(world, now, index),
+        OperatorAction::ConsoleStop(index) => console_stop(world, now, index),
+    }
+    world.mark_changed(now);
+}
+
+fn hold(world: &World, now: Timestamp, wants: HoldWants, lasts: TimeDelta) -> Hold {
+    Hold {
+        pool: world.pool().id.clone(),
         wants,
         since: now,
         until: now + lasts,
         by: "ada".to_owned(),
         why: None,
-        over_budget,
-    };
-    match action {
-        OperatorAction::Hold { wants, lasts, over_budget } => {
-            world.ledger.set_hold(&hold(wants, lasts, over_budget));
-            world.checks.hold_set(now);
-            world.log_event(
-                now,
-                format!("ada sets a hold: {wants:?} for {} min", lasts.num_minutes()),
-            );
-        }
-        OperatorAction::Release => {
-            world.ledger.set_hold(&hold(HoldWants::Running, TimeDelta::zero(), None));
-            world.log_event(now, "ada releases the hold");
-        }
-        OperatorAction::ConsoleStart(index) | OperatorAction::ConsoleStop(index) => {
-            let Some(id) = world.initial_instance(index).map(str::to_owned) else { return };
-            let start = matches!(action, OperatorAction::ConsoleStart(_));
-            let ids = [id.clone()];
-            let reply = if start {
-                world.ec2.start_instances(now, &ids)
-            } else {
-                world.ec2.stop_instances(now, &ids, Ec2StopMode::Shutdown)
-            };
-            world.faults.count(Fault::ForeignHands, 1);
-            if reply.is_ok() {
-                world.checks.foreign(now, &id, start);
-            }
-            let verb = if start { "starts" } else { "stops" };
-            world.log_event(now, format!("somebody {verb} {id} in the console: {}", reply.is_ok()));
-        }
+        over_budget: None,
     }
-    world.mark_changed(now);
+}
+
+fn console_start(world: &mut World, now: Timestamp, index: usize) {
+    let Some(id) = world.initial_instance(index).map(str::to_owned) else { return };
+    world.faults.count(Fault::ForeignHands, 1);
+    let result = world.ec2.start_instances(now, std::slice::from_ref(&id));
+    if result.is_ok() {
+        world.checks.console_start(now);
+    }
+    world.log_event(now, format!("{id} is started in the console: {}", outcome(result)));
+}
+
+fn console_stop(world: &mut World, now: Timestamp, index: usize) {
+    let Some(id) = world.initial_instance(index).map(str::to_owned) else { return };
+    world.faults.count(Fault::ForeignHands, 1);
+    let ids = std::slice::from_ref(&id);
+    let result = world.ec2.stop_instances(now, ids, Ec2StopMode::Shutdown);
+    if result.is_ok() {
+        world.checks.console_stop(now, &id);
+    }
+    world.log_event(now, format!("{id} is stopped in the console: {}", outcome(result)));
+}
+
+fn outcome<T>(result: Result<T, Ec2Error>) -> &'static str {
+    result.map_or_else(|error| error.code, |_| "accepted")
 }

@@ -1,4 +1,4 @@
-//! The ports in the world, as one controller or worker has them: each call takes time, may fail, lose its reply, or be the last.
+//! The ports as one controller or worker has them: each call takes time, and may fail, lose its response, or crash its caller.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use tokio::sync::Notify;
 use super::{Shared, World};
 use crate::faults::Fault;
 
-/// What a call takes when nothing is wrong, in milliseconds.
+/// The duration of a call without faults, in milliseconds.
 const LATENCY_MS: (i64, i64) = (5, 60);
-/// … and when it is slow: longer than a part of an observation may take.
+/// The duration of a slow call: up to more than `observe` waits for one part.
 const SLOW_MS: (i64, i64) = (2_000, 14_000);
-/// Counts lag behind by so much at most.
+/// The greatest lag of counts.
 const COUNTS_LAG_SECONDS: i64 = 60;
 
 /// Caller calls.
@@ -34,7 +34,7 @@ pub(crate) enum Caller {
     Worker(String),
 }
 
-/// What is called.
+/// Which service a call reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Service {
     Cloud,
@@ -51,7 +51,7 @@ pub(crate) struct Client {
     pub(crate) crashed: Arc<Notify>,
 }
 
-/// What becomes of a call's reply.
+/// Whether a call's response arrives.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reply {
     Arrives,
@@ -59,10 +59,11 @@ pub(super) enum Reply {
 }
 
 impl Reply {
+    /// The result as the caller gets it.
     pub(super) fn deliver<T>(self, result: Result<T, PortError>) -> Result<T, PortError> {
         match self {
             Self::Arrives => result,
-            Self::IsLost => Err(unavailable("the connection broke off before the reply")),
+            Self::IsLost => Err(unavailable("the connection was closed before the response")),
         }
     }
 }
@@ -83,7 +84,7 @@ impl Client {
             queue: client.clone(),
             ledger: client.clone(),
             clock: client,
-            // No job of a simulated week has a file.
+            // No simulated job has a file.
             files: Arc::new(NoFiles),
         }
     }
@@ -92,7 +93,7 @@ impl Client {
         self.shared.now()
     }
 
-    /// The way to a port: it takes its time, and what can go wrong goes wrong here.
+    /// The way to a service: takes time, and applies the faults of calls.
     pub(super) async fn call(&self, service: Service) -> Result<Reply, PortError> {
         let (takes, crashes, fails, reply) = self.draw(service);
         super::sleep(takes).await;
@@ -120,14 +121,14 @@ impl Client {
         let fails = match service {
             Service::Queue => faults.inject(Fault::QueueErrors, now, 1_000),
             Service::Ledger => faults.inject(Fault::LedgerErrors, now, 300),
-            // EC2's own errors are EC2's.
+            // `Ec2` injects its own errors.
             Service::Cloud => false,
         };
         let lost = faults.inject(Fault::LostReplies, now, 60);
         if crashes {
             world.log_event(now, format!("{} crashes between two calls", self.name()));
         }
-        let fails = fails.then(|| unavailable("cannot be reached now"));
+        let fails = fails.then(|| unavailable("cannot be reached"));
         let reply = if lost { Reply::IsLost } else { Reply::Arrives };
         (TimeDelta::milliseconds(takes_ms), crashes, fails, reply)
     }
@@ -257,7 +258,7 @@ impl JobQueue for Client {
     }
 }
 
-/// The counts as the faults show them: late, off by a few, or of jobs that are not there.
+/// The counts with faults applied: late, off by a few, or of messages that do not exist.
 fn counts(world: &mut World, now: Timestamp) -> SeenQueue {
     let mut seen = if world.faults.inject(Fault::CountsLag, now, 1_000) {
         let lag = world.faults.chance(Fault::CountsLag).between(1, COUNTS_LAG_SECONDS);
@@ -305,7 +306,7 @@ impl Ledger for Client {
         .await
     }
 
-    /// Nobody is told of anything in a simulated week.
+    /// No notices are sent in a simulated week.
     async fn claim_notice(&self, _: &str, _: TimeDelta) -> Result<bool, PortError> {
         Ok(false)
     }

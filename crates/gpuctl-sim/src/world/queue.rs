@@ -1,6 +1,6 @@
-//! SQS in virtual time: at least once, under leases, dead-lettered, counted approximately.
+//! SQS in simulated time: at-least-once delivery, visibility timeouts, dead letters.
 //!
-//! What is wrong with it comes as arguments of each call; the truth stays exact, for the checks.
+//! The state here is exact, for the checks. Wrong counts, duplicates and errors are added by `ports`.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,20 +13,20 @@ use gpuctl_core::units::Timestamp;
 
 use crate::chance::Chance;
 
-/// A lease lasts no longer than this after its receive, however often it is extended (Q10).
+/// The longest lease after a receive, extensions included (Q10).
 const LEASE_MAX: TimeDelta = TimeDelta::hours(12);
-/// How far back lagging counts can look.
+/// How long past counts are kept, for counts that lag.
 const COUNTS_KEPT: TimeDelta = TimeDelta::minutes(5);
 
 /// One queue and its dead letters.
 #[derive(Clone, Debug)]
 pub(crate) struct Queue {
     messages: BTreeMap<u64, Message>,
-    /// Which message a receipt is for; a later receive makes it void.
+    /// The message of each receipt; a later receive of the message makes the receipt invalid.
     receipts: BTreeMap<String, u64>,
     receives_max: u32,
     sent: u64,
-    /// Counts as they were, oldest first.
+    /// Past counts, oldest first.
     past: VecDeque<(Timestamp, SeenQueue)>,
     names: Chance,
 }
@@ -37,13 +37,13 @@ struct Message {
     attributes: Vec<(String, String)>,
     sent_at: Timestamp,
     visible_at: Timestamp,
-    /// Held under this receipt since then.
+    /// The receipt that holds it, and since when.
     lease: Option<(String, Timestamp)>,
     receive_count: u32,
     dead: bool,
 }
 
-/// Where a job's message is.
+/// The state of a job's message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MessageState {
     Waiting,
@@ -78,10 +78,10 @@ impl Queue {
             };
             self.messages.insert(self.sent, message);
         }
-        self.note(now);
+        self.remember_counts(now);
     }
 
-    /// Takes what is visible, oldest first; `twice` of them are given out a second time at once (Q9).
+    /// Receives visible messages, oldest first, and moves those over the limit of receives to the dead letters.
     pub(crate) fn receive(&mut self, now: Timestamp, request: ReceiveRequest) -> Vec<Received> {
         let most = self.receives_max;
         let ready = |message: &Message| !message.dead && message.visible_at <= now;
@@ -117,12 +117,12 @@ impl Queue {
             self.receipts.insert(receipt, id);
         }
         if !taken.is_empty() {
-            self.note(now);
+            self.remember_counts(now);
         }
         taken
     }
 
-    /// A held message is given out again although its lease goes on (Q9).
+    /// Makes a held message visible although its lease is not over (Q9).
     pub(crate) fn duplicate(&mut self, now: Timestamp, receipt: &Receipt) {
         if let Some(message) = self.held(receipt) {
             message.visible_at = now;
@@ -140,7 +140,7 @@ impl Queue {
             message.lease = None;
             message.visible_at = now;
             self.receipts.remove(&receipt.0);
-            self.note(now);
+            self.remember_counts(now);
             return Ok(());
         }
         let received_at = message.lease.as_ref().map_or(now, |(_, at)| *at);
@@ -156,7 +156,7 @@ impl Queue {
     pub(crate) fn ack(&mut self, now: Timestamp, receipt: &Receipt) -> Result<(), PortError> {
         let id = self.receipts.remove(&receipt.0).ok_or_else(lease_lost)?;
         self.messages.remove(&id);
-        self.note(now);
+        self.remember_counts(now);
         Ok(())
     }
 
@@ -167,7 +167,7 @@ impl Queue {
             (message.sent_at, message.visible_at) = (now, now);
             moved += 1;
         }
-        self.note(now);
+        self.remember_counts(now);
         moved
     }
 
@@ -176,11 +176,11 @@ impl Queue {
         self.messages.retain(|_, message| message.dead != (which == Purge::Dead));
         let messages = &self.messages;
         self.receipts.retain(|_, id| messages.contains_key(id));
-        self.note(now);
+        self.remember_counts(now);
         u64::try_from(before - self.messages.len()).unwrap_or(u64::MAX)
     }
 
-    /// The counts as they are.
+    /// The exact counts.
     pub(crate) fn counts(&self, now: Timestamp) -> SeenQueue {
         let mut seen = SeenQueue::default();
         for message in self.messages.values() {
@@ -200,13 +200,13 @@ impl Queue {
         seen
     }
 
-    /// The counts as they were some time ago.
+    /// The counts of `lag` ago.
     pub(crate) fn counts_before(&self, now: Timestamp, lag: TimeDelta) -> SeenQueue {
         let then = self.past.iter().rev().find(|(at, _)| *at <= now - lag);
         then.map_or_else(SeenQueue::default, |(_, seen)| seen.clone())
     }
 
-    /// When the next message becomes visible by itself.
+    /// When the next message becomes visible without a call.
     pub(crate) fn next_visible(&self, now: Timestamp) -> Option<Timestamp> {
         let ahead = self.messages.values().filter(|one| !one.dead && one.visible_at > now);
         ahead.map(|one| one.visible_at).min()
@@ -218,7 +218,7 @@ impl Queue {
         self.messages.get(id).map(|message| message.body.as_str())
     }
 
-    /// Where the message of a job is.
+    /// The state of a job's message.
     pub(crate) fn message_state(&self, now: Timestamp, job_id: &str) -> MessageState {
         let mine = |message: &&Message| message.attributes.iter().any(|(_, value)| value == job_id);
         match self.messages.values().find(mine) {
@@ -238,7 +238,7 @@ impl Queue {
         mine.then_some(message)
     }
 
-    fn note(&mut self, now: Timestamp) {
+    fn remember_counts(&mut self, now: Timestamp) {
         while self.past.get(1).is_some_and(|(at, _)| *at < now - COUNTS_KEPT) {
             self.past.pop_front();
         }

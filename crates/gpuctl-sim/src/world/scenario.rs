@@ -1,6 +1,6 @@
-//! A week drawn from a seed: policy, boxes, demand, and what people do. Faults are drawn beside it.
+//! A week drawn from a seed: policy, boxes, jobs and operators' actions. `faults` draws the faults.
 //!
-//! Each part has a stream of its own, so that fewer jobs or boxes leave the rest as it was: that is how a failure is made smaller.
+//! Each part has a random stream of its own, so that fewer jobs or boxes leave the rest as it was. Shrinking depends on that.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -13,40 +13,40 @@ use gpuctl_core::policy::{Policy, Problems};
 use gpuctl_core::units::{MicroUsd, Timestamp};
 
 use crate::chance::Chance;
-use crate::faults::{Fault, Faults};
+use crate::faults::{Fault, Faults, Window};
 use crate::replay::instant;
 
-/// A whole week.
+/// The hours of a whole week.
 pub const WEEK_HOURS: u32 = 168;
-/// The shortest week that still has room for a calm end.
+/// The shortest week that leaves room for an end without faults.
 pub const HOURS_MIN: u32 = 24;
-/// How long before the end the last fault and the last hold are over: a quota is believed for six hours, and a poisonous job may
-/// keep its neighbours waiting for an hour each time.
+/// How long before the end the last fault and the last hold end: a quota refusal is in force for six hours, and a poison job may
+/// delay its neighbours for an hour each time.
 pub(crate) const FAULTLESS_END_HOURS: u32 = 16;
 /// How long before the end the last job arrives.
 const JOBLESS_END_HOURS: u32 = 10;
-/// The most jobs of a week.
+/// Maximum number of jobs in a week.
 const JOBS_MAX: i64 = 160;
 
 const ZONES: [&str; 3] = ["us-east-1a", "us-east-1b", "us-east-1c"];
 
-/// What is left of a week, to make a failure smaller.
+/// A subset of a week, to shrink a failure. `None` leaves a part whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Only {
     /// Only these kinds of faults.
     pub faults: Option<BTreeSet<Fault>>,
-    /// Only so many hours.
+    /// The length of the week, within `HOURS_MIN..=WEEK_HOURS`.
     pub hours: Option<u32>,
-    /// Only the first so many boxes.
+    /// Number of boxes, from the first.
     pub boxes: Option<usize>,
-    /// Only the first so many jobs.
+    /// Number of jobs, from the first.
     pub jobs: Option<usize>,
 }
 
-/// A week.
+/// A week as it was drawn.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// What it was drawn from.
+    /// The seed that it was drawn from.
     pub seed: u64,
     /// The policy as a user would write it.
     pub policy_text: String,
@@ -59,7 +59,7 @@ pub struct Scenario {
     pub(crate) faults: Faults,
 }
 
-/// A box of the stable.
+/// An instance that the week begins with.
 #[derive(Clone, Debug)]
 pub(crate) struct BoxKind {
     pub(crate) zone: &'static str,
@@ -68,7 +68,7 @@ pub(crate) struct BoxKind {
     pub(crate) valid_until: Option<Timestamp>,
 }
 
-/// A job to come.
+/// A job that will be submitted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JobKind {
     pub(crate) at: Timestamp,
@@ -76,29 +76,29 @@ pub(crate) struct JobKind {
     pub(crate) outcome: JobOutcome,
 }
 
-/// What a job does to its worker.
+/// How a job ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JobOutcome {
-    /// It ends with an answer.
+    /// With a result.
     Succeeds,
-    /// It ends with an error.
+    /// With an error as its result.
     Fails,
-    /// It ends its worker.
+    /// It crashes its worker, each time.
     Poison,
-    /// It is no job at all.
+    /// Its message is not a job, and ends in the dead letters.
     Garbage,
 }
 
-/// What a person does.
+/// What an operator does.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum OperatorAction {
     /// `gpuctl start` or `stop`.
     Hold { wants: HoldWants, lasts: TimeDelta, over_budget: Option<MicroUsd> },
     /// `gpuctl release`.
     Release,
-    /// A start in the console of the box at this place.
+    /// A start in the console of the initial instance of this index.
     ConsoleStart(usize),
-    /// A stop in the console.
+    /// A stop in the console of the initial instance of this index.
     ConsoleStop(usize),
 }
 
@@ -106,7 +106,7 @@ impl Scenario {
     /// Draws a week.
     ///
     /// # Errors
-    /// When the drawn policy is none that a user could write, which would be a mistake here.
+    /// When the drawn policy is invalid, which is a bug in `policy_text`.
     pub fn draw(seed: u64, only: &Only) -> Result<Self, Problems> {
         let hours = only.hours.unwrap_or(WEEK_HOURS).clamp(HOURS_MIN, WEEK_HOURS);
         let begin = instant(0);
@@ -115,7 +115,8 @@ impl Scenario {
         // Windows are drawn in the whole week and cut off with it, so that fewer hours leave the rest as it was.
         let week_faults_end = begin + TimeDelta::hours(i64::from(WEEK_HOURS - FAULTLESS_END_HOURS));
         let faults =
-            Faults::draw(seed, (begin, week_faults_end), only.faults.as_ref()).cut_at(faults_end);
+            Faults::draw(seed, Window { from: begin, to: week_faults_end }, only.faults.as_ref())
+                .cut_at(faults_end);
         let policy_text = policy_text(seed);
         let policy = Arc::new(Policy::parse(&policy_text)?);
         let mut boxes = boxes(seed, &faults);
@@ -135,8 +136,8 @@ impl Scenario {
     }
 }
 
-/// Without `kind = "aws"`: a box that does not stop is forced off 15 s after its drain rather than after EC2's ten minutes, so that
-/// forced stops are met often. What else that kind brings, boots and their deadline, is set here.
+/// Without `kind = "aws"`: then a box that does not stop is forced off 15 s after its drain rather than after EC2's ten minutes, so
+/// forced stops are frequent. The boot settings that `aws` would change are set explicitly.
 fn policy_text(seed: u64) -> String {
     let mut chance = Chance::stream(seed, "policy");
     let mut text = "[cloud]\ntick = \"60s\"\n[worker]\n".to_owned();
@@ -175,7 +176,7 @@ fn policy_text(seed: u64) -> String {
     text
 }
 
-/// One to four boxes; the first is on demand, so that there is always one that can come.
+/// One to four boxes; the first is on demand, so that there is always one that can start.
 fn boxes(seed: u64, faults: &Faults) -> Vec<BoxKind> {
     let mut chance = Chance::stream(seed, "boxes");
     let count = chance.between(1, 4);
@@ -185,8 +186,9 @@ fn boxes(seed: u64, faults: &Faults) -> Vec<BoxKind> {
             let spot = index > 0 && chance.permille(700);
             let zone = chance.pick(&ZONES);
             let window = faults.windows(Fault::RequestEnds).first();
-            let within = |(from, to): &(Timestamp, Timestamp)| {
-                *from + TimeDelta::minutes(ends.between(0, (*to - *from).num_minutes()))
+            let within = |window: &Window| {
+                let minutes = (window.to - window.from).num_minutes();
+                window.from + TimeDelta::minutes(ends.between(0, minutes))
             };
             let valid_until = window.map(within).filter(|_| spot);
             let market = if spot { CapacityType::Spot } else { CapacityType::OnDemand };
@@ -195,10 +197,10 @@ fn boxes(seed: u64, faults: &Faults) -> Vec<BoxKind> {
         .collect()
 }
 
-/// Lone jobs, bursts, or both.
+/// Single jobs or bursts.
 fn jobs(seed: u64, faults: &Faults, begin: Timestamp) -> Vec<JobKind> {
     let mut chance = Chance::stream(seed, "jobs");
-    let mut luck = Chance::stream(seed, "job natures");
+    let mut outcomes = Chance::stream(seed, "job natures");
     let count = chance.between(4, JOBS_MAX);
     let burst = chance.pick(&[1, 1, 8, 40]);
     let service_mean_ms = chance.pick(&[3_000, 20_000, 60_000, 180_000]);
@@ -208,13 +210,13 @@ fn jobs(seed: u64, faults: &Faults, begin: Timestamp) -> Vec<JobKind> {
     let one = |index| {
         let gap_ms = if index % burst == 0 { quiet_mean_ms } else { 2_000 };
         at += TimeDelta::milliseconds(chance.exponential_ms(gap_ms));
-        // Longer than twelve times the mean is one in 160,000, and would only slow the week down.
+        // One job in 160,000 would be longer, and would only slow the week down.
         let service_ms = chance.exponential_ms(service_mean_ms).min(12 * service_mean_ms);
-        let mut strikes = |fault| {
-            let drawn = luck.permille(200);
+        let mut happens = |fault| {
+            let drawn = outcomes.permille(200);
             faults.strength(fault, at) > 0 && drawn
         };
-        let outcome = match (strikes(Fault::Poison), strikes(Fault::Garbage)) {
+        let outcome = match (happens(Fault::Poison), happens(Fault::Garbage)) {
             (true, _) => JobOutcome::Poison,
             (_, true) => JobOutcome::Garbage,
             _ if index % 23 == 7 => JobOutcome::Fails,
@@ -244,9 +246,10 @@ fn operator_actions(
         }
     }
     let mut hands = Chance::stream(seed, "hands");
-    for (from, to) in faults.windows(Fault::ForeignHands) {
+    for window in faults.windows(Fault::ForeignHands) {
         for _ in 0..hands.between(1, 6) {
-            let at = *from + TimeDelta::seconds(hands.between(0, (*to - *from).num_seconds()));
+            let seconds = (window.to - window.from).num_seconds();
+            let at = window.from + TimeDelta::seconds(hands.between(0, seconds));
             let index = usize::try_from(hands.between(0, 3)).unwrap_or(0);
             let start = hands.permille(500);
             let action = if start {

@@ -1,4 +1,5 @@
-//! One week from end to end: tasks is let loose, EC2's events are handed on, and the promises are checked as they go.
+//! One week from end to end: spawns controllers, jobs and operators, delivers EC2's events to machines and controllers, and ends at
+//! the first broken promise.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,33 +19,33 @@ use super::{Shared, World};
 use crate::checks::Violation;
 use crate::faults::Fault;
 
-/// What came of a week.
+/// The result of a simulated week.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Week {
-    /// What it was drawn from.
+    /// The seed that it was drawn from.
     pub seed: u64,
-    /// How often each kind of fault struck.
+    /// How often each kind of fault happened, by name.
     pub faults: BTreeMap<&'static str, u64>,
     /// Jobs submitted.
     pub jobs: u64,
-    /// … and committed.
+    /// Jobs with a result.
     pub committed: u64,
-    /// What EC2 did.
+    /// How often EC2 did what.
     pub ec2: Ec2Counts,
     /// What EC2 bills.
     pub usd: MicroUsd,
-    /// Passes that left a record.
-    pub passes: u64,
-    /// Checks made.
+    /// Recorded reconciles.
+    pub reconciles: u64,
+    /// Number of checks.
     pub checks: u64,
-    /// The promise that was broken, if one was.
+    /// The first broken promise.
     pub violation: Option<Violation>,
 }
 
-/// Runs the week of a seed, or what is left of it.
+/// Runs the week of a seed, or a subset of it.
 ///
 /// # Errors
-/// When the drawn policy is none that a user could write, which would be a mistake of the scenario.
+/// When the drawn policy is invalid, which is a bug in `scenario`.
 pub fn run(seed: u64, only: &Only) -> Result<Week, Problems> {
     let scenario = Scenario::draw(seed, only)?;
     let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -90,22 +91,22 @@ fn report(world: &mut World, now: Timestamp) -> Week {
     ] {
         world.faults.count(fault, times);
     }
-    // What strikes as weather is known by its windows alone.
+    // A fault that changes a state rather than a call is counted by its windows.
     for fault in world.faults.kinds().collect::<Vec<_>>() {
         let windows = u64::try_from(world.faults.windows(fault).len()).unwrap_or(u64::MAX);
         if world.faults.injected().any(|(one, times)| one == fault && times == 0) {
             world.faults.count(fault, windows);
         }
     }
-    let struck = world.faults.injected().filter(|(_, times)| *times > 0);
+    let happened = world.faults.injected().filter(|(_, times)| *times > 0);
     Week {
         seed: world.scenario.seed,
-        faults: struck.map(|(fault, times)| (fault.name(), times)).collect(),
+        faults: happened.map(|(fault, times)| (fault.name(), times)).collect(),
         jobs: u64::try_from(world.jobs.len()).unwrap_or(u64::MAX),
         committed: world.checks.committed(),
         ec2,
         usd: world.metered(now),
-        passes: world.ledger.passes,
+        reconciles: world.ledger.reconciles,
         checks: world.checks.count(),
         violation: world.checks.violation(&world.log),
     }
@@ -117,7 +118,7 @@ struct Machine {
     task: JoinHandle<()>,
 }
 
-/// Lets EC2's events happen, hands them to the boxes, and rings for the controllers.
+/// Advances EC2 from event to event, delivers them to the machines, and wakes the controllers.
 async fn deliver_events(shared: Arc<Shared>, wakeups: [Arc<Notify>; 2]) {
     let mut machines: BTreeMap<String, Machine> = BTreeMap::new();
     let mut boots = shared.advance_to_now().scenario.seed;
@@ -179,7 +180,7 @@ fn tell(machines: &BTreeMap<String, Machine>, id: &str, told: SignalState) {
 fn describe(kind: ChangeKind) -> &'static str {
     match kind {
         ChangeKind::State(state) => state.name(),
-        ChangeKind::Notice => "will be taken back",
-        ChangeKind::Rebalance => "may be taken back",
+        ChangeKind::Notice => "will be interrupted",
+        ChangeKind::Rebalance => "has a rebalance recommendation",
     }
 }

@@ -1,8 +1,9 @@
-//! A box from within: it boots, loads, and its worker behaves as `gpu-worker` does, on the same ports and the same `decide`.
+//! A machine that is on: it boots, and a worker serves on the same ports and with the same `decide` as `gpu-worker`, whose code it
+//! is not.
 //!
-//! One task, one job at a time; the leases of the others are kept alive meanwhile. What `gpu-worker` does each half second is done
-//! here when it can matter: an idle worker looks at what its plan announces, and at least each `CHECK_EVERY`, unless the last look
-//! saw everything and nothing has changed since.
+//! One job at a time; the leases of the others are extended meanwhile. What `gpu-worker` does every half second happens here when
+//! it can matter: an idle worker checks its box when its plan announces a change, and at least every `CHECK_EVERY`, unless the last
+//! check was clean and nothing has changed since.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,14 +27,15 @@ use super::scenario::JobOutcome;
 use crate::chance::Chance;
 use crate::faults::Fault;
 
-/// Messages held at once.
+/// Maximum number of messages held at once.
 const SLOTS: usize = 4;
-/// What a boot takes from `running` to a loaded model, in seconds.
+/// The time from `running` to a loaded model, in seconds.
 const BOOT_SECONDS: (i64, i64) = (25, 90);
-/// How often a report is due: `gpu-worker` reports more often, and a reader allows for more.
+/// How often a report is due. `gpu-worker` reports more often; readers allow for more.
 const REPORT_EVERY: TimeDelta = TimeDelta::seconds(14);
-/// The two looks that an empty queue needs are so far apart, as in `gpu-worker`.
+/// The time between the two checks that an empty queue needs, as in `gpu-worker`.
 const CHECK_AGAIN_AFTER: TimeDelta = TimeDelta::milliseconds(500);
+/// The longest time between two checks of an idle worker.
 const CHECK_EVERY: TimeDelta = TimeDelta::seconds(20);
 /// The longest poll for messages.
 const RECEIVE_WAIT: TimeDelta = TimeDelta::seconds(20);
@@ -43,19 +45,20 @@ const RECEIVE_RETRY: TimeDelta = TimeDelta::seconds(1);
 const REPORT_FAILURE_MAX: TimeDelta = TimeDelta::minutes(5);
 /// How long a cancelled job may take to notice, as in `gpu-worker`.
 const HANG_GRACE: TimeDelta = TimeDelta::seconds(60);
+/// Longer than any week: never.
 const FAR: TimeDelta = TimeDelta::days(3_650);
 
-/// What the box is told from outside.
+/// What a machine has been told by EC2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SignalState {
     None,
-    /// EC2 takes it back soon.
+    /// EC2 will interrupt it.
     InterruptionNotice,
-    /// It shuts down.
+    /// It has to shut down.
     Stop,
 }
 
-/// What reaches the box from outside. Not tokio's `watch`: that wakes its listeners in a random order.
+/// Signals from EC2 to a machine. Not tokio's `watch`, which wakes its listeners in a random order.
 #[derive(Debug)]
 pub(super) struct Signal {
     state: Mutex<SignalState>,
@@ -83,7 +86,7 @@ impl Signal {
     }
 }
 
-/// A machine that is on: it boots, serves, and powers itself off when its worker has drained.
+/// Runs a machine: it boots, serves, and powers itself off when its worker has drained.
 pub(super) async fn run_machine(shared: Arc<Shared>, id: String, signal: Arc<Signal>, turn: u64) {
     let client = Client::new(&shared, Caller::Worker(id.clone()));
     let mut chance = Chance::stream(turn, &id);
@@ -102,7 +105,7 @@ pub(super) async fn run_machine(shared: Arc<Shared>, id: String, signal: Arc<Sig
         () = super::sleep(if slow { boot * 3 } else { boot }) => {}
     }
     if fails {
-        // The machine is up, and still shuts down when it is told to.
+        // The machine is on without a worker, and shuts down when EC2 stops it.
         signal.stop().await;
         client.power_off();
         return;
@@ -132,7 +135,7 @@ pub(super) async fn run_machine(shared: Arc<Shared>, id: String, signal: Arc<Sig
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WorkerEnd {
     PowersOff,
-    /// Drained; EC2 takes the box, and a stop of its own would leave it where nobody can start it (P18).
+    /// Drained before an interruption. EC2 stops the box; a stop of its own would leave it in a state that only EC2 can end (P18).
     WaitsForEc2,
     Crashes,
 }
@@ -142,7 +145,7 @@ struct Held {
     received_at: Timestamp,
 }
 
-/// The last look, where it saw everything and left all as it was.
+/// The last check of the own box, if it had no errors and changed nothing.
 #[derive(Clone, Copy)]
 struct CleanCheck {
     at: Timestamp,
@@ -160,7 +163,7 @@ struct Worker {
     ready_at: Timestamp,
     signal: Arc<Signal>,
     held: Vec<Held>,
-    /// When the first of the held is done; never, for one that hangs.
+    /// When the first held job is done; `FAR` ahead for one that hangs.
     done_at: Option<Timestamp>,
     idle_since: Option<Timestamp>,
     jobs_done: u32,
@@ -171,7 +174,7 @@ struct Worker {
     heartbeat_at: Timestamp,
     check_at: Timestamp,
     last_clean: Option<CleanCheck>,
-    /// Until when messages are taken one by one: the last run here broke off over one of them.
+    /// Until when messages are received one at a time, since the last run on this box crashed.
     single_until: Option<Timestamp>,
 }
 
@@ -255,7 +258,7 @@ impl Worker {
         self.drains_until = Some(self.client.now() + self.policy.worker.drain);
     }
 
-    /// Until the next thing is due, or somebody says something.
+    /// Waits until the next thing is due, or a signal arrives.
     async fn wait(&mut self) {
         let mut next = self.report_at.min(self.heartbeat_at);
         next = self.done_at.map_or(next, |at| at.min(next));
@@ -308,7 +311,7 @@ impl Worker {
         self.start_next_job().await;
     }
 
-    /// Begins with the first held message that is still to be done.
+    /// Starts the first held job that has no result yet.
     async fn start_next_job(&mut self) {
         while let Some(first) = self.held.first() {
             let now = self.client.now();
@@ -344,7 +347,7 @@ impl Worker {
         world.jobs.get(id).map(|kind| (kind.service, kind.outcome))
     }
 
-    /// Commit, then ack.
+    /// Commits the result of the first held job, then acks. Returns the end of the worker if the job crashes it.
     async fn finish_job(&mut self) -> Option<WorkerEnd> {
         let Held { received, received_at } = self.held.first()?;
         let (receipt, attempt) = (received.receipt.clone(), received.receive_count);
@@ -375,7 +378,7 @@ impl Worker {
         };
         if self.ports.ledger.commit(&result).await.is_ok() {
             self.jobs_done += 1;
-            // Not acked: it will be delivered again, and found done.
+            // If the ack fails it is delivered again, and found done.
             let _ = self.ports.queue.ack(&receipt).await;
         } else {
             let later = TimeDelta::seconds(1 << attempt.min(8));
@@ -386,8 +389,8 @@ impl Worker {
         None
     }
 
-    fn remove_held(&mut self, place: usize) {
-        self.held.remove(place);
+    fn remove_held(&mut self, index: usize) {
+        self.held.remove(index);
         let now = self.client.now();
         if self.held.is_empty() {
             self.idle_since = Some(now);
@@ -425,7 +428,7 @@ impl Worker {
         let oldest = self.held.iter().map(|held| held.received_at).min();
         let most = self.policy.worker.job_max + HANG_GRACE;
         if oldest.is_some_and(|since| now - since > most * i32::try_from(SLOTS).unwrap_or(1)) {
-            // The job hangs although it was cancelled: this worker ends, the next one starts anew.
+            // The job hangs although it was cancelled: the worker ends.
             self.drain();
         }
     }
@@ -438,16 +441,16 @@ impl Worker {
             if reply.is_err_and(|error| error.class == PortErrorClass::LeaseLost) {
                 // Another worker may have it: no commit, no ack.
                 let mine = |held: &Held| held.received.receipt == receipt;
-                let Some(place) = self.held.iter().position(mine) else { continue };
-                self.remove_held(place);
-                if place == 0 {
+                let Some(index) = self.held.iter().position(mine) else { continue };
+                self.remove_held(index);
+                if index == 0 {
                     self.start_next_job().await;
                 }
             }
         }
     }
 
-    /// Asks the same `decide` about its own box; nothing is being received meanwhile.
+    /// Evaluates the same `decide` for its own box, and stops it if the plan says so. Nothing is received meanwhile.
     async fn check_own_box(&mut self) {
         let began = self.client.now();
         self.check_at = began + CHECK_EVERY;
@@ -482,12 +485,12 @@ impl Worker {
             let acted = act(&self.ports, seen, &plan, seen.at + LEASE_LASTS).await;
             self.client.shared.advance_to_now().check_acted(self.client.now(), &acted);
             self.client.shared.end_if_broken();
-            // As in `gpu-worker`: whatever the reply, it drains, and the box goes down with it.
+            // As in `gpu-worker`: it drains whether or not the stop succeeded, and the box shuts down then.
             self.drain();
         }
     }
 
-    /// Whether a look would see what the last one saw: as with a controller's ticks, but that while workers die, none is left out.
+    /// Whether a check would see what the last one saw: as with a controller's ticks, but none is skipped while workers crash.
     fn would_see_the_same(&self, now: Timestamp) -> bool {
         let Some(CleanCheck { at, next_change }) = self.last_clean else { return false };
         let world = &*self.client.shared.advance_to_now();
@@ -498,7 +501,7 @@ impl Worker {
         !odd && !due && !appears && !silent && world.changed_at + SHOWS_WITHIN < at
     }
 
-    /// Gives back what is left.
+    /// Releases held messages to the queue, and reports for the last time.
     async fn release_held(&mut self) -> WorkerEnd {
         while let Some(held) = self.held.first() {
             let receipt = held.received.receipt.clone();

@@ -128,7 +128,7 @@ fn summary(weeks: &[Timed]) -> FaultSimulationDocument {
         interruptions: sum(|week| week.ec2.interruptions),
         refusals: sum(|week| week.ec2.refusals),
         usd: weeks.iter().map(|(week, _)| week.usd).sum::<gpuctl_core::units::MicroUsd>().as_usd(),
-        passes: sum(|week| week.passes),
+        reconciles: sum(|week| week.reconciles),
         checks: sum(|week| week.checks),
         slowest_seed: slowest.map_or(0, |(week, _)| week.seed),
         slowest_seconds: slowest.map_or(0.0, |(_, took)| took.as_secs_f64()),

@@ -158,7 +158,7 @@ pub(crate) struct FaultSimulationDocument {
     /// What EC2 bills.
     pub(crate) usd: f64,
     /// Passes of controllers.
-    pub(crate) passes: u64,
+    pub(crate) reconciles: u64,
     /// Checks of promises.
     pub(crate) checks: u64,
     /// The seed of the week that took longest, and how long.

@@ -111,7 +111,7 @@ pub(super) fn faults(document: &FaultSimulationDocument) -> String {
         document.interruptions,
         document.refusals,
         document.usd,
-        document.passes,
+        document.reconciles,
         document.checks,
         document.slowest_seed,
         document.slowest_seconds
