@@ -107,7 +107,7 @@ mod tests {
 
     const OWN: &str = "t_s,zone,usd_hour\n10,a,0.2\n10,b,0.5\n20,a,0.3\n20,a,0.25\n30.5,a,1\n";
 
-    fn refused(text: &str) -> String {
+    fn rejected(text: &str) -> String {
         PriceHistory::read(text.as_bytes(), "g4dn.xlarge").unwrap_err().to_string()
     }
 
@@ -140,24 +140,30 @@ mod tests {
     }
 
     #[test]
-    fn a_history_that_cannot_be_read_is_refused_with_its_line() {
+    fn a_history_that_cannot_be_read_is_rejected_with_its_line() {
         let aws = "timestamp_utc,az,instance_type,usd_per_hour\n";
         for (text, message) in [
             ("", "line 1: the trace is empty"),
             ("t_s,zone\n", "line 1: the header is `t_s,zone`, not `t_s,zone,usd_hour`"),
             ("t_s,zone,usd_hour\n", "line 2: the trace is empty"),
             ("t_s,zone,usd_hour\n1,a\n", "line 2: columns: 2 instead of 3"),
-            ("t_s,zone,usd_hour\n1,a,$1\n", "line 2: `$1` in column `usd_hour` is no price"),
-            ("t_s,zone,usd_hour\n1,a,-0.1\n", "line 2: `-0.1` in column `usd_hour` is no price"),
+            (
+                "t_s,zone,usd_hour\n1,a,$1\n",
+                "line 2: `$1` in column `usd_hour` is not a valid price",
+            ),
+            (
+                "t_s,zone,usd_hour\n1,a,-0.1\n",
+                "line 2: `-0.1` in column `usd_hour` is not a valid price",
+            ),
             (
                 "t_s,zone,usd_hour\n1,a,100001\n",
-                "line 2: `100001` in column `usd_hour` is no price",
+                "line 2: `100001` in column `usd_hour` is not a valid price",
             ),
-            ("t_s,zone,usd_hour\n1,a b,1\n", "line 2: `a b` is no name of a zone"),
+            ("t_s,zone,usd_hour\n1,a b,1\n", "line 2: `a b` is not a valid zone name"),
             ("t_s,zone,usd_hour\n2,a,1\n1,a,1\n", "line 3: earlier than the line before"),
             (
                 &format!("{aws}yesterday,a,p3.2xlarge,1\n"),
-                "line 2: `yesterday` in column `timestamp_utc` is no instant",
+                "line 2: `yesterday` in column `timestamp_utc` is not a valid time",
             ),
             (
                 &format!("{aws}2020-01-02T00:00:00Z,a,x,1\n\n2020-01-01T00:00:00Z,a,x,1\n"),
@@ -169,10 +175,10 @@ mod tests {
             ),
             (
                 &format!("{aws}2020-01-02T00:00:00Z,a,x,free\n"),
-                "line 2: `free` in column `usd_per_hour` is no price",
+                "line 2: `free` in column `usd_per_hour` is not a valid price",
             ),
         ] {
-            assert_eq!(refused(text), message, "{text:?}");
+            assert_eq!(rejected(text), message, "{text:?}");
         }
     }
 }

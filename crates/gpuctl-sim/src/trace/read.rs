@@ -25,7 +25,7 @@ const SHOWN_CHARS_MAX: usize = 40;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// Why a trace was refused.
+/// Why a trace is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
 pub struct TraceError {
@@ -71,7 +71,7 @@ pub enum Problem {
         text: String,
     },
     /// Not a price, or one that no box has.
-    #[error("`{text}` in column `{column}` is no price")]
+    #[error("`{text}` in column `{column}` is not a valid price")]
     Price {
         /// The column.
         column: &'static str,
@@ -79,7 +79,7 @@ pub enum Problem {
         text: String,
     },
     /// Not an instant.
-    #[error("`{text}` in column `{column}` is no instant")]
+    #[error("`{text}` in column `{column}` is not a valid time")]
     Instant {
         /// The column.
         column: &'static str,
