@@ -1,7 +1,7 @@
 //! The life of a box in a replay: start, boot, drain, stop.
 
-use gpuctl_core::offering::{CapacityType, Offering, Refusal, RefusalClass};
 use gpuctl_core::observation::{BoxState, RUNS_REMEMBERED_MAX, Run, SeenBox, SeenWorker};
+use gpuctl_core::offering::{CapacityType, Offering, Refusal, RefusalClass};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 
 use super::events::Event;

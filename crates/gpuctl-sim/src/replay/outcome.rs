@@ -1,9 +1,9 @@
 //! What a replay counts: box time, dollars, waits, and a timeline for pictures.
 
 use chrono::TimeDelta;
-use gpuctl_core::offering::CapacityType;
 use gpuctl_core::cost::billed_seconds;
 use gpuctl_core::observation::BoxState;
+use gpuctl_core::offering::CapacityType;
 use gpuctl_core::units::MicroUsd;
 
 use super::Replay;

@@ -1,9 +1,9 @@
 //! Who evaluates the policy in a replay: the controller at each tick, a worker without a job for its own box.
 
-use gpuctl_core::refusals::REFUSALS_MAX;
 use gpuctl_core::decide;
 use gpuctl_core::observation::{Run, Seen, SeenQueue, Witness};
 use gpuctl_core::plan::{Action, Plan};
+use gpuctl_core::refusals::REFUSALS_MAX;
 
 use super::events::Event;
 use super::{Evaluation, Replay, instant};
