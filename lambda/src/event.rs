@@ -16,7 +16,7 @@ pub(crate) struct Event {
     pub(crate) trigger: Trigger,
     /// The command, if the event is one.
     pub(crate) command: Option<Command>,
-    /// The messages of a batch; the response names those that must come again.
+    /// The messages of a batch. If the reconcile fails, the response names them, and the queue delivers them again (L2, L5).
     pub(crate) messages: Vec<Message>,
     /// One line for the log.
     pub(crate) text: String,
@@ -26,7 +26,7 @@ pub(crate) struct Event {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Command {
     pub(crate) action: Action,
-    /// A pool's name, or `all`.
+    /// A pool's name, or `all`, which is also meant if an event names none.
     pub(crate) target: String,
     /// How long a hold is to last.
     pub(crate) length: TimeDelta,
@@ -46,7 +46,7 @@ pub(crate) enum Action {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Message {
     pub(crate) id: String,
-    /// Its command; `None` where it has none and only asks for a reconcile, or cannot be read (L3: then it must not come again).
+    /// `None` where it has none and only asks for a reconcile, and where it is invalid: delivered again it would be as invalid (L3).
     pub(crate) command: Option<Command>,
 }
 
@@ -65,6 +65,9 @@ pub(crate) enum CommandError {
 
 impl Event {
     /// Reads any event.
+    ///
+    /// # Errors
+    /// An invalid command that was sent directly, whose sender sees the response. In a batch it is in the log's line.
     pub(crate) fn read(value: &Value) -> Result<Self, CommandError> {
         if value.get("action").is_some() {
             return Ok(Self::without_command(Trigger::Command, "a command").with(command(value)?));
@@ -119,13 +122,13 @@ fn bridge(value: &Value) -> Event {
         (_, "CloudWatch Alarm State Change") => {
             Event::without_command(Trigger::Wakeup, "a CloudWatch alarm")
         }
-        // EventBridge Scheduler sends what its target's input says: `{}` or `{"tick":true}` as in infra/.
+        // EventBridge Scheduler sends what its target's input says: `{}` or `{"tick":true}`.
         ("", "")
             if value.as_object().is_some_and(|map| map.is_empty() || map.contains_key("tick")) =>
         {
             Event::without_command(Trigger::Tick, "a tick")
         }
-        // L4
+        // L4: an unknown event is a reason to reconcile, too.
         (source, kind) => Event::without_command(
             Trigger::Unknown,
             format!("an event that gpuctl does not know: source {source:?}, detail-type {kind:?}"),

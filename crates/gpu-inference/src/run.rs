@@ -117,7 +117,12 @@ impl RunError {
             Self::NothingToSay => "input.nothing_to_say",
             Self::Unreadable { .. } => "input.unreadable_text",
             Self::TooShort { .. } => "input.too_short",
-            _ => "model.run",
+            // A job's task and model are matched before a batch is made, so a wrong kind is a fault of the program.
+            Self::Cancelled
+            | Self::Panicked
+            | Self::WrongInput { .. }
+            | Self::Model { .. }
+            | Self::Shape { .. } => "model.run",
         }
     }
 
@@ -125,7 +130,7 @@ impl RunError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Cancelled => "another worker has the job",
+            Self::Cancelled => "the job was cancelled; another worker may have it",
             Self::Panicked => "please report it with the input",
             Self::WrongInput { .. } => "decode the input for the model's own task",
             Self::Unfit { .. } => {
@@ -139,7 +144,7 @@ impl RunError {
             }
             Self::Phonemes(source) => source.hint(),
             Self::SentenceTooLong { .. } => "end sentences with a full stop, or begin new lines",
-            Self::Unreadable { .. } => "write it in kana, or as it is spoken",
+            Self::Unreadable { .. } => "write these letters as they are spoken, Japanese in kana",
             Self::TooShort { .. } => "submit a longer recording",
             Self::NothingToSay => "check the text's language against the voice's",
             Self::Shape { .. } => "the manifest names a file of another model",

@@ -1,4 +1,4 @@
-//! Reconcile: observe → decide → act → record, once, under a lease. CLI, daemon and function all come through here.
+//! Reconcile: observe → decide → act → record, under a lease. CLI, daemon and function all come through here.
 //!
 //! It takes no hint of what changed: the trigger is recorded and never looked at, so that there is one path, always exercised.
 
@@ -17,11 +17,12 @@ use crate::reconciled::{Reconciled, Trigger};
 use crate::text::with_causes;
 use crate::wire::plan::verb;
 
-/// Reconciles once; `None` if another controller holds the lease. That one may have observed before the caller's own change, so a
-/// caller that has just made one tries again.
+/// Reconciles; `None` if another controller holds the lease. A caller that has just written a hold or a job tries again then: the
+/// other controller may have observed before it.
 ///
 /// # Errors
-/// When the ledger cannot be reached; nothing was done then. Failed parts and actions are in the `Reconciled`.
+/// The lease could not be taken: nothing was done. Or the record could not be written, or the lease not released: actions may have
+/// been carried out, and each is in its run. Reads and actions that failed are in the `Reconciled`.
 pub async fn reconcile(
     ports: &Ports,
     policy: &Policy,
@@ -55,14 +56,14 @@ pub async fn reconcile_for(
         return Ok(None);
     };
     fence.until = caller.until.map_or(fence.until, |until| until.min(fence.until));
-    let reconciled = reconcile_until_not_refused(ports, policy, caller.trigger, &fence).await;
+    let reconciled = reconcile_with_fallback(ports, policy, caller.trigger, &fence).await;
     ports.ledger.release(&fence).await?;
     reconciled.map(Some)
 }
 
-/// Reconciles, and again at once whenever the cloud refused a start for want of capacity: the next offering must not wait for the
-/// next tick. Each refusal is in the ledger by then, so no offering is asked for twice.
-async fn reconcile_until_not_refused(
+/// Reconciles, and again at once after a start that the cloud refused, at most `REFUSALS_MAX` times: the next offering must not wait
+/// for the next tick. Each refusal is in the ledger by then, so no offering is asked for twice.
+async fn reconcile_with_fallback(
     ports: &Ports,
     policy: &Policy,
     trigger: Trigger,
@@ -87,11 +88,12 @@ fn is_refused(acted: &Acted) -> bool {
 
 async fn reconcile_once(ports: &Ports, policy: &Policy, fence: &Fence) -> Reconciled {
     let (mut observed, plan) = plan(ports, policy, Witness::Controller).await;
-    // What cannot be remembered is seen again; it must not keep a box from being stopped.
+    // If this write fails, the next reconcile observes the same facts: a stop must not wait for it.
     if let Err(error) = observed.remember(ports).await {
         observed.errors.push(error);
     }
     let acted = act(ports, &observed.observation, &plan, fence.until).await;
+    // A spot request without a box would start one later, which no one asked for (P15).
     match ports.cloud.cancel_orphans().await {
         Ok(cancelled) => cancelled.iter().for_each(|what| tracing::info!("{}", shown(what))),
         Err(error) => observed.errors.push(error),

@@ -80,6 +80,7 @@ pub fn decide(policy: &Policy, seen: &Observation) -> Plan {
     Plan { at: seen.at, pools }
 }
 
+/// The rules only add to the decision; the order is that of the verdicts in a plan, and of two reasons for the same the first is given.
 fn decide_pool(input: &PoolInput<'_>) -> PoolPlan {
     let mut decision = PoolDecision::default();
     interruption::rule(input, &mut decision);
@@ -131,6 +132,7 @@ impl<'a> PoolInput<'a> {
         }
     }
 
+    /// Empty also if the boxes are unknown: `into_plan` starts and stops nothing then.
     fn boxes(&self) -> &'a [SeenBox] {
         self.boxes.unwrap_or_default()
     }

@@ -22,10 +22,11 @@ use rusqlite::{OptionalExtension, Row, params};
 use crate::store::{Store, now_micros, timestamp};
 use lock::is_alive;
 
-/// How long a command must live to count as started: one that fails at once must not be started in a loop.
+/// How long a command must live to count as ready. One that fails at once is a start without result, which `starts_without_result_max`
+/// limits.
 const SETTLE_MICROS: i64 = 1_000_000;
 
-/// How often the row of a box that is alive is updated: the largest error of a stop time that no process saw.
+/// How often the row of a box that is alive is updated. If no process sees a box end, its recorded stop time is off by this at most.
 const ALIVE_EVERY_MICROS: i64 = 10_000_000;
 
 /// How to start boxes.
@@ -45,7 +46,7 @@ pub struct Launcher {
 pub struct LocalCloud {
     store: Store,
     launcher: Option<Launcher>,
-    /// Kept only so that ended children are collected; their locks show whether they are alive.
+    /// Kept only so that ended children are reaped; their locks show whether they are alive.
     children: Mutex<Vec<Child>>,
 }
 
@@ -56,7 +57,7 @@ impl LocalCloud {
         Self { store, launcher, children: Mutex::new(Vec::new()) }
     }
 
-    fn collect_children(&self) {
+    fn reap_children(&self) {
         let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
         children.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
     }
@@ -65,7 +66,7 @@ impl LocalCloud {
 #[async_trait]
 impl Cloud for LocalCloud {
     async fn boxes(&self, policy: &Policy) -> Result<Listing, PortError> {
-        self.collect_children();
+        self.reap_children();
         let policy = policy.clone();
         self.store.off_thread(move |store| list(store, &policy)).await
     }
@@ -95,7 +96,7 @@ impl Cloud for LocalCloud {
 /// A box that is alive and belongs to no pool of the policy: no rule would ever stop it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoxWithoutPool {
-    /// Its name, as the file has it.
+    /// Its name, as the database has it.
     pub name: String,
     /// Its process, unless the program that started it ended before noting it.
     pub pid: Option<i32>,
@@ -115,7 +116,7 @@ impl Store {
     }
 }
 
-/// What the file says of a box.
+/// What the database says of a box.
 struct BoxRow {
     pool: String,
     token: String,
@@ -186,8 +187,12 @@ fn list(store: &Store, policy: &Policy) -> Result<Listing, PortError> {
         for id in names(store, pool, &rows) {
             let index = rows.iter().position(|(name, _)| name == id.as_str());
             let row = index.map(|index| rows.swap_remove(index).1);
-            let stopped = || SeenBox::new(id.clone(), BoxState::Stopped, Timestamp::UNIX_EPOCH);
-            seen.push(row.map_or_else(stopped, |row| seen_box(store, &id, row, readiness(pool))));
+            // Documents leave out when a box stopped that was never started.
+            let never_started =
+                || SeenBox::new(id.clone(), BoxState::Stopped, Timestamp::UNIX_EPOCH);
+            seen.push(
+                row.map_or_else(never_started, |row| seen_box(store, &id, row, readiness(pool))),
+            );
         }
         listing.pools.insert(pool.id.clone(), seen);
     }
@@ -258,18 +263,17 @@ fn last_sign_of_life(row: &BoxRow) -> i64 {
 
 fn note_alive(store: &Store, boxes: &[BoxId]) -> Result<(), PortError> {
     let now = now_micros();
-    let due = now - ALIVE_EVERY_MICROS;
-    let is_due = |(id, row): &(String, BoxRow)| {
-        row.alive_at <= due && boxes.iter().any(|one| one.as_str() == id.as_str())
+    let is_stale = |(id, row): &(String, BoxRow)| {
+        row.alive_at <= now - ALIVE_EVERY_MICROS && boxes.iter().any(|one| one.as_str() == *id)
     };
     // Without this check each reconcile would be a write.
-    let due: Vec<String> = rows(store)?.into_iter().filter(is_due).map(|(id, _)| id).collect();
-    if due.is_empty() {
+    let stale: Vec<String> = rows(store)?.into_iter().filter(is_stale).map(|(id, _)| id).collect();
+    if stale.is_empty() {
         return Ok(());
     }
     store.write(|tx| {
         let mut update = tx.prepare_cached("UPDATE boxes SET alive_at = ?2 WHERE box = ?1")?;
-        due.iter().try_for_each(|id| update.execute(params![id, now]).map(drop))
+        stale.iter().try_for_each(|id| update.execute(params![id, now]).map(drop))
     })
 }
 

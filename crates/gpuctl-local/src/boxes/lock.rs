@@ -11,7 +11,7 @@ use super::box_error;
 use crate::store::Store;
 
 /// How often, and how long apart, a start tries for the lock: `is_alive` in another process holds it for microseconds.
-const LOCK_TRIES: u32 = 20;
+const LOCK_TRIES_MAX: u32 = 20;
 const LOCK_TRY_EVERY: Duration = Duration::from_millis(5);
 
 pub(super) fn lock_path(store: &Store, id: &BoxId) -> PathBuf {
@@ -41,7 +41,7 @@ pub(super) fn is_alive(store: &Store, id: &BoxId) -> bool {
     reason = "no event tells when another process is done, and it is done in microseconds"
 )]
 pub(super) fn take_lock(lock: &File) -> Result<(), TryLockError> {
-    for _ in 1..LOCK_TRIES {
+    for _ in 1..LOCK_TRIES_MAX {
         match lock.try_lock() {
             Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_TRY_EVERY),
             taken_or_failed => return taken_or_failed,
