@@ -79,11 +79,11 @@ pub fn prewarm(demand: &Demand, boot_ms: i64) -> i64 {
 /// Nothing here says that sessions may not overlap, so no box can do with less. And one can do with as much: where a session would
 /// boot before the one before it ends, one box that stays on in between spends less than that boot.
 ///
-/// The box boots before the job arrives where `wait_ms` is shorter than a boot, as only who knows the future can.
+/// The box boots before the job arrives where `wait_ms` is shorter than a boot, which takes knowledge of the future.
 #[must_use]
 pub fn wait_limit(demand: &Demand, boot_ms: i64, wait_ms: i64) -> i64 {
     let IdleClock { service_ms, readings_ms } = IdleClock::of(demand);
-    // The least for the first so many busy periods; it never falls, so of the sessions that need not idle the longest is the best.
+    // By number of busy periods served, the least box time. It never falls, so of the sessions that need not idle the longest is best.
     let mut least_ms = vec![0];
     let mut longest_begin = 0;
     // The least for what came before a session that idles, less the reading at its begin.

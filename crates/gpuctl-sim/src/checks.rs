@@ -452,7 +452,7 @@ impl World {
             let dead = message == MessageState::Dead;
             let lost = !done && message == MessageState::Deleted;
             self.checks.check(!lost, Promise::ExactlyOnce, now, || {
-                format!("job {id} ({:?}) has no result, and its message is gone", kind.outcome)
+                format!("job {id} ({:?}) has no result, and its message is deleted", kind.outcome)
             });
             let settled = if kind.outcome == JobOutcome::Garbage { dead } else { done || dead };
             self.checks.check(settled || budget, Promise::Converges, now, || {

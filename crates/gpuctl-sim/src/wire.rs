@@ -1,9 +1,9 @@
-//! The world's EC2 behind HTTP: the query protocol that the real SDKs speak, and IMDSv2 for who lives in a box.
+//! The simulated EC2 behind HTTP: the query protocol of the real SDKs, and IMDSv2 for what runs on an instance.
 //!
 //! For tests of the real adapter, function and worker against what no emulator has: delays, spot requests, refusals,
-//! interruptions. The world's own time runs with the clock that the front is given. It checks no signatures.
+//! interruptions. Its time is that of the clock that it is given. It checks no signatures.
 
-mod calls;
+mod actions;
 mod canned;
 mod imds;
 mod query;
@@ -28,7 +28,7 @@ use crate::world::ec2::{Ec2, Ec2Error};
 pub use canned::Canned;
 use query::Query;
 
-/// An EC2 on a port of this machine, until it is dropped.
+/// An HTTP server for one EC2 on 127.0.0.1, until it is dropped.
 pub struct Front {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -41,74 +41,74 @@ struct Shared {
     orders: Mutex<Orders>,
 }
 
-/// What the front does to calls before or after EC2 sees them.
+/// Faults that tests order for single calls.
 #[derive(Default)]
 struct Orders {
-    /// Actions that the caller has no permission for.
+    /// Actions without permission.
     denied: BTreeSet<String>,
-    /// So many of the next answers to an action break off in the middle.
+    /// How many of the next responses to an action are truncated.
     truncated: BTreeMap<String, u32>,
-    /// The next answer to this action is lost: it was carried out, and the caller hears an error.
+    /// The next call of this action takes effect and returns an error.
     lost: Option<String>,
-    /// Every call that came, in order.
+    /// The actions called, in order.
     seen: Vec<String>,
 }
 
 impl Front {
-    /// Opens a front on 127.0.0.1, on a port that the kernel picks.
+    /// Listens on 127.0.0.1, on a free port.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When the port cannot be opened.
     pub async fn open(ec2: Ec2, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared { ec2: Mutex::new(ec2), clock, orders: Mutex::default() });
-        let router = Router::new().route("/", post(answer)).with_state(Arc::clone(&shared));
+        let router = Router::new().route("/", post(respond)).with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move {
-            // It ends with the task.
+            // It ends when the task is aborted.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { shared, address, server })
     }
 
-    /// What `AWS_ENDPOINT_URL_EC2` must be.
+    /// The value of `AWS_ENDPOINT_URL_EC2`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The EC2 behind it, brought up to now.
+    /// The EC2 behind it, advanced to the present.
     pub fn ec2(&self) -> MutexGuard<'_, Ec2> {
         let mut ec2 = self.shared.ec2();
         ec2.advance(self.shared.clock.now());
         ec2
     }
 
-    /// Takes the permission for an action away, as `StartInstances`; the next call of it is refused.
+    /// Removes the permission for an action, e.g. `StartInstances`.
     pub fn deny(&self, action: &str) {
         self.shared.orders().denied.insert(action.to_owned());
     }
 
-    /// Lets the next `count` answers to the action break off in the middle.
+    /// Truncates the next `count` responses to the action in the middle.
     pub fn truncate_next(&self, action: &str, count: u32) {
         self.shared.orders().truncated.insert(action.to_owned(), count);
     }
 
-    /// Carries the next call of the action out and loses its answer.
+    /// Carries out the next call of the action and returns an error.
     pub fn lose_next(&self, action: &str) {
         self.shared.orders().lost = Some(action.to_owned());
     }
 
-    /// The actions that were called since this was last asked.
+    /// The actions called since the last call of this function.
     #[must_use]
     pub fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.shared.orders().seen)
     }
 
-    /// Opens the metadata service of one instance; what `AWS_EC2_METADATA_SERVICE_ENDPOINT` must be.
+    /// Opens the metadata service of one instance.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When the port cannot be opened.
     pub async fn imds(&self, instance: &str) -> std::io::Result<imds::Imds> {
         imds::Imds::open(Arc::clone(&self.shared), instance).await
     }
@@ -134,11 +134,11 @@ impl Shared {
     }
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+async fn respond(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
     let query = Query::parse(&body);
     let action = query.text("Action").unwrap_or_default().to_owned();
     let outcome = permitted(&shared, &query, &action, &headers)
-        .and_then(|()| calls::call(&mut shared.ec2(), shared.now(), &action, &query));
+        .and_then(|()| actions::call(&mut shared.ec2(), shared.now(), &action, &query));
     let mut orders = shared.orders();
     let lost = orders.lost.take_if(|wanted| *wanted == action).is_some();
     let truncated = orders.truncated.get_mut(&action).is_some_and(|left| {

@@ -1,6 +1,6 @@
-//! A service of AWS's JSON protocol with answers that a test writes itself: for what is in no emulator.
+//! A service with AWS's JSON protocol whose responses a test provides, for services that no emulator has.
 //!
-//! It knows no shapes. Whether they are AWS's own is for the tests to say, which name where they have them from.
+//! It does not validate the responses; tests cite where AWS documents their shape.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,46 +16,46 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// A server on a port of this machine, until it is dropped.
+/// An HTTP server on 127.0.0.1, until it is dropped.
 pub struct Canned {
     shared: Arc<Mutex<Shared>>,
     address: SocketAddr,
     server: JoinHandle<()>,
 }
 
-/// Makes the answer to an input, or the code of a refusal.
-type Answer = Box<dyn Fn(&Value) -> Result<Value, String> + Send>;
+/// Makes the response to an input, or an error code.
+type Respond = Box<dyn Fn(&Value) -> Result<Value, String> + Send>;
 
 #[derive(Default)]
 struct Shared {
-    answers: BTreeMap<String, Answer>,
+    answers: BTreeMap<String, Respond>,
     asked: Vec<(String, Value)>,
 }
 
 impl Canned {
-    /// Opens one on 127.0.0.1, on a port that the kernel picks; it refuses every call until it is told what to answer.
+    /// Listens on 127.0.0.1, on a free port. Every call is an error until `answer` provides a response.
     ///
     /// # Errors
-    /// When no port can be had.
+    /// When the port cannot be opened.
     pub async fn open() -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Mutex::new(Shared::default()));
         let router = Router::new().route("/", post(answer)).with_state(Arc::clone(&shared));
         let server = tokio::spawn(async move {
-            // It ends with the task.
+            // It ends when the task is aborted.
             let _ = axum::serve(listener, router).await;
         });
         Ok(Self { shared, address, server })
     }
 
-    /// What `AWS_ENDPOINT_URL_…` must be.
+    /// The value of `AWS_ENDPOINT_URL_…`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// From now on calls of this operation, as `GetProducts`, are answered so: with a document, or refused with a code.
+    /// Sets the response to calls of an operation, e.g. `GetProducts`: a document, or an error code.
     pub fn answer(
         &self,
         operation: &str,
@@ -64,7 +64,7 @@ impl Canned {
         lock(&self.shared).answers.insert(operation.to_owned(), Box::new(answer));
     }
 
-    /// What was asked since this was last called, in order.
+    /// Operations and inputs since the last call of this function, in order.
     #[must_use]
     pub fn asked(&self) -> Vec<(String, Value)> {
         std::mem::take(&mut lock(&self.shared).asked)
@@ -87,7 +87,7 @@ async fn answer(
     body: Bytes,
 ) -> Response {
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
-    // As `AWSPriceListService.GetProducts`.
+    // E.g. `AWSPriceListService.GetProducts`.
     let operation = target.and_then(|target| target.rsplit('.').next()).unwrap_or_default();
     let input: Value = serde_json::from_slice(&body).unwrap_or_default();
     let outcome = {
@@ -101,7 +101,7 @@ async fn answer(
     let (status, document) = match outcome {
         Ok(document) => (StatusCode::OK, document),
         Err(code) => {
-            (StatusCode::BAD_REQUEST, json!({ "__type": code, "message": "refused by the test" }))
+            (StatusCode::BAD_REQUEST, json!({ "__type": code, "message": "rejected by the test" }))
         }
     };
     let mut response = Response::new(Body::from(document.to_string()));

@@ -1,4 +1,4 @@
-//! IMDSv2 of one instance: who it is, its tags, and whether it is about to be taken back.
+//! IMDSv2 of one instance: its identity, its tags, and whether it will be interrupted.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::Shared;
 
-const TOKEN: &str = "a-token-of-the-world";
+const TOKEN: &str = "a-simulated-token";
 const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
 const TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 
@@ -24,7 +24,7 @@ pub struct Imds {
 }
 
 #[derive(Clone)]
-struct OfBox {
+struct Metadata {
     shared: Arc<Shared>,
     id: String,
 }
@@ -33,7 +33,7 @@ impl Imds {
     pub(super) async fn open(shared: Arc<Shared>, instance: &str) -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let state = OfBox { shared, id: instance.to_owned() };
+        let state = Metadata { shared, id: instance.to_owned() };
         let router = Router::new()
             .route("/latest/api/token", put(token))
             .route("/latest/{*path}", get(read))
@@ -44,7 +44,7 @@ impl Imds {
         Ok(Self { address, server })
     }
 
-    /// What `AWS_EC2_METADATA_SERVICE_ENDPOINT` must be.
+    /// The value of `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
@@ -68,17 +68,17 @@ async fn token(
 }
 
 async fn read(
-    State(of_box): State<OfBox>,
+    State(metadata): State<Metadata>,
     Path(path): Path<String>,
     headers: HeaderMap,
 ) -> Result<String, StatusCode> {
     if headers.get(TOKEN_HEADER).is_none_or(|token| token != TOKEN) {
         return Err(StatusCode::UNAUTHORIZED);
     }
-    let now = of_box.shared.now();
-    let mut ec2 = of_box.shared.ec2();
+    let now = metadata.shared.now();
+    let mut ec2 = metadata.shared.ec2();
     ec2.advance(now);
-    let id = &of_box.id;
+    let id = &metadata.id;
     let one = ec2.instance(id).ok_or(StatusCode::NOT_FOUND)?;
     let when = |at: gpuctl_core::units::Timestamp| at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let found = match path.as_str() {

@@ -1,4 +1,4 @@
-//! The query protocol's requests: a form whose keys number the members of lists, as `Filter.1.Value.2`.
+//! The query protocol's requests: a form whose keys number the members of lists, e.g. `Filter.1.Value.2`.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ impl Query {
         (1..).map_while(|n| self.text(&format!("{key}.{n}")).map(str::to_owned)).collect()
     }
 
-    /// The prefixes `key.1`, `key.2` … under which there is anything.
+    /// The prefixes `key.1`, `key.2` … with at least one parameter.
     pub(super) fn items(&self, key: &str) -> Vec<String> {
         (1..)
             .map(|n| format!("{key}.{n}"))
@@ -45,7 +45,7 @@ impl Query {
             .collect()
     }
 
-    /// Names and values, as filters and tags have them.
+    /// Keys and values of tags.
     pub(super) fn tags(&self, key: &str) -> BTreeMap<String, String> {
         let pair = |item: String| {
             let value = self.text(&format!("{item}.Value")).unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! The answers' XML, element by element as EC2's API reference names them.
+//! The XML of responses, with the elements of the EC2 API Reference.
 
 use std::fmt::Write as _;
 
@@ -11,8 +11,8 @@ use crate::world::ec2::{FleetResult, Instance, SpotKind, SpotRequest, StateChang
 
 const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 
-/// A whole answer.
-pub(super) fn answer(action: &str, inside: &str) -> String {
+/// A complete response.
+pub(super) fn response(action: &str, inside: &str) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{action}Response xmlns=\"{NAMESPACE}\">\
          <requestId>00000000-0000-0000-0000-000000000000</requestId>{inside}</{action}Response>"
@@ -141,7 +141,7 @@ pub(super) fn cancelled(rows: &[SpotRequest]) -> String {
     list("spotInstanceRequestSet", rows.iter().map(row))
 }
 
-pub(super) fn fleet(answer: &FleetResult) -> String {
+pub(super) fn fleet(result: &FleetResult) -> String {
     let instance = |one: &Instance| {
         let ids = list("instanceIds", std::iter::once(escape(&one.id).into_owned()));
         let lifecycle = if one.market == CapacityType::Spot { "spot" } else { "on-demand" };
@@ -157,9 +157,9 @@ pub(super) fn fleet(answer: &FleetResult) -> String {
         .concat()
     };
     [
-        text("fleetId", &answer.fleet_id),
-        list("fleetInstanceSet", answer.instances.iter().map(instance)),
-        list("errorSet", answer.errors.iter().map(error)),
+        text("fleetId", &result.fleet_id),
+        list("fleetInstanceSet", result.instances.iter().map(instance)),
+        list("errorSet", result.errors.iter().map(error)),
     ]
     .concat()
 }

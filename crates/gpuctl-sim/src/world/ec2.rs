@@ -1,7 +1,8 @@
-//! EC2 in virtual time: instances, spot requests, capacity, quotas, throttling and the bill, with EC2's own states, codes and words.
+//! EC2 in simulated time: instances, spot requests, capacity, quotas, throttling and the bill, with EC2's own states, codes and
+//! messages.
 //!
-//! Complete in itself: synchronous methods that take the time, behind an HTTP front or the ports alike. It knows nothing of gpuctl.
-//! The rules and their sources are in `facts/aws.md`; P and S numbers are those of `facts/traps.md`.
+//! Self-contained: synchronous methods that take the time, used by the HTTP front and by the ports. It knows nothing of gpuctl. What
+//! it models follows the EC2 User Guide and API Reference; the ids of traps are defined, with sources, in `crates/TRAPS.md`.
 
 mod describe;
 mod launch;
@@ -22,11 +23,11 @@ use self::throttle::{Bucket, Throttle, exceeded};
 use super::event_queue::EventQueue;
 use crate::chance::Chance;
 
-/// How long the row of a terminated instance lingers.
+/// How long a terminated instance is still listed.
 const LINGERS: TimeDelta = TimeDelta::hours(1);
-/// The notice before a spot instance is taken back.
+/// The notice before a spot interruption.
 const NOTICE: TimeDelta = TimeDelta::minutes(2);
-/// How long a stuck start or stop takes.
+/// The additional time of a start or stop that is stuck.
 const STUCK: TimeDelta = TimeDelta::minutes(30);
 
 /// An account's EC2 in one region.
@@ -34,13 +35,13 @@ const STUCK: TimeDelta = TimeDelta::minutes(30);
 pub struct Ec2 {
     /// How it behaves when nothing is wrong.
     pub settings: Ec2Settings,
-    /// What is wrong at the moment.
+    /// The faults in force.
     pub faults: Ec2Faults,
     instances: BTreeMap<String, InstanceRecord>,
     requests: BTreeMap<String, SpotRequest>,
     templates: Vec<LaunchTemplate>,
     tokens: BTreeMap<String, Token>,
-    /// Offerings that have nothing to give.
+    /// Offerings without capacity.
     without_capacity: Vec<Offering>,
     throttle: Throttle,
     events: EventQueue<Event>,
@@ -54,47 +55,46 @@ pub struct Ec2 {
     names: Chance,
 }
 
-/// How often what happened, for reports.
+/// How often EC2 did what, for reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ec2Counts {
-    /// Starts that got under way, EC2's own included.
+    /// Accepted starts, those by EC2 itself included.
     pub starts: u64,
-    /// Calls refused for want of capacity or quota.
+    /// Calls refused for lack of capacity or quota.
     pub refusals: u64,
-    /// Instances taken back.
+    /// Interruptions of spot instances.
     pub interruptions: u64,
-    /// … of them without a notice.
+    /// Interruptions without a notice.
     pub unannounced: u64,
     /// Starts that fell back to `stopped`.
     pub fell_back: u64,
     /// Starts and stops that got stuck.
     pub stuck: u64,
-    /// Calls that failed on EC2's side or were throttled.
+    /// Calls that failed with a server error or were throttled.
     pub failed: u64,
 }
 
-/// A billed stretch of an instance: from `running` to the end of `running`.
+/// A billed period of an instance: while it is `running`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metered {
-    /// Which.
     pub id: String,
-    /// What it was bought as.
+    /// The type, zone and market that it is billed as.
     pub offering: Offering,
-    /// When it was asked for.
+    /// When the start was ordered.
     pub asked_at: Timestamp,
-    /// From when it is billed.
+    /// The begin of `running`.
     pub from: Timestamp,
-    /// Until when; still billed if `None`.
+    /// The end of `running`; `None` while it runs.
     pub to: Option<Timestamp>,
 }
 
-/// An instance with what EC2 does not show.
+/// An instance with what EC2 does not show of it.
 #[derive(Clone, Debug)]
 struct InstanceRecord {
     actual: Instance,
-    /// What describing shows and from when on, oldest first; the last one that has begun counts.
+    /// What `DescribeInstances` shows from when on, oldest first.
     shown: VecDeque<(Timestamp, Instance)>,
-    /// Counts its states: an event of an earlier one is void.
+    /// Counts its states: an event of an earlier one is ignored.
     generation: u64,
     notice: Option<SpotAction>,
     rebalance: Option<Timestamp>,
@@ -107,7 +107,7 @@ struct Token {
     ids: Vec<String>,
 }
 
-/// What is to happen by itself, in the order of their kinds at one instant.
+/// Events to come; at one instant they happen in the order of `kind`.
 #[derive(Clone, Debug)]
 enum Event {
     Boots(String, u64),
@@ -163,56 +163,56 @@ impl Ec2 {
         }
     }
 
-    /// Lets happen whatever is due until `now`. Every call does so first.
+    /// Carries out all events until `now`. Every call does so first.
     pub fn advance(&mut self, now: Timestamp) {
         while let Some((at, event)) = self.events.pop_due(now) {
             self.handle(at, event);
         }
     }
 
-    /// When something happens next by itself.
+    /// The time of the next event.
     #[must_use]
     pub fn next_event(&self) -> Option<Timestamp> {
         self.events.next_at()
     }
 
-    /// What has happened since this was last asked, in order: EventBridge's events, and what the boxes feel.
+    /// Removes and returns what has happened since the last call, in order: what EventBridge and the instances are told.
     pub fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
     }
 
-    /// What is billed, in the order in which it began.
+    /// The billed periods, in the order of their begin.
     #[must_use]
     pub fn meter(&self) -> &[Metered] {
         &self.meter
     }
 
-    /// How long instances have been pending or stopping so far, which EC2 does not bill.
+    /// The total time of instances in `pending` and `stopping`, which EC2 does not bill.
     #[must_use]
     pub fn unbilled(&self) -> TimeDelta {
         self.unbilled
     }
 
-    /// Begins the bill and the counts anew, once the account is furnished.
+    /// Clears the bill and the counts, after the initial instances are launched.
     pub fn forget_bill(&mut self) {
         self.meter.clear();
         self.unbilled = TimeDelta::zero();
         self.counts = Ec2Counts::default();
     }
 
-    /// How often what happened.
+    /// How often EC2 did what.
     #[must_use]
     pub fn counts(&self) -> Ec2Counts {
         self.counts
     }
 
-    /// From `at` on this offering has boxes to give, or none; where spot ends, its boxes are taken back.
+    /// Schedules whether the offering has capacity from `at` on. Where spot capacity ends, running instances are interrupted.
     pub fn plan_capacity(&mut self, at: Timestamp, offering: Offering, available: bool) {
         let event = Event::Capacity(offering, available);
         self.events.add(at, event.kind(), event);
     }
 
-    /// Tells an instance that it may be taken back; nothing else follows from it (P13).
+    /// Gives an instance a rebalance recommendation; nothing else follows from it (P13).
     pub fn recommend_rebalance(&mut self, now: Timestamp, id: &str) {
         if let Some(record) = self.instances.get_mut(id) {
             record.rebalance = Some(now);
@@ -220,13 +220,13 @@ impl Ec2 {
         }
     }
 
-    /// `/latest/meta-data/spot/instance-action` of a box; `None` is a 404.
+    /// `/latest/meta-data/spot/instance-action` of an instance; `None` is a 404.
     #[must_use]
     pub fn spot_action(&self, id: &str) -> Option<SpotAction> {
         self.instances.get(id)?.notice
     }
 
-    /// `/latest/meta-data/events/recommendations/rebalance` of a box; `None` is a 404.
+    /// `/latest/meta-data/events/recommendations/rebalance` of an instance; `None` is a 404.
     #[must_use]
     pub fn rebalance_notice(&self, id: &str) -> Option<Timestamp> {
         self.instances.get(id)?.rebalance
@@ -265,7 +265,7 @@ impl Ec2 {
             Event::RequestTries(id) => self.request_tries(at, &id),
             Event::RequestEnds(id) => self.request_ends(at, &id),
             Event::Capacity(offering, available) => self.capacity_changes(at, &offering, available),
-            // Of a state that is over.
+            // Of an earlier state.
             Event::Boots(..)
             | Event::FallsBack(..)
             | Event::Off(..)
@@ -286,7 +286,7 @@ impl Ec2 {
         self.events.add(at, event.kind(), event);
     }
 
-    /// Before any call: what is due happens, and the bucket and the weather have their say.
+    /// Before any call: carries out due events, and fails the call if a fault or the bucket says so.
     fn call(&mut self, now: Timestamp, bucket: Bucket) -> Result<(), Ec2Error> {
         self.advance(now);
         let answer = if self.faults.throttled > 0 && self.chance.permille(self.faults.throttled) {
@@ -301,7 +301,7 @@ impl Ec2 {
         answer
     }
 
-    /// Changes an instance and lets describing show it, at once or later.
+    /// Changes an instance; `DescribeInstances` shows it at once, or later while listings lag.
     fn change(&mut self, at: Timestamp, id: &str, change: impl FnOnce(&mut Instance)) {
         let lag = match self.faults.lag_max.num_milliseconds() {
             0 => TimeDelta::zero(),
@@ -313,7 +313,7 @@ impl Ec2 {
             self.unbilled += at - record.actual.transition_at.max(record.actual.launch_time);
         }
         change(&mut record.actual);
-        // What was shown later is not overtaken by what happened after it.
+        // Changes are shown in the order in which they happened.
         let visible_at = record.shown.back().map_or(at + lag, |(last, _)| (at + lag).max(*last));
         while record.shown.get(1).is_some_and(|(from, _)| *from <= at) {
             record.shown.pop_front();
@@ -335,7 +335,7 @@ impl Ec2 {
         !self.without_capacity.contains(offering)
     }
 
-    /// Refuses what the quota or the zone cannot give.
+    /// Checks quota and capacity for `count` more instances.
     fn admit(&mut self, offering: &Offering, count: u32) -> Result<(), Ec2Error> {
         let answer = self.within_quota(offering, count).and_then(|()| {
             if self.has_capacity(offering) { Ok(()) } else { Err(self.no_capacity(offering)) }
@@ -367,7 +367,7 @@ impl Ec2 {
         }
     }
 
-    /// The refusal, with or without the zones that have some.
+    /// The refusal, which names the zones with capacity unless a fault hides them.
     fn no_capacity(&mut self, offering: &Offering) -> Ec2Error {
         let (kind, zone) = (&offering.instance_type, &offering.zone);
         let mut text = format!(
@@ -383,8 +383,8 @@ impl Ec2 {
             })
             .map(String::as_str)
             .collect();
-        let silent = self.faults.no_hint > 0 && self.chance.permille(self.faults.no_hint);
-        if !others.is_empty() && !silent {
+        let hidden = self.faults.no_hint > 0 && self.chance.permille(self.faults.no_hint);
+        if !others.is_empty() && !hidden {
             text += &format!(
                 " You can currently get {kind} capacity by not specifying an Availability Zone in your request or choosing {}.",
                 others.join(", ")
@@ -400,7 +400,7 @@ impl InstanceRecord {
         Self { actual, shown, generation: 0, notice: None, rebalance: None }
     }
 
-    /// What describing shows at this instant.
+    /// What `DescribeInstances` shows at this instant.
     fn at(&self, now: Timestamp) -> Option<&Instance> {
         self.shown.iter().rev().find(|(from, _)| *from <= now).map(|(_, one)| one)
     }
@@ -414,7 +414,7 @@ fn offering_of(one: &Instance) -> Offering {
     }
 }
 
-/// vCPUs of a type: its size says so in the families with GPUs.
+/// vCPUs of a type: in the families with GPUs they follow from its size.
 fn vcpus(instance_type: &str) -> u32 {
     let size = instance_type.rsplit('.').next().unwrap_or_default();
     let times: Option<u32> = size.strip_suffix("xlarge").and_then(|times| match times {
@@ -424,7 +424,7 @@ fn vcpus(instance_type: &str) -> u32 {
     times.map_or(if size == "metal" { 96 } else { 2 }, |times| times * 4)
 }
 
-/// EC2's way to write a time into a reason.
+/// A time as EC2 writes it into `StateTransitionReason`.
 fn reason_time(at: Timestamp) -> String {
     at.format("(%Y-%m-%d %H:%M:%S GMT)").to_string()
 }

@@ -25,7 +25,7 @@ const SLOW_MS: (i64, i64) = (2_000, 14_000);
 /// The greatest lag of counts.
 const COUNTS_LAG_SECONDS: i64 = 60;
 
-/// Caller calls.
+/// A caller of the ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
     /// A controller, by the name under which it takes the lease.
@@ -42,7 +42,7 @@ pub(crate) enum Service {
     Ledger,
 }
 
-/// The world as one of those who run_machine in it reaches it.
+/// The simulated services as one caller reaches them.
 #[derive(Clone)]
 pub(crate) struct Client {
     pub(crate) shared: Arc<Shared>,

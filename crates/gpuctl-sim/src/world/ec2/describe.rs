@@ -1,4 +1,4 @@
-//! Reading: instances and spot requests, filtered and in pages, as late as the weather shows them.
+//! `Describe…` and `CreateTags`: instances and spot requests, filtered, in pages, and late while listings lag.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::throttle::Bucket;
 use super::types::{Describe, Ec2Error, Instance, Paged, SpotRequest};
 use super::{Ec2, InstanceState};
 
-/// Rows of one answer where the caller does not say.
+/// Rows of one response if the caller sets no limit.
 const PAGE_ROWS_MAX: usize = 1_000;
 
 impl Ec2 {
@@ -81,7 +81,7 @@ impl Ec2 {
         Ok(())
     }
 
-    /// The instance as it is shown; one that was launched just now may not be yet (R5).
+    /// The instance as it is shown; a new one may not be visible yet (R5).
     pub(super) fn shown(&self, now: Timestamp, id: &str) -> Result<&Instance, Ec2Error> {
         self.instances.get(id).and_then(|record| record.at(now)).ok_or_else(|| not_found(id))
     }
@@ -103,7 +103,7 @@ fn not_found(id: &str) -> Ec2Error {
     Ec2Error::client("InvalidInstanceID.NotFound", text)
 }
 
-/// Whether a row is asked for; `None` from `fits` is a filter that does not exist.
+/// Whether a row matches; `None` from `fits` means that the filter does not exist.
 fn matches(
     wanted: &Describe,
     id: &String,

@@ -1,4 +1,4 @@
-//! New instances: `RunInstances`, `CreateFleet` and launch templates, with the memory of client tokens (R4).
+//! New instances: `RunInstances`, `CreateFleet`, launch templates, and client tokens (R4).
 
 use gpuctl_core::offering::{CapacityType, Offering};
 use gpuctl_core::units::Timestamp;
@@ -10,7 +10,7 @@ use super::types::{
 };
 use super::{Ec2, Event, InstanceRecord, Token};
 
-/// What is launched, with nothing left open.
+/// What is launched, after defaults and template are applied.
 struct Wanted {
     offering: Offering,
     spot: Option<SpotOptions>,
@@ -19,7 +19,7 @@ struct Wanted {
 }
 
 impl Ec2 {
-    /// Adds a launch template, and answers its id.
+    /// Adds a launch template and returns its id.
     pub fn add_template(&mut self, template: LaunchTemplate) -> String {
         let id = template.id.clone();
         self.templates.push(template);
@@ -48,10 +48,10 @@ impl Ec2 {
         Ok(launched)
     }
 
-    /// `CreateFleet` of type `instant`: what can be had at once, in the order of the overrides.
+    /// `CreateFleet` of type `instant`: launches what has capacity, in the order of the overrides.
     ///
     /// # Errors
-    /// As EC2, where nothing at all is tried; refusals are in the answer.
+    /// As EC2, if nothing is tried; refusals are in the result.
     pub fn create_fleet(
         &mut self,
         now: Timestamp,
@@ -64,9 +64,9 @@ impl Ec2 {
         }
         let template = self.template(&asked.launch_template)?.clone();
         let anywhere = [(None, None)];
-        let places = if asked.overrides.is_empty() { &anywhere[..] } else { &asked.overrides };
-        let mut answer = FleetResult { fleet_id, instances: Vec::new(), errors: Vec::new() };
-        for (instance_type, zone) in places {
+        let overrides = if asked.overrides.is_empty() { &anywhere[..] } else { &asked.overrides };
+        let mut result = FleetResult { fleet_id, instances: Vec::new(), errors: Vec::new() };
+        for (instance_type, zone) in overrides {
             let market = match asked.market {
                 CapacityType::OnDemand => MarketOptions::OnDemand,
                 CapacityType::Spot => {
@@ -85,20 +85,20 @@ impl Ec2 {
                 shutdown: super::ShutdownBehaviour::Stop,
             };
             let wanted = self.wanted(&one)?;
-            while answer.instances.len() < asked.target as usize {
+            while result.instances.len() < asked.target as usize {
                 if let Err(error) = self.admit(&wanted.offering, 1) {
                     let Offering { instance_type, zone, .. } = wanted.offering.clone();
-                    answer.errors.push((error, instance_type, zone));
+                    result.errors.push((error, instance_type, zone));
                     break;
                 }
-                answer.instances.push(self.launch(now, &wanted, &one));
+                result.instances.push(self.launch(now, &wanted, &one));
             }
         }
-        self.remember(asked.client_token.as_ref(), format!("{asked:?}"), &answer.instances);
-        Ok(answer)
+        self.remember(asked.client_token.as_ref(), format!("{asked:?}"), &result.instances);
+        Ok(result)
     }
 
-    /// Launches one; whether it may be is known.
+    /// Launches one instance; quota and capacity are checked before.
     fn launch(&mut self, now: Timestamp, wanted: &Wanted, asked: &RunInstances) -> Instance {
         let id = format!("i-{:017x}", self.names.bits());
         let spot_request_id =
@@ -131,7 +131,7 @@ impl Ec2 {
         instance
     }
 
-    /// Puts a pending instance into the world and lets it boot.
+    /// Adds a pending instance and begins its boot.
     pub(super) fn add_instance(&mut self, now: Timestamp, instance: Instance) {
         let lag = self.chance.between(0, self.faults.lag_max.num_milliseconds().max(0));
         let visible_at = now + chrono::TimeDelta::milliseconds(lag);
@@ -204,7 +204,7 @@ impl Ec2 {
         Ok(Wanted { offering, spot, image_id, template: asked.launch_template.clone() })
     }
 
-    /// The first zone that has some, or the first.
+    /// The first zone with capacity, or the first zone.
     fn any_zone(&self, instance_type: &str, capacity: CapacityType) -> String {
         let there = |zone: &&String| {
             let instance_type = instance_type.to_owned();
@@ -223,7 +223,7 @@ impl Ec2 {
             .ok_or_else(|| Ec2Error::client("InvalidLaunchTemplateId.NotFound", text))
     }
 
-    /// The answer to a call that was made before with this token.
+    /// The instances of an earlier call with this token.
     fn known(
         &self,
         token: Option<&String>,
@@ -245,7 +245,7 @@ impl Ec2 {
     }
 
     fn remember(&mut self, token: Option<&String>, asked: String, launched: &[Instance]) {
-        // A call that launched nothing may be tried again.
+        // A call that launched nothing may be repeated.
         if let Some(token) = token.filter(|_| !launched.is_empty()) {
             let ids = launched.iter().map(|one| one.id.clone()).collect();
             self.tokens.insert(token.clone(), Token { asked, ids });

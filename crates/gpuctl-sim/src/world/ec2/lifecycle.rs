@@ -1,4 +1,4 @@
-//! The life of an instance: start, boot, stop, terminate, and what goes wrong on the way.
+//! The life cycle of an instance: start, boot, stop, interruption, termination, and their faults.
 
 use chrono::TimeDelta;
 use gpuctl_core::offering::CapacityType;
@@ -17,7 +17,7 @@ const SOON: TimeDelta = TimeDelta::seconds(4);
 const TERMINATES_IN: TimeDelta = TimeDelta::seconds(20);
 
 impl Ec2 {
-    /// `StartInstances`: all of them or none (S5). One that is up already is a success without change.
+    /// `StartInstances`: all or none (S5). An instance that is up already is a success without change.
     ///
     /// # Errors
     /// As EC2.
@@ -117,7 +117,7 @@ impl Ec2 {
         }
     }
 
-    /// S1: 200 was the answer, and it is off again.
+    /// S1: the start succeeded, and the instance is stopped again.
     pub(super) fn fail_boot(&mut self, at: Timestamp, id: &str) {
         let reason = StateReason {
             code: "Client.InternalError",
@@ -132,7 +132,7 @@ impl Ec2 {
         self.set_request_of(at, id, RequestState::Disabled, "instance-stopped-by-user");
     }
 
-    /// `StopInstances`: all of them or none. One that is stopped already is a success without change.
+    /// `StopInstances`: all or none. A stopped instance is a success without change.
     ///
     /// # Errors
     /// As EC2.
@@ -214,7 +214,7 @@ impl Ec2 {
             one.transition_at = at;
         });
         self.bill_until(at, id);
-        // P18: a notice that was given before has the last word on the request.
+        // P18: after an interruption notice, the notice determines the request's status.
         if self.spot_action(id).is_none() {
             self.set_request_of(at, id, RequestState::Active, "marked-for-stop");
         }
@@ -233,7 +233,7 @@ impl Ec2 {
         self.schedule(at + takes, Event::Off(id.to_owned(), generation));
     }
 
-    /// The operating system of a stopping box is down; one that runs has shut itself down.
+    /// The operating system has shut down: a running instance stops or terminates, a stopping one is done.
     pub fn power_off(&mut self, now: Timestamp, id: &str) {
         self.advance(now);
         match self.instance(id).map(|one| (one.state, one.shutdown)) {
@@ -299,8 +299,8 @@ impl Ec2 {
             one.state_transition_reason = format!("User initiated {}", reason_time(at));
             one.transition_at = at;
         });
-        let gone = Event::Terminated(id.to_owned(), self.generation(id));
-        self.schedule(at + TERMINATES_IN, gone);
+        let terminated = Event::Terminated(id.to_owned(), self.generation(id));
+        self.schedule(at + TERMINATES_IN, terminated);
     }
 
     pub(super) fn finish_termination(&mut self, at: Timestamp, id: &str) {
@@ -309,7 +309,7 @@ impl Ec2 {
         self.request_sees_termination(at, id);
     }
 
-    /// Tells a box that it will be taken back.
+    /// Gives a spot instance its interruption notice.
     pub(super) fn notify(&mut self, at: Timestamp, id: &str) {
         let Some(record) = self.instances.get_mut(id) else { return };
         if record.notice.is_some() {
@@ -341,7 +341,7 @@ impl Ec2 {
             return;
         }
         if let Some(record) = self.instances.get_mut(id) {
-            // Also where no notice was given, the request ends as it would have.
+            // Without a notice, too, the request ends as after one.
             record.notice = Some(super::SpotAction { action: "stop", at });
         }
         let reason = StateReason {

@@ -1,4 +1,4 @@
-//! The spot request beside its instance: what can be started again, by whom, and what comes back by itself.
+//! Spot requests: which stopped instances can start again, on whose order, and what EC2 starts or launches again by itself.
 
 use chrono::TimeDelta;
 use gpuctl_core::offering::{CapacityType, Offering};
@@ -8,13 +8,13 @@ use super::throttle::Bucket;
 use super::types::{Ec2Error, Instance, InstanceState, RequestState, SpotKind, SpotRequest};
 use super::{Ec2, Event, offering_of};
 
-/// How long a request takes to see that its instance has stopped.
+/// How long after a stop the request changes its status.
 const SETTLES_IN: TimeDelta = TimeDelta::seconds(5);
 /// The least and the most time until EC2 restarts what it has stopped, once there is capacity.
 const RESTARTS_IN: (TimeDelta, TimeDelta) = (TimeDelta::seconds(30), TimeDelta::minutes(10));
 
 impl Ec2 {
-    /// `CancelSpotInstanceRequests`. The box of a disabled request is terminated by it (P6).
+    /// `CancelSpotInstanceRequests`. It terminates the instance of a disabled request (P6).
     ///
     /// # Errors
     /// As EC2.
@@ -72,7 +72,7 @@ impl Ec2 {
         status: &'static str,
     ) {
         let id = self.request_of(instance).map(|request| (request.id.clone(), request.state));
-        // What is cancelled stays so, whatever becomes of the box.
+        // A cancelled request stays cancelled.
         if let Some((id, _)) = id.filter(|(_, now)| *now != RequestState::Cancelled) {
             self.set_request(at, &id, state, status);
         }
@@ -84,9 +84,9 @@ impl Ec2 {
         }
     }
 
-    /// The instance has stopped: by a user, or by EC2 itself, which alone may start it again then (P4).
+    /// The instance has stopped: by a user, or by EC2, which alone can start it again then (P4).
     pub(super) fn request_sees_stop(&mut self, at: Timestamp, instance: &str) {
-        // P18: a notice that was given has the last word, also over a user's stop.
+        // P18: after an interruption notice a user's stop counts as EC2's.
         let by_ec2 = self.spot_action(instance).is_some();
         if by_ec2 {
             self.set_request_of(
@@ -103,7 +103,7 @@ impl Ec2 {
         }
     }
 
-    /// A user's stop is noted (P2), unless a notice came in between (P18).
+    /// The request records a user's stop (P2), unless a notice came in between (P18).
     pub(super) fn request_settles(&mut self, at: Timestamp, id: &str) {
         let Some(request) = self.requests.get(id) else { return };
         let Some(instance) = request.instance_id.clone() else { return };
@@ -136,7 +136,7 @@ impl Ec2 {
             capacity: CapacityType::Spot,
         };
         let can = self.has_capacity(&offering) && self.within_quota(&offering, 1).is_ok();
-        // Without capacity it waits for the change of it.
+        // Without capacity it waits until there is some.
         match (request.state, request.status_code, request.instance_id) {
             (RequestState::Disabled, "instance-stopped-no-capacity", Some(instance)) if can => {
                 self.start(at, &instance);
@@ -151,7 +151,7 @@ impl Ec2 {
         }
     }
 
-    /// P5: the request has lost its box and gets a new one, as like the last as one box to the other.
+    /// P5: the request has lost its instance and launches a new one of the same kind.
     fn launch_again(&mut self, at: Timestamp, request: &str, last: Option<&str>) {
         let Some(last) = last.and_then(|id| self.instance(id)).cloned() else { return };
         let id = format!("i-{:017x}", self.names.bits());
@@ -194,7 +194,7 @@ impl Ec2 {
         }
     }
 
-    /// P7: a stopped box can't be started any more; one that runs goes on until it stops.
+    /// P7: a stopped instance can't be started any more; a running one runs until it stops.
     pub(super) fn request_ends(&mut self, at: Timestamp, id: &str) {
         let Some(request) = self.requests.get(id) else { return };
         match request.state {
@@ -205,7 +205,7 @@ impl Ec2 {
         }
     }
 
-    /// An offering has boxes again, or none: then its spot boxes are taken back.
+    /// An offering gains or loses capacity; losing it interrupts its spot instances.
     pub(super) fn capacity_changes(&mut self, at: Timestamp, offering: &Offering, available: bool) {
         if available {
             self.without_capacity.retain(|out| out != offering);

@@ -1,4 +1,4 @@
-//! Request buckets, with the numbers of `facts/aws.md` 9.6.
+//! Request token buckets, with sizes and refill rates of the EC2 API Reference, "Request throttling".
 
 use gpuctl_core::units::Timestamp;
 
@@ -17,7 +17,7 @@ pub(super) enum Bucket {
 }
 
 impl Bucket {
-    /// How many calls at once, and how many more each second.
+    /// The bucket's size in calls, and its refill per second.
     fn limits(self) -> (i64, i64) {
         match self {
             Self::Describe => (100, 20),

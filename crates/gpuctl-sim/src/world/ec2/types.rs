@@ -1,4 +1,5 @@
-//! What EC2's calls take and answer, in its own words. Plain data: an HTTP front writes them as XML, the ports read them as they are.
+//! The requests and responses of EC2's calls, with EC2's names. Plain data: the HTTP front writes them as XML, the ports use them
+//! directly.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,15 +8,15 @@ use chrono::TimeDelta;
 use gpuctl_core::offering::CapacityType;
 use gpuctl_core::units::Timestamp;
 
-/// A refused call.
+/// An error response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Ec2Error {
-    /// EC2's code, as `InsufficientInstanceCapacity`.
+    /// EC2's code, e.g. `InsufficientInstanceCapacity`.
     pub code: &'static str,
-    /// EC2's sentence.
+    /// EC2's message.
     pub message: String,
-    /// 4xx for the caller's fault, 5xx for EC2's; capacity is a 500 (`facts/aws.md` 9.5).
+    /// 400 for client errors, 500 and above for server errors; capacity is a 500 (EC2 API Reference, "Error codes").
     pub http_status: u16,
 }
 
@@ -32,7 +33,7 @@ impl Ec2Error {
 /// The state of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstanceState {
-    /// Asked for; not billed.
+    /// Starting; not billed.
     Pending,
     /// On, and billed.
     Running,
@@ -42,12 +43,12 @@ pub enum InstanceState {
     Stopped,
     /// On its way to terminated.
     ShuttingDown,
-    /// Gone; its row lingers for an hour.
+    /// Still listed for an hour.
     Terminated,
 }
 
 impl InstanceState {
-    /// EC2's number for it.
+    /// EC2's numeric code.
     #[must_use]
     pub fn code(self) -> u16 {
         match self {
@@ -60,7 +61,7 @@ impl InstanceState {
         }
     }
 
-    /// EC2's name for it.
+    /// EC2's name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -93,9 +94,9 @@ impl fmt::Display for InstanceState {
 /// Why an instance is in its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateReason {
-    /// As `Client.UserInitiatedShutdown`.
+    /// E.g. `Client.UserInitiatedShutdown`.
     pub code: &'static str,
-    /// The code and a sentence.
+    /// The code and a message.
     pub message: String,
 }
 
@@ -112,33 +113,29 @@ pub enum ShutdownBehaviour {
 /// An instance, as `DescribeInstances` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    /// As `i-0123456789abcdef0`.
+    /// E.g. `i-0123456789abcdef0`.
     pub id: String,
-    /// As `g4dn.xlarge`.
+    /// E.g. `g4dn.xlarge`.
     pub instance_type: String,
-    /// The image.
     pub image_id: String,
-    /// The availability zone.
     pub zone: String,
-    /// How it is paid for.
+    /// Spot or on demand.
     pub market: CapacityType,
-    /// Its spot request.
+    /// The id of its spot request; `None` on demand.
     pub spot_request_id: Option<String>,
-    /// In which state.
     pub state: InstanceState,
     /// When it was last started.
     pub launch_time: Timestamp,
     /// Why it is in its state.
     pub state_reason: Option<StateReason>,
-    /// The same in words with the time, as `User initiated (2026-01-05 00:00:00 GMT)`; empty while up.
+    /// The same as a text, e.g. `User initiated (2026-01-05 00:00:00 GMT)`; empty while up.
     pub state_transition_reason: String,
-    /// The time in those words.
+    /// The time in that text.
     pub transition_at: Timestamp,
-    /// Tags.
     pub tags: BTreeMap<String, String>,
     /// What a shutdown from inside does.
     pub shutdown: ShutdownBehaviour,
-    /// The token that it was launched with.
+    /// The client token of its launch.
     pub client_token: Option<String>,
 }
 
@@ -163,16 +160,16 @@ pub struct SpotOptions {
 /// The kind of a spot request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpotKind {
-    /// One instance, terminated when it is taken back.
+    /// One instance, terminated by an interruption.
     OneTime,
-    /// Stopped when it is taken back, and started again by EC2.
+    /// Its instance is stopped by an interruption, and started again by EC2.
     Persistent,
 }
 
 /// `RunInstances`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunInstances {
-    /// Same token and parameters: same instances.
+    /// A repeated call with the same token and parameters returns the same instances.
     pub client_token: Option<String>,
     /// A launch template, by id or name; what is set here overrides it.
     pub launch_template: Option<String>,
@@ -180,11 +177,11 @@ pub struct RunInstances {
     pub image_id: Option<String>,
     /// The type; needed without a template.
     pub instance_type: Option<String>,
-    /// The zone; any if unset.
+    /// `None`: any zone.
     pub zone: Option<String>,
-    /// How to buy; the template's or on demand if unset.
+    /// `None`: as the template says, else on demand.
     pub market: Option<MarketOptions>,
-    /// How many: all or none.
+    /// Number of instances: all or none are launched.
     pub count: u32,
     /// Tags for the instances.
     pub tags: BTreeMap<String, String>,
@@ -195,50 +192,42 @@ pub struct RunInstances {
 /// A launch template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaunchTemplate {
-    /// As `lt-0123456789abcdef0`.
+    /// E.g. `lt-0123456789abcdef0`.
     pub id: String,
-    /// Its name.
     pub name: String,
-    /// The image.
     pub image_id: String,
-    /// The type.
     pub instance_type: String,
-    /// How to buy.
     pub market: MarketOptions,
     /// Tags for the instances.
     pub tags: BTreeMap<String, String>,
 }
 
-/// What a describing call asks for; empty means all.
+/// The parameters of a `Describe…` call; empty means all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Describe {
-    /// These ids; one that is unknown fails the call.
+    /// An unknown id fails the call.
     pub ids: Vec<String>,
-    /// Names and the values that will do, as in `tag:gpuctl:pool`.
+    /// Filter names, e.g. `tag:gpuctl:pool`, and accepted values.
     pub filters: Vec<(String, Vec<String>)>,
-    /// At most so many rows in one answer.
+    /// Maximum number of rows in one response.
     pub max_results: Option<usize>,
-    /// From the answer before.
+    /// From the previous response.
     pub next_token: Option<String>,
 }
 
-/// A page of an answer.
+/// A page of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paged<T> {
-    /// The rows.
     pub rows: Vec<T>,
-    /// Ask again with this for more.
+    /// The token of the next page, if there is one.
     pub next_token: Option<String>,
 }
 
-/// What a start or stop did to an instance.
+/// The effect of a start or stop on an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateChange {
-    /// Which.
     pub id: String,
-    /// Its state before.
     pub previous: InstanceState,
-    /// Its state now.
     pub current: InstanceState,
 }
 
@@ -254,25 +243,18 @@ pub enum Ec2StopMode {
 /// A spot request, as `DescribeSpotInstanceRequests` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpotRequest {
-    /// As `sir-abcdefgh`.
+    /// E.g. `sir-abcdefgh`.
     pub id: String,
-    /// One-time or persistent.
     pub kind: SpotKind,
-    /// In which state.
     pub state: RequestState,
-    /// As `instance-stopped-by-user`.
+    /// E.g. `instance-stopped-by-user`.
     pub status_code: &'static str,
-    /// When the status last changed.
     pub status_at: Timestamp,
-    /// Its instance.
     pub instance_id: Option<String>,
-    /// The type that it asks for.
     pub instance_type: String,
-    /// The zone that it asks for.
     pub zone: String,
-    /// When it ends.
+    /// When a persistent request ends (P7).
     pub valid_until: Option<Timestamp>,
-    /// When it was made.
     pub created_at: Timestamp,
 }
 
@@ -285,14 +267,14 @@ pub enum RequestState {
     Active,
     /// Its instance is stopped.
     Disabled,
-    /// Over, with its instance.
+    /// Over, as is its instance.
     Closed,
     /// Ended by its owner or its date.
     Cancelled,
 }
 
 impl RequestState {
-    /// EC2's name for it.
+    /// EC2's name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -308,66 +290,61 @@ impl RequestState {
 /// `CreateFleet` of type `instant`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateFleet {
-    /// Same token and parameters: same instances.
+    /// A repeated call with the same token and parameters returns the same instances.
     pub client_token: Option<String>,
     /// The launch template, by id or name.
     pub launch_template: String,
-    /// Types and zones in order of preference; `None` is the template's, or any.
+    /// Types and zones in order of preference; `None` is the template's type, or any zone.
     pub overrides: Vec<(Option<String>, Option<String>)>,
-    /// How to buy. Spot boxes of a fleet are one-time: they can't be stopped.
+    /// Spot instances of a fleet are one-time: they can't be stopped.
     pub market: CapacityType,
-    /// How many; fewer may come.
+    /// Number of instances; fewer may be launched.
     pub target: u32,
     /// Tags for the instances.
     pub tags: BTreeMap<String, String>,
 }
 
-/// What became of a fleet.
+/// The response of `CreateFleet`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FleetResult {
-    /// As `fleet-…`.
     pub fleet_id: String,
-    /// What was launched.
     pub instances: Vec<Instance>,
-    /// What was refused, with its type and zone.
+    /// Refused launches with type and zone.
     pub errors: Vec<(Ec2Error, String, String)>,
 }
 
-/// A notice in a box's metadata.
+/// A spot interruption notice in an instance's metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpotAction {
     /// `stop` or `terminate`.
     pub action: &'static str,
-    /// When.
     pub at: Timestamp,
 }
 
-/// Something that happened to an instance, for EventBridge and for whoever lives in the box.
+/// Something that happened to an instance, for EventBridge and for what runs on the instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// When.
     pub at: Timestamp,
-    /// To which instance.
+    /// The instance.
     pub id: String,
-    /// What.
     pub kind: ChangeKind,
 }
 
-/// What can happen to an instance.
+/// A kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// It came into this state.
+    /// It entered this state.
     State(InstanceState),
-    /// It will be taken back.
+    /// Its interruption notice.
     Notice,
-    /// EC2 thinks that it may be taken back.
+    /// A rebalance recommendation.
     Rebalance,
 }
 
-/// How this EC2 behaves when nothing is wrong.
+/// How EC2 behaves without faults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ec2Settings {
-    /// The region's zones.
+    /// The zones of the region.
     pub zones: Vec<String>,
     /// The least and the most time from start to `running`.
     pub pending: (TimeDelta, TimeDelta),
@@ -375,40 +352,40 @@ pub struct Ec2Settings {
     pub stopping: (TimeDelta, TimeDelta),
     /// How long the operating system may take to shut down before the power goes.
     pub shutdown_max: TimeDelta,
-    /// Who shuts the operating system down.
+    /// What shuts the operating system down.
     pub shutdown: Shutdown,
-    /// vCPUs that spot and on-demand boxes may have.
+    /// The vCPU quota of spot instances.
     pub vcpus_spot: u32,
-    /// … on demand.
+    /// The vCPU quota of on-demand instances.
     pub vcpus_on_demand: u32,
 }
 
-/// Who shuts a box's operating system down when it is asked to stop.
+/// What shuts the operating system of an instance down when EC2 stops it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
-    /// It does so by itself, after this time.
+    /// It shuts down by itself after this time.
     After(TimeDelta),
-    /// Whoever lives in the box calls `power_off`.
+    /// What runs on the instance calls `power_off`.
     FromInside,
 }
 
-/// What is wrong with EC2 at the moment, in thousandths of the calls or instances; all zero is fair weather.
+/// Faults of EC2, in thousandths of the calls or instances concerned; all zero is none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ec2Faults {
-    /// How long `Describe…` may lag behind at most.
+    /// The greatest lag of `Describe…`.
     pub lag_max: TimeDelta,
-    /// Starts that answer 200 and fall back to `stopped`, as with a key that can't be used (S1).
+    /// Starts that succeed and fall back to `stopped`, as with a disk key that can't be used (S1).
     pub fall_back: i64,
     /// Starts that stay in `pending` for half an hour (S2).
     pub stuck_pending: i64,
-    /// Stops that stay in `stopping` until forced, or for an hour (S3).
+    /// Stops that stay in `stopping` for half an hour, unless forced (S3).
     pub stuck_stopping: i64,
-    /// Interruptions that come without a notice (P12).
+    /// Interruptions without a notice (P12).
     pub no_notice: i64,
-    /// Calls that fail on EC2's side.
+    /// Calls that fail with a server error.
     pub errors: i64,
-    /// Calls that are throttled beyond the buckets.
+    /// Calls that are throttled although the buckets are not empty.
     pub throttled: i64,
-    /// Refusals that name no other zone.
+    /// Refusals that do not name zones with capacity.
     pub no_hint: i64,
 }

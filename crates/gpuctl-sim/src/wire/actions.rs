@@ -1,4 +1,4 @@
-//! The calls that gpuctl makes, from a query to the world and back.
+//! The actions that gpuctl calls: from a query to EC2, and from its result to XML.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +58,7 @@ pub(super) fn call(
             return Err(Ec2Error { code: "InvalidAction", message, http_status: 400 });
         }
     };
-    Ok(xml::answer(action, &inside))
+    Ok(xml::response(action, &inside))
 }
 
 fn describe(query: &Query, ids: &str) -> Describe {
@@ -84,7 +84,7 @@ fn instance_tags(query: &Query) -> BTreeMap<String, String> {
 
 fn fleet(query: &Query) -> Result<CreateFleet, Ec2Error> {
     if query.text("Type") != Some("instant") {
-        let message = "Only fleets of type instant are kept here".to_owned();
+        let message = "Only fleets of type instant are simulated".to_owned();
         return Err(Ec2Error { code: "UnsupportedOperation", message, http_status: 400 });
     }
     let spec = "LaunchTemplateConfigs.1.LaunchTemplateSpecification";
