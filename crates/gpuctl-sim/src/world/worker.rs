@@ -14,6 +14,10 @@ use gpuctl_control::plan;
 use gpuctl_control::ports::LEASE_LASTS;
 use gpuctl_control::ports::{PortErrorClass, Ports, ReceiveRequest, Received, WorkerReport};
 use gpuctl_control::wire::job::job_from_json;
+use gpuctl_control::worker_timing::{
+    HANG_GRACE, RECEIVE_RETRY, REPORT_FAILURE_MAX, WorkerPace, heartbeat_every, one_at_a_time,
+    retry_delay,
+};
 use gpuctl_core::observation::Witness;
 use gpuctl_core::plan::Action;
 use gpuctl_core::policy::{Policy, QueuePolicy};
@@ -33,18 +37,12 @@ const SLOTS: usize = 4;
 const BOOT_SECONDS: (i64, i64) = (25, 90);
 /// How often a report is due. `gpu-worker` reports more often; readers allow for more.
 const REPORT_EVERY: TimeDelta = TimeDelta::seconds(14);
-/// The time between the two checks that an empty queue needs, as in `gpu-worker`.
-const CHECK_AGAIN_AFTER: TimeDelta = TimeDelta::milliseconds(500);
+/// The time between the two checks that an empty queue needs.
+const CHECK_AGAIN_AFTER: TimeDelta = WorkerPace::LOCAL.reconcile_every;
 /// The longest time between two checks of an idle worker.
 const CHECK_EVERY: TimeDelta = TimeDelta::seconds(20);
-/// The longest poll for messages.
+/// The longest poll for messages. Longer than `gpu-worker`'s, to save steps: a message or a signal ends the poll at once.
 const RECEIVE_WAIT: TimeDelta = TimeDelta::seconds(20);
-/// The wait after the queue failed.
-const RECEIVE_RETRY: TimeDelta = TimeDelta::seconds(1);
-/// How long a worker without a job goes on while its reports fail, as in `gpu-worker`.
-const REPORT_FAILURE_MAX: TimeDelta = TimeDelta::minutes(5);
-/// How long a cancelled job may take to notice, as in `gpu-worker`.
-const HANG_GRACE: TimeDelta = TimeDelta::seconds(60);
 /// Longer than any week: never.
 const FAR: TimeDelta = TimeDelta::days(3_650);
 
@@ -221,7 +219,7 @@ impl Worker {
             .advance_to_now()
             .log_event(self.ready_at, format!("the worker on {} is ready", self.box_id));
         if self.last_run_crashed().await {
-            self.single_until = Some(self.client.now() + self.queue.visibility * 2);
+            self.single_until = Some(self.client.now() + one_at_a_time(self.queue.visibility));
         }
         loop {
             self.apply_signal();
@@ -305,7 +303,7 @@ impl Worker {
             return;
         }
         self.idle_since = None;
-        self.heartbeat_at = now + self.queue.visibility / 3;
+        self.heartbeat_at = now + heartbeat_every(self.queue.visibility);
         self.report_at = now;
         self.publish_leases();
         self.start_next_job().await;
@@ -381,8 +379,7 @@ impl Worker {
             // If the ack fails it is delivered again, and found done.
             let _ = self.ports.queue.ack(&receipt).await;
         } else {
-            let later = TimeDelta::seconds(1 << attempt.min(8));
-            let _ = self.ports.queue.change_visibility(&receipt, later).await;
+            let _ = self.ports.queue.change_visibility(&receipt, retry_delay(attempt)).await;
         }
         self.remove_held(0);
         self.start_next_job().await;
@@ -434,7 +431,7 @@ impl Worker {
     }
 
     async fn heartbeat(&mut self) {
-        self.heartbeat_at = self.client.now() + self.queue.visibility / 3;
+        self.heartbeat_at = self.client.now() + heartbeat_every(self.queue.visibility);
         let receipts: Vec<_> = self.held.iter().map(|held| held.received.receipt.clone()).collect();
         for receipt in receipts {
             let reply = self.ports.queue.change_visibility(&receipt, self.queue.visibility).await;
