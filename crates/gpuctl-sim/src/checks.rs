@@ -1,6 +1,6 @@
-//! The promises of gpuctl, checked on the actual state of the simulated world while a week runs.
+//! The guarantees of gpuctl, checked on the actual state of the simulated world while a week runs.
 //!
-//! Nothing here calls `decide`: a wrong rule must not confirm itself. The first broken promise ends the week.
+//! Nothing here calls `decide`: a wrong rule must not confirm itself. The first violation ends the week.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -27,7 +27,7 @@ use crate::world::{MessageState, World};
 
 /// How old a reading may be when a box is stopped because of it: the two minutes that `decide` allows, and the reconcile itself.
 const STALE_AFTER: TimeDelta = TimeDelta::seconds(150);
-/// A box may exceed its limit in this many consecutive reconciles without errors before the promise counts as broken.
+/// A box may exceed its limit in this many consecutive reconciles without errors before the guarantee counts as broken.
 const CLEAN_RECONCILES_MAX: u32 = 5;
 /// How long a box may exceed its limits: a slow boot, a worker whose reports do not arrive, a stop that is repeated.
 const LIMIT_MARGIN: TimeDelta = TimeDelta::minutes(12);
@@ -37,16 +37,16 @@ const BEYOND_A_RUN: TimeDelta = TimeDelta::seconds(75);
 /// How much less: seconds are rounded.
 const ROUNDED_A_RUN: TimeDelta = TimeDelta::seconds(2);
 
-macro_rules! promises {
+macro_rules! guarantees {
     ($($kind:ident $name:literal $sentence:literal,)*) => {
-        /// A promise that is checked.
+        /// A guarantee that is checked.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Promise {
+        pub enum Guarantee {
             $(#[doc = $sentence] $kind,)*
         }
 
-        impl Promise {
-            /// Every promise, in the order of the documentation.
+        impl Guarantee {
+            /// Every guarantee, in the order of the documentation.
             pub const ALL: &[Self] = &[$(Self::$kind,)*];
 
             /// The name in documents, e.g. `exactly-once`.
@@ -55,7 +55,7 @@ macro_rules! promises {
                 match self { $(Self::$kind => $name,)* }
             }
 
-            /// The promise as a sentence.
+            /// The guarantee as a sentence.
             #[must_use]
             pub fn sentence(self) -> &'static str {
                 match self { $(Self::$kind => $sentence,)* }
@@ -64,7 +64,7 @@ macro_rules! promises {
     };
 }
 
-promises! {
+guarantees! {
     ExactlyOnce "exactly-once" "Every submitted job gets one result or lies in the dead letters.",
     DurableFirst "durable-first" "No message is deleted before its result is durable.",
     BoxesMax "boxes-max" "gpuctl's own starts never bring up more boxes than `boxes_max`.",
@@ -81,10 +81,10 @@ promises! {
     Converges "converges" "After the last fault the queue is worked off, boxes stop and runs are closed.",
 }
 
-/// A broken promise.
+/// A violation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    pub promise: Promise,
+    pub guarantee: Guarantee,
     pub at: Timestamp,
     /// What happened, with the box or job concerned.
     pub what: String,
@@ -95,13 +95,13 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = self.at.format("%a %H:%M:%S");
-        write!(f, "{}: {} ({at}: {})", self.promise.name(), self.promise.sentence(), self.what)
+        write!(f, "{}: {} ({at}: {})", self.guarantee.name(), self.guarantee.sentence(), self.what)
     }
 }
 
 /// The state of the checks.
 pub(crate) struct Checks {
-    broken: Option<(Promise, Timestamp, String)>,
+    broken: Option<(Guarantee, Timestamp, String)>,
     count: u64,
     committed: BTreeMap<String, u32>,
     /// When any controller or worker last read the queue's counts, and the list of boxes.
@@ -120,7 +120,7 @@ pub(crate) struct Checks {
     /// When there was last work, or a hold or schedule that wants a box.
     busy_at: Timestamp,
     /// Consecutive clean reconciles that left a box up beyond its limit.
-    reconciles_beyond: BTreeMap<(String, Promise), u32>,
+    reconciles_beyond: BTreeMap<(String, Guarantee), u32>,
 }
 
 impl Checks {
@@ -155,23 +155,23 @@ impl Checks {
     }
 
     pub(crate) fn violation(&self, log: &VecDeque<(Timestamp, String)>) -> Option<Violation> {
-        let (promise, at, what) = self.broken.clone()?;
+        let (guarantee, at, what) = self.broken.clone()?;
         let event =
             |(at, text): &(Timestamp, String)| format!("{} {text}", at.format("%a %H:%M:%S%.3f"));
-        Some(Violation { promise, at, what, events: log.iter().map(event).collect() })
+        Some(Violation { guarantee, at, what, events: log.iter().map(event).collect() })
     }
 
     /// Counts a check, and records the first whose condition does not hold.
     fn check(
         &mut self,
         holds: bool,
-        promise: Promise,
+        guarantee: Guarantee,
         at: Timestamp,
         what: impl FnOnce() -> String,
     ) {
         self.count += 1;
         if !holds && self.broken.is_none() {
-            self.broken = Some((promise, at, what()));
+            self.broken = Some((guarantee, at, what()));
         }
     }
 
@@ -205,7 +205,7 @@ impl World {
         let job = job_from_json(body).ok();
         let durable = job.as_ref().is_some_and(|job| self.ledger.result(&job.id).is_some());
         let id = job.map_or_else(|| "of no job".to_owned(), |job| job.id.to_string());
-        self.checks.check(durable, Promise::DurableFirst, now, || {
+        self.checks.check(durable, Guarantee::DurableFirst, now, || {
             format!("the message {id} is deleted and has no result")
         });
     }
@@ -217,7 +217,7 @@ impl World {
         }
         let once = self.checks.committed.get(&id).is_none_or(|times| *times == 1);
         let known = self.jobs.contains_key(&id);
-        self.checks.check(once && known, Promise::ExactlyOnce, now, || {
+        self.checks.check(once && known, Guarantee::ExactlyOnce, now, || {
             format!("job {id} was committed twice, or was never submitted")
         });
     }
@@ -230,13 +230,13 @@ impl World {
         let now = client.now();
         let name = client.name();
         let holds = self.ledger.holder(now) == Some(name.as_str());
-        self.checks.check(holds, Promise::OneActor, now, || {
+        self.checks.check(holds, Guarantee::OneActor, now, || {
             format!("{name} starts {} without the lease", order.box_id)
         });
         let run =
             self.ledger.runs().find(|run| run.box_id == order.box_id && run.started_at == order.at);
         let noted = run.is_some_and(|run| !run.start.text.is_empty());
-        self.checks.check(noted, Promise::Reasons, now, || {
+        self.checks.check(noted, Guarantee::Reasons, now, || {
             format!("{} starts and has no run in the ledger", order.box_id)
         });
     }
@@ -251,7 +251,7 @@ impl World {
         let id = order.box_id.to_string();
         let was_off = previous == InstanceState::Stopped;
         let same = self.checks.started.get(&id) == Some(&order.token);
-        self.checks.check(was_off || same, Promise::OneStart, now, || {
+        self.checks.check(was_off || same, Guarantee::OneStart, now, || {
             format!("{id} was {previous} and is started by a different order")
         });
         if !was_off {
@@ -268,13 +268,13 @@ impl World {
             .filter(|one| self.ec2.spot_action(&one.id).is_none())
             .map(|one| one.id.clone())
             .collect();
-        self.checks.check(up.len() <= boxes_max, Promise::BoxesMax, now, || {
+        self.checks.check(up.len() <= boxes_max, Guarantee::BoxesMax, now, || {
             format!("{} are up, boxes_max is {boxes_max}", up.join(", "))
         });
         let hour_ago = now - TimeDelta::hours(1);
         let within = |times: &[Timestamp]| times.iter().filter(|at| **at > hour_ago).count();
         let (starts, holds) = (within(&self.checks.starts), within(&self.checks.holds));
-        self.checks.check(starts <= most as usize + holds, Promise::Flapping, now, || {
+        self.checks.check(starts <= most as usize + holds, Guarantee::Flapping, now, || {
             format!("{starts} starts within an hour, starts_per_hour_max is {most}")
         });
         self.check_budget(now, order);
@@ -289,7 +289,7 @@ impl World {
         let over = [(budget.day, day_of(order.at).begin), (budget.month, month_of(order.at).begin)]
             .into_iter()
             .find(|(most, since)| most.is_some_and(|most| spent(*since) > most));
-        self.checks.check(!by_queue || over.is_none(), Promise::Budget, now, || {
+        self.checks.check(!by_queue || over.is_none(), Guarantee::Budget, now, || {
             format!("the queue starts {} beyond its budget {budget:?}", order.box_id)
         });
     }
@@ -297,16 +297,17 @@ impl World {
     /// Before a stop reaches EC2.
     pub(crate) fn check_stop(
         &mut self,
-        now: Timestamp,
         client: &crate::world::Client,
-        (box_id, mode): (&BoxId, StopMode),
+        box_id: &BoxId,
+        mode: StopMode,
     ) {
+        let now = client.now();
         let id = box_id.as_str();
         let asked_at = *self.checks.stopping.entry(id.to_owned()).or_insert(now);
         let held = self.checks.leases.get(id).copied().unwrap_or(0);
         let drain = self.scenario.policy.worker.drain;
         let early = mode == StopMode::Force && held > 0 && now - asked_at < drain;
-        self.checks.check(!early, Promise::Grace, now, || {
+        self.checks.check(!early, Guarantee::Grace, now, || {
             format!(
                 "{} forces {id} off, which holds {held} leases, after {} s",
                 client.name(),
@@ -319,14 +320,14 @@ impl World {
     pub(crate) fn check_acted(&mut self, now: Timestamp, acted: &[Acted]) {
         for done in acted {
             let reason = done.action.reason();
-            self.checks.check(!reason.text.is_empty(), Promise::Reasons, now, || {
+            self.checks.check(!reason.text.is_empty(), Guarantee::Reasons, now, || {
                 format!("{} was acted on without a reason", done.action.box_id())
             });
             let Action::Stop { box_id, .. } = &done.action else { continue };
             let fresh = |read: Option<Timestamp>| read.is_some_and(|at| now - at <= STALE_AFTER);
             let boxes = fresh(self.checks.boxes_read_at);
             let counts = reason.rule != Rule::Idle || fresh(self.checks.counts_read_at);
-            self.checks.check(boxes && counts, Promise::Stale, now, || {
+            self.checks.check(boxes && counts, Guarantee::Stale, now, || {
                 format!("{box_id} is stopped ({}), and the last reading is stale", reason.text)
             });
         }
@@ -360,22 +361,24 @@ impl World {
         self.checks.reconciles_beyond.retain(|(id, _), _| up.iter().any(|(other, _)| other == id));
         for (id, since) in up {
             let idle = empty && now - self.checks.busy_at.max(since) > idle_limit(pool);
-            self.count_pass(now, (&id, Promise::IdleLimit), idle);
             let old = now - since > pool.lifetime_max + LIMIT_MARGIN;
-            self.count_pass(now, (&id, Promise::Lifetime), old);
+            for (limit, beyond) in [(Guarantee::IdleLimit, idle), (Guarantee::Lifetime, old)] {
+                if beyond {
+                    self.count_beyond(now, &id, limit);
+                } else {
+                    self.checks.reconciles_beyond.remove(&(id.clone(), limit));
+                }
+            }
         }
     }
 
-    fn count_pass(&mut self, now: Timestamp, (id, promise): (&str, Promise), beyond: bool) {
-        let key = (id.to_owned(), promise);
-        if !beyond {
-            self.checks.reconciles_beyond.remove(&key);
-            return;
-        }
+    /// Counts a reconcile that left a box up beyond a limit.
+    fn count_beyond(&mut self, now: Timestamp, id: &str, guarantee: Guarantee) {
+        let key = (id.to_owned(), guarantee);
         let reconciles = self.checks.reconciles_beyond.entry(key).or_default();
         *reconciles += 1;
         let reconciles = *reconciles;
-        self.checks.check(reconciles < CLEAN_RECONCILES_MAX, promise, now, || {
+        self.checks.check(reconciles < CLEAN_RECONCILES_MAX, guarantee, now, || {
             format!("{id} stays on, and {reconciles} reconciles have seen it")
         });
     }
@@ -432,7 +435,7 @@ impl World {
             billed + each(BEYOND_A_RUN, runs.len()) + each(self.ec2.unbilled(), 1),
             MicroUsd(billed.0 - each(ROUNDED_A_RUN, self.ec2.meter().len()).0 - billed.0 / 100),
         );
-        self.checks.check((least..=most).contains(&noted), Promise::Spend, now, || {
+        self.checks.check((least..=most).contains(&noted), Guarantee::Spend, now, || {
             format!("the ledger has {noted} in {} runs, EC2 bills {billed}", runs.len())
         });
     }
@@ -451,11 +454,11 @@ impl World {
             let message = self.message_state(now, &id);
             let dead = message == MessageState::Dead;
             let lost = !done && message == MessageState::Deleted;
-            self.checks.check(!lost, Promise::ExactlyOnce, now, || {
+            self.checks.check(!lost, Guarantee::ExactlyOnce, now, || {
                 format!("job {id} ({:?}) has no result, and its message is deleted", kind.outcome)
             });
             let settled = if kind.outcome == JobOutcome::Garbage { dead } else { done || dead };
-            self.checks.check(settled || budget, Promise::Converges, now, || {
+            self.checks.check(settled || budget, Guarantee::Converges, now, || {
                 format!("job {id} ({:?}) of {} is still waiting", kind.outcome, kind.at)
             });
         }
@@ -463,7 +466,7 @@ impl World {
             let on: Vec<String> =
                 self.boxes().filter(|one| one.state.is_on()).map(|one| one.id.clone()).collect();
             let waits = !self.queue.counts(now).is_empty();
-            self.checks.check(on.is_empty() || waits, Promise::Converges, now, || {
+            self.checks.check(on.is_empty() || waits, Guarantee::Converges, now, || {
                 format!("{} still on, and no box is wanted", on.join(", "))
             });
             let open = self.ledger.runs().find(|run| {
@@ -475,7 +478,7 @@ impl World {
             let open = open
                 .map(|run| format!("the run of {} from {} is open", run.box_id, run.started_at));
             let text = open.clone().unwrap_or_default();
-            self.checks.check(open.is_none(), Promise::Converges, now, || text);
+            self.checks.check(open.is_none(), Guarantee::Converges, now, || text);
         }
         self.check_spend(now);
     }

@@ -1,4 +1,4 @@
-//! Shrinks a failure: fewer kinds of faults, jobs, boxes and hours, as long as the same promise breaks.
+//! Shrinks a failure: fewer kinds of faults, jobs, boxes and hours, as long as the same guarantee is violated.
 //!
 //! Greedy, within `TRIES_MAX` weeks: the result is small, not minimal.
 
@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use gpuctl_core::policy::Problems;
 
-use crate::checks::Promise;
+use crate::checks::Guarantee;
 use crate::faults::Fault;
 use crate::world::scenario::{HOURS_MIN, Only, WEEK_HOURS};
 use crate::world::week::{Week, run};
@@ -14,13 +14,13 @@ use crate::world::week::{Week, run};
 /// Maximum number of weeks that one search runs.
 pub const TRIES_MAX: u32 = 150;
 
-/// The smallest week found in which `promise` still breaks, starting with the week of `seed` under `only`.
+/// The smallest week found in which `guarantee` is still violated, starting with the week of `seed` under `only`.
 ///
 /// # Errors
 /// As `week::run`.
-pub fn shrink(seed: u64, only: &Only, promise: Promise) -> Result<(Only, Week), Problems> {
+pub fn shrink(seed: u64, only: &Only, guarantee: Guarantee) -> Result<(Only, Week), Problems> {
     let mut search =
-        Search { seed, promise, best: only.clone(), week: run(seed, only)?, tries: TRIES_MAX };
+        Search { seed, guarantee, best: only.clone(), week: run(seed, only)?, tries: TRIES_MAX };
     search.drop_faults()?;
     search.drop_jobs()?;
     search.drop_boxes()?;
@@ -31,21 +31,21 @@ pub fn shrink(seed: u64, only: &Only, promise: Promise) -> Result<(Only, Week), 
 
 struct Search {
     seed: u64,
-    promise: Promise,
+    guarantee: Guarantee,
     best: Only,
     week: Week,
     tries: u32,
 }
 
 impl Search {
-    /// Runs a smaller week, and keeps it if the promise still breaks in it.
+    /// Runs a smaller week, and keeps it if the guarantee is still violated in it.
     fn try_smaller(&mut self, smaller: Only) -> Result<bool, Problems> {
         if self.tries == 0 || smaller == self.best {
             return Ok(false);
         }
         self.tries -= 1;
         let week = run(self.seed, &smaller)?;
-        let same = week.violation.as_ref().is_some_and(|broken| broken.promise == self.promise);
+        let same = week.violation.as_ref().is_some_and(|broken| broken.guarantee == self.guarantee);
         if same {
             (self.best, self.week) = (smaller, week);
         }

@@ -266,7 +266,7 @@ pub(crate) struct Shared {
     pub(crate) queue_changed: Notify,
     /// Notified when EC2's next event may be earlier than before, or EC2 has done something.
     pub(crate) ec2_changed: Notify,
-    /// Notified when a promise is broken, which ends the week.
+    /// Notified when a guarantee is violated, which ends the week.
     pub(crate) broken: Notify,
 }
 

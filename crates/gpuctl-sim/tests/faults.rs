@@ -1,4 +1,4 @@
-//! Fault simulation: weeks without faults, weeks with faults, and weeks that once broke a promise.
+//! Fault simulation: weeks without faults, weeks with faults, and weeks that once violated a guarantee.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -33,7 +33,7 @@ fn weeks_without_faults_work_off_every_job() {
 }
 
 #[test]
-fn every_promise_is_kept_while_things_go_wrong() {
+fn every_guarantee_holds_while_things_go_wrong() {
     let only = Only { hours: Some(HOURS), ..Only::default() };
     let mut seen = BTreeSet::new();
     for seed in 0..SEEDS {
@@ -42,7 +42,7 @@ fn every_promise_is_kept_while_things_go_wrong() {
     assert!(!seen.is_empty(), "no fault happened");
 }
 
-/// A week that once broke a promise, shrunk, and the bug that it found.
+/// A week that once violated a guarantee, shrunk, and the bug that it found.
 struct OnceBroken {
     seed: u64,
     faults: &'static [Fault],
@@ -113,7 +113,7 @@ const ONCE_BROKEN: [OnceBroken; 7] = [
 ];
 
 #[test]
-fn weeks_that_once_broke_a_promise_keep_it() {
+fn weeks_that_once_violated_a_guarantee_keep_it() {
     for OnceBroken { seed, faults, hours, boxes, jobs, was } in ONCE_BROKEN {
         let only = Only {
             faults: Some(faults.iter().copied().collect()),

@@ -116,7 +116,7 @@ impl Cloud for Client {
                 StopMode::Force => Ec2StopMode::Force,
                 StopMode::Drain => Ec2StopMode::Shutdown,
             };
-            world.check_stop(now, self, (box_id, mode));
+            world.check_stop(self, box_id, mode);
             let result = world.ec2.stop_instances(now, &ids, stop_mode);
             world.mark_changed(now);
             let text = match &result {
@@ -133,7 +133,7 @@ impl Cloud for Client {
 }
 
 impl Shared {
-    /// WorkerEnd the week where a promise was broken.
+    /// Ends the week if a guarantee is violated.
     pub(crate) fn end_if_broken(&self) {
         if self.advance_to_now().checks.is_broken() {
             self.broken.notify_one();
@@ -187,7 +187,7 @@ fn seen(world: &World, one: &Instance, requests: &[SpotRequest]) -> Option<SeenB
     })
 }
 
-/// When the cloud takes the box absent, or took it: only the cloud can start it again then (P4).
+/// When EC2 interrupts or has interrupted the box: only EC2 can start it again then (P4).
 fn interruption(one: &Instance, request: &SpotRequest) -> Option<Timestamp> {
     let taken = one.state_reason.as_ref().is_some_and(|why| why.code.starts_with("Server.Spot"));
     let up = matches!(one.state, InstanceState::Pending | InstanceState::Running);

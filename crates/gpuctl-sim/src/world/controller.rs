@@ -172,7 +172,7 @@ impl Controller {
         [Some(edge), self.last.next_change, next_visible].into_iter().flatten().min()
     }
 
-    /// Checks the promises after a reconcile that began at `began`, and returns what it leaves for the next tick.
+    /// Checks the guarantees after a reconcile that began at `began`, and returns what it leaves for the next tick.
     fn check(&self, began: Timestamp, done: Result<Option<Reconciled>, PortError>) -> LastClean {
         let now = self.client.now();
         let Ok(Some(reconciled)) = done else { return LastClean::default() };

@@ -1,4 +1,4 @@
-//! The ledger in simulated time: conditional writes as in a DynamoDB table. It keeps the promises of the `Ledger` port; errors and
+//! The ledger in simulated time: conditional writes as in a DynamoDB table. It keeps the guarantees of the `Ledger` port; errors and
 //! lost responses are added by `ports`.
 
 use std::collections::BTreeMap;

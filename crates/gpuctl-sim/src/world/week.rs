@@ -1,5 +1,5 @@
 //! One week from end to end: spawns controllers, jobs and operators, delivers EC2's events to machines and controllers, and ends at
-//! the first broken promise.
+//! the first violation.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::controller::{SECOND, control};
-use super::ec2::{ChangeKind, Ec2Counts, InstanceState};
+use super::ec2::{Change, ChangeKind, Ec2Counts, InstanceState};
 use super::operator::{run_operator, submit};
 use super::scenario::{Only, Scenario};
 use super::worker::{Signal, SignalState, run_machine};
@@ -38,7 +38,7 @@ pub struct Week {
     pub reconciles: u64,
     /// Number of checks.
     pub checks: u64,
-    /// The first broken promise.
+    /// The first violation.
     pub violation: Option<Violation>,
 }
 
@@ -120,8 +120,8 @@ struct Machine {
 
 /// Advances EC2 from event to event, delivers them to the machines, and wakes the controllers.
 async fn deliver_events(shared: Arc<Shared>, wakeups: [Arc<Notify>; 2]) {
-    let mut machines: BTreeMap<String, Machine> = BTreeMap::new();
-    let mut boots = shared.advance_to_now().scenario.seed;
+    let seed = shared.advance_to_now().scenario.seed;
+    let mut machines = Machines { shared: Arc::clone(&shared), on: BTreeMap::new(), boots: seed };
     loop {
         let (changes, next) = {
             let world = &mut *shared.advance_to_now();
@@ -129,29 +129,7 @@ async fn deliver_events(shared: Arc<Shared>, wakeups: [Arc<Notify>; 2]) {
         };
         let any = !changes.is_empty();
         for change in changes {
-            shared
-                .advance_to_now()
-                .log_event(change.at, format!("EC2: {} {}", change.id, describe(change.kind)));
-            shared.advance_to_now().mark_changed(change.at);
-            match change.kind {
-                ChangeKind::State(InstanceState::Running) => {
-                    boots = boots.wrapping_add(1);
-                    let (signal, id) = (Signal::new(), change.id.clone());
-                    let life = run_machine(Arc::clone(&shared), id, Arc::clone(&signal), boots);
-                    machines.insert(change.id, Machine { signal, task: tokio::spawn(life) });
-                }
-                ChangeKind::State(InstanceState::Stopping) => {
-                    tell(&machines, &change.id, SignalState::Stop);
-                }
-                ChangeKind::Notice => tell(&machines, &change.id, SignalState::InterruptionNotice),
-                ChangeKind::State(InstanceState::Pending) | ChangeKind::Rebalance => {}
-                ChangeKind::State(_) => {
-                    if let Some(machine) = machines.remove(&change.id) {
-                        machine.task.abort();
-                        shared.advance_to_now().checks.instance_off(&change.id);
-                    }
-                }
-            }
+            machines.deliver(change);
         }
         if any {
             shared.end_if_broken();
@@ -171,9 +149,50 @@ async fn deliver_events(shared: Arc<Shared>, wakeups: [Arc<Notify>; 2]) {
     }
 }
 
-fn tell(machines: &BTreeMap<String, Machine>, id: &str, told: SignalState) {
-    if let Some(machine) = machines.get(id) {
-        machine.signal.send(told);
+/// The machines that are on, by instance id.
+struct Machines {
+    shared: Arc<Shared>,
+    on: BTreeMap<String, Machine>,
+    /// Counts boots from the seed, so that each boot has a random stream of its own.
+    boots: u64,
+}
+
+impl Machines {
+    fn deliver(&mut self, change: Change) {
+        {
+            let world = &mut *self.shared.advance_to_now();
+            let text = format!("EC2: {} {}", change.id, describe(change.kind));
+            world.log_event(change.at, text);
+            world.mark_changed(change.at);
+        }
+        match change.kind {
+            ChangeKind::State(InstanceState::Running) => self.boot(change.id),
+            ChangeKind::State(InstanceState::Stopping) => {
+                self.signal(&change.id, SignalState::Stop);
+            }
+            ChangeKind::Notice => self.signal(&change.id, SignalState::InterruptionNotice),
+            ChangeKind::State(InstanceState::Pending) | ChangeKind::Rebalance => {}
+            ChangeKind::State(_) => {
+                if let Some(machine) = self.on.remove(&change.id) {
+                    machine.task.abort();
+                    self.shared.advance_to_now().checks.instance_off(&change.id);
+                }
+            }
+        }
+    }
+
+    fn boot(&mut self, id: String) {
+        self.boots = self.boots.wrapping_add(1);
+        let signal = Signal::new();
+        let shared = Arc::clone(&self.shared);
+        let life = run_machine(shared, id.clone(), Arc::clone(&signal), self.boots);
+        self.on.insert(id, Machine { signal, task: tokio::spawn(life) });
+    }
+
+    fn signal(&self, id: &str, state: SignalState) {
+        if let Some(machine) = self.on.get(id) {
+            machine.signal.send(state);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use gpuctl_sim::world::scenario::Only;
 use gpuctl_sim::world::week::{Week, run as run_week};
 
 use crate::arguments::FaultArguments;
-use crate::documents::simulate::{BrokenPromiseDocument, FaultSimulationDocument};
+use crate::documents::simulate::{FaultSimulationDocument, ViolationDocument};
 use crate::failure::{Exit, Failure};
 use crate::render::{Output, Printer, Weeks};
 
@@ -30,7 +30,7 @@ pub(crate) fn run(wanted: &FaultArguments, printer: &Printer) -> Result<Output, 
     if let Some((week, violation)) = broken {
         progress.shrinking();
         // A week has a tokio runtime of its own, which cannot start on a thread that runs another.
-        let shrunk = || shrink(week.seed, &only, violation.promise);
+        let shrunk = || shrink(week.seed, &only, violation.guarantee);
         let found = std::thread::scope(|scope| scope.spawn(shrunk).join());
         let found = found
             .map_err(|_| Failure::new("a simulated week panicked while it was being shrunk"))?;
@@ -38,10 +38,10 @@ pub(crate) fn run(wanted: &FaultArguments, printer: &Printer) -> Result<Output, 
         let shown = small.violation.as_ref().unwrap_or(violation);
         let command =
             |only: &Only| format!("gpuctl simulate --faults --seed {}{}", week.seed, only.flags());
-        document.failure = Some(BrokenPromiseDocument {
+        document.failure = Some(ViolationDocument {
             seed: week.seed,
-            promise: violation.promise.name(),
-            sentence: violation.promise.sentence(),
+            guarantee: violation.guarantee.name(),
+            sentence: violation.guarantee.sentence(),
             at: shown.at.to_rfc3339(),
             what: shown.what.clone(),
             events: shown.events.clone(),
@@ -71,7 +71,7 @@ fn only(wanted: &FaultArguments) -> Result<Only, Failure> {
     Ok(Only { faults, hours: wanted.hours, boxes: wanted.boxes, jobs: wanted.jobs })
 }
 
-/// Every week up to the first that breaks a promise, in the order of their seeds.
+/// Every week up to the first that violates a guarantee, in the order of their seeds.
 fn all(seeds: std::ops::Range<u64>, only: &Only, progress: &Weeks) -> Result<Vec<Timed>, Problems> {
     let (next, end) = (AtomicU64::new(seeds.start), AtomicU64::new(seeds.end));
     let done: Mutex<Result<Vec<Timed>, Problems>> = Mutex::new(Ok(Vec::new()));

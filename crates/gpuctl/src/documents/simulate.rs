@@ -69,7 +69,7 @@ pub(crate) struct PolicyScoreDocument {
     pub(crate) late_jobs: f64,
     /// Jobs that were never done.
     pub(crate) jobs_lost: f64,
-    /// Boxes that were taken back.
+    /// How often a spot box was interrupted.
     pub(crate) interruptions: f64,
 }
 
@@ -143,7 +143,7 @@ pub(crate) struct ExportedDocument {
 pub(crate) struct FaultSimulationDocument {
     /// Weeks that were run.
     pub(crate) weeks: usize,
-    /// How often each kind of fault struck.
+    /// How often each kind of fault happened.
     pub(crate) faults: BTreeMap<&'static str, u64>,
     /// Jobs submitted.
     pub(crate) jobs: u64,
@@ -151,32 +151,32 @@ pub(crate) struct FaultSimulationDocument {
     pub(crate) jobs_committed: u64,
     /// Starts of boxes, EC2's own included.
     pub(crate) starts: u64,
-    /// Boxes that were taken back.
+    /// How often a spot box was interrupted.
     pub(crate) interruptions: u64,
     /// Starts that were refused.
     pub(crate) refusals: u64,
     /// What EC2 bills.
     pub(crate) usd: f64,
-    /// Passes of controllers.
+    /// Recorded reconciles.
     pub(crate) reconciles: u64,
-    /// Checks of promises.
+    /// Checks of guarantees.
     pub(crate) checks: u64,
     /// The seed of the week that took longest, and how long.
     pub(crate) slowest_seed: u64,
     /// In seconds of this machine.
     pub(crate) slowest_seconds: f64,
-    /// The first broken promise, by seed.
-    pub(crate) failure: Option<BrokenPromiseDocument>,
+    /// The first violation, by seed.
+    pub(crate) failure: Option<ViolationDocument>,
 }
 
-/// A broken promise.
+/// A violation.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct BrokenPromiseDocument {
+pub(crate) struct ViolationDocument {
     /// The week.
     pub(crate) seed: u64,
-    /// The promise's name.
-    pub(crate) promise: &'static str,
-    /// The promise.
+    /// The guarantee's name.
+    pub(crate) guarantee: &'static str,
+    /// The guarantee.
     pub(crate) sentence: &'static str,
     /// When.
     pub(crate) at: String,

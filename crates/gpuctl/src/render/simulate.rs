@@ -5,8 +5,8 @@ use std::fmt::Write;
 use gpuctl_sim::replay::Outcome;
 
 use crate::documents::simulate::{
-    BrokenPromiseDocument, FaultSimulationDocument, PolicyScoreDocument, SimulationDocument,
-    TuningDocument,
+    FaultSimulationDocument, PolicyScoreDocument, SimulationDocument, TuningDocument,
+    ViolationDocument,
 };
 
 /// The size of a chart, in SVG user units.
@@ -126,10 +126,10 @@ pub(super) fn faults(document: &FaultSimulationDocument) -> String {
     text
 }
 
-fn violation(broken: &BrokenPromiseDocument) -> String {
+fn violation(broken: &ViolationDocument) -> String {
     let mut text = format!(
         "\nVIOLATED in the week of seed {}: {} ({})\n  {}: {}\n\nevents before it, in the smallest week that shows it:\n",
-        broken.seed, broken.sentence, broken.promise, broken.at, broken.what
+        broken.seed, broken.sentence, broken.guarantee, broken.at, broken.what
     );
     for event in &broken.events {
         let _ = writeln!(text, "  {event}");
