@@ -243,7 +243,7 @@ def registry_hosts(tree):
 
 
 def words(tree):
-    """Messages and pages keep to the word list."""
+    """Messages, pages and comments keep to the word list."""
     forbidden = compiled(FORBIDDEN)
     for path, number, text in messages(tree):
         for pattern, instead in forbidden:
@@ -253,11 +253,12 @@ def words(tree):
 
 
 def messages(tree):
-    """What users read, as triples of path, line and text."""
+    """What users and readers read, as triples of path, line and text."""
     yield from tree.lines(MESSAGES)
     for path, text in tree.texts(".md"):
         yield from ((path, number, CODE_SPAN.sub("", line)) for number, line in prose(text))
     for path, text in tree.texts(".rs"):
+        yield from ((path, number, CODE_SPAN.sub("", comment)) for number, comment in rust_comments(text))
         if "/src/" in path and not path.endswith("/tests.rs"):
             yield from ((path, number, string) for number, string in rust_strings(without_tests(text)))
 

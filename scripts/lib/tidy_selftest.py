@@ -75,11 +75,12 @@ CASES = {
         [({"a.py": f"https://{HOST}/simple\n"}, HOST), ({"b.md": f"files.{HOST}\n"}, HOST)],
     ),
     tidy_checks.words: (
-        {"a.md": "There is no queue, and it is no longer here; `is no code`.\n", "crates/a/src/a.rs": '// is no comment\nlet a = "is not a valid time";\n'},
+        {"a.md": "There is no queue, and it is no longer here; `is no code`.\n", "crates/a/src/a.rs": '// `is no` code\nlet a = "is not a valid time";\n'},
         [
             ({"crates/a/src/a.rs": 'let a = "`x` is no time";\n'}, "says `is no `"),
             ({"crates/a/src/a.rs": 'let a = r#"a "box" is taken \\\n back"#;\n'.replace("\\\n ", "")}, "taken back"),
             ({"crates/a/src/a.rs": 'let a = "its worker \\\n        broke off";\n'}, "broke off"),
+            ({"crates/a/tests/a.rs": "/// Whoever asks.\n"}, "says `Whoever`"),
             ({"a.md": "ada started it past gpuctl\n"}, "past gpuctl"),
             ({tidy_checks.MESSAGES: "--for <SPAN>\n"}, "<SPAN>"),
         ],

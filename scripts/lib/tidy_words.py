@@ -1,7 +1,7 @@
 """The word list: what messages and pages don't say, and what they say instead.
 
 A line is a pattern (case is ignored) and its replacement. It is here because a user or a reviewer stumbled over it; words
-that are right in another context stay out of the table. Comments in the code are not checked.
+that are right in another context stay out of the table. Comments are held to it, too.
 """
 
 import re
@@ -12,7 +12,7 @@ RENAMED = [
 ]
 
 FORBIDDEN = [
-    (r"(?<!there )\bis no (?!longer|more)", "`is not a valid …` for input, `is not a …` otherwise"),
+    (r"(?<!there )\bis no (?!longer|more|older)", "`is not a valid …` for input, `is not a …` otherwise"),
     (r"\bpast gpuctl\b", "outside gpuctl"),
     (r"\b(taken|takes|took) back\b", "interrupted"),
     (r"\brests\b", "is not tried for …"),
@@ -35,7 +35,7 @@ FORBIDDEN = [
     (r"\bheard of\b", "seen, received a report of"),
     (r"\bthe house\b", "this project"),
     (r"<(SPAN|INSTANT)>", "<DURATION>, <TIME>"),
-    (r"\b(a|each|every|next|last|one) look\b", "a reconcile"),
+    (r"\b(a|each|every|next|last|one) look\b(?!-)", "a reconcile"),
 ]
 
 

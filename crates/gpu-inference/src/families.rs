@@ -37,7 +37,7 @@ impl Manifest {
     /// Reads and checks the manifest at `path`.
     ///
     /// # Errors
-    /// The file cannot be read, is malformed, or a value makes no sense.
+    /// The file cannot be read, is malformed, or a value is not valid.
     pub fn read(path: &Path) -> Result<Self, ManifestError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ManifestError::Read { path: path.to_owned(), source })?;
@@ -47,7 +47,7 @@ impl Manifest {
     /// Checks a manifest's text; `path` is only named in errors.
     ///
     /// # Errors
-    /// The text is malformed, or a value makes no sense.
+    /// The text is malformed, or a value is not valid.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ManifestError> {
         let manifest = Self::from_toml(text, path)?;
         FAMILIES.check(&manifest)?;

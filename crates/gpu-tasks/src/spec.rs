@@ -126,7 +126,7 @@ const SPEAKERS_MAX: i64 = 20;
 const LANGUAGE_CHARS_MAX: usize = 20;
 /// A speaker's or voice's name.
 const VOICE_CHARS_MAX: usize = 100;
-/// The value of `as` for a text that a search shall find; the other value is `query`.
+/// The value of `as` for a text that searches should find; the other value is `query`.
 pub const AS_PASSAGE: &str = "passage";
 /// Most labels that a picture is compared with: one call of the text tower takes 64.
 const LABELS_MAX: usize = 1_000;

@@ -30,7 +30,7 @@ pub fn check(setup: &EngineSetup) -> Vec<Value> {
     checks
 }
 
-/// Opens the default model of every task. Tasks without one are named in a finding that is no failure, since few users need all.
+/// Opens the default model of every task. Tasks without one are named in a finding that is not a failure, since few users need all.
 fn check_models(setup: &EngineSetup, runtime: &Runtime, store: &ModelStore) -> Vec<Value> {
     let (mut checks, mut without) = (Vec::new(), Vec::new());
     for task in Task::ALL {

@@ -53,7 +53,7 @@ impl Function {
     /// Asks, and waits for the answer.
     ///
     /// # Errors
-    /// When it is not there, may not be asked, breaks off, or answers what is no answer of gpuctl's.
+    /// When it does not exist, may not be invoked or crashes, or when its response is not one of gpuctl's function.
     pub async fn ask(&self, event: &EventDocument) -> Result<InvokedDocument, PortError> {
         let payload = serde_json::to_string(event).expect("a document of texts is always JSON");
         show(format_args!(

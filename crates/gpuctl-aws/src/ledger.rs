@@ -1,7 +1,8 @@
 //! The ledger in one DynamoDB table: leases and results by conditional writes, everything else by key, nothing by scans (L7).
 //!
-//! `items` says what the table holds. The time is the caller's clock, never DynamoDB's. SQS shows nobody a message, so a job's
-//! state follows from notes: what a worker began (`Ledger::began`), what a person purged or redrove (`Ledger::queue_changed`), and the worker's report.
+//! `items` says what the table holds. The time is the caller's clock, never DynamoDB's. SQS shows a message to its receiver
+//! alone, so a job's state follows from notes: attempts (`Ledger::began`), purges and redrives (`Ledger::queue_changed`), and the
+//! worker's report.
 
 mod items;
 mod jobs;

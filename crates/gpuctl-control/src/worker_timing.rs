@@ -31,7 +31,7 @@ impl WorkerPace {
 pub const RECEIVE_RETRY: TimeDelta = TimeDelta::seconds(1);
 
 /// How long reports may fail before a worker that holds no message shuts its box down: without reports no controller knows
-/// that the box is idle, and a box without a controller would cost money until somebody notices.
+/// that the box is idle, and a box without a controller would cost money until someone notices.
 pub const REPORT_FAILURE_MAX: TimeDelta = TimeDelta::minutes(5);
 
 /// How long a job may go on after its cancellation before the worker restarts to get rid of it. A model checks for

@@ -247,7 +247,7 @@ impl SeenQueue {
     }
 }
 
-/// A person's timed override of a pool's schedule and queue.
+/// A user's timed override of a pool's schedule and queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
     pub pool: PoolId,

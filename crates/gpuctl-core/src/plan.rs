@@ -35,7 +35,7 @@ pub struct PoolPlan {
 pub enum Rule {
     /// EC2 interrupts a spot box.
     Interruption,
-    /// A person's timed override.
+    /// A user's timed override.
     Hold,
     /// What the pool may spend in a month and a day.
     Budget,

@@ -19,7 +19,7 @@ use crate::store::{Store, now_micros, timestamp};
 /// How often a waiting receive checks whether another process has sent something; a check costs a few microseconds.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
 
-/// How often it checks for messages whose delay or lease has run out, which is no write.
+/// How often it checks for messages whose delay or lease has run out, which writes nothing.
 const CHECK_FOR_EXPIRED_EVERY: Duration = Duration::from_millis(100);
 
 #[async_trait]

@@ -125,7 +125,7 @@ pub enum ManifestError {
         #[source]
         source: toml::de::Error,
     },
-    /// A field's value makes no sense.
+    /// A field's value is not valid.
     #[error("the manifest {} is wrong: {problem}", path.display())]
     Wrong {
         path: PathBuf,
@@ -224,7 +224,7 @@ impl Manifest {
         &self.path
     }
 
-    /// The error for a value that makes no sense.
+    /// The error for a value that is not valid.
     pub(crate) fn wrong(&self, problem: String) -> ManifestError {
         ManifestError::Wrong { path: self.path.clone(), problem }
     }

@@ -6,7 +6,7 @@ use super::manifest::{Manifest, ManifestError};
 
 /// The settings of a family.
 pub(crate) trait Settings: DeserializeOwned {
-    /// Says which value makes no sense.
+    /// Says which value is not valid.
     fn check(&self) -> Result<(), &'static str>;
 
     /// Reads and checks a manifest's table.
@@ -24,7 +24,7 @@ pub(crate) enum SettingsError {
     NotEmpty,
     /// A setting is unknown, missing, or of the wrong type.
     Malformed(toml::de::Error),
-    /// A value makes no sense.
+    /// A value is not valid.
     Invalid(&'static str),
 }
 

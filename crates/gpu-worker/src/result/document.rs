@@ -1,4 +1,4 @@
-//! What a job's `output` holds: one document for each kind of task. Its field names are a contract with whoever reads results.
+//! What a job's `output` holds: one document for each kind of task. Its field names are a contract with the programs that read results.
 
 use serde::Serialize;
 

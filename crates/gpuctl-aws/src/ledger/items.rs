@@ -492,7 +492,7 @@ pub(super) fn attempt_of(item: Reader<'_>) -> Result<Option<Attempt>, PortError>
     }))
 }
 
-/// When a person last did what to a queue.
+/// The last purges and redrives of a queue, with their times.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct QueueChanges {
     pub(super) purged_live_at: Option<Timestamp>,

@@ -1,4 +1,4 @@
-//! A hold, a person's timed override: it overrides schedule and queue until it expires, and ends by itself.
+//! A hold, a user's timed override: it overrides schedule and queue until it expires, and ends by itself.
 //!
 //! A start or stop outside gpuctl, e.g. in the AWS console, counts as a hold too (R1): until `foreign_hold` is over or the
 //! schedule's next edge comes, whichever is first. It is read off the boxes each time, so that it ends although nothing
@@ -23,7 +23,7 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     decision.change(latest.until, Rule::Hold, "the hold ends; schedule and queue decide again");
 }
 
-/// What a person asked for, by command or outside gpuctl.
+/// What a user asked for, by command or outside gpuctl.
 struct Override {
     wants: HoldWants,
     until: Timestamp,
