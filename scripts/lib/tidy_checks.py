@@ -13,7 +13,8 @@ MARKDOWN_COLUMNS_MAX = 160
 TRAPS = "crates/TRAPS.md"
 GOLDEN = "crates/gpuctl-core/tests/golden/plans.txt"
 FAULTS = ("crates/gpuctl-sim/src/faults.rs", "crates/gpuctl-sim/src/faults/mod.rs")
-MESSAGES = "crates/gpuctl/tests/snapshots/messages.txt"
+# Help, messages and outputs of the programs, as tests hold them.
+SNAPSHOTS = re.compile(r"/tests/(.*/)?snapshots/[^/]+$")
 # The checks' own files name what they forbid.
 OWN = ("scripts/tidy.py", "scripts/lib/tidy_")
 
@@ -254,7 +255,9 @@ def words(tree):
 
 def messages(tree):
     """What users and readers read, as triples of path, line and text."""
-    yield from tree.lines(MESSAGES)
+    for path, text in sorted(tree.files.items()):
+        if SNAPSHOTS.search(path):
+            yield from ((path, number, line) for number, line in enumerate(text.splitlines(), 1))
     for path, text in tree.texts(".md"):
         yield from ((path, number, CODE_SPAN.sub("", line)) for number, line in prose(text))
     for path, text in tree.texts(".rs"):

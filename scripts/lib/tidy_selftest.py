@@ -82,7 +82,7 @@ CASES = {
             ({"crates/a/src/a.rs": 'let a = "its worker \\\n        broke off";\n'}, "broke off"),
             ({"crates/a/tests/a.rs": "/// Whoever asks.\n"}, "says `Whoever`"),
             ({"a.md": "ada started it past gpuctl\n"}, "past gpuctl"),
-            ({tidy_checks.MESSAGES: "--for <SPAN>\n"}, "<SPAN>"),
+            ({"crates/gpuctl/tests/it/snapshots/help.snap": "--for <SPAN>\n"}, "<SPAN>"),
         ],
     ),
     tidy_checks.renamed: (
