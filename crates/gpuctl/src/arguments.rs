@@ -1,17 +1,24 @@
-//! The command line's grammar: daily verbs at the top. What users read as help is written here.
+//! The definition of the command line, and its help texts.
+
+mod parse;
+mod simulate;
 
 use std::path::PathBuf;
 
 use chrono::TimeDelta;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use gpu_tasks::Task;
 use gpuctl_control::params::{Param, parse_param};
 use gpuctl_core::offering::CapacityType;
 use gpuctl_core::units::{BoxId, MicroUsd, PoolId, Timestamp, parse_span};
 
+use crate::version::version;
+use parse::{parse_fixed, parse_hours, parse_lines, parse_month, parse_second_box, parse_usd};
+pub(crate) use simulate::{FaultArguments, SimulateArguments, TuneArguments, WorldArguments};
+
 /// Runs GPU boxes only while there is work for them.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, after_help = FIRST_STEPS)]
+#[command(name = "gpuctl", version = version(), arg_required_else_help = true, after_help = FIRST_STEPS)]
 pub(crate) struct Arguments {
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
@@ -29,49 +36,35 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
+/// What the end of `gpuctl --help` says.
 const FIRST_STEPS: &str = "First steps: `gpuctl init`, `gpuctl submit voice.transcribe FILE --wait`, `gpuctl status`.
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 changes pending (plan --exit-code), 5 timed out.";
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 changes pending (plan --exit-code), 5 timed out,
+130 interrupted while waiting.";
 
+/// The commands, by what they need.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[command(flatten)]
+    WithContext(ContextCommand),
+    #[command(flatten)]
+    Standalone(StandaloneCommand),
+}
+
+/// Commands on the configuration and the ports of its backend.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContextCommand {
     /// Show pools, boxes, queues and the next change
     Status {
         /// Only this pool
         pool: Option<PoolId>,
     },
-    /// Start every pool and keep it up for a while
-    StartAll(HoldArguments),
-    /// Start the pool `app` and keep it up for a while
-    StartApp(HoldArguments),
-    /// Start the pool `gpu` and keep it up for a while
-    StartGpu(HoldArguments),
-    /// Stop every pool and keep it down for a while
-    StopAll(HoldArguments),
-    /// Stop the pool `app` and keep it down for a while
-    StopApp(HoldArguments),
-    /// Stop the pool `gpu` and keep it down for a while
-    StopGpu(HoldArguments),
-    /// Start a pool and keep it up for a while
-    Start {
-        /// The pool
-        pool: PoolId,
-        #[command(flatten)]
-        hold: HoldArguments,
-    },
-    /// Stop a pool and keep it down for a while
-    Stop {
-        /// The pool
-        pool: PoolId,
-        #[command(flatten)]
-        hold: HoldArguments,
-    },
+    #[command(flatten)]
+    Hold(HoldCommand),
     /// End a pool's hold: schedule and queue decide again
     Release {
         /// The pool
         pool: PoolId,
     },
-    /// Ask the deployed Lambda function to start, stop or release pools, or to report their status
-    Invoke(InvokeArguments),
     /// Show the output of boxes on this machine; on AWS the deployed Lambda function's log, or a box's console
     Logs(LogsArguments),
     /// Terminate an EC2 box for good: its spot request first, then the box with its disk
@@ -111,16 +104,7 @@ pub(crate) enum Command {
         dead: bool,
     },
     /// Show what gpuctl would do now, with every rule's verdict
-    Plan {
-        /// Only this pool
-        pool: Option<PoolId>,
-        /// Plan for this time, assuming that nothing else happens until then, e.g. 2026-12-24T18:00:00+09:00
-        #[arg(long, value_name = "TIME")]
-        at: Option<String>,
-        /// Exit with code 3 if there is something to do
-        #[arg(long)]
-        exit_code: bool,
-    },
+    Plan(PlanArguments),
     /// Explain why a pool is up or down, and what happens next
     Explain {
         /// The pool
@@ -141,6 +125,44 @@ pub(crate) enum Command {
     /// Export job history as a trace
     #[command(subcommand)]
     History(HistoryCommand),
+}
+
+/// Commands that set a hold.
+#[derive(Debug, Subcommand)]
+pub(crate) enum HoldCommand {
+    /// Start every pool and keep it up for a while
+    StartAll(HoldArguments),
+    /// Start the pool `app` and keep it up for a while
+    StartApp(HoldArguments),
+    /// Start the pool `gpu` and keep it up for a while
+    StartGpu(HoldArguments),
+    /// Stop every pool and keep it down for a while
+    StopAll(HoldArguments),
+    /// Stop the pool `app` and keep it down for a while
+    StopApp(HoldArguments),
+    /// Stop the pool `gpu` and keep it down for a while
+    StopGpu(HoldArguments),
+    /// Start a pool and keep it up for a while
+    Start {
+        /// The pool
+        pool: PoolId,
+        #[command(flatten)]
+        hold: HoldArguments,
+    },
+    /// Stop a pool and keep it down for a while
+    Stop {
+        /// The pool
+        pool: PoolId,
+        #[command(flatten)]
+        hold: HoldArguments,
+    },
+}
+
+/// Commands that open no backend, and work without a configuration or report its errors themselves.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StandaloneCommand {
+    /// Ask the deployed Lambda function to start, stop or release pools, or to report their status
+    Invoke(InvokeArguments),
     /// List, verify, pull and benchmark models
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -156,6 +178,38 @@ pub(crate) enum Command {
         #[arg(long)]
         fix: bool,
     },
+    /// Print a shell completion script
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write man pages, one file per command
+    Man {
+        /// The folder to write them to; it is created
+        #[arg(default_value = "man")]
+        folder: PathBuf,
+    },
+}
+
+/// Shells with completion scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PlanArguments {
+    /// Only this pool
+    pub(crate) pool: Option<PoolId>,
+    /// Plan for this time, assuming that nothing else happens until then, e.g. 2026-12-24T18:00:00+09:00
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<String>,
+    /// Exit with code 3 if there is something to do
+    #[arg(long)]
+    pub(crate) exit_code: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -165,7 +219,7 @@ pub(crate) enum ScheduleCommand {
         /// The pool
         pool: PoolId,
         /// An RFC 3339 time with its offset, e.g. 2026-11-23T09:00:00+09:00, or `now`
-        instant: String,
+        time: String,
     },
     /// Draw a pool's schedule day by day, in the time zone of its first entry
     Show {
@@ -188,21 +242,23 @@ pub(crate) enum ScheduleCommand {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CostCommand {
     /// Report jobs, waits, box time, and its price on EC2 compared with an always-on box
-    Report {
-        /// Report on this much time until now
-        #[arg(long, value_name = "DURATION", value_parser = parse_span, default_value = "30d", conflicts_with = "month")]
-        since: TimeDelta,
-        /// Report on a month in UTC, e.g. 2026-11
-        #[arg(long, value_name = "MONTH", value_parser = parse_month)]
-        month: Option<Timestamp>,
-    },
+    Report(ReportArguments),
     /// Estimate the monthly cost of a box from its hours of use
     Estimate(EstimateArguments),
     /// List the known prices: those shipped with this program, replaced by those fetched since
     Prices(PricesArguments),
 }
 
-/// Which prices.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ReportArguments {
+    /// Report on this much time until now
+    #[arg(long, value_name = "DURATION", value_parser = parse_span, default_value = "30d", conflicts_with = "month")]
+    pub(crate) since: TimeDelta,
+    /// Report on a month in UTC, e.g. 2026-11
+    #[arg(long, value_name = "MONTH", value_parser = parse_month)]
+    pub(crate) month: Option<Timestamp>,
+}
+
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PricesArguments {
     /// Fetch today's prices from AWS, and keep them in the state folder
@@ -226,97 +282,6 @@ pub(crate) enum HistoryCommand {
         #[arg(long, value_name = "DURATION", value_parser = parse_span, default_value = "90d")]
         since: TimeDelta,
     },
-}
-
-/// The world that is simulated.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct WorldArguments {
-    /// Demand traces, `t_s,service_s`, plain or gzip; the totals add up several
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    pub(crate) demand: Vec<PathBuf>,
-    /// How long a boot takes
-    #[arg(long, value_name = "DURATION", value_parser = parse_span, default_value = "120s")]
-    pub(crate) boot: TimeDelta,
-    /// How often the controller reconciles
-    #[arg(long, value_name = "DURATION", value_parser = parse_span, default_value = "60s")]
-    pub(crate) tick: TimeDelta,
-    /// Maximum number of boxes at once
-    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub(crate) boxes_max: u32,
-    /// The EC2 instance type [default: [cost] of gpuctl.toml]
-    #[arg(long, value_name = "TYPE")]
-    pub(crate) instance_type: Option<String>,
-    /// The AWS region [default: [cost] of gpuctl.toml]
-    #[arg(long)]
-    pub(crate) region: Option<String>,
-    /// The on-demand price per hour, instead of the known one
-    #[arg(long, value_name = "USD", value_parser = parse_usd)]
-    pub(crate) on_demand_usd_hour: Option<MicroUsd>,
-    /// The spot price per hour, instead of the known one
-    #[arg(long, value_name = "USD", value_parser = parse_usd)]
-    pub(crate) spot_usd_hour: Option<MicroUsd>,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct SimulateArguments {
-    #[command(flatten)]
-    pub(crate) world: WorldArguments,
-    /// When and where spot capacity is available, `t_s,zone,available`; without it every box is on-demand
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    pub(crate) availability: Vec<PathBuf>,
-    /// Spot prices over time, instead of one price: `t_s,zone,usd_hour` with the same time origin as the availability, or rows
-    /// of EC2's price history, `timestamp_utc,az,instance_type,usd_per_hour`, for the instance type
-    #[arg(long, value_name = "FILE", requires = "availability", conflicts_with = "spot_usd_hour")]
-    pub(crate) prices: Option<PathBuf>,
-    /// Number of starting points in the availability, evenly spaced; the mean is shown
-    #[arg(long, default_value = "20", value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    pub(crate) offsets: u32,
-    /// The policies to compare
-    #[arg(long, value_name = "NAME", num_args = 1.., default_value = "all")]
-    pub(crate) policy: Vec<String>,
-    /// How long a job may wait
-    #[arg(long, value_name = "DURATION", value_parser = parse_span, default_value = "10m")]
-    pub(crate) max_wait: TimeDelta,
-    /// Also write an HTML page with charts
-    #[arg(long, value_name = "FILE", conflicts_with = "json")]
-    pub(crate) html: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) faults: FaultArguments,
-}
-
-/// The fault simulation, instead of traces.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct FaultArguments {
-    /// Run the whole loop through generated weeks with injected faults, and check its guarantees
-    #[arg(long, conflicts_with_all = ["demand", "availability", "prices", "html"])]
-    pub(crate) faults: bool,
-    /// Number of weeks
-    #[arg(long, requires = "faults", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    pub(crate) seeds: u64,
-    /// Only the week of this seed of the random number generator
-    #[arg(long, requires = "faults", conflicts_with = "seeds")]
-    pub(crate) seed: Option<u64>,
-    /// Only these kinds of faults, or `none`
-    #[arg(long, requires = "faults", value_name = "FAULT", value_delimiter = ',')]
-    pub(crate) only: Vec<String>,
-    /// Only the first hours of each week
-    #[arg(long, requires = "faults", value_parser = clap::value_parser!(u32).range(24..=168))]
-    pub(crate) hours: Option<u32>,
-    /// Only the first boxes of each week
-    #[arg(long, requires = "faults")]
-    pub(crate) boxes: Option<usize>,
-    /// Only the first jobs of each week
-    #[arg(long, requires = "faults")]
-    pub(crate) jobs: Option<usize>,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct TuneArguments {
-    #[command(flatten)]
-    pub(crate) world: WorldArguments,
-    /// The cost of one job waiting for one hour
-    #[arg(long, value_name = "USD", value_parser = parse_usd, required = true, num_args = 1..)]
-    pub(crate) wait_usd_hour: Vec<MicroUsd>,
 }
 
 /// What to estimate: hours and prices may have decimals; a month has 30 days.
@@ -351,10 +316,10 @@ pub(crate) struct EstimateArguments {
     pub(crate) with_box: Vec<SecondBox>,
     /// A fixed monthly cost, e.g. efs=5
     #[arg(long, value_name = "NAME=USD", value_parser = parse_fixed)]
-    pub(crate) with: Vec<(String, MicroUsd)>,
+    pub(crate) with: Vec<FixedCost>,
 }
 
-/// A box beside the one that is estimated.
+/// `--with-box`: a further box of an estimate.
 #[derive(Clone, Debug)]
 pub(crate) struct SecondBox {
     pub(crate) instance_type: String,
@@ -362,55 +327,11 @@ pub(crate) struct SecondBox {
     pub(crate) usd_hour: Option<MicroUsd>,
 }
 
-fn parse_usd(text: &str) -> Result<MicroUsd, String> {
-    MicroUsd::parse(text.trim_start_matches('$'))
-        .ok_or_else(|| format!("`{text}` is not a valid amount of US dollars: write e.g. `0.71`"))
-}
-
-fn parse_hours(text: &str) -> Result<TimeDelta, String> {
-    // A decimal number of hours is read as money is: to the millionth, without floats.
-    MicroUsd::parse(text)
-        .map(|hours| TimeDelta::microseconds(hours.0.saturating_mul(3_600)))
-        .filter(|hours| *hours <= TimeDelta::hours(24))
-        .ok_or_else(|| format!("`{text}` is not a number of hours from 0 to 24"))
-}
-
-fn parse_second_box(text: &str) -> Result<SecondBox, String> {
-    let form = || {
-        format!("`{text}` is not of the form TYPE:HOURS or TYPE:HOURS@USD, e.g. t3.large:8@0.10")
-    };
-    let (instance_type, rest) = text.split_once(':').ok_or_else(form)?;
-    let (hours, usd) = rest.split_once('@').map_or((rest, None), |(hours, usd)| (hours, Some(usd)));
-    Ok(SecondBox {
-        instance_type: instance_type.to_owned(),
-        hours_per_day: parse_hours(hours)?,
-        usd_hour: usd.map(parse_usd).transpose()?,
-    })
-}
-
-fn parse_fixed(text: &str) -> Result<(String, MicroUsd), String> {
-    let (name, usd) = text
-        .split_once('=')
-        .filter(|(name, _)| !name.is_empty())
-        .ok_or_else(|| format!("`{text}` is not of the form NAME=USD, e.g. efs=5"))?;
-    Ok((name.to_owned(), parse_usd(usd)?))
-}
-
-/// The most lines that `gpuctl logs` prints: what is read of a log is not much more.
-const LINES_MAX: usize = 10_000;
-
-fn parse_lines(text: &str) -> Result<usize, String> {
-    let lines = text.parse().ok().filter(|lines| (1..=LINES_MAX).contains(lines));
-    lines.ok_or_else(|| format!("`{text}` is not a number from 1 to {LINES_MAX}"))
-}
-
-fn parse_month(text: &str) -> Result<Timestamp, String> {
-    let month = |text: &str| format!("{text}-01T00:00:00Z").parse().ok();
-    // Four digits and two: chrono would read years that no calendar reaches.
-    Some(text)
-        .filter(|text| text.len() == "2026-11".len())
-        .and_then(month)
-        .ok_or_else(|| format!("`{text}` is not a valid month: write e.g. 2026-11"))
+/// `--with`: a fixed monthly cost of an estimate.
+#[derive(Clone, Debug)]
+pub(crate) struct FixedCost {
+    pub(crate) name: String,
+    pub(crate) usd: MicroUsd,
 }
 
 /// A manual start or stop is a hold: it overrides schedule and queue until it expires.

@@ -74,8 +74,12 @@ async fn on_aws(config: &Config, named: &gpuctl_core::policy::Aws) -> Result<Bac
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "with AWS it connects")]
 async fn on_aws(_: &Config, _: &gpuctl_core::policy::Aws) -> Result<Backend, Failure> {
-    Err(Failure::usage(
-        "this gpuctl was built without AWS, but the configuration has `kind = \"aws\"`",
-    )
-    .hint("build it with the feature `aws`, which is on by default"))
+    Err(without_aws())
+}
+
+/// The failure of a command that needs AWS in a build without it.
+#[cfg(not(feature = "aws"))]
+pub(crate) fn without_aws() -> Failure {
+    Failure::new(crate::failure::Code::UsageNoAws, "this gpuctl was built without AWS")
+        .hint("build it with the feature `aws`, which is on by default")
 }

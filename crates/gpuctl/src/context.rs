@@ -12,7 +12,7 @@ use gpuctl_core::policy::{Pool, QueuePolicy};
 use gpuctl_core::units::{PoolId, Timestamp};
 
 use crate::backend::Backend;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::render::Printer;
 
 /// How often, and how long apart, a busy lease is tried: a reconcile takes milliseconds.
@@ -50,7 +50,7 @@ impl Context {
         let to_the_minute = || DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%#z");
         let found = DateTime::parse_from_rfc3339(text).or_else(|_| to_the_minute());
         found.map(|at| at.to_utc()).map_err(|_| {
-            Failure::usage(format!("`{text}` is not a valid time"))
+            Failure::new(Code::UsageInvalidValue, format!("`{text}` is not a valid time"))
                 .hint("write it with its offset, e.g. `2026-11-23T09:00:00+09:00` or `2026-11-23T00:00:00Z`, or `now`")
         })
     }
@@ -62,15 +62,27 @@ impl Context {
 
     /// One reconcile after a change, printed. A failure is reported and does not undo the change: the next reconcile is the retry.
     ///
-    /// Another controller may have observed before the change, so a busy lease is waited for.
-    pub(crate) async fn reconcile_until_free(&self, printer: &Printer) {
+    /// Another controller may have observed before the change, so a busy lease is waited for. `None` if there was no reconcile.
+    pub(crate) async fn reconcile_until_free(&self, printer: &Printer) -> Option<Reconciled> {
         for _ in 0..LEASE_TRIES {
             match self.reconcile(Trigger::Command).await {
                 Ok(None) => tokio::time::sleep(LEASE_RETRY).await,
-                Ok(Some(reconciled)) => return printer.reconciled(&reconciled),
-                Err(failure) => return printer.report_failure(&failure),
+                Ok(Some(reconciled)) => {
+                    printer.reconciled(&reconciled);
+                    return Some(reconciled);
+                }
+                Err(failure) => {
+                    printer.report_failure(&failure);
+                    return None;
+                }
             }
         }
+        None
+    }
+
+    /// All pools.
+    pub(crate) fn pools(&self) -> Vec<PoolId> {
+        self.config.policy.pools.iter().map(|pool| pool.id.clone()).collect()
     }
 
     pub(crate) fn pool(&self, id: &PoolId) -> Result<&Pool, Failure> {
@@ -86,18 +98,18 @@ impl Context {
             let pool = self.pool(id)?;
             let queue = pool.queue();
             return queue.map(|queue| (pool, queue)).ok_or_else(|| {
-                Failure::usage(format!("pool `{id}` has no queue"))
+                Failure::new(Code::PoolNoQueue, format!("pool `{id}` has no queue"))
                     .hint("it runs a command; submit to a pool with a `queue`")
             });
         }
         let mut pools = self.config.policy.queue_pools();
         match (pools.next(), pools.next()) {
             (Some(only), None) => Ok(only),
-            (None, _) => {
-                Err(Failure::usage("no pool has a queue").hint("add `queue = \"jobs\"` to one"))
-            }
+            (None, _) => Err(Failure::new(Code::PoolNoQueue, "no pool has a queue")
+                .hint("add `queue = \"jobs\"` to one")),
             (Some(_), Some(_)) => {
-                Err(Failure::usage("several pools have a queue").hint("name one with --pool"))
+                Err(Failure::new(Code::PoolAmbiguous, "several pools have a queue")
+                    .hint("name one with --pool"))
             }
         }
     }

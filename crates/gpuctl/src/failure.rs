@@ -1,48 +1,38 @@
-//! A failed command: the error, its causes, a hint, and the exit code.
+//! A failed command: its code, the error, its causes and a hint.
+
+mod code;
+mod usage;
 
 use std::error::Error;
 
-use gpu_tasks::TaskError;
+use gpu_tasks::{ParamError, TaskError};
 use gpuctl_control::config::ConfigError;
 use gpuctl_control::hold::HoldLengthError;
 use gpuctl_control::input::InputRejected;
 use gpuctl_control::pools::UnknownPool;
-use gpuctl_control::ports::PortError;
+use gpuctl_control::ports::{PortError, PortErrorClass};
 use gpuctl_control::submit::SubmitError;
 use gpuctl_control::text::causes;
 
-/// The exit codes; 0 is success.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Exit {
-    /// The operation failed.
-    Failed = 1,
-    /// The command line or the configuration is invalid.
-    Usage = 2,
-    /// `plan --exit-code`: there is something to do.
-    ChangesPending = 3,
-    /// `--wait` timed out; the operation continues.
-    TimedOut = 5,
-    /// Ctrl-C while waiting; the operation continues.
-    Interrupted = 130,
-}
+pub(crate) use code::{Code, Exit};
 
 /// A failed command.
 #[derive(Debug)]
 pub(crate) struct Failure {
+    pub(crate) code: Code,
     pub(crate) message: String,
+    /// From the nearest cause to the first.
     pub(crate) causes: Vec<String>,
     pub(crate) hint: Option<String>,
-    pub(crate) exit: Exit,
 }
 
 impl Failure {
-    pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), causes: Vec::new(), hint: None, exit: Exit::Failed }
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), causes: Vec::new(), hint: None }
     }
 
-    pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, ..Self::new(message) }
+    pub(crate) fn exit(&self) -> Exit {
+        self.code.exit()
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -57,14 +47,27 @@ impl Failure {
         self
     }
 
-    fn of(error: &dyn Error) -> Self {
-        Self { causes: causes(error), ..Self::new(error.to_string()) }
+    fn of(code: Code, error: &dyn Error) -> Self {
+        Self { causes: causes(error), ..Self::new(code, error.to_string()) }
     }
 }
 
 impl From<&PortError> for Failure {
     fn from(error: &PortError) -> Self {
-        Self { hint: error.hint.clone(), ..Self::of(error) }
+        let code = match error.class {
+            PortErrorClass::Refused(_) => Code::BackendRefused,
+            PortErrorClass::Conflict => Code::BackendConflict,
+            PortErrorClass::LeaseLost => Code::BackendLeaseLost,
+            PortErrorClass::Full => Code::BackendFull,
+            PortErrorClass::Unavailable => Code::BackendUnavailable,
+            PortErrorClass::Throttled => Code::BackendThrottled,
+            PortErrorClass::Denied => Code::BackendDenied,
+            PortErrorClass::NotFound => Code::BackendNotFound,
+            PortErrorClass::Corrupt => Code::BackendCorrupt,
+            PortErrorClass::TooNew => Code::BackendTooNew,
+            PortErrorClass::Other => Code::BackendOther,
+        };
+        Self { hint: error.hint.clone(), ..Self::of(code, error) }
     }
 }
 
@@ -76,19 +79,30 @@ impl From<PortError> for Failure {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        let failure = Self { exit: Exit::Usage, ..Self::of(&error) }.hint(error.hint());
+        let code = match &error {
+            ConfigError::Invalid { .. } => Code::ConfigInvalid,
+            ConfigError::Unreadable { .. } => Code::ConfigUnreadable,
+            ConfigError::OfOtherUser { .. } => Code::ConfigOfOtherUser,
+        };
+        let failure = Self::of(code, &error).hint(error.hint());
         match &error {
             ConfigError::Invalid { problems, .. } => {
                 Self { causes: problems.0.iter().map(ToString::to_string).collect(), ..failure }
             }
-            ConfigError::Unreadable { .. } | ConfigError::OfOtherUser { .. } => failure,
+            _ => failure,
         }
     }
 }
 
 impl From<TaskError> for Failure {
     fn from(error: TaskError) -> Self {
-        Self { exit: Exit::Usage, ..Self::of(&error) }.hint(error.hint())
+        let code = match &error {
+            TaskError::Task(_) => Code::TaskUnknown,
+            TaskError::Param(ParamError::Unknown { .. }) => Code::ParamUnknown,
+            TaskError::Param(ParamError::Invalid { .. }) => Code::ParamInvalid,
+            TaskError::Param(ParamError::Missing { .. }) => Code::ParamMissing,
+        };
+        Self::of(code, &error).hint(error.hint())
     }
 }
 
@@ -102,19 +116,26 @@ impl From<SubmitError> for Failure {
 }
 
 impl From<InputRejected> for Failure {
-    fn from(refusal: InputRejected) -> Self {
-        Self { exit: Exit::Usage, ..Self::of(&refusal) }.hint(refusal.hint())
+    fn from(error: InputRejected) -> Self {
+        let code = match &error {
+            InputRejected::Unreadable { .. } => Code::InputMissing,
+            InputRejected::Folder { .. } => Code::InputFolder,
+            InputRejected::Outside { .. } => Code::InputOutside,
+            InputRejected::TooLarge { .. } => Code::InputTooLarge,
+            InputRejected::Elsewhere { .. } => Code::InputElsewhere,
+        };
+        Self::of(code, &error).hint(error.hint())
     }
 }
 
 impl From<UnknownPool> for Failure {
     fn from(error: UnknownPool) -> Self {
-        Self::usage(error.to_string()).hint(error.hint())
+        Self::new(Code::PoolUnknown, error.to_string()).hint(error.hint())
     }
 }
 
 impl From<HoldLengthError> for Failure {
     fn from(error: HoldLengthError) -> Self {
-        Self::usage(error.to_string()).hint(error.hint())
+        Self::new(Code::HoldInvalid, error.to_string()).hint(error.hint())
     }
 }

@@ -11,49 +11,53 @@ use gpuctl_core::policy::{Pool, Work};
 use gpuctl_local::BoxWithoutPool;
 use serde::Deserialize;
 
+use super::finding::{fail, pass, warn};
 use crate::context::Context;
 use crate::documents::reply::{CheckDocument, DoctorDocument};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Code, Exit, Failure};
 use crate::render::Output;
 use crate::worker_program::worker_program;
 
+/// What to do with what is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repair {
+    /// Report it.
+    No,
+    /// `--fix`: create it where gpuctl can.
+    Yes,
+}
+
 /// `gpuctl doctor`.
-pub(crate) async fn check(config: Result<Config, ConfigError>, fix: bool) -> Output {
-    let mut checks = Vec::new();
-    // On AWS the worker runs on the box.
-    let on_aws = config.as_ref().is_ok_and(|config| config.policy.cloud.aws.is_some());
-    let file = match config {
-        Ok(config) => {
-            let file = config
-                .file
-                .as_ref()
-                .map_or("the built-in default".to_owned(), |file| file.display().to_string());
-            checks.push(pass("configuration", file));
-            let path = config.file.clone();
-            match Context::open(config).await {
-                Ok(context) => checks.extend(backend(&context, fix).await),
-                Err(failure) => checks.push(fail("queue file", &failure)),
-            }
-            path
-        }
-        Err(error) => {
-            // The worker would fail on the same file.
-            return Output::Doctor(DoctorDocument {
-                checks: vec![fail("configuration", &error.into())],
-            })
-            .exit(Exit::Failed);
-        }
+pub(super) async fn check(config: Result<Config, ConfigError>, repair: Repair) -> Output {
+    let checks = match config {
+        Ok(config) => Box::pin(checks(config, repair)).await,
+        // The worker would fail on the same file.
+        Err(error) => vec![fail("configuration", &error.into())],
     };
-    if !on_aws {
-        checks.extend(worker(file.as_deref()));
-    }
     let failed = checks.iter().any(|check| check.status == "fail");
     let output = Output::Doctor(DoctorDocument { checks });
     if failed { output.exit(Exit::Failed) } else { output }
 }
 
+async fn checks(config: Config, repair: Repair) -> Vec<CheckDocument> {
+    let file = config.file.clone();
+    let shown =
+        file.as_ref().map_or("the built-in default".to_owned(), |file| file.display().to_string());
+    let mut checks = vec![pass("configuration", shown)];
+    // On AWS the worker runs on the box.
+    let has_worker = config.policy.cloud.aws.is_none();
+    match Context::open(config).await {
+        Ok(context) => checks.extend(backend(&context, repair).await),
+        Err(failure) => checks.push(fail("queue file", &failure)),
+    }
+    if has_worker {
+        checks.extend(worker(file.as_deref()));
+    }
+    checks
+}
+
 /// What boxes and queue need.
-async fn backend(context: &Context, fix: bool) -> Vec<CheckDocument> {
+async fn backend(context: &Context, repair: Repair) -> Vec<CheckDocument> {
     let mut checks = Vec::new();
     if let Some(store) = &context.backend.store {
         let file = store.folder().join(gpuctl_local::FILE_NAME);
@@ -62,11 +66,11 @@ async fn backend(context: &Context, fix: bool) -> Vec<CheckDocument> {
     }
     #[cfg(feature = "aws")]
     if let Some(account) = &context.backend.account {
-        checks.extend(super::doctor_aws::check(context, account, fix).await);
+        checks.extend(super::doctor_aws::check(context, account, repair).await);
         checks.extend(dead_letters(context).await);
         return checks;
     }
-    let _ = fix;
+    let _ = repair;
     checks.push(daemon(context));
     checks.extend(boxes_without_pool(context));
     checks.extend(nothing_to_run(context));
@@ -78,28 +82,22 @@ fn daemon(context: &Context) -> CheckDocument {
     if context.has_daemon() {
         return pass("daemon", "`gpuctl run` is running".to_owned());
     }
-    CheckDocument {
-        name: "daemon",
-        status: "warn",
-        detail: "`gpuctl run` is not running: boxes start only with `submit` and `start`"
-            .to_owned(),
-        fix: Some(
-            "start `gpuctl run`, as a service if it should keep running without this terminal"
-                .to_owned(),
-        ),
-    }
+    warn(
+        "daemon",
+        "`gpuctl run` is not running: boxes start only with `submit` and `start`",
+        "start `gpuctl run`, as a service if it should keep running without this terminal",
+    )
 }
 
 /// A state folder that other users may look into: it holds jobs, results and logs.
 fn state_folder(folder: &Path) -> Option<CheckDocument> {
     let mode = state_folder::mode_open_to_others(folder).ok().flatten()?;
     let folder = folder.display();
-    Some(CheckDocument {
-        name: "state folder",
-        status: "warn",
-        detail: format!("other users can look into {folder}, whose mode is {mode:03o}"),
-        fix: Some(format!("chmod 700 {folder}")),
-    })
+    Some(warn(
+        "state folder",
+        format!("other users can look into {folder}, whose mode is {mode:03o}"),
+        format!("chmod 700 {folder}"),
+    ))
 }
 
 /// Boxes that run although their pool was removed from the configuration.
@@ -127,14 +125,15 @@ fn boxes_without_pool(context: &Context) -> Vec<CheckDocument> {
 /// Pools that have nothing to run on this machine.
 fn nothing_to_run(context: &Context) -> Vec<CheckDocument> {
     let pools = context.config.policy.pools.iter().filter(|pool| pool.work == Work::BoxOnly);
-    let check = |pool: &Pool| CheckDocument {
-        name: "boxes",
-        status: "warn",
-        detail: format!(
-            "pool `{}` has only a schedule: there is nothing to run on this machine",
-            pool.id
-        ),
-        fix: Some("give it a `queue` or a `command` to run something here".to_owned()),
+    let check = |pool: &Pool| {
+        warn(
+            "boxes",
+            format!(
+                "pool `{}` has only a schedule: there is nothing to run on this machine",
+                pool.id
+            ),
+            "give it a `queue` or a `command` to run something here",
+        )
     };
     pools.map(check).collect()
 }
@@ -143,15 +142,14 @@ async fn dead_letters(context: &Context) -> Vec<CheckDocument> {
     let mut checks = Vec::new();
     for (pool, queue) in context.config.policy.queue_pools() {
         match context.ports.queue.counts(&queue.name).await {
-            Ok(counts) if counts.dead > 0 => checks.push(CheckDocument {
-                name: "dead jobs",
-                status: "warn",
-                detail: format!("{} in queue `{}`", counts.dead, queue.name),
-                fix: Some(format!(
+            Ok(counts) if counts.dead > 0 => checks.push(warn(
+                "dead jobs",
+                format!("{} in queue `{}`", counts.dead, queue.name),
+                format!(
                     "`gpuctl jobs --state dead` lists them, `gpuctl redrive {}` sends them back to the queue",
                     pool.id
-                )),
-            }),
+                ),
+            )),
             Ok(_) => checks.push(pass("dead jobs", format!("none in queue `{}`", queue.name))),
             Err(error) => checks.push(fail("dead jobs", &error.into())),
         }
@@ -178,7 +176,9 @@ fn worker(config: Option<&std::path::Path>) -> Vec<CheckDocument> {
     let output = match command.output() {
         Ok(output) => output,
         Err(error) => {
-            let failure = Failure::new(format!("cannot run {}", program.display())).because(&error);
+            let failure =
+                Failure::new(Code::WorkerMissing, format!("cannot run {}", program.display()))
+                    .because(&error);
             return vec![fail(
                 "worker",
                 &failure.hint("put gpu-worker next to gpuctl, or on the PATH"),
@@ -189,7 +189,7 @@ fn worker(config: Option<&std::path::Path>) -> Vec<CheckDocument> {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return vec![fail(
             "worker",
-            &Failure::new(format!("{} failed: {said}", program.display())),
+            &Failure::new(Code::WorkerFailed, format!("{} failed: {said}", program.display())),
         )];
     };
     let mut checks = vec![pass("worker", program.display().to_string())];
@@ -204,18 +204,4 @@ fn worker(config: Option<&std::path::Path>) -> Vec<CheckDocument> {
         fix: check.fix,
     }));
     checks
-}
-
-pub(super) fn pass(name: &'static str, detail: String) -> CheckDocument {
-    CheckDocument { name, status: "pass", detail, fix: None }
-}
-
-pub(super) fn fail(name: &'static str, failure: &Failure) -> CheckDocument {
-    let causes = failure.causes.iter().map(|cause| format!(": {cause}")).collect::<String>();
-    CheckDocument {
-        name,
-        status: "fail",
-        detail: format!("{}{causes}", failure.message),
-        fix: failure.hint.clone(),
-    }
 }

@@ -7,7 +7,8 @@ use gpuctl_control::ports::PortError;
 use gpuctl_core::policy::QueuePolicy;
 use gpuctl_core::units::show_span;
 
-use super::doctor::{fail, pass};
+use super::doctor::Repair;
+use super::finding::{fail, pass, warn};
 use super::prices::types;
 use crate::context::Context;
 use crate::documents::reply::CheckDocument;
@@ -24,7 +25,11 @@ const TICK_MIN: TimeDelta = TimeDelta::minutes(1);
 /// On-demand prices change seldom and spot prices all the time; half a year is too old for either.
 const PRICES_AGE_MAX: TimeDelta = TimeDelta::days(180);
 
-pub(super) async fn check(context: &Context, account: &Account, fix: bool) -> Vec<CheckDocument> {
+pub(super) async fn check(
+    context: &Context,
+    account: &Account,
+    repair: Repair,
+) -> Vec<CheckDocument> {
     let config = &context.config;
     let (identity, ahead) = account.aws.identity_and_clock().await;
     let mut checks = vec![match identity {
@@ -39,7 +44,7 @@ pub(super) async fn check(context: &Context, account: &Account, fix: bool) -> Ve
         }
     }];
     checks.extend(ahead.map(clock));
-    checks.push(table(account, fix).await);
+    checks.push(table(account, repair).await);
     checks.push(last_reconcile(context).await);
     for (_, queue) in config.policy.queue_pools() {
         checks.extend(self::queue(account, queue).await);
@@ -142,11 +147,7 @@ fn finding(found: Finding) -> CheckDocument {
     }
 }
 
-fn warn(name: &'static str, detail: String, fix: &str) -> CheckDocument {
-    CheckDocument { name, status: "warn", detail, fix: Some(fix.to_owned()) }
-}
-
-async fn table(account: &Account, fix: bool) -> CheckDocument {
+async fn table(account: &Account, repair: Repair) -> CheckDocument {
     let Some(table) = &account.table else {
         return warn(
             "ledger",
@@ -155,7 +156,7 @@ async fn table(account: &Account, fix: bool) -> CheckDocument {
         );
     };
     let found = match table.check_table().await {
-        Err(error) if fix => {
+        Err(error) if repair == Repair::Yes => {
             table.create_table().await.map_err(|made| made.because(error.to_string()))
         }
         found => found,
@@ -163,7 +164,7 @@ async fn table(account: &Account, fix: bool) -> CheckDocument {
     let fixable = |error: PortError| Failure::from(error).hint("`gpuctl doctor --fix` creates it");
     match found {
         Ok(()) => pass("ledger", "the DynamoDB table is reachable".to_owned()),
-        Err(error) if fix => fail("ledger", &error.into()),
+        Err(error) if repair == Repair::Yes => fail("ledger", &error.into()),
         Err(error) => fail("ledger", &fixable(error)),
     }
 }

@@ -11,7 +11,7 @@ use gpuctl_core::units::{parse_span, show_span};
 
 use crate::arguments::InvokeArguments;
 use crate::context::user;
-use crate::failure::{Exit, Failure};
+use crate::failure::{Code, Exit, Failure};
 use crate::render::Output;
 
 pub(crate) async fn invoke(config: &Config, wanted: &InvokeArguments) -> Result<Output, Failure> {
@@ -30,11 +30,11 @@ pub(super) fn function<'a>(
     flag: Option<&'a String>,
 ) -> Result<(&'a policy::Aws, &'a str), Failure> {
     let account = config.policy.cloud.aws.as_ref().ok_or_else(|| {
-        Failure::usage("the function runs on AWS, but `[cloud] kind` is not \"aws\"")
+        Failure::new(Code::UsageNoAws, "the function runs on AWS, but `[cloud] kind` is not \"aws\"")
             .hint("on this machine `gpuctl start POOL`, `stop POOL`, `release POOL` and `status` do the same")
     })?;
     let name = flag.or(account.function.as_ref()).ok_or_else(|| {
-        Failure::usage("no function is configured")
+        Failure::new(Code::FunctionUnnamed, "no function is configured")
             .hint("set `function = \"…\"` under [cloud], or give --function NAME")
     })?;
     Ok((account, name))
@@ -44,7 +44,7 @@ fn event(wanted: &InvokeArguments) -> Result<EventDocument, Failure> {
     let holds = ["start", "stop"].into_iter().find(|action| *action == wanted.action);
     let action = holds.unwrap_or(if wanted.action == "release" { "release" } else { "status" });
     if wanted.lasts.is_some() && holds.is_none() {
-        return Err(Failure::usage(format!("`{action}` takes no duration"))
+        return Err(Failure::new(Code::UsageConflict, format!("`{action}` takes no duration"))
             .hint("--for is for `start` and `stop`"));
     }
     if let Some(lasts) = wanted.lasts {

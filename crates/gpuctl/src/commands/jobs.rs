@@ -6,7 +6,7 @@ use gpuctl_control::wire::job::JobDocument;
 
 use crate::context::Context;
 use crate::documents::reply::JobsDocument;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::render::Output;
 
 /// The most jobs that one listing shows or one short name is looked up in.
@@ -48,8 +48,9 @@ async fn find(context: &Context, id: &str) -> Result<JobEntry, Failure> {
     let mut found: Vec<JobEntry> = recent.into_iter().filter(fits).collect();
     match found.len() {
         1 => Ok(found.remove(0)),
-        0 => Err(Failure::new(format!("there is no job `{id}`")).hint("`gpuctl jobs` lists them")),
-        many => Err(Failure::usage(format!("`{id}` matches {many} jobs"))
+        0 => Err(Failure::new(Code::JobUnknown, format!("there is no job `{id}`"))
+            .hint("`gpuctl jobs` lists them")),
+        many => Err(Failure::new(Code::JobAmbiguous, format!("`{id}` matches {many} jobs"))
             .hint("give more characters of the id")),
     }
 }

@@ -8,7 +8,7 @@ use gpuctl_local::{BoxLine, BoxLogs};
 use crate::arguments::LogsArguments;
 use crate::context::Context;
 use crate::documents::logs::{LogLineDocument, LogsDocument};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::render::{LogOwner, Output, Printer};
 
 pub(crate) async fn logs(
@@ -56,8 +56,8 @@ async fn here(
         let lines = documents(&lines);
         return Ok(Output::Logs(LogsDocument { older_left_out: older > 0, lines }));
     }
-    let whose = if wanted.r#box.is_some() { LogOwner::Omitted } else { LogOwner::Shown };
-    while printer.lines(&documents(&lines), whose) {
+    let owner = if wanted.r#box.is_some() { LogOwner::Omitted } else { LogOwner::Shown };
+    while printer.lines(&documents(&lines), owner) {
         tokio::time::sleep(context.poll_every()).await;
         lines = logs.read_on()?;
     }
@@ -77,7 +77,7 @@ fn no_log(state: &Path, id: &BoxId) -> Result<Failure, Failure> {
     } else {
         format!("known logs: {}", known.join(", "))
     };
-    Ok(Failure::new(format!("there is no log of box `{id}`")).hint(hint))
+    Ok(Failure::new(Code::BoxUnknown, format!("there is no log of box `{id}`")).hint(hint))
 }
 
 #[cfg(feature = "aws")]
@@ -91,6 +91,7 @@ mod aws {
 
     use super::super::invoke;
     use super::*;
+    use crate::render::Format;
 
     /// The default of --since: a tick per minute writes some hundred lines an hour.
     const SINCE_DEFAULT: TimeDelta = TimeDelta::hours(1);
@@ -110,43 +111,55 @@ mod aws {
                 let hint = failure.hint.clone().unwrap_or_default();
                 failure.hint(format!("{hint}; `gpuctl logs BOX` shows the console of a box"))
             })?;
-        let log = FunctionLog::new(&account.aws, name);
-        let mut since = context.now() - wanted.since.unwrap_or(SINCE_DEFAULT);
-        let with_noise = printer.is_json();
-        let tail = log.read(WantedLines { since, lines_max: wanted.limit, with_noise }).await?;
-        let mut shown: BTreeMap<String, Option<Timestamp>> = BTreeMap::new();
-        let mut new = |lines: Vec<(String, gpuctl_control::log::LogLine)>| {
-            let mut documents = Vec::new();
-            for (id, line) in lines {
-                if shown.insert(id, line.at).is_none() {
-                    documents.push(LogLineDocument::of(name, &line));
-                }
-            }
-            let newest = shown.values().flatten().max().copied();
-            since = newest.map_or(since, |newest| since.max(newest - LATE_MAX));
-            shown.retain(|_, at| at.is_none_or(|at| at >= since));
-            (documents, since)
+        let mut tail = Tail {
+            log: FunctionLog::new(&account.aws, name),
+            source: name,
+            since: context.now() - wanted.since.unwrap_or(SINCE_DEFAULT),
+            noise: printer.format() == Format::Json,
+            shown: BTreeMap::new(),
         };
-        let (lines, mut since) = new(tail.lines);
-        let document = LogsDocument { older_left_out: tail.is_cut, lines };
+        let document = tail.read(wanted.limit).await?;
         if !wanted.follow {
             return Ok(Output::Logs(document));
         }
         let mut is_read = printer.lines(&document.lines, LogOwner::Omitted);
         while is_read {
             tokio::time::sleep(context.poll_every()).await;
-            let next = WantedLines { since, lines_max: FOLLOW_LINES_MAX, with_noise };
-            match log.read(next).await {
-                Ok(tail) => {
-                    let (lines, newest) = new(tail.lines);
-                    since = newest;
-                    is_read = printer.lines(&lines, LogOwner::Omitted);
-                }
+            match tail.read(FOLLOW_LINES_MAX).await {
+                Ok(document) => is_read = printer.lines(&document.lines, LogOwner::Omitted),
                 // The next poll is the retry.
-                Err(error) => printer.report_failure(&error.into()),
+                Err(failure) => printer.report_failure(&failure),
             }
         }
         Ok(Output::Nothing)
+    }
+
+    /// The end of a function's log, read again and again; each line is returned once.
+    struct Tail<'a> {
+        log: FunctionLog,
+        source: &'a str,
+        since: Timestamp,
+        noise: bool,
+        /// The lines since `since`, by their ids.
+        shown: BTreeMap<String, Option<Timestamp>>,
+    }
+
+    impl Tail<'_> {
+        async fn read(&mut self, lines_max: usize) -> Result<LogsDocument, Failure> {
+            let wanted = WantedLines { since: self.since, lines_max, with_noise: self.noise };
+            let tail = self.log.read(wanted).await?;
+            let mut lines = Vec::new();
+            for (id, line) in tail.lines {
+                if self.shown.insert(id, line.at).is_none() {
+                    lines.push(LogLineDocument::of(self.source, &line));
+                }
+            }
+            let newest = self.shown.values().flatten().max().copied();
+            let since = newest.map_or(self.since, |newest| self.since.max(newest - LATE_MAX));
+            self.shown.retain(|_, at| at.is_none_or(|at| at >= since));
+            self.since = since;
+            Ok(LogsDocument { older_left_out: tail.is_cut, lines })
+        }
     }
 
     pub(super) async fn console(
@@ -155,7 +168,7 @@ mod aws {
         wanted: &LogsArguments,
     ) -> Result<Output, Failure> {
         if wanted.follow || wanted.since.is_some() {
-            return Err(Failure::usage("the console of a box has no timestamps and cannot be followed")
+            return Err(Failure::new(Code::UsageConflict, "the console of a box has no timestamps and cannot be followed")
                 .hint(
                     "leave out --since and --follow: EC2 returns the end of the console, some minutes old",
                 ));

@@ -8,8 +8,8 @@ use gpuctl_control::wire::models::VerifiedDocument;
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{BenchArguments, ModelsCommand};
-use crate::failure::{Exit, Failure};
-use crate::render::Output;
+use crate::failure::{Code, Exit, Failure};
+use crate::render::{Output, Printer};
 use crate::worker_program::worker_program;
 
 /// The worker's log level here: each downloaded file, and errors.
@@ -68,27 +68,39 @@ fn ask<T: DeserializeOwned>(
     arguments: Vec<OsString>,
 ) -> Result<T, Failure> {
     let program = worker_program();
+    let shown = program.display();
     let mut command = Command::new(&program);
     command.arg("models").arg(what).args(arguments);
-    command.stdin(Stdio::null()).stderr(Stdio::inherit());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     if let Some(config) = config {
         command.arg("--config").arg(config);
     }
     if std::env::var_os("GPUCTL_LOG").is_none() {
         command.env("GPUCTL_LOG", WORKER_LOG);
     }
-    let output = command.output().map_err(|error| {
-        Failure::new(format!("cannot run {}", program.display()))
+    let output = output(command).map_err(|error| {
+        Failure::new(Code::WorkerMissing, format!("cannot run {shown}"))
             .because(&error)
             .hint("put gpu-worker next to gpuctl, or on the PATH")
     })?;
     if !output.status.success() {
         // Its error is on standard error already.
-        return Err(Failure::new(format!("gpu-worker models {what} failed: {}", output.status)));
+        let message = format!("gpu-worker models {what} failed: {}", output.status);
+        return Err(Failure::new(Code::WorkerFailed, message));
     }
     serde_json::from_slice(&output.stdout).map_err(|error| {
-        Failure::new(format!("cannot read the output of {}", program.display()))
+        Failure::new(Code::WorkerUnreadable, format!("cannot read the output of {shown}"))
             .because(&error)
             .hint("gpuctl and gpu-worker must have the same version")
+    })
+}
+
+/// The worker's output; meanwhile its log is printed.
+fn output(mut command: Command) -> std::io::Result<std::process::Output> {
+    let mut child = command.spawn()?;
+    let log = child.stderr.take();
+    std::thread::scope(|scope| {
+        scope.spawn(|| log.map(Printer::relay));
+        child.wait_with_output()
     })
 }

@@ -5,7 +5,7 @@ use gpuctl_core::cost::{CostSettings, Price};
 use crate::arguments::PricesArguments;
 use crate::context::Context;
 use crate::documents::reply::{PriceDocument, PricesDocument};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::render::Output;
 
 /// `gpuctl cost prices`.
@@ -16,7 +16,7 @@ pub(super) fn known(policy: &CostSettings, wanted: &PricesArguments) -> Result<O
     };
     let mut prices: Vec<&Price> = policy.prices.prices().filter(fits).collect();
     if prices.is_empty() {
-        return Err(Failure::usage("no price is known for this selection")
+        return Err(Failure::new(Code::PriceUnknown, "no price is known for this selection")
             .hint("`gpuctl cost prices --refresh` with the same flags fetches them from AWS"));
     }
     prices.sort_by_key(|price| (&price.instance_type, &price.region));
@@ -30,8 +30,7 @@ pub(super) fn known(policy: &CostSettings, wanted: &PricesArguments) -> Result<O
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "with AWS it asks")]
 pub(super) async fn refresh(_: &Context, _: &PricesArguments) -> Result<Output, Failure> {
-    Err(Failure::usage("this gpuctl was built without AWS")
-        .hint("build it with the feature `aws`, which is on by default"))
+    Err(crate::backend::without_aws())
 }
 
 #[cfg(feature = "aws")]
@@ -68,9 +67,10 @@ mod on_aws {
             types
         };
         if types.is_empty() {
-            return Err(Failure::usage(format!(
-                "the configuration names no instance type in {region}"
-            ))
+            return Err(Failure::new(
+                Code::PriceUnknown,
+                format!("the configuration names no instance type in {region}"),
+            )
             .hint("name them with --instance-type"));
         }
         let today = context.now().date_naive();
@@ -81,7 +81,8 @@ mod on_aws {
         let documents = fetched.iter().map(PriceDocument::of).collect();
         let table = policy.cost.prices.renewed(fetched);
         let kept = prices::write(&context.config.state, &table).map_err(|error| {
-            Failure::new("the prices were fetched but could not be saved").because(&error)
+            Failure::new(Code::FileUnwritable, "the prices were fetched but could not be saved")
+                .because(&error)
         })?;
         Ok(Output::Prices(PricesDocument {
             prices: documents,

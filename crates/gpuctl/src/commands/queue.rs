@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::render::{Output, Printer};
 
 /// `gpuctl queue`.
-pub(crate) async fn counts(context: &Context) -> Result<Output, Failure> {
+pub(super) async fn counts(context: &Context) -> Result<Output, Failure> {
     let mut queues = Vec::new();
     for (pool, queue) in context.config.policy.queue_pools() {
         let counts = context.ports.queue.counts(&queue.name).await?;
@@ -24,7 +24,7 @@ pub(crate) async fn counts(context: &Context) -> Result<Output, Failure> {
 }
 
 /// `gpuctl redrive [POOL]`.
-pub(crate) async fn redrive(
+pub(super) async fn redrive(
     context: &Context,
     printer: &Printer,
     pool: Option<&PoolId>,
@@ -37,24 +37,22 @@ pub(crate) async fn redrive(
 }
 
 /// `gpuctl purge POOL [--dead]`.
-pub(crate) async fn purge(
+pub(super) async fn purge(
     context: &Context,
     printer: &Printer,
     pool: &PoolId,
-    dead: bool,
-    yes: bool,
+    which: Purge,
 ) -> Result<Output, Failure> {
     let (_, queue) = context.queue_pool(Some(pool))?;
     let counts = context.ports.queue.counts(&queue.name).await?;
-    let (which, count) = if dead {
-        (Purge::Dead, counts.dead)
-    } else {
-        (Purge::Live, counts.visible + counts.in_flight + counts.delayed)
+    let count = match which {
+        Purge::Dead => counts.dead,
+        Purge::Live => counts.visible + counts.in_flight + counts.delayed,
     };
-    if !yes && count > 0 {
+    if count > 0 {
+        let name = &queue.name;
         printer.confirm(&format!(
-            "delete {count} jobs of queue `{}`? They will have no result.",
-            queue.name
+            "delete {count} jobs of queue `{name}`? They will have no result."
         ))?;
     }
     let messages = context.ports.queue.purge(&queue.name, which).await?;

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::render::{Output, Printer};
 
 /// How often to check whether another process has written: a check takes microseconds.
@@ -26,7 +26,7 @@ const RECONCILE_EVERY_MIN: Duration = Duration::from_millis(100);
 pub(crate) async fn watch(context: &Context, printer: &Printer) -> Result<Output, Failure> {
     let lock = lock(context).await?;
     let mut terminate = signal(SignalKind::terminate())
-        .map_err(|error| Failure::new("cannot catch signals").because(&error))?;
+        .map_err(|error| Failure::new(Code::Internal, "cannot catch signals").because(&error))?;
     let tick = context.config.policy.cloud.tick;
     printer.note(&format!(
         "controlling {} pools every {}, and at each change; state in {}",
@@ -97,7 +97,7 @@ fn version(context: &Context) -> Option<i64> {
 async fn lock(context: &Context) -> Result<std::fs::File, Failure> {
     let path = context.daemon_lock();
     let failed = |error: &std::io::Error| {
-        Failure::new(format!("cannot lock {}", path.display())).because(error)
+        Failure::new(Code::FileUnwritable, format!("cannot lock {}", path.display())).because(error)
     };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(|error| failed(&error))?;
@@ -111,6 +111,9 @@ async fn lock(context: &Context) -> Result<std::fs::File, Failure> {
             Err(std::fs::TryLockError::Error(error)) => return Err(failed(&error)),
         }
     }
-    Err(Failure::new("another `gpuctl run` is running on this state folder")
-        .hint("one is enough; `gpuctl status` shows its pools"))
+    Err(Failure::new(
+        Code::ControllerRunning,
+        "another `gpuctl run` is running on this state folder",
+    )
+    .hint("one is enough; `gpuctl status` shows its pools"))
 }

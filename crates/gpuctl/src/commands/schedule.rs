@@ -8,24 +8,27 @@ use crate::context::Context;
 use crate::documents::schedule::{
     ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument, WarningDocument,
 };
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::render::Output;
 
 /// `gpuctl schedule …`.
 pub(crate) fn run(context: &Context, command: &ScheduleCommand) -> Result<Output, Failure> {
     match command {
-        ScheduleCommand::At { pool, instant } => {
-            let (pool, at) = (context.pool(pool)?, context.time(instant)?);
+        ScheduleCommand::At { pool, time } => {
+            let (pool, at) = (context.pool(pool)?, context.time(time)?);
             Ok(Output::ScheduleAt(ScheduleAtDocument::of(&pool.id, &pool.schedule, at)))
         }
         ScheduleCommand::Show { pool, days, from } => {
             let (pool, from) = (context.pool(pool)?, context.time(from)?);
             if pool.schedule.is_empty() {
-                return Err(Failure::usage(format!("pool `{}` has no schedule", pool.id))
-                    .hint(format!("add `[[pool.{}.schedule]]` to the configuration", pool.id)));
+                return Err(Failure::new(
+                    Code::PoolNoSchedule,
+                    format!("pool `{}` has no schedule", pool.id),
+                )
+                .hint(format!("add `[[pool.{}.schedule]]` to the configuration", pool.id)));
             }
-            let days = (from, usize::from(*days));
-            Ok(Output::ScheduleShow(ScheduleShowDocument::of(&pool.id, &pool.schedule, days)))
+            let days = usize::from(*days);
+            Ok(Output::ScheduleShow(ScheduleShowDocument::of(&pool.id, &pool.schedule, from, days)))
         }
         ScheduleCommand::Lint { pool } => lint(context, pool.as_ref()),
     }

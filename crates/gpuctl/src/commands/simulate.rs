@@ -17,14 +17,15 @@ use gpuctl_sim::replay::{Evaluation, Outcome, Prices, Setup, replay};
 use gpuctl_sim::trace::{Availability, Demand, PriceHistory, TraceError};
 use gpuctl_sim::tune::tune as choose;
 
-use super::cost::hour_price;
+use super::cost::{BoxKind, hour_price};
 use super::faults;
 use crate::arguments::{SimulateArguments, TuneArguments, WorldArguments};
 use crate::context::Context;
 use crate::documents::simulate::{
-    ChoiceDocument, PolicyScoreDocument, SimulationDocument, TunedDocument, TuningDocument,
+    ChoiceDocument, ExportedDocument, PolicyScoreDocument, SimulationDocument, TunedDocument,
+    TuningDocument,
 };
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::render::{Output, Page, Printer, page};
 
 /// The most jobs of a history.
@@ -40,53 +41,84 @@ pub(crate) fn run(
 }
 
 fn traces(policy: &CostSettings, wanted: &SimulateArguments) -> Result<Output, Failure> {
-    let demands = demands(&wanted.world.demand)?;
-    let spot = availability(&wanted.availability)?;
-    let history = price_history(policy, wanted, spot.as_ref())?;
-    let (prices, prices_from) = prices(policy, &wanted.world, spot.is_some() && history.is_none())?;
-    let baselines: Vec<Baseline> = demands
-        .iter()
-        .map(|demand| Baseline::new(demand, wanted.world.boot, wanted.max_wait))
-        .collect();
-    let offsets_ms = offsets_ms(spot.as_ref(), wanted.offsets);
-    let mut page_of = Page::default();
+    let inputs = Inputs::read(policy, wanted)?;
+    let offsets_ms = offsets_ms(inputs.availability.as_ref(), wanted.offsets);
+    let mut charts = Page::default();
     let mut policies = Vec::new();
     for one in compared_policies(&wanted.policy)? {
         let mut outcomes = Vec::new();
         for offset_ms in &offsets_ms {
-            let (availability, history) = (spot.as_ref(), history.as_ref());
-            let world = Spot { availability, history, offset_ms: *offset_ms, prices };
-            for demand in &demands {
-                outcomes.push(outcome(one, demand, world, wanted)?);
+            for demand in &inputs.demands {
+                outcomes.push(outcome(one, demand, inputs.spot(*offset_ms), wanted)?);
             }
         }
-        page_of.add(one.name, &outcomes);
-        policies.push(scored(one, &baselines, &outcomes).divided_by(offsets_ms.len()));
+        charts.add(one.name, &outcomes);
+        policies.push(scored(one, &inputs.baselines, &outcomes).divided_by(offsets_ms.len()));
     }
+    let document = document(inputs, policies, wanted);
+    if let Some(path) = &wanted.html {
+        write(path, &page(&document, &charts))?;
+    }
+    Ok(Output::Simulation(Box::new(document)))
+}
+
+/// What is read before the simulation starts.
+struct Inputs {
+    demands: Vec<Demand>,
+    baselines: Vec<Baseline>,
+    availability: Option<Availability>,
+    history: Option<PriceHistory>,
+    priced: Priced,
+}
+
+impl Inputs {
+    fn read(policy: &CostSettings, wanted: &SimulateArguments) -> Result<Self, Failure> {
+        let demands = demands(&wanted.world.demand)?;
+        let availability = availability(&wanted.availability)?;
+        let history = price_history(policy, wanted, availability.as_ref())?;
+        let spot = match (&availability, &history) {
+            (Some(_), None) => SpotPrice::Needed,
+            _ => SpotPrice::Unused,
+        };
+        let priced = prices(policy, &wanted.world, spot)?;
+        let baseline = |demand| Baseline::new(demand, wanted.world.boot, wanted.max_wait);
+        let baselines = demands.iter().map(baseline).collect();
+        Ok(Self { demands, baselines, availability, history, priced })
+    }
+
+    fn spot(&self, offset_ms: i64) -> Spot<'_> {
+        let (availability, history) = (self.availability.as_ref(), self.history.as_ref());
+        Spot { availability, history, offset_ms, prices: self.priced.prices }
+    }
+}
+
+fn document(
+    inputs: Inputs,
+    policies: Vec<PolicyScoreDocument>,
+    wanted: &SimulateArguments,
+) -> SimulationDocument {
+    let baselines = &inputs.baselines;
     let bound: TimeDelta = baselines.iter().map(Baseline::bound).sum();
     let clairvoyant: Clairvoyant = baselines.iter().map(Baseline::clairvoyant).sum();
     let span: TimeDelta = baselines.iter().map(Baseline::span).sum();
-    let document = SimulationDocument {
+    let has_one_price = inputs.availability.is_some() && inputs.history.is_none();
+    SimulationDocument {
         demand: wanted.world.demand.iter().map(|path| path.display().to_string()).collect(),
-        jobs: demands.iter().map(|demand| demand.jobs().len()).sum(),
+        jobs: inputs.demands.iter().map(|demand| demand.jobs().len()).sum(),
         days: seconds(span) / 86_400.0,
         max_wait_seconds: seconds(wanted.max_wait),
         boot_seconds: seconds(wanted.world.boot),
         tick_seconds: seconds(wanted.world.tick),
-        on_demand_usd_hour: prices.on_demand.as_usd(),
-        on_demand_usd_hour_from: prices_from,
-        spot_usd_hour: (spot.is_some() && history.is_none()).then(|| prices.spot.as_usd()),
+        on_demand_usd_hour: inputs.priced.prices.on_demand.as_usd(),
+        on_demand_usd_hour_from: inputs.priced.on_demand_origin,
+        spot_usd_hour: has_one_price.then(|| inputs.priced.prices.spot.as_usd()),
         spot_prices: wanted.prices.as_ref().map(|path| path.display().to_string()),
         bound_box_seconds: seconds(bound),
         bound_same_start_box_seconds: seconds(clairvoyant.same_start),
         bound_prewarm_box_seconds: seconds(clairvoyant.prewarm),
         service_seconds: seconds(clairvoyant.service),
         policies,
-    };
-    if let Some(path) = &wanted.html {
-        write(path, &page(&document, &page_of))?;
     }
-    Ok(Output::Simulation(Box::new(document)))
 }
 
 /// Where spot capacity is available, and what it costs.
@@ -159,10 +191,11 @@ fn geometric_mean(permille: &[i64]) -> f64 {
 pub(crate) fn tune(policy: &CostSettings, wanted: &TuneArguments) -> Result<Output, Failure> {
     let world = &wanted.world;
     let [file] = world.demand.as_slice() else {
-        return Err(Failure::usage("`tune` takes one trace").hint("run it once for each trace"));
+        return Err(Failure::new(Code::TraceMissing, "`tune` takes one trace")
+            .hint("run it once for each trace"));
     };
     let demand = &demands(std::slice::from_ref(file))?[0];
-    let (prices, _) = prices(policy, world, false)?;
+    let prices = prices(policy, world, SpotPrice::Unused)?.prices;
     let terms = terms(world, TimeDelta::zero(), demand);
     let tuning = choose(&terms, prices, demand, &wanted.wait_usd_hour)
         .map_err(|problems| invalid(&problems))?;
@@ -203,7 +236,7 @@ pub(crate) async fn export(
         jobs.push((entry.job.submitted_at - first, result.inference));
     }
     if jobs.is_empty() {
-        return Err(Failure::new("no job in that time has a result")
+        return Err(Failure::new(Code::HistoryEmpty, "no job in that time has a result")
             .hint("`gpuctl jobs` lists all jobs; a longer `--since` goes further back"));
     }
     jobs.sort_unstable();
@@ -212,7 +245,7 @@ pub(crate) async fn export(
     };
     let text: String = jobs.iter().map(row).collect();
     write(path, &format!("t_s,service_s\n{text}"))?;
-    Ok(Output::Exported { path: path.display().to_string(), jobs: jobs.len() })
+    Ok(Output::Exported(ExportedDocument { path: path.display().to_string(), jobs: jobs.len() }))
 }
 
 fn terms(world: &WorldArguments, max_wait: TimeDelta, demand: &Demand) -> Terms {
@@ -228,7 +261,7 @@ fn terms(world: &WorldArguments, max_wait: TimeDelta, demand: &Demand) -> Terms 
 
 fn demands(files: &[PathBuf]) -> Result<Vec<Demand>, Failure> {
     if files.is_empty() {
-        return Err(Failure::usage("no trace was given").hint(
+        return Err(Failure::new(Code::TraceMissing, "no trace was given").hint(
             "give one with `--demand FILE`, e.g. from `gpuctl history export`; `simulate --faults` needs none",
         ));
     }
@@ -266,7 +299,7 @@ fn price_history(
             format!("it has prices for {}", known.join(", "))
         };
         let text = format!("{} has no price of {instance_type} in {zone}", file.display());
-        return Err(Failure::usage(text).hint(hint));
+        return Err(Failure::new(Code::TraceInvalid, text).hint(hint));
     }
     Ok(Some(history))
 }
@@ -281,53 +314,71 @@ fn compared_policies(names: &[String]) -> Result<Vec<ComparedPolicy>, Failure> {
             let hint = did_you_mean(name, known()).unwrap_or_else(|| {
                 format!("one of: all, {}", known().collect::<Vec<_>>().join(", "))
             });
-            Failure::usage(format!("`{name}` is not a known policy")).hint(hint)
+            Failure::new(Code::PolicyUnknown, format!("`{name}` is not a known policy")).hint(hint)
         })
     };
     names.iter().map(find).collect()
 }
 
-/// The prices per hour, and the origin of the on-demand one.
+/// The prices of a simulation.
+struct Priced {
+    prices: Prices,
+    on_demand_origin: String,
+}
+
+/// Whether a simulation uses one spot price.
+#[derive(Clone, Copy)]
+enum SpotPrice {
+    Needed,
+    /// Every box is on-demand, or prices change over time.
+    Unused,
+}
+
 fn prices(
     policy: &CostSettings,
     world: &WorldArguments,
-    spot: bool,
-) -> Result<(Prices, String), Failure> {
-    let instance_type = world.instance_type.as_deref().unwrap_or(&policy.instance_type);
-    let region = world.region.as_deref().unwrap_or(&policy.region);
+    spot: SpotPrice,
+) -> Result<Priced, Failure> {
+    let kind = BoxKind {
+        instance_type: world.instance_type.as_deref().unwrap_or(&policy.instance_type),
+        region: world.region.as_deref().unwrap_or(&policy.region),
+    };
     let hour = |capacity, given, option| {
-        hour_price(&policy.prices, (instance_type, region), capacity, given).map_err(|failure| {
+        hour_price(&policy.prices, kind, capacity, given).map_err(|failure| {
             failure.hint(format!(
                 "give one with {option}; `gpuctl cost prices` lists the known ones, `--refresh` fetches them from AWS"
             ))
         })
     };
-    let (on_demand, from) =
-        hour(CapacityType::OnDemand, world.on_demand_usd_hour, "--on-demand-usd-hour")?;
-    let spot = if spot {
-        hour(CapacityType::Spot, world.spot_usd_hour, "--spot-usd-hour")?.0
-    } else {
-        MicroUsd(0)
+    let on_demand = hour(CapacityType::OnDemand, world.on_demand_usd_hour, "--on-demand-usd-hour")?;
+    let spot = match spot {
+        SpotPrice::Needed => hour(CapacityType::Spot, world.spot_usd_hour, "--spot-usd-hour")?.usd,
+        SpotPrice::Unused => MicroUsd(0),
     };
-    Ok((Prices { on_demand, spot }, from))
+    let prices = Prices { on_demand: on_demand.usd, spot };
+    Ok(Priced { prices, on_demand_origin: on_demand.origin })
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(file)
-        .map_err(|error| Failure::new(format!("cannot read {}", file.display())).because(&error))
+    fs::read(file).map_err(|error| {
+        Failure::new(Code::FileUnreadable, format!("cannot read {}", file.display()))
+            .because(&error)
+    })
 }
 
 fn write(file: &Path, text: &str) -> Result<(), Failure> {
-    fs::write(file, text)
-        .map_err(|error| Failure::new(format!("cannot write {}", file.display())).because(&error))
+    fs::write(file, text).map_err(|error| {
+        Failure::new(Code::FileUnwritable, format!("cannot write {}", file.display()))
+            .because(&error)
+    })
 }
 
 fn bad(file: &Path, error: &TraceError) -> Failure {
-    Failure::usage(format!("{} is not a valid trace", file.display()))
+    Failure::new(Code::TraceInvalid, format!("{} is not a valid trace", file.display()))
         .because(error)
         .hint(error.hint())
 }
 
 fn invalid(problems: &Problems) -> Failure {
-    Failure::usage("the simulated policy is invalid").because(problems)
+    Failure::new(Code::PolicyInvalid, "the simulated policy is invalid").because(problems)
 }

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::arguments::SubmitArguments;
 use crate::context::Context;
 use crate::documents::reply::{JobsDocument, SubmittedDocument};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Code, Exit, Failure};
 use crate::render::{Output, Printer, Progress};
 
 /// `gpuctl submit TASK INPUT…`.
@@ -72,8 +72,9 @@ fn jobs(
 
 fn inputs(context: &Context, arguments: &SubmitArguments) -> Result<Vec<InputUri>, Failure> {
     if let Some(text) = &arguments.text {
-        let uri = InputUri::of_text(text)
-            .map_err(|error| Failure::usage(error.to_string()).hint(error.hint()))?;
+        let uri = InputUri::of_text(text).map_err(|error| {
+            Failure::new(Code::InputTooLarge, error.to_string()).hint(error.hint())
+        })?;
         return Ok(vec![uri]);
     }
     let roots = context.config.input_roots();
@@ -83,8 +84,9 @@ fn inputs(context: &Context, arguments: &SubmitArguments) -> Result<Vec<InputUri
 
 /// The params, checked here too and not only by [`send`], so that nothing is uploaded for a job that is rejected.
 fn params(context: &Context, task: &str, given: &[Param]) -> Result<Map<String, Value>, Failure> {
-    let here = std::env::current_dir()
-        .map_err(|error| Failure::new("cannot read the current folder").because(&error))?;
+    let here = std::env::current_dir().map_err(|error| {
+        Failure::new(Code::FileUnreadable, "cannot read the current folder").because(&error)
+    })?;
     let params = params_of(given, &here);
     gpu_tasks::check(task, &params)?;
     // The files among them are checked like inputs.
@@ -108,7 +110,7 @@ fn check_model(context: &Context, model: Option<&str>) -> Result<(), Failure> {
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         format!("{} has {}", folder.display(), known.join(", "))
     });
-    Err(Failure::usage(format!("there is no model `{model}`")).hint(hint))
+    Err(Failure::new(Code::ModelUnknown, format!("there is no model `{model}`")).hint(hint))
 }
 
 async fn wait(

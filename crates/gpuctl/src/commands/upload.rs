@@ -7,7 +7,7 @@ use gpuctl_control::job::{InputLocation, InputUri, Job};
 use serde_json::Value;
 
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 
 /// The jobs with their local inputs, and the files among their params, in S3; each file is uploaded once.
 pub(super) async fn to_s3(context: &Context, mut jobs: Vec<Job>) -> Result<Vec<Job>, Failure> {
@@ -28,11 +28,12 @@ pub(super) async fn to_s3(context: &Context, mut jobs: Vec<Job>) -> Result<Vec<J
 async fn upload(results: Option<&S3Files>, uri: &InputUri) -> Result<InputUri, Failure> {
     let InputLocation::File(path) = uri.location() else { return Ok(uri.clone()) };
     let Some(results) = results else {
-        return Err(Failure::usage(format!("{} is only on this machine", shown(&path)))
+        return Err(Failure::new(Code::InputElsewhere, format!("{} is only on this machine", shown(&path)))
             .hint("set `results = \"s3://bucket/prefix\"` under [cloud] to have inputs uploaded there, or give an `s3://…` input"));
     };
     let copy = results.upload(&path).await?;
-    copy.parse().map_err(|_| Failure::new(format!("`{copy}` is not a valid input URI")))
+    copy.parse()
+        .map_err(|_| Failure::new(Code::Internal, format!("`{copy}` is not a valid input URI")))
 }
 
 fn shown(path: &Path) -> String {

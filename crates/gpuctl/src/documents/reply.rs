@@ -62,6 +62,18 @@ pub(crate) struct InitDocument {
     pub(crate) path: String,
 }
 
+/// `gpuctl.completions`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ScriptDocument {
+    pub(crate) script: String,
+}
+
+/// `gpuctl.man`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ManPagesDocument {
+    pub(crate) folder: String,
+}
+
 /// `gpuctl.doctor`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct DoctorDocument {
@@ -231,6 +243,8 @@ pub(crate) struct ErrorDocument {
 /// An error.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ErrorBody {
+    /// Stable, e.g. `pool.unknown`: see `COMMANDS.md`.
+    pub(crate) code: &'static str,
     /// What failed.
     pub(crate) message: String,
     /// Why, from the nearest cause to the first.

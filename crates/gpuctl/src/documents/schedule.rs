@@ -113,8 +113,8 @@ pub(crate) struct PartDocument {
 }
 
 impl ScheduleShowDocument {
-    /// The document of so many days from the one in which `from` lies.
-    pub(crate) fn of(pool: &PoolId, schedule: &Schedule, (from, days): (Timestamp, usize)) -> Self {
+    /// The document of a number of days, from the one that contains `from`.
+    pub(crate) fn of(pool: &PoolId, schedule: &Schedule, from: Timestamp, days: usize) -> Self {
         let days: Vec<_> =
             schedule.days(from, days).map(|day| DayDocument::of(schedule, &day)).collect();
         Self {

@@ -1,14 +1,14 @@
 //! Models as tables.
 
-use std::fmt::Write;
-
 use gpuctl_control::wire::models::{
     BenchDocument, BenchRowDocument, ModelsDocument, PulledDocument, VerifiedDocument,
 };
 
+use super::words::{Lines, shown_name};
+
 const MEGABYTE: f64 = 1e6;
 
-pub(super) fn list(document: &ModelsDocument) -> String {
+pub(super) fn list(document: &ModelsDocument) -> Lines {
     let heads = ["model", "task", "state", "MB", "weights", "device", "licence"];
     let mut rows = vec![heads.map(str::to_owned)];
     for model in &document.models {
@@ -23,33 +23,36 @@ pub(super) fn list(document: &ModelsDocument) -> String {
             model.licence.clone(),
         ]);
     }
-    let mut text = table(&rows);
-    _ = write!(text, "in {}; `gpuctl models pull NAME` downloads known models", document.folder);
-    text
+    let mut lines = table(&rows);
+    lines.add(format!("in {}; `gpuctl models pull NAME` downloads known models", document.folder));
+    lines
 }
 
-pub(super) fn verified(document: &VerifiedDocument) -> String {
-    let mut lines = Vec::new();
+pub(super) fn verified(document: &VerifiedDocument) -> Lines {
+    let mut lines = Lines::default();
     for model in &document.models {
-        lines.push(match &model.problem {
+        lines.add(match &model.problem {
             None => format!("ok     {}", model.name),
             Some(problem) => format!("wrong  {}: {problem}", model.name),
         });
-        lines.extend(model.fix.iter().map(|fix| format!("       {fix}")));
+        if let Some(fix) = &model.fix {
+            lines.add(format!("       {fix}"));
+        }
     }
-    lines.join("\n")
+    lines
 }
 
-pub(super) fn pulled(document: &PulledDocument) -> String {
-    let mut lines = Vec::new();
+pub(super) fn pulled(document: &PulledDocument) -> Lines {
+    let mut lines = Lines::default();
     for file in &document.files {
         let how = file.from.as_ref().map_or("present".to_owned(), |from| format!("from {from}"));
-        lines.push(format!("{}/{}  {} MB  {how}", file.model, file.path, megabytes(file.bytes)));
+        let (model, path) = (&file.model, &file.path);
+        lines.add(format!("{model}/{path}  {} MB  {how}", megabytes(file.bytes)));
     }
-    lines.join("\n")
+    lines
 }
 
-pub(super) fn bench(document: &BenchDocument) -> String {
+pub(super) fn bench(document: &BenchDocument) -> Lines {
     let heads = ["graph", "weights", "device", "batch", "ms/call", "items/s", "load s"];
     let mut rows = vec![heads.map(str::to_owned)];
     let row = |row: &BenchRowDocument| {
@@ -64,13 +67,12 @@ pub(super) fn bench(document: &BenchDocument) -> String {
         ]
     };
     rows.extend(document.rows.iter().map(row));
-    let mut text = table(&rows);
+    let mut lines = table(&rows);
     for skipped in &document.skipped {
-        _ = writeln!(text, "skipped {} on {}: {}", skipped.graph, skipped.device, skipped.why);
+        lines.add(format!("skipped {} on {}: {}", skipped.graph, skipped.device, skipped.why));
     }
-    let threads = document.threads;
-    _ = write!(text, "{threads} CPU threads; median call; the graph only");
-    text
+    lines.add(format!("{} CPU threads; median call; the graph only", document.threads));
+    lines
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
@@ -78,23 +80,21 @@ fn megabytes(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / MEGABYTE)
 }
 
-/// Columns as wide as their widest; numbers to the right.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let widths: [usize; N] = std::array::from_fn(|column| {
-        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
-    });
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            let number = cell.parse::<f64>().is_ok();
-            let cell = if number { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
-            line.push_str(&cell);
-            line.push_str("  ");
-        }
-        _ = writeln!(text, "{}", line.trim_end());
+/// Columns as wide as their widest cell; numbers are right-aligned.
+fn table<const N: usize>(rows: &[[String; N]]) -> Lines {
+    let rows: Vec<[String; N]> =
+        rows.iter().map(|row| row.each_ref().map(|cell| shown_name(cell))).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+    let widths: [usize; N] = std::array::from_fn(|column| width(column).unwrap_or(0));
+    let mut lines = Lines::default();
+    for row in &rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| match cell.parse::<f64>() {
+            Ok(_) => format!("{cell:>width$}"),
+            Err(_) => format!("{cell:<width$}"),
+        });
+        lines.add(cells.collect::<Vec<_>>().join("  "));
     }
-    text
+    lines
 }
 
 #[cfg(test)]
@@ -104,6 +104,6 @@ mod tests {
     #[test]
     fn columns_line_up_and_numbers_stand_right() {
         let rows = [["a", "n"], ["longer", "1.5"], ["b", "10.5"]].map(|row| row.map(str::to_owned));
-        assert_eq!(table(&rows), "a       n\nlonger   1.5\nb       10.5\n");
+        assert_eq!(table(&rows).text(), "a       n\nlonger   1.5\nb       10.5");
     }
 }

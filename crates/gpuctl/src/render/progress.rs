@@ -8,30 +8,31 @@ use gpuctl_control::wire::job::JobDocument;
 use gpuctl_core::plan::Rule;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{action_lines, text, to_stderr};
+use super::words::escaped_line;
+use super::{Format, action_lines, jobs, to_stderr};
 
 /// The progress of `submit --wait`.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
-    quiet: bool,
+    format: Format,
     blocked_by: Cell<Option<Rule>>,
 }
 
 impl Progress {
-    pub(super) fn new(jobs: usize, quiet: bool) -> Self {
-        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+    pub(super) fn new(jobs: usize, format: Format) -> Self {
+        let bar = (format == Format::Text && std::io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} jobs  {elapsed}");
             ProgressBar::new(jobs as u64)
                 .with_style(style.expect("the template is a constant and valid"))
         });
-        Self { bar, quiet, blocked_by: Cell::default() }
+        Self { bar, format, blocked_by: Cell::default() }
     }
 
     /// A job has finished.
     pub(crate) fn job_done(&self, job: &JobDocument) {
         match &self.bar {
             Some(bar) => bar.inc(1),
-            None => self.line(&text::job_line(job)),
+            None => self.line(&jobs::job_line(job)),
         }
     }
 
@@ -42,7 +43,7 @@ impl Progress {
         }
         let blocked = reconciled.plan.pools.iter().flat_map(|pool| &pool.blocked).next();
         let rule = blocked.map(|reason| reason.rule);
-        // Said once for as long as it lasts: its sentence counts down and changes with every reconcile.
+        // Printed once per rule: its sentence counts down and changes with every reconcile.
         if self.blocked_by.replace(rule) != rule
             && let Some(reason) = blocked
         {
@@ -58,9 +59,9 @@ impl Progress {
 
     fn line(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.println(line),
-            None if self.quiet => {}
-            None => to_stderr(line),
+            Some(bar) => bar.println(escaped_line(line)),
+            None if self.format == Format::Json => {}
+            None => to_stderr(&escaped_line(line)),
         }
     }
 }
@@ -69,8 +70,8 @@ impl Progress {
 pub(crate) struct Weeks(Option<ProgressBar>);
 
 impl Weeks {
-    pub(super) fn new(weeks: u64, quiet: bool) -> Self {
-        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+    pub(super) fn new(weeks: u64, format: Format) -> Self {
+        let bar = (format == Format::Text && std::io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} weeks  {elapsed} {msg}");
             ProgressBar::new(weeks).with_style(style.expect("the template is a constant and valid"))
         });

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::text::line;
+use super::words::Lines;
 use crate::documents::schedule::{
     DayDocument, PartDocument, ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument,
 };
@@ -13,15 +13,15 @@ const CELL_MINUTES: usize = 30;
 /// The most times in a row; the bar and the JSON show all.
 const TIMES_MAX: usize = 4;
 
-pub(super) fn at(document: &ScheduleAtDocument) -> String {
-    let mut text = format!("{}: {}\n", document.pool, wants(document.desired));
-    line(&mut text, "at", &format!("{} {} ({})", document.at_local, document.zone, document.at));
-    line(&mut text, "because", &document.reason);
+pub(super) fn at(document: &ScheduleAtDocument) -> Lines {
+    let mut lines = Lines::of(format!("{}: {}", document.pool, wants(document.desired)));
+    lines.label("at", format!("{} {} ({})", document.at_local, document.zone, document.at));
+    lines.label("because", &document.reason);
     let next = document.next_change.as_ref().map_or("no change ahead".to_owned(), |next| {
         format!("{} {}: {}", next.at_local, wants(next.desired), next.reason)
     });
-    line(&mut text, "next", &next);
-    text
+    lines.label("next", next);
+    lines
 }
 
 fn wants(desired: &str) -> &'static str {
@@ -32,14 +32,15 @@ fn wants(desired: &str) -> &'static str {
     }
 }
 
-pub(super) fn show(document: &ScheduleShowDocument) -> String {
-    let mut text = format!("{}: local time of {}\n", document.pool, document.zone);
+pub(super) fn show(document: &ScheduleShowDocument) -> Lines {
+    let mut lines = Lines::of(format!("{}: local time of {}", document.pool, document.zone));
     for (index, entry) in (1..).zip(&document.entries) {
-        line(&mut text, &format!("entry {index}"), entry);
+        lines.label(&format!("entry {index}"), entry);
     }
     // Every three hours, above its cell.
     let scale: String = (0..24).step_by(3).map(|hour| format!("{hour:<6}")).collect();
-    let _ = writeln!(text, "\n{:16}{scale}24", "");
+    lines.blank();
+    lines.add(format!("{:16}{scale}24", ""));
     for day in &document.days {
         let row = format!(
             "{} {}  {}  {:>7}  {}",
@@ -49,16 +50,16 @@ pub(super) fn show(document: &ScheduleShowDocument) -> String {
             hours(running_minutes(day)),
             remarks(day)
         );
-        let _ = writeln!(text, "{}", row.trim_end());
+        lines.add(row);
     }
     let days = document.days.len();
-    let _ = writeln!(
-        text,
-        "\n{} running in {days} {}; █ running, ▒ partly, · stopped, - not decided",
+    lines.blank();
+    lines.add(format!(
+        "{} running in {days} {}; █ running, ▒ partly, · stopped, - not decided",
         hours(document.days.iter().map(running_minutes).sum()),
         if days == 1 { "day" } else { "days" }
-    );
-    text
+    ));
+    lines
 }
 
 fn running_minutes(day: &DayDocument) -> i64 {
@@ -110,14 +111,15 @@ fn remarks(day: &DayDocument) -> String {
     remarks.trim_start().to_owned()
 }
 
-pub(super) fn lint(document: &ScheduleLintDocument) -> String {
+pub(super) fn lint(document: &ScheduleLintDocument) -> Lines {
     if document.warnings.is_empty() {
-        return format!("no warnings for the schedules of {}", document.pools.join(", "));
+        let pools = document.pools.join(", ");
+        return Lines::of(format!("no warnings for the schedules of {pools}"));
     }
-    let mut text = String::new();
+    let mut lines = Lines::default();
     for warning in &document.warnings {
-        let _ = writeln!(text, "{}, entry {}: {}", warning.pool, warning.entry, warning.message);
-        let _ = writeln!(text, "  hint: {}", warning.hint);
+        lines.add(format!("{}, entry {}: {}", warning.pool, warning.entry, warning.message));
+        lines.add(format!("  hint: {}", warning.hint));
     }
-    text
+    lines
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use gpuctl_sim::replay::Outcome;
 
+use super::words::Lines;
 use crate::documents::simulate::{
     FaultSimulationDocument, PolicyScoreDocument, SimulationDocument, TuningDocument,
     ViolationDocument,
@@ -15,10 +16,9 @@ const HEIGHT: f64 = 220.0;
 /// The most points of a curve: more than its pixels cannot be seen.
 const POINTS_MAX: usize = 960;
 
-pub(super) fn simulation(document: &SimulationDocument) -> String {
-    let mut text = terms(document);
-    let _ = writeln!(
-        text,
+pub(super) fn simulation(document: &SimulationDocument) -> Lines {
+    let mut lines = terms(document);
+    lines.add(format!(
         "{:<13}{:>10}{:>8}{:>10}{:>11}{:>8}{:>10}{:>10}{:>10}{:>7}{:>6}",
         "POLICY",
         "BOX HOURS",
@@ -31,111 +31,123 @@ pub(super) fn simulation(document: &SimulationDocument) -> String {
         "MAX",
         "LATE",
         "LOST"
-    );
-    for one in &document.policies {
-        let _ = writeln!(
-            text,
-            "{:<13}{:>10.1}{:>7.2}x{:>10}{:>11}{:>8.0}{:>10}{:>10}{:>10}{:>7.0}{:>6.0}",
-            one.policy,
-            one.box_seconds / 3_600.0,
-            one.ratio_to_bound,
-            format!("${:.2}", one.usd),
-            format!("${:.2}", one.usd_month),
-            one.starts,
-            wait(one.wait_seconds_p50),
-            wait(one.wait_seconds_p95),
-            wait(one.wait_seconds_max),
-            one.late_jobs,
-            one.jobs_lost
-        );
-    }
+    ));
+    document.policies.iter().for_each(|one| lines.add(policy_row(one)));
     let fixed = document.spot_usd_hour.map(|spot| format!("${spot:.4} an hour"));
     let changing = || Some(format!("the price in force ({})", document.spot_prices.as_ref()?));
     if let Some(spot) = fixed.or_else(changing) {
         let interrupted: f64 = document.policies.iter().map(|one| one.interruptions).sum();
-        let _ = writeln!(
-            text,
+        lines.add(format!(
             "spot at {spot} where available; {interrupted:.0} boxes were interrupted"
-        );
+        ));
     }
-    text.push_str("LATE: jobs over the limit beyond those on an always-on box.\n");
-    text
+    lines.add("LATE: jobs over the limit beyond those on an always-on box.");
+    lines
 }
 
-fn terms(document: &SimulationDocument) -> String {
+fn policy_row(one: &PolicyScoreDocument) -> String {
     format!(
-        "{} jobs in {:.1} days; max_wait {}, boot {}, a reconcile every {}; on-demand ${:.4} an hour ({})\nBOUND: box time divided by {:.1} h, the minimum with which every job keeps the limit\nwith knowledge of the future: {:.1} h if boxes start when a job arrives, {:.1} h if no job waits for a boot; the jobs alone take {:.1} h\n",
+        "{:<13}{:>10.1}{:>7.2}x{:>10}{:>11}{:>8.0}{:>10}{:>10}{:>10}{:>7.0}{:>6.0}",
+        one.policy,
+        one.box_seconds / 3_600.0,
+        one.ratio_to_bound,
+        format!("${:.2}", one.usd),
+        format!("${:.2}", one.usd_month),
+        one.starts,
+        wait(one.wait_seconds_p50),
+        wait(one.wait_seconds_p95),
+        wait(one.wait_seconds_max),
+        one.late_jobs,
+        one.jobs_lost
+    )
+}
+
+fn terms(document: &SimulationDocument) -> Lines {
+    let hours = |seconds: f64| seconds / 3_600.0;
+    let mut lines = Lines::of(format!(
+        "{} jobs in {:.1} days; max_wait {}, boot {}, a reconcile every {}; on-demand ${:.4} an hour ({})",
         document.jobs,
         document.days,
         wait(document.max_wait_seconds),
         wait(document.boot_seconds),
         wait(document.tick_seconds),
         document.on_demand_usd_hour,
-        document.on_demand_usd_hour_from,
-        document.bound_box_seconds / 3_600.0,
-        document.bound_same_start_box_seconds / 3_600.0,
-        document.bound_prewarm_box_seconds / 3_600.0,
-        document.service_seconds / 3_600.0
-    )
+        document.on_demand_usd_hour_from
+    ));
+    lines.add(format!(
+        "BOUND: box time divided by {:.1} h, the minimum with which every job keeps the limit",
+        hours(document.bound_box_seconds)
+    ));
+    lines.add(format!(
+        "with knowledge of the future: {:.1} h if boxes start when a job arrives, {:.1} h if no job waits for a boot; the jobs alone take {:.1} h",
+        hours(document.bound_same_start_box_seconds),
+        hours(document.bound_prewarm_box_seconds),
+        hours(document.service_seconds)
+    ));
+    lines
 }
 
-pub(super) fn tuning(document: &TuningDocument) -> String {
-    let mut text =
-        format!("{:<12}{:<12}{:>10}{:>14}\n", "MAX_WAIT", "IDLE_STOP", "USD", "WAITED HOURS");
+pub(super) fn tuning(document: &TuningDocument) -> Lines {
+    let mut lines = Lines::of(format!(
+        "{:<12}{:<12}{:>10}{:>14}",
+        "MAX_WAIT", "IDLE_STOP", "USD", "WAITED HOURS"
+    ));
     for one in &document.frontier {
         let usd = format!("${:.2}", one.usd);
-        let _ = writeln!(
-            text,
-            "{:<12}{:<12}{usd:>10}{:>14.2}",
-            one.max_wait, one.idle_stop, one.wait_hours
-        );
+        let (max_wait, idle_stop) = (&one.max_wait, &one.idle_stop);
+        lines.add(format!("{max_wait:<12}{idle_stop:<12}{usd:>10}{:>14.2}", one.wait_hours));
     }
-    text.push_str("each line costs less than those below it and waits longer\n");
+    lines.add("each line costs less than those below it and waits longer");
     for one in &document.tuned {
-        let _ = write!(
-            text,
-            "\nwaiting at ${} per job-hour: chosen on the first half of the trace; on the second half ${:.2} including waiting, {:.2} times the best choice in hindsight\n  max_wait = \"{}\"\n  idle_stop = \"{}\"\n",
-            one.wait_usd_hour, one.tested_usd, one.ratio_to_hindsight, one.max_wait, one.idle_stop
-        );
+        lines.blank();
+        lines.add(format!(
+            "waiting at ${} per job-hour: chosen on the first half of the trace; on the second half ${:.2} including waiting, {:.2} times the best choice in hindsight",
+            one.wait_usd_hour, one.tested_usd, one.ratio_to_hindsight
+        ));
+        lines.add(format!("  max_wait = \"{}\"", one.max_wait));
+        lines.add(format!("  idle_stop = \"{}\"", one.idle_stop));
     }
-    text
+    lines
 }
 
-pub(super) fn faults(document: &FaultSimulationDocument) -> String {
-    let mut text = format!(
-        "{} weeks, {} jobs ({} with a result), {} starts, {} interruptions, {} refusals, ${:.2}\n{} reconciles, {} checks; the slowest week, seed {}, took {:.2} s\n",
+pub(super) fn faults(document: &FaultSimulationDocument) -> Lines {
+    let mut lines = Lines::of(format!(
+        "{} weeks, {} jobs ({} with a result), {} starts, {} interruptions, {} refusals, ${:.2}",
         document.weeks,
         document.jobs,
         document.jobs_committed,
         document.starts,
         document.interruptions,
         document.refusals,
-        document.usd,
-        document.reconciles,
-        document.checks,
-        document.slowest_seed,
-        document.slowest_seconds
-    );
+        document.usd
+    ));
+    lines.add(format!(
+        "{} reconciles, {} checks; the slowest week, seed {}, took {:.2} s",
+        document.reconciles, document.checks, document.slowest_seed, document.slowest_seconds
+    ));
     for (fault, times) in &document.faults {
-        let _ = writeln!(text, "  {fault:<18}{times:>9}");
+        lines.add(format!("  {fault:<18}{times:>9}"));
     }
     match &document.failure {
-        None => text.push_str("no guarantee was violated\n"),
-        Some(broken) => text.push_str(&violation(broken)),
+        None => lines.add("no guarantee was violated"),
+        Some(broken) => violation(&mut lines, broken),
     }
-    text
+    lines
 }
 
-fn violation(broken: &ViolationDocument) -> String {
-    let mut text = format!(
-        "\nVIOLATED in the week of seed {}: {} ({})\n  {}: {}\n\nevents before it, in the smallest week that shows it:\n",
-        broken.seed, broken.sentence, broken.guarantee, broken.at, broken.what
-    );
-    for event in &broken.events {
-        let _ = writeln!(text, "  {event}");
-    }
-    let _ = writeln!(text, "\nrepeat:   {}\nsmallest: {}", broken.replay, broken.smallest);
-    text
+fn violation(lines: &mut Lines, broken: &ViolationDocument) {
+    lines.blank();
+    lines.add(format!(
+        "VIOLATED in the week of seed {}: {} ({})",
+        broken.seed, broken.sentence, broken.guarantee
+    ));
+    lines.add(format!("  {}: {}", broken.at, broken.what));
+    lines.blank();
+    lines.add("events before it, in the smallest week that shows it:");
+    broken.events.iter().for_each(|event| lines.add(format!("  {event}")));
+    lines.blank();
+    lines.add(format!("repeat:   {}", broken.replay));
+    lines.add(format!("smallest: {}", broken.smallest));
 }
 
 /// What the page shows besides the document: each policy's first trace.
@@ -158,9 +170,9 @@ pub(crate) fn page(document: &SimulationDocument, page: &Page) -> String {
         html,
         "<h1>{}</h1><p>{}</p>",
         escape(&title),
-        escape(&terms(document)).replace('\n', "<br>")
+        escape(terms(document).text()).replace('\n', "<br>")
     );
-    let _ = write!(html, "<pre>{}</pre>", escape(&simulation(document)));
+    let _ = write!(html, "<pre>{}</pre>", escape(simulation(document).text()));
     html.push_str("<h2>Dollars a month</h2>");
     html.push_str(&bars(&document.policies));
     html.push_str("<h2>How long jobs wait</h2><p>The share of jobs (vertical) that waited at most this long (horizontal, logarithmic).</p>");

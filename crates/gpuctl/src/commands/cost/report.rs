@@ -1,0 +1,127 @@
+//! `cost report`: jobs, waits and box time of a period, and what they cost compared with an always-on box.
+
+use chrono::TimeDelta;
+use gpuctl_control::job::JobState;
+use gpuctl_control::observe::observe;
+use gpuctl_control::ports::{JobEntry, JobFilter};
+use gpuctl_control::wire::{seconds, time};
+use gpuctl_core::cost::{BoxCost, MONTH_SECONDS, Price, box_cost, price_of};
+use gpuctl_core::observation::{Run, Witness};
+use gpuctl_core::period::{Period, month_of};
+use gpuctl_core::units::{MicroUsd, nearest_rank};
+
+use crate::arguments::ReportArguments;
+use crate::context::Context;
+use crate::documents::reply::{CostReportDocument, JobCounts, PriceDocument};
+use crate::failure::{Code, Failure};
+use crate::render::Output;
+
+/// The days of a month in prices.
+const MONTH_DAYS: f64 = 30.0;
+
+/// The most jobs that a report reads.
+const JOBS_MAX: u32 = 1_000_000;
+
+/// `gpuctl cost report`: of the time until now, or of a month.
+pub(super) async fn report(context: &Context, wanted: &ReportArguments) -> Result<Output, Failure> {
+    // A box that stopped by itself is in the ledger's runs only after an observation.
+    let observed = observe(&context.ports, &context.config.policy, Witness::Controller).await;
+    observed.remember(&context.ports).await?;
+    let now = context.now();
+    let asked = wanted.month.map_or(Period { begin: now - wanted.since, end: now }, month_of);
+    if asked.begin > now {
+        return Err(Failure::new(Code::PeriodInFuture, "that month is in the future")
+            .hint("`gpuctl cost estimate` estimates future costs"));
+    }
+    let history = History::read(context, Period { end: asked.end.min(now), ..asked }).await?;
+    let settings = &context.config.policy.cost;
+    let price = price_of(settings).ok_or_else(|| {
+        let message =
+            format!("no price is known for {} in {}", settings.instance_type, settings.region);
+        Failure::new(Code::PriceUnknown, message)
+            .hint("`gpuctl cost prices` lists the known ones; set [cost] to one of them")
+    })?;
+    let boxes = context.config.policy.pools.iter().map(|pool| pool.boxes_max.get()).sum();
+    let cost = box_cost(&history.runs, boxes, history.period, settings, &price);
+    Ok(Output::CostReport(Box::new(document(&history, &cost, &price))))
+}
+
+/// The jobs and runs of a period.
+struct History {
+    /// From the first job or run: the always-on box that the report compares with starts then, not earlier.
+    period: Period,
+    jobs: Vec<JobEntry>,
+    runs: Vec<Run>,
+}
+
+impl History {
+    async fn read(context: &Context, asked: Period) -> Result<Self, Failure> {
+        let ledger = &context.ports.ledger;
+        let filter = JobFilter { state: None, limit: JOBS_MAX, since: Some(asked.begin) };
+        let mut jobs = ledger.jobs(filter).await?;
+        jobs.retain(|entry| entry.job.submitted_at < asked.end);
+        let mut runs = ledger.runs_since(asked.begin).await?;
+        runs.retain(|run| run.started_at < asked.end);
+        let submitted = jobs.iter().map(|entry| entry.job.submitted_at);
+        let first = submitted.chain(runs.iter().map(|run| run.started_at)).min();
+        let begin = first.unwrap_or(asked.begin).max(asked.begin);
+        Ok(Self { period: Period { begin, end: asked.end }, jobs, runs })
+    }
+
+    /// From submission to receipt by a worker, of jobs with a result; sorted.
+    fn waits(&self) -> Vec<TimeDelta> {
+        let wait =
+            |entry: &JobEntry| Some(entry.result.as_ref()?.received_at - entry.job.submitted_at);
+        let mut waits: Vec<TimeDelta> = self.jobs.iter().filter_map(wait).collect();
+        waits.sort_unstable();
+        waits
+    }
+
+    /// A short period counts as a whole day: one burst in a minute is a day with one burst, not a month full of them.
+    fn days(&self) -> f64 {
+        let days = (self.period.end - self.period.begin).num_days() + 1;
+        f64::from(i32::try_from(days).unwrap_or(i32::MAX))
+    }
+}
+
+fn document(history: &History, cost: &BoxCost, price: &Price) -> CostReportDocument {
+    let waits = history.waits();
+    let rank = |percent| nearest_rank(&waits, percent).map(seconds);
+    let month = |usd: MicroUsd| usd.as_usd() * MONTH_DAYS / history.days();
+    CostReportDocument {
+        since: time(history.period.begin),
+        until: time(history.period.end),
+        jobs: count(&history.jobs),
+        wait_seconds_p50: rank(50),
+        wait_seconds_p95: rank(95),
+        wait_seconds_max: rank(100),
+        starts: cost.starts,
+        box_seconds: cost.box_seconds,
+        billed_seconds: cost.billed_seconds,
+        box_usd: cost.spent.as_usd(),
+        standing_usd: cost.standing.as_usd(),
+        usd: (cost.spent + cost.standing).as_usd(),
+        priced_as: PriceDocument::of(price),
+        on_demand_usd: cost.on_demand.as_usd(),
+        spot_usd: cost.spot.map(MicroUsd::as_usd),
+        always_on_usd: cost.always_on.as_usd(),
+        on_demand_usd_month: month(cost.on_demand),
+        spot_usd_month: cost.spot.map(month),
+        always_on_usd_month: price.on_demand.per_hour_for(MONTH_SECONDS).as_usd(),
+    }
+}
+
+fn count(jobs: &[JobEntry]) -> JobCounts {
+    let mut counts = JobCounts::default();
+    for entry in jobs {
+        counts.submitted += 1;
+        match entry.state {
+            JobState::Succeeded => counts.succeeded += 1,
+            JobState::Failed => counts.failed += 1,
+            JobState::Dead => counts.dead += 1,
+            JobState::Queued | JobState::Running => counts.open += 1,
+            JobState::Purged => counts.purged += 1,
+        }
+    }
+    counts
+}

@@ -1,0 +1,105 @@
+//! Jobs and queues as text.
+
+use gpuctl_control::job::{InputLocation, InputUri};
+use gpuctl_control::wire::job::JobDocument;
+use serde_json::Value;
+
+use super::status::counts;
+use super::words::{Lines, shown_name};
+use crate::documents::reply::{JobsDocument, QueuesDocument};
+
+/// A finished job in one line.
+pub(super) fn job_line(job: &JobDocument) -> String {
+    let took = match (job.wait_seconds, job.run_seconds) {
+        (Some(wait), Some(run)) => format!(", waited {wait:.1} s, ran {run:.1} s"),
+        _ => String::new(),
+    };
+    format!("{} {} ({}{took})", job.state, file_name(job), shown_name(&job.task))
+}
+
+pub(super) fn results(document: &JobsDocument) -> Lines {
+    let mut lines = Lines::default();
+    for (index, job) in document.jobs.iter().enumerate() {
+        if index > 0 {
+            lines.blank();
+        }
+        add_job(&mut lines, job);
+    }
+    lines
+}
+
+pub(super) fn list(document: &JobsDocument) -> Lines {
+    if document.jobs.is_empty() {
+        return Lines::of("no jobs");
+    }
+    let mut lines = Lines::of(format!(
+        "{:<36}  {:<9}  {:<16}  {:>7}  {:>7}  INPUT",
+        "JOB", "STATE", "TASK", "WAITED", "RAN"
+    ));
+    for job in &document.jobs {
+        let seconds =
+            |value: Option<f64>| value.map(|value| format!("{value:.1} s")).unwrap_or_default();
+        let (waited, ran) = (seconds(job.wait_seconds), seconds(job.run_seconds));
+        lines.add(format!(
+            "{}  {:<9}  {:<16}  {waited:>7}  {ran:>7}  {}",
+            job.job_id,
+            job.state,
+            shown_name(&job.task),
+            file_name(job)
+        ));
+    }
+    lines
+}
+
+pub(super) fn job(job: &JobDocument) -> Lines {
+    let mut lines = Lines::default();
+    add_job(&mut lines, job);
+    lines
+}
+
+fn add_job(lines: &mut Lines, job: &JobDocument) {
+    lines.add(job_line(job));
+    lines.label("job", &job.job_id);
+    if let (Some(model), Some(device), Some(name)) = (&job.model, &job.device, &job.r#box) {
+        let inference = job.inference_seconds.unwrap_or_default();
+        lines.label("model", format!("{model} on {device}, {inference:.2} s on {name}"));
+    }
+    if let Some(error) = &job.error {
+        lines.label("error", format!("{} [{}]", error.message, error.code));
+        if let Some(hint) = &error.hint {
+            lines.label("hint", hint);
+        }
+    }
+    let field = |name: &str| job.output.as_ref().and_then(|output| output.get(name));
+    if let Some(text) = field("text").and_then(Value::as_str) {
+        lines.labelled_text("text", text);
+    }
+    for (index, file) in field("files").and_then(Value::as_array).into_iter().flatten().enumerate()
+    {
+        lines.label(if index == 0 { "files" } else { "" }, file_line(file));
+    }
+}
+
+/// A file by its path if it is on this machine, else by its URI.
+fn file_line(file: &Value) -> String {
+    let text = |field: &str| file.get(field).and_then(Value::as_str).unwrap_or_default();
+    let shown = match text("uri").parse::<InputUri>().map(|uri| uri.location()) {
+        Ok(InputLocation::File(path)) => path.display().to_string(),
+        _ => text("uri").to_owned(),
+    };
+    let bytes = file.get("bytes").and_then(Value::as_u64).unwrap_or_default();
+    format!("{shown} ({}, {bytes} bytes)", text("media_type"))
+}
+
+pub(super) fn queues(document: &QueuesDocument) -> Lines {
+    let mut lines = Lines::default();
+    for queue in &document.queues {
+        lines.add(format!("{} (pool {}): {}", queue.queue, queue.pool, counts(&queue.counts)));
+    }
+    lines
+}
+
+fn file_name(job: &JobDocument) -> String {
+    let name = job.input.parse::<InputUri>().map(|uri| uri.file_name());
+    shown_name(name.as_ref().unwrap_or(&job.input))
+}

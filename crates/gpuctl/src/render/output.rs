@@ -1,0 +1,114 @@
+//! What commands return: one document each.
+
+use gpuctl_control::wire::Versioned;
+use gpuctl_control::wire::explain::ExplainDocument;
+#[cfg(feature = "aws")]
+use gpuctl_control::wire::function::InvokedDocument;
+use gpuctl_control::wire::job::JobDocument;
+use gpuctl_control::wire::models::{
+    BenchDocument, ModelsDocument, PulledDocument, VerifiedDocument,
+};
+use gpuctl_control::wire::plan::PlanDocument;
+use gpuctl_control::wire::status::StatusDocument;
+use serde::Serialize;
+
+use super::json;
+use crate::documents::logs::LogsDocument;
+use crate::documents::reply::{
+    CostReportDocument, DoctorDocument, EstimateDocument, InitDocument, JobsDocument,
+    ManPagesDocument, MovedDocument, PricesDocument, QueuesDocument, ScriptDocument,
+    SubmittedDocument, versioned,
+};
+use crate::documents::schedule::{ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument};
+use crate::documents::simulate::{
+    ExportedDocument, FaultSimulationDocument, SimulationDocument, TuningDocument,
+};
+use crate::failure::Exit;
+
+/// The output of a command.
+#[derive(Debug)]
+pub(crate) enum Output {
+    Status(Versioned<StatusDocument>),
+    /// The deployed function's response.
+    #[cfg(feature = "aws")]
+    Invoked(Box<InvokedDocument>),
+    Logs(LogsDocument),
+    Plan(Versioned<PlanDocument>),
+    Explain(Box<ExplainDocument>),
+    Submitted(SubmittedDocument),
+    /// Finished jobs with their results.
+    Results(JobsDocument),
+    /// Jobs, one line each.
+    Jobs(JobsDocument),
+    Job(Box<JobDocument>),
+    Queues(QueuesDocument),
+    Moved(MovedDocument),
+    ScheduleAt(ScheduleAtDocument),
+    ScheduleShow(ScheduleShowDocument),
+    ScheduleLint(ScheduleLintDocument),
+    CostReport(Box<CostReportDocument>),
+    Estimate(EstimateDocument),
+    Simulation(Box<SimulationDocument>),
+    FaultSimulation(Box<FaultSimulationDocument>),
+    Tuning(Box<TuningDocument>),
+    Exported(ExportedDocument),
+    Prices(PricesDocument),
+    Init(InitDocument),
+    Doctor(DoctorDocument),
+    Models(ModelsDocument),
+    ModelsVerified(VerifiedDocument),
+    ModelsPulled(PulledDocument),
+    ModelsBench(BenchDocument),
+    Script(ScriptDocument),
+    ManPages(ManPagesDocument),
+    Nothing,
+    /// Output of a command that did not succeed.
+    WithExit(Box<Output>, Exit),
+}
+
+impl Output {
+    pub(crate) fn exit(self, exit: Exit) -> Self {
+        Self::WithExit(Box::new(self), exit)
+    }
+
+    /// The JSON of the document, if there is one.
+    pub(super) fn json(&self) -> Option<String> {
+        Some(match self {
+            Self::Status(document) => json(document),
+            #[cfg(feature = "aws")]
+            Self::Invoked(invoked) => json(&invoked.document),
+            Self::Logs(document) => named("gpuctl.logs", document),
+            Self::Plan(document) => json(document),
+            Self::Explain(document) => named("gpuctl.explain", document),
+            Self::Submitted(document) => named("gpuctl.submitted", document),
+            Self::Results(document) | Self::Jobs(document) => named("gpuctl.jobs", document),
+            Self::Job(document) => named("gpuctl.job", document),
+            Self::Queues(document) => named("gpuctl.queues", document),
+            Self::Moved(document) => named("gpuctl.moved", document),
+            Self::ScheduleAt(document) => named("gpuctl.schedule-at", document),
+            Self::ScheduleShow(document) => named("gpuctl.schedule-show", document),
+            Self::ScheduleLint(document) => named("gpuctl.schedule-lint", document),
+            Self::CostReport(document) => named("gpuctl.cost-report", document),
+            Self::Simulation(document) => named("gpuctl.simulation", document),
+            Self::FaultSimulation(document) => named("gpuctl.fault-simulation", document),
+            Self::Tuning(document) => named("gpuctl.tuning", document),
+            Self::Exported(document) => named("gpuctl.history-export", document),
+            Self::Estimate(document) => named("gpuctl.cost-estimate", document),
+            Self::Prices(document) => named("gpuctl.prices", document),
+            Self::Init(document) => named("gpuctl.init", document),
+            Self::Doctor(document) => named("gpuctl.doctor", document),
+            Self::Models(document) => named("gpuctl.models", document),
+            Self::ModelsVerified(document) => named("gpuctl.models-verified", document),
+            Self::ModelsPulled(document) => named("gpuctl.models-pulled", document),
+            Self::ModelsBench(document) => named("gpuctl.models-bench", document),
+            Self::Script(document) => named("gpuctl.completions", document),
+            Self::ManPages(document) => named("gpuctl.man", document),
+            Self::Nothing => return None,
+            Self::WithExit(output, _) => return output.json(),
+        })
+    }
+}
+
+fn named(schema: &'static str, document: impl Serialize) -> String {
+    json(&versioned(schema, document))
+}

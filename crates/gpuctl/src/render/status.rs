@@ -1,0 +1,164 @@
+//! `status`, `plan` and `explain` as text.
+
+use gpuctl_control::wire::ReasonDocument;
+use gpuctl_control::wire::explain::ExplainDocument;
+use gpuctl_control::wire::plan::{
+    NextChangeDocument, PlanDocument, PoolPlanDocument, RunDocument, VerdictDocument,
+};
+use gpuctl_control::wire::status::{BoxDocument, PoolDocument, QueueDocument, StatusDocument};
+
+use super::words::{Lines, jobs_of, short, span};
+
+pub(super) fn status(document: &StatusDocument) -> Lines {
+    let mut lines = Lines::default();
+    for pool in &document.pools {
+        lines.add(format!("{}: {}", pool.pool, pool.state));
+        self::pool(&mut lines, pool);
+    }
+    errors(&mut lines, &document.errors);
+    lines
+}
+
+pub(super) fn pool(lines: &mut Lines, pool: &PoolDocument) {
+    boxes(lines, &pool.boxes);
+    queue_line(lines, pool.queue.as_ref());
+    if let Some(hold) = &pool.hold {
+        let why = hold.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let words = format!("{} until {}, by {}{why}", hold.wants, short(&hold.until), hold.by);
+        lines.label("hold", words);
+    }
+    if let Some(run) = &pool.last_run {
+        last_run(lines, run);
+    }
+    reasons(lines, "blocked", &pool.blocked);
+    next(lines, pool.next_change.as_ref());
+}
+
+fn errors(lines: &mut Lines, errors: &[String]) {
+    for error in errors {
+        lines.add(format!("not read: {error}"));
+    }
+}
+
+fn boxes(lines: &mut Lines, boxes: &[BoxDocument]) {
+    for one in boxes {
+        let since = match &one.since {
+            Some(_) => format!(" for {}", span(one.seconds_in_state.unwrap_or_default())),
+            None => ", never ran".to_owned(),
+        };
+        let held = one
+            .jobs_held
+            .map(|jobs| format!(", holds {}", jobs_of(u64::from(jobs))))
+            .unwrap_or_default();
+        lines.label("box", format!("{} {}{since}{held}", one.r#box, one.state));
+    }
+}
+
+fn queue_line(lines: &mut Lines, queue: Option<&QueueDocument>) {
+    if let Some(queue) = queue {
+        lines.label("queue", counts(queue));
+    }
+}
+
+pub(super) fn counts(queue: &QueueDocument) -> String {
+    let oldest =
+        queue.oldest_age_seconds.map(|age| format!(" (oldest {})", span(age))).unwrap_or_default();
+    format!(
+        "{} waiting{oldest}, {} in flight, {} delayed, {} dead",
+        queue.visible, queue.in_flight, queue.delayed, queue.dead
+    )
+}
+
+fn last_run(lines: &mut Lines, run: &RunDocument) {
+    lines.label("started", format!("{} by {}", short(&run.started_at), reason(&run.started_by)));
+    match (&run.stopped_by, &run.stopped_at) {
+        (Some(by), at) => {
+            let at = at.as_deref().map_or("in progress".to_owned(), short);
+            lines.label("stopped", format!("{at} by {}", reason(by)));
+        }
+        (None, Some(at)) => {
+            let not_asked = "not stopped by gpuctl: it was killed or crashed";
+            let why = run.error.as_deref().unwrap_or(not_asked);
+            lines.label("ended", format!("{}: {why}", short(at)));
+        }
+        (None, None) => {}
+    }
+}
+
+fn reason(reason: &ReasonDocument) -> String {
+    format!("{}: {}", reason.rule, reason.text)
+}
+
+fn next(lines: &mut Lines, next: Option<&NextChangeDocument>) {
+    if let Some(next) = next {
+        lines.label("next", format!("{} {}", short(&next.at), reason(&next.reason)));
+    }
+}
+
+fn reasons(lines: &mut Lines, label: &str, reasons: &[ReasonDocument]) {
+    for one in reasons {
+        lines.label(label, reason(one));
+    }
+}
+
+pub(super) fn plan(document: &PlanDocument) -> Lines {
+    let mut lines = Lines::default();
+    for pool in &document.pools {
+        let wanted = match pool.boxes_wanted {
+            1 => "1 box".to_owned(),
+            boxes => format!("{boxes} boxes"),
+        };
+        lines.add(format!("{}: wants {wanted} at {}", pool.pool, short(&document.at)));
+        pool_plan(&mut lines, pool);
+        rules(&mut lines, pool);
+    }
+    errors(&mut lines, &document.errors);
+    lines
+}
+
+fn pool_plan(lines: &mut Lines, pool: &PoolPlanDocument) {
+    for action in &pool.actions {
+        lines.label(action.action, format!("{} because {}", action.r#box, reason(&action.reason)));
+    }
+    if pool.actions.is_empty() {
+        lines.label("now", "nothing to do");
+    }
+    reasons(lines, "blocked", &pool.blocked);
+    match &pool.next_change {
+        Some(change) => next(lines, Some(change)),
+        None => {
+            lines.label("next", "nothing scheduled: a job, a schedule or a command changes it");
+        }
+    }
+}
+
+fn rules(lines: &mut Lines, pool: &PoolPlanDocument) {
+    lines.add("  rules, in order:");
+    for verdict in &pool.verdicts {
+        lines.add(format!("    {:<13}{:<12}{}", verdict.rule, verdict.effect, verdict.text));
+    }
+}
+
+pub(super) fn explain(document: &ExplainDocument) -> Lines {
+    let plan = &document.plan;
+    let mut lines =
+        Lines::of(format!("{} is {} at {}", plan.pool, document.state, short(&document.at)));
+    boxes(&mut lines, &document.boxes);
+    queue_line(&mut lines, document.queue.as_ref());
+    if let Some(run) = &document.last_run {
+        last_run(&mut lines, run);
+    }
+    if matches!(document.state, "running" | "pending") {
+        for verdict in plan.verdicts.iter().filter(|verdict| keeps_up(verdict)) {
+            lines.label("stays up", format!("{}: {}", verdict.rule, verdict.text));
+        }
+    }
+    pool_plan(&mut lines, plan);
+    rules(&mut lines, plan);
+    errors(&mut lines, &document.errors);
+    lines
+}
+
+fn keeps_up(verdict: &VerdictDocument) -> bool {
+    verdict.effect.starts_with("at least") || verdict.effect == "keep"
+}
