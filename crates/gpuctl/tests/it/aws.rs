@@ -190,3 +190,32 @@ async fn a_worker_whose_shutdown_fails_has_ec2_stop_its_box() {
     assert_eq!(orders, ["CreateTags", "StopInstances"], "by the worker: no controller runs");
     worker.wait().unwrap();
 }
+
+/// A pool of an EC2 box, with the ledger on this machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_and_a_stop_observe_ec2_once_and_status_shows_what_they_did() {
+    let (front, id) = ec2().await;
+    let config = format!(
+        "[cloud]\nkind = \"aws\"\nregion = \"{REGION}\"\n[pool.app]\ninstances = [\"{id}\"]\n"
+    );
+    let sandbox = Sandbox::new(&config)
+        .with("AWS_ACCESS_KEY_ID", "test")
+        .with("AWS_SECRET_ACCESS_KEY", "test")
+        .with("AWS_ENDPOINT_URL_EC2", front.url());
+    let calls = |arguments: &[&str]| {
+        let _ = front.calls();
+        let said = sandbox.run(arguments).expect(0);
+        (front.calls(), said.stdout)
+    };
+    let (made, status) = calls(&["start", "app"]);
+    // The second call is the start's own check, that the box is not up by another order.
+    let expected = ["DescribeInstances", "DescribeInstances", "CreateTags", "StartInstances"];
+    assert_eq!(made, expected, "nothing is read after the start");
+    assert!(status.starts_with("app: pending\n"), "{status}");
+    assert!(status.contains("started") && status.contains("by hold: "), "{status}");
+    wait_until("the box is on", || state(&front, &id) == InstanceState::Running);
+    let (made, status) = calls(&["stop-app"]);
+    let expected = ["DescribeInstances", "CreateTags", "StopInstances"];
+    assert_eq!(made, expected, "nothing is read after the stop");
+    assert!(status.starts_with("app: stopping\n"), "{status}");
+}

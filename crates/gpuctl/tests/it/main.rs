@@ -19,11 +19,15 @@ mod doctor;
 mod emulators;
 #[cfg(feature = "aws")]
 mod function;
+mod generated;
+mod hostile;
 mod jobs;
 mod logs;
 mod money;
 #[cfg(feature = "aws")]
 mod prices;
+mod snapshots;
 mod support;
 mod tasks;
 mod traces;
+mod used;

@@ -1,0 +1,89 @@
+//! A state as after some use: a box that ran, jobs that are done, failed, dead and waiting, and a hold. No model is run: the
+//! results are committed here, as a worker does.
+
+use chrono::TimeDelta;
+use gpuctl_control::job::{Job, JobFailure, JobResult};
+use gpuctl_control::ports::{ReceiveRequest, Received};
+use gpuctl_control::wire::job::job_from_json;
+use gpuctl_core::policy::Policy;
+use gpuctl_local::{Store, StoreOptions};
+use serde_json::{Value, json};
+
+use crate::support::Sandbox;
+
+const CONFIG: &str = "\
+[pool.app]
+command = [\"sleep\", \"600\"]
+[pool.gpu]
+queue = \"jobs\"
+max_wait = \"1h\"
+receives_max = 1
+[worker]
+models = \"models\"
+onnxruntime = \"nowhere.so\"
+";
+
+/// The texts that come from users and workers.
+pub(crate) struct Texts<'a> {
+    pub(crate) reason: &'a str,
+    pub(crate) result: &'a str,
+    pub(crate) error: &'a str,
+}
+
+/// A folder with such a state.
+pub(crate) fn sandbox(texts: &Texts<'_>) -> Sandbox {
+    let sandbox = Sandbox::new(CONFIG);
+    std::fs::create_dir(sandbox.path("models")).unwrap();
+    sandbox.run(&["start-app", "--wait"]).expect(0);
+    sandbox.run(&["stop-app", "--wait", "--for", "1h", "--reason", texts.reason]).expect(0);
+    let submit = |name: &str| {
+        sandbox.write(name, "x");
+        sandbox.run(&["submit", "vision.ocr", name]).expect(0);
+    };
+    ["done.png", "failed.png", "dead.png"].into_iter().for_each(submit);
+    let options = StoreOptions { folder: sandbox.path(".gpuctl"), file_mib_max: 64 };
+    let store = Store::open(&options).unwrap();
+    store.configure(&Policy::parse(CONFIG).unwrap()).unwrap();
+    let output = json!({ "text": texts.result, "files": [file(&sandbox)] });
+    commit(&store, &receive(&store).remove(0), Ok(output));
+    let failure = JobFailure {
+        code: "input.truncated".to_owned(),
+        message: texts.error.to_owned(),
+        hint: Some("submit the whole file".to_owned()),
+    };
+    commit(&store, &receive(&store).remove(0), Err(failure));
+    // A receive that ends without an ack; the next one finds the message received too often.
+    let last = receive(&store).remove(0);
+    store.change_visibility_now(&last.receipt, TimeDelta::zero()).unwrap();
+    assert!(receive(&store).is_empty());
+    submit("waiting.png");
+    sandbox
+}
+
+fn file(sandbox: &Sandbox) -> Value {
+    let uri = format!("file://{}", sandbox.path("page.txt").display());
+    json!({ "name": "page.txt", "uri": uri, "media_type": "text/plain", "bytes": 5 })
+}
+
+fn receive(store: &Store) -> Vec<Received> {
+    let (visibility, wait) = (TimeDelta::minutes(1), TimeDelta::zero());
+    let request = ReceiveRequest { max: 1, visibility, wait };
+    store.receive_now(&"jobs".parse().unwrap(), request).unwrap()
+}
+
+fn commit(store: &Store, received: &Received, outcome: Result<Value, JobFailure>) {
+    let job: Job = job_from_json(&received.body).unwrap();
+    let result = JobResult {
+        received_at: job.submitted_at + TimeDelta::milliseconds(1_500),
+        finished_at: job.submitted_at + TimeDelta::milliseconds(2_000),
+        job,
+        outcome,
+        model: Some("pp-ocr-v6-small".to_owned()),
+        device: Some("cpu".to_owned()),
+        box_id: "gpu-1".parse().unwrap(),
+        attempt: 1,
+        inference: TimeDelta::milliseconds(250),
+    };
+    store.commit_now(&result).unwrap();
+    store.ack_now(&received.receipt).unwrap();
+}
