@@ -4,7 +4,7 @@ use gpuctl_core::observation::{BoxState, RUNS_REMEMBERED_MAX, Run, SeenBox, Seen
 use gpuctl_core::offering::{CapacityType, Offering, Refusal, RefusalClass};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 
-use super::events::Event;
+use super::events::{Event, StopCause};
 use super::{Replay, Setup, instant};
 
 /// What a replay knows of a box beyond what an observation shows.
@@ -17,13 +17,6 @@ pub(super) struct BoxWork {
     pub(super) job: Option<usize>,
     /// When its worker checks next whether the box should stop.
     pub(super) check_ms: i64,
-}
-
-/// Why a box stopped.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum StopCause {
-    Ordered,
-    Interrupted,
 }
 
 impl Replay<'_> {

@@ -3,14 +3,16 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use gpuctl_control::worker_timing::WorkerPace;
 use gpuctl_core::observation::BoxState;
 
-use super::boxes::StopCause;
-use super::reconcile::WORKER_CHECK_EVERY_MS;
 use super::{Replay, instant};
 
 /// How long boxes may go on after the last job, for policies that never stop them.
 pub(super) const AFTERWARDS_MS: i64 = 3_600_000;
+
+/// How often a worker without a job checks whether its box should stop.
+pub(super) const WORKER_CHECK_EVERY_MS: i64 = WorkerPace::LOCAL.reconcile_every.num_milliseconds();
 
 /// Events at one instant happen in this order. Those of a box carry its index and the number of its run: an event of an earlier
 /// run is void.
@@ -27,6 +29,13 @@ pub(super) enum Event {
     /// The worker on the box checks whether the box should stop.
     WorkerCheck(usize, u32),
     Tick,
+}
+
+/// Why a box stopped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum StopCause {
+    Ordered,
+    Interrupted,
 }
 
 /// Events to come, ordered by time, then kind, then insertion.

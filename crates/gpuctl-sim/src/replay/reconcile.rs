@@ -1,16 +1,12 @@
 //! Who evaluates the policy in a replay: the controller at each tick, a worker without a job for its own box.
 
-use gpuctl_control::worker_timing::WorkerPace;
 use gpuctl_core::decide;
 use gpuctl_core::observation::{Run, Seen, SeenQueue, Witness};
 use gpuctl_core::plan::{Action, Plan};
 use gpuctl_core::refusals::REFUSALS_MAX;
 
-use super::events::Event;
+use super::events::{Event, WORKER_CHECK_EVERY_MS};
 use super::{Evaluation, Replay, instant};
-
-/// How often a worker without a job checks whether its box should stop.
-pub(super) const WORKER_CHECK_EVERY_MS: i64 = WorkerPace::LOCAL.reconcile_every.num_milliseconds();
 
 impl Replay<'_> {
     /// The controller reconciles. After a refusal it does so again at once, for the next offering, as in production.
