@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use gpuctl_control::Trigger;
 use gpuctl_control::hold::{HOLD_DEFAULT, check_length};
 use gpuctl_core::observation::HoldWants;
-use gpuctl_core::units::parse_span;
+use gpuctl_core::units::parse_duration;
 use serde_json::Value;
 
 /// What an event asks for.
@@ -183,7 +183,7 @@ fn command(value: &Value) -> Result<Command, CommandError> {
         None | Some(Value::Null) => HOLD_DEFAULT,
         Some(given) => given
             .as_str()
-            .and_then(|text| parse_span(text).ok())
+            .and_then(|text| parse_duration(text).ok())
             .filter(|length| check_length(*length).is_ok())
             .ok_or_else(|| CommandError::For(given.clone()))?,
     };

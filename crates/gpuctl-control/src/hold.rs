@@ -4,7 +4,7 @@
 
 use chrono::TimeDelta;
 use gpuctl_core::observation::{Hold, HoldWants};
-use gpuctl_core::units::{MicroUsd, PoolId, Timestamp, show_span};
+use gpuctl_core::units::{MicroUsd, PoolId, Timestamp, show_duration};
 
 use crate::ports::{Ledger, PortError};
 
@@ -38,7 +38,7 @@ pub enum HoldLengthError {
     #[error("the hold would end before it begins")]
     Empty,
     /// Longer than [`HOLD_MAX`].
-    #[error("a hold lasts at most {}", show_span(HOLD_MAX))]
+    #[error("a hold lasts at most {}", show_duration(HOLD_MAX))]
     TooLong,
 }
 

@@ -7,7 +7,7 @@ use gpuctl_core::observation::{BoxState, Run, SeenPool};
 use gpuctl_core::offering::RefusalClass;
 use gpuctl_core::plan::{Effect, PoolPlan, Rule};
 use gpuctl_core::policy::{Policy, Pool};
-use gpuctl_core::units::{Timestamp, show_span};
+use gpuctl_core::units::{Timestamp, show_duration};
 
 use crate::act::Acted;
 use crate::ports::PortErrorClass;
@@ -67,8 +67,8 @@ fn late(pool: &Pool, seen: &SeenPool, at: Timestamp) -> Option<Notice> {
         text: format!(
             "pool {}: the oldest job has waited for {}, max_wait is {}, and no box is ready",
             pool.id,
-            show_span(waited),
-            show_span(queue.max_wait)
+            show_duration(waited),
+            show_duration(queue.max_wait)
         ),
     })
 }

@@ -22,7 +22,7 @@ use crate::observation::{
 };
 use crate::plan::{Plan, PoolPlan};
 use crate::policy::{Policy, Pool};
-use crate::units::{Timestamp, show_span};
+use crate::units::{Timestamp, show_duration};
 
 /// How old a part of the observation may be before it counts as unknown: what is unknown never starts or stops a box.
 pub const STALE_AFTER: TimeDelta = TimeDelta::minutes(2);
@@ -163,12 +163,12 @@ impl<'a> PoolInput<'a> {
 
     /// How long ago `then` was, in words.
     fn ago(&self, then: Timestamp) -> String {
-        show_span(self.now - then)
+        show_duration(self.now - then)
     }
 
     /// How long until `then`, in words.
     fn until(&self, then: Timestamp) -> String {
-        show_span(then - self.now)
+        show_duration(then - self.now)
     }
 }
 

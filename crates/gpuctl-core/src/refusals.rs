@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 
 use crate::observation::Run;
 use crate::offering::{Offering, RefusalClass};
-use crate::units::{Timestamp, doubled, show_span};
+use crate::units::{Timestamp, doubled, show_duration};
 
 /// The most refused starts of one reconcile; the next one tries the rest. A pool rarely has more offerings in one region.
 pub const REFUSALS_MAX: u32 = 12;
@@ -129,7 +129,7 @@ impl ActiveRefusal {
     /// The end of a sentence that begins with the offering.
     #[must_use]
     pub fn describe(&self, now: Timestamp) -> String {
-        let left = show_span(self.until - now);
+        let left = show_duration(self.until - now);
         match self.class {
             RefusalClass::Capacity => format!("had no capacity; tried again in {left}"),
             RefusalClass::Quota => {

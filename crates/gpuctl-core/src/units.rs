@@ -15,7 +15,7 @@ pub type Timestamp = DateTime<Utc>;
 pub const NAME_CHARS_MAX: usize = 80;
 
 /// The longest duration in a setting: ten years, so that no sum of durations can overflow.
-pub const SPAN_SECONDS_MAX: i64 = 10 * 366 * 86_400;
+pub const DURATION_SECONDS_MAX: i64 = 10 * 366 * 86_400;
 
 /// Money in millionths of a US dollar. A year of the most expensive EC2 box is about 10^12 of them: far from the limits of `i64`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -196,10 +196,10 @@ fn check_queue(what: &'static str, text: &str) -> Result<(), NameError> {
 
 /// A duration that is not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SpanError {
+pub enum DurationError {
     #[error("`{0}` is not a valid duration: write it as `45s`, `10m`, `2h30m` or `7d`")]
     Form(String),
-    /// More than `SPAN_SECONDS_MAX`.
+    /// More than `DURATION_SECONDS_MAX`.
     #[error("`{0}` is longer than ten years")]
     TooLong(String),
 }
@@ -208,9 +208,9 @@ pub enum SpanError {
 ///
 /// # Errors
 /// If the text has another form, or is more than ten years.
-pub fn parse_span(text: &str) -> Result<TimeDelta, SpanError> {
-    let form = || SpanError::Form(text.to_owned());
-    let too_long = || SpanError::TooLong(text.to_owned());
+pub fn parse_duration(text: &str) -> Result<TimeDelta, DurationError> {
+    let form = || DurationError::Form(text.to_owned());
+    let too_long = || DurationError::TooLong(text.to_owned());
     let mut rest = text.trim();
     let mut sum_ms: i64 = 0;
     let mut last_unit_ms = i64::MAX;
@@ -231,7 +231,7 @@ pub fn parse_span(text: &str) -> Result<TimeDelta, SpanError> {
         last_unit_ms = unit_ms;
         rest = rest[digits + letters..].trim_start();
     }
-    if sum_ms > SPAN_SECONDS_MAX * 1_000 {
+    if sum_ms > DURATION_SECONDS_MAX * 1_000 {
         return Err(too_long());
     }
     Ok(TimeDelta::milliseconds(sum_ms))
@@ -248,9 +248,9 @@ fn unit_milliseconds(unit: &str) -> Option<i64> {
     }
 }
 
-/// Shows a duration by its two largest units, e.g. `2h30m`, `45s` or `3d4h`. `parse_span` reads it back, without the lesser units.
+/// Shows a duration by its two largest units, e.g. `2h30m`, `45s` or `3d4h`. `parse_duration` reads it back, without the lesser units.
 #[must_use]
-pub fn show_span(span: TimeDelta) -> String {
+pub fn show_duration(span: TimeDelta) -> String {
     let sign = if span < TimeDelta::zero() { "-" } else { "" };
     let ms = span.num_milliseconds().unsigned_abs();
     let s = ms / 1_000;
@@ -290,16 +290,16 @@ mod tests {
     #[test]
     fn durations_are_read_back_as_shown() {
         for text in ["45s", "10m", "2h30m", "7d", "500ms", "3d4h", "0s"] {
-            assert_eq!(show_span(parse_span(text).unwrap()), text);
+            assert_eq!(show_duration(parse_duration(text).unwrap()), text);
         }
     }
 
     #[test]
     fn bad_durations_are_rejected() {
         for text in ["", "10", "m", "5x", "-5m", "10m2h", "1m1m", "1.5h", "99999999999999999999s"] {
-            assert!(parse_span(text).is_err(), "{text}");
+            assert!(parse_duration(text).is_err(), "{text}");
         }
-        assert_eq!(parse_span("11000d"), Err(SpanError::TooLong("11000d".into())));
+        assert_eq!(parse_duration("11000d"), Err(DurationError::TooLong("11000d".into())));
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod read;
 
 use std::collections::BTreeMap;
 
-use gpuctl_core::units::SPAN_SECONDS_MAX;
+use gpuctl_core::units::DURATION_SECONDS_MAX;
 
 pub use prices::PriceHistory;
 pub use read::{BYTES_MAX, LINE_BYTES_MAX, Problem, TraceError};
@@ -18,7 +18,7 @@ pub use read::{BYTES_MAX, LINE_BYTES_MAX, Problem, TraceError};
 pub const ROWS_MAX: usize = 5_000_000;
 
 /// The latest instant of a trace, and the longest job: ten years. With `ROWS_MAX`, no sum over a trace can overflow.
-pub const TRACE_MS_MAX: i64 = SPAN_SECONDS_MAX * 1_000;
+pub const TRACE_MS_MAX: i64 = DURATION_SECONDS_MAX * 1_000;
 
 /// The jobs that arrive, in order of arrival. It may be empty; a file without jobs is invalid.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

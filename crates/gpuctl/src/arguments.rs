@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use gpu_tasks::Task;
 use gpuctl_control::params::{Param, parse_param};
 use gpuctl_core::offering::CapacityType;
-use gpuctl_core::units::{BoxId, MicroUsd, PoolId, Timestamp, parse_span};
+use gpuctl_core::units::{BoxId, MicroUsd, PoolId, Timestamp, parse_duration};
 
 use crate::version::version;
 use parse::{parse_fixed, parse_hours, parse_lines, parse_month, parse_second_box, parse_usd};
@@ -252,7 +252,7 @@ pub(crate) enum CostCommand {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ReportArguments {
     /// Report on this much time until now
-    #[arg(long, value_name = "DURATION", value_parser = parse_span, default_value = "30d", conflicts_with = "month")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30d", conflicts_with = "month")]
     pub(crate) since: TimeDelta,
     /// Report on a month in UTC, e.g. 2026-11
     #[arg(long, value_name = "MONTH", value_parser = parse_month)]
@@ -279,7 +279,7 @@ pub(crate) enum HistoryCommand {
         /// The file to write
         path: PathBuf,
         /// Only jobs submitted in this much time until now
-        #[arg(long, value_name = "DURATION", value_parser = parse_span, default_value = "90d")]
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "90d")]
         since: TimeDelta,
     },
 }
@@ -338,7 +338,7 @@ pub(crate) struct FixedCost {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct HoldArguments {
     /// How long the hold lasts [default: 2h]
-    #[arg(long = "for", value_name = "DURATION", value_parser = parse_span, conflicts_with = "until")]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration, conflicts_with = "until")]
     pub(crate) lasts: Option<TimeDelta>,
     /// When the hold ends: 18:00 (local time) or an RFC 3339 time
     #[arg(long, value_name = "TIME")]
@@ -353,7 +353,7 @@ pub(crate) struct HoldArguments {
     #[arg(long)]
     pub(crate) wait: bool,
     /// Stop waiting after this long; the hold stays in force
-    #[arg(long, value_name = "DURATION", value_parser = parse_span, default_value = "10m")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10m")]
     pub(crate) timeout: TimeDelta,
 }
 
@@ -363,7 +363,7 @@ pub(crate) struct LogsArguments {
     /// Only this box; on AWS its console output
     pub(crate) r#box: Option<BoxId>,
     /// Only lines of this much time until now [default on AWS: 1h]
-    #[arg(long, value_name = "DURATION", value_parser = parse_span)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) since: Option<TimeDelta>,
     /// Keep printing new lines, until interrupted
     #[arg(long, short, conflicts_with = "json")]
@@ -386,7 +386,7 @@ pub(crate) struct InvokeArguments {
     #[arg(default_value = "all")]
     pub(crate) target: String,
     /// How long a start or stop lasts [default: 2h]
-    #[arg(long = "for", value_name = "DURATION", value_parser = parse_span)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) lasts: Option<TimeDelta>,
     /// The function's name or ARN [default: `function` under [cloud]]
     #[arg(long, value_name = "NAME")]
@@ -417,7 +417,7 @@ pub(crate) struct SubmitArguments {
     #[arg(long)]
     pub(crate) wait: bool,
     /// Stop waiting after this long; the jobs continue
-    #[arg(long, value_name = "DURATION", value_parser = parse_span, default_value = "1h")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "1h")]
     pub(crate) timeout: TimeDelta,
 }
 

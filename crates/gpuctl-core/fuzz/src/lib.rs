@@ -4,7 +4,7 @@
 
 use gpuctl_core::policy::Policy;
 use gpuctl_core::schedule::{Calendar, Entry, EntrySpec, Schedule};
-use gpuctl_core::units::{Timestamp, parse_span, show_span};
+use gpuctl_core::units::{Timestamp, parse_duration, show_duration};
 
 /// Instants at which parsed schedules are evaluated: the skipped and the repeated hour in New York, a leap day, and the first and last
 /// known second.
@@ -53,9 +53,9 @@ pub fn expression(text: &str) {
 
 /// A duration.
 pub fn span(text: &str) {
-    if let Ok(span) = parse_span(text) {
+    if let Ok(span) = parse_duration(text) {
         // At most two units are shown, so that the shown duration may be less than the parsed one.
-        let shown = parse_span(&show_span(span));
+        let shown = parse_duration(&show_duration(span));
         assert!(shown.is_ok_and(|shown| shown <= span));
     }
 }

@@ -13,7 +13,7 @@ use crate::observation::{BoxState, Run, SeenBox};
 use crate::offering::{CapacityType, Offering};
 use crate::plan::{Effect, Reason, Rule};
 use crate::refusals::{INTERRUPTIONS_MAX, refused, spot_pause, zone_hints};
-use crate::units::{BoxId, Timestamp, show_span};
+use crate::units::{BoxId, Timestamp, show_duration};
 
 /// An on-demand box hands over to spot only if the work that waits lasts at least this many boots: a handover costs one boot
 /// during which both boxes are paid for.
@@ -199,7 +199,7 @@ fn begin_handover(input: &PoolInput<'_>, decision: &mut PoolDecision, expensive:
         return false;
     }
     let text = match (work_left(input), idle_for(input, expensive)) {
-        (Some(left), _) if left >= pays => format!("{} of work waits", show_span(left)),
+        (Some(left), _) if left >= pays => format!("{} of work waits", show_duration(left)),
         // A schedule or a hold keeps it up: otherwise it would be stopped.
         (_, Some(idle)) if idle >= settled => "the box is kept up without work".to_owned(),
         _ => return false,

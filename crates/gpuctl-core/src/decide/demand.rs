@@ -10,7 +10,7 @@ use super::{PoolDecision, PoolInput, jobs_wait};
 use crate::observation::SeenQueue;
 use crate::plan::{Effect, Rule};
 use crate::policy::QueuePolicy;
-use crate::units::{Timestamp, show_span};
+use crate::units::{Timestamp, show_duration};
 
 /// The margin for a slow boot is the estimate divided by this. The estimate itself is the 90th percentile of the boots so far.
 const MARGIN_OF_BOOT: i32 = 10;
@@ -68,7 +68,7 @@ fn weigh(
     // The time to find a cheaper box comes before the last moment, so that `max_wait` is kept.
     let start_at = last_moment - input.pool.capacity_deadline;
     let waiting = jobs_wait(queue.visible);
-    let (age, max_wait) = (input.ago(oldest), show_span(policy.max_wait));
+    let (age, max_wait) = (input.ago(oldest), show_duration(policy.max_wait));
     let text = format!("{waiting}, the oldest for {age}; max_wait is {max_wait}");
     let deep = policy.start_depth.filter(|depth| queue.visible >= u64::from(depth.get()));
     let mut preferred_only_until = last_moment;
@@ -77,7 +77,7 @@ fn weigh(
         preferred_only_until = preferred_only_until.min(oldest + input.pool.capacity_deadline);
         decision.at_least(boxes, Rule::Demand, format!("{waiting}, start_depth is {depth}"));
     } else if start_at <= input.now {
-        let boot = show_span(input.boot);
+        let boot = show_duration(input.boot);
         decision.at_least(boxes, Rule::Demand, format!("{text}, a boot takes {boot}"));
     } else if input.staying().count() >= boxes as usize {
         decision.abstain(Rule::Demand, format!("{text}: enough boxes are up"));

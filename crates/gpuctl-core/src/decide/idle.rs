@@ -10,7 +10,7 @@ use super::{PoolDecision, PoolInput, jobs, jobs_are, jobs_wait};
 use crate::observation::{BoxState, SeenBox, SeenQueue, SeenWorker, Witness};
 use crate::plan::{Effect, Reason, Rule};
 use crate::policy::{IdleStop, QueuePolicy};
-use crate::units::{Timestamp, show_span};
+use crate::units::{Timestamp, show_duration};
 
 /// How much longer than the worker a controller waits before it stops an idle box itself.
 const BACKSTOP: TimeDelta = TimeDelta::seconds(15);
@@ -91,7 +91,7 @@ impl Stay {
     fn of_policy(input: &PoolInput<'_>, policy: &QueuePolicy) -> Self {
         let lasts = policy.idle_stop.after(policy.max_wait - input.tick, input.boot);
         let auto = if policy.idle_stop == IdleStop::Auto { "auto, here " } else { "" };
-        Self { lasts, why: format!("idle_stop is {auto}{}", show_span(lasts)) }
+        Self { lasts, why: format!("idle_stop is {auto}{}", show_duration(lasts)) }
     }
 
     /// On demand, an hour of waiting for the next job costs about three times as much as on spot.

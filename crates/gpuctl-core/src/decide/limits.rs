@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use super::{PoolDecision, PoolInput};
 use crate::observation::{BoxState, SeenBox};
 use crate::plan::{Effect, Reason, Rule, StopMode};
-use crate::units::{Timestamp, show_span};
+use crate::units::{Timestamp, show_duration};
 
 /// How long a worker may not report before its box is drained: a GPU call that hangs cannot be cancelled from inside.
 const SILENCE_MAX: TimeDelta = TimeDelta::minutes(2);
@@ -50,11 +50,14 @@ fn deadline(input: &PoolInput<'_>, one: &SeenBox) -> Option<(Timestamp, String)>
 fn verdict(input: &PoolInput<'_>, one: &SeenBox) -> Option<(StopMode, String)> {
     let pool = input.pool;
     let lasted = input.now - one.since;
-    let shown = show_span(lasted);
+    let shown = show_duration(lasted);
     match one.state {
         BoxState::Pending if lasted > pool.boot_deadline => Some((
             StopMode::Drain,
-            format!("not ready after {shown}, boot_deadline is {}", show_span(pool.boot_deadline)),
+            format!(
+                "not ready after {shown}, boot_deadline is {}",
+                show_duration(pool.boot_deadline)
+            ),
         )),
         BoxState::Stopping if lasted > pool.stop_deadline => {
             Some((StopMode::Force, format!("still stopping after {shown}: forced off")))
@@ -67,9 +70,11 @@ fn verdict(input: &PoolInput<'_>, one: &SeenBox) -> Option<(StopMode, String)> {
                 .filter(|span| *span > SILENCE_MAX);
             let old = lasted > pool.lifetime_max;
             let text = match silent {
-                Some(span) => Some(format!("its worker has not reported for {}", show_span(span))),
+                Some(span) => {
+                    Some(format!("its worker has not reported for {}", show_duration(span)))
+                }
                 None => old.then(|| {
-                    format!("up for {shown}, lifetime_max is {}", show_span(pool.lifetime_max))
+                    format!("up for {shown}, lifetime_max is {}", show_duration(pool.lifetime_max))
                 }),
             };
             text.map(|text| (StopMode::Drain, text))

@@ -14,7 +14,7 @@ use super::problems::Sink;
 use super::section::Takes;
 use super::{Files, Policy, sections};
 use crate::cost::PriceTable;
-use crate::units::show_span;
+use crate::units::show_duration;
 
 /// Longer lines of the page are broken.
 const COLUMNS: usize = 120;
@@ -162,7 +162,11 @@ fn kind(takes: &Takes) -> String {
             words.join(" or ")
         }
         Takes::Duration(range) => {
-            format!("duration, {} to {}", show_span(*range.start()), show_span(*range.end()))
+            format!(
+                "duration, {} to {}",
+                show_duration(*range.start()),
+                show_duration(*range.end())
+            )
         }
         Takes::Whole(range) => format!("whole number, {} to {}", range.start(), range.end()),
         Takes::Money => "US dollars, above 0".to_owned(),

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::problems::Sink;
 use crate::suggest::did_you_mean;
-use crate::units::{MicroUsd, parse_span, show_span};
+use crate::units::{MicroUsd, parse_duration, show_duration};
 
 /// The values that a key takes.
 #[derive(Clone, Debug, PartialEq)]
@@ -229,11 +229,14 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
         range: RangeInclusive<TimeDelta>,
     ) -> Option<TimeDelta> {
         let (span, text) = self.text_of(key, &Takes::Duration(range.clone()))?;
-        match parse_span(&text) {
+        match parse_duration(&text) {
             Ok(value) if range.contains(&value) => Some(value),
             Ok(_) => {
-                let hint =
-                    format!("from {} to {}", show_span(*range.start()), show_span(*range.end()));
+                let hint = format!(
+                    "from {} to {}",
+                    show_duration(*range.start()),
+                    show_duration(*range.end())
+                );
                 self.problem(key, span, format!("`{text}` is out of range"), Some(hint));
                 None
             }

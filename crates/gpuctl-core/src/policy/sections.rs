@@ -17,7 +17,7 @@ use super::{
 use crate::cost::{CostSettings, GP3_USD_GIB_MONTH, PriceTable};
 use crate::observation::RUNS_REMEMBERED_MAX;
 use crate::offering::CapacityType;
-use crate::units::{NameError, PoolId, QueueName, parse_span};
+use crate::units::{NameError, PoolId, QueueName, parse_duration};
 
 /// What commands call all pools together, e.g. `gpuctl invoke stop all`.
 const ALL_POOLS: &str = "all";
@@ -371,7 +371,7 @@ fn idle_stop(section: &mut Section<'_, '_, '_>) -> IdleStop {
     if text == "auto" {
         return IdleStop::Auto;
     }
-    match parse_span(&text) {
+    match parse_duration(&text) {
         Ok(after) => IdleStop::After(after),
         Err(error) => {
             section.problem("idle_stop", span, error.to_string(), Some("or `auto`".to_owned()));

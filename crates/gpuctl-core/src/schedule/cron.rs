@@ -18,7 +18,7 @@ const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 const HOURS: u32 = 24;
 
 /// The longest rate in minutes: ten years, as for every duration.
-const RATE_MINUTES_MAX: i64 = crate::units::SPAN_SECONDS_MAX / 60;
+const RATE_MINUTES_MAX: i64 = crate::units::DURATION_SECONDS_MAX / 60;
 
 /// Parses an expression.
 pub(super) fn parse(text: &str, zone: Tz, turn: Turn) -> Result<Fires, EntryError> {

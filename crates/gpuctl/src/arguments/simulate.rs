@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use chrono::TimeDelta;
 use clap::Args;
-use gpuctl_core::units::{MicroUsd, parse_span};
+use gpuctl_core::units::{MicroUsd, parse_duration};
 
 use super::parse::parse_usd;
 
@@ -15,10 +15,10 @@ pub(crate) struct WorldArguments {
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) demand: Vec<PathBuf>,
     /// How long a boot takes
-    #[arg(long, value_name = "DURATION", value_parser = parse_span, default_value = "120s")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "120s")]
     pub(crate) boot: TimeDelta,
     /// How often the controller reconciles
-    #[arg(long, value_name = "DURATION", value_parser = parse_span, default_value = "60s")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "60s")]
     pub(crate) tick: TimeDelta,
     /// Maximum number of boxes at once
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -55,7 +55,7 @@ pub(crate) struct SimulateArguments {
     #[arg(long, value_name = "NAME", num_args = 1.., default_value = "all")]
     pub(crate) policy: Vec<String>,
     /// How long a job may wait
-    #[arg(long, value_name = "DURATION", value_parser = parse_span, default_value = "10m")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10m")]
     pub(crate) max_wait: TimeDelta,
     /// Also write an HTML page with charts
     #[arg(long, value_name = "FILE", conflicts_with = "json")]

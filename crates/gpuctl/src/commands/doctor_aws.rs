@@ -5,7 +5,7 @@ use gpuctl_aws::{Account, Finding, check_limits};
 use gpuctl_control::config::Config;
 use gpuctl_control::ports::PortError;
 use gpuctl_core::policy::QueuePolicy;
-use gpuctl_core::units::show_span;
+use gpuctl_core::units::show_duration;
 
 use super::doctor::Repair;
 use super::finding::{fail, pass, warn};
@@ -60,7 +60,8 @@ pub(super) async fn check(
 /// T14: each response of AWS has the time at which it was sent.
 fn clock(ahead: TimeDelta) -> CheckDocument {
     let (off, way) = (ahead.abs(), if ahead < TimeDelta::zero() { "behind" } else { "ahead of" });
-    let detail = format!("this machine's clock is {} {way} AWS's", show_span(whole_seconds(off)));
+    let detail =
+        format!("this machine's clock is {} {way} AWS's", show_duration(whole_seconds(off)));
     let fix = "synchronise it with chrony or systemd-timesyncd; on EC2 from 169.254.169.123";
     if off >= CLOCK_MAX {
         let detail =
@@ -89,10 +90,10 @@ async fn last_reconcile(context: &Context) -> CheckDocument {
         return warn("last reconcile", "no controller has reconciled yet".to_owned(), fix);
     };
     let ago = context.now() - at;
-    let detail = format!("a controller reconciled {} ago", show_span(whole_seconds(ago)));
+    let detail = format!("a controller reconciled {} ago", show_duration(whole_seconds(ago)));
     let tick = context.config.policy.cloud.tick.max(TICK_MIN);
     if ago > tick * TICKS_MISSED_MAX {
-        let detail = format!("{detail}, and should every {}", show_span(tick));
+        let detail = format!("{detail}, and should every {}", show_duration(tick));
         return warn("last reconcile", detail, fix);
     }
     pass("last reconcile", detail)
@@ -202,8 +203,8 @@ async fn queue(account: &Account, queue: &QueuePolicy) -> Vec<CheckDocument> {
             format!(
                 "`{}` keeps messages for {}, `{name}` for {}: dead jobs may expire early",
                 dead.name,
-                show_span(dead.retention),
-                show_span(facts.retention)
+                show_duration(dead.retention),
+                show_duration(facts.retention)
             ),
             "set the dead-letter queue's retention to 14 days",
         )),
@@ -220,7 +221,7 @@ async fn queue(account: &Account, queue: &QueuePolicy) -> Vec<CheckDocument> {
     if facts.visibility > queue.visibility * 20 {
         let detail = format!(
             "queue `{name}` has a visibility timeout of {}: a job that another program received and lost waits that long",
-            show_span(facts.visibility)
+            show_duration(facts.visibility)
         );
         checks.push(warn(
             "queue",

@@ -7,7 +7,7 @@ use gpuctl_control::hold::{self, HOLD_DEFAULT, HoldRequest};
 use gpuctl_control::pools;
 use gpuctl_core::observation::{BoxState, HoldWants, SeenBox, SeenPool};
 use gpuctl_core::plan::{PoolPlan, Rule};
-use gpuctl_core::units::{BoxId, PoolId, Timestamp, show_span};
+use gpuctl_core::units::{BoxId, PoolId, Timestamp, show_duration};
 
 use super::status;
 use crate::arguments::{HoldArguments, HoldCommand};
@@ -87,7 +87,7 @@ impl Goal {
             }
             if context.now() > deadline {
                 let message =
-                    format!("not {} after {}", self.state(), show_span(arguments.timeout));
+                    format!("not {} after {}", self.state(), show_duration(arguments.timeout));
                 return Err(Failure::new(Code::WaitTimedOut, message)
                     .hint("the hold stays in force and gpuctl keeps trying; `gpuctl explain POOL` shows what it waits for"));
             }

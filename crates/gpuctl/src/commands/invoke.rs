@@ -7,7 +7,7 @@ use gpuctl_control::config::Config;
 use gpuctl_control::hold;
 use gpuctl_control::wire::function::EventDocument;
 use gpuctl_core::policy;
-use gpuctl_core::units::{parse_span, show_span};
+use gpuctl_core::units::{parse_duration, show_duration};
 
 use crate::arguments::InvokeArguments;
 use crate::context::user;
@@ -51,9 +51,9 @@ fn event(wanted: &InvokeArguments) -> Result<EventDocument, Failure> {
         hold::check_length(lasts)?;
     }
     let lasts = wanted.lasts.map(|lasts| {
-        // `show_span` writes two units: a duration that needs three is written in seconds.
-        let text = show_span(lasts);
-        let is_exact = parse_span(&text).is_ok_and(|read| read == lasts);
+        // `show_duration` writes two units: a duration that needs three is written in seconds.
+        let text = show_duration(lasts);
+        let is_exact = parse_duration(&text).is_ok_and(|read| read == lasts);
         if is_exact { text } else { format!("{}s", lasts.num_seconds()) }
     });
     Ok(EventDocument { action, target: wanted.target.clone(), length: lasts, by: user() })

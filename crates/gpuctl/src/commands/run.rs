@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use gpuctl_control::Trigger;
-use gpuctl_core::units::show_span;
+use gpuctl_core::units::show_duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
@@ -31,7 +31,7 @@ pub(crate) async fn watch(context: &Context, printer: &Printer) -> Result<Output
     printer.note(&format!(
         "controlling {} pools every {}, and at each change; state in {}",
         context.config.policy.pools.len(),
-        show_span(tick),
+        show_duration(tick),
         context.config.state.display()
     ));
     let watch = async {

@@ -10,7 +10,7 @@ use gpuctl_core::cost::CostSettings;
 use gpuctl_core::offering::CapacityType;
 use gpuctl_core::policy::Problems;
 use gpuctl_core::suggest::did_you_mean;
-use gpuctl_core::units::{MicroUsd, show_span};
+use gpuctl_core::units::{MicroUsd, show_duration};
 use gpuctl_sim::compare::{Baseline, Clairvoyant, score};
 use gpuctl_sim::policies::{COMPARED_POLICIES, ComparedPolicy, Terms};
 use gpuctl_sim::replay::{Evaluation, Outcome, Prices, Setup, replay};
@@ -199,7 +199,7 @@ pub(crate) fn tune(policy: &CostSettings, wanted: &TuneArguments) -> Result<Outp
     let terms = terms(world, TimeDelta::zero(), demand);
     let tuning = choose(&terms, prices, demand, &wanted.wait_usd_hour)
         .map_err(|problems| invalid(&problems))?;
-    let setting = |span: TimeDelta| show_span(span);
+    let setting = |span: TimeDelta| show_duration(span);
     let frontier = tuning.frontier.iter().map(|price| ChoiceDocument {
         max_wait: setting(price.choice.max_wait(&terms)),
         idle_stop: setting(price.choice.idle_stop),

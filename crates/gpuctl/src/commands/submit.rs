@@ -10,7 +10,7 @@ use gpuctl_control::ports::JobEntry;
 use gpuctl_control::submit::submit as send;
 use gpuctl_control::wire::job::JobDocument;
 use gpuctl_core::suggest::did_you_mean;
-use gpuctl_core::units::{QueueName, show_span};
+use gpuctl_core::units::{QueueName, show_duration};
 use serde_json::{Map, Value};
 
 use crate::arguments::SubmitArguments;
@@ -141,7 +141,7 @@ async fn wait(
     };
     progress.finish();
     if ended.is_some() {
-        let (open, after) = (waiting.open.len(), show_span(arguments.timeout));
+        let (open, after) = (waiting.open.len(), show_duration(arguments.timeout));
         let why =
             if ended == Some(Exit::TimedOut) { format!("after {after}") } else { "yet".to_owned() };
         printer.warning(&format!(

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use chrono::{Local, TimeDelta};
-use gpuctl_core::units::{Timestamp, show_span};
+use gpuctl_core::units::{Timestamp, show_duration};
 
 /// Characters of one line of output; `--json` has everything.
 pub(crate) const LINE_CHARS_MAX: usize = 2_000;
@@ -129,7 +129,7 @@ pub(super) fn jobs_of(count: u64) -> String {
 
 pub(super) fn span(seconds: f64) -> String {
     let span = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
-    show_span(TimeDelta::from_std(span).unwrap_or_default())
+    show_duration(TimeDelta::from_std(span).unwrap_or_default())
 }
 
 /// A document's time in local time.
