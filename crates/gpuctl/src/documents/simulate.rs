@@ -74,7 +74,7 @@ pub(crate) struct PolicyScoreDocument {
 }
 
 impl PolicyScoreDocument {
-    /// The mean of so many runs over the same traces: what was summed is divided.
+    /// The mean over `runs` replays of the same traces: sums are divided, the rest stays.
     pub(crate) fn divided_by(mut self, runs: usize) -> Self {
         let by = runs.max(1) as f64;
         for sum in [&mut self.box_seconds, &mut self.spot_seconds, &mut self.usd, &mut self.starts]

@@ -318,7 +318,7 @@ fn a_worker_that_is_asked_to_stop_gives_back_what_it_cannot_finish_in_time() {
         sandbox.jobs().iter().any(|job| job["state"] == "running")
     });
     sandbox.run(&["stop-gpu", "--wait"]).expect(0);
-    // With leases of an hour, only what was given back can be waiting again.
+    // With leases of an hour, only what was released to the queue can be waiting again.
     let queue = sandbox.run(&["queue", "--json"]).expect(0).json();
     assert_eq!(queue["queues"][0]["in_flight"], 0, "{queue}");
     assert!(queue["queues"][0]["visible"].as_u64() > Some(0), "{queue}");
