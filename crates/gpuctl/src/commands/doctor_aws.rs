@@ -1,7 +1,7 @@
 //! `doctor` on AWS: account, permissions, whether a controller is running, and problems of queue, table, boxes, quotas and prices.
 
 use chrono::TimeDelta;
-use gpuctl_aws::{Account, Finding, check_limits};
+use gpuctl_aws::{Account, Finding, QueueFacts, check_limits};
 use gpuctl_control::config::Config;
 use gpuctl_control::ports::PortError;
 use gpuctl_core::policy::QueuePolicy;
@@ -171,69 +171,68 @@ async fn table(account: &Account, repair: Repair) -> CheckDocument {
 }
 
 async fn queue(account: &Account, queue: &QueuePolicy) -> Vec<CheckDocument> {
-    let name = &queue.name;
-    let facts = match account.sqs.describe(name).await {
+    let facts = match account.sqs.describe(&queue.name).await {
         Ok(facts) => facts,
         Err(error) => return vec![fail("queue", &error.into())],
     };
+    let name = &queue.name;
     let mut checks = Vec::new();
     if facts.fifo {
         // Q17
-        let detail =
-            format!("queue `{name}` is FIFO: one job in flight blocks all others of its group");
         checks.push(warn(
             "queue",
-            detail,
+            format!("queue `{name}` is FIFO: one job in flight blocks all others of its group"),
             "use a standard queue; each result is kept once in any case",
         ));
     }
-    match &facts.dead_letters {
-        None => {
-            let detail = format!("queue `{name}` has no dead-letter queue");
-            checks.push(CheckDocument {
-                name: "queue",
-                status: "fail",
-                detail,
-                fix: Some("give it a redrive policy: otherwise a job that no worker can finish is retried forever, and keeps starting a box".to_owned()),
-            });
-        }
-        // Q12: a dead message keeps the age that it had.
-        Some(dead) if dead.retention < facts.retention => checks.push(warn(
+    checks.extend(dead_letter_queue(queue, &facts));
+    if facts.visibility > queue.visibility * 20 {
+        checks.push(warn(
             "queue",
             format!(
-                "`{}` keeps messages for {}, `{name}` for {}: dead jobs may expire early",
-                dead.name,
-                show_duration(dead.retention),
-                show_duration(facts.retention)
+                "queue `{name}` has a visibility timeout of {}: a job that another program received and lost waits that long",
+                show_duration(facts.visibility)
+            ),
+            "gpu-worker sets its own timeout; other programs get this one",
+        ));
+    }
+    if checks.is_empty() {
+        let detail = format!("`{name}` has a dead-letter queue and suitable timeouts");
+        checks.push(pass("queue", detail));
+    }
+    checks
+}
+
+/// What is wrong with the dead-letter queue, if something is.
+fn dead_letter_queue(queue: &QueuePolicy, facts: &QueueFacts) -> Option<CheckDocument> {
+    let name = &queue.name;
+    let Some(dead) = &facts.dead_letters else {
+        let fix = "give it a redrive policy: otherwise a job that no worker can finish is retried forever, and keeps starting a box";
+        let detail = format!("queue `{name}` has no dead-letter queue");
+        return Some(CheckDocument { status: "fail", ..warn("queue", detail, fix) });
+    };
+    // Q12: a dead message keeps the age that it had.
+    if dead.retention < facts.retention {
+        let (kept, kept_here) = (show_duration(dead.retention), show_duration(facts.retention));
+        return Some(warn(
+            "queue",
+            format!(
+                "`{}` keeps messages for {kept}, `{name}` for {kept_here}: dead jobs may expire early",
+                dead.name
             ),
             "set the dead-letter queue's retention to 14 days",
-        )),
-        Some(dead) if dead.receives_max != queue.receives_max.get() => checks.push(warn(
+        ));
+    }
+    (dead.receives_max != queue.receives_max.get()).then(|| {
+        warn(
             "queue",
             format!(
                 "`{name}` moves a message to the dead letters after {} receives, receives_max is {}",
                 dead.receives_max, queue.receives_max
             ),
             "make them equal: SQS uses the redrive policy",
-        )),
-        Some(_) => {}
-    }
-    if facts.visibility > queue.visibility * 20 {
-        let detail = format!(
-            "queue `{name}` has a visibility timeout of {}: a job that another program received and lost waits that long",
-            show_duration(facts.visibility)
-        );
-        checks.push(warn(
-            "queue",
-            detail,
-            "gpu-worker sets its own timeout; other programs get this one",
-        ));
-    }
-    if checks.is_empty() {
-        checks
-            .push(pass("queue", format!("`{name}` has a dead-letter queue and suitable timeouts")));
-    }
-    checks
+        )
+    })
 }
 
 /// Where results' files and uploaded inputs are stored.

@@ -140,24 +140,10 @@ async fn wait(
         _ = tokio::signal::ctrl_c() => Some(Exit::Interrupted),
     };
     progress.finish();
-    if ended.is_some() {
-        let (open, after) = (waiting.open.len(), show_duration(arguments.timeout));
-        let why =
-            if ended == Some(Exit::TimedOut) { format!("after {after}") } else { "yet".to_owned() };
-        printer.warning(&format!(
-            "{open} of {} jobs have no result {why}; they continue: `gpuctl jobs` lists them, `gpuctl explain` shows what they wait for",
-            jobs.len()
-        ));
+    if let Some(exit) = ended {
+        printer.warning(&waiting.unfinished(exit, &show_duration(arguments.timeout)));
     }
-    // In the order of the inputs: ids sort by creation.
-    waiting.done.sort_by(|a, b| a.job.id.cmp(&b.job.id));
-    let failed = waiting.done.iter().any(|entry| entry.state != JobState::Succeeded);
-    let output =
-        Output::Results(JobsDocument { jobs: waiting.done.iter().map(JobDocument::of).collect() });
-    Ok(match ended.or(failed.then_some(Exit::Failed)) {
-        Some(exit) => output.exit(exit),
-        None => output,
-    })
+    Ok(waiting.output(ended))
 }
 
 /// The jobs that `--wait` waits for.
@@ -167,6 +153,28 @@ struct Waiting {
 }
 
 impl Waiting {
+    /// What is said of the open jobs when the wait ends.
+    fn unfinished(&self, exit: Exit, timeout: &str) -> String {
+        let (open, all) = (self.open.len(), self.open.len() + self.done.len());
+        let when =
+            if exit == Exit::TimedOut { format!("after {timeout}") } else { "yet".to_owned() };
+        format!(
+            "{open} of {all} jobs have no result {when}; they continue: `gpuctl jobs` lists them, `gpuctl explain` shows what they wait for"
+        )
+    }
+
+    /// The finished jobs, in the order of the inputs: ids sort by creation.
+    fn output(mut self, ended: Option<Exit>) -> Output {
+        self.done.sort_by(|a, b| a.job.id.cmp(&b.job.id));
+        let is_failed = self.done.iter().any(|entry| entry.state != JobState::Succeeded);
+        let jobs = self.done.iter().map(JobDocument::of).collect();
+        let output = Output::Results(JobsDocument { jobs });
+        match ended.or(is_failed.then_some(Exit::Failed)) {
+            Some(exit) => output.exit(exit),
+            None => output,
+        }
+    }
+
     /// Moves the finished jobs from `open` to `done`; returns whether all are finished.
     async fn poll(&mut self, context: &Context, progress: &Progress) -> bool {
         let mut still_open = Vec::new();

@@ -8,20 +8,19 @@ use gpuctl_control::wire::time;
 /// `gpuctl.logs`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct LogsDocument {
-    /// Whether there are older lines that were left out.
+    /// Whether older lines are omitted: --limit cuts.
     pub(crate) older_left_out: bool,
     /// The lines, the oldest first.
     pub(crate) lines: Vec<LogLineDocument>,
 }
 
-/// A line.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct LogLineDocument {
-    /// The box or the function whose it is.
+    /// The box or the function that wrote it.
     pub(crate) source: String,
     /// When it was written, if it is known.
     pub(crate) at: Option<String>,
-    /// Its weight, as `INFO`, if it has one.
+    /// E.g. `INFO`, if it has one.
     pub(crate) level: Option<String>,
     /// What it says.
     pub(crate) text: String,

@@ -10,34 +10,29 @@ use gpuctl_control::wire::status::QueueDocument;
 /// `gpuctl.submitted`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct SubmittedDocument {
-    /// The pool whose boxes will do it.
+    /// The pool whose boxes process the jobs.
     pub(crate) pool: String,
-    /// The queue.
     pub(crate) queue: String,
-    /// The jobs' names, in the inputs' order.
+    /// The ids of the jobs, in the order of the inputs.
     pub(crate) job_ids: Vec<String>,
 }
 
 /// `gpuctl.jobs`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct JobsDocument {
-    /// The jobs.
     pub(crate) jobs: Vec<JobDocument>,
 }
 
 /// `gpuctl.queues`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct QueuesDocument {
-    /// One entry a pool with a queue.
+    /// One entry per pool with a queue.
     pub(crate) queues: Vec<PoolQueueDocument>,
 }
 
-/// One pool's queue.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct PoolQueueDocument {
-    /// The pool.
     pub(crate) pool: String,
-    /// The queue.
     pub(crate) queue: String,
     /// Its counts.
     #[serde(flatten)]
@@ -49,9 +44,7 @@ pub(crate) struct PoolQueueDocument {
 pub(crate) struct MovedDocument {
     /// `redrive` or `purge`.
     pub(crate) action: &'static str,
-    /// The queue.
     pub(crate) queue: String,
-    /// How many messages.
     pub(crate) messages: u64,
 }
 
@@ -77,11 +70,9 @@ pub(crate) struct ManPagesDocument {
 /// `gpuctl.doctor`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct DoctorDocument {
-    /// The checks, in order.
     pub(crate) checks: Vec<CheckDocument>,
 }
 
-/// One check.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct CheckDocument {
     /// What was checked.
@@ -97,27 +88,26 @@ pub(crate) struct CheckDocument {
 /// `gpuctl.cost-report`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct CostReportDocument {
-    /// The period's begin.
+    /// The start of the period.
     pub(crate) since: String,
     /// Its end.
     pub(crate) until: String,
     /// Jobs submitted in it, by state.
     pub(crate) jobs: JobCounts,
-    /// From submission until a worker had it: the median, over jobs with a result.
+    /// From submission to receipt by a worker: the median over jobs with a result.
     pub wait_seconds_p50: Option<f64>,
-    /// … 95 of 100.
+    /// … the 95th percentile.
     pub wait_seconds_p95: Option<f64>,
     /// … the longest.
     pub(crate) wait_seconds_max: Option<f64>,
-    /// Starts of boxes.
     pub(crate) starts: u32,
     /// Seconds that boxes were up.
     pub(crate) box_seconds: i64,
-    /// Seconds that EC2 would bill: at least 60 a start.
+    /// Seconds that EC2 would bill: at least 60 per start.
     pub(crate) billed_seconds: i64,
-    /// What they cost, each as what it was bought as; boxes on this machine as if they were on demand.
+    /// The cost of these, by purchase option; boxes on this machine as on-demand.
     pub(crate) box_usd: f64,
-    /// Disks and addresses, which cost also while boxes are stopped.
+    /// Disks and addresses, which also cost while boxes are stopped.
     pub(crate) standing_usd: f64,
     /// Both together.
     pub(crate) usd: f64,
@@ -129,7 +119,7 @@ pub(crate) struct CostReportDocument {
     pub(crate) spot_usd: Option<f64>,
     /// One box up for the whole period, on demand.
     pub(crate) always_on_usd: f64,
-    /// A month of 30 days of which each is like the period (its cost over its days, a begun day counting whole), on demand.
+    /// The on-demand cost of 30 days like those of the period; a part of a day counts as a day.
     pub(crate) on_demand_usd_month: f64,
     /// … on spot.
     pub(crate) spot_usd_month: Option<f64>,
@@ -140,9 +130,7 @@ pub(crate) struct CostReportDocument {
 /// `gpuctl.cost-estimate`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct EstimateDocument {
-    /// The instance type.
     pub(crate) instance_type: String,
-    /// The region.
     pub(crate) region: String,
     /// `spot` or `on-demand`.
     pub(crate) capacity: &'static str,
@@ -150,37 +138,31 @@ pub(crate) struct EstimateDocument {
     pub(crate) usd_hour: f64,
     /// Where it comes from: `as given`, or a table and its date.
     pub(crate) usd_hour_from: String,
-    /// Hours that it runs a month.
+    /// Hours of use per month.
     pub(crate) hours_month: f64,
     /// Everything together.
     pub(crate) usd_month: f64,
-    /// Its parts.
     pub(crate) components: Vec<ComponentDocument>,
     /// The same box up for 30 days, without the other components.
     pub(crate) always_on_usd_month: f64,
 }
 
-/// A part of an estimate.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ComponentDocument {
-    /// What.
     pub(crate) name: String,
     /// How it was counted.
     pub(crate) detail: String,
-    /// What it costs a month.
+    /// Its cost per month.
     pub(crate) usd_month: f64,
 }
 
-/// Jobs by state.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct JobCounts {
-    /// All of them.
     pub(crate) submitted: u32,
-    /// Done.
     pub(crate) succeeded: u32,
     /// With an error result.
     pub(crate) failed: u32,
-    /// Given up.
+    /// Moved to the dead letters after too many tries.
     pub(crate) dead: u32,
     /// Deleted before they had a result.
     pub(crate) purged: u32,
@@ -191,27 +173,23 @@ pub(crate) struct JobCounts {
 /// `gpuctl.prices`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct PricesDocument {
-    /// The known ones; after a refresh those that were fetched.
+    /// The known prices; after a refresh the fetched ones.
     pub(crate) prices: Vec<PriceDocument>,
-    /// Where a refresh kept them.
+    /// The file that a refresh wrote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) kept_in: Option<String>,
 }
 
-/// A price.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct PriceDocument {
-    /// The EC2 instance type.
     pub(crate) instance_type: String,
-    /// The AWS region.
     pub(crate) region: String,
-    /// On demand.
     pub(crate) on_demand_usd_hour: f64,
     /// Spot in the cheapest zone.
     pub(crate) spot_usd_hour: Option<f64>,
     /// When the price was taken.
     pub(crate) as_of: String,
-    /// Which table it is from: `shipped`, `fetched`, or `gpuctl.toml` for a figure of one's own.
+    /// Which table it is from: `shipped`, `fetched`, or `gpuctl.toml` for a price that is configured.
     pub(crate) table: &'static str,
     /// Table and date in words.
     #[serde(skip)]
@@ -233,14 +211,12 @@ impl PriceDocument {
     }
 }
 
-/// `gpuctl.error`: what stands on standard error under `--json`.
+/// `gpuctl.error`: on standard error under `--json`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ErrorDocument {
-    /// The error.
     pub(crate) error: ErrorBody,
 }
 
-/// An error.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ErrorBody {
     /// Stable, e.g. `pool.unknown`: see `COMMANDS.md`.

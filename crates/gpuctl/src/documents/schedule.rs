@@ -1,4 +1,4 @@
-//! The documents of `gpuctl schedule`: the state at an instant, the days ahead, and what is hardly meant.
+//! The documents of `gpuctl schedule`: the state at a time, the days ahead, and warnings.
 
 use chrono::Datelike;
 use gpuctl_core::schedule::{Day, Desired, Schedule, Warning};
@@ -10,32 +10,27 @@ use gpuctl_control::wire::time;
 /// `gpuctl.schedule-at`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ScheduleAtDocument {
-    /// The pool.
     pub(crate) pool: String,
-    /// The instant.
     pub(crate) at: String,
     /// The zone of the schedule's first entry.
     pub(crate) zone: String,
-    /// The instant on local clocks there, as `2026-11-23 09:00`.
+    /// The local time in that zone, e.g. `2026-11-23 09:00`.
     pub(crate) at_local: String,
     /// `running`, `stopped` or `any`.
     pub(crate) desired: &'static str,
-    /// Why.
     pub(crate) reason: String,
     /// When that changes.
     pub(crate) next_change: Option<EdgeDocument>,
 }
 
-/// When a schedule changes its mind.
+/// The next change of what a schedule wants.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct EdgeDocument {
-    /// When.
     pub(crate) at: String,
-    /// The same on local clocks, as above.
+    /// The local time, as above.
     pub(crate) at_local: String,
     /// What it wants from then on.
     pub(crate) desired: &'static str,
-    /// Why.
     pub(crate) reason: String,
 }
 
@@ -66,49 +61,41 @@ impl ScheduleAtDocument {
 /// `gpuctl.schedule-show`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ScheduleShowDocument {
-    /// The pool.
     pub(crate) pool: String,
     /// The zone of its first entry: days and local times are of this zone.
     pub(crate) zone: String,
-    /// The entries, as people wrote them.
+    /// The entries, in short form.
     pub(crate) entries: Vec<String>,
-    /// The days.
     pub(crate) days: Vec<DayDocument>,
-    /// The hours of all these days in which at least one box is wanted.
+    /// The hours in which at least one box is wanted, of all days.
     pub(crate) running_hours: f64,
 }
 
-/// One local day.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct DayDocument {
-    /// Its date.
     pub(crate) date: String,
     /// `Mon` to `Sun`.
     pub(crate) weekday: String,
     /// `skip` or `extra`, if the calendar names it.
     pub(crate) calendar: Option<&'static str>,
-    /// How long it is: 24, but where clocks are changed.
+    /// Its length: 24, except where clocks change.
     pub(crate) hours: f64,
     /// The hours in which at least one box is wanted.
     pub(crate) running_hours: f64,
-    /// What is wanted from when to when, without a hole.
+    /// What is wanted over the day, without gaps.
     pub(crate) parts: Vec<PartDocument>,
 }
 
-/// A part of a day.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct PartDocument {
     /// `running`, `stopped` or `any`.
     pub(crate) desired: &'static str,
-    /// From when.
     pub(crate) begin: String,
-    /// Until when.
     pub(crate) end: String,
-    /// The begin on local clocks, as `09:00`.
+    /// The start in local time, e.g. `09:00`.
     pub(crate) begin_local: String,
-    /// The end on local clocks; `24:00` for the end of the day.
+    /// The end in local time; `24:00` for the end of the day.
     pub(crate) end_local: String,
-    /// How long.
     pub(crate) minutes: i64,
 }
 
@@ -157,20 +144,18 @@ impl DayDocument {
 /// `gpuctl.schedule-lint`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ScheduleLintDocument {
-    /// The pools that were looked at.
+    /// The pools that were checked.
     pub(crate) pools: Vec<String>,
-    /// What is hardly meant.
     pub(crate) warnings: Vec<WarningDocument>,
 }
 
-/// Something that is hardly meant.
+/// An entry that probably does not mean what it says.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct WarningDocument {
-    /// The pool.
     pub(crate) pool: String,
     /// Which of its entries, counted from 1.
     pub(crate) entry: usize,
-    /// What is odd about it.
+    /// The problem.
     pub(crate) message: String,
     /// What to do about it.
     pub(crate) hint: String,

@@ -11,41 +11,37 @@ pub(crate) struct SimulationDocument {
     pub(crate) demand: Vec<String>,
     /// Jobs in them.
     pub(crate) jobs: usize,
-    /// Days that they last, together.
+    /// Their total length.
     pub(crate) days: f64,
     /// How long a job may wait.
     pub(crate) max_wait_seconds: f64,
-    /// What a boot takes.
+    /// How long a boot takes.
     pub(crate) boot_seconds: f64,
-    /// How often the controller looks.
+    /// How often the controller reconciles.
     pub(crate) tick_seconds: f64,
-    /// The price of an hour on demand.
+    /// The on-demand price per hour.
     pub(crate) on_demand_usd_hour: f64,
     /// Where that is from: `as given`, or a table and its date.
     pub(crate) on_demand_usd_hour_from: String,
-    /// … on spot, where an availability was given, and no prices.
+    /// The spot price per hour, if an availability was given without prices over time.
     pub(crate) spot_usd_hour: Option<f64>,
-    /// Where the price of spot was read from, if it changes.
+    /// The file of spot prices, if they change over time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) spot_prices: Option<String>,
-    /// The least box time with which every job keeps the limit, together.
+    /// The minimum box time with which every job keeps the limit.
     pub(crate) bound_box_seconds: f64,
-    /// The least for who knows the future and starts when a job arrives: stops whenever that pays.
+    /// The minimum with knowledge of the future, if boxes start when a job arrives.
     pub(crate) bound_same_start_box_seconds: f64,
-    /// … and for who lets no job wait for a boot.
+    /// The minimum with knowledge of the future, if no job waits for a boot.
     pub(crate) bound_prewarm_box_seconds: f64,
-    /// The jobs alone.
     pub(crate) service_seconds: f64,
-    /// Each policy.
     pub(crate) policies: Vec<PolicyScoreDocument>,
 }
 
 /// How one policy did.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct PolicyScoreDocument {
-    /// Its name.
     pub(crate) policy: &'static str,
-    /// What it does.
     pub(crate) what: &'static str,
     /// Time that boxes were up.
     pub(crate) box_seconds: f64,
@@ -53,17 +49,14 @@ pub(crate) struct PolicyScoreDocument {
     pub(crate) spot_seconds: f64,
     /// Box time over the bound: the geometric mean over the traces. Below 1 where jobs wait longer than the limit.
     pub(crate) ratio_to_bound: f64,
-    /// What it cost.
     pub(crate) usd: f64,
     /// What 30 such days cost.
     pub(crate) usd_month: f64,
-    /// Starts of boxes.
     pub(crate) starts: f64,
     /// The median wait.
     pub wait_seconds_p50: f64,
     /// 95 of 100 waited no longer.
     pub wait_seconds_p95: f64,
-    /// The longest.
     pub(crate) wait_seconds_max: f64,
     /// Jobs that waited longer than the limit more than on a box that is always on.
     pub(crate) late_jobs: f64,
@@ -74,7 +67,7 @@ pub(crate) struct PolicyScoreDocument {
 }
 
 impl PolicyScoreDocument {
-    /// The mean over `runs` replays of the same traces: sums are divided, the rest stays.
+    /// The mean of a number of runs over the same traces: sums are divided by it.
     pub(crate) fn divided_by(mut self, runs: usize) -> Self {
         let by = runs.max(1) as f64;
         for sum in [&mut self.box_seconds, &mut self.spot_seconds, &mut self.usd, &mut self.starts]
@@ -91,7 +84,6 @@ impl PolicyScoreDocument {
 /// `gpuctl.tuning`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct TuningDocument {
-    /// The trace.
     pub(crate) demand: Vec<String>,
     /// Choices that no other beats in both dollars and waiting, on the whole trace.
     pub(crate) frontier: Vec<ChoiceDocument>,
@@ -102,9 +94,7 @@ pub(crate) struct TuningDocument {
 /// A choice and what it costs.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ChoiceDocument {
-    /// The setting.
     pub(crate) max_wait: String,
-    /// The setting.
     pub(crate) idle_stop: String,
     /// What its boxes cost.
     pub(crate) usd: f64,
@@ -145,7 +135,6 @@ pub(crate) struct FaultSimulationDocument {
     pub(crate) weeks: usize,
     /// How often each kind of fault happened.
     pub(crate) faults: BTreeMap<&'static str, u64>,
-    /// Jobs submitted.
     pub(crate) jobs: u64,
     /// … of them with a result; the others lie in the dead letters, or wait for a new budget.
     pub(crate) jobs_committed: u64,
@@ -169,16 +158,11 @@ pub(crate) struct FaultSimulationDocument {
     pub(crate) failure: Option<ViolationDocument>,
 }
 
-/// A violation.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ViolationDocument {
-    /// The week.
     pub(crate) seed: u64,
-    /// The guarantee's name.
     pub(crate) guarantee: &'static str,
-    /// The guarantee.
     pub(crate) sentence: &'static str,
-    /// When.
     pub(crate) at: String,
     /// What happened.
     pub(crate) what: String,
