@@ -117,7 +117,8 @@ async fn a_command_starts_and_stops_a_box_and_any_other_event_reconciles() {
     let response = account.function.call(&start).await;
     assert_eq!(response["acted"][0]["action"], "start", "{response}");
     assert!(response["acted"][0]["reason"].as_str().unwrap().contains("ada"), "{response}");
-    assert!(account.is_on());
+    assert_eq!(response["acted"][0]["error"], Value::Null, "{response}");
+    assert!(account.is_on(), "{response}");
 
     // A repeated command, and whatever else AWS may send: the hold stays, and nothing more is done.
     let state = json!({"instance-id": "i-1", "state": "running"});
