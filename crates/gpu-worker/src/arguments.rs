@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use gpu_inference::OpenSides;
 use gpuctl_control::params::{Param, parse_param};
 
-/// Drains a queue on a GPU box; normally started by gpuctl or by the box's service manager.
+/// Processes the jobs of a queue on a GPU box; normally started by gpuctl or by the box's service manager.
 #[derive(Parser)]
 #[command(version)]
 pub(crate) struct Arguments {
@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Drain a pool's queue until told to stop, or idle
+    /// Process the jobs of a pool's queue until told to stop, or idle
     Serve(ServeArguments),
     /// Check ONNX Runtime, the device and the models, and print the findings as JSON
     Check,

@@ -46,7 +46,10 @@ impl Backend {
         if let Some(instance) = &self.instance
             && let Err(error) = instance.wait_for_shutdown().await
         {
-            tracing::error!(error = with_causes(&error), "this box was not stopped");
+            tracing::error!(
+                error = with_causes(&error),
+                "this box did not shut down and costs money; a controller stops it"
+            );
         }
     }
 

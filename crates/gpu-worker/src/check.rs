@@ -47,7 +47,7 @@ fn check_models(setup: &EngineSetup, runtime: &Runtime, store: &ModelStore) -> V
     }
     let without = format!("no model does {}", without.join(", "));
     if checks.is_empty() {
-        checks.push(json!({"name": "model", "ok": false, "detail": without, "fix": "run scripts/fetch-models.py"}));
+        checks.push(json!({"name": "model", "ok": false, "detail": without, "fix": "`gpuctl models pull NAME` fetches one, scripts/fetch-models.py all"}));
     } else if without.len() > "no model does ".len() {
         checks.push(passed("model", without));
     }

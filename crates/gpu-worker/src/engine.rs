@@ -160,7 +160,7 @@ impl Engine {
                     code: "model.unknown".to_owned(),
                     message: format!("no model in {} does {task}", setup.models.display()),
                     hint: Some(
-                        "run scripts/fetch-models.py, or name its folder with GPUCTL_MODELS"
+                        "fetch one with `gpuctl models pull NAME`, or name its folder with GPUCTL_MODELS"
                             .to_owned(),
                     ),
                 })?,

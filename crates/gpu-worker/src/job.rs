@@ -62,7 +62,7 @@ impl Worker {
                 self.retry_later(received).await;
             }
             _ => {
-                tracing::info!(job = %job.id, "cancelled: another worker has it, or this one is stopping");
+                tracing::info!(job = %job.id, "cancelled: its lease was lost, it took longer than job_max, or this worker is draining");
             }
         }
     }
@@ -125,7 +125,8 @@ impl Worker {
         drop(permit);
         decoded.unwrap_or_else(|_| {
             let message = "the decoder crashed on this input".to_owned();
-            Err(JobFailure { code: "input.crash".to_owned(), message, hint: None })
+            let hint = Some("please report it with the input".to_owned());
+            Err(JobFailure { code: "input.crash".to_owned(), message, hint })
         })
     }
 

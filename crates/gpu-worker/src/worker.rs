@@ -47,7 +47,7 @@ pub struct WorkerSetup {
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The pool is not in the policy, or has no queue.
-    #[error("pool `{0}` has no queue in this policy")]
+    #[error("pool `{0}` has no queue, or is not in the configuration: a worker needs one")]
     NoQueue(PoolId),
     /// The ledger cannot be reached.
     #[error("cannot report to the ledger")]
@@ -299,7 +299,9 @@ impl Worker {
     /// gets rid of it.
     fn drain_if_hanging(&self) {
         if self.leases.cancel_overdue(self.ports.clock.now(), self.policy.worker.job_max) {
-            tracing::error!("a cancelled job did not stop: restarting the worker");
+            tracing::error!(
+                "a job was cancelled and did not stop: draining, and then this worker exits"
+            );
             self.drain();
         }
     }

@@ -88,7 +88,7 @@ fn by_code(action: &str, code: &str) -> (PortErrorClass, Option<String>) {
         | "ProvisionedThroughputExceededException" | "LimitExceededException" | "SlowDown"
         | "KmsThrottled" | "OverLimit" => (
             PortErrorClass::Throttled,
-            "AWS asks for fewer calls; the next try may work".to_owned(),
+            "AWS is throttling requests; try again later".to_owned(),
         ),
         "QueueDoesNotExist" | "NonExistentQueue" | "ResourceNotFoundException" | "NotFound"
         | "NotFoundException" | "NoSuchBucket" | "NoSuchKey" | "ParameterNotFound" => (
@@ -104,7 +104,7 @@ fn by_code(action: &str, code: &str) -> (PortErrorClass, Option<String>) {
         | "InternalServerError" | "InternalServerErrorException" | "RequestTimeout"
         | "RequestTimeoutException" => (
             PortErrorClass::Unavailable,
-            "AWS has an internal problem; the next try may work".to_owned(),
+            "AWS had an internal error; try again".to_owned(),
         ),
         _ => return (PortErrorClass::Other, None),
     };

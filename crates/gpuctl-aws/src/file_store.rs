@@ -59,7 +59,7 @@ impl FileStore for AwsFiles {
             // Files on the box's own disk would be lost with the box: no result is better than a result that gets lost.
             None => Err(PortError::new(
                 PortErrorClass::Other,
-                "the policy names no location for a result's files",
+                "there is no `results` under [cloud], so a result's files cannot be kept",
             )
             .hint("set `results = \"s3://bucket/prefix\"` in [cloud]")),
         }

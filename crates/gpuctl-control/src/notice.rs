@@ -111,7 +111,7 @@ fn stuck(plan: &PoolPlan) -> Option<Notice> {
         .find(|verdict| verdict.reason.rule == Rule::Limits && verdict.effect == Effect::Stop)?;
     Some(Notice {
         key: format!("stuck/{}", plan.pool),
-        text: format!("pool {}: a box is stopped: {}", plan.pool, verdict.reason.text),
+        text: format!("pool {}: a box is stopped for a limit: {}", plan.pool, verdict.reason.text),
     })
 }
 

@@ -131,9 +131,9 @@ impl ActiveRefusal {
     pub fn describe(&self, now: Timestamp) -> String {
         let left = show_duration(self.until - now);
         match self.class {
-            RefusalClass::Capacity => format!("had no capacity; tried again in {left}"),
+            RefusalClass::Capacity => format!("had no capacity; will be retried in {left}"),
             RefusalClass::Quota => {
-                format!("is over the account's quota; tried again in {left}")
+                format!("is over the account's quota; will be retried in {left}")
             }
             RefusalClass::NotOffered => "is not offered there".to_owned(),
         }

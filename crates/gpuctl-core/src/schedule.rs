@@ -251,11 +251,11 @@ impl Schedule {
             }
             Cause::Inside(index) => match &self.entries[index] {
                 entry if matches!(entry.kind, Kind::Lone(_)) => {
-                    format!("{entry}: holds to the end of that day")
+                    format!("{entry}: in effect until the end of that day")
                 }
                 entry => format!("inside {entry}"),
             },
-            Cause::Bridged => "between two stretches that are at most a minute apart".to_owned(),
+            Cause::Bridged => "in a gap of at most a minute between two windows".to_owned(),
             Cause::Outside => match self.skipped(now) {
                 Some(date) => format!("outside its schedule; {date} is a date to skip"),
                 None => "outside its schedule".to_owned(),

@@ -250,9 +250,9 @@ fn unit_milliseconds(unit: &str) -> Option<i64> {
 
 /// Shows a duration by its two largest units, e.g. `2h30m`, `45s` or `3d4h`. `parse_duration` reads it back, without the lesser units.
 #[must_use]
-pub fn show_duration(span: TimeDelta) -> String {
-    let sign = if span < TimeDelta::zero() { "-" } else { "" };
-    let ms = span.num_milliseconds().unsigned_abs();
+pub fn show_duration(duration: TimeDelta) -> String {
+    let sign = if duration < TimeDelta::zero() { "-" } else { "" };
+    let ms = duration.num_milliseconds().unsigned_abs();
     let s = ms / 1_000;
     let (d, h, m) = (s / 86_400, s / 3_600 % 24, s / 60 % 60);
     let two = |a: u64, unit_a: &str, b: u64, unit_b: &str| {

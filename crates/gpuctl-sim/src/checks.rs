@@ -448,7 +448,7 @@ impl World {
         if self.checks.is_broken() {
             return;
         }
-        let budget = self.pool().budget.is_set();
+        let has_budget = self.pool().budget.is_set();
         for (id, kind) in self.jobs.clone() {
             let done = self.checks.committed.contains_key(&id);
             let message = self.message_state(now, &id);
@@ -458,7 +458,8 @@ impl World {
                 format!("job {id} ({:?}) has no result, and its message is deleted", kind.outcome)
             });
             let settled = if kind.outcome == JobOutcome::Garbage { dead } else { done || dead };
-            self.checks.check(settled || budget, Guarantee::Converges, now, || {
+            // A spent budget may leave jobs waiting for ever.
+            self.checks.check(settled || has_budget, Guarantee::Converges, now, || {
                 format!("job {id} ({:?}) of {} is still waiting", kind.outcome, kind.at)
             });
         }

@@ -251,7 +251,7 @@ pub(crate) enum CostCommand {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ReportArguments {
-    /// Report on this much time until now
+    /// Only the last DURATION, until now
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30d", conflicts_with = "month")]
     pub(crate) since: TimeDelta,
     /// Report on a month in UTC, e.g. 2026-11
@@ -278,7 +278,7 @@ pub(crate) enum HistoryCommand {
     Export {
         /// The file to write
         path: PathBuf,
-        /// Only jobs submitted in this much time until now
+        /// Only jobs submitted in the last DURATION
         #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "90d")]
         since: TimeDelta,
     },
@@ -346,10 +346,10 @@ pub(crate) struct HoldArguments {
     /// The reason, which `status` and `explain` show
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
-    /// Allow the hold to spend this much beyond the pool's budget
+    /// Allow a start to spend this much beyond the pool's budget
     #[arg(long, value_name = "USD", value_parser = parse_usd)]
     pub(crate) over_budget: Option<MicroUsd>,
-    /// Wait until the boxes are running, or stopped
+    /// Wait until a box of each pool is running; after a stop, until all have stopped
     #[arg(long)]
     pub(crate) wait: bool,
     /// Stop waiting after this long; the hold stays in force
@@ -362,7 +362,7 @@ pub(crate) struct HoldArguments {
 pub(crate) struct LogsArguments {
     /// Only this box; on AWS its console output
     pub(crate) r#box: Option<BoxId>,
-    /// Only lines of this much time until now [default on AWS: 1h]
+    /// Only lines of the last DURATION [default on AWS: 1h]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) since: Option<TimeDelta>,
     /// Keep printing new lines, until interrupted
@@ -404,7 +404,7 @@ pub(crate) struct SubmitArguments {
     /// A text as the input, instead of a file
     #[arg(long, value_name = "TEXT", conflicts_with = "inputs")]
     pub(crate) text: Option<String>,
-    /// A parameter of the task, e.g. speed=1.2; a file as reference=@voice.wav
+    /// A param of the task, e.g. speed=1.2; a file as reference=@voice.wav
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_param)]
     pub(crate) param: Vec<Param>,
     /// The model [default: the task's]

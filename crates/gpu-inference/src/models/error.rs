@@ -104,13 +104,13 @@ impl ModelError {
             Self::Manifest(error) => error.hint(),
             Self::Device { source, .. } => source.hint(),
             Self::Phonemes { source, .. } => source.hint(),
-            Self::Folder { .. } | Self::FileMissing { .. } => "run scripts/fetch-models.py",
+            Self::Folder { .. } | Self::FileMissing { .. } => {
+                "fetch it with `gpuctl models pull NAME`"
+            }
             Self::FileSize { .. } | Self::FileHash { .. } => {
-                "run scripts/fetch-models.py: it replaces damaged files"
+                "fetch it again with `gpuctl models pull NAME`, which replaces damaged files"
             }
-            Self::Unknown { .. } => {
-                "name one of these, or add a manifest and run scripts/fetch-models.py"
-            }
+            Self::Unknown { .. } => "name one of these, or fetch it with `gpuctl models pull NAME`",
             Self::WhichGraph { .. } => "name one of these as the model",
             Self::NotForJobs { .. } | Self::WrongUse { .. } => {
                 "correct `task`, `family` or `uses` in the model's model.toml"

@@ -80,7 +80,7 @@ fn a_missing_or_damaged_file_is_named() {
     std::fs::write(&path, &bytes).unwrap();
     let error = copy.open(OCR);
     assert!(matches!(error, ModelError::FileHash { .. }), "{error}");
-    assert!(error.hint().contains("fetch-models.py"));
+    assert!(error.hint().contains("gpuctl models pull"));
 }
 
 #[test]

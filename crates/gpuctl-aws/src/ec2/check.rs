@@ -127,9 +127,10 @@ where
         Some(error) if code(&error) == Some("IncorrectInstanceState") => {
             Finding::good("permission", action)
         }
-        Some(error) => {
-            Finding::bad("permission", failed(action, format!("{action} is not possible"), error))
-        }
+        Some(error) => Finding::bad(
+            "permission",
+            failed(action, format!("the dry run of {action} failed"), error),
+        ),
         None => Finding::good("permission", action),
     }
 }

@@ -169,7 +169,7 @@ fn start_failure(instance: &Instance) -> Option<String> {
         | "Server.SpotInstanceShutdown"
         | "Server.SpotInstanceTermination" => return None,
         "Client.InternalError" => {
-            "; most often the role may not use the disk's KMS key: allow kms:CreateGrant"
+            "; usually the caller lacks kms:CreateGrant on the disk's KMS key"
         }
         "Client.VolumeLimitExceeded" => "; ask for a higher limit on EBS volumes",
         _ => "",
@@ -231,7 +231,10 @@ fn unstartable(instance: &Instance, request: Option<&SpotInstanceRequest>) -> Op
         return None;
     }
     let Some(request) = request else {
-        return Some("has a spot request that EC2 does not show: retire it".to_owned());
+        return Some(
+            "has a spot request that EC2 does not show: end the box with `gpuctl retire`"
+                .to_owned(),
+        );
     };
     let why = match (request.state(), status_code(request)) {
         (Some(SpotInstanceState::Disabled), "instance-stopped-by-user") => return None,

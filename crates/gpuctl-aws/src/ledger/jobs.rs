@@ -240,7 +240,7 @@ impl DynamoLedger {
             (None, Some(uri)) => {
                 let Some(files) = &self.results else {
                     let what =
-                        format!("the result is at {uri}, and no bucket for results is configured");
+                        format!("the result is at {uri}, and there is no `results` under [cloud]");
                     return Err(PortError::new(PortErrorClass::NotFound, what)
                         .hint("set `results = \"s3://bucket/prefix\"` in [cloud]"));
                 };

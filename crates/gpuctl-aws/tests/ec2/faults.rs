@@ -65,9 +65,9 @@ async fn every_error_of_a_listing_has_its_class_and_a_hint() {
         ("RequestExpired", 400, Denied, "aws sso login"),
         ("ExpiredToken", 400, Denied, "aws sso login"),
         ("AuthFailure", 401, Denied, "profile"),
-        ("RequestLimitExceeded", 503, Throttled, "fewer calls"),
-        ("Unavailable", 503, Unavailable, "internal problem"),
-        ("InternalError", 500, Unavailable, "internal problem"),
+        ("RequestLimitExceeded", 503, Throttled, "throttling"),
+        ("Unavailable", 503, Unavailable, "internal error"),
+        ("InternalError", 500, Unavailable, "internal error"),
     ] {
         behind.break_by("DescribeInstances", &always(code, status));
         let error = behind.list().await.unwrap_err();

@@ -137,7 +137,7 @@ async fn l14_a_denied_call_names_the_permission() {
         .filter(|finding| finding.problem.is_some())
         .map(|finding| finding.detail.clone())
         .collect();
-    assert_eq!(bad, ["ec2:StartInstances is not possible"]);
+    assert_eq!(bad, ["the dry run of ec2:StartInstances failed"]);
     assert_eq!(account.state().await, BoxState::Stopped, "a check starts nothing");
 }
 

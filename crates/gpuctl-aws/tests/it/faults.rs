@@ -71,8 +71,8 @@ async fn every_error_has_its_class_and_a_hint() {
         ("AccessDeniedException", 400, Denied, ["sqs:GetQueueAttributes", "dynamodb:UpdateItem"]),
         ("ExpiredTokenException", 400, Denied, ["aws sso login", "aws sso login"]),
         ("UnrecognizedClientException", 400, Denied, ["profile", "profile"]),
-        ("ThrottlingException", 400, Throttled, ["fewer calls", "fewer calls"]),
-        ("InternalServerError", 500, Unavailable, ["internal problem", "internal problem"]),
+        ("ThrottlingException", 400, Throttled, ["throttling", "throttling"]),
+        ("InternalServerError", 500, Unavailable, ["internal error", "internal error"]),
     ];
     for (code, status, class, hints) in cases {
         proxy.break_by(&always("sqs", code, status));

@@ -36,7 +36,10 @@ pub(super) fn update_runs(runs: &mut [Run], boxes: &mut [SeenBox], at: Timestamp
 fn close_older(older: &mut Run, next_started_at: Timestamp) {
     let ran = older.ready_at.map(|_| older.stopping_at.unwrap_or(next_started_at));
     older.stopped_at = ran.or(Some(older.started_at));
-    older.error = older.error.take().or_else(|| Some("its end was not seen".to_owned()));
+    older.error = older
+        .error
+        .take()
+        .or_else(|| Some("its stop was not observed; the time is the latest possible".to_owned()));
 }
 
 fn update_latest(run: &mut Run, one: &mut SeenBox, at: Timestamp) {
@@ -48,7 +51,7 @@ fn update_latest(run: &mut Run, one: &mut SeenBox, at: Timestamp) {
         // The box is in another run by now, and the end of this one was not seen. It is billed up to the latest possible end: a cost
         // that is too high is noticed, one that is too low is not.
         run.stopped_at = run.stopping_at.or(Some(began(one).min(at)));
-        run.error = Some("its end was not seen".to_owned());
+        run.error = Some("its stop was not observed; the time is the latest possible".to_owned());
     } else if at - run.started_at > begins_within(one) {
         // The controller that noted this start ended before it asked for the box.
         run.stopped_at = Some(run.started_at);

@@ -104,15 +104,13 @@ pub(super) fn nothing_to_start(
     }
     if room == 0 || input.boxes().iter().all(|one| one.state != BoxState::Stopped) {
         // S4: a box that is still stopping is waited for, never started.
-        let text = format!(
-            "boxes_max is {boxes_max}: the next box starts once one of the others has stopped"
-        );
+        let text = format!("every box is up or stopping, and boxes_max is {boxes_max}");
         return Reason::new(Rule::Limits, text);
     }
     let later = !startable(input, None).is_empty();
     if let Some(until) = preferred_only_until.filter(|until| later && *until > input.now) {
         let text = format!(
-            "waits up to {} more for a cheaper box, as capacity_deadline allows",
+            "waits up to {} more for the first of `capacity`, as capacity_deadline allows",
             input.until(until)
         );
         return Reason::new(Rule::Capacity, text);
@@ -124,7 +122,7 @@ pub(super) fn nothing_to_start(
     let refusals: Vec<String> =
         refusals(input).into_iter().map(|(text, _)| text).chain(unstartable).collect();
     let cause = if refusals.is_empty() {
-        "each stopped box was stopped by hand or interrupted, or `capacity` does not name its type"
+        "no stopped box may be started: each was stopped outside gpuctl or interrupted, or `capacity` does not list its purchase option"
             .to_owned()
     } else {
         refusals.join("; ")

@@ -12,7 +12,7 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let mut interrupted = interrupted.filter_map(|one| Some((one, one.interruption?)));
     let text = interrupted.next_back().map(|(one, at)| {
         format!(
-            "box {} is interrupted in {}: it no longer counts",
+            "box {} will be interrupted in {}: it is not counted",
             one.id,
             input.until(at.max(input.now))
         )

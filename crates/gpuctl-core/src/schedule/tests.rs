@@ -77,7 +77,7 @@ fn t2_a_lone_edge_applies_until_the_end_of_its_day_and_for_an_hour() {
     check(&stop, "2026-11-22T23:59:00Z", Stopped, Some(("2026-11-23T00:59:00Z", Any)));
     assert_eq!(
         stop.at(at("2026-11-23T00:00:00Z")).reason,
-        "`stop cron(59 23 * * ? *) UTC`: holds to the end of that day"
+        "`stop cron(59 23 * * ? *) UTC`: in effect until the end of that day"
     );
 }
 

@@ -11,7 +11,7 @@ use super::parse::parse_usd;
 /// The world that is simulated.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WorldArguments {
-    /// Demand traces, `t_s,service_s`, plain or gzip; the totals add up several
+    /// Demand traces, `t_s,service_s`, plain or gzip; with several, the totals are their sums. `tune` takes one
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) demand: Vec<PathBuf>,
     /// How long a boot takes
@@ -44,11 +44,11 @@ pub(crate) struct SimulateArguments {
     /// When and where spot capacity is available, `t_s,zone,available`; without it every box is on-demand
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) availability: Vec<PathBuf>,
-    /// Spot prices over time, instead of one price: `t_s,zone,usd_hour` with the same time origin as the availability, or rows
+    /// Spot prices over time, instead of one price: `t_s,zone,usd_hour` with the same time origin as the availability trace, or rows
     /// of EC2's price history, `timestamp_utc,az,instance_type,usd_per_hour`, for the instance type
     #[arg(long, value_name = "FILE", requires = "availability", conflicts_with = "spot_usd_hour")]
     pub(crate) prices: Option<PathBuf>,
-    /// Number of starting points in the availability, evenly spaced; the mean is shown
+    /// Number of starting points in the availability trace, evenly spaced; the mean is shown
     #[arg(long, default_value = "20", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) offsets: u32,
     /// The policies to compare
@@ -70,22 +70,22 @@ pub(crate) struct FaultArguments {
     /// Run the whole loop through generated weeks with injected faults, and check its guarantees
     #[arg(long, conflicts_with_all = ["demand", "availability", "prices", "html"])]
     pub(crate) faults: bool,
-    /// Number of weeks
+    /// With --faults: number of weeks
     #[arg(long, requires = "faults", default_value = "1000", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(crate) seeds: u64,
-    /// Only the week of this seed of the random number generator
+    /// With --faults: run one week, generated from this seed
     #[arg(long, requires = "faults", conflicts_with = "seeds")]
     pub(crate) seed: Option<u64>,
-    /// Only these kinds of faults, or `none`
+    /// With --faults: only these kinds of faults, or `none`
     #[arg(long, requires = "faults", value_name = "FAULT", value_delimiter = ',')]
     pub(crate) only: Vec<String>,
-    /// Only the first hours of each week
+    /// With --faults: only the first HOURS hours of each week
     #[arg(long, requires = "faults", value_parser = clap::value_parser!(u32).range(24..=168))]
     pub(crate) hours: Option<u32>,
-    /// Only the first boxes of each week
+    /// With --faults: only the first BOXES boxes of each week
     #[arg(long, requires = "faults")]
     pub(crate) boxes: Option<usize>,
-    /// Only the first jobs of each week
+    /// With --faults: only the first JOBS jobs of each week
     #[arg(long, requires = "faults")]
     pub(crate) jobs: Option<usize>,
 }

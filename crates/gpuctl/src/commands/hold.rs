@@ -86,8 +86,11 @@ impl Goal {
                 }
             }
             if context.now() > deadline {
-                let message =
-                    format!("not {} after {}", self.state(), show_duration(arguments.timeout));
+                let message = format!(
+                    "the boxes are not {} after {}",
+                    self.state(),
+                    show_duration(arguments.timeout)
+                );
                 return Err(Failure::new(Code::WaitTimedOut, message)
                     .hint("the hold stays in force and gpuctl keeps trying; `gpuctl explain POOL` shows what it waits for"));
             }

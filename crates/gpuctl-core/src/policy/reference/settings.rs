@@ -148,17 +148,17 @@ const POOL: &[SettingDoc] = &[
     setting("boxes_max", Value("1"), "The most boxes at once."),
     setting("max_wait", Value("\"0s\""), "How long a job may wait for a box. A box starts as late as this allows."),
     setting("start_depth", NONE, "Start a box at this number of waiting jobs, however long they have waited."),
-    setting("jobs_per_box", Words("as many boxes as clear the backlog within `max_wait`"), "One box for each this many jobs."),
+    setting("jobs_per_box", Words("as many boxes as clear the backlog within `max_wait`"), "Waiting jobs per box: with 10, one box is wanted for every ten of them."),
     setting("idle_stop", Value("\"auto\""), "How long an idle box stays up. `\"auto\"`: not at all if `max_wait` leaves room for a boot, \
         else as long as a boot takes.")
         .takes("`\"auto\"` or a duration"),
-    setting("visibility", Value("\"60s\""), "How long after its worker has died a job is received again."),
+    setting("visibility", Value("\"60s\""), "How long after its worker crashed a job is delivered again."),
     setting("receives_max", Value("5"), "The number of receives after which a job goes to the dead-letter queue."),
     setting("worker", Value("\"gpu-worker\""), "`\"own\"` if another program than `gpu-worker` receives the jobs: then no reports are \
         expected of it."),
     setting("capacity", Value("[\"spot\", \"on-demand\"]"), "The capacity types of boxes, in order of preference.")
         .takes("list of `\"spot\"` and `\"on-demand\"`"),
-    setting("capacity_deadline", Value("\"0s\""), "How long only the first of them is tried. `max_wait` is kept all the same."),
+    setting("capacity_deadline", Value("\"0s\""), "How long only the first purchase option of `capacity` is tried. `max_wait` is met all the same."),
     setting("budget_usd_month", NONE, "What the boxes may cost in a month (UTC). Once it is spent, the queue starts no more boxes, and a \
         hold only with `--over-budget`. Schedules still do, and a box that is up continues."),
     setting("budget_usd_day", NONE, "The same for a day (UTC)."),
@@ -220,11 +220,7 @@ const CALENDAR: &[SettingDoc] = &[
         "Dates on which nothing begins, e.g. `[\"2026-12-25\", \"2026-12-31..2027-01-03\"]`.",
     ),
     setting("skip_file", NONE, "An iCalendar file whose all-day events are such dates."),
-    setting(
-        "extra",
-        NONE,
-        "Dates on which everything begins, whatever the days of the entries are.",
-    ),
+    setting("extra", NONE, "Dates on which every entry applies, whatever its days are."),
     setting("extra_file", NONE, "An iCalendar file whose all-day events are such dates."),
 ];
 
@@ -239,7 +235,7 @@ const WORKER: &[SettingDoc] = &[
     setting(
         "job_max",
         Value("\"1h\""),
-        "A job that takes longer counts as hung: it is released to the queue, and the worker restarts.",
+        "A job that takes longer is cancelled and delivered again. If it cannot be cancelled, the worker drains and exits.",
     ),
     setting(
         "power_off",
