@@ -10,7 +10,7 @@ GOOD_TRAPS = {
     tidy_checks.FAULTS[0]: 'Hands "hands",\n',
     "crates/core/src/a.rs": "/// A hold (R1).\nfn r1_a_hold_wins() {}\n",
 }
-HOST = tidy_checks.HOSTS[0]
+HOST = "packages.test"
 
 # check -> a tree that it accepts, and the trees that it must report, each with a part of the report
 CASES = {
@@ -70,9 +70,9 @@ CASES = {
         {"a.rs": "\n" * 700},
         [({"a.rs": "\n" * 701}, "701 lines")],
     ),
-    tidy_checks.registry_hosts: (
-        {"Cargo.lock": f"https://{HOST}/\n", "a.rs": f"my{HOST} {HOST}anic\n"},
-        [({"a.py": f"https://{HOST}/simple\n"}, HOST), ({"b.md": f"files.{HOST}\n"}, HOST)],
+    tidy_checks.hosts: (
+        {"Cargo.lock": f"https://{HOST}/\n", "a.rs": f"{HOST} http://127.0.0.1:1/ https://sqs.eu-west-1.amazonaws.com\n"},
+        [({"a.py": f"https://{HOST}/simple\n"}, HOST), ({"b.md": f"https://name:secret@files.{HOST}\n"}, HOST)],
     ),
     tidy_checks.words: (
         {"a.md": "There is no queue, and it is no longer here; `is no code`.\n", "crates/a/src/a.rs": '// `is no` code\nlet a = "is not a valid time";\n'},

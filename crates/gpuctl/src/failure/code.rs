@@ -21,8 +21,7 @@ macro_rules! codes {
     ($($name:ident $text:literal $exit:ident $meaning:literal)+) => {
         /// What failed, for programs: `code` in the JSON of an error. A code is never renamed or reused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        // The list of codes is the same in every build; without AWS some are never given.
-        #[cfg_attr(not(feature = "aws"), allow(dead_code))]
+        #[cfg_attr(not(feature = "aws"), expect(dead_code, reason = "the list is the same in every build"))]
         pub(crate) enum Code { $(#[doc = $meaning] $name,)+ }
 
         impl Code {
