@@ -9,7 +9,9 @@ use chrono::TimeDelta;
 use gpu_inference::{Cancel, OutputFile, Params, Prepared, Task, TaskError, decode};
 use gpuctl_control::job::{InputUri, Job, JobFailure, JobResult};
 use gpuctl_control::log::shown;
-use gpuctl_control::ports::{Attempt, Committed, Fetched, PortError, PortErrorClass, Received};
+use gpuctl_control::ports::{
+    Attempt, AttemptName, Committed, Fetched, PortError, PortErrorClass, Received, ResultFile,
+};
 use gpuctl_control::wire::job::job_from_json;
 use gpuctl_control::worker_timing::retry_delay;
 use gpuctl_core::units::Timestamp;
@@ -143,7 +145,7 @@ impl Worker {
             self.ack(received, &job).await;
             return;
         }
-        let stored = self.store_files(&job, &inferred.output.files).await;
+        let stored = self.store_files(&job, received_at, &inferred.output.files).await;
         let outcome = match stored {
             Ok(files) => Outcome::of(&inferred, &files),
             Err(error) if error.class == PortErrorClass::Full => {
@@ -162,11 +164,17 @@ impl Worker {
     async fn store_files(
         &self,
         job: &Job,
+        received_at: Timestamp,
         files: &[OutputFile],
     ) -> Result<Vec<FileDocument>, PortError> {
+        let attempt = AttemptName::new(job.generation, &self.box_id, received_at);
         let mut stored = Vec::with_capacity(files.len());
         for file in files {
-            let uri = self.ports.files.keep(&job.id, &file.name, &file.bytes).await?;
+            let uri = {
+                let (job, attempt) = (&job.id, &attempt);
+                let (name, bytes) = (file.name.as_str(), file.bytes.as_slice());
+                self.ports.files.keep(&ResultFile { job, attempt, name, bytes }).await?
+            };
             stored.push(file_document(file, Some(uri)));
         }
         Ok(stored)
@@ -219,10 +227,10 @@ impl Worker {
 
     /// Commits the result; where it is too large for the ledger, a failure that says so in its place.
     async fn commit(&self, result: &JobResult) -> Result<Committed, PortError> {
-        match self.ports.ledger.commit(result).await {
+        match self.ports.ledger.commit_one(result).await {
             Err(error) if error.class == PortErrorClass::Full && result.outcome.is_ok() => {
                 let failed = JobResult { outcome: Err(failure::commit(&error)), ..result.clone() };
-                self.ports.ledger.commit(&failed).await
+                self.ports.ledger.commit_one(&failed).await
             }
             committed => committed,
         }
@@ -236,7 +244,7 @@ impl Worker {
     async fn ack(&self, received: &Received, job: &Job) {
         // First, since a heartbeat that meets a message which is being deleted reports a lost lease (bbc/sqs-consumer#303).
         self.leases.forget(&received.receipt, self.ports.clock.now());
-        if let Err(error) = self.ports.queue.ack(&received.receipt).await {
+        if let Err(error) = self.ports.queue.ack_one(&received.receipt).await {
             tracing::warn!(job = %job.id, %error, "not acked: it will be delivered again, and found done");
         }
     }
@@ -244,7 +252,7 @@ impl Worker {
     /// Ends the lease, so that the message is delivered again after that time.
     async fn release(&self, received: &Received, after: TimeDelta) {
         self.leases.forget(&received.receipt, self.ports.clock.now());
-        if let Err(error) = self.ports.queue.change_visibility(&received.receipt, after).await {
+        if let Err(error) = self.ports.queue.change_one(&received.receipt, after).await {
             tracing::warn!(%error, "a message could not be released: it is delivered again when its lease runs out");
         }
     }
@@ -310,6 +318,7 @@ mod tests {
             input: "data:,x".parse().unwrap(),
             params: params.as_object().unwrap().clone(),
             submitted_at,
+            generation: 0,
         };
         let code = |task, params| check_job(&job(task, params)).unwrap_err().code();
         assert_eq!(code("vision.orc", serde_json::json!({})), "task.unknown");

@@ -70,7 +70,7 @@ impl Leases {
             self.with(|held| held.jobs.drain().collect());
         for (receipt, (cancel, _)) in all {
             cancel.cancel();
-            if let Err(error) = ports.queue.change_visibility(&receipt, TimeDelta::zero()).await {
+            if let Err(error) = ports.queue.change_one(&receipt, TimeDelta::zero()).await {
                 tracing::warn!(%error, "a message could not be released: it is delivered again when its lease runs out");
             }
         }
@@ -84,7 +84,7 @@ impl Leases {
             let all: Vec<Receipt> = self.with(|held| held.jobs.keys().cloned().collect());
             for receipt in all {
                 // If the message was forgotten meanwhile, its receipt is void, and a failure means nothing.
-                let Err(error) = ports.queue.change_visibility(&receipt, visibility).await else {
+                let Err(error) = ports.queue.change_one(&receipt, visibility).await else {
                     continue;
                 };
                 if error.class == PortErrorClass::LeaseLost {

@@ -384,6 +384,7 @@ impl Worker {
             idle_since,
             jobs_done: self.jobs_done.load(Ordering::Relaxed),
             last_error: None,
+            fault: None,
         };
         self.ports.ledger.report(&report).await
     }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use gpuctl_control::job::{InputLocation, InputUri, JobId};
-use gpuctl_control::ports::{Fetched, FileStore, PortError, PortErrorClass};
+use gpuctl_control::ports::{
+    AttemptName, Fetched, FileStore, PortError, PortErrorClass, ResultFile,
+};
 use gpuctl_core::policy::Aws as Named;
 
 use crate::{Aws, S3Files};
@@ -53,9 +55,9 @@ impl FileStore for AwsFiles {
         }
     }
 
-    async fn keep(&self, job: &JobId, name: &str, bytes: &[u8]) -> Result<String, PortError> {
+    async fn keep(&self, file: &ResultFile<'_>) -> Result<String, PortError> {
         match &self.results {
-            Some(results) => results.keep(job, name, bytes).await,
+            Some(results) => results.keep(file).await,
             // Files on the box's own disk would be lost with the box: no result is better than a result that gets lost.
             None => Err(PortError::new(
                 PortErrorClass::Other,
@@ -63,5 +65,9 @@ impl FileStore for AwsFiles {
             )
             .hint("set `results = \"s3://bucket/prefix\"` in [cloud]")),
         }
+    }
+
+    async fn remove(&self, _: &JobId, _: Option<&AttemptName>) -> Result<(), PortError> {
+        Ok(())
     }
 }

@@ -8,9 +8,8 @@ use std::time::Duration;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use chrono::TimeDelta;
-use gpuctl_control::job::JobId;
 use gpuctl_control::log::shown;
-use gpuctl_control::ports::{PortError, PortErrorClass};
+use gpuctl_control::ports::{PortError, PortErrorClass, ResultFile};
 use gpuctl_control::text::hexadecimal;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
@@ -98,14 +97,15 @@ impl S3Files {
         })
     }
 
-    /// Stores a job's file under `jobs/JOB/NAME`; returns its URI.
+    /// Stores a job's file under `jobs/JOB/ATTEMPT/NAME`; returns its URI.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub async fn keep(&self, job: &JobId, name: &str, bytes: &[u8]) -> Result<String, PortError> {
-        let key = format!("{}jobs/{job}/{name}", self.prefix);
-        let body = ByteStream::from(bytes.to_vec());
-        self.put(key, body, bytes.len() as u64).await
+    pub async fn keep(&self, file: &ResultFile<'_>) -> Result<String, PortError> {
+        let (job, attempt) = (file.job, file.attempt.as_str());
+        let key = format!("{}jobs/{job}/{attempt}/{}", self.prefix, file.name);
+        let body = ByteStream::from(file.bytes.to_vec());
+        self.put(key, body, file.bytes.len() as u64).await
     }
 
     /// Uploads a file; returns its URI. The same content under the same name is one object, and is uploaded once.

@@ -17,8 +17,8 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditi
 use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobId, JobResult};
 use gpuctl_control::ports::{
-    Attempt, Clock, Committed, Fence, JobEntry, JobFilter, Ledger, PoolMemory, PortError,
-    QueueChange, QueueMemory, WorkerReport,
+    Attempt, Clock, Committed, Fence, JobEntry, JobFilter, JobProblem, Ledger, PoolMemory,
+    PortError, QueueChange, QueueMemory, WorkerReport,
 };
 use gpuctl_control::wire::record::Record;
 use gpuctl_core::observation::{Hold, Run};
@@ -143,7 +143,12 @@ impl Ledger for DynamoLedger {
         Box::pin(self.pool_memory(pool)).await
     }
 
-    async fn remember_queue(&self, pool: &PoolId, queue: &QueueMemory) -> Result<(), PortError> {
+    async fn remember_queue(
+        &self,
+        pool: &PoolId,
+        queue: &QueueMemory,
+        _: Option<&Fence>,
+    ) -> Result<(), PortError> {
         self.table.put(items::queue_memory(pool, queue), "remember the queue").await
     }
 
@@ -172,7 +177,7 @@ impl Ledger for DynamoLedger {
         }
     }
 
-    async fn save_run(&self, run: &Run) -> Result<(), PortError> {
+    async fn save_run(&self, run: &Run, _: Option<&Fence>) -> Result<(), PortError> {
         self.fill_in_run(run).await
     }
 
@@ -181,7 +186,7 @@ impl Ledger for DynamoLedger {
     }
 
     /// The caller holds the reconcile lease, so no one writes between the read and the write.
-    async fn record(&self, record: &Record) -> Result<(), PortError> {
+    async fn record(&self, record: &Record, _: &Fence) -> Result<(), PortError> {
         let newest = Page { order: Order::Last, limit: Some(1), ..Page::of(Key::RECORDS) };
         let last = self.table.query(&newest).await?.into_iter().next();
         let expires = items::expires(self.now() + RECORDS_KEPT);
@@ -237,8 +242,24 @@ impl Ledger for DynamoLedger {
         self.note_queue_change(queue, change).await
     }
 
-    async fn commit(&self, result: &JobResult) -> Result<Committed, PortError> {
-        self.commit_first(result).await
+    async fn commit(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>> {
+        let mut committed = Vec::with_capacity(results.len());
+        for result in results {
+            committed.push(self.commit_first(result).await);
+        }
+        committed
+    }
+
+    async fn note_problem(&self, _: &JobProblem) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    async fn results(&self, id: &JobId) -> Result<Vec<JobResult>, PortError> {
+        Ok(self.one_job(id).await?.and_then(|entry| entry.result).into_iter().collect())
+    }
+
+    async fn delete_jobs(&self, _: Timestamp) -> Result<Vec<JobId>, PortError> {
+        Ok(Vec::new())
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<JobEntry>, PortError> {

@@ -212,47 +212,41 @@ impl JobQueue for SqsQueue {
 
     async fn change_visibility(
         &self,
-        receipt: &Receipt,
+        receipts: &[Receipt],
         visibility: TimeDelta,
-    ) -> Result<(), PortError> {
-        let lease = self.lease(receipt)?;
-        let asked_at = Instant::now();
-        // Q10: SQS rejects more than 12 h in all. The lease gets what is left of them, and then it is lost.
-        let held = i64::try_from((asked_at - lease.received).as_secs()).unwrap_or(i64::MAX);
-        let wanted = seconds_up(visibility).min(LEASE_SECONDS_MAX - held);
-        if wanted < 0 || (wanted == 0 && visibility > TimeDelta::zero()) {
-            return Err(lease_lost());
+    ) -> Vec<Result<(), PortError>> {
+        let mut changed = Vec::with_capacity(receipts.len());
+        for receipt in receipts {
+            changed.push(self.change_lease(receipt, visibility).await);
         }
-        self.client
-            .change_message_visibility()
-            .queue_url(&lease.url)
-            .receipt_handle(&receipt.0)
-            .visibility_timeout(to_i32(wanted))
-            .send()
-            .await
-            .map_err(|error| self.receipt_failed("ChangeMessageVisibility", receipt, error))?;
-        let mut leases = locked(&self.leases);
-        if wanted == 0 {
-            leases.remove(receipt);
-        } else if let Some(known) = leases.get_mut(receipt) {
-            // From the time of the request: SQS counts from later, never from earlier.
-            known.until = asked_at + seconds(wanted);
-        }
-        Ok(())
+        changed
     }
 
     /// A standard queue also accepts an ack that comes too late; the lease's end, kept here, rejects it.
-    async fn ack(&self, receipt: &Receipt) -> Result<(), PortError> {
-        let lease = self.lease(receipt)?;
+    async fn ack(&self, receipts: &[Receipt]) -> Vec<Result<(), PortError>> {
+        let mut acked = Vec::with_capacity(receipts.len());
+        for receipt in receipts {
+            acked.push(self.delete(receipt).await);
+        }
+        acked
+    }
+
+    async fn bury(
+        &self,
+        queue: &QueueName,
+        message: &Received,
+        _reason: &str,
+    ) -> Result<(), PortError> {
+        let dead = self.dead_letter_queue(queue).await?;
+        let url = self.url_of(queue, &dead).await?;
         self.client
-            .delete_message()
-            .queue_url(&lease.url)
-            .receipt_handle(&receipt.0)
+            .send_message()
+            .queue_url(url)
+            .message_body(&message.body)
             .send()
             .await
-            .map_err(|error| self.receipt_failed("DeleteMessage", receipt, error))?;
-        locked(&self.leases).remove(receipt);
-        Ok(())
+            .map_err(|error| self.failed("SendMessage", "bury a message", queue, error))?;
+        self.delete(&message.receipt).await
     }
 
     /// By `GetQueueAttributes`, never by receiving (Q16). SQS tells no ages, so `oldest_sent_at` is `None`.
@@ -318,6 +312,52 @@ impl JobQueue for SqsQueue {
             }
         })?;
         Ok(count)
+    }
+}
+
+impl SqsQueue {
+    async fn change_lease(
+        &self,
+        receipt: &Receipt,
+        visibility: TimeDelta,
+    ) -> Result<(), PortError> {
+        let lease = self.lease(receipt)?;
+        let asked_at = Instant::now();
+        // Q10: SQS rejects more than 12 h in all. The lease gets what is left of them, and then it is lost.
+        let held = i64::try_from((asked_at - lease.received).as_secs()).unwrap_or(i64::MAX);
+        let wanted = seconds_up(visibility).min(LEASE_SECONDS_MAX - held);
+        if wanted < 0 || (wanted == 0 && visibility > TimeDelta::zero()) {
+            return Err(lease_lost());
+        }
+        self.client
+            .change_message_visibility()
+            .queue_url(&lease.url)
+            .receipt_handle(&receipt.0)
+            .visibility_timeout(to_i32(wanted))
+            .send()
+            .await
+            .map_err(|error| self.receipt_failed("ChangeMessageVisibility", receipt, error))?;
+        let mut leases = locked(&self.leases);
+        if wanted == 0 {
+            leases.remove(receipt);
+        } else if let Some(known) = leases.get_mut(receipt) {
+            // From the time of the request: SQS counts from later, never from earlier.
+            known.until = asked_at + seconds(wanted);
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, receipt: &Receipt) -> Result<(), PortError> {
+        let lease = self.lease(receipt)?;
+        self.client
+            .delete_message()
+            .queue_url(&lease.url)
+            .receipt_handle(&receipt.0)
+            .send()
+            .await
+            .map_err(|error| self.receipt_failed("DeleteMessage", receipt, error))?;
+        locked(&self.leases).remove(receipt);
+        Ok(())
     }
 }
 

@@ -60,7 +60,7 @@ impl Actor<'_> {
             offering: wanted.clone().filter(|offering| !offering.is_unplaced()),
             ..Run::begin(self.pool.clone(), box_id.clone(), at, reason.clone())
         };
-        self.ports.ledger.save_run(&run).await?;
+        self.ports.ledger.save_run(&run, None).await?;
         // Noting it may have taken so long that another controller acts by now.
         let started = match self.check_time() {
             Ok(()) => self.ports.cloud.start(&self.order(box_id, at)).await,
@@ -82,7 +82,7 @@ impl Actor<'_> {
                     offering: wanted,
                     ..run
                 };
-                self.ports.ledger.save_run(&failed).await?;
+                self.ports.ledger.save_run(&failed, None).await?;
             }
         }
         started
@@ -93,7 +93,7 @@ impl Actor<'_> {
             let stopping_at = Some(self.ports.clock.now());
             let stopping = Run { stopping_at, stop: Some(reason.clone()), ..run.clone() };
             // A ledger that cannot be written must not keep a box on.
-            if let Err(error) = self.ports.ledger.save_run(&stopping).await {
+            if let Err(error) = self.ports.ledger.save_run(&stopping, None).await {
                 let error = with_causes(&error);
                 tracing::warn!(r#box = %box_id, error = %shown(error), "the stop could not be noted");
             }

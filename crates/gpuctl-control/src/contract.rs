@@ -193,7 +193,7 @@ async fn exhaust_receives(subject: &dyn Subject) {
         let held = receive_soon(subject, LONG).await;
         assert_eq!(held.receive_count, count);
         let queue = &subject.ports().queue;
-        queue.change_visibility(&held.receipt, TimeDelta::zero()).await.unwrap();
+        queue.change_one(&held.receipt, TimeDelta::zero()).await.unwrap();
     }
     // The next receive finds that it was received too often.
     assert!(receive(subject, 1, LONG).await.is_empty());

@@ -63,6 +63,8 @@ pub struct Job {
     pub params: serde_json::Map<String, serde_json::Value>,
     /// When it was submitted.
     pub submitted_at: Timestamp,
+    /// 0 at first; each retry by a user is one more, with a result of its own.
+    pub generation: u32,
 }
 
 /// The state of a job.
@@ -79,12 +81,21 @@ pub enum JobState {
     Dead,
     /// Purged from the queue before it had a result.
     Purged,
+    /// Deleted by the queue without a result, since it had waited for longer than the queue keeps messages.
+    Expired,
 }
 
 impl JobState {
     /// Every state.
-    pub const ALL: [Self; 6] =
-        [Self::Queued, Self::Running, Self::Succeeded, Self::Failed, Self::Dead, Self::Purged];
+    pub const ALL: [Self; 7] = [
+        Self::Queued,
+        Self::Running,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Dead,
+        Self::Purged,
+        Self::Expired,
+    ];
 
     /// The state's name.
     #[must_use]
@@ -96,6 +107,7 @@ impl JobState {
             Self::Failed => "failed",
             Self::Dead => "dead",
             Self::Purged => "purged",
+            Self::Expired => "expired",
         }
     }
 

@@ -59,10 +59,10 @@ impl Observed {
     /// When a write fails; those after it are not tried.
     pub async fn remember(&self, ports: &Ports) -> Result<(), PortError> {
         for run in &self.runs_changed {
-            ports.ledger.save_run(run).await?;
+            ports.ledger.save_run(run, None).await?;
         }
         for (pool, memory) in &self.queues_changed {
-            ports.ledger.remember_queue(pool, memory).await?;
+            ports.ledger.remember_queue(pool, memory, None).await?;
         }
         ports.cloud.note_alive(&self.boxes_alive).await
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use gpuctl_core::observation::{Hold, Run, SeenBox, SeenQueue};
+use gpuctl_core::observation::{Hold, Run, SeenBox, SeenQueue, WorkerFault};
 use gpuctl_core::offering::RefusalClass;
 use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
@@ -20,7 +20,7 @@ use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};
 use tempfile::TempPath;
 
 use crate::input::InputRejected;
-use crate::job::{InputUri, Job, JobId, JobResult, JobState};
+use crate::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState};
 use crate::wire::record::Record;
 
 /// The ports together; cloning shares them.
@@ -106,15 +106,34 @@ pub trait JobQueue: Send + Sync {
         request: ReceiveRequest,
     ) -> Result<Vec<Received>, PortError>;
 
-    /// Makes the lease last `visibility` from now; zero releases the message to the queue at once. A lost lease is `LeaseLost`.
+    /// Makes each lease last `visibility` from now; zero releases the messages to the queue at once. One result for each receipt, in
+    /// their order: a lost lease is `LeaseLost`, and does not keep the others.
     async fn change_visibility(
         &self,
-        receipt: &Receipt,
+        receipts: &[Receipt],
         visibility: TimeDelta,
-    ) -> Result<(), PortError>;
+    ) -> Vec<Result<(), PortError>>;
 
-    /// Deletes a message for good. A lost lease is `LeaseLost`.
-    async fn ack(&self, receipt: &Receipt) -> Result<(), PortError>;
+    /// Deletes messages for good. One result for each receipt, in their order; a lost lease is `LeaseLost`.
+    async fn ack(&self, receipts: &[Receipt]) -> Vec<Result<(), PortError>>;
+
+    /// `change_visibility` of one lease.
+    async fn change_one(&self, receipt: &Receipt, visibility: TimeDelta) -> Result<(), PortError> {
+        only(self.change_visibility(std::slice::from_ref(receipt), visibility).await)
+    }
+
+    /// `ack` of one message.
+    async fn ack_one(&self, receipt: &Receipt) -> Result<(), PortError> {
+        only(self.ack(std::slice::from_ref(receipt)).await)
+    }
+
+    /// Moves a held message to the dead letters now, with the reason. A lost lease is `LeaseLost`.
+    async fn bury(
+        &self,
+        queue: &QueueName,
+        message: &Received,
+        reason: &str,
+    ) -> Result<(), PortError>;
 
     /// Counts and the age of the oldest visible message; `empty_since` is the ledger's and left open here.
     async fn counts(&self, queue: &QueueName) -> Result<SeenQueue, PortError>;
@@ -124,6 +143,12 @@ pub trait JobQueue: Send + Sync {
 
     /// Deletes every live message of the queue, or every dead one; returns how many.
     async fn purge(&self, queue: &QueueName, which: Purge) -> Result<u64, PortError>;
+}
+
+fn only<T>(results: Vec<Result<T, PortError>>) -> Result<T, PortError> {
+    results.into_iter().next().unwrap_or_else(|| {
+        Err(PortError::new(PortErrorClass::Other, "a port returned no result for its only entry"))
+    })
 }
 
 /// Most messages in one send: SQS's limit.
@@ -185,8 +210,39 @@ pub trait FileStore: Send + Sync {
     /// A failure that another try would not change has an [`InputRejected`] as its cause; an input larger than `bytes_max` is one.
     async fn fetch(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, PortError>;
 
-    /// Writes one file of a job's result durably, and returns its URI. A second file of the same name replaces the first.
-    async fn keep(&self, job: &JobId, name: &str, bytes: &[u8]) -> Result<String, PortError>;
+    /// Writes one file of a job's result durably, and returns its URI. No other attempt writes to the same place.
+    async fn keep(&self, file: &ResultFile<'_>) -> Result<String, PortError>;
+
+    /// Deletes the files of one attempt, or of all attempts of the job. None is a success.
+    async fn remove(&self, job: &JobId, attempt: Option<&AttemptName>) -> Result<(), PortError>;
+}
+
+/// A file of a job's result.
+#[derive(Clone, Copy, Debug)]
+pub struct ResultFile<'a> {
+    pub job: &'a JobId,
+    pub attempt: &'a AttemptName,
+    /// A plain file name.
+    pub name: &'a str,
+    pub bytes: &'a [u8],
+}
+
+/// Tells an attempt from all others of its job, in names of files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptName(String);
+
+impl AttemptName {
+    /// The attempt at this generation of the job that this box received at this time.
+    #[must_use]
+    pub fn new(generation: u32, box_id: &BoxId, received_at: Timestamp) -> Self {
+        Self(format!("{generation}-{box_id}-{}", received_at.timestamp_micros()))
+    }
+
+    /// The name as text: a plain file name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// A store without files, for a controller that runs no jobs.
@@ -200,8 +256,12 @@ impl FileStore for NoFiles {
         Err(PortError::new(PortErrorClass::Other, what))
     }
 
-    async fn keep(&self, _: &JobId, name: &str, _: &[u8]) -> Result<String, PortError> {
-        Err(PortError::new(PortErrorClass::Other, format!("{name} is not kept here")))
+    async fn keep(&self, file: &ResultFile<'_>) -> Result<String, PortError> {
+        Err(PortError::new(PortErrorClass::Other, format!("{} is not kept here", file.name)))
+    }
+
+    async fn remove(&self, _: &JobId, _: Option<&AttemptName>) -> Result<(), PortError> {
+        Ok(())
     }
 }
 
@@ -261,20 +321,26 @@ pub trait Ledger: Send + Sync {
     /// What is remembered of a pool: its hold, its latest runs, and its queue as last read.
     async fn memory(&self, pool: &PoolId) -> Result<PoolMemory, PortError>;
 
-    /// Replaces what is remembered of the pool's queue.
-    async fn remember_queue(&self, pool: &PoolId, queue: &QueueMemory) -> Result<(), PortError>;
+    /// Replaces what is remembered of the pool's queue. A fence older than that of the last write is a `Conflict`, and changes
+    /// nothing; a worker, which reconciles its own box without the lease, has none.
+    async fn remember_queue(
+        &self,
+        pool: &PoolId,
+        queue: &QueueMemory,
+        fence: Option<&Fence>,
+    ) -> Result<(), PortError>;
 
     /// Sets a hold in place of any other on its pool.
     async fn set_hold(&self, hold: &Hold) -> Result<(), PortError>;
 
-    /// Adds a run, or fills in what an earlier version of it left open. What is set already stays.
-    async fn save_run(&self, run: &Run) -> Result<(), PortError>;
+    /// Adds a run, or fills in what an earlier version of it left open. What is set already stays. The fence as in `remember_queue`.
+    async fn save_run(&self, run: &Run, fence: Option<&Fence>) -> Result<(), PortError>;
 
     /// The runs that were up at or after `since`, oldest first.
     async fn runs_since(&self, since: Timestamp) -> Result<Vec<Run>, PortError>;
 
-    /// Adds a record. One that says the same as the last is counted there instead.
-    async fn record(&self, record: &Record) -> Result<(), PortError>;
+    /// Adds a record. One that says the same as the last is counted there instead. The fence as in `remember_queue`.
+    async fn record(&self, record: &Record, fence: &Fence) -> Result<(), PortError>;
 
     /// When the last recorded reconcile observed, of any controller; `None` if there is no record.
     async fn last_reconcile(&self) -> Result<Option<Timestamp>, PortError>;
@@ -290,7 +356,7 @@ pub trait Ledger: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Notes that jobs were submitted. A job that is known already stays as it is.
+    /// Notes that jobs were submitted. A job that is known already stays as it is, unless this is a newer generation of it.
     async fn submitted(&self, jobs: &[Job]) -> Result<(), PortError>;
 
     /// Notes that a worker has begun a job. A ledger that can read the queue's messages keeps this default.
@@ -307,15 +373,33 @@ pub trait Ledger: Send + Sync {
         Ok(())
     }
 
-    /// Keeps a job's result, unless it has one: then that one stays, and `AlreadyThere` is returned.
-    async fn commit(&self, result: &JobResult) -> Result<Committed, PortError>;
+    /// Keeps each result, unless its generation of the job has one: then that one stays, and `AlreadyThere` is returned. One outcome
+    /// for each result, in their order.
+    async fn commit(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>>;
 
-    /// One job, if it is known.
+    /// `commit` of one result.
+    async fn commit_one(&self, result: &JobResult) -> Result<Committed, PortError> {
+        only(self.commit(std::slice::from_ref(result)).await)
+    }
+
+    /// Notes why a job has no result. The newest note is kept until there is one.
+    async fn note_problem(&self, problem: &JobProblem) -> Result<(), PortError>;
+
+    /// One job in its newest generation, if it is known.
     async fn job(&self, id: &JobId) -> Result<Option<JobEntry>, PortError>;
+
+    /// The results of all generations of a job, newest first.
+    async fn results(&self, id: &JobId) -> Result<Vec<JobResult>, PortError>;
+
+    /// Deletes jobs in a final state that were submitted before this, at most `JOBS_DELETED_MAX`; returns which. Their files stay.
+    async fn delete_jobs(&self, before: Timestamp) -> Result<Vec<JobId>, PortError>;
 
     /// The newest jobs, newest first.
     async fn jobs(&self, filter: JobFilter) -> Result<Vec<JobEntry>, PortError>;
 }
+
+/// The most jobs that one call deletes: a caller goes on until a call returns fewer.
+pub const JOBS_DELETED_MAX: usize = 1_000;
 
 /// How long a controller may hold the right to reconcile: longer than an observation may take. A controller that dies while it holds
 /// the right blocks the others for at most this long, and one that is slower than this does nothing more.
@@ -373,6 +457,8 @@ pub struct WorkerReport {
     pub jobs_done: u32,
     /// The error that it is about to end with.
     pub last_error: Option<String>,
+    /// Why it receives no jobs now, although it is up.
+    pub fault: Option<WorkerFault>,
 }
 
 /// A worker's try at a job, for ledgers that cannot read the queue's messages.
@@ -396,6 +482,18 @@ pub enum QueueChange {
     Redriven,
 }
 
+/// Why a job has no result: it crashed its worker, or its message cannot be read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobProblem {
+    /// Of a message that cannot be read: what can be read of it.
+    pub job: Job,
+    pub failure: JobFailure,
+    pub box_id: BoxId,
+    pub at: Timestamp,
+    /// Whether the message was moved to the dead letters for it.
+    pub dead: bool,
+}
+
 /// Whether a result was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Committed {
@@ -410,8 +508,10 @@ pub enum Committed {
 pub struct JobEntry {
     pub job: Job,
     pub state: JobState,
-    /// Its result, once it has one.
+    /// The result of its newest generation, once it has one.
     pub result: Option<JobResult>,
+    /// Why it has no result, if that was noted.
+    pub problem: Option<JobFailure>,
 }
 
 /// Which jobs to list.

@@ -72,7 +72,7 @@ async fn reconcile_with_fallback(
     let mut left = REFUSALS_MAX;
     loop {
         let reconciled = reconcile_once(ports, policy, fence).await;
-        ports.ledger.record(&reconciled.record(trigger, &fence.owner)).await?;
+        ports.ledger.record(&reconciled.record(trigger, &fence.owner), fence).await?;
         left -= 1;
         let is_refused = reconciled.acted.iter().any(is_refused);
         if left == 0 || !is_refused || ports.clock.now() >= fence.until {

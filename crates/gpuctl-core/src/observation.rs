@@ -198,6 +198,18 @@ pub struct SeenWorker {
     pub idle_since: Option<Timestamp>,
     /// Results that it has committed in this run.
     pub jobs_done: u32,
+    /// Why it receives no jobs, although it is up.
+    pub fault: Option<WorkerFault>,
+}
+
+/// What keeps a worker from its jobs: a fault of its box or of a service, never of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerFault {
+    /// A short, stable code such as `models.missing`.
+    pub code: String,
+    /// The end of a sentence: "gpu-1 takes no jobs: …".
+    pub message: String,
+    pub since: Timestamp,
 }
 
 /// The counts of a queue, as SQS gives them, and since when they have been like that.

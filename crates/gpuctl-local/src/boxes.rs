@@ -239,6 +239,7 @@ fn seen_box(store: &Store, id: &BoxId, row: BoxRow, readiness: Readiness) -> See
             leases: report.leases,
             idle_since: report.idle_since.map(timestamp),
             jobs_done: report.jobs_done,
+            fault: None,
         }),
         ..SeenBox::new(id.clone(), state, timestamp(since))
     }

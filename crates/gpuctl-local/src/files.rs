@@ -12,7 +12,9 @@ use async_trait::async_trait;
 use gpuctl_control::input::{InputRejected, admit};
 use gpuctl_control::job::{InputLocation, InputUri, JobId};
 use gpuctl_control::log::shown;
-use gpuctl_control::ports::{Fetched, FileStore, PortError, PortErrorClass};
+use gpuctl_control::ports::{
+    AttemptName, Fetched, FileStore, PortError, PortErrorClass, ResultFile,
+};
 use gpuctl_control::state_folder;
 use tempfile::NamedTempFile;
 
@@ -63,13 +65,19 @@ impl LocalFiles {
         Ok(Fetched::own(path))
     }
 
-    fn write(&self, job: &JobId, name: &str, bytes: &[u8]) -> Result<String, PortError> {
+    fn write(
+        &self,
+        job: &JobId,
+        attempt: &AttemptName,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<String, PortError> {
         let plain = !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !plain {
             let what = format!("`{name}` is not a valid name for a result's file");
             return Err(PortError::new(PortErrorClass::Other, what));
         }
-        let folder = self.results.join(job.as_str());
+        let folder = self.results.join(job.as_str()).join(attempt.as_str());
         let path = folder.join(name);
         write_durably(&folder, &path, bytes).map_err(|error| keep_error(&path, error))?;
         if self.kept.fetch_add(1, Ordering::Relaxed).is_multiple_of(CLEAR_EVERY) {
@@ -99,10 +107,25 @@ impl FileStore for LocalFiles {
         off_thread(move || files.find(&uri, bytes_max)).await
     }
 
-    async fn keep(&self, job: &JobId, name: &str, bytes: &[u8]) -> Result<String, PortError> {
-        let (files, job, name) = (self.clone(), job.clone(), name.to_owned());
-        let bytes = bytes.to_vec();
-        off_thread(move || files.write(&job, &name, &bytes)).await
+    async fn keep(&self, file: &ResultFile<'_>) -> Result<String, PortError> {
+        let (files, job, name) = (self.clone(), file.job.clone(), file.name.to_owned());
+        let (attempt, bytes) = (file.attempt.clone(), file.bytes.to_vec());
+        off_thread(move || files.write(&job, &attempt, &name, &bytes)).await
+    }
+
+    async fn remove(&self, job: &JobId, attempt: Option<&AttemptName>) -> Result<(), PortError> {
+        let mut folder = self.results.join(job.as_str());
+        if let Some(attempt) = attempt {
+            folder.push(attempt.as_str());
+        }
+        off_thread(move || match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let what = format!("cannot delete {}", folder.display());
+                Err(PortError::new(PortErrorClass::Unavailable, what).because(error))
+            }
+            _ => Ok(()),
+        })
+        .await
     }
 }
 
@@ -142,12 +165,11 @@ mod tests {
     fn only_the_newest_jobs_keep_their_files() {
         let state = tempfile::tempdir().unwrap();
         let files = LocalFiles::new(state.path(), Vec::new());
-        let at = |second: i64| {
-            JobId::new(gpuctl_core::units::Timestamp::from_timestamp(second, 0).unwrap())
-        };
-        let jobs: Vec<JobId> = (1_000..1_004).map(at).collect();
+        let at = |second| gpuctl_core::units::Timestamp::from_timestamp(second, 0).unwrap();
+        let attempt = AttemptName::new(0, &"gpu-1".parse().unwrap(), at(1_000));
+        let jobs: Vec<JobId> = (1_000..1_004).map(|second| JobId::new(at(second))).collect();
         for job in &jobs {
-            files.write(job, "a.wav", b"sound").unwrap();
+            files.write(job, &attempt, "a.wav", b"sound").unwrap();
         }
         files.clear_old(2);
         let kept = |job: &JobId| state.path().join("results").join(job.as_str()).is_dir();

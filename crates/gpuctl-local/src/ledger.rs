@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
-    Committed, Fence, JobEntry, JobFilter, Ledger, PoolMemory, PortError, QueueMemory,
+    Committed, Fence, JobEntry, JobFilter, JobProblem, Ledger, PoolMemory, PortError, QueueMemory,
     SERVICE_WEIGHT, WorkerReport,
 };
 use gpuctl_control::wire::job::{job_from_json, job_to_json, result_from_json, result_to_json};
@@ -51,7 +51,12 @@ impl Ledger for Store {
         self.off_thread(move |store| store.read(|c| memory(c, &pool))).await
     }
 
-    async fn remember_queue(&self, pool: &PoolId, queue: &QueueMemory) -> Result<(), PortError> {
+    async fn remember_queue(
+        &self,
+        pool: &PoolId,
+        queue: &QueueMemory,
+        _: Option<&Fence>,
+    ) -> Result<(), PortError> {
         let (pool, queue) = (pool.clone(), queue.clone());
         self.off_thread(move |store| store.write(|tx| remember_queue(tx, &pool, &queue))).await
     }
@@ -66,7 +71,7 @@ impl Ledger for Store {
         self.off_thread(move |store| store.write(|tx| claim_notice(tx, &key, again_after))).await
     }
 
-    async fn save_run(&self, run: &Run) -> Result<(), PortError> {
+    async fn save_run(&self, run: &Run, _: Option<&Fence>) -> Result<(), PortError> {
         let run = run.clone();
         self.off_thread(move |store| store.write(|tx| save_run(tx, &run))).await
     }
@@ -84,7 +89,7 @@ impl Ledger for Store {
         .await
     }
 
-    async fn record(&self, record: &Record) -> Result<(), PortError> {
+    async fn record(&self, record: &Record, _: &Fence) -> Result<(), PortError> {
         let record = record.clone();
         self.off_thread(move |store| store.write(|tx| add_record(tx, &record))).await
     }
@@ -124,9 +129,24 @@ impl Ledger for Store {
         .await
     }
 
-    async fn commit(&self, result: &JobResult) -> Result<Committed, PortError> {
-        let result = result.clone();
-        self.off_thread(move |store| store.commit_now(&result)).await
+    async fn commit(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>> {
+        let mut committed = Vec::with_capacity(results.len());
+        for result in results.to_vec() {
+            committed.push(self.off_thread(move |store| store.commit_now(&result)).await);
+        }
+        committed
+    }
+
+    async fn note_problem(&self, _: &JobProblem) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    async fn results(&self, id: &JobId) -> Result<Vec<JobResult>, PortError> {
+        Ok(self.job(id).await?.and_then(|entry| entry.result).into_iter().collect())
+    }
+
+    async fn delete_jobs(&self, _: Timestamp) -> Result<Vec<JobId>, PortError> {
+        Ok(Vec::new())
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<JobEntry>, PortError> {
@@ -450,5 +470,6 @@ fn job_entry(row: &Row<'_>) -> rusqlite::Result<JobEntry> {
         job,
         state: state.ok_or_else(|| unreadable(2, format!("`{name}` is not a job's state")))?,
         result,
+        problem: None,
     })
 }

@@ -52,16 +52,42 @@ impl JobQueue for Store {
 
     async fn change_visibility(
         &self,
-        receipt: &Receipt,
+        receipts: &[Receipt],
         visibility: TimeDelta,
-    ) -> Result<(), PortError> {
-        let receipt = receipt.clone();
-        self.off_thread(move |store| store.change_visibility_now(&receipt, visibility)).await
+    ) -> Vec<Result<(), PortError>> {
+        let mut changed = Vec::with_capacity(receipts.len());
+        for receipt in receipts.to_vec() {
+            let change =
+                self.off_thread(move |store| store.change_visibility_now(&receipt, visibility));
+            changed.push(change.await);
+        }
+        changed
     }
 
-    async fn ack(&self, receipt: &Receipt) -> Result<(), PortError> {
-        let receipt = receipt.clone();
-        self.off_thread(move |store| store.ack_now(&receipt)).await
+    async fn ack(&self, receipts: &[Receipt]) -> Vec<Result<(), PortError>> {
+        let mut acked = Vec::with_capacity(receipts.len());
+        for receipt in receipts.to_vec() {
+            acked.push(self.off_thread(move |store| store.ack_now(&receipt)).await);
+        }
+        acked
+    }
+
+    async fn bury(
+        &self,
+        _: &QueueName,
+        message: &Received,
+        _reason: &str,
+    ) -> Result<(), PortError> {
+        let receipt = message.receipt.clone();
+        let buried = self.off_thread(move |store| {
+            store.write_durably(|tx| {
+                tx.prepare_cached(
+                    "UPDATE messages SET dead = 1, receipt = NULL WHERE receipt = ?1",
+                )?
+                .execute([&receipt.0])
+            })
+        });
+        if buried.await? == 0 { Err(lease_lost()) } else { Ok(()) }
     }
 
     async fn counts(&self, queue: &QueueName) -> Result<SeenQueue, PortError> {

@@ -1,12 +1,14 @@
-//! Files: inputs from where they may be, results whole and under their own job.
+//! Files: inputs from where they may be, results whole and under their own attempt.
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::error::Error;
+use std::path::PathBuf;
 
 use gpuctl_control::input::InputRejected;
 use gpuctl_control::job::{InputLocation, InputUri, JobId};
-use gpuctl_control::ports::{Clock, FileStore, PortError};
+use gpuctl_control::ports::{AttemptName, Clock, FileStore, PortError, ResultFile};
+use gpuctl_core::units::Timestamp;
 use gpuctl_local::{LocalFiles, SystemClock};
 
 #[tokio::test]
@@ -51,21 +53,39 @@ async fn what_may_not_be_read_is_refused_with_its_own_code() {
 }
 
 #[tokio::test]
-async fn a_result_is_kept_under_its_job_and_replaced_by_the_same_name() {
+async fn a_result_is_kept_under_its_attempt_and_removed_with_it() {
     let state = tempfile::tempdir().unwrap();
     let files = LocalFiles::new(state.path(), Vec::new());
     let job = JobId::new(SystemClock.now());
-    files.keep(&job, "speech.wav", b"first").await.unwrap();
-    let uri = files.keep(&job, "speech.wav", b"second").await.unwrap();
+    let (first, second) = (attempt(1), attempt(2));
+    let keep = async |attempt: &AttemptName, name: &str, bytes: &[u8]| {
+        files.keep(&ResultFile { job: &job, attempt, name, bytes }).await
+    };
+    let one = path(&keep(&first, "speech.wav", b"first").await.unwrap());
+    let two = path(&keep(&second, "speech.wav", b"second").await.unwrap());
+    assert_eq!(std::fs::read(&one).unwrap(), b"first");
+    assert_eq!(std::fs::read(&two).unwrap(), b"second");
+    assert_eq!(two.parent().unwrap().read_dir().unwrap().count(), 1);
+    for bad in ["", "../x.wav", "a/b.wav", ".hidden", &"x".repeat(256)] {
+        assert!(keep(&first, bad, b"x").await.is_err(), "{bad}");
+    }
+    files.remove(&job, Some(&first)).await.unwrap();
+    assert!(!one.exists() && two.exists());
+    files.remove(&job, None).await.unwrap();
+    files.remove(&job, None).await.unwrap();
+    assert!(!state.path().join("results").join(job.as_str()).exists());
+}
+
+fn attempt(second: i64) -> AttemptName {
+    let received_at = Timestamp::from_timestamp(second, 0).unwrap();
+    AttemptName::new(0, &"gpu-1".parse().unwrap(), received_at)
+}
+
+fn path(uri: &str) -> PathBuf {
     let InputLocation::File(path) = uri.parse::<InputUri>().unwrap().location() else {
         unreachable!("a local file's URI")
     };
-    assert_eq!(path, state.path().join("results").join(job.as_str()).join("speech.wav"));
-    assert_eq!(std::fs::read(&path).unwrap(), b"second");
-    assert_eq!(path.parent().unwrap().read_dir().unwrap().count(), 1);
-    for bad in ["", "../x.wav", "a/b.wav", ".hidden", &"x".repeat(256)] {
-        assert!(files.keep(&job, bad, b"x").await.is_err(), "{bad}");
-    }
+    path
 }
 
 fn refusal(error: &PortError) -> &InputRejected {

@@ -77,7 +77,7 @@ pub(crate) enum ContextCommand {
     /// List jobs, newest first
     Jobs {
         /// Only jobs in this state
-        #[arg(long, value_parser = ["queued", "running", "succeeded", "failed", "dead", "purged"])]
+        #[arg(long, value_parser = ["queued", "running", "succeeded", "failed", "dead", "purged", "expired"])]
         state: Option<String>,
         /// Maximum number of jobs
         #[arg(long, default_value_t = 20)]

@@ -113,5 +113,6 @@ fn job(task: &str, input: &Path) -> Job {
         input: InputUri::of_path(&input.canonicalize().unwrap()),
         params: serde_json::Map::new(),
         submitted_at,
+        generation: 0,
     }
 }

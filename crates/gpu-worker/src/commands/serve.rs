@@ -75,5 +75,6 @@ fn final_report(setup: &WorkerSetup, error: String) -> WorkerReport {
         idle_since: None,
         jobs_done: 0,
         last_error: Some(error),
+        fault: None,
     }
 }

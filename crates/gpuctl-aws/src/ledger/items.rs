@@ -446,6 +446,7 @@ pub(super) fn report_of(item: &Item) -> Result<WorkerReport, PortError> {
         idle_since: item.time_if("idle_since"),
         jobs_done: item.small("jobs_done")?,
         last_error: item.text_if("last_error").cloned(),
+        fault: None,
     })
 }
 
@@ -582,6 +583,7 @@ mod tests {
             idle_since: None,
             jobs_done: 7,
             last_error: Some("e".to_owned()),
+            fault: None,
         };
         assert_eq!(report_of(&report(&a_report)).unwrap(), a_report);
         let a_job = Job {
@@ -592,6 +594,7 @@ mod tests {
             model: None,
             input: InputUri::of_path(std::path::Path::new("/a")),
             submitted_at: at(0),
+            generation: 0,
         };
         assert_eq!(job_of(Reader(&job(&a_job))).unwrap(), a_job);
     }

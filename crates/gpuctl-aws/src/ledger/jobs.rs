@@ -10,8 +10,8 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailur
 use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
-    Attempt, Committed, JobEntry, JobFilter, PortError, PortErrorClass, QueueChange,
-    SERVICE_WEIGHT, WorkerReport,
+    Attempt, AttemptName, Committed, JobEntry, JobFilter, PortError, PortErrorClass, QueueChange,
+    ResultFile, SERVICE_WEIGHT, WorkerReport,
 };
 use gpuctl_control::wire::job::{job_to_json, result_from_json, result_to_json};
 use gpuctl_core::period::month_of;
@@ -129,7 +129,15 @@ impl DynamoLedger {
                 .hint("set `results = \"s3://bucket/prefix\"` in [cloud]"));
         };
         let name = format!("result-{}-{}.json", result.attempt, result.box_id);
-        files.keep(&result.job.id, &name, text.as_bytes()).await
+        let attempt = AttemptName::new(result.job.generation, &result.box_id, result.received_at);
+        files
+            .keep(&ResultFile {
+                job: &result.job.id,
+                attempt: &attempt,
+                name: &name,
+                bytes: text.as_bytes(),
+            })
+            .await
     }
 
     /// Moves the box's mean towards this job's time. It is an estimate, so a failed write is only logged.
@@ -220,7 +228,7 @@ impl DynamoLedger {
         let job = items::job_of(item)?;
         if let Some(result) = self.result_of(item).await? {
             let state = if result.outcome.is_ok() { JobState::Succeeded } else { JobState::Failed };
-            return Ok(JobEntry { job, state, result: Some(result) });
+            return Ok(JobEntry { job, state, result: Some(result), problem: None });
         }
         let attempt = items::attempt_of(item)?;
         let report = match &attempt {
@@ -230,7 +238,7 @@ impl DynamoLedger {
         let changes = self.changes(&job.queue, context).await?;
         let (attempt, report) = (attempt.as_ref(), report.as_ref());
         let state = state(&job, &Notes { attempt, changes, report }, self.now());
-        Ok(JobEntry { job, state, result: None })
+        Ok(JobEntry { job, state, result: None, problem: None })
     }
 
     async fn result_of(&self, item: Reader<'_>) -> Result<Option<JobResult>, PortError> {
@@ -362,6 +370,7 @@ mod tests {
             idle_since: None,
             jobs_done: 0,
             last_error: None,
+            fault: None,
         }
     }
 
@@ -376,6 +385,7 @@ mod tests {
             model: None,
             input: InputUri::of_path(std::path::Path::new("/a")),
             submitted_at: at(0),
+            generation: 0,
         };
         let none = QueueChanges::default();
         let live = |seconds| QueueChanges { purged_live_at: Some(at(seconds)), ..none };

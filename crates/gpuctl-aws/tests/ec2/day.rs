@@ -155,7 +155,7 @@ impl Day {
                 // It releases what it has; what it cannot release becomes visible when its lease ends.
                 for message in self.workers.remove(id).into_iter().flat_map(|gone| gone.holds) {
                     let back = TimeDelta::zero();
-                    self.ports.queue.change_visibility(&message.receipt, back).await.unwrap();
+                    self.ports.queue.change_one(&message.receipt, back).await.unwrap();
                 }
                 continue;
             }
@@ -238,7 +238,7 @@ impl Worker {
             }
         } else if now - self.since >= WORK {
             for message in self.holds.drain(..) {
-                ports.queue.ack(&message.receipt).await.unwrap();
+                ports.queue.ack_one(&message.receipt).await.unwrap();
                 self.jobs_done += 1;
             }
             self.since = now;
@@ -258,6 +258,7 @@ impl Worker {
             idle_since: self.holds.is_empty().then_some(self.since),
             jobs_done: self.jobs_done,
             last_error: None,
+            fault: None,
         };
         ports.ledger.report(&report).await.unwrap();
     }

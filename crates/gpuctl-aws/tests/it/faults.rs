@@ -144,7 +144,7 @@ async fn a_lost_response_to_an_ack_leaves_the_message_acked() {
         { "service": "sqs", "operation": "DeleteMessage", "times": 1, "response": { "abort_frac": 0.0 } }
     ]));
     // The second try finds no message: AWS returns success, the emulator a lost lease. It is deleted in both.
-    if let Err(error) = queue.ack(&held.receipt).await {
+    if let Err(error) = queue.ack_one(&held.receipt).await {
         assert_eq!(error.class, PortErrorClass::LeaseLost, "{error:?}");
     }
     assert_eq!(proxy.fired(), 1);

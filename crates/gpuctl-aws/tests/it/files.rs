@@ -3,11 +3,19 @@
 use gpuctl_aws::S3Files;
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::job::JobId;
-use gpuctl_control::ports::{Clock, PortErrorClass};
+use gpuctl_control::ports::{AttemptName, Clock, PortError, PortErrorClass, ResultFile};
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::{self, a_bucket};
+
+fn attempt() -> AttemptName {
+    AttemptName::new(0, &"gpu-1".parse().unwrap(), "2026-11-21T12:00:00Z".parse().unwrap())
+}
+
+async fn keep(files: &S3Files, job: &JobId, name: &str, bytes: &[u8]) -> Result<String, PortError> {
+    files.keep(&ResultFile { job, attempt: &attempt(), name, bytes }).await
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stored_file_is_fetched_unless_it_exceeds_the_limit() {
@@ -15,8 +23,9 @@ async fn a_stored_file_is_fetched_unless_it_exceeds_the_limit() {
     let files = S3Files::new(&aws, &a_bucket(&aws).await, "/gpuctl/");
     let job = JobId::new(SystemClock.now());
     let bytes = vec![7; 100_000];
-    let uri = files.keep(&job, "sound.wav", &bytes).await.unwrap();
-    assert!(uri.ends_with(&format!("/gpuctl/jobs/{job}/sound.wav")), "{uri}");
+    let uri = keep(&files, &job, "sound.wav", &bytes).await.unwrap();
+    let attempt = attempt();
+    assert!(uri.ends_with(&format!("/gpuctl/jobs/{job}/{}/sound.wav", attempt.as_str())), "{uri}");
     let file = files.fetch(&uri, 100_000).await.unwrap();
     assert_eq!(std::fs::read(file.path()).unwrap(), bytes);
     let path = file.path().to_owned();
@@ -67,7 +76,7 @@ async fn an_interrupted_download_continues_where_it_was() {
     let bucket = a_bucket(&direct).await;
     let bytes: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).take(3_000_000).collect();
     let job = JobId::new(SystemClock.now());
-    let uri = S3Files::new(&direct, &bucket, "").keep(&job, "a", &bytes).await.unwrap();
+    let uri = keep(&S3Files::new(&direct, &bucket, ""), &job, "a", &bytes).await.unwrap();
     let proxy = support::faults(emulator).await;
     let broken = support::aws(&proxy.url());
     proxy.break_by(&json!([

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use gpuctl_aws::{Aws, DynamoLedger};
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::job::{InputUri, Job, JobId, JobResult, JobState};
-use gpuctl_control::ports::{Clock, Committed, Ledger, PortErrorClass, WorkerReport};
+use gpuctl_control::ports::{Clock, Committed, Fence, Ledger, PortErrorClass, WorkerReport};
 use gpuctl_control::wire::record::Record;
 use gpuctl_core::observation::Run;
 use gpuctl_core::plan::{Reason, Rule};
@@ -32,6 +32,7 @@ fn result(text: &str) -> JobResult {
         model: None,
         input: InputUri::of_path(Path::new("/a.png")),
         submitted_at: now(),
+        generation: 0,
     };
     JobResult {
         job,
@@ -61,10 +62,10 @@ async fn equal_records_are_one_row_and_a_change_begins_the_next() {
     };
     for second in 10..20 {
         let at = format!("2026-11-21T12:00:{second}.000Z");
-        ledger.record(&record(&at, &[])).await.unwrap();
+        ledger.record(&record(&at, &[]), &fence()).await.unwrap();
     }
-    ledger.record(&record("2026-11-21T12:01:00.000Z", &["unreadable"])).await.unwrap();
-    ledger.record(&record("2026-11-21T12:02:00.000Z", &[])).await.unwrap();
+    ledger.record(&record("2026-11-21T12:01:00.000Z", &["unreadable"]), &fence()).await.unwrap();
+    ledger.record(&record("2026-11-21T12:02:00.000Z", &[]), &fence()).await.unwrap();
     let rows = aws.dynamodb().scan().table_name(&table).send().await.unwrap();
     let mut rows: Vec<(String, String)> = rows
         .items()
@@ -82,11 +83,11 @@ async fn a_long_result_is_stored_in_the_bucket_and_read_like_any_other() {
     let aws = moto().await;
     let ledger = a_ledger(&aws).await;
     let long = result(&"é".repeat(400_000));
-    assert_eq!(ledger.commit(&long).await.unwrap(), Committed::Written);
+    assert_eq!(ledger.commit_one(&long).await.unwrap(), Committed::Written);
     let entry = ledger.job(&long.job.id).await.unwrap().unwrap();
     assert_eq!((entry.state, entry.result.as_ref()), (JobState::Succeeded, Some(&long)));
     let second = JobResult { attempt: 2, ..long.clone() };
-    assert_eq!(ledger.commit(&second).await.unwrap(), Committed::AlreadyThere);
+    assert_eq!(ledger.commit_one(&second).await.unwrap(), Committed::AlreadyThere);
     let entry = ledger.job(&long.job.id).await.unwrap().unwrap();
     assert_eq!(entry.result, Some(long));
 }
@@ -97,11 +98,11 @@ async fn without_a_bucket_only_a_short_result_is_stored() {
     let ledger = DynamoLedger::new(&aws, &fresh("ledger"), Arc::new(SystemClock), None);
     ledger.create_table().await.unwrap();
     let long = result(&"x".repeat(400_000));
-    let error = ledger.commit(&long).await.unwrap_err();
+    let error = ledger.commit_one(&long).await.unwrap_err();
     assert_eq!(error.class, PortErrorClass::Full);
     assert!(error.hint.unwrap().contains("bucket"));
     let short = JobResult { outcome: Ok(serde_json::json!({})), ..long };
-    assert_eq!(ledger.commit(&short).await.unwrap(), Committed::Written);
+    assert_eq!(ledger.commit_one(&short).await.unwrap(), Committed::Written);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,17 +111,17 @@ async fn the_time_of_a_job_is_a_moving_mean_of_the_pool_s_boxes() {
     let ledger = a_ledger(&aws).await;
     let reason = Reason::new(Rule::Demand, "1 job waits");
     let run = Run::begin("gpu".parse().unwrap(), "gpu-1".parse().unwrap(), now(), reason);
-    ledger.save_run(&run).await.unwrap();
+    ledger.save_run(&run, None).await.unwrap();
     let service = async || ledger.memory(&run.pool).await.unwrap().service;
     assert_eq!(service().await, None);
-    ledger.commit(&result("a")).await.unwrap();
+    ledger.commit_one(&result("a")).await.unwrap();
     assert_eq!(service().await, Some(TimeDelta::milliseconds(160)));
     let slow = JobResult { inference: TimeDelta::milliseconds(320), ..result("b") };
-    ledger.commit(&slow).await.unwrap();
+    ledger.commit_one(&slow).await.unwrap();
     assert_eq!(service().await, Some(TimeDelta::milliseconds(170)));
     // Jobs of another box count only once it has run in this pool.
     let other = JobResult { box_id: "gpu-2".parse().unwrap(), ..result("c") };
-    ledger.commit(&other).await.unwrap();
+    ledger.commit_one(&other).await.unwrap();
     assert_eq!(service().await, Some(TimeDelta::milliseconds(170)));
 }
 
@@ -165,7 +166,7 @@ async fn l7_all_jobs_and_reports_of_several_pages_are_read() {
     let ledger = a_ledger(&aws).await;
     // Ten results of 290 KiB take three pages of 1 MiB.
     for _ in 0..10 {
-        ledger.commit(&result(&"x".repeat(290 * 1_024))).await.unwrap();
+        ledger.commit_one(&result(&"x".repeat(290 * 1_024))).await.unwrap();
     }
     let filter = gpuctl_control::ports::JobFilter { state: None, limit: 100, since: None };
     assert_eq!(ledger.jobs(filter).await.unwrap().len(), 10);
@@ -181,6 +182,7 @@ async fn l7_all_jobs_and_reports_of_several_pages_are_read() {
             idle_since: None,
             jobs_done: 3,
             last_error: None,
+            fault: None,
         };
         ledger.report(&report).await.unwrap();
     }
@@ -193,7 +195,7 @@ async fn two_controllers_that_write_one_run_lose_nothing_of_either() {
     let ledger = Arc::new(a_ledger(&aws).await);
     let reason = Reason::new(Rule::Demand, "1 job waits");
     let run = Run::begin("gpu".parse().unwrap(), "gpu-1".parse().unwrap(), now(), reason.clone());
-    ledger.save_run(&run).await.unwrap();
+    ledger.save_run(&run, None).await.unwrap();
     let at = Some(run.started_at + TimeDelta::minutes(1));
     let parts = [
         Run { ready_at: at, ..run.clone() },
@@ -204,7 +206,7 @@ async fn two_controllers_that_write_one_run_lose_nothing_of_either() {
     let mut writers = tokio::task::JoinSet::new();
     for part in parts {
         let ledger = Arc::clone(&ledger);
-        writers.spawn(async move { ledger.save_run(&part).await });
+        writers.spawn(async move { ledger.save_run(&part, None).await });
     }
     writers.join_all().await.into_iter().collect::<Result<(), _>>().unwrap();
     let runs = ledger.memory(&run.pool).await.unwrap().runs;
@@ -214,4 +216,8 @@ async fn two_controllers_that_write_one_run_lose_nothing_of_either() {
     assert!(one.stop.is_some());
     let since = ledger.runs_since(run.started_at).await.unwrap();
     assert_eq!(since, runs);
+}
+
+fn fence() -> Fence {
+    Fence { owner: "test".to_owned(), number: 1, until: Timestamp::MAX_UTC }
 }

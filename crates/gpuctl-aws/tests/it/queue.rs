@@ -123,6 +123,6 @@ async fn q10_a_lease_ends_twelve_hours_after_its_receive_however_often_it_is_ext
         ReceiveRequest { max: 1, visibility: TimeDelta::hours(12), wait: TimeDelta::zero() };
     let held = queue.receive(&name, request).await.unwrap().remove(0);
     // SQS rejects more than is left of twelve hours: a request of 13 hours gets what is left.
-    queue.change_visibility(&held.receipt, TimeDelta::hours(13)).await.unwrap();
-    queue.ack(&held.receipt).await.unwrap();
+    queue.change_one(&held.receipt, TimeDelta::hours(13)).await.unwrap();
+    queue.ack_one(&held.receipt).await.unwrap();
 }

@@ -17,10 +17,10 @@ pub async fn the_first_result_stays(subject: &dyn Subject) {
     let job = job(subject);
     ledger.submitted(std::slice::from_ref(&job)).await.unwrap();
     let first = result(subject, &job, "first");
-    assert_eq!(ledger.commit(&first).await.unwrap(), Committed::Written);
+    assert_eq!(ledger.commit_one(&first).await.unwrap(), Committed::Written);
     let failure = JobFailure { code: "x".into(), message: "y".into(), hint: Some("z".into()) };
     let second = JobResult { outcome: Err(failure), attempt: 2, ..first.clone() };
-    assert_eq!(ledger.commit(&second).await.unwrap(), Committed::AlreadyThere);
+    assert_eq!(ledger.commit_one(&second).await.unwrap(), Committed::AlreadyThere);
     let entry = ledger.job(&job.id).await.unwrap().unwrap();
     assert_eq!((entry.job, entry.state), (job, JobState::Succeeded));
     assert_eq!(entry.result, Some(first));
@@ -32,7 +32,7 @@ pub async fn a_result_is_kept_also_of_a_job_that_was_never_noted(subject: &dyn S
     let job = job(subject);
     let failure = JobFailure { code: "x".into(), message: "y".into(), hint: None };
     let failed = JobResult { outcome: Err(failure), ..result(subject, &job, "") };
-    assert_eq!(ledger.commit(&failed).await.unwrap(), Committed::Written);
+    assert_eq!(ledger.commit_one(&failed).await.unwrap(), Committed::Written);
     ledger.submitted(std::slice::from_ref(&job)).await.unwrap();
     let entry = ledger.job(&job.id).await.unwrap().unwrap();
     assert_eq!((entry.state, entry.result), (JobState::Failed, Some(failed)));
@@ -46,8 +46,8 @@ pub async fn a_job_is_queued_then_running_then_succeeded(subject: &dyn Subject) 
     let (held, taken) = begin(subject, LONG).await;
     assert_eq!(taken, job);
     state_becomes(subject, &job, JobState::Running).await;
-    subject.ports().ledger.commit(&result(subject, &job, "done")).await.unwrap();
-    subject.ports().queue.ack(&held.receipt).await.unwrap();
+    subject.ports().ledger.commit_one(&result(subject, &job, "done")).await.unwrap();
+    subject.ports().queue.ack_one(&held.receipt).await.unwrap();
     state_becomes(subject, &job, JobState::Succeeded).await;
 }
 
@@ -94,7 +94,7 @@ pub async fn jobs_are_listed_newest_first_by_state_and_time(subject: &dyn Subjec
     jobs.reverse();
     ledger.submitted(&jobs).await.unwrap();
     for done in &jobs[1..3] {
-        ledger.commit(&result(subject, done, "done")).await.unwrap();
+        ledger.commit_one(&result(subject, done, "done")).await.unwrap();
     }
     let list = async |state, limit, since| {
         let found = ledger.jobs(JobFilter { state, limit, since }).await.unwrap();
@@ -158,6 +158,7 @@ fn job_at(subject: &dyn Subject, at: Timestamp) -> Job {
         input: InputUri::of_path(Path::new("/ä b.png")),
         params: serde_json::Map::new(),
         submitted_at: at,
+        generation: 0,
     }
 }
 

@@ -7,7 +7,7 @@ use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::units::{MicroUsd, PoolId, Timestamp};
 
 use super::{Subject, TRIES_MAX};
-use crate::ports::{QueueMemory, WorkerReport};
+use crate::ports::{Fence, QueueMemory, WorkerReport};
 use crate::wire::record::{PoolRecord, Record};
 
 const MINUTE: TimeDelta = TimeDelta::minutes(1);
@@ -80,10 +80,10 @@ pub async fn a_hold_replaces_the_one_before(subject: &dyn Subject) {
 pub async fn what_a_run_has_stays_and_what_it_lacks_is_filled_in(subject: &dyn Subject) {
     let ledger = &subject.ports().ledger;
     let begun = run(subject, "merged", 0);
-    ledger.save_run(&begun).await.unwrap();
+    ledger.save_run(&begun, None).await.unwrap();
     let at = begun.started_at;
     let ready = Run { ready_at: Some(at + MINUTE), jobs: Some(3), ..begun.clone() };
-    ledger.save_run(&ready).await.unwrap();
+    ledger.save_run(&ready, None).await.unwrap();
     let reason = Reason::new(Rule::Idle, "idle for 30s");
     let stopped = Run {
         ready_at: Some(at + MINUTE * 9),
@@ -93,9 +93,9 @@ pub async fn what_a_run_has_stays_and_what_it_lacks_is_filled_in(subject: &dyn S
         jobs: Some(7),
         ..begun.clone()
     };
-    ledger.save_run(&stopped).await.unwrap();
+    ledger.save_run(&stopped, None).await.unwrap();
     // A controller that saw less writes last.
-    ledger.save_run(&begun).await.unwrap();
+    ledger.save_run(&begun, None).await.unwrap();
     let wanted = Run {
         ready_at: Some(at + MINUTE),
         stopped_at: Some(at + MINUTE * 5),
@@ -128,7 +128,7 @@ pub async fn every_part_of_a_run_comes_back(subject: &dyn Subject) {
         interrupted_at: Some(at + MINUTE * 2),
         ..begun
     };
-    subject.ports().ledger.save_run(&full).await.unwrap();
+    subject.ports().ledger.save_run(&full, None).await.unwrap();
     assert_eq!(subject.ports().ledger.memory(&pool("whole")).await.unwrap().runs, [full]);
 }
 
@@ -137,10 +137,10 @@ pub async fn an_open_run_is_remembered_however_many_came_after(subject: &dyn Sub
     let ledger = &subject.ports().ledger;
     let mut open = run(subject, "many", -10_000);
     open.box_id = "always-on".parse().unwrap();
-    ledger.save_run(&open).await.unwrap();
+    ledger.save_run(&open, None).await.unwrap();
     for n in 0..i64::from(RUNS_REMEMBERED_MAX) + 5 {
         let begun = run(subject, "many", n);
-        ledger.save_run(&Run { stopped_at: Some(begun.started_at), ..begun }).await.unwrap();
+        ledger.save_run(&Run { stopped_at: Some(begun.started_at), ..begun }, None).await.unwrap();
     }
     let runs = ledger.memory(&pool("many")).await.unwrap().runs;
     assert_eq!(runs.len(), RUNS_REMEMBERED_MAX as usize + 1);
@@ -169,7 +169,7 @@ pub async fn runs_since_are_those_that_were_up_oldest_first(subject: &dyn Subjec
         Run { pool: pool("since-b"), ..at("other-pool", since + days(2), Some(since + days(3))) },
     ];
     for one in &runs {
-        ledger.save_run(one).await.unwrap();
+        ledger.save_run(one, None).await.unwrap();
     }
     let found = ledger.runs_since(since).await.unwrap();
     let of_these = |run: &&Run| run.pool.as_str().starts_with("since-");
@@ -191,11 +191,11 @@ pub async fn a_queue_is_remembered_as_last_read(subject: &dyn Subject) {
         empty_since: None,
     };
     let first = QueueMemory { seen, at };
-    ledger.remember_queue(&pool("read"), &first).await.unwrap();
+    ledger.remember_queue(&pool("read"), &first, None).await.unwrap();
     assert_eq!(ledger.memory(&pool("read")).await.unwrap().queue, Some(first));
     let seen = SeenQueue { empty_since: Some(at), ..SeenQueue::default() };
     let second = QueueMemory { seen, at: at + MINUTE };
-    ledger.remember_queue(&pool("read"), &second).await.unwrap();
+    ledger.remember_queue(&pool("read"), &second, None).await.unwrap();
     assert_eq!(ledger.memory(&pool("read")).await.unwrap().queue, Some(second));
 }
 
@@ -215,10 +215,10 @@ pub async fn equal_records_are_accepted(subject: &dyn Subject) {
         errors: Vec::new(),
     };
     for _ in 0..3 {
-        subject.ports().ledger.record(&one).await.unwrap();
+        subject.ports().ledger.record(&one, &fence()).await.unwrap();
     }
     let other = Record { errors: vec!["the queue could not be read".to_owned()], ..one };
-    subject.ports().ledger.record(&other).await.unwrap();
+    subject.ports().ledger.record(&other, &fence()).await.unwrap();
 }
 
 /// Also where the record was equal to the one before and was only counted.
@@ -232,7 +232,7 @@ pub async fn the_last_record_is_the_last_reconcile(subject: &dyn Subject) {
             pools: Vec::new(),
             errors: vec![error.to_owned()],
         };
-        ledger.record(&record).await.unwrap();
+        ledger.record(&record, &fence()).await.unwrap();
         let seen = ledger.last_reconcile().await.unwrap();
         assert_eq!(seen, Some(record.at.parse().unwrap()), "{error}");
     }
@@ -251,6 +251,7 @@ pub async fn a_report_is_accepted(subject: &dyn Subject) {
         idle_since: None,
         jobs_done: 0,
         last_error: None,
+        fault: None,
     };
     subject.ports().ledger.report(&bare).await.unwrap();
     let full = WorkerReport {
@@ -276,4 +277,9 @@ fn run(subject: &dyn Subject, pool_name: &str, minutes: i64) -> Run {
 
 fn whole(at: Timestamp) -> Timestamp {
     Timestamp::from_timestamp_micros(at.timestamp_micros()).unwrap()
+}
+
+/// Of a controller that no other has followed.
+fn fence() -> Fence {
+    Fence { owner: "test".to_owned(), number: i64::MAX, until: Timestamp::MAX_UTC }
 }

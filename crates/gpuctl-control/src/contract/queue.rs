@@ -19,7 +19,7 @@ pub async fn a_message_keeps_its_text_and_its_attributes(subject: &dyn Subject) 
     assert_eq!(got.attributes, message(body).attributes);
     let age = subject.ports().clock.now() - got.sent_at;
     assert!(age.abs() < TimeDelta::minutes(1), "sent {age} ago");
-    subject.ports().queue.ack(&got.receipt).await.unwrap();
+    subject.ports().queue.ack_one(&got.receipt).await.unwrap();
 }
 
 /// A message is held by one receiver, and counted as in flight.
@@ -32,8 +32,8 @@ pub async fn a_message_has_one_holder_and_is_counted_accordingly(subject: &dyn S
     assert!(receive(subject, 10, LONG).await.is_empty());
     counts_become(subject, (0, 2, 0, 0)).await;
     let queue = &subject.ports().queue;
-    queue.ack(&one.receipt).await.unwrap();
-    queue.change_visibility(&other.receipt, TimeDelta::zero()).await.unwrap();
+    queue.ack_one(&one.receipt).await.unwrap();
+    queue.change_one(&other.receipt, TimeDelta::zero()).await.unwrap();
     counts_become(subject, (1, 0, 0, 0)).await;
 }
 
@@ -47,15 +47,15 @@ pub async fn a_lease_that_runs_out_voids_the_receipt_and_the_message_comes_again
     assert_eq!((second.body.as_str(), second.receive_count), ("a", 2));
     let queue = &subject.ports().queue;
     let lost = [
-        queue.ack(&first.receipt).await,
-        queue.change_visibility(&first.receipt, LONG).await,
-        queue.change_visibility(&first.receipt, TimeDelta::zero()).await,
+        queue.ack_one(&first.receipt).await,
+        queue.change_one(&first.receipt, LONG).await,
+        queue.change_one(&first.receipt, TimeDelta::zero()).await,
     ];
     for lost in lost {
         assert_eq!(lost.unwrap_err().class, PortErrorClass::LeaseLost);
     }
     assert!(receive(subject, 1, LONG).await.is_empty(), "the void receipt released it");
-    queue.ack(&second.receipt).await.unwrap();
+    queue.ack_one(&second.receipt).await.unwrap();
     counts_become(subject, (0, 0, 0, 0)).await;
 }
 
@@ -63,10 +63,10 @@ pub async fn a_lease_that_runs_out_voids_the_receipt_and_the_message_comes_again
 pub async fn a_lease_that_is_extended_stays(subject: &dyn Subject) {
     send(subject, &["a"]).await;
     let held = receive_soon(subject, subject.lease_min()).await;
-    subject.ports().queue.change_visibility(&held.receipt, LONG).await.unwrap();
+    subject.ports().queue.change_one(&held.receipt, LONG).await.unwrap();
     subject.let_time_pass(subject.lease_min() * 2).await;
     assert!(receive(subject, 1, LONG).await.is_empty());
-    subject.ports().queue.ack(&held.receipt).await.unwrap();
+    subject.ports().queue.ack_one(&held.receipt).await.unwrap();
 }
 
 /// A visibility of zero releases it to the queue: it can be received at once, and the receipt is void.
@@ -76,21 +76,21 @@ pub async fn a_message_released_to_the_queue_comes_again_and_its_receipt_is_void
     send(subject, &["a"]).await;
     let queue = &subject.ports().queue;
     let held = receive_soon(subject, LONG).await;
-    queue.change_visibility(&held.receipt, TimeDelta::zero()).await.unwrap();
-    assert_eq!(queue.ack(&held.receipt).await.unwrap_err().class, PortErrorClass::LeaseLost);
+    queue.change_one(&held.receipt, TimeDelta::zero()).await.unwrap();
+    assert_eq!(queue.ack_one(&held.receipt).await.unwrap_err().class, PortErrorClass::LeaseLost);
     let again = receive_soon(subject, LONG).await;
     assert_eq!(again.receive_count, 2);
-    queue.ack(&again.receipt).await.unwrap();
+    queue.ack_one(&again.receipt).await.unwrap();
 }
 
 /// An ack is for good.
 pub async fn an_acked_message_never_comes_again(subject: &dyn Subject) {
     send(subject, &["a"]).await;
     let held = receive_soon(subject, subject.lease_min()).await;
-    subject.ports().queue.ack(&held.receipt).await.unwrap();
+    subject.ports().queue.ack_one(&held.receipt).await.unwrap();
     subject.let_time_pass(subject.lease_min() * 2).await;
     assert!(receive(subject, 1, LONG).await.is_empty());
-    let again = subject.ports().queue.ack(&held.receipt).await;
+    let again = subject.ports().queue.ack_one(&held.receipt).await;
     assert_eq!(again.unwrap_err().class, PortErrorClass::LeaseLost);
 }
 
@@ -127,7 +127,7 @@ pub async fn a_full_batch_arrives_whole(subject: &dyn Subject) {
     let mut got = BTreeSet::new();
     for _ in 0..TRIES_MAX {
         for received in receive(subject, 10, LONG).await {
-            subject.ports().queue.ack(&received.receipt).await.unwrap();
+            subject.ports().queue.ack_one(&received.receipt).await.unwrap();
             got.insert(received.body);
         }
         if got.len() == bodies.len() {
@@ -143,7 +143,7 @@ pub async fn a_full_batch_arrives_whole(subject: &dyn Subject) {
 pub async fn an_unknown_receipt_is_a_lost_lease(subject: &dyn Subject) {
     let receipt = Receipt("unknown".to_owned());
     let queue = &subject.ports().queue;
-    let lost = [queue.ack(&receipt).await, queue.change_visibility(&receipt, LONG).await];
+    let lost = [queue.ack_one(&receipt).await, queue.change_one(&receipt, LONG).await];
     for lost in lost {
         assert_eq!(lost.unwrap_err().class, PortErrorClass::LeaseLost);
     }

@@ -139,6 +139,7 @@ fn s10_a_box_is_ready_when_its_worker_reports_it_in_this_run() {
         idle_since: None,
         jobs_done: 3,
         last_error: None,
+        fault: None,
     };
     let seen = |reports: &[WorkerReport]| {
         let mut one = a_box(BoxState::Running, 100);

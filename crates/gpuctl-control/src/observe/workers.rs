@@ -69,6 +69,7 @@ pub(super) fn apply_report(reports: &[WorkerReport], one: &mut SeenBox) {
         leases: report.leases,
         idle_since: report.idle_since,
         jobs_done: report.jobs_done,
+        fault: None,
     });
     if let Some(error) = report.and_then(|report| report.last_error.clone()) {
         one.last_error = Some(error);

@@ -8,7 +8,9 @@ use crate::job::{InputUriError, Job, JobFailure, JobResult};
 use crate::ports::JobEntry;
 
 /// The version of the message that this program writes; it reads every version up to it.
-const MESSAGE_VERSION: u32 = 1;
+const MESSAGE_VERSION: u32 = 2;
+/// The version of a message without a generation, so that older workers still read it.
+const MESSAGE_VERSION_FIRST: u32 = 1;
 
 /// Why a stored job cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,13 @@ struct JobMessage {
     #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
     params: serde_json::Map<String, serde_json::Value>,
     submitted_at: String,
+    #[serde(default, skip_serializing_if = "is_first")]
+    generation: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_first(generation: &u32) -> bool {
+    *generation == 0
 }
 
 /// The message of a job.
@@ -57,7 +66,7 @@ pub fn job_from_json(text: &str) -> Result<Job, JobReadError> {
 
 fn message(job: &Job) -> JobMessage {
     JobMessage {
-        version: MESSAGE_VERSION,
+        version: if job.generation == 0 { MESSAGE_VERSION_FIRST } else { MESSAGE_VERSION },
         job_id: job.id.to_string(),
         queue: job.queue.to_string(),
         task: job.task.clone(),
@@ -65,6 +74,7 @@ fn message(job: &Job) -> JobMessage {
         input: job.input.as_str().to_owned(),
         params: job.params.clone(),
         submitted_at: job.submitted_at.to_rfc3339(),
+        generation: job.generation,
     }
 }
 
@@ -83,6 +93,7 @@ fn job(message: JobMessage) -> Result<Job, JobReadError> {
             .submitted_at
             .parse()
             .map_err(|_| JobReadError::Field("submitted_at"))?,
+        generation: message.generation,
     })
 }
 
@@ -182,7 +193,7 @@ pub struct JobDocument {
     /// The task's params.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub params: serde_json::Map<String, serde_json::Value>,
-    /// `queued`, `running`, `succeeded`, `failed`, `dead` or `purged`.
+    /// `queued`, `running`, `succeeded`, `failed`, `dead`, `purged` or `expired`.
     pub state: &'static str,
     /// When it was submitted.
     pub submitted_at: String,

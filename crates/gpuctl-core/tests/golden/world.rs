@@ -147,6 +147,7 @@ impl Worker {
                 leases,
                 idle_since,
                 jobs_done: 3,
+                fault: None,
             }),
             ..one
         }

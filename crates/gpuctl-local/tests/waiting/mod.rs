@@ -32,6 +32,7 @@ pub(crate) async fn waiting(policy: &str, cloud: Arc<dyn Cloud>) -> Waiting {
         input: InputUri::of_path(folder.path()),
         params: serde_json::Map::new(),
         submitted_at,
+        generation: 0,
     };
     submit(&ports, &[job]).await.unwrap();
     Waiting { store, policy, ports, _folder: folder }

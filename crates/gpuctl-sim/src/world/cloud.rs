@@ -168,6 +168,7 @@ fn seen(world: &World, one: &Instance, requests: &[SpotRequest]) -> Option<SeenB
         leases: report.leases,
         idle_since: report.idle_since,
         jobs_done: report.jobs_done,
+        fault: None,
     });
     let interruption = request.and_then(|request| interruption(one, request));
     let taken_back = state == BoxState::Stopped && interruption.is_some();

@@ -190,7 +190,7 @@ impl LedgerState {
                 MessageState::Deleted => JobState::Purged,
             },
         };
-        Some(JobEntry { job: job.clone(), state, result: result.clone() })
+        Some(JobEntry { job: job.clone(), state, result: result.clone(), problem: None })
     }
 
     pub(crate) fn jobs(

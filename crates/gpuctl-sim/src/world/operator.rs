@@ -42,6 +42,7 @@ fn send(world: &mut World, now: Timestamp, name: &str, kind: JobKind) {
         model: None,
         input: "file:///page.png".parse::<InputUri>().expect("a plain path is a URI"),
         submitted_at: now,
+        generation: 0,
     };
     let garbage = kind.outcome == JobOutcome::Garbage;
     let body = if garbage { "{}".to_owned() } else { job_to_json(&job) };

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobId, JobResult};
 use gpuctl_control::ports::{
-    Clock, Committed, Fence, JobEntry, JobFilter, JobQueue, Ledger, NewMessage, NoFiles,
-    PoolMemory, PortError, PortErrorClass, Ports, Purge, QueueMemory, Receipt, ReceiveRequest,
-    Received, WorkerReport,
+    Clock, Committed, Fence, JobEntry, JobFilter, JobProblem, JobQueue, Ledger, NewMessage,
+    NoFiles, PoolMemory, PortError, PortErrorClass, Ports, Purge, QueueMemory, Receipt,
+    ReceiveRequest, Received, WorkerReport,
 };
 use gpuctl_control::wire::record::Record;
 use gpuctl_core::observation::{Hold, Run, SeenQueue};
@@ -165,6 +165,19 @@ impl Client {
         self.shared.queue_changed.notify_waiters();
         reply.deliver(done)
     }
+
+    /// `on_queue` for each receipt.
+    async fn on_receipts(
+        &self,
+        receipts: &[Receipt],
+        work: impl Fn(&mut World, Timestamp, &Receipt) -> Result<(), PortError>,
+    ) -> Vec<Result<(), PortError>> {
+        let mut done = Vec::with_capacity(receipts.len());
+        for receipt in receipts {
+            done.push(self.on_queue(|world, now| work(world, now, receipt)).await);
+        }
+        done
+    }
 }
 
 impl Clock for Client {
@@ -221,21 +234,28 @@ impl JobQueue for Client {
 
     async fn change_visibility(
         &self,
-        receipt: &Receipt,
+        receipts: &[Receipt],
         visibility: TimeDelta,
-    ) -> Result<(), PortError> {
-        self.on_queue(|world, now| world.queue.change_visibility(now, receipt, visibility)).await
+    ) -> Vec<Result<(), PortError>> {
+        self.on_receipts(receipts, |world, now, receipt| {
+            world.queue.change_visibility(now, receipt, visibility)
+        })
+        .await
     }
 
-    async fn ack(&self, receipt: &Receipt) -> Result<(), PortError> {
+    async fn ack(&self, receipts: &[Receipt]) -> Vec<Result<(), PortError>> {
         let done = self
-            .on_queue(|world, now| {
+            .on_receipts(receipts, |world, now, receipt| {
                 world.check_ack(now, receipt);
                 world.queue.ack(now, receipt)
             })
             .await;
         self.shared.end_if_broken();
         done
+    }
+
+    async fn bury(&self, _: &QueueName, message: &Received, _: &str) -> Result<(), PortError> {
+        self.on_queue(|world, now| world.queue.bury(now, &message.receipt)).await
     }
 
     async fn counts(&self, _: &QueueName) -> Result<SeenQueue, PortError> {
@@ -294,7 +314,12 @@ impl Ledger for Client {
         self.on_ledger(|world, _| world.ledger.memory(pool)).await
     }
 
-    async fn remember_queue(&self, pool: &PoolId, queue: &QueueMemory) -> Result<(), PortError> {
+    async fn remember_queue(
+        &self,
+        pool: &PoolId,
+        queue: &QueueMemory,
+        _: Option<&Fence>,
+    ) -> Result<(), PortError> {
         self.on_ledger(|world, _| world.ledger.remember_queue(pool, queue)).await
     }
 
@@ -311,7 +336,7 @@ impl Ledger for Client {
         Ok(false)
     }
 
-    async fn save_run(&self, run: &Run) -> Result<(), PortError> {
+    async fn save_run(&self, run: &Run, _: Option<&Fence>) -> Result<(), PortError> {
         self.on_ledger(|world, now| {
             world.mark_changed(now);
             world.ledger.save_run(run);
@@ -323,7 +348,7 @@ impl Ledger for Client {
         self.on_ledger(|world, _| world.ledger.runs_since(since)).await
     }
 
-    async fn record(&self, record: &Record) -> Result<(), PortError> {
+    async fn record(&self, record: &Record, _: &Fence) -> Result<(), PortError> {
         self.on_ledger(|world, _| world.ledger.record(record)).await
     }
 
@@ -348,17 +373,33 @@ impl Ledger for Client {
         self.on_ledger(|world, _| world.ledger.submitted(jobs)).await
     }
 
-    async fn commit(&self, result: &JobResult) -> Result<Committed, PortError> {
-        self.on_ledger(|world, now| {
-            let done = world.ledger.commit(result);
-            world.log_event(
-                now,
-                format!("job {} committed by {}: {done:?}", result.job.id, result.box_id),
-            );
-            world.check_commit(now, result, done);
-            done
-        })
-        .await
+    async fn commit(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>> {
+        let mut committed = Vec::with_capacity(results.len());
+        for result in results {
+            let commit = |world: &mut World, now| {
+                let done = world.ledger.commit(result);
+                world.log_event(
+                    now,
+                    format!("job {} committed by {}: {done:?}", result.job.id, result.box_id),
+                );
+                world.check_commit(now, result, done);
+                done
+            };
+            committed.push(self.on_ledger(commit).await);
+        }
+        committed
+    }
+
+    async fn note_problem(&self, _: &JobProblem) -> Result<(), PortError> {
+        self.on_ledger(|_, _| ()).await
+    }
+
+    async fn results(&self, id: &JobId) -> Result<Vec<JobResult>, PortError> {
+        self.on_ledger(|world, _| world.ledger.result(id).cloned().into_iter().collect()).await
+    }
+
+    async fn delete_jobs(&self, _: Timestamp) -> Result<Vec<JobId>, PortError> {
+        self.on_ledger(|_, _| Vec::new()).await
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<JobEntry>, PortError> {

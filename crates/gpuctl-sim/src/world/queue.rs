@@ -160,6 +160,14 @@ impl Queue {
         Ok(())
     }
 
+    pub(crate) fn bury(&mut self, now: Timestamp, receipt: &Receipt) -> Result<(), PortError> {
+        let message = self.held(receipt).ok_or_else(lease_lost)?;
+        (message.dead, message.lease) = (true, None);
+        self.receipts.remove(&receipt.0);
+        self.remember_counts(now);
+        Ok(())
+    }
+
     pub(crate) fn redrive(&mut self, now: Timestamp) -> u64 {
         let mut moved = 0;
         for message in self.messages.values_mut().filter(|message| message.dead) {

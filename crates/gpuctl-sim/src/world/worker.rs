@@ -315,7 +315,7 @@ impl Worker {
             let now = self.client.now();
             let Ok(job) = job_from_json(&first.received.body) else {
                 let receipt = first.received.receipt.clone();
-                let _ = self.ports.queue.change_visibility(&receipt, TimeDelta::zero()).await;
+                let _ = self.ports.queue.change_one(&receipt, TimeDelta::zero()).await;
                 self.remove_held(0);
                 continue;
             };
@@ -323,7 +323,7 @@ impl Worker {
                 let entry = self.ports.ledger.job(&job.id).await;
                 if matches!(entry, Ok(Some(entry)) if entry.result.is_some()) {
                     let receipt = self.held[0].received.receipt.clone();
-                    let _ = self.ports.queue.ack(&receipt).await;
+                    let _ = self.ports.queue.ack_one(&receipt).await;
                     self.remove_held(0);
                     continue;
                 }
@@ -374,12 +374,12 @@ impl Worker {
             finished_at: self.client.now(),
             inference,
         };
-        if self.ports.ledger.commit(&result).await.is_ok() {
+        if self.ports.ledger.commit_one(&result).await.is_ok() {
             self.jobs_done += 1;
             // If the ack fails it is delivered again, and found done.
-            let _ = self.ports.queue.ack(&receipt).await;
+            let _ = self.ports.queue.ack_one(&receipt).await;
         } else {
-            let _ = self.ports.queue.change_visibility(&receipt, retry_delay(attempt)).await;
+            let _ = self.ports.queue.change_one(&receipt, retry_delay(attempt)).await;
         }
         self.remove_held(0);
         self.start_next_job().await;
@@ -415,6 +415,7 @@ impl Worker {
             idle_since: self.idle_since,
             jobs_done: self.jobs_done,
             last_error: None,
+            fault: None,
         };
         self.report_at = now + REPORT_EVERY;
         if self.ports.ledger.report(&report).await.is_ok() {
@@ -434,7 +435,7 @@ impl Worker {
         self.heartbeat_at = self.client.now() + heartbeat_every(self.queue.visibility);
         let receipts: Vec<_> = self.held.iter().map(|held| held.received.receipt.clone()).collect();
         for receipt in receipts {
-            let reply = self.ports.queue.change_visibility(&receipt, self.queue.visibility).await;
+            let reply = self.ports.queue.change_one(&receipt, self.queue.visibility).await;
             if reply.is_err_and(|error| error.class == PortErrorClass::LeaseLost) {
                 // Another worker may have it: no commit, no ack.
                 let mine = |held: &Held| held.received.receipt == receipt;
@@ -502,7 +503,7 @@ impl Worker {
     async fn release_held(&mut self) -> WorkerEnd {
         while let Some(held) = self.held.first() {
             let receipt = held.received.receipt.clone();
-            let _ = self.ports.queue.change_visibility(&receipt, TimeDelta::zero()).await;
+            let _ = self.ports.queue.change_one(&receipt, TimeDelta::zero()).await;
             self.remove_held(0);
         }
         self.report().await;

@@ -65,6 +65,7 @@ fn jobs(
             input,
             params: params.clone(),
             submitted_at,
+            generation: 0,
         });
     }
     Ok(jobs)

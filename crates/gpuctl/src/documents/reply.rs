@@ -166,6 +166,7 @@ pub(crate) struct JobCounts {
     pub(crate) dead: u32,
     /// Deleted before they had a result.
     pub(crate) purged: u32,
+    pub(crate) expired: u32,
     /// Waiting or running.
     pub(crate) open: u32,
 }

@@ -15,8 +15,14 @@ pub(super) fn report(document: &CostReportDocument) -> Lines {
 fn jobs(lines: &mut Lines, document: &CostReportDocument) {
     let jobs = document.jobs;
     let words = format!(
-        "{} submitted: {} succeeded, {} failed, {} dead, {} purged, {} open",
-        jobs.submitted, jobs.succeeded, jobs.failed, jobs.dead, jobs.purged, jobs.open
+        "{} submitted: {} succeeded, {} failed, {} dead, {} purged, {} expired, {} open",
+        jobs.submitted,
+        jobs.succeeded,
+        jobs.failed,
+        jobs.dead,
+        jobs.purged,
+        jobs.expired,
+        jobs.open
     );
     lines.label("jobs", words);
     if let (Some(p50), Some(p95), Some(max)) =

@@ -121,6 +121,7 @@ fn count(jobs: &[JobEntry]) -> JobCounts {
             JobState::Dead => counts.dead += 1,
             JobState::Queued | JobState::Running => counts.open += 1,
             JobState::Purged => counts.purged += 1,
+            JobState::Expired => counts.expired += 1,
         }
     }
     counts
