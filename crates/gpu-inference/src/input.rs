@@ -15,6 +15,8 @@ use std::path::Path;
 
 use gpu_tasks::{ParamKind, Params, Task};
 
+use crate::cancel::Cancel;
+
 use self::audio::{Audio, SAMPLE_RATE_HZ};
 pub use self::error::{InputError, InputLimits};
 use self::picture::Picture;
@@ -75,6 +77,28 @@ impl Prepared {
     }
 }
 
+impl Prepared {
+    /// The memory that it holds, without its params.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.attached.values().map(Content::bytes).sum::<u64>() + self.content.bytes()
+    }
+}
+
+impl Content {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Audio(audio) => size_of_val(audio.samples()) as u64,
+            Self::Picture(picture) => picture.rgb().as_raw().len() as u64,
+            Self::Text(text) => text.len() as u64,
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Tensors(tensors) => {
+                tensors.values().map(|tensor| tensor.elements().bytes()).sum()
+            }
+        }
+    }
+}
+
 impl From<Content> for Prepared {
     /// An input without params.
     fn from(content: Content) -> Self {
@@ -107,11 +131,12 @@ impl Wanted {
         }
     }
 
-    fn decode(self, path: &Path, limits: &InputLimits) -> Result<Content, InputError> {
+    fn decode(self, path: &Path, decoder: &Decoder) -> Result<Content, InputError> {
+        let limits = &decoder.limits;
         let file = open(path)?;
         match self {
             Self::Audio { rate_hz } => {
-                audio::decode(file, path, limits, rate_hz).map(Content::Audio)
+                audio::decode(file, path, decoder, rate_hz).map(Content::Audio)
             }
             Self::Picture => picture::decode(file, path, limits).map(Content::Picture),
             Self::Text { chars_max } => {
@@ -139,32 +164,83 @@ impl Wanted {
     }
 }
 
-/// Decodes a job's input, and the files among its params. Needs no model and no GPU, so it can run while another batch does.
+impl Wanted {
+    fn bytes_max(self, path: &Path, limits: &InputLimits) -> Result<u64, InputError> {
+        let file = open(path)?;
+        let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
+        let file_bytes = file.metadata().map_err(unreadable)?.len();
+        let text = |chars_max: usize| 2 * text_bytes_max(chars_max).min(file_bytes);
+        match self {
+            Self::Audio { rate_hz } => audio::bytes_max(file, path, limits, rate_hz),
+            Self::Picture => picture::bytes_max(file, path, limits),
+            Self::Text { chars_max } => Ok(text(limits.text_chars_max.min(chars_max))),
+            Self::PictureOrText => match picture::bytes_max(file, path, limits) {
+                Err(InputError::WrongKind { .. }) => Ok(text(limits.text_chars_max)),
+                bytes => bytes,
+            },
+            Self::Bytes if file_bytes <= limits.file_bytes_max => Ok(file_bytes),
+            Self::Tensors if file_bytes <= limits.file_bytes_max => {
+                tensors::bytes_max(file, limits).map_err(unreadable)
+            }
+            Self::Bytes | Self::Tensors => Ok(0),
+        }
+    }
+}
+
+/// How inputs are decoded: within limits, until a job is cancelled.
+#[derive(Debug, Clone, Default)]
+pub struct Decoder {
+    pub limits: InputLimits,
+    pub cancel: Cancel,
+}
+
+impl Decoder {
+    /// Decodes a job's input, and the files among its params. Needs no model and no GPU, so it can run while another batch does.
+    ///
+    /// # Errors
+    /// A file is missing, no regular file, empty, of another kind, damaged, cut short, or beyond the limits; or the job was cancelled.
+    pub fn decode(&self, task: Task, path: &Path, params: &Params) -> Result<Prepared, InputError> {
+        let wanted = Wanted::of(task);
+        let content = wanted.decode(path, self)?;
+        let mut attached = BTreeMap::new();
+        for (name, path) in attached_files(task, params) {
+            attached.insert(name, wanted.decode(path, self)?);
+        }
+        Ok(Prepared { content, params: params.clone(), attached, task: Some(task) })
+    }
+
+    /// The most memory that [`Decoder::decode`] takes for this input, by the headers of its files and the limits: what to keep free
+    /// before decoding. It is 0 for what will be refused by its header.
+    #[must_use]
+    pub fn bytes_max(&self, task: Task, path: &Path, params: &Params) -> u64 {
+        let wanted = Wanted::of(task);
+        let files = attached_files(task, params).map(|(_, path)| path).chain([path]);
+        files.map(|path| wanted.bytes_max(path, &self.limits).unwrap_or(0)).sum()
+    }
+}
+
+/// Decodes a job's input as [`Decoder::decode`], without an end to its time.
 ///
 /// # Errors
-/// A file is missing, no regular file, empty, of another kind, damaged, cut short, or beyond the limits.
+/// As there.
 pub fn decode(
     task: Task,
     path: &Path,
     params: &Params,
     limits: &InputLimits,
 ) -> Result<Prepared, InputError> {
-    let wanted = Wanted::of(task);
-    let content = wanted.decode(path, limits)?;
-    let mut attached = BTreeMap::new();
-    for spec in task.params() {
-        if let (ParamKind::File, Some(path)) = (spec.kind, params.file(spec.name)) {
-            attached.insert(spec.name, wanted.decode(path, limits)?);
-        }
-    }
-    Ok(Prepared { content, params: params.clone(), attached, task: Some(task) })
+    Decoder { limits: *limits, cancel: Cancel::new() }.decode(task, path, params)
+}
+
+/// Name and place of each param that is a file.
+fn attached_files(task: Task, params: &Params) -> impl Iterator<Item = (&'static str, &Path)> {
+    let files = task.params().iter().filter(|spec| spec.kind == ParamKind::File);
+    files.filter_map(|spec| Some((spec.name, params.file(spec.name)?)))
 }
 
 fn text(file: File, path: &Path, chars_max: usize) -> Result<String, InputError> {
-    // No character has more than four bytes, and a mark of the byte order may lead them.
-    let bytes_max = (chars_max as u64).saturating_mul(4).saturating_add(4);
     let too_long = || InputError::TextTooLong { path: path.to_owned(), chars_max };
-    let bytes = bytes(file, path, bytes_max).map_err(|error| match error {
+    let bytes = bytes(file, path, text_bytes_max(chars_max)).map_err(|error| match error {
         InputError::FileTooLarge { .. } => too_long(),
         other => other,
     })?;
@@ -179,6 +255,11 @@ fn text(file: File, path: &Path, chars_max: usize) -> Result<String, InputError>
         chars if chars > chars_max => Err(too_long()),
         _ => Ok(text.to_owned()),
     }
+}
+
+/// No character has more than four bytes, and a mark of the byte order may lead them.
+fn text_bytes_max(chars_max: usize) -> u64 {
+    (chars_max as u64).saturating_mul(4).saturating_add(4)
 }
 
 fn bytes(file: File, path: &Path, bytes_max: u64) -> Result<Vec<u8>, InputError> {

@@ -21,10 +21,12 @@ pub(crate) use self::files::verified_bytes;
 pub(crate) use self::graph::{Feed, Graph};
 pub(crate) use self::io_spec::{DimSpec, IoName, IoSpec, Signature};
 pub use self::manifest::{Manifest, ManifestError, ModelFile, ModelTask, Precision, catalogue};
-pub(crate) use self::opener::Opener;
+pub(crate) use self::opener::{Opener, Place};
 pub use self::origin::{Origin, WheelFile};
 pub use self::runtime::{
-    Device, DevicePreference, Runtime, RuntimeError, RuntimeOptions, UnknownDevice, cache_folder,
+    Device, DevicePreference, Gpu, Runtime, RuntimeError, RuntimeOptions, UnknownDevice,
+    cache_folder,
 };
 pub(crate) use self::settings::{Settings, check_settings, no_settings};
-pub use self::store::ModelStore;
+pub(crate) use self::store::Work;
+pub use self::store::{ModelStore, Resolved};

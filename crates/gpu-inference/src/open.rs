@@ -3,15 +3,34 @@
 use ort::session::Session;
 
 use crate::models::{
-    DevicePreference, Manifest, ModelError, ModelStore, Opener, Runtime, verified_bytes,
+    Device, DevicePreference, Gpu, Manifest, ModelError, ModelStore, Opener, Place, Resolved,
+    Runtime, Work, verified_bytes,
 };
+use crate::onnx_error::OnnxError;
 use crate::pipelines::Pipeline;
 use crate::pipelines::raw::RawPipeline;
+
+/// Opens what a job was resolved to.
+///
+/// # Errors
+/// As [`open_pipeline`].
+pub fn open(
+    runtime: &Runtime,
+    store: &ModelStore,
+    wanted: &Resolved,
+    device: DevicePreference,
+) -> Result<Pipeline, ModelError> {
+    match wanted.work() {
+        Work::Task => open_pipeline(runtime, store, wanted.model(), device),
+        Work::Graph => open_raw(runtime, store, wanted.model(), device),
+    }
+}
 
 /// Verifies the model's files, makes its sessions, and returns the pipeline that runs it.
 ///
 /// A device chosen with [`ModelStore::with_devices`] goes before the manifest's, and that before `device`, except that
-/// `DEVICE=cpu` keeps every model off the GPU that was not put there by name.
+/// [`DevicePreference::Cpu`] keeps every model off the GPU that was not put there by name. A model whose own device is `auto` runs on
+/// the processor where CUDA does not work; [`Pipeline::fallback`] tells why.
 ///
 /// ```
 /// use gpu_inference::{
@@ -44,37 +63,93 @@ pub fn open_pipeline(
     model: &str,
     device: DevicePreference,
 ) -> Result<Pipeline, ModelError> {
-    let (manifest, family) = store.require(model)?;
-    let mut opener = opener(runtime, store, manifest, device)?;
-    let Some(open) = family.open else {
-        return Err(ModelError::NotForJobs { model: model.to_owned(), task: manifest.task() });
-    };
-    for used in family.uses {
-        let Some(name) = manifest.uses().get(used.role) else { continue };
-        let (used_manifest, used_family) = store.require(name)?;
-        if used_family.name != used.family {
-            let (model, family) = (model.to_owned(), used_family.name);
-            return Err(ModelError::WrongUse {
-                model,
-                used: name.clone(),
-                role: used.role,
-                family,
-            });
-        }
-        opener.add_used(used.role, self::opener(runtime, store, used_manifest, device)?);
-    }
-    let run = open(&mut opener)?;
-    Ok(Pipeline::new(opener.device(), opener.batch_max(), run))
+    OpenAttempt::new(runtime, store, device).with_fallback(|attempt| attempt.pipeline(model))
 }
 
-fn opener<'a>(
+/// One attempt to open a model, on the devices that work.
+struct OpenAttempt<'a> {
     runtime: &'a Runtime,
-    store: &ModelStore,
-    manifest: &'a Manifest,
+    store: &'a ModelStore,
+    /// The device of models without one of their own.
     device: DevicePreference,
-) -> Result<Opener<'a>, ModelError> {
-    let preference = store.device_preference(manifest, device);
-    Opener::new(runtime, store.folder_of(manifest), manifest, preference)
+    /// Why the last attempt failed on the GPU.
+    cuda_failure: Option<OnnxError>,
+}
+
+impl<'a> OpenAttempt<'a> {
+    fn new(runtime: &'a Runtime, store: &'a ModelStore, device: DevicePreference) -> Self {
+        Self { runtime, store, device, cuda_failure: None }
+    }
+
+    /// Opens a model, and once more if the GPU failed: what may run on the processor does so then.
+    fn with_fallback<T>(
+        &mut self,
+        open: impl Fn(&Self) -> Result<T, ModelError>,
+    ) -> Result<T, ModelError> {
+        match open(self) {
+            Err(ModelError::Session { model, source }) if self.may_fall_back(&model) => {
+                self.cuda_failure = Some(source);
+                open(self)
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn may_fall_back(&self, model: &str) -> bool {
+        let manifest = self.store.get(model);
+        let own = manifest.and_then(|manifest| self.store.own_device(manifest, self.device));
+        own == Some(DevicePreference::Auto)
+    }
+
+    fn place(&self, manifest: &Manifest) -> Result<Place, ModelError> {
+        let own = self.store.own_device(manifest, self.device);
+        if own == Some(DevicePreference::Auto) {
+            let failure = self.cuda_failure.clone().map_or_else(|| self.runtime.cuda(), Err);
+            let meant =
+                self.runtime.gpu() == Gpu::Expected || self.device == DevicePreference::Cuda;
+            return Ok(match failure {
+                Ok(()) => Device::Cuda.into(),
+                Err(reason) => Place { device: Device::Cpu, fallback: meant.then_some(reason) },
+            });
+        }
+        let device = self.runtime.device(own.unwrap_or(self.device));
+        let model = || manifest.name().to_owned();
+        Ok(device.map_err(|source| ModelError::Device { model: model(), source })?.into())
+    }
+
+    fn opener(&self, manifest: &'a Manifest) -> Result<Opener<'a>, ModelError> {
+        let folder = self.store.folder_of(manifest);
+        Ok(Opener::new(self.runtime, folder, manifest, self.place(manifest)?))
+    }
+
+    fn pipeline(&self, model: &str) -> Result<Pipeline, ModelError> {
+        let (manifest, family) = self.store.require(model)?;
+        let Some(open) = family.open else {
+            return Err(ModelError::NotForJobs { model: model.to_owned(), task: manifest.task() });
+        };
+        let mut opener = self.opener(manifest)?;
+        for used in family.uses {
+            let Some(name) = manifest.uses().get(used.role) else { continue };
+            let (used_manifest, used_family) = self.store.require(name)?;
+            if used_family.name != used.family {
+                let (model, family) = (model.to_owned(), used_family.name);
+                return Err(ModelError::WrongUse {
+                    model,
+                    used: name.clone(),
+                    role: used.role,
+                    family,
+                });
+            }
+            opener.add_used(used.role, self.opener(used_manifest)?);
+        }
+        let run = open(&mut opener)?;
+        Ok(Pipeline::new(&opener, run))
+    }
+
+    fn graph(&self, graph: &'a str) -> Result<(Opener<'a>, &'a str), ModelError> {
+        let (manifest, role) = self.store.graph(graph)?;
+        Ok((self.opener(manifest)?, role))
+    }
 }
 
 /// Checks that every file of a model exists and is the one that its manifest means.
@@ -99,9 +174,11 @@ pub fn open_raw(
     graph: &str,
     device: DevicePreference,
 ) -> Result<Pipeline, ModelError> {
-    let (mut opener, role) = raw_opener(runtime, store, graph, device)?;
-    let run = RawPipeline::open(&mut opener, role)?;
-    Ok(Pipeline::new(opener.device(), opener.batch_max(), Box::new(run)))
+    OpenAttempt::new(runtime, store, device).with_fallback(|attempt| {
+        let (mut opener, role) = attempt.graph(graph)?;
+        let run = RawPipeline::open(&mut opener, role)?;
+        Ok(Pipeline::new(&opener, Box::new(run)))
+    })
 }
 
 /// The session of a graph that is named as for [`open_raw`].
@@ -111,30 +188,8 @@ pub(crate) fn open_session(
     graph: &str,
     device: DevicePreference,
 ) -> Result<Session, ModelError> {
-    let (mut opener, role) = raw_opener(runtime, store, graph, device)?;
-    opener.raw_session(role)
-}
-
-fn raw_opener<'a>(
-    runtime: &'a Runtime,
-    store: &'a ModelStore,
-    graph: &'a str,
-    device: DevicePreference,
-) -> Result<(Opener<'a>, &'a str), ModelError> {
-    let (model, role) = match graph.split_once('/') {
-        Some((model, role)) => (model, Some(role)),
-        None => (graph, None),
-    };
-    let (manifest, _) = store.require(model)?;
-    let graphs: Vec<&str> = manifest.graphs().map(|file| file.role.as_str()).collect();
-    let role = match (role, graphs.as_slice()) {
-        (Some(role), roles) if roles.contains(&role) => role,
-        (None, [only]) => only,
-        _ => {
-            let known = graphs.iter().map(|role| format!("{model}/{role}"));
-            let known = known.collect::<Vec<_>>().join(", ");
-            return Err(ModelError::WhichGraph { graph: graph.to_owned(), known });
-        }
-    };
-    Ok((opener(runtime, store, manifest, device)?, role))
+    OpenAttempt::new(runtime, store, device).with_fallback(|attempt| {
+        let (mut opener, role) = attempt.graph(graph)?;
+        opener.raw_session(role)
+    })
 }

@@ -18,26 +18,37 @@ mod vectors;
 mod wav;
 
 use crate::input::Prepared;
-use crate::models::Device;
+use gpu_tasks::Blame;
+
+use crate::models::{Device, Opener, Place, Runtime};
+use crate::onnx_error::OnnxError;
 use crate::output::Output;
 use crate::run::{Cancel, Run, RunError};
 
 /// An opened model.
 pub struct Pipeline {
-    device: Device,
+    place: Place,
     batch_max: usize,
     run: Box<dyn Run>,
+    runtime: Runtime,
 }
 
 impl Pipeline {
-    pub(crate) fn new(device: Device, batch_max: usize, run: Box<dyn Run>) -> Self {
-        Self { device, batch_max, run }
+    pub(crate) fn new(opener: &Opener<'_>, run: Box<dyn Run>) -> Self {
+        let (place, runtime) = (opener.place().clone(), opener.runtime().clone());
+        Self { place, batch_max: opener.batch_max(), run, runtime }
     }
 
     /// Where it runs.
     #[must_use]
     pub fn device(&self) -> Device {
-        self.device
+        self.place.device
+    }
+
+    /// Why it runs on the processor though the worker means the GPU; `None` where it runs as it should.
+    #[must_use]
+    pub fn fallback(&self) -> Option<&OnnxError> {
+        self.place.fallback.as_ref()
     }
 
     /// The most inputs that [`Pipeline::run`] takes at once with profit; at least 1.
@@ -51,6 +62,10 @@ impl Pipeline {
     /// # Errors
     /// The work was cancelled, an input is of the wrong kind, or the model failed. Then no input has an output.
     pub fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
-        self.run.run(batch, cancel)
+        let outputs = self.run.run(batch, cancel);
+        if outputs.as_ref().is_err_and(|error| error.blame() == Blame::Box) {
+            self.runtime.doubt_cuda();
+        }
+        outputs
     }
 }

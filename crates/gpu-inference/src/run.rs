@@ -2,12 +2,13 @@
 //!
 //! Which jobs share a batch is the worker's decision; that a result does not depend on it is the pipeline's duty.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use gpu_tasks::{Blame, Params};
+use ort::session::{Session, SessionInputs, SessionOutputs};
 
-use gpu_tasks::Params;
-
+pub(crate) use crate::cancel::Cancel;
+use crate::cancel::Cancelled;
 use crate::input::Prepared;
+use crate::onnx_error::{About, OnnxError};
 use crate::output::Output;
 use crate::preprocess::phonemes::PhonemeError;
 
@@ -18,32 +19,6 @@ pub(crate) trait Run: Send {
     /// # Errors
     /// The work was cancelled, an input is of the wrong kind, or the model failed. Then no input has an output.
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError>;
-}
-
-/// A flag that stops a run between two stages, e.g. when the job's lease is lost. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Asks the run to stop; it returns [`RunError::Cancelled`] after the current stage.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether [`Cancel::cancel`] was called.
-    #[must_use]
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn check(&self) -> Result<(), RunError> {
-        if self.is_cancelled() { Err(RunError::Cancelled) } else { Ok(()) }
-    }
 }
 
 /// Why a batch has no outputs.
@@ -71,7 +46,7 @@ pub enum RunError {
     Model {
         stage: &'static str,
         #[source]
-        source: ort::Error,
+        source: OnnxError,
     },
     /// A param has a value that this model does not know.
     #[error("the param {name} is {found}, not {wanted}")]
@@ -99,9 +74,18 @@ pub enum RunError {
     Shape { stage: &'static str, shape: Vec<usize> },
 }
 
+impl From<Cancelled> for RunError {
+    fn from(_: Cancelled) -> Self {
+        Self::Cancelled
+    }
+}
+
 impl From<PhonemeError> for RunError {
     fn from(error: PhonemeError) -> Self {
-        Self::Phonemes(error)
+        match error {
+            PhonemeError::Cancelled => Self::Cancelled,
+            error => Self::Phonemes(error),
+        }
     }
 }
 
@@ -118,11 +102,34 @@ impl RunError {
             Self::Unreadable { .. } => "input.unreadable_text",
             Self::TooShort { .. } => "input.too_short",
             // A job's task and model are matched before a batch is made, so a wrong kind is a fault of the program.
-            Self::Cancelled
-            | Self::Panicked
+            Self::Cancelled | Self::Panicked | Self::WrongInput { .. } | Self::Shape { .. } => {
+                "model.run"
+            }
+            Self::Model { source, .. } => match source.about() {
+                About::TooMuchMemory => "input.memory",
+                about => about.code().unwrap_or("model.run"),
+            },
+        }
+    }
+
+    /// Whose fault it is, if the input was alone in its batch. A run that was cancelled says nothing about its input.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Cancelled => Blame::Box,
+            Self::Model { source, .. } => source.blame(),
+            Self::Phonemes(source) => source.blame(),
+            // A model's graphs were checked when it was opened, so what fails now, and alone, fails because of its input.
+            Self::Panicked
             | Self::WrongInput { .. }
-            | Self::Model { .. }
-            | Self::Shape { .. } => "model.run",
+            | Self::Unfit { .. }
+            | Self::Param { .. }
+            | Self::UnsupportedParam { .. }
+            | Self::SentenceTooLong { .. }
+            | Self::Unreadable { .. }
+            | Self::TooShort { .. }
+            | Self::NothingToSay
+            | Self::Shape { .. } => Blame::Input,
         }
     }
 
@@ -136,9 +143,7 @@ impl RunError {
             Self::Unfit { .. } => {
                 "change the input or its params accordingly, or name another model"
             }
-            Self::Model { .. } => {
-                "try it alone; if it runs then, the batch needed more memory than there is"
-            }
+            Self::Model { source, .. } => source.hint(),
             Self::Param { .. } | Self::UnsupportedParam { .. } => {
                 "leave it out for the model's default, or name another model"
             }
@@ -162,7 +167,22 @@ pub(crate) fn reject_unsupported_params(
     Err(RunError::UnsupportedParam { name, reason: format!("it supports {known}") })
 }
 
+/// Runs a session; a cancelled job ends it between two nodes of its graph.
+pub(crate) fn run_session<'r, 's: 'r, 'i, 'v: 'i, const N: usize>(
+    session: &'s mut Session,
+    stage: &'static str,
+    inputs: impl Into<SessionInputs<'i, 'v, N>>,
+    cancel: &'r Cancel,
+) -> Result<SessionOutputs<'r>, RunError> {
+    let options = cancel.run_options().map_err(failed(stage))?;
+    cancel.check()?;
+    session.run_with_options(inputs, options).map_err(failed(stage))
+}
+
 /// Adds the stage to an error of ONNX Runtime.
 pub(crate) fn failed(stage: &'static str) -> impl Fn(ort::Error) -> RunError {
-    move |source| RunError::Model { stage, source }
+    move |error| match OnnxError::from(error) {
+        stopped if stopped.about() == About::Stopped => RunError::Cancelled,
+        source => RunError::Model { stage, source },
+    }
 }

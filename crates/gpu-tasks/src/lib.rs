@@ -4,10 +4,12 @@
 //! use the same list. No model, file or queue is looked at here. `TASKS.md` describes the tasks for users; a test
 //! compares it with the list.
 
+mod blame;
 mod params;
 mod spec;
 mod task;
 
+pub use blame::Blame;
 pub use params::{ParamError, Params};
 pub use spec::{AS_PASSAGE, Need, ParamKind, ParamSpec};
 pub use task::{Task, UnknownTask};
@@ -50,6 +52,12 @@ impl TaskError {
             Self::Task(error) => error.code(),
             Self::Param(error) => error.code(),
         }
+    }
+
+    /// Always the input: a job says both itself.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        Blame::Input
     }
 
     /// What to do about it.

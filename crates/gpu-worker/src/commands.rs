@@ -28,8 +28,10 @@ pub(crate) fn engine_setup(config: &Config) -> Result<EngineSetup, Box<dyn Error
         models: config.models().unwrap_or_else(|| cache_folder().join("models")),
         device: config.device().parse()?,
         device_of,
-        options: threads
-            .map_or_else(RuntimeOptions::default, |intra_threads| RuntimeOptions { intra_threads }),
+        options: threads.map_or_else(RuntimeOptions::default, |intra_threads| RuntimeOptions {
+            intra_threads,
+            ..RuntimeOptions::default()
+        }),
         limits: InputLimits {
             audio_seconds_max: worker.audio_seconds_max,
             image_pixels_max: worker.image_pixels_max,

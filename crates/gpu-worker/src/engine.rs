@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use gpu_inference::{
     Cancel, Device, DevicePreference, InputLimits, ModelError, ModelStore, Output, Pipeline,
-    Prepared, RunError, Runtime, RuntimeOptions, Task, open_pipeline, open_raw,
+    Prepared, RunError, Runtime, RuntimeOptions, Task, open,
 };
 use gpuctl_control::job::JobFailure;
 use gpuctl_control::log::shown;
@@ -151,31 +151,15 @@ impl Engine {
         let setup = &self.shared.setup;
         let began = Instant::now();
         let store = setup.store().map_err(|error| failure::model(&error))?;
-        let model = match model {
-            Some(name) => name.clone(),
-            None => store
-                .default_for(*task)
-                .map(|manifest| manifest.name().to_owned())
-                .ok_or_else(|| JobFailure {
-                    code: "model.unknown".to_owned(),
-                    message: format!("no model in {} does {task}", setup.models.display()),
-                    hint: Some(
-                        "fetch one with `gpuctl models pull NAME`, or name its folder with GPUCTL_MODELS"
-                            .to_owned(),
-                    ),
-                })?,
-        };
-        if *task != Task::OnnxRun {
-            check_task(&store, &model, *task)?;
-        }
+        let wanted =
+            store.resolve(*task, model.as_deref()).map_err(|error| failure::model(&error))?;
         let library =
             Runtime::locate(setup.library.as_deref()).map_err(|error| failure::runtime(&error))?;
         let runtime =
             Runtime::load(&library, setup.options).map_err(|error| failure::runtime(&error))?;
-        // Any model's graph can be run on tensors, whatever its own task.
-        let open = if *task == Task::OnnxRun { open_raw } else { open_pipeline };
-        let pipeline =
-            open(&runtime, &store, &model, setup.device).map_err(|error| failure::model(&error))?;
+        let pipeline = open(&runtime, &store, &wanted, setup.device)
+            .map_err(|error| failure::model(&error))?;
+        let model = wanted.model().to_owned();
         tracing::info!(model = %shown(&model), device = %pipeline.device(), took_ms = began.elapsed().as_millis(), "opened a model");
         Ok((model, pipeline))
     }
@@ -189,20 +173,6 @@ impl Engine {
             let _ = item.reply.send(Err(EngineError::Failed(failure.clone())));
         }
         threads.remove(wanted);
-    }
-}
-
-fn check_task(store: &ModelStore, model: &str, task: Task) -> Result<(), JobFailure> {
-    let does = store.get(model).map(gpu_inference::Manifest::task);
-    match does {
-        // An unknown model is for `open_pipeline` to report, with the known ones.
-        None => Ok(()),
-        Some(does) if does == gpu_inference::ModelTask::Job(task) => Ok(()),
-        Some(does) => Err(JobFailure {
-            code: "model.task".to_owned(),
-            message: format!("the model {model} does {does}, not {task}"),
-            hint: Some("leave --model out for the task's default".to_owned()),
-        }),
     }
 }
 

@@ -119,8 +119,9 @@ pub enum BenchError {
 /// # Errors
 /// ONNX Runtime cannot be loaded, or the folder of models cannot be read.
 pub fn bench(setup: &EngineSetup, request: &BenchRequest) -> Result<BenchDocument, BenchError> {
-    let options =
-        request.threads.map_or(setup.options, |intra_threads| RuntimeOptions { intra_threads });
+    let options = request
+        .threads
+        .map_or(setup.options, |intra_threads| RuntimeOptions { intra_threads, ..setup.options });
     let runtime = Runtime::load(&Runtime::locate(setup.library.as_deref())?, options)?;
     // Each model is placed on the measured device below: its manifest's own device would win otherwise.
     let store = ModelStore::open(&setup.models)?;

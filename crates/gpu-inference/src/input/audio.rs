@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rubato::audioadapter_buffers::direct::SequentialSlice;
 use rubato::{Fft, FixedSync, Indexing, Resampler};
-use symphonia::core::codecs::audio::well_known::CODEC_ID_MP3;
+use symphonia::core::codecs::audio::well_known::{CODEC_ID_FLAC, CODEC_ID_MP3};
 use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error as SymphoniaError;
 use symphonia::core::formats::probe::Hint;
@@ -18,7 +18,9 @@ use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
 use symphonia::core::io::MediaSourceStream;
 use symphonia::core::meta::MetadataOptions;
 
+use super::Decoder;
 use super::error::{InputError, InputLimits};
+use crate::text;
 
 /// The rate that the speech models are trained on.
 pub(crate) const SAMPLE_RATE_HZ: u32 = 16_000;
@@ -28,6 +30,8 @@ const WANTED: &str = "a WAV, FLAC or MP3 recording";
 const SOURCE_RATES_HZ: std::ops::RangeInclusive<u32> = 4_000..=384_000;
 /// Samples that the resampler takes at once.
 const CHUNK_SAMPLES: usize = 4096;
+/// The least of MPEG audio.
+const MP3_BITS_PER_SECOND_MIN: u64 = 8_000;
 /// MP3 encoders round their delay and padding; two MPEG frames.
 const MP3_TOLERANCE_FRAMES: u64 = 2 * 1152;
 
@@ -67,9 +71,10 @@ pub(crate) fn duration_of(samples: usize) -> Duration {
 pub(crate) fn decode(
     file: File,
     path: &Path,
-    limits: &InputLimits,
+    decoder: &Decoder,
     target_hz: u32,
 ) -> Result<Audio, InputError> {
+    let Decoder { limits, cancel } = decoder;
     let mut source = Source::open(file, path)?;
     let rate_hz = source.rate_hz;
     let frames_max = u64::from(limits.audio_seconds_max) * u64::from(rate_hz);
@@ -85,10 +90,12 @@ pub(crate) fn decode(
     let mut mono = Vec::new();
     let mut found_frames = 0;
     while source.next(&mut mono)? {
+        cancel.check()?;
         found_frames += mono.len() as u64;
         if found_frames > frames_max {
             return Err(too_long(found_frames));
         }
+        source.check_not_more(found_frames)?;
         resampled.push(&mono);
     }
     source.check_complete(found_frames)?;
@@ -96,6 +103,23 @@ pub(crate) fn decode(
         samples if samples.is_empty() => Err(InputError::NoSamples { path: path.to_owned() }),
         samples => Ok(Audio { samples, rate_hz: target_hz }),
     }
+}
+
+/// The most memory that the samples of a recording take, by its header, its size and the limits.
+pub(crate) fn bytes_max(
+    file: File,
+    path: &Path,
+    limits: &InputLimits,
+    target_hz: u32,
+) -> Result<u64, InputError> {
+    let source = Source::open(file, path)?;
+    let frames_max = u64::from(limits.audio_seconds_max) * u64::from(source.rate_hz);
+    if source.expected_frames.is_some_and(|frames| frames > frames_max) {
+        return Ok(0);
+    }
+    let frames = source.frames_max.min(frames_max) + CHUNK_SAMPLES as u64;
+    let samples = frames * u64::from(target_hz) / u64::from(source.rate_hz);
+    Ok(samples * size_of::<f32>() as u64)
 }
 
 /// A recording that is being decoded.
@@ -107,6 +131,8 @@ struct Source<'a> {
     rate_hz: u32,
     /// Samples per channel that the header announces; none where it is silent or only guesses.
     expected_frames: Option<u64>,
+    /// More frames cannot be in a file of this size, or must not by its header.
+    frames_max: u64,
     /// By how much less may come.
     tolerance_frames: u64,
     interleaved: Vec<f32>,
@@ -118,6 +144,8 @@ struct Source<'a> {
 impl<'a> Source<'a> {
     fn open(file: File, path: &'a Path) -> Result<Self, InputError> {
         let own = || path.to_owned();
+        let unreadable = |source| InputError::Unreadable { path: own(), source };
+        let file_bytes = file.metadata().map_err(unreadable)?.len();
         let stream = MediaSourceStream::new(Box::new(file), Default::default());
         let options = (FormatOptions::default(), MetadataOptions::default());
         let format = symphonia::default::get_probe()
@@ -135,8 +163,17 @@ impl<'a> Source<'a> {
         }
         let decoder = symphonia::default::get_codecs()
             .make_audio_decoder(codec, &AudioDecoderOptions::default())
-            .map_err(|error| InputError::Unsupported { path: own(), problem: error.to_string() })?;
+            .map_err(|error| InputError::Unsupported {
+                path: own(),
+                problem: text::said(&error),
+            })?;
         let (expected_frames, tolerance_frames) = announced_frames(track, codec);
+        let frames_max = match codec.codec {
+            CODEC_ID_MP3 => file_bytes * 8 * u64::from(rate_hz) / MP3_BITS_PER_SECOND_MIN,
+            CODEC_ID_FLAC => expected_frames.unwrap_or(u64::MAX),
+            // A frame of PCM has a byte at least.
+            _ => expected_frames.unwrap_or(u64::MAX).min(file_bytes),
+        };
         Ok(Self {
             path,
             track_id: track.id,
@@ -144,6 +181,7 @@ impl<'a> Source<'a> {
             decoder,
             rate_hz,
             expected_frames,
+            frames_max,
             tolerance_frames,
             interleaved: Vec::new(),
             any_decoded: false,
@@ -179,14 +217,27 @@ impl<'a> Source<'a> {
                 }
                 // An MP3 cut out of a stream begins with frames that need earlier ones.
                 Err(SymphoniaError::DecodeError(_)) if !self.any_decoded => {}
-                Err(error) => return Err(self.damaged(error.to_string())),
+                Err(error) => return Err(of_symphonia(self.path, &error)),
             }
         }
+    }
+
+    /// A header that announces less than comes would let a file take more memory than was kept free for it.
+    fn check_not_more(&self, found_frames: u64) -> Result<(), InputError> {
+        let frames_max = self.frames_max;
+        if found_frames <= frames_max {
+            return Ok(());
+        }
+        Err(self.damaged(format!("it holds more than the {frames_max} frames of its header")))
     }
 
     /// Whether as much was decoded as the header announces.
     fn check_complete(&self, found_frames: u64) -> Result<(), InputError> {
         let path = self.path.to_owned();
+        let failure = self.failure.as_ref().map(|error| of_symphonia(self.path, error));
+        if let Some(unreadable @ InputError::Unreadable { .. }) = failure {
+            return Err(unreadable);
+        }
         match (self.expected_frames, &self.failure) {
             (Some(expected_frames), _)
                 if found_frames.saturating_add(self.tolerance_frames) < expected_frames =>
@@ -201,7 +252,7 @@ impl<'a> Source<'a> {
             {
                 Ok(())
             }
-            (None, Some(error)) => Err(self.damaged(error.to_string())),
+            (None, Some(error)) => Err(of_symphonia(self.path, error)),
         }
     }
 
@@ -231,7 +282,7 @@ impl Resampled {
             let made = Fft::new(from as usize, to as usize, CHUNK_SAMPLES, 1, FixedSync::Input);
             Some(made.map_err(|error| InputError::Unsupported {
                 path: path.to_owned(),
-                problem: error.to_string(),
+                problem: text::said(&error),
             })?)
         };
         let chunk = vec![0.0; resampler.as_ref().map_or(0, Resampler::output_frames_max)];
@@ -286,7 +337,19 @@ impl Resampled {
     }
 }
 
+fn of_symphonia(path: &Path, error: &SymphoniaError) -> InputError {
+    let io = match error {
+        SymphoniaError::IoError(io) => Some(io),
+        _ => None,
+    };
+    InputError::of_decoder(path, error, io)
+}
+
 fn probe_error(path: &Path, error: &SymphoniaError) -> InputError {
+    match of_symphonia(path, error) {
+        InputError::Damaged { .. } => {}
+        unreadable => return unreadable,
+    }
     let path = path.to_owned();
     match error {
         SymphoniaError::DecodeError(problem) => {

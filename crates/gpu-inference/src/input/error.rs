@@ -1,7 +1,14 @@
 //! Why an input cannot be used, and how large inputs may be.
 
+use std::error::Error;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use gpu_tasks::Blame;
+use rustix::io::Errno;
+
+use crate::cancel::Cancelled;
+use crate::text;
 
 /// Longest recording by default: 4 hours, 0.9 GB as 16 kHz samples.
 const AUDIO_SECONDS_MAX: u32 = 4 * 60 * 60;
@@ -40,34 +47,61 @@ impl Default for InputLimits {
     }
 }
 
-/// Why an input cannot be used. Every variant is about the file or its params, so trying again gives the same.
+/// Whether a file cannot be read because of what its path names: that is so on every box. A broken disk or a full table of open files is
+/// the machine's.
+fn is_of_the_path(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied,
+    };
+    matches!(
+        error.kind(),
+        NotFound | PermissionDenied | NotADirectory | IsADirectory | InvalidInput | InvalidFilename
+    ) || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
+}
+
+impl InputError {
+    /// What a decoder says about a file: damage, unless the machine could not read the file.
+    pub(crate) fn of_decoder(path: &Path, error: &dyn Error, io: Option<&io::Error>) -> Self {
+        let path = path.to_owned();
+        // An error without the kernel's number is the decoder's own, e.g. about an early end.
+        match io.and_then(io::Error::raw_os_error) {
+            Some(code) => Self::Unreadable { path, source: io::Error::from_raw_os_error(code) },
+            None => Self::Damaged { path, problem: text::said(error) },
+        }
+    }
+}
+
+/// Why an input cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InputError {
     /// There is no such file.
-    #[error("there is no file {}", path.display())]
+    #[error("there is no file {}", text::path(path))]
     Missing { path: PathBuf },
     /// The file cannot be read.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}", text::path(path))]
     Unreadable {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
     /// A folder, pipe or device.
-    #[error("{} is not a regular file", path.display())]
+    #[error("{} is not a regular file", text::path(path))]
     NotAFile { path: PathBuf },
     /// The file has no bytes.
-    #[error("{} is empty (0 bytes)", path.display())]
+    #[error("{} is empty (0 bytes)", text::path(path))]
     Empty { path: PathBuf },
     /// The file is not of a kind that the task takes.
-    #[error("{} is not {wanted}", path.display())]
+    #[error("{} is not {wanted}", text::path(path))]
     WrongKind { path: PathBuf, wanted: &'static str },
     /// The right kind of file, but with a feature that is not supported.
-    #[error("{} cannot be decoded: {problem}", path.display())]
+    #[error("{} cannot be decoded: {problem}", text::path(path))]
     Unsupported { path: PathBuf, problem: String },
     /// A recording ends before its header says.
-    #[error("{} is truncated: its header announces {expected_frames} frames, found {found_frames}", path.display())]
+    #[error(
+        "{} is truncated: its header announces {expected_frames} frames, found {found_frames}",
+        text::path(path)
+    )]
     AudioTruncated {
         path: PathBuf,
         /// Samples per channel that the header announces.
@@ -76,13 +110,13 @@ pub enum InputError {
         found_frames: u64,
     },
     /// A picture ends before its last line.
-    #[error("{} is truncated: the picture's data ends too early", path.display())]
+    #[error("{} is truncated: the picture's data ends too early", text::path(path))]
     PictureTruncated { path: PathBuf },
     /// The content contradicts itself.
-    #[error("{} is damaged: {problem}", path.display())]
+    #[error("{} is damaged: {problem}", text::path(path))]
     Damaged { path: PathBuf, problem: String },
     /// A recording is longer than allowed.
-    #[error("{} is too long: {seconds} s or more, {seconds_max} s are allowed", path.display())]
+    #[error("{} is too long: {seconds} s or more, {seconds_max} s are allowed", text::path(path))]
     TooLong {
         path: PathBuf,
         /// Its length, as far as it is known.
@@ -90,7 +124,10 @@ pub enum InputError {
         seconds_max: u32,
     },
     /// A picture is larger than allowed.
-    #[error("{} is too large: {width} x {height} pixels, {pixels_max} in all and {side_max} a side are allowed", path.display())]
+    #[error(
+        "{} is too large: {width} x {height} pixels, {pixels_max} in all and {side_max} a side are allowed",
+        text::path(path)
+    )]
     TooLarge {
         path: PathBuf,
         width: u32,
@@ -101,17 +138,26 @@ pub enum InputError {
         side_max: u32,
     },
     /// A text is longer than allowed.
-    #[error("{} is too long: {chars_max} characters are allowed", path.display())]
+    #[error("{} is too long: {chars_max} characters are allowed", text::path(path))]
     TextTooLong { path: PathBuf, chars_max: usize },
     /// A text of white space only.
-    #[error("{} holds no text", path.display())]
+    #[error("{} holds no text", text::path(path))]
     NoText { path: PathBuf },
     /// A file is larger than allowed.
-    #[error("{} is too large: {bytes_max} bytes are allowed", path.display())]
+    #[error("{} is too large: {bytes_max} bytes are allowed", text::path(path))]
     FileTooLarge { path: PathBuf, bytes_max: u64 },
     /// A recording without a single sample.
-    #[error("{} holds no samples", path.display())]
+    #[error("{} holds no samples", text::path(path))]
     NoSamples { path: PathBuf },
+    /// The job was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl From<Cancelled> for InputError {
+    fn from(_: Cancelled) -> Self {
+        Self::Cancelled
+    }
 }
 
 impl InputError {
@@ -133,6 +179,17 @@ impl InputError {
             Self::TextTooLong { .. } => "input.text_too_long",
             Self::NoText { .. } => "input.no_text",
             Self::FileTooLarge { .. } => "input.too_large",
+            Self::Cancelled => "input.cancelled",
+        }
+    }
+
+    /// Whose fault it is: the file's, except where the machine could not read it.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Unreadable { source, .. } if !is_of_the_path(source) => Blame::Box,
+            Self::Cancelled => Blame::Box,
+            _ => Blame::Input,
         }
     }
 
@@ -156,6 +213,7 @@ impl InputError {
             Self::TextTooLong { .. } => "submit it in parts",
             Self::NoText { .. } => "write the text into the file",
             Self::FileTooLarge { .. } => "cut it into parts",
+            Self::Cancelled => "the job was cancelled; another worker may have it",
         }
     }
 }

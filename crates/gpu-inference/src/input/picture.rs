@@ -14,11 +14,14 @@ use memchr::memmem;
 
 use super::error::{InputError, InputLimits};
 use crate::size::Size;
+use crate::text;
 
 /// What is accepted, in the words of the error.
 const WANTED: &str = "a PNG, JPEG, WebP, BMP, TIFF or GIF picture";
 /// Most bytes that a decoder may use per allowed pixel: RGBA of 32-bit floats.
 const DECODER_BYTES_PER_PIXEL: u64 = 16;
+/// What decoders and the conversion to RGB hold of each pixel beside the decoded picture: JPEG's coefficients, and RGBA with RGB.
+const COPIES_BYTES_PER_PIXEL: u64 = 13;
 /// A larger JPEG is taken for cut off: ten times the largest picture of 100 megapixels at usual quality.
 const JPEG_BYTES_MAX: u64 = 512 << 20;
 /// Brightest value of a channel: transparent parts become paper.
@@ -46,9 +49,34 @@ impl From<RgbImage> for Picture {
 
 /// Decodes a picture. `path` is only named in errors.
 pub(crate) fn decode(file: File, path: &Path, limits: &InputLimits) -> Result<Picture, InputError> {
-    let wrong_kind = || InputError::WrongKind { path: path.to_owned(), wanted: WANTED };
     let hit_end = Rc::new(Cell::new(false));
     let failed = |error: ImageError| decode_error(path, &error, &hit_end);
+    let mut decoder = open(file, path, limits, &hit_end)?;
+    // A picture whose EXIF block is damaged is still a picture.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    image.apply_orientation(orientation);
+    Ok(flatten(image).into())
+}
+
+/// The most memory that decoding takes, by the picture's header.
+pub(crate) fn bytes_max(file: File, path: &Path, limits: &InputLimits) -> Result<u64, InputError> {
+    let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
+    let file_bytes = file.metadata().map_err(unreadable)?.len();
+    let decoder = open(file, path, limits, &Rc::default())?;
+    let pixels = Size::from(decoder.dimensions()).pixels();
+    Ok(2 * decoder.total_bytes() + pixels * COPIES_BYTES_PER_PIXEL + file_bytes.min(JPEG_BYTES_MAX))
+}
+
+/// Opens a picture whose header is within the limits.
+fn open(
+    file: File,
+    path: &Path,
+    limits: &InputLimits,
+    hit_end: &Rc<Cell<bool>>,
+) -> Result<impl ImageDecoder + use<>, InputError> {
+    let wrong_kind = || InputError::WrongKind { path: path.to_owned(), wanted: WANTED };
+    let failed = |error: ImageError| decode_error(path, &error, hit_end);
     let mut file = BufReader::new(file);
     let guess = ImageReader::new(&mut file).with_guessed_format();
     let format = guess.map_err(|error| failed(error.into()))?.format().ok_or_else(wrong_kind)?;
@@ -56,18 +84,14 @@ pub(crate) fn decode(file: File, path: &Path, limits: &InputLimits) -> Result<Pi
         check_jpeg_end(&mut file, path)?;
     }
     file.rewind().map_err(|error| failed(error.into()))?;
-    let watched = Watched { file, hit_end: Rc::clone(&hit_end) };
+    let watched = Watched { file, hit_end: Rc::clone(hit_end) };
     let mut reader = ImageReader::with_format(watched, format);
     let mut allocations = Limits::default();
     allocations.max_alloc = Some(limits.image_pixels_max.saturating_mul(DECODER_BYTES_PER_PIXEL));
     reader.limits(allocations);
-    let mut decoder = reader.into_decoder().map_err(failed)?;
+    let decoder = reader.into_decoder().map_err(failed)?;
     check_size(decoder.dimensions().into(), path, limits)?;
-    // A picture whose EXIF block is damaged is still a picture.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    image.apply_orientation(orientation);
-    Ok(flatten(image).into())
+    Ok(decoder)
 }
 
 fn check_size(size: Size, path: &Path, limits: &InputLimits) -> Result<(), InputError> {
@@ -122,9 +146,10 @@ fn decode_error(path: &Path, error: &ImageError, hit_end: &Cell<bool>) -> InputE
     match error {
         _ if hit_end.get() => InputError::PictureTruncated { path },
         ImageError::Unsupported(problem) => {
-            InputError::Unsupported { path, problem: problem.to_string() }
+            InputError::Unsupported { path, problem: text::said(problem) }
         }
-        _ => InputError::Damaged { path, problem: error.to_string() },
+        ImageError::IoError(io) => InputError::of_decoder(&path, error, Some(io)),
+        _ => InputError::of_decoder(&path, error, None),
     }
 }
 

@@ -13,7 +13,7 @@ use npyz::WriterBuilder;
 use ort::session::SessionInputValue;
 use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
 
-pub(crate) use self::read::{UNNAMED, decode};
+pub(crate) use self::read::{UNNAMED, bytes_max, decode};
 
 /// Most tensors of one input: more than any exporter's graph takes (a decoder of 48 layers has 194).
 pub(crate) const TENSORS_MAX: usize = 512;
@@ -53,6 +53,11 @@ macro_rules! elements {
             #[must_use]
             pub fn len(&self) -> usize {
                 match self { $(Self::$variant(numbers) => numbers.len()),+ }
+            }
+
+            /// The memory that they hold.
+            pub(crate) fn bytes(&self) -> u64 {
+                match self { $(Self::$variant(numbers) => size_of_val(numbers.as_slice()) as u64),+ }
             }
 
             fn element_type(&self) -> TensorElementType {

@@ -17,19 +17,35 @@ use super::graph::Graph;
 use super::io_spec::{Floats, IoSpec, Signature};
 use super::manifest::Manifest;
 use super::onnx_file::{fix_weights, free_dimensions};
-use super::runtime::{Device, DevicePreference, Runtime};
+use super::runtime::{Device, Runtime};
 use super::settings::Settings;
+use crate::onnx_error::{About, OnnxError};
 use crate::preprocess::phonemes::PhonemeError;
+use crate::text;
 
 /// Prefix of the operators whose scale is taken over the whole batch, so that one row changes another.
 const DYNAMIC_QUANTISATION: &[u8] = b"DynamicQuantize";
+
+/// Where a model's sessions run.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) device: Device,
+    /// Why not on the GPU that is meant to be used.
+    pub(crate) fallback: Option<OnnxError>,
+}
+
+impl From<Device> for Place {
+    fn from(device: Device) -> Self {
+        Self { device, fallback: None }
+    }
+}
 
 /// Opens the files of one model.
 pub(crate) struct Opener<'a> {
     runtime: &'a Runtime,
     folder: PathBuf,
     manifest: &'a Manifest,
-    device: Device,
+    place: Place,
     batch_max: NonZeroUsize,
     used: BTreeMap<&'static str, Self>,
 }
@@ -39,13 +55,10 @@ impl<'a> Opener<'a> {
         runtime: &'a Runtime,
         folder: PathBuf,
         manifest: &'a Manifest,
-        preference: DevicePreference,
-    ) -> Result<Self, ModelError> {
-        let device = runtime
-            .device(preference)
-            .map_err(|source| ModelError::Device { model: manifest.name().to_owned(), source })?;
+        place: Place,
+    ) -> Self {
         let (batch_max, used) = (manifest.max_batch(), BTreeMap::new());
-        Ok(Self { runtime, folder, manifest, device, batch_max, used })
+        Self { runtime, folder, manifest, place, batch_max, used }
     }
 
     /// Adds a model that this one uses.
@@ -65,7 +78,15 @@ impl<'a> Opener<'a> {
 
     /// Where the sessions run.
     pub(crate) fn device(&self) -> Device {
-        self.device
+        self.place.device
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    pub(crate) fn runtime(&self) -> &Runtime {
+        self.runtime
     }
 
     /// The most jobs in one batch; final once all sessions are open.
@@ -163,9 +184,9 @@ impl<'a> Opener<'a> {
             Some(file) => Some((file.path.clone(), self.bytes(&file.role)?)),
             None => None,
         };
-        let session = self.runtime.session(bytes, weights, self.device);
-        let session = session.map_err(|source| self.not_a_model(role, source))?;
-        info!(model = self.manifest.name(), role, device = %self.device, "opened a session");
+        let session = self.runtime.session(bytes, weights, self.device());
+        let session = session.map_err(|source| self.no_session(role, source))?;
+        info!(model = self.manifest.name(), role, device = %self.device(), "opened a session");
         Ok(session)
     }
 
@@ -175,13 +196,25 @@ impl<'a> Opener<'a> {
         role: &str,
         make: impl FnOnce() -> ort::Result<Model>,
     ) -> Result<Session, ModelError> {
-        let session = make().and_then(|model| self.runtime.own_session(model, self.device));
-        session.map_err(|source| self.not_a_model(role, source))
+        let model = make().map_err(|error| self.no_session(role, error.into()))?;
+        let session = self.runtime.own_session(model, self.device());
+        session.map_err(|source| self.no_session(role, source))
     }
 
-    fn not_a_model(&self, role: &str, source: ort::Error) -> ModelError {
-        let path = self.folder.join(&self.manifest.file(role).path);
-        ModelError::NotAModel { model: self.manifest.name().to_owned(), path, source }
+    /// The error for a session that cannot be made. A device that has failed once is tried before it is used again.
+    fn no_session(&self, role: &str, source: OnnxError) -> ModelError {
+        let model = self.manifest.name().to_owned();
+        match source.about() {
+            About::Memory | About::Device => {
+                self.runtime.doubt_cuda();
+                ModelError::Session { model, source }
+            }
+            About::TooMuchMemory => ModelError::Session { model, source },
+            About::Stopped | About::Graph => {
+                let path = self.folder.join(&self.manifest.file(role).path);
+                ModelError::NotAModel { model, path, source }
+            }
+        }
     }
 
     /// The error for a program that the model needs.
@@ -202,6 +235,7 @@ impl<'a> Opener<'a> {
     /// The error for a file that is a model, but not one of this family.
     pub(crate) fn interface_mismatch(&self, role: &str, problem: String) -> ModelError {
         let path = self.folder.join(&self.manifest.file(role).path);
-        ModelError::Interface { model: self.manifest.name().to_owned(), path, problem }
+        let (model, problem) = (self.manifest.name().to_owned(), text::cut(problem));
+        ModelError::Interface { model, path, problem }
     }
 }

@@ -8,8 +8,9 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use gpu_tasks::Blame;
 use ort::editor::{Graph, Model, Node, ONNX_DOMAIN, Opset};
 use ort::environment::Environment;
 use ort::session::Session;
@@ -17,6 +18,8 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::value::{Outlet, Shape, SymbolicDimensions, Tensor, TensorElementType, ValueType};
 use ort::{LoadDynamicError, ep};
 use tracing::{info, warn};
+
+use crate::onnx_error::{About, OnnxError};
 
 /// Oldest ONNX Runtime that this build accepts: the `api-24` feature of `ort`.
 const VERSION_MINOR_MIN: u32 = 24;
@@ -30,17 +33,29 @@ pub struct Runtime {
     options: RuntimeOptions,
 }
 
-/// How sessions use the processor.
+/// How sessions use the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RuntimeOptions {
     /// Threads that one session uses inside an operator.
     pub intra_threads: NonZeroUsize,
+    /// Whether the machine has a GPU that is there to be used.
+    pub gpu: Gpu,
+}
+
+/// Whether a machine has a GPU that is there to be used: it decides what [`DevicePreference::Auto`] means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Gpu {
+    /// Nothing is known of one: `auto` takes CUDA if it works, else the processor.
+    #[default]
+    Unknown,
+    /// It is paid for: `auto` means CUDA, or an error. Only a model whose own placement is `auto` may run on the processor.
+    Expected,
 }
 
 impl Default for RuntimeOptions {
     fn default() -> Self {
         let intra_threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Self { intra_threads }
+        Self { intra_threads, gpu: Gpu::Unknown }
     }
 }
 
@@ -62,10 +77,10 @@ impl fmt::Display for Device {
     }
 }
 
-/// Where models are to run: `DEVICE=auto|cpu|cuda`.
+/// Where models are to run: `auto`, `cpu` or `cuda`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum DevicePreference {
-    /// The GPU if it really works, else the processor.
+    /// The GPU if it really works, else the processor; see [`Gpu`].
     #[default]
     Auto,
     /// The processor.
@@ -132,11 +147,14 @@ pub enum RuntimeError {
     Start {
         path: PathBuf,
         #[source]
-        source: ort::Error,
+        source: OnnxError,
     },
-    /// `DEVICE=cuda`, and CUDA does not work here.
-    #[error("CUDA does not work here: {reason}")]
-    Cuda { reason: String },
+    /// CUDA is asked for, and does not work here now.
+    #[error("CUDA does not work here")]
+    Cuda {
+        #[source]
+        source: OnnxError,
+    },
 }
 
 impl RuntimeError {
@@ -153,6 +171,20 @@ impl RuntimeError {
         }
     }
 
+    /// Always the box: no input has anything to do with it.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        Blame::Box
+    }
+
+    /// The code of a device that is there and has no memory.
+    pub(crate) fn device_code(&self) -> Option<&'static str> {
+        match self {
+            Self::Cuda { source } if source.about() == About::Memory => source.about().code(),
+            _ => None,
+        }
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
@@ -166,9 +198,10 @@ impl RuntimeError {
             Self::TooOld { .. } => "run scripts/fetch-models.py and unset ORT_DYLIB_PATH",
             Self::AlreadyLoaded { .. } => "start another process for another ONNX Runtime",
             Self::Start { .. } => "fetch the library again: scripts/fetch-models.py",
+            Self::Cuda { source } if source.about() == About::Memory => source.hint(),
             Self::Cuda { .. } => {
                 "use the libraries of onnxruntime-gpu, put the CUDA and cuDNN folders into \
-                 LD_LIBRARY_PATH, check the driver with nvidia-smi, or set DEVICE=auto"
+                 LD_LIBRARY_PATH, check the driver with nvidia-smi, or set `device = \"cpu\"`"
             }
         }
     }
@@ -179,8 +212,8 @@ impl RuntimeError {
 struct Loaded {
     path: PathBuf,
     environment: Environment,
-    /// What the CUDA probe found; it is run once, when first asked for.
-    cuda: OnceLock<Result<(), String>>,
+    /// What the last CUDA probe found. Only that it works is believed later: a driver may load late, a full card empty again.
+    cuda: Mutex<Option<Result<(), OnnxError>>>,
 }
 
 static LOADED: OnceLock<Loaded> = OnceLock::new();
@@ -206,7 +239,7 @@ impl Runtime {
             }
             None => {
                 let environment = start(&path)?;
-                LOADED.get_or_init(|| Loaded { path, environment, cuda: OnceLock::new() })
+                LOADED.get_or_init(|| Loaded { path, environment, cuda: Mutex::default() })
             }
         };
         Ok(Self { loaded, options })
@@ -227,29 +260,55 @@ impl Runtime {
         newest_library(&searched).ok_or(RuntimeError::NotFound { searched })
     }
 
-    /// The device that `preference` means on this machine. CUDA is really tried, once per process.
+    /// The device that `preference` means on this machine now. CUDA is really tried, each time until it has worked: how often to ask
+    /// is the caller's decision.
     ///
     /// # Errors
-    /// [`DevicePreference::Cuda`] where CUDA does not work.
+    /// CUDA does not work, and is asked for by name or by [`Gpu::Expected`].
     pub fn device(&self, preference: DevicePreference) -> Result<Device, RuntimeError> {
-        if preference == DevicePreference::Cpu {
-            return Ok(Device::Cpu);
+        let needed = match preference {
+            DevicePreference::Cpu => return Ok(Device::Cpu),
+            DevicePreference::Cuda => true,
+            DevicePreference::Auto => self.options.gpu == Gpu::Expected,
+        };
+        match self.cuda() {
+            Ok(()) => Ok(Device::Cuda),
+            Err(source) if needed => Err(RuntimeError::Cuda { source }),
+            Err(_) => Ok(Device::Cpu),
         }
-        let probe = self.loaded.cuda.get_or_init(|| {
-            let probe = self.probe(Device::Cuda).map_err(|error| error.message().to_owned());
+    }
+
+    /// Whether the machine's GPU is there to be used.
+    pub(crate) fn gpu(&self) -> Gpu {
+        self.options.gpu
+    }
+
+    /// Whether CUDA works now.
+    pub(crate) fn cuda(&self) -> Result<(), OnnxError> {
+        let mut last = self.last_probe();
+        if matches!(*last, Some(Ok(()))) {
+            return Ok(());
+        }
+        let probe = self.probe(Device::Cuda);
+        // Each model asks: the same answer is logged once.
+        if last.as_ref() != Some(&probe) {
             match &probe {
                 Ok(()) => info!("CUDA works"),
-                Err(reason) => warn!(reason, "CUDA does not work here"),
+                Err(reason) => warn!(%reason, "CUDA does not work here"),
             }
-            probe
-        });
-        match (probe, preference) {
-            (Ok(()), _) => Ok(Device::Cuda),
-            (Err(reason), DevicePreference::Cuda) => {
-                Err(RuntimeError::Cuda { reason: reason.clone() })
-            }
-            (Err(_), _) => Ok(Device::Cpu),
         }
+        *last = Some(probe.clone());
+        probe
+    }
+
+    /// Has CUDA tried again before it is used the next time: a session has just failed on it.
+    pub(crate) fn doubt_cuda(&self) {
+        *self.last_probe() = None;
+    }
+
+    fn last_probe(&self) -> MutexGuard<'_, Option<Result<(), OnnxError>>> {
+        // After a panic while probing the last answer still stands.
+        self.loaded.cuda.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A session for the model in `bytes` (ONNX or ORT format), with the weights that lie in a file beside it.
@@ -258,7 +317,7 @@ impl Runtime {
         bytes: &[u8],
         weights: Option<(PathBuf, Vec<u8>)>,
         device: Device,
-    ) -> ort::Result<Session> {
+    ) -> Result<Session, OnnxError> {
         let builder = self.session_builder(device)?;
         let mut builder = match weights {
             Some((name, content)) => {
@@ -266,15 +325,15 @@ impl Runtime {
             }
             None => builder,
         };
-        builder.commit_from_memory(bytes)
+        Ok(builder.commit_from_memory(bytes)?)
     }
 
     /// A session for a graph that is made here.
-    pub(crate) fn own_session(&self, model: Model, device: Device) -> ort::Result<Session> {
-        model.into_session(&self.session_builder(device)?)
+    pub(crate) fn own_session(&self, model: Model, device: Device) -> Result<Session, OnnxError> {
+        Ok(model.into_session(&self.session_builder(device)?)?)
     }
 
-    fn session_builder(&self, device: Device) -> ort::Result<SessionBuilder> {
+    fn session_builder(&self, device: Device) -> Result<SessionBuilder, OnnxError> {
         let builder = Session::builder(&self.loaded.environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?
             .with_intra_threads(self.options.intra_threads.get())?
@@ -284,14 +343,16 @@ impl Runtime {
             .with_memory_pattern(false)?;
         match device {
             Device::Cpu => Ok(builder),
-            Device::Cuda => Ok(builder.with_execution_providers([cuda_provider()])?),
+            Device::Cuda => builder
+                .with_execution_providers([cuda_provider()])
+                .map_err(|error| OnnxError::of_provider(&error)),
         }
     }
 
-    /// Makes a session on `device` and runs one convolution. Asking is not enough: ONNX Runtime lists CUDA among its
-    /// providers also where CUDA's libraries are missing, and it loads cuDNN only for the first convolution.
-    fn probe(&self, device: Device) -> ort::Result<()> {
-        let mut session = self.own_session(convolution()?, device)?;
+    /// Makes a session on `device` and runs one convolution and one product. Asking is not enough: ONNX Runtime lists CUDA among
+    /// its providers also where CUDA's libraries are missing, and it loads cuDNN and cuBLAS only when they are first needed.
+    fn probe(&self, device: Device) -> Result<(), OnnxError> {
+        let mut session = self.own_session(probe_graph()?, device)?;
         let picture = Tensor::from_array(([1, 1, PROBE_SIDE, PROBE_SIDE], probe_values()))?;
         session.run(ort::inputs!["picture" => picture])?;
         Ok(())
@@ -315,7 +376,7 @@ fn start(path: &Path) -> Result<Environment, RuntimeError> {
         .with_name("gpuctl")
         .with_telemetry(false)
         .build()
-        .map_err(|source| RuntimeError::Start { path: path.to_owned(), source })?;
+        .map_err(|error| RuntimeError::Start { path: path.to_owned(), source: error.into() })?;
     info!(path = %path.display(), build = ort::info(), "loaded ONNX Runtime");
     Ok(environment)
 }
@@ -364,8 +425,8 @@ fn cuda_provider() -> ep::ExecutionProviderDispatch {
         .error_on_failure()
 }
 
-/// The smallest model that needs cuDNN.
-fn convolution() -> ort::Result<Model> {
+/// The smallest model that needs cuDNN and cuBLAS.
+fn probe_graph() -> ort::Result<Model> {
     let tensor = |name: &str| {
         let side = i64::try_from(PROBE_SIDE).expect("32 fits");
         let shape = Shape::new([1, 1, side, side]);
@@ -379,14 +440,11 @@ fn convolution() -> ort::Result<Model> {
     let kernel = Tensor::from_array(([1, 1, 1, 1], vec![1.0_f32]))?;
     // The graph takes only memory that ONNX Runtime owns: a clone's is.
     graph.add_initializer("kernel", kernel.clone(), false)?;
-    graph.add_node(Node::new(
-        "Conv",
-        ONNX_DOMAIN,
-        "probe",
-        ["picture", "kernel"],
-        ["result"],
-        [],
-    )?)?;
+    let mut add = |operator, inputs: [&str; 2], output: &str| {
+        graph.add_node(Node::new(operator, ONNX_DOMAIN, operator, inputs, [output], [])?)
+    };
+    add("Conv", ["picture", "kernel"], "convolved")?;
+    add("MatMul", ["convolved", "convolved"], "result")?;
     let mut model = Model::new([Opset::new(ONNX_DOMAIN, 17)?])?;
     model.set_graph(graph)?;
     Ok(model)

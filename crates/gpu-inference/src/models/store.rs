@@ -10,6 +10,7 @@ use super::error::ModelError;
 use super::family::{Families, FamilySpec};
 use super::manifest::{Manifest, ManifestError, ModelTask};
 use super::runtime::DevicePreference;
+use crate::text;
 
 /// The manifest's file name.
 const MANIFEST_NAME: &str = "model.toml";
@@ -85,9 +86,11 @@ impl ModelStore {
         match read_model(&folder, self.families) {
             Err(error) if folder.join(MANIFEST_NAME).is_file() => Err(error.into()),
             _ => Err(ModelError::Unknown {
-                model: name.to_owned(),
+                model: text::cut(name.to_owned()),
                 folder: self.folder.clone(),
-                known: self.models.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+                known: text::cut(
+                    self.models.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+                ),
             }),
         }
     }
@@ -96,18 +99,93 @@ impl ModelStore {
         self.folder.join(manifest.name())
     }
 
-    /// The device of a model: the user's choice for it, else its manifest's, else `asked`. `DEVICE=cpu` overrides
+    /// The device of a model: the user's choice for it, else its manifest's; `None` is the worker's. The worker's `cpu` overrides
     /// manifests, so that nothing uses the GPU that was not put there by name.
-    pub(crate) fn device_preference(
+    pub(crate) fn own_device(
         &self,
         manifest: &Manifest,
-        asked: DevicePreference,
-    ) -> DevicePreference {
-        match (self.devices.get(manifest.name()), manifest.device()) {
-            (Some(chosen), _) => *chosen,
-            (None, Some(own)) if asked != DevicePreference::Cpu => own,
-            (None, _) => asked,
+        workers: DevicePreference,
+    ) -> Option<DevicePreference> {
+        let chosen = self.devices.get(manifest.name()).copied();
+        chosen.or_else(|| manifest.device().filter(|_| workers != DevicePreference::Cpu))
+    }
+
+    /// The model that a job means: the one that it names, else its task's. Jobs with equal answers share one [`crate::Pipeline`].
+    ///
+    /// # Errors
+    /// No model here has the name or does the task, or the named one does something else: [`ModelError::blame`] tells them apart.
+    pub fn resolve(&self, task: Task, named: Option<&str>) -> Result<Resolved, ModelError> {
+        let name = match named {
+            Some(name) => name,
+            None => self
+                .default_for(task)
+                .map(Manifest::name)
+                .ok_or_else(|| ModelError::NoneForTask { task, folder: self.folder.clone() })?,
+        };
+        if task == Task::OnnxRun {
+            // Any model's graph can be run on tensors, whatever its own task.
+            let (manifest, role) = self.graph(name)?;
+            let several = manifest.graphs().nth(1).is_some();
+            let own = manifest.name().to_owned();
+            let model = if several { format!("{own}/{role}") } else { own };
+            return Ok(Resolved { model, work: Work::Graph });
         }
+        let model = name.to_owned();
+        match self.require(name)?.0.task() {
+            ModelTask::Job(does) if does == task => Ok(Resolved { model, work: Work::Task }),
+            does @ ModelTask::Job(_) => Err(ModelError::WrongTask { model, does, wanted: task }),
+            part => Err(ModelError::NotForJobs { model, task: part }),
+        }
+    }
+
+    /// The graph that is named as `MODEL`, or as `MODEL/ROLE` where the model has several: the model, and the graph's role.
+    pub(crate) fn graph<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> Result<(&'a Manifest, &'a str), ModelError> {
+        let (model, role) = match name.split_once('/') {
+            Some((model, role)) => (model, Some(role)),
+            None => (name, None),
+        };
+        let (manifest, _) = self.require(model)?;
+        let graphs: Vec<&str> = manifest.graphs().map(|file| file.role.as_str()).collect();
+        match (role, graphs.as_slice()) {
+            (Some(role), roles) if roles.contains(&role) => Ok((manifest, role)),
+            (None, [only]) => Ok((manifest, only)),
+            _ => {
+                let known = graphs.iter().map(|role| format!("{model}/{role}"));
+                let known = known.collect::<Vec<_>>().join(", ");
+                Err(ModelError::WhichGraph { graph: text::cut(name.to_owned()), known })
+            }
+        }
+    }
+}
+
+/// A model as jobs ask for it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Resolved {
+    model: String,
+    work: Work,
+}
+
+/// What a model is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Work {
+    /// Its own task.
+    Task,
+    /// One of its graphs, on tensors.
+    Graph,
+}
+
+impl Resolved {
+    /// The model's name, with the graph's where `onnx.run` needs it.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    pub(crate) fn work(&self) -> Work {
+        self.work
     }
 }
 

@@ -28,7 +28,12 @@ pub(crate) trait Voice: Send {
     fn supported_params(&self) -> &'static [&'static str];
 
     /// Says one sentence.
-    fn say(&mut self, sentence: &str, params: &Params) -> Result<Vec<f32>, RunError>;
+    fn say(
+        &mut self,
+        sentence: &str,
+        params: &Params,
+        cancel: &Cancel,
+    ) -> Result<Vec<f32>, RunError>;
 }
 
 /// The pipeline of any family of voices.
@@ -51,7 +56,7 @@ impl Synthesizer {
         let mut spoken = Vec::new();
         for sentence in phonemes::sentences(text) {
             cancel.check()?;
-            let sound = self.voice.say(&sentence, params)?;
+            let sound = self.voice.say(&sentence, params, cancel)?;
             if !spoken.is_empty() && !sound.is_empty() {
                 spoken.extend_from_slice(&pause);
             }

@@ -3,10 +3,15 @@
 //! espeak-ng is under the GPL, so it is neither linked nor shipped: users of these voices install it. It gets one clause at
 //! a time, since its output leaves out the punctuation from which a voice takes its melody.
 
-use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use gpu_tasks::Blame;
 use unicode_normalization::UnicodeNormalization;
+
+use super::child::{self, ChildError};
+use crate::cancel::{Cancel, Cancelled};
+use crate::text::cut;
 
 /// The program, looked up in the search path.
 const PROGRAM: &str = "espeak-ng";
@@ -17,11 +22,13 @@ const FULL_WIDTH_ENDS: &[(char, char)] =
     &[('。', '.'), ('、', ','), ('！', '!'), ('？', '?'), ('，', ','), ('；', ';'), ('：', ':')];
 /// Longest clause: espeak-ng cuts what is longer on its own terms.
 const CLAUSE_CHARS_MAX: usize = 400;
+/// Longest time that a clause may take. It usually takes some milliseconds.
+const CLAUSE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Why there are no phonemes.
 #[derive(Debug, thiserror::Error)]
 pub enum PhonemeError {
-    #[error("{PROGRAM} is not installed")]
+    #[error("{PROGRAM} is not installed, or cannot be started")]
     Missing {
         #[source]
         source: std::io::Error,
@@ -29,9 +36,27 @@ pub enum PhonemeError {
     /// It exited with an error.
     #[error("{PROGRAM} failed for the language {language}: {said}")]
     Failed { language: String, said: String },
-    /// Its input or output was closed early.
-    #[error("{PROGRAM} crashed or was killed")]
-    Crashed(#[source] std::io::Error),
+    /// It was killed, or its input or output broke: that is no word about the text.
+    #[error("{PROGRAM} did not end by itself: {how}")]
+    Broken { how: String },
+    /// It took too long.
+    #[error("{PROGRAM} took longer than {} s for a clause", CLAUSE_TIME_MAX.as_secs())]
+    TimedOut,
+    /// The job was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl From<ChildError> for PhonemeError {
+    fn from(error: ChildError) -> Self {
+        match error {
+            ChildError::Start(source) => Self::Missing { source },
+            ChildError::Pipe(source) => Self::Broken { how: cut(source.to_string()) },
+            ChildError::Killed { .. } => Self::Broken { how: error.to_string() },
+            ChildError::TimedOut { .. } => Self::TimedOut,
+            ChildError::Cancelled(Cancelled) => Self::Cancelled,
+        }
+    }
 }
 
 impl PhonemeError {
@@ -40,7 +65,20 @@ impl PhonemeError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Missing { .. } => "phonemes.missing",
-            Self::Failed { .. } | Self::Crashed(_) => "phonemes.failed",
+            Self::Failed { .. } => "phonemes.failed",
+            Self::Broken { .. } | Self::Cancelled => "phonemes.broken",
+            Self::TimedOut => "phonemes.timeout",
+        }
+    }
+
+    /// Whose fault it is: only a program that ended by itself has said something about the text.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Failed { .. } => Blame::Input,
+            Self::Missing { .. } | Self::Broken { .. } | Self::TimedOut | Self::Cancelled => {
+                Blame::Box
+            }
         }
     }
 
@@ -50,7 +88,9 @@ impl PhonemeError {
         match self {
             Self::Missing { .. } => "install it, e.g. with `apt-get install espeak-ng`",
             Self::Failed { .. } => "`espeak-ng --voices` lists the languages it knows",
-            Self::Crashed(_) => "try again; if it fails again, run espeak-ng by hand on the text",
+            Self::Broken { .. } | Self::TimedOut | Self::Cancelled => {
+                "try again; if it fails again, run espeak-ng by hand on the text"
+            }
         }
     }
 }
@@ -62,10 +102,14 @@ pub(crate) fn check() -> Result<(), PhonemeError> {
 }
 
 /// The phonemes of a sentence in the international alphabet, decomposed (NFD), with the punctuation back in its places.
-pub(crate) fn of_sentence(sentence: &str, language: &str) -> Result<String, PhonemeError> {
+pub(crate) fn of_sentence(
+    sentence: &str,
+    language: &str,
+    cancel: &Cancel,
+) -> Result<String, PhonemeError> {
     let mut phonemes = String::new();
     for (clause, end) in clauses(sentence) {
-        let spoken = of_clause(&clause, language)?;
+        let spoken = of_clause(&clause, language, cancel)?;
         if spoken.is_empty() {
             continue;
         }
@@ -78,25 +122,15 @@ pub(crate) fn of_sentence(sentence: &str, language: &str) -> Result<String, Phon
     Ok(phonemes.nfd().collect())
 }
 
-fn of_clause(clause: &str, language: &str) -> Result<String, PhonemeError> {
-    let mut child = Command::new(PROGRAM)
-        .args(["-q", "--ipa", "-b", "1", "-v", language, "--stdin"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|source| PhonemeError::Missing { source })?;
-    // A clause is far smaller than a pipe's buffer, so writing it all first cannot wait for the reader.
-    let mut stdin = child.stdin.take().expect("it was asked for");
-    let written = stdin.write_all(clause.as_bytes()).and_then(|()| stdin.write_all(b"\n"));
-    drop(stdin);
-    let output = child.wait_with_output().map_err(PhonemeError::Crashed)?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+fn of_clause(clause: &str, language: &str, cancel: &Cancel) -> Result<String, PhonemeError> {
+    let mut command = Command::new(PROGRAM);
+    command.args(["-q", "--ipa", "-b", "1", "-v", language, "--stdin"]);
+    let said = child::run(&mut command, &format!("{clause}\n"), CLAUSE_TIME_MAX, cancel)?;
+    if !said.success {
+        let said = cut(String::from_utf8_lossy(&said.stderr).trim().to_owned());
         return Err(PhonemeError::Failed { language: language.to_owned(), said });
     }
-    written.map_err(PhonemeError::Crashed)?;
-    Ok(without_switches(&String::from_utf8_lossy(&output.stdout)))
+    Ok(without_switches(&String::from_utf8_lossy(&said.stdout)))
 }
 
 /// espeak-ng marks words of another language, e.g. `(fr)…(en)`, which are not phonemes.
@@ -183,11 +217,25 @@ mod tests {
 
     #[test]
     fn phonemes_have_their_punctuation_back() {
-        let found = of_sentence("Hello, world! 23", "en-us").unwrap();
+        let found = of_sentence("Hello, world! 23", "en-us", &Cancel::new()).unwrap();
         assert_eq!(found, "həlˈoʊ, wˈɜːld! twˈɛnti θɹˈiː");
-        let error = of_sentence("Hello", "xx-none").unwrap_err();
+        let error = of_sentence("Hello", "xx-none", &Cancel::new()).unwrap_err();
         assert!(matches!(error, PhonemeError::Failed { .. }), "{error}");
-        assert_eq!(error.code(), "phonemes.failed");
+        assert_eq!((error.code(), error.blame()), ("phonemes.failed", Blame::Input));
+    }
+
+    #[test]
+    fn what_did_not_end_by_itself_is_no_fault_of_the_text() {
+        let errors = [
+            ChildError::Start(std::io::ErrorKind::NotFound.into()),
+            ChildError::Pipe(std::io::ErrorKind::BrokenPipe.into()),
+            ChildError::Killed { signal: 15 },
+            ChildError::TimedOut { limit: CLAUSE_TIME_MAX },
+        ];
+        let errors = errors.map(PhonemeError::from);
+        assert_eq!(errors.each_ref().map(PhonemeError::blame), [Blame::Box; 4]);
+        let codes = ["phonemes.missing", "phonemes.broken", "phonemes.broken", "phonemes.timeout"];
+        assert_eq!(errors.each_ref().map(PhonemeError::code), codes);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Everything that can be wrong with a model's folder is found when the model is opened.
 
+use std::error::Error;
 use std::path::Path;
 
 use gpu_inference::{
-    DevicePreference, Manifest, ModelError, ModelStore, Runtime, RuntimeError, RuntimeOptions,
-    Task, open_pipeline,
+    Blame, Device, DevicePreference, Gpu, Manifest, ModelError, ModelStore, Runtime, RuntimeError,
+    RuntimeOptions, Task, open_pipeline,
 };
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -28,6 +29,54 @@ fn the_store_lists_models_and_knows_the_default_of_each_task() {
     assert_eq!(store.default_for(Task::VisionOcr).unwrap().name(), "pp-ocr-v6-small");
     assert_eq!(store.default_for(Task::VoiceTranscribe).unwrap().name(), SPEECH);
     assert!(store.get("nothing").is_none());
+}
+
+#[test]
+fn jobs_that_mean_one_model_are_resolved_alike_however_they_name_it() {
+    let store = ModelStore::open(&models_folder()).unwrap();
+    let resolved = |task, name| store.resolve(task, name).unwrap();
+    let magika = resolved(Task::TextClassify, None);
+    assert_eq!(magika.model(), "magika-v3-3");
+    assert_eq!(resolved(Task::TextClassify, Some("magika-v3-3")), magika);
+    let graph = resolved(Task::OnnxRun, Some("magika-v3-3"));
+    assert_ne!(graph, magika, "tensors need another pipeline");
+    let role = store.get("magika-v3-3").unwrap().files()[0].role.clone();
+    assert_eq!(resolved(Task::OnnxRun, Some(&format!("magika-v3-3/{role}"))), graph);
+    assert_ne!(
+        resolved(Task::OnnxRun, Some("pp-ocr-v6-small/angle")),
+        resolved(Task::OnnxRun, Some("pp-ocr-v6-small/detect"))
+    );
+    let pipeline = gpu_inference::open(&runtime(), &store, &magika, DevicePreference::Cpu).unwrap();
+    assert_eq!(pipeline.device(), Device::Cpu);
+}
+
+#[test]
+fn a_model_that_is_not_here_is_the_box_s_fault_and_one_that_does_something_else_the_job_s() {
+    let copy = Copy::of(&[OCR, SPEECH, VAD, SPEAKER]);
+    copy.edit(SPEAKER, |text| format!("no_such_key = 1\n{text}"));
+    let store = ModelStore::open(copy.0.path()).unwrap();
+    let long = "x".repeat(100_000);
+    let cases = [
+        (Task::VisionOcr, Some("nothing"), "model.unknown", Blame::Box),
+        (Task::VisionOcr, Some(long.as_str()), "model.unknown", Blame::Box),
+        (Task::TextEmbed, None, "model.unknown", Blame::Box),
+        (Task::VoiceTranscribe, Some(SPEAKER), "model.manifest", Blame::Box),
+        (Task::VoiceTranscribe, Some(OCR), "model.task", Blame::Input),
+        (Task::VoiceTranscribe, Some(VAD), "model.task", Blame::Input),
+        (Task::OnnxRun, Some(OCR), "model.graph", Blame::Input),
+        (Task::OnnxRun, Some("pp-ocr-v4-mobile/no"), "model.graph", Blame::Input),
+    ];
+    for (task, name, code, blame) in cases {
+        let error = store.resolve(task, name).unwrap_err();
+        assert_eq!((error.code(), error.blame()), (code, blame), "{error}");
+        assert!(error.to_string().len() < 3_000);
+    }
+    // What the box has of a model is never the job's fault: no file, another one, and one that is no model.
+    let path = copy.0.path().join(OCR).join("ch_PP-OCRv4_det_infer.onnx");
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(copy.open(OCR).blame(), Blame::Box);
+    std::fs::write(&path, "damaged").unwrap();
+    assert_eq!(copy.open(OCR).blame(), Blame::Box);
 }
 
 #[test]
@@ -148,7 +197,27 @@ fn without_a_gpu_auto_is_the_cpu_and_cuda_says_why_not() {
     let runtime = runtime();
     assert_eq!(runtime.device(DevicePreference::Auto).unwrap().to_string(), "cpu");
     let error = runtime.device(DevicePreference::Cuda).unwrap_err();
-    assert!(matches!(&error, RuntimeError::Cuda { reason } if reason.contains("CUDA")), "{error}");
+    let said = |error: &RuntimeError| error.source().unwrap().to_string();
+    assert!(
+        matches!(&error, RuntimeError::Cuda { .. }) && said(&error).contains("CUDA"),
+        "{error}"
+    );
+    // Where a GPU is paid for, `auto` means it, and only a model that may says so of itself.
+    let paid = RuntimeOptions { gpu: Gpu::Expected, ..RuntimeOptions::default() };
+    let paid = Runtime::load(&Runtime::locate(None).unwrap(), paid).unwrap();
+    assert_eq!(paid.device(DevicePreference::Cpu).unwrap(), Device::Cpu);
+    assert!(matches!(paid.device(DevicePreference::Auto), Err(RuntimeError::Cuda { .. })));
+    let store = ModelStore::open(&models_folder()).unwrap();
+    let open =
+        |store: &ModelStore, model| open_pipeline(&paid, store, model, DevicePreference::Auto);
+    let error = open(&store, OCR).err().unwrap();
+    assert_eq!((error.code(), error.blame()), ("model.device", Blame::Box));
+    let store = store.with_devices(&[(OCR.to_owned(), DevicePreference::Auto)].into());
+    let pipeline = open(&store, OCR).unwrap();
+    assert_eq!(pipeline.device(), Device::Cpu);
+    assert!(pipeline.fallback().is_some_and(|reason| reason.to_string().contains("CUDA")));
+    let pipeline = open(&store, "dtln").unwrap();
+    assert!(pipeline.fallback().is_none(), "its manifest says cpu");
 }
 
 /// Models copied to where a test may damage them.

@@ -1,6 +1,7 @@
 //! Tensors out of files: `.npz`, `.npy` and JSON. A header's claim is judged before memory is given for it.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::path::Path;
 
 use half::f16;
@@ -37,6 +38,25 @@ pub(crate) fn decode(
     } else {
         Err(InputError::WrongKind { path: path.to_owned(), wanted: WANTED })
     }
+}
+
+/// The most memory that reading a file takes: its bytes, and the numbers that it can hold, once as they are and once in C order.
+pub(crate) fn bytes_max(mut file: File, limits: &InputLimits) -> io::Result<u64> {
+    let file_bytes = file.metadata()?.len();
+    let mut magic = [0; 2];
+    file.read_exact(&mut magic)?;
+    file.rewind()?;
+    let numbers = match &magic {
+        // What a damaged archive holds is not read.
+        b"PK" => zip::ZipArchive::new(file).map_or(0, |archive| {
+            let sizes = archive.decompressed_size().unwrap_or(u128::MAX);
+            u64::try_from(sizes).unwrap_or(u64::MAX)
+        }),
+        b"\x93N" => file_bytes,
+        // The shortest number, a digit and a comma, becomes up to eight bytes.
+        _ => file_bytes.saturating_mul(4),
+    };
+    Ok(file_bytes + 2 * numbers.min(limits.file_bytes_max))
 }
 
 /// Reads tensors until their bytes are used up.

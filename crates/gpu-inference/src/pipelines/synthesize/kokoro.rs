@@ -19,7 +19,7 @@ use crate::models::{
     DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, Signature, no_settings,
 };
 use crate::preprocess::phonemes;
-use crate::run::{RunError, failed};
+use crate::run::{Cancel, RunError, failed, run_session};
 
 /// Kokoro's voices.
 pub(crate) static FAMILY: FamilySpec = FamilySpec {
@@ -100,7 +100,13 @@ impl Kokoro {
         Ok(Self { session, names: NAMES[index], letters: vocabulary.vocab, voices })
     }
 
-    fn run(&mut self, letters: &[i64], voice: &str, speed: f32) -> Result<Vec<f32>, RunError> {
+    fn run(
+        &mut self,
+        letters: &[i64],
+        voice: &str,
+        speed: f32,
+        cancel: &Cancel,
+    ) -> Result<Vec<f32>, RunError> {
         let wrong = failed(STAGE);
         let styles = &self.voices[voice];
         let row = letters.len().min(styles.len() / STYLE) - 1;
@@ -113,7 +119,7 @@ impl Kokoro {
         let speed = Tensor::from_array(([1], vec![speed])).map_err(&wrong)?;
         let [input, output] = self.names;
         let inputs = ort::inputs![input => ids, "style" => style, "speed" => speed];
-        let outputs = self.session.run(inputs).map_err(&wrong)?;
+        let outputs = run_session(&mut self.session, STAGE, inputs, cancel)?;
         let sound = outputs[output].try_extract_tensor::<f32>().map_err(&wrong)?;
         Ok(without_silence(sound.1).to_vec())
     }
@@ -128,7 +134,12 @@ impl Voice for Kokoro {
         &["voice", "speed", "language"]
     }
 
-    fn say(&mut self, sentence: &str, params: &Params) -> Result<Vec<f32>, RunError> {
+    fn say(
+        &mut self,
+        sentence: &str,
+        params: &Params,
+        cancel: &Cancel,
+    ) -> Result<Vec<f32>, RunError> {
         let known = || self.voices.keys().map(String::as_str);
         let first = known().next().expect("checked when opened");
         let voice = params.text("voice").unwrap_or(first).to_owned();
@@ -139,14 +150,14 @@ impl Voice for Kokoro {
         if language.starts_with("ja") && sentence.chars().any(is_kanji) {
             return Err(RunError::Unreadable { what: "kanji" });
         }
-        let spoken = spelled(&phonemes::of_sentence(sentence, language)?, language);
+        let spoken = spelled(&phonemes::of_sentence(sentence, language, cancel)?, language);
         let speed = number(params, "speed", 1.0);
         let mut sound = Vec::new();
         for part in parts(&spoken) {
             let known = part.chars().filter_map(|letter| self.letters.get(&letter).copied());
             let letters: Vec<i64> = known.collect();
             if !letters.is_empty() {
-                sound.extend(self.run(&letters, &voice, speed)?);
+                sound.extend(self.run(&letters, &voice, speed, cancel)?);
             }
         }
         Ok(sound)

@@ -14,7 +14,7 @@ use super::{Voice, no_voice, number, synthesizer};
 use crate::models::{
     DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, no_settings,
 };
-use crate::run::{RunError, failed};
+use crate::run::{Cancel, RunError, failed, run_session};
 
 /// MeloTTS's voices.
 pub(crate) static FAMILY: FamilySpec = FamilySpec {
@@ -140,6 +140,7 @@ impl Melo {
         sentence: Sentence,
         speaker: i64,
         params: &Params,
+        cancel: &Cancel,
     ) -> Result<Vec<f32>, RunError> {
         let wrong = failed(STAGE);
         let length = sentence.symbols.len();
@@ -163,7 +164,7 @@ impl Melo {
             "noise_scale_w" => scalar(number(params, "noise_w", NOISE_W))?,
             "sdp_ratio" => scalar(SDP_RATIO)?,
         ];
-        let outputs = self.session.run(inputs).map_err(&wrong)?;
+        let outputs = run_session(&mut self.session, STAGE, inputs, cancel)?;
         Ok(outputs[0].try_extract_tensor::<f32>().map_err(&wrong)?.1.to_vec())
     }
 
@@ -209,13 +210,18 @@ impl Voice for Melo {
         &["voice", "speed", "noise", "noise_w"]
     }
 
-    fn say(&mut self, sentence: &str, params: &Params) -> Result<Vec<f32>, RunError> {
+    fn say(
+        &mut self,
+        sentence: &str,
+        params: &Params,
+        cancel: &Cancel,
+    ) -> Result<Vec<f32>, RunError> {
         let speaker = self.speaker(params.text("voice"))?;
         match self.sentence(sentence) {
             Some(sentence) if sentence.symbols.len() > 2 * SYMBOLS_MAX => {
                 Err(RunError::SentenceTooLong { phonemes_max: SYMBOLS_MAX })
             }
-            Some(sentence) => self.run(sentence, speaker, params),
+            Some(sentence) => self.run(sentence, speaker, params, cancel),
             None => Ok(Vec::new()),
         }
     }

@@ -16,7 +16,7 @@ use crate::models::{
     DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, no_settings,
 };
 use crate::preprocess::phonemes;
-use crate::run::{RunError, failed};
+use crate::run::{Cancel, RunError, failed, run_session};
 
 /// Piper: one voice a file, or several.
 pub(crate) static FAMILY: FamilySpec = FamilySpec {
@@ -115,7 +115,12 @@ impl Piper {
         Ok(Self { session, config, has_speakers })
     }
 
-    fn run(&mut self, ids: Vec<i64>, params: &Params) -> Result<Vec<f32>, RunError> {
+    fn run(
+        &mut self,
+        ids: Vec<i64>,
+        params: &Params,
+        cancel: &Cancel,
+    ) -> Result<Vec<f32>, RunError> {
         let wrong = failed(STAGE);
         let defaults = &self.config.inference;
         let scales = vec![
@@ -133,7 +138,7 @@ impl Piper {
             let speaker = Tensor::from_array(([1], vec![speaker])).map_err(&wrong)?;
             inputs.push(("sid".into(), speaker.into()));
         }
-        let outputs = self.session.run(inputs).map_err(&wrong)?;
+        let outputs = run_session(&mut self.session, STAGE, inputs, cancel)?;
         let sound = outputs["output"].try_extract_tensor::<f32>().map_err(&wrong)?;
         Ok(sound.1.to_vec())
     }
@@ -148,12 +153,17 @@ impl Voice for Piper {
         &["voice", "speed", "noise", "noise_w"]
     }
 
-    fn say(&mut self, sentence: &str, params: &Params) -> Result<Vec<f32>, RunError> {
+    fn say(
+        &mut self,
+        sentence: &str,
+        params: &Params,
+        cancel: &Cancel,
+    ) -> Result<Vec<f32>, RunError> {
         if let (false, Some(voice)) = (self.has_speakers, params.text("voice")) {
             return Err(no_voice(voice, self.config.speaker_id_map.keys().map(String::as_str)));
         }
         let spoken = if self.config.uses_espeak() {
-            phonemes::of_sentence(sentence, &self.config.espeak.voice)?
+            phonemes::of_sentence(sentence, &self.config.espeak.voice, cancel)?
         } else {
             sentence.nfd().collect()
         };
@@ -161,7 +171,7 @@ impl Voice for Piper {
             Some(ids) if ids.len() > 2 * PHONEMES_MAX => {
                 Err(RunError::SentenceTooLong { phonemes_max: PHONEMES_MAX })
             }
-            Some(ids) => self.run(ids, params),
+            Some(ids) => self.run(ids, params, cancel),
             None => Ok(Vec::new()),
         }
     }
