@@ -385,6 +385,7 @@ impl Worker {
             jobs_done: self.jobs_done.load(Ordering::Relaxed),
             last_error: None,
             fault: None,
+            keep_until: None,
         };
         self.ports.ledger.report(&report).await
     }

@@ -197,7 +197,7 @@ mod tests {
     enum Event {
         /// This many milliseconds pass.
         Pass(i64),
-        /// Somebody sets its clock this far off.
+        /// Its clock is set this far off.
         Set(i64),
         /// A response whose request and answer are on their way for this many milliseconds each.
         Response(i64, i64),

@@ -459,6 +459,8 @@ pub struct WorkerReport {
     pub last_error: Option<String>,
     /// Why it receives no jobs now, although it is up.
     pub fault: Option<WorkerFault>,
+    /// Until when a user on the box wants it kept up: the file `keep-until` in its state folder.
+    pub keep_until: Option<Timestamp>,
 }
 
 /// A worker's try at a job, for ledgers that cannot read the queue's messages.

@@ -81,7 +81,14 @@ fn world(pools: usize, boxes: usize) -> (Policy, Observation) {
 fn a_box(pool: &PoolId, index: usize, at: Timestamp) -> SeenBox {
     let state = if index.is_multiple_of(2) { BoxState::Running } else { BoxState::Stopped };
     let idle_since = Some(at - TimeDelta::hours(1));
-    let worker = SeenWorker { heard_at: at, leases: 0, idle_since, jobs_done: 9, fault: None };
+    let worker = SeenWorker {
+        heard_at: at,
+        leases: 0,
+        idle_since,
+        jobs_done: 9,
+        fault: None,
+        keep_until: None,
+    };
     let id = BoxId::of_pool(pool, u32::try_from(index).unwrap() + 1);
     SeenBox {
         worker: (state == BoxState::Running).then_some(worker),

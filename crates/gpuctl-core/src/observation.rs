@@ -158,7 +158,8 @@ pub struct SeenBox {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foreign {
     pub wants: HoldWants,
-    pub at: Timestamp,
+    /// `None` if the cloud does not say when.
+    pub at: Option<Timestamp>,
     /// The AWS user or role as far as EC2 tells it.
     pub by: String,
 }
@@ -200,6 +201,8 @@ pub struct SeenWorker {
     pub jobs_done: u32,
     /// Why it receives no jobs, although it is up.
     pub fault: Option<WorkerFault>,
+    /// Until when a user on the box wants it kept up: the file `keep-until` in its state folder.
+    pub keep_until: Option<Timestamp>,
 }
 
 /// What keeps a worker from its jobs: a fault of its box or of a service, never of a job.

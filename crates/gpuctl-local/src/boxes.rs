@@ -240,6 +240,7 @@ fn seen_box(store: &Store, id: &BoxId, row: BoxRow, readiness: Readiness) -> See
             idle_since: report.idle_since.map(timestamp),
             jobs_done: report.jobs_done,
             fault: None,
+            keep_until: None,
         }),
         ..SeenBox::new(id.clone(), state, timestamp(since))
     }

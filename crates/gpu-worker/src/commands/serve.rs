@@ -76,5 +76,6 @@ fn final_report(setup: &WorkerSetup, error: String) -> WorkerReport {
         jobs_done: 0,
         last_error: Some(error),
         fault: None,
+        keep_until: None,
     }
 }

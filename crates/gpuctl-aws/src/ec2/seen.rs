@@ -85,7 +85,8 @@ pub(super) fn seen_box(
     let request = request(instance, requests);
     let state = state(instance);
     let launched_at = time(instance.launch_time()).unwrap_or(now);
-    let ended_at = ended_at(instance, request).unwrap_or(now);
+    let known_end = ended_at(instance, request);
+    let ended_at = known_end.unwrap_or(now);
     let since = if matches!(state, BoxState::Pending | BoxState::Running) {
         launched_at
     } else {
@@ -96,7 +97,7 @@ pub(super) fn seen_box(
         run_started_at: Some(started_at(instance, launched_at)),
         offering: offering(instance),
         interruption: interruption(instance, request, ended_at),
-        foreign: foreign(instance, state, launched_at, ended_at),
+        foreign: foreign(instance, state, launched_at, known_end),
         unstartable: unstartable(instance, request),
         ..SeenBox::new(id, state, since)
     }
@@ -205,11 +206,11 @@ fn foreign(
     instance: &Instance,
     state: BoxState,
     launched_at: Timestamp,
-    ended_at: Timestamp,
+    ended_at: Option<Timestamp>,
 ) -> Option<Foreign> {
     let (wants, at, ours) = match state {
         BoxState::Pending | BoxState::Running => {
-            (HoldWants::Running, launched_at, tagged(instance, STARTED_TAG))
+            (HoldWants::Running, Some(launched_at), tagged(instance, STARTED_TAG))
         }
         BoxState::Stopping | BoxState::Stopped => {
             if is_terminated(instance) || reason_code(instance) != "Client.UserInitiatedShutdown" {
@@ -218,7 +219,7 @@ fn foreign(
             (HoldWants::Stopped, ended_at, tagged(instance, STOPPED_TAG))
         }
     };
-    let by_us = ours.is_some_and(|ordered| is_ours(ordered, at));
+    let by_us = ours.zip(at).is_some_and(|(ordered, at)| is_ours(ordered, at));
     (!by_us).then(|| Foreign { wants, at, by: "an unknown user".to_owned() })
 }
 
@@ -349,7 +350,7 @@ mod tests {
     fn r1_a_start_without_an_order_is_foreign() {
         let untagged = instance(InstanceStateName::Running, "").set_tags(None).build();
         let foreign = look(&untagged, &none()).foreign.unwrap();
-        assert_eq!((foreign.wants, foreign.at), (HoldWants::Running, at(0)));
+        assert_eq!((foreign.wants, foreign.at), (HoldWants::Running, Some(at(0))));
     }
 
     #[test]
@@ -358,7 +359,7 @@ mod tests {
         let one = look(&by_user, &none());
         assert_eq!((one.state, one.since), (BoxState::Stopped, at(600)));
         let foreign = one.foreign.unwrap();
-        assert_eq!((foreign.wants, foreign.at), (HoldWants::Stopped, at(600)));
+        assert_eq!((foreign.wants, foreign.at), (HoldWants::Stopped, Some(at(600))));
         let ours = instance(InstanceStateName::Stopped, "Client.UserInitiatedShutdown")
             .tags(Tag::builder().key(STOPPED_TAG).value(tag_time(at(598))).build())
             .build();

@@ -447,6 +447,7 @@ pub(super) fn report_of(item: &Item) -> Result<WorkerReport, PortError> {
         jobs_done: item.small("jobs_done")?,
         last_error: item.text_if("last_error").cloned(),
         fault: None,
+        keep_until: None,
     })
 }
 
@@ -584,6 +585,7 @@ mod tests {
             jobs_done: 7,
             last_error: Some("e".to_owned()),
             fault: None,
+            keep_until: None,
         };
         assert_eq!(report_of(&report(&a_report)).unwrap(), a_report);
         let a_job = Job {

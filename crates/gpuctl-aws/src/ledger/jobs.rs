@@ -371,6 +371,7 @@ mod tests {
             jobs_done: 0,
             last_error: None,
             fault: None,
+            keep_until: None,
         }
     }
 

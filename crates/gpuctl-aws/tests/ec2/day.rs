@@ -259,6 +259,7 @@ impl Worker {
             jobs_done: self.jobs_done,
             last_error: None,
             fault: None,
+            keep_until: None,
         };
         ports.ledger.report(&report).await.unwrap();
     }

@@ -183,6 +183,7 @@ async fn l7_all_jobs_and_reports_of_several_pages_are_read() {
             jobs_done: 3,
             last_error: None,
             fault: None,
+            keep_until: None,
         };
         ledger.report(&report).await.unwrap();
     }

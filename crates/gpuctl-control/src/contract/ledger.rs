@@ -252,6 +252,7 @@ pub async fn a_report_is_accepted(subject: &dyn Subject) {
         jobs_done: 0,
         last_error: None,
         fault: None,
+        keep_until: None,
     };
     subject.ports().ledger.report(&bare).await.unwrap();
     let full = WorkerReport {

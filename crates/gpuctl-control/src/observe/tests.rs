@@ -117,7 +117,7 @@ fn a_run_whose_box_no_longer_exists_ends() {
 #[test]
 fn p4_a_box_that_ec2_restarts_after_an_interruption_is_no_hold() {
     let foreign =
-        Foreign { wants: HoldWants::Running, at: at(90), by: "an unknown user".to_owned() };
+        Foreign { wants: HoldWants::Running, at: Some(at(90)), by: "an unknown user".to_owned() };
     let mut boxes = [SeenBox { foreign: Some(foreign), ..a_box(BoxState::Running, 90) }];
     let interrupted = Run { stopped_at: Some(at(60)), interrupted_at: Some(at(60)), ..run(10) };
     let found =
@@ -140,6 +140,7 @@ fn s10_a_box_is_ready_when_its_worker_reports_it_in_this_run() {
         jobs_done: 3,
         last_error: None,
         fault: None,
+        keep_until: None,
     };
     let seen = |reports: &[WorkerReport]| {
         let mut one = a_box(BoxState::Running, 100);
@@ -170,7 +171,8 @@ fn a_box_whose_worker_reports_nothing_is_ready_after_a_boot() {
 
 #[test]
 fn r1_a_box_that_was_started_outside_gpuctl_has_a_run_and_so_a_cost() {
-    let foreign = Foreign { wants: HoldWants::Running, at: at(50), by: "user/ada".to_owned() };
+    let foreign =
+        Foreign { wants: HoldWants::Running, at: Some(at(50)), by: "user/ada".to_owned() };
     let one = SeenBox { foreign: Some(foreign), ..a_box(BoxState::Running, 60) };
     let mut closed = run(10);
     closed.stopped_at = Some(at(20));

@@ -69,7 +69,8 @@ pub(super) fn apply_report(reports: &[WorkerReport], one: &mut SeenBox) {
         leases: report.leases,
         idle_since: report.idle_since,
         jobs_done: report.jobs_done,
-        fault: None,
+        fault: report.fault.clone(),
+        keep_until: report.keep_until,
     });
     if let Some(error) = report.and_then(|report| report.last_error.clone()) {
         one.last_error = Some(error);

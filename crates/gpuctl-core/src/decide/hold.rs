@@ -2,10 +2,12 @@
 //!
 //! A start or stop outside gpuctl, e.g. in the AWS console, counts as a hold too (R1): until `foreign_hold` is over or the
 //! schedule's next edge comes, whichever is first. It is read off the boxes each time, so that it ends although nothing
-//! remembers it (R2). The later of a hold and a start or stop outside gpuctl counts, and `gpuctl release` ends both.
+//! remembers it (R2). The later of a hold and a start or stop outside gpuctl counts, and `gpuctl release` ends both. EC2 does not
+//! always say when a box was stopped: then it counts from when it was first seen, and only against a hold that is older than the run
+//! that it ended. So an unknown time never wins over a user's newer command.
 
 use super::{PoolDecision, PoolInput};
-use crate::observation::{Foreign, HoldWants, SeenBox};
+use crate::observation::{Foreign, Hold, HoldWants, SeenBox};
 use crate::plan::{Effect, Rule};
 use crate::units::Timestamp;
 
@@ -34,9 +36,13 @@ fn in_force(input: &PoolInput<'_>) -> Option<Override> {
     // One box of several that was stopped by hand is left alone (`is_left_alone`); the others go on.
     let one_of_many =
         |foreign: &&Foreign| foreign.wants == HoldWants::Stopped && input.up().next().is_some();
-    let foreign = input.boxes().iter().filter_map(|one| one.foreign.as_ref());
-    let latest = foreign.filter(|one| !one_of_many(one)).max_by_key(|foreign| foreign.at);
-    latest.and_then(|foreign| outside_gpuctl(input, foreign)).or_else(|| by_command(input))
+    let foreign = input.boxes().iter().filter_map(|one| Some((one, one.foreign.as_ref()?)));
+    let latest = foreign
+        .filter(|(_, foreign)| !one_of_many(foreign))
+        .max_by_key(|(one, foreign)| counts_from(input, one, foreign));
+    latest
+        .and_then(|(one, foreign)| outside_gpuctl(input, one, foreign))
+        .or_else(|| by_command(input))
 }
 
 fn by_command(input: &PoolInput<'_>) -> Option<Override> {
@@ -52,21 +58,41 @@ fn by_command(input: &PoolInput<'_>) -> Option<Override> {
 
 /// Whether this box was stopped outside gpuctl and that still counts: then it is not started.
 pub(super) fn is_left_alone(input: &PoolInput<'_>, one: &SeenBox) -> bool {
-    let latest = one.foreign.as_ref().and_then(|foreign| outside_gpuctl(input, foreign));
+    let latest = one.foreign.as_ref().and_then(|foreign| outside_gpuctl(input, one, foreign));
     latest.is_some_and(|latest| latest.wants == HoldWants::Stopped)
 }
 
 /// A start or stop outside gpuctl while it counts: a later hold replaces it, also one that has expired or was released.
-fn outside_gpuctl(input: &PoolInput<'_>, foreign: &Foreign) -> Option<Override> {
-    let most = foreign.at + input.pool.foreign_hold;
-    let until = input.next_edge_after(foreign.at).map_or(most, |edge| edge.min(most));
+fn outside_gpuctl(input: &PoolInput<'_>, one: &SeenBox, foreign: &Foreign) -> Option<Override> {
+    let from = counts_from(input, one, foreign)?;
+    let most = from + input.pool.foreign_hold;
+    let until = input.next_edge_after(from).map_or(most, |edge| edge.min(most));
     let did = match foreign.wants {
         HoldWants::Running => "started",
         HoldWants::Stopped => "stopped",
     };
-    let (by, ago, left) = (&foreign.by, input.ago(foreign.at), input.until(until));
+    let when = match foreign.at {
+        Some(at) => format!("{} ago", input.ago(at)),
+        None => format!("(seen {} ago)", input.ago(from)),
+    };
+    let (by, left) = (&foreign.by, input.until(until));
     let text =
-        format!("{by} {did} it outside gpuctl {ago} ago: that counts as a hold for {left} more");
-    let newer = input.seen.hold.as_ref().is_none_or(|hold| foreign.at > hold.since);
-    (newer && until > input.now).then_some(Override { wants: foreign.wants, until, text })
+        format!("{by} {did} it outside gpuctl {when}: that counts as a hold for {left} more");
+    // When that is unknown, it was after the box was last started.
+    let after = foreign.at.or(one.run_started_at);
+    let is_newer = |hold: &Hold| after.is_some_and(|after| after > hold.since);
+    let counts = input.seen.hold.as_ref().is_none_or(is_newer) && until > input.now;
+    counts.then_some(Override { wants: foreign.wants, until, text })
+}
+
+/// From when on a start or stop outside gpuctl counts: if its time is unknown, from when its effect was first seen.
+fn counts_from(input: &PoolInput<'_>, one: &SeenBox, foreign: &Foreign) -> Option<Timestamp> {
+    let seen = || {
+        let run = input.seen.runs.iter().find(|run| run.box_id == one.id)?;
+        match foreign.wants {
+            HoldWants::Running => Some(run.started_at),
+            HoldWants::Stopped => run.stopped_at,
+        }
+    };
+    foreign.at.or_else(seen)
 }

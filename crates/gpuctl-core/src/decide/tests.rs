@@ -42,6 +42,7 @@ fn idle_box(idle_seconds: i64) -> SeenBox {
         idle_since: Some(ago(idle_seconds)),
         jobs_done: 0,
         fault: None,
+        keep_until: None,
     };
     SeenBox { worker: Some(worker), ..a_box(BoxState::Running, idle_seconds + 100) }
 }
@@ -230,14 +231,21 @@ fn q3_one_empty_sample_is_not_enough() {
 
 #[test]
 fn w7_a_worker_that_holds_a_job_or_does_not_report_is_not_idle() {
-    let busy =
-        SeenWorker { heard_at: ago(1), leases: 1, idle_since: None, jobs_done: 0, fault: None };
+    let busy = SeenWorker {
+        heard_at: ago(1),
+        leases: 1,
+        idle_since: None,
+        jobs_done: 0,
+        fault: None,
+        keep_until: None,
+    };
     let silent = SeenWorker {
         heard_at: ago(31),
         leases: 0,
         idle_since: Some(ago(1_000)),
         jobs_done: 0,
         fault: None,
+        keep_until: None,
     };
     for worker in [Some(busy), Some(silent), None] {
         let one = SeenBox { worker, ..idle_box(1_000) };
@@ -344,8 +352,14 @@ fn s2_s3_boxes_that_hang_are_ended() {
         ),
         &["stop limits", "blocked limits"],
     );
-    let silent =
-        SeenWorker { heard_at: ago(121), leases: 1, idle_since: None, jobs_done: 0, fault: None };
+    let silent = SeenWorker {
+        heard_at: ago(121),
+        leases: 1,
+        idle_since: None,
+        jobs_done: 0,
+        fault: None,
+        keep_until: None,
+    };
     let one = SeenBox { worker: Some(silent), ..a_box(BoxState::Running, 500) };
     check(&world(queue_policy(""), one, waiting(1, 0)), &["stop limits", "blocked limits"]);
 }
@@ -427,7 +441,7 @@ proptest! {
         let policy = queue_policy("boxes_max = 4\njobs_per_box = 10");
         let boxes: Vec<SeenBox> = states.iter().enumerate().map(|(index, (state, since, leases))| {
             let state = [BoxState::Pending, BoxState::Running, BoxState::Stopping, BoxState::Stopped][usize::from(*state)];
-            let worker = SeenWorker { heard_at: ago(*since % 200), leases: *leases, idle_since: (*leases == 0).then(|| ago(*since)), jobs_done: 0, fault: None };
+            let worker = SeenWorker { heard_at: ago(*since % 200), leases: *leases, idle_since: (*leases == 0).then(|| ago(*since)), jobs_done: 0, fault: None, keep_until: None };
             let id = BoxId::of_pool(&"gpu".parse().unwrap(), u32::try_from(index).unwrap() + 1);
             SeenBox { id, worker: Some(worker), ..a_box(state, *since) }
         }).collect();

@@ -148,6 +148,7 @@ impl Worker {
                 idle_since,
                 jobs_done: 3,
                 fault: None,
+                keep_until: None,
             }),
             ..one
         }
@@ -206,5 +207,8 @@ pub(crate) fn refused(one: &SeenBox, started_seconds: i64, class: RefusalClass, 
 }
 
 pub(crate) fn foreign(wants: HoldWants, seconds: i64, one: SeenBox) -> SeenBox {
-    SeenBox { foreign: Some(Foreign { wants, at: ago(seconds), by: "user/ada".to_owned() }), ..one }
+    SeenBox {
+        foreign: Some(Foreign { wants, at: Some(ago(seconds)), by: "user/ada".to_owned() }),
+        ..one
+    }
 }

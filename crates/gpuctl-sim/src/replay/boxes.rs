@@ -112,7 +112,14 @@ impl Replay<'_> {
         let heard_at = instant(self.now_ms);
         let one = &mut self.boxes_mut()[index];
         let jobs_done = one.worker.as_ref().map_or(0, |worker| worker.jobs_done);
-        one.worker = Some(SeenWorker { heard_at, leases, idle_since, jobs_done, fault: None });
+        one.worker = Some(SeenWorker {
+            heard_at,
+            leases,
+            idle_since,
+            jobs_done,
+            fault: None,
+            keep_until: None,
+        });
     }
 }
 

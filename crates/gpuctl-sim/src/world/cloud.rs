@@ -169,6 +169,7 @@ fn seen(world: &World, one: &Instance, requests: &[SpotRequest]) -> Option<SeenB
         idle_since: report.idle_since,
         jobs_done: report.jobs_done,
         fault: None,
+        keep_until: None,
     });
     let interruption = request.and_then(|request| interruption(one, request));
     let taken_back = state == BoxState::Stopped && interruption.is_some();
@@ -213,13 +214,13 @@ fn foreign(one: &Instance, run: Timestamp) -> Option<Foreign> {
     if up {
         // A spot box that starts by itself was usually started by EC2 (P4).
         let strange = run == one.launch_time && one.market == CapacityType::OnDemand;
-        return strange.then_some(Foreign { wants: HoldWants::Running, at: run, by });
+        return strange.then_some(Foreign { wants: HoldWants::Running, at: Some(run), by });
     }
     let by_user =
         one.state_reason.as_ref().is_some_and(|why| why.code == "Client.UserInitiatedShutdown");
     let ours = noted(one, STOP_TAG).is_some_and(|at| is_ours(at, one.transition_at));
     let at = one.transition_at;
-    (by_user && !ours).then_some(Foreign { wants: HoldWants::Stopped, at, by })
+    (by_user && !ours).then_some(Foreign { wants: HoldWants::Stopped, at: Some(at), by })
 }
 
 fn is_ours(noted: Timestamp, began: Timestamp) -> bool {

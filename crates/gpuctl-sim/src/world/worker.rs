@@ -416,6 +416,7 @@ impl Worker {
             jobs_done: self.jobs_done,
             last_error: None,
             fault: None,
+            keep_until: None,
         };
         self.report_at = now + REPORT_EVERY;
         if self.ports.ledger.report(&report).await.is_ok() {
