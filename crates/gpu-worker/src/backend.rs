@@ -3,13 +3,13 @@
 
 use std::error::Error;
 
-use gpu_worker::WorkerSetup;
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::config::Config;
 use gpuctl_control::ports::{Clock, Ports};
 use gpuctl_core::policy::Aws as Account;
-use gpuctl_core::units::{PoolId, Timestamp};
+use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 use gpuctl_local::{Store, StoreOptions};
+use gpuctl_worker::WorkerSetup;
 
 #[cfg(feature = "aws")]
 use gpuctl_control::text::with_causes;
@@ -58,6 +58,10 @@ impl Backend {
     pub(crate) async fn wait_for_shutdown(&self) {}
 }
 
+fn setup(pool: PoolId, box_id: BoxId, run_started_at: Timestamp) -> WorkerSetup {
+    WorkerSetup { pool, box_id, run_started_at, pid: std::process::id() }
+}
+
 fn local(config: &Config, named: NamedBox) -> Result<Backend, Box<dyn Error>> {
     let box_id = named.box_id.ok_or("on this machine a worker needs `--box NAME`")?.parse()?;
     let started = named.run_micros.and_then(Timestamp::from_timestamp_micros);
@@ -69,7 +73,7 @@ fn local(config: &Config, named: NamedBox) -> Result<Backend, Box<dyn Error>> {
     let ports = gpuctl_local::ports(&store, None, config.input_roots());
     Ok(Backend {
         ports,
-        setup: WorkerSetup { pool: named.pool, box_id, run_started_at },
+        setup: setup(named.pool, box_id, run_started_at),
         #[cfg(feature = "aws")]
         instance: None,
     })
@@ -104,7 +108,7 @@ async fn on_aws(
         files: Arc::new(gpuctl_aws::AwsFiles::new(&aws, results, Arc::new(local))),
         clock: Arc::new(SystemClock),
     };
-    let setup = WorkerSetup { pool: named.pool, box_id, run_started_at };
+    let setup = setup(named.pool, box_id, run_started_at);
     Ok(Backend { ports, setup, instance: Some(instance) })
 }
 

@@ -16,7 +16,7 @@ use gpu_inference::{
 use gpuctl_control::job::JobFailure;
 use gpuctl_control::log::shown;
 use gpuctl_core::batch::{BatchLimits, Candidate, form};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::failure;
 
@@ -58,6 +58,8 @@ pub struct Engine {
 struct Shared {
     setup: EngineSetup,
     threads: Mutex<HashMap<Wanted, Sender<Item>>>,
+    /// One permit for each core.
+    decoders: Arc<Semaphore>,
 }
 
 /// A task and the model that the job names, if it does.
@@ -95,7 +97,14 @@ impl Engine {
     /// An engine; nothing is loaded yet.
     #[must_use]
     pub fn new(setup: EngineSetup) -> Self {
-        Self { shared: Arc::new(Shared { setup, threads: Mutex::default() }) }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let decoders = Arc::new(Semaphore::new(cores));
+        Self { shared: Arc::new(Shared { setup, threads: Mutex::default(), decoders }) }
+    }
+
+    /// The right to decode: as many as there are cores.
+    pub(crate) fn decoders(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.shared.decoders)
     }
 
     /// Sizes beyond which an input is rejected.
@@ -108,7 +117,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the model cannot be opened, fails on the input, or the job is cancelled.
-    pub async fn infer(
+    pub async fn run(
         &self,
         task: Task,
         model: Option<&str>,

@@ -4,26 +4,12 @@
 use std::error::Error;
 
 use gpu_inference::{InputError, ModelError, RunError, RuntimeError, TaskError};
-use gpuctl_control::input::InputRejected;
 use gpuctl_control::job::{InputUriError, JobFailure};
-use gpuctl_control::ports::PortError;
 pub use gpuctl_control::text::with_causes;
 
 /// A failure with this code and hint; its message is the error with its causes.
 pub fn failure(code: &str, error: &dyn Error, hint: &str) -> JobFailure {
     JobFailure { code: code.to_owned(), message: with_causes(error), hint: Some(hint.to_owned()) }
-}
-
-/// An input that cannot be fetched, and could not be by another try either.
-#[must_use]
-pub fn fetch(error: &PortError) -> JobFailure {
-    match error.source().and_then(|cause| cause.downcast_ref::<InputRejected>()) {
-        Some(refusal) => failure(refusal.code(), refusal, refusal.hint()),
-        None => {
-            let hint = error.hint.as_deref().unwrap_or("check that the worker can read it");
-            failure("input.unreadable", error, hint)
-        }
-    }
 }
 
 /// A param that should name a file by its URI, and does not.
@@ -60,10 +46,4 @@ pub fn runtime(error: &RuntimeError) -> JobFailure {
 #[must_use]
 pub fn run(error: &RunError) -> JobFailure {
     failure(error.code(), error, error.hint())
-}
-
-/// A result for which there is no room.
-#[must_use]
-pub fn commit(error: &PortError) -> JobFailure {
-    failure("result.full", error, error.hint.as_deref().unwrap_or("free some disk"))
 }

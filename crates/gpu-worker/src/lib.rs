@@ -1,16 +1,12 @@
-//! Drains one queue on one box: receive → lease → decode → batch → infer → commit → ack.
-//!
-//! The queue delivers at least once and the ledger takes one result a job, so each job has exactly one result. The worker has no
-//! rules about boxes of its own: it calls the same `decide` as a controller, and follows what the plan says about its own box.
+//! Runs models for a worker: `gpuctl-worker` receives, leases, commits and ends; here is what needs ONNX Runtime.
 
 pub mod check;
 pub mod engine;
 pub mod failure;
-mod job;
-mod leases;
+mod inference;
 pub mod models;
 pub mod result;
-pub mod worker;
+pub mod scratch;
 
 pub use engine::{Engine, EngineSetup};
-pub use worker::{Worker, WorkerSetup, serve};
+pub use inference::output_files;

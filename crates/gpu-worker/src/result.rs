@@ -1,18 +1,15 @@
-//! From what a pipeline returns to what a job's result says: a JSON document, and a list of the files that belong to it.
+//! From what a pipeline returns to what a job's result says: a JSON document.
 //!
-//! The files themselves are stored by `job`, or written by the command `run`.
+//! Files that belong to it are listed in it by `gpuctl-worker`, which stores them, or by the command `run`, which writes them.
 
 mod document;
 mod vision;
 
 use std::time::Duration;
 
-use gpu_inference::{OutputFile, TaskResult};
-use gpuctl_control::text::hexadecimal;
+use gpu_inference::TaskResult;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-pub use self::document::{FileDocument, with_files};
 use self::document::{
     LineDocument, PageDocument, SegmentDocument, SoundDocument, TranscriptDocument, to_value,
 };
@@ -64,16 +61,4 @@ pub fn output_document(result: &TaskResult) -> Value {
 /// To the millisecond, which is finer than any pipeline measures.
 fn seconds(span: Duration) -> f64 {
     (span.as_secs_f64() * 1e3).round() / 1e3
-}
-
-/// A file's entry in the result's `files`; `uri` is where it is stored, `None` if it is not.
-#[must_use]
-pub fn file_document(file: &OutputFile, uri: Option<String>) -> FileDocument {
-    FileDocument {
-        name: file.name.clone(),
-        uri,
-        bytes: file.bytes.len() as u64,
-        sha256: hexadecimal(&Sha256::digest(&file.bytes)),
-        media_type: file.media_type.to_owned(),
-    }
 }

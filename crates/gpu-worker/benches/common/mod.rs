@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gpu_inference::{DevicePreference, InputLimits, RuntimeOptions, cache_folder};
-use gpu_worker::{Engine, EngineSetup, Worker, WorkerSetup, serve};
-use gpuctl_control::config::Config;
+use gpu_worker::{Engine, EngineSetup};
 use gpuctl_control::job::{InputUri, Job, JobId, JobResult};
 use gpuctl_control::ports::{Clock, Ledger, Ports};
 use gpuctl_control::submit::submit;
+use gpuctl_control::worker_timing::WorkerPace;
 use gpuctl_core::policy::Policy;
 use gpuctl_local::{Store, StoreOptions, SystemClock, ports};
+use gpuctl_worker::{MemoryScratch, Parts, Signals, Worker, WorkerSetup, serve};
 use tempfile::TempDir;
-use tokio::sync::oneshot;
 
 /// The time between two polls for a result.
 const POLL_EVERY: Duration = Duration::from_micros(200);
@@ -43,7 +43,7 @@ pub(crate) fn sample(name: &str) -> PathBuf {
 pub(crate) struct Bench {
     ports: Ports,
     store: Store,
-    stop: Option<oneshot::Sender<()>>,
+    signals: Signals,
     _folder: TempDir,
 }
 
@@ -60,18 +60,23 @@ impl Bench {
         store.configure(&policy).unwrap();
         let (workers_ports, ports) =
             (ports(&workers, None, Vec::new()), ports(&store, None, Vec::new()));
-        let state = folder.path().to_owned();
-        let config = Config { file: None, folder: state.clone(), state, policy };
         let setup = WorkerSetup {
             pool: "gpu".parse().unwrap(),
             box_id: "gpu-1".parse().unwrap(),
             run_started_at: SystemClock.now(),
+            pid: std::process::id(),
         };
-        let worker =
-            Worker::new(workers_ports, Engine::new(engine_setup()), &config, setup).unwrap();
-        let (stop, stopped) = oneshot::channel();
-        tokio::spawn(serve(Arc::new(worker), async move { stopped.await.unwrap_or_default() }));
-        Self { ports, store, stop: Some(stop), _folder: folder }
+        let parts = Parts {
+            ports: workers_ports,
+            inference: Arc::new(Engine::new(engine_setup())),
+            scratch: Arc::new(MemoryScratch::default()),
+            pace: WorkerPace::LOCAL,
+        };
+        let worker = Arc::new(Worker::new(parts, &policy, setup).unwrap());
+        let signals = Signals::new();
+        let told = signals.clone();
+        tokio::spawn(async move { serve(worker, &told).await });
+        Self { ports, store, signals, _folder: folder }
     }
 
     /// Submits a job for each input and waits for all results; returns each with the time since the submission.
@@ -98,8 +103,7 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        // If the worker has ended already, the signal has no receiver.
-        self.stop.take().map(|stop| stop.send(()).ok());
+        self.signals.stop();
     }
 }
 

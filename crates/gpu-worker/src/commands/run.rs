@@ -3,13 +3,14 @@
 use std::error::Error;
 use std::path::Path;
 
-use gpu_inference::{Cancel, OutputFile, Params, Task, decode};
+use gpu_inference::{Cancel, Params, Task, decode};
 use gpu_worker::engine::EngineError;
-use gpu_worker::result::{FileDocument, file_document, output_document, with_files};
-use gpu_worker::{Engine, EngineSetup};
+use gpu_worker::result::output_document;
+use gpu_worker::{Engine, EngineSetup, output_files};
 use gpuctl_control::job::{InputLocation, InputUri};
 use gpuctl_control::params::params_of;
 use gpuctl_control::ports::Fetched;
+use gpuctl_worker::{FileDocument, OutputFile, file_document, with_files};
 
 use super::{print, runtime};
 use crate::arguments::RunArguments;
@@ -23,15 +24,16 @@ pub(crate) fn run(setup: EngineSetup, wanted: &RunArguments) -> Result<(), Box<d
     let file = text.as_ref().map(Fetched::path).or(wanted.file.as_deref());
     let file = file.expect("clap asks for a file or a text");
     let prepared = decode(task, file, &params, &engine.limits())?;
-    let inferring = engine.infer(task, wanted.model.as_deref(), prepared, Cancel::new());
+    let inferring = engine.run(task, wanted.model.as_deref(), prepared, Cancel::new());
     let inferred = runtime()?.block_on(inferring).map_err(|error| match error {
         EngineError::Failed(failure) => {
             format!("{} ({})", failure.message, failure.hint.unwrap_or_default())
         }
         EngineError::Cancelled => "cancelled".to_owned(),
     })?;
-    let files = write_files(&inferred.output.files, wanted.output.as_deref())?;
-    print(&with_files(output_document(&inferred.output.result), &files))
+    let document = output_document(&inferred.output.result);
+    let files = write_files(&output_files(inferred.output), wanted.output.as_deref())?;
+    print(&with_files(document, &files))
 }
 
 /// The params, with the files that they name.

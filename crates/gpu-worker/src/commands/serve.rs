@@ -3,11 +3,14 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use gpu_worker::{Engine, EngineSetup, Worker, WorkerSetup, serve as serve_worker};
+use gpu_worker::scratch::FolderScratch;
+use gpu_worker::{Engine, EngineSetup};
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::config::Config;
 use gpuctl_control::ports::{Clock, WorkerReport};
 use gpuctl_control::text::with_causes;
+use gpuctl_control::worker_timing::WorkerPace;
+use gpuctl_worker::{Parts, Signals, Worker, WorkerSetup, serve as serve_worker};
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -35,8 +38,11 @@ async fn serve_box(config: &Config, engine: Engine, named: NamedBox) -> Result<(
     let ledger = Arc::clone(&ports.ledger);
     // From here on, since a shutdown's signal may come while the worker drains.
     let mut terminated = signal(SignalKind::terminate())?;
-    let outcome = match Worker::new(ports, engine, config, setup.clone()) {
-        Ok(worker) => serve_worker(Arc::new(worker), stop_signal()?).await,
+    let scratch = FolderScratch::open(&config.state.join("scratch").join(setup.box_id.as_str()))?;
+    let pace = if config.policy.cloud.aws.is_some() { WorkerPace::AWS } else { WorkerPace::LOCAL };
+    let parts = Parts { ports, inference: Arc::new(engine), scratch: Arc::new(scratch), pace };
+    let outcome = match Worker::new(parts, &config.policy, setup.clone()) {
+        Ok(worker) => serve_worker(Arc::new(worker), &signals()?).await,
         Err(error) => Err(error),
     };
     if let Err(error) = &outcome {
@@ -46,21 +52,24 @@ async fn serve_box(config: &Config, engine: Engine, named: NamedBox) -> Result<(
         () = backend.wait_for_shutdown() => {}
         _ = terminated.recv() => {}
     }
-    Ok(outcome?)
+    outcome?;
+    Ok(())
 }
 
-/// Completes at the first signal, which drains; the second signal kills the process. Killed, since an orderly exit would unload
-/// ONNX Runtime while models run, and their failures would be committed as results.
-fn stop_signal() -> Result<impl Future<Output = ()>, std::io::Error> {
+/// The first signal drains; the second kills the process. Killed, since an orderly exit would unload ONNX Runtime while models run,
+/// and their failures would be committed as results.
+fn signals() -> Result<Signals, std::io::Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+    let signals = Signals::new();
+    let told = signals.clone();
+    tokio::spawn(async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        tokio::spawn(async move {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-            let _ = kill_process(getpid(), Signal::KILL);
-        });
-    })
+        told.stop();
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        let _ = kill_process(getpid(), Signal::KILL);
+    });
+    Ok(signals)
 }
 
 /// The report of a worker that cannot serve, so that controllers can show why.
@@ -69,7 +78,7 @@ fn final_report(setup: &WorkerSetup, error: String) -> WorkerReport {
         box_id: setup.box_id.clone(),
         run_started_at: setup.run_started_at,
         at: SystemClock.now(),
-        pid: std::process::id(),
+        pid: setup.pid,
         ready_at: None,
         leases: 0,
         idle_since: None,

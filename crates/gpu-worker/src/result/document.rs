@@ -151,28 +151,6 @@ pub(super) struct TensorDocument {
     pub file: String,
 }
 
-/// A file of a result: one entry of an output's `files`.
-#[derive(Clone, Debug, Serialize)]
-pub struct FileDocument {
-    pub name: String,
-    /// Where it is stored; `null` where nothing asked for it to be stored.
-    pub uri: Option<String>,
-    pub bytes: u64,
-    /// In 64 hexadecimal digits.
-    pub sha256: String,
-    /// E.g. `audio/wav`.
-    pub media_type: String,
-}
-
-/// Adds the list of files to an output; none adds nothing.
-#[must_use]
-pub fn with_files(mut output: serde_json::Value, files: &[FileDocument]) -> serde_json::Value {
-    if let (Some(fields), false) = (output.as_object_mut(), files.is_empty()) {
-        fields.insert("files".to_owned(), to_value(&files));
-    }
-    output
-}
-
 /// The document as JSON.
 #[must_use]
 pub(super) fn to_value(document: &impl Serialize) -> serde_json::Value {

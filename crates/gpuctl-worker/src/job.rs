@@ -6,24 +6,19 @@
 use std::sync::atomic::Ordering;
 
 use chrono::TimeDelta;
-use gpu_inference::{Cancel, OutputFile, Params, Prepared, Task, TaskError, decode};
 use gpuctl_control::job::{InputUri, Job, JobFailure, JobResult};
 use gpuctl_control::log::shown;
 use gpuctl_control::ports::{
     Attempt, AttemptName, Committed, Fetched, PortError, PortErrorClass, Received, ResultFile,
 };
+use gpuctl_control::text::with_causes;
 use gpuctl_control::wire::job::job_from_json;
 use gpuctl_control::worker_timing::retry_delay;
 use gpuctl_core::units::Timestamp;
 use serde_json::Value;
 
-use crate::engine::{EngineError, Inferred};
-use crate::failure;
-use crate::result::{FileDocument, file_document, output_document, with_files};
-use crate::worker::Worker;
-
-/// The largest input in bytes: 4 hours of 48 kHz stereo sound in 16 bits are 2.8 GB.
-const INPUT_BYTES_MAX: u64 = 4 << 30;
+use crate::result::{FileDocument, file_document, with_files};
+use crate::{Cancel, Fault, Inferred, Inputs, OutputFile, Worker, failure};
 
 impl Worker {
     /// Runs a held message's job and acks it, or releases it to the queue. The caller forgets its lease afterwards.
@@ -34,7 +29,7 @@ impl Worker {
             Err(error) => {
                 // Without a job there is no result to write: the dead-letter queue keeps the message for an operator.
                 tracing::error!(
-                    error = %shown(failure::with_causes(&error)),
+                    error = %shown(with_causes(&error)),
                     "a message cannot be read and is released to the queue"
                 );
                 self.release(received, TimeDelta::zero()).await;
@@ -59,7 +54,7 @@ impl Worker {
                     .await;
             }
             Err(JobError::Retry(error)) if !cancel.is_cancelled() => {
-                let error = shown(failure::with_causes(&error));
+                let error = shown(with_causes(&error));
                 tracing::error!(job = %job.id, %error, "the job's input cannot be fetched now");
                 self.retry_later(received).await;
             }
@@ -72,7 +67,7 @@ impl Worker {
     /// Notes the attempt for ledgers that cannot see the queue's messages. The job runs also if that fails.
     async fn note_attempt(&self, job: &Job, number: u32, at: Timestamp) {
         let attempt = Attempt {
-            box_id: self.box_id.clone(),
+            box_id: self.box_id().clone(),
             number,
             of: self.queue.receives_max.get(),
             at,
@@ -85,50 +80,21 @@ impl Worker {
 
     /// Fetches, decodes and infers.
     async fn run(&self, job: &Job, cancel: &Cancel) -> Result<Inferred, JobError> {
-        let (task, mut params) = check_job(job).map_err(|error| failure::task(&error))?;
-        let input = self.fetch(&job.input).await?;
-        let mut attached = Vec::new();
-        for (name, uri) in params.clone().uris() {
-            let uri: InputUri = uri.parse().map_err(|error| failure::uri(&error))?;
-            let file = self.fetch(&uri).await?;
-            params.set_file(name, file.path().to_owned());
-            attached.push(file);
+        let needs = self.inference.check(job)?;
+        let input = self.fetch(&job.input, needs.bytes_max).await?;
+        let mut files = Vec::with_capacity(needs.files.len());
+        for (name, uri) in needs.files {
+            files.push((name, self.fetch(&uri, needs.bytes_max).await?));
         }
-        let prepared = self.prepare(task, &input, params).await?;
-        // The copies are deleted before the model runs: it needs only what was decoded.
-        drop((input, attached));
-        let inferred = self.engine.infer(task, job.model.as_deref(), prepared, cancel.clone());
-        inferred.await.map_err(|error| match error {
-            EngineError::Failed(failure) => JobError::Failed(failure),
-            EngineError::Cancelled => JobError::Cancelled,
-        })
+        let decoded = self.inference.decode(job, Inputs { input, files }, cancel).await?;
+        Ok(self.inference.infer(job, decoded, cancel).await?)
     }
 
-    async fn fetch(&self, uri: &InputUri) -> Result<Fetched, JobError> {
-        let fetched = self.ports.files.fetch(uri, INPUT_BYTES_MAX).await;
+    async fn fetch(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, JobError> {
+        let fetched = self.ports.files.fetch(uri, bytes_max).await;
         fetched.map_err(|error| match error.class {
             PortErrorClass::Unavailable | PortErrorClass::Full => JobError::Retry(error),
             _ => JobError::Failed(failure::fetch(&error)),
-        })
-    }
-
-    async fn prepare(
-        &self,
-        task: Task,
-        input: &Fetched,
-        params: Params,
-    ) -> Result<Prepared, JobFailure> {
-        let permit = self.decoders.acquire().await;
-        let (path, limits) = (input.path().to_owned(), self.engine.limits());
-        let decoded = tokio::task::spawn_blocking(move || {
-            decode(task, &path, &params, &limits).map_err(|error| failure::input(&error))
-        })
-        .await;
-        drop(permit);
-        decoded.unwrap_or_else(|_| {
-            let message = "the decoder crashed on this input".to_owned();
-            let hint = Some("please report it with the input".to_owned());
-            Err(JobFailure { code: "input.crash".to_owned(), message, hint })
         })
     }
 
@@ -141,18 +107,18 @@ impl Worker {
         inferred: Inferred,
     ) {
         // A model that draws its own noise makes other samples each time: the files of an existing result must not be replaced.
-        if !inferred.output.files.is_empty() && self.has_result(&job).await {
+        if !inferred.files.is_empty() && self.has_result(&job).await {
             self.ack(received, &job).await;
             return;
         }
-        let stored = self.store_files(&job, received_at, &inferred.output.files).await;
+        let stored = self.store_files(&job, received_at, &inferred.files).await;
         let outcome = match stored {
-            Ok(files) => Outcome::of(&inferred, &files),
+            Ok(files) => Outcome::of(inferred, &files),
             Err(error) if error.class == PortErrorClass::Full => {
                 Outcome::failed(failure::commit(&error))
             }
             Err(error) => {
-                let error = shown(failure::with_causes(&error));
+                let error = shown(with_causes(&error));
                 tracing::error!(job = %job.id, %error, "a file of the result could not be stored");
                 self.retry_later(received).await;
                 return;
@@ -167,7 +133,7 @@ impl Worker {
         received_at: Timestamp,
         files: &[OutputFile],
     ) -> Result<Vec<FileDocument>, PortError> {
-        let attempt = AttemptName::new(job.generation, &self.box_id, received_at);
+        let attempt = AttemptName::new(job.generation, self.box_id(), received_at);
         let mut stored = Vec::with_capacity(files.len());
         for file in files {
             let uri = {
@@ -193,7 +159,7 @@ impl Worker {
             model: outcome.model,
             device: outcome.device,
             inference: outcome.took,
-            box_id: self.box_id.clone(),
+            box_id: self.box_id().clone(),
             attempt: received.receive_count,
             received_at,
             finished_at: self.ports.clock.now(),
@@ -214,7 +180,7 @@ impl Worker {
                 self.ack(received, &result.job).await;
             }
             Err(error) => {
-                tracing::error!(job = %result.job.id, error = %shown(failure::with_causes(&error)), "the result could not be stored");
+                tracing::error!(job = %result.job.id, error = %shown(with_causes(&error)), "the result could not be stored");
                 self.retry_later(received).await;
             }
         }
@@ -258,12 +224,6 @@ impl Worker {
     }
 }
 
-/// The task and its params; `gpuctl submit` checks the same before queueing.
-fn check_job(job: &Job) -> Result<(Task, Params), TaskError> {
-    let task: Task = job.task.parse()?;
-    Ok((task, Params::read(task, &job.params)?))
-}
-
 /// Why a job has no output.
 enum JobError {
     /// It failed, and would fail again.
@@ -272,6 +232,19 @@ enum JobError {
     Retry(PortError),
     /// Its lease was lost, or the worker drains.
     Cancelled,
+}
+
+impl From<Fault> for JobError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Input(failure) => Self::Failed(failure),
+            Fault::Cancelled => Self::Cancelled,
+            Fault::Box(fault) => {
+                let (code, message, hint) = (fault.code, fault.message, fault.hint);
+                Self::Failed(JobFailure { code, message, hint })
+            }
+        }
+    }
 }
 
 impl From<JobFailure> for JobError {
@@ -289,40 +262,16 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn of(inferred: &Inferred, files: &[FileDocument]) -> Self {
+    fn of(inferred: Inferred, files: &[FileDocument]) -> Self {
         Self {
-            output: Ok(with_files(output_document(&inferred.output.result), files)),
-            model: Some(inferred.model.clone()),
-            device: Some(inferred.device.to_string()),
-            took: TimeDelta::from_std(inferred.took).unwrap_or_default(),
+            output: Ok(with_files(inferred.output, files)),
+            model: Some(inferred.model),
+            device: Some(inferred.device),
+            took: inferred.took,
         }
     }
 
     fn failed(failure: JobFailure) -> Self {
         Self { output: Err(failure), model: None, device: None, took: TimeDelta::zero() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_that_was_not_checked_when_submitted_is_rejected_here() {
-        let submitted_at = "2026-11-21T00:00:00Z".parse().unwrap();
-        let job = |task: &str, params: serde_json::Value| Job {
-            id: gpuctl_control::job::JobId::new(submitted_at),
-            queue: "jobs".parse().unwrap(),
-            task: task.to_owned(),
-            model: None,
-            input: "data:,x".parse().unwrap(),
-            params: params.as_object().unwrap().clone(),
-            submitted_at,
-            generation: 0,
-        };
-        let code = |task, params| check_job(&job(task, params)).unwrap_err().code();
-        assert_eq!(code("vision.orc", serde_json::json!({})), "task.unknown");
-        assert_eq!(code("vision.ocr", serde_json::json!({"speed": 2})), "input.param_unknown");
-        assert!(check_job(&job("vision.ocr", serde_json::json!({}))).is_ok());
     }
 }
