@@ -104,7 +104,8 @@ fn began(one: &SeenBox) -> Timestamp {
 
 fn note(run: &mut Run, one: &SeenBox) {
     run.interrupted_at = run.interrupted_at.or(one.interruption);
-    let bought = one.offering.as_ref().filter(|offering| one.is_up() && !offering.is_unplaced());
+    // Also of a box that has stopped since: its own worker, which does not know the offering, may have begun the run.
+    let bought = one.offering.as_ref().filter(|offering| !offering.is_unplaced());
     run.offering = run.offering.take().or_else(|| bought.cloned());
     match one.state {
         BoxState::Running => run.ready_at = run.ready_at.or(Some(one.since)),
