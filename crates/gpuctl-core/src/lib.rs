@@ -15,5 +15,6 @@ pub mod refusals;
 pub mod schedule;
 pub mod suggest;
 pub mod units;
+pub mod without;
 
 pub use decide::decide;

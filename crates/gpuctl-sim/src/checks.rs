@@ -9,9 +9,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use gpuctl_control::Reconciled;
 use gpuctl_control::act::Acted;
-use gpuctl_control::job::JobResult;
-use gpuctl_control::ports::{Committed, Receipt, StartOrder};
-use gpuctl_control::wire::job::job_from_json;
+use gpuctl_control::ports::StartOrder;
 use gpuctl_core::cost::{billed_seconds, spent_since, usd_hour};
 use gpuctl_core::observation::{BoxState, HoldWants};
 use gpuctl_core::period::{day_of, month_of};
@@ -20,17 +18,28 @@ use gpuctl_core::policy::{IdleStop, Pool};
 use gpuctl_core::schedule::Desired;
 use gpuctl_core::units::{BoxId, MicroUsd, Timestamp};
 
+use self::jobs::Jobs;
 use crate::faults::Fault;
 use crate::world::ec2::InstanceState;
-use crate::world::scenario::{JobOutcome, Scenario};
-use crate::world::{MessageState, World};
+use crate::world::scenario::{JobKind, JobOutcome, Scenario};
+use crate::world::{Item, MessageState, Shared, World};
 
+mod jobs;
+
+/// Guarantees that gpuctl does not keep yet.
+const NOT_YET: &[Guarantee] =
+    &[Guarantee::WhoseFault, Guarantee::KeepsWork, Guarantee::Poison, Guarantee::Hoarding];
+
+/// How long a box may be up after its worker has ended.
+pub(crate) const WORKERLESS_MAX: TimeDelta = TimeDelta::minutes(10);
 /// How old a reading may be when a box is stopped because of it: the two minutes that `decide` allows, and the reconcile itself.
 const STALE_AFTER: TimeDelta = TimeDelta::seconds(150);
 /// A box may exceed its limit in this many consecutive reconciles without errors before the guarantee counts as broken.
 const CLEAN_RECONCILES_MAX: u32 = 5;
 /// How long a box may exceed its limits: a slow boot, a worker whose reports do not arrive, a stop that is repeated.
 const LIMIT_MARGIN: TimeDelta = TimeDelta::minutes(12);
+/// How long a box may exceed `lifetime_max` and its drain although no controller can see it: its worker looks only now and then.
+const LIFETIME_MARGIN: TimeDelta = TimeDelta::minutes(10);
 /// How much more time the ledger may count for one run than EC2 (billed, plus pending and stopping): the time until the call reaches
 /// EC2, and the minimum of one minute for a start that never reached `running`.
 const BEYOND_A_RUN: TimeDelta = TimeDelta::seconds(75);
@@ -65,18 +74,26 @@ macro_rules! guarantees {
 }
 
 guarantees! {
-    ExactlyOnce "exactly-once" "Every submitted job gets one result or lies in the dead letters.",
+    ExactlyOnce "exactly-once" "Every generation of a job gets one result, or is dead or expired.",
     DurableFirst "durable-first" "No message is deleted before its result is durable.",
     BoxesMax "boxes-max" "gpuctl's own starts never bring up more boxes than `boxes_max`.",
     Grace "grace" "No box whose worker holds a lease is forced off before its drain ends.",
     IdleLimit "idle-limit" "No box stays on without work beyond its idle limit while a controller can see it.",
-    Lifetime "lifetime" "No box outlives `lifetime_max` while a controller can see it.",
+    Lifetime "lifetime" "No box outlives `lifetime_max`, counted from its launch.",
     Spend "spend" "What the ledger says was spent is what EC2 bills.",
     Reasons "reasons" "Every start and stop has a reason, and every start its run in the ledger.",
     Stale "stale" "Nothing is stopped on stale readings.",
     Flapping "flapping" "No more starts per hour than `starts_per_hour_max`, plus one per hold.",
     Budget "budget" "The queue starts no box once its budget is spent.",
-    OneActor "one-actor" "Only the holder of the lease starts boxes.",
+    OneActor "one-actor" "Only the holder of the lease starts and stops boxes.",
+    Fenced "fenced" "No controller overwrites what a later holder of the lease has written.",
+    WhoseFault "whose-fault" "No job fails or dies through a fault of a box or a service.",
+    KeepsWork "keeps-work" "No inference is lost in an outage of up to 30 minutes.",
+    Poison "poison" "A job that crashes its worker ends in the dead letters with a reason.",
+    OwnFiles "own-files" "The files of a result are those of the attempt that was committed.",
+    Hoarding "hoarding" "No worker holds minutes of work that it has not begun while another is idle.",
+    Workerless "workerless" "No box stays on without a worker for longer than ten minutes.",
+    BootLoops "boot-loops" "Boxes that never get ready are started ever less often.",
     OneStart "one-start" "One order starts one box, and never a box that is up.",
     Converges "converges" "After the last fault the queue is worked off, boxes stop and runs are closed.",
 }
@@ -103,12 +120,12 @@ impl fmt::Display for Violation {
 pub(crate) struct Checks {
     broken: Option<(Guarantee, Timestamp, String)>,
     count: u64,
-    committed: BTreeMap<String, u32>,
+    /// By job and generation.
+    committed: BTreeMap<(String, u32), u32>,
     /// When any controller or worker last read the queue's counts, and the list of boxes.
     pub(crate) counts_read_at: Option<Timestamp>,
     pub(crate) boxes_read_at: Option<Timestamp>,
-    /// Leases held by the worker on each instance.
-    leases: BTreeMap<String, usize>,
+    jobs: Jobs,
     /// Instances that gpuctl started, with the token of the order.
     started: BTreeMap<String, String>,
     starts: Vec<Timestamp>,
@@ -131,7 +148,7 @@ impl Checks {
             committed: BTreeMap::new(),
             counts_read_at: None,
             boxes_read_at: None,
-            leases: BTreeMap::new(),
+            jobs: Jobs::default(),
             started: BTreeMap::new(),
             starts: Vec::new(),
             holds: Vec::new(),
@@ -170,18 +187,12 @@ impl Checks {
         what: impl FnOnce() -> String,
     ) {
         self.count += 1;
-        if !holds && self.broken.is_none() {
+        if !holds && self.broken.is_none() && !NOT_YET.contains(&guarantee) {
             self.broken = Some((guarantee, at, what()));
         }
     }
 
-    /// Sets the number of leases that the worker on this instance holds.
-    pub(crate) fn set_leases(&mut self, id: &str, held: usize) {
-        self.leases.insert(id.to_owned(), held);
-    }
-
     pub(crate) fn instance_off(&mut self, id: &str) {
-        self.leases.remove(id);
         self.stopping.remove(id);
     }
 
@@ -195,31 +206,6 @@ impl Checks {
 
     pub(crate) fn console_stop(&mut self, now: Timestamp, id: &str) {
         self.stopping.entry(id.to_owned()).or_insert(now);
-    }
-}
-
-/// Jobs.
-impl World {
-    pub(crate) fn check_ack(&mut self, now: Timestamp, receipt: &Receipt) {
-        let Some(body) = self.queue.body(receipt) else { return };
-        let job = job_from_json(body).ok();
-        let durable = job.as_ref().is_some_and(|job| self.ledger.result(&job.id).is_some());
-        let id = job.map_or_else(|| "of no job".to_owned(), |job| job.id.to_string());
-        self.checks.check(durable, Guarantee::DurableFirst, now, || {
-            format!("the message {id} is deleted and has no result")
-        });
-    }
-
-    pub(crate) fn check_commit(&mut self, now: Timestamp, result: &JobResult, done: Committed) {
-        let id = result.job.id.to_string();
-        if done == Committed::Written {
-            *self.checks.committed.entry(id.clone()).or_default() += 1;
-        }
-        let once = self.checks.committed.get(&id).is_none_or(|times| *times == 1);
-        let known = self.jobs.contains_key(&id);
-        self.checks.check(once && known, Guarantee::ExactlyOnce, now, || {
-            format!("job {id} was committed twice, or was never submitted")
-        });
     }
 }
 
@@ -239,6 +225,23 @@ impl World {
         self.checks.check(noted, Guarantee::Reasons, now, || {
             format!("{} starts and has no run in the ledger", order.box_id)
         });
+    }
+
+    /// Before a controller's stop is carried out.
+    pub(crate) fn check_stopper(&mut self, client: &crate::world::Client, box_id: &BoxId) {
+        let (now, name) = (client.now(), client.name());
+        let holds = self.ledger.holder(now) == Some(name.as_str());
+        self.checks.check(holds, Guarantee::OneActor, now, || {
+            format!("{name} stops {box_id} without the lease")
+        });
+    }
+
+    /// A controller writes without a fence.
+    pub(crate) fn check_unfenced(&mut self, now: Timestamp, name: &'static str, item: Item) {
+        let mine = self.ledger.newest_fence(name).unwrap_or(0);
+        let what = format!("{name} overwrites {item:?}");
+        let outdated = self.ledger.is_outdated(item, mine);
+        self.checks.check(!outdated, Guarantee::Fenced, now, || what);
     }
 
     /// After a start that EC2 accepted.
@@ -304,7 +307,7 @@ impl World {
         let now = client.now();
         let id = box_id.as_str();
         let asked_at = *self.checks.stopping.entry(id.to_owned()).or_insert(now);
-        let held = self.checks.leases.get(id).copied().unwrap_or(0);
+        let held = self.leases(now, id);
         let drain = self.scenario.policy.worker.drain;
         let early = mode == StopMode::Force && held > 0 && now - asked_at < drain;
         self.checks.check(!early, Guarantee::Grace, now, || {
@@ -372,6 +375,12 @@ impl World {
         }
     }
 
+    /// When a box that was launched now has been up for longer than it may; `None` for one that is gone.
+    pub(crate) fn lifetime_ends(&self, id: &str) -> Option<Timestamp> {
+        let most = self.pool().lifetime_max + self.scenario.policy.worker.drain + LIFETIME_MARGIN;
+        Some(self.ec2.instance(id)?.launch_time + most)
+    }
+
     /// Counts a reconcile that left a box up beyond a limit.
     fn count_beyond(&mut self, now: Timestamp, id: &str, guarantee: Guarantee) {
         let key = (id.to_owned(), guarantee);
@@ -386,7 +395,7 @@ impl World {
     /// Updates when there was last work, or a wish for a box.
     fn update_busy_at(&mut self, now: Timestamp, pool: &Pool) {
         let seen = self.queue.counts(now);
-        let leased = self.checks.leases.values().any(|held| *held > 0);
+        let leased = seen.in_flight > 0;
         // While counts are wrong, an empty queue cannot be told from one with messages (Q4).
         let blind = [Fault::CountsNoise, Fault::CountsLag]
             .iter()
@@ -402,6 +411,26 @@ impl World {
         let held = hold.is_some_and(|hold| hold.until > now && hold.wants == HoldWants::Running);
         let foreign = self.checks.foreign_start.is_some_and(|at| now < at + pool.foreign_hold);
         held || foreign || pool.schedule.at(now).desired == Desired::Running
+    }
+}
+
+impl Shared {
+    /// A machine that can run no worker is still on after `WORKERLESS_MAX`.
+    pub(crate) fn check_workerless(&self, id: &str) {
+        self.check_off(id, Guarantee::Workerless, "has no worker");
+    }
+
+    /// A machine is on after `lifetime_ends`.
+    pub(crate) fn check_lifetime(&self, id: &str) {
+        self.check_off(id, Guarantee::Lifetime, "has outlived its lifetime");
+    }
+
+    fn check_off(&self, id: &str, guarantee: Guarantee, what: &str) {
+        let (now, mut world) = self.time_and_world();
+        let running = world.ec2.instance(id).is_some_and(|one| one.state == InstanceState::Running);
+        world.checks.check(!running, guarantee, now, || format!("{id} {what} and is on"));
+        drop(world);
+        self.end_if_broken();
     }
 }
 
@@ -448,20 +477,11 @@ impl World {
         if self.checks.is_broken() {
             return;
         }
-        let has_budget = self.pool().budget.is_set();
         for (id, kind) in self.jobs.clone() {
-            let done = self.checks.committed.contains_key(&id);
-            let message = self.message_state(now, &id);
-            let dead = message == MessageState::Dead;
-            let lost = !done && message == MessageState::Deleted;
-            self.checks.check(!lost, Guarantee::ExactlyOnce, now, || {
-                format!("job {id} ({:?}) has no result, and its message is deleted", kind.outcome)
-            });
-            let settled = if kind.outcome == JobOutcome::Garbage { dead } else { done || dead };
-            // A spent budget may leave jobs waiting for ever.
-            self.checks.check(settled || has_budget, Guarantee::Converges, now, || {
-                format!("job {id} ({:?}) of {} is still waiting", kind.outcome, kind.at)
-            });
+            let newest = self.generations.get(&id).copied().unwrap_or(0);
+            for generation in 0..=newest {
+                self.check_job_end(now, &id, kind, generation);
+            }
         }
         if !self.is_wanted(now, self.pool()) {
             let on: Vec<String> =
@@ -482,6 +502,27 @@ impl World {
             self.checks.check(open.is_none(), Guarantee::Converges, now, || text);
         }
         self.check_spend(now);
+    }
+
+    fn check_job_end(&mut self, now: Timestamp, id: &str, kind: JobKind, generation: u32) {
+        let done = self.checks.committed.contains_key(&(id.to_owned(), generation));
+        let message = self.message_state(now, id, generation);
+        let gone = matches!(message, MessageState::Dead | MessageState::Expired);
+        let name = || format!("job {id}, generation {generation} ({:?})", kind.outcome);
+        let lost = !done && message == MessageState::Deleted;
+        self.checks.check(!lost, Guarantee::ExactlyOnce, now, || {
+            format!("{} has no result, and its message is deleted", name())
+        });
+        let settled = if kind.outcome == JobOutcome::Garbage { gone } else { done || gone };
+        // A spent budget may leave jobs waiting for ever.
+        let has_budget = self.pool().budget.is_set();
+        self.checks.check(settled || has_budget, Guarantee::Converges, now, || {
+            format!("{} of {} is still waiting", name(), kind.at)
+        });
+        if message == MessageState::Dead && !done {
+            self.check_death(now, id, kind, generation);
+        }
+        self.check_files(now, id, generation);
     }
 }
 

@@ -76,6 +76,8 @@ faults! {
     SlowCalls "slow-calls",
     /// A controller crashes between two calls and is restarted later (R4, L6).
     ControllerCrash "controller-crash",
+    /// A controller stands still for up to a minute between two calls, and goes on.
+    ControllerStall "controller-stall",
     /// A second controller runs beside the first (R3).
     TwoControllers "two-controllers",
     /// Ticks come late (L15).
@@ -98,6 +100,36 @@ faults! {
     Garbage "garbage",
     /// An operator starts and stops boxes in the console (R1).
     ForeignHands "foreign-hands",
+    /// The ledger cannot be reached at all, for minutes or hours.
+    LedgerDown "ledger-down",
+    /// The queue cannot be reached at all, for minutes or hours.
+    QueueDown "queue-down",
+    /// The store of inputs and results' files cannot be reached at all, for minutes or hours.
+    StoreDown "store-down",
+    /// The ledger throttles calls.
+    LedgerThrottled "ledger-throttled",
+    /// The queue throttles calls.
+    QueueThrottled "queue-throttled",
+    /// The store of files throttles calls.
+    StoreThrottled "store-throttled",
+    /// One box can run no job: its models are missing.
+    BrokenBox "broken-box",
+    /// No box can run a job: CUDA does not work.
+    BrokenImage "broken-image",
+    /// The worker ends as soon as it starts, on each boot.
+    BootLoop "boot-loop",
+    /// Clocks of boxes are minutes off, and jump.
+    ClockOff "clock-off",
+    /// A worker is killed at some stage of a job, and its service manager restarts it.
+    OutOfMemory "out-of-memory",
+    /// The signal that asks a worker to stop also kills the child process of its job.
+    ChildKilled "child-killed",
+    /// A second worker is started on a box beside the first.
+    TwoWorkers "two-workers",
+    /// The queue deletes messages that have waited for an hour.
+    Retention "retention",
+    /// A user retries failed and dead jobs.
+    Retries "retries",
 }
 
 impl fmt::Display for Fault {
@@ -123,6 +155,8 @@ impl FromStr for Fault {
 const WINDOWS_MAX: i64 = 3;
 /// The least and the greatest length of a window, in minutes.
 const WINDOW_MINUTES: (i64, i64) = (10, 720);
+/// Of a service that is down: most outages are ones that a worker outlasts with what it holds.
+const OUTAGE_MINUTES: [(i64, i64); 3] = [(2, 10), (10, 29), (30, 360)];
 /// The probability that a week has a kind, in thousandths.
 const SHARE: i64 = 250;
 
@@ -164,7 +198,7 @@ impl Faults {
             let drawn = chance.permille(SHARE);
             let intensity = chance.pick(&[100, 300, 1_000]);
             let count = chance.between(1, WINDOWS_MAX);
-            let windows = (0..count).map(|_| draw_window(&mut chance, within)).collect();
+            let windows = (0..count).map(|_| fault.draw_window(&mut chance, within)).collect();
             let on = only.map_or(drawn, |only| drawn && only.contains(fault));
             FaultPlan { on, intensity, windows, chance }
         };
@@ -236,11 +270,17 @@ impl Faults {
     }
 }
 
-fn draw_window(chance: &mut Chance, within: Window) -> Window {
-    let span = (within.to - within.from).num_minutes().max(1);
-    let lasts = chance.between(WINDOW_MINUTES.0, WINDOW_MINUTES.1).min(span);
-    let from = within.from + TimeDelta::minutes(chance.between(0, span - lasts));
-    Window { from, to: from + TimeDelta::minutes(lasts) }
+impl Fault {
+    fn draw_window(self, chance: &mut Chance, within: Window) -> Window {
+        let span = (within.to - within.from).num_minutes().max(1);
+        let (least, most) = match self {
+            Self::LedgerDown | Self::QueueDown | Self::StoreDown => chance.pick(&OUTAGE_MINUTES),
+            _ => WINDOW_MINUTES,
+        };
+        let lasts = chance.between(least, most).min(span);
+        let from = within.from + TimeDelta::minutes(chance.between(0, span - lasts));
+        Window { from, to: from + TimeDelta::minutes(lasts) }
+    }
 }
 
 #[cfg(test)]

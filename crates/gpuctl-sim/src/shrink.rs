@@ -107,11 +107,14 @@ impl Only {
             true => "none".to_owned(),
             false => faults.iter().map(|fault| fault.name()).collect::<Vec<_>>().join(","),
         };
+        let left_out: Vec<&str> = self.without.iter().map(|fix| fix.name()).collect();
+        let left_out = (!left_out.is_empty()).then(|| left_out.join(","));
         let flags = [
             self.faults.as_ref().map(|faults| format!(" --only {}", names(faults))),
             self.hours.map(|hours| format!(" --hours {hours}")),
             self.boxes.map(|boxes| format!(" --boxes {boxes}")),
             self.jobs.map(|jobs| format!(" --jobs {jobs}")),
+            left_out.map(|left_out| format!(" --without {left_out}")),
         ];
         flags.into_iter().flatten().collect()
     }

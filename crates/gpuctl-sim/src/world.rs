@@ -4,17 +4,20 @@
 //! nothing depends on the machine. A crash is a future that is dropped. `week` runs one week from end to end. The state is one
 //! `World` behind a mutex; nothing wakes in a random order, or a seed would not repeat.
 
+mod clock;
 mod cloud;
 mod controller;
 pub mod ec2;
 pub(crate) mod event_queue;
+mod files;
 mod ledger;
+mod machine;
+mod model;
 mod operator;
 mod ports;
 mod queue;
 pub mod scenario;
 pub mod week;
-mod worker;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +27,7 @@ use gpuctl_control::ports::Ports;
 use gpuctl_core::offering::{CapacityType, Offering};
 use gpuctl_core::policy::{Policy, Pool, Problems, QueuePolicy};
 use gpuctl_core::units::Timestamp;
+use gpuctl_worker::Cancel;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -31,12 +35,15 @@ use self::ec2::{
     Ec2, Ec2Settings, Instance, MarketOptions, RunInstances, Shutdown, ShutdownBehaviour, SpotKind,
     SpotOptions,
 };
+use self::files::Files;
+pub(crate) use self::ledger::Item;
 use self::ledger::LedgerState;
-use self::ports::Caller;
+pub(crate) use self::machine::ProcessEnd;
 pub(crate) use self::ports::Client;
+use self::ports::{Caller, Process};
 pub(crate) use self::queue::MessageState;
 use self::queue::Queue;
-use self::scenario::{JobKind, Only, Scenario};
+use self::scenario::{JobKind, JobOutcome, Only, Scenario};
 use crate::chance::Chance;
 use crate::checks::Checks;
 use crate::faults::{Fault, Faults};
@@ -48,6 +55,8 @@ const LOG_MAX: usize = 40;
 /// vCPUs of the account when its quotas are fine, and when they are not.
 const VCPUS: u32 = 64;
 const VCPUS_LOW: u32 = 0;
+/// How long the queue keeps messages in the windows of `Retention`.
+const RETENTION_SHORT: TimeDelta = TimeDelta::hours(1);
 /// How long `Describe…` may show an instance as it was before a change, at full intensity of `describe-lag`.
 const LAG_MAX: TimeDelta = TimeDelta::seconds(40);
 
@@ -61,6 +70,14 @@ pub(crate) struct World {
     pub(crate) checks: Checks,
     /// Submitted jobs by id.
     pub(crate) jobs: BTreeMap<String, JobKind>,
+    /// The newest generation of jobs that were retried, by id.
+    pub(crate) generations: BTreeMap<String, u32>,
+    pub(crate) files: Files,
+    /// The processes of workers that run, by instance.
+    processes: BTreeMap<String, Vec<u64>>,
+    processes_begun: u64,
+    /// Set to shut a machine down, by instance.
+    shutdowns: BTreeMap<String, Cancel>,
     /// When something last changed that a reconcile could see.
     pub(crate) changed_at: Timestamp,
     /// Notified when something changes that a reconcile could see.
@@ -98,6 +115,11 @@ impl World {
             ledger: LedgerState::default(),
             checks: Checks::new(&scenario),
             jobs: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            files: Files::new(),
+            processes: BTreeMap::new(),
+            processes_begun: 0,
+            shutdowns: BTreeMap::new(),
             changed_at: begin,
             changed: Arc::new(Notify::new()),
             faults_constant_until: Timestamp::MIN_UTC,
@@ -226,8 +248,60 @@ impl World {
         self.initial_instances.get(index % self.initial_instances.len().max(1)).map(String::as_str)
     }
 
-    pub(crate) fn message_state(&self, now: Timestamp, job: &str) -> MessageState {
-        self.queue.message_state(now, job)
+    pub(crate) fn message_state(&self, now: Timestamp, job: &str, generation: u32) -> MessageState {
+        self.queue.message_state(now, job, generation)
+    }
+
+    /// How a job behaves: what a user retries has been fixed, unless it crashes its worker.
+    pub(crate) fn job_kind(&self, id: &str, generation: u32) -> Option<JobKind> {
+        let mut kind = *self.jobs.get(id)?;
+        if generation > 0 && kind.outcome == JobOutcome::Fails {
+            kind.outcome = JobOutcome::Succeeds;
+        }
+        Some(kind)
+    }
+
+    /// Deletes messages that the queue keeps no longer.
+    pub(crate) fn expire(&mut self, now: Timestamp) {
+        if self.faults.strength(Fault::Retention, now) > 0
+            && self.queue.expire(now, now - RETENTION_SHORT)
+        {
+            self.faults.count(Fault::Retention, 1);
+            self.mark_changed(now);
+        }
+    }
+
+    fn begin_process(&mut self, instance: &str) -> Process {
+        self.processes_begun += 1;
+        let number = self.processes_begun;
+        self.processes.entry(instance.to_owned()).or_default().push(number);
+        Process { instance: instance.to_owned(), number }
+    }
+
+    /// The processes of a worker that run on this instance.
+    pub(crate) fn processes(&self, instance: &str) -> &[u64] {
+        self.processes.get(instance).map_or(&[], Vec::as_slice)
+    }
+
+    /// The messages that the worker on this instance holds.
+    pub(crate) fn leases(&self, now: Timestamp, instance: &str) -> usize {
+        self.queue.held_by(now, self.processes(instance)).count()
+    }
+
+    /// EC2 has cut the power: whatever ran there has ended.
+    fn instance_off(&mut self, now: Timestamp, instance: &str) {
+        for number in self.processes(instance).to_vec() {
+            self.end_process(now, instance, number, ProcessEnd::Killed);
+        }
+        self.shutdowns.remove(instance);
+        self.checks.instance_off(instance);
+    }
+
+    fn end_process(&mut self, now: Timestamp, instance: &str, number: u64, end: ProcessEnd) {
+        if let Some(numbers) = self.processes.get_mut(instance) {
+            numbers.retain(|other| *other != number);
+        }
+        self.check_process_end(now, number, end);
     }
 
     /// Instances of the pool, but for terminated ones.

@@ -120,6 +120,7 @@ fn weeks_that_once_violated_a_guarantee_keep_it() {
             hours: Some(hours),
             boxes: Some(boxes),
             jobs: Some(jobs),
+            ..Only::default()
         };
         let broken = run(seed, &only).unwrap().violation;
         assert!(broken.is_none(), "again, {was}: {broken:?}");

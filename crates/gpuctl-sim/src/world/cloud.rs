@@ -8,17 +8,17 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use gpuctl_control::ports::{Cloud, Listing, PortError, PortErrorClass, StartOrder};
-use gpuctl_core::observation::{BoxState, Foreign, HoldWants, SeenBox, SeenWorker};
+use gpuctl_core::observation::{BoxState, Foreign, HoldWants, SeenBox};
 use gpuctl_core::offering::{CapacityType, Offering, RefusalClass};
 use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{BoxId, Timestamp};
 
+use super::Shared;
 use super::ec2::{
     Describe, Ec2Error, Ec2StopMode, Instance, InstanceState, RequestState, SpotRequest,
 };
 use super::ports::{Caller, Client, Reply, Service, unavailable};
-use super::{Shared, World};
 
 /// When the run was ordered, in microseconds since 1970.
 const RUN_TAG: &str = "gpuctl:run";
@@ -33,6 +33,9 @@ const OURS_WITHIN: TimeDelta = TimeDelta::seconds(60);
 #[async_trait]
 impl Cloud for Client {
     async fn boxes(&self, _: &Policy) -> Result<Listing, PortError> {
+        if let Some(instance) = self.instance() {
+            return self.own_box(instance).await;
+        }
         let reply = self.call(Service::Cloud).await?;
         let now = self.now();
         let world = &mut *self.shared.advance_to_now();
@@ -48,7 +51,7 @@ impl Cloud for Client {
         let seen = instances
             .iter()
             .filter(|one| one.is_there())
-            .filter_map(|one| seen(world, one, &requests))
+            .filter_map(|one| seen(one, &requests))
             .collect();
         if reply == Reply::Arrives {
             world.checks.boxes_read_at = Some(now);
@@ -105,6 +108,15 @@ impl Cloud for Client {
     }
 
     async fn stop(&self, box_id: &BoxId, mode: StopMode) -> Result<(), PortError> {
+        if let Some(instance) = self.instance() {
+            // It hands the shutdown to the system, which signals the worker.
+            if let Some(shutdown) = self.shared.advance_to_now().shutdowns.get(instance) {
+                shutdown.cancel();
+            }
+            return Ok(());
+        }
+        self.shared.advance_to_now().check_stopper(self, box_id);
+        self.shared.end_if_broken();
         let reply = self.call(Service::Cloud).await?;
         let ids = [box_id.to_string()];
         let result = {
@@ -142,42 +154,28 @@ impl Shared {
 }
 
 /// An instance as gpuctl sees it; `None` if it can never start again.
-fn seen(world: &World, one: &Instance, requests: &[SpotRequest]) -> Option<SeenBox> {
+fn seen(one: &Instance, requests: &[SpotRequest]) -> Option<SeenBox> {
     let run = run_of(one);
-    let report = world.ledger.report_of(&one.id).filter(|report| report.run_started_at == run);
     let request = requests.iter().find(|request| one.spot_request_id.as_ref() == Some(&request.id));
     // P7: it can never be started again, so it is not a box any more.
     let ended = request.is_some_and(|request| request.state == RequestState::Cancelled);
     if ended && one.state == InstanceState::Stopped {
         return None;
     }
-    let ready_at = report.and_then(|report| report.ready_at);
-    let (state, since) = match (one.state, ready_at) {
-        (InstanceState::Running, Some(ready_at)) => (BoxState::Running, ready_at),
-        // The machine is on and its worker is not ready yet.
-        (InstanceState::Running | InstanceState::Pending, _) => {
-            (BoxState::Pending, one.launch_time)
-        }
-        (InstanceState::Stopping, _) => (BoxState::Stopping, one.transition_at),
+    let (state, since) = match one.state {
+        InstanceState::Running => (BoxState::Running, one.launch_time),
+        InstanceState::Pending => (BoxState::Pending, one.launch_time),
+        InstanceState::Stopping => (BoxState::Stopping, one.transition_at),
         _ => (BoxState::Stopped, one.transition_at),
     };
     let fell_back =
         one.state_reason.as_ref().filter(|reason| reason.code == "Client.InternalError");
-    let worker = report.map(|report| SeenWorker {
-        heard_at: report.at,
-        leases: report.leases,
-        idle_since: report.idle_since,
-        jobs_done: report.jobs_done,
-        fault: None,
-        keep_until: None,
-    });
     let interruption = request.and_then(|request| interruption(one, request));
     let taken_back = state == BoxState::Stopped && interruption.is_some();
     Some(SeenBox {
         unstartable: taken_back.then(|| "was stopped by EC2".to_owned()),
         run_started_at: one.tags.contains_key(RUN_TAG).then_some(run),
         last_error: fell_back.map(|reason| reason.message.clone()),
-        worker,
         offering: Some(Offering {
             instance_type: one.instance_type.clone(),
             zone: one.zone.clone(),
@@ -251,20 +249,34 @@ fn port_error(error: Ec2Error) -> PortError {
 }
 
 impl Client {
-    /// Powers the worker's own box off, as `shutdown -h` does.
-    pub(super) fn power_off(&self) {
-        if let Caller::Worker(id) = &self.caller {
-            self.shared.advance_to_now().ec2.power_off(self.now(), id);
-            self.shared.ec2_changed.notify_one();
-        }
+    /// What a box knows of itself: no call to EC2, and no other box.
+    async fn own_box(&self, instance: &str) -> Result<Listing, PortError> {
+        super::sleep(TimeDelta::milliseconds(2)).await;
+        let run = self.own_run()?;
+        let world = self.shared.advance_to_now();
+        let launched_at = world.ec2.instance(instance).map(|one| one.launch_time);
+        let launched_at = launched_at.ok_or_else(|| unavailable("the box is terminated"))?;
+        let id = instance.parse().map_err(|_| unavailable("the box has no name"))?;
+        let own = SeenBox {
+            run_started_at: Some(run),
+            interruption: world.ec2.spot_action(instance).map(|action| action.at),
+            ..SeenBox::new(id, BoxState::Running, launched_at)
+        };
+        Ok(Listing { pools: [(world.pool().id.clone(), vec![own])].into(), errors: Vec::new() })
     }
 
     /// The start of the run that the worker's own box is in.
     pub(super) fn own_run(&self) -> Result<Timestamp, PortError> {
-        let Caller::Worker(id) = &self.caller else {
-            return Err(unavailable("a controller has no box"));
-        };
+        let instance = self.instance().ok_or_else(|| unavailable("a controller has no box"))?;
         let world = self.shared.advance_to_now();
-        world.ec2.instance(id).map(run_of).ok_or_else(|| unavailable("the box is terminated"))
+        world.ec2.instance(instance).map(run_of).ok_or_else(|| unavailable("the box is terminated"))
+    }
+
+    /// The worker's instance.
+    pub(super) fn instance(&self) -> Option<&str> {
+        match &self.caller {
+            Caller::Controller(_) => None,
+            Caller::Worker(process) => Some(&process.instance),
+        }
     }
 }

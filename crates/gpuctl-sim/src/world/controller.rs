@@ -25,7 +25,7 @@ const REPORT_FRESH: TimeDelta = TimeDelta::seconds(30);
 /// While readings are unreliable, every n-th tick is taken even if nothing else happens.
 const UNRELIABLE_TICKS: u64 = 5;
 /// Faults that make readings wrong or missing.
-const UNRELIABLE: [Fault; 9] = [
+const UNRELIABLE: [Fault; 14] = [
     Fault::CountsLag,
     Fault::CountsNoise,
     Fault::QueueErrors,
@@ -35,6 +35,11 @@ const UNRELIABLE: [Fault; 9] = [
     Fault::LostReplies,
     Fault::SlowCalls,
     Fault::ControllerCrash,
+    Fault::ControllerStall,
+    Fault::QueueDown,
+    Fault::LedgerDown,
+    Fault::QueueThrottled,
+    Fault::LedgerThrottled,
 ];
 /// How long a crashed controller stays absent, in seconds.
 const ABSENT_SECONDS: (i64, i64) = (5, 300);

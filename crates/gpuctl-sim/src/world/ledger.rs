@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
-    Committed, Fence, JobEntry, JobFilter, PoolMemory, QueueMemory, SERVICE_WEIGHT, WorkerReport,
+    Committed, Fence, JobEntry, JobFilter, JobProblem, PoolMemory, QueueMemory, SERVICE_WEIGHT,
+    WorkerReport,
 };
 use gpuctl_control::wire::record::Record;
 use gpuctl_core::observation::{Hold, RUNS_REMEMBERED_MAX, Run};
@@ -17,17 +18,32 @@ use super::queue::MessageState;
 /// Maximum number of records kept.
 const RECORDS_MAX: usize = 64;
 
+/// What a controller writes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Item {
+    Run(BoxId, Timestamp),
+    Queue(PoolId),
+    Record,
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LedgerState {
     lease: Option<Fence>,
     fences: i64,
+    /// The newest fence of each owner.
+    taken: BTreeMap<String, i64>,
     holds: BTreeMap<PoolId, Hold>,
     /// By pool, oldest first.
     runs: BTreeMap<PoolId, Vec<Run>>,
     queues: BTreeMap<PoolId, QueueMemory>,
     services: BTreeMap<BoxId, TimeDelta>,
     reports: BTreeMap<BoxId, WorkerReport>,
-    jobs: BTreeMap<JobId, (Job, Option<JobResult>)>,
+    /// Every generation of each job, with its result.
+    jobs: BTreeMap<(JobId, u32), (Job, Option<JobResult>)>,
+    /// Why jobs have no result.
+    problems: BTreeMap<JobId, JobProblem>,
+    /// The newest fence with which each item was written.
+    written: BTreeMap<Item, i64>,
     records: Vec<Record>,
     last_reconcile: Option<Timestamp>,
     /// Number of recorded reconciles, equal records included.
@@ -40,6 +56,7 @@ impl LedgerState {
             return None;
         }
         self.fences += 1;
+        self.taken.insert(owner.to_owned(), self.fences);
         let fence = Fence { owner: owner.to_owned(), number: self.fences, until: now + lasts };
         self.lease = Some(fence.clone());
         Some(fence)
@@ -49,6 +66,18 @@ impl LedgerState {
         if self.lease.as_ref().is_some_and(|held| held.number == fence.number) {
             self.lease = None;
         }
+    }
+
+    /// Whether the fence is older than that of the item's last write, which is refused then. Notes it if it is not.
+    pub(crate) fn is_outdated(&mut self, item: Item, number: i64) -> bool {
+        let newest = self.written.entry(item).or_insert(number);
+        *newest = number.max(*newest);
+        number < *newest
+    }
+
+    /// The number of the newest lease that this controller has taken.
+    pub(crate) fn newest_fence(&self, owner: &str) -> Option<i64> {
+        self.taken.get(owner).copied()
     }
 
     /// The holder of the lease at this instant.
@@ -149,15 +178,22 @@ impl LedgerState {
         self.reports.iter().find(|(known, _)| known.as_str() == id).map(|(_, report)| report)
     }
 
+    /// The latest reports of these boxes' workers.
+    pub(crate) fn reports(&self, boxes: &[BoxId]) -> Vec<WorkerReport> {
+        boxes.iter().filter_map(|id| self.reports.get(id)).cloned().collect()
+    }
+
     pub(crate) fn submitted(&mut self, jobs: &[Job]) {
         for job in jobs {
-            self.jobs.entry(job.id.clone()).or_insert_with(|| (job.clone(), None));
+            let key = (job.id.clone(), job.generation);
+            self.jobs.entry(key).or_insert_with(|| (job.clone(), None));
         }
     }
 
     pub(crate) fn commit(&mut self, result: &JobResult) -> Committed {
         let job = &result.job;
-        let entry = self.jobs.entry(job.id.clone()).or_insert_with(|| (job.clone(), None));
+        let key = (job.id.clone(), job.generation);
+        let entry = self.jobs.entry(key).or_insert_with(|| (job.clone(), None));
         if entry.1.is_some() {
             return Committed::AlreadyThere;
         }
@@ -169,37 +205,69 @@ impl LedgerState {
         Committed::Written
     }
 
-    pub(crate) fn result(&self, id: &JobId) -> Option<&JobResult> {
-        self.jobs.get(id)?.1.as_ref()
+    /// Notes why a job has no result.
+    pub(crate) fn note_problem(&mut self, problem: &JobProblem) {
+        self.problems.insert(problem.job.id.clone(), problem.clone());
     }
 
-    /// One job; without a result its state follows from its message.
+    /// Whether it is noted why the job has no result.
+    pub(crate) fn has_problem(&self, id: &str) -> bool {
+        self.problems.keys().any(|known| known.as_str() == id)
+    }
+
+    /// The result of a generation of a job.
+    pub(crate) fn result(&self, id: &JobId, generation: u32) -> Option<&JobResult> {
+        self.jobs.get(&(id.clone(), generation))?.1.as_ref()
+    }
+
+    /// The results of all generations of a job, newest first.
+    pub(crate) fn results(&self, id: &JobId) -> Vec<JobResult> {
+        self.generations(id).rev().filter_map(|(_, result)| result.clone()).collect()
+    }
+
+    fn generations(
+        &self,
+        id: &JobId,
+    ) -> impl DoubleEndedIterator<Item = &(Job, Option<JobResult>)> {
+        self.jobs.range((id.clone(), 0)..=(id.clone(), u32::MAX)).map(|(_, entry)| entry)
+    }
+
+    /// One job in its newest generation; without a result its state follows from its message.
     pub(crate) fn job(
         &self,
         id: &JobId,
-        message_state: impl Fn(&str) -> MessageState,
+        message_state: impl Fn(&str, u32) -> MessageState,
     ) -> Option<JobEntry> {
-        let (job, result) = self.jobs.get(id)?;
+        let (job, result) = self.generations(id).next_back()?;
         let state = match result {
             Some(result) if result.outcome.is_ok() => JobState::Succeeded,
             Some(_) => JobState::Failed,
-            None => match message_state(id.as_str()) {
+            None => match message_state(id.as_str(), job.generation) {
                 MessageState::Waiting => JobState::Queued,
                 MessageState::InFlight => JobState::Running,
                 MessageState::Dead => JobState::Dead,
+                MessageState::Expired => JobState::Expired,
                 MessageState::Deleted => JobState::Purged,
             },
         };
-        Some(JobEntry { job: job.clone(), state, result: result.clone(), problem: None })
+        let problem = self.problems.get(id).filter(|_| result.is_none());
+        Some(JobEntry {
+            job: job.clone(),
+            state,
+            result: result.clone(),
+            problem: problem.map(|problem| problem.failure.clone()),
+        })
     }
 
     pub(crate) fn jobs(
         &self,
         filter: JobFilter,
-        message_state: impl Fn(&str) -> MessageState,
+        message_state: impl Fn(&str, u32) -> MessageState,
     ) -> Vec<JobEntry> {
+        let mut ids: Vec<&JobId> = self.jobs.keys().map(|(id, _)| id).collect();
+        ids.dedup();
         let mut all: Vec<JobEntry> =
-            self.jobs.keys().filter_map(|id| self.job(id, &message_state)).collect();
+            ids.into_iter().filter_map(|id| self.job(id, &message_state)).collect();
         all.retain(|entry| {
             filter.state.is_none_or(|state| entry.state == state)
                 && filter.since.is_none_or(|since| entry.job.submitted_at >= since)

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use gpuctl_control::job::{InputUri, Job, JobId};
-use gpuctl_control::ports::NewMessage;
+use gpuctl_control::job::{InputUri, Job, JobId, JobState};
+use gpuctl_control::ports::{JobFilter, NewMessage};
 use gpuctl_control::wire::job::job_to_json;
 use gpuctl_core::observation::{Hold, HoldWants};
 use gpuctl_core::units::Timestamp;
@@ -14,6 +14,11 @@ use super::scenario::{JobKind, JobOutcome, OperatorAction};
 use super::{Shared, World};
 use crate::chance::Chance;
 use crate::faults::Fault;
+
+/// How often a user retries jobs in one window.
+const RETRIES: usize = 3;
+/// How many jobs at once.
+const RETRIED_AT_ONCE: usize = 5;
 
 /// Submits the week's jobs.
 pub(super) async fn submit(shared: Arc<Shared>) {
@@ -40,25 +45,69 @@ fn send(world: &mut World, now: Timestamp, name: &str, kind: JobKind) {
         queue,
         task: "vision.ocr".to_owned(),
         model: None,
-        input: "file:///page.png".parse::<InputUri>().expect("a plain path is a URI"),
+        input: "s3://jobs/page.png".parse::<InputUri>().expect("bucket and key are a URI"),
         submitted_at: now,
         generation: 0,
     };
-    let garbage = kind.outcome == JobOutcome::Garbage;
-    let body = if garbage { "{}".to_owned() } else { job_to_json(&job) };
-    let attributes = vec![("job_id".to_owned(), id.to_string())];
-    world.queue.send(now, &[NewMessage { body, attributes, delay: TimeDelta::zero() }]);
-    if garbage {
+    world.jobs.insert(id.to_string(), kind);
+    let what = format!("is submitted: {:?}, {} s", kind.outcome, kind.service.num_seconds());
+    world.log_event(now, format!("job {id} {what}"));
+    if kind.outcome == JobOutcome::Garbage {
         world.faults.count(Fault::Garbage, 1);
+        world.send(now, &id, 0, "{}".to_owned());
     } else {
         world.ledger.submitted(std::slice::from_ref(&job));
+        world.send(now, &id, 0, job_to_json(&job));
     }
-    world.jobs.insert(id.to_string(), kind);
-    world.log_event(
-        now,
-        format!("job {id} is submitted: {:?}, {} s", kind.outcome, kind.service.num_seconds()),
-    );
-    world.mark_changed(now);
+}
+
+impl World {
+    fn send(&mut self, now: Timestamp, id: &JobId, generation: u32, body: String) {
+        let mut attributes = vec![("job_id".to_owned(), id.to_string())];
+        if generation > 0 {
+            attributes.push(("generation".to_owned(), generation.to_string()));
+        }
+        self.queue.send(now, &[NewMessage { body, attributes, delay: TimeDelta::zero() }]);
+        self.mark_changed(now);
+    }
+}
+
+/// Retries jobs without a good result now and then, as `gpuctl retry` does.
+pub(super) async fn retry(shared: Arc<Shared>) {
+    let (seed, windows) = {
+        let world = shared.advance_to_now();
+        (world.scenario.seed, world.faults.windows(Fault::Retries).to_vec())
+    };
+    let mut chance = Chance::stream(seed, "retries of users");
+    let mut times: Vec<Timestamp> = Vec::new();
+    for window in windows {
+        let minutes = (window.to - window.from).num_minutes();
+        let one = |_| window.from + TimeDelta::minutes(chance.between(0, minutes));
+        times.extend((0..RETRIES).map(one));
+    }
+    times.sort_unstable();
+    for at in times {
+        shared.sleep_until(at).await;
+        retry_jobs(&mut shared.advance_to_now(), at);
+        shared.queue_changed.notify_waiters();
+    }
+}
+
+fn retry_jobs(world: &mut World, now: Timestamp) {
+    let filter = JobFilter { state: None, limit: u32::MAX, since: None };
+    let state = |job: &str, generation| world.message_state(now, job, generation);
+    let mut jobs = world.ledger.jobs(filter, state);
+    jobs.retain(|entry| {
+        matches!(entry.state, JobState::Failed | JobState::Dead | JobState::Expired)
+    });
+    for entry in jobs.into_iter().take(RETRIED_AT_ONCE) {
+        let job = Job { generation: entry.job.generation + 1, submitted_at: now, ..entry.job };
+        world.faults.count(Fault::Retries, 1);
+        world.generations.insert(job.id.to_string(), job.generation);
+        world.log_event(now, format!("job {} is retried: generation {}", job.id, job.generation));
+        world.ledger.submitted(std::slice::from_ref(&job));
+        world.send(now, &job.id, job.generation, job_to_json(&job));
+    }
 }
 
 /// Carries out the week's operator actions.

@@ -2,7 +2,7 @@
 //!
 //! The state here is exact, for the checks. Wrong counts, duplicates and errors are added by `ports`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use chrono::TimeDelta;
 use gpuctl_control::ports::{
@@ -26,6 +26,8 @@ pub(crate) struct Queue {
     receipts: BTreeMap<String, u64>,
     receives_max: u32,
     sent: u64,
+    /// Messages that were deleted because of their age, by their job and generation.
+    expired: BTreeSet<(String, u32)>,
     /// Past counts, oldest first.
     past: VecDeque<(Timestamp, SeenQueue)>,
     names: Chance,
@@ -37,10 +39,34 @@ struct Message {
     attributes: Vec<(String, String)>,
     sent_at: Timestamp,
     visible_at: Timestamp,
-    /// The receipt that holds it, and since when.
-    lease: Option<(String, Timestamp)>,
+    lease: Option<Lease>,
     receive_count: u32,
     dead: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Lease {
+    receipt: String,
+    since: Timestamp,
+    /// The process that received it.
+    holder: u64,
+}
+
+impl Message {
+    /// Its job and generation; the attributes are those that a sender gives.
+    fn names(&self, job: &str, generation: u32) -> bool {
+        let is = |name: &str| self.attributes.iter().find(|(known, _)| known == name);
+        is("job_id").is_some_and(|(_, value)| value == job)
+            && is("generation").map_or(0, |(_, value)| value.parse().unwrap_or(0)) == generation
+    }
+
+    fn name(&self) -> (String, u32) {
+        let of = |name: &str| {
+            let found = self.attributes.iter().find(|(known, _)| known == name);
+            found.map(|(_, value)| value.clone()).unwrap_or_default()
+        };
+        (of("job_id"), of("generation").parse().unwrap_or(0))
+    }
 }
 
 /// The state of a job's message.
@@ -49,6 +75,8 @@ pub(crate) enum MessageState {
     Waiting,
     InFlight,
     Dead,
+    /// Deleted because of its age.
+    Expired,
     Deleted,
 }
 
@@ -59,6 +87,7 @@ impl Queue {
             receipts: BTreeMap::new(),
             receives_max,
             sent: 0,
+            expired: BTreeSet::new(),
             past: VecDeque::new(),
             names: Chance::stream(seed, "receipts"),
         }
@@ -81,8 +110,13 @@ impl Queue {
         self.remember_counts(now);
     }
 
-    /// Receives visible messages, oldest first, and moves those over the limit of receives to the dead letters.
-    pub(crate) fn receive(&mut self, now: Timestamp, request: ReceiveRequest) -> Vec<Received> {
+    /// Receives visible messages for a process, oldest first, and moves those over the limit of receives to the dead letters.
+    pub(crate) fn receive(
+        &mut self,
+        now: Timestamp,
+        request: ReceiveRequest,
+        holder: u64,
+    ) -> Vec<Received> {
         let most = self.receives_max;
         let ready = |message: &Message| !message.dead && message.visible_at <= now;
         for message in self.messages.values_mut() {
@@ -104,8 +138,9 @@ impl Queue {
             let Some(message) = self.messages.get_mut(&id) else { continue };
             message.receive_count += 1;
             message.visible_at = now + request.visibility;
-            if let Some((old, _)) = message.lease.replace((receipt.clone(), now)) {
-                self.receipts.remove(&old);
+            let lease = Lease { receipt: receipt.clone(), since: now, holder };
+            if let Some(old) = message.lease.replace(lease) {
+                self.receipts.remove(&old.receipt);
             }
             taken.push(Received {
                 receipt: Receipt(receipt.clone()),
@@ -143,7 +178,7 @@ impl Queue {
             self.remember_counts(now);
             return Ok(());
         }
-        let received_at = message.lease.as_ref().map_or(now, |(_, at)| *at);
+        let received_at = message.lease.as_ref().map_or(now, |lease| lease.since);
         if now + visibility > received_at + LEASE_MAX {
             let text =
                 "Total VisibilityTimeout for the message is beyond the limit [43200 seconds]";
@@ -166,6 +201,22 @@ impl Queue {
         self.receipts.remove(&receipt.0);
         self.remember_counts(now);
         Ok(())
+    }
+
+    /// Deletes messages that were sent before this, also held ones, as SQS does. Returns whether there were any.
+    pub(crate) fn expire(&mut self, now: Timestamp, before: Timestamp) -> bool {
+        let old = |message: &Message| message.sent_at < before && !message.dead;
+        let names: Vec<_> =
+            self.messages.values().filter(|one| old(one)).map(Message::name).collect();
+        if names.is_empty() {
+            return false;
+        }
+        self.messages.retain(|_, message| !old(message));
+        let messages = &self.messages;
+        self.receipts.retain(|_, id| messages.contains_key(id));
+        self.expired.extend(names);
+        self.remember_counts(now);
+        true
     }
 
     pub(crate) fn redrive(&mut self, now: Timestamp) -> u64 {
@@ -226,23 +277,40 @@ impl Queue {
         self.messages.get(id).map(|message| message.body.as_str())
     }
 
-    /// The state of a job's message.
-    pub(crate) fn message_state(&self, now: Timestamp, job_id: &str) -> MessageState {
-        let mine = |message: &&Message| message.attributes.iter().any(|(_, value)| value == job_id);
-        match self.messages.values().find(mine) {
+    /// The state of the message of a generation of a job.
+    pub(crate) fn message_state(&self, now: Timestamp, job: &str, generation: u32) -> MessageState {
+        match self.message(job, generation) {
             Some(message) if message.dead => MessageState::Dead,
             Some(message) if message.lease.is_some() && message.visible_at > now => {
                 MessageState::InFlight
             }
             Some(_) => MessageState::Waiting,
+            None if self.expired.contains(&(job.to_owned(), generation)) => MessageState::Expired,
             None => MessageState::Deleted,
         }
+    }
+
+    /// The messages that these processes hold, by job and generation.
+    pub(crate) fn held_by(
+        &self,
+        now: Timestamp,
+        holders: &[u64],
+    ) -> impl Iterator<Item = (String, u32)> {
+        let held = move |message: &&Message| {
+            message.visible_at > now
+                && message.lease.as_ref().is_some_and(|lease| holders.contains(&lease.holder))
+        };
+        self.messages.values().filter(held).map(Message::name)
+    }
+
+    fn message(&self, job: &str, generation: u32) -> Option<&Message> {
+        self.messages.values().find(|message| message.names(job, generation))
     }
 
     fn held(&mut self, receipt: &Receipt) -> Option<&mut Message> {
         let id = self.receipts.get(&receipt.0)?;
         let message = self.messages.get_mut(id)?;
-        let mine = message.lease.as_ref().is_some_and(|(held, _)| *held == receipt.0);
+        let mine = message.lease.as_ref().is_some_and(|lease| lease.receipt == receipt.0);
         mine.then_some(message)
     }
 

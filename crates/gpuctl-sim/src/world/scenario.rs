@@ -11,6 +11,7 @@ use gpuctl_core::observation::HoldWants;
 use gpuctl_core::offering::CapacityType;
 use gpuctl_core::policy::{Policy, Problems};
 use gpuctl_core::units::{MicroUsd, Timestamp};
+use gpuctl_core::without::Fix;
 
 use crate::chance::Chance;
 use crate::faults::{Fault, Faults, Window};
@@ -41,6 +42,8 @@ pub struct Only {
     pub boxes: Option<usize>,
     /// Number of jobs, from the first.
     pub jobs: Option<usize>,
+    /// The fixes that are left out, where the feature `without` is on.
+    pub without: BTreeSet<Fix>,
 }
 
 /// A week as it was drawn.

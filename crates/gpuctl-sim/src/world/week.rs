@@ -7,15 +7,17 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use gpuctl_core::policy::Problems;
 use gpuctl_core::units::{MicroUsd, Timestamp};
+use gpuctl_worker::{Cancel, MemoryScratch};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::controller::{SECOND, control};
 use super::ec2::{Change, ChangeKind, Ec2Counts, InstanceState};
-use super::operator::{run_operator, submit};
+use super::machine::Machine;
+use super::operator::{retry, run_operator, submit};
 use super::scenario::{Only, Scenario};
-use super::worker::{Signal, SignalState, run_machine};
 use super::{Shared, World};
+use crate::chance::Chance;
 use crate::checks::Violation;
 use crate::faults::Fault;
 
@@ -48,6 +50,8 @@ pub struct Week {
 /// When the drawn policy is invalid, which is a bug in `scenario`.
 pub fn run(seed: u64, only: &Only) -> Result<Week, Problems> {
     let scenario = Scenario::draw(seed, only)?;
+    #[cfg(feature = "without")]
+    gpuctl_core::without::leave_out(&only.without);
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build();
     let runtime = runtime.expect("without input and output it needs nothing of the machine");
@@ -64,6 +68,7 @@ async fn run_scenario(scenario: Scenario) -> Week {
     let mut tasks = JoinSet::new();
     tasks.spawn(submit(Arc::clone(&shared)));
     tasks.spawn(run_operator(Arc::clone(&shared)));
+    tasks.spawn(retry(Arc::clone(&shared)));
     tasks.spawn(deliver_events(Arc::clone(&shared), wakeups));
     let later = TimeDelta::milliseconds(7_013);
     tasks.spawn(control(Arc::clone(&shared), "lambda", TimeDelta::zero(), first));
@@ -113,15 +118,20 @@ fn report(world: &mut World, now: Timestamp) -> Week {
 }
 
 /// A machine that is on.
-struct Machine {
-    signal: Arc<Signal>,
+struct Running {
+    shutdown: Cancel,
     task: JoinHandle<()>,
 }
 
 /// Advances EC2 from event to event, delivers them to the machines, and wakes the controllers.
 async fn deliver_events(shared: Arc<Shared>, wakeups: [Arc<Notify>; 2]) {
     let seed = shared.advance_to_now().scenario.seed;
-    let mut machines = Machines { shared: Arc::clone(&shared), on: BTreeMap::new(), boots: seed };
+    let mut machines = Machines {
+        shared: Arc::clone(&shared),
+        on: BTreeMap::new(),
+        disks: BTreeMap::new(),
+        boots: seed,
+    };
     loop {
         let (changes, next) = {
             let world = &mut *shared.advance_to_now();
@@ -152,7 +162,9 @@ async fn deliver_events(shared: Arc<Shared>, wakeups: [Arc<Notify>; 2]) {
 /// The machines that are on, by instance id.
 struct Machines {
     shared: Arc<Shared>,
-    on: BTreeMap<String, Machine>,
+    on: BTreeMap<String, Running>,
+    /// By instance id.
+    disks: BTreeMap<String, MemoryScratch>,
     /// Counts boots from the seed, so that each boot has a random stream of its own.
     boots: u64,
 }
@@ -168,14 +180,19 @@ impl Machines {
         match change.kind {
             ChangeKind::State(InstanceState::Running) => self.boot(change.id),
             ChangeKind::State(InstanceState::Stopping) => {
-                self.signal(&change.id, SignalState::Stop);
+                if let Some(running) = self.on.get(&change.id) {
+                    running.shutdown.cancel();
+                }
             }
-            ChangeKind::Notice => self.signal(&change.id, SignalState::InterruptionNotice),
-            ChangeKind::State(InstanceState::Pending) | ChangeKind::Rebalance => {}
+            // The worker asks for notices.
+            ChangeKind::State(InstanceState::Pending)
+            | ChangeKind::Notice
+            | ChangeKind::Rebalance => {}
             ChangeKind::State(_) => {
-                if let Some(machine) = self.on.remove(&change.id) {
-                    machine.task.abort();
-                    self.shared.advance_to_now().checks.instance_off(&change.id);
+                if let Some(running) = self.on.remove(&change.id) {
+                    running.task.abort();
+                    let (now, mut world) = self.shared.time_and_world();
+                    world.instance_off(now, &change.id);
                 }
             }
         }
@@ -183,16 +200,16 @@ impl Machines {
 
     fn boot(&mut self, id: String) {
         self.boots = self.boots.wrapping_add(1);
-        let signal = Signal::new();
-        let shared = Arc::clone(&self.shared);
-        let life = run_machine(shared, id.clone(), Arc::clone(&signal), self.boots);
-        self.on.insert(id, Machine { signal, task: tokio::spawn(life) });
-    }
-
-    fn signal(&self, id: &str, state: SignalState) {
-        if let Some(machine) = self.on.get(id) {
-            machine.signal.send(state);
-        }
+        let shutdown = Cancel::new();
+        let machine = Machine {
+            shared: Arc::clone(&self.shared),
+            scratch: self.disks.entry(id.clone()).or_default().clone(),
+            chance: Chance::stream(self.boots, &id),
+            shutdown: shutdown.clone(),
+            id: id.clone(),
+        };
+        self.shared.advance_to_now().shutdowns.insert(id.clone(), shutdown.clone());
+        self.on.insert(id, Running { shutdown, task: tokio::spawn(machine.run()) });
     }
 }
 

@@ -88,6 +88,10 @@ pub(crate) struct FaultArguments {
     /// With --faults: only the first JOBS jobs of each week
     #[arg(long, requires = "faults")]
     pub(crate) jobs: Option<usize>,
+    /// With --faults: leave these fixes out, to see what they prevent
+    #[cfg(feature = "without")]
+    #[arg(long, requires = "faults", value_name = "FIX", value_delimiter = ',')]
+    pub(crate) without: Vec<gpuctl_core::without::Fix>,
 }
 
 #[derive(Clone, Debug, Args)]

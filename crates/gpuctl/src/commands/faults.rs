@@ -76,7 +76,11 @@ fn only(wanted: &FaultArguments) -> Result<Only, Failure> {
         faults.insert(fault);
     }
     let faults = (!wanted.only.is_empty()).then_some(faults);
-    Ok(Only { faults, hours: wanted.hours, boxes: wanted.boxes, jobs: wanted.jobs })
+    #[cfg(feature = "without")]
+    let without = wanted.without.iter().copied().collect();
+    #[cfg(not(feature = "without"))]
+    let without = BTreeSet::new();
+    Ok(Only { faults, hours: wanted.hours, boxes: wanted.boxes, jobs: wanted.jobs, without })
 }
 
 /// Every week up to the first that violates a guarantee, in the order of their seeds.

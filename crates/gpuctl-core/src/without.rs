@@ -1,0 +1,107 @@
+//! Fixes that a simulated week can leave out, to show that it finds what each of them prevents.
+//!
+//! Code asks `Fix::….is_left_out()` where the fix is. Without the cargo feature `without`, which no shipped program has, the answer is a
+//! constant. With it, the answer belongs to the thread: each simulated week runs on one.
+
+use std::fmt;
+use std::str::FromStr;
+
+macro_rules! fixes {
+    ($($kind:ident $name:literal $sentence:literal,)*) => {
+        /// A fix, by the name of the fault that it prevents.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Fix {
+            $(#[doc = $sentence] $kind,)*
+        }
+
+        impl Fix {
+            /// Every fix.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            /// The name on the command line, e.g. `stop-after-lease`.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name,)* }
+            }
+
+            /// What happens without it, as a sentence.
+            #[must_use]
+            pub fn sentence(self) -> &'static str {
+                match self { $(Self::$kind => $sentence,)* }
+            }
+        }
+    };
+}
+
+fixes! {
+    StopAfterLease "stop-after-lease" "A controller stops a box although its lease has ended.",
+    UnfencedWrites "unfenced-writes" "What a controller writes to the ledger after its lease has ended counts.",
+    BootLoopNoGrowth "boot-loop-no-growth" "The wait after failed starts grows no further than five minutes.",
+    LifetimeFromReady "lifetime-from-ready" "`lifetime_max` counts anew from each start of the worker.",
+}
+
+impl Fix {
+    /// Whether the simulated week on this thread runs without the fix.
+    #[cfg(not(feature = "without"))]
+    #[must_use]
+    #[inline]
+    pub const fn is_left_out(self) -> bool {
+        false
+    }
+
+    /// Whether the simulated week on this thread runs without the fix.
+    #[cfg(feature = "without")]
+    #[must_use]
+    pub fn is_left_out(self) -> bool {
+        LEFT_OUT.get() & self.bit() != 0
+    }
+
+    #[cfg(feature = "without")]
+    fn bit(self) -> u64 {
+        1 << self as u32
+    }
+}
+
+#[cfg(feature = "without")]
+thread_local! {
+    static LEFT_OUT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// Leaves these fixes out on this thread, and no others, until the next call.
+#[cfg(feature = "without")]
+pub fn leave_out<'a>(fixes: impl IntoIterator<Item = &'a Fix>) {
+    LEFT_OUT.set(fixes.into_iter().fold(0, |all, fix| all | fix.bit()));
+}
+
+impl fmt::Display for Fix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The text does not name a fix.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a fix that can be left out")]
+pub struct FixError(String);
+
+impl FromStr for Fix {
+    type Err = FixError;
+    fn from_str(text: &str) -> Result<Self, FixError> {
+        let found = Self::ALL.iter().find(|fix| fix.name() == text);
+        found.copied().ok_or_else(|| FixError(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fix_is_found_by_its_name_and_none_is_left_out_unasked() {
+        for fix in Fix::ALL {
+            assert_eq!(fix.name().parse(), Ok(*fix));
+            assert!(!fix.is_left_out(), "{fix}");
+        }
+        assert!("gremlins".parse::<Fix>().is_err());
+    }
+}

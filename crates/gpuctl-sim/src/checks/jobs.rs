@@ -1,0 +1,298 @@
+//! What the guarantees say of jobs: one result each, whose fault a failure is, and that no work is lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::TimeDelta;
+use gpuctl_control::job::{Job, JobFailure, JobResult};
+use gpuctl_control::ports::{Committed, Receipt, Received};
+use gpuctl_control::wire::job::job_from_json;
+use gpuctl_core::units::Timestamp;
+use gpuctl_worker::{OutputFile, WorkerExit, file_document};
+
+use super::{Checks, Guarantee};
+use crate::faults::Fault;
+use crate::world::ec2::InstanceState;
+use crate::world::scenario::{JobKind, JobOutcome};
+use crate::world::{ProcessEnd, World};
+
+/// The longest outage in which no inference may be lost.
+const OUTAGE_SURVIVED: TimeDelta = TimeDelta::minutes(30);
+/// Faults that keep results from being committed: with them, an inference may be lost if they last longer than that.
+const OUTAGES: [Fault; 9] = [
+    Fault::LedgerDown,
+    Fault::QueueDown,
+    Fault::StoreDown,
+    Fault::LedgerErrors,
+    Fault::QueueErrors,
+    Fault::LedgerThrottled,
+    Fault::QueueThrottled,
+    Fault::StoreThrottled,
+    Fault::LostReplies,
+];
+/// The strength from which errors count as an outage.
+const OUTAGE_STRENGTH: i64 = 1_000;
+
+/// How much work a worker may hold that it has not begun …
+const HOARD_MAX: TimeDelta = TimeDelta::minutes(5);
+/// … for this long while another has none.
+const HOARDING_MAX: TimeDelta = TimeDelta::minutes(2);
+/// Faults under which a worker without jobs may be unable to take any.
+const TROUBLE: [Fault; 12] = [
+    Fault::QueueErrors,
+    Fault::QueueDown,
+    Fault::QueueThrottled,
+    Fault::SlowCalls,
+    Fault::LostReplies,
+    Fault::Duplicates,
+    Fault::BrokenBox,
+    Fault::WorkerHang,
+    Fault::WorkerSilent,
+    Fault::LedgerErrors,
+    Fault::LedgerDown,
+    Fault::LedgerThrottled,
+];
+
+/// A job and its generation.
+type Name = (String, u32);
+
+/// What happened to jobs.
+#[derive(Default)]
+pub(super) struct Jobs {
+    receives: BTreeMap<Name, Vec<Receive>>,
+    /// The process that has last finished the job's inference, and when.
+    inferred: BTreeMap<Name, (u64, Timestamp)>,
+    /// Jobs whose inference hung.
+    hung: BTreeSet<Name>,
+    /// Processes that a poison job has crashed.
+    poisoned: BTreeSet<u64>,
+    /// Jobs that a worker has moved to the dead letters, with the reason.
+    buried: BTreeSet<String>,
+    /// Since when a worker has held what another could do.
+    hoarding_since: Option<Timestamp>,
+}
+
+/// A receive of a job's message.
+struct Receive {
+    process: u64,
+    /// Whether the worker could not help it that it came to nothing.
+    excused: bool,
+}
+
+impl Checks {
+    /// Inference of the job hangs.
+    pub(crate) fn job_hangs(&mut self, job: &Job) {
+        self.jobs.hung.insert((job.id.to_string(), job.generation));
+    }
+
+    /// A poison job has crashed this process.
+    pub(crate) fn poisoned(&mut self, process: u64) {
+        self.jobs.poisoned.insert(process);
+    }
+
+    /// The message is delivered twice, or its receive's response is lost.
+    pub(crate) fn excuse_receive(&mut self, message: &Received) {
+        if let Some(last) =
+            self.jobs.receives.get_mut(&name(message)).and_then(|all| all.last_mut())
+        {
+            last.excused = true;
+        }
+    }
+}
+
+fn name(message: &Received) -> Name {
+    let of = |name: &str| {
+        let found = message.attributes.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    (of("job_id"), of("generation").parse().unwrap_or(0))
+}
+
+impl World {
+    /// A process has received these messages.
+    pub(crate) fn note_receives(&mut self, now: Timestamp, taken: &[Received], process: u64) {
+        let trouble =
+            [Fault::QueueErrors, Fault::QueueDown, Fault::QueueThrottled, Fault::SlowCalls]
+                .iter()
+                .any(|fault| self.faults.strength(*fault, now) > 0);
+        for message in taken {
+            let receives = self.checks.jobs.receives.entry(name(message)).or_default();
+            if let Some(last) = receives.last_mut() {
+                last.excused |= trouble;
+            }
+            receives.push(Receive { process, excused: trouble });
+        }
+    }
+
+    /// A worker moves a message to the dead letters.
+    pub(crate) fn note_burial(&mut self, message: &Received, reason: &str) {
+        if !reason.is_empty() {
+            self.checks.jobs.buried.insert(name(message).0);
+        }
+    }
+
+    /// At a worker's report: whether one holds much that it cannot begin while another has nothing to do.
+    pub(crate) fn check_hoarding(&mut self, now: Timestamp) {
+        let workers: Vec<String> = self
+            .boxes()
+            .filter(|one| one.state == InstanceState::Running)
+            .filter(|one| !self.processes(&one.id).is_empty())
+            .map(|one| one.id.clone())
+            .collect();
+        let troubled = TROUBLE.iter().any(|fault| self.faults.strength(*fault, now) > 0);
+        let hoards = workers.len() > 1
+            && !troubled
+            && workers.iter().any(|one| self.is_idle(now, one))
+            && workers.iter().any(|one| self.unbegun(now, one) > HOARD_MAX);
+        let since = self.checks.jobs.hoarding_since.take().filter(|_| hoards);
+        self.checks.jobs.hoarding_since = hoards.then(|| since.unwrap_or(now));
+        let long = since.is_some_and(|since| now - since > HOARDING_MAX);
+        self.checks.check(!long, Guarantee::Hoarding, now, || {
+            format!("a worker of {} holds what another could do", workers.join(", "))
+        });
+    }
+
+    fn is_idle(&self, now: Timestamp, id: &str) -> bool {
+        let report = self.ledger.report_of(id);
+        report.is_some_and(|report| {
+            report.fault.is_none() && now - report.at < HOARDING_MAX && report.leases == 0
+        })
+    }
+
+    /// How long the jobs take that a worker holds, without the longest two: one runs, one is decoded.
+    fn unbegun(&self, now: Timestamp, id: &str) -> TimeDelta {
+        let held = self.queue.held_by(now, self.processes(id));
+        let service =
+            |(job, generation): (String, u32)| Some(self.job_kind(&job, generation)?.service);
+        let mut services: Vec<TimeDelta> = held.filter_map(service).collect();
+        services.sort_unstable();
+        services.iter().rev().skip(2).sum()
+    }
+
+    pub(crate) fn check_ack(&mut self, now: Timestamp, receipt: &Receipt) {
+        let Some(body) = self.queue.body(receipt) else { return };
+        let job = job_from_json(body).ok();
+        let durable =
+            job.as_ref().is_some_and(|job| self.ledger.result(&job.id, job.generation).is_some());
+        let id = job.map_or_else(|| "of no job".to_owned(), |job| job.id.to_string());
+        self.checks.check(durable, Guarantee::DurableFirst, now, || {
+            format!("the message {id} is deleted and has no result")
+        });
+    }
+
+    pub(crate) fn check_commit(&mut self, now: Timestamp, result: &JobResult, done: Committed) {
+        let id = result.job.id.to_string();
+        let name = (id.clone(), result.job.generation);
+        if done == Committed::Written {
+            *self.checks.committed.entry(name.clone()).or_default() += 1;
+        }
+        let once = self.checks.committed.get(&name).is_none_or(|times| *times == 1);
+        let kind = self.job_kind(&id, result.job.generation);
+        self.checks.check(once && kind.is_some(), Guarantee::ExactlyOnce, now, || {
+            format!("job {id} was committed twice, or was never submitted")
+        });
+        if let (Err(failure), Some(kind), Committed::Written) = (&result.outcome, kind, done) {
+            self.check_failure(now, &name, kind, failure);
+        }
+    }
+
+    /// A job may fail by its own fault, or because it takes longer than a job may.
+    fn check_failure(&mut self, now: Timestamp, name: &Name, kind: JobKind, failure: &JobFailure) {
+        let limit = self.scenario.policy.worker.job_max;
+        let late = kind.service > limit || self.checks.jobs.hung.contains(name);
+        let fair = match failure.code.as_str() {
+            "job.timeout" => late,
+            _ => kind.outcome == JobOutcome::Fails,
+        };
+        self.checks.check(fair, Guarantee::WhoseFault, now, || {
+            format!("job {} ({:?}) failed: {}: {}", name.0, kind, failure.code, failure.message)
+        });
+    }
+
+    /// A process has finished the inference of a job.
+    pub(crate) fn check_inference(&mut self, now: Timestamp, job: &Job, process: u64) {
+        let name = (job.id.to_string(), job.generation);
+        let before = self.checks.jobs.inferred.insert(name, (process, now));
+        let Some((by, at)) = before else { return };
+        let again = by == process && !self.outlasts(at, now);
+        self.checks.check(!again, Guarantee::KeepsWork, now, || {
+            format!("the worker that has run job {} at {at} runs it again", job.id)
+        });
+    }
+
+    /// A worker that ends by itself has committed what it has inferred, and what it held comes back.
+    pub(crate) fn check_process_end(&mut self, now: Timestamp, process: u64, end: ProcessEnd) {
+        let poisoned = self.checks.jobs.poisoned.contains(&process);
+        for receives in self.checks.jobs.receives.values_mut() {
+            if let Some(last) = receives.last_mut().filter(|last| last.process == process) {
+                last.excused |= !poisoned;
+            }
+        }
+        let ProcessEnd::Exited(exit) = end else { return };
+        if matches!(exit, WorkerExit::ToldToStop | WorkerExit::Interrupted) {
+            // Its drain has a deadline.
+            return;
+        }
+        let mine = |(_, (by, _)): &(&Name, &(u64, Timestamp))| *by == process;
+        let lost = self.checks.jobs.inferred.iter().filter(mine).find(|(name, (_, at))| {
+            !self.checks.committed.contains_key(*name) && !self.outlasts(*at, now)
+        });
+        let lost = lost.map(|(name, (_, at))| format!("{exit}: job {} of {at}", name.0));
+        let what = lost.clone().unwrap_or_default();
+        self.checks.check(lost.is_none(), Guarantee::KeepsWork, now, || what);
+    }
+
+    /// Whether services failed for longer than a worker has to outlast.
+    fn outlasts(&self, since: Timestamp, now: Timestamp) -> bool {
+        let windows = OUTAGES.iter().flat_map(|fault| {
+            let down = matches!(fault, Fault::LedgerDown | Fault::QueueDown | Fault::StoreDown);
+            let windows = self.faults.windows(*fault).iter();
+            windows.filter(move |window| {
+                down || self.faults.strength(*fault, window.from) >= OUTAGE_STRENGTH
+            })
+        });
+        let touched = windows.filter(|window| window.from < now && window.to > since);
+        touched.map(|window| window.to - window.from).sum::<TimeDelta>() > OUTAGE_SURVIVED
+    }
+
+    /// A message is in the dead letters at the end.
+    pub(super) fn check_death(&mut self, now: Timestamp, id: &str, kind: JobKind, generation: u32) {
+        let receives = self.checks.jobs.receives.get(&(id.to_owned(), generation));
+        let receives = receives.map_or(&[][..], Vec::as_slice);
+        let excused = receives.iter().filter(|one| one.excused).count();
+        let innocent = matches!(kind.outcome, JobOutcome::Succeeds | JobOutcome::Fails);
+        let hung = self.checks.jobs.hung.contains(&(id.to_owned(), generation));
+        let unfair = innocent && !hung && excused * 2 < receives.len();
+        let count = receives.len();
+        self.checks.check(!unfair, Guarantee::WhoseFault, now, || {
+            format!(
+                "job {id} ({kind:?}) is dead after {count} receives, {excused} of them no fault of its worker"
+            )
+        });
+        if kind.outcome == JobOutcome::Poison && excused == 0 {
+            let named = self.ledger.has_problem(id) || self.checks.jobs.buried.contains(id);
+            self.checks.check(named, Guarantee::Poison, now, || {
+                format!("job {id} crashed {count} workers and is dead without a reason")
+            });
+        }
+    }
+
+    /// A result's files are there, with the bytes that the result names.
+    pub(super) fn check_files(&mut self, now: Timestamp, id: &str, generation: u32) {
+        let Ok(job) = id.parse() else { return };
+        let result = self.ledger.result(&job, generation);
+        let output = result.and_then(|result| result.outcome.as_ref().ok());
+        let listed = output.and_then(|output| output.get("files")?.as_array().cloned());
+        for file in listed.unwrap_or_default() {
+            let text = |field: &str| file.get(field)?.as_str().map(str::to_owned);
+            let uri = text("uri").unwrap_or_default();
+            let kept = self.files.get(&uri).map(|bytes| {
+                let (name, media_type) = (String::new(), String::new());
+                file_document(&OutputFile { name, bytes: bytes.clone(), media_type }, None).sha256
+            });
+            let same = kept.is_some() && kept == text("sha256");
+            self.checks.check(same, Guarantee::OwnFiles, now, || {
+                format!("{uri} is missing, or of another attempt")
+            });
+        }
+    }
+}
