@@ -1,6 +1,9 @@
 //! Act: carry out a plan's actions, each once, each noted in the ledger before the cloud is asked.
 //!
-//! Nothing is retried here: the next reconcile sees what came of it and decides again.
+//! Nothing is retried here: the next reconcile sees what came of it and decides again. Nothing is ordered after the end of the right
+//! to act: by then another controller may be acting.
+
+use std::time::Duration;
 
 use gpuctl_core::observation::{Observation, Run, SeenPool};
 use gpuctl_core::offering::{Offering, Refusal};
@@ -8,7 +11,7 @@ use gpuctl_core::plan::{Action, Plan, Reason, StopMode};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 
 use crate::log::shown;
-use crate::ports::{PortError, PortErrorClass, Ports, StartOrder};
+use crate::ports::{Fence, PortError, PortErrorClass, Ports, StartOrder};
 use crate::text::with_causes;
 
 /// An action and what came of it.
@@ -22,12 +25,85 @@ pub struct Acted {
     pub result: Result<(), PortError>,
 }
 
-/// Carries out every action of the plan; one that fails does not keep the others. After `until` nothing is begun.
-pub async fn act(ports: &Ports, seen: &Observation, plan: &Plan, until: Timestamp) -> Vec<Acted> {
+/// What allows a process to act, and until when.
+#[derive(Clone, Copy, Debug)]
+pub enum Right<'a> {
+    /// A controller's lease.
+    Lease(&'a Fence),
+    /// A worker's right to stop its own box: it has no lease, and acts no later than this.
+    OwnBox { until: Timestamp },
+}
+
+impl<'a> Right<'a> {
+    fn until(self) -> Timestamp {
+        match self {
+            Self::Lease(fence) => fence.until,
+            Self::OwnBox { until } => until,
+        }
+    }
+
+    fn fence(self) -> Option<&'a Fence> {
+        match self {
+            Self::Lease(fence) => Some(fence),
+            Self::OwnBox { .. } => None,
+        }
+    }
+
+    /// How much of it is left.
+    ///
+    /// # Errors
+    /// `LeaseLost` when it is over.
+    fn left(self, ports: &Ports) -> Result<Duration, PortError> {
+        let left = self.until() - ports.clock.now();
+        left.to_std().ok().filter(|left| !left.is_zero()).ok_or_else(|| {
+            let text = "the reconcile took too long: another may be acting by now";
+            PortError::new(PortErrorClass::LeaseLost, text)
+        })
+    }
+
+    /// Makes a call to the cloud, with its retries, while the right lasts: it is not begun afterwards, and is cut off at the end.
+    ///
+    /// # Errors
+    /// The call's, `LeaseLost` if it was not begun, or `Unavailable` if it was cut off: whether it took effect is not known then.
+    pub(crate) async fn call<T>(
+        self,
+        ports: &Ports,
+        call: impl Future<Output = Result<T, PortError>>,
+    ) -> Result<T, PortError> {
+        match tokio::time::timeout(self.left(ports)?, call).await {
+            Ok(result) => result,
+            Err(_) => {
+                let text = "the cloud did not answer before the end of the reconcile's lease";
+                Err(PortError::new(PortErrorClass::Unavailable, text))
+            }
+        }
+    }
+}
+
+impl<'a> From<&'a Fence> for Right<'a> {
+    fn from(fence: &'a Fence) -> Self {
+        Self::Lease(fence)
+    }
+}
+
+impl From<Timestamp> for Right<'_> {
+    fn from(until: Timestamp) -> Self {
+        Self::OwnBox { until }
+    }
+}
+
+/// Carries out every action of the plan; one that fails does not keep the others. After the end of the right nothing is ordered.
+pub async fn act<'a>(
+    ports: &Ports,
+    seen: &Observation,
+    plan: &Plan,
+    right: impl Into<Right<'a>>,
+) -> Vec<Acted> {
+    let right = right.into();
     let mut acted = Vec::new();
     for plan in &plan.pools {
         let Some(seen) = seen.pools.get(&plan.pool) else { continue };
-        let actor = Actor { ports, pool: &plan.pool, seen, until };
+        let actor = Actor { ports, pool: &plan.pool, seen, right };
         for action in &plan.actions {
             let result = actor.carry_out(action).await;
             acted.push(Acted { pool: plan.pool.clone(), action: action.clone(), result });
@@ -41,12 +117,12 @@ struct Actor<'a> {
     ports: &'a Ports,
     pool: &'a PoolId,
     seen: &'a SeenPool,
-    until: Timestamp,
+    right: Right<'a>,
 }
 
 impl Actor<'_> {
     async fn carry_out(&self, action: &Action) -> Result<(), PortError> {
-        self.check_time()?;
+        self.right.left(self.ports)?;
         match action {
             Action::Start { box_id, reason } => self.start(box_id, reason).await,
             Action::Stop { box_id, mode, reason } => self.stop(box_id, *mode, reason).await,
@@ -60,12 +136,9 @@ impl Actor<'_> {
             offering: wanted.clone().filter(|offering| !offering.is_unplaced()),
             ..Run::begin(self.pool.clone(), box_id.clone(), at, reason.clone())
         };
-        self.ports.ledger.save_run(&run, None).await?;
-        // Noting it may have taken so long that another controller acts by now.
-        let started = match self.check_time() {
-            Ok(()) => self.ports.cloud.start(&self.order(box_id, at)).await,
-            Err(error) => Err(error),
-        };
+        self.ports.ledger.save_run(&run, self.right.fence()).await?;
+        let order = self.order(box_id, at);
+        let started = self.right.call(self.ports, self.ports.cloud.start(&order)).await;
         match &started {
             Ok(()) => {}
             Err(error) if may_have_begun(error) => {
@@ -82,7 +155,7 @@ impl Actor<'_> {
                     offering: wanted,
                     ..run
                 };
-                self.ports.ledger.save_run(&failed, None).await?;
+                self.ports.ledger.save_run(&failed, self.right.fence()).await?;
             }
         }
         started
@@ -92,21 +165,20 @@ impl Actor<'_> {
         if let Some(run) = self.last_run(box_id).filter(|run| run.stopped_at.is_none()) {
             let stopping_at = Some(self.ports.clock.now());
             let stopping = Run { stopping_at, stop: Some(reason.clone()), ..run.clone() };
-            // A ledger that cannot be written must not keep a box on.
-            if let Err(error) = self.ports.ledger.save_run(&stopping, None).await {
-                let error = with_causes(&error);
-                tracing::warn!(r#box = %box_id, error = %shown(error), "the stop could not be noted");
+            match self.ports.ledger.save_run(&stopping, self.right.fence()).await {
+                Ok(()) => {}
+                Err(error) if error.class == PortErrorClass::Conflict => {
+                    let text = "another controller has taken over";
+                    return Err(PortError::new(PortErrorClass::LeaseLost, text).because(error));
+                }
+                // A ledger that cannot be written must not keep a box on.
+                Err(error) => {
+                    let error = with_causes(&error);
+                    tracing::warn!(r#box = %box_id, error = %shown(error), "the stop could not be noted");
+                }
             }
         }
-        self.ports.cloud.stop(box_id, mode).await
-    }
-
-    fn check_time(&self) -> Result<(), PortError> {
-        if self.ports.clock.now() < self.until {
-            return Ok(());
-        }
-        let text = "the reconcile took too long: another may be acting by now";
-        Err(PortError::new(PortErrorClass::LeaseLost, text))
+        self.right.call(self.ports, self.ports.cloud.stop(box_id, mode)).await
     }
 
     /// The token is equal for every try that follows the same earlier run, so that an order given twice starts one box (R4).

@@ -1,4 +1,4 @@
-//! Observe: read everything at one instant, all parts at once, each with a time limit.
+//! Observe: read everything at one instant, all parts at once, with one time limit.
 //!
 //! A part that cannot be read is its last known value with that value's age, never zero; what follows from the age is for `decide`.
 //! Nothing is written here: `Observed::remember` writes what the ledger should keep.
@@ -20,11 +20,20 @@ use gpuctl_core::period::{day_of, month_of};
 use gpuctl_core::policy::{Policy, Pool};
 use gpuctl_core::units::{BoxId, MicroUsd, PoolId, QueueName, Timestamp};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use crate::ports::{Listing, PoolMemory, PortError, PortErrorClass, Ports, QueueMemory};
+use crate::ports::{
+    Fence, LEASE_LASTS, Listing, PoolMemory, PortError, PortErrorClass, Ports, QueueMemory,
+};
 
-/// How long one part may take before it counts as failed.
-const PART_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long an observation may take, all its parts together; what has not been read by then counts as failed. It is below the lease,
+/// so that there is time left to act on what was read.
+const OBSERVATION_TIME_MAX: Duration = Duration::from_secs(9);
+
+const _: () = assert!(
+    OBSERVATION_TIME_MAX.as_secs().cast_signed() + 5 <= LEASE_LASTS.num_seconds(),
+    "an observation leaves some seconds of the lease to act"
+);
 
 /// How old the remembered counts of a queue may get while they stay the same: nothing is written in between.
 const REMEMBER_EVERY: TimeDelta = TimeDelta::seconds(10);
@@ -52,19 +61,20 @@ impl Observed {
         }
     }
 
-    /// Writes what should be remembered: runs and queues to the ledger, and to the cloud which boxes were seen alive. What could
-    /// not be written is seen again by the next observation.
+    /// Writes what should be remembered: queues and runs to the ledger, and to the cloud which boxes were seen alive. What could not be
+    /// written is seen again by the next observation. Returns the errors: one that fails does not keep the others.
     ///
-    /// # Errors
-    /// When a write fails; those after it are not tried.
-    pub async fn remember(&self, ports: &Ports) -> Result<(), PortError> {
-        for run in &self.runs_changed {
-            ports.ledger.save_run(run, None).await?;
-        }
+    /// Queues come first: without their last sample no queue ever counts as waiting or as empty (Q3, Q4).
+    pub async fn remember(&self, ports: &Ports, fence: Option<&Fence>) -> Vec<PortError> {
+        let mut written = Vec::new();
         for (pool, memory) in &self.queues_changed {
-            ports.ledger.remember_queue(pool, memory, None).await?;
+            written.push(ports.ledger.remember_queue(pool, memory, fence).await);
         }
-        ports.cloud.note_alive(&self.boxes_alive).await
+        for run in &self.runs_changed {
+            written.push(ports.ledger.save_run(run, fence).await);
+        }
+        written.push(ports.cloud.note_alive(&self.boxes_alive).await);
+        written.into_iter().filter_map(Result::err).collect()
     }
 
     /// The value of a part; its error is kept if it could not be read.
@@ -80,12 +90,15 @@ pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observ
         Witness::Worker(_) => Costs::LeftOut,
     };
     let mut observed = Observed::new(ports.clock.now(), witness);
-    let (listing, mut reads) =
-        tokio::join!(read_boxes(ports, policy), read_pools(ports, policy, costs));
+    let deadline = Instant::now() + OBSERVATION_TIME_MAX;
+    let (listing, mut reads) = tokio::join!(
+        by(deadline, "the boxes", ports.cloud.boxes(policy)),
+        read_pools(ports, policy, costs, deadline)
+    );
     let mut listing = observed.value_of(listing).unwrap_or_default();
     observed.errors.append(&mut listing.errors);
     observed.boxes_alive = alive(&listing);
-    let merged = workers::merge_worker_reports(ports, policy, &mut listing).await;
+    let merged = workers::merge_worker_reports(ports, policy, &mut listing, deadline).await;
     observed.value_of(merged);
     workers::assume_ready_after_boot(policy, &mut listing, observed.observation.at);
     for pool in &policy.pools {
@@ -244,11 +257,12 @@ struct PoolQuestion {
     costs: Costs,
 }
 
-async fn read_boxes(ports: &Ports, policy: &Policy) -> Result<Listing, PortError> {
-    with_timeout("the boxes", ports.cloud.boxes(policy)).await
-}
-
-async fn read_pools(ports: &Ports, policy: &Policy, costs: Costs) -> BTreeMap<PoolId, PoolRead> {
+async fn read_pools(
+    ports: &Ports,
+    policy: &Policy,
+    costs: Costs,
+    deadline: Instant,
+) -> BTreeMap<PoolId, PoolRead> {
     let mut reads = JoinSet::new();
     for pool in &policy.pools {
         // A pool as a whole is large: its schedule and calendar are not needed here.
@@ -259,39 +273,41 @@ async fn read_pools(ports: &Ports, policy: &Policy, costs: Costs) -> BTreeMap<Po
         };
         let ports = ports.clone();
         reads.spawn(async move {
-            let read = read_pool(&ports, &question).await;
+            let read = read_pool(&ports, &question, deadline).await;
             (question.pool, read)
         });
     }
     reads.join_all().await.into_iter().collect()
 }
 
-async fn read_pool(ports: &Ports, question: &PoolQuestion) -> PoolRead {
-    let memory = with_timeout("the ledger", ports.ledger.memory(&question.pool));
+async fn read_pool(ports: &Ports, question: &PoolQuestion, deadline: Instant) -> PoolRead {
+    let memory = by(deadline, "the ledger", ports.ledger.memory(&question.pool));
     let counts = async {
         let queue = question.queue.as_ref()?;
-        Some(with_timeout("the queue's counts", ports.queue.counts(queue)).await)
+        Some(by(deadline, "the queue's counts", ports.queue.counts(queue)).await)
     };
-    // All at once: one after the other could outlast the lease.
     let runs_of_month = async {
         if question.costs == Costs::LeftOut {
             return None;
         }
         let month = month_of(ports.clock.now()).begin;
-        Some(with_timeout("the month's runs", ports.ledger.runs_since(month)).await)
+        Some(by(deadline, "the month's runs", ports.ledger.runs_since(month)).await)
     };
     let (memory, counts, runs_of_month) = tokio::join!(memory, counts, runs_of_month);
     PoolRead { memory, counts, runs_of_month }
 }
 
-async fn with_timeout<T>(
+/// What was read by the deadline.
+async fn by<T>(
+    deadline: Instant,
     what: &str,
     read: impl Future<Output = Result<T, PortError>>,
 ) -> Result<T, PortError> {
-    match tokio::time::timeout(PART_TIME_MAX, read).await {
+    match tokio::time::timeout_at(deadline, read).await {
         Ok(result) => result,
         Err(_) => {
-            let text = format!("reading {what} took longer than {} s", PART_TIME_MAX.as_secs());
+            let seconds = OBSERVATION_TIME_MAX.as_secs();
+            let text = format!("{what} could not be read within the {seconds} s of an observation");
             Err(PortError::new(PortErrorClass::Unavailable, text))
         }
     }

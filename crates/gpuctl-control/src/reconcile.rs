@@ -9,7 +9,7 @@ use gpuctl_core::policy::Policy;
 use gpuctl_core::refusals::REFUSALS_MAX;
 use gpuctl_core::units::Timestamp;
 
-use crate::act::{Acted, act};
+use crate::act::{Acted, Right, act};
 use crate::log::shown;
 use crate::observe::{Observed, observe};
 use crate::ports::{Fence, LEASE_LASTS, PortError, PortErrorClass, Ports};
@@ -89,12 +89,11 @@ fn is_refused(acted: &Acted) -> bool {
 async fn reconcile_once(ports: &Ports, policy: &Policy, fence: &Fence) -> Reconciled {
     let (mut observed, plan) = plan(ports, policy, Witness::Controller).await;
     // If this write fails, the next reconcile observes the same facts: a stop must not wait for it.
-    if let Err(error) = observed.remember(ports).await {
-        observed.errors.push(error);
-    }
-    let acted = act(ports, &observed.observation, &plan, fence.until).await;
+    let failed = observed.remember(ports, Some(fence)).await;
+    observed.errors.extend(failed);
+    let acted = act(ports, &observed.observation, &plan, fence).await;
     // A spot request without a box would start one later, which no one asked for (P15).
-    match ports.cloud.cancel_orphans().await {
+    match Right::Lease(fence).call(ports, ports.cloud.cancel_orphans()).await {
         Ok(cancelled) => cancelled.iter().for_each(|what| tracing::info!("{}", shown(what))),
         Err(error) => observed.errors.push(error),
     }
@@ -121,3 +120,6 @@ pub async fn plan(ports: &Ports, policy: &Policy, witness: Witness) -> (Observed
     let plan = decide(policy, &observed.observation);
     (observed, plan)
 }
+
+#[cfg(test)]
+mod tests;

@@ -81,7 +81,7 @@ impl Worker {
     async fn observe_and_store(&self) -> (Observation, Plan) {
         let witness = Witness::Worker(self.box_id().clone());
         let (observed, plan) = plan(&self.ports, &self.policy, witness).await;
-        if let Err(error) = observed.remember(&self.ports).await {
+        for error in observed.remember(&self.ports, None).await {
             tracing::warn!(%error, "cannot store what was observed");
         }
         (observed.observation, plan)

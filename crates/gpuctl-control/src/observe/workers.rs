@@ -3,8 +3,9 @@
 use gpuctl_core::observation::{BoxState, SeenBox, SeenWorker};
 use gpuctl_core::policy::{Policy, Pool};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
+use tokio::time::Instant;
 
-use super::with_timeout;
+use super::by;
 use crate::ports::{Listing, PortError, Ports, WorkerReport};
 
 /// Merges the latest reports into the boxes that run without a known worker.
@@ -16,6 +17,7 @@ pub(super) async fn merge_worker_reports(
     ports: &Ports,
     policy: &Policy,
     listing: &mut Listing,
+    deadline: Instant,
 ) -> Result<(), PortError> {
     let has_workers =
         |id: &PoolId| policy.pool(id).and_then(Pool::queue).is_some_and(|queue| queue.reports);
@@ -30,7 +32,7 @@ pub(super) async fn merge_worker_reports(
         return Ok(());
     }
     let ids: Vec<BoxId> = boxes.iter().map(|one| one.id.clone()).collect();
-    match with_timeout("the workers' reports", ports.ledger.reports(&ids)).await {
+    match by(deadline, "the workers' reports", ports.ledger.reports(&ids)).await {
         Ok(reports) => {
             boxes.iter_mut().for_each(|one| apply_report(&reports, one));
             Ok(())

@@ -26,7 +26,9 @@ const JOBS_MAX: u32 = 1_000_000;
 pub(super) async fn report(context: &Context, wanted: &ReportArguments) -> Result<Output, Failure> {
     // A box that stopped by itself is in the ledger's runs only after an observation.
     let observed = observe(&context.ports, &context.config.policy, Witness::Controller).await;
-    observed.remember(&context.ports).await?;
+    if let Some(error) = observed.remember(&context.ports, None).await.into_iter().next() {
+        return Err(error.into());
+    }
     let now = context.now();
     let asked = wanted.month.map_or(Period { begin: now - wanted.since, end: now }, month_of);
     if asked.begin > now {
