@@ -4,8 +4,10 @@
 //! with a wrong length can neither exhaust memory nor make a cut file pass for a whole one. It finds no speech.
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rubato::audioadapter_buffers::direct::SequentialSlice;
@@ -15,7 +17,7 @@ use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDe
 use symphonia::core::errors::Error as SymphoniaError;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
-use symphonia::core::io::MediaSourceStream;
+use symphonia::core::io::{MediaSource, MediaSourceStream};
 use symphonia::core::meta::MetadataOptions;
 
 use super::Decoder;
@@ -28,6 +30,8 @@ pub(crate) const SAMPLE_RATE_HZ: u32 = 16_000;
 const WANTED: &str = "a WAV, FLAC or MP3 recording";
 /// Rates outside are rejected: telephone to high-resolution audio. A header's 4 GHz would need 32 GB of resampler.
 const SOURCE_RATES_HZ: std::ops::RangeInclusive<u32> = 4_000..=384_000;
+/// Most that is read before the sound begins: tags with pictures.
+const HEADER_BYTES_MAX: u64 = 32 << 20;
 /// Samples that the resampler takes at once.
 const CHUNK_SAMPLES: usize = 4096;
 /// The least of MPEG audio.
@@ -146,12 +150,15 @@ impl<'a> Source<'a> {
         let own = || path.to_owned();
         let unreadable = |source| InputError::Unreadable { path: own(), source };
         let file_bytes = file.metadata().map_err(unreadable)?.len();
+        let bytes_left = Arc::new(AtomicU64::new(HEADER_BYTES_MAX));
+        let file = HeaderReader { file, file_bytes, bytes_left: Arc::clone(&bytes_left) };
         let stream = MediaSourceStream::new(Box::new(file), Default::default());
         let options = (FormatOptions::default(), MetadataOptions::default());
         let format = symphonia::default::get_probe()
             // No hint: the content decides, the extension may be anything.
             .probe(&Hint::new(), stream, options.0, options.1)
             .map_err(|error| probe_error(path, &error))?;
+        bytes_left.store(u64::MAX, Ordering::Relaxed);
         let wrong_kind = || InputError::WrongKind { path: own(), wanted: WANTED };
         let track = format.default_track(TrackType::Audio).ok_or_else(wrong_kind)?;
         let codec = track.codec_params.as_ref().and_then(|params| params.audio());
@@ -261,6 +268,41 @@ impl<'a> Source<'a> {
     }
 }
 
+/// A file of which only so much is read before the sound begins: tags may hold anything.
+struct HeaderReader {
+    file: File,
+    file_bytes: u64,
+    bytes_left: Arc<AtomicU64>,
+}
+
+impl Read for HeaderReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        let left = self.bytes_left.load(Ordering::Relaxed);
+        let left = left.checked_sub(read as u64).ok_or_else(|| {
+            io::Error::other(format!("its header has more than {HEADER_BYTES_MAX} bytes"))
+        })?;
+        self.bytes_left.store(left, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+impl Seek for HeaderReader {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.file.seek(position)
+    }
+}
+
+impl MediaSource for HeaderReader {
+    fn is_seekable(&self) -> bool {
+        true
+    }
+
+    fn byte_len(&self) -> Option<u64> {
+        Some(self.file_bytes)
+    }
+}
+
 /// Turns a stream of samples into one at another rate, with the resampler's delay cut off.
 struct Resampled {
     /// None: the rate is right already.
@@ -354,6 +396,9 @@ fn probe_error(path: &Path, error: &SymphoniaError) -> InputError {
     match error {
         SymphoniaError::DecodeError(problem) => {
             InputError::Damaged { path, problem: (*problem).to_owned() }
+        }
+        SymphoniaError::IoError(error) if error.kind() == ErrorKind::Other => {
+            InputError::Damaged { path, problem: text::said(error) }
         }
         SymphoniaError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
             InputError::Damaged { path, problem: "it ends inside its header".to_owned() }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
-use memchr::memmem;
+use memchr::memchr;
 
 use super::error::{InputError, InputLimits};
 use crate::size::Size;
@@ -18,12 +18,19 @@ use crate::text;
 
 /// What is accepted, in the words of the error.
 const WANTED: &str = "a PNG, JPEG, WebP, BMP, TIFF or GIF picture";
-/// Most bytes that a decoder may use per allowed pixel: RGBA of 32-bit floats.
-const DECODER_BYTES_PER_PIXEL: u64 = 16;
 /// What decoders and the conversion to RGB hold of each pixel beside the decoded picture: JPEG's coefficients, and RGBA with RGB.
 const COPIES_BYTES_PER_PIXEL: u64 = 13;
-/// A larger JPEG is taken for cut off: ten times the largest picture of 100 megapixels at usual quality.
-const JPEG_BYTES_MAX: u64 = 512 << 20;
+/// Most of a file whose decoder holds it whole: more than 100 megapixels take at the best quality.
+const JPEG_BYTES_MAX: u64 = 256 << 20;
+/// Markers of JPEG, after a byte of 0xff: two that stand for themselves in the picture's data, and those with no content.
+const JPEG_MARKER: u8 = 0xff;
+const JPEG_STUFFED: u8 = 0x00;
+const JPEG_TEMPORARY: u8 = 0x01;
+const JPEG_RESTART_FIRST: u8 = 0xd0;
+const JPEG_RESTART_LAST: u8 = 0xd7;
+const JPEG_END: u8 = 0xd9;
+/// Most memory for what comes before the pixels: colour profiles, compressed texts, tables.
+const HEADER_BYTES_MAX: u64 = 64 << 20;
 /// Brightest value of a channel: transparent parts become paper.
 const WHITE: u32 = 255;
 
@@ -80,17 +87,24 @@ fn open(
     let mut file = BufReader::new(file);
     let guess = ImageReader::new(&mut file).with_guessed_format();
     let format = guess.map_err(|error| failed(error.into()))?.format().ok_or_else(wrong_kind)?;
-    if format == ImageFormat::Jpeg {
-        check_jpeg_end(&mut file, path)?;
-    }
+    let bytes_left = match format {
+        ImageFormat::Jpeg => jpeg_end(&mut file, path)?,
+        ImageFormat::WebP => JPEG_BYTES_MAX,
+        _ => u64::MAX,
+    };
     file.rewind().map_err(|error| failed(error.into()))?;
-    let watched = Watched { file, hit_end: Rc::clone(hit_end) };
+    let watched = Watched { file, bytes_left, hit_end: Rc::clone(hit_end) };
     let mut reader = ImageReader::with_format(watched, format);
-    let mut allocations = Limits::default();
-    allocations.max_alloc = Some(limits.image_pixels_max.saturating_mul(DECODER_BYTES_PER_PIXEL));
-    reader.limits(allocations);
-    let decoder = reader.into_decoder().map_err(failed)?;
+    let memory = |bytes| {
+        let mut memory = Limits::default();
+        memory.max_alloc = Some(bytes);
+        memory
+    };
+    reader.limits(memory(HEADER_BYTES_MAX));
+    let mut decoder = reader.into_decoder().map_err(failed)?;
     check_size(decoder.dimensions().into(), path, limits)?;
+    let pixels = decoder.total_bytes();
+    decoder.set_limits(memory(HEADER_BYTES_MAX + 2 * pixels)).map_err(failed)?;
     Ok(decoder)
 }
 
@@ -108,36 +122,53 @@ fn check_size(size: Size, path: &Path, limits: &InputLimits) -> Result<(), Input
     Ok(())
 }
 
-/// The JPEG decoder fills a cut file up with grey without an error, so the end marker is searched for here: after the
-/// first scan of the picture itself. A thumbnail before it is inside a segment and has an end of its own; what comes
-/// after the end, such as a phone's short film, is not looked at.
-fn check_jpeg_end(file: &mut BufReader<File>, path: &Path) -> Result<(), InputError> {
-    const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
+/// Where a JPEG ends, or the error for one without an end: the decoder fills a cut file up with grey and says nothing.
+///
+/// Segments carry their length and are skipped whole, so that the end of a thumbnail inside one does not count. What comes after the end,
+/// such as a phone's short film, is not read.
+fn jpeg_end(file: &mut BufReader<File>, path: &Path) -> Result<u64, InputError> {
     let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    file.rewind().map_err(unreadable)?;
-    file.take(JPEG_BYTES_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
-    match first_scan(&bytes).and_then(|scan| memmem::find(&bytes[scan..], &END_OF_IMAGE)) {
-        Some(_) => Ok(()),
-        None => Err(InputError::PictureTruncated { path: path.to_owned() }),
+    // Behind the marker of the start, which told the format.
+    file.seek(SeekFrom::Start(2)).map_err(unreadable)?;
+    loop {
+        match next_marker(file).map_err(unreadable)? {
+            Some(JPEG_END) => return file.stream_position().map_err(unreadable),
+            Some(JPEG_STUFFED | JPEG_TEMPORARY | JPEG_RESTART_FIRST..=JPEG_RESTART_LAST) => {}
+            Some(_) => {
+                let mut length = [0; 2];
+                match file.read_exact(&mut length) {
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+                    read => read.map_err(unreadable)?,
+                }
+                let content = u16::from_be_bytes(length).saturating_sub(2);
+                file.seek_relative(content.into()).map_err(unreadable)?;
+            }
+            None if file.stream_position().map_err(unreadable)? > JPEG_BYTES_MAX => {
+                let (path, bytes_max) = (path.to_owned(), JPEG_BYTES_MAX);
+                return Err(InputError::FileTooLarge { path, bytes_max });
+            }
+            None => return Err(InputError::PictureTruncated { path: path.to_owned() }),
+        }
     }
 }
 
-/// Where the first scan begins: after the start-of-image marker, segments carry their length and are skipped whole.
-fn first_scan(jpeg: &[u8]) -> Option<usize> {
-    const START_OF_SCAN: u8 = 0xda;
-    const FILL: u8 = 0xff;
-    let mut offset = 2;
+/// The byte after the next `0xff`, which is a marker or says that it is none; `None` at the end, or beyond [`JPEG_BYTES_MAX`].
+fn next_marker(file: &mut BufReader<File>) -> io::Result<Option<u8>> {
+    let mut marker_begun = false;
     loop {
-        let marker = *jpeg.get(offset + 1)?;
-        match marker {
-            START_OF_SCAN => return Some(offset),
-            FILL => offset += 1,
-            _ => {
-                let length = [*jpeg.get(offset + 2)?, *jpeg.get(offset + 3)?];
-                offset += 2 + usize::from(u16::from_be_bytes(length)).max(2);
-            }
+        if file.stream_position()? > JPEG_BYTES_MAX {
+            return Ok(None);
         }
+        let bytes = file.fill_buf()?;
+        let Some(&first) = bytes.first() else { return Ok(None) };
+        if marker_begun && first != JPEG_MARKER {
+            file.consume(1);
+            return Ok(Some(first));
+        }
+        let before = memchr(JPEG_MARKER, bytes);
+        let used = before.map_or(bytes.len(), |before| before + 1);
+        file.consume(used);
+        marker_begun = before.is_some();
     }
 }
 
@@ -156,13 +187,17 @@ fn decode_error(path: &Path, error: &ImageError, hit_end: &Cell<bool>) -> InputE
 /// Remembers that a decoder wanted more than the file has: each decoder says so in other words, or not at all.
 struct Watched {
     file: BufReader<File>,
+    /// What may still be read.
+    bytes_left: u64,
     hit_end: Rc<Cell<bool>>,
 }
 
 impl Read for Watched {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(buffer)?;
-        self.hit_end.set(self.hit_end.get() || (read == 0 && !buffer.is_empty()));
+        let read = self.file.by_ref().take(self.bytes_left).read(buffer)?;
+        self.bytes_left -= read as u64;
+        let ended = read == 0 && !buffer.is_empty() && self.bytes_left > 0;
+        self.hit_end.set(self.hit_end.get() || ended);
         Ok(read)
     }
 }
@@ -171,10 +206,12 @@ impl BufRead for Watched {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         let bytes = self.file.fill_buf()?;
         self.hit_end.set(self.hit_end.get() || bytes.is_empty());
-        Ok(bytes)
+        let left = usize::try_from(self.bytes_left).unwrap_or(usize::MAX);
+        Ok(&bytes[..bytes.len().min(left)])
     }
 
     fn consume(&mut self, amount: usize) {
+        self.bytes_left -= amount as u64;
         self.file.consume(amount);
     }
 }

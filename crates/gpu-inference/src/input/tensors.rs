@@ -3,6 +3,7 @@
 //! They come as `.npz` or `.npy` (NumPy's files) or as JSON, and are checked against a graph's inputs before a run,
 //! since ONNX Runtime lets differing lengths of one symbolic dimension through. No model is known here.
 
+mod json;
 mod read;
 
 use std::collections::BTreeMap;
@@ -53,6 +54,19 @@ macro_rules! elements {
             #[must_use]
             pub fn len(&self) -> usize {
                 match self { $(Self::$variant(numbers) => numbers.len()),+ }
+            }
+
+            /// No elements of the type that NumPy calls so.
+            fn none_of(name: &str) -> Option<Self> {
+                match name {
+                    $($name => Some(Self::$variant(Vec::new())),)+
+                    _ => None,
+                }
+            }
+
+            /// The memory of one.
+            fn element_bytes(&self) -> u64 {
+                match self { $(Self::$variant(_) => size_of::<$element>() as u64),+ }
             }
 
             /// The memory that they hold.

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use crate::cancel::{Cancel, Cancelled};
 
@@ -61,15 +61,8 @@ pub(crate) fn run(
             Err(RecvTimeoutError::Disconnected) => unreachable!("the reader sends before it ends"),
         }
     };
-    // It has closed its output: what is left is its exit.
-    let status = loop {
-        match group.child.try_wait().map_err(ChildError::Pipe)? {
-            Some(status) => break status,
-            None => group.check(began, limit, cancel)?,
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    };
     group.ended = true;
+    let status = group.child.wait().map_err(ChildError::Pipe)?;
     if let Some(signal) = status.signal() {
         return Err(ChildError::Killed { signal });
     }
@@ -91,7 +84,8 @@ struct Group {
 }
 
 impl Group {
-    /// Writes the input and reads both outputs, each on a thread of its own: a full pipe must not wait for another.
+    /// Writes the input, and reads both outputs until the program has ended; each on a thread of its own, since a full pipe must not wait
+    /// for another.
     fn pipes(&mut self, input: &str) -> (Receiver<io::Result<()>>, Receiver<Outputs>) {
         const ASKED: &str = "it was asked for";
         let stdin = self.child.stdin.take().expect(ASKED);
@@ -101,7 +95,13 @@ impl Group {
         let input = input.to_owned();
         std::thread::spawn(move || written.send(write(stdin, &input)));
         let (outputs, said) = channel();
-        std::thread::spawn(move || outputs.send(read_both(stdout, stderr)));
+        let pid = Pid::from_child(&self.child);
+        std::thread::spawn(move || {
+            let said = read_both(stdout, stderr);
+            // Until it is waited for elsewhere its id is its own, and so is its group's.
+            let _ = waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+            outputs.send(said)
+        });
         (stdin_done, said)
     }
 
@@ -181,39 +181,47 @@ mod tests {
     #[test]
     fn time_and_cancel_end_a_program_with_what_it_started() {
         let folder = tempfile::tempdir().unwrap();
-        let pids = folder.path().join("pids");
-        let script = format!("sleep 60 & echo $$ $! > {}; wait", pids.display());
+        let script = |name| {
+            let pids = folder.path().join(name);
+            (format!("sleep 60 & echo $$ $! > {0}.tmp; mv {0}.tmp {0}; wait", pids.display()), pids)
+        };
+        let (to_time_out, timed_out) = script("timed-out");
         let began = Instant::now();
-        let error = sh(&script, Duration::from_millis(300), &Cancel::new()).unwrap_err();
+        let error = sh(&to_time_out, Duration::from_secs(1), &Cancel::new()).unwrap_err();
         assert!(matches!(error, ChildError::TimedOut { .. }), "{error}");
         let cancel = Cancel::new();
         let later = cancel.clone();
+        let (to_cancel, cancelled) = script("cancelled");
+        let started = cancelled.clone();
         let canceller = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(300));
+            assert!(becomes_true(|| started.exists()));
             later.cancel();
         });
-        let error = sh("sleep 60 | cat", LONG, &cancel).unwrap_err();
+        let error = sh(&to_cancel, LONG, &cancel).unwrap_err();
         canceller.join().unwrap();
         assert!(matches!(error, ChildError::Cancelled(_)), "{error}");
         assert!(began.elapsed() < LONG, "neither was waited for");
-        for pid in std::fs::read_to_string(pids).unwrap().split_whitespace() {
-            assert!(!runs(pid), "{pid} still runs");
+        for pids in [timed_out, cancelled] {
+            for pid in std::fs::read_to_string(pids).unwrap().split_whitespace() {
+                assert!(becomes_true(|| !runs(pid)), "{pid} still runs");
+            }
         }
+    }
+
+    fn becomes_true(condition: impl Fn() -> bool) -> bool {
+        let until = Instant::now() + LONG;
+        while !condition() {
+            if Instant::now() > until {
+                return false;
+            }
+            std::thread::yield_now();
+        }
+        true
     }
 
     /// Whether a process runs: one that nobody has waited for yet does not.
     fn runs(pid: &str) -> bool {
-        let state = || {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            stat.rsplit_once(") ")?.1.chars().next()
-        };
-        let until = Instant::now() + LONG;
-        while state().is_some_and(|state| state != 'Z') {
-            if Instant::now() > until {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        false
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
     }
 }

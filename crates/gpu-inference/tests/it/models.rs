@@ -34,14 +34,15 @@ fn the_store_lists_models_and_knows_the_default_of_each_task() {
 #[test]
 fn jobs_that_mean_one_model_are_resolved_alike_however_they_name_it() {
     let store = ModelStore::open(&models_folder()).unwrap();
-    let resolved = |task, name| store.resolve(task, name).unwrap();
+    let resolved = |task, name: Option<&str>| store.resolve(task, name).unwrap();
     let magika = resolved(Task::TextClassify, None);
     assert_eq!(magika.model(), "magika-v3-3");
     assert_eq!(resolved(Task::TextClassify, Some("magika-v3-3")), magika);
     let graph = resolved(Task::OnnxRun, Some("magika-v3-3"));
     assert_ne!(graph, magika, "tensors need another pipeline");
     let role = store.get("magika-v3-3").unwrap().files()[0].role.clone();
-    assert_eq!(resolved(Task::OnnxRun, Some(&format!("magika-v3-3/{role}"))), graph);
+    let with_role = format!("magika-v3-3/{role}");
+    assert_eq!(resolved(Task::OnnxRun, Some(&with_role)), graph);
     assert_ne!(
         resolved(Task::OnnxRun, Some("pp-ocr-v6-small/angle")),
         resolved(Task::OnnxRun, Some("pp-ocr-v6-small/detect"))

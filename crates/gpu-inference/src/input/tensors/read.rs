@@ -1,21 +1,32 @@
-//! Tensors out of files: `.npz`, `.npy` and JSON. A header's claim is judged before memory is given for it.
+//! Tensors out of files: `.npz` and `.npy` here, JSON in `json`. What a header claims is judged before memory is given for it, and
+//! the header's own length before it is read.
 
+use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::rc::Rc;
 
 use half::f16;
 use ndarray::{Array, IxDyn, ShapeBuilder};
 use npyz::{DType, Deserialize, NpyFile, NpyHeader, Order, TypeChar};
-use serde_json::Value;
+use zip::ZipArchive;
 
 use super::{Elements, RANK_MAX, TENSORS_MAX, Tensor, Tensors};
 use crate::input::error::{InputError, InputLimits};
+use crate::text;
 
 /// What is accepted, in the words of the error.
 const WANTED: &str = "tensors as .npz, .npy or JSON";
 /// The name of the tensor in a file that has none: the model's only input.
 pub(crate) const UNNAMED: &str = "";
+/// Longest header of an `.npy` file. NumPy itself refuses more than 10,000 bytes.
+const HEADER_BYTES_MAX: usize = 64 << 10;
+/// Most brackets in it, and how deep: its parser calls itself for each level, twice in some. A header has two, a structured array more.
+const HEADER_BRACKETS_MAX: usize = 64;
+const HEADER_DEPTH_MAX: usize = 8;
+/// Most bytes of an archive that its list of entries may take: 512 entries with names of 1,900 characters.
+const ARCHIVE_LIST_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads the tensors of a file's bytes. `path` is only named in errors.
 pub(crate) fn decode(
@@ -29,12 +40,11 @@ pub(crate) fn decode(
         reader.npz(bytes)
     } else if bytes.starts_with(b"\x93NUMPY") {
         let mut file = bytes;
-        let header =
-            NpyHeader::from_reader(&mut file).map_err(|error| reader.damaged(error.to_string()))?;
+        let header = npy_header(&mut file).map_err(|error| reader.damaged(text::said(&error)))?;
         let tensor = reader.npy(header, &mut file)?;
         Ok([(UNNAMED.to_owned(), tensor)].into())
     } else if first == Some(&b'{') {
-        reader.json(bytes)
+        super::json::read(&mut reader, bytes)
     } else {
         Err(InputError::WrongKind { path: path.to_owned(), wanted: WANTED })
     }
@@ -48,7 +58,7 @@ pub(crate) fn bytes_max(mut file: File, limits: &InputLimits) -> io::Result<u64>
     file.rewind()?;
     let numbers = match &magic {
         // What a damaged archive holds is not read.
-        b"PK" => zip::ZipArchive::new(file).map_or(0, |archive| {
+        b"PK" => archive(file).map_or(0, |archive| {
             let sizes = archive.decompressed_size().unwrap_or(u128::MAX);
             u64::try_from(sizes).unwrap_or(u64::MAX)
         }),
@@ -60,7 +70,7 @@ pub(crate) fn bytes_max(mut file: File, limits: &InputLimits) -> io::Result<u64>
 }
 
 /// Reads tensors until their bytes are used up.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     path: &'a Path,
     bytes_left: u64,
     limits: &'a InputLimits,
@@ -68,18 +78,21 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn npz(&mut self, bytes: &[u8]) -> Result<Tensors, InputError> {
-        let archive = zip::ZipArchive::new(std::io::Cursor::new(bytes));
-        let mut archive = archive.map_err(|error| self.damaged(error.to_string()))?;
+        let mut archive =
+            archive(Cursor::new(bytes)).map_err(|error| self.damaged(text::said(&error)))?;
         self.check_count(archive.len())?;
         let mut tensors = Tensors::new();
         for index in 0..archive.len() {
             let entry = archive.by_index(index);
-            let mut entry = entry.map_err(|error| self.damaged(error.to_string()))?;
-            let file = entry.name().map_err(|error| self.damaged(error.to_string()))?.into_owned();
+            let entry = entry.map_err(|error| self.damaged(text::said(&error)))?;
+            let file = entry.name().map_err(|error| self.damaged(text::said(&error)))?;
             let name = npyz::npz::array_name_from_file_name(&file).map(str::to_owned);
             let name = name.ok_or_else(|| self.damaged(format!("{file} is not a .npy file")))?;
-            let header = NpyHeader::from_reader(&mut entry)
-                .map_err(|error| self.damaged(format!("{name}: {error}")))?;
+            // More than the list says is not believed, whatever the compressed bytes become.
+            let size = entry.size();
+            let mut entry = entry.take(size);
+            let header =
+                npy_header(&mut entry).map_err(|error| self.damaged(format!("{name}: {error}")))?;
             let tensor = self.npy(header, &mut entry)?;
             tensors.insert(name, tensor);
         }
@@ -118,13 +131,13 @@ impl Reader<'_> {
         wrap: fn(Vec<T>) -> Elements,
     ) -> Result<Tensor, InputError> {
         let order = file.order();
-        let numbers: Vec<T> = file.into_vec().map_err(|error| self.damaged(error.to_string()))?;
+        let numbers: Vec<T> = file.into_vec().map_err(|error| self.damaged(text::said(&error)))?;
         let numbers = match order {
             Order::C => numbers,
             Order::Fortran => {
                 let columns = IxDyn(&shape).f();
                 let array = Array::from_shape_vec(columns, numbers);
-                let array = array.map_err(|error| self.damaged(error.to_string()))?;
+                let array = array.map_err(|error| self.damaged(text::said(&error)))?;
                 array.iter().cloned().collect()
             }
         };
@@ -133,40 +146,12 @@ impl Reader<'_> {
             .ok_or_else(|| self.damaged(format!("{found} numbers do not fill its shape")))
     }
 
-    fn json(&mut self, bytes: &[u8]) -> Result<Tensors, InputError> {
-        let named: serde_json::Map<String, Value> =
-            serde_json::from_slice(bytes).map_err(|error| self.damaged(error.to_string()))?;
-        self.check_count(named.len())?;
-        let mut tensors = Tensors::new();
-        for (name, value) in named {
-            let tensor = self.json_tensor(&value).map_err(|error| match error {
-                InputError::Damaged { problem, .. } => self.damaged(format!("{name}: {problem}")),
-                other => other,
-            })?;
-            tensors.insert(name, tensor);
-        }
-        Ok(tensors)
-    }
-
-    fn json_tensor(&mut self, value: &Value) -> Result<Tensor, InputError> {
-        let lacks = |field: &str| {
-            self.damaged(format!("lacks {field}: a tensor is {{dtype, shape, data}}"))
-        };
-        let name = value["dtype"].as_str().ok_or_else(|| lacks("dtype"))?.to_owned();
-        let sides = value["shape"].as_array().ok_or_else(|| lacks("shape"))?;
-        let sides: Option<Vec<u64>> = sides.iter().map(Value::as_u64).collect();
-        let sides =
-            sides.ok_or_else(|| self.damaged("its shape is not a list of numbers".to_owned()))?;
-        let data = value["data"].as_array().ok_or_else(|| lacks("data"))?;
-        let elements = json_elements(&name, data).map_err(|problem| self.damaged(problem))?;
-        let shape = self.claim(&sides, element_bytes(&name))?;
-        let found = elements.len();
-        Tensor::new(shape, elements)
-            .ok_or_else(|| self.damaged(format!("{found} numbers do not fill its shape")))
-    }
-
     /// Takes a tensor's bytes off what is left, before they are read.
-    fn claim(&mut self, sides: &[u64], element_bytes: u64) -> Result<Vec<usize>, InputError> {
+    pub(super) fn claim(
+        &mut self,
+        sides: &[u64],
+        element_bytes: u64,
+    ) -> Result<Vec<usize>, InputError> {
         if sides.len() > RANK_MAX {
             return Err(self.unsupported(&format!("a tensor of {} dimensions", sides.len())));
         }
@@ -181,7 +166,7 @@ impl Reader<'_> {
         shape.map_err(|_| self.unsupported("a side beyond this machine"))
     }
 
-    fn check_count(&self, found: usize) -> Result<(), InputError> {
+    pub(super) fn check_count(&self, found: usize) -> Result<(), InputError> {
         match found {
             0 => Err(self.damaged("it holds no tensors".to_owned())),
             1..=TENSORS_MAX => Ok(()),
@@ -189,52 +174,85 @@ impl Reader<'_> {
         }
     }
 
-    fn damaged(&self, problem: String) -> InputError {
-        InputError::Damaged { path: self.path.to_owned(), problem }
+    pub(super) fn damaged(&self, problem: String) -> InputError {
+        InputError::Damaged { path: self.path.to_owned(), problem: text::cut(problem) }
     }
 
     fn unsupported(&self, problem: &str) -> InputError {
-        InputError::Unsupported { path: self.path.to_owned(), problem: problem.to_owned() }
+        let problem = text::cut(problem.to_owned());
+        InputError::Unsupported { path: self.path.to_owned(), problem }
     }
 }
 
-/// Bytes of an element, by NumPy's name of its type.
-fn element_bytes(name: &str) -> u64 {
-    let digits = name.trim_start_matches(|c: char| c.is_ascii_alphabetic());
-    digits.parse::<u64>().map_or(1, |bits| bits / 8)
+/// Opens an archive, if its list of entries is short.
+fn archive<R: Read + Seek>(file: R) -> Result<ZipArchive<ListReader<R>>, zip::result::ZipError> {
+    let bytes_left = Rc::new(Cell::new(ARCHIVE_LIST_BYTES_MAX));
+    let archive = ZipArchive::new(ListReader { file, bytes_left: Rc::clone(&bytes_left) })?;
+    bytes_left.set(u64::MAX);
+    Ok(archive)
 }
 
-fn json_elements(name: &str, data: &[Value]) -> Result<Elements, String> {
-    fn all<T>(data: &[Value], read: impl Fn(&Value) -> Option<T>) -> Result<Vec<T>, String> {
-        let number = |(index, value): (usize, &Value)| {
-            read(value).ok_or_else(|| format!("data[{index}] is {value}, which does not fit"))
-        };
-        data.iter().enumerate().map(number).collect()
+/// A reader that fails once more was read than the list of an archive's entries may take.
+struct ListReader<R> {
+    file: R,
+    bytes_left: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for ListReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        let left = self.bytes_left.get().checked_sub(read as u64);
+        self.bytes_left.set(left.ok_or_else(|| invalid("its list of entries is too long"))?);
+        Ok(read)
     }
-    fn whole<T: TryFrom<i64>>(value: &Value) -> Option<T> {
-        value.as_i64().and_then(|number| T::try_from(number).ok())
+}
+
+impl<R: Seek> Seek for ListReader<R> {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        self.file.seek(position)
     }
-    #[expect(clippy::cast_possible_truncation, reason = "as NumPy does it: to the nearest")]
-    let single = |value: &Value| value.as_f64().map(|number| number as f32);
-    Ok(match name {
-        "float32" => Elements::F32(all(data, single)?),
-        "float64" => Elements::F64(all(data, Value::as_f64)?),
-        "float16" => Elements::F16(all(data, |value| value.as_f64().map(f16::from_f64))?),
-        "int8" => Elements::I8(all(data, whole)?),
-        "int16" => Elements::I16(all(data, whole)?),
-        "int32" => Elements::I32(all(data, whole)?),
-        "int64" => Elements::I64(all(data, whole)?),
-        "uint8" => Elements::U8(all(data, whole)?),
-        "uint16" => Elements::U16(all(data, whole)?),
-        "uint32" => Elements::U32(all(data, whole)?),
-        "uint64" => Elements::U64(all(data, Value::as_u64)?),
-        "bool" => Elements::Bool(all(data, Value::as_bool)?),
-        other => {
-            return Err(format!(
-                "the dtype {other:?} is unknown: it is float32, int64, uint8, bool or the like"
-            ));
+}
+
+/// Reads the header of an `.npy` file; what follows are its numbers.
+fn npy_header(data: &mut dyn Read) -> io::Result<NpyHeader> {
+    // The magic and the version; then the header's length, in two bytes in version 1 and in four since.
+    let mut start = vec![0; 8];
+    data.read_exact(&mut start)?;
+    let digits = if start[6] == 1 { 2 } else { 4 };
+    let mut length = [0; 4];
+    data.read_exact(&mut length[..digits])?;
+    start.extend_from_slice(&length[..digits]);
+    let length = u32::from_le_bytes(length) as usize;
+    if length > HEADER_BYTES_MAX {
+        return Err(invalid(&format!(
+            "its header has {length} bytes, {HEADER_BYTES_MAX} are allowed"
+        )));
+    }
+    let begin = start.len();
+    start.resize(begin + length, 0);
+    data.read_exact(&mut start[begin..])?;
+    check_brackets(&start[begin..])?;
+    NpyHeader::from_reader(start.as_slice())
+}
+
+/// Refuses a header that would keep its parser busy, or use up its thread's stack.
+fn check_brackets(header: &[u8]) -> io::Result<()> {
+    let (mut brackets, mut depth) = (0, 0_usize);
+    for byte in header {
+        match byte {
+            b'(' | b'[' | b'{' => (brackets, depth) = (brackets + 1, depth + 1),
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
         }
-    })
+        if brackets > HEADER_BRACKETS_MAX || depth > HEADER_DEPTH_MAX {
+            return Err(invalid("its header has too many brackets"));
+        }
+    }
+    Ok(())
+}
+
+fn invalid(problem: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 
 #[cfg(test)]
