@@ -54,15 +54,14 @@ impl ConvertPipeline {
         params: &Params,
         cancel: &Cancel,
     ) -> Result<Vec<f32>, RunError> {
-        let from = self.voice(speech)?;
-        cancel.check()?;
-        let to = self.voice(reference)?;
+        let from = self.voice(speech, cancel)?;
+        let to = self.voice(reference, cancel)?;
         let tau = self.converter.tau(params)?;
         let mut converted = Vec::with_capacity(speech.len());
         for piece in pieces(speech) {
             cancel.check()?;
             let length = piece.len();
-            let mut sound = self.converter.convert(&speech[piece], [&from, &to], tau)?;
+            let mut sound = self.converter.convert(&speech[piece], [&from, &to], tau, cancel)?;
             // The graph works in whole hops: what is left of the last one is silence.
             sound.resize(length, 0.0);
             converted.extend(sound);
@@ -70,12 +69,12 @@ impl ConvertPipeline {
         Ok(converted)
     }
 
-    fn voice(&mut self, samples: &[f32]) -> Result<Vec<f32>, RunError> {
+    fn voice(&mut self, samples: &[f32], cancel: &Cancel) -> Result<Vec<f32>, RunError> {
         let used = &samples[..samples.len().min(VOICE_SAMPLES_MAX)];
         if used.len() < VOICE_SAMPLES_MIN {
             return Err(RunError::TooShort { seconds_min: 0.5 });
         }
-        self.converter.voice(used)
+        self.converter.voice(used, cancel)
     }
 }
 

@@ -28,7 +28,7 @@ use crate::models::{
     check_settings,
 };
 use crate::output::{Line, Output, Page, TaskResult};
-use crate::run::{Cancel, Run, RunError, failed};
+use crate::run::{Cancel, Run, RunError, failed, run_session};
 use crate::size::Size;
 
 /// PP-OCR: text detection, angle, recognition.
@@ -224,7 +224,7 @@ impl OcrPipeline {
                 for (row, &page) in members.iter().enumerate() {
                     canvas.draw_page(row, pages[page], &placements[page]);
                 }
-                let maps = run(&mut self.detector, &canvas, DETECT)?;
+                let maps = run(&mut self.detector, &canvas, DETECT, cancel)?;
                 let maps =
                     maps.into_dimensionality::<ndarray::Ix4>().map_err(|_| wrong(DETECT, &[]))?;
                 if maps.dim() != (members.len(), 1, size.height as usize, size.width as usize) {
@@ -263,7 +263,7 @@ impl OcrPipeline {
             for (row, (_, view)) in views.iter().enumerate() {
                 canvas.draw_line(row, view);
             }
-            let scored = run(&mut self.angle, &canvas, ANGLE)?;
+            let scored = run(&mut self.angle, &canvas, ANGLE, cancel)?;
             if scored.shape() != [rows, 2] {
                 return Err(wrong(ANGLE, scored.shape()));
             }
@@ -391,9 +391,10 @@ fn run(
     session: &mut Session,
     canvas: &Canvas,
     stage: &'static str,
+    cancel: &Cancel,
 ) -> Result<ndarray::ArrayD<f32>, RunError> {
     let input = TensorRef::from_array_view(canvas.values()).map_err(failed(stage))?;
-    let outputs = session.run(ort::inputs!["x" => input]).map_err(failed(stage))?;
+    let outputs = run_session(session, stage, ort::inputs!["x" => input], cancel)?;
     let output = outputs[0].try_extract_array::<f32>().map_err(failed(stage))?;
     Ok(output.into_owned())
 }

@@ -21,11 +21,21 @@ const MASKS_MAX: usize = 100;
 /// A mask's pixel brighter than this belongs to the object.
 const HALF: u8 = 127;
 
-/// A mask before it is a file.
+/// A mask as a file, with what is said of it. It is made of the pixels at once: a hundred masks of the largest picture are 10 GB.
 struct Mask {
-    picture: GrayImage,
+    png: Vec<u8>,
+    /// The box around its pixels, and how many there are.
+    extent: (Option<[u32; 4]>, u64),
     label: Option<String>,
     score: Option<f32>,
+}
+
+impl Mask {
+    fn new(picture: &GrayImage, label: Option<String>, score: Option<f32>) -> Self {
+        let mut png = Cursor::new(Vec::new());
+        picture.write_to(&mut png, ImageFormat::Png).expect("writing to memory cannot fail");
+        Self { png: png.into_inner(), extent: extent(picture), label, score }
+    }
 }
 
 /// The output for one picture.
@@ -35,15 +45,8 @@ fn output(masks: Vec<Mask>, picture: Size) -> Output {
     let single = masks.len() == 1;
     for (index, mask) in masks.into_iter().take(MASKS_MAX).enumerate() {
         let file = if single { "mask.png".to_owned() } else { format!("mask-{index}.png") };
-        let (edges, pixels) = extent(&mask.picture);
-        let mut bytes = Cursor::new(Vec::new());
-        mask.picture.write_to(&mut bytes, ImageFormat::Png).expect("writing to memory cannot fail");
-        files.push(OutputFile {
-            name: file.clone(),
-            media_type: "image/png",
-            bytes: bytes.into_inner(),
-        });
-        let Mask { label, score, .. } = mask;
+        let Mask { png: bytes, extent: (edges, pixels), label, score } = mask;
+        files.push(OutputFile { name: file.clone(), media_type: "image/png", bytes });
         objects.push(Segmented { file, label, score, edges, pixels });
     }
     Output { result: TaskResult::Segments(Segments { width, height, objects }), files }
@@ -123,7 +126,7 @@ mod tests {
 
     #[test]
     fn several_masks_are_several_files_and_one_is_just_the_mask() {
-        let mask = || Mask { picture: GrayImage::new(2, 2), label: None, score: None };
+        let mask = || Mask::new(&GrayImage::new(2, 2), None, None);
         let names = |count| {
             let output = output((0..count).map(|_| mask()).collect(), Size::square(2));
             output.files.into_iter().map(|file| file.name).collect::<Vec<_>>()

@@ -6,7 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use gpu_inference::{Audio, Content, InputError, InputLimits, Params, Prepared, Task};
+use gpu_inference::{
+    Audio, Blame, Content, Decoder, Elements, InputError, InputLimits, Params, Prepared, Task,
+    Tensor,
+};
 use image::{DynamicImage, ImageFormat, RgbImage, Rgba, RgbaImage};
 use tempfile::TempDir;
 
@@ -223,6 +226,65 @@ fn what_is_transparent_is_paper() {
     let clear = RgbaImage::from_fn(2, 1, |x, _| Rgba([0, 0, 0, if x == 0 { 0 } else { 255 }]));
     let bytes = encoded(&DynamicImage::ImageRgba8(clear), ImageFormat::Png);
     assert_eq!(picture(&files.write("clear.png", bytes)).as_raw(), &[255, 255, 255, 0, 0, 0]);
+}
+
+#[test]
+fn what_decoding_takes_is_told_before_and_what_it_holds_after() {
+    let files = Files::new();
+    let grey = DynamicImage::new_luma8(300, 200);
+    let clear = DynamicImage::new_rgba16(300, 200);
+    let tensor = Tensor::new(vec![1_000], Elements::U8(vec![7; 1_000])).unwrap();
+    let json = format!(
+        r#"{{"x": {{"dtype": "float64", "shape": [500], "data": [{}1]}}}}"#,
+        "1,".repeat(499)
+    );
+    let inputs = [
+        (Task::VoiceTranscribe, sample("beckett.wav")),
+        (Task::VoiceConvert, files.write("8k.wav", wav(8_000, &[9; 80_000]))),
+        (Task::VisionOcr, sample("page.png")),
+        (Task::VisionEmbed, files.write("grey.png", encoded(&grey, ImageFormat::Png))),
+        (Task::VisionEmbed, files.write("clear.tiff", encoded(&clear, ImageFormat::Tiff))),
+        (Task::VisionDetect, files.write("photo.jpg", encoded(&grey, ImageFormat::Jpeg))),
+        (Task::VisionEmbed, files.write("text.txt", "a cat")),
+        (Task::TextClassify, sample("page.png")),
+        (Task::OnnxRun, files.write("x.npy", tensor.to_npy())),
+        (Task::OnnxRun, files.write("x.json", json)),
+    ];
+    let decoder = Decoder::default();
+    for (task, path) in inputs {
+        let held = prepare(task, &path).bytes();
+        let told = decoder.bytes_max(task, &path, &Params::default());
+        let shown = path.display();
+        assert!(held > 0 && told >= held, "{shown}: {held} of {told}");
+        // Padding aside, what is told is not so much that a budget would starve.
+        assert!(told <= 12 * held + (1 << 20), "{shown}: {held} of {told}");
+    }
+}
+
+#[test]
+fn a_cancelled_job_is_decoded_no_further() {
+    let files = Files::new();
+    let path = files.write("long.wav", wav(16_000, &[9; 16_000]));
+    let decoder = Decoder::default();
+    decoder.cancel.cancel();
+    let error = decoder.decode(Task::VoiceTranscribe, &path, &Params::default()).unwrap_err();
+    assert!(matches!(error, InputError::Cancelled), "{error}");
+    assert_eq!(error.blame(), Blame::Box, "it says nothing about the input");
+}
+
+#[test]
+fn a_flac_that_holds_more_than_its_header_says_is_refused() {
+    let files = Files::new();
+    let flac = files.0.path().join("b.flac");
+    encode(Command::new("flac").args(["--silent", "-o"]).arg(&flac).arg(sample("beckett.wav")));
+    let mut bytes = std::fs::read(&flac).unwrap();
+    // The last 36 bits of the fields at 18 are the number of samples.
+    bytes[21] &= 0xf0;
+    bytes[22..26].copy_from_slice(&1_000_u32.to_be_bytes());
+    let path = files.write("lying.flac", bytes);
+    let told = Decoder::default().bytes_max(Task::VoiceTranscribe, &path, &Params::default());
+    assert!(told < 100_000, "{told}");
+    assert_eq!(code(Task::VoiceTranscribe, &path), "input.damaged");
 }
 
 fn decode(task: Task, path: &Path, limits: &InputLimits) -> Result<Prepared, InputError> {

@@ -32,6 +32,8 @@ pub(crate) static FAMILY: FamilySpec = FamilySpec {
 const STAGE: &str = "text classifier";
 /// Most tokens of a call, padding included.
 const TOKENS_MAX: usize = 16_384;
+/// Most bytes of a text that are turned into tokens: 100 for each token of the longest that a model takes.
+const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// What a manifest's `[settings]` may change for the family `text-classifier`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -104,6 +106,15 @@ impl TextClassifierPipeline {
         Ok(Self { classifier, tokens, labels, scale, settings, batch_max })
     }
 
+    /// The tokens of a text, which are few whatever its length: only its beginning is turned into tokens.
+    fn encode(&self, text: &str) -> Result<Encoded, RunError> {
+        let beginning = &text[..text.floor_char_boundary(TEXT_BYTES_MAX)];
+        let encoded = self.tokens.encode(beginning);
+        let encoded = encoded.map_err(|problem| RunError::Unfit { problem })?;
+        let truncated = encoded.truncated || beginning.len() < text.len();
+        Ok(Encoded { truncated, ..encoded })
+    }
+
     fn classify(&mut self, texts: &[&Encoded]) -> Result<Vec<Vec<f32>>, RunError> {
         let padded = tokens::pad(texts, self.settings.pad_id, 0);
         let [logits] = run_tokens(&mut self.classifier, &padded, STAGE, ["logits"])?;
@@ -127,7 +138,7 @@ impl Run for TextClassifierPipeline {
                 _ => None,
             };
             let text = text.ok_or(RunError::WrongInput { index, wanted: "a text in UTF-8" })?;
-            encoded.push(self.tokens.encode(text).map_err(|problem| RunError::Unfit { problem })?);
+            encoded.push(self.encode(text)?);
         }
         let mut outputs: Vec<Option<Output>> = vec![None; batch.len()];
         for group in tokens::groups(&encoded, self.batch_max, TOKENS_MAX) {

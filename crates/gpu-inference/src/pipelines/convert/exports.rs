@@ -10,7 +10,7 @@ use ort::value::{Tensor, TensorElementType};
 
 use crate::models::{DimSpec, IoName, IoSpec, ModelError, Opener, Signature};
 use crate::preprocess::spectrum::{Spectrum, mirrored};
-use crate::run::{RunError, failed};
+use crate::run::{Cancel, RunError, failed, run_session};
 
 const EXTRACT: &str = "voice extraction";
 const CONVERT: &str = "voice conversion";
@@ -128,7 +128,7 @@ impl Converter {
     }
 
     /// The vector of the voice in a recording.
-    pub(super) fn voice(&mut self, samples: &[f32]) -> Result<Vec<f32>, RunError> {
+    pub(super) fn voice(&mut self, samples: &[f32], cancel: &Cancel) -> Result<Vec<f32>, RunError> {
         let wrong = failed(EXTRACT);
         let name = EXTRACTORS[self.export as usize].inputs[0].name.to_string();
         let input = if self.export == Export::Samples {
@@ -138,7 +138,7 @@ impl Converter {
             Tensor::from_array(([1, spectrogram.len() / BINS, BINS], spectrogram))
         };
         let input = input.map_err(&wrong)?;
-        let outputs = self.extract.run(ort::inputs![name => input]).map_err(&wrong)?;
+        let outputs = run_session(&mut self.extract, EXTRACT, ort::inputs![name => input], cancel)?;
         let (shape, vector) = outputs[0].try_extract_tensor::<f32>().map_err(&wrong)?;
         if vector.len() != VOICE {
             let shape = shape.iter().filter_map(|&size| usize::try_from(size).ok()).collect();
@@ -153,6 +153,7 @@ impl Converter {
         samples: &[f32],
         voices: [&[f32]; 2],
         tau: f32,
+        cancel: &Cancel,
     ) -> Result<Vec<f32>, RunError> {
         type Named<'a> = (Cow<'static, str>, SessionInputValue<'a>);
         let wrong = failed(CONVERT);
@@ -185,7 +186,7 @@ impl Converter {
         if self.export == Export::Tone {
             add("tau", vector(&[1], &[tau])?.into());
         }
-        let outputs = self.convert.run(inputs).map_err(&wrong)?;
+        let outputs = run_session(&mut self.convert, CONVERT, inputs, cancel)?;
         Ok(outputs[0].try_extract_tensor::<f32>().map_err(&wrong)?.1.to_vec())
     }
 }

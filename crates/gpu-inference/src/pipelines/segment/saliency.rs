@@ -93,7 +93,7 @@ impl Run for SaliencyPipeline {
         for (picture, input) in pictures(batch)?.into_iter().zip(batch) {
             cancel.check()?;
             reject_unsupported_params(input.params(), &[])?;
-            let mask = Mask { picture: self.mask(picture.rgb())?, label: None, score: None };
+            let mask = Mask::new(&self.mask(picture.rgb())?, None, None);
             outputs.push(output(vec![mask], picture.rgb().dimensions().into()));
         }
         Ok(outputs)

@@ -126,7 +126,7 @@ impl Sam2Pipeline {
         }
         let map: Vec<f32> = map.iter().copied().collect();
         let picture = above_zero(&map, Size { width, height }, picture);
-        Ok(Mask { picture, label: None, score: Some(score.clamp(0.0, 1.0)) })
+        Ok(Mask::new(&picture, None, Some(score.clamp(0.0, 1.0))))
     }
 }
 

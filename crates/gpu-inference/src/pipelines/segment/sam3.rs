@@ -241,7 +241,7 @@ fn masks(
         let map = shaped.index_axis(Axis(0), 0);
         let map: Vec<f32> = map.index_axis(Axis(0), index).iter().copied().collect();
         let picture = above_zero(&map, Size { width, height }, size);
-        Mask { picture, label: word.map(str::to_owned), score: Some(score) }
+        Mask::new(&picture, word.map(str::to_owned), Some(score))
     };
     Ok(found.into_iter().take(MASKS_MAX).map(mask).collect())
 }

@@ -16,7 +16,7 @@ use crate::input::audio::SAMPLE_RATE_HZ;
 use crate::models::{
     DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, check_settings,
 };
-use crate::run::{Cancel, RunError, failed};
+use crate::run::{Cancel, RunError, failed, run_session};
 
 /// Moonshine speech recognition: encoder, merged decoder, vocabulary.
 pub(crate) static FAMILY: FamilySpec = FamilySpec {
@@ -91,7 +91,7 @@ impl Moonshine {
         Ok(Self { encoder, decoder, vocabulary, cache })
     }
 
-    fn encode(&mut self, samples: &[f32]) -> Result<Encoded, RunError> {
+    fn encode(&mut self, samples: &[f32], cancel: &Cancel) -> Result<Encoded, RunError> {
         let mut padded = samples.to_vec();
         padded.resize(samples.len().max(SAMPLES_MIN), 0.0);
         let tokens_max = tokens_max(padded.len());
@@ -101,7 +101,7 @@ impl Moonshine {
         let mask = Tensor::from_array(mask).map_err(failed(ENCODE))?;
         let waveform = Tensor::from_array(waveform).map_err(failed(ENCODE))?;
         let inputs = ort::inputs!["input_values" => waveform, "attention_mask" => &mask];
-        let mut outputs = self.encoder.run(inputs).map_err(failed(ENCODE))?;
+        let mut outputs = run_session(&mut self.encoder, ENCODE, inputs, cancel)?;
         let states = outputs.remove("last_hidden_state").expect("checked when opened");
         Ok(Encoded { states, mask, tokens_max })
     }
@@ -155,8 +155,7 @@ impl Recogniser for Moonshine {
         _language: Option<&str>,
         cancel: &Cancel,
     ) -> Result<String, RunError> {
-        let speech = self.encode(samples)?;
-        cancel.check()?;
+        let speech = self.encode(samples, cancel)?;
         let tokens = self.decode(&speech, cancel)?;
         Ok(self.text(&tokens))
     }

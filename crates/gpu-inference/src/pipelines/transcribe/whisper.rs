@@ -19,7 +19,7 @@ use crate::models::{
     DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, Settings, check_settings,
 };
 use crate::preprocess::spectrum::{MelFilters, MelScale, Spectrum, mirrored};
-use crate::run::{Cancel, RunError, failed};
+use crate::run::{Cancel, RunError, failed, run_session};
 
 /// Whisper speech recognition: encoder, merged decoder, `tokenizer.json`.
 pub(crate) static FAMILY: FamilySpec = FamilySpec {
@@ -122,11 +122,11 @@ impl Whisper {
         Ok(Self { encoder, decoder, cache, spectrum, filters, mels, vocabulary })
     }
 
-    fn encode(&mut self, samples: &[f32]) -> Result<DynValue, RunError> {
+    fn encode(&mut self, samples: &[f32], cancel: &Cancel) -> Result<DynValue, RunError> {
         let features = log_mel(&self.spectrum, &self.filters, samples);
         let features = Tensor::from_array(([1, self.mels, FRAMES], features));
         let inputs = ort::inputs!["input_features" => features.map_err(failed(ENCODE))?];
-        let mut outputs = self.encoder.run(inputs).map_err(failed(ENCODE))?;
+        let mut outputs = run_session(&mut self.encoder, ENCODE, inputs, cancel)?;
         Ok(outputs.remove("last_hidden_state").expect("checked when opened"))
     }
 
@@ -185,7 +185,7 @@ impl Recogniser for Whisper {
         language: Option<&str>,
         cancel: &Cancel,
     ) -> Result<String, RunError> {
-        let states = self.encode(samples)?;
+        let states = self.encode(samples, cancel)?;
         let prompt = self.prompt(&states, language)?;
         let mut cache = self.cache.empty().map_err(failed(DECODE))?;
         let mut logits = self.step(&states, &prompt, &mut cache, Step::First)?;
