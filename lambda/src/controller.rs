@@ -1,6 +1,8 @@
 //! One event: read the policy, apply the command, reconcile once, send notices, respond.
 //!
-//! Doubled, late and reordered events are harmless: each is only a reason to reconcile, and a hold is set to what the command says.
+//! Doubled, late and reordered events are harmless. Most are only a reason to reconcile. A command's hold begins when the command was
+//! sent, or else when its request was delivered first: so a repeated delivery sets the same hold again, and an older command never
+//! replaces a newer one.
 
 use std::sync::Arc;
 
@@ -9,16 +11,16 @@ use gpuctl_aws::{Account, Aws};
 use gpuctl_control::hold::{self, HoldRequest};
 use gpuctl_control::log::shown;
 use gpuctl_control::pools;
-use gpuctl_control::ports::{PortError, Ports};
+use gpuctl_control::ports::{PortError, PortErrorClass, Ports};
 use gpuctl_control::reconcile::{Caller, reconcile_for};
 use gpuctl_core::policy::Policy;
-use gpuctl_core::units::Timestamp;
 use lambda_runtime::{Error, LambdaEvent};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use crate::event::{Action, Command, Event};
-use crate::response::{self, Outcome};
+use crate::command::{Action, Command};
+use crate::event::{CommandSources, Event};
+use crate::response::{self, Outcome, Response};
 use crate::source::{Read, Source, sentence};
 
 /// How long before Lambda ends the call acting must end: recording and responding take this long (L6).
@@ -27,6 +29,7 @@ const RECORD_TIME: TimeDelta = TimeDelta::seconds(3);
 /// What one instance of the function keeps between events: connections, and the last good policy.
 pub(crate) struct Controller {
     source: Source,
+    commands_from: CommandSources,
     owner: String,
     ready: Mutex<Option<Ready>>,
 }
@@ -47,6 +50,7 @@ impl Controller {
             (name("AWS_LAMBDA_FUNCTION_NAME"), name("AWS_LAMBDA_LOG_STREAM_NAME"));
         Ok(Self {
             source: Source::from_environment(),
+            commands_from: CommandSources::from_environment(),
             owner: format!("{function}, {log}"),
             ready: Mutex::new(None),
         })
@@ -57,20 +61,15 @@ impl Controller {
         let deadline =
             i64::try_from(event.context.deadline).ok().and_then(DateTime::from_timestamp_millis);
         let (ready, policy_error) = self.ready().await?;
-        let (event, invalid) = match Event::read(&event.payload) {
+        let request = &event.context.request_id;
+        let (event, invalid) = match Event::read(&event.payload, request, &self.commands_from) {
             Ok(event) => (event, None),
             Err(error) => (Event::of_invalid_command(), Some(error.to_string())),
         };
         tracing::info!(trigger = event.trigger.as_str(), "{}", shown(&event.text));
         let mut errors: Vec<String> = policy_error.into_iter().chain(invalid).collect();
         let now = ready.ports.clock.now();
-        let of_messages = event.messages.iter().filter_map(|one| one.command.as_ref());
-        let commands = event.command.iter().chain(of_messages);
-        for command in commands {
-            if let Err(error) = apply_command(&ready, command, now).await {
-                errors.push(sentence(&error));
-            }
-        }
+        let failed = apply_commands(&ready, &event, &mut errors).await;
         let until = deadline.map(|deadline| deadline - RECORD_TIME);
         let caller = Caller { owner: &self.owner, trigger: event.trigger, until };
         let outcome = match reconcile_for(&ready.ports, &ready.policy, &caller).await {
@@ -90,7 +89,15 @@ impl Controller {
             tracing::error!("{}", shown(error));
         }
         response::print_metrics(&ready.policy, &outcome, now);
-        Ok(response::document(&event, outcome, errors))
+        match failed.invocation {
+            // Lambda repeats the invocation, whose command was not stored.
+            Some(error) => Err(error.into()),
+            None => Ok(response::document(
+                &event,
+                outcome,
+                Response { errors, failed_messages: failed.messages },
+            )),
+        }
     }
 
     /// The account under the policy as it is now; or under the last good one, and why the new one cannot be used.
@@ -135,23 +142,61 @@ async fn open(aws: Aws, read: Read) -> Result<Ready, Error> {
     })
 }
 
+/// The commands that could not be stored, and are to be delivered again.
+#[derive(Default)]
+struct FailedCommands {
+    /// The error of one whose delivery is the invocation itself.
+    invocation: Option<String>,
+    /// The ids of messages in a batch.
+    messages: Vec<String>,
+}
+
+/// Applies each command of the event. One that is invalid or outdated would be so again: it is only reported.
+async fn apply_commands(ready: &Ready, event: &Event, errors: &mut Vec<String>) -> FailedCommands {
+    let direct = event.command.iter().map(|command| ("", command));
+    let of_messages = event
+        .messages
+        .iter()
+        .filter_map(|message| Some((message.id.as_str(), message.command.as_ref()?)));
+    let mut failed = FailedCommands::default();
+    for (message, command) in direct.chain(of_messages) {
+        let Err(error) = apply_command(ready, command).await else { continue };
+        let text = sentence(&error);
+        if !matches!(error.class, PortErrorClass::Conflict | PortErrorClass::NotFound) {
+            match message {
+                "" => failed.invocation = Some(text.clone()),
+                id => failed.messages.push(id.to_owned()),
+            }
+        }
+        errors.push(text);
+    }
+    failed
+}
+
 /// Sets or ends the holds that a command asks for, on each pool that it names; `status` changes nothing.
-async fn apply_command(ready: &Ready, command: &Command, now: Timestamp) -> Result<(), PortError> {
+async fn apply_command(ready: &Ready, command: &Command) -> Result<(), PortError> {
     let pools = pools::targeted(&ready.policy, &command.target)?;
+    if command.action == Action::Status {
+        return Ok(());
+    }
     let ledger = &*ready.ports.ledger;
+    let delivery = &command.delivery;
+    let first = ledger.first_seen(&delivery.id, ready.ports.clock.now()).await?;
+    // A sender's clock that is ahead must not keep later commands from counting.
+    let since = delivery.sent_at.map_or(first, |sent_at| sent_at.min(first));
     match command.action {
         Action::Hold(wants) => {
             let request = HoldRequest {
                 wants,
-                since: now,
-                until: now + command.length,
+                since,
+                until: since + command.length,
                 by: command.by.clone(),
                 why: command.why.clone(),
                 over_budget: None,
             };
             hold::set(ledger, &pools, &request).await
         }
-        Action::Release => hold::release(ledger, &pools, &command.by, now).await,
+        Action::Release => hold::release(ledger, &pools, &command.by, since).await,
         Action::Status => Ok(()),
     }
 }

@@ -1,13 +1,35 @@
 //! What an event asks for. Any JSON may come in: an event that is not understood is logged, and is a reason to reconcile all the same.
 //!
-//! Nothing here decides: an event is a user's command, or says only that something may have changed.
+//! Nothing here decides: an event is a user's command, or says only that something may have changed. Whoever may invoke the function
+//! may command it. Whoever may send to a queue or topic may only wake it, unless that queue or topic is opted in.
 
-use chrono::TimeDelta;
 use gpuctl_control::Trigger;
-use gpuctl_control::hold::{HOLD_DEFAULT, check_length};
-use gpuctl_core::observation::HoldWants;
-use gpuctl_core::units::parse_duration;
+use gpuctl_core::units::Timestamp;
 use serde_json::Value;
+
+use crate::command::{Command, CommandError, Delivery};
+
+/// The variable with the ARNs of the queues and topics whose messages may be commands, separated by commas.
+pub(crate) const COMMANDS_FROM: &str = "GPUCTL_COMMANDS_FROM";
+
+/// The queues and topics whose messages may be commands.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct CommandSources(Vec<String>);
+
+impl CommandSources {
+    pub(crate) fn from_environment() -> Self {
+        Self::of(&std::env::var(COMMANDS_FROM).unwrap_or_default())
+    }
+
+    fn of(text: &str) -> Self {
+        let arns = text.split(',').map(str::trim).filter(|arn| !arn.is_empty());
+        Self(arns.map(str::to_owned).collect())
+    }
+
+    fn include(&self, arn: &str) -> bool {
+        self.0.iter().any(|known| known == arn)
+    }
+}
 
 /// What an event asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,64 +38,38 @@ pub(crate) struct Event {
     pub(crate) trigger: Trigger,
     /// The command, if the event is one.
     pub(crate) command: Option<Command>,
-    /// The messages of a batch. If the reconcile fails, the response names them, and the queue delivers them again (L2, L5).
+    /// The messages of a batch. Those that failed are named in the response, and the queue delivers them again (L2, L5).
     pub(crate) messages: Vec<Message>,
     /// One line for the log.
     pub(crate) text: String,
 }
 
-/// A user's command.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Command {
-    pub(crate) action: Action,
-    /// A pool's name, or `all`, which is also meant if an event names none.
-    pub(crate) target: String,
-    /// How long a hold is to last.
-    pub(crate) length: TimeDelta,
-    pub(crate) by: String,
-    pub(crate) why: Option<String>,
-}
-
-/// What a command can ask for.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Action {
-    Hold(HoldWants),
-    Release,
-    Status,
-}
-
-/// A message of an SQS batch.
+/// A message of SQS or SNS.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Message {
+    /// Its id in the batch; empty for SNS, which has no batches.
     pub(crate) id: String,
     /// `None` where it has none and only asks for a reconcile, and where it is invalid: delivered again it would be as invalid (L3).
     pub(crate) command: Option<Command>,
 }
 
-/// Why a command cannot be carried out.
-#[derive(Debug, PartialEq, thiserror::Error)]
-pub(crate) enum CommandError {
-    #[error("`action` is {0}: it must be \"start\", \"stop\", \"release\" or \"status\"")]
-    Action(Value),
-    #[error("`target` is {0}: it must be a pool's name or \"all\"")]
-    Target(Value),
-    #[error("`for` is {0}: it must be a duration of up to 7 days, e.g. \"2h\" or \"45m\"")]
-    For(Value),
-    #[error("`{0}` is not a key of a command: the keys are action, target, for, by, reason")]
-    Key(String),
-}
-
 impl Event {
-    /// Reads any event.
+    /// Reads any event. `request` is the id of the invocation, which Lambda repeats when it delivers the event again.
     ///
     /// # Errors
     /// An invalid command that was sent directly, whose sender sees the response. In a batch it is in the log's line.
-    pub(crate) fn read(value: &Value) -> Result<Self, CommandError> {
+    pub(crate) fn read(
+        value: &Value,
+        request: &str,
+        commands_from: &CommandSources,
+    ) -> Result<Self, CommandError> {
         if value.get("action").is_some() {
-            return Ok(Self::without_command(Trigger::Command, "a command").with(command(value)?));
+            let delivery = Delivery { id: request.to_owned(), sent_at: None };
+            let command = Command::read(value, delivery)?;
+            return Ok(Self::without_command(Trigger::Command, "a command").with(command));
         }
         if let Some(records) = value.get("Records").and_then(Value::as_array) {
-            return Ok(batch(records));
+            return Ok(batch(records, commands_from));
         }
         if value.get("alarmData").is_some() {
             return Ok(Self::without_command(Trigger::Wakeup, "a CloudWatch alarm"));
@@ -136,71 +132,79 @@ fn bridge(value: &Value) -> Event {
     }
 }
 
-/// A batch of SNS or SQS: each message has a command as its body, or only asks for a reconcile.
-fn batch(records: &[Value]) -> Event {
+/// A batch of SNS or SQS: each message only asks for a reconcile, or is a command where its source is opted in.
+fn batch(records: &[Value], commands_from: &CommandSources) -> Event {
     let mut event = Event::without_command(Trigger::Wakeup, format!("{} messages", records.len()));
     for record in records {
-        let sns = record.pointer("/Sns/Message").and_then(Value::as_str);
-        let body = record.get("body").and_then(Value::as_str).or(sns).unwrap_or_default();
-        let id = record.get("messageId").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let command = match serde_json::from_str::<Value>(body) {
-            Ok(value) if value.get("action").is_some() => match self::command(&value) {
-                Ok(command) => Some(command),
-                Err(error) => {
-                    event.text.push_str(&format!("; one has an invalid command: {error}"));
-                    None
+        let sent = Sent::of(record);
+        let command = match serde_json::from_str::<Value>(sent.body) {
+            Ok(value) if value.get("action").is_some() => {
+                if commands_from.include(sent.source) {
+                    Command::read(&value, sent.delivery).map_err(|error| error.to_string())
+                } else {
+                    Err(format!("it is not carried out: {COMMANDS_FROM} does not name its source"))
                 }
-            },
-            _ => None,
+            }
+            _ => {
+                event.messages.push(Message { id: sent.id, command: None });
+                continue;
+            }
         };
-        event.messages.push(Message { id, command });
+        if let Err(error) = &command {
+            event.text.push_str(&format!("; one has a command: {error}"));
+        }
+        event.messages.push(Message { id: sent.id, command: command.ok() });
     }
     event
 }
 
-fn command(value: &Value) -> Result<Command, CommandError> {
-    const KEYS: [&str; 5] = ["action", "target", "for", "by", "reason"];
-    let unknown =
-        value.as_object().into_iter().flatten().find(|(key, _)| !KEYS.contains(&key.as_str()));
-    if let Some((key, _)) = unknown {
-        return Err(CommandError::Key(key.clone()));
+/// What a record of SQS or SNS says of its message.
+struct Sent<'r> {
+    id: String,
+    body: &'r str,
+    /// The ARN of its queue or topic, which AWS writes and no sender can.
+    source: &'r str,
+    delivery: Delivery,
+}
+
+impl<'r> Sent<'r> {
+    fn of(record: &'r Value) -> Self {
+        let text = |path: &str| record.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        if record.get("Sns").is_some() {
+            let delivery = Delivery {
+                id: text("/Sns/MessageId").to_owned(),
+                sent_at: text("/Sns/Timestamp").parse().ok(),
+            };
+            let (body, source) = (text("/Sns/Message"), text("/Sns/TopicArn"));
+            return Self { id: String::new(), body, source, delivery };
+        }
+        let id = text("/messageId").to_owned();
+        let sent_ms = text("/attributes/SentTimestamp").parse().ok();
+        let sent_at = sent_ms.and_then(Timestamp::from_timestamp_millis);
+        let delivery = Delivery { id: id.clone(), sent_at };
+        Self { id, body: text("/body"), source: text("/eventSourceARN"), delivery }
     }
-    let asked = &value["action"];
-    let action = match asked.as_str() {
-        Some("start") => Action::Hold(HoldWants::Running),
-        Some("stop") => Action::Hold(HoldWants::Stopped),
-        Some("release") => Action::Release,
-        Some("status") => Action::Status,
-        _ => return Err(CommandError::Action(asked.clone())),
-    };
-    let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
-    let target = match value.get("target") {
-        None | Some(Value::Null) => "all".to_owned(),
-        Some(Value::String(target)) => target.clone(),
-        Some(other) => return Err(CommandError::Target(other.clone())),
-    };
-    let length = match value.get("for") {
-        None | Some(Value::Null) => HOLD_DEFAULT,
-        Some(given) => given
-            .as_str()
-            .and_then(|text| parse_duration(text).ok())
-            .filter(|length| check_length(*length).is_ok())
-            .ok_or_else(|| CommandError::For(given.clone()))?,
-    };
-    let by = text("by").unwrap_or_else(|| "an event".to_owned());
-    Ok(Command { action, target, length, by, why: text("reason") })
 }
 
 #[cfg(test)]
 mod tests {
-    use gpuctl_control::wire::function::EventDocument;
+    use chrono::TimeDelta;
+    use gpuctl_core::observation::HoldWants;
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::command::Action;
+
+    const QUEUE: &str = "arn:aws:sqs:eu-west-1:123456789012:orders";
+    const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:orders";
 
     fn read(value: &Value) -> Event {
-        Event::read(value).unwrap()
+        read_from(value, "")
+    }
+
+    fn read_from(value: &Value, sources: &str) -> Event {
+        Event::read(value, "r-1", &CommandSources::of(sources)).unwrap()
     }
 
     #[test]
@@ -215,38 +219,6 @@ mod tests {
         assert_eq!(command.length, TimeDelta::hours(2));
         let command = read(&json!({"action": "stop", "for": "45m", "by": "ada"})).command.unwrap();
         assert_eq!((command.target.as_str(), command.length), ("all", TimeDelta::minutes(45)));
-    }
-
-    #[test]
-    fn what_gpuctl_invoke_sends_is_understood() {
-        let document = EventDocument {
-            action: "start",
-            target: "gpu".to_owned(),
-            length: Some("45m".to_owned()),
-            by: "ada".to_owned(),
-        };
-        let command = read(&serde_json::to_value(&document).unwrap()).command.unwrap();
-        assert_eq!((command.target.as_str(), command.by.as_str()), ("gpu", "ada"));
-        assert_eq!(command.length, TimeDelta::minutes(45));
-        for (action, length) in [("stop", None), ("release", None), ("status", None)] {
-            let document = EventDocument { action, length, ..document.clone() };
-            assert!(read(&serde_json::to_value(&document).unwrap()).command.is_some());
-        }
-    }
-
-    #[test]
-    fn an_invalid_command_says_what_it_must_be() {
-        for (value, expected) in [
-            (json!({"action": "boot"}), "\"boot\""),
-            (json!({"action": 1}), "`action` is 1"),
-            (json!({"action": "start", "target": 7}), "`target` is 7"),
-            (json!({"action": "start", "for": "8d"}), "of up to 7 days"),
-            (json!({"action": "start", "for": "0s"}), "`for` is \"0s\""),
-            (json!({"action": "start", "taget": "gpu"}), "`taget` is not a key"),
-        ] {
-            let error = Event::read(&value).unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
-        }
     }
 
     #[test]
@@ -280,17 +252,39 @@ mod tests {
         assert!(event.text.contains("aws.s3"), "{}", event.text);
     }
 
+    fn messages() -> Value {
+        let (action, sent) = ("{\"action\":\"start\",\"target\":\"gpu\"}", "1763740800000");
+        json!({"Records": [
+            {"messageId": "a", "body": action, "eventSourceARN": QUEUE, "attributes": {"SentTimestamp": sent}},
+            {"messageId": "b", "body": "no json", "eventSourceARN": QUEUE},
+            {"messageId": "c", "body": "{\"action\":\"boot\"}", "eventSourceARN": QUEUE},
+            {"Sns": {"Message": action, "TopicArn": TOPIC, "MessageId": "d", "Timestamp": "2025-11-21T16:00:00Z"}},
+        ]})
+    }
+
     #[test]
-    fn l3_a_message_that_cannot_be_read_is_counted_and_asks_for_a_reconcile() {
-        let event = read(&json!({"Records": [
-            {"messageId": "a", "body": "{\"action\":\"start\",\"target\":\"gpu\"}"},
-            {"messageId": "b", "body": "no json"},
-            {"messageId": "c", "body": "{\"action\":\"boot\"}"},
-            {"Sns": {"Message": "{\"action\":\"status\"}"}},
-        ]}));
-        let commands: Vec<bool> = event.messages.iter().map(|one| one.command.is_some()).collect();
-        assert_eq!(commands, [true, false, false, true]);
-        assert!(event.text.contains("one has an invalid command"), "{}", event.text);
+    fn l16_messages_are_wake_ups_unless_their_queue_or_topic_is_opted_in() {
+        let obeyed = |sources: &str| {
+            let event = read_from(&messages(), sources);
+            assert_eq!((event.trigger, event.messages.len()), (Trigger::Wakeup, 4));
+            let commands: Vec<Option<Command>> =
+                event.messages.into_iter().map(|one| one.command).collect();
+            (commands, event.text)
+        };
+        let (none, text) = obeyed("");
+        assert_eq!(none, [const { None }; 4]);
+        assert!(text.contains("GPUCTL_COMMANDS_FROM does not name its source"), "{text}");
+        let (all, text) = obeyed(&format!("{TOPIC}, {QUEUE}"));
+        let is_command: Vec<bool> = all.iter().map(Option::is_some).collect();
+        assert_eq!(is_command, [true, false, false, true]);
+        assert!(text.contains("one has a command: `action` is \"boot\""), "{text}");
+        let sent_at = "2025-11-21T16:00:00Z".parse().ok();
+        for (command, id) in [(&all[0], "a"), (&all[3], "d")] {
+            let delivery = &command.as_ref().unwrap().delivery;
+            assert_eq!((delivery.id.as_str(), delivery.sent_at), (id, sent_at));
+        }
+        let (of_topic, _) = obeyed(TOPIC);
+        assert!(of_topic[0].is_none() && of_topic[3].is_some());
     }
 
     fn any_value() -> impl Strategy<Value = Value> {
@@ -326,7 +320,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_event_can_be_read(value in any_value()) {
-            let _ = Event::read(&value);
+            let _ = Event::read(&value, "r-1", &CommandSources::of(QUEUE));
         }
     }
 }

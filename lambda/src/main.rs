@@ -1,5 +1,6 @@
 //! gpuctl's controller as a Lambda function: event → reconcile → response. It holds no rule.
 
+mod command;
 mod controller;
 mod event;
 mod response;

@@ -35,9 +35,16 @@ pub(crate) enum Outcome {
     Failed,
 }
 
+/// What went wrong.
+pub(crate) struct Response {
+    pub(crate) errors: Vec<String>,
+    /// The ids of messages whose command could not be stored.
+    pub(crate) failed_messages: Vec<String>,
+}
+
 /// The response: each pool as in `gpuctl status --json`, what was done, and what went wrong.
-pub(crate) fn document(event: &Event, outcome: Outcome, errors: Vec<String>) -> Value {
-    let failed = matches!(outcome, Outcome::Failed);
+pub(crate) fn document(event: &Event, outcome: Outcome, wrong: Response) -> Value {
+    let (errors, failed) = (wrong.errors, matches!(outcome, Outcome::Failed));
     let mut response = match outcome {
         Outcome::Done(reconciled) => of_reconcile(&reconciled, errors),
         Outcome::Busy => {
@@ -47,10 +54,10 @@ pub(crate) fn document(event: &Event, outcome: Outcome, errors: Vec<String>) -> 
     };
     response["statusCode"] = json!(if failed { 503 } else { 200 });
     if event.messages.iter().any(|message| !message.id.is_empty()) {
-        // L2, L5: a message whose reconcile could not be made comes again; its queue limits how often.
-        let again = event.messages.iter().filter(|_| failed);
-        let ids: Vec<Value> =
-            again.map(|message| json!({ "itemIdentifier": message.id })).collect();
+        // L2, L5: a message whose reconcile or command failed comes again; its queue limits how often.
+        let again = |id: &&String| failed || wrong.failed_messages.contains(id);
+        let ids = event.messages.iter().map(|message| &message.id).filter(again);
+        let ids: Vec<Value> = ids.map(|id| json!({ "itemIdentifier": id })).collect();
         response["batchItemFailures"] = json!(ids);
     }
     response
@@ -129,16 +136,23 @@ fn line(reconciled: &Reconciled, plan: &PoolPlan, seen: &SeenPool, at: Timestamp
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::CommandSources;
 
     #[test]
     fn l2_l5_each_message_comes_again_if_the_reconcile_failed_and_only_then() {
         let records = [json!({"messageId": "a", "body": "{}"}), json!({"messageId": "b"})];
-        let event = Event::read(&json!({ "Records": records })).unwrap();
-        let failed = document(&event, Outcome::Failed, vec!["no ledger".to_owned()]);
+        let event = json!({ "Records": records });
+        let event = Event::read(&event, "r-1", &CommandSources::default()).unwrap();
+        let of = |outcome, failed: &[&str]| {
+            let failed_messages = failed.iter().map(ToString::to_string).collect();
+            document(&event, outcome, Response { errors: Vec::new(), failed_messages })
+        };
+        let failed = of(Outcome::Failed, &[]);
         assert_eq!(failed["statusCode"], 503);
         let both = json!([{"itemIdentifier": "a"}, {"itemIdentifier": "b"}]);
         assert_eq!(failed["batchItemFailures"], both);
-        let busy = document(&event, Outcome::Busy, Vec::new());
-        assert_eq!(busy["batchItemFailures"], json!([]));
+        assert_eq!(of(Outcome::Busy, &[])["batchItemFailures"], json!([]));
+        let one = of(Outcome::Busy, &["b"]);
+        assert_eq!(one["batchItemFailures"], json!([{"itemIdentifier": "b"}]), "its command");
     }
 }

@@ -52,12 +52,16 @@ async fn account(table: &str) -> Account {
     Account { front, app, function, policy, endpoint, _folder: folder }
 }
 
+/// The queue whose messages are commands.
+const ORDERS: &str = "arn:aws:sqs:eu-west-1:123456789012:orders";
+
 /// A fresh instance of the function, with its policy at this location.
 async fn function(endpoint: &str, front: &Front, policy: &str) -> Function {
     let environment = [
         ("AWS_ENDPOINT_URL", endpoint.to_owned()),
         ("AWS_ENDPOINT_URL_EC2", front.url()),
         ("GPUCTL_POLICY", policy.to_owned()),
+        ("GPUCTL_COMMANDS_FROM", ORDERS.to_owned()),
     ];
     Function::start(&environment).await
 }
@@ -214,4 +218,90 @@ async fn l6_nothing_is_begun_that_could_not_be_recorded_in_time() {
     assert!(!account.is_on());
     let response = account.function.call(&json!({})).await;
     assert_eq!(response["acted"][0]["action"], "start", "the hold was set: {response}");
+}
+
+/// The hold in force on the only pool: what it wants, and who set it.
+fn hold(response: &Value) -> (&str, &str) {
+    let hold = &response["pools"][0]["hold"];
+    let text = |key: &str| hold[key].as_str().unwrap_or_else(|| panic!("{response}"));
+    (text("wants"), text("by"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l15_a_request_that_is_delivered_again_undoes_nothing() {
+    let mut account = account("again").await;
+    // As a rule of EventBridge sends it: a constant.
+    let start = json!({"action": "start", "target": "app"});
+    let response = account.function.call_as("a", &start).await;
+    assert_eq!(hold(&response).0, "running", "{response}");
+    let stop = json!({"action": "stop", "target": "app", "by": "ada"});
+    let response = account.function.call_as("b", &stop).await;
+    assert_eq!(hold(&response), ("stopped", "ada"), "{response}");
+    for _ in 0..2 {
+        let response = account.function.call_as("a", &start).await;
+        let error = response["errors"][0].as_str().unwrap_or_else(|| panic!("{response}"));
+        assert!(error.contains("has a hold that is newer"), "{error}");
+        assert_eq!(hold(&response), ("stopped", "ada"), "{response}");
+        assert!(!account.is_on());
+    }
+    let until = |response: &Value| response["pools"][0]["hold"]["until"].clone();
+    let before = until(&account.function.call(&json!({})).await);
+    let repeated = account.function.call_as("b", &stop).await;
+    assert_eq!(until(&repeated), before, "its end does not move");
+    let response = account.function.call_as("c", &start).await;
+    assert_eq!(hold(&response).0, "running", "the next request counts: {response}");
+    assert!(account.is_on());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l16_a_message_only_wakes_the_function_unless_its_queue_is_opted_in() {
+    let mut account = account("messages").await;
+    let sent = |queue: &str, id: &str, sent_ago: TimeDelta, command: Value| {
+        let sent_at = (SystemClock.now() - sent_ago).timestamp_millis().to_string();
+        let record = json!({
+            "messageId": id,
+            "eventSource": "aws:sqs",
+            "eventSourceARN": queue,
+            "attributes": {"SentTimestamp": sent_at},
+            "body": command.to_string(),
+        });
+        json!({ "Records": [record] })
+    };
+    let (start, stop) = (json!({"action": "start"}), json!({"action": "stop", "by": "ada"}));
+    let (minute, hour) = (TimeDelta::minutes(1), TimeDelta::hours(1));
+    let bell = "arn:aws:sqs:eu-west-1:123456789012:bell";
+    let response = account.function.call(&sent(bell, "a", minute, start.clone())).await;
+    assert_eq!(response["pools"][0]["hold"], Value::Null, "{response}");
+    assert!(!account.is_on(), "{response}");
+
+    let response = account.function.call(&sent(ORDERS, "b", minute, start.clone())).await;
+    assert_eq!(hold(&response), ("running", "an event"), "{response}");
+    assert!(account.is_on(), "{response}");
+    let response = account.function.call(&sent(ORDERS, "c", hour, stop)).await;
+    assert!(response["errors"][0].as_str().unwrap().contains("newer"), "{response}");
+    assert_eq!(response["batchItemFailures"], json!([]), "it would be as late again: {response}");
+    assert!(account.is_on(), "an older message does not undo a newer one: {response}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l5_a_command_that_could_not_be_stored_comes_again() {
+    let account = account("unstored").await;
+    let environment = [
+        ("AWS_ENDPOINT_URL", account.endpoint.clone()),
+        ("AWS_ENDPOINT_URL_EC2", account.front.url()),
+        ("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:1".to_owned()),
+        ("GPUCTL_POLICY", account.policy.display().to_string()),
+        ("GPUCTL_COMMANDS_FROM", ORDERS.to_owned()),
+    ];
+    let mut function = Function::start(&environment).await;
+    let stop = json!({"action": "stop", "target": "app"});
+    let response = function.call(&stop).await;
+    let error = response["errorMessage"].as_str().unwrap_or_else(|| panic!("{response}"));
+    assert!(error.contains("in the ledger"), "the invocation fails, so Lambda repeats it: {error}");
+    let record = json!({"messageId": "a", "eventSourceARN": ORDERS, "body": stop.to_string()});
+    let response = function.call(&json!({ "Records": [record] })).await;
+    assert_eq!(response["batchItemFailures"], json!([{"itemIdentifier": "a"}]), "{response}");
+    // A tick has nothing to lose: the next one follows in a minute.
+    let response = function.call(&json!({})).await;
+    assert_eq!(response["statusCode"], 503, "{response}");
 }

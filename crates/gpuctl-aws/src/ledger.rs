@@ -15,10 +15,11 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use chrono::TimeDelta;
+use gpuctl_control::hold::outdated;
 use gpuctl_control::job::{Job, JobId, JobResult};
 use gpuctl_control::ports::{
     Attempt, Clock, Committed, Fence, JobEntry, JobFilter, JobProblem, Ledger, PoolMemory,
-    PortError, QueueChange, QueueMemory, WorkerReport,
+    PortError, PortErrorClass, QueueChange, QueueMemory, WorkerReport,
 };
 use gpuctl_control::wire::record::Record;
 use gpuctl_core::observation::{Hold, Run};
@@ -34,6 +35,9 @@ use self::table::{Order, Page, Table, condition_failed};
 
 /// How long a record is kept: as long as the month whose bill it explains.
 const RECORDS_KEPT: TimeDelta = TimeDelta::days(30);
+
+/// How long a request to the function is known: longer than SQS (14 days) or Lambda (6 hours) delivers it again.
+const REQUESTS_KEPT: TimeDelta = TimeDelta::days(15);
 
 /// The ledger in one table.
 pub struct DynamoLedger {
@@ -153,7 +157,27 @@ impl Ledger for DynamoLedger {
     }
 
     async fn set_hold(&self, hold: &Hold) -> Result<(), PortError> {
-        self.table.put(items::hold(hold), "set the hold").await
+        match self.table.put_unless_newer(items::hold(hold), "since", "set the hold").await {
+            Err(error) if error.class == PortErrorClass::Conflict => Err(outdated(hold)),
+            answer => answer,
+        }
+    }
+
+    async fn first_seen(&self, request: &str, now: Timestamp) -> Result<Timestamp, PortError> {
+        let answer = self
+            .table
+            .update(&Key::request(request))
+            .update_expression("SET #at = if_not_exists(#at, :now), expires = :expires, v = :v")
+            .expression_attribute_names("#at", "at")
+            .expression_attribute_values(":now", items::time(now))
+            .expression_attribute_values(":expires", items::expires(now + REQUESTS_KEPT))
+            .expression_attribute_values(":v", items::number(items::VERSION))
+            .return_values(ReturnValue::AllNew)
+            .send()
+            .await;
+        let answer =
+            answer.map_err(|error| self.table.failed("UpdateItem", "note a request", error))?;
+        Reader(&answer.attributes.unwrap_or_default()).time("at")
     }
 
     async fn claim_notice(&self, key: &str, again_after: TimeDelta) -> Result<bool, PortError> {

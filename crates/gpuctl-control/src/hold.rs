@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use gpuctl_core::observation::{Hold, HoldWants};
 use gpuctl_core::units::{MicroUsd, PoolId, Timestamp, show_duration};
 
-use crate::ports::{Ledger, PortError};
+use crate::ports::{Ledger, PortError, PortErrorClass};
 
 /// How long a manual start or stop holds unless said otherwise: long enough to work with, too short to be forgotten overnight.
 pub const HOLD_DEFAULT: TimeDelta = TimeDelta::hours(2);
@@ -69,15 +69,23 @@ pub fn check_length(length: TimeDelta) -> Result<(), HoldLengthError> {
     }
 }
 
-/// Sets the hold on each of the pools, in place of any other. The caller has checked that the pools exist.
+/// The error of a ledger that keeps a newer hold than this one.
+#[must_use]
+pub fn outdated(hold: &Hold) -> PortError {
+    let what = format!("pool `{}` has a hold that is newer than this one: it stays", hold.pool);
+    PortError::new(PortErrorClass::Conflict, what).hint("give the command again to replace it")
+}
+
+/// Sets the hold on each of the pools, in place of an older one. The caller has checked that the pools exist.
 ///
 /// # Errors
-/// When the ledger cannot be written; pools before the one that failed have their hold then.
+/// When the ledger cannot be written, or a pool has a newer hold (`Conflict`); the other pools have their hold all the same.
 pub async fn set(
     ledger: &dyn Ledger,
     pools: &[PoolId],
     request: &HoldRequest,
 ) -> Result<(), PortError> {
+    let mut failed = None;
     for pool in pools {
         let hold = Hold {
             pool: pool.clone(),
@@ -88,9 +96,11 @@ pub async fn set(
             why: request.why.clone(),
             over_budget: request.over_budget,
         };
-        ledger.set_hold(&hold).await?;
+        if let Err(error) = ledger.set_hold(&hold).await {
+            failed.get_or_insert(error);
+        }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// Ends the holds of the pools, and with them what was started or stopped outside gpuctl before `at`: an ended hold of `at` is what

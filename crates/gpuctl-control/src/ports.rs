@@ -330,8 +330,14 @@ pub trait Ledger: Send + Sync {
         fence: Option<&Fence>,
     ) -> Result<(), PortError>;
 
-    /// Sets a hold in place of any other on its pool.
+    /// Sets a hold in place of an older one on its pool. One whose `since` is later stays: that is a `Conflict`.
     async fn set_hold(&self, hold: &Hold) -> Result<(), PortError>;
+
+    /// Notes a request of a sender that may deliver it again, and returns when it was noted first. A ledger that no such sender
+    /// reaches keeps this default.
+    async fn first_seen(&self, _request: &str, now: Timestamp) -> Result<Timestamp, PortError> {
+        Ok(now)
+    }
 
     /// Adds a run, or fills in what an earlier version of it left open. What is set already stays. The fence as in `remember_queue`.
     async fn save_run(&self, run: &Run, fence: Option<&Fence>) -> Result<(), PortError>;

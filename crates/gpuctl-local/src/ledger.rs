@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use gpuctl_control::hold::outdated;
 use gpuctl_control::job::{Job, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
     Committed, Fence, JobEntry, JobFilter, JobProblem, Ledger, PoolMemory, PortError, QueueMemory,
@@ -63,7 +64,11 @@ impl Ledger for Store {
 
     async fn set_hold(&self, hold: &Hold) -> Result<(), PortError> {
         let hold = hold.clone();
-        self.off_thread(move |store| store.write_durably(|tx| set_hold(tx, &hold))).await
+        self.off_thread(move |store| match store.write_durably(|tx| set_hold(tx, &hold))? {
+            0 => Err(outdated(&hold)),
+            _ => Ok(()),
+        })
+        .await
     }
 
     async fn claim_notice(&self, key: &str, again_after: TimeDelta) -> Result<bool, PortError> {
@@ -283,18 +288,22 @@ fn remember_queue(
     .map(drop)
 }
 
-fn set_hold(tx: &Transaction<'_>, hold: &Hold) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT OR REPLACE INTO holds VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
-        .execute(params![
-            hold.pool.as_str(),
-            hold.wants == HoldWants::Running,
-            micros(hold.since),
-            micros(hold.until),
-            hold.by,
-            hold.why,
-            hold.over_budget.map(|most| most.0)
-        ])
-        .map(drop)
+/// Returns how many holds were set: none where a newer one stays.
+fn set_hold(tx: &Transaction<'_>, hold: &Hold) -> rusqlite::Result<usize> {
+    tx.prepare_cached(
+        "INSERT INTO holds (pool, wants_running, since, until, by, why, over_budget) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT DO UPDATE SET wants_running = ?2, since = ?3, until = ?4, by = ?5, why = ?6, over_budget = ?7
+           WHERE since <= ?3",
+    )?
+    .execute(params![
+        hold.pool.as_str(),
+        hold.wants == HoldWants::Running,
+        micros(hold.since),
+        micros(hold.until),
+        hold.by,
+        hold.why,
+        hold.over_budget.map(|most| most.0)
+    ])
 }
 
 const RUNS: &str = "SELECT box, started_at, pool, ready_at, stopping_at, stopped_at, start_rule, start_text, stop_rule, stop_text, error,

@@ -20,13 +20,22 @@ const TIMEOUT_MS: u64 = 30_000;
 
 /// A running function.
 pub(crate) struct Function {
-    events: mpsc::Sender<(Value, u64)>,
+    events: mpsc::Sender<Invocation>,
     responses: mpsc::Receiver<Value>,
+    invocations: u32,
     _process: Child,
 }
 
+/// One delivery of an event.
+struct Invocation {
+    event: Value,
+    /// The same for each delivery of one request.
+    request: String,
+    milliseconds: u64,
+}
+
 struct Api {
-    events: Mutex<mpsc::Receiver<(Value, u64)>>,
+    events: Mutex<mpsc::Receiver<Invocation>>,
     responses: mpsc::Sender<Value>,
 }
 
@@ -58,16 +67,29 @@ impl Function {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        Self { events, responses, _process: process }
+        Self { events, responses, invocations: 0, _process: process }
     }
 
+    /// Calls it with a request of its own.
     pub(crate) async fn call(&mut self, event: &Value) -> Value {
         self.call_within(event, TIMEOUT_MS).await
     }
 
     /// Calls it, with `milliseconds` until Lambda would end the call.
     pub(crate) async fn call_within(&mut self, event: &Value, milliseconds: u64) -> Value {
-        self.events.send((event.clone(), milliseconds)).await.unwrap();
+        self.invocations += 1;
+        let request = format!("request-{}", self.invocations);
+        self.deliver(Invocation { event: event.clone(), request, milliseconds }).await
+    }
+
+    /// Delivers a request, for the first time or again.
+    pub(crate) async fn call_as(&mut self, request: &str, event: &Value) -> Value {
+        let (event, request) = (event.clone(), request.to_owned());
+        self.deliver(Invocation { event, request, milliseconds: TIMEOUT_MS }).await
+    }
+
+    async fn deliver(&mut self, invocation: Invocation) -> Value {
+        self.events.send(invocation).await.unwrap();
         tokio::time::timeout(RESPONSE_TIME_MAX, self.responses.recv()).await.unwrap().unwrap()
     }
 }
@@ -75,13 +97,13 @@ impl Function {
 #[expect(clippy::disallowed_methods, reason = "Lambda's deadline is a time of day")]
 async fn next(State(api): State<Arc<Api>>) -> Result<(HeaderMap, Json<Value>), StatusCode> {
     let next = api.events.lock().await.recv().await;
-    let (event, milliseconds) = next.ok_or(StatusCode::GONE)?;
+    let Invocation { event, request, milliseconds } = next.ok_or(StatusCode::GONE)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     let deadline = now + u128::from(milliseconds);
     let mut headers = HeaderMap::new();
     let mut header =
         |name, value: &str| headers.insert(name, HeaderValue::from_str(value).unwrap());
-    header("lambda-runtime-aws-request-id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd");
+    header("lambda-runtime-aws-request-id", &request);
     header("lambda-runtime-deadline-ms", &deadline.to_string());
     header(
         "lambda-runtime-invoked-function-arn",

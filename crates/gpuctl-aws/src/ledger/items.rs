@@ -13,6 +13,7 @@
 //! | `records` | `TIME#ID` | a record, with `repeats` |
 //! | `jobs#YYYY-MM` | `JOB` | a job in the month of its id: attempt and result too |
 //! | `told` | `KEY` | when this notice was last published |
+//! | `request#ID` | `seen` | when this request to the function was delivered first |
 //! | `queue#QUEUE` | `changes` | when it was last purged or redriven through gpuctl |
 //!
 //! Times are microseconds since 1970; in keys they have 17 digits, so that they sort. `v` is the layout's version, `expires` the
@@ -73,6 +74,10 @@ impl Key {
 
     pub(super) fn notice(key: &str) -> Self {
         Self::new("told", key)
+    }
+
+    pub(super) fn request(id: &str) -> Self {
+        Self::new(format!("request#{id}"), "seen")
     }
 
     pub(super) fn pool(pool: &PoolId) -> String {

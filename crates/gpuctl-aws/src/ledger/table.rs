@@ -276,6 +276,29 @@ impl Table {
         call.send().await.map(drop).map_err(|error| self.failed("PutItem", verb, error))
     }
 
+    /// Puts an item, unless the one with its key has a greater number in `field`: that is a `Conflict`.
+    pub(super) async fn put_unless_newer(
+        &self,
+        item: Item,
+        field: &str,
+        verb: &str,
+    ) -> Result<(), PortError> {
+        let mine = item.get(field).cloned().unwrap_or(AttributeValue::Null(true));
+        let call = self.client.put_item().table_name(&self.name).set_item(Some(item));
+        let call = call
+            .condition_expression("attribute_not_exists(pk) OR #field <= :mine")
+            .expression_attribute_names("#field", field)
+            .expression_attribute_values(":mine", mine);
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if code(&error) == Some("ConditionalCheckFailedException") => {
+                let what = format!("cannot {verb}: the ledger has a newer one");
+                Err(PortError::new(PortErrorClass::Conflict, what))
+            }
+            Err(error) => Err(self.failed("PutItem", verb, error)),
+        }
+    }
+
     /// Adds an item unless there is one with its key; both are a success.
     pub(super) async fn put_new(&self, item: Item, verb: &str) -> Result<(), PortError> {
         let call = self.client.put_item().table_name(&self.name).set_item(Some(item));

@@ -7,7 +7,7 @@ use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::units::{MicroUsd, PoolId, Timestamp};
 
 use super::{Subject, TRIES_MAX};
-use crate::ports::{Fence, QueueMemory, WorkerReport};
+use crate::ports::{Fence, PortErrorClass, QueueMemory, WorkerReport};
 use crate::wire::record::{PoolRecord, Record};
 
 const MINUTE: TimeDelta = TimeDelta::minutes(1);
@@ -70,8 +70,12 @@ pub async fn a_hold_replaces_the_one_before(subject: &dyn Subject) {
     ledger.set_hold(&first).await.unwrap();
     assert_eq!(ledger.memory(&pool("held")).await.unwrap().hold, Some(first.clone()));
     let until = now + TimeDelta::hours(1);
-    let second = Hold { wants: HoldWants::Stopped, until, why: None, over_budget: None, ..first };
+    let second =
+        Hold { wants: HoldWants::Stopped, until, why: None, over_budget: None, ..first.clone() };
     ledger.set_hold(&second).await.unwrap();
+    let older = Hold { since: now - TimeDelta::microseconds(1), ..first };
+    let refused = ledger.set_hold(&older).await.unwrap_err();
+    assert_eq!(refused.class, PortErrorClass::Conflict, "a late command does not undo a newer one");
     assert_eq!(ledger.memory(&pool("held")).await.unwrap().hold, Some(second));
     assert_eq!(ledger.memory(&pool("not-held")).await.unwrap().hold, None);
 }

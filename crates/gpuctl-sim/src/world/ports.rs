@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use gpuctl_control::clock::CorrectedClock;
+use gpuctl_control::hold::outdated;
 use gpuctl_control::job::{Job, JobId, JobResult};
 use gpuctl_control::ports::{
     Clock, Committed, Fence, JobEntry, JobFilter, JobProblem, JobQueue, Ledger, NewMessage,
@@ -523,10 +524,14 @@ impl Ledger for Client {
 
     async fn set_hold(&self, hold: &Hold) -> Result<(), PortError> {
         self.on_ledger(|world, now| {
+            if world.ledger.hold(&hold.pool).is_some_and(|known| known.since > hold.since) {
+                return Err(outdated(hold));
+            }
             world.mark_changed(now);
             world.ledger.set_hold(hold);
+            Ok(())
         })
-        .await
+        .await?
     }
 
     /// No notices are sent in a simulated week.

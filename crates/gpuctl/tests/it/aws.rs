@@ -148,7 +148,7 @@ async fn the_function_starts_a_box_for_a_job_and_the_box_does_it_and_stops_itsel
     let report = sandbox.run(&["cost", "report", "--json"]).expect(0).json();
     assert_eq!(report["starts"], 1, "{report}");
 
-    // A message with a command sets a hold, and is deleted once it was read.
+    // A message with a command sets a hold, since the function's environment names its queue, and is deleted once it was read.
     account.ring(&json!({ "action": "stop", "target": "gpu", "for": "30m", "by": "bell" }));
     wait_until("the function hears the bell", || {
         let plan = sandbox.run(&["plan", "--json"]).expect(0).stdout;

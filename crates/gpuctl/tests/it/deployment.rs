@@ -57,14 +57,16 @@ impl Account {
         let program = std::fs::read(stripped(sandbox)).unwrap();
         let policy = std::fs::read(sandbox.path("gpuctl.toml")).unwrap();
         let zip = zip_of(&[("bootstrap", &program), ("gpuctl.toml", &policy)]);
-        self.make_function(
-            NAME,
-            &zip,
-            &[("AWS_ENDPOINT_URL_EC2", ec2), ("GPUCTL_POLICY", "gpuctl.toml")],
-        );
+        let bell = format!("arn:aws:sqs:{REGION}:{ACCOUNT}:bell");
+        let variables = [
+            ("AWS_ENDPOINT_URL_EC2", ec2),
+            ("GPUCTL_POLICY", "gpuctl.toml"),
+            ("GPUCTL_COMMANDS_FROM", &*bell),
+        ];
+        self.make_function(NAME, &zip, &variables);
         let source = json!({
             "FunctionName": NAME,
-            "EventSourceArn": format!("arn:aws:sqs:{REGION}:{ACCOUNT}:bell"),
+            "EventSourceArn": bell,
             "FunctionResponseTypes": ["ReportBatchItemFailures"],
         });
         self.call("lambda", "POST /2015-03-31/event-source-mappings", &source);
