@@ -1,7 +1,9 @@
-//! Sets `GPUCTL_COMMIT` for `gpuctl --version`: the variable of this name, else the commit of the Git checkout.
+//! Sets `GPUCTL_COMMIT` for `gpuctl --version`: the variable of this name, else the commit of the Git checkout. A debug build has no
+//! commit: it would be rebuilt after every commit.
 //!
-//! A debug build has no commit: it would be rebuilt after every commit.
+//! Also lists the names of the models whose manifests come with gpu-worker, so that `submit` knows them where no worker is.
 
+use std::path::Path;
 use std::process::Command;
 
 /// Characters of a commit's hash.
@@ -17,6 +19,20 @@ fn main() {
         _ => Some("unknown: debug build".to_owned()),
     };
     println!("cargo::rustc-env=GPUCTL_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
+    println!("cargo::rustc-env=GPUCTL_MODEL_NAMES={}", model_names().join(" "));
+}
+
+/// The names of the folders with a manifest.
+fn model_names() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("gpu-inference/models");
+    println!("cargo::rerun-if-changed={}", folder.display());
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    let with_manifest = entries.filter(|entry| entry.path().join("model.toml").is_file());
+    let mut names: Vec<String> =
+        with_manifest.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    assert!(!names.is_empty(), "no manifest in {}", folder.display());
+    names
 }
 
 /// The checkout's commit, with `+` if tracked files differ from it. The build script runs again when HEAD moves.

@@ -96,7 +96,7 @@ impl Command {
     }
 }
 
-/// A text as the ledger keeps it: a sender's own characters must not act on the terminal of whoever reads it.
+/// A text as the ledger keeps it: a sender's own characters must not act on the terminal on which it is shown.
 fn kept(text: &str, chars_max: usize) -> String {
     escaped(text, chars_max).to_string()
 }

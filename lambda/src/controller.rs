@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta};
 use gpuctl_aws::{Account, Aws};
+use gpuctl_control::Reconciled;
 use gpuctl_control::hold::{self, HoldRequest};
 use gpuctl_control::log::shown;
+use gpuctl_control::outcome::{HoldOutcome, outcome_of_hold};
 use gpuctl_control::pools;
 use gpuctl_control::ports::{PortError, PortErrorClass, Ports};
 use gpuctl_control::reconcile::{Caller, reconcile_for};
@@ -74,6 +76,7 @@ impl Controller {
         let caller = Caller { owner: &self.owner, trigger: event.trigger, until };
         let outcome = match reconcile_for(&ready.ports, &ready.policy, &caller).await {
             Ok(Some(reconciled)) => {
+                errors.extend(not_carried_out(&ready.policy, &event, &reconciled));
                 let not_sent =
                     ready.account.notify(&*ready.ports.ledger, &ready.policy, &reconciled).await;
                 errors.extend(not_sent.iter().map(sentence));
@@ -171,6 +174,19 @@ async fn apply_commands(ready: &Ready, event: &Event, errors: &mut Vec<String>) 
         errors.push(text);
     }
     failed
+}
+
+/// Why the start or stop of a direct command is not carried out, so that its sender sees that at once.
+fn not_carried_out(policy: &Policy, event: &Event, reconciled: &Reconciled) -> Vec<String> {
+    let Some(Command { action: Action::Hold(wants), target, .. }) = &event.command else {
+        return Vec::new();
+    };
+    let pools = pools::targeted(policy, target).unwrap_or_default();
+    let text = |pool| match outcome_of_hold(reconciled, pool, *wants) {
+        HoldOutcome::Not(not) => Some(format!("{} ({})", not.text, not.hint)),
+        HoldOutcome::CarriedOut | HoldOutcome::Later(..) | HoldOutcome::Failed(_) => None,
+    };
+    pools.iter().filter_map(text).collect()
 }
 
 /// Sets or ends the holds that a command asks for, on each pool that it names; `status` changes nothing.

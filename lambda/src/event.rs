@@ -1,7 +1,7 @@
 //! What an event asks for. Any JSON may come in: an event that is not understood is logged, and is a reason to reconcile all the same.
 //!
-//! Nothing here decides: an event is a user's command, or says only that something may have changed. Whoever may invoke the function
-//! may command it. Whoever may send to a queue or topic may only wake it, unless that queue or topic is opted in.
+//! Nothing here decides: an event is a user's command, or says only that something may have changed. Who may invoke the function may
+//! command it. Who may send to a queue or topic may only wake it, unless that queue or topic is opted in.
 
 use gpuctl_control::Trigger;
 use gpuctl_core::units::Timestamp;

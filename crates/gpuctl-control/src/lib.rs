@@ -15,6 +15,7 @@ pub mod job;
 pub mod log;
 pub mod notice;
 pub mod observe;
+pub mod outcome;
 pub mod params;
 pub mod pools;
 pub mod ports;

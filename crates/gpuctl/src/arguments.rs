@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gpu_tasks::Task;
+use gpuctl_control::job::JobState;
 use gpuctl_control::params::{Param, parse_param};
 use gpuctl_core::offering::CapacityType;
 use gpuctl_core::units::{BoxId, MicroUsd, PoolId, Timestamp, parse_duration};
@@ -38,8 +39,8 @@ pub(crate) struct Arguments {
 
 /// What the end of `gpuctl --help` says.
 const FIRST_STEPS: &str = "First steps: `gpuctl init`, `gpuctl submit voice.transcribe FILE --wait`, `gpuctl status`.
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 changes pending (plan --exit-code), 5 timed out,
-130 interrupted while waiting.";
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 changes pending (plan --exit-code), 4 a start or stop
+is outranked or cannot happen, 5 timed out, 130 interrupted while waiting.";
 
 /// The commands, by what they need.
 #[derive(Debug, Subcommand)]
@@ -67,6 +68,11 @@ pub(crate) enum ContextCommand {
     },
     /// Show the output of boxes on this machine; on AWS the deployed Lambda function's log, or a box's console
     Logs(LogsArguments),
+    /// Stop one box after the jobs that it holds: its worker receives no more
+    Drain {
+        /// The box
+        r#box: BoxId,
+    },
     /// Terminate an EC2 box for good: its spot request first, then the box with its disk
     Retire {
         /// The box
@@ -74,20 +80,15 @@ pub(crate) enum ContextCommand {
     },
     /// Submit one job per input
     Submit(SubmitArguments),
-    /// List jobs, newest first
-    Jobs {
-        /// Only jobs in this state
-        #[arg(long, value_parser = ["queued", "running", "succeeded", "failed", "dead", "purged", "expired"])]
-        state: Option<String>,
-        /// Maximum number of jobs
-        #[arg(long, default_value_t = 20)]
-        limit: u32,
-    },
-    /// Show one job with its result
+    /// List jobs, newest first; or delete old ones
+    Jobs(JobsArguments),
+    /// Show one job with its result, and the results of its earlier generations
     Job {
         /// The job's id, or the beginning or end of it
         id: String,
     },
+    /// Send jobs again, each as its next generation; results so far stay readable
+    Retry(RetryArguments),
     /// Show how many jobs each queue holds
     Queue,
     /// Send dead jobs back to their queue
@@ -419,6 +420,53 @@ pub(crate) struct SubmitArguments {
     /// Stop waiting after this long; the jobs continue
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "1h")]
     pub(crate) timeout: TimeDelta,
+}
+
+/// Which jobs to list.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct JobsArguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<JobsCommand>,
+    /// Only jobs in this state; dead and failed ones are listed with the reason
+    #[arg(long, value_parser = JobState::ALL.map(JobState::as_str))]
+    pub(crate) state: Option<String>,
+    /// Maximum number of jobs
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// Delete jobs that are over, with their results and files
+    Delete {
+        /// Only jobs submitted before this: a time with its offset, or a duration until now, e.g. 30d
+        #[arg(long, value_name = "TIME")]
+        before: String,
+    },
+}
+
+/// Which jobs to send again: either by their ids, or all of a state.
+#[derive(Debug, Args)]
+pub(crate) struct RetryArguments {
+    /// The jobs: their ids, or the beginnings or ends of them
+    #[arg(required_unless_present = "state", value_name = "JOB")]
+    pub(crate) jobs: Vec<String>,
+    /// Every job in this state
+    #[arg(long, value_parser = ["failed", "dead", "purged", "expired"], conflicts_with = "jobs")]
+    pub(crate) state: Option<String>,
+    /// Only jobs whose error has this code, e.g. model.missing
+    #[arg(long, value_name = "CODE", requires = "state")]
+    pub(crate) code: Vec<String>,
+    /// Only jobs submitted since this: a time with its offset, or a duration until now, e.g. 2h
+    #[arg(long, value_name = "TIME", requires = "state")]
+    pub(crate) since: Option<String>,
+    /// Maximum number of jobs
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) limit: u32,
+    /// Show what would be sent, and send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]

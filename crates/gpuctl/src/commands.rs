@@ -16,6 +16,7 @@ mod logs;
 mod models;
 mod prices;
 mod queue;
+mod retry;
 mod run;
 mod schedule;
 mod simulate;
@@ -73,9 +74,11 @@ async fn with_context(
         ContextCommand::Hold(command) => hold::hold(context, printer, command).await,
         ContextCommand::Release { pool } => hold::release(context, printer, &pool).await,
         ContextCommand::Logs(wanted) => Box::pin(logs::logs(context, printer, &wanted)).await,
+        ContextCommand::Drain { r#box } => hold::drain(context, printer, &r#box).await,
         ContextCommand::Retire { r#box } => hold::retire(context, printer, &r#box).await,
         ContextCommand::Submit(wanted) => submit::submit(context, printer, &wanted).await,
-        ContextCommand::Jobs { state, limit } => jobs::list(context, state.as_deref(), limit).await,
+        ContextCommand::Jobs(wanted) => jobs::run(context, printer, &wanted).await,
+        ContextCommand::Retry(wanted) => retry::retry(context, printer, &wanted).await,
         ContextCommand::Job { id } => jobs::show(context, &id).await,
         ContextCommand::Queue => queue::counts(context).await,
         ContextCommand::Redrive { pool } => queue::redrive(context, printer, pool.as_ref()).await,

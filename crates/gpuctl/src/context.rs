@@ -6,10 +6,10 @@ use std::time::Duration;
 use chrono::DateTime;
 use gpuctl_control::Reconciled;
 use gpuctl_control::config::Config;
-use gpuctl_control::ports::Ports;
+use gpuctl_control::ports::{Fence, LEASE_LASTS, Ports};
 use gpuctl_control::{Trigger, pools, reconcile};
 use gpuctl_core::policy::{Pool, QueuePolicy};
-use gpuctl_core::units::{PoolId, Timestamp};
+use gpuctl_core::units::{PoolId, Timestamp, parse_duration};
 
 use crate::backend::Backend;
 use crate::failure::{Code, Failure};
@@ -55,6 +55,14 @@ impl Context {
         })
     }
 
+    /// Reads a time as [`Context::time`] does, or a duration until now.
+    pub(crate) fn time_or_age(&self, text: &str) -> Result<Timestamp, Failure> {
+        match parse_duration(text) {
+            Ok(age) => Ok(self.now() - age),
+            Err(_) => self.time(text),
+        }
+    }
+
     /// One reconcile; `None` if another controller holds the lease.
     pub(crate) async fn reconcile(&self, trigger: Trigger) -> Result<Option<Reconciled>, Failure> {
         Ok(reconcile(&self.ports, &self.config.policy, trigger, &self.owner).await?)
@@ -78,6 +86,18 @@ impl Context {
             }
         }
         None
+    }
+
+    /// The right to act on boxes; a busy one is waited for.
+    pub(crate) async fn lease(&self) -> Result<Fence, Failure> {
+        for _ in 0..LEASE_TRIES {
+            if let Some(fence) = self.ports.ledger.lease(&self.owner, LEASE_LASTS).await? {
+                return Ok(fence);
+            }
+            tokio::time::sleep(LEASE_RETRY).await;
+        }
+        Err(Failure::new(Code::BackendUnavailable, "another controller is reconciling")
+            .hint("try again in a few seconds"))
     }
 
     /// All pools.

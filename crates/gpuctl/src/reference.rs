@@ -36,22 +36,25 @@ fn section<'a>(page: &mut String, command: &'a Command, path: &mut Vec<&'a str>)
     path.push(command.get_name());
     let _ = write!(page, "\n## `{}`\n\n", path.join(" "));
     wrapped(page, "", &format!("{}.", about(command)));
-    if command.has_subcommands() {
-        command.get_subcommands().for_each(|inner| section(page, inner, path));
-    } else {
-        let usage = command.clone().render_usage().to_string();
-        let usage = usage.trim_start_matches("Usage: ").replace("\n       ", "\n");
-        let _ = write!(page, "\n```text\n{usage}\n```\n");
-        let own: Vec<&Arg> = command
-            .get_arguments()
-            .filter(|one| !one.is_global_set() && one.get_id() != "help")
-            .collect();
-        if !own.is_empty() {
-            page.push('\n');
-        }
-        own.into_iter().for_each(|one| argument(page, one));
+    let own: Vec<&Arg> = command
+        .get_arguments()
+        .filter(|one| !one.is_global_set() && one.get_id() != "help")
+        .collect();
+    if !command.has_subcommands() || !own.is_empty() {
+        usage(page, command, own);
     }
+    command.get_subcommands().for_each(|inner| section(page, inner, path));
     path.pop();
+}
+
+fn usage(page: &mut String, command: &Command, own: Vec<&Arg>) {
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage: ").replace("\n       ", "\n");
+    let _ = write!(page, "\n```text\n{usage}\n```\n");
+    if !own.is_empty() {
+        page.push('\n');
+    }
+    own.into_iter().for_each(|one| argument(page, one));
 }
 
 fn about(command: &Command) -> String {
@@ -115,6 +118,7 @@ fn exit_codes(page: &mut String) {
         (Exit::Failed, "the operation failed"),
         (Exit::Usage, "the command line or the configuration is invalid"),
         (Exit::ChangesPending, "`plan --exit-code`: there is something to do"),
+        (Exit::NotCarriedOut, "a start or stop is outranked by another rule, or cannot happen"),
         (Exit::TimedOut, "`--wait` timed out; the operation continues"),
         (Exit::Interrupted, "interrupted while waiting; the operation continues"),
     ] {

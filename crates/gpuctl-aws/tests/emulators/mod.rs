@@ -127,7 +127,7 @@ fn request(port: u16, method: &str, path: &str, body: &str) -> Option<String> {
     request_with(port, method, path, "", body)
 }
 
-/// One HTTP request with more headers, each with its line's end.
+/// One HTTP request with more headers, each with its line's end. The body is JSON, unless they say otherwise.
 pub(crate) fn request_with(
     port: u16,
     method: &str,
@@ -138,8 +138,10 @@ pub(crate) fn request_with(
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     let length = body.len();
+    let json = "Content-Type: application/json\r\n";
+    let kind = if headers.contains("Content-Type:") { "" } else { json };
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{kind}\
          Content-Length: {length}\r\nConnection: close\r\n{headers}\r\n"
     );
     stream.write_all(head.as_bytes()).ok()?;

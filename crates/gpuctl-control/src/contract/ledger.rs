@@ -54,7 +54,7 @@ pub async fn a_lease_that_is_not_released_runs_out(subject: &dyn Subject) {
     unreachable!("the lease never ran out");
 }
 
-/// The latest hold counts, and on its own pool alone.
+/// L15: the latest hold counts, and on its own pool alone.
 pub async fn a_hold_replaces_the_one_before(subject: &dyn Subject) {
     let ledger = &subject.ports().ledger;
     let now = whole(subject.ports().clock.now());

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
 use super::{Versioned, seconds, time};
-use crate::job::{InputUriError, Job, JobFailure, JobResult};
+use crate::job::{InputUriError, Job, JobFailure, JobResult, JobState};
 use crate::ports::JobEntry;
 
 /// The version of the message that this program writes; it reads every version up to it.
@@ -195,6 +195,8 @@ pub struct JobDocument {
     pub params: serde_json::Map<String, serde_json::Value>,
     /// `queued`, `running`, `succeeded`, `failed`, `dead`, `purged` or `expired`.
     pub state: &'static str,
+    /// 0 at first; each `gpuctl retry` is one more. All that follows is of the newest.
+    pub generation: u32,
     /// When it was submitted.
     pub submitted_at: String,
     /// When the worker had the outcome.
@@ -213,6 +215,40 @@ pub struct JobDocument {
     pub output: Option<serde_json::Value>,
     /// Why there is none.
     pub error: Option<FailureDocument>,
+    /// Why there is no result, where that was noted: e.g. the job crashed its worker, or its message cannot be read.
+    pub problem: Option<FailureDocument>,
+    /// The results of earlier generations, newest first; only for a single job.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<ResultDocument>,
+}
+
+/// The result of an earlier generation of a job.
+#[derive(Clone, Debug, Serialize)]
+pub struct ResultDocument {
+    pub generation: u32,
+    /// `succeeded` or `failed`.
+    pub state: &'static str,
+    /// When the worker had the outcome.
+    pub finished_at: String,
+    /// The box whose worker did it.
+    pub r#box: String,
+    pub output: Option<serde_json::Value>,
+    /// Why there is none.
+    pub error: Option<FailureDocument>,
+}
+
+impl ResultDocument {
+    fn of(result: &JobResult) -> Self {
+        let state = if result.outcome.is_ok() { JobState::Succeeded } else { JobState::Failed };
+        Self {
+            generation: result.job.generation,
+            state: state.as_str(),
+            finished_at: time(result.finished_at),
+            r#box: result.box_id.to_string(),
+            output: result.outcome.as_ref().ok().cloned(),
+            error: result.outcome.as_ref().err().map(FailureDocument::of),
+        }
+    }
 }
 
 impl JobDocument {
@@ -229,6 +265,7 @@ impl JobDocument {
             input: job.input.as_str().to_owned(),
             params: job.params.clone(),
             state: entry.state.as_str(),
+            generation: job.generation,
             submitted_at: time(job.submitted_at),
             finished_at: result.map(|result| time(result.finished_at)),
             wait_seconds: result.map(|result| seconds(result.received_at - job.submitted_at)),
@@ -239,7 +276,16 @@ impl JobDocument {
             device: result.and_then(|result| result.device.clone()),
             output: outcome.and_then(|outcome| outcome.as_ref().ok().cloned()),
             error: outcome.and_then(|outcome| outcome.as_ref().err().map(FailureDocument::of)),
+            problem: entry.problem.as_ref().map(FailureDocument::of),
+            earlier: Vec::new(),
         }
+    }
+
+    /// With the results of the generations before this one.
+    #[must_use]
+    pub fn with_earlier(self, results: &[JobResult]) -> Self {
+        let before = results.iter().filter(|result| result.job.generation < self.generation);
+        Self { earlier: before.map(ResultDocument::of).collect(), ..self }
     }
 
     /// The document under its name.

@@ -1,12 +1,13 @@
-//! `start…`, `stop…`, `release` and `retire`: a hold with an expiry, then one reconcile. There is no second way to start a box.
+//! `start…`, `stop…`, `release`, `drain` and `retire`: a hold with an expiry, then one reconcile; or an order to one box. There is no
+//! second way to start a box.
 
 use chrono::{Local, NaiveTime, TimeZone};
-use gpuctl_control::Reconciled;
-use gpuctl_control::Trigger;
+use gpuctl_control::act::act;
 use gpuctl_control::hold::{self, HOLD_DEFAULT, HoldRequest};
-use gpuctl_control::pools;
-use gpuctl_core::observation::{BoxState, HoldWants, SeenBox, SeenPool};
-use gpuctl_core::plan::{PoolPlan, Rule};
+use gpuctl_control::outcome::{HoldOutcome, NotCarriedOut, Why, outcome_of_hold};
+use gpuctl_control::{Reconciled, Trigger, plan, pools};
+use gpuctl_core::observation::{BoxState, HoldWants, SeenPool, Witness};
+use gpuctl_core::plan::{Action, Plan, PoolPlan, Reason, Rule, StopMode};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp, show_duration};
 
 use super::status;
@@ -76,11 +77,20 @@ impl Goal {
         arguments: &HoldArguments,
     ) -> Result<Output, Failure> {
         let deadline = context.now() + arguments.timeout;
+        let mut told: Vec<String> = Vec::new();
         loop {
             // `None`: another controller is reconciling, and may have observed before the hold was set.
             if let Some(reconciled) = context.reconcile(Trigger::Command).await? {
                 printer.reconciled(&reconciled);
-                self.check(&reconciled)?;
+                let last = if arguments.wait { deadline } else { Timestamp::MAX_UTC };
+                for text in self.check(&reconciled, last)? {
+                    // A sentence counts down: it is told once for its beginning.
+                    let key = text.split(':').next().unwrap_or_default().to_owned();
+                    if !told.contains(&key) {
+                        printer.note(&text);
+                        told.push(key);
+                    }
+                }
                 if !arguments.wait || self.is_reached(&reconciled, printer)? {
                     return Ok(status::of_reconciled(&reconciled, &self.pools));
                 }
@@ -105,31 +115,40 @@ impl Goal {
         }
     }
 
-    /// Fails if an action on the pools failed, or a budget forbids the start.
-    fn check(&self, reconciled: &Reconciled) -> Result<(), Failure> {
-        let of_pools = reconciled.acted.iter().filter(|acted| self.pools.contains(&acted.pool));
-        if let Some(error) = of_pools.filter_map(|acted| acted.result.as_ref().err()).next() {
-            return Err(error.into());
+    /// Fails if the hold on a pool is not carried out, and would not be by `last`; returns what is only carried out later.
+    fn check(&self, reconciled: &Reconciled, last: Timestamp) -> Result<Vec<String>, Failure> {
+        let mut later = Vec::new();
+        let mut failed: Option<Failure> = None;
+        for pool in &self.pools {
+            let failure = match outcome_of_hold(reconciled, pool, self.wants) {
+                HoldOutcome::CarriedOut => continue,
+                HoldOutcome::Later(text, at) if at.is_none_or(|at| at <= last) => {
+                    later.push(text);
+                    continue;
+                }
+                HoldOutcome::Later(text, _) => Failure::new(Code::StartOutranked, text)
+                    .hint("gpuctl starts it then; a longer --timeout waits for it"),
+                HoldOutcome::Not(not) => self.not_carried_out(not),
+                HoldOutcome::Failed(error) => error.into(),
+            };
+            match &mut failed {
+                Some(first) => first.causes.push(failure.message),
+                None => failed = Some(failure),
+            }
         }
-        match self.over_budget(reconciled) {
-            Some(reason) => Err(Failure::new(Code::HoldOverBudget, reason)
-                .hint("allow this hold to spend more: `--over-budget USD`")),
-            None => Ok(()),
-        }
+        failed.map_or(Ok(later), Err)
     }
 
-    /// Why a pool's budget forbids the hold, if it does.
-    fn over_budget(&self, reconciled: &Reconciled) -> Option<String> {
-        let is_down = |plan: &&PoolPlan| {
-            let seen = reconciled.observation.pools.get(&plan.pool);
-            let boxes = seen.and_then(|seen| seen.boxes.value.as_ref());
-            plan.actions.is_empty() && boxes.is_some_and(|boxes| !boxes.iter().any(SeenBox::is_up))
+    fn not_carried_out(&self, not: NotCarriedOut) -> Failure {
+        let code = match (not.why, self.wants) {
+            (Why::Outranked, HoldWants::Running) => Code::StartOutranked,
+            (Why::Outranked, HoldWants::Stopped) => Code::StopOutranked,
+            (Why::Impossible, _) => Code::StartImpossible,
+            (Why::OverBudget, _) => Code::HoldOverBudget,
+            (Why::NothingToRun, _) => Code::PoolNothingToRun,
+            (Why::Unread, _) => Code::PoolUnread,
         };
-        let plans = reconciled.plan.pools.iter().filter(|plan| self.pools.contains(&plan.pool));
-        plans.filter(is_down).find_map(|plan| {
-            let reason = plan.blocked.iter().find(|reason| reason.rule == Rule::Budget)?;
-            Some(format!("`{}` is not started: {}", plan.pool, reason.text))
-        })
+        Failure::new(code, not.text).hint(not.hint)
     }
 
     /// Whether every pool is in the wanted state; fails if a start has failed since the hold was set.
@@ -148,7 +167,7 @@ impl Goal {
             }
             all &= match self.wants {
                 HoldWants::Running => {
-                    check_start(id, seen, boxes)?;
+                    check_start(seen)?;
                     boxes.iter().any(|one| one.state == BoxState::Running)
                 }
                 HoldWants::Stopped => boxes.iter().all(|one| one.state == BoxState::Stopped),
@@ -158,27 +177,19 @@ impl Goal {
     }
 }
 
-/// Fails if the pool has nothing to start, or a start has failed since the hold was set.
-fn check_start(pool: &PoolId, seen: &SeenPool, boxes: &[SeenBox]) -> Result<(), Failure> {
+/// Fails if a start has failed since the hold was set.
+fn check_start(seen: &SeenPool) -> Result<(), Failure> {
     let since = seen.hold.as_ref().map(|hold| hold.since).unwrap_or_default();
     let is_failed =
         seen.runs.first().filter(|run| run.failed_to_start() && run.started_at >= since);
-    if let Some(run) = is_failed {
-        let cause = run.error.clone().unwrap_or_else(|| "it ended before it was ready".to_owned());
-        let message = format!("box `{}` did not start", run.box_id);
-        let failure = Failure { causes: vec![cause], ..Failure::new(Code::BoxNotStarted, message) };
-        return Err(failure.hint(format!(
-            "`gpuctl logs {}` shows what it wrote; `gpuctl doctor` checks what it needs",
-            run.box_id
-        )));
-    }
-    if boxes.is_empty() {
-        let message = format!("pool `{pool}` has nothing to run on this machine");
-        return Err(Failure::new(Code::PoolNothingToRun, message).hint(
-            "give it a `queue` or a `command`: a pool with only a schedule starts no box here",
-        ));
-    }
-    Ok(())
+    let Some(run) = is_failed else { return Ok(()) };
+    let cause = run.error.clone().unwrap_or_else(|| "it ended before it was ready".to_owned());
+    let message = format!("box `{}` did not start", run.box_id);
+    let failure = Failure { causes: vec![cause], ..Failure::new(Code::BoxNotStarted, message) };
+    Err(failure.hint(format!(
+        "`gpuctl logs {}` shows what it wrote; `gpuctl doctor` checks what it needs",
+        run.box_id
+    )))
 }
 
 /// Ends a pool's hold, and the effect of earlier starts and stops outside gpuctl; then one reconcile, in which schedule and
@@ -195,6 +206,52 @@ pub(super) async fn release(
         Some(reconciled) => Ok(status::of_reconciled(&reconciled, pools)),
         None => status::status(context, Some(pool)).await,
     }
+}
+
+/// `gpuctl drain BOX`: the box's worker receives no more, finishes what it holds, and the box stops. It is an action like those that
+/// rules ask for, so the run has its reason. Whether the pool starts another box, or this one again, is decided by its rules.
+pub(super) async fn drain(
+    context: &Context,
+    printer: &Printer,
+    box_id: &BoxId,
+) -> Result<Output, Failure> {
+    let policy = &context.config.policy;
+    let (observed, _) = plan(&context.ports, policy, Witness::Controller).await;
+    let has_box = |pool: &SeenPool| {
+        pool.boxes.value.iter().flatten().find(|one| one.id == *box_id).map(|one| one.state)
+    };
+    let pools = &observed.observation.pools;
+    let Some((pool, state)) = pools.iter().find_map(|(id, seen)| Some((id, has_box(seen)?))) else {
+        let errors = observed.errors.iter().map(ToString::to_string).collect();
+        let unknown = Failure::new(Code::BoxUnknown, format!("there is no box `{box_id}`"));
+        return Err(Failure { causes: errors, ..unknown }
+            .hint("`gpuctl status` shows the boxes of all pools"));
+    };
+    if !matches!(state, BoxState::Pending | BoxState::Running) {
+        printer.note(&format!("{box_id} is {} already", state.as_str()));
+        return status::status(context, Some(pool)).await;
+    }
+    let reason = Reason::new(Rule::Hold, format!("{} drains the box", user()));
+    let action = Action::Stop { box_id: box_id.clone(), mode: StopMode::Drain, reason };
+    let order = Plan {
+        at: observed.observation.at,
+        pools: vec![PoolPlan {
+            pool: pool.clone(),
+            boxes_wanted: 0,
+            verdicts: Vec::new(),
+            actions: vec![action],
+            blocked: Vec::new(),
+            next_change: None,
+        }],
+    };
+    let fence = context.lease().await?;
+    let acted = act(&context.ports, &observed.observation, &order, &fence).await;
+    context.ports.ledger.release(&fence).await?;
+    for acted in acted {
+        acted.result?;
+    }
+    printer.note(&format!("{box_id} receives no more jobs, and stops after those that it holds"));
+    status::status(context, Some(pool)).await
 }
 
 /// `gpuctl retire BOX`: terminates the box. Whether the pool starts another is decided by its rules.

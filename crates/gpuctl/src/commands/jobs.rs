@@ -1,39 +1,72 @@
-//! `jobs` and `job`: submitted jobs, their states and results.
+//! `jobs`, `job` and `jobs delete`: submitted jobs, their states and results.
 
 use gpuctl_control::job::JobState;
-use gpuctl_control::ports::{JobEntry, JobFilter};
+use gpuctl_control::ports::{JOBS_DELETED_MAX, JobEntry, JobFilter};
 use gpuctl_control::wire::job::JobDocument;
 
+use crate::arguments::{JobsArguments, JobsCommand};
 use crate::context::Context;
-use crate::documents::reply::JobsDocument;
+use crate::documents::reply::{DeletedDocument, JobsDocument};
 use crate::failure::{Code, Failure};
-use crate::render::Output;
+use crate::render::{Output, Printer};
 
 /// The most jobs that one listing shows or one short name is looked up in.
-const LIST_MAX: u32 = 10_000;
+pub(super) const LIST_MAX: u32 = 10_000;
 
 /// `gpuctl jobs`.
-pub(crate) async fn list(
+pub(super) async fn run(
     context: &Context,
-    state: Option<&str>,
-    limit: u32,
+    printer: &Printer,
+    wanted: &JobsArguments,
 ) -> Result<Output, Failure> {
-    let state = JobState::ALL.into_iter().find(|known| Some(known.as_str()) == state);
-    let jobs = context
-        .ports
-        .ledger
-        .jobs(JobFilter { state, limit: limit.min(LIST_MAX), since: None })
-        .await?;
+    match &wanted.command {
+        Some(JobsCommand::Delete { before }) => delete(context, printer, before).await,
+        None => list(context, wanted).await,
+    }
+}
+
+async fn list(context: &Context, wanted: &JobsArguments) -> Result<Output, Failure> {
+    let state = state(wanted.state.as_deref());
+    let filter = JobFilter { state, limit: wanted.limit.min(LIST_MAX), since: None };
+    let jobs = context.ports.ledger.jobs(filter).await?;
     Ok(Output::Jobs(JobsDocument { jobs: jobs.iter().map(JobDocument::of).collect() }))
 }
 
-/// `gpuctl job ID`.
-pub(crate) async fn show(context: &Context, id: &str) -> Result<Output, Failure> {
-    let entry = find(context, id).await?;
-    Ok(Output::Job(Box::new(JobDocument::of(&entry))))
+/// The state of this name.
+pub(super) fn state(name: Option<&str>) -> Option<JobState> {
+    JobState::ALL.into_iter().find(|known| Some(known.as_str()) == name)
 }
 
-async fn find(context: &Context, id: &str) -> Result<JobEntry, Failure> {
+/// `gpuctl jobs delete`: each part of the jobs with their results, then their files.
+async fn delete(context: &Context, printer: &Printer, before: &str) -> Result<Output, Failure> {
+    let before = context.time_or_age(before)?;
+    printer.confirm(&format!(
+        "delete every finished job that was submitted before {}, with its results and files?",
+        before.to_rfc3339()
+    ))?;
+    let mut jobs = 0;
+    loop {
+        let deleted = context.ports.ledger.delete_jobs(before).await?;
+        for id in &deleted {
+            context.ports.files.remove(id, None).await?;
+        }
+        jobs += deleted.len();
+        if deleted.len() < JOBS_DELETED_MAX {
+            return Ok(Output::Deleted(DeletedDocument { jobs, before: before.to_rfc3339() }));
+        }
+        printer.note(&format!("{jobs} jobs deleted so far"));
+    }
+}
+
+/// `gpuctl job ID`.
+pub(super) async fn show(context: &Context, id: &str) -> Result<Output, Failure> {
+    let entry = find(context, id).await?;
+    let results = context.ports.ledger.results(&entry.job.id).await?;
+    Ok(Output::Job(Box::new(JobDocument::of(&entry).with_earlier(&results))))
+}
+
+/// The job of this id, or of this beginning or end of one.
+pub(super) async fn find(context: &Context, id: &str) -> Result<JobEntry, Failure> {
     if let Ok(exact) = id.parse()
         && let Some(entry) = context.ports.ledger.job(&exact).await?
     {

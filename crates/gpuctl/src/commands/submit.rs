@@ -1,23 +1,28 @@
 //! `submit`: checks the inputs, sends the jobs, reconciles, and waits for the results if asked to.
 
+mod model;
+
 use std::collections::BTreeSet;
 
 use gpuctl_control::Trigger;
 use gpuctl_control::input::admit;
 use gpuctl_control::job::{InputUri, Job, JobId, JobState};
 use gpuctl_control::params::{Param, params_of};
-use gpuctl_control::ports::JobEntry;
+use gpuctl_control::ports::{JobEntry, JobFilter, PortError};
 use gpuctl_control::submit::submit as send;
 use gpuctl_control::wire::job::JobDocument;
-use gpuctl_core::suggest::did_you_mean;
 use gpuctl_core::units::{QueueName, show_duration};
 use serde_json::{Map, Value};
 
+use super::jobs::LIST_MAX;
 use crate::arguments::SubmitArguments;
 use crate::context::Context;
 use crate::documents::reply::{JobsDocument, SubmittedDocument};
 use crate::failure::{Code, Exit, Failure};
 use crate::render::{Output, Printer, Progress};
+
+/// From this number of open jobs on a wait lists them, and reads only those that are over.
+const LISTED_FROM: usize = 20;
 
 /// `gpuctl submit TASK INPUT…`.
 pub(crate) async fn submit(
@@ -26,7 +31,9 @@ pub(crate) async fn submit(
     arguments: &SubmitArguments,
 ) -> Result<Output, Failure> {
     let (pool, queue) = context.queue_pool(arguments.pool.as_ref())?;
-    check_model(context, arguments.model.as_deref())?;
+    if let Some(model) = &arguments.model {
+        model::check(context, printer, model)?;
+    }
     let jobs = jobs(context, &queue.name, arguments)?;
     #[cfg(feature = "aws")]
     let jobs = super::upload::to_s3(context, jobs).await?;
@@ -98,22 +105,6 @@ fn params(context: &Context, task: &str, given: &[Param]) -> Result<Map<String, 
     Ok(params)
 }
 
-/// A model that is not in the configured folder is a typo; without such a folder only the worker can tell.
-fn check_model(context: &Context, model: Option<&str>) -> Result<(), Failure> {
-    let (Some(model), Some(folder)) = (model, context.config.models()) else { return Ok(()) };
-    if folder.join(model).join("model.toml").is_file() {
-        return Ok(());
-    }
-    let entries = folder.read_dir().into_iter().flatten().flatten();
-    let known: BTreeSet<String> =
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    let hint = did_you_mean(model, known.iter().map(String::as_str)).unwrap_or_else(|| {
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
-        format!("{} has {}", folder.display(), known.join(", "))
-    });
-    Err(Failure::new(Code::ModelUnknown, format!("there is no model `{model}`")).hint(hint))
-}
-
 async fn wait(
     context: &Context,
     printer: &Printer,
@@ -178,8 +169,14 @@ impl Waiting {
 
     /// Moves the finished jobs from `open` to `done`; returns whether all are finished.
     async fn poll(&mut self, context: &Context, progress: &Progress) -> bool {
+        // A listing that fails is repeated at the next poll.
+        let Ok(may_be_done) = self.may_be_done(context).await else { return false };
         let mut still_open = Vec::new();
         for job in std::mem::take(&mut self.open) {
+            if may_be_done.as_ref().is_some_and(|ids| !ids.contains(&job.id)) {
+                still_open.push(job);
+                continue;
+            }
             match context.ports.ledger.job(&job.id).await {
                 Ok(Some(entry)) if entry.state.is_final() => {
                     progress.job_done(&JobDocument::of(&entry));
@@ -191,5 +188,23 @@ impl Waiting {
         }
         self.open = still_open;
         self.open.is_empty()
+    }
+
+    /// The open jobs that are over, from one listing instead of one read each; `None` where reading each is as cheap.
+    async fn may_be_done(&self, context: &Context) -> Result<Option<BTreeSet<JobId>>, PortError> {
+        let Some(oldest) = self.open.iter().map(|job| job.submitted_at).min() else {
+            return Ok(None);
+        };
+        if self.open.len() < LISTED_FROM {
+            return Ok(None);
+        }
+        let filter = JobFilter { state: None, limit: LIST_MAX, since: Some(oldest) };
+        let listed = context.ports.ledger.jobs(filter).await?;
+        // Others' jobs may have filled the listing.
+        if listed.len() >= LIST_MAX as usize {
+            return Ok(None);
+        }
+        let over = listed.into_iter().filter(|entry| entry.state.is_final());
+        Ok(Some(over.map(|entry| entry.job.id).collect()))
     }
 }

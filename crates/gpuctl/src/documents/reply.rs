@@ -23,6 +23,36 @@ pub(crate) struct JobsDocument {
     pub(crate) jobs: Vec<JobDocument>,
 }
 
+/// `gpuctl.retried`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct RetriedDocument {
+    /// How many jobs were sent again, or would be.
+    pub(crate) sent: usize,
+    pub(crate) jobs: Vec<RetriedJob>,
+    /// How many more there are than `--limit` allows.
+    pub(crate) beyond_limit: usize,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct RetriedJob {
+    pub(crate) job_id: String,
+    /// Its newest generation.
+    pub(crate) generation: u32,
+    /// Its state before.
+    pub(crate) state: &'static str,
+    /// `sent`, `would be sent` or `left alone`.
+    pub(crate) outcome: &'static str,
+}
+
+/// `gpuctl.deleted`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct DeletedDocument {
+    /// How many jobs were deleted.
+    pub(crate) jobs: usize,
+    /// All of them were submitted before this.
+    pub(crate) before: String,
+}
+
 /// `gpuctl.queues`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct QueuesDocument {

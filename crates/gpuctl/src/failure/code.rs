@@ -10,6 +10,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// `plan --exit-code`: there is something to do.
     ChangesPending = 3,
+    /// A start or stop is outranked by another rule, or cannot happen; the hold is set.
+    NotCarriedOut = 4,
     /// `--wait` timed out; the operation continues.
     TimedOut = 5,
     /// Ctrl-C while waiting; the operation continues.
@@ -62,10 +64,13 @@ codes! {
     PoolNoQueue "pool.no_queue" Usage "The pool has no queue, or no pool has one."
     PoolAmbiguous "pool.ambiguous" Usage "Several pools have a queue; name one."
     PoolNoSchedule "pool.no_schedule" Usage "The pool has no schedule."
-    PoolNothingToRun "pool.nothing_to_run" Failed "The pool has nothing to run on this machine."
+    PoolNothingToRun "pool.nothing_to_run" NotCarriedOut "The pool has nothing to run on this machine."
     PoolUnread "pool.unread" Failed "The pool could not be read."
     HoldInvalid "hold.invalid" Usage "A hold's time is invalid: in the past, or longer than allowed."
-    HoldOverBudget "hold.over_budget" Failed "The pool's budget forbids the start."
+    HoldOverBudget "hold.over_budget" NotCarriedOut "The pool's budget forbids the start."
+    StartOutranked "start.outranked" NotCarriedOut "Another rule outranks the start; the hold is set."
+    StartImpossible "start.impossible" NotCarriedOut "No box of the pool can start now; the hold is set."
+    StopOutranked "stop.outranked" NotCarriedOut "Another rule outranks the stop; the hold is set."
     WaitTimedOut "wait.timed_out" TimedOut "`--wait` timed out; the operation continues."
     BoxUnknown "box.unknown" Failed "There is no such box, or no log of it."
     BoxNotStarted "box.not_started" Failed "A box ended before it was ready."
@@ -75,7 +80,7 @@ codes! {
     ParamUnknown "input.param_unknown" Usage "The task has no such param."
     ParamInvalid "input.param" Usage "The value of a param is invalid for the task."
     ParamMissing "input.param_missing" Usage "The task requires a param that was not given."
-    ModelUnknown "model.unknown" Usage "There is no such model in the models folder."
+    ModelUnknown "model.unknown" Usage "No manifest and no `[model.NAME]` of the configuration has this model."
     InputMissing "input.missing" Usage "An input file cannot be read."
     InputFolder "input.folder" Usage "An input is a folder."
     InputOutside "input.outside" Usage "An input is outside `input_roots`."
@@ -96,6 +101,7 @@ codes! {
     WorkerUnreadable "worker.unreadable" Failed "The output of gpu-worker cannot be read."
     FileUnreadable "file.unreadable" Failed "A file cannot be read."
     FileUnwritable "file.unwritable" Failed "A file cannot be written."
+    JobNotSent "job.not_sent" Failed "Jobs could not be sent to their queue."
     BackendRefused "backend.refused" Failed "EC2 has no capacity for a start."
     BackendConflict "backend.conflict" Failed "A box or message is in another state than the call needs."
     BackendLeaseLost "backend.lease_lost" Failed "A lease ran out."

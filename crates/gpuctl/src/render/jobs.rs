@@ -1,12 +1,12 @@
 //! Jobs and queues as text.
 
 use gpuctl_control::job::{InputLocation, InputUri};
-use gpuctl_control::wire::job::JobDocument;
+use gpuctl_control::wire::job::{JobDocument, ResultDocument};
 use serde_json::Value;
 
 use super::status::counts;
-use super::words::{Lines, shown_name};
-use crate::documents::reply::{JobsDocument, QueuesDocument};
+use super::words::{Lines, short, shown, shown_name};
+use crate::documents::reply::{JobsDocument, QueuesDocument, RetriedDocument};
 
 /// A finished job in one line.
 pub(super) fn job_line(job: &JobDocument) -> String {
@@ -33,20 +33,46 @@ pub(super) fn list(document: &JobsDocument) -> Lines {
         return Lines::of("no jobs");
     }
     let mut lines = Lines::of(format!(
-        "{:<36}  {:<9}  {:<16}  {:>7}  {:>7}  INPUT",
-        "JOB", "STATE", "TASK", "WAITED", "RAN"
+        "{:<36}  {:<9}  {:>3}  {:<16}  {:>7}  {:>7}  INPUT",
+        "JOB", "STATE", "GEN", "TASK", "WAITED", "RAN"
     ));
     for job in &document.jobs {
         let seconds =
             |value: Option<f64>| value.map(|value| format!("{value:.1} s")).unwrap_or_default();
         let (waited, ran) = (seconds(job.wait_seconds), seconds(job.run_seconds));
+        let why = why(job).map(|why| format!("  ({why})")).unwrap_or_default();
         lines.add(format!(
-            "{}  {:<9}  {:<16}  {waited:>7}  {ran:>7}  {}",
+            "{}  {:<9}  {:>3}  {:<16}  {waited:>7}  {ran:>7}  {}{why}",
             job.job_id,
             job.state,
+            job.generation,
             shown_name(&job.task),
             file_name(job)
         ));
+    }
+    lines
+}
+
+/// Why the job has no output, if that is known.
+fn why(job: &JobDocument) -> Option<String> {
+    let failure = job.error.as_ref().or(job.problem.as_ref())?;
+    Some(format!("{} [{}]", shown(&failure.message), shown_name(&failure.code)))
+}
+
+pub(super) fn retried(document: &RetriedDocument) -> Lines {
+    let mut lines = Lines::default();
+    if document.jobs.is_empty() {
+        lines.add("no jobs to send again");
+    }
+    for job in &document.jobs {
+        let generation = job.generation;
+        lines.add(format!(
+            "{}  {}, generation {generation} (was {})",
+            job.job_id, job.outcome, job.state
+        ));
+    }
+    if document.beyond_limit > 0 {
+        lines.add(format!("and {} more: give a higher --limit", document.beyond_limit));
     }
     lines
 }
@@ -59,12 +85,15 @@ pub(super) fn job(job: &JobDocument) -> Lines {
 
 fn add_job(lines: &mut Lines, job: &JobDocument) {
     lines.add(job_line(job));
-    lines.label("job", &job.job_id);
+    match job.generation {
+        0 => lines.label("job", &job.job_id),
+        generation => lines.label("job", format!("{}, generation {generation}", job.job_id)),
+    }
     if let (Some(model), Some(device), Some(name)) = (&job.model, &job.device, &job.r#box) {
         let inference = job.inference_seconds.unwrap_or_default();
         lines.label("model", format!("{model} on {device}, {inference:.2} s on {name}"));
     }
-    if let Some(error) = &job.error {
+    if let Some(error) = job.error.as_ref().or(job.problem.as_ref()) {
         lines.label("error", format!("{} [{}]", error.message, error.code));
         if let Some(hint) = &error.hint {
             lines.label("hint", hint);
@@ -78,6 +107,20 @@ fn add_job(lines: &mut Lines, job: &JobDocument) {
     {
         lines.label(if index == 0 { "files" } else { "" }, file_line(file));
     }
+    for earlier in &job.earlier {
+        add_earlier(lines, earlier);
+    }
+}
+
+/// A result of an earlier generation, in a line; `--json` has its output.
+fn add_earlier(lines: &mut Lines, result: &ResultDocument) {
+    let why = result.error.as_ref().map(|error| format!(": {} [{}]", error.message, error.code));
+    let (generation, state, at) = (result.generation, result.state, short(&result.finished_at));
+    let why = why.unwrap_or_default();
+    lines.label(
+        "earlier",
+        format!("generation {generation} {state} at {at} on {}{why}", result.r#box),
+    );
 }
 
 /// A file by its path if it is on this machine, else by its URI.
@@ -95,6 +138,9 @@ pub(super) fn queues(document: &QueuesDocument) -> Lines {
     let mut lines = Lines::default();
     for queue in &document.queues {
         lines.add(format!("{} (pool {}): {}", queue.queue, queue.pool, counts(&queue.counts)));
+    }
+    if document.queues.iter().any(|queue| queue.counts.dead > 0) {
+        lines.add("`gpuctl jobs --state dead` shows why jobs are dead; `gpuctl redrive` or `gpuctl retry` sends them again");
     }
     lines
 }

@@ -15,9 +15,9 @@ use serde::Serialize;
 use super::json;
 use crate::documents::logs::LogsDocument;
 use crate::documents::reply::{
-    CostReportDocument, DoctorDocument, EstimateDocument, InitDocument, JobsDocument,
-    ManPagesDocument, MovedDocument, PricesDocument, QueuesDocument, ScriptDocument,
-    SubmittedDocument, versioned,
+    CostReportDocument, DeletedDocument, DoctorDocument, EstimateDocument, InitDocument,
+    JobsDocument, ManPagesDocument, MovedDocument, PricesDocument, QueuesDocument, RetriedDocument,
+    ScriptDocument, SubmittedDocument, versioned,
 };
 use crate::documents::schedule::{ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument};
 use crate::documents::simulate::{
@@ -41,6 +41,8 @@ pub(crate) enum Output {
     /// Jobs, one line each.
     Jobs(JobsDocument),
     Job(Box<JobDocument>),
+    Retried(RetriedDocument),
+    Deleted(DeletedDocument),
     Queues(QueuesDocument),
     Moved(MovedDocument),
     ScheduleAt(ScheduleAtDocument),
@@ -83,6 +85,8 @@ impl Output {
             Self::Submitted(document) => named("gpuctl.submitted", document),
             Self::Results(document) | Self::Jobs(document) => named("gpuctl.jobs", document),
             Self::Job(document) => named("gpuctl.job", document),
+            Self::Retried(document) => named("gpuctl.retried", document),
+            Self::Deleted(document) => named("gpuctl.deleted", document),
             Self::Queues(document) => named("gpuctl.queues", document),
             Self::Moved(document) => named("gpuctl.moved", document),
             Self::ScheduleAt(document) => named("gpuctl.schedule-at", document),

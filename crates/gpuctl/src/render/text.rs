@@ -23,6 +23,11 @@ pub(super) fn output(output: &Output) -> Option<Lines> {
         Output::Results(document) => jobs::results(document),
         Output::Jobs(document) => jobs::list(document),
         Output::Job(document) => jobs::job(document),
+        Output::Retried(document) => jobs::retried(document),
+        Output::Deleted(document) => Lines::of(format!(
+            "{} deleted, with results and files; jobs without a result stay",
+            jobs_of(document.jobs as u64)
+        )),
         Output::Queues(document) => jobs::queues(document),
         Output::Moved(document) => moved(document),
         Output::ScheduleAt(document) => schedule::at(document),
@@ -84,7 +89,11 @@ fn submitted(document: &SubmittedDocument) -> Lines {
 
 fn moved(document: &MovedDocument) -> Lines {
     let jobs = jobs_of(document.messages);
-    Lines::of(format!("{}: {jobs} of queue `{}`", document.action, document.queue))
+    let mut lines = Lines::of(format!("{}: {jobs} of queue `{}`", document.action, document.queue));
+    if document.action == "purge" {
+        lines.add("finished jobs stay; `gpuctl jobs delete --before TIME` deletes those");
+    }
+    lines
 }
 
 fn doctor(document: &DoctorDocument) -> Lines {

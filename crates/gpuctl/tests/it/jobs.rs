@@ -220,6 +220,20 @@ fn a_model_that_cannot_be_used_fails_its_jobs_and_no_others() {
     ]);
     let error: Value = serde_json::from_str(&unknown.expect(2).stderr).unwrap();
     assert_eq!(error["error"]["message"], "there is no model `no-such-model`");
+    assert_eq!(error["error"]["code"], "model.unknown");
+    // A manifest of it comes with gpu-worker: that it is not installed is this machine's state.
+    let absent = ["submit", "vision.segment", page[0].to_str().unwrap(), "--model", "u2netp"];
+    let absent = sandbox.run(&absent).expect(0);
+    assert!(
+        absent.stderr.contains("`gpuctl models pull u2netp` downloads it"),
+        "{}",
+        absent.stderr
+    );
+    // Only the boxes have it: the configuration says so.
+    let config = format!("[model.no-such-model]\n{ONE_POOL}");
+    let named = Sandbox::new(&config.replace("idle_stop", "max_wait = \"1h\"\nidle_stop"));
+    let own = ["submit", "vision.ocr", page[0].to_str().unwrap(), "--model", "no-such-model"];
+    named.run(&own).expect(0);
     let wrong_task = sandbox.run(&[
         "submit",
         "vision.ocr",

@@ -25,6 +25,8 @@ mod jobs;
 mod logs;
 mod money;
 #[cfg(feature = "aws")]
+mod outside;
+#[cfg(feature = "aws")]
 mod prices;
 mod snapshots;
 mod support;
