@@ -193,3 +193,42 @@ pub(crate) fn open_session(
         opener.raw_session(role)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use gpu_tasks::Blame;
+
+    use super::*;
+    use crate::models::{RuntimeOptions, cache_folder};
+
+    const OCR: &str = "pp-ocr-v4-mobile";
+
+    /// One test, since a process has one runtime with one memory of CUDA.
+    #[test]
+    fn cuda_is_believed_until_it_fails_and_a_failure_is_not_remembered() {
+        if Path::new("/dev/nvidia0").exists() {
+            return;
+        }
+        let options = RuntimeOptions { gpu: Gpu::Expected, ..RuntimeOptions::default() };
+        let library = Runtime::locate(None).expect("run scripts/fetch-models.py");
+        let runtime = Runtime::load(&library, options).unwrap();
+        let store = ModelStore::open(&cache_folder().join("models")).unwrap();
+        let passing = OnnxError::of_text("the card was full");
+        *runtime.last_probe() = Some(Err(passing.clone()));
+        assert_ne!(runtime.cuda(), Err(passing), "it is tried again");
+        // CUDA worked, and then a session fails on it.
+        *runtime.last_probe() = Some(Ok(()));
+        assert_eq!(runtime.device(DevicePreference::Auto).unwrap(), Device::Cuda);
+        let error = open_pipeline(&runtime, &store, OCR, DevicePreference::Auto).err().unwrap();
+        assert_eq!((error.code(), error.blame()), ("device.failed", Blame::Box), "{error:?}");
+        assert!(runtime.last_probe().is_none(), "it is not believed any longer");
+        // A model whose own device is `auto` runs on the processor then, and says why.
+        *runtime.last_probe() = Some(Ok(()));
+        let store = store.with_devices(&[(OCR.to_owned(), DevicePreference::Auto)].into());
+        let pipeline = open_pipeline(&runtime, &store, OCR, DevicePreference::Auto).unwrap();
+        assert_eq!(pipeline.device(), Device::Cpu);
+        assert!(pipeline.fallback().is_some());
+    }
+}

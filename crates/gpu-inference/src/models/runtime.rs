@@ -306,7 +306,7 @@ impl Runtime {
         *self.last_probe() = None;
     }
 
-    fn last_probe(&self) -> MutexGuard<'_, Option<Result<(), OnnxError>>> {
+    pub(crate) fn last_probe(&self) -> MutexGuard<'_, Option<Result<(), OnnxError>>> {
         // After a panic while probing the last answer still stands.
         self.loaded.cuda.lock().unwrap_or_else(PoisonError::into_inner)
     }

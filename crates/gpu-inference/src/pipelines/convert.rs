@@ -11,7 +11,6 @@ use std::ops::Range;
 use gpu_tasks::{Params, Task};
 
 use self::exports::Converter;
-use crate::input::audio::Audio;
 use crate::input::{CONVERT_RATE_HZ, Content, Prepared};
 use crate::models::{FamilySpec, ModelError, ModelTask, Opener, no_settings};
 use crate::output::Output;
@@ -82,12 +81,10 @@ impl Run for ConvertPipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut outputs = Vec::with_capacity(batch.len());
         for (index, input) in batch.iter().enumerate() {
-            let recording = |content: Option<&Content>| match content {
-                Some(Content::Audio(audio)) => Ok(Audio::clone(audio)),
-                _ => Err(RunError::WrongInput { index, wanted: "two recordings" }),
+            let recordings = (input.content(), input.attached("reference"));
+            let (Content::Audio(speech), Some(Content::Audio(reference))) = recordings else {
+                return Err(RunError::WrongInput { index, wanted: "two recordings" });
             };
-            let speech = recording(Some(input.content()))?;
-            let reference = recording(input.attached("reference"))?;
             let converted =
                 self.convert(speech.samples(), reference.samples(), input.params(), cancel)?;
             outputs.push(wav::output(&converted, CONVERT_RATE_HZ));

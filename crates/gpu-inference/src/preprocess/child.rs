@@ -131,7 +131,7 @@ fn read_both(stdout: ChildStdout, stderr: ChildStderr) -> Outputs {
     Ok((said, errors.join().unwrap_or_else(|_| Ok(Vec::new()))?))
 }
 
-/// All that comes, of which the beginning is kept: a pipe that nobody reads would stop the program.
+/// All that comes, of which the beginning is kept: a pipe that is full would stop the program.
 fn read(mut pipe: impl Read) -> io::Result<Vec<u8>> {
     let mut kept = Vec::new();
     pipe.by_ref().take(OUTPUT_BYTES_MAX).read_to_end(&mut kept)?;
@@ -219,7 +219,7 @@ mod tests {
         true
     }
 
-    /// Whether a process runs: one that nobody has waited for yet does not.
+    /// Whether a process runs: one that was not waited for yet does not.
     fn runs(pid: &str) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))

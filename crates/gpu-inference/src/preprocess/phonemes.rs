@@ -36,7 +36,7 @@ pub enum PhonemeError {
     /// It exited with an error.
     #[error("{PROGRAM} failed for the language {language}: {said}")]
     Failed { language: String, said: String },
-    /// It was killed, or its input or output broke: that is no word about the text.
+    /// It was killed, or its input or output broke: that says nothing about the text.
     #[error("{PROGRAM} did not end by itself: {how}")]
     Broken { how: String },
     /// It took too long.

@@ -72,7 +72,7 @@ fn a_model_that_is_not_here_is_the_box_s_fault_and_one_that_does_something_else_
         assert_eq!((error.code(), error.blame()), (code, blame), "{error}");
         assert!(error.to_string().len() < 3_000);
     }
-    // What the box has of a model is never the job's fault: no file, another one, and one that is no model.
+    // What the box has of a model is never the job's fault: a missing file, or another one.
     let path = copy.0.path().join(OCR).join("ch_PP-OCRv4_det_infer.onnx");
     std::fs::remove_file(&path).unwrap();
     assert_eq!(copy.open(OCR).blame(), Blame::Box);
