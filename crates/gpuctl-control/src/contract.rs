@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 pub mod cloud;
+pub mod fences;
+pub mod generations;
 pub mod jobs;
 pub mod ledger;
 pub mod queue;
@@ -80,8 +82,8 @@ impl<K: Send + Sync> cloud::CloudSubject for WaitingSubject<K> {
     }
 }
 
-/// A test for each guarantee: `contract_tests!(queue, setup)`, `(redrive, setup)`, `(ledger, setup)`, `(jobs, setup)` or
-/// `(cloud, setup)`, where `setup().await` makes a `Subject`, for the last a `CloudSubject`.
+/// A test for each guarantee: `contract_tests!(queue, setup)`, `(lists, setup)`, `(redrive, setup)`, `(ledger, setup)`,
+/// `(fences, setup)`, `(jobs, setup)`, `(generations, setup)`, `(problems, setup)`, `(deletion, setup)` or `(cloud, setup)`, where `setup().await` makes a `Subject`, for the last a `CloudSubject`.
 #[macro_export]
 macro_rules! contract_tests {
     (queue, $setup:path) => {
@@ -99,6 +101,33 @@ macro_rules! contract_tests {
             a_purge_deletes_the_waiting_messages,
             a_purge_of_dead_messages_keeps_the_others,
         );
+    };
+    (lists, $setup:path) => {
+        $crate::contract_tests!(@ queue, $setup: leases_are_changed_and_acked_as_a_list, a_buried_message_is_dead_at_once,);
+        $crate::contract_tests!(@ generations, $setup: results_are_committed_as_a_list,);
+    };
+    (fences, $setup:path) => {
+        $crate::contract_tests!(@ fences, $setup:
+            a_run_is_not_changed_by_an_older_fence,
+            a_remembered_queue_is_not_changed_by_an_older_fence,
+            no_record_is_added_by_an_older_fence,
+        );
+    };
+    (generations, $setup:path) => {
+        $crate::contract_tests!(@ generations, $setup:
+            a_new_generation_is_a_new_try_and_older_results_stay,
+            a_late_result_is_kept_with_its_own_generation,
+        );
+    };
+    (problems, $setup:path) => {
+        $crate::contract_tests!(@ generations, $setup:
+            a_problem_is_shown_until_there_is_a_result,
+            a_buried_job_is_dead_with_its_reason,
+            a_job_that_is_only_known_by_its_problem_is_dead,
+        );
+    };
+    (deletion, $setup:path) => {
+        $crate::contract_tests!(@ generations, $setup: old_jobs_that_have_ended_are_deleted,);
     };
     (redrive, $setup:path) => {
         $crate::contract_tests!(@ queue, $setup: a_redrive_moves_dead_messages_back_with_a_count_of_zero,);

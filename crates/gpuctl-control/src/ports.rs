@@ -397,7 +397,8 @@ pub trait Ledger: Send + Sync {
     /// The results of all generations of a job, newest first.
     async fn results(&self, id: &JobId) -> Result<Vec<JobResult>, PortError>;
 
-    /// Deletes jobs in a final state that were submitted before this, at most `JOBS_DELETED_MAX`; returns which. Their files stay.
+    /// Deletes jobs that have ended and were submitted before this, with their results, at most `JOBS_DELETED_MAX`; returns which. Their
+    /// files stay, and so do dead jobs, whose messages are still in the dead letters.
     async fn delete_jobs(&self, before: Timestamp) -> Result<Vec<JobId>, PortError>;
 
     /// The newest jobs, newest first.

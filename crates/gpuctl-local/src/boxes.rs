@@ -6,6 +6,7 @@
 
 mod lock;
 mod process;
+mod signals;
 
 use std::path::PathBuf;
 use std::process::Child;
@@ -13,13 +14,14 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use gpuctl_control::ports::{Cloud, Listing, PortError, PortErrorClass, StartOrder};
-use gpuctl_core::observation::{BoxState, SeenBox, SeenWorker};
+use gpuctl_core::observation::{BoxState, SeenBox, SeenWorker, WorkerFault};
 use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::{Policy, Pool, Work};
 use gpuctl_core::units::{BoxId, Timestamp};
 use rusqlite::{OptionalExtension, Row, params};
 
-use crate::store::{Store, now_micros, timestamp};
+use crate::store::Store;
+use crate::time::{Now, timestamp};
 use lock::is_alive;
 
 /// How long a command must live to count as ready. One that fails at once is a start without result, which `starts_without_result_max`
@@ -89,7 +91,7 @@ impl Cloud for LocalCloud {
 
     async fn stop(&self, box_id: &BoxId, mode: StopMode) -> Result<(), PortError> {
         let box_id = box_id.clone();
-        self.store.off_thread(move |store| process::stop(store, &box_id, mode)).await
+        self.store.off_thread(move |store| signals::stop(store, &box_id, mode)).await
     }
 }
 
@@ -120,10 +122,16 @@ impl Store {
 struct BoxRow {
     pool: String,
     token: String,
+    /// When its start was ordered, by the wall clock of then: with the box, the key of the run.
     started_at: i64,
+    /// The same in the file's time, as the times below.
+    began_at: i64,
     stopping_at: Option<i64>,
     alive_at: i64,
     pid: Option<i32>,
+    /// When that process began, as `/proc` has it.
+    pid_started: Option<i64>,
+    is_command: bool,
     report: Option<ReportRow>,
 }
 
@@ -135,10 +143,15 @@ struct ReportRow {
     idle_since: Option<i64>,
     last_error: Option<String>,
     jobs_done: u32,
+    /// Code, message and since when.
+    fault: Option<(String, String, i64)>,
+    /// By the wall clock, as the user wrote it.
+    keep_until: Option<i64>,
 }
 
 const BOXES: &str = "SELECT boxes.box, boxes.pool, token, started_at, stopping_at, alive_at, coalesce(boxes.pid, reports.pid),
-    reports.at, ready_at, leases, idle_since, last_error, jobs_done
+    reports.at, ready_at, leases, idle_since, last_error, jobs_done, began_at, pid_started, is_command, fault_code, fault_message, fault_since,
+    keep_until
     FROM boxes LEFT JOIN reports ON reports.box = boxes.box AND reports.run_started_at = boxes.started_at";
 
 fn rows(store: &Store) -> Result<Vec<(String, BoxRow)>, PortError> {
@@ -164,6 +177,11 @@ fn box_row(row: &Row<'_>) -> rusqlite::Result<(String, BoxRow)> {
             idle_since: row.get(10)?,
             last_error: row.get(11)?,
             jobs_done: row.get(12)?,
+            fault: match row.get::<_, Option<String>>(16)? {
+                Some(code) => Some((code, row.get(17)?, row.get(18)?)),
+                None => None,
+            },
+            keep_until: row.get(19)?,
         }),
         None => None,
     };
@@ -174,6 +192,9 @@ fn box_row(row: &Row<'_>) -> rusqlite::Result<(String, BoxRow)> {
         stopping_at: row.get(4)?,
         alive_at: row.get(5)?,
         pid: row.get(6)?,
+        began_at: row.get(13)?,
+        pid_started: row.get(14)?,
+        is_command: row.get(15)?,
         report,
     };
     Ok((row.get(0)?, found))
@@ -226,36 +247,42 @@ fn readiness(pool: &Pool) -> Readiness {
 }
 
 fn seen_box(store: &Store, id: &BoxId, row: BoxRow, readiness: Readiness) -> SeenBox {
+    let now = store.now();
     let (state, since) = if is_alive(store, id) {
-        state_alive(&row, readiness)
+        state_alive(&row, readiness, now)
     } else {
         (BoxState::Stopped, last_sign_of_life(&row))
     };
     SeenBox {
         run_started_at: Some(timestamp(row.started_at)),
         last_error: row.report.as_ref().and_then(|report| report.last_error.clone()),
-        worker: row.report.map(|report| SeenWorker {
-            heard_at: timestamp(report.at),
-            leases: report.leases,
-            idle_since: report.idle_since.map(timestamp),
-            jobs_done: report.jobs_done,
-            fault: None,
-            keep_until: None,
-        }),
-        ..SeenBox::new(id.clone(), state, timestamp(since))
+        worker: row.report.map(|report| seen_worker(report, now)),
+        ..SeenBox::new(id.clone(), state, now.wall(since))
+    }
+}
+
+fn seen_worker(report: ReportRow, now: Now) -> SeenWorker {
+    let fault = |(code, message, since)| WorkerFault { code, message, since: now.wall(since) };
+    SeenWorker {
+        heard_at: now.wall(report.at),
+        leases: report.leases,
+        idle_since: report.idle_since.map(|at| now.wall(at)),
+        jobs_done: report.jobs_done,
+        fault: report.fault.map(fault),
+        keep_until: report.keep_until.map(timestamp),
     }
 }
 
 /// The state of a box that is alive, and since when it is in it.
-fn state_alive(row: &BoxRow, readiness: Readiness) -> (BoxState, i64) {
+fn state_alive(row: &BoxRow, readiness: Readiness, now: Now) -> (BoxState, i64) {
     let ready_at = match readiness {
         Readiness::Reported => row.report.as_ref().and_then(|report| report.ready_at),
-        Readiness::Settled => Some(row.started_at + SETTLE_MICROS).filter(|at| *at <= now_micros()),
+        Readiness::Settled => Some(row.began_at + SETTLE_MICROS).filter(|at| *at <= now.at),
     };
     match (row.stopping_at, ready_at) {
         (Some(at), _) => (BoxState::Stopping, at),
         (None, Some(at)) => (BoxState::Running, at),
-        (None, None) => (BoxState::Pending, row.started_at),
+        (None, None) => (BoxState::Pending, row.began_at),
     }
 }
 
@@ -264,7 +291,7 @@ fn last_sign_of_life(row: &BoxRow) -> i64 {
 }
 
 fn note_alive(store: &Store, boxes: &[BoxId]) -> Result<(), PortError> {
-    let now = now_micros();
+    let now = store.now().at;
     let is_stale = |(id, row): &(String, BoxRow)| {
         row.alive_at <= now - ALIVE_EVERY_MICROS && boxes.iter().any(|one| one.as_str() == *id)
     };

@@ -3,12 +3,11 @@
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use gpuctl_control::hold::outdated;
-use gpuctl_control::job::{Job, JobId, JobResult, JobState};
+use gpuctl_control::job::{Job, JobId, JobResult};
 use gpuctl_control::ports::{
-    Committed, Fence, JobEntry, JobFilter, JobProblem, Ledger, PoolMemory, PortError, QueueMemory,
-    SERVICE_WEIGHT, WorkerReport,
+    Committed, Fence, JobEntry, JobFilter, JobProblem, Ledger, PoolMemory, PortError,
+    PortErrorClass, QueueMemory, WorkerReport,
 };
-use gpuctl_control::wire::job::{job_from_json, job_to_json, result_from_json, result_to_json};
 use gpuctl_control::wire::record::Record;
 use gpuctl_core::observation::{Hold, HoldWants, RUNS_REMEMBERED_MAX, Run, SeenQueue};
 use gpuctl_core::offering::{Offering, Refusal, RefusalClass};
@@ -17,22 +16,20 @@ use gpuctl_core::units::{MicroUsd, PoolId, Timestamp};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use crate::store::{Store, micros, now_micros, timestamp};
-
-/// Records kept; a record of a quiet time stands for many reconciles.
-const RECORDS_MAX: u32 = 10_000;
-/// Runs kept, over all boxes.
-const RUNS_MAX: u32 = 100_000;
-/// Jobs with a result kept.
-const JOBS_MAX: u32 = 1_000_000;
-/// What is beyond these limits is deleted each time that this many records have been added.
-const CLEAR_EVERY: i64 = 1_000;
+use crate::jobs::{commit, delete_jobs, job, jobs, note_job, note_problem, results};
+use crate::queue::again;
+use crate::store::Store;
+use crate::time::{Now, micros, span_micros, timestamp};
 
 #[async_trait]
 impl Ledger for Store {
     async fn lease(&self, owner: &str, lasts: TimeDelta) -> Result<Option<Fence>, PortError> {
         let owner = owner.to_owned();
-        self.off_thread(move |store| store.write(|tx| lease(tx, &owner, lasts))).await
+        self.off_thread(move |store| {
+            let now = store.now();
+            store.write(|tx| lease(tx, now, &owner, lasts))
+        })
+        .await
     }
 
     async fn release(&self, fence: &Fence) -> Result<(), PortError> {
@@ -49,17 +46,25 @@ impl Ledger for Store {
 
     async fn memory(&self, pool: &PoolId) -> Result<PoolMemory, PortError> {
         let pool = pool.clone();
-        self.off_thread(move |store| store.read(|c| memory(c, &pool))).await
+        self.off_thread(move |store| {
+            let now = store.now();
+            store.read(|c| memory(c, now, &pool))
+        })
+        .await
     }
 
     async fn remember_queue(
         &self,
         pool: &PoolId,
         queue: &QueueMemory,
-        _: Option<&Fence>,
+        fence: Option<&Fence>,
     ) -> Result<(), PortError> {
-        let (pool, queue) = (pool.clone(), queue.clone());
-        self.off_thread(move |store| store.write(|tx| remember_queue(tx, &pool, &queue))).await
+        let (pool, queue, fence) = (pool.clone(), queue.clone(), number(fence));
+        let written = self.off_thread(move |store| {
+            let now = store.now();
+            store.write(|tx| remember_queue(tx, now, (&pool, &queue), fence))
+        });
+        if written.await? { Ok(()) } else { Err(fenced_off()) }
     }
 
     async fn set_hold(&self, hold: &Hold) -> Result<(), PortError> {
@@ -73,19 +78,24 @@ impl Ledger for Store {
 
     async fn claim_notice(&self, key: &str, again_after: TimeDelta) -> Result<bool, PortError> {
         let key = key.to_owned();
-        self.off_thread(move |store| store.write(|tx| claim_notice(tx, &key, again_after))).await
+        self.off_thread(move |store| {
+            let now = store.now();
+            store.write(|tx| claim_notice(tx, now, &key, again_after))
+        })
+        .await
     }
 
-    async fn save_run(&self, run: &Run, _: Option<&Fence>) -> Result<(), PortError> {
-        let run = run.clone();
-        self.off_thread(move |store| store.write(|tx| save_run(tx, &run))).await
+    async fn save_run(&self, run: &Run, fence: Option<&Fence>) -> Result<(), PortError> {
+        let (run, fence) = (run.clone(), number(fence));
+        let saved = self.off_thread(move |store| store.write(|tx| save_run(tx, &run, fence)));
+        if saved.await? { Ok(()) } else { Err(fenced_off()) }
     }
 
     async fn runs_since(&self, since: Timestamp) -> Result<Vec<Run>, PortError> {
         self.off_thread(move |store| {
             store.read(|c| {
                 c.prepare_cached(&format!(
-                    "{RUNS} WHERE coalesce(stopped_at, ?1) >= ?1 ORDER BY started_at"
+                    "{RUNS} WHERE stopped_at >= ?1 OR stopped_at IS NULL ORDER BY started_at"
                 ))?
                 .query_map([micros(since)], run)?
                 .collect()
@@ -94,9 +104,13 @@ impl Ledger for Store {
         .await
     }
 
-    async fn record(&self, record: &Record, _: &Fence) -> Result<(), PortError> {
-        let record = record.clone();
-        self.off_thread(move |store| store.write(|tx| add_record(tx, &record))).await
+    async fn record(&self, record: &Record, fence: &Fence) -> Result<(), PortError> {
+        let (record, fence) = (record.clone(), fence.number);
+        let added = self.off_thread(move |store| {
+            let now = store.now();
+            store.write(|tx| add_record(tx, now, &record, fence))
+        });
+        if added.await? { Ok(()) } else { Err(fenced_off()) }
     }
 
     async fn last_reconcile(&self) -> Result<Option<Timestamp>, PortError> {
@@ -111,102 +125,116 @@ impl Ledger for Store {
 
     async fn report(&self, report: &WorkerReport) -> Result<(), PortError> {
         let report = report.clone();
-        self.off_thread(move |store| store.write(|tx| save_report(tx, &report))).await
+        self.off_thread(move |store| {
+            let now = store.now();
+            store.write(|tx| save_report(tx, now, &report))
+        })
+        .await
     }
 
     async fn submitted(&self, jobs: &[Job]) -> Result<(), PortError> {
         let jobs = jobs.to_vec();
         self.off_thread(move |store| {
-            store.write_durably(|tx| {
-                let mut insert = tx.prepare_cached(
-                    "INSERT OR IGNORE INTO jobs (job_id, submitted_at, job) VALUES (?1, ?2, ?3)",
-                )?;
-                for job in &jobs {
-                    insert.execute(params![
-                        job.id.as_str(),
-                        micros(job.submitted_at),
-                        job_to_json(job)
-                    ])?;
-                }
-                Ok(())
-            })
+            let now = store.now();
+            store.write_durably(|tx| jobs.iter().try_for_each(|job| note_job(tx, now, job)))
         })
         .await
     }
 
     async fn commit(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>> {
-        let mut committed = Vec::with_capacity(results.len());
-        for result in results.to_vec() {
-            committed.push(self.off_thread(move |store| store.commit_now(&result)).await);
-        }
-        committed
+        let results = results.to_vec();
+        let (count, committed) =
+            (results.len(), self.off_thread(move |store| Ok(store.commit_all(&results))).await);
+        committed.unwrap_or_else(|error| (0..count).map(|_| Err(again(&error))).collect())
     }
 
-    async fn note_problem(&self, _: &JobProblem) -> Result<(), PortError> {
-        Ok(())
+    async fn note_problem(&self, problem: &JobProblem) -> Result<(), PortError> {
+        let problem = problem.clone();
+        self.off_thread(move |store| {
+            let now = store.now();
+            store.write_durably(|tx| note_problem(tx, now, &problem))
+        })
+        .await
     }
 
     async fn results(&self, id: &JobId) -> Result<Vec<JobResult>, PortError> {
-        Ok(self.job(id).await?.and_then(|entry| entry.result).into_iter().collect())
+        let id = id.clone();
+        self.off_thread(move |store| store.read(|c| results(c, &id))).await
     }
 
-    async fn delete_jobs(&self, _: Timestamp) -> Result<Vec<JobId>, PortError> {
-        Ok(Vec::new())
+    async fn delete_jobs(&self, before: Timestamp) -> Result<Vec<JobId>, PortError> {
+        self.off_thread(move |store| store.write_durably(|tx| delete_jobs(tx, before))).await
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<JobEntry>, PortError> {
         let id = id.clone();
         self.off_thread(move |store| {
-            store.read(|c| {
-                c.prepare_cached(&format!("{JOBS} WHERE jobs.job_id = ?1"))?
-                    .query_row(params![id.as_str(), now_micros()], job_entry)
-                    .optional()
-            })
+            let now = store.now();
+            store.read(|c| job(c, now, &id))
         })
         .await
     }
 
     async fn jobs(&self, filter: JobFilter) -> Result<Vec<JobEntry>, PortError> {
-        self.off_thread(move |store| store.read(|c| jobs(c, filter))).await
+        self.off_thread(move |store| {
+            let now = store.now();
+            store.read(|c| jobs(c, now, filter))
+        })
+        .await
     }
 }
 
 impl Store {
-    /// `Ledger::commit`, blocking.
+    /// `Ledger::commit` of one result, blocking.
     ///
     /// # Errors
     /// As there.
     pub fn commit_now(&self, result: &JobResult) -> Result<Committed, PortError> {
-        let job = &result.job;
-        let written = self.write_durably(|tx| {
-            tx.prepare_cached(
-                "INSERT INTO jobs (job_id, submitted_at, job, result, succeeded) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT DO UPDATE SET result = ?4, succeeded = ?5 WHERE result IS NULL",
-            )?
-            .execute(params![
-                job.id.as_str(),
-                micros(job.submitted_at),
-                job_to_json(job),
-                result_to_json(result),
-                result.outcome.is_ok()
-            ])
-            .and_then(|written| note_service(tx, result).map(|()| written))
-        })?;
-        Ok(if written == 0 { Committed::AlreadyThere } else { Committed::Written })
+        let now = self.now();
+        self.write_durably(|tx| commit(tx, now, result))
+    }
+
+    /// All in one transaction; where that fails each in its own, so that one result that cannot be kept does not keep the others.
+    fn commit_all(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>> {
+        let now = self.now();
+        let together = self.write_durably(|tx| {
+            results.iter().map(|one| commit(tx, now, one)).collect::<Result<Vec<_>, _>>()
+        });
+        match together {
+            Ok(committed) => committed.into_iter().map(Ok).collect(),
+            Err(error) if results.len() == 1 => vec![Err(error)],
+            Err(_) => results.iter().map(|one| self.commit_now(one)).collect(),
+        }
     }
 }
 
-fn lease(tx: &Transaction<'_>, owner: &str, lasts: TimeDelta) -> rusqlite::Result<Option<Fence>> {
-    let now = now_micros();
-    let until = now.saturating_add(lasts.num_microseconds().unwrap_or(i64::MAX));
-    let number = tx
-        .prepare_cached("UPDATE lease SET owner = ?1, number = number + 1, until = ?3 WHERE until <= ?2 RETURNING number")?
-        .query_row(params![owner, now, until], |row| row.get(0))
-        .optional()?;
-    Ok(number.map(|number| Fence { owner: owner.to_owned(), number, until: timestamp(until) }))
+/// The number of a fence; one that is none is below all.
+fn number(fence: Option<&Fence>) -> Option<i64> {
+    fence.map(|fence| fence.number)
 }
 
-fn memory(c: &Connection, pool: &PoolId) -> rusqlite::Result<PoolMemory> {
+fn fenced_off() -> PortError {
+    let what = "another controller has reconciled since this one began";
+    PortError::new(PortErrorClass::Conflict, what)
+        .hint("nothing was changed; the next reconcile sees what the other one did")
+}
+
+fn lease(
+    tx: &Transaction<'_>,
+    now: Now,
+    owner: &str,
+    lasts: TimeDelta,
+) -> rusqlite::Result<Option<Fence>> {
+    let until = now.after(lasts);
+    now.note(tx)?;
+    let number = tx
+        .prepare_cached("UPDATE lease SET owner = ?1, number = number + 1, until = ?3 WHERE until <= ?2 RETURNING number")?
+        .query_row(params![owner, now.at, until], |row| row.get(0))
+        .optional()?;
+    Ok(number.map(|number| Fence { owner: owner.to_owned(), number, until: now.wall(until) }))
+}
+
+fn memory(c: &Connection, now: Now, pool: &PoolId) -> rusqlite::Result<PoolMemory> {
     let hold = c
         .prepare_cached(
             "SELECT wants_running, since, until, by, why, over_budget FROM holds WHERE pool = ?1",
@@ -224,9 +252,10 @@ fn memory(c: &Connection, pool: &PoolId) -> rusqlite::Result<PoolMemory> {
         })
         .optional()?;
     let runs = c
-        .prepare_cached(&format!("{RUNS} WHERE pool = ?1 AND (stopped_at IS NULL OR started_at >= coalesce(
-               (SELECT started_at FROM runs WHERE pool = ?1 ORDER BY started_at DESC LIMIT 1 OFFSET ?2), 0)) ORDER BY started_at DESC"))?
-        .query_map(params![pool.as_str(), RUNS_REMEMBERED_MAX - 1], run)?
+        .prepare_cached(&format!("{RUNS} WHERE (box, started_at) IN (
+               SELECT box, started_at FROM (SELECT box, started_at FROM runs WHERE pool = ?1 ORDER BY started_at DESC LIMIT ?2)
+               UNION SELECT box, started_at FROM runs WHERE pool = ?1 AND stopped_at IS NULL) ORDER BY started_at DESC"))?
+        .query_map(params![pool.as_str(), RUNS_REMEMBERED_MAX], run)?
         .collect::<Result<_, _>>()?;
     let queue = c
         .prepare_cached(
@@ -238,10 +267,10 @@ fn memory(c: &Connection, pool: &PoolId) -> rusqlite::Result<PoolMemory> {
                 in_flight: row.get(2)?,
                 delayed: row.get(3)?,
                 dead: row.get(4)?,
-                oldest_sent_at: row.get::<_, Option<i64>>(5)?.map(timestamp),
-                empty_since: row.get::<_, Option<i64>>(6)?.map(timestamp),
+                oldest_sent_at: row.get::<_, Option<i64>>(5)?.map(|at| now.wall(at)),
+                empty_since: row.get::<_, Option<i64>>(6)?.map(|at| now.wall(at)),
             };
-            Ok(QueueMemory { seen, at: timestamp(row.get(0)?) })
+            Ok(QueueMemory { seen, at: now.wall(row.get(0)?) })
         })
         .optional()?;
     Ok(PoolMemory { hold, runs, queue, service: service(c, pool)? })
@@ -256,36 +285,31 @@ fn service(c: &Connection, pool: &PoolId) -> rusqlite::Result<Option<TimeDelta>>
     .map(|mean| mean.map(TimeDelta::microseconds))
 }
 
-/// Moves the mean of the box towards what this job took: constant cost, however many results there are.
-fn note_service(tx: &Transaction<'_>, result: &JobResult) -> rusqlite::Result<()> {
-    if result.outcome.is_err() {
-        return Ok(());
-    }
-    tx.prepare_cached("INSERT INTO service VALUES (?1, ?2) ON CONFLICT DO UPDATE SET mean = mean + (?2 - mean) / ?3")?
-        .execute(params![result.box_id.as_str(), result.inference.num_microseconds(), SERVICE_WEIGHT])
-        .map(drop)
-}
-
+/// Whether the fence is not older than that of the last write, in which case it was written.
 fn remember_queue(
     tx: &Transaction<'_>,
-    pool: &PoolId,
-    queue: &QueueMemory,
-) -> rusqlite::Result<()> {
+    now: Now,
+    (pool, queue): (&PoolId, &QueueMemory),
+    fence: Option<i64>,
+) -> rusqlite::Result<bool> {
     let seen = &queue.seen;
     tx.prepare_cached(
-        "INSERT OR REPLACE INTO queue_memory VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO queue_memory VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, coalesce(?9, 0)) ON CONFLICT (pool) DO UPDATE SET
+           at = ?2, visible = ?3, in_flight = ?4, delayed = ?5, dead = ?6, oldest_sent_at = ?7, empty_since = ?8, fence = coalesce(?9, fence)
+         WHERE coalesce(?9, fence) >= fence",
     )?
     .execute(params![
         pool.as_str(),
-        micros(queue.at),
+        now.file(queue.at),
         seen.visible,
         seen.in_flight,
         seen.delayed,
         seen.dead,
-        seen.oldest_sent_at.map(micros),
-        seen.empty_since.map(micros)
+        seen.oldest_sent_at.map(|at| now.file(at)),
+        seen.empty_since.map(|at| now.file(at)),
+        fence
     ])
-    .map(drop)
+    .map(|written| written > 0)
 }
 
 /// Returns how many holds were set: none where a newer one stays.
@@ -309,23 +333,28 @@ fn set_hold(tx: &Transaction<'_>, hold: &Hold) -> rusqlite::Result<usize> {
 const RUNS: &str = "SELECT box, started_at, pool, ready_at, stopping_at, stopped_at, start_rule, start_text, stop_rule, stop_text, error,
     jobs, instance_type, zone, capacity, refusal_class, refusal_text, interrupted_at FROM runs";
 
-fn claim_notice(tx: &Transaction<'_>, key: &str, again_after: TimeDelta) -> rusqlite::Result<bool> {
-    let now = now_micros();
-    let told = now - again_after.num_microseconds().unwrap_or(i64::MAX);
-    tx.prepare_cached("DELETE FROM notices WHERE at <= ?1")?.execute([told])?;
+fn claim_notice(
+    tx: &Transaction<'_>,
+    now: Now,
+    key: &str,
+    again_after: TimeDelta,
+) -> rusqlite::Result<bool> {
+    tx.prepare_cached("DELETE FROM notices WHERE at <= ?1")?.execute([now.before(again_after)])?;
     let added = tx
         .prepare_cached("INSERT INTO notices VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-        .execute(params![key, now])?;
+        .execute(params![key, now.at])?;
     Ok(added == 1)
 }
 
-fn save_run(tx: &Transaction<'_>, run: &Run) -> rusqlite::Result<()> {
+/// Whether the fence is not older than that of the last write, in which case it was written.
+fn save_run(tx: &Transaction<'_>, run: &Run, fence: Option<i64>) -> rusqlite::Result<bool> {
     tx.prepare_cached(
-        "INSERT INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) ON CONFLICT DO UPDATE SET
+        "INSERT INTO runs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, coalesce(?19, 0)) ON CONFLICT (box, started_at) DO UPDATE SET
            ready_at = coalesce(ready_at, ?4), stopping_at = coalesce(stopping_at, ?5), stopped_at = coalesce(stopped_at, ?6),
            stop_rule = coalesce(stop_rule, ?9), stop_text = coalesce(stop_text, ?10), error = coalesce(error, ?11),
            jobs = coalesce(jobs, ?12), refusal_class = coalesce(refusal_class, ?16), refusal_text = coalesce(refusal_text, ?17),
-           interrupted_at = coalesce(interrupted_at, ?18)",
+           interrupted_at = coalesce(interrupted_at, ?18), fence = coalesce(?19, fence)
+         WHERE coalesce(?19, fence) >= fence",
     )?
     .execute(params![
         run.box_id.as_str(),
@@ -345,9 +374,10 @@ fn save_run(tx: &Transaction<'_>, run: &Run) -> rusqlite::Result<()> {
         run.offering.as_ref().map(|offering| offering.capacity.as_str()),
         run.refusal.as_ref().map(|refusal| refusal.class.as_str()),
         run.refusal.as_ref().map(|refusal| &refusal.text),
-        run.interrupted_at.map(micros)
+        run.interrupted_at.map(micros),
+        fence
     ])
-    .map(drop)
+    .map(|written| written > 0)
 }
 
 fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
@@ -392,93 +422,64 @@ fn rule_named(column: usize, name: &str) -> rusqlite::Result<Rule> {
     Rule::from_name(name).ok_or_else(|| unreadable(column, format!("`{name}` is not a rule")))
 }
 
-fn unreadable(
+pub(crate) fn unreadable(
     column: usize,
     error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
 }
 
-fn add_record(tx: &Transaction<'_>, record: &Record) -> rusqlite::Result<()> {
+/// Whether the fence is not older than that of the last record, in which case this one was added.
+fn add_record(
+    tx: &Transaction<'_>,
+    now: Now,
+    record: &Record,
+    fence: i64,
+) -> rusqlite::Result<bool> {
     let last = tx
-        .prepare_cached("SELECT id, record FROM records ORDER BY id DESC LIMIT 1")?
-        .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+        .prepare_cached("SELECT id, record, fence FROM records ORDER BY id DESC LIMIT 1")?
+        .query_row([], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
+        })
         .optional()?;
-    let same = last.and_then(|(id, text)| {
+    if last.as_ref().is_some_and(|(_, _, newest)| *newest > fence) {
+        return Ok(false);
+    }
+    let same = last.and_then(|(id, text, _)| {
         let last: Record = serde_json::from_str(&text).ok()?;
         last.says_the_same(record).then_some(id)
     });
     if let Some(id) = same {
-        return tx
-            .prepare_cached("UPDATE records SET repeats = repeats + 1, last_at = ?2 WHERE id = ?1")?
-            .execute(params![id, record.at])
-            .map(drop);
+        tx.prepare_cached("UPDATE records SET repeats = repeats + 1, last_at = ?2, fence = ?3, at = ?4 WHERE id = ?1")?
+            .execute(params![id, record.at, fence, now.at])?;
+        return Ok(true);
     }
     let text = serde_json::to_string(record).expect("a record of texts and numbers is always JSON");
-    tx.prepare_cached("INSERT INTO records (last_at, record) VALUES (?1, ?2)")?
-        .execute(params![record.at, text])?;
-    if tx.last_insert_rowid() % CLEAR_EVERY == 0 { clear_old(tx) } else { Ok(()) }
+    tx.prepare_cached("INSERT INTO records (last_at, record, fence, at) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![record.at, text, fence, now.at])?;
+    Ok(true)
 }
 
-fn clear_old(tx: &Transaction<'_>) -> rusqlite::Result<()> {
-    tx.execute(
-        "DELETE FROM records WHERE id <= (SELECT max(id) FROM records) - ?1",
-        [RECORDS_MAX],
-    )?;
-    tx.execute(
-        "DELETE FROM runs WHERE started_at < (SELECT started_at FROM runs ORDER BY started_at DESC LIMIT 1 OFFSET ?1)",
-        [RUNS_MAX],
-    )?;
-    tx.execute(
-        "DELETE FROM jobs WHERE result IS NOT NULL
-         AND submitted_at < (SELECT submitted_at FROM jobs ORDER BY submitted_at DESC LIMIT 1 OFFSET ?1)",
-        [JOBS_MAX],
-    )
+/// When it was written is the ledger's to say; the report's other times are as far from its own.
+fn save_report(tx: &Transaction<'_>, now: Now, report: &WorkerReport) -> rusqlite::Result<()> {
+    let time = |at: Timestamp| now.at - span_micros(report.at - at);
+    tx.prepare_cached(
+        "INSERT OR REPLACE INTO reports VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    )?
+    .execute(params![
+        report.box_id.as_str(),
+        micros(report.run_started_at),
+        now.at,
+        report.pid,
+        report.ready_at.map(time),
+        report.leases,
+        report.idle_since.map(time),
+        report.last_error,
+        report.jobs_done,
+        report.fault.as_ref().map(|fault| &fault.code),
+        report.fault.as_ref().map(|fault| &fault.message),
+        report.fault.as_ref().map(|fault| time(fault.since)),
+        report.keep_until.map(micros)
+    ])
     .map(drop)
-}
-
-fn save_report(tx: &Transaction<'_>, report: &WorkerReport) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT OR REPLACE INTO reports VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
-        .execute(params![
-            report.box_id.as_str(),
-            micros(report.run_started_at),
-            micros(report.at),
-            report.pid,
-            report.ready_at.map(micros),
-            report.leases,
-            report.idle_since.map(micros),
-            report.last_error,
-            report.jobs_done
-        ])
-        .map(drop)
-}
-
-/// A job's state follows from its result and its message. It is not stored itself, so it cannot disagree with them.
-const JOBS: &str = "SELECT jobs.job, jobs.result,
-    CASE WHEN jobs.succeeded = 1 THEN 'succeeded' WHEN jobs.succeeded = 0 THEN 'failed' WHEN messages.id IS NULL THEN 'purged'
-         WHEN messages.dead THEN 'dead' WHEN messages.receipt IS NOT NULL AND messages.visible_at > ?2 THEN 'running'
-         ELSE 'queued' END AS state
-    FROM jobs LEFT JOIN messages ON messages.job_id = jobs.job_id";
-
-fn jobs(c: &Connection, filter: JobFilter) -> rusqlite::Result<Vec<JobEntry>> {
-    let state = filter.state.map(JobState::as_str);
-    c.prepare_cached(&format!("{JOBS} WHERE (?1 IS NULL OR state = ?1) AND jobs.submitted_at >= ?4 ORDER BY jobs.submitted_at DESC, jobs.job_id DESC LIMIT ?3"))?
-        .query_map(params![state, now_micros(), filter.limit, filter.since.map_or(0, micros)], job_entry)?
-        .collect()
-}
-
-fn job_entry(row: &Row<'_>) -> rusqlite::Result<JobEntry> {
-    let job = job_from_json(&row.get::<_, String>(0)?).map_err(|error| unreadable(0, error))?;
-    let result = match row.get::<_, Option<String>>(1)? {
-        Some(text) => Some(result_from_json(&text).map_err(|error| unreadable(1, error))?),
-        None => None,
-    };
-    let name: String = row.get(2)?;
-    let state = JobState::ALL.into_iter().find(|state| state.as_str() == name);
-    Ok(JobEntry {
-        job,
-        state: state.ok_or_else(|| unreadable(2, format!("`{name}` is not a job's state")))?,
-        result,
-        problem: None,
-    })
 }

@@ -5,10 +5,13 @@
 
 mod boxes;
 mod files;
+mod jobs;
 mod ledger;
 mod logs;
 mod queue;
+mod schema;
 mod store;
+mod time;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +23,7 @@ pub use files::LocalFiles;
 pub use gpuctl_control::clock::SystemClock;
 pub use logs::{BoxLine, BoxLogs};
 pub use store::{FILE_NAME, Store, StoreOptions};
+pub use time::{KernelClocks, MachineClocks};
 
 /// The ports on a store. Boxes are started by `launcher`; a worker starts none and has no launcher. Inputs must be below one of the
 /// `input_roots`; without any they may be anywhere.

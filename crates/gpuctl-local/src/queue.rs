@@ -10,11 +10,14 @@ use chrono::TimeDelta;
 use gpuctl_control::ports::{
     JobQueue, NewMessage, PortError, PortErrorClass, Purge, Receipt, ReceiveRequest, Received,
 };
+use gpuctl_control::wire::job::job_from_json;
 use gpuctl_core::observation::SeenQueue;
 use gpuctl_core::units::QueueName;
 use rusqlite::{Connection, Row, Transaction, params};
 
-use crate::store::{Store, now_micros, timestamp};
+use crate::jobs::note_job;
+use crate::store::Store;
+use crate::time::Now;
 
 /// How often a waiting receive checks whether another process has sent something; a check costs a few microseconds.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
@@ -55,36 +58,26 @@ impl JobQueue for Store {
         receipts: &[Receipt],
         visibility: TimeDelta,
     ) -> Vec<Result<(), PortError>> {
-        let mut changed = Vec::with_capacity(receipts.len());
-        for receipt in receipts.to_vec() {
-            let change =
-                self.off_thread(move |store| store.change_visibility_now(&receipt, visibility));
-            changed.push(change.await);
-        }
-        changed
+        let wanted = receipts.to_vec();
+        let changed = self.off_thread(move |store| store.change_leases(&wanted, visibility)).await;
+        of_each(receipts.len(), changed)
     }
 
     async fn ack(&self, receipts: &[Receipt]) -> Vec<Result<(), PortError>> {
-        let mut acked = Vec::with_capacity(receipts.len());
-        for receipt in receipts.to_vec() {
-            acked.push(self.off_thread(move |store| store.ack_now(&receipt)).await);
-        }
-        acked
+        let wanted = receipts.to_vec();
+        let acked = self.off_thread(move |store| store.ack_all(&wanted)).await;
+        of_each(receipts.len(), acked)
     }
 
-    async fn bury(
-        &self,
-        _: &QueueName,
-        message: &Received,
-        _reason: &str,
-    ) -> Result<(), PortError> {
-        let receipt = message.receipt.clone();
+    async fn bury(&self, _: &QueueName, message: &Received, reason: &str) -> Result<(), PortError> {
+        let (receipt, reason) = (message.receipt.clone(), reason.to_owned());
         let buried = self.off_thread(move |store| {
+            let now = store.now();
             store.write_durably(|tx| {
                 tx.prepare_cached(
-                    "UPDATE messages SET dead = 1, receipt = NULL WHERE receipt = ?1",
+                    "UPDATE messages SET dead = 1, receipt = NULL, dead_at = ?2, reason = ?3 WHERE receipt = ?1",
                 )?
-                .execute([&receipt.0])
+                .execute(params![receipt.0, now.at, reason])
             })
         });
         if buried.await? == 0 { Err(lease_lost()) } else { Ok(()) }
@@ -92,12 +85,20 @@ impl JobQueue for Store {
 
     async fn counts(&self, queue: &QueueName) -> Result<SeenQueue, PortError> {
         let queue = queue.clone();
-        self.off_thread(move |store| store.read(|c| counts(c, &queue))).await
+        self.off_thread(move |store| {
+            let now = store.now();
+            store.read(|c| counts(c, now, &queue))
+        })
+        .await
     }
 
     async fn redrive(&self, queue: &QueueName) -> Result<u64, PortError> {
         let queue = queue.clone();
-        self.off_thread(move |store| store.write_durably(|tx| redrive(tx, &queue))).await
+        self.off_thread(move |store| {
+            let now = store.now();
+            store.write_durably(|tx| redrive(tx, now, &queue))
+        })
+        .await
     }
 
     async fn purge(&self, queue: &QueueName, which: Purge) -> Result<u64, PortError> {
@@ -107,6 +108,9 @@ impl JobQueue for Store {
                 let deleted = tx
                     .prepare_cached("DELETE FROM messages WHERE queue = ?1 AND dead = ?2")?
                     .execute(params![queue.as_str(), which == Purge::Dead])?;
+                if which == Purge::Dead {
+                    forget_noted_dead(tx, &queue)?;
+                }
                 Ok(deleted as u64)
             })
         })
@@ -115,24 +119,13 @@ impl JobQueue for Store {
 }
 
 impl Store {
-    /// `JobQueue::send`, blocking.
+    /// `JobQueue::send`, blocking. A message that is a job notes the job, too: no job is queued and unknown.
     ///
     /// # Errors
     /// As there.
     pub fn send_now(&self, queue: &QueueName, batch: &[NewMessage]) -> Result<(), PortError> {
-        self.write_durably(|tx| {
-            let mut insert = tx.prepare_cached(
-                "INSERT INTO messages (queue, sent_at, visible_at, job_id, attributes, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?;
-            let now = now_micros();
-            for message in batch {
-                let visible_at = now.saturating_add(span_micros(message.delay));
-                let job_id = message.attributes.iter().find(|(name, _)| name == "job_id").map(|(_, value)| value);
-                let attributes = serde_json::to_string(&message.attributes).expect("pairs of texts are always JSON");
-                insert.execute(params![queue.as_str(), now, visible_at, job_id, attributes, message.body])?;
-            }
-            Ok(())
-        })
+        let now = self.now();
+        self.write_durably(|tx| batch.iter().try_for_each(|message| send(tx, now, queue, message)))
     }
 
     /// `JobQueue::receive`, blocking and without the wait.
@@ -144,15 +137,16 @@ impl Store {
         queue: &QueueName,
         request: ReceiveRequest,
     ) -> Result<Vec<Received>, PortError> {
+        let now = self.now();
         // An idle worker receives all day long: that must not write.
         let any = self.read(|c| {
             c.prepare_cached("SELECT EXISTS (SELECT 1 FROM messages WHERE queue = ?1 AND dead = 0 AND visible_at <= ?2)")?
-                .query_row(params![queue.as_str(), now_micros()], |row| row.get::<_, bool>(0))
+                .query_row(params![queue.as_str(), now.at], |row| row.get::<_, bool>(0))
         })?;
-        if any { self.write(|tx| receive(tx, queue, request)) } else { Ok(Vec::new()) }
+        if any { self.write(|tx| receive(tx, now, queue, request)) } else { Ok(Vec::new()) }
     }
 
-    /// `JobQueue::change_visibility`, blocking.
+    /// `JobQueue::change_visibility` of one lease, blocking.
     ///
     /// # Errors
     /// As there.
@@ -161,101 +155,174 @@ impl Store {
         receipt: &Receipt,
         visibility: TimeDelta,
     ) -> Result<(), PortError> {
-        let is_released = visibility <= TimeDelta::zero();
-        let changed = self.write(|tx| {
-            tx.prepare_cached(
-                "UPDATE messages SET visible_at = ?2, receipt = CASE WHEN ?3 THEN NULL ELSE receipt END WHERE receipt = ?1",
-            )?
-            .execute(params![receipt.0, now_micros().saturating_add(span_micros(visibility)), is_released])
-        })?;
-        if changed == 0 { Err(lease_lost()) } else { Ok(()) }
+        only(self.change_leases(std::slice::from_ref(receipt), visibility))
     }
 
-    /// `JobQueue::ack`, blocking.
+    /// `JobQueue::ack` of one message, blocking.
     ///
     /// # Errors
     /// As there.
     pub fn ack_now(&self, receipt: &Receipt) -> Result<(), PortError> {
-        let deleted = self.write(|tx| {
-            tx.prepare_cached("DELETE FROM messages WHERE receipt = ?1")?.execute([&receipt.0])
-        })?;
-        if deleted == 0 { Err(lease_lost()) } else { Ok(()) }
+        only(self.ack_all(std::slice::from_ref(receipt)))
     }
+
+    /// For each receipt whether it was of a lease, in one transaction.
+    fn change_leases(
+        &self,
+        receipts: &[Receipt],
+        visibility: TimeDelta,
+    ) -> Result<Vec<bool>, PortError> {
+        let (now, is_released) = (self.now(), visibility <= TimeDelta::zero());
+        self.write(|tx| {
+            let mut change = tx.prepare_cached(
+                "UPDATE messages SET visible_at = ?2, receipt = CASE WHEN ?3 THEN NULL ELSE receipt END WHERE receipt = ?1",
+            )?;
+            let mut change = |receipt: &Receipt| {
+                change.execute(params![receipt.0, now.after(visibility), is_released])
+            };
+            receipts.iter().map(|receipt| Ok(change(receipt)? > 0)).collect()
+        })
+    }
+
+    fn ack_all(&self, receipts: &[Receipt]) -> Result<Vec<bool>, PortError> {
+        self.write(|tx| {
+            let mut delete = tx.prepare_cached("DELETE FROM messages WHERE receipt = ?1")?;
+            receipts.iter().map(|receipt| Ok(delete.execute([&receipt.0])? > 0)).collect()
+        })
+    }
+}
+
+fn only(held: Result<Vec<bool>, PortError>) -> Result<(), PortError> {
+    if held?.contains(&true) { Ok(()) } else { Err(lease_lost()) }
+}
+
+/// The result of each of `count` entries, of which each was held or not; or each the error of the whole transaction.
+fn of_each(count: usize, held: Result<Vec<bool>, PortError>) -> Vec<Result<(), PortError>> {
+    match held {
+        Ok(held) => {
+            held.into_iter().map(|held| if held { Ok(()) } else { Err(lease_lost()) }).collect()
+        }
+        Err(error) => (0..count).map(|_| Err(again(&error))).collect(),
+    }
+}
+
+/// The same error once more, with its cause as a text.
+pub(crate) fn again(error: &PortError) -> PortError {
+    let cause = error.cause.as_ref().map(|cause| cause.to_string().into());
+    PortError { class: error.class, what: error.what.clone(), hint: error.hint.clone(), cause }
+}
+
+fn send(
+    tx: &Transaction<'_>,
+    now: Now,
+    queue: &QueueName,
+    message: &NewMessage,
+) -> rusqlite::Result<()> {
+    let job = job_from_json(&message.body).ok();
+    if let Some(job) = &job {
+        note_job(tx, now, job)?;
+    }
+    let attribute = message.attributes.iter().find(|(name, _)| name == "job_id");
+    let job_id = job.as_ref().map(|job| job.id.as_str());
+    let attributes =
+        serde_json::to_string(&message.attributes).expect("pairs of texts are always JSON");
+    tx.prepare_cached(
+        "INSERT INTO messages (queue, sent_at, visible_at, job_id, generation, attributes, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?
+    .execute(params![
+        queue.as_str(),
+        now.at,
+        now.after(message.delay),
+        job_id.or_else(|| attribute.map(|(_, value)| value.as_str())),
+        job.as_ref().map_or(0, |job| job.generation),
+        attributes,
+        message.body
+    ])
+    .map(drop)
 }
 
 fn receive(
     tx: &Transaction<'_>,
+    now: Now,
     queue: &QueueName,
     request: ReceiveRequest,
 ) -> rusqlite::Result<Vec<Received>> {
-    let now = now_micros();
     // Only those that are next: a check of the whole backlog at each receive would make the cost quadratic.
     let mut mark_dead = tx.prepare_cached(
-        "UPDATE messages SET dead = 1, receipt = NULL
+        "UPDATE messages SET dead = 1, receipt = NULL, dead_at = ?2
          WHERE receive_count >= (SELECT receives_max FROM queues WHERE name = ?1)
          AND id IN (SELECT id FROM messages WHERE queue = ?1 AND dead = 0 AND visible_at <= ?2
                     ORDER BY visible_at, sent_at, id LIMIT ?3)",
     )?;
-    while mark_dead.execute(params![queue.as_str(), now, request.max])? > 0 {}
+    while mark_dead.execute(params![queue.as_str(), now.at, request.max])? > 0 {}
     let mut take = tx.prepare_cached(
         "UPDATE messages SET receipt = lower(hex(randomblob(16))), visible_at = ?3, receive_count = receive_count + 1
          WHERE id IN (SELECT id FROM messages WHERE queue = ?1 AND dead = 0 AND visible_at <= ?2
                       ORDER BY visible_at, sent_at, id LIMIT ?4)
          RETURNING id, receipt, body, attributes, receive_count, sent_at",
     )?;
-    let leased_until = now.saturating_add(span_micros(request.visibility));
-    let rows = take.query_map(params![queue.as_str(), now, leased_until, request.max], |row| {
-        Ok((row.get::<_, i64>(0)?, received(row)?))
-    })?;
+    let leased_until = now.after(request.visibility);
+    let rows = take
+        .query_map(params![queue.as_str(), now.at, leased_until, request.max], |row| {
+            Ok((row.get::<_, i64>(0)?, received(row, now)?))
+        })?;
     let mut taken: Vec<(i64, Received)> = rows.collect::<Result<_, _>>()?;
     // RETURNING guarantees no order.
     taken.sort_by_key(|(id, received)| (received.sent_at, *id));
     Ok(taken.into_iter().map(|(_, received)| received).collect())
 }
 
-fn received(row: &Row<'_>) -> rusqlite::Result<Received> {
+fn received(row: &Row<'_>, now: Now) -> rusqlite::Result<Received> {
     Ok(Received {
         receipt: Receipt(row.get(1)?),
         body: row.get(2)?,
         attributes: serde_json::from_str(&row.get::<_, String>(3)?).unwrap_or_default(),
         receive_count: row.get(4)?,
-        sent_at: timestamp(row.get(5)?),
+        sent_at: now.wall(row.get(5)?),
     })
 }
 
-fn counts(c: &Connection, queue: &QueueName) -> rusqlite::Result<SeenQueue> {
-    let now = now_micros();
+/// The invisible ones are few, and the oldest visible one is soon found: the cost does not grow with the queue.
+fn counts(c: &Connection, now: Now, queue: &QueueName) -> rusqlite::Result<SeenQueue> {
     c.prepare_cached(
-        "SELECT (SELECT count(*) FROM messages WHERE queue = ?1 AND dead = 0 AND visible_at <= ?2),
+        "SELECT coalesce((SELECT live FROM message_counts WHERE queue = ?1), 0), coalesce((SELECT dead FROM message_counts WHERE queue = ?1), 0),
                 (SELECT count(*) FROM messages WHERE queue = ?1 AND dead = 0 AND visible_at > ?2 AND receipt IS NOT NULL),
                 (SELECT count(*) FROM messages WHERE queue = ?1 AND dead = 0 AND visible_at > ?2 AND receipt IS NULL),
-                (SELECT count(*) FROM messages WHERE queue = ?1 AND dead = 1),
-                (SELECT min(sent_at) FROM messages WHERE queue = ?1 AND dead = 0 AND visible_at <= ?2)",
+                (SELECT sent_at FROM messages INDEXED BY messages_by_age WHERE queue = ?1 AND dead = 0 AND visible_at <= ?2
+                 ORDER BY sent_at LIMIT 1)",
     )?
-    .query_row(params![queue.as_str(), now], |row| {
+    .query_row(params![queue.as_str(), now.at], |row| {
+        let (live, in_flight, delayed): (u64, u64, u64) = (row.get(0)?, row.get(2)?, row.get(3)?);
         Ok(SeenQueue {
-            visible: row.get(0)?,
-            in_flight: row.get(1)?,
-            delayed: row.get(2)?,
-            dead: row.get(3)?,
-            oldest_sent_at: row.get::<_, Option<i64>>(4)?.map(timestamp),
+            visible: live.saturating_sub(in_flight + delayed),
+            in_flight,
+            delayed,
+            dead: row.get(1)?,
+            oldest_sent_at: row.get::<_, Option<i64>>(4)?.map(|at| now.wall(at)),
             empty_since: None,
         })
     })
 }
 
-fn redrive(tx: &Transaction<'_>, queue: &QueueName) -> rusqlite::Result<u64> {
+fn redrive(tx: &Transaction<'_>, now: Now, queue: &QueueName) -> rusqlite::Result<u64> {
     // As with SQS's message move task, the age starts again: the job has had its wait.
     let moved = tx
         .prepare_cached(
-            "UPDATE messages SET dead = 0, receive_count = 0, receipt = NULL, sent_at = ?2, visible_at = ?2 WHERE queue = ?1 AND dead = 1",
+            "UPDATE messages SET dead = 0, receive_count = 0, receipt = NULL, sent_at = ?2, visible_at = ?2, dead_at = NULL, reason = NULL
+             WHERE queue = ?1 AND dead = 1",
         )?
-        .execute(params![queue.as_str(), now_micros()])?;
+        .execute(params![queue.as_str(), now.at])?;
+    forget_noted_dead(tx, queue)?;
     Ok(moved as u64)
 }
 
-fn span_micros(span: TimeDelta) -> i64 {
-    span.num_microseconds().unwrap_or(i64::MAX).max(0)
+/// Jobs of the queue that were noted as dead are no longer so, whether or not their messages could be told.
+fn forget_noted_dead(tx: &Transaction<'_>, queue: &QueueName) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "UPDATE jobs SET noted_dead = 0 WHERE noted_dead AND json_extract(job, '$.queue') = ?1",
+    )?
+    .execute([queue.as_str()])
+    .map(drop)
 }
 
 fn lease_lost() -> PortError {

@@ -4,86 +4,31 @@
 //! disk before the call returns. The rest may be lost when the power fails, and is then observed or done again.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gpuctl_control::log::shown;
-use gpuctl_control::ports::{Clock, PortError, PortErrorClass};
+use gpuctl_control::ports::{PortError, PortErrorClass};
 use gpuctl_control::state_folder;
 use gpuctl_core::policy::Policy;
-use gpuctl_core::units::Timestamp;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
 
-use crate::SystemClock;
+use crate::schema::{SCHEMA_VERSION, migrate};
+use crate::time::{FileTime, KernelClocks, MachineClocks, Now};
 
 /// The file's name in the state folder.
 pub const FILE_NAME: &str = "gpuctl.db";
-
-/// The version of the schema below; a file with a higher one was written by a newer gpuctl.
-const SCHEMA_VERSION: i64 = 3;
 
 /// How long a call waits for another process's write.
 const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
 
 const PAGE_BYTES: u32 = 4_096;
 
-const SCHEMA: &str = "
-CREATE TABLE queues (name TEXT PRIMARY KEY, receives_max INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE messages (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, queue TEXT NOT NULL, dead INTEGER NOT NULL DEFAULT 0,
-  sent_at INTEGER NOT NULL, visible_at INTEGER NOT NULL, receipt TEXT, receive_count INTEGER NOT NULL DEFAULT 0,
-  job_id TEXT, attributes TEXT NOT NULL, body TEXT NOT NULL);
-CREATE INDEX messages_by_turn ON messages (queue, dead, visible_at, sent_at);
-CREATE INDEX messages_by_receipt ON messages (receipt) WHERE receipt IS NOT NULL;
-CREATE INDEX messages_by_job ON messages (job_id) WHERE job_id IS NOT NULL;
-CREATE TABLE jobs (
-  job_id TEXT PRIMARY KEY, submitted_at INTEGER NOT NULL, job TEXT NOT NULL, result TEXT, succeeded INTEGER) WITHOUT ROWID;
-CREATE INDEX jobs_by_time ON jobs (submitted_at);
-CREATE TABLE holds (
-  pool TEXT PRIMARY KEY, wants_running INTEGER NOT NULL, since INTEGER NOT NULL, until INTEGER NOT NULL,
-  by TEXT NOT NULL, why TEXT) WITHOUT ROWID;
-CREATE TABLE queue_memory (
-  pool TEXT PRIMARY KEY, at INTEGER NOT NULL, visible INTEGER NOT NULL, in_flight INTEGER NOT NULL, delayed INTEGER NOT NULL,
-  dead INTEGER NOT NULL, oldest_sent_at INTEGER, empty_since INTEGER) WITHOUT ROWID;
-CREATE TABLE runs (
-  box TEXT NOT NULL, started_at INTEGER NOT NULL, pool TEXT NOT NULL, ready_at INTEGER, stopping_at INTEGER, stopped_at INTEGER,
-  start_rule TEXT NOT NULL, start_text TEXT NOT NULL, stop_rule TEXT, stop_text TEXT, error TEXT,
-  PRIMARY KEY (box, started_at)) WITHOUT ROWID;
-CREATE INDEX runs_by_pool ON runs (pool, started_at);
-CREATE TABLE records (id INTEGER PRIMARY KEY AUTOINCREMENT, repeats INTEGER NOT NULL DEFAULT 0, last_at TEXT, record TEXT NOT NULL);
-CREATE TABLE lease (one INTEGER PRIMARY KEY CHECK (one = 1), owner TEXT, number INTEGER NOT NULL, until INTEGER NOT NULL);
-INSERT INTO lease VALUES (1, NULL, 0, 0);
-CREATE TABLE boxes (
-  box TEXT PRIMARY KEY, pool TEXT NOT NULL, token TEXT NOT NULL, started_at INTEGER NOT NULL, stopping_at INTEGER,
-  alive_at INTEGER NOT NULL, pid INTEGER) WITHOUT ROWID;
-CREATE TABLE reports (
-  box TEXT PRIMARY KEY, run_started_at INTEGER NOT NULL, at INTEGER NOT NULL, pid INTEGER, ready_at INTEGER,
-  leases INTEGER NOT NULL, idle_since INTEGER, last_error TEXT) WITHOUT ROWID;
-";
-
-/// From each version to the next; a file of an older gpuctl is brought up to date when it is opened.
-const MIGRATIONS: [&str; 3] = [SCHEMA, CAPACITY_AND_COST, NOTICES];
-
-/// What runs were bought as and were refused, how long jobs take, and how far a hold may go beyond its budget.
-const CAPACITY_AND_COST: &str = "
-ALTER TABLE runs ADD COLUMN jobs INTEGER;
-ALTER TABLE runs ADD COLUMN instance_type TEXT;
-ALTER TABLE runs ADD COLUMN zone TEXT;
-ALTER TABLE runs ADD COLUMN capacity TEXT;
-ALTER TABLE runs ADD COLUMN refusal_class TEXT;
-ALTER TABLE runs ADD COLUMN refusal_text TEXT;
-ALTER TABLE runs ADD COLUMN interrupted_at INTEGER;
-ALTER TABLE reports ADD COLUMN jobs_done INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE holds ADD COLUMN over_budget INTEGER;
-CREATE TABLE service (box TEXT PRIMARY KEY, mean INTEGER NOT NULL) WITHOUT ROWID;
-";
-
-/// Which notices were sent, and when.
-const NOTICES: &str = "
-CREATE TABLE notices (key TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
-";
+/// For the user alone, whatever the folder that it is in.
+pub(crate) const PRIVATE_MODE: u32 = 0o600;
 
 /// Where the store is, and how large it may get.
 #[derive(Clone, Debug)]
@@ -99,6 +44,7 @@ pub struct StoreOptions {
 pub struct Store {
     opened: Arc<Mutex<Opened>>,
     folder: PathBuf,
+    time: FileTime,
 }
 
 struct Opened {
@@ -113,18 +59,36 @@ impl Store {
     /// # Errors
     /// When it cannot be opened, is not a queue file, or was written by a newer gpuctl.
     pub fn open(options: &StoreOptions) -> Result<Self, PortError> {
+        Self::open_with(options, Arc::new(KernelClocks))
+    }
+
+    /// `open`, with other clocks than the kernel's.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_with(
+        options: &StoreOptions,
+        clocks: Arc<dyn MachineClocks>,
+    ) -> Result<Self, PortError> {
         let folder = &options.folder;
         make_folders(folder)?;
         // SQLite does not wait where two processes make one file: the second would find it locked.
         let one_at_a_time = lock(folder)?;
         let file = folder.join(FILE_NAME);
-        let connection =
-            connect(&file, options.file_mib_max).map_err(|error| store_error(&file, error))?;
-        let opened = Opened { connection, synchronous: "" };
-        let store = Self { opened: Arc::new(Mutex::new(opened)), folder: folder.clone() };
-        store.migrate(&file)?;
+        make_private(&file)?;
+        let failed = |error| store_error(&file, error);
+        let mut connection = connect(&file).map_err(failed)?;
+        bring_up_to_date(&mut connection, &file)?;
+        limit_size(&connection, options.file_mib_max).map_err(failed)?;
+        let time = file_time(&mut connection, clocks).map_err(failed)?;
         drop(one_at_a_time);
-        Ok(store)
+        let opened = Arc::new(Mutex::new(Opened { connection, synchronous: "" }));
+        Ok(Self { opened, folder: folder.clone(), time })
+    }
+
+    /// This instant, in the file's time and by the wall clock.
+    pub(crate) fn now(&self) -> Now {
+        self.time.now()
     }
 
     /// The folder of the file.
@@ -165,31 +129,6 @@ impl Store {
     /// When the file cannot be read.
     pub fn version(&self) -> Result<i64, PortError> {
         self.read(|c| c.query_row("PRAGMA data_version", [], |row| row.get(0)))
-    }
-
-    fn migrate(&self, file: &Path) -> Result<(), PortError> {
-        let version =
-            |c: &Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
-        let found = self.read(version)?;
-        if found > SCHEMA_VERSION {
-            let what = format!(
-                "{} has version {found}, this gpuctl knows up to {SCHEMA_VERSION}",
-                file.display()
-            );
-            return Err(PortError::new(PortErrorClass::TooNew, what)
-                .hint("update gpuctl, or use another state folder"));
-        }
-        if found == SCHEMA_VERSION {
-            return Ok(());
-        }
-        self.write(|tx| {
-            // Another process may have migrated it first, so the version is read again.
-            let done = usize::try_from(version(tx)?).unwrap_or(usize::MAX);
-            for step in MIGRATIONS.iter().skip(done) {
-                tx.execute_batch(step)?;
-            }
-            tx.pragma_update(None, "user_version", SCHEMA_VERSION)
-        })
     }
 
     /// Reads. Another process's write never makes it wait, only this process's other calls do.
@@ -279,21 +218,99 @@ fn lock(folder: &Path) -> Result<File, PortError> {
     })
 }
 
-fn connect(file: &Path, file_mib_max: u32) -> rusqlite::Result<Connection> {
+/// Makes the file with mode 0600, and takes it and what SQLite keeps beside it from other users where an older gpuctl let them in.
+fn make_private(file: &Path) -> Result<(), PortError> {
+    let failed = |error| {
+        PortError::new(PortErrorClass::Other, format!("cannot make {} private", file.display()))
+            .because(error)
+            .hint("check its owner and permissions")
+    };
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(PRIVATE_MODE)
+        .open(file)
+        .map_err(failed)?;
+    for end in ["", "-wal", "-shm"] {
+        let mut beside = file.as_os_str().to_owned();
+        beside.push(end);
+        if let Ok(facts) = std::fs::metadata(&beside)
+            && facts.permissions().mode() & 0o077 != 0
+        {
+            std::fs::set_permissions(&beside, Permissions::from_mode(PRIVATE_MODE))
+                .map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn connect(file: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(file)?;
     connection.busy_timeout(BUSY_WAIT_MAX)?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
+    // Of effect in a new file only.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     let mode: String = connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
     if mode != "wal" {
         let _: Option<String> =
             connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).optional()?;
     }
-    let pages_max = i64::from(file_mib_max) * (1_048_576 / i64::from(PAGE_BYTES));
-    let _: i64 =
-        connection
-            .query_row(&format!("PRAGMA max_page_count = {pages_max}"), [], |row| row.get(0))?;
     Ok(connection)
+}
+
+/// Migrates a file of an older gpuctl. Its size is not limited meanwhile: a full file must be able to become one that empties itself.
+fn bring_up_to_date(connection: &mut Connection, file: &Path) -> Result<(), PortError> {
+    let failed = |error| store_error(file, error);
+    let version =
+        |c: &Connection| c.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
+    let found = version(connection).map_err(failed)?;
+    if found > SCHEMA_VERSION {
+        let what = format!(
+            "{} has version {found}, this gpuctl knows up to {SCHEMA_VERSION}",
+            file.display()
+        );
+        return Err(PortError::new(PortErrorClass::TooNew, what)
+            .hint("update gpuctl, or use another state folder"));
+    }
+    if found == SCHEMA_VERSION {
+        return Ok(());
+    }
+    let migrate = |connection: &mut Connection| {
+        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Another process may have migrated it first, so the version is read again.
+        migrate(&tx, version(&tx)?)?;
+        tx.commit()
+    };
+    migrate(connection).map_err(failed)?;
+    if found > 0
+        && let Err(error) = connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; VACUUM")
+    {
+        // It only stays as large as it is.
+        tracing::warn!(error = %shown(error), "the queue file could not be made smaller after it was brought up to date");
+    }
+    Ok(())
+}
+
+fn limit_size(connection: &Connection, file_mib_max: u32) -> rusqlite::Result<()> {
+    let pages_max = i64::from(file_mib_max) * (1_048_576 / i64::from(PAGE_BYTES));
+    connection
+        .query_row(&format!("PRAGMA max_page_count = {pages_max}"), [], |row| row.get::<_, i64>(0))
+        .map(drop)
+}
+
+fn file_time(
+    connection: &mut Connection,
+    clocks: Arc<dyn MachineClocks>,
+) -> rusqlite::Result<FileTime> {
+    if let Some(time) = FileTime::of_row(connection, &clocks)? {
+        return Ok(time);
+    }
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let time = FileTime::of_boot(&tx, clocks)?;
+    tx.commit()?;
+    Ok(time)
 }
 
 fn store_error(file: &Path, error: rusqlite::Error) -> PortError {
@@ -328,40 +345,37 @@ fn store_error(file: &Path, error: rusqlite::Error) -> PortError {
     PortError::new(class, what).hint(hint).because(error)
 }
 
-/// A time as the file keeps it: microseconds since 1970.
-pub(crate) fn micros(at: Timestamp) -> i64 {
-    at.timestamp_micros()
-}
-
-/// A time read from the file.
-pub(crate) fn timestamp(micros: i64) -> Timestamp {
-    Timestamp::from_timestamp_micros(micros).unwrap_or_default()
-}
-
-/// Now, as the file keeps it.
-pub(crate) fn now_micros() -> i64 {
-    micros(SystemClock.now())
-}
-
 #[cfg(test)]
 mod tests {
-    use gpuctl_control::ports::Ledger;
+    use gpuctl_control::job::{JobResult, JobState};
+    use gpuctl_control::ports::{JobQueue, Ledger, Purge, ReceiveRequest};
+    use gpuctl_control::wire::job::{job_from_json, job_to_json, result_to_json};
+    use gpuctl_core::units::Timestamp;
+    use rusqlite::params;
 
     use super::*;
+    use crate::schema::MIGRATIONS;
+
+    const JOB: &str = r#"{"version":1,"job_id":"01a200ab-52ac-72da-a503-1913f00238c3","queue":"jobs","task":"vision.ocr","input":"file:///a.png","submitted_at":"2026-11-22T00:00:00+00:00"}"#;
+
+    fn file_of(folder: &Path, version: usize, rows: impl FnOnce(&Connection)) -> StoreOptions {
+        let old = Connection::open(folder.join(FILE_NAME)).unwrap();
+        MIGRATIONS[..version].iter().for_each(|step| old.execute_batch(step).unwrap());
+        rows(&old);
+        old.pragma_update(None, "user_version", version).unwrap();
+        StoreOptions { folder: folder.to_owned(), file_mib_max: 64 }
+    }
 
     #[tokio::test]
     async fn a_file_of_an_older_gpuctl_is_brought_up_to_date_and_keeps_what_it_holds() {
         let folder = tempfile::tempdir().unwrap();
-        let old = Connection::open(folder.path().join(FILE_NAME)).unwrap();
-        old.execute_batch(MIGRATIONS[0]).unwrap();
-        old.execute_batch(
-            "INSERT INTO runs VALUES ('gpu-1', 5, 'gpu', 6, 7, 8, 'demand', '1 job waits', 'idle', 'idle for 30s', NULL);
-             INSERT INTO holds VALUES ('gpu', 1, 5, 6, 'ada', NULL);
-             PRAGMA user_version = 1;",
-        )
-        .unwrap();
-        drop(old);
-        let options = StoreOptions { folder: folder.path().to_owned(), file_mib_max: 64 };
+        let options = file_of(folder.path(), 1, |old| {
+            old.execute_batch(
+                "INSERT INTO runs VALUES ('gpu-1', 5, 'gpu', 6, 7, 8, 'demand', '1 job waits', 'idle', 'idle for 30s', NULL);
+                 INSERT INTO holds VALUES ('gpu', 1, 5, 6, 'ada', NULL);",
+            )
+            .unwrap();
+        });
         for _ in 0..2 {
             let store = Store::open(&options).unwrap();
             let memory = store.memory(&"gpu".parse().unwrap()).await.unwrap();
@@ -369,5 +383,78 @@ mod tests {
             assert_eq!((memory.runs[0].jobs, &memory.runs[0].offering), (None, &None));
             assert_eq!(memory.hold.unwrap().over_budget, None);
         }
+    }
+
+    #[tokio::test]
+    async fn jobs_messages_and_results_of_an_older_gpuctl_keep_their_states() {
+        let mut jobs = Vec::new();
+        for id in '3'..='7' {
+            jobs.push(job_from_json(&JOB.replace("c3", &format!("c{id}"))).unwrap());
+        }
+        let done = JobResult {
+            job: jobs[0].clone(),
+            outcome: Ok(serde_json::json!({ "text": "x" })),
+            model: None,
+            device: None,
+            box_id: "gpu-1".parse().unwrap(),
+            attempt: 1,
+            received_at: jobs[0].submitted_at,
+            finished_at: jobs[0].submitted_at,
+            inference: chrono::TimeDelta::zero(),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let now = KernelClocks.wall().timestamp_micros();
+        let options = file_of(folder.path(), 3, |old| {
+            let message = |job: usize, dead: bool, receipt: Option<&str>, visible_at: i64| {
+                let sql = "INSERT INTO messages (queue, dead, sent_at, visible_at, receipt, job_id, attributes, body)
+                           VALUES ('jobs', ?1, ?2, ?3, ?4, ?5, '[]', ?6)";
+                let id = jobs[job].id.as_str();
+                old.execute(
+                    sql,
+                    params![dead, now - 9, visible_at, receipt, id, job_to_json(&jobs[job])],
+                )
+                .unwrap();
+            };
+            for (n, job) in jobs.iter().enumerate() {
+                let result = (n == 0).then(|| result_to_json(&done));
+                old.execute(
+                    "INSERT INTO jobs VALUES (?1, ?2, ?3, ?4, ?5)",
+                    params![
+                        job.id.as_str(),
+                        now,
+                        job_to_json(job),
+                        result,
+                        result.is_some().then_some(1)
+                    ],
+                )
+                .unwrap();
+            }
+            message(1, false, None, now - 9);
+            message(2, false, Some("held"), now + 60_000_000);
+            message(3, true, None, now - 9);
+        });
+        let store = Store::open(&options).unwrap();
+        let states = async || {
+            let mut states = Vec::new();
+            for job in &jobs {
+                states.push(store.job(&job.id).await.unwrap().unwrap().state);
+            }
+            states
+        };
+        use JobState::{Dead, Purged, Queued, Succeeded};
+        // The worker of the older gpuctl has ended, so its lease has, too.
+        assert_eq!(states().await, [Succeeded, Queued, Queued, Dead, Purged]);
+        assert_eq!(store.results(&jobs[0].id).await.unwrap(), [done]);
+        let counts = store.counts(&"jobs".parse().unwrap()).await.unwrap();
+        assert_eq!((counts.visible, counts.in_flight, counts.dead), (2, 0, 1));
+        assert!(counts.oldest_sent_at.unwrap() <= Timestamp::from_timestamp_micros(now).unwrap());
+        let request = ReceiveRequest {
+            max: 10,
+            visibility: chrono::TimeDelta::minutes(1),
+            wait: chrono::TimeDelta::zero(),
+        };
+        assert_eq!(store.receive_now(&"jobs".parse().unwrap(), request).unwrap().len(), 2);
+        store.purge(&"jobs".parse().unwrap(), Purge::Dead).await.unwrap();
+        assert_eq!(states().await[3], Purged);
     }
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
@@ -121,6 +123,92 @@ async fn a_box_whose_starter_died_before_noting_its_pid_can_still_be_stopped() {
     let file = rusqlite::Connection::open(world.folder.path().join(FILE_NAME)).unwrap();
     file.execute("UPDATE boxes SET pid = NULL", []).unwrap();
     world.cloud().stop(&order("a").box_id, StopMode::Drain).await.unwrap();
+    world.wait_for(&cloud, BoxState::Stopped).await;
+}
+
+/// A box that is a worker: here a script in its place.
+fn worker_world(script: &str) -> (World, LocalCloud) {
+    let policy = Policy::parse("[pool.app]\nqueue = \"jobs\"").unwrap();
+    let world = World { folder: TempDir::new().unwrap(), policy };
+    let worker = world.folder.path().join("worker");
+    std::fs::write(&worker, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&worker, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let options = StoreOptions { folder: world.folder.path().to_owned(), file_mib_max: 64 };
+    let launcher = Launcher {
+        worker,
+        config: None,
+        folder: world.folder.path().to_owned(),
+        policy: world.policy.clone(),
+    };
+    let cloud = LocalCloud::new(Store::open(&options).unwrap(), Some(launcher));
+    (world, cloud)
+}
+
+#[tokio::test]
+async fn a_drain_signals_the_worker_and_not_its_children() {
+    // As the worker with espeak-ng: it lets its child finish what it does.
+    let script = "trap 'touch told' TERM\nsh -c 'trap \"touch child-told; exit\" TERM; touch up; while [ ! -e end ]; do sleep 0.02; done' </dev/null &\nwait; wait";
+    let (world, cloud) = worker_world(script);
+    cloud.start(&order("a")).await.unwrap();
+    world.wait_for_file("up").await;
+    cloud.stop(&order("a").box_id, StopMode::Drain).await.unwrap();
+    world.wait_for_file("told").await;
+    assert_eq!(world.the_box(&cloud).await.state, BoxState::Stopping);
+    std::fs::write(world.folder.path().join("end"), "").unwrap();
+    world.wait_for(&cloud, BoxState::Stopped).await;
+    assert!(!world.folder.path().join("child-told").exists());
+}
+
+#[tokio::test]
+async fn a_child_that_left_the_session_is_ended_by_force() {
+    // It keeps the lock, and is in no group that was noted.
+    let world = World::new(
+        r#"["sh", "-c", "exec 3<&0; setsid sh -c 'trap : TERM; touch up; while :; do sleep 0.1; done' <&3 & while [ ! -e up ]; do sleep 0.02; done"]"#,
+    );
+    let cloud = world.cloud();
+    cloud.start(&order("a")).await.unwrap();
+    world.wait_for_file("up").await;
+    cloud.stop(&order("a").box_id, StopMode::Drain).await.unwrap();
+    assert_eq!(world.the_box(&cloud).await.state, BoxState::Stopping);
+    world.cloud().stop(&order("a").box_id, StopMode::Force).await.unwrap();
+    world.wait_for(&cloud, BoxState::Stopped).await;
+}
+
+#[tokio::test]
+async fn a_process_that_has_the_box_s_old_pid_is_left_alone() {
+    let world = World::new(r#"["sleep", "60"]"#);
+    let cloud = world.cloud();
+    cloud.start(&order("a")).await.unwrap();
+    let mut stranger =
+        std::process::Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+    let file = rusqlite::Connection::open(world.folder.path().join(FILE_NAME)).unwrap();
+    file.execute("UPDATE boxes SET pid = ?1", [stranger.id()]).unwrap();
+    file.execute("UPDATE boxes SET pid_started = pid_started - 1", []).unwrap();
+    for mode in [StopMode::Drain, StopMode::Force] {
+        cloud.stop(&order("a").box_id, mode).await.unwrap();
+    }
+    world.wait_for(&cloud, BoxState::Stopped).await;
+    assert!(stranger.try_wait().unwrap().is_none(), "it was signalled");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_lock_that_nobody_here_can_be_ended_for_is_given_up_by_force() {
+    let world = World::new(r#"["sleep", "60"]"#);
+    let cloud = world.cloud();
+    cloud.start(&order("a")).await.unwrap();
+    cloud.stop(&order("a").box_id, StopMode::Force).await.unwrap();
+    world.wait_for(&cloud, BoxState::Stopped).await;
+    // This process stands for one that cannot be ended, such as one outside a container.
+    let lock = std::fs::File::open(world.folder.path().join("boxes/app-1.lock")).unwrap();
+    lock.lock().unwrap();
+    assert_eq!(world.the_box(&cloud).await.state, BoxState::Stopping);
+    cloud.stop(&order("a").box_id, StopMode::Force).await.unwrap();
+    assert_eq!(world.the_box(&cloud).await.state, BoxState::Stopped);
+    cloud.start(&order("b")).await.unwrap();
+    world.wait_for(&cloud, BoxState::Running).await;
+    cloud.stop(&order("b").box_id, StopMode::Force).await.unwrap();
     world.wait_for(&cloud, BoxState::Stopped).await;
 }
 

@@ -36,5 +36,10 @@ async fn setup() -> WaitingSubject<TempDir> {
 contract_tests!(cloud, setup);
 contract_tests!(queue, setup);
 contract_tests!(redrive, setup);
+contract_tests!(lists, setup);
 contract_tests!(ledger, setup);
+contract_tests!(fences, setup);
 contract_tests!(jobs, setup);
+contract_tests!(generations, setup);
+contract_tests!(problems, setup);
+contract_tests!(deletion, setup);

@@ -83,7 +83,7 @@ fn message(bytes: usize) -> NewMessage {
 
 #[test]
 fn what_the_store_makes_is_private_to_its_user() {
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let parent = TempDir::new().unwrap();
     let folder = parent.path().join("a/state");
     let store = Store::open(&StoreOptions { folder: folder.clone(), file_mib_max: 1 }).unwrap();
@@ -92,4 +92,12 @@ fn what_the_store_makes_is_private_to_its_user() {
     for made in [folder.parent().unwrap(), &folder, &folder.join("boxes")] {
         assert_eq!(mode(made), 0o700, "{}", made.display());
     }
+    store.send_now(&name(), &[message(10)]).unwrap();
+    for file in [FILE_NAME, "gpuctl.db-wal", "gpuctl.db-shm"] {
+        assert_eq!(mode(&folder.join(file)), 0o600, "{file}");
+    }
+    // Of an older gpuctl, in a folder that lets others in.
+    fs::set_permissions(folder.join(FILE_NAME), fs::Permissions::from_mode(0o644)).unwrap();
+    drop(Store::open(&StoreOptions { folder: folder.clone(), file_mib_max: 1 }).unwrap());
+    assert_eq!(mode(&folder.join(FILE_NAME)), 0o600);
 }

@@ -135,7 +135,7 @@ async fn state(subject: &dyn Subject, job: &Job) -> JobState {
     entry.state
 }
 
-async fn state_becomes(subject: &dyn Subject, job: &Job, wanted: JobState) {
+pub(super) async fn state_becomes(subject: &dyn Subject, job: &Job, wanted: JobState) {
     for _ in 0..TRIES_MAX {
         if state(subject, job).await == wanted {
             return;
@@ -145,11 +145,11 @@ async fn state_becomes(subject: &dyn Subject, job: &Job, wanted: JobState) {
     assert_eq!(state(subject, job).await, wanted);
 }
 
-fn job(subject: &dyn Subject) -> Job {
+pub(super) fn job(subject: &dyn Subject) -> Job {
     job_at(subject, whole(subject.ports().clock.now()))
 }
 
-fn job_at(subject: &dyn Subject, at: Timestamp) -> Job {
+pub(super) fn job_at(subject: &dyn Subject, at: Timestamp) -> Job {
     Job {
         id: JobId::new(at),
         queue: subject.queue().clone(),
@@ -162,7 +162,7 @@ fn job_at(subject: &dyn Subject, at: Timestamp) -> Job {
     }
 }
 
-fn result(subject: &dyn Subject, job: &Job, text: &str) -> JobResult {
+pub(super) fn result(subject: &dyn Subject, job: &Job, text: &str) -> JobResult {
     let at = whole(subject.ports().clock.now());
     JobResult {
         job: job.clone(),

@@ -1,7 +1,7 @@
 //! What a ledger guarantees of the right to reconcile, of holds, runs, queues, records and reports.
 
 use chrono::TimeDelta;
-use gpuctl_core::observation::{Hold, HoldWants, RUNS_REMEMBERED_MAX, Run, SeenQueue};
+use gpuctl_core::observation::{Hold, HoldWants, RUNS_REMEMBERED_MAX, Run, SeenQueue, WorkerFault};
 use gpuctl_core::offering::{CapacityType, Offering, Refusal, RefusalClass};
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::units::{MicroUsd, PoolId, Timestamp};
@@ -264,6 +264,11 @@ pub async fn a_report_is_accepted(subject: &dyn Subject) {
         idle_since: Some(at),
         last_error: Some("out of memory".to_owned()),
         leases: 2,
+        fault: Some(WorkerFault {
+            code: "models.missing".to_owned(),
+            message: "models are missing".to_owned(),
+            since: at,
+        }),
         ..bare
     };
     subject.ports().ledger.report(&full).await.unwrap();
@@ -286,5 +291,5 @@ fn whole(at: Timestamp) -> Timestamp {
 
 /// Of a controller that no other has followed.
 fn fence() -> Fence {
-    Fence { owner: "test".to_owned(), number: i64::MAX, until: Timestamp::MAX_UTC }
+    Fence { owner: "test".to_owned(), number: 1, until: Timestamp::MAX_UTC }
 }

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use super::{
     LONG, Subject, TRIES_MAX, counts_become, exhaust_receives, message, receive, receive_soon, send,
 };
-use crate::ports::{NewMessage, PortErrorClass, Purge, Receipt, SEND_BATCH_MAX};
+use crate::ports::{NewMessage, PortError, PortErrorClass, Purge, Receipt, SEND_BATCH_MAX};
 
 /// Text and attributes arrive as they were sent, whatever their order.
 pub async fn a_message_keeps_its_text_and_its_attributes(subject: &dyn Subject) {
@@ -167,4 +167,37 @@ pub async fn a_purge_of_dead_messages_keeps_the_others(subject: &dyn Subject) {
     counts_become(subject, (1, 0, 0, 1)).await;
     assert_eq!(subject.ports().queue.purge(subject.queue(), Purge::Dead).await.unwrap(), 1);
     counts_become(subject, (1, 0, 0, 0)).await;
+}
+
+/// One result for each receipt, in their order: a lease that is lost does not keep the others.
+pub async fn leases_are_changed_and_acked_as_a_list(subject: &dyn Subject) {
+    let queue = &subject.ports().queue;
+    send(subject, &["a", "b"]).await;
+    let (a, b) = (receive_soon(subject, LONG).await, receive_soon(subject, LONG).await);
+    let unknown = Receipt("unknown".to_owned());
+    let receipts = [a.receipt.clone(), unknown, b.receipt.clone()];
+    let lost = |results: Vec<Result<(), PortError>>| -> Vec<Option<PortErrorClass>> {
+        results.into_iter().map(|result| result.err().map(|error| error.class)).collect()
+    };
+    let wanted = [None, Some(PortErrorClass::LeaseLost), None];
+    assert_eq!(lost(queue.change_visibility(&receipts, LONG).await), wanted);
+    assert!(receive(subject, 10, LONG).await.is_empty());
+    assert_eq!(lost(queue.ack(&receipts).await), wanted);
+    counts_become(subject, (0, 0, 0, 0)).await;
+    assert!(queue.ack(&[]).await.is_empty());
+    assert!(queue.change_visibility(&[], LONG).await.is_empty());
+}
+
+/// No worker receives it again, and its receipt is void.
+pub async fn a_buried_message_is_dead_at_once(subject: &dyn Subject) {
+    let queue = &subject.ports().queue;
+    send(subject, &["poison", "b"]).await;
+    let held = receive_soon(subject, LONG).await;
+    queue.bury(subject.queue(), &held, "it cannot be read").await.unwrap();
+    counts_become(subject, (1, 0, 0, 1)).await;
+    assert_eq!(queue.ack_one(&held.receipt).await.unwrap_err().class, PortErrorClass::LeaseLost);
+    let again = queue.bury(subject.queue(), &held, "again").await;
+    assert_eq!(again.unwrap_err().class, PortErrorClass::LeaseLost);
+    assert_ne!(receive_soon(subject, LONG).await.body, held.body);
+    assert!(receive(subject, 10, LONG).await.is_empty());
 }

@@ -159,6 +159,21 @@ pub fn result_from_json(text: &str) -> Result<JobResult, JobReadError> {
     })
 }
 
+/// The stored form of a failure.
+#[must_use]
+pub fn failure_to_json(failure: &JobFailure) -> String {
+    to_json(&FailureDocument::of(failure))
+}
+
+/// The failure of its stored form.
+///
+/// # Errors
+/// When the text is not a failure.
+pub fn failure_from_json(text: &str) -> Result<JobFailure, JobReadError> {
+    let FailureDocument { code, message, hint } = serde_json::from_str(text)?;
+    Ok(JobFailure { code, message, hint })
+}
+
 /// Why a job failed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FailureDocument {

@@ -1,6 +1,7 @@
 //! The lock file of a box: its process holds it, as standard input, for as long as it lives.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use gpuctl_control::ports::PortError;
 use gpuctl_core::units::BoxId;
 
 use super::box_error;
-use crate::store::Store;
+use crate::store::{PRIVATE_MODE, Store};
 
 /// How often, and how long apart, a start tries for the lock: `is_alive` in another process holds it for microseconds.
 const LOCK_TRIES_MAX: u32 = 20;
@@ -25,6 +26,7 @@ pub(super) fn open_lock(store: &Store, id: &BoxId) -> Result<File, PortError> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(PRIVATE_MODE)
         .open(path)
         .map_err(|error| box_error("open the lock of", id, error))
 }

@@ -1,20 +1,21 @@
-//! Starting and stopping the process of a box: its command, its log, and the signals that it gets.
+//! Starting the process of a box: its command, its lock and its log. What ends it is in `signals`.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use gpuctl_control::ports::{PortError, PortErrorClass, StartOrder};
-use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Work;
 use gpuctl_core::units::{BoxId, PoolId};
 use rusqlite::params;
-use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::lock::{is_alive, lock_path, open_lock, take_lock};
+use super::lock::{open_lock, take_lock};
+use super::signals::started_at;
 use super::{Launcher, box_error, row_of};
-use crate::store::{Store, micros, now_micros};
+use crate::store::{PRIVATE_MODE, Store};
+use crate::time::micros;
 
 /// Starts the box of the order; `None` where the same order has started it already.
 pub(super) fn start(
@@ -38,10 +39,22 @@ pub(super) fn start(
         }
         Err(TryLockError::Error(error)) => return Err(box_error("lock", id, error)),
     }
+    let began_at = store.now().file(order.at);
+    let work = launcher.policy.pool(&order.pool).map(|pool| &pool.work);
+    let is_command = matches!(work, Some(Work::Command(_)));
     store.write(|tx| {
-        tx.prepare_cached("INSERT OR REPLACE INTO boxes VALUES (?1, ?2, ?3, ?4, NULL, ?4, NULL)")?
-            .execute(params![id.as_str(), order.pool.as_str(), order.token, micros(order.at)])
-            .map(drop)
+        tx.prepare_cached(
+            "INSERT OR REPLACE INTO boxes (box, pool, token, started_at, began_at, alive_at, is_command) VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6)",
+        )?
+        .execute(params![
+            id.as_str(),
+            order.pool.as_str(),
+            order.token,
+            micros(order.at),
+            began_at,
+            is_command
+        ])
+        .map(drop)
     })?;
     let mut child = command(store, launcher, order, lock)?.spawn().map_err(|error| {
         let hint =
@@ -49,8 +62,8 @@ pub(super) fn start(
         box_error("start", id, error).hint(hint)
     })?;
     let noted = store.write(|tx| {
-        tx.prepare_cached("UPDATE boxes SET pid = ?2 WHERE box = ?1")?
-            .execute(params![id.as_str(), child.id()])
+        tx.prepare_cached("UPDATE boxes SET pid = ?2, pid_started = ?3 WHERE box = ?1")?
+            .execute(params![id.as_str(), child.id(), started_at(child.id())])
             .map(drop)
     });
     if noted.is_err() {
@@ -107,39 +120,6 @@ fn log_file(folder: &Path, id: &BoxId) -> std::io::Result<File> {
     if path.exists() {
         std::fs::rename(&path, path.with_extension("log.old"))?;
     }
-    File::create(path)
-}
-
-pub(super) fn stop(store: &Store, id: &BoxId, mode: StopMode) -> Result<(), PortError> {
-    let Some(row) = row_of(store, id)?.filter(|_| is_alive(store, id)) else { return Ok(()) };
-    let Some(pid) = row.pid.and_then(Pid::from_raw).or_else(|| holder(store, id)) else {
-        return Err(PortError::new(
-            PortErrorClass::Conflict,
-            format!("box `{id}` is only just starting"),
-        ));
-    };
-    let signal = if mode == StopMode::Force { Signal::KILL } else { Signal::TERM };
-    // The signal first: a box that is noted as stopping but was not signalled would go on working.
-    match kill_process_group(pid, signal) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-        Err(error) => return Err(box_error("signal", id, error.into())),
-    }
-    store.write(|tx| {
-        tx.prepare_cached(
-            "UPDATE boxes SET stopping_at = coalesce(stopping_at, ?2) WHERE box = ?1",
-        )?
-        .execute(params![id.as_str(), now_micros()])
-        .map(drop)
-    })
-}
-
-/// The process that holds the box's lock as its standard input, where the one that started it ended before noting its pid.
-fn holder(store: &Store, id: &BoxId) -> Option<Pid> {
-    let lock = lock_path(store, id).canonicalize().ok()?;
-    let processes = std::fs::read_dir("/proc").ok()?;
-    processes.flatten().find_map(|process| {
-        let holds = std::fs::read_link(process.path().join("fd/0")).is_ok_and(|file| file == lock);
-        let pid: i32 = process.file_name().to_str()?.parse().ok()?;
-        Pid::from_raw(pid).filter(|_| holds)
-    })
+    // Appended to, so that it can be cut while the box writes.
+    OpenOptions::new().append(true).create(true).mode(PRIVATE_MODE).open(path)
 }

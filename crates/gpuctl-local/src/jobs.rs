@@ -1,0 +1,175 @@
+//! Jobs and their results in the file: one result for each generation of a job, and a state that follows from message and result.
+
+use gpuctl_control::job::{Job, JobFailure, JobId, JobResult, JobState};
+use gpuctl_control::ports::{
+    Committed, JOBS_DELETED_MAX, JobEntry, JobFilter, JobProblem, SERVICE_WEIGHT,
+};
+use gpuctl_control::wire::job::{
+    failure_from_json, failure_to_json, job_from_json, job_to_json, result_from_json,
+    result_to_json,
+};
+use gpuctl_core::units::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use crate::ledger::unreadable;
+use crate::time::{Now, micros};
+
+/// Notes a job. One that is known stays as it is, unless this is a newer generation of it: that one has no result yet.
+pub(crate) fn note_job(tx: &Transaction<'_>, now: Now, job: &Job) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO jobs (job_id, submitted_at, generation, touched_at, job) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (job_id) DO UPDATE SET submitted_at = ?2, generation = ?3, touched_at = ?4, job = ?5, noted_dead = 0, expired = 0,
+           problem = NULL WHERE generation < ?3",
+    )?
+    .execute(params![
+        job.id.as_str(),
+        micros(job.submitted_at),
+        job.generation,
+        now.at,
+        job_to_json(job)
+    ])
+    .map(drop)
+}
+
+/// Keeps the result, unless its generation has one.
+pub(crate) fn commit(
+    tx: &Transaction<'_>,
+    now: Now,
+    result: &JobResult,
+) -> rusqlite::Result<Committed> {
+    let job = &result.job;
+    note_job(tx, now, job)?;
+    let written = tx
+        .prepare_cached("INSERT INTO results VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?
+        .execute(params![
+            job.id.as_str(),
+            job.generation,
+            result.outcome.is_ok(),
+            result_to_json(result)
+        ])?;
+    if written == 0 {
+        return Ok(Committed::AlreadyThere);
+    }
+    tx.prepare_cached(
+        "UPDATE jobs SET touched_at = ?3, problem = NULL WHERE job_id = ?1 AND generation = ?2",
+    )?
+    .execute(params![job.id.as_str(), job.generation, now.at])?;
+    note_service(tx, result)?;
+    Ok(Committed::Written)
+}
+
+/// Moves the mean of the box towards what this job took: constant cost, however many results there are.
+fn note_service(tx: &Transaction<'_>, result: &JobResult) -> rusqlite::Result<()> {
+    if result.outcome.is_err() {
+        return Ok(());
+    }
+    tx.prepare_cached("INSERT INTO service VALUES (?1, ?2) ON CONFLICT DO UPDATE SET mean = mean + (?2 - mean) / ?3")?
+        .execute(params![result.box_id.as_str(), result.inference.num_microseconds(), SERVICE_WEIGHT])
+        .map(drop)
+}
+
+/// Notes why a generation of a job has no result. An older generation, or one with a result, keeps none.
+pub(crate) fn note_problem(
+    tx: &Transaction<'_>,
+    now: Now,
+    problem: &JobProblem,
+) -> rusqlite::Result<()> {
+    note_job(tx, now, &problem.job)?;
+    tx.prepare_cached(
+        "UPDATE jobs SET problem = ?3, noted_dead = max(noted_dead, ?4) WHERE job_id = ?1 AND generation = ?2
+         AND state NOT IN ('succeeded', 'failed')",
+    )?
+    .execute(params![
+        problem.job.id.as_str(),
+        problem.job.generation,
+        failure_to_json(&problem.failure),
+        problem.dead
+    ])
+    .map(drop)
+}
+
+pub(crate) fn results(c: &Connection, id: &JobId) -> rusqlite::Result<Vec<JobResult>> {
+    c.prepare_cached("SELECT result FROM results WHERE job_id = ?1 ORDER BY generation DESC")?
+        .query_map([id.as_str()], |row| {
+            result_from_json(&row.get::<_, String>(0)?).map_err(|error| unreadable(0, error))
+        })?
+        .collect()
+}
+
+/// Deletes ended jobs, at most `JOBS_DELETED_MAX`. Dead ones stay as long as their messages do.
+pub(crate) fn delete_jobs(tx: &Transaction<'_>, before: Timestamp) -> rusqlite::Result<Vec<JobId>> {
+    let deleted: Vec<String> = tx
+        .prepare_cached(
+            "DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs
+               WHERE state IN ('succeeded', 'failed', 'purged', 'expired') AND submitted_at < ?1 LIMIT ?2) RETURNING job_id",
+        )?
+        .query_map(params![micros(before), JOBS_DELETED_MAX], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    Ok(deleted.iter().filter_map(|id| id.parse().ok()).collect())
+}
+
+/// Whether a worker holds the message of the job's newest generation now.
+const IS_HELD: &str = "EXISTS (SELECT 1 FROM messages WHERE messages.job_id = jobs.job_id AND messages.generation = jobs.generation
+    AND dead = 0 AND receipt IS NOT NULL AND visible_at > ?1)";
+
+/// A job's parts, and where they are.
+fn select(from: &str) -> String {
+    format!(
+        "SELECT jobs.job, results.result, CASE WHEN state <> 'live' THEN state WHEN {IS_HELD} THEN 'running' ELSE 'queued' END, problem,
+           (SELECT reason FROM messages WHERE messages.job_id = jobs.job_id AND messages.generation = jobs.generation AND dead = 1)
+         FROM {from} LEFT JOIN results ON results.job_id = jobs.job_id AND results.generation = jobs.generation"
+    )
+}
+
+pub(crate) fn job(c: &Connection, now: Now, id: &JobId) -> rusqlite::Result<Option<JobEntry>> {
+    c.prepare_cached(&format!("{} WHERE jobs.job_id = ?2", select("jobs")))?
+        .query_row(params![now.at, id.as_str()], job_entry)
+        .optional()
+}
+
+/// Jobs in a state are found by that state's own index, and running ones by the few messages that are held.
+pub(crate) fn jobs(c: &Connection, now: Now, filter: JobFilter) -> rusqlite::Result<Vec<JobEntry>> {
+    let (from, is_wanted) = match filter.state {
+        None => ("jobs INDEXED BY jobs_by_time", "?4 IS NULL".to_owned()),
+        Some(JobState::Running) => (
+            "(SELECT DISTINCT job_id AS held_id FROM messages WHERE receipt IS NOT NULL AND visible_at > ?1 AND dead = 0)
+             CROSS JOIN jobs ON jobs.job_id = held_id",
+            format!("?4 = 'running' AND +state = 'live' AND {IS_HELD}"),
+        ),
+        Some(JobState::Queued) => {
+            ("jobs INDEXED BY jobs_by_state", format!("?4 = 'queued' AND state = 'live' AND NOT {IS_HELD}"))
+        }
+        Some(_) => ("jobs INDEXED BY jobs_by_state", "state = ?4".to_owned()),
+    };
+    let sql = format!(
+        "{} WHERE {is_wanted} AND jobs.submitted_at >= ?2 ORDER BY jobs.submitted_at DESC, jobs.job_id DESC LIMIT ?3",
+        select(from)
+    );
+    let (state, since) =
+        (filter.state.map(JobState::as_str), filter.since.map_or(i64::MIN, micros));
+    c.prepare_cached(&sql)?
+        .query_map(params![now.at, since, filter.limit, state], job_entry)?
+        .collect()
+}
+
+fn job_entry(row: &Row<'_>) -> rusqlite::Result<JobEntry> {
+    let job = job_from_json(&row.get::<_, String>(0)?).map_err(|error| unreadable(0, error))?;
+    let result = match row.get::<_, Option<String>>(1)? {
+        Some(text) => Some(result_from_json(&text).map_err(|error| unreadable(1, error))?),
+        None => None,
+    };
+    let name: String = row.get(2)?;
+    let state = JobState::ALL.into_iter().find(|state| state.as_str() == name);
+    let state = state.ok_or_else(|| unreadable(2, format!("`{name}` is not a job's state")))?;
+    let problem = match row.get::<_, Option<String>>(3)? {
+        Some(text) => Some(failure_from_json(&text).map_err(|error| unreadable(3, error))?),
+        None => row.get::<_, Option<String>>(4)?.map(buried),
+    };
+    let problem = problem.filter(|_| result.is_none());
+    Ok(JobEntry { job, state, result, problem })
+}
+
+/// What is known of a job that was moved to the dead letters, and of which nothing else was noted.
+fn buried(reason: String) -> JobFailure {
+    JobFailure { code: "job.buried".to_owned(), message: reason, hint: None }
+}
