@@ -9,6 +9,7 @@ use gpuctl_core::observation::{Observation, Run, SeenPool};
 use gpuctl_core::offering::{Offering, Refusal};
 use gpuctl_core::plan::{Action, Plan, Reason, StopMode};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
+use gpuctl_core::without::Fix;
 
 use crate::log::shown;
 use crate::ports::{Fence, PortError, PortErrorClass, Ports, StartOrder};
@@ -42,9 +43,9 @@ impl<'a> Right<'a> {
         }
     }
 
-    fn fence(self) -> Option<&'a Fence> {
+    pub(crate) fn fence(self) -> Option<&'a Fence> {
         match self {
-            Self::Lease(fence) => Some(fence),
+            Self::Lease(fence) => (!Fix::UnfencedWrites.is_left_out()).then_some(fence),
             Self::OwnBox { .. } => None,
         }
     }
@@ -177,6 +178,9 @@ impl Actor<'_> {
                     tracing::warn!(r#box = %box_id, error = %shown(error), "the stop could not be noted");
                 }
             }
+        }
+        if Fix::StopAfterLease.is_left_out() {
+            return self.ports.cloud.stop(box_id, mode).await;
         }
         self.right.call(self.ports, self.ports.cloud.stop(box_id, mode)).await
     }

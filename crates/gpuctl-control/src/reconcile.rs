@@ -89,7 +89,7 @@ fn is_refused(acted: &Acted) -> bool {
 async fn reconcile_once(ports: &Ports, policy: &Policy, fence: &Fence) -> Reconciled {
     let (mut observed, plan) = plan(ports, policy, Witness::Controller).await;
     // If this write fails, the next reconcile observes the same facts: a stop must not wait for it.
-    let failed = observed.remember(ports, Some(fence)).await;
+    let failed = observed.remember(ports, Right::Lease(fence).fence()).await;
     observed.errors.extend(failed);
     let acted = act(ports, &observed.observation, &plan, fence).await;
     // A spot request without a box would start one later, which no one asked for (P15).

@@ -11,7 +11,7 @@ use gpuctl_control::Reconciled;
 use gpuctl_control::act::Acted;
 use gpuctl_control::ports::StartOrder;
 use gpuctl_core::cost::{billed_seconds, spent_since, usd_hour};
-use gpuctl_core::observation::{BoxState, HoldWants};
+use gpuctl_core::observation::{BoxState, HoldWants, Run};
 use gpuctl_core::period::{day_of, month_of};
 use gpuctl_core::plan::{Action, Rule, StopMode};
 use gpuctl_core::policy::{IdleStop, Pool};
@@ -20,16 +20,25 @@ use gpuctl_core::units::{BoxId, MicroUsd, Timestamp};
 
 use self::jobs::Jobs;
 use crate::faults::Fault;
-use crate::world::ec2::InstanceState;
+use crate::world::ec2::{InstanceState, Metered};
 use crate::world::scenario::{JobKind, JobOutcome, Scenario};
 use crate::world::{Item, MessageState, Shared, World};
 
 mod jobs;
 
 /// Guarantees that gpuctl does not keep yet.
-const NOT_YET: &[Guarantee] =
-    &[Guarantee::WhoseFault, Guarantee::KeepsWork, Guarantee::Poison, Guarantee::Hoarding];
+const NOT_YET: &[Guarantee] = &[
+    Guarantee::WhoseFault,
+    Guarantee::KeepsWork,
+    Guarantee::Poison,
+    Guarantee::Hoarding,
+    Guarantee::BootLoops,
+];
 
+/// How many starts in a row may fail …
+const BOOT_LOOP_STARTS_MAX: usize = 20;
+/// … within this time.
+const BOOT_LOOP_WITHIN: TimeDelta = TimeDelta::hours(8);
 /// How long a box may be up after its worker has ended.
 pub(crate) const WORKERLESS_MAX: TimeDelta = TimeDelta::minutes(10);
 /// How old a reading may be when a box is stopped because of it: the two minutes that `decide` allows, and the reconcile itself.
@@ -262,7 +271,7 @@ impl World {
         }
         self.checks.started.insert(id.clone(), order.token.clone());
         self.checks.stopping.remove(&id);
-        self.checks.starts.push(now);
+        self.checks.starts.push(order.at);
         let (boxes_max, most) =
             (self.pool().boxes_max.get() as usize, self.pool().starts_per_hour_max.get());
         let up: Vec<String> = self
@@ -274,13 +283,30 @@ impl World {
         self.checks.check(up.len() <= boxes_max, Guarantee::BoxesMax, now, || {
             format!("{} are up, boxes_max is {boxes_max}", up.join(", "))
         });
-        let hour_ago = now - TimeDelta::hours(1);
+        // As ordered: a start may reach EC2 late.
+        let hour_ago = order.at - TimeDelta::hours(1);
         let within = |times: &[Timestamp]| times.iter().filter(|at| **at > hour_ago).count();
         let (starts, holds) = (within(&self.checks.starts), within(&self.checks.holds));
         self.checks.check(starts <= most as usize + holds, Guarantee::Flapping, now, || {
             format!("{starts} starts within an hour, starts_per_hour_max is {most}")
         });
         self.check_budget(now, order);
+        self.check_boot_loop(now);
+    }
+
+    /// After a start: how many in a row have not got ready, since a user last asked for a box.
+    fn check_boot_loop(&mut self, now: Timestamp) {
+        let asked_at = self.checks.holds.last().copied().max(self.checks.foreign_start);
+        let since = asked_at.map_or(now - BOOT_LOOP_WITHIN, |at| at.max(now - BOOT_LOOP_WITHIN));
+        let mut runs: Vec<&Run> = self.ledger.runs().collect();
+        runs.sort_by_key(|run| run.started_at);
+        let failed = |run: &&&Run| run.ready_at.is_none() && run.interrupted_at.is_none();
+        let began = |run: &&Run| run.refusal.is_none() && run.stopped_at != Some(run.started_at);
+        let row = runs.into_iter().rev().filter(began).take_while(|run| run.started_at > since);
+        let count = row.collect::<Vec<_>>().iter().take_while(failed).count();
+        self.checks.check(count <= BOOT_LOOP_STARTS_MAX, Guarantee::BootLoops, now, || {
+            format!("{count} starts in a row did not get ready")
+        });
     }
 
     fn check_budget(&mut self, now: Timestamp, order: &StartOrder) {
@@ -442,13 +468,25 @@ impl World {
     }
 
     fn metered_since(&self, since: Timestamp, now: Timestamp) -> MicroUsd {
-        let cost = |one: &crate::world::ec2::Metered| {
+        let cost = |one: &Metered| {
             let ran = one.to.unwrap_or(now).min(now) - one.from.max(since);
             let hour = usd_hour(&self.scenario.policy.cost, Some(&one.offering))?;
             let billed = if one.from >= since { billed_seconds(ran) } else { ran.num_seconds() };
             (ran >= TimeDelta::zero()).then(|| hour.per_hour_for(billed))
         };
         self.ec2.meter().iter().filter_map(cost).sum()
+    }
+
+    /// How much longer a run was up by the ledger than by EC2, where its end could not be observed: a cost that is too high is
+    /// noticed, one that is too low is not.
+    fn unseen_end(&self, run: &Run) -> Option<TimeDelta> {
+        run.error.as_ref().filter(|error| error.contains("was not observed"))?;
+        let stopped_at = run.stopped_at?;
+        let mine = |one: &&Metered| {
+            one.id == run.box_id.as_str() && (run.started_at..stopped_at).contains(&one.asked_at)
+        };
+        let ended = self.ec2.meter().iter().filter(mine).filter_map(|one| one.to).max()?;
+        Some((stopped_at - ended).max(TimeDelta::zero()))
     }
 
     fn check_spend(&mut self, now: Timestamp) {
@@ -460,8 +498,9 @@ impl World {
         let each = |span: TimeDelta, count: usize| {
             hour.per_hour_for(span.num_seconds()).times(i64::try_from(count).unwrap_or(i64::MAX))
         };
+        let unseen: TimeDelta = runs.iter().filter_map(|run| self.unseen_end(run)).sum();
         let (most, least) = (
-            billed + each(BEYOND_A_RUN, runs.len()) + each(self.ec2.unbilled(), 1),
+            billed + each(BEYOND_A_RUN, runs.len()) + each(self.ec2.unbilled() + unseen, 1),
             MicroUsd(billed.0 - each(ROUNDED_A_RUN, self.ec2.meter().len()).0 - billed.0 / 100),
         );
         self.checks.check((least..=most).contains(&noted), Guarantee::Spend, now, || {
@@ -491,9 +530,7 @@ impl World {
                 format!("{} still on, and no box is wanted", on.join(", "))
             });
             let open = self.ledger.runs().find(|run| {
-                let off = |one: &&gpuctl_core::observation::Run| {
-                    !on.iter().any(|id| *id == one.box_id.as_str())
-                };
+                let off = |one: &&Run| !on.iter().any(|id| *id == one.box_id.as_str());
                 run.stopped_at.is_none() && off(run)
             });
             let open = open

@@ -76,7 +76,7 @@ faults! {
     SlowCalls "slow-calls",
     /// A controller crashes between two calls and is restarted later (R4, L6).
     ControllerCrash "controller-crash",
-    /// A controller stands still for up to a minute between two calls, and goes on.
+    /// Controllers stand still for up to a minute between two calls, and go on, while a second one runs.
     ControllerStall "controller-stall",
     /// A second controller runs beside the first (R3).
     TwoControllers "two-controllers",

@@ -205,8 +205,10 @@ impl Controller {
     }
 }
 
-/// The name of the controller that runs only in the windows of `TwoControllers`.
+/// The name of the controller that runs only in some windows.
 pub(super) const SECOND: &str = "second";
+/// Faults in whose windows it runs.
+pub(super) const SECOND_IN: [Fault; 2] = [Fault::TwoControllers, Fault::ControllerStall];
 
 /// Whether what is read may be wrong or missing now.
 pub(super) fn is_unreliable(world: &World, now: Timestamp) -> bool {
@@ -222,7 +224,7 @@ pub(super) fn is_report_overdue(world: &World, now: Timestamp) -> bool {
 }
 
 fn is_absent(world: &World, now: Timestamp, name: &str) -> bool {
-    name == SECOND && world.faults.strength(Fault::TwoControllers, now) == 0
+    name == SECOND && SECOND_IN.iter().all(|fault| world.faults.strength(*fault, now) == 0)
 }
 
 /// Draws by how much a tick is late; `None` for one that does not come.

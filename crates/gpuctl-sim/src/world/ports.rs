@@ -229,7 +229,7 @@ impl Client {
         };
         let fails = service.faults().and_then(|of| service_fails(faults, now, of));
         let stalls = matches!(self.caller, Caller::Controller(_))
-            && faults.inject(Fault::ControllerStall, now, 60);
+            && faults.inject(Fault::ControllerStall, now, 200);
         let takes_ms = if stalls {
             takes_ms + faults.chance(Fault::ControllerStall).between(STALL_MS.0, STALL_MS.1)
         } else {

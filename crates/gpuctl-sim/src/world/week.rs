@@ -11,7 +11,7 @@ use gpuctl_worker::{Cancel, MemoryScratch};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::controller::{SECOND, control};
+use super::controller::{SECOND, SECOND_IN, control};
 use super::ec2::{Change, ChangeKind, Ec2Counts, InstanceState};
 use super::machine::Machine;
 use super::operator::{retry, run_operator, submit};
@@ -72,7 +72,7 @@ async fn run_scenario(scenario: Scenario) -> Week {
     tasks.spawn(deliver_events(Arc::clone(&shared), wakeups));
     let later = TimeDelta::milliseconds(7_013);
     tasks.spawn(control(Arc::clone(&shared), "lambda", TimeDelta::zero(), first));
-    if shared.advance_to_now().faults.kinds().any(|fault| fault == Fault::TwoControllers) {
+    if shared.advance_to_now().faults.kinds().any(|fault| SECOND_IN.contains(&fault)) {
         tasks.spawn(control(Arc::clone(&shared), SECOND, later, second));
     }
     tokio::select! {
