@@ -9,7 +9,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{
+    ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
+};
 use memchr::memchr;
 
 use super::error::{InputError, InputLimits};
@@ -18,8 +20,11 @@ use crate::text;
 
 /// What is accepted, in the words of the error.
 const WANTED: &str = "a PNG, JPEG, WebP, BMP, TIFF or GIF picture";
-/// What decoders and the conversion to RGB hold of each pixel beside the decoded picture: JPEG's coefficients, and RGBA with RGB.
-const COPIES_BYTES_PER_PIXEL: u64 = 13;
+/// What a decoder holds of each pixel beside the decoded picture: JPEG's coefficients are the most.
+const DECODER_BYTES_PER_PIXEL: u64 = 6;
+/// What the conversion to RGB holds: from other colours directly, from transparent ones by way of RGBA.
+const RGB_BYTES_PER_PIXEL: u64 = 3;
+const RGBA_BYTES_PER_PIXEL: u64 = 4;
 /// Most of a file whose decoder holds it whole: more than 100 megapixels take at the best quality.
 const JPEG_BYTES_MAX: u64 = 256 << 20;
 /// Markers of JPEG, after a byte of 0xff: two that stand for themselves in the picture's data, and those with no content.
@@ -70,9 +75,20 @@ pub(crate) fn decode(file: File, path: &Path, limits: &InputLimits) -> Result<Pi
 pub(crate) fn bytes_max(file: File, path: &Path, limits: &InputLimits) -> Result<u64, InputError> {
     let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
     let file_bytes = file.metadata().map_err(unreadable)?.len();
-    let decoder = open(file, path, limits, &Rc::default())?;
-    let pixels = Size::from(decoder.dimensions()).pixels();
-    Ok(2 * decoder.total_bytes() + pixels * COPIES_BYTES_PER_PIXEL + file_bytes.min(JPEG_BYTES_MAX))
+    let mut decoder = open(file, path, limits, &Rc::default())?;
+    let (pixels, decoded) = (Size::from(decoder.dimensions()).pixels(), decoder.total_bytes());
+    let turned = match decoder.orientation() {
+        Ok(Orientation::NoTransforms) => 0,
+        _ => decoded,
+    };
+    let color = decoder.color_type();
+    let copies = match color {
+        ColorType::Rgb8 => 0,
+        _ if color.has_alpha() => RGBA_BYTES_PER_PIXEL + RGB_BYTES_PER_PIXEL,
+        _ => RGB_BYTES_PER_PIXEL,
+    };
+    let own = pixels * (copies + DECODER_BYTES_PER_PIXEL);
+    Ok(decoded + turned + own + file_bytes.min(JPEG_BYTES_MAX))
 }
 
 /// Opens a picture whose header is within the limits.

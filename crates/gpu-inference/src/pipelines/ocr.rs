@@ -320,6 +320,7 @@ impl Run for OcrPipeline {
         let boxes = self.detect(&pages, cancel)?;
         let mut found = Vec::new();
         for (page, boxes) in boxes.into_iter().enumerate() {
+            cancel.check()?;
             found.extend(boxes.into_iter().filter_map(|corners| {
                 let picture = boxes::cut_out(pages[page], &corners)?;
                 Some(Found { page, corners, picture })
