@@ -230,8 +230,6 @@ pub struct JobDocument {
     pub output: Option<serde_json::Value>,
     /// Why there is none.
     pub error: Option<FailureDocument>,
-    /// Why there is no result, where that was noted: e.g. the job crashed its worker, or its message cannot be read.
-    pub problem: Option<FailureDocument>,
     /// The results of earlier generations, newest first; only for a single job.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<ResultDocument>,
@@ -290,8 +288,10 @@ impl JobDocument {
             r#box: result.map(|result| result.box_id.to_string()),
             device: result.and_then(|result| result.device.clone()),
             output: outcome.and_then(|outcome| outcome.as_ref().ok().cloned()),
-            error: outcome.and_then(|outcome| outcome.as_ref().err().map(FailureDocument::of)),
-            problem: entry.problem.as_ref().map(FailureDocument::of),
+            error: outcome
+                .and_then(|outcome| outcome.as_ref().err())
+                .or(entry.problem.as_ref())
+                .map(FailureDocument::of),
             earlier: Vec::new(),
         }
     }

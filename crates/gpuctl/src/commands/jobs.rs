@@ -41,7 +41,7 @@ pub(super) fn state(name: Option<&str>) -> Option<JobState> {
 async fn delete(context: &Context, printer: &Printer, before: &str) -> Result<Output, Failure> {
     let before = context.time_or_age(before)?;
     printer.confirm(&format!(
-        "delete every finished job that was submitted before {}, with its results and files?",
+        "delete every job that is over and was submitted before {}, with its results and files?",
         before.to_rfc3339()
     ))?;
     let mut jobs = 0;

@@ -55,7 +55,7 @@ pub(super) fn list(document: &JobsDocument) -> Lines {
 
 /// Why the job has no output, if that is known.
 fn why(job: &JobDocument) -> Option<String> {
-    let failure = job.error.as_ref().or(job.problem.as_ref())?;
+    let failure = job.error.as_ref()?;
     Some(format!("{} [{}]", shown(&failure.message), shown_name(&failure.code)))
 }
 
@@ -93,7 +93,7 @@ fn add_job(lines: &mut Lines, job: &JobDocument) {
         let inference = job.inference_seconds.unwrap_or_default();
         lines.label("model", format!("{model} on {device}, {inference:.2} s on {name}"));
     }
-    if let Some(error) = job.error.as_ref().or(job.problem.as_ref()) {
+    if let Some(error) = &job.error {
         lines.label("error", format!("{} [{}]", error.message, error.code));
         if let Some(hint) = &error.hint {
             lines.label("hint", hint);

@@ -24,10 +24,9 @@ pub(super) fn output(output: &Output) -> Option<Lines> {
         Output::Jobs(document) => jobs::list(document),
         Output::Job(document) => jobs::job(document),
         Output::Retried(document) => jobs::retried(document),
-        Output::Deleted(document) => Lines::of(format!(
-            "{} deleted, with results and files; jobs without a result stay",
-            jobs_of(document.jobs as u64)
-        )),
+        Output::Deleted(document) => {
+            Lines::of(format!("{} deleted, with results and files", jobs_of(document.jobs as u64)))
+        }
         Output::Queues(document) => jobs::queues(document),
         Output::Moved(document) => moved(document),
         Output::ScheduleAt(document) => schedule::at(document),

@@ -442,3 +442,19 @@ fn a_reader_that_closes_the_pipe_is_no_error() {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_box_is_drained_alone_and_its_run_says_who_asked() {
+    let sandbox = Sandbox::new("[pool.gpu]\nqueue = \"jobs\"\nidle_stop = \"10m\"\n");
+    sandbox.run(&["start-gpu", "--wait"]).expect(0);
+    sandbox.run(&["release", "gpu"]).expect(0);
+    let said = sandbox.run(&["drain", "gpu-1"]).expect(0);
+    assert!(said.stderr.contains("gpu-1 receives no more jobs"), "{}", said.stderr);
+    sandbox.wait_for("gpu", "stopped");
+    let explained = sandbox.run(&["explain", "gpu", "--json"]).expect(0).json();
+    let stopped_by = &explained["last_run"]["stopped_by"];
+    assert_eq!(stopped_by["text"], "ada drains the box", "{explained}");
+    let again = sandbox.run(&["drain", "gpu-1"]).expect(0);
+    assert!(again.stderr.contains("gpu-1 is stopped already"), "{}", again.stderr);
+    assert_eq!(sandbox.run(&["drain", "gpu-7"]).code, 1);
+}

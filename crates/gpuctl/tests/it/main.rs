@@ -28,6 +28,7 @@ mod money;
 mod outside;
 #[cfg(feature = "aws")]
 mod prices;
+mod retry;
 mod snapshots;
 mod support;
 mod tasks;

@@ -1,9 +1,11 @@
 //! A state as after some use: a box that ran, jobs that are done, failed, dead and waiting, and a hold. No model is run: the
 //! results are committed here, as a worker does.
 
+use std::path::PathBuf;
+
 use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobFailure, JobResult};
-use gpuctl_control::ports::{ReceiveRequest, Received};
+use gpuctl_control::ports::{JobProblem, Ledger, ReceiveRequest, Received};
 use gpuctl_control::wire::job::job_from_json;
 use gpuctl_core::policy::Policy;
 use gpuctl_local::{Store, StoreOptions};
@@ -41,9 +43,7 @@ pub(crate) fn sandbox(texts: &Texts<'_>) -> Sandbox {
         sandbox.run(&["submit", "vision.ocr", name]).expect(0);
     };
     ["done.png", "failed.png", "dead.png"].into_iter().for_each(submit);
-    let options = StoreOptions { folder: sandbox.path(".gpuctl"), file_mib_max: 64 };
-    let store = Store::open(&options).unwrap();
-    store.configure(&Policy::parse(CONFIG).unwrap()).unwrap();
+    let store = store(&sandbox);
     let output = json!({ "text": texts.result, "files": [file(&sandbox)] });
     commit(&store, &receive(&store).remove(0), Ok(output));
     let failure = JobFailure {
@@ -54,10 +54,28 @@ pub(crate) fn sandbox(texts: &Texts<'_>) -> Sandbox {
     commit(&store, &receive(&store).remove(0), Err(failure));
     // A receive that ends without an ack; the next one finds the message received too often.
     let last = receive(&store).remove(0);
+    note_problem(&store, &last, texts.error);
     store.change_visibility_now(&last.receipt, TimeDelta::zero()).unwrap();
     assert!(receive(&store).is_empty());
     submit("waiting.png");
     sandbox
+}
+
+/// The queue and ledger of such a folder.
+pub(crate) fn store(sandbox: &Sandbox) -> Store {
+    let options = StoreOptions { folder: sandbox.path(".gpuctl"), file_mib_max: 64 };
+    let store = Store::open(&options).unwrap();
+    store.configure(&Policy::parse(CONFIG).unwrap()).unwrap();
+    store
+}
+
+/// Keeps a file of the job's result; returns the job's folder.
+pub(crate) fn keep_file(sandbox: &Sandbox, job: &str) -> PathBuf {
+    let folder = sandbox.path(".gpuctl/results").join(job);
+    let attempt = folder.join("0-gpu-1-1");
+    std::fs::create_dir_all(&attempt).unwrap();
+    std::fs::write(attempt.join("page.txt"), "page").unwrap();
+    folder
 }
 
 fn file(sandbox: &Sandbox) -> Value {
@@ -66,12 +84,37 @@ fn file(sandbox: &Sandbox) -> Value {
 }
 
 fn receive(store: &Store) -> Vec<Received> {
+    receive_many(store, 1)
+}
+
+/// Receives every message that waits.
+pub(crate) fn receive_all(store: &Store) -> Vec<Received> {
+    receive_many(store, 10)
+}
+
+fn receive_many(store: &Store, max: u32) -> Vec<Received> {
     let (visibility, wait) = (TimeDelta::minutes(1), TimeDelta::zero());
-    let request = ReceiveRequest { max: 1, visibility, wait };
+    let request = ReceiveRequest { max, visibility, wait };
     store.receive_now(&"jobs".parse().unwrap(), request).unwrap()
 }
 
-fn commit(store: &Store, received: &Received, outcome: Result<Value, JobFailure>) {
+/// Notes that the job crashed its worker, as the next worker of the box does.
+fn note_problem(store: &Store, received: &Received, message: &str) {
+    let job: Job = job_from_json(&received.body).unwrap();
+    let failure = JobFailure {
+        code: "job.crashed".to_owned(),
+        message: message.to_owned(),
+        hint: Some("look at its input".to_owned()),
+    };
+    let at = job.submitted_at;
+    let box_id = "gpu-1".parse().unwrap();
+    let problem = JobProblem { job, failure, box_id, at, dead: false };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(store.note_problem(&problem)).unwrap();
+}
+
+/// Commits and acks a job as its worker does.
+pub(crate) fn commit(store: &Store, received: &Received, outcome: Result<Value, JobFailure>) {
     let job: Job = job_from_json(&received.body).unwrap();
     let result = JobResult {
         received_at: job.submitted_at + TimeDelta::milliseconds(1_500),

@@ -1,0 +1,100 @@
+//! `retry` and `jobs delete` on a used state: generations, and what stays.
+
+use serde_json::{Value, json};
+
+use crate::support::Sandbox;
+use crate::used::{self, Texts};
+
+fn sandbox() -> Sandbox {
+    used::sandbox(&Texts { reason: "a test", result: "a page", error: "cut off" })
+}
+
+fn of_state(sandbox: &Sandbox, state: &str) -> Value {
+    let jobs = sandbox.jobs();
+    let found = jobs.iter().find(|job| job["state"] == state);
+    found.unwrap_or_else(|| panic!("no {state} job in {jobs:?}")).clone()
+}
+
+fn id(job: &Value) -> &str {
+    job["job_id"].as_str().unwrap()
+}
+
+fn retry(sandbox: &Sandbox, arguments: &[&str]) -> Value {
+    sandbox.run(&[&["retry"], arguments, &["--json"]].concat()).expect(0).json()
+}
+
+#[test]
+fn a_failed_job_is_sent_again_once_and_its_first_result_stays() {
+    let sandbox = sandbox();
+    let failed = of_state(&sandbox, "failed");
+    assert_eq!(failed["generation"], 0);
+    let sent = retry(&sandbox, &[id(&failed)]);
+    let line =
+        json!({ "job_id": id(&failed), "generation": 1, "state": "failed", "outcome": "sent" });
+    assert_eq!((&sent["sent"], &sent["jobs"]), (&json!(1), &json!([line])));
+    let again = retry(&sandbox, &[id(&failed)]);
+    assert_eq!((&again["sent"], &again["jobs"][0]["outcome"]), (&json!(0), &json!("left alone")));
+
+    let job = sandbox.run(&["job", id(&failed), "--json"]).expect(0).json();
+    assert_eq!((&job["state"], &job["generation"]), (&json!("queued"), &json!(1)), "{job}");
+    assert_eq!(job["earlier"][0]["error"]["code"], "input.truncated", "{job}");
+
+    let store = used::store(&sandbox);
+    let received = used::receive_all(&store);
+    let next = received.iter().find(|one| one.body.contains(id(&failed))).unwrap();
+    used::commit(&store, next, Ok(json!({ "text": "whole" })));
+    let job = sandbox.run(&["job", id(&failed), "--json"]).expect(0).json();
+    assert_eq!((&job["state"], &job["output"]["text"]), (&json!("succeeded"), &json!("whole")));
+    let text = sandbox.run(&["job", id(&failed)]).expect(0).stdout;
+    assert!(text.contains("generation 1\n"), "{text}");
+    assert!(text.contains("earlier   generation 0 failed at "), "{text}");
+    assert!(text.contains("cut off [input.truncated]"), "{text}");
+}
+
+#[test]
+fn jobs_are_chosen_by_state_code_and_time_and_a_dry_run_sends_nothing() {
+    let sandbox = sandbox();
+    let dry = |arguments: &[&str]| {
+        let all = [&["--state", "failed", "--dry-run"], arguments].concat();
+        retry(&sandbox, &all)["sent"].as_u64().unwrap()
+    };
+    assert_eq!(dry(&[]), 1);
+    assert_eq!(dry(&["--code", "input.truncated", "--code", "model.missing"]), 1);
+    assert_eq!(dry(&["--code", "model.missing"]), 0);
+    assert_eq!(dry(&["--since", "1h"]), 1);
+    assert_eq!(dry(&["--since", "2099-01-01T00:00:00Z"]), 0);
+    assert_eq!(dry(&["--limit", "0"]), 0);
+    of_state(&sandbox, "failed");
+    assert_eq!(retry(&sandbox, &["--state", "failed"])["sent"], 1);
+    assert_eq!(retry(&sandbox, &["--state", "failed"])["sent"], 0);
+}
+
+#[test]
+fn a_dead_job_is_sent_again_as_well() {
+    let sandbox = sandbox();
+    let dead = of_state(&sandbox, "dead");
+    assert_eq!(retry(&sandbox, &["--state", "dead"])["jobs"][0]["generation"], 1);
+    let job = sandbox.run(&["job", id(&dead), "--json"]).expect(0).json();
+    assert_eq!((&job["state"], &job["generation"]), (&json!("queued"), &json!(1)), "{job}");
+    let mut listed = sandbox.jobs();
+    listed.retain(|job| job["job_id"] == dead["job_id"]);
+    assert_eq!(listed.len(), 1, "two messages, one job: {listed:?}");
+}
+
+#[test]
+fn finished_jobs_are_deleted_with_their_files_and_the_others_stay() {
+    let sandbox = sandbox();
+    let done = of_state(&sandbox, "succeeded");
+    let folder = used::keep_file(&sandbox, id(&done));
+    let refused = sandbox.run(&["jobs", "delete", "--before", "0s"]).expect(2);
+    assert!(refused.stderr.contains("not confirmed"), "{}", refused.stderr);
+    let earlier = ["jobs", "delete", "--before", "1h", "--yes", "--json"];
+    assert_eq!(sandbox.run(&earlier).expect(0).json()["jobs"], 0);
+    assert!(folder.exists());
+    let all = ["jobs", "delete", "--before", "0s", "--yes"];
+    let said = sandbox.run(&all).expect(0);
+    assert!(said.stdout.starts_with("2 jobs deleted"), "{}", said.stdout);
+    assert!(!folder.exists(), "{} stays", folder.display());
+    let left: Vec<Value> = sandbox.jobs().into_iter().map(|job| job["state"].clone()).collect();
+    assert_eq!(left, ["queued", "dead"], "a dead job can still be sent again");
+}
