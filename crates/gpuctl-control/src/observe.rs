@@ -6,9 +6,9 @@
 mod runs;
 #[cfg(test)]
 mod tests;
-mod workers;
+pub mod workers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -98,8 +98,11 @@ pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observ
     let mut listing = observed.value_of(listing).unwrap_or_default();
     observed.errors.append(&mut listing.errors);
     observed.boxes_alive = alive(&listing);
-    let merged = workers::merge_worker_reports(ports, policy, &mut listing, deadline).await;
+    let ending = with_open_runs(&reads);
+    let merged =
+        workers::merge_worker_reports(ports, policy, &mut listing, &ending, deadline).await;
     observed.value_of(merged);
+    workers::end_with_faults(&mut listing);
     workers::assume_ready_after_boot(policy, &mut listing, observed.observation.at);
     for pool in &policy.pools {
         let Some(read) = reads.remove(&pool.id) else { continue };
@@ -109,6 +112,13 @@ pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observ
         observed.observation.pools.insert(pool.id.clone(), seen);
     }
     observed
+}
+
+/// The boxes whose latest runs have no end in the ledger yet.
+fn with_open_runs(reads: &BTreeMap<PoolId, PoolRead>) -> BTreeSet<BoxId> {
+    let memories = reads.values().filter_map(|read| read.memory.as_ref().ok());
+    let open = memories.flat_map(|memory| &memory.runs).filter(|run| run.stopped_at.is_none());
+    open.map(|run| run.box_id.clone()).collect()
 }
 
 fn alive(listing: &Listing) -> Vec<BoxId> {

@@ -5,7 +5,7 @@
 use gpuctl_core::decide::STALE_AFTER;
 use gpuctl_core::observation::{BoxState, HoldWants, SeenBox};
 use gpuctl_core::offering::RefusalClass;
-use gpuctl_core::plan::{Action, Effect, PoolPlan, Reason, Rule};
+use gpuctl_core::plan::{Action, Effect, KeptBox, PoolPlan, Reason, Rule};
 use gpuctl_core::units::{PoolId, Timestamp};
 
 use crate::ports::{PortError, PortErrorClass};
@@ -141,8 +141,18 @@ fn of_stop(plan: &PoolPlan, boxes: &[SeenBox]) -> HoldOutcome<'static> {
             let text = format!("{} is being interrupted, and stops by itself", one.id);
             HoldOutcome::Later(text, None)
         }
-        (Some(_), None) => HoldOutcome::CarriedOut,
+        (Some(one), None) => match plan.kept.iter().find(|kept| kept.box_id == one.id) {
+            Some(kept) => HoldOutcome::Not(kept_up(plan, kept)),
+            None => HoldOutcome::CarriedOut,
+        },
     }
+}
+
+/// A user on the box wants it to stay.
+fn kept_up(plan: &PoolPlan, kept: &KeptBox) -> NotCarriedOut {
+    let text = format!("`{}` is not stopped: {}", plan.pool, kept.text);
+    let hint = "delete that file on the box; the hold stops it then, and does so in any case when the time is over";
+    NotCarriedOut::new(Why::Outranked, text, hint)
 }
 
 /// What another's hold says, where it is newer than this one: e.g. a start or stop outside gpuctl.
@@ -195,7 +205,7 @@ mod tests {
     use chrono::TimeDelta;
     use gpuctl_core::decide;
     use gpuctl_core::observation::{
-        Foreign, Hold, Observation, Run, Seen, SeenPool, Spent, Witness,
+        Foreign, Hold, Observation, Run, Seen, SeenPool, SeenWorker, Spent, Witness,
     };
     use gpuctl_core::policy::Policy;
     use gpuctl_core::units::MicroUsd;
@@ -238,6 +248,26 @@ mod tests {
         let observation = Observation { at: now(), witness: Witness::Controller, pools };
         let plan = decide(&policy, &observation);
         Reconciled { observation, errors: Vec::new(), plan, acted: Vec::new() }
+    }
+
+    #[test]
+    fn a_box_that_a_user_keeps_up_is_not_stopped_and_says_so() {
+        let mut kept = one(BoxState::Running);
+        kept.worker = Some(SeenWorker {
+            heard_at: now(),
+            leases: 0,
+            idle_since: None,
+            jobs_done: 0,
+            fault: None,
+            keep_until: Some(now() + TimeDelta::hours(1)),
+        });
+        let done = reconciled(POLICY, HoldWants::Stopped, vec![kept]);
+        let (why, text) = not(outcome_of_hold(&done, &pool(), HoldWants::Stopped));
+        assert_eq!(why, Why::Outranked);
+        assert!(
+            text.contains("the file `keep-until` on gpu-1 keeps gpu-1 up for 1h more"),
+            "{text}"
+        );
     }
 
     #[track_caller]

@@ -357,7 +357,7 @@ pub trait Ledger: Send + Sync {
     /// Notes a worker's report on itself.
     async fn report(&self, report: &WorkerReport) -> Result<(), PortError>;
 
-    /// The latest report of each of these boxes' workers. Where the cloud lists boxes with their workers this default is kept.
+    /// The latest report of each of these boxes' workers: of a box with several devices one for each. Where the cloud lists boxes with their workers this default is kept.
     async fn reports(&self, _boxes: &[BoxId]) -> Result<Vec<WorkerReport>, PortError> {
         Ok(Vec::new())
     }
@@ -450,6 +450,8 @@ pub struct QueueMemory {
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkerReport {
     pub box_id: BoxId,
+    /// Which of the box's devices it works on, where several workers share the box; with the box, the key of its report.
+    pub device: Option<String>,
     /// When its run started: with the box, the key of the run.
     pub run_started_at: Timestamp,
     pub at: Timestamp,

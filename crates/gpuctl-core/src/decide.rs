@@ -11,14 +11,18 @@ mod demand;
 mod hold;
 mod idle;
 mod interruption;
+mod keep;
 mod limits;
 mod schedule;
 
 use chrono::TimeDelta;
 
 use self::decision::PoolDecision;
+pub use self::keep::KEEP_MAX;
+pub use self::limits::FAULT_MAX;
+use crate::cost::CostSettings;
 use crate::observation::{
-    Hold, Observation, Run, SeenBox, SeenPool, SeenQueue, Witness, boot_estimate,
+    Hold, HoldWants, Observation, Run, SeenBox, SeenPool, SeenQueue, Witness, boot_estimate,
 };
 use crate::plan::{Plan, PoolPlan};
 use crate::policy::{Policy, Pool};
@@ -110,11 +114,12 @@ struct PoolInput<'a> {
     boot: TimeDelta,
     /// How long a stopping worker may finish what it holds.
     drain: TimeDelta,
+    cost: &'a CostSettings,
 }
 
 impl<'a> PoolInput<'a> {
     fn new(
-        policy: &Policy,
+        policy: &'a Policy,
         pool: &'a Pool,
         seen: &'a Observation,
         seen_pool: &'a SeenPool,
@@ -124,6 +129,7 @@ impl<'a> PoolInput<'a> {
             now: seen.at,
             tick: policy.cloud.tick,
             drain: policy.worker.drain,
+            cost: &policy.cost,
             witness: &seen.witness,
             seen: seen_pool,
             boxes: seen_pool.boxes.fresh(seen.at, STALE_AFTER).map(Vec::as_slice),
@@ -149,6 +155,22 @@ impl<'a> PoolInput<'a> {
     /// The boxes that are up and not being interrupted.
     fn staying(&self) -> impl Iterator<Item = &'a SeenBox> {
         self.up().filter(|one| one.interruption.is_none())
+    }
+
+    /// The boxes that jobs can be expected of: up, staying, and without a fault of which their worker takes none.
+    fn able(&self) -> impl Iterator<Item = &'a SeenBox> {
+        self.staying().filter(|one| one.fault().is_none())
+    }
+
+    /// Why boxes that are up take no jobs, a sentence each.
+    fn faults(&self) -> Vec<String> {
+        self.up().filter_map(SeenBox::fault_text).collect()
+    }
+
+    /// When a user last asked for boxes: their hold may have ended since.
+    fn asked_at(&self) -> Option<Timestamp> {
+        let asked = |hold: &&Hold| hold.wants == HoldWants::Running && hold.until > hold.since;
+        self.seen.hold.as_ref().filter(asked).map(|hold| hold.since)
     }
 
     /// The runs that were not refused, newest first.

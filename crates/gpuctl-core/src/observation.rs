@@ -187,6 +187,26 @@ impl SeenBox {
     pub fn is_up(&self) -> bool {
         matches!(self.state, BoxState::Pending | BoxState::Running)
     }
+
+    /// Since when the box has been up: since its start, however often its worker has restarted since.
+    #[must_use]
+    pub fn up_since(&self) -> Timestamp {
+        self.run_started_at.map_or(self.since, |started| started.min(self.since))
+    }
+
+    /// Why its worker takes no jobs.
+    #[must_use]
+    pub fn fault(&self) -> Option<&WorkerFault> {
+        self.worker.as_ref()?.fault.as_ref()
+    }
+
+    /// The same as a sentence, e.g. `gpu-1 takes no jobs: models missing since 10:02 UTC`.
+    #[must_use]
+    pub fn fault_text(&self) -> Option<String> {
+        let fault = self.fault()?;
+        let since = fault.since.format("%H:%M UTC");
+        Some(format!("{} takes no jobs: {} since {since}", self.id, fault.message))
+    }
 }
 
 /// The report of a worker about itself.
@@ -342,11 +362,33 @@ impl Run {
     /// A refusal is not a failure of the box: `refusals` takes it into account, and another offering is tried at once.
     #[must_use]
     pub fn failed_to_start(&self) -> bool {
-        if self.refusal.is_some() || self.interrupted_at.is_some() {
-            return false;
-        }
-        let gave_up = self.stop.as_ref().is_none_or(|reason| reason.rule == Rule::Limits);
-        self.stopped_at.is_some() && self.ready_at.is_none() && gave_up
+        self.ready_at.is_none() && self.gave_out()
+    }
+
+    /// Whether the box was ready and ended by itself or for a limit without a result, and an error says why: the box is at fault.
+    #[must_use]
+    pub fn ended_in_fault(&self) -> bool {
+        self.ready_at.is_some() && self.gave_out() && self.jobs == Some(0) && self.error.is_some()
+    }
+
+    /// Whether another start of this box would likely be in vain, too.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.failed_to_start() || self.ended_in_fault() || self.crashed_at_once()
+    }
+
+    /// Whether what no worker reports on, e.g. a command, ended by itself as soon as it was ready.
+    fn crashed_at_once(&self) -> bool {
+        let lasted = self.ready_at.zip(self.stopped_at).map(|(ready, stopped)| stopped - ready);
+        let short = lasted.is_some_and(|lasted| lasted < SHORT_RUN);
+        short && self.jobs.is_none() && self.stop.is_none() && self.gave_out()
+    }
+
+    /// Whether the run is over, and neither a user, the plan, nor the cloud ended it.
+    fn gave_out(&self) -> bool {
+        let by_itself = self.stop.as_ref().is_none_or(|reason| reason.rule == Rule::Limits);
+        let taken = self.refusal.is_some() || self.interrupted_at.is_some();
+        self.stopped_at.is_some() && by_itself && !taken
     }
 
     /// Whether the box was started for the queue and ended without a result, e.g. because a job crashed its worker (Q7).
@@ -356,10 +398,8 @@ impl Run {
     pub fn ended_without_result(&self) -> bool {
         self.start.rule == Rule::Demand
             && self.ready_at.is_some()
-            && self.stopped_at.is_some()
-            && self.interrupted_at.is_none()
             && self.jobs == Some(0)
-            && self.stop.as_ref().is_none_or(|reason| reason.rule == Rule::Limits)
+            && self.gave_out()
     }
 
     /// How long the box was up, until `now` if it still is.
@@ -368,6 +408,9 @@ impl Run {
         (self.stopped_at.unwrap_or(now) - self.started_at).max(TimeDelta::zero())
     }
 }
+
+/// A run that ends by itself within this time after it was ready has crashed, if no worker reports on it.
+const SHORT_RUN: TimeDelta = TimeDelta::minutes(1);
 
 /// How long a box of this pool takes from start to ready: the 90th percentile of `runs`, or the default if none got ready.
 #[must_use]

@@ -2,7 +2,7 @@
 //!
 //! No action can be built without a reason, and a reason names its rule: `explain`, the ledger and the log show it.
 
-use crate::units::{BoxId, PoolId, Timestamp};
+use crate::units::{BoxId, MicroUsd, PoolId, Timestamp};
 
 /// The plan for all pools. It changes nothing by itself.
 #[must_use = "a plan has no effect until it is acted on or shown"]
@@ -28,6 +28,19 @@ pub struct PoolPlan {
     pub blocked: Vec<Reason>,
     /// The next instant at which the plan changes by itself, and why.
     pub next_change: Option<NextChange>,
+    /// Boxes that a user keeps up to look at them.
+    pub kept: Vec<KeptBox>,
+}
+
+/// A box that a user keeps up: by its file `keep-until`, or by a hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptBox {
+    pub box_id: BoxId,
+    pub until: Timestamp,
+    /// What the box costs until then; `None` for a box on this machine.
+    pub cost: Option<MicroUsd>,
+    /// A sentence that says what keeps it up, for how long, and at what price.
+    pub text: String,
 }
 
 /// The rules, in the order in which they are asked.

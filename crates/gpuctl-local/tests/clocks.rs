@@ -146,6 +146,7 @@ async fn a_step_of_the_wall_clock_does_not_make_a_busy_worker_look_silent() {
         let now = at.clocks.wall();
         let report = WorkerReport {
             box_id: "gpu-1".parse().unwrap(),
+            device: None,
             run_started_at: started,
             at: now,
             pid: 1,

@@ -128,6 +128,7 @@ impl Worker {
         let (leases, idle_since) = self.leases.count();
         let report = WorkerReport {
             box_id: self.box_id().clone(),
+            device: None,
             run_started_at: self.setup.run_started_at,
             at: self.ports.clock.now(),
             pid: self.setup.pid,

@@ -76,6 +76,7 @@ fn signals() -> Result<Signals, std::io::Error> {
 fn final_report(setup: &WorkerSetup, error: String) -> WorkerReport {
     WorkerReport {
         box_id: setup.box_id.clone(),
+        device: None,
         run_started_at: setup.run_started_at,
         at: SystemClock.now(),
         pid: setup.pid,

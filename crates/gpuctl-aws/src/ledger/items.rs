@@ -443,6 +443,7 @@ pub(super) fn report_of(item: &Item) -> Result<WorkerReport, PortError> {
     let item = Reader(item).known()?;
     Ok(WorkerReport {
         box_id: item.parsed("box")?,
+        device: None,
         run_started_at: item.time("run_started_at")?,
         at: item.time("at")?,
         pid: item.small("pid")?,
@@ -581,6 +582,7 @@ mod tests {
         assert_eq!(hold_of(&hold(&a_hold)).unwrap(), a_hold);
         let a_report = WorkerReport {
             box_id: "i-0123".parse().unwrap(),
+            device: None,
             run_started_at: at(0),
             at: at(1),
             pid: u32::MAX,

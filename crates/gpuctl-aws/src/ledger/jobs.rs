@@ -362,6 +362,7 @@ mod tests {
     fn report(said: i64, leases: u32) -> WorkerReport {
         WorkerReport {
             box_id: "gpu-1".parse().unwrap(),
+            device: None,
             run_started_at: at(0),
             at: at(said),
             pid: 1,

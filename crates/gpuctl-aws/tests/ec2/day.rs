@@ -250,6 +250,7 @@ impl Worker {
         let started = runs.iter().filter(|run| run.box_id.as_str() == id).map(|run| run.started_at);
         let report = WorkerReport {
             box_id: id.parse().unwrap(),
+            device: None,
             run_started_at: started.max().unwrap_or(self.ready_at),
             at: ports.clock.now(),
             pid: 1,

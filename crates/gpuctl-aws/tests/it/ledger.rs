@@ -174,6 +174,7 @@ async fn l7_all_jobs_and_reports_of_several_pages_are_read() {
     for box_id in &boxes[..110] {
         let report = WorkerReport {
             box_id: box_id.clone(),
+            device: None,
             run_started_at: now(),
             at: now(),
             pid: 1,

@@ -247,6 +247,7 @@ pub async fn a_report_is_accepted(subject: &dyn Subject) {
     let at = subject.ports().clock.now();
     let bare = WorkerReport {
         box_id: "gpu-1".parse().unwrap(),
+        device: None,
         run_started_at: at,
         at,
         pid: 1,

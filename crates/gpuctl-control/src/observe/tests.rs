@@ -1,13 +1,13 @@
 //! What follows from what was read, on plain values: no port is asked here.
 
-use gpuctl_core::observation::{Foreign, HoldWants};
+use gpuctl_core::observation::{Foreign, HoldWants, WorkerFault};
 use gpuctl_core::offering::{CapacityType, Offering};
 use gpuctl_core::plan::{Reason, Rule};
 
 use super::runs::{
     clear_foreign_after_interruption, close_runs_without_box, runs_started_elsewhere, update_runs,
 };
-use super::workers::{apply_report, assume_ready_after_boot};
+use super::workers::{apply_report, assume_ready_after_boot, end_with_faults};
 use super::*;
 use crate::ports::WorkerReport;
 
@@ -131,6 +131,7 @@ fn p4_a_box_that_ec2_restarts_after_an_interruption_is_no_hold() {
 fn s10_a_box_is_ready_when_its_worker_reports_it_in_this_run() {
     let report = |seconds, ready| WorkerReport {
         box_id: "gpu-1".parse().expect("a name"),
+        device: None,
         run_started_at: at(seconds),
         at: at(seconds),
         pid: 1,
@@ -208,4 +209,82 @@ fn an_older_run_of_a_box_that_has_started_again_is_closed() {
     assert_eq!(update_runs(&mut runs, &mut [one], at(910)).len(), 2);
     let ends: Vec<_> = runs.iter().map(|run| run.stopped_at).collect();
     assert_eq!(ends, [None, Some(at(500)), Some(at(900))]);
+}
+
+#[test]
+fn two_workers_of_one_box_are_idle_and_at_fault_only_together() {
+    let fault = |since| WorkerFault {
+        code: "device.cuda".to_owned(),
+        message: "no CUDA".to_owned(),
+        since: at(since),
+    };
+    let report = |device: &str, heard: i64, leases: u32| WorkerReport {
+        box_id: "gpu-1".parse().expect("a name"),
+        device: Some(device.to_owned()),
+        run_started_at: at(100),
+        at: at(heard),
+        pid: 1,
+        ready_at: Some(at(heard - 50)),
+        leases,
+        idle_since: (leases == 0).then(|| at(heard - 40)),
+        jobs_done: 3,
+        last_error: None,
+        fault: None,
+        keep_until: None,
+    };
+    let seen = |reports: &[WorkerReport]| {
+        let mut one = SeenBox { run_started_at: Some(at(100)), ..a_box(BoxState::Running, 100) };
+        apply_report(reports, &mut one);
+        (one.since, one.worker.expect("it reported"))
+    };
+    let (idle, busy) = (report("cuda:0", 200, 0), report("cuda:1", 201, 2));
+    let (since, worker) = seen(&[idle.clone(), busy.clone()]);
+    assert_eq!(
+        (since, worker.heard_at, worker.leases, worker.idle_since),
+        (at(150), at(201), 2, None)
+    );
+    assert_eq!(worker.jobs_done, 6);
+    let (_, both) = seen(&[idle.clone(), report("cuda:1", 230, 0)]);
+    assert_eq!((both.leases, both.idle_since), (0, Some(at(190))));
+    let faulty = WorkerReport { fault: Some(fault(180)), ..idle.clone() };
+    assert_eq!(seen(&[faulty.clone(), busy.clone()]).1.fault, None, "the other takes jobs");
+    let also = WorkerReport { fault: Some(fault(170)), keep_until: Some(at(900)), ..busy.clone() };
+    let (_, worker) = seen(&[faulty, also]);
+    assert_eq!((worker.fault, worker.keep_until), (Some(fault(170)), Some(at(900))));
+    // One that has ended, or was never restarted, does not keep the box up for ever.
+    let (_, worker) = seen(&[report("cuda:0", 400, 0), busy]);
+    assert_eq!((worker.leases, worker.idle_since), (0, Some(at(360))));
+}
+
+#[test]
+fn a_run_ends_with_what_its_worker_last_reported() {
+    let one = || SeenBox { run_started_at: Some(at(100)), ..a_box(BoxState::Stopped, 300) };
+    let report = WorkerReport {
+        box_id: "gpu-1".parse().expect("a name"),
+        device: None,
+        run_started_at: at(100),
+        at: at(290),
+        pid: 1,
+        ready_at: Some(at(150)),
+        leases: 0,
+        idle_since: Some(at(150)),
+        jobs_done: 0,
+        last_error: None,
+        fault: Some(WorkerFault {
+            code: "models.missing".to_owned(),
+            message: "models missing".to_owned(),
+            since: at(160),
+        }),
+        keep_until: None,
+    };
+    let mut boxes = vec![one()];
+    apply_report(&[report], &mut boxes[0]);
+    assert_eq!((boxes[0].state, boxes[0].since), (BoxState::Stopped, at(300)));
+    let mut listing = Listing { pools: [(pool(), boxes)].into(), errors: Vec::new() };
+    end_with_faults(&mut listing);
+    let mut runs = [Run { ready_at: Some(at(150)), ..run(100) }];
+    update_runs(&mut runs, listing.pools.get_mut(&pool()).expect("the pool"), at(310));
+    let ended = &runs[0];
+    assert_eq!((ended.jobs, ended.error.as_deref()), (Some(0), Some("models missing")));
+    assert!(ended.ended_in_fault() && ended.ended_without_result() && ended.failed());
 }

@@ -1,5 +1,8 @@
 //! Which boxes are ready, where the cloud itself does not show workers: by their reports, or by a boot's time where none reports.
 
+use std::collections::BTreeSet;
+
+use chrono::TimeDelta;
 use gpuctl_core::observation::{BoxState, SeenBox, SeenWorker};
 use gpuctl_core::policy::{Policy, Pool};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
@@ -8,7 +11,11 @@ use tokio::time::Instant;
 use super::by;
 use crate::ports::{Listing, PortError, Ports, WorkerReport};
 
-/// Merges the latest reports into the boxes that run without a known worker.
+/// How much older than the newest report of a box another worker's may be to count: workers report every few seconds.
+const REPORTS_APART_MAX: TimeDelta = TimeDelta::minutes(2);
+
+/// Merges the latest reports into the boxes that run without a known worker, and into those of `ending` that do not run any more: what
+/// their workers last reported is the end of their runs.
 ///
 /// # Errors
 /// When the reports cannot be read. Whether those boxes are ready is not known then, so their pools are dropped from the listing: they
@@ -17,17 +24,20 @@ pub(super) async fn merge_worker_reports(
     ports: &Ports,
     policy: &Policy,
     listing: &mut Listing,
+    ending: &BTreeSet<BoxId>,
     deadline: Instant,
 ) -> Result<(), PortError> {
     let has_workers =
         |id: &PoolId| policy.pool(id).and_then(Pool::queue).is_some_and(|queue| queue.reports);
     let pools: Vec<PoolId> = listing.pools.keys().filter(|id| has_workers(id)).cloned().collect();
     // A cloud that shows workers shows them for all boxes that are ready.
-    let without_worker =
-        |one: &&mut SeenBox| one.worker.is_none() && one.state == BoxState::Running;
+    let is_asked = |one: &&mut SeenBox| {
+        let has_ended = !one.is_up() && ending.contains(&one.id);
+        one.worker.is_none() && (one.state == BoxState::Running || has_ended)
+    };
     let of_pools = listing.pools.iter_mut().filter(|(id, _)| pools.contains(id));
     let mut boxes: Vec<&mut SeenBox> =
-        of_pools.flat_map(|(_, boxes)| boxes).filter(without_worker).collect();
+        of_pools.flat_map(|(_, boxes)| boxes).filter(is_asked).collect();
     if boxes.is_empty() {
         return Ok(());
     }
@@ -62,23 +72,54 @@ pub(super) fn assume_ready_after_boot(policy: &Policy, listing: &mut Listing, no
     }
 }
 
-/// A box that runs is ready when its worker reports so (S10), not before. A report of an earlier run of the box does not count.
+/// A fault that a worker named last is the error that its run ends with, unless it named another.
+pub(super) fn end_with_faults(listing: &mut Listing) {
+    for one in listing.pools.values_mut().flatten().filter(|one| one.last_error.is_none()) {
+        one.last_error = one.fault().map(|fault| fault.message.clone());
+    }
+}
+
+/// A box that runs is ready when a worker on it reports so (S10), not before. A report of an earlier run of the box does not count.
 pub(super) fn apply_report(reports: &[WorkerReport], one: &mut SeenBox) {
     let began = one.run_started_at.unwrap_or(one.since);
-    let report = reports.iter().find(|report| report.box_id == one.id && report.at >= began);
-    one.worker = report.map(|report| SeenWorker {
-        heard_at: report.at,
-        leases: report.leases,
-        idle_since: report.idle_since,
-        jobs_done: report.jobs_done,
-        fault: report.fault.clone(),
-        keep_until: report.keep_until,
-    });
-    if let Some(error) = report.and_then(|report| report.last_error.clone()) {
+    let is_its = |report: &&WorkerReport| {
+        report.box_id == one.id && (report.run_started_at == began || report.at >= began)
+    };
+    let reports: Vec<&WorkerReport> = reports.iter().filter(is_its).collect();
+    one.worker = merge(&reports);
+    let newest = reports.iter().max_by_key(|report| report.at);
+    if let Some(error) = newest.and_then(|report| report.last_error.clone()) {
         one.last_error = Some(error);
     }
-    match report.and_then(|report| report.ready_at) {
+    if one.state != BoxState::Running {
+        return;
+    }
+    match reports.iter().filter_map(|report| report.ready_at).min() {
         Some(ready_at) => one.since = ready_at,
         None => (one.state, one.since) = (BoxState::Pending, began),
     }
+}
+
+/// What the reports of one box's workers say together: it is idle when all of them are, and takes no jobs when none of them does.
+/// A worker that has not reported for as long as it takes to count as silent is left out, as long as another has.
+#[must_use]
+pub fn merge(reports: &[&WorkerReport]) -> Option<SeenWorker> {
+    let heard_at = reports.iter().map(|report| report.at).max()?;
+    let recent: Vec<&WorkerReport> = reports
+        .iter()
+        .copied()
+        .filter(|report| heard_at - report.at <= REPORTS_APART_MAX)
+        .collect();
+    let idle: Option<Vec<Timestamp>> = recent.iter().map(|report| report.idle_since).collect();
+    let faults: Option<Vec<_>> = recent.iter().map(|report| report.fault.as_ref()).collect();
+    Some(SeenWorker {
+        heard_at,
+        leases: recent.iter().map(|report| report.leases).sum(),
+        idle_since: idle.and_then(|idle| idle.into_iter().max()),
+        jobs_done: reports.iter().map(|report| report.jobs_done).sum(),
+        fault: faults
+            .and_then(|faults| faults.into_iter().min_by_key(|fault| fault.since))
+            .cloned(),
+        keep_until: recent.iter().filter_map(|report| report.keep_until).max(),
+    })
 }

@@ -338,3 +338,16 @@ async fn a_run_that_cannot_be_written_keeps_neither_the_queue_nor_the_stop() {
     let (_, reconciled) = reconcile_in(broken(&["save_run", "remember_queue"])).await;
     assert_eq!(reconciled.errors.len(), 2, "{:?}", reconciled.errors);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_last_report_of_a_box_that_has_stopped_is_read_once() {
+    let mut world = World::reporting();
+    world.boxes[0].state = BoxState::Stopped;
+    let (world, _) = reconcile_in(world).await;
+    assert!(world.called().contains(&"reports".to_owned()), "{:?}", world.called());
+    let mut world = World::reporting();
+    world.boxes[0].state = BoxState::Stopped;
+    world.memory.runs[0].stopped_at = Some(epoch());
+    let (world, _) = reconcile_in(world).await;
+    assert!(!world.called().contains(&"reports".to_owned()), "{:?}", world.called());
+}

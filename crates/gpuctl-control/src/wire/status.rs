@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use gpuctl_core::observation::{Hold, HoldWants, Observation, SeenBox, SeenPool, SeenQueue};
-use gpuctl_core::plan::{Plan, PoolPlan};
-use gpuctl_core::units::Timestamp;
+use gpuctl_core::plan::{KeptBox, Plan, PoolPlan};
+use gpuctl_core::units::{MicroUsd, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::plan::{NextChangeDocument, RunDocument, next_change};
@@ -62,7 +62,7 @@ impl PoolDocument {
             pool: plan.pool.to_string(),
             state: boxes.map_or("unknown", state).into(),
             boxes_wanted: plan.boxes_wanted,
-            boxes: boxes.unwrap_or_default().iter().map(|one| BoxDocument::of(one, now)).collect(),
+            boxes: box_documents(boxes.unwrap_or_default(), plan, now),
             queue: seen
                 .queue
                 .as_ref()
@@ -96,6 +96,52 @@ pub struct BoxDocument {
     pub seconds_in_state: Option<f64>,
     /// Jobs that its worker holds.
     pub jobs_held: Option<u32>,
+    /// Why its worker takes no jobs.
+    #[serde(default)]
+    pub fault: Option<FaultDocument>,
+    /// What keeps it up although it fails or is idle.
+    #[serde(default)]
+    pub kept: Option<KeptDocument>,
+}
+
+/// Why a worker takes no jobs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FaultDocument {
+    /// A short, stable code such as `models.missing`.
+    pub code: String,
+    pub message: String,
+    pub since: String,
+}
+
+/// What keeps a box up: its file `keep-until`, or a hold.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeptDocument {
+    /// When it may be stopped.
+    pub keep_until: String,
+    /// What it costs until then, in US dollars; `null` on this machine.
+    pub usd: Option<f64>,
+    /// A sentence that says all of this.
+    pub text: String,
+}
+
+/// The documents of a pool's boxes, with what the plan says of each.
+#[must_use]
+pub fn box_documents(boxes: &[SeenBox], plan: &PoolPlan, now: Timestamp) -> Vec<BoxDocument> {
+    let document = |one: &SeenBox| {
+        let kept = plan.kept.iter().find(|kept| kept.box_id == one.id);
+        BoxDocument { kept: kept.map(KeptDocument::of), ..BoxDocument::of(one, now) }
+    };
+    boxes.iter().map(document).collect()
+}
+
+impl KeptDocument {
+    fn of(kept: &KeptBox) -> Self {
+        Self {
+            keep_until: time(kept.until),
+            usd: kept.cost.map(MicroUsd::as_usd),
+            text: kept.text.clone(),
+        }
+    }
 }
 
 impl BoxDocument {
@@ -109,6 +155,12 @@ impl BoxDocument {
             since: since.map(time),
             seconds_in_state: since.map(|since| seconds(now - since)),
             jobs_held: one.worker.as_ref().filter(|_| one.is_up()).map(|worker| worker.leases),
+            fault: one.fault().filter(|_| one.is_up()).map(|fault| FaultDocument {
+                code: fault.code.clone(),
+                message: fault.message.clone(),
+                since: time(fault.since),
+            }),
+            kept: None,
         }
     }
 }

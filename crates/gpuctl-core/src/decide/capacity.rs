@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
 
-use super::{PoolDecision, PoolInput, hold};
+use super::{PoolDecision, PoolInput, cooldown, hold};
 use crate::observation::{BoxState, Run, SeenBox};
 use crate::offering::{CapacityType, Offering};
 use crate::plan::{Effect, Reason, Rule};
@@ -50,6 +50,7 @@ pub(super) fn startable<'a>(
     let stopped = input.boxes().iter().filter(|one| one.state == BoxState::Stopped);
     let mut choice: Vec<_> = stopped
         .filter(|one| one.unstartable.is_none() && !hold::is_left_alone(input, one))
+        .filter(|one| !failed.contains(&one.id) || cooldown::box_rests(input, &one.id).is_none())
         .filter_map(|one| {
             // A box whose last start failed comes after the others: it must not keep the pool down.
             let failed = failed.contains(&one.id);
@@ -68,12 +69,12 @@ pub(super) fn startable<'a>(
 /// The boxes whose latest start failed.
 fn failed_last<'a>(input: &PoolInput<'a>) -> BTreeSet<&'a BoxId> {
     // The common case.
-    if !input.accepted_runs().any(Run::failed_to_start) {
+    if !input.accepted_runs().any(Run::failed) {
         return BTreeSet::new();
     }
     let mut latest: BTreeMap<&BoxId, bool> = BTreeMap::new();
     for run in input.accepted_runs() {
-        latest.entry(&run.box_id).or_insert_with(|| run.failed_to_start());
+        latest.entry(&run.box_id).or_insert_with(|| run.failed());
     }
     latest.into_iter().filter_map(|(id, failed)| failed.then_some(id)).collect()
 }
@@ -104,8 +105,9 @@ pub(super) fn nothing_to_start(
     }
     if room == 0 || input.boxes().iter().all(|one| one.state != BoxState::Stopped) {
         // S4: a box that is still stopping is waited for, never started.
-        let text = format!("every box is up or stopping, and boxes_max is {boxes_max}");
-        return Reason::new(Rule::Limits, text);
+        let full = format!("every box is up or stopping, and boxes_max is {boxes_max}");
+        let texts: Vec<String> = input.faults().into_iter().chain([full]).collect();
+        return Reason::new(Rule::Limits, texts.join("; "));
     }
     let later = !startable(input, None).is_empty();
     if let Some(until) = preferred_only_until.filter(|until| later && *until > input.now) {
@@ -119,8 +121,14 @@ pub(super) fn nothing_to_start(
         .boxes()
         .iter()
         .filter_map(|one| Some(format!("{} {}", one.id, one.unstartable.as_ref()?)));
-    let refusals: Vec<String> =
-        refusals(input).into_iter().map(|(text, _)| text).chain(unstartable).collect();
+    let resting = input.boxes().iter().filter(|one| one.state == BoxState::Stopped);
+    let resting = resting.filter_map(|one| cooldown::box_rests(input, &one.id));
+    let refusals: Vec<String> = refusals(input)
+        .into_iter()
+        .map(|(text, _)| text)
+        .chain(unstartable)
+        .chain(resting.map(|(text, _)| text))
+        .collect();
     let cause = if refusals.is_empty() {
         "no stopped box may be started: each was stopped outside gpuctl or interrupted, or `capacity` does not list its purchase option"
             .to_owned()
@@ -175,7 +183,7 @@ fn hand_over(input: &PoolInput<'_>, decision: &mut PoolDecision) -> bool {
         is_preferred(input, one) == Some(true)
             && run.is_some_and(|run| run.start.rule == Rule::Capacity)
     };
-    match input.staying().find(took_over).map(|one| one.state) {
+    match input.able().find(took_over).map(|one| one.state) {
         Some(BoxState::Running) if can_finish(input, expensive) => {
             let reason =
                 decision.record(Effect::Stop, Rule::Capacity, "a cheaper box has taken over");

@@ -1,19 +1,21 @@
 //! Starts that fail or come too often: each further failure makes the next start wait longer, and an hour has at most
 //! `starts_per_hour_max` starts.
 //!
-//! A hold that is newer than the last failure starts a box at once: its author may have fixed the cause.
+//! A box that fails again and again waits by itself, however well the others of its pool do. A success ends the row of failures, and so
+//! does a user who asks for boxes: they may have fixed the cause.
 
 use chrono::TimeDelta;
 
 use super::{PoolDecision, PoolInput};
-use crate::observation::Run;
+use crate::observation::{BoxState, Run};
 use crate::plan::{Effect, Rule};
-use crate::units::{Timestamp, doubled};
+use crate::units::{BoxId, Timestamp, doubled};
+use crate::without::Fix;
 
-/// The wait after the first failed start; it doubles with each further one.
+/// The wait after the first failed start; it doubles with each further one …
 const BACKOFF_FIRST: TimeDelta = TimeDelta::seconds(5);
-/// The longest wait between tries.
-const BACKOFF_MAX: TimeDelta = TimeDelta::minutes(5);
+/// … up to this: a box that never boots costs some minutes of box time six times a day.
+const BACKOFF_MAX: TimeDelta = TimeDelta::hours(4);
 
 /// The wait after `starts_without_result_max` boxes without a result; it doubles with each further one …
 const WITHOUT_RESULT_FIRST: TimeDelta = TimeDelta::minutes(1);
@@ -21,9 +23,10 @@ const WITHOUT_RESULT_FIRST: TimeDelta = TimeDelta::minutes(1);
 const WITHOUT_RESULT_WAIT_MAX: TimeDelta = TimeDelta::hours(1);
 
 pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
+    announce_rested_boxes(input, decision);
     let asked_at = input.hold().map(|hold| hold.since);
     decision.starts_left = Some(starts_left(input, asked_at));
-    if let Some((text, until)) = failing(input, asked_at).or_else(|| flapping(input, asked_at)) {
+    if let Some((text, until)) = failing(input).or_else(|| flapping(input, asked_at)) {
         decision.no_starts = Some(decision.record(Effect::Forbid, Rule::Cooldown, text));
         decision.change(until, Rule::Cooldown, "boxes may start again");
     } else if let Some((text, until)) = without_result(input) {
@@ -34,36 +37,72 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     }
 }
 
-fn failing(input: &PoolInput<'_>, asked_at: Option<Timestamp>) -> Option<(String, Timestamp)> {
-    let ended = input.accepted_runs().filter(|run| run.stopped_at.is_some());
-    let failed: Vec<&Run> = ended.take_while(|run| run.failed_to_start()).collect();
-    let last = failed.first()?;
-    let failed_at = last.stopped_at?;
-    if asked_at.is_some_and(|asked| asked > failed_at) {
-        return None;
-    }
-    let until = failed_at + doubled(BACKOFF_FIRST, failed.len() - 1, BACKOFF_MAX);
-    if until <= input.now {
-        return None;
-    }
-    let count = if failed.len() == 1 {
-        "the last start".to_owned()
-    } else {
-        format!("the last {} starts", failed.len())
-    };
-    let cause = last.error.as_deref().unwrap_or("the box ended before it was ready");
-    Some((format!("{count} failed ({cause}); the next start is in {}", input.until(until)), until))
+fn failing(input: &PoolInput<'_>) -> Option<(String, Timestamp)> {
+    let row: Vec<&Run> = ended(input).take_while(|run| run.failed()).collect();
+    let until = rests_until(input, &row)?;
+    let text = format!("{}; the next start is in {}", failures(&row)?, input.until(until));
+    Some((text, until))
 }
 
-/// Q7: a job that crashes its worker costs a boot each time it is received again, until it is moved to the dead letters.
+/// Why this box does not start yet and until when, where its own latest starts have failed.
+pub(super) fn box_rests(input: &PoolInput<'_>, id: &BoxId) -> Option<(String, Timestamp)> {
+    let of_box = ended(input).filter(|run| run.box_id == *id);
+    let row: Vec<&Run> = of_box.take_while(|run| run.failed()).collect();
+    let until = rests_until(input, &row)?;
+    Some((format!("{id} waits for {} more: {}", input.until(until), failures(&row)?), until))
+}
+
+fn announce_rested_boxes(input: &PoolInput<'_>, decision: &mut PoolDecision) {
+    if !input.accepted_runs().any(Run::failed) {
+        return;
+    }
+    let stopped = input.boxes().iter().filter(|one| one.state == BoxState::Stopped);
+    for one in stopped {
+        if let Some((_, until)) = box_rests(input, &one.id) {
+            decision.change(until, Rule::Cooldown, format!("{} may start again", one.id));
+        }
+    }
+}
+
+/// The runs that are over, newest first, back to when a user last asked for boxes.
+fn ended<'a>(input: &PoolInput<'a>) -> impl Iterator<Item = &'a Run> {
+    let asked_at = input.asked_at();
+    input
+        .accepted_runs()
+        .filter(|run| run.stopped_at.is_some())
+        .take_while(move |run| asked_at.is_none_or(|asked| run.started_at >= asked))
+}
+
+/// Until when there is no start after this row of failures, newest first.
+fn rests_until(input: &PoolInput<'_>, row: &[&Run]) -> Option<Timestamp> {
+    let most =
+        if Fix::BootLoopNoGrowth.is_left_out() { TimeDelta::minutes(5) } else { BACKOFF_MAX };
+    let failed_at = row.first()?.stopped_at?;
+    let until = failed_at + doubled(BACKOFF_FIRST, row.len() - 1, most);
+    (until > input.now).then_some(until)
+}
+
+fn failures(row: &[&Run]) -> Option<String> {
+    let count = match row.len() {
+        1 => "the last start".to_owned(),
+        count => format!("the last {count} starts"),
+    };
+    let cause = row.first()?.error.as_deref().unwrap_or("the box ended before it was ready");
+    Some(format!("{count} failed ({cause})"))
+}
+
+/// Q7: a job that crashes its worker costs a boot each time it is received again, until it is moved to the dead letters. A box that can
+/// do no job costs one each time, too.
 fn without_result(input: &PoolInput<'_>) -> Option<(String, Timestamp)> {
     let most = input.pool.starts_without_result_max.get() as usize;
-    let ended = input.seen.runs.iter().filter(|run| run.stopped_at.is_some());
-    let row: Vec<&Run> = ended.take_while(|run| run.ended_without_result()).collect();
+    let fruitless = |run: &&Run| run.ended_without_result() || run.failed();
+    let row: Vec<&Run> = ended(input).take_while(fruitless).collect();
     let wait = doubled(WITHOUT_RESULT_FIRST, row.len().checked_sub(most)?, WITHOUT_RESULT_WAIT_MAX);
-    let until = row.first()?.stopped_at? + wait;
+    let last = row.first()?;
+    let until = last.stopped_at? + wait;
+    let cause = last.error.as_deref().unwrap_or("does a job crash its worker?");
     let text = format!(
-        "the last {} boxes started for the queue ended without a result (does a job crash its worker?); the next start is in {}",
+        "the last {} boxes started for the queue ended without a result ({cause}); the next start is in {}",
         row.len(),
         input.until(until)
     );

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{PoolInput, capacity};
+use super::{PoolInput, capacity, keep};
 use crate::observation::{BoxState, SeenBox};
 use crate::plan::{Action, Effect, NextChange, PoolPlan, Reason, Rule, StopMode, Verdict};
 use crate::units::{BoxId, Timestamp};
@@ -59,6 +59,22 @@ impl PoolDecision {
         self.changes.push(NextChange { at, reason: Reason::new(rule, text) });
     }
 
+    /// How many boxes are missing for the floors that count, and for which: the first of those that need the most.
+    ///
+    /// Demand needs boxes that take jobs. For the other rules a box that takes none is up all the same: another would fail likewise,
+    /// or a user is looking at it.
+    fn missing(&self, up: Up, counts: impl Fn(&Reason) -> bool) -> (usize, Option<&Reason>) {
+        let missing = |boxes: u32, reason: &Reason| {
+            let there = if reason.rule == Rule::Demand { up.able } else { up.all };
+            (boxes as usize).saturating_sub(there)
+        };
+        let floors = self.floors.iter().rev().filter(|(_, reason)| counts(reason));
+        let most = floors
+            .map(|(boxes, reason)| (missing(*boxes, reason), reason))
+            .max_by_key(|(missing, _)| *missing);
+        most.map_or((0, None), |(missing, reason)| (missing, Some(reason)))
+    }
+
     /// The largest floor among those that count; the first of equal ones.
     fn floor(&self, counts: impl Fn(&Reason) -> bool) -> Option<(u32, &Reason)> {
         let floors = self.floors.iter().rev().filter(|(_, reason)| counts(reason));
@@ -91,6 +107,8 @@ impl PoolDecision {
             .unwrap_or(u32::MAX)
             .max(self.boxes_required(input));
         let next_change = self.next_change(input);
+        let mut kept = keep::kept_boxes(input);
+        kept.retain(|kept| !planned.stopping.contains(&kept.box_id));
         PoolPlan {
             pool: input.pool.id.clone(),
             boxes_wanted: wanted,
@@ -98,6 +116,7 @@ impl PoolDecision {
             actions: planned.actions,
             blocked: planned.blocked,
             next_change,
+            kept,
         }
     }
 
@@ -139,16 +158,16 @@ impl PoolDecision {
                 planned.stop(box_id, *mode, reason);
             }
         }
-        let left: BTreeSet<&BoxId> = input
-            .staying()
-            .map(|one| &one.id)
-            .filter(|id| !planned.stopping.contains(id))
-            .collect();
+        let staying = input.staying().filter(|one| !planned.stopping.contains(&one.id));
+        let (kept, left): (Vec<&SeenBox>, Vec<&SeenBox>) =
+            staying.partition(|one| keep::by_file(input, one).is_some());
+        let all = kept.len() + left.len();
+        let left: BTreeSet<&BoxId> = left.into_iter().map(|one| &one.id).collect();
         if let Some(reason) = &self.stop_all {
             left.iter().for_each(|box_id| planned.stop(box_id, StopMode::Drain, reason));
             return;
         }
-        let mut spare = left.len().saturating_sub(self.boxes_required(input) as usize);
+        let mut spare = all.saturating_sub(self.boxes_required(input) as usize);
         // The most expensive boxes stop first.
         let expensive: BTreeSet<&BoxId> = input
             .staying()
@@ -212,19 +231,19 @@ impl PoolDecision {
         input: &PoolInput<'_>,
         planned: &mut PlannedActions,
     ) -> Vec<StartRequest<'_>> {
-        let up = input.staying().filter(|one| !planned.stopping.contains(&one.id)).count();
-        let missing = |floor: Option<(u32, &Reason)>| {
-            floor.map_or(0, |(boxes, _)| (boxes as usize).saturating_sub(up))
+        let stays = |one: &&SeenBox| !planned.stopping.contains(&one.id);
+        let up = Up {
+            all: input.staying().filter(stays).count(),
+            able: input.able().filter(stays).count(),
         };
-        let most = self.floor(|_| true);
-        let allowed = self.floor(|asking| self.forbidden(asking).is_none());
-        if missing(allowed) < missing(most) {
-            planned.blocked.extend(most.and_then(|(_, asking)| self.forbidden(asking)).cloned());
+        let (most, asking) = self.missing(up, |_| true);
+        let (allowed, reason) = self.missing(up, |asking| self.forbidden(asking).is_none());
+        if allowed < most {
+            planned.blocked.extend(asking.and_then(|asking| self.forbidden(asking)).cloned());
         }
         // Only demand can wait for a cheaper box: a hold or a schedule needs one now.
-        let now =
-            self.floor(|asking| asking.rule != Rule::Demand && self.forbidden(asking).is_none());
-        let at_once = missing(now).min(missing(allowed));
+        let (at_once, now) = self
+            .missing(up, |asking| asking.rule != Rule::Demand && self.forbidden(asking).is_none());
         let request = |boxes, reason, preferred_only_until| StartRequest {
             boxes,
             reason,
@@ -232,12 +251,12 @@ impl PoolDecision {
             choice: BoxChoice::Any,
         };
         let mut requests = Vec::new();
-        requests.extend(now.map(|(_, reason)| request(at_once, reason, None)));
-        requests.extend(allowed.map(|(_, reason)| {
-            request(missing(allowed) - at_once, reason, self.preferred_only_until)
-        }));
+        requests.extend(now.map(|reason| request(at_once, reason, None)));
+        requests.extend(
+            reason.map(|reason| request(allowed - at_once, reason, self.preferred_only_until)),
+        );
         // No extra box to take over while other boxes start anyway.
-        let extra = self.extra_box.as_ref().filter(|_| missing(allowed) == 0);
+        let extra = self.extra_box.as_ref().filter(|_| allowed == 0);
         requests.extend(extra.map(|reason| StartRequest {
             choice: BoxChoice::PreferredOnly,
             ..request(1, reason, None)
@@ -245,6 +264,13 @@ impl PoolDecision {
         requests.retain(|request| request.boxes > 0);
         requests
     }
+}
+
+/// How many boxes stay up, and how many of them take jobs.
+#[derive(Clone, Copy)]
+struct Up {
+    all: usize,
+    able: usize,
 }
 
 /// Boxes that are to start, all for the same reason.

@@ -79,7 +79,7 @@ fn weigh(
     } else if start_at <= input.now {
         let boot = show_duration(input.boot);
         decision.at_least(boxes, Rule::Demand, format!("{text}, a boot takes {boot}"));
-    } else if input.staying().count() >= boxes as usize {
+    } else if input.able().count() >= boxes as usize {
         decision.abstain(Rule::Demand, format!("{text}: enough boxes are up"));
         return;
     } else {

@@ -26,13 +26,13 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
 }
 
 /// What a user asked for, by command or outside gpuctl.
-struct Override {
-    wants: HoldWants,
-    until: Timestamp,
+pub(super) struct Override {
+    pub(super) wants: HoldWants,
+    pub(super) until: Timestamp,
     text: String,
 }
 
-fn in_force(input: &PoolInput<'_>) -> Option<Override> {
+pub(super) fn in_force(input: &PoolInput<'_>) -> Option<Override> {
     // One box of several that was stopped by hand is left alone (`is_left_alone`); the others go on.
     let one_of_many =
         |foreign: &&Foreign| foreign.wants == HoldWants::Stopped && input.up().next().is_some();

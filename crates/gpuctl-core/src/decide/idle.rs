@@ -112,6 +112,9 @@ enum Activity {
 fn activity(input: &PoolInput<'_>, queue: &SeenQueue, one: &SeenBox) -> Activity {
     // Q2: delayed jobs are work to come.
     if queue.visible > 0 || queue.delayed > 0 {
+        if let Some(text) = one.fault_text() {
+            return Activity::Busy(text);
+        }
         return Activity::Busy(match queue.delayed {
             0 => jobs_wait(queue.visible),
             delayed => format!("{}, and {} delayed", jobs_wait(queue.visible), jobs_are(delayed)),

@@ -1,84 +1,136 @@
-//! Time limits on boxes: on booting, on stopping, on a worker without reports, and on the whole run.
+//! Time limits on boxes: on booting, on stopping, on a worker without reports or with a fault, and on the whole run.
+//!
+//! A box that a user keeps up to look at it is not stopped for a limit, except for `lifetime_max`.
 
 use chrono::TimeDelta;
 
-use super::{PoolDecision, PoolInput};
+use super::{PoolDecision, PoolInput, keep};
 use crate::observation::{BoxState, SeenBox};
 use crate::plan::{Effect, Reason, Rule, StopMode};
 use crate::units::{Timestamp, show_duration};
+use crate::without::Fix;
 
 /// How long a worker may not report before its box is drained: a GPU call that hangs cannot be cancelled from inside.
 const SILENCE_MAX: TimeDelta = TimeDelta::minutes(2);
 
+/// How long a worker may take no jobs for a fault before its box is drained. A service that is down for half an hour costs no box, and
+/// no result that a worker holds for it.
+pub const FAULT_MAX: TimeDelta = TimeDelta::minutes(45);
+
 pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
-    let mut worst = None;
+    let (mut stopped, mut left) = (None, None);
     for one in input.boxes() {
-        if let Some((mode, text)) = verdict(input, one) {
-            let reason = Reason::new(Rule::Limits, text);
-            worst = Some(reason.text.clone());
-            decision.must_stop.push((one.id.clone(), mode, reason));
+        let Some(due) = due(input, one) else {
+            left = left.or_else(|| one.fault_text().filter(|_| one.is_up()));
+            continue;
+        };
+        let kept = keep::failing(input, one).filter(|_| due.delay == Delay::ByUser);
+        if let Some((until, by)) = kept {
+            left = Some(format!("{}; {by} keeps it up for {} more", due.text, input.until(until)));
+            continue;
+        }
+        let reason = Reason::new(Rule::Limits, due.text);
+        stopped = Some(reason.text.clone());
+        decision.must_stop.push((one.id.clone(), due.mode, reason));
+    }
+    for one in input.boxes() {
+        if let Some(until) = keep::by_file(input, one) {
+            decision.change(until, Rule::Limits, format!("{} may be stopped", one.id));
         }
     }
-    let deadlines = input.boxes().iter().filter_map(|one| deadline(input, one));
+    let deadlines = input.boxes().iter().flat_map(|one| deadlines(input, one));
     if let Some((at, text)) = deadlines.min() {
         decision.change(at, Rule::Limits, text);
     }
-    match worst {
-        Some(text) => {
+    match (stopped, left) {
+        (Some(text), _) => {
             decision.record(Effect::Stop, Rule::Limits, text);
         }
-        None => decision.abstain(
+        (None, Some(text)) => {
+            decision.record(Effect::Keep, Rule::Limits, text);
+        }
+        (None, None) => decision.abstain(
             Rule::Limits,
             format!("{} of at most {} boxes up", input.up().count(), input.pool.boxes_max),
         ),
     }
 }
 
-/// When a box will have taken too long for the state that it is in.
-fn deadline(input: &PoolInput<'_>, one: &SeenBox) -> Option<(Timestamp, String)> {
-    let (most, name) = match one.state {
-        BoxState::Pending => (input.pool.boot_deadline, "boot_deadline"),
-        BoxState::Running => (input.pool.lifetime_max, "lifetime_max"),
-        BoxState::Stopping => (input.pool.stop_deadline, "stop_deadline"),
-        BoxState::Stopped => return None,
+/// When a box will have taken too long for what it does.
+fn deadlines(input: &PoolInput<'_>, one: &SeenBox) -> Vec<(Timestamp, String)> {
+    let pool = input.pool;
+    let mut limits = Vec::new();
+    match one.state {
+        BoxState::Pending => limits.push((one.since, pool.boot_deadline, "boot_deadline")),
+        BoxState::Stopping => limits.push((one.since, pool.stop_deadline, "stop_deadline")),
+        BoxState::Running | BoxState::Stopped => {}
+    }
+    if one.is_up() {
+        limits.push((up_since(one), pool.lifetime_max, "lifetime_max"));
+        limits.extend(one.fault().map(|fault| (fault.since, FAULT_MAX, "the time for a fault")));
+    }
+    let ahead = |(since, most, name): (Timestamp, TimeDelta, &str)| {
+        // At the deadline itself the box is still in time.
+        let at = since.checked_add_signed(most + TimeDelta::milliseconds(1))?;
+        (at > input.now).then(|| (at, format!("{name} of {} is over", one.id)))
     };
-    // At the deadline itself the box is still in time.
-    let at = one.since.checked_add_signed(most + TimeDelta::milliseconds(1))?;
-    (at > input.now).then(|| (at, format!("{name} of {} is over", one.id)))
+    limits.into_iter().filter_map(ahead).collect()
 }
 
-fn verdict(input: &PoolInput<'_>, one: &SeenBox) -> Option<(StopMode, String)> {
+/// That a box has taken too long.
+struct Due {
+    mode: StopMode,
+    delay: Delay,
+    text: String,
+}
+
+/// Whether a user who looks at the box can delay its stop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Delay {
+    ByUser,
+    Not,
+}
+
+fn due(input: &PoolInput<'_>, one: &SeenBox) -> Option<Due> {
     let pool = input.pool;
+    let drain = |delay, text| Some(Due { mode: StopMode::Drain, delay, text });
+    let up = input.now - up_since(one);
+    if one.is_up() && up > pool.lifetime_max {
+        let most = show_duration(pool.lifetime_max);
+        let text = format!("up for {}, lifetime_max is {most}", show_duration(up));
+        return drain(Delay::Not, text);
+    }
     let lasted = input.now - one.since;
     let shown = show_duration(lasted);
     match one.state {
-        BoxState::Pending if lasted > pool.boot_deadline => Some((
-            StopMode::Drain,
-            format!(
-                "not ready after {shown}, boot_deadline is {}",
-                show_duration(pool.boot_deadline)
-            ),
-        )),
-        BoxState::Stopping if lasted > pool.stop_deadline => {
-            Some((StopMode::Force, format!("still stopping after {shown}: forced off")))
+        BoxState::Pending if lasted > pool.boot_deadline => {
+            let most = show_duration(pool.boot_deadline);
+            let fault = one.fault().map(|fault| format!(": {}", fault.message)).unwrap_or_default();
+            drain(Delay::ByUser, format!("not ready after {shown}, boot_deadline is {most}{fault}"))
         }
+        BoxState::Stopping if lasted > pool.stop_deadline => Some(Due {
+            mode: StopMode::Force,
+            delay: Delay::Not,
+            text: format!("still stopping after {shown}: forced off"),
+        }),
         BoxState::Running => {
-            let silent = one
-                .worker
-                .as_ref()
-                .map(|worker| input.now - worker.heard_at)
-                .filter(|span| *span > SILENCE_MAX);
-            let old = lasted > pool.lifetime_max;
-            let text = match silent {
-                Some(span) => {
-                    Some(format!("its worker has not reported for {}", show_duration(span)))
-                }
-                None => old.then(|| {
-                    format!("up for {shown}, lifetime_max is {}", show_duration(pool.lifetime_max))
-                }),
-            };
-            text.map(|text| (StopMode::Drain, text))
+            drain(Delay::ByUser, silence(input, one).or_else(|| fault(input, one))?)
         }
         _ => None,
     }
+}
+
+fn silence(input: &PoolInput<'_>, one: &SeenBox) -> Option<String> {
+    let silent = input.now - one.worker.as_ref()?.heard_at;
+    (silent > SILENCE_MAX)
+        .then(|| format!("its worker has not reported for {}", show_duration(silent)))
+}
+
+fn fault(input: &PoolInput<'_>, one: &SeenBox) -> Option<String> {
+    let lasts = input.now - one.fault()?.since;
+    (lasts > FAULT_MAX).then(|| one.fault_text()).flatten()
+}
+
+fn up_since(one: &SeenBox) -> Timestamp {
+    if Fix::LifetimeFromReady.is_left_out() { one.since } else { one.up_since() }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::observation::{BoxState, Hold, HoldWants, Run, Seen, SeenWorker};
+use crate::observation::{BoxState, Foreign, Hold, HoldWants, Run, Seen, SeenWorker};
 use crate::plan::{Action, Reason, Rule, StopMode};
 use crate::units::{BoxId, PoolId};
 
@@ -431,6 +431,49 @@ fn every_rule_leaves_a_verdict_in_order() {
 }
 
 proptest! {
+    /// Nothing that a user or a worker does, a restart of the worker included, keeps a box up beyond `lifetime_max`.
+    #[test]
+    fn w6_lifetime_counts_from_the_start_of_the_box(
+        up in 3_601_i64..90_000, ready in 0_i64..3_600, pending in any::<bool>(), leases in 0_u32..3,
+        keep in prop::option::of(-9_i64..50_000), held in prop::option::of(0_i64..9_000), by_worker in any::<bool>(),
+    ) {
+        let state = if pending { BoxState::Pending } else { BoxState::Running };
+        let worker = SeenWorker {
+            leases, keep_until: keep.map(in_seconds), idle_since: None,
+            ..idle_box(0).worker.unwrap()
+        };
+        let one = SeenBox { run_started_at: Some(ago(up)), worker: Some(worker), ..a_box(state, ready) };
+        let policy = queue_policy("lifetime_max = \"1h\"\nboot_deadline = \"1h\"");
+        let world = world(policy, one, waiting(1, 1)).with(|seen| {
+            seen.hold = held.map(|until| hold(HoldWants::Running, until));
+        });
+        let world = if by_worker { world.by_worker() } else { world };
+        let stops = world.says().contains(&"stop limits".to_owned());
+        prop_assert!(stops, "{:#?}", world.plan());
+    }
+
+    /// A start or stop outside gpuctl whose time is unknown changes nothing where a user has given a command since the box was started.
+    #[test]
+    fn r1_an_unknown_time_never_wins_over_a_newer_command(
+        state in 0_usize..4, started in 61_i64..9_000, stopped in prop::option::of(0_i64..60), known in any::<bool>(),
+        wants_running in any::<bool>(), until in -59_i64..9_000, foreign_running in any::<bool>(),
+    ) {
+        let state = [BoxState::Pending, BoxState::Running, BoxState::Stopping, BoxState::Stopped][state];
+        let wants = |running| if running { HoldWants::Running } else { HoldWants::Stopped };
+        let by = "an unknown user".to_owned();
+        let foreign = Foreign { wants: wants(foreign_running), at: None, by };
+        let plan = |foreign| {
+            let one = SeenBox { foreign, run_started_at: known.then(|| ago(started)), ..a_box(state, 9) };
+            let world = world(queue_policy(""), one, waiting(1, 9)).with(|seen| {
+                seen.hold = Some(hold(wants(wants_running), until));
+                let run = Run { ready_at: Some(ago(61)), stopped_at: stopped.map(ago), ..failed_run(started) };
+                seen.runs = vec![Run { started_at: ago(started), error: None, ..run }];
+            });
+            world.plan()
+        };
+        prop_assert_eq!(plan(Some(foreign)), plan(None));
+    }
+
     /// Whatever is seen, the plan is deterministic, keeps `boxes_max`, and has at most one action for a box.
     #[test]
     fn decide_is_total_and_keeps_its_limits(

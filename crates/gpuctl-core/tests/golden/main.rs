@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod failing;
 mod world;
 
 use std::fmt::Write as _;
@@ -15,8 +16,8 @@ use gpuctl_core::offering::RefusalClass;
 use gpuctl_core::plan::{Action, Effect, PoolPlan, Reason, Rule, StopMode, Verdict};
 
 use world::{
-    Case, Worker, a_box, ago, app, busy, case, foreign, idle, on_demand, pool_of_three, refused,
-    run, running, spot, stopped,
+    Case, Worker, a_box, ago, app, busy, case, foreign, foreign_unknown, idle, on_demand,
+    pool_of_three, refused, restarted, run, running, spot, stopped,
 };
 
 fn cases() -> Vec<Case> {
@@ -28,6 +29,7 @@ fn cases() -> Vec<Case> {
         by_hand(),
         first_sight(),
         limits(),
+        failing::cases(),
         refusals(),
         spot_rules(),
         handover(),
@@ -94,6 +96,26 @@ fn holds() -> Vec<Case> {
             "[[pool.gpu.schedule]]\nzone = \"UTC\"\nbegin = \"09:00\"\nend = \"11:45\"",
             vec![foreign(HoldWants::Running, 1_800, running(1_800))],
         ),
+        app(
+            "R1 a stop at an unknown time does not win over a newer hold",
+            "",
+            vec![foreign_unknown(HoldWants::Stopped, 9_000, stopped())],
+        )
+        .runs(vec![run(1, 9_000)])
+        .hold(HoldWants::Running, 3_000, None),
+        app(
+            "R1 a stop at an unknown time wins over a hold from before the run that it ended",
+            "",
+            vec![foreign_unknown(HoldWants::Stopped, 300, stopped())],
+        )
+        .runs(vec![run(1, 300)])
+        .hold(HoldWants::Running, 3_000, None),
+        app(
+            "R2 a stop at an unknown time counts from when it was first seen, and ends",
+            SATURDAYS,
+            vec![foreign_unknown(HoldWants::Stopped, 9_000, stopped())],
+        )
+        .runs(vec![run(1, 9_000)]),
         console(SUNDAYS, "release: a later hold of gpuctl replaces a start in the console").hold(
             HoldWants::Running,
             0,
@@ -368,6 +390,12 @@ fn limits() -> Vec<Case> {
             vec![busy(running(3_700))],
         )
         .waiting(1, 9),
+        case(
+            "W6 lifetime_max counts from the start of the box, however often its worker restarts",
+            "lifetime_max = \"1h\"",
+            vec![restarted(3_700, busy(running(60)))],
+        )
+        .waiting(1, 9),
         case("stale boxes are neither started nor stopped", "", vec![stopped()])
             .waiting(9, 900)
             .with(|seen| seen.boxes.at = ago(180)),
@@ -622,6 +650,9 @@ fn shown(plan: &PoolPlan) -> String {
     let is_shown = |verdict: &&Verdict| {
         verdict.effect != Effect::Abstain || verdict.reason.text.contains("forecast")
     };
+    for kept in &plan.kept {
+        let _ = writeln!(text, "  kept {}", kept.text);
+    }
     for verdict in plan.verdicts.iter().filter(is_shown) {
         let effect = match verdict.effect {
             Effect::AtLeast(boxes) => format!("at least {boxes}"),
@@ -648,12 +679,7 @@ fn plans_are_those_of_the_golden_file() {
         std::fs::write(&file, &text).unwrap();
     }
     let golden = std::fs::read_to_string(&file).unwrap();
-    assert_eq!(
-        text,
-        golden,
-        "UPDATE_GOLDEN=1 writes {} anew; then read what changed",
-        file.display()
-    );
+    assert_eq!(text, golden, "UPDATE_GOLDEN=1 writes {} anew; then read it", file.display());
 }
 
 #[test]

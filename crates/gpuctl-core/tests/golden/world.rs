@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use gpuctl_core::decide;
 use gpuctl_core::observation::{
     BoxState, Foreign, Hold, HoldWants, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue,
-    SeenWorker, Spent, Witness,
+    SeenWorker, Spent, Witness, WorkerFault,
 };
 use gpuctl_core::offering::{CapacityType, Offering, Refusal, RefusalClass};
 use gpuctl_core::plan::{PoolPlan, Reason, Rule};
@@ -165,6 +165,39 @@ pub(crate) fn busy(one: SeenBox) -> SeenBox {
 
 pub(crate) fn offering(capacity: CapacityType, zone: &str) -> Offering {
     Offering { instance_type: "g4dn.xlarge".into(), zone: format!("us-east-1{zone}"), capacity }
+}
+
+/// A worker that takes no jobs.
+pub(crate) fn faulty(since_seconds: i64, one: SeenBox) -> SeenBox {
+    let mut one = idle(since_seconds, one);
+    let fault = WorkerFault {
+        code: "models.missing".to_owned(),
+        message: "models missing".to_owned(),
+        since: ago(since_seconds),
+    };
+    one.worker.as_mut().unwrap().fault = Some(fault);
+    one
+}
+
+/// A box with a file `keep-until`.
+pub(crate) fn kept(for_seconds: i64, mut one: SeenBox) -> SeenBox {
+    one.worker.as_mut().unwrap().keep_until = Some(ago(-for_seconds));
+    one
+}
+
+/// A box whose worker has restarted since the box was started.
+pub(crate) fn restarted(started_seconds: i64, one: SeenBox) -> SeenBox {
+    SeenBox { run_started_at: Some(ago(started_seconds)), ..one }
+}
+
+pub(crate) fn failed(index: u32, started_seconds: i64) -> Run {
+    let error = Some("no GPU".to_owned());
+    Run { ready_at: None, stop: None, jobs: None, error, ..run(index, started_seconds) }
+}
+
+pub(crate) fn foreign_unknown(wants: HoldWants, started_seconds: i64, one: SeenBox) -> SeenBox {
+    let foreign = Foreign { wants, at: None, by: "an unknown user".to_owned() };
+    restarted(started_seconds, SeenBox { foreign: Some(foreign), ..one })
 }
 
 pub(crate) fn spot(zone: &str, one: SeenBox) -> SeenBox {

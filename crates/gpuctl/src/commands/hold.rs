@@ -242,6 +242,7 @@ pub(super) async fn drain(
             actions: vec![action],
             blocked: Vec::new(),
             next_change: None,
+            kept: Vec::new(),
         }],
     };
     let fence = context.lease().await?;

@@ -7,7 +7,7 @@ use gpuctl_control::act::Acted;
 use gpuctl_control::plan as observe_and_decide;
 use gpuctl_control::wire::explain::ExplainDocument;
 use gpuctl_control::wire::plan::{PlanDocument, PoolPlanDocument, RunDocument};
-use gpuctl_control::wire::status::{BoxDocument, QueueDocument, StatusDocument, state};
+use gpuctl_control::wire::status::{QueueDocument, StatusDocument, box_documents, state};
 use gpuctl_control::wire::time;
 use gpuctl_core::decide;
 use gpuctl_core::observation::{BoxState, Observation, Run, SeenPool, Witness};
@@ -90,7 +90,7 @@ pub(super) async fn explain(context: &Context, pool: &PoolId) -> Result<Output, 
         at: time(at),
         plan: PoolPlanDocument::of(plan),
         state: found.boxes.value.as_deref().map_or("unknown", state),
-        boxes: found.boxes.value.iter().flatten().map(|one| BoxDocument::of(one, at)).collect(),
+        boxes: box_documents(found.boxes.value.as_deref().unwrap_or_default(), plan, at),
         queue: queue.map(|queue| QueueDocument::of(queue, at)),
         last_run: found.runs.first().map(|run| RunDocument::of(run, at)),
         errors: seen.errors,

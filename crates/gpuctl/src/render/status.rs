@@ -51,6 +51,13 @@ fn boxes(lines: &mut Lines, boxes: &[BoxDocument]) {
             .map(|jobs| format!(", holds {}", jobs_of(u64::from(jobs))))
             .unwrap_or_default();
         lines.label("box", format!("{} {}{since}{held}", one.r#box, one.state));
+        if let Some(fault) = &one.fault {
+            let (message, since) = (&fault.message, short(&fault.since));
+            lines.label("fault", format!("{} takes no jobs: {message} since {since}", one.r#box));
+        }
+        if let Some(kept) = &one.kept {
+            lines.label("kept", kept.text.clone());
+        }
     }
 }
 

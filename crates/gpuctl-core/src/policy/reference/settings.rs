@@ -167,10 +167,12 @@ const POOL: &[SettingDoc] = &[
     setting("run_min", Value("\"0s\""), "The least time that a box is up before it stops because it is idle."),
     setting("boot_default", ValueOf { local: "\"5s\"", aws: "\"2m\"" }, "How long a boot is expected to take before one was seen."),
     setting("boot_deadline", Value("\"5m\""), "A box that is not ready by then is stopped."),
-    setting("lifetime_max", Value("\"24h\""), "A box that is up for this long is drained, even if it has work."),
+    setting("lifetime_max", Value("\"24h\""), "A box is drained this long after its start, even if it has work or a user keeps it up. A \
+        restart of its worker does not count."),
     setting("starts_per_hour_max", Value("60"), "The most starts within an hour."),
     setting("starts_without_result_max", Value("3"), "After this many boxes in a row that were started for the queue and ended without a \
-        result, further starts are delayed, from one minute up to one hour."),
+        result, further starts are delayed, from one minute up to one hour. Boxes that did not get ready, or whose worker could do no job, \
+        count, too."),
 ];
 
 const SCHEDULE: &[SettingDoc] = &[

@@ -1,0 +1,99 @@
+//! Boxes that fail: boot loops, workers that take no jobs, and boxes that a user keeps up to look at them.
+
+use gpuctl_core::observation::{BoxState, HoldWants, Run, SeenQueue};
+
+use super::SATURDAYS;
+use super::world::{
+    Case, Worker, a_box, ago, case, failed, faulty, idle, kept, run, running, spot, stopped,
+};
+
+pub(crate) fn cases() -> Vec<Case> {
+    [boot_loops(), faults(), kept_up()].into_iter().flatten().collect()
+}
+
+fn boot_loops() -> Vec<Case> {
+    let loop_of = |count: i64| (0..count).map(|n| failed(1, 300 + n * 900)).collect::<Vec<_>>();
+    let two = || vec![stopped(), a_box(2, BoxState::Stopped, 9_000)];
+    vec![
+        case("boot loop: the wait grows beyond minutes", "", vec![stopped()])
+            .waiting(1, 9_000)
+            .runs(loop_of(12)),
+        case("boot loop: a user who asks for a box gets one at once", "", vec![stopped()])
+            .waiting(1, 9_000)
+            .runs((0..12).map(|n| failed(1, 900 + n * 900)).collect())
+            .hold(HoldWants::Running, 3_000, None),
+        case("boot loop: a success of another box does not reset it", "boxes_max = 2", two())
+            .waiting(1, 9_000)
+            .runs([vec![run(2, 220)], loop_of(9)].concat()),
+        case(
+            "boot loop: a box that fails waits while the others start",
+            "boxes_max = 2\njobs_per_box = 1",
+            two(),
+        )
+        .waiting(2, 9_000)
+        .runs([vec![run(2, 220)], loop_of(9)].concat()),
+        case("boot loop: workers that name a fault and end count, too", "", vec![stopped()])
+            .waiting(1, 9_000)
+            .runs(
+                (0..10)
+                    .map(|n| Run {
+                        stop: None,
+                        jobs: Some(0),
+                        error: Some("models missing".to_owned()),
+                        ..run(1, 300 + n * 900)
+                    })
+                    .collect(),
+            ),
+    ]
+}
+
+fn faults() -> Vec<Case> {
+    vec![
+        case("fault: the worker takes no jobs, and says why", "", vec![faulty(600, running(900))])
+            .waiting(1, 500),
+        case(
+            "fault: another box does the jobs",
+            "boxes_max = 2",
+            vec![faulty(600, running(900)), a_box(2, BoxState::Stopped, 9_000)],
+        )
+        .waiting(1, 500),
+        case("fault: after its time the box is stopped", "", vec![faulty(2_701, running(2_800))])
+            .waiting(1, 500),
+        case("fault: a schedule starts no second box", SATURDAYS, {
+            vec![faulty(600, running(900)), a_box(2, BoxState::Stopped, 9_000)]
+        }),
+        case("fault: an idle box stops all the same", "idle_stop = \"5m\"", {
+            vec![faulty(400, running(900))]
+        })
+        .queue(SeenQueue { empty_since: Some(ago(400)), ..SeenQueue::default() }),
+    ]
+}
+
+fn kept_up() -> Vec<Case> {
+    let silent = || Worker { leases: 1, idle_seconds: 0, heard_seconds: 180 }.on(running(900));
+    let idle = || idle(900, spot("a", running(900)));
+    let empty = || SeenQueue { empty_since: Some(ago(900)), ..SeenQueue::default() };
+    vec![
+        case("keep-until: an idle box stays up", "", vec![kept(7_200, idle())]).queue(empty()),
+        case("keep-until: also its own worker leaves it up", "", vec![kept(7_200, idle())])
+            .queue(empty())
+            .by_worker(),
+        case("keep-until: more than 12 h ahead it does not count", "", vec![kept(43_201, idle())])
+            .queue(empty()),
+        case("keep-until: it delays a stop that a user holds", "", vec![kept(7_200, idle())]).hold(
+            HoldWants::Stopped,
+            3_000,
+            None,
+        ),
+        case("keep-until: a silent box stays up", "", vec![kept(7_200, silent())]).waiting(1, 9),
+        case(
+            "keep-until: lifetime_max ends it",
+            "lifetime_max = \"10m\"",
+            vec![kept(7_200, idle())],
+        )
+        .queue(empty()),
+        case("hold: a failing box stays up to be looked at", "", vec![silent()])
+            .waiting(1, 9)
+            .hold(HoldWants::Running, 3_000, None),
+    ]
+}
