@@ -107,6 +107,12 @@ pub struct Cloud {
     pub state: Option<String>,
     /// The largest size of the queue file, in MiB.
     pub file_mib_max: u32,
+    /// How long a job is kept after it has ended, with its results.
+    pub jobs_kept: TimeDelta,
+    /// How long a message stays in the dead letters of the queue file.
+    pub dead_letters_kept: TimeDelta,
+    /// The largest size of all results' files on this machine, in MiB.
+    pub results_mib_max: u32,
     /// The time between two reconciles if nothing changes.
     pub tick: TimeDelta,
 }
@@ -346,8 +352,8 @@ mod tests {
             (default.boot_deadline, default.lifetime_max)
         );
         assert_eq!(
-            (&all.cloud.tick, all.cloud.file_mib_max),
-            (&policy.cloud.tick, policy.cloud.file_mib_max)
+            (&all.cloud.tick, all.cloud.file_mib_max, all.cloud.results_mib_max),
+            (&policy.cloud.tick, policy.cloud.file_mib_max, policy.cloud.results_mib_max)
         );
         assert_eq!(
             (all.worker.drain, all.worker.image_pixels_max),

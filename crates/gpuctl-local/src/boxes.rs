@@ -20,9 +20,10 @@ use gpuctl_core::policy::{Policy, Pool, Work};
 use gpuctl_core::units::{BoxId, Timestamp};
 use rusqlite::{OptionalExtension, Row, params};
 
+use crate::retention::cut_log;
 use crate::store::Store;
 use crate::time::{Now, timestamp};
-use lock::is_alive;
+pub(crate) use lock::is_alive;
 
 /// How long a command must live to count as ready. One that fails at once is a start without result, which `starts_without_result_max`
 /// limits.
@@ -295,6 +296,10 @@ fn note_alive(store: &Store, boxes: &[BoxId]) -> Result<(), PortError> {
     let is_stale = |(id, row): &(String, BoxRow)| {
         row.alive_at <= now - ALIVE_EVERY_MICROS && boxes.iter().any(|one| one.as_str() == *id)
     };
+    for id in boxes {
+        // Of a box that was only just started there may be none.
+        let _ = cut_log(&store.folder().join("boxes").join(format!("{id}.log")));
+    }
     // Without this check each reconcile would be a write.
     let stale: Vec<String> = rows(store)?.into_iter().filter(is_stale).map(|(id, _)| id).collect();
     if stale.is_empty() {

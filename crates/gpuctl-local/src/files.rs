@@ -1,17 +1,16 @@
 //! Inputs and results as files of this machine: inputs where they are, results in one folder for each job under the state folder.
 //!
-//! A result's file is on the disk under its final name before the result names it. Nothing is fetched from other machines.
+//! A result's file is on the disk under its final name before the result names it. Nothing is fetched from other machines. How long
+//! files are kept is `retention`'s.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use gpuctl_control::input::{InputRejected, admit};
 use gpuctl_control::job::{InputLocation, InputUri, JobId};
-use gpuctl_control::log::shown;
 use gpuctl_control::ports::{
     AttemptName, Fetched, FileStore, PortError, PortErrorClass, ResultFile,
 };
@@ -19,11 +18,7 @@ use gpuctl_control::state_folder;
 use tempfile::NamedTempFile;
 
 /// The folder of results in the state folder.
-const FOLDER_NAME: &str = "results";
-/// Jobs whose files are kept: the newest. Audio and masks are megabytes where the ledger's rows are a kilobyte.
-const FOLDERS_MAX: usize = 10_000;
-/// Folders beyond that are deleted each time that this many files have been kept.
-const CLEAR_EVERY: usize = 256;
+pub(crate) const FOLDER_NAME: &str = "results";
 /// Longest file name that every common file system takes.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -32,7 +27,6 @@ const NAME_BYTES_MAX: usize = 255;
 pub struct LocalFiles {
     results: PathBuf,
     input_roots: Arc<[PathBuf]>,
-    kept: Arc<AtomicUsize>,
 }
 
 impl LocalFiles {
@@ -41,11 +35,7 @@ impl LocalFiles {
     pub fn new(state: &Path, input_roots: Vec<PathBuf>) -> Self {
         // The URI of a result must mean the same in every working folder.
         let state = std::path::absolute(state).unwrap_or_else(|_| state.to_owned());
-        Self {
-            results: state.join(FOLDER_NAME),
-            input_roots: input_roots.into(),
-            kept: Arc::default(),
-        }
+        Self { results: state.join(FOLDER_NAME), input_roots: input_roots.into() }
     }
 
     fn find(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, PortError> {
@@ -80,23 +70,7 @@ impl LocalFiles {
         let folder = self.results.join(job.as_str()).join(attempt.as_str());
         let path = folder.join(name);
         write_durably(&folder, &path, bytes).map_err(|error| keep_error(&path, error))?;
-        if self.kept.fetch_add(1, Ordering::Relaxed).is_multiple_of(CLEAR_EVERY) {
-            self.clear_old(FOLDERS_MAX);
-        }
         Ok(InputUri::of_path(&path).as_str().to_owned())
-    }
-
-    /// Deletes the oldest jobs' folders beyond `folders_max`; their names sort by time.
-    fn clear_old(&self, folders_max: usize) {
-        let entries = self.results.read_dir().into_iter().flatten().flatten();
-        let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-        folders.sort_unstable();
-        let beyond = folders.len().saturating_sub(folders_max);
-        for folder in &folders[..beyond] {
-            if let Err(error) = std::fs::remove_dir_all(folder) {
-                tracing::warn!(folder = %shown(folder.display()), error = %shown(error), "old results could not be deleted");
-            }
-        }
     }
 }
 
@@ -155,24 +129,4 @@ async fn off_thread<T: Send + 'static>(
         Err(PortError::new(PortErrorClass::Other, "reading or writing a file panicked")
             .because(error))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_newest_jobs_keep_their_files() {
-        let state = tempfile::tempdir().unwrap();
-        let files = LocalFiles::new(state.path(), Vec::new());
-        let at = |second| gpuctl_core::units::Timestamp::from_timestamp(second, 0).unwrap();
-        let attempt = AttemptName::new(0, &"gpu-1".parse().unwrap(), at(1_000));
-        let jobs: Vec<JobId> = (1_000..1_004).map(|second| JobId::new(at(second))).collect();
-        for job in &jobs {
-            files.write(job, &attempt, "a.wav", b"sound").unwrap();
-        }
-        files.clear_old(2);
-        let kept = |job: &JobId| state.path().join("results").join(job.as_str()).is_dir();
-        assert_eq!(jobs.iter().map(kept).collect::<Vec<_>>(), [false, false, true, true]);
-    }
 }

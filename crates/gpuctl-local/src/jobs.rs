@@ -31,6 +31,20 @@ pub(crate) fn note_job(tx: &Transaction<'_>, now: Now, job: &Job) -> rusqlite::R
     .map(drop)
 }
 
+/// Those of the jobs that are not known in this generation, or a newer one.
+pub(crate) fn unknown(c: &Connection, jobs: &[Job]) -> rusqlite::Result<Vec<Job>> {
+    let mut known = c.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM jobs WHERE job_id = ?1 AND generation >= ?2)",
+    )?;
+    let mut unknown = Vec::new();
+    for job in jobs {
+        if !known.query_row(params![job.id.as_str(), job.generation], |row| row.get(0))? {
+            unknown.push(job.clone());
+        }
+    }
+    Ok(unknown)
+}
+
 /// Keeps the result, unless its generation has one.
 pub(crate) fn commit(
     tx: &Transaction<'_>,

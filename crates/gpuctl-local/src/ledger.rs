@@ -16,8 +16,9 @@ use gpuctl_core::units::{MicroUsd, PoolId, Timestamp};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use crate::jobs::{commit, delete_jobs, job, jobs, note_job, note_problem, results};
+use crate::jobs::{commit, delete_jobs, job, jobs, note_job, note_problem, results, unknown};
 use crate::queue::again;
+use crate::retention::Writer;
 use crate::store::Store;
 use crate::time::{Now, micros, span_micros, timestamp};
 
@@ -95,7 +96,8 @@ impl Ledger for Store {
         self.off_thread(move |store| {
             store.read(|c| {
                 c.prepare_cached(&format!(
-                    "{RUNS} WHERE stopped_at >= ?1 OR stopped_at IS NULL ORDER BY started_at"
+                    "SELECT {RUN} FROM runs WHERE stopped_at >= ?1
+                     UNION ALL SELECT {RUN} FROM runs WHERE stopped_at IS NULL ORDER BY started_at"
                 ))?
                 .query_map([micros(since)], run)?
                 .collect()
@@ -108,7 +110,9 @@ impl Ledger for Store {
         let (record, fence) = (record.clone(), fence.number);
         let added = self.off_thread(move |store| {
             let now = store.now();
-            store.write(|tx| add_record(tx, now, &record, fence))
+            let added = store.write(|tx| add_record(tx, now, &record, fence));
+            store.sweep_if_due();
+            added
         });
         if added.await? { Ok(()) } else { Err(fenced_off()) }
     }
@@ -136,15 +140,30 @@ impl Ledger for Store {
         let jobs = jobs.to_vec();
         self.off_thread(move |store| {
             let now = store.now();
-            store.write_durably(|tx| jobs.iter().try_for_each(|job| note_job(tx, now, job)))
+            // Those that were sent are noted already.
+            let unknown = store.read(|c| unknown(c, &jobs))?;
+            if !unknown.is_empty() {
+                store.write_with_room(Writer::Commit, |tx| {
+                    unknown.iter().try_for_each(|job| note_job(tx, now, job))
+                })?;
+            }
+            store.sweep_if_due();
+            Ok(())
         })
         .await
     }
 
     async fn commit(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>> {
         let results = results.to_vec();
-        let (count, committed) =
-            (results.len(), self.off_thread(move |store| Ok(store.commit_all(&results))).await);
+        let (count, committed) = (
+            results.len(),
+            self.off_thread(move |store| {
+                let committed = store.commit_all(&results);
+                store.sweep_if_due();
+                Ok(committed)
+            })
+            .await,
+        );
         committed.unwrap_or_else(|error| (0..count).map(|_| Err(again(&error))).collect())
     }
 
@@ -191,13 +210,13 @@ impl Store {
     /// As there.
     pub fn commit_now(&self, result: &JobResult) -> Result<Committed, PortError> {
         let now = self.now();
-        self.write_durably(|tx| commit(tx, now, result))
+        self.write_with_room(Writer::Commit, |tx| commit(tx, now, result))
     }
 
     /// All in one transaction; where that fails each in its own, so that one result that cannot be kept does not keep the others.
     fn commit_all(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>> {
         let now = self.now();
-        let together = self.write_durably(|tx| {
+        let together = self.write_with_room(Writer::Commit, |tx| {
             results.iter().map(|one| commit(tx, now, one)).collect::<Result<Vec<_>, _>>()
         });
         match together {
@@ -252,9 +271,12 @@ fn memory(c: &Connection, now: Now, pool: &PoolId) -> rusqlite::Result<PoolMemor
         })
         .optional()?;
     let runs = c
-        .prepare_cached(&format!("{RUNS} WHERE (box, started_at) IN (
-               SELECT box, started_at FROM (SELECT box, started_at FROM runs WHERE pool = ?1 ORDER BY started_at DESC LIMIT ?2)
-               UNION SELECT box, started_at FROM runs WHERE pool = ?1 AND stopped_at IS NULL) ORDER BY started_at DESC"))?
+        .prepare_cached(&format!(
+            "SELECT {RUN} FROM (
+               SELECT * FROM (SELECT box AS b, started_at AS s FROM runs WHERE pool = ?1 ORDER BY started_at DESC LIMIT ?2)
+               UNION SELECT box, started_at FROM runs WHERE pool = ?1 AND stopped_at IS NULL)
+             CROSS JOIN runs ON box = b AND started_at = s ORDER BY started_at DESC"
+        ))?
         .query_map(params![pool.as_str(), RUNS_REMEMBERED_MAX], run)?
         .collect::<Result<_, _>>()?;
     let queue = c
@@ -330,8 +352,8 @@ fn set_hold(tx: &Transaction<'_>, hold: &Hold) -> rusqlite::Result<usize> {
     ])
 }
 
-const RUNS: &str = "SELECT box, started_at, pool, ready_at, stopping_at, stopped_at, start_rule, start_text, stop_rule, stop_text, error,
-    jobs, instance_type, zone, capacity, refusal_class, refusal_text, interrupted_at FROM runs";
+const RUN: &str = "box, started_at, pool, ready_at, stopping_at, stopped_at, start_rule, start_text, stop_rule, stop_text, error,
+    jobs, instance_type, zone, capacity, refusal_class, refusal_text, interrupted_at";
 
 fn claim_notice(
     tx: &Transaction<'_>,

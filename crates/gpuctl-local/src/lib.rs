@@ -9,6 +9,9 @@ mod jobs;
 mod ledger;
 mod logs;
 mod queue;
+mod retention;
+#[cfg(test)]
+mod scale_tests;
 mod schema;
 mod store;
 mod time;

@@ -16,6 +16,7 @@ use gpuctl_core::units::QueueName;
 use rusqlite::{Connection, Row, Transaction, params};
 
 use crate::jobs::note_job;
+use crate::retention::Writer;
 use crate::store::Store;
 use crate::time::Now;
 
@@ -125,7 +126,9 @@ impl Store {
     /// As there.
     pub fn send_now(&self, queue: &QueueName, batch: &[NewMessage]) -> Result<(), PortError> {
         let now = self.now();
-        self.write_durably(|tx| batch.iter().try_for_each(|message| send(tx, now, queue, message)))
+        self.write_with_room(Writer::Submit, |tx| {
+            batch.iter().try_for_each(|message| send(tx, now, queue, message))
+        })
     }
 
     /// `JobQueue::receive`, blocking and without the wait.

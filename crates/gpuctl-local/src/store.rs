@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use gpuctl_control::state_folder;
 use gpuctl_core::policy::Policy;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
 
+use crate::retention::Retention;
 use crate::schema::{SCHEMA_VERSION, migrate};
 use crate::time::{FileTime, KernelClocks, MachineClocks, Now};
 
@@ -45,6 +47,10 @@ pub struct Store {
     opened: Arc<Mutex<Opened>>,
     folder: PathBuf,
     time: FileTime,
+    /// What is kept, by the policy; its defaults until `configure`.
+    pub(crate) retention: Arc<Mutex<Retention>>,
+    /// When this process looks next for what is too old, in the file's time.
+    pub(crate) sweep_at: Arc<AtomicI64>,
 }
 
 struct Opened {
@@ -83,7 +89,8 @@ impl Store {
         let time = file_time(&mut connection, clocks).map_err(failed)?;
         drop(one_at_a_time);
         let opened = Arc::new(Mutex::new(Opened { connection, synchronous: "" }));
-        Ok(Self { opened, folder: folder.clone(), time })
+        let retention = Arc::new(Mutex::new(Retention::default()));
+        Ok(Self { opened, folder: folder.clone(), time, retention, sweep_at: Arc::default() })
     }
 
     /// This instant, in the file's time and by the wall clock.
@@ -97,11 +104,12 @@ impl Store {
         &self.folder
     }
 
-    /// Creates the policy's queues, and sets on each how often a message may be received.
+    /// Creates the policy's queues, sets on each how often a message may be received, and what is kept for how long.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn configure(&self, policy: &Policy) -> Result<(), PortError> {
+        *self.retention.lock().unwrap_or_else(PoisonError::into_inner) = Retention::of(policy);
         let wanted: BTreeMap<String, u32> = policy
             .queue_pools()
             .map(|(_, queue)| (queue.name.to_string(), queue.receives_max.get()))
@@ -138,6 +146,12 @@ impl Store {
     ) -> Result<T, PortError> {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         read(&opened.connection).map_err(|error| store_error(&self.folder.join(FILE_NAME), error))
+    }
+
+    /// The connection itself, for a test that watches it.
+    #[cfg(test)]
+    pub(crate) fn with_connection<T>(&self, call: impl FnOnce(&mut Connection) -> T) -> T {
+        call(&mut self.opened.lock().unwrap().connection)
     }
 
     /// Writes in one transaction, whole or not at all.
@@ -329,7 +343,7 @@ fn store_error(file: &Path, error: rusqlite::Error) -> PortError {
         Some(ErrorCode::DiskFull) => (
             PortErrorClass::Full,
             format!("no room to write to {name}"),
-            "free some disk space, raise `file_mib_max` under [cloud], or `gpuctl purge`",
+            "where the disk is full, free some space; else raise `file_mib_max` under [cloud], or delete finished jobs with `gpuctl jobs delete --before`",
         ),
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => (
             PortErrorClass::Other,

@@ -133,6 +133,16 @@ impl Now {
         timestamp(at.saturating_add(self.skew))
     }
 
+    /// The wall clock, in microseconds.
+    pub(crate) fn wall_micros(self) -> i64 {
+        self.at.saturating_add(self.skew)
+    }
+
+    /// A time of the file, by a wall clock that was never set.
+    pub(crate) fn unstepped(self, at: i64) -> Timestamp {
+        timestamp(at)
+    }
+
     /// A time by the wall clock of now, in the file's time.
     pub(crate) fn file(self, at: Timestamp) -> i64 {
         micros(at).saturating_sub(self.skew)

@@ -33,6 +33,11 @@ const BOOT_DEFAULT_AWS: TimeDelta = TimeDelta::minutes(2);
 const VISIBILITY_MAX: TimeDelta = TimeDelta::hours(12);
 /// SQS's limit for the receives before a message is moved to the dead-letter queue.
 const RECEIVES_MAX: u32 = 1_000;
+/// Jobs are kept for an hour at least, so that a waiting command sees what became of its own.
+const KEPT_MIN: TimeDelta = TimeDelta::hours(1);
+const KEPT_MAX: TimeDelta = TimeDelta::days(3_650);
+const JOBS_KEPT: TimeDelta = TimeDelta::days(90);
+const DEAD_LETTERS_KEPT: TimeDelta = TimeDelta::days(30);
 /// The largest gp3 volume.
 const DISK_GIB_MAX: u32 = 65_536;
 /// Not `halt`, after which an EC2 box stays on and is billed (W1).
@@ -138,6 +143,13 @@ fn cloud(mut section: Section<'_, '_, '_>) -> Cloud {
         aws: is_aws.then_some(account),
         state: section.text("state").map(|(_, text)| text),
         file_mib_max: section.whole("file_mib_max", 1..=1_048_576).unwrap_or(4_096),
+        jobs_kept: section.duration_or("jobs_kept", KEPT_MIN..=KEPT_MAX, JOBS_KEPT),
+        dead_letters_kept: section.duration_or(
+            "dead_letters_kept",
+            KEPT_MIN..=KEPT_MAX,
+            DEAD_LETTERS_KEPT,
+        ),
+        results_mib_max: section.whole("results_mib_max", 1..=1_073_741_824).unwrap_or(10_240),
         tick: section.duration_or("tick", ticks, tick),
     };
     section.report_unknown_keys();

@@ -32,7 +32,7 @@ pub(super) fn open_lock(store: &Store, id: &BoxId) -> Result<File, PortError> {
 }
 
 /// Whether the box's process, or a child of it, holds the lock. Shared locks, as here, do not hinder each other.
-pub(super) fn is_alive(store: &Store, id: &BoxId) -> bool {
+pub(crate) fn is_alive(store: &Store, id: &BoxId) -> bool {
     open_lock(store, id)
         .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }

@@ -103,7 +103,26 @@ const CLOUD: &[SettingDoc] = &[
         "The folder of queue file, logs, locks and fetched \
         prices.",
     ),
-    setting("file_mib_max", Value("4096"), "The largest size of the queue file, in MiB."),
+    setting(
+        "file_mib_max",
+        Value("4096"),
+        "The largest size of the queue file, in MiB. Where three quarters are in use, the oldest finished jobs are deleted with their results.",
+    ),
+    setting(
+        "jobs_kept",
+        Value("\"90d\""),
+        "How long a job is kept in the queue file after it has ended, with its results.",
+    ),
+    setting(
+        "dead_letters_kept",
+        Value("\"30d\""),
+        "How long a message stays in the dead letters of the queue file; its job is `expired` then, and `gpuctl retry` still sends it again.",
+    ),
+    setting(
+        "results_mib_max",
+        Value("10240"),
+        "The largest size of the results' files in the state folder, in MiB: beyond it those of the jobs that ended first are deleted.",
+    ),
     setting(
         "tick",
         ValueOf { local: "\"1s\"", aws: "\"1m\"" },
