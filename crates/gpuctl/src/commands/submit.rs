@@ -21,7 +21,7 @@ use crate::documents::reply::{JobsDocument, SubmittedDocument};
 use crate::failure::{Code, Exit, Failure};
 use crate::render::{Output, Printer, Progress};
 
-/// From this number of open jobs on a wait lists them, and reads only those that are over.
+/// From this number of open jobs on a wait lists those that are open, and reads only the others.
 const LISTED_FROM: usize = 20;
 
 /// `gpuctl submit TASK INPUT…`.
@@ -170,10 +170,10 @@ impl Waiting {
     /// Moves the finished jobs from `open` to `done`; returns whether all are finished.
     async fn poll(&mut self, context: &Context, progress: &Progress) -> bool {
         // A listing that fails is repeated at the next poll.
-        let Ok(may_be_done) = self.may_be_done(context).await else { return false };
+        let Ok(known_open) = self.still_open(context).await else { return false };
         let mut still_open = Vec::new();
         for job in std::mem::take(&mut self.open) {
-            if may_be_done.as_ref().is_some_and(|ids| !ids.contains(&job.id)) {
+            if known_open.as_ref().is_some_and(|ids| ids.contains(&job.id)) {
                 still_open.push(job);
                 continue;
             }
@@ -190,21 +190,23 @@ impl Waiting {
         self.open.is_empty()
     }
 
-    /// The open jobs that are over, from one listing instead of one read each; `None` where reading each is as cheap.
-    async fn may_be_done(&self, context: &Context) -> Result<Option<BTreeSet<JobId>>, PortError> {
-        let Some(oldest) = self.open.iter().map(|job| job.submitted_at).min() else {
-            return Ok(None);
-        };
+    /// The jobs that still wait or run, from two listings instead of one read each; `None` where reading each is as cheap. Listings of
+    /// these states have no results in them.
+    async fn still_open(&self, context: &Context) -> Result<Option<BTreeSet<JobId>>, PortError> {
+        let oldest = self.open.iter().map(|job| job.submitted_at).min();
         if self.open.len() < LISTED_FROM {
             return Ok(None);
         }
-        let filter = JobFilter { state: None, limit: LIST_MAX, since: Some(oldest) };
-        let listed = context.ports.ledger.jobs(filter).await?;
-        // Others' jobs may have filled the listing.
-        if listed.len() >= LIST_MAX as usize {
-            return Ok(None);
+        let mut ids = BTreeSet::new();
+        for state in [JobState::Queued, JobState::Running] {
+            let filter = JobFilter { state: Some(state), limit: LIST_MAX, since: oldest };
+            let listed = context.ports.ledger.jobs(filter).await?;
+            // Others' jobs may have filled the listing.
+            if listed.len() >= LIST_MAX as usize {
+                return Ok(None);
+            }
+            ids.extend(listed.into_iter().map(|entry| entry.job.id));
         }
-        let over = listed.into_iter().filter(|entry| entry.state.is_final());
-        Ok(Some(over.map(|entry| entry.job.id).collect()))
+        Ok(Some(ids))
     }
 }

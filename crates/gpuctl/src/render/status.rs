@@ -169,3 +169,54 @@ pub(super) fn explain(document: &ExplainDocument) -> Lines {
 fn keeps_up(verdict: &VerdictDocument) -> bool {
     verdict.effect.starts_with("at least") || verdict.effect == "keep"
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A start that a terminal acts on, and a line that looks like one of gpuctl.
+    const HOSTILE: &str = "\u{1b}]0;x\u{7}\u{9b}2J\nerror: spoofed\u{202e}";
+
+    /// The same value with each text replaced by a hostile one.
+    fn hostile(value: &Value) -> Value {
+        match value {
+            Value::String(_) => HOSTILE.into(),
+            Value::Array(all) => all.iter().map(hostile).collect(),
+            Value::Object(fields) => Value::Object(
+                fields.iter().map(|(key, value)| (key.clone(), hostile(value))).collect(),
+            ),
+            other => other.clone(),
+        }
+    }
+
+    #[test]
+    fn no_text_of_a_box_a_worker_or_a_hold_acts_on_the_terminal() {
+        let reason = json!({ "rule": "hold", "text": "x" });
+        let run = json!({
+            "pool": "gpu", "box": "gpu-1", "started_at": "x", "ready_at": "x", "stopped_at": "x", "box_seconds": 1.0,
+            "started_by": reason, "stopped_by": null, "error": "x",
+        });
+        let fault = json!({ "code": "models.missing", "message": "x", "since": "x" });
+        let kept = json!({ "keep_until": "x", "usd": 1.0, "text": "x" });
+        let one = json!({
+            "box": "gpu-1", "state": "running", "since": "x", "seconds_in_state": 1.0, "jobs_held": 1, "fault": fault, "kept": kept,
+        });
+        let queue = json!({ "visible": 1, "in_flight": 0, "delayed": 0, "dead": 0, "oldest_age_seconds": 1.0 });
+        let hold =
+            json!({ "pool": "gpu", "wants": "running", "until": "x", "by": "x", "why": "x" });
+        let pool = json!({
+            "pool": "gpu", "state": "running", "boxes_wanted": 1, "boxes": [one], "queue": queue, "hold": hold,
+            "blocked": [reason], "reason": reason, "next_change": { "at": "x", "reason": reason }, "last_run": run,
+        });
+        let document = json!({ "at": "x", "pools": [pool], "errors": ["x"] });
+        let document: StatusDocument = serde_json::from_value(hostile(&document)).unwrap();
+        let lines = status(&document);
+        let text = lines.text();
+        assert!(text.contains("takes no jobs") && text.contains("by \\u{1b}]0"), "{text}");
+        let acts = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        assert!(!text.chars().any(acts), "{text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("error: spoofed")), "{text}");
+    }
+}

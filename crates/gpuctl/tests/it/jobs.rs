@@ -162,6 +162,21 @@ fn a_text_becomes_a_recording_that_is_kept_and_says_that_text() {
     assert_eq!(heard["speech.wav"], "Hello world, this is a test.");
 }
 
+/// More than a wait reads one by one.
+#[test]
+fn a_wait_for_many_jobs_ends_with_a_result_of_each() {
+    let sandbox = Sandbox::new(ONE_POOL);
+    let names: Vec<String> = (0..30).map(|n| format!("{n}.py")).collect();
+    for name in &names {
+        sandbox.write(name, "import os\n\nprint(os.name)\n");
+    }
+    let mut arguments = vec!["submit", "text.classify"];
+    arguments.extend(names.iter().map(String::as_str));
+    arguments.extend(["--wait", "--timeout", "110s", "--json"]);
+    let jobs = sandbox.run(&arguments).expect(0).json()["jobs"].clone();
+    assert_eq!(jobs.as_array().unwrap().len(), names.len());
+}
+
 #[test]
 fn a_text_where_a_picture_is_needed_fails_the_job() {
     let sandbox = Sandbox::new(ONE_POOL);
