@@ -42,9 +42,9 @@ impl MachineClocks for KernelClocks {
     }
 
     fn boot_id(&self) -> String {
-        // Where it cannot be read each opening counts as the first, and a wall clock that goes on keeps the ages right.
+        // Where it cannot be read a boot is told by the monotonic clock, which begins again.
         let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-        id.unwrap_or_default().trim().to_owned()
+        id.map_or_else(|_| "unknown".to_owned(), |id| id.trim().to_owned())
     }
 }
 
@@ -78,7 +78,7 @@ impl FileTime {
     ) -> rusqlite::Result<Self> {
         let boot = clocks.boot_id();
         let row = ClockRow::read(tx)?;
-        if row.boot == boot && !boot.is_empty() {
+        if row.is_of_this_boot(&*clocks) {
             return Ok(Self::new(clocks, &row));
         }
         let newest = tx
@@ -106,9 +106,8 @@ impl FileTime {
         c: &Connection,
         clocks: &Arc<dyn MachineClocks>,
     ) -> rusqlite::Result<Option<Self>> {
-        let (row, boot) = (ClockRow::read(c)?, clocks.boot_id());
-        let is_same = row.boot == boot && !boot.is_empty();
-        Ok(is_same.then(|| Self::new(clocks.clone(), &row)))
+        let row = ClockRow::read(c)?;
+        Ok(row.is_of_this_boot(&**clocks).then(|| Self::new(clocks.clone(), &row)))
     }
 
     fn new(clocks: Arc<dyn MachineClocks>, row: &ClockRow) -> Self {
@@ -174,6 +173,11 @@ struct ClockRow {
 }
 
 impl ClockRow {
+    fn is_of_this_boot(&self, clocks: &dyn MachineClocks) -> bool {
+        let now = self.base.saturating_add(span_micros(clocks.monotonic()));
+        self.boot == clocks.boot_id() && now >= self.seen_at
+    }
+
     fn read(c: &Connection) -> rusqlite::Result<Self> {
         c.query_row("SELECT boot, base, skew, seen_at FROM clock", [], |row| {
             Ok(Self {

@@ -195,6 +195,20 @@ async fn a_step_of_the_wall_clock_does_not_end_the_right_to_reconcile() {
 }
 
 #[tokio::test]
+async fn a_boot_is_told_by_the_monotonic_clock_where_the_kernel_gives_it_no_name() {
+    let at = Fixture::new();
+    let store = at.open();
+    send(&store, &at.clocks, TimeDelta::zero());
+    store.lease("one", MINUTE).await.unwrap().unwrap();
+    assert_eq!(receive(&store).len(), 1);
+    drop(store);
+    at.clocks.boot(MINUTE);
+    at.clocks.0.lock().unwrap().2 = 1;
+    let counts = at.open().counts(&queue()).await.unwrap();
+    assert_eq!((counts.visible, counts.in_flight, counts.delayed), (1, 0, 0));
+}
+
+#[tokio::test]
 async fn a_boot_ends_leases_and_keeps_ages_and_delays() {
     // Also with a wall clock that was set back meanwhile: then no time has passed.
     for (off, passed) in [(MINUTE, MINUTE), (TimeDelta::days(-400), TimeDelta::zero())] {
