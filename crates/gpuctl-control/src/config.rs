@@ -48,7 +48,7 @@ pub enum ConfigError {
         /// All of them, with their lines.
         problems: Problems,
     },
-    /// A file that was not named, but found above the working folder, belongs to another user.
+    /// A file that was not named, but found in the working folder or above it, could have been written by another user.
     #[error("{} is not used", path.display())]
     OfOtherUser {
         path: PathBuf,
@@ -65,7 +65,7 @@ impl ConfigError {
             Self::Unreadable { .. } => "check the path given with --config or GPUCTL_CONFIG",
             Self::Invalid { .. } => "fix these lines; `gpuctl init` writes an example",
             Self::OfOtherUser { .. } => {
-                "if you trust it, name it with --config or GPUCTL_CONFIG; else write a gpuctl.toml in this folder"
+                "if you trust it, name it with --config or GPUCTL_CONFIG; else write one of your own in a folder that is only yours"
             }
         }
     }
@@ -76,7 +76,7 @@ impl Config {
     /// user's, else the built-in default.
     ///
     /// # Errors
-    /// When a file is there but cannot be read or used, or was found above this folder and belongs to another user.
+    /// When a file is there but cannot be read or used, or was found and could have been written by another user.
     pub fn load(flag: Option<&Path>) -> Result<Self, ConfigError> {
         let named = flag.map(Path::to_owned).or_else(|| variable("GPUCTL_CONFIG"));
         match named.map_or_else(find, |file| Ok(Some(file)))? {
@@ -153,7 +153,7 @@ fn dates_of(folder: &Path, path: &str) -> Result<Vec<NaiveDate>, String> {
 /// The file of this folder or the nearest above it, else the user's own.
 fn find() -> Result<Option<PathBuf>, ConfigError> {
     let Ok(here) = env::current_dir() else { return Ok(None) };
-    if let Some(file) = search::nearest(&here, search::owned_by_other)? {
+    if let Some(file) = search::nearest(&here, search::by_other_user)? {
         return Ok(Some(file));
     }
     let home = variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")));

@@ -59,7 +59,7 @@ codes! {
     UsageNoAws "usage.no_aws" Usage "The command needs AWS: the configuration or this build of gpuctl has none."
     ConfigUnreadable "config.unreadable" Usage "The configuration file cannot be read."
     ConfigInvalid "config.invalid" Usage "The configuration file has errors; `causes` lists all of them."
-    ConfigOfOtherUser "config.of_other_user" Usage "The configuration file found above the working folder belongs to another user."
+    ConfigOfOtherUser "config.of_other_user" Usage "The configuration file that was found could have been written by another user."
     PoolUnknown "pool.unknown" Usage "The configuration has no such pool."
     PoolNoQueue "pool.no_queue" Usage "The pool has no queue, or no pool has one."
     PoolAmbiguous "pool.ambiguous" Usage "Several pools have a queue; name one."
