@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use gpuctl_control::ports::{
     JobQueue, NewMessage, PortError, PortErrorClass, Purge, Receipt, ReceiveRequest, Received,
 };
-use gpuctl_control::wire::job::job_from_json;
+use gpuctl_control::wire::job::job_received;
 use gpuctl_core::observation::SeenQueue;
 use gpuctl_core::units::QueueName;
 use rusqlite::{Connection, Row, Transaction, params};
@@ -221,7 +221,7 @@ fn send(
     queue: &QueueName,
     message: &NewMessage,
 ) -> rusqlite::Result<()> {
-    let job = job_from_json(&message.body).ok();
+    let job = job_received(&message.body, now.wall(now.at)).ok();
     if let Some(job) = &job {
         note_job(tx, now, job)?;
     }

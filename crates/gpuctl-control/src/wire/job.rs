@@ -1,6 +1,7 @@
 //! The documents of jobs: the message in the queue, the result in the ledger, and `gpuctl.job` as people see it.
 
 use chrono::TimeDelta;
+use gpuctl_core::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Versioned, seconds, time};
@@ -62,6 +63,27 @@ pub fn job_to_json(job: &Job) -> String {
 /// When the text is not a job, or was written by a newer version.
 pub fn job_from_json(text: &str) -> Result<Job, JobReadError> {
     job(serde_json::from_str(text)?)
+}
+
+/// The longest that a queue keeps a message: SQS's limit.
+const QUEUE_KEEPS_MAX: TimeDelta = TimeDelta::days(14);
+/// How far the clock of a submitter may be ahead of the queue's.
+const SUBMITTER_AHEAD_MAX: TimeDelta = TimeDelta::minutes(5);
+
+/// The job of a message that its queue received at `sent_at`.
+///
+/// When it was submitted is the sender's word. Times that cannot be true (from after it was sent, or longer before than a queue keeps a
+/// message) would sort the job first, delete it at once, or overflow: such a job was submitted when it was sent.
+///
+/// # Errors
+/// As [`job_from_json`].
+pub fn job_received(text: &str, sent_at: Timestamp) -> Result<Job, JobReadError> {
+    let mut job = job_from_json(text)?;
+    let believed = sent_at - QUEUE_KEEPS_MAX..=sent_at + SUBMITTER_AHEAD_MAX;
+    if !believed.contains(&job.submitted_at) {
+        job.submitted_at = sent_at;
+    }
+    Ok(job)
 }
 
 fn message(job: &Job) -> JobMessage {
@@ -327,5 +349,26 @@ mod tests {
         assert_eq!(job_to_json(&job), OLD);
         job.params.insert("speed".to_owned(), 1.25.into());
         assert_eq!(job_from_json(&job_to_json(&job)).unwrap(), job);
+    }
+
+    #[test]
+    fn a_time_of_submission_that_cannot_be_true_is_that_of_the_message() {
+        let sent_at: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+        let submitted = |text: &str| {
+            let message = OLD.replace("2026-11-22T00:00:00+00:00", text);
+            job_received(&message, sent_at).unwrap().submitted_at
+        };
+        for believed in ["2026-11-22T00:00:00Z", "2026-11-22T12:04:59Z", "2026-11-08T12:00:00Z"] {
+            assert_eq!(submitted(believed), believed.parse::<Timestamp>().unwrap());
+        }
+        for absurd in [
+            "+262142-12-31T00:00:00Z",
+            "-262143-01-01T00:00:00Z",
+            "1970-01-01T00:00:00Z",
+            "2026-11-08T11:59:59Z",
+            "2026-11-22T12:05:01Z",
+        ] {
+            assert_eq!(submitted(absurd), sent_at, "{absurd}");
+        }
     }
 }

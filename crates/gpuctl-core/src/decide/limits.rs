@@ -13,9 +13,9 @@ use crate::without::Fix;
 /// How long a worker may not report before its box is drained: a GPU call that hangs cannot be cancelled from inside.
 const SILENCE_MAX: TimeDelta = TimeDelta::minutes(2);
 
-/// How long a worker may take no jobs for a fault before its box is drained. A service that is down for half an hour costs no box, and
-/// no result that a worker holds for it.
-pub const FAULT_MAX: TimeDelta = TimeDelta::minutes(45);
+/// How long a worker may take no jobs for a fault before its box is drained: longer than a worker itself waits for a service. A service
+/// that is down for an hour costs no box, and no result that a worker holds for it.
+pub const FAULT_MAX: TimeDelta = TimeDelta::minutes(75);
 
 pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let (mut stopped, mut left) = (None, None);

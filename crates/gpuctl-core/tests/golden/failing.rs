@@ -57,7 +57,7 @@ fn faults() -> Vec<Case> {
             vec![faulty(600, running(900)), a_box(2, BoxState::Stopped, 9_000)],
         )
         .waiting(1, 500),
-        case("fault: after its time the box is stopped", "", vec![faulty(2_701, running(2_800))])
+        case("fault: after its time the box is stopped", "", vec![faulty(4_501, running(4_600))])
             .waiting(1, 500),
         case("fault: a schedule starts no second box", SATURDAYS, {
             vec![faulty(600, running(900)), a_box(2, BoxState::Stopped, 9_000)]
