@@ -39,6 +39,16 @@ pub fn class_of(code: &str) -> PortErrorClass {
     by_code("", code).0
 }
 
+/// The same failure again, for the next of several that one call failed for.
+pub(crate) fn said_again(error: &PortError) -> PortError {
+    let mut again = PortError::new(error.class, error.what.clone());
+    again.hint.clone_from(&error.hint);
+    match &error.cause {
+        Some(cause) => again.because(cause.to_string()),
+        None => again,
+    }
+}
+
 fn meaning<E>(action: &str, error: &SdkError<E, HttpResponse>) -> (PortErrorClass, Option<String>)
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,

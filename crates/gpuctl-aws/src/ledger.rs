@@ -1,12 +1,16 @@
 //! The ledger in one DynamoDB table: leases and results by conditional writes, everything else by key, nothing by scans (L7).
 //!
-//! `items` says what the table holds. The time is the caller's clock, never DynamoDB's. SQS shows a message to its receiver
-//! alone, so a job's state follows from notes: attempts (`Ledger::began`), purges and redrives (`Ledger::queue_changed`), and the
-//! worker's report.
+//! `items` and `job_items` say what the table holds. The time is the caller's clock. SQS shows a message to its receiver alone, so a job's
+//! state follows from notes: attempts (`Ledger::began`), problems, purges and redrives (`Ledger::queue_changed`), and the worker's report.
 
 mod items;
+mod job_items;
 mod jobs;
+mod listing;
 mod pools;
+mod probe;
+mod service;
+mod state;
 mod table;
 
 use std::collections::HashMap;
@@ -24,14 +28,19 @@ use gpuctl_control::ports::{
 use gpuctl_control::wire::record::Record;
 use gpuctl_core::observation::{Hold, Run};
 use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::config::Aws;
 use crate::error::code;
 use crate::files::S3Files;
+use crate::queue::SqsQueue;
 
 use self::items::{Key, Reader, Writer, from_micros};
-use self::table::{Order, Page, Table, condition_failed};
+use self::table::{Order, Page, Table, condition_failed, outdated};
+
+/// Boxes whose reports are read side by side.
+const REPORTS_SIDE_BY_SIDE_MAX: usize = 50;
 
 /// How long a record is kept: as long as the month whose bill it explains.
 const RECORDS_KEPT: TimeDelta = TimeDelta::days(30);
@@ -47,13 +56,27 @@ pub struct DynamoLedger {
     results: Option<S3Files>,
     /// The moving mean of a job's time in microseconds, by box; only the box's own worker writes it.
     service: Mutex<HashMap<BoxId, i64>>,
+    /// Tells how long a queue keeps messages.
+    queues: Option<Arc<SqsQueue>>,
 }
 
 impl DynamoLedger {
     /// The ledger in this table. Long results are stored in `results`; without it they are `Full`.
     #[must_use]
     pub fn new(aws: &Aws, table: &str, clock: Arc<dyn Clock>, results: Option<S3Files>) -> Self {
-        Self { table: Table::new(aws, table), clock, results, service: Mutex::default() }
+        Self {
+            table: Table::new(aws, table),
+            clock,
+            results,
+            service: Mutex::default(),
+            queues: None,
+        }
+    }
+
+    /// Asks `queues` how long they keep messages: a job that waited for longer is `expired`. Without it such a job stays `queued`.
+    #[must_use]
+    pub fn with_queues(self, queues: Arc<SqsQueue>) -> Self {
+        Self { queues: Some(queues), ..self }
     }
 
     /// Creates the table if it does not exist, and waits until it accepts writes. It is billed by request, has the keys `pk` and
@@ -151,9 +174,12 @@ impl Ledger for DynamoLedger {
         &self,
         pool: &PoolId,
         queue: &QueueMemory,
-        _: Option<&Fence>,
+        fence: Option<&Fence>,
     ) -> Result<(), PortError> {
-        self.table.put(items::queue_memory(pool, queue), "remember the queue").await
+        let item = items::queue_memory(pool, queue);
+        let optional = ["oldest_sent_at", "empty_since"];
+        let fence = fence.map(|fence| fence.number);
+        self.table.set(item, &optional, fence, "remember the queue").await
     }
 
     async fn set_hold(&self, hold: &Hold) -> Result<(), PortError> {
@@ -201,18 +227,23 @@ impl Ledger for DynamoLedger {
         }
     }
 
-    async fn save_run(&self, run: &Run, _: Option<&Fence>) -> Result<(), PortError> {
-        self.fill_in_run(run).await
+    async fn save_run(&self, run: &Run, fence: Option<&Fence>) -> Result<(), PortError> {
+        self.fill_in_run(run, fence.map(|fence| fence.number)).await
     }
 
     async fn runs_since(&self, since: Timestamp) -> Result<Vec<Run>, PortError> {
         self.runs_up_since(since).await
     }
 
-    /// The caller holds the reconcile lease, so no one writes between the read and the write.
-    async fn record(&self, record: &Record, _: &Fence) -> Result<(), PortError> {
+    /// The caller holds the reconcile lease, so no one writes between the read and the write; one whose lease is over is told so by the
+    /// fence of the last record.
+    async fn record(&self, record: &Record, fence: &Fence) -> Result<(), PortError> {
         let newest = Page { order: Order::Last, limit: Some(1), ..Page::of(Key::RECORDS) };
         let last = self.table.query(&newest).await?.into_iter().next();
+        let newest_fence = last.as_ref().and_then(|item| Reader(item).number_if("fence"));
+        if newest_fence.is_some_and(|newest| newest > fence.number) {
+            return Err(outdated("add a record"));
+        }
         let expires = items::expires(self.now() + RECORDS_KEPT);
         let same = last.as_ref().is_some_and(|item| items::is_same_record(item, record));
         let Some(last) = last.filter(|_| same) else {
@@ -222,19 +253,30 @@ impl Ledger for DynamoLedger {
                 .text("record", text)
                 .text("last_at", &record.at)
                 .number("repeats", 0)
+                .number("fence", fence.number)
                 .value("expires", expires);
             return self.table.put(item.done(), "add a record").await;
         };
         let answer = self
             .table
             .update(&Key::of(&last)?)
-            .update_expression("SET last_at = :at, expires = :expires ADD repeats :one")
+            .update_expression(
+                "SET last_at = :at, expires = :expires, fence = :fence ADD repeats :one",
+            )
+            .condition_expression("attribute_not_exists(fence) OR fence <= :fence")
+            .expression_attribute_values(":fence", items::number(fence.number))
             .expression_attribute_values(":at", AttributeValue::S(record.at.clone()))
             .expression_attribute_values(":expires", expires)
             .expression_attribute_values(":one", items::number(1))
             .send()
             .await;
-        answer.map(drop).map_err(|error| self.table.failed("UpdateItem", "count a record", error))
+        match answer {
+            Ok(_) => Ok(()),
+            Err(error) if code(&error) == Some("ConditionalCheckFailedException") => {
+                Err(outdated("count a record"))
+            }
+            Err(error) => Err(self.table.failed("UpdateItem", "count a record", error)),
+        }
     }
 
     async fn last_reconcile(&self) -> Result<Option<Timestamp>, PortError> {
@@ -249,9 +291,21 @@ impl Ledger for DynamoLedger {
     }
 
     async fn reports(&self, boxes: &[BoxId]) -> Result<Vec<WorkerReport>, PortError> {
-        let keys = boxes.iter().map(Key::report).collect();
-        let found = self.table.get_many(keys).await?;
-        found.iter().map(items::report_of).collect()
+        let mut reports = Vec::new();
+        for some in boxes.chunks(REPORTS_SIDE_BY_SIDE_MAX) {
+            let mut reads = JoinSet::new();
+            for box_id in some {
+                let (table, pk) = (self.table.clone(), Key::of_box(box_id));
+                let page = Page { prefix: Some(Key::REPORT.to_owned()), ..Page::of(pk) };
+                reads.spawn(async move { table.query(&page).await });
+            }
+            for found in reads.join_all().await {
+                for item in found? {
+                    reports.push(items::report_of(&item)?);
+                }
+            }
+        }
+        Ok(reports)
     }
 
     async fn submitted(&self, jobs: &[Job]) -> Result<(), PortError> {
@@ -267,23 +321,19 @@ impl Ledger for DynamoLedger {
     }
 
     async fn commit(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>> {
-        let mut committed = Vec::with_capacity(results.len());
-        for result in results {
-            committed.push(self.commit_first(result).await);
-        }
-        committed
+        self.commit_all(results).await
     }
 
-    async fn note_problem(&self, _: &JobProblem) -> Result<(), PortError> {
-        Ok(())
+    async fn note_problem(&self, problem: &JobProblem) -> Result<(), PortError> {
+        self.note_job_problem(problem).await
     }
 
     async fn results(&self, id: &JobId) -> Result<Vec<JobResult>, PortError> {
-        Ok(self.one_job(id).await?.and_then(|entry| entry.result).into_iter().collect())
+        self.all_results(id).await
     }
 
-    async fn delete_jobs(&self, _: Timestamp) -> Result<Vec<JobId>, PortError> {
-        Ok(Vec::new())
+    async fn delete_jobs(&self, before: Timestamp) -> Result<Vec<JobId>, PortError> {
+        self.delete_finished(before).await
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<JobEntry>, PortError> {

@@ -48,7 +48,7 @@ pub use limits::check_limits;
 pub use notify::SnsTopic;
 #[cfg(feature = "control")]
 pub use prices::fetch_prices;
-pub use queue::{QueueFacts, SqsQueue};
+pub use queue::{QueueFacts, Retention, SqsQueue};
 pub use self_instance::{InstanceIdentity, SelfInstance};
 #[cfg(feature = "control")]
 pub use stored_policy::ParameterVersion;

@@ -4,6 +4,8 @@
 //! message's age, and a standard queue does not report a lost lease. So the end of each lease is kept here, by this process's
 //! monotonic clock: after it, a receipt is `LeaseLost` without a call.
 
+mod batch;
+mod bury;
 mod describe;
 mod send;
 
@@ -25,9 +27,9 @@ use gpuctl_core::units::{QueueName, Timestamp};
 use tokio::time::Instant;
 
 use crate::config::{Aws, attempt_time};
-use crate::error::{code, port_error};
+use crate::error::port_error;
 
-pub use describe::{DeadLetters, QueueFacts};
+pub use describe::{DeadLetters, QueueFacts, Retention};
 
 /// Messages in one receive.
 const RECEIVE_MAX: u32 = 10;
@@ -50,6 +52,8 @@ pub struct SqsQueue {
     /// Dead-letter queues' URLs, by ARN.
     dead_urls: Mutex<HashMap<String, String>>,
     leases: Mutex<HashMap<Receipt, Lease>>,
+    /// How long each queue keeps messages, as read with its counts.
+    retentions: Mutex<HashMap<QueueName, Retention>>,
 }
 
 /// A queue's name, for messages, with its URL, for calls.
@@ -64,6 +68,8 @@ struct Lease {
     url: String,
     received: Instant,
     until: Instant,
+    /// Whether it was sent to the dead letters: then it only has to be deleted here.
+    is_buried: bool,
 }
 
 impl SqsQueue {
@@ -76,6 +82,7 @@ impl SqsQueue {
             urls: Mutex::default(),
             dead_urls: Mutex::default(),
             leases: Mutex::default(),
+            retentions: Mutex::default(),
         }
     }
 
@@ -144,8 +151,12 @@ impl SqsQueue {
             .await
             .map_err(|error| self.failed("ReceiveMessage", "receive from", located.queue, error))?;
         let now = Instant::now();
-        let lease =
-            Lease { url: located.url.to_owned(), received: now, until: now + seconds(visibility) };
+        let lease = Lease {
+            url: located.url.to_owned(),
+            received: now,
+            until: now + seconds(visibility),
+            is_buried: false,
+        };
         let received: Vec<Received> =
             answer.messages.unwrap_or_default().into_iter().filter_map(received).collect();
         let mut leases = locked(&self.leases);
@@ -159,30 +170,6 @@ impl SqsQueue {
     fn lease(&self, receipt: &Receipt) -> Result<Lease, PortError> {
         let lease = locked(&self.leases).get(receipt).cloned();
         lease.filter(|lease| lease.until > Instant::now()).ok_or_else(lease_lost)
-    }
-
-    /// Classifies the error of a call on a receipt: `LeaseLost` for SQS's several codes of a receipt that is no longer valid.
-    fn receipt_failed<E>(
-        &self,
-        call: &str,
-        receipt: &Receipt,
-        error: SdkError<E, HttpResponse>,
-    ) -> PortError
-    where
-        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    {
-        // `InvalidParameterValue` is the code of "Message does not exist or is not available for visibility timeout change".
-        let lost = matches!(
-            code(&error),
-            Some("MessageNotInflight" | "ReceiptHandleIsInvalid" | "InvalidParameterValue")
-        );
-        let failed =
-            port_error(&format!("sqs:{call}"), "cannot change a message's lease in SQS", error);
-        if lost {
-            locked(&self.leases).remove(receipt);
-            return lease_lost().because(failed);
-        }
-        failed
     }
 }
 
@@ -215,38 +202,21 @@ impl JobQueue for SqsQueue {
         receipts: &[Receipt],
         visibility: TimeDelta,
     ) -> Vec<Result<(), PortError>> {
-        let mut changed = Vec::with_capacity(receipts.len());
-        for receipt in receipts {
-            changed.push(self.change_lease(receipt, visibility).await);
-        }
-        changed
+        self.change_all(receipts, visibility).await
     }
 
     /// A standard queue also accepts an ack that comes too late; the lease's end, kept here, rejects it.
     async fn ack(&self, receipts: &[Receipt]) -> Vec<Result<(), PortError>> {
-        let mut acked = Vec::with_capacity(receipts.len());
-        for receipt in receipts {
-            acked.push(self.delete(receipt).await);
-        }
-        acked
+        self.delete_all(receipts).await
     }
 
     async fn bury(
         &self,
         queue: &QueueName,
         message: &Received,
-        _reason: &str,
+        reason: &str,
     ) -> Result<(), PortError> {
-        let dead = self.dead_letter_queue(queue).await?;
-        let url = self.url_of(queue, &dead).await?;
-        self.client
-            .send_message()
-            .queue_url(url)
-            .message_body(&message.body)
-            .send()
-            .await
-            .map_err(|error| self.failed("SendMessage", "bury a message", queue, error))?;
-        self.delete(&message.receipt).await
+        self.send_to_dead_letters(queue, message, reason).await
     }
 
     /// By `GetQueueAttributes`, never by receiving (Q16). SQS tells no ages, so `oldest_sent_at` is `None`.
@@ -257,17 +227,23 @@ impl JobQueue for SqsQueue {
             QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
             QueueAttributeName::ApproximateNumberOfMessagesDelayed,
             QueueAttributeName::RedrivePolicy,
+            QueueAttributeName::MessageRetentionPeriod,
         ];
         let found = self.attributes(&Located { queue, url: &url }, &names).await?;
         let dead = match found.dead_letters()? {
-            Some((dead, _)) => self.dead(queue, &dead).await?,
-            None => 0,
+            Some((dead, _)) => Some(self.dead(queue, &dead).await?),
+            None => None,
         };
+        // How long messages are kept is no reason not to know how many there are.
+        if let Ok(live) = found.span(&names[4]) {
+            let dead = dead.as_ref().and_then(|dead| dead.retention);
+            locked(&self.retentions).insert(queue.clone(), Retention { live, dead });
+        }
         Ok(SeenQueue {
             visible: found.count(&names[0])?,
             in_flight: found.count(&names[1])?,
             delayed: found.count(&names[2])?,
-            dead,
+            dead: dead.map_or(0, |dead| dead.count),
             oldest_sent_at: None,
             empty_since: None,
         })
@@ -276,11 +252,14 @@ impl JobQueue for SqsQueue {
     /// SQS moves the messages after this returns; the number is that of dead messages before.
     async fn redrive(&self, queue: &QueueName) -> Result<u64, PortError> {
         let dead = self.dead_letter_queue(queue).await?;
-        let count = self.dead(queue, &dead).await?;
+        let count = self.dead(queue, &dead).await?.count;
         if count == 0 {
             return Ok(0);
         }
-        let moved = self.client.start_message_move_task().source_arn(&dead.arn).send().await;
+        // A buried message was sent to the dead letters, and SQS knows no queue that it came from: so the queue is named.
+        let destination = self.only_source(queue, &dead).await?;
+        let call = self.client.start_message_move_task().source_arn(&dead.arn);
+        let moved = call.set_destination_arn(destination).send().await;
         moved.map_err(|error| {
             let failed = self.failed("StartMessageMoveTask", "redrive", queue, error);
             match failed.class {
@@ -300,7 +279,7 @@ impl JobQueue for SqsQueue {
             }
             Purge::Dead => {
                 let dead = self.dead_letter_queue(queue).await?;
-                let count = self.dead(queue, &dead).await?;
+                let count = self.dead(queue, &dead).await?.count;
                 (self.url_of(queue, &dead).await?, count)
             }
         };
@@ -312,52 +291,6 @@ impl JobQueue for SqsQueue {
             }
         })?;
         Ok(count)
-    }
-}
-
-impl SqsQueue {
-    async fn change_lease(
-        &self,
-        receipt: &Receipt,
-        visibility: TimeDelta,
-    ) -> Result<(), PortError> {
-        let lease = self.lease(receipt)?;
-        let asked_at = Instant::now();
-        // Q10: SQS rejects more than 12 h in all. The lease gets what is left of them, and then it is lost.
-        let held = i64::try_from((asked_at - lease.received).as_secs()).unwrap_or(i64::MAX);
-        let wanted = seconds_up(visibility).min(LEASE_SECONDS_MAX - held);
-        if wanted < 0 || (wanted == 0 && visibility > TimeDelta::zero()) {
-            return Err(lease_lost());
-        }
-        self.client
-            .change_message_visibility()
-            .queue_url(&lease.url)
-            .receipt_handle(&receipt.0)
-            .visibility_timeout(to_i32(wanted))
-            .send()
-            .await
-            .map_err(|error| self.receipt_failed("ChangeMessageVisibility", receipt, error))?;
-        let mut leases = locked(&self.leases);
-        if wanted == 0 {
-            leases.remove(receipt);
-        } else if let Some(known) = leases.get_mut(receipt) {
-            // From the time of the request: SQS counts from later, never from earlier.
-            known.until = asked_at + seconds(wanted);
-        }
-        Ok(())
-    }
-
-    async fn delete(&self, receipt: &Receipt) -> Result<(), PortError> {
-        let lease = self.lease(receipt)?;
-        self.client
-            .delete_message()
-            .queue_url(&lease.url)
-            .receipt_handle(&receipt.0)
-            .send()
-            .await
-            .map_err(|error| self.receipt_failed("DeleteMessage", receipt, error))?;
-        locked(&self.leases).remove(receipt);
-        Ok(())
     }
 }
 

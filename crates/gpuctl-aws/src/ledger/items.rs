@@ -9,27 +9,28 @@
 //! | `pool#POOL` | `run#START#BOX` | a run |
 //! | `open` | `POOL#START#BOX` | the same run while it is open |
 //! | `ended#YYYY-MM` | `END#POOL#BOX#START` | the same run once it is over, in the month of its end |
-//! | `box#BOX` | `report`, `service` | its worker's latest report; the mean time of its jobs |
+//! | `box#BOX` | `report`, `report#DEVICE` | its worker's latest report, or one for each device |
+//! | `box#BOX` | `service` | the mean time of its jobs |
 //! | `records` | `TIME#ID` | a record, with `repeats` |
-//! | `jobs#YYYY-MM` | `JOB` | a job in the month of its id: attempt and result too |
 //! | `told` | `KEY` | when this notice was last published |
 //! | `request#ID` | `seen` | when this request to the function was delivered first |
 //! | `queue#QUEUE` | `changes` | when it was last purged or redriven through gpuctl |
 //!
-//! Times are microseconds since 1970; in keys they have 17 digits, so that they sort. `v` is the layout's version, `expires` the
+//! Jobs and their results are in `job_items`.
+//!
+//! `fence` is the number of the reconcile lease under which an item was last written. Times are microseconds since 1970; in keys they have 17 digits, so that they sort. `v` is the layout's version, `expires` the
 //! second after which DynamoDB may delete the item.
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{Datelike, TimeDelta};
-use gpuctl_control::job::{Job, JobId};
+use gpuctl_control::job::JobId;
 use gpuctl_control::ports::{
-    Attempt, PortError, PortErrorClass, Purge, QueueChange, QueueMemory, WorkerReport,
+    PortError, PortErrorClass, Purge, QueueChange, QueueMemory, WorkerReport,
 };
-use gpuctl_control::wire::job::{job_from_json, job_to_json};
 use gpuctl_control::wire::record::Record;
-use gpuctl_core::observation::{Hold, HoldWants, Run, SeenQueue};
+use gpuctl_core::observation::{Hold, HoldWants, Run, SeenQueue, WorkerFault};
 use gpuctl_core::offering::{Offering, Refusal, RefusalClass};
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::units::{BoxId, MicroUsd, PoolId, QueueName, Timestamp};
@@ -40,14 +41,11 @@ pub(super) const VERSION: i64 = 1;
 /// How long runs are kept after their end: a year's bills, and a month more.
 pub(super) const RUNS_KEPT: TimeDelta = TimeDelta::days(400);
 
-/// How long jobs and their results are kept after submission.
-pub(super) const JOBS_KEPT: TimeDelta = TimeDelta::days(90);
-
 /// An item as DynamoDB has it.
 pub(super) type Item = HashMap<String, AttributeValue>;
 
 /// An item's key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) pk: String,
     pub(super) sk: String,
@@ -59,7 +57,7 @@ impl Key {
     /// The partition of open runs.
     pub(super) const OPEN: &str = "open";
 
-    fn new(pk: impl Into<String>, sk: impl Into<String>) -> Self {
+    pub(super) fn new(pk: impl Into<String>, sk: impl Into<String>) -> Self {
         Self { pk: pk.into(), sk: sk.into() }
     }
 
@@ -103,12 +101,21 @@ impl Key {
         format!("ended#{}", month_name(month))
     }
 
-    pub(super) fn report(box_id: &BoxId) -> Self {
-        Self::new(format!("box#{box_id}"), "report")
+    /// A worker's report; of a box whose devices have a worker each, one for each device.
+    fn report(box_id: &BoxId, device: Option<&str>) -> Self {
+        let device = device.map(|device| format!("#{device}")).unwrap_or_default();
+        Self::new(Self::of_box(box_id), format!("{}{device}", Self::REPORT))
+    }
+
+    /// The beginning of the sort keys of a box's reports.
+    pub(super) const REPORT: &str = "report";
+
+    pub(super) fn of_box(box_id: &BoxId) -> String {
+        format!("box#{box_id}")
     }
 
     pub(super) fn service(box_id: &BoxId) -> Self {
-        Self::new(format!("box#{box_id}"), "service")
+        Self::new(Self::of_box(box_id), "service")
     }
 
     pub(super) fn record(at: &str, unique: &str) -> Self {
@@ -118,19 +125,6 @@ impl Key {
     pub(super) fn queue_changes(queue: &QueueName) -> Self {
         Self::new(format!("queue#{queue}"), "changes")
     }
-
-    /// A job's partition is the month of its id, so that the id alone finds it.
-    pub(super) fn job(id: &JobId) -> Self {
-        let pk = id_time(id).map_or_else(|| Self::JOBS_UNDATED.to_owned(), Self::jobs_of);
-        Self::new(pk, id.as_str())
-    }
-
-    pub(super) fn jobs_of(month: Timestamp) -> String {
-        format!("jobs#{}", month_name(month))
-    }
-
-    /// The partition of jobs whose id has no time, since another program made it.
-    pub(super) const JOBS_UNDATED: &str = "jobs#undated";
 }
 
 /// A time in a key: seventeen digits, which last until the year 5138.
@@ -138,12 +132,12 @@ pub(super) fn digits(at: Timestamp) -> String {
     format!("{:017}", at.timestamp_micros().max(0))
 }
 
-fn month_name(at: Timestamp) -> String {
+pub(super) fn month_name(at: Timestamp) -> String {
     format!("{:04}-{:02}", at.year(), at.month())
 }
 
 /// The time of a UUID of version 7, its first 48 bits (RFC 9562, section 5.7); `None` for other ids.
-fn id_time(id: &JobId) -> Option<Timestamp> {
+pub(super) fn id_time(id: &JobId) -> Option<Timestamp> {
     let id = uuid::Uuid::parse_str(id.as_str()).ok()?;
     let (seconds, nanos) = id.get_timestamp().filter(|_| id.get_version_num() == 7)?.to_unix();
     Timestamp::from_timestamp(i64::try_from(seconds).ok()?, nanos)
@@ -222,7 +216,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A text in the form that `T` parses.
-    fn parsed<T: std::str::FromStr>(self, name: &str) -> Result<T, PortError> {
+    pub(super) fn parsed<T: std::str::FromStr>(self, name: &str) -> Result<T, PortError> {
         self.text(name)?.parse().map_err(|_| self.unreadable(name))
     }
 
@@ -238,8 +232,12 @@ impl<'a> Reader<'a> {
         u64::try_from(self.number(name)?).map_err(|_| self.unreadable(name))
     }
 
-    fn small(self, name: &str) -> Result<u32, PortError> {
+    pub(super) fn small(self, name: &str) -> Result<u32, PortError> {
         u32::try_from(self.number(name)?).map_err(|_| self.unreadable(name))
+    }
+
+    pub(super) fn bool_if(self, name: &str) -> Option<bool> {
+        self.0.get(name)?.as_bool().ok().copied()
     }
 
     pub(super) fn time_if(self, name: &str) -> Option<Timestamp> {
@@ -354,12 +352,29 @@ pub(super) fn queue_memory_of(item: &Item) -> Result<QueueMemory, PortError> {
     Ok(QueueMemory { seen, at: item.time("at")? })
 }
 
-/// A run under one of its keys; `revision` grows with each change, and is what a change is conditional on.
-pub(super) fn run(key: &Key, run: &Run, revision: i64) -> Item {
+/// What is stored of a run beside itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Grows with each change, and is what a change is conditional on.
+    pub(super) revision: i64,
+    /// The newest fence under which it was written.
+    pub(super) fence: Option<i64>,
+}
+
+impl Written {
+    pub(super) fn of(item: &Item) -> Result<Self, PortError> {
+        let item = Reader(item);
+        Ok(Self { revision: item.number("revision")?, fence: item.number_if("fence") })
+    }
+}
+
+/// A run under one of its keys.
+pub(super) fn run(key: &Key, run: &Run, written: Written) -> Item {
     let offering = run.offering.as_ref();
     let refusal = run.refusal.as_ref();
     let written = Writer::new(key)
-        .number("revision", revision)
+        .number("revision", written.revision)
+        .number_if("fence", written.fence)
         .text("pool", run.pool.as_str())
         .text("box", run.box_id.as_str())
         .time("started_at", run.started_at)
@@ -425,7 +440,9 @@ fn refusal(item: Reader<'_>) -> Result<Option<Refusal>, PortError> {
 }
 
 pub(super) fn report(report: &WorkerReport) -> Item {
-    Writer::new(&Key::report(&report.box_id))
+    let fault = report.fault.as_ref();
+    Writer::new(&Key::report(&report.box_id, report.device.as_deref()))
+        .text_if("device", report.device.as_ref())
         .text("box", report.box_id.as_str())
         .time("run_started_at", report.run_started_at)
         .time("at", report.at)
@@ -435,6 +452,10 @@ pub(super) fn report(report: &WorkerReport) -> Item {
         .time_if("idle_since", report.idle_since)
         .number("jobs_done", i64::from(report.jobs_done))
         .text_if("last_error", report.last_error.as_ref())
+        .text_if("fault_code", fault.map(|fault| &fault.code))
+        .text_if("fault_message", fault.map(|fault| &fault.message))
+        .time_if("fault_since", fault.map(|fault| fault.since))
+        .time_if("keep_until", report.keep_until)
         .value("expires", expires(report.at + RUNS_KEPT))
         .done()
 }
@@ -443,7 +464,7 @@ pub(super) fn report_of(item: &Item) -> Result<WorkerReport, PortError> {
     let item = Reader(item).known()?;
     Ok(WorkerReport {
         box_id: item.parsed("box")?,
-        device: None,
+        device: item.text_if("device").cloned(),
         run_started_at: item.time("run_started_at")?,
         at: item.time("at")?,
         pid: item.small("pid")?,
@@ -452,52 +473,21 @@ pub(super) fn report_of(item: &Item) -> Result<WorkerReport, PortError> {
         idle_since: item.time_if("idle_since"),
         jobs_done: item.small("jobs_done")?,
         last_error: item.text_if("last_error").cloned(),
-        fault: None,
-        keep_until: None,
+        fault: fault(item)?,
+        keep_until: item.time_if("keep_until"),
     })
+}
+
+fn fault(item: Reader<'_>) -> Result<Option<WorkerFault>, PortError> {
+    let Some(code) = item.text_if("fault_code").cloned() else { return Ok(None) };
+    let (message, since) = (item.text("fault_message")?.clone(), item.time("fault_since")?);
+    Ok(Some(WorkerFault { code, message, since }))
 }
 
 /// Whether a stored record says the same as this one; one that cannot be read does not.
 pub(super) fn is_same_record(item: &Item, record: &Record) -> bool {
     let last = Reader(item).text_if("record").and_then(|text| serde_json::from_str(text).ok());
     last.is_some_and(|last: Record| last.says_the_same(record))
-}
-
-/// A job without attempt or result.
-pub(super) fn job(job: &Job) -> Item {
-    Writer::new(&Key::job(&job.id))
-        .text("job", job_to_json(job))
-        .time("submitted_at", job.submitted_at)
-        .value("expires", expires(job.submitted_at + JOBS_KEPT))
-        .done()
-}
-
-pub(super) fn job_of(item: Reader<'_>) -> Result<Job, PortError> {
-    job_from_json(item.text("job")?).map_err(|error| item.unreadable("job").because(error))
-}
-
-/// The attributes of a job's latest attempt, as names and values for an update.
-pub(super) fn attempt(attempt: &Attempt) -> [(&'static str, AttributeValue); 5] {
-    [
-        ("attempt", number(i64::from(attempt.number))),
-        ("attempt_of", number(i64::from(attempt.of))),
-        ("attempt_box", AttributeValue::S(attempt.box_id.to_string())),
-        ("attempt_at", time(attempt.at)),
-        ("attempt_until", time(attempt.until)),
-    ]
-}
-
-pub(super) fn attempt_of(item: Reader<'_>) -> Result<Option<Attempt>, PortError> {
-    if item.number_if("attempt").is_none() {
-        return Ok(None);
-    }
-    Ok(Some(Attempt {
-        box_id: item.parsed("attempt_box")?,
-        number: item.small("attempt")?,
-        of: item.small("attempt_of")?,
-        at: item.time("attempt_at")?,
-        until: item.time("attempt_until")?,
-    }))
 }
 
 /// The last purges and redrives of a queue, with their times.
@@ -530,8 +520,6 @@ pub(super) fn change_name(change: QueueChange) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use gpuctl_control::job::InputUri;
-
     use super::*;
 
     fn at(seconds: i64) -> Timestamp {
@@ -568,7 +556,7 @@ mod tests {
         let full = full_run();
         let bare = Run::begin(full.pool.clone(), full.box_id.clone(), at(0), full.start.clone());
         for one in [full, bare] {
-            assert_eq!(run_of(&run(&Key::run(&one), &one, 1)).unwrap(), one);
+            assert_eq!(run_of(&run(&Key::run(&one), &one, Written::default())).unwrap(), one);
         }
         let a_hold = Hold {
             pool: "gpu".parse().unwrap(),
@@ -582,7 +570,7 @@ mod tests {
         assert_eq!(hold_of(&hold(&a_hold)).unwrap(), a_hold);
         let a_report = WorkerReport {
             box_id: "i-0123".parse().unwrap(),
-            device: None,
+            device: Some("cuda:1".to_owned()),
             run_started_at: at(0),
             at: at(1),
             pid: u32::MAX,
@@ -591,26 +579,19 @@ mod tests {
             idle_since: None,
             jobs_done: 7,
             last_error: Some("e".to_owned()),
-            fault: None,
-            keep_until: None,
+            fault: Some(WorkerFault {
+                code: "models.missing".to_owned(),
+                message: "models are missing".to_owned(),
+                since: at(2),
+            }),
+            keep_until: Some(at(9)),
         };
         assert_eq!(report_of(&report(&a_report)).unwrap(), a_report);
-        let a_job = Job {
-            params: serde_json::Map::new(),
-            id: JobId::new(at(0)),
-            queue: "https://sqs.eu-west-1.amazonaws.com/123456789012/jobs".parse().unwrap(),
-            task: "vision.ocr".to_owned(),
-            model: None,
-            input: InputUri::of_path(std::path::Path::new("/a")),
-            submitted_at: at(0),
-            generation: 0,
-        };
-        assert_eq!(job_of(Reader(&job(&a_job))).unwrap(), a_job);
     }
 
     #[test]
     fn an_item_of_a_newer_gpuctl_is_rejected_and_a_damaged_one_is_named() {
-        let run_item = || run(&Key::run(&full_run()), &full_run(), 1);
+        let run_item = || run(&Key::run(&full_run()), &full_run(), Written::default());
         let mut newer = run_item();
         newer.insert("v".to_owned(), number(VERSION + 1));
         assert_eq!(run_of(&newer).unwrap_err().class, PortErrorClass::TooNew);
@@ -625,13 +606,10 @@ mod tests {
     }
 
     #[test]
-    fn keys_sort_by_time_and_an_id_alone_finds_its_job() {
+    fn keys_sort_by_time() {
         assert!(digits(at(0)) < digits(at(1)));
-        let id = JobId::new("2026-10-31T23:59:59.999Z".parse().unwrap());
-        assert_eq!(Key::job(&id).pk, "jobs#2026-10");
-        let first = first_id("2026-10-31T23:59:59.999Z".parse().unwrap());
-        assert!(first.as_str() <= id.as_str() && id.as_str().starts_with(&first));
-        let undated = "0b3f1d5c-2a64-4b7e-9a51-6a1f0f6e8c11".parse().unwrap();
-        assert_eq!(Key::job(&undated).pk, Key::JOBS_UNDATED);
+        let now = at(86_400);
+        let (first, id) = (first_id(now), JobId::new(now));
+        assert!(first.as_str() <= id.as_str() && id_time(&id).is_some_and(|time| time >= at(0)));
     }
 }

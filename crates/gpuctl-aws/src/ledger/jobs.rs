@@ -1,69 +1,81 @@
-//! Jobs: one item each, from submission to result, and the state that follows from it.
+//! Writes of jobs: their submission, attempts and problems, their results, and deleting them.
 //!
-//! SQS shows a message only to its receiver, so a state follows from notes, and is a little behind the queue. A job is `running`
-//! while its worker reports and holds leases, `dead` once its last attempt is over (SQS moves its message at the next receive), and
-//! `purged` or queued again after a purge or redrive through gpuctl. What is done in the SQS console is not seen.
+//! The result of a generation is one item that is written once: that decides which result is the first. The job's own item says afterwards
+//! that there is one; a second delivery repairs it if the first worker died in between.
 
-use std::collections::HashMap;
-
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
-use chrono::TimeDelta;
-use gpuctl_control::job::{Job, JobId, JobResult, JobState};
+use aws_sdk_dynamodb::types::AttributeValue;
+use gpuctl_control::job::{Job, JobId, JobResult};
 use gpuctl_control::ports::{
-    Attempt, AttemptName, Committed, JobEntry, JobFilter, PortError, PortErrorClass, QueueChange,
-    ResultFile, SERVICE_WEIGHT, WorkerReport,
+    Attempt, AttemptName, Committed, JOBS_DELETED_MAX, JobProblem, PortError, PortErrorClass,
+    QueueChange, ResultFile,
 };
-use gpuctl_control::wire::job::{job_to_json, result_from_json, result_to_json};
-use gpuctl_core::period::month_of;
-use gpuctl_core::units::{BoxId, QueueName, Timestamp};
+use gpuctl_control::wire::job::result_to_json;
+use gpuctl_core::units::{QueueName, Timestamp};
 use tokio::task::JoinSet;
 
 use super::DynamoLedger;
-use super::items::{self, Item, JOBS_KEPT, Key, QueueChanges, Reader};
-use super::table::{Order, Page, condition_failed};
+use super::items::{self, Key, Reader, Writer};
+use super::job_items;
+use super::listing::{Context, Found, Merged};
+use super::table::{Page, Table};
+use crate::error::code;
+use crate::files::S3Files;
 
-/// The longest result stored in an item, in bytes: DynamoDB's limit on an item is 400 KiB, job and names included.
-const RESULT_BYTES_MAX: usize = 300 * 1_024;
+/// The longest result that lies in the table although there is a bucket, in bytes.
+const RESULT_BYTES_MAX: usize = 8 * 1_024;
 
-/// The longest result read from S3, in bytes: more than a worker writes.
-const RESULT_FILE_BYTES_MAX: u64 = 256 * 1_024 * 1_024;
+/// The longest result that lies in the table where there is no bucket: DynamoDB's limit on an item is 400 KiB, names included.
+const RESULT_BYTES_WITHOUT_BUCKET_MAX: usize = 300 * 1_024;
 
-/// Jobs that one list reads, also if few of them have the wanted state.
-const JOBS_READ_MAX: usize = 10_000;
+/// Writes that are made side by side.
+const SIDE_BY_SIDE_MAX: usize = 16;
 
-/// How old a worker's report may be while its jobs count as running.
-const REPORT_AGE_MAX: TimeDelta = TimeDelta::seconds(60);
+/// The name of a long result's file.
+const RESULT_FILE: &str = "gpuctl-result.json";
 
-/// What the states of several jobs depend on, read once.
-#[derive(Default)]
-struct Context {
-    changes: HashMap<QueueName, QueueChanges>,
-    reports: HashMap<BoxId, Option<WorkerReport>>,
+type Attributes = Vec<(&'static str, AttributeValue)>;
+
+/// What writes jobs; cloning shares the connection, so that writes can be made side by side.
+#[derive(Clone)]
+struct JobWriter {
+    table: Table,
+    results: Option<S3Files>,
+    now: Timestamp,
+}
+
+/// Which generation of a job an update is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// The one that is known: the job itself is not written.
+    Known,
+    /// One that is not known yet.
+    New,
 }
 
 impl DynamoLedger {
+    fn writer(&self) -> JobWriter {
+        JobWriter { table: self.table.clone(), results: self.results.clone(), now: self.now() }
+    }
+
     pub(super) async fn note_submitted(&self, jobs: &[Job]) -> Result<(), PortError> {
         // At once: one after the other, a batch of ten would take ten round trips.
-        let mut writes = JoinSet::new();
-        for job in jobs {
-            let (table, item) = (self.table.clone(), items::job(job));
-            writes.spawn(async move { table.put_new(item, "note a job").await });
+        for some in jobs.chunks(SIDE_BY_SIDE_MAX) {
+            let mut writes = JoinSet::new();
+            for job in some {
+                let (writer, job) = (self.writer(), job.clone());
+                writes.spawn(async move { writer.write(&job, Which::New, Vec::new()).await });
+            }
+            writes.join_all().await.into_iter().collect::<Result<Vec<bool>, _>>()?;
         }
-        writes.join_all().await.into_iter().collect()
+        Ok(())
     }
 
     pub(super) async fn note_began(&self, job: &Job, attempt: &Attempt) -> Result<(), PortError> {
-        let mut set = SET_JOB.to_owned();
-        let mut call = self.table.update(&Key::job(&job.id));
-        for (name, value) in items::attempt(attempt) {
-            set.push_str(&format!(", {name} = :{name}"));
-            call = call.expression_attribute_values(format!(":{name}"), value);
-        }
-        for (name, value) in job_values(job) {
-            call = call.expression_attribute_values(name, value);
-        }
-        let answer = call.update_expression(set).send().await;
-        answer.map(drop).map_err(|error| self.table.failed("UpdateItem", "note an attempt", error))
+        self.writer().note(job, job_items::attempt(job, attempt)).await
+    }
+
+    pub(super) async fn note_job_problem(&self, problem: &JobProblem) -> Result<(), PortError> {
+        self.writer().note(&problem.job, job_items::problem(problem)).await
     }
 
     pub(super) async fn note_queue_change(
@@ -84,347 +96,193 @@ impl DynamoLedger {
             .map_err(|error| self.table.failed("UpdateItem", "note a queue change", error))
     }
 
-    pub(super) async fn commit_first(&self, result: &JobResult) -> Result<Committed, PortError> {
-        let job = &result.job;
-        let text = result_to_json(result);
-        let (name, value) = if text.len() <= RESULT_BYTES_MAX {
-            // `result` is a reserved word of DynamoDB.
-            ("result_json", text)
-        } else {
-            ("result_uri", self.store_result(result, &text).await?)
-        };
-        let mut call = self
-            .table
-            .update(&Key::job(&job.id))
-            .update_expression(format!("{SET_JOB}, succeeded = :succeeded, {name} = :result"))
-            .condition_expression("attribute_not_exists(succeeded)")
-            .expression_attribute_values(":succeeded", AttributeValue::Bool(result.outcome.is_ok()))
-            .expression_attribute_values(":result", AttributeValue::S(value.clone()))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        for (name, value) in job_values(job) {
-            call = call.expression_attribute_values(name, value);
-        }
-        match call.send().await {
-            Ok(_) => {}
-            Err(error) => match condition_failed(&error) {
-                // The response to our own write was lost, and the SDK wrote it again.
-                Some(item) if Reader(item).text_if(name) == Some(&value) => {}
-                Some(_) => return Ok(Committed::AlreadyThere),
-                None => return Err(self.table.failed("UpdateItem", "store a result", error)),
-            },
-        }
-        self.note_service(result).await;
-        Ok(Committed::Written)
-    }
-
-    /// Stores a long result in S3, under a name of this attempt, so that no other attempt replaces it.
-    async fn store_result(&self, result: &JobResult, text: &str) -> Result<String, PortError> {
-        let Some(files) = &self.results else {
-            let what = format!(
-                "the result has {} KiB, and without a bucket for results at most {} KiB can be stored",
-                text.len() / 1_024,
-                RESULT_BYTES_MAX / 1_024
-            );
-            return Err(PortError::new(PortErrorClass::Full, what)
-                .hint("set `results = \"s3://bucket/prefix\"` in [cloud]"));
-        };
-        let name = format!("result-{}-{}.json", result.attempt, result.box_id);
-        let attempt = AttemptName::new(result.job.generation, &result.box_id, result.received_at);
-        files
-            .keep(&ResultFile {
-                job: &result.job.id,
-                attempt: &attempt,
-                name: &name,
-                bytes: text.as_bytes(),
-            })
-            .await
-    }
-
-    /// Moves the box's mean towards this job's time. It is an estimate, so a failed write is only logged.
-    async fn note_service(&self, result: &JobResult) {
-        if result.outcome.is_err() {
-            return;
-        }
-        let took = result.inference.num_microseconds().unwrap_or(i64::MAX);
-        let known = self.known_mean(&result.box_id).await;
-        let mean = known.map_or(took, |mean| mean + (took - mean) / i64::from(SERVICE_WEIGHT));
-        self.means().insert(result.box_id.clone(), mean);
-        let item = items::Writer::new(&Key::service(&result.box_id)).number("mean", mean).done();
-        if let Err(error) = self.table.put(item, "store a job's mean time").await {
-            tracing::debug!(%error, "a job's mean time was not stored");
-        }
-    }
-
-    /// Read from the table once; from then on only this process changes it.
-    async fn known_mean(&self, box_id: &BoxId) -> Option<i64> {
-        let here = self.means().get(box_id).copied();
-        match here {
-            Some(mean) => Some(mean),
-            None => {
-                let item = self.table.get(&Key::service(box_id)).await.ok()??;
-                Reader(&item).number_if("mean")
+    pub(super) async fn commit_all(
+        &self,
+        results: &[JobResult],
+    ) -> Vec<Result<Committed, PortError>> {
+        let mut outcomes = Vec::with_capacity(results.len());
+        for some in results.chunks(SIDE_BY_SIDE_MAX) {
+            let mut writes: Vec<_> = Vec::with_capacity(some.len());
+            for result in some {
+                let (writer, result) = (self.writer(), result.clone());
+                writes.push(tokio::spawn(async move { writer.commit(&result).await }));
+            }
+            for (write, result) in writes.into_iter().zip(some) {
+                let outcome = write.await.unwrap_or_else(|error| {
+                    let what = "the result of a job was not stored";
+                    Err(PortError::new(PortErrorClass::Unavailable, what).because(error))
+                });
+                if matches!(outcome, Ok(Committed::Written)) {
+                    self.note_service(result).await;
+                }
+                outcomes.push(outcome);
             }
         }
+        outcomes
     }
 
-    fn means(&self) -> std::sync::MutexGuard<'_, HashMap<BoxId, i64>> {
-        self.service.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    pub(super) async fn one_job(&self, id: &JobId) -> Result<Option<JobEntry>, PortError> {
-        match self.table.get(&Key::job(id)).await? {
-            Some(item) => self.entry(&item, &mut Context::default()).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    pub(super) async fn newest_jobs(&self, filter: JobFilter) -> Result<Vec<JobEntry>, PortError> {
-        let limit = filter.limit as usize;
+    /// Deletes finished jobs, month by month from the oldest on.
+    pub(super) async fn delete_finished(&self, before: Timestamp) -> Result<Vec<JobId>, PortError> {
         let mut context = Context::default();
-        let (mut found, mut read) = (Vec::new(), 0);
-        for page in self.job_pages(filter.since) {
-            let mut after = None;
-            loop {
-                let (items, next) = self.table.query_once(&page, after, Some(limit.max(1))).await?;
-                for item in &items {
-                    read += 1;
-                    let entry = self.entry(item, &mut context).await?;
-                    let old = filter.since.is_some_and(|since| entry.job.submitted_at < since);
-                    if !old && filter.state.is_none_or(|state| state == entry.state) {
-                        found.push(entry);
-                    }
-                    if found.len() >= limit || read >= JOBS_READ_MAX {
-                        return Ok(found);
-                    }
+        let (mut deleted, mut finished) = (Vec::new(), Vec::new());
+        for sources in self.sources_before(before) {
+            let mut jobs = Merged::new(&self.table, sources);
+            while let Some(found) = jobs.next().await? {
+                let state = self.state_of(&found.noted, &mut context).await?;
+                if found.noted.submitted_at < before && state.is_final() {
+                    finished.push(found);
                 }
-                after = next;
-                if after.is_none() {
-                    break;
+                let enough = deleted.len() + finished.len() >= JOBS_DELETED_MAX;
+                if finished.len() >= SIDE_BY_SIDE_MAX || enough {
+                    deleted.extend(self.delete_all(std::mem::take(&mut finished)).await?);
+                }
+                if deleted.len() >= JOBS_DELETED_MAX {
+                    return Ok(deleted);
                 }
             }
         }
-        Ok(found)
+        deleted.extend(self.delete_all(finished).await?);
+        Ok(deleted)
     }
 
-    /// The months of jobs, newest first, and last the jobs whose ids have no time.
-    fn job_pages(&self, since: Option<Timestamp>) -> Vec<Page> {
-        let now = self.now();
-        let oldest = since.unwrap_or(now - JOBS_KEPT).max(now - JOBS_KEPT);
-        let from = since.map(|_| items::first_id(oldest));
-        let mut pages = Vec::new();
-        // One day ahead, for clocks that differ.
-        let mut month = month_of(now + TimeDelta::days(1)).begin;
-        while month >= month_of(oldest).begin {
-            let pk = Key::jobs_of(month);
-            pages.push(Page { from: from.clone(), order: Order::Last, ..Page::of(pk) });
-            month = month_of(month - TimeDelta::days(1)).begin;
+    async fn delete_all(&self, found: Vec<Found>) -> Result<Vec<JobId>, PortError> {
+        let mut deletes = JoinSet::new();
+        for one in found {
+            let writer = self.writer();
+            deletes.spawn(async move { writer.delete(one).await });
         }
-        pages.push(Page { order: Order::Last, ..Page::of(Key::JOBS_UNDATED) });
-        pages
+        let deleted = deletes.join_all().await.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(deleted.into_iter().flatten().collect())
     }
+}
 
-    async fn entry(&self, item: &Item, context: &mut Context) -> Result<JobEntry, PortError> {
-        let item = Reader(item).known()?;
-        let job = items::job_of(item)?;
-        if let Some(result) = self.result_of(item).await? {
-            let state = if result.outcome.is_ok() { JobState::Succeeded } else { JobState::Failed };
-            return Ok(JobEntry { job, state, result: Some(result), problem: None });
-        }
-        let attempt = items::attempt_of(item)?;
-        let report = match &attempt {
-            Some(attempt) => self.report_of(&attempt.box_id, context).await?,
-            None => None,
+impl JobWriter {
+    /// Writes attributes of a generation of a job; also the job itself, if this generation is not known yet. `false` if the generation is
+    /// not the one that `which` says, and nothing was written.
+    async fn write(
+        &self,
+        job: &Job,
+        which: Which,
+        mut attributes: Attributes,
+    ) -> Result<bool, PortError> {
+        let condition = match which {
+            Which::Known => "job_generation = :generation",
+            Which::New => "attribute_not_exists(job_generation) OR job_generation < :generation",
         };
-        let changes = self.changes(&job.queue, context).await?;
-        let (attempt, report) = (attempt.as_ref(), report.as_ref());
-        let state = state(&job, &Notes { attempt, changes, report }, self.now());
-        Ok(JobEntry { job, state, result: None, problem: None })
-    }
-
-    async fn result_of(&self, item: Reader<'_>) -> Result<Option<JobResult>, PortError> {
-        let kept;
-        let text = match (item.text_if("result_json"), item.text_if("result_uri")) {
-            (Some(text), _) => text,
-            (None, Some(uri)) => {
-                let Some(files) = &self.results else {
-                    let what =
-                        format!("the result is at {uri}, and there is no `results` under [cloud]");
-                    return Err(PortError::new(PortErrorClass::NotFound, what)
-                        .hint("set `results = \"s3://bucket/prefix\"` in [cloud]"));
-                };
-                kept = files.text(uri, RESULT_FILE_BYTES_MAX).await?;
-                &kept
+        if which == Which::New {
+            let (own, apart) = job_items::job(job, self.now);
+            attributes.extend(own);
+            if let Some(apart) = apart {
+                self.table.put(apart, "note a job").await?;
             }
-            (None, None) => return Ok(None),
+        }
+        let mut call = self.table.update(&Key::job(&job.id)).condition_expression(condition);
+        let set: Vec<String> =
+            attributes.iter().map(|(name, _)| format!("{name} = :{name}")).collect();
+        for (name, value) in attributes {
+            call = call.expression_attribute_values(format!(":{name}"), value);
+        }
+        let generation = items::number(i64::from(job.generation));
+        call = call.expression_attribute_values(":generation", generation);
+        match call.update_expression(format!("SET {}", set.join(", "))).send().await {
+            Ok(_) => Ok(true),
+            Err(error) if code(&error) == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(error) => Err(self.table.failed("UpdateItem", "note a job", error)),
+        }
+    }
+
+    /// Writes attributes of a generation, whether it is known or not; nothing if a newer one is.
+    async fn note(&self, job: &Job, attributes: Attributes) -> Result<(), PortError> {
+        // Known again: another writer may have noted it between the two.
+        for which in [Which::Known, Which::New, Which::Known] {
+            if self.write(job, which, attributes.clone()).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, result: &JobResult) -> Result<Committed, PortError> {
+        let (id, generation) = (&result.job.id, result.job.generation);
+        let (name, value) = self.place(result).await?;
+        let key = Key::result(id, generation);
+        let item = Writer::new(&key)
+            .text(name, &value)
+            .value("succeeded", AttributeValue::Bool(result.outcome.is_ok()))
+            .value("expires", job_items::job_expires(&result.job, self.now));
+        let there = self.table.put_first(item.done(), "store a result").await?;
+        // The response to our own write may have been lost, and the SDK wrote it again.
+        let other = there.filter(|there| Reader(there).text_if(name) != Some(&value));
+        let first = other.as_ref().map_or(result.outcome.is_ok(), |other| {
+            Reader(other).bool_if("succeeded").unwrap_or_default()
+        });
+        let done = job_items::done(generation, first);
+        if !self.write(&result.job, Which::Known, done.clone()).await? {
+            if generation == 0 && other.is_none() && self.is_done_in_old_layout(id).await? {
+                self.table.delete_if(&key, None).await?;
+                return Ok(Committed::AlreadyThere);
+            }
+            self.note(&result.job, done).await?;
+        }
+        Ok(if other.is_none() { Committed::Written } else { Committed::AlreadyThere })
+    }
+
+    /// Whether a version before shards stored a result of the job.
+    async fn is_done_in_old_layout(&self, id: &JobId) -> Result<bool, PortError> {
+        let old = self.table.get(&Key::old_job(id)).await?;
+        Ok(old.is_some_and(|old| Reader(&old).bool_if("succeeded").is_some()))
+    }
+
+    /// The attribute that holds the result: itself, or where it lies.
+    async fn place(&self, result: &JobResult) -> Result<(&'static str, String), PortError> {
+        let text = result_to_json(result);
+        let Some(files) = &self.results else {
+            return if text.len() <= RESULT_BYTES_WITHOUT_BUCKET_MAX {
+                Ok(("result_json", text))
+            } else {
+                Err(too_long(text.len()))
+            };
         };
-        let result = result_from_json(text);
-        result.map(Some).map_err(|error| item.unreadable("result_json").because(error))
-    }
-
-    async fn changes(
-        &self,
-        queue: &QueueName,
-        context: &mut Context,
-    ) -> Result<QueueChanges, PortError> {
-        if let Some(changes) = context.changes.get(queue) {
-            return Ok(*changes);
+        if text.len() <= RESULT_BYTES_MAX {
+            return Ok(("result_json", text));
         }
-        let item = self.table.get(&Key::queue_changes(queue)).await?;
-        let changes = item.as_ref().map_or_else(QueueChanges::default, QueueChanges::of);
-        context.changes.insert(queue.clone(), changes);
-        Ok(changes)
-    }
-
-    async fn report_of(
-        &self,
-        box_id: &BoxId,
-        context: &mut Context,
-    ) -> Result<Option<WorkerReport>, PortError> {
-        if let Some(report) = context.reports.get(box_id) {
-            return Ok(report.clone());
-        }
-        let item = self.table.get(&Key::report(box_id)).await?;
-        let report = item.as_ref().map(items::report_of).transpose()?;
-        context.reports.insert(box_id.clone(), report.clone());
-        Ok(report)
-    }
-}
-
-/// What is known of a job without a result.
-struct Notes<'a> {
-    /// The latest attempt.
-    attempt: Option<&'a Attempt>,
-    /// Of the job's queue.
-    changes: QueueChanges,
-    /// The latest report of the attempt's worker.
-    report: Option<&'a WorkerReport>,
-}
-
-/// The state of a job without a result.
-fn state(job: &Job, notes: &Notes<'_>, now: Timestamp) -> JobState {
-    let Notes { attempt, changes, report } = *notes;
-    // A redrive gives a dead message all its attempts again, and counts as its new submission.
-    let redriven = changes.redriven_at.filter(|redriven| {
-        attempt.is_some_and(|attempt| attempt.number >= attempt.of && attempt.at < *redriven)
-    });
-    let attempt = attempt.filter(|_| redriven.is_none());
-    let begun = redriven.unwrap_or(job.submitted_at);
-    let after = |change: Option<Timestamp>, then: Timestamp| change.is_some_and(|at| at >= then);
-    match attempt {
-        Some(attempt) if is_held(attempt, report, now) => JobState::Running,
-        Some(attempt) if attempt.number >= attempt.of => {
-            // It was in the queue until its last attempt was over, and in the dead-letter queue from then on.
-            let purged = after(changes.purged_dead_at, attempt.at);
-            if purged { JobState::Purged } else { JobState::Dead }
-        }
-        _ if after(changes.purged_live_at, begun) => JobState::Purged,
-        _ => JobState::Queued,
-    }
-}
-
-/// Whether a worker still holds the job: by its reports, and never beyond the attempt's end.
-fn is_held(attempt: &Attempt, report: Option<&WorkerReport>, now: Timestamp) -> bool {
-    let released = report.is_some_and(|report| {
-        let silent = now - report.at > REPORT_AGE_MAX && now - attempt.at > REPORT_AGE_MAX;
-        silent || (report.at > attempt.at && report.leases == 0)
-    });
-    now < attempt.until && !released
-}
-
-/// Adds the job to its item, unless it is there already.
-const SET_JOB: &str = "SET job = if_not_exists(job, :job), submitted_at = if_not_exists(submitted_at, :submitted_at), \
-                       expires = if_not_exists(expires, :expires), v = :v";
-
-fn job_values(job: &Job) -> [(&'static str, AttributeValue); 4] {
-    [
-        (":job", AttributeValue::S(job_to_json(job))),
-        (":submitted_at", items::time(job.submitted_at)),
-        (":expires", items::expires(job.submitted_at + JOBS_KEPT)),
-        (":v", items::number(items::VERSION)),
-    ]
-}
-
-#[cfg(test)]
-mod tests {
-    use gpuctl_control::job::InputUri;
-
-    use super::*;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_timestamp(1_795_000_000 + seconds, 0).unwrap()
-    }
-
-    fn attempt(number: u32, began: i64) -> Attempt {
-        let box_id = "gpu-1".parse().unwrap();
-        Attempt { box_id, number, of: 2, at: at(began), until: at(began + 600) }
-    }
-
-    fn report(said: i64, leases: u32) -> WorkerReport {
-        WorkerReport {
-            box_id: "gpu-1".parse().unwrap(),
-            device: None,
-            run_started_at: at(0),
-            at: at(said),
-            pid: 1,
-            ready_at: None,
-            leases,
-            idle_since: None,
-            jobs_done: 0,
-            last_error: None,
-            fault: None,
-            keep_until: None,
-        }
-    }
-
-    #[test]
-    fn a_state_follows_from_the_notes() {
-        use JobState::{Dead, Purged, Queued, Running};
-        let job = Job {
-            params: serde_json::Map::new(),
-            id: JobId::new(at(0)),
-            queue: "jobs".parse().unwrap(),
-            task: "vision.ocr".to_owned(),
-            model: None,
-            input: InputUri::of_path(std::path::Path::new("/a")),
-            submitted_at: at(0),
-            generation: 0,
+        let attempt = AttemptName::new(result.job.generation, &result.box_id, result.received_at);
+        let file = ResultFile {
+            job: &result.job.id,
+            attempt: &attempt,
+            name: RESULT_FILE,
+            bytes: text.as_bytes(),
         };
-        let none = QueueChanges::default();
-        let live = |seconds| QueueChanges { purged_live_at: Some(at(seconds)), ..none };
-        let dead = |seconds| QueueChanges { purged_dead_at: Some(at(seconds)), ..none };
-        let redriven = |seconds| QueueChanges { redriven_at: Some(at(seconds)), ..none };
-        let (first, last) = (Some(attempt(1, 10)), Some(attempt(2, 10)));
-        let table = [
-            ("new", None, none, None, 20, Queued),
-            ("begun", first.clone(), none, None, 20, Running),
-            ("… and its worker reports it", first.clone(), none, Some(report(19, 1)), 20, Running),
-            ("… or has not yet", first.clone(), none, Some(report(5, 0)), 20, Running),
-            ("… or has released it", first.clone(), none, Some(report(19, 0)), 20, Queued),
-            ("… or is silent", first.clone(), none, Some(report(30, 1)), 95, Queued),
-            ("tried once, over", first.clone(), none, None, 700, Queued),
-            ("in its last attempt", last.clone(), none, None, 20, Running),
-            ("… and over", last.clone(), none, None, 700, Dead),
-            ("… and purged", last.clone(), dead(800), None, 900, Purged),
-            ("… and redriven", last.clone(), redriven(800), None, 900, Queued),
-            ("a redrive before that does not count", last.clone(), redriven(5), None, 900, Dead),
-            ("redriven and begun", Some(attempt(1, 810)), redriven(800), None, 820, Running),
-            ("purged", None, live(5), None, 20, Purged),
-            ("purged while tried", first.clone(), live(15), None, 700, Purged),
-            ("a purge before it was submitted", None, live(-5), None, 20, Queued),
-            ("a purge of the queue leaves the dead", last.clone(), live(800), None, 900, Dead),
-            (
-                "purged, then redriven",
-                last,
-                QueueChanges { redriven_at: Some(at(850)), ..live(800) },
-                None,
-                900,
-                Queued,
-            ),
-        ];
-        for (name, attempt, changes, report, now, wanted) in table {
-            let (attempt, report) = (attempt.as_ref(), report.as_ref());
-            let found = state(&job, &Notes { attempt, changes, report }, at(now));
-            assert_eq!(found, wanted, "{name}");
-        }
+        Ok(("result_uri", files.keep(&file).await?))
     }
+
+    /// Deletes what the table has of a job; `None` if it was retried meanwhile.
+    async fn delete(&self, found: Found) -> Result<Option<JobId>, PortError> {
+        let Found { id, noted, is_in_old_layout } = found;
+        if !noted.is_old {
+            let generation = items::number(i64::from(noted.generation));
+            let same = Some(("job_generation", generation));
+            if !self.table.delete_if(&Key::job(&id), same).await? {
+                return Ok(None);
+            }
+        }
+        if is_in_old_layout {
+            self.table.delete_if(&Key::old_job(&id), None).await?;
+        }
+        let parts = Page { only: Some("pk, sk"), ..Page::of(Key::parts_of(&id)) };
+        for part in self.table.query(&parts).await? {
+            self.table.delete_if(&Key::of(&part)?, None).await?;
+        }
+        Ok(Some(id))
+    }
+}
+
+fn too_long(bytes: usize) -> PortError {
+    let what = format!(
+        "the result has {} KiB, and without a bucket for results at most {} KiB can be stored",
+        bytes / 1_024,
+        RESULT_BYTES_WITHOUT_BUCKET_MAX / 1_024
+    );
+    PortError::new(PortErrorClass::Full, what)
+        .hint("set `results = \"s3://bucket/prefix\"` in [cloud]")
 }

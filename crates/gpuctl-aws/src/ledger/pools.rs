@@ -14,8 +14,8 @@ use gpuctl_core::period::month_of;
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 
 use super::DynamoLedger;
-use super::items::{self, Item, Key, RUNS_KEPT, Reader};
-use super::table::{Order, Page, attributes};
+use super::items::{self, Item, Key, RUNS_KEPT, Reader, Written};
+use super::table::{Order, Page, attributes, outdated};
 
 /// Tries of one write, each after another writer has changed the run.
 const SAVE_TRIES_MAX: u32 = 5;
@@ -83,18 +83,23 @@ impl DynamoLedger {
     }
 
     /// Merges the run with the stored one and writes it; again if another writer came between.
-    pub(super) async fn fill_in_run(&self, run: &Run) -> Result<(), PortError> {
+    pub(super) async fn fill_in_run(&self, run: &Run, fence: Option<i64>) -> Result<(), PortError> {
         for _ in 0..SAVE_TRIES_MAX {
             let old = self.table.get(&Key::run(run)).await?;
-            let (before, revision) = match &old {
-                Some(item) => (Some(items::run_of(item)?), Reader(item).number("revision")?),
-                None => (None, 0),
+            let (before, written) = match &old {
+                Some(item) => (Some(items::run_of(item)?), Written::of(item)?),
+                None => (None, Written::default()),
             };
+            // What is read is what the write is conditional on, so a newer fence cannot come between.
+            if fence.is_some_and(|fence| written.fence.is_some_and(|newest| newest > fence)) {
+                return Err(outdated("note a run"));
+            }
             let merged = before.as_ref().map_or_else(|| run.clone(), |old| filled_in(old, run));
             if before.as_ref() == Some(&merged) {
                 return Ok(());
             }
-            match self.write_run(&merged, revision).await {
+            let written = Written { fence: fence.or(written.fence), ..written };
+            match self.write_run(&merged, written).await {
                 Err(error) if error.class == PortErrorClass::Conflict => {}
                 answer => return answer,
             }
@@ -103,9 +108,11 @@ impl DynamoLedger {
         Err(PortError::new(PortErrorClass::Conflict, what))
     }
 
-    async fn write_run(&self, run: &Run, revision: i64) -> Result<(), PortError> {
+    /// Writes the run in place of the one that was read.
+    async fn write_run(&self, run: &Run, read: Written) -> Result<(), PortError> {
+        let revision = read.revision;
         let put = |key: &Key| {
-            let item = items::run(key, run, revision + 1);
+            let item = items::run(key, run, Written { revision: revision + 1, ..read });
             Put::builder().table_name(self.table.name()).set_item(Some(item))
         };
         let condition = if revision == 0 { "attribute_not_exists(pk)" } else { "revision = :old" };

@@ -5,11 +5,13 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, KeysAndAttributes,
-    ScalarAttributeType, TableDescription, TableStatus, TimeToLiveSpecification, TransactWriteItem,
+    ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableDescription, TableStatus,
+    TimeToLiveSpecification, TransactWriteItem,
 };
 use gpuctl_control::ports::{PortError, PortErrorClass};
 use tokio::time::Instant;
@@ -51,6 +53,8 @@ pub(super) struct Page {
     pub(super) order: Order,
     /// The largest number of items; `None`: all.
     pub(super) limit: Option<usize>,
+    /// The attributes to return; `None`: all.
+    pub(super) only: Option<&'static str>,
 }
 
 /// The order of the sort keys.
@@ -71,6 +75,7 @@ impl Page {
             before: None,
             order: Order::First,
             limit: None,
+            only: None,
         }
     }
 }
@@ -256,6 +261,7 @@ impl Table {
             .table_name(&self.name)
             .consistent_read(true)
             .scan_index_forward(page.order == Order::First)
+            .set_projection_expression(page.only.map(str::to_owned))
             .set_limit(limit.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)))
             .set_exclusive_start_key(after)
             .expression_attribute_values(":pk", AttributeValue::S(page.pk.clone()));
@@ -299,14 +305,83 @@ impl Table {
         }
     }
 
-    /// Adds an item unless there is one with its key; both are a success.
-    pub(super) async fn put_new(&self, item: Item, verb: &str) -> Result<(), PortError> {
-        let call = self.client.put_item().table_name(&self.name).set_item(Some(item));
-        match call.condition_expression("attribute_not_exists(pk)").send().await {
-            Err(error) if code(&error) != Some("ConditionalCheckFailedException") => {
-                Err(self.failed("PutItem", verb, error))
+    /// Sets these attributes of an item, and removes those of `optional` that are not among them. With a fence it is a `Conflict` if
+    /// the item was written under a newer one; the fence is kept by writes without one.
+    pub(super) async fn set(
+        &self,
+        item: Item,
+        optional: &[&str],
+        fence: Option<i64>,
+        verb: &str,
+    ) -> Result<(), PortError> {
+        let (key, attributes): (Item, Item) =
+            item.into_iter().partition(|(name, _)| name == "pk" || name == "sk");
+        let mut call = self.client.update_item().table_name(&self.name).set_key(Some(key));
+        let (mut set, mut remove) = (Vec::new(), Vec::new());
+        for name in optional.iter().filter(|name| !attributes.contains_key(**name)) {
+            remove.push(format!("#{name}"));
+            call = call.expression_attribute_names(format!("#{name}"), *name);
+        }
+        for (name, value) in attributes {
+            set.push(format!("#{name} = :{name}"));
+            call = call.expression_attribute_values(format!(":{name}"), value);
+            call = call.expression_attribute_names(format!("#{name}"), name);
+        }
+        if let Some(fence) = fence {
+            set.push("fence = :fence".to_owned());
+            call = call.condition_expression("attribute_not_exists(fence) OR fence <= :fence");
+            call = call.expression_attribute_values(":fence", super::items::number(fence));
+        }
+        let mut text = format!("SET {}", set.join(", "));
+        if !remove.is_empty() {
+            text.push_str(&format!(" REMOVE {}", remove.join(", ")));
+        }
+        match call.update_expression(text).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if code(&error) == Some("ConditionalCheckFailedException") => {
+                Err(outdated(verb))
             }
-            _ => Ok(()),
+            Err(error) => Err(self.failed("UpdateItem", verb, error)),
+        }
+    }
+
+    /// Deletes an item, if this attribute of it still has this value; `false` if it has another one, or none.
+    pub(super) async fn delete_if(
+        &self,
+        key: &Key,
+        condition: Option<(&str, AttributeValue)>,
+    ) -> Result<bool, PortError> {
+        let mut call =
+            self.client.delete_item().table_name(&self.name).set_key(Some(attributes(key)));
+        if let Some((name, value)) = condition {
+            call = call.condition_expression("#name = :value");
+            call = call.expression_attribute_names("#name", name);
+            call = call.expression_attribute_values(":value", value);
+        }
+        match call.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if code(&error) == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(error) => Err(self.failed("DeleteItem", "delete", error)),
+        }
+    }
+
+    /// Adds an item unless there is one with its key; then returns that one.
+    pub(super) async fn put_first(
+        &self,
+        item: Item,
+        verb: &str,
+    ) -> Result<Option<Item>, PortError> {
+        let call = self.client.put_item().table_name(&self.name).set_item(Some(item));
+        let call = call.condition_expression("attribute_not_exists(pk)");
+        let first = ReturnValuesOnConditionCheckFailure::AllOld;
+        match call.return_values_on_condition_check_failure(first).send().await {
+            Ok(_) => Ok(None),
+            Err(error) => match error.as_service_error() {
+                Some(PutItemError::ConditionalCheckFailedException(failed)) => {
+                    Ok(Some(failed.item().cloned().unwrap_or_default()))
+                }
+                _ => Err(self.failed("PutItem", verb, error)),
+            },
         }
     }
 
@@ -330,6 +405,12 @@ impl Table {
     pub(super) fn name(&self) -> &str {
         &self.name
     }
+}
+
+/// A write of a controller that another one has replaced.
+pub(super) fn outdated(verb: &str) -> PortError {
+    let what = format!("cannot {verb} in the ledger: another controller has taken over since");
+    PortError::new(PortErrorClass::Conflict, what).hint("the next reconcile decides anew")
 }
 
 /// The item that the condition failed on; `None` for other errors.

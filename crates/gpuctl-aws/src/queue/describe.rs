@@ -36,6 +36,21 @@ pub struct DeadLetters {
     pub retention: TimeDelta,
 }
 
+/// How long a queue and its dead-letter queue keep a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    pub live: TimeDelta,
+    /// `None` without a dead-letter queue.
+    pub dead: Option<TimeDelta>,
+}
+
+/// The messages of a dead-letter queue.
+pub(super) struct Dead {
+    pub(super) count: u64,
+    /// How long it keeps them; `None` where SQS does not say.
+    pub(super) retention: Option<TimeDelta>,
+}
+
 /// A dead-letter queue, as a redrive policy names it.
 pub(super) struct DeadQueue {
     pub(super) arn: String,
@@ -74,21 +89,20 @@ impl SqsQueue {
         let url = self.url(queue).await?;
         let found =
             self.attributes(&Located { queue, url: &url }, &[QueueAttributeName::All]).await?;
-        let seconds = |name| found.count(&name).map(span);
         let dead_letters = match found.dead_letters()? {
             Some((dead, receives_max)) => {
                 let url = self.url_of(queue, &dead).await?;
                 let name = [QueueAttributeName::MessageRetentionPeriod];
                 let found = self.attributes(&Located { queue, url: &url }, &name).await?;
-                let retention = span(found.count(&name[0])?);
+                let retention = found.span(&name[0])?;
                 Some(DeadLetters { name: dead.name, receives_max, retention })
             }
             None => None,
         };
         Ok(QueueFacts {
             fifo: found.is_true(&QueueAttributeName::FifoQueue) || url.ends_with(".fifo"),
-            visibility: seconds(QueueAttributeName::VisibilityTimeout)?,
-            retention: seconds(QueueAttributeName::MessageRetentionPeriod)?,
+            visibility: found.span(&QueueAttributeName::VisibilityTimeout)?,
+            retention: found.span(&QueueAttributeName::MessageRetentionPeriod)?,
             message_bytes_max: found.count(&QueueAttributeName::MaximumMessageSize)?,
             dead_letters,
             url,
@@ -108,15 +122,55 @@ impl SqsQueue {
         Ok(Attributes { found: output.attributes.unwrap_or_default(), queue: queue.clone() })
     }
 
-    /// How many messages are in the dead-letter queue.
-    pub(super) async fn dead(&self, queue: &QueueName, dead: &DeadQueue) -> Result<u64, PortError> {
+    /// How long the queue and its dead-letter queue keep messages: as read with its last counts, else asked.
+    ///
+    /// # Errors
+    /// When it was not read before, and cannot be.
+    pub async fn retention(&self, queue: &QueueName) -> Result<Retention, PortError> {
+        if let Some(known) = super::locked(&self.retentions).get(queue) {
+            return Ok(*known);
+        }
+        let facts = self.describe(queue).await?;
+        let dead = facts.dead_letters.map(|dead| dead.retention);
+        let retention = Retention { live: facts.retention, dead };
+        super::locked(&self.retentions).insert(queue.clone(), retention);
+        Ok(retention)
+    }
+
+    /// How many messages are in the dead-letter queue, and how long it keeps them.
+    pub(super) async fn dead(
+        &self,
+        queue: &QueueName,
+        dead: &DeadQueue,
+    ) -> Result<Dead, PortError> {
         let url = self.url_of(queue, dead).await?;
         let names = [
             QueueAttributeName::ApproximateNumberOfMessages,
             QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+            QueueAttributeName::MessageRetentionPeriod,
         ];
         let found = self.attributes(&Located { queue, url: &url }, &names).await?;
-        Ok(found.count(&names[0])? + found.count(&names[1])?)
+        let count = found.count(&names[0])? + found.count(&names[1])?;
+        Ok(Dead { count, retention: found.span(&names[2]).ok() })
+    }
+
+    /// The ARN of the queue, if it is the only one with this dead-letter queue: dead messages of others are not its own. `None`
+    /// where SQS does not say.
+    pub(super) async fn only_source(
+        &self,
+        queue: &QueueName,
+        dead: &DeadQueue,
+    ) -> Result<Option<String>, PortError> {
+        let dead_url = self.url_of(queue, dead).await?;
+        let call = self.client.list_dead_letter_source_queues().queue_url(dead_url);
+        let Ok(sources) = call.send().await else { return Ok(None) };
+        if sources.queue_urls().len() > 1 {
+            return Ok(None);
+        }
+        let url = self.url(queue).await?;
+        let name = [QueueAttributeName::QueueArn];
+        let found = self.attributes(&Located { queue, url: &url }, &name).await?;
+        Ok(found.found.get(&name[0]).cloned())
     }
 
     pub(super) async fn dead_letter_queue(
@@ -162,6 +216,10 @@ impl Attributes {
                 format!("SQS did not return {} of the queue `{}`", name.as_str(), self.queue);
             PortError::new(PortErrorClass::Unavailable, what)
         })
+    }
+
+    pub(super) fn span(&self, name: &QueueAttributeName) -> Result<TimeDelta, PortError> {
+        self.count(name).map(span)
     }
 
     fn is_true(&self, name: &QueueAttributeName) -> bool {

@@ -141,7 +141,7 @@ async fn a_lost_response_to_an_ack_leaves_the_message_acked() {
     let request = ReceiveRequest { max: 1, visibility: MINUTE, wait: TimeDelta::zero() };
     let held = queue.receive(&name, request).await.unwrap().remove(0);
     proxy.break_by(&json!([
-        { "service": "sqs", "operation": "DeleteMessage", "times": 1, "response": { "abort_frac": 0.0 } }
+        { "service": "sqs", "operation": "DeleteMessageBatch", "times": 1, "response": { "abort_frac": 0.0 } }
     ]));
     // The second try finds no message: AWS returns success, the emulator a lost lease. It is deleted in both.
     if let Err(error) = queue.ack_one(&held.receipt).await {
@@ -150,6 +150,43 @@ async fn a_lost_response_to_an_ack_leaves_the_message_acked() {
     assert_eq!(proxy.fired(), 1);
     let seen = queue.counts(&name).await.unwrap();
     assert_eq!((seen.visible, seen.in_flight), (0, 0));
+}
+
+/// A delete that fails after the message was sent to the dead letters must not send it there again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_burial_broke_off_is_buried_once() {
+    let Behind { proxy, queue, name, .. } = behind().await;
+    queue.send(&name, &[a_message()]).await.unwrap();
+    let request = ReceiveRequest { max: 1, visibility: MINUTE, wait: TimeDelta::zero() };
+    let held = queue.receive(&name, request).await.unwrap().remove(0);
+    proxy.break_by(&json!([
+        { "service": "sqs", "operation": "DeleteMessageBatch", "times": 3, "error": { "code": "ServiceUnavailable", "status": 503 } }
+    ]));
+    let error = queue.bury(&name, &held, "why").await.unwrap_err();
+    assert_eq!(error.class, PortErrorClass::Unavailable, "{error:?}");
+    queue.bury(&name, &held, "why").await.unwrap();
+    let seen = queue.counts(&name).await.unwrap();
+    assert_eq!((seen.visible, seen.in_flight, seen.dead), (0, 0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_fails_for_all_its_messages_says_so_for_each() {
+    let Behind { proxy, queue, name, .. } = behind().await;
+    queue.send(&name, &[a_message(), a_message()]).await.unwrap();
+    let request = ReceiveRequest { max: 10, visibility: MINUTE, wait: MINUTE };
+    let mut held = Vec::new();
+    while held.len() < 2 {
+        held.extend(queue.receive(&name, request).await.unwrap());
+    }
+    let receipts: Vec<_> = held.into_iter().map(|one| one.receipt).collect();
+    proxy.break_by(&always("sqs", "AccessDeniedException", 400));
+    let results = queue.change_visibility(&receipts, MINUTE).await;
+    for result in &results {
+        is(result.as_ref().unwrap_err(), PortErrorClass::Denied, "sqs:ChangeMessageVisibility");
+    }
+    proxy.break_by(&json!([]));
+    // The leases are held as before.
+    assert!(queue.ack(&receipts).await.iter().all(Result::is_ok));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -86,7 +86,8 @@ async fn a_long_result_is_stored_in_the_bucket_and_read_like_any_other() {
     assert_eq!(ledger.commit_one(&long).await.unwrap(), Committed::Written);
     let entry = ledger.job(&long.job.id).await.unwrap().unwrap();
     assert_eq!((entry.state, entry.result.as_ref()), (JobState::Succeeded, Some(&long)));
-    let second = JobResult { attempt: 2, ..long.clone() };
+    let later = long.received_at + TimeDelta::minutes(1);
+    let second = JobResult { attempt: 2, received_at: later, ..long.clone() };
     assert_eq!(ledger.commit_one(&second).await.unwrap(), Committed::AlreadyThere);
     let entry = ledger.job(&long.job.id).await.unwrap().unwrap();
     assert_eq!(entry.result, Some(long));

@@ -7,7 +7,9 @@
 mod contract;
 mod faults;
 mod files;
+mod jobs;
 mod ledger;
 mod notify;
 mod queue;
+mod recorder;
 mod support;

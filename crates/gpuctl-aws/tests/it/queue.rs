@@ -2,7 +2,9 @@
 
 use chrono::TimeDelta;
 use gpuctl_aws::SqsQueue;
-use gpuctl_control::ports::{JobQueue, NewMessage, PortErrorClass, ReceiveRequest};
+use gpuctl_control::ports::{
+    JobQueue, NewMessage, PortErrorClass, Receipt, ReceiveRequest, Received,
+};
 use gpuctl_core::units::QueueName;
 
 use crate::support;
@@ -125,4 +127,84 @@ async fn q10_a_lease_ends_twelve_hours_after_its_receive_however_often_it_is_ext
     // SQS rejects more than is left of twelve hours: a request of 13 hours gets what is left.
     queue.change_one(&held.receipt, TimeDelta::hours(13)).await.unwrap();
     queue.ack_one(&held.receipt).await.unwrap();
+}
+
+const MINUTE: TimeDelta = TimeDelta::minutes(1);
+
+/// Sends this many messages and receives them all.
+async fn held(queue: &SqsQueue, name: &QueueName, count: usize) -> Vec<Received> {
+    let messages: Vec<NewMessage> = (0..count).map(|n| message(&n.to_string(), "a")).collect();
+    for some in messages.chunks(10) {
+        queue.send(name, some).await.unwrap();
+    }
+    let mut held = Vec::new();
+    while held.len() < count {
+        let request = ReceiveRequest { max: 10, visibility: MINUTE, wait: MINUTE };
+        held.extend(queue.receive(name, request).await.unwrap());
+    }
+    held
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_leases_change_in_batches_and_a_lost_one_does_not_keep_the_others() {
+    let (queue, name) = setup().await;
+    let mut receipts: Vec<Receipt> =
+        held(&queue, &name, 25).await.into_iter().map(|one| one.receipt).collect();
+    // One that is not ours any more, one that was acked, in the middle of a batch each.
+    queue.ack_one(&receipts[13]).await.unwrap();
+    receipts.insert(4, Receipt("unknown".to_owned()));
+    let lost = |results: &[Result<(), gpuctl_control::ports::PortError>]| -> Vec<usize> {
+        let lost = |(index, result): (usize, &Result<(), _>)| match result {
+            Ok(()) => None,
+            Err(error) => {
+                let error: &gpuctl_control::ports::PortError = error;
+                assert_eq!(error.class, PortErrorClass::LeaseLost, "{error:?}");
+                Some(index)
+            }
+        };
+        results.iter().enumerate().filter_map(lost).collect()
+    };
+    let extended = queue.change_visibility(&receipts, MINUTE * 2).await;
+    assert_eq!((extended.len(), lost(&extended)), (26, vec![4, 14]));
+    let acked = queue.ack(&receipts[..20]).await;
+    assert_eq!((acked.len(), lost(&acked)), (20, vec![4, 14]));
+    let released = queue.change_visibility(&receipts[20..], TimeDelta::zero()).await;
+    assert_eq!((released.len(), lost(&released)), (6, vec![]));
+    let seen = queue.counts(&name).await.unwrap();
+    assert_eq!((seen.visible, seen.in_flight), (6, 0));
+    let again = queue.change_visibility(&receipts[20..], MINUTE).await;
+    assert_eq!(lost(&again).len(), 6, "a released message is not held any more");
+}
+
+/// The message goes with all it had, and is in one place afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_buried_message_is_in_the_dead_letters_with_its_reason_and_nowhere_else() {
+    let (queue, name) = setup().await;
+    let one = held(&queue, &name, 1).await.remove(0);
+    queue.bury(&name, &one, "the message is not a job\n").await.unwrap();
+    let seen = queue.counts(&name).await.unwrap();
+    assert_eq!((seen.visible, seen.in_flight, seen.dead), (0, 0, 1));
+    let dead: QueueName = format!("{name}-dead").parse().unwrap();
+    let request = ReceiveRequest { max: 1, visibility: MINUTE, wait: MINUTE };
+    let buried = queue.receive(&dead, request).await.unwrap().remove(0);
+    assert_eq!(buried.body, one.body);
+    let reason = ("gpuctl_reason".to_owned(), "the message is not a job ".to_owned());
+    assert_eq!(buried.attributes, [reason, one.attributes[0].clone()]);
+    let again = queue.bury(&name, &one, "again").await.unwrap_err();
+    assert_eq!(again.class, PortErrorClass::LeaseLost);
+    assert_eq!(queue.counts(&name).await.unwrap().dead, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_dead_letter_queue_a_message_cannot_be_buried_and_stays() {
+    let (queue, _) = setup().await;
+    let aws = support::aws(&support::ministack().await.url());
+    let bare: QueueName = support::fresh("bare").parse().unwrap();
+    aws.sqs().create_queue().queue_name(bare.as_str()).send().await.unwrap();
+    let one = held(&queue, &bare, 1).await.remove(0);
+    let error = queue.bury(&bare, &one, "why").await.unwrap_err();
+    assert_eq!(error.class, PortErrorClass::NotFound);
+    assert!(error.hint.unwrap().contains("redrive policy"));
+    assert_eq!(queue.counts(&bare).await.unwrap().in_flight, 1);
+    queue.ack_one(&one.receipt).await.unwrap();
 }

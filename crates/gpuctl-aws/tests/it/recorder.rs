@@ -1,0 +1,81 @@
+//! A proxy that notes each call of DynamoDB on its way to an emulator.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+/// One call: the action, its body, and the length of the answer.
+type Call = (String, Value, usize);
+
+/// The running proxy; its threads end with the test program.
+pub(crate) struct Recorder {
+    port: u16,
+    calls: Arc<Mutex<Vec<Call>>>,
+}
+
+impl Recorder {
+    /// Forwards to the emulator at this port.
+    pub(crate) fn before(upstream: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
+        let noted = Arc::clone(&calls);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let noted = Arc::clone(&noted);
+                std::thread::spawn(move || forward(stream, upstream, &noted));
+            }
+        });
+        Self { port, calls }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The calls so far: actions and bodies.
+    pub(crate) fn calls(&self) -> Vec<(String, Value)> {
+        let calls = self.calls.lock().unwrap();
+        calls.iter().map(|(action, body, _)| (action.clone(), body.clone())).collect()
+    }
+
+    /// Bytes of the largest answer to the calls after this many.
+    pub(crate) fn largest_answer_since(&self, calls: usize) -> usize {
+        self.calls.lock().unwrap()[calls..].iter().map(|call| call.2).max().unwrap_or_default()
+    }
+}
+
+/// Forwards one request, and closes the connection, so that the next request makes a new one.
+fn forward(mut client: TcpStream, upstream: u16, noted: &Mutex<Vec<Call>>) -> Option<()> {
+    let mut asked = Vec::new();
+    let mut some = [0; 16_384];
+    let head = loop {
+        let count = client.read(&mut some).ok().filter(|count| *count > 0)?;
+        asked.extend_from_slice(&some[..count]);
+        if let Some(end) = asked.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end + 4;
+        }
+    };
+    let headers = String::from_utf8_lossy(&asked[..head]).into_owned();
+    let header = |name: &str| {
+        let line = headers.lines().find(|line| line.to_ascii_lowercase().starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let length: usize = header("content-length")?.parse().ok()?;
+    while asked.len() < head + length {
+        let count = client.read(&mut some).ok().filter(|count| *count > 0)?;
+        asked.extend_from_slice(&some[..count]);
+    }
+    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)).ok()?;
+    let once = headers.trim_end().to_owned() + "\r\nConnection: close\r\n\r\n";
+    server.write_all(once.as_bytes()).ok()?;
+    server.write_all(&asked[head..]).ok()?;
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer).ok()?;
+    let action = header("x-amz-target")?.rsplit('.').next()?.to_owned();
+    let body = serde_json::from_slice(&asked[head..]).ok()?;
+    noted.lock().unwrap().push((action, body, answer.len()));
+    client.write_all(&answer).ok()
+}
