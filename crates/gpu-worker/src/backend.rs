@@ -95,7 +95,7 @@ async fn on_aws(
     let instance = SelfInstance::find(&aws, &config.policy, named.pool.clone()).await?;
     let instance = Arc::new(instance);
     let results = gpuctl_aws::results(&aws, account)?;
-    let ledger = DynamoLedger::new(&aws, table, Arc::new(SystemClock), results.clone());
+    let ledger = DynamoLedger::new(&aws, table, aws.clock(), results.clone());
     let box_id = instance.identity().box_id.clone();
     let memory = ledger.memory(&named.pool).await?;
     let starts = memory.runs.iter().filter(|run| run.box_id == box_id).map(|run| run.started_at);
@@ -106,7 +106,7 @@ async fn on_aws(
         queue: Arc::new(SqsQueue::new(&aws)),
         ledger: Arc::new(ledger),
         files: Arc::new(gpuctl_aws::AwsFiles::new(&aws, results, Arc::new(local))),
-        clock: Arc::new(SystemClock),
+        clock: aws.clock(),
     };
     let setup = setup(named.pool, box_id, run_started_at);
     Ok(Backend { ports, setup, instance: Some(instance) })

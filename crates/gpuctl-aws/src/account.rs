@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use gpuctl_control::Reconciled;
-use gpuctl_control::clock::SystemClock;
 use gpuctl_control::log::shown;
 use gpuctl_control::notice::{NOTIFY_AGAIN_AFTER, notices};
 use gpuctl_control::ports::{FileStore, Ledger, NoFiles, PortError, Ports};
@@ -31,12 +30,14 @@ impl Account {
     pub fn open(aws: Aws, policy: &Policy) -> Result<Self, PortError> {
         let named = policy.cloud.aws.clone().unwrap_or_default();
         let results = results(&aws, &named)?;
+        let sqs = Arc::new(SqsQueue::new(&aws));
         let table = named.table.as_deref().map(|table| {
-            Arc::new(DynamoLedger::new(&aws, table, Arc::new(SystemClock), results.clone()))
+            let ledger = DynamoLedger::new(&aws, table, aws.clock(), results.clone());
+            Arc::new(ledger.with_queues(Arc::clone(&sqs)))
         });
         Ok(Self {
-            ec2: Arc::new(Ec2Cloud::new(&aws, policy.clone(), Arc::new(SystemClock))),
-            sqs: Arc::new(SqsQueue::new(&aws)),
+            ec2: Arc::new(Ec2Cloud::new(&aws, policy.clone(), aws.clock())),
+            sqs,
             topic: named.notify.as_deref().map(|arn| SnsTopic::new(&aws, arn)),
             aws,
             table,
@@ -59,7 +60,7 @@ impl Account {
             queue: self.sqs.clone(),
             ledger,
             files: Arc::new(AwsFiles::new(&self.aws, self.results.clone(), local)),
-            clock: Arc::new(SystemClock),
+            clock: self.aws.clock(),
         }
     }
 

@@ -10,13 +10,18 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_sts::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_sts::config::interceptors::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef,
+};
 use aws_sdk_sts::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_sts::error::BoxError;
 use aws_sdk_sts::operation::get_caller_identity::GetCallerIdentityOutput;
+use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use chrono::{DateTime, TimeDelta};
-use gpuctl_control::clock::SystemClock;
+use gpuctl_control::clock::{CorrectedClock, SystemClock};
 use gpuctl_control::ports::{Clock, PortError, PortErrorClass};
+use gpuctl_core::units::Timestamp;
+use tokio::time::Instant;
 
 use crate::calls::show;
 use crate::error::port_error;
@@ -35,6 +40,7 @@ const ATTEMPTS_MAX: u32 = 3;
 pub struct Aws {
     sdk: SdkConfig,
     region: String,
+    follow: FollowClock,
 }
 
 /// Whose credentials are used.
@@ -75,7 +81,7 @@ impl Aws {
                 "set `region` under [cloud] in gpuctl.toml, AWS_REGION, or a region in ~/.aws/config",
             ));
         };
-        Ok(Self { sdk, region })
+        Ok(Self { sdk, region, follow: FollowClock::default() })
     }
 
     /// Every service at one endpoint, with placeholder credentials, for emulators.
@@ -90,7 +96,7 @@ impl Aws {
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
             .timeout_config(attempt_time(ATTEMPT_TIME_MAX))
             .build();
-        Self { sdk, region: region.to_owned() }
+        Self { sdk, region: region.to_owned(), follow: FollowClock::default() }
     }
 
     #[must_use]
@@ -98,20 +104,34 @@ impl Aws {
         &self.region
     }
 
-    /// The settings, for a client that changes some.
+    /// The settings, for a client that changes some. It also needs `follow`.
     #[must_use]
     pub fn sdk(&self) -> &SdkConfig {
         &self.sdk
     }
 
+    /// The clock of everything on AWS: it follows the time in AWS's responses, so that processes on machines whose clocks differ compare
+    /// times of one clock.
+    #[must_use]
+    pub fn clock(&self) -> Arc<CorrectedClock> {
+        Arc::clone(&self.follow.clock)
+    }
+
+    /// What each client needs, so that the clock follows the responses to its calls.
+    pub(crate) fn follow(&self) -> FollowClock {
+        self.follow.clone()
+    }
+
     #[must_use]
     pub fn sqs(&self) -> aws_sdk_sqs::Client {
-        aws_sdk_sqs::Client::new(&self.sdk)
+        let config = aws_sdk_sqs::config::Builder::from(&self.sdk).interceptor(self.follow());
+        aws_sdk_sqs::Client::from_conf(config.build())
     }
 
     #[must_use]
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
-        aws_sdk_dynamodb::Client::new(&self.sdk)
+        let config = aws_sdk_dynamodb::config::Builder::from(&self.sdk).interceptor(self.follow());
+        aws_sdk_dynamodb::Client::from_conf(config.build())
     }
 
     /// Another endpoint than AWS's gets path-style addresses: `bucket.127.0.0.1` is not a host name.
@@ -119,38 +139,43 @@ impl Aws {
     pub fn s3(&self) -> aws_sdk_s3::Client {
         let path_style =
             self.sdk.endpoint_url().is_some() || std::env::var_os("AWS_ENDPOINT_URL_S3").is_some();
-        let config =
-            aws_sdk_s3::config::Builder::from(&self.sdk).force_path_style(path_style).build();
-        aws_sdk_s3::Client::from_conf(config)
+        let config = aws_sdk_s3::config::Builder::from(&self.sdk).interceptor(self.follow());
+        aws_sdk_s3::Client::from_conf(config.force_path_style(path_style).build())
     }
 
     #[must_use]
     pub fn sts(&self) -> aws_sdk_sts::Client {
-        aws_sdk_sts::Client::new(&self.sdk)
+        let config = aws_sdk_sts::config::Builder::from(&self.sdk).interceptor(self.follow());
+        aws_sdk_sts::Client::from_conf(config.build())
     }
 
     #[cfg(feature = "notify")]
     #[must_use]
     pub fn sns(&self) -> aws_sdk_sns::Client {
-        aws_sdk_sns::Client::new(&self.sdk)
+        let config = aws_sdk_sns::config::Builder::from(&self.sdk).interceptor(self.follow());
+        aws_sdk_sns::Client::from_conf(config.build())
     }
 
     #[cfg(feature = "control")]
     #[must_use]
     pub fn quotas(&self) -> aws_sdk_servicequotas::Client {
-        aws_sdk_servicequotas::Client::new(&self.sdk)
+        let config =
+            aws_sdk_servicequotas::config::Builder::from(&self.sdk).interceptor(self.follow());
+        aws_sdk_servicequotas::Client::from_conf(config.build())
     }
 
     #[cfg(feature = "control")]
     #[must_use]
     pub fn kms(&self) -> aws_sdk_kms::Client {
-        aws_sdk_kms::Client::new(&self.sdk)
+        let config = aws_sdk_kms::config::Builder::from(&self.sdk).interceptor(self.follow());
+        aws_sdk_kms::Client::from_conf(config.build())
     }
 
     #[cfg(feature = "control")]
     #[must_use]
     pub fn ssm(&self) -> aws_sdk_ssm::Client {
-        aws_sdk_ssm::Client::new(&self.sdk)
+        let config = aws_sdk_ssm::config::Builder::from(&self.sdk).interceptor(self.follow());
+        aws_sdk_ssm::Client::from_conf(config.build())
     }
 
     /// Who the caller is, as AWS sees it: the cheapest call that proves credentials, clock and network.
@@ -206,13 +231,60 @@ impl Intercept for ClockComparison {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let date = context.response().headers().get("date");
-        if let Some(theirs) = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()) {
-            let ahead = SystemClock.now() - theirs.to_utc();
+        if let Some(theirs) = date(context) {
+            let ahead = SystemClock.now() - theirs;
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
         }
         Ok(())
     }
+}
+
+/// Sets a clock by the `Date` of each response, errors included.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FollowClock {
+    clock: Arc<CorrectedClock>,
+}
+
+/// When a try of a call was sent.
+#[derive(Clone, Copy, Debug)]
+struct SentAt(Instant);
+
+impl Storable for SentAt {
+    type Storer = StoreReplace<Self>;
+}
+
+impl Intercept for FollowClock {
+    fn name(&self) -> &'static str {
+        "FollowClock"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        bag.interceptor_state().store_put(SentAt(Instant::now()));
+        Ok(())
+    }
+
+    fn read_after_transmit(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        bag: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let (Some(at), Some(SentAt(sent))) = (date(context), bag.load::<SentAt>()) {
+            self.clock.heard(at, sent.elapsed());
+        }
+        Ok(())
+    }
+}
+
+/// When the server sent its response, in whole seconds.
+fn date(context: &BeforeDeserializationInterceptorContextRef<'_>) -> Option<Timestamp> {
+    let date = context.response().headers().get("date")?;
+    DateTime::parse_from_rfc2822(date).ok().map(|date| date.to_utc())
 }
 
 /// This crate's time limits, with `max` for each try.

@@ -73,7 +73,11 @@ impl Ec2Cloud {
     /// EC2 for the boxes of `policy`. `clock` gives the times of orders, which are compared with EC2's.
     #[must_use]
     pub fn new(aws: &Aws, policy: Policy, clock: Arc<dyn Clock>) -> Self {
-        let settings = || Builder::from(aws.sdk()).interceptor(truncated::RejectTruncatedResponse);
+        let settings = || {
+            Builder::from(aws.sdk())
+                .interceptor(truncated::RejectTruncatedResponse)
+                .interceptor(aws.follow())
+        };
         let once = settings().retry_config(RetryConfig::disabled()).build();
         Self {
             client: Client::from_conf(settings().build()),

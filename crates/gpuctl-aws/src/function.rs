@@ -40,6 +40,7 @@ impl Function {
     pub fn new(aws: &Aws, name: &str) -> Self {
         // No retries: after a timeout the function may still be running, and the user can repeat the command.
         let config = Builder::from(aws.sdk())
+            .interceptor(aws.follow())
             .retry_config(RetryConfig::disabled())
             .timeout_config(attempt_time(INVOKE_TIME_MAX))
             .build();

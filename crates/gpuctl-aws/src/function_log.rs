@@ -1,6 +1,7 @@
 //! `gpuctl logs` on AWS: the newest lines of the deployed function's log group.
 
 use aws_sdk_cloudwatchlogs::Client;
+use aws_sdk_cloudwatchlogs::config::Builder;
 use aws_sdk_cloudwatchlogs::types::FilteredLogEvent;
 use chrono::DateTime;
 use gpuctl_control::log::LogLine;
@@ -46,7 +47,7 @@ impl FunctionLog {
     #[must_use]
     pub fn new(aws: &Aws, function: &str) -> Self {
         Self {
-            client: Client::new(aws.sdk()),
+            client: Client::from_conf(Builder::from(aws.sdk()).interceptor(aws.follow()).build()),
             group: format!("/aws/lambda/{}", name(function)),
             region: aws.region().to_owned(),
         }

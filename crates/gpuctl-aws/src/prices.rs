@@ -44,8 +44,8 @@ pub async fn fetch_prices(
             .hint("name some of them with --instance-type"));
     }
     let spot = spot_prices(aws, region, types).await?;
-    let client =
-        Client::from_conf(Builder::from(aws.sdk()).region(Region::new(PRICE_LIST_REGION)).build());
+    let settings = Builder::from(aws.sdk()).region(Region::new(PRICE_LIST_REGION));
+    let client = Client::from_conf(settings.interceptor(aws.follow()).build());
     let mut prices = Vec::new();
     for instance_type in types {
         prices.push(Price {

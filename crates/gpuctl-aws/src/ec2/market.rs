@@ -7,7 +7,6 @@ use aws_sdk_ec2::Client;
 use aws_sdk_ec2::config::Builder;
 use aws_sdk_ec2::primitives::DateTime;
 use aws_sdk_ec2::types::{InstanceType, SpotPrice};
-use gpuctl_control::clock::SystemClock;
 use gpuctl_control::ports::{Clock, PortError};
 use gpuctl_core::units::MicroUsd;
 
@@ -25,11 +24,13 @@ pub(crate) async fn spot_prices(
     region: &str,
     types: &BTreeSet<String>,
 ) -> Result<BTreeMap<String, MicroUsd>, PortError> {
-    let settings = Builder::from(aws.sdk()).region(Region::new(region.to_owned()));
-    let client =
-        Client::from_conf(settings.interceptor(truncated::RejectTruncatedResponse).build());
+    let settings = Builder::from(aws.sdk())
+        .region(Region::new(region.to_owned()))
+        .interceptor(truncated::RejectTruncatedResponse)
+        .interceptor(aws.follow());
+    let client = Client::from_conf(settings.build());
     let names: Vec<&str> = types.iter().map(String::as_str).collect();
-    let now = SystemClock.now();
+    let now = aws.clock().now();
     show(format_args!(
         "ec2 describe-spot-price-history --region {region} --instance-types {} --product-descriptions {PRODUCT} --start-time {}",
         names.join(" "),
