@@ -22,6 +22,7 @@ pub mod ledger;
 mod limits;
 #[cfg(feature = "notify")]
 pub mod notify;
+pub mod permissions;
 #[cfg(feature = "control")]
 mod prices;
 pub mod queue;
