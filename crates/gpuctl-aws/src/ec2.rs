@@ -67,6 +67,10 @@ struct Known {
     /// Whether that request is a one-time request.
     is_one_time: bool,
     is_launched: bool,
+    /// Whether its worker drains and ends the box when it is told to.
+    drains_itself: bool,
+    /// Whether it was told so already.
+    told_to_drain: bool,
 }
 
 impl Ec2Cloud {
@@ -128,6 +132,9 @@ impl Ec2Cloud {
     /// for the start of a running box, and the order would then count as the one that started it (R3, R4).
     async fn is_done(&self, order: &StartOrder, filters: Vec<Filter>) -> Result<bool, PortError> {
         let boxes = self.describe(filters).await?;
+        if boxes.is_empty() && order.box_id.as_str().starts_with("i-") {
+            return Err(listing::no_box(order.box_id.as_str(), &self.region));
+        }
         let Some(up) = boxes.iter().find(|one| !seen::is_terminated(one) && !seen::is_stopped(one))
         else {
             return Ok(false);
@@ -165,13 +172,43 @@ impl Ec2Cloud {
         let marks = [
             (seen::STARTED_TAG, seen::tag_time(order.at)),
             (seen::ORDER_TAG, seen::order_hash(&order.token)),
+            (seen::ANSWERED_TAG, seen::PENDING.to_owned()),
         ];
         self.tag(instance, &marks).await?;
         show(format_args!("ec2 start-instances --instance-ids {instance}"));
-        let call = self.once.start_instances().instance_ids(instance);
-        call.send().await.map(drop).map_err(|error| {
+        let started = self.once.start_instances().instance_ids(instance).send().await;
+        let started = started.map(drop).map_err(|error| {
             failed("ec2:StartInstances", format!("box {instance} was not started"), error)
-        })
+        });
+        let answer = match &started {
+            Ok(()) => seen::tag_time(self.clock.now()),
+            // EC2 may have carried out the order all the same.
+            Err(error) if error.class == PortErrorClass::Unavailable => return started,
+            Err(_) => seen::REFUSED.to_owned(),
+        };
+        if let Err(error) = self.tag(instance, &[(seen::ANSWERED_TAG, answer)]).await {
+            // A start by somebody else within a minute of ours may then count as ours.
+            tracing::warn!(%error, "EC2's answer to a start was not noted on the box");
+        }
+        started
+    }
+
+    /// Tells the worker of a launched box to drain, by a tag, which it reads in the instance's metadata; it ends the box afterwards. What
+    /// has no such worker, or does not end in time (`stop_deadline`), is terminated.
+    async fn end_launched(
+        &self,
+        box_id: &BoxId,
+        known: &Known,
+        mode: StopMode,
+    ) -> Result<(), PortError> {
+        if mode == StopMode::Force || !known.drains_itself {
+            return self.retire(box_id).await;
+        }
+        if known.told_to_drain {
+            return Ok(());
+        }
+        let marks = [(seen::STOPPED_TAG, seen::tag_time(self.clock.now()))];
+        self.tag(&known.instance_id, &marks).await
     }
 
     async fn stop_running(&self, box_id: &BoxId, mode: StopMode) -> Result<(), PortError> {
@@ -180,7 +217,7 @@ impl Ec2Cloud {
         }
         let known = self.known(box_id).await?;
         if known.is_launched {
-            return self.retire(box_id).await;
+            return self.end_launched(box_id, &known, mode).await;
         }
         if known.is_one_time {
             let text = format!("box {box_id} is a one-time spot box: EC2 cannot stop it");

@@ -138,6 +138,9 @@ pub struct SeenBox {
     pub state: BoxState,
     /// Since when it has been in this state.
     pub since: Timestamp,
+    /// Whether that is only a bound, since the cloud does not say: it has been in this state for less long. Never `now` instead: an
+    /// unknown time must not count as the newest.
+    pub since_is_bound: bool,
     /// The error of the latest run, if it ended in one.
     pub last_error: Option<String>,
     /// When its latest run was started; together with the box, the key of that run.
@@ -172,6 +175,7 @@ impl SeenBox {
             id,
             state,
             since,
+            since_is_bound: false,
             last_error: None,
             run_started_at: None,
             worker: None,

@@ -9,7 +9,7 @@ use aws_sdk_ec2::types::{Filter, Instance};
 use gpuctl_control::ports::{Listing, PortError, PortErrorClass};
 use gpuctl_core::observation::{BoxState, SeenBox};
 use gpuctl_core::offering::{ANY_ZONE, CapacityType, Offering};
-use gpuctl_core::policy::{Boxes, LaunchTemplate, Policy, Pool};
+use gpuctl_core::policy::{Boxes, LaunchTemplate, Policy, Pool, Work};
 use gpuctl_core::units::{BoxId, Timestamp};
 
 use super::seen::{self, Requests};
@@ -35,10 +35,10 @@ impl Ec2Cloud {
         let requests = self.requests(instances.values()).await?;
         let mut listed = Listed {
             requests,
-            now: self.clock.now(),
             region: &self.region,
             listing: Listing::default(),
             last: LastListing::default(),
+            unclear: false,
         };
         for pool in &self.policy.pools {
             listed.pool(pool, &instances);
@@ -131,6 +131,13 @@ pub(super) fn filter(name: &str, values: Vec<String>) -> Filter {
     Filter::builder().name(name).set_values(Some(values)).build()
 }
 
+/// EC2 does not know this box: `NotFound`, and no other call is of use.
+pub(super) fn no_box(id: &str, region: &str) -> PortError {
+    PortError::new(PortErrorClass::NotFound, format!("there is no box {id} in {region}")).hint(
+        "check its id, and whether account and region are the right ones; EC2 forgets a terminated box after an hour",
+    )
+}
+
 /// The filters as arguments of the AWS CLI.
 fn cli_words(filters: &[Filter]) -> String {
     let word = |filter: &Filter| {
@@ -142,10 +149,11 @@ fn cli_words(filters: &[Filter]) -> String {
 /// A listing while it is put together, pool by pool.
 struct Listed<'a> {
     requests: Requests,
-    now: Timestamp,
     region: &'a str,
     listing: Listing,
     last: LastListing,
+    /// Whether a box of the pool cannot be read, and so the pool.
+    unclear: bool,
 }
 
 impl Listed<'_> {
@@ -165,21 +173,26 @@ impl Listed<'_> {
             Some(Boxes::Launch(template)) => self.slots(pool, template, instances),
             None => Vec::new(),
         };
-        self.listing.pools.insert(pool.id.clone(), boxes);
+        if !std::mem::take(&mut self.unclear) {
+            self.listing.pools.insert(pool.id.clone(), boxes);
+        }
     }
 
     fn named(&mut self, pool: &Pool, id: &str, instance: Option<&Instance>) -> SeenBox {
-        if let Some(one) = instance.and_then(|instance| self.instance(pool, id, instance)) {
-            return one;
+        if let Some(instance) = instance {
+            if let Some(one) = self.instance(pool, id, instance) {
+                return one;
+            }
+        } else {
+            let no_box = no_box(id, self.region);
+            let text = format!("{} for pool {}", no_box.what, pool.id);
+            self.listing.errors.push(PortError { what: text, ..no_box });
         }
-        let text = format!("there is no box {id} in {} for pool {}", self.region, pool.id);
-        self.listing.errors.push(PortError::new(PortErrorClass::NotFound, text).hint(
-            "check its id, and whether account and region are the right ones; EC2 forgets a terminated box after an hour",
-        ));
         let box_id = id.parse().expect("an instance id is a name");
         SeenBox {
             unstartable: Some(format!("is not known to EC2 in {}", self.region)),
-            ..SeenBox::new(box_id, BoxState::Stopped, self.now)
+            since_is_bound: true,
+            ..SeenBox::new(box_id, BoxState::Stopped, Timestamp::UNIX_EPOCH)
         }
     }
 
@@ -195,9 +208,17 @@ impl Listed<'_> {
             request_id: instance.spot_instance_request_id().map(str::to_owned),
             is_one_time: request.is_some_and(seen::is_one_time),
             is_launched: matches!(pool.boxes, Some(Boxes::Launch(_))),
+            drains_itself: drains_itself(pool, instance),
+            told_to_drain: seen::is_told_to_drain(instance),
         };
         self.last.boxes.insert(box_id.clone(), known);
-        Some(seen::seen_box(box_id, instance, &self.requests, self.now))
+        let seen = seen::seen_box(box_id, instance, &self.requests);
+        if seen.is_none() {
+            self.unclear = true;
+            let text = format!("EC2 does not say since when box {name} of pool {} is up", pool.id);
+            self.listing.errors.push(PortError::new(PortErrorClass::Unavailable, text));
+        }
+        seen
     }
 
     /// The slots of a pool whose boxes are launched: `boxes_max` for each capacity type, each with its box or free.
@@ -237,6 +258,12 @@ impl Listed<'_> {
         all.extend(surplus.filter_map(|one| self.instance(pool, one.instance_id()?, one)));
         all
     }
+}
+
+/// Whether the box's worker sees that it is told to drain, and ends the box afterwards.
+fn drains_itself(pool: &Pool, instance: &Instance) -> bool {
+    let has_worker = matches!(&pool.work, Work::Queue(queue) if queue.reports);
+    has_worker && seen::is_running(instance)
 }
 
 /// A slot of a pool whose boxes are launched: the name of a box that may not exist, and how it is bought.

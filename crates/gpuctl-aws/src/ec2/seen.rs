@@ -22,8 +22,20 @@ pub(super) const STARTED_TAG: &str = "gpuctl:started";
 /// The hash of that order's token: the same order given again does nothing.
 pub(super) const ORDER_TAG: &str = "gpuctl:order";
 
-/// How far a start or stop may lie from our order and still follow from it: calls are retried for seconds, and clocks differ.
-const OURS_WITHIN: TimeDelta = TimeDelta::minutes(5);
+/// How EC2 answered that order: when it accepted it, `REFUSED`, or `PENDING` while there is no answer.
+pub(super) const ANSWERED_TAG: &str = "gpuctl:answered";
+/// EC2 did not accept the start: one that follows is somebody else's.
+pub(super) const REFUSED: &str = "refused";
+/// There is no answer yet; or the controller ended before it could note it.
+pub(super) const PENDING: &str = "pending";
+
+/// How long after our order a start or stop may follow from it, where EC2's answer is not known: a controller orders within its lease of
+/// 15 s, and its two calls may take 32 s with their retries.
+const CARRIED_OUT_WITHIN: TimeDelta = TimeDelta::minutes(1);
+/// How long after EC2 accepted a start the box may seem to have started. It cannot be stopped and started again in that time.
+const STARTS_WITHIN: TimeDelta = TimeDelta::seconds(20);
+/// How far the clock that follows AWS's time may be off, and EC2's whole seconds.
+const CLOCKS_DIFFER_MAX: TimeDelta = TimeDelta::seconds(5);
 /// How long before an interruption EC2 gives notice (EC2 User Guide, "Spot Instance interruption notices").
 const NOTICE: TimeDelta = TimeDelta::minutes(2);
 
@@ -56,6 +68,11 @@ pub(super) fn is_stopped(instance: &Instance) -> bool {
     state_name(instance) == Some(&InstanceStateName::Stopped)
 }
 
+/// Whether it is up.
+pub(super) fn is_running(instance: &Instance) -> bool {
+    state_name(instance) == Some(&InstanceStateName::Running)
+}
+
 pub(super) fn is_stopping(instance: &Instance) -> bool {
     state_name(instance) == Some(&InstanceStateName::Stopping)
 }
@@ -75,32 +92,67 @@ pub(super) fn request<'r>(
     requests.get(instance.spot_instance_request_id()?)
 }
 
-/// The box as EC2 shows it at `now`.
-pub(super) fn seen_box(
-    id: BoxId,
-    instance: &Instance,
-    requests: &Requests,
-    now: Timestamp,
-) -> SeenBox {
+/// When a box was last started, and when it ended, as far as EC2 says. What it does not say is unknown, never now.
+#[derive(Clone, Copy)]
+struct Times {
+    launched_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+}
+
+impl Times {
+    fn of(instance: &Instance, request: Option<&SpotInstanceRequest>) -> Self {
+        let launched_at = time(instance.launch_time());
+        Self { launched_at, ended_at: ended_at(instance, request, launched_at) }
+    }
+
+    /// What a stopped or stopping box ended after: its last start.
+    fn ended_after(self) -> Timestamp {
+        self.launched_at.unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// The box as EC2 shows it; `None` if it is up and EC2 does not say since when, so that nothing can be decided about it.
+pub(super) fn seen_box(id: BoxId, instance: &Instance, requests: &Requests) -> Option<SeenBox> {
     let request = request(instance, requests);
-    let state = state(instance);
-    let launched_at = time(instance.launch_time()).unwrap_or(now);
-    let known_end = ended_at(instance, request);
-    let ended_at = known_end.unwrap_or(now);
-    let since = if matches!(state, BoxState::Pending | BoxState::Running) {
-        launched_at
-    } else {
-        ended_at.max(launched_at)
+    let times = Times::of(instance, request);
+    let told_at = told_to_drain(instance);
+    let state = if told_at.is_some() { BoxState::Stopping } else { state(instance) };
+    let is_up = matches!(state, BoxState::Pending | BoxState::Running);
+    let ended_at = times.ended_at.or(told_at);
+    let (since, since_is_bound) = match (is_up, ended_at) {
+        (true, _) => (times.launched_at?, false),
+        (false, Some(ended_at)) => (ended_at.max(times.ended_after()), false),
+        (false, None) => (times.ended_after(), true),
     };
-    SeenBox {
+    Some(SeenBox {
+        since_is_bound,
         last_error: if state == BoxState::Stopped { start_failure(instance) } else { None },
-        run_started_at: Some(started_at(instance, launched_at)),
+        run_started_at: started_at(instance, times.launched_at),
         offering: offering(instance),
-        interruption: interruption(instance, request, ended_at),
-        foreign: foreign(instance, state, launched_at, known_end),
+        interruption: interruption(instance, request, since),
+        foreign: foreign(instance, state, if is_up { times.launched_at } else { ended_at }),
         unstartable: unstartable(instance, request),
         ..SeenBox::new(id, state, since)
-    }
+    })
+}
+
+/// When a launched box was told to drain, if it was since its launch: it ends itself once its worker has finished.
+fn told_to_drain(instance: &Instance) -> Option<Timestamp> {
+    let is_up = matches!(
+        state_name(instance),
+        Some(InstanceStateName::Pending | InstanceStateName::Running)
+    );
+    let told_at = tagged(instance, STOPPED_TAG).filter(|_| is_up && is_launched(instance))?;
+    time(instance.launch_time()).is_some_and(|launched| told_at >= launched).then_some(told_at)
+}
+
+pub(super) fn is_told_to_drain(instance: &Instance) -> bool {
+    told_to_drain(instance).is_some()
+}
+
+/// Whether gpuctl launched it: such a box is never started again.
+fn is_launched(instance: &Instance) -> bool {
+    tag(instance, BOX_TAG).is_some()
 }
 
 fn state(instance: &Instance) -> BoxState {
@@ -127,32 +179,77 @@ fn time(time: Option<&aws_sdk_ec2::primitives::DateTime>) -> Option<Timestamp> {
 }
 
 fn tagged(instance: &Instance, key: &str) -> Option<Timestamp> {
-    DateTime::parse_from_rfc3339(tag(instance, key)?).ok().map(|at| at.to_utc())
+    rfc3339(tag(instance, key)?)
+}
+
+fn rfc3339(text: &str) -> Option<Timestamp> {
+    DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc())
 }
 
 /// The key of the box's latest run: the time of our order if the start followed from it, else the start itself.
-fn started_at(instance: &Instance, launched_at: Timestamp) -> Timestamp {
-    let ours = tagged(instance, STARTED_TAG);
-    ours.filter(|ordered| is_ours(*ordered, launched_at)).unwrap_or(launched_at)
+fn started_at(instance: &Instance, launched_at: Option<Timestamp>) -> Option<Timestamp> {
+    let ordered = tagged(instance, STARTED_TAG);
+    let launched_at = launched_at.or(ordered)?;
+    Some(ordered.filter(|_| is_our_start(instance, launched_at)).unwrap_or(launched_at))
 }
 
-/// Whether what happened at `at` follows from our order. EC2's times are whole seconds, so it may seem to precede the order.
-fn is_ours(ordered: Timestamp, at: Timestamp) -> bool {
-    let after = at - ordered;
-    -OURS_WITHIN <= after && after <= OURS_WITHIN
+/// Whether the start at this time is the one that gpuctl ordered: it lies between the order and EC2's answer to it. A box that was
+/// started, stopped and started again in the console within minutes was started in the console.
+fn is_our_start(instance: &Instance, launched_at: Timestamp) -> bool {
+    let Some(ordered) = tagged(instance, STARTED_TAG) else { return false };
+    if is_launched(instance) {
+        return true;
+    }
+    let before = ordered - launched_at <= CLOCKS_DIFFER_MAX;
+    let answered = tag(instance, ANSWERED_TAG).unwrap_or_default();
+    let in_time = match rfc3339(answered) {
+        Some(answered_at) => launched_at - answered_at <= STARTS_WITHIN,
+        None => answered != REFUSED && launched_at - ordered <= CARRIED_OUT_WITHIN,
+    };
+    before && in_time
 }
 
-/// When the box stopped: from EC2's text `User initiated (2026-11-21 10:00:00 GMT)`, else from its spot request, else from our
-/// order.
-fn ended_at(instance: &Instance, request: Option<&SpotInstanceRequest>) -> Option<Timestamp> {
-    let reason = instance.state_transition_reason().unwrap_or_default();
-    let inside = reason.split_once('(').and_then(|(_, rest)| rest.split_once(" GMT"));
-    let by_reason = inside
-        .and_then(|(text, _)| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").ok())
-        .map(|at| at.and_utc());
+/// Whether the stop at this time follows from our order. EC2's times are whole seconds, so it may seem to precede the order.
+fn is_our_stop(instance: &Instance, at: Timestamp) -> bool {
+    let ordered = tagged(instance, STOPPED_TAG);
+    ordered.is_some_and(|ordered| {
+        let after = at - ordered;
+        -CLOCKS_DIFFER_MAX <= after && after <= CARRIED_OUT_WITHIN
+    })
+}
+
+/// When the box ended: from EC2's text, else from its spot request, else from our order. A time before its last start belongs to an
+/// earlier stop.
+fn ended_at(
+    instance: &Instance,
+    request: Option<&SpotInstanceRequest>,
+    launched_at: Option<Timestamp>,
+) -> Option<Timestamp> {
+    let of_this_run = |at: &Timestamp| {
+        launched_at.is_none_or(|launched_at| launched_at - *at <= CLOCKS_DIFFER_MAX)
+    };
+    let by_reason = transition_time(instance.state_transition_reason().unwrap_or_default());
     let by_request = || time(request?.status()?.update_time());
     let by_tag = || tagged(instance, STOPPED_TAG);
-    by_reason.or_else(by_request).or_else(by_tag)
+    by_reason
+        .filter(of_this_run)
+        .or_else(|| by_request().filter(of_this_run))
+        .or_else(|| by_tag().filter(of_this_run))
+}
+
+/// The time in EC2's text, e.g. `User initiated (2026-11-21 10:00:00 GMT)`. Some servers write `UTC`, a fraction or no zone; EC2's times
+/// are always in UTC. `None` if there is no time in it.
+fn transition_time(reason: &str) -> Option<Timestamp> {
+    let (_, rest) = reason.rsplit_once('(')?;
+    let (inside, _) = rest.split_once(')')?;
+    let inside = inside.trim();
+    if let Some(at) = rfc3339(inside) {
+        return Some(at);
+    }
+    let plain = inside.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c.is_whitespace());
+    let read = |form| NaiveDateTime::parse_from_str(plain, form).ok();
+    let at = read("%Y-%m-%d %H:%M:%S%.f").or_else(|| read("%Y-%m-%dT%H:%M:%S%.f"))?;
+    Some(at.and_utc())
 }
 
 fn reason_code(instance: &Instance) -> &str {
@@ -194,32 +291,23 @@ fn interruption(
     }
     let marked = request.filter(|request| status_code(request).starts_with("marked-for-"))?;
     // A stop of our own marks the request as well, until the request is disabled (P2).
-    let ours = tagged(instance, STOPPED_TAG);
     let marked_at = time(marked.status()?.update_time())?;
     let is_running = state_name(instance) == Some(&InstanceStateName::Running);
-    let by_us = ours.is_some_and(|ordered| is_ours(ordered, marked_at));
-    (is_running && !by_us).then_some(marked_at + NOTICE)
+    (is_running && !is_our_stop(instance, marked_at)).then_some(marked_at + NOTICE)
 }
 
 /// A start or stop outside gpuctl: one that follows neither from an order of gpuctl nor from a shutdown inside the box (R1).
-fn foreign(
-    instance: &Instance,
-    state: BoxState,
-    launched_at: Timestamp,
-    ended_at: Option<Timestamp>,
-) -> Option<Foreign> {
-    let (wants, at, ours) = match state {
-        BoxState::Pending | BoxState::Running => {
-            (HoldWants::Running, Some(launched_at), tagged(instance, STARTED_TAG))
-        }
+fn foreign(instance: &Instance, state: BoxState, at: Option<Timestamp>) -> Option<Foreign> {
+    let (wants, is_ours): (_, fn(&Instance, Timestamp) -> bool) = match state {
+        BoxState::Pending | BoxState::Running => (HoldWants::Running, is_our_start),
         BoxState::Stopping | BoxState::Stopped => {
             if is_terminated(instance) || reason_code(instance) != "Client.UserInitiatedShutdown" {
                 return None;
             }
-            (HoldWants::Stopped, ended_at, tagged(instance, STOPPED_TAG))
+            (HoldWants::Stopped, is_our_stop)
         }
     };
-    let by_us = ours.zip(at).is_some_and(|(ordered, at)| is_ours(ordered, at));
+    let by_us = at.is_some_and(|at| is_ours(instance, at));
     (!by_us).then(|| Foreign { wants, at, by: "an unknown user".to_owned() })
 }
 
@@ -328,7 +416,7 @@ mod tests {
     }
 
     fn look(instance: &Instance, requests: &Requests) -> SeenBox {
-        seen_box("i-1".parse().unwrap(), instance, requests, at(9_000))
+        seen_box("i-1".parse().unwrap(), instance, requests).unwrap()
     }
 
     fn none() -> Requests {
@@ -367,6 +455,94 @@ mod tests {
         let inside =
             instance(InstanceStateName::Stopped, "Client.InstanceInitiatedShutdown").build();
         assert_eq!(look(&inside, &none()).foreign, None);
+    }
+
+    fn tag_of(key: &str, value: impl Into<String>) -> Tag {
+        Tag::builder().key(key).value(value).build()
+    }
+
+    #[test]
+    fn the_time_of_a_stop_is_read_in_each_of_its_forms() {
+        let wanted = "2026-11-21T10:00:00Z".parse().ok();
+        for (reason, wanted) in [
+            ("User initiated (2026-11-21 10:00:00 GMT)", wanted),
+            ("User initiated (2026-11-21 10:00:00 UTC)", wanted),
+            ("User initiated (2026-11-21 10:00:00)", wanted),
+            ("User initiated (2026-11-21T10:00:00Z)", wanted),
+            ("Server.SpotInstanceShutdown: (cause) (2026-11-21 10:00:00.000 UTC)", wanted),
+            ("User initiated", None),
+            ("User initiated (yesterday)", None),
+            ("User initiated (2026-11-21 10:00:00", None),
+            ("()", None),
+            ("", None),
+        ] {
+            assert_eq!(transition_time(reason), wanted, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_stop_at_an_unknown_time_is_no_newer_than_the_last_start() {
+        let stopped = |reason: Option<&str>| {
+            instance(InstanceStateName::Stopped, "Client.UserInitiatedShutdown")
+                .set_state_transition_reason(reason.map(str::to_owned))
+        };
+        for reason in [None, Some("User initiated"), Some("User initiated (soon)")] {
+            let one = look(&stopped(reason).build(), &none());
+            assert_eq!((one.since, one.since_is_bound), (at(0), true), "{reason:?}");
+            assert_eq!(one.foreign.unwrap().at, None, "{reason:?}");
+        }
+        // An earlier stop of ours says nothing about this one.
+        let tag = tag_of(STOPPED_TAG, tag_time(at(-900)));
+        let one = look(&stopped(None).tags(tag).build(), &none());
+        assert!(one.since_is_bound && one.foreign.is_some());
+        let known =
+            look(&stopped(Some("User initiated (2027-01-15 08:10:00 UTC)")).build(), &none());
+        assert_eq!((known.since, known.since_is_bound), (at(600), false));
+    }
+
+    #[test]
+    fn a_box_that_is_up_since_an_unknown_time_cannot_be_read() {
+        let up = instance(InstanceStateName::Running, "").set_launch_time(None).build();
+        assert_eq!(seen_box("i-1".parse().unwrap(), &up, &none()), None);
+        let off = instance(InstanceStateName::Stopped, "").set_launch_time(None);
+        let off = look(&off.set_state_transition_reason(None).build(), &none());
+        assert_eq!((off.since, off.since_is_bound), (Timestamp::UNIX_EPOCH, true));
+    }
+
+    #[test]
+    fn r1_a_start_in_the_console_minutes_after_ours_is_foreign() {
+        let started = |answered: String, launched: i64| {
+            let one = instance(InstanceStateName::Running, "")
+                .launch_time(Sdk::from_secs(LAUNCHED + launched))
+                .tags(tag_of(ANSWERED_TAG, answered));
+            let one = look(&one.build(), &none());
+            (one.foreign.is_some(), one.run_started_at)
+        };
+        let ours = (false, Some(at(-2)));
+        assert_eq!(started(tag_time(at(1)), 0), ours);
+        assert_eq!(started(tag_time(at(1)), 3), ours);
+        // Stopped and started again by a person, 70 s after our order.
+        assert_eq!(started(tag_time(at(1)), 70), (true, Some(at(70))));
+        // EC2 refused our start, and a person started it a little later.
+        assert_eq!(started(REFUSED.to_owned(), 20), (true, Some(at(20))));
+        // The controller ended between order and answer.
+        assert_eq!(started(PENDING.to_owned(), 20), ours);
+        assert_eq!(started(PENDING.to_owned(), 70), (true, Some(at(70))));
+    }
+
+    #[test]
+    fn a_launched_box_that_was_told_to_drain_is_stopping_until_it_ends() {
+        let launched = |told: i64| {
+            instance(InstanceStateName::Running, "")
+                .tags(tag_of(BOX_TAG, "gpu-spot-1"))
+                .tags(tag_of(STOPPED_TAG, tag_time(at(told))))
+        };
+        let one = look(&launched(100).build(), &none());
+        assert_eq!((one.state, one.since, one.foreign), (BoxState::Stopping, at(100), None));
+        // One that is stopped and started is not told so: EC2 stops it.
+        let kept =
+            instance(InstanceStateName::Running, "").tags(tag_of(STOPPED_TAG, tag_time(at(100))));
+        assert_eq!(look(&kept.build(), &none()).state, BoxState::Running);
     }
 
     #[test]

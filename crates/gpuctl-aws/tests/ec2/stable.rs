@@ -82,7 +82,24 @@ async fn p16_a_start_without_capacity_is_not_retried_and_keeps_its_message() {
     let error = account.start(&account.ids[0]).await.unwrap_err();
     assert_eq!(error.class, PortErrorClass::Refused(RefusalClass::Capacity), "{error:?}");
     assert!(error.cause.unwrap().to_string().contains("InsufficientInstanceCapacity"));
-    assert_eq!(account.front.calls(), ["DescribeInstances", "CreateTags", "StartInstances"]);
+    let calls = ["DescribeInstances", "CreateTags", "StartInstances", "CreateTags"];
+    assert_eq!(account.front.calls(), calls, "it is asked once, and its answer is noted");
+}
+
+/// EC2 refused our start, and a person has more luck a moment later: that is their start.
+#[tokio::test]
+async fn r1_a_start_in_the_console_after_a_refused_one_of_ours_is_foreign() {
+    let account = Account::stable(&[on_demand()]).await;
+    account.capacity(CapacityType::OnDemand, false);
+    account.start(&account.ids[0]).await.unwrap_err();
+    account.capacity(CapacityType::OnDemand, true);
+    account.clock.pass(20);
+    let now = account.clock.now();
+    account.front.ec2().start_instances(now, &account.ids).unwrap();
+    account.clock.pass(30);
+    let one = account.first().await;
+    assert_eq!((one.state, one.run_started_at), (BoxState::Running, Some(now)));
+    assert!(one.foreign.is_some());
 }
 
 #[tokio::test]

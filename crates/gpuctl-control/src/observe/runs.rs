@@ -44,7 +44,7 @@ fn close_older(older: &mut Run, next_started_at: Timestamp) {
 
 fn update_latest(run: &mut Run, one: &mut SeenBox, at: Timestamp) {
     if is_in(run, one) {
-        note(run, one);
+        note(run, one, at);
     } else if run.stopped_at.is_some() {
         // Over, and known to be.
     } else if run.ready_at.is_some() {
@@ -102,7 +102,7 @@ fn began(one: &SeenBox) -> Timestamp {
     one.run_started_at.unwrap_or(one.since)
 }
 
-fn note(run: &mut Run, one: &SeenBox) {
+fn note(run: &mut Run, one: &SeenBox, at: Timestamp) {
     run.interrupted_at = run.interrupted_at.or(one.interruption);
     // Also of a box that has stopped since: its own worker, which does not know the offering, may have begun the run.
     let bought = one.offering.as_ref().filter(|offering| !offering.is_unplaced());
@@ -110,7 +110,9 @@ fn note(run: &mut Run, one: &SeenBox) {
     match one.state {
         BoxState::Running => run.ready_at = run.ready_at.or(Some(one.since)),
         BoxState::Stopped => {
-            run.stopped_at = run.stopped_at.or(Some(one.since.max(run.started_at)));
+            // An end at an unknown time is billed up to when it was first seen: a cost that is too high is noticed.
+            let ended_at = if one.since_is_bound { at } else { one.since };
+            run.stopped_at = run.stopped_at.or(Some(ended_at.max(run.started_at)));
             run.error = run.error.take().or_else(|| one.last_error.clone());
             run.jobs = run.jobs.or(one.worker.as_ref().map(|worker| worker.jobs_done));
         }

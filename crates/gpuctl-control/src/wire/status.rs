@@ -148,7 +148,8 @@ impl BoxDocument {
     /// The document of a box.
     #[must_use]
     pub fn of(one: &SeenBox, now: Timestamp) -> Self {
-        let since = Some(one.since).filter(|since| *since > Timestamp::UNIX_EPOCH);
+        let is_known = one.since > Timestamp::UNIX_EPOCH && !one.since_is_bound;
+        let since = is_known.then_some(one.since);
         Self {
             r#box: one.id.to_string(),
             state: one.state.as_str().into(),

@@ -62,8 +62,10 @@ fn deadlines(input: &PoolInput<'_>, one: &SeenBox) -> Vec<(Timestamp, String)> {
     let mut limits = Vec::new();
     match one.state {
         BoxState::Pending => limits.push((one.since, pool.boot_deadline, "boot_deadline")),
-        BoxState::Stopping => limits.push((one.since, pool.stop_deadline, "stop_deadline")),
-        BoxState::Running | BoxState::Stopped => {}
+        BoxState::Stopping if !one.since_is_bound => {
+            limits.push((one.since, pool.stop_deadline, "stop_deadline"));
+        }
+        BoxState::Stopping | BoxState::Running | BoxState::Stopped => {}
     }
     if one.is_up() {
         limits.push((up_since(one), pool.lifetime_max, "lifetime_max"));
@@ -108,7 +110,7 @@ fn due(input: &PoolInput<'_>, one: &SeenBox) -> Option<Due> {
             let fault = one.fault().map(|fault| format!(": {}", fault.message)).unwrap_or_default();
             drain(Delay::ByUser, format!("not ready after {shown}, boot_deadline is {most}{fault}"))
         }
-        BoxState::Stopping if lasted > pool.stop_deadline => Some(Due {
+        BoxState::Stopping if lasted > pool.stop_deadline && !one.since_is_bound => Some(Due {
             mode: StopMode::Force,
             delay: Delay::Not,
             text: format!("still stopping after {shown}: forced off"),
