@@ -105,7 +105,12 @@ async fn on_aws(
         cloud: instance.clone(),
         queue: Arc::new(SqsQueue::new(&aws)),
         ledger: Arc::new(ledger),
-        files: Arc::new(gpuctl_aws::AwsFiles::new(&aws, results, Arc::new(local))),
+        files: Arc::new(gpuctl_aws::AwsFiles::new(
+            &aws,
+            results,
+            Arc::new(local),
+            gpuctl_aws::InputPlaces::of(&config.policy),
+        )),
         clock: aws.clock(),
     };
     let setup = setup(named.pool, box_id, run_started_at);

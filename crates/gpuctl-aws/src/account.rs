@@ -8,7 +8,9 @@ use gpuctl_control::notice::{NOTIFY_AGAIN_AFTER, notices};
 use gpuctl_control::ports::{FileStore, Ledger, NoFiles, PortError, Ports};
 use gpuctl_core::policy::Policy;
 
-use crate::{Aws, AwsFiles, DynamoLedger, Ec2Cloud, S3Files, SnsTopic, SqsQueue, results};
+use crate::{
+    Aws, AwsFiles, DynamoLedger, Ec2Cloud, InputPlaces, S3Files, SnsTopic, SqsQueue, results,
+};
 
 /// An account's parts.
 pub struct Account {
@@ -19,6 +21,8 @@ pub struct Account {
     pub table: Option<Arc<DynamoLedger>>,
     /// The folder for results and uploaded inputs; `None` if the policy names none.
     pub results: Option<S3Files>,
+    /// Where inputs may be.
+    pub places: InputPlaces,
     topic: Option<SnsTopic>,
 }
 
@@ -39,6 +43,7 @@ impl Account {
             ec2: Arc::new(Ec2Cloud::new(&aws, policy.clone(), aws.clock())),
             sqs,
             topic: named.notify.as_deref().map(|arn| SnsTopic::new(&aws, arn)),
+            places: InputPlaces::of(policy),
             aws,
             table,
             results,
@@ -59,7 +64,12 @@ impl Account {
             cloud: self.ec2.clone(),
             queue: self.sqs.clone(),
             ledger,
-            files: Arc::new(AwsFiles::new(&self.aws, self.results.clone(), local)),
+            files: Arc::new(AwsFiles::new(
+                &self.aws,
+                self.results.clone(),
+                local,
+                self.places.clone(),
+            )),
             clock: self.aws.clock(),
         }
     }

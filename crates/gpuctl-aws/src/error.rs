@@ -65,7 +65,7 @@ where
             "AWS cannot be reached: check the network, the region's name, and AWS_ENDPOINT_URL if it is set"
         }
         SdkError::ConstructionFailure(_) => {
-            return (PortErrorClass::Other, None);
+            return (PortErrorClass::Unavailable, None);
         }
         _ => "AWS sent a response that cannot be read; the next try may work",
     };
@@ -116,7 +116,13 @@ fn by_code(action: &str, code: &str) -> (PortErrorClass, Option<String>) {
             PortErrorClass::Unavailable,
             "AWS had an internal error; try again".to_owned(),
         ),
-        _ => return (PortErrorClass::Other, None),
+        "InvalidRange" | "IncompleteBody" | "BadDigest" 
+        | "OperationAborted" => (
+            PortErrorClass::Unavailable,
+            "the transfer broke off; the next try may work".to_owned(),
+        ),
+        // What is not known is no proof that another try would fail, too: a job's input must not be blamed for it.
+        _ => return (PortErrorClass::Unavailable, None),
     };
     (class, Some(hint))
 }

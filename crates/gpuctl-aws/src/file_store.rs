@@ -1,13 +1,15 @@
 //! `FileStore` on AWS: objects of S3 by their URI; files on a disk that boxes share (EFS) and texts go to another store.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use gpuctl_control::input::InputRejected;
 use gpuctl_control::job::{InputLocation, InputUri, JobId};
 use gpuctl_control::ports::{
     AttemptName, Fetched, FileStore, PortError, PortErrorClass, ResultFile,
 };
-use gpuctl_core::policy::Aws as Named;
+use gpuctl_core::policy::{Aws as Named, Policy};
 
 use crate::{Aws, S3Files};
 
@@ -16,14 +18,64 @@ pub struct AwsFiles {
     s3: S3Files,
     results: Option<S3Files>,
     local: Arc<dyn FileStore>,
+    places: InputPlaces,
+}
+
+/// Where inputs may be. Who may send a message names the input, and the box reads it with its own rights: so a message may name only what
+/// the policy says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InputPlaces {
+    /// Buckets by name, each with the account that must own it, if that is known.
+    buckets: BTreeMap<String, Option<String>>,
+    /// Whether files on the box's disk may be inputs: those in `input_roots`.
+    has_roots: bool,
+}
+
+impl InputPlaces {
+    /// The bucket of `results`, `input_buckets` and `input_roots`.
+    #[must_use]
+    pub fn of(policy: &Policy) -> Self {
+        let results = policy.cloud.aws.as_ref().and_then(|aws| aws.results.as_deref());
+        let results = results.and_then(|uri| uri.strip_prefix("s3://"));
+        let results = results.map(|rest| rest.split('/').next().unwrap_or(rest));
+        let mut buckets: BTreeMap<String, Option<String>> =
+            results.map(|bucket| (bucket.to_owned(), None)).into_iter().collect();
+        for named in &policy.worker.input_buckets {
+            match named.split_once('/') {
+                Some((owner, bucket)) => buckets.insert(bucket.to_owned(), Some(owner.to_owned())),
+                None => buckets.insert(named.clone(), None),
+            };
+        }
+        Self { buckets, has_roots: !policy.worker.input_roots.is_empty() }
+    }
+
+    /// Whether this may be an input; if it is in a bucket, also the account that must own it, if that is known.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn admit(&self, uri: &InputUri) -> Result<Option<&str>, InputRejected> {
+        match uri.location() {
+            InputLocation::S3 { bucket, .. } => match self.buckets.get(&bucket) {
+                Some(owner) => Ok(owner.as_deref()),
+                None => Err(InputRejected::Bucket { uri: uri.as_str().to_owned() }),
+            },
+            InputLocation::File(path) if !self.has_roots => Err(InputRejected::Outside { path }),
+            InputLocation::File(_) | InputLocation::Text(_) => Ok(None),
+        }
+    }
 }
 
 impl AwsFiles {
-    /// Stores files in `results`; what does not lie in S3 is fetched by `local`.
+    /// Stores files in `results`; inputs are fetched from `places`, and what does not lie in S3 by `local`.
     #[must_use]
-    pub fn new(aws: &Aws, results: Option<S3Files>, local: Arc<dyn FileStore>) -> Self {
+    pub fn new(
+        aws: &Aws,
+        results: Option<S3Files>,
+        local: Arc<dyn FileStore>,
+        places: InputPlaces,
+    ) -> Self {
         let s3 = results.clone().unwrap_or_else(|| S3Files::new(aws, "", ""));
-        Self { s3, results, local }
+        Self { s3, results, local, places }
     }
 }
 
@@ -44,9 +96,10 @@ pub fn results(aws: &Aws, named: &Named) -> Result<Option<S3Files>, PortError> {
 #[async_trait]
 impl FileStore for AwsFiles {
     async fn fetch(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, PortError> {
+        let owner = self.places.admit(uri)?;
         match uri.location() {
             InputLocation::S3 { .. } => {
-                let copy = self.s3.fetch(uri.as_str(), bytes_max).await?;
+                let copy = self.s3.fetch(uri.as_str(), bytes_max, owner).await?;
                 Ok(Fetched::temporary(copy.into_temp_path()))
             }
             InputLocation::File(_) | InputLocation::Text(_) => {
@@ -67,7 +120,44 @@ impl FileStore for AwsFiles {
         }
     }
 
-    async fn remove(&self, _: &JobId, _: Option<&AttemptName>) -> Result<(), PortError> {
-        Ok(())
+    async fn remove(&self, job: &JobId, attempt: Option<&AttemptName>) -> Result<(), PortError> {
+        match &self.results {
+            Some(results) => results.remove(job, attempt).await,
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_may_name_only_the_places_of_the_policy() {
+        let places = |more: &str| {
+            let text = format!(
+                "[cloud]\nkind = \"aws\"\ntable = \"t\"\nresults = \"s3://own/gpuctl\"\n\
+                 [pool.gpu]\nqueue = \"jobs\"\ninstances = [\"i-0123456789abcdef0\"]\n[worker]\n{more}"
+            );
+            InputPlaces::of(&Policy::parse(&text).unwrap())
+        };
+        let code = |places: &InputPlaces, uri: &str| {
+            places.admit(&uri.parse().unwrap()).err().map(|refusal| refusal.code())
+        };
+        let strict = places("");
+        assert_eq!(code(&strict, "s3://own/a.wav"), None);
+        assert_eq!(code(&strict, "data:,text"), None);
+        for uri in
+            ["s3://other/a.wav", "s3://own.other/a.wav", "file:///home/ubuntu/.aws/credentials"]
+        {
+            assert_eq!(code(&strict, uri), Some("input.outside"), "{uri}");
+        }
+        let wide =
+            places("input_buckets = [\"other\", \"123456789012/third\"]\ninput_roots = [\"/mnt\"]");
+        for uri in ["s3://own/a", "s3://other/a", "s3://third/a", "file:///mnt/a"] {
+            assert_eq!(code(&wide, uri), None, "{uri}");
+        }
+        let third = "s3://third/a".parse().unwrap();
+        assert_eq!(wide.admit(&third).unwrap(), Some("123456789012"));
     }
 }

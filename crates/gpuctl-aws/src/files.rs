@@ -1,27 +1,29 @@
-//! Files in S3: a job's input is fetched to the disk, a result's files are stored, and a local input is uploaded under a name that
-//! its content gives. Nothing is ever deleted here.
+//! Files in S3: a job's input is fetched to the disk, a result's files are stored and removed, and a local input is uploaded under a name
+//! that its content gives.
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{Delete, ExpirationStatus, LifecycleRule, ObjectIdentifier};
 use chrono::TimeDelta;
+use gpuctl_control::clock::CorrectedClock;
+use gpuctl_control::input::{INPUT_BYTES_MAX, InputRejected};
+use gpuctl_control::job::JobId;
 use gpuctl_control::log::shown;
-use gpuctl_control::ports::{PortError, PortErrorClass, ResultFile};
+use gpuctl_control::ports::{AttemptName, Clock, PortError, PortErrorClass, ResultFile};
 use gpuctl_control::text::hexadecimal;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::config::{Aws, attempt_time};
-use crate::error::port_error;
+use crate::error::{class_of, code, port_error};
 
 /// Tries of one download, the first included; each goes on where the one before was interrupted.
 const FETCH_TRIES_MAX: u32 = 4;
-
-/// The largest file in one upload: S3's limit on a single `PutObject`.
-const UPLOAD_BYTES_MAX: u64 = 5 * 1_024 * 1_024 * 1_024;
 
 /// The slowest upload that is not taken for a hanging one, in bytes a second, on top of `UPLOAD_TIME_MIN`.
 const UPLOAD_BYTES_A_SECOND_MIN: u64 = 256 * 1_024;
@@ -38,6 +40,7 @@ pub struct S3Files {
     client: Client,
     bucket: String,
     prefix: String,
+    clock: Arc<CorrectedClock>,
 }
 
 /// The location of an object.
@@ -45,6 +48,15 @@ pub struct S3Files {
 struct ObjectLocation {
     bucket: String,
     key: String,
+    /// The account that must own the bucket.
+    owner: Option<String>,
+}
+
+/// What an upload does with an object that is there already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    Keep,
+    Replace,
 }
 
 /// A download, as far as it has come.
@@ -53,6 +65,8 @@ struct Download {
     bytes: u64,
     /// Of the first response, so that a change of the object between two tries is noticed.
     etag: Option<String>,
+    /// Of the whole object, once a response told it.
+    length: Option<u64>,
 }
 
 impl S3Files {
@@ -61,18 +75,25 @@ impl S3Files {
     pub fn new(aws: &Aws, bucket: &str, prefix: &str) -> Self {
         let prefix = prefix.trim_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Self { client: aws.s3(), bucket: bucket.to_owned(), prefix }
+        Self { client: aws.s3(), bucket: bucket.to_owned(), prefix, clock: aws.clock() }
     }
 
-    /// Fetches an object of any bucket into a temporary file, which is deleted when the returned handle is dropped. An object of
-    /// more than `bytes_max` bytes is `Full`, and is not downloaded.
+    /// Fetches an object of any bucket into a temporary file, which is deleted when the returned handle is dropped. With an `owner` the
+    /// bucket must belong to that account. An object of more than `bytes_max` bytes is not downloaded.
     ///
     /// # Errors
-    /// When the object is too large, does not exist, cannot be read or changes meanwhile, or the file cannot be written.
-    pub async fn fetch(&self, uri: &str, bytes_max: u64) -> Result<NamedTempFile, PortError> {
-        let location = ObjectLocation::parse(uri)?;
+    /// An [`InputRejected`] as the cause when the object is too large or does not exist; else when it cannot be read or changes
+    /// meanwhile, or the file cannot be written.
+    pub async fn fetch(
+        &self,
+        uri: &str,
+        bytes_max: u64,
+        owner: Option<&str>,
+    ) -> Result<NamedTempFile, PortError> {
+        let location =
+            ObjectLocation { owner: owner.map(str::to_owned), ..ObjectLocation::parse(uri)? };
         let file = NamedTempFile::new().map_err(|error| no_file(&error))?;
-        let mut download = Download { file, bytes: 0, etag: None };
+        let mut download = Download { file, bytes: 0, etag: None, length: None };
         for left in (0..FETCH_TRIES_MAX).rev() {
             match self.fetch_on(&location, bytes_max, &mut download).await {
                 Err(error) if error.class == PortErrorClass::Unavailable && left > 0 => {
@@ -91,21 +112,97 @@ impl S3Files {
     /// # Errors
     /// As `fetch`, and when it is not UTF-8.
     pub async fn text(&self, uri: &str, bytes_max: u64) -> Result<String, PortError> {
-        let file = self.fetch(uri, bytes_max).await?;
+        let file = self.fetch(uri, bytes_max, None).await?;
         std::fs::read_to_string(file.path()).map_err(|error| {
             PortError::new(PortErrorClass::Corrupt, format!("{uri} is not a text")).because(error)
         })
     }
 
-    /// Stores a job's file under `jobs/JOB/ATTEMPT/NAME`; returns its URI.
+    /// Stores a job's file under `jobs/JOB/ATTEMPT/NAME`; returns its URI. What is there already stays: only an earlier try of the same
+    /// attempt writes there.
     ///
     /// # Errors
     /// When it cannot be written.
     pub async fn keep(&self, file: &ResultFile<'_>) -> Result<String, PortError> {
-        let (job, attempt) = (file.job, file.attempt.as_str());
-        let key = format!("{}jobs/{job}/{attempt}/{}", self.prefix, file.name);
+        let key = format!("{}{}", self.folder(file.job, Some(file.attempt)), file.name);
         let body = ByteStream::from(file.bytes.to_vec());
-        self.put(key, body, file.bytes.len() as u64).await
+        self.put(key, body, file.bytes.len() as u64, Existing::Keep).await
+    }
+
+    /// Deletes the files of one attempt, or of all attempts of the job.
+    ///
+    /// # Errors
+    /// When they cannot be listed or deleted; some may be deleted then.
+    pub async fn remove(
+        &self,
+        job: &JobId,
+        attempt: Option<&AttemptName>,
+    ) -> Result<(), PortError> {
+        let prefix = self.folder(job, attempt);
+        let what = || format!("cannot delete {}", self.uri(&prefix));
+        let call = self.client.list_objects_v2().bucket(&self.bucket).prefix(&prefix);
+        let mut pages = call.into_paginator().send();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| port_error("s3:ListBucket", what(), error))?;
+            let keys = page.contents.unwrap_or_default().into_iter().filter_map(|one| one.key);
+            let object = |key| ObjectIdentifier::builder().key(key).build().expect("it has a key");
+            let objects: Vec<ObjectIdentifier> = keys.map(object).collect();
+            if objects.is_empty() {
+                continue;
+            }
+            let these = Delete::builder().set_objects(Some(objects)).quiet(true).build();
+            let these = these.expect("it has objects");
+            let call = self.client.delete_objects().bucket(&self.bucket).delete(these);
+            let deleted = call.send().await;
+            let deleted = deleted.map_err(|error| port_error("s3:DeleteObject", what(), error))?;
+            if let Some(error) = deleted.errors().first() {
+                let code = error.code().unwrap_or_default();
+                return Err(PortError::new(class_of(code), what())
+                    .because(format!("{code}: {}", error.message().unwrap_or_default())));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a job's files lie, with the slash at its end: no other job's name begins so.
+    fn folder(&self, job: &JobId, attempt: Option<&AttemptName>) -> String {
+        let job = format!("{}jobs/{job}/", self.prefix);
+        attempt.map_or_else(|| job.clone(), |attempt| format!("{job}{}/", attempt.as_str()))
+    }
+
+    /// The bucket's name.
+    #[must_use]
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// Writes, reads and deletes an object of its own.
+    ///
+    /// # Errors
+    /// The first of these that fails.
+    pub async fn probe(&self) -> Result<(), PortError> {
+        let job = JobId::new(self.clock.now());
+        let attempt = AttemptName::new(0, &"doctor".parse().expect("a name"), self.clock.now());
+        let file = ResultFile { job: &job, attempt: &attempt, name: "probe", bytes: b"probe" };
+        let uri = self.keep(&file).await?;
+        let read = self.text(&uri, 100).await.map(drop);
+        self.remove(&job, None).await?;
+        read
+    }
+
+    /// Whether a lifecycle rule of the bucket deletes objects; `None` if that cannot be read.
+    pub async fn has_lifecycle(&self) -> Option<bool> {
+        let call = self.client.get_bucket_lifecycle_configuration().bucket(&self.bucket);
+        match call.send().await {
+            Ok(found) => {
+                let deletes = |rule: &LifecycleRule| {
+                    rule.expiration().is_some() && rule.status() == &ExpirationStatus::Enabled
+                };
+                Some(found.rules().iter().any(deletes))
+            }
+            Err(error) if code(&error) == Some("NoSuchLifecycleConfiguration") => Some(false),
+            Err(_) => None,
+        }
     }
 
     /// Uploads a file; returns its URI. The same content under the same name is one object, and is uploaded once.
@@ -118,9 +215,9 @@ impl S3Files {
                 .because(error)
         };
         let length = std::fs::metadata(path).map_err(unread)?.len();
-        if length > UPLOAD_BYTES_MAX {
-            let what = format!("{} is larger than the 5 GiB of one upload", path.display());
-            return Err(PortError::new(PortErrorClass::Full, what));
+        if length > INPUT_BYTES_MAX {
+            let (uri, bytes_max) = (path.display().to_string(), INPUT_BYTES_MAX);
+            return Err(InputRejected::TooLarge { uri, bytes: length, bytes_max }.into());
         }
         let read = path.to_owned();
         let digest = tokio::task::spawn_blocking(move || digest(&read)).await;
@@ -133,7 +230,7 @@ impl S3Files {
         let body = ByteStream::from_path(path)
             .await
             .map_err(|error| unread(std::io::Error::other(error)))?;
-        self.put(key, body, length).await
+        self.put(key, body, length, Existing::Replace).await
     }
 
     /// Whether the object exists with this length. Without the permission to ask it counts as missing, and is uploaded again.
@@ -145,15 +242,23 @@ impl S3Files {
         })
     }
 
-    async fn put(&self, key: String, body: ByteStream, length: u64) -> Result<String, PortError> {
+    async fn put(
+        &self,
+        key: String,
+        body: ByteStream,
+        length: u64,
+        existing: Existing,
+    ) -> Result<String, PortError> {
         let slowest = Duration::from_secs(length / UPLOAD_BYTES_A_SECOND_MIN);
         let most = UPLOAD_TIME_MIN.to_std().unwrap_or_default() + slowest;
-        let call = self.client.put_object().bucket(&self.bucket).key(&key).body(body).customize();
+        let call = self.client.put_object().bucket(&self.bucket).key(&key).body(body);
+        let unless = (existing == Existing::Keep).then(|| "*".to_owned());
         let patient = aws_sdk_s3::config::Builder::new().timeout_config(attempt_time(most));
-        let sent = call.config_override(patient).send().await;
+        let call = call.set_if_none_match(unless).customize().config_override(patient);
         let uri = self.uri(&key);
-        match sent {
+        match call.send().await {
             Ok(_) => Ok(uri),
+            Err(error) if code(&error) == Some("PreconditionFailed") => Ok(uri),
             Err(error) => Err(port_error("s3:PutObject", format!("cannot write {uri}"), error)),
         }
     }
@@ -170,23 +275,34 @@ impl S3Files {
         download: &mut Download,
     ) -> Result<(), PortError> {
         let what = || format!("cannot fetch {location}");
+        if download.length == Some(download.bytes) && download.bytes > 0 {
+            // The connection broke after the last byte: S3 would reject a range behind it.
+            return Ok(());
+        }
         let mut call = self.client.get_object().bucket(&location.bucket).key(&location.key);
         if download.bytes > 0 {
             call = call.range(format!("bytes={}-", download.bytes));
         }
+        let call = call.set_expected_bucket_owner(location.owner.clone());
         let sent = call.set_if_match(download.etag.clone()).send().await;
-        let mut object = sent.map_err(|error| port_error("s3:GetObject", what(), error))?;
+        let mut object = sent.map_err(|error| match code(&error) {
+            Some("NoSuchKey" | "NoSuchBucket") => missing(location),
+            // It was replaced between two tries: the next fetch begins anew.
+            Some("PreconditionFailed" | "InvalidRange") => {
+                PortError::new(PortErrorClass::Unavailable, format!("{location} changed meanwhile"))
+            }
+            _ => port_error("s3:GetObject", what(), error),
+        })?;
         let left = object.content_length().and_then(|left| u64::try_from(left).ok()).unwrap_or(0);
-        let too_large = || {
-            PortError::new(
-                PortErrorClass::Full,
-                format!("{location} has more than {bytes_max} bytes"),
-            )
-            .hint("send a smaller one")
+        let too_large = |bytes| {
+            let uri = location.to_string();
+            PortError::from(InputRejected::TooLarge { uri, bytes, bytes_max })
         };
-        if download.bytes.saturating_add(left) > bytes_max {
-            return Err(too_large());
+        let length = download.bytes.saturating_add(left);
+        if length > bytes_max {
+            return Err(too_large(length));
         }
+        download.length = Some(length);
         download.etag = object.e_tag().map(ToOwned::to_owned);
         loop {
             let chunk = object.body.try_next().await.map_err(|error| {
@@ -195,7 +311,7 @@ impl S3Files {
             let Some(chunk) = chunk else { break };
             download.bytes += chunk.len() as u64;
             if download.bytes > bytes_max {
-                return Err(too_large());
+                return Err(too_large(download.bytes));
             }
             download.file.write_all(&chunk).map_err(|error| no_file(&error))?;
         }
@@ -209,7 +325,7 @@ impl ObjectLocation {
         let parts = uri.strip_prefix("s3://").and_then(|rest| rest.split_once('/'));
         match parts {
             Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => {
-                Ok(Self { bucket: bucket.to_owned(), key: key.to_owned() })
+                Ok(Self { bucket: bucket.to_owned(), key: key.to_owned(), owner: None })
             }
             _ => {
                 Err(PortError::new(PortErrorClass::Other, format!("`{uri}` is not a valid S3 URI")))
@@ -224,11 +340,18 @@ impl std::fmt::Display for ObjectLocation {
     }
 }
 
+/// No other try would find it.
+fn missing(location: &ObjectLocation) -> PortError {
+    let refusal = InputRejected::Missing { uri: location.to_string() };
+    let what = format!("cannot fetch {location}");
+    PortError::new(PortErrorClass::NotFound, what).hint(refusal.hint()).because(refusal)
+}
+
 /// Why a temporary file cannot be written.
 fn no_file(error: &std::io::Error) -> PortError {
     let class = match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => PortErrorClass::Full,
-        _ => PortErrorClass::Other,
+        _ => PortErrorClass::Unavailable,
     };
     PortError::new(class, "cannot write a temporary file")
         .because(error.to_string())

@@ -36,7 +36,7 @@ pub use account::Account;
 pub use config::Aws;
 #[cfg(feature = "control")]
 pub use ec2::{Ec2Cloud, Finding};
-pub use file_store::{AwsFiles, results};
+pub use file_store::{AwsFiles, InputPlaces, results};
 pub use files::S3Files;
 #[cfg(feature = "control")]
 pub use function::Function;

@@ -293,7 +293,7 @@ mod tests {
         ("create_tags", &["ec2:CreateTags"]),
         ("delete_item", &["dynamodb:DeleteItem"]),
         ("delete_message_batch", &["sqs:DeleteMessage"]),
-        ("delete_object", &["s3:DeleteObject"]),
+        ("delete_objects", &["s3:DeleteObject"]),
         ("describe_instance_types", &["ec2:DescribeInstanceTypes"]),
         ("describe_instances", &["ec2:DescribeInstances"]),
         ("describe_key", &["kms:DescribeKey"]),

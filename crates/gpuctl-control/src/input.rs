@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// The largest input in bytes that a worker fetches, and that `submit` uploads: 4 hours of 48 kHz stereo sound in 16 bits are 2.8 GB.
+pub const INPUT_BYTES_MAX: u64 = 4 << 30;
+
 /// Why a file may not be an input.
 #[derive(Debug, thiserror::Error)]
 pub enum InputRejected {
@@ -25,6 +28,12 @@ pub enum InputRejected {
     /// It is larger than a worker fetches.
     #[error("{uri} has {bytes} bytes, at most {bytes_max} are allowed")]
     TooLarge { uri: String, bytes: u64, bytes_max: u64 },
+    /// It does not exist in S3.
+    #[error("{uri} does not exist")]
+    Missing { uri: String },
+    /// It is in a bucket that inputs may not be in.
+    #[error("{uri} is in a bucket that inputs may not be in")]
+    Bucket { uri: String },
     /// It is where this worker cannot read it.
     #[error("{uri} is in S3, and this worker has no AWS account")]
     Elsewhere { uri: String },
@@ -35,9 +44,9 @@ impl InputRejected {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Unreadable { .. } => "input.missing",
+            Self::Unreadable { .. } | Self::Missing { .. } => "input.missing",
             Self::Folder { .. } => "input.folder",
-            Self::Outside { .. } => "input.outside",
+            Self::Outside { .. } | Self::Bucket { .. } => "input.outside",
             Self::TooLarge { .. } => "input.too_large",
             Self::Elsewhere { .. } => "input.elsewhere",
         }
@@ -48,6 +57,10 @@ impl InputRejected {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "check the path; the worker reads it on its own machine",
+            Self::Missing { .. } => "check bucket and key; it may have been deleted since",
+            Self::Bucket { .. } => {
+                "copy it to the bucket of `results`, or add its bucket to `input_buckets` under [worker]"
+            }
             Self::Folder { .. } => "submit the files in it, e.g. `gpuctl submit TASK FOLDER/*`",
             Self::TooLarge { .. } => "cut it into parts",
             Self::Elsewhere { .. } => "copy the file to this machine, or use a queue in AWS",

@@ -167,8 +167,10 @@ pub struct Worker {
     pub models: Option<String>,
     /// The path of ONNX Runtime's library.
     pub onnxruntime: Option<String>,
-    /// The folders in which inputs may be; empty: anywhere.
+    /// The folders in which inputs may be; empty: anywhere on the user's own machine, nowhere on AWS.
     pub input_roots: Vec<String>,
+    /// On AWS: the buckets in which inputs may be, beside that of `results`; each may be preceded by its owner's account and `/`.
+    pub input_buckets: Vec<String>,
     /// Threads of one inference session; `None`: the number of cores.
     pub threads: Option<NonZeroU32>,
     /// The longest accepted recording, in seconds.

@@ -118,9 +118,9 @@ impl From<SubmitError> for Failure {
 impl From<InputRejected> for Failure {
     fn from(error: InputRejected) -> Self {
         let code = match &error {
-            InputRejected::Unreadable { .. } => Code::InputMissing,
+            InputRejected::Unreadable { .. } | InputRejected::Missing { .. } => Code::InputMissing,
             InputRejected::Folder { .. } => Code::InputFolder,
-            InputRejected::Outside { .. } => Code::InputOutside,
+            InputRejected::Outside { .. } | InputRejected::Bucket { .. } => Code::InputOutside,
             InputRejected::TooLarge { .. } => Code::InputTooLarge,
             InputRejected::Elsewhere { .. } => Code::InputElsewhere,
         };

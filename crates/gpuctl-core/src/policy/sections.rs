@@ -163,6 +163,7 @@ fn worker(mut section: Section<'_, '_, '_>) -> Worker {
         models: section.text("models").map(|(_, text)| text),
         onnxruntime: section.text("onnxruntime").map(|(_, text)| text),
         input_roots: section.texts("input_roots").map(|(_, texts)| texts).unwrap_or_default(),
+        input_buckets: section.texts("input_buckets").map(|(_, texts)| texts).unwrap_or_default(),
         threads: section.whole("threads", 1..=1_024).and_then(NonZeroU32::new),
         audio_seconds_max: section.whole("audio_seconds_max", 1..=86_400).unwrap_or(4 * 3_600),
         image_pixels_max: section

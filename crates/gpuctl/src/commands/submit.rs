@@ -3,10 +3,11 @@
 mod model;
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use gpuctl_control::Trigger;
-use gpuctl_control::input::admit;
-use gpuctl_control::job::{InputUri, Job, JobId, JobState};
+use gpuctl_control::input::{InputRejected, admit};
+use gpuctl_control::job::{InputUri, InputUriError, Job, JobId, JobState};
 use gpuctl_control::params::{Param, params_of};
 use gpuctl_control::ports::{JobEntry, JobFilter, PortError};
 use gpuctl_control::submit::submit as send;
@@ -86,8 +87,23 @@ fn inputs(context: &Context, arguments: &SubmitArguments) -> Result<Vec<InputUri
         return Ok(vec![uri]);
     }
     let roots = context.config.input_roots();
-    let admitted = arguments.inputs.iter().map(|input| admit(input, &roots));
-    admitted.map(|path| Ok(InputUri::of_path(&path?))).collect()
+    arguments.inputs.iter().map(|input| input_uri(context, input, &roots)).collect()
+}
+
+/// The URI of a file, or of an object in S3 that a worker may fetch.
+fn input_uri(context: &Context, input: &Path, roots: &[PathBuf]) -> Result<InputUri, Failure> {
+    let Some(text) = input.to_str().filter(|text| text.starts_with("s3://")) else {
+        return Ok(InputUri::of_path(&admit(input, roots)?));
+    };
+    let uri: InputUri = text.parse().map_err(|error: InputUriError| {
+        Failure::new(Code::UsageInvalidValue, error.to_string()).hint(error.hint())
+    })?;
+    #[cfg(feature = "aws")]
+    if let Some(account) = &context.backend.account {
+        account.places.admit(&uri)?;
+        return Ok(uri);
+    }
+    Err(InputRejected::Elsewhere { uri: text.to_owned() }.into())
 }
 
 /// The params, checked here too and not only by [`send`], so that nothing is uploaded for a job that is rejected.

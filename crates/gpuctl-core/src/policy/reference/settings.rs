@@ -249,7 +249,18 @@ const WORKER: &[SettingDoc] = &[
     setting("device", Value("\"auto\""), "The device of models without one of their own."),
     setting("models", Words("in the cache"), "The folder with a folder for each model."),
     setting("onnxruntime", Words("in the cache"), "The library of ONNX Runtime."),
-    setting("input_roots", Words("anywhere"), "The folders in which inputs may be."),
+    setting(
+        "input_roots",
+        Words("anywhere; on AWS: nowhere"),
+        "The folders in which inputs may be. On AWS a box reads no `file://` input unless this is set: who may send a message could \
+         have each file of the box read.",
+    ),
+    setting(
+        "input_buckets",
+        Words("that of `results`"),
+        "On AWS: the buckets in which inputs may be, beside that of `results`, e.g. `[\"recordings\"]`. With the account that owns it, \
+         as in `\"123456789012/recordings\"`, a bucket of that name in another account is not read.",
+    ),
     setting("threads", Words("the number of cores"), "The threads of one inference session."),
     setting("audio_seconds_max", Value("14400"), "The longest accepted recording, in seconds."),
     setting("image_pixels_max", Value("100000000"), "The largest accepted picture, in pixels."),
