@@ -243,7 +243,7 @@ async fn without_credentials_every_service_says_how_to_get_some() {
     let ledger = DynamoLedger::new(&aws, "a", Arc::new(SystemClock), None);
     is(&ledger.lease("a", MINUTE).await.unwrap_err(), PortErrorClass::Denied, hint);
     let files = S3Files::new(&aws, "a", "");
-    is(&files.fetch("s3://a/b", 1).await.unwrap_err(), PortErrorClass::Denied, hint);
+    is(&files.fetch("s3://a/b", 1, None).await.unwrap_err(), PortErrorClass::Denied, hint);
     is(&aws.identity().await.unwrap_err(), PortErrorClass::Denied, hint);
 }
 

@@ -1,4 +1,4 @@
-//! A proxy that notes each call of DynamoDB on its way to an emulator.
+//! A proxy that notes each call on its way to an emulator.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -6,8 +6,14 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-/// One call: the action, its body, and the length of the answer.
-type Call = (String, Value, usize);
+/// One call.
+struct Call {
+    /// Its first line and headers.
+    head: String,
+    /// Of a call in JSON: its action and body.
+    action: Option<(String, Value)>,
+    answer_bytes: usize,
+}
 
 /// The running proxy; its threads end with the test program.
 pub(crate) struct Recorder {
@@ -35,15 +41,23 @@ impl Recorder {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The calls so far: actions and bodies.
+    /// The calls in JSON so far: actions and bodies.
     pub(crate) fn calls(&self) -> Vec<(String, Value)> {
-        let calls = self.calls.lock().unwrap();
-        calls.iter().map(|(action, body, _)| (action.clone(), body.clone())).collect()
+        self.calls.lock().unwrap().iter().filter_map(|call| call.action.clone()).collect()
+    }
+
+    /// First line and headers of each call so far.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.calls.lock().unwrap().iter().map(|call| call.head.clone()).collect()
     }
 
     /// Bytes of the largest answer to the calls after this many.
     pub(crate) fn largest_answer_since(&self, calls: usize) -> usize {
-        self.calls.lock().unwrap()[calls..].iter().map(|call| call.2).max().unwrap_or_default()
+        self.calls.lock().unwrap()[calls..]
+            .iter()
+            .map(|call| call.answer_bytes)
+            .max()
+            .unwrap_or_default()
     }
 }
 
@@ -58,12 +72,12 @@ fn forward(mut client: TcpStream, upstream: u16, noted: &Mutex<Vec<Call>>) -> Op
             break end + 4;
         }
     };
-    let headers = String::from_utf8_lossy(&asked[..head]).into_owned();
+    let headers: String = String::from_utf8_lossy(&asked[..head]).into_owned();
     let header = |name: &str| {
         let line = headers.lines().find(|line| line.to_ascii_lowercase().starts_with(name))?;
         Some(line.split_once(':')?.1.trim().to_owned())
     };
-    let length: usize = header("content-length")?.parse().ok()?;
+    let length = header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     while asked.len() < head + length {
         let count = client.read(&mut some).ok().filter(|count| *count > 0)?;
         asked.extend_from_slice(&some[..count]);
@@ -74,8 +88,11 @@ fn forward(mut client: TcpStream, upstream: u16, noted: &Mutex<Vec<Call>>) -> Op
     server.write_all(&asked[head..]).ok()?;
     let mut answer = Vec::new();
     server.read_to_end(&mut answer).ok()?;
-    let action = header("x-amz-target")?.rsplit('.').next()?.to_owned();
-    let body = serde_json::from_slice(&asked[head..]).ok()?;
-    noted.lock().unwrap().push((action, body, answer.len()));
+    let action = header("x-amz-target").and_then(|target| {
+        let body = serde_json::from_slice(&asked[head..]).ok()?;
+        Some((target.rsplit('.').next()?.to_owned(), body))
+    });
+    let answer_bytes = answer.len();
+    noted.lock().unwrap().push(Call { head: headers, action, answer_bytes });
     client.write_all(&answer).ok()
 }

@@ -3,8 +3,8 @@
 use chrono::TimeDelta;
 use gpuctl_aws::{Account, Finding, QueueFacts, check_limits};
 use gpuctl_control::config::Config;
-use gpuctl_control::ports::PortError;
-use gpuctl_core::policy::QueuePolicy;
+use gpuctl_control::ports::{PortError, PortErrorClass};
+use gpuctl_core::policy::{Pool, QueuePolicy};
 use gpuctl_core::units::show_duration;
 
 use super::doctor::Repair;
@@ -18,6 +18,12 @@ use crate::failure::Failure;
 const CLOCK_WARN: TimeDelta = TimeDelta::seconds(60);
 /// From here on AWS rejects requests by their date, and the controller's lease is unreliable.
 const CLOCK_MAX: TimeDelta = TimeDelta::minutes(5);
+/// What a daily budget may add to a job's wait.
+const DAY: TimeDelta = TimeDelta::days(1);
+/// What a monthly budget may add to it.
+const MONTH_MAX: TimeDelta = TimeDelta::days(31);
+/// The longest that SQS keeps a message (SQS Developer Guide, "Amazon SQS message quotas").
+const RETENTION_MAX: TimeDelta = TimeDelta::days(14);
 /// Missed ticks after which no controller seems to be running.
 const TICKS_MISSED_MAX: i32 = 3;
 /// EventBridge calls a Lambda function once a minute at most, whatever the policy says.
@@ -46,13 +52,13 @@ pub(super) async fn check(
     checks.extend(ahead.map(clock));
     checks.push(table(account, repair).await);
     checks.push(last_reconcile(context).await);
-    for (_, queue) in config.policy.queue_pools() {
-        checks.extend(self::queue(account, queue).await);
+    for (pool, queue) in config.policy.queue_pools() {
+        checks.extend(self::queue(account, pool, queue).await);
     }
     checks.extend(account.ec2.check().await.into_iter().map(finding));
     let limits = check_limits(&account.aws, &account.ec2, &config.policy).await;
     checks.extend(limits.into_iter().map(finding));
-    checks.push(results(config));
+    checks.extend(results(account, config).await);
     checks.push(prices(context, account.aws.region()).await);
     checks
 }
@@ -162,15 +168,22 @@ async fn table(account: &Account, repair: Repair) -> CheckDocument {
         }
         found => found,
     };
+    // To describe the table is one permission; to use it takes six others.
+    let found = match found {
+        Ok(()) => table.probe().await,
+        Err(error) => Err(error),
+    };
     let fixable = |error: PortError| Failure::from(error).hint("`gpuctl doctor --fix` creates it");
     match found {
-        Ok(()) => pass("ledger", "the DynamoDB table is reachable".to_owned()),
-        Err(error) if repair == Repair::Yes => fail("ledger", &error.into()),
+        Ok(()) => pass("ledger", "the DynamoDB table can be read and written".to_owned()),
+        Err(error) if repair == Repair::Yes || error.class != PortErrorClass::NotFound => {
+            fail("ledger", &error.into())
+        }
         Err(error) => fail("ledger", &fixable(error)),
     }
 }
 
-async fn queue(account: &Account, queue: &QueuePolicy) -> Vec<CheckDocument> {
+async fn queue(account: &Account, pool: &Pool, queue: &QueuePolicy) -> Vec<CheckDocument> {
     let facts = match account.sqs.describe(&queue.name).await {
         Ok(facts) => facts,
         Err(error) => return vec![fail("queue", &error.into())],
@@ -186,6 +199,7 @@ async fn queue(account: &Account, queue: &QueuePolicy) -> Vec<CheckDocument> {
         ));
     }
     checks.extend(dead_letter_queue(queue, &facts));
+    checks.extend(retention(pool, queue, facts.retention));
     if facts.visibility > queue.visibility * 20 {
         checks.push(warn(
             "queue",
@@ -201,6 +215,28 @@ async fn queue(account: &Account, queue: &QueuePolicy) -> Vec<CheckDocument> {
         checks.push(pass("queue", detail));
     }
     checks
+}
+
+/// Whether the queue keeps a message for as long as the policy lets a job wait: `max_wait`, and a day or a month longer if a budget is
+/// exhausted. SQS deletes what is older, without a trace.
+fn retention(pool: &Pool, queue: &QueuePolicy, kept: TimeDelta) -> Option<CheckDocument> {
+    let (day, month) = (pool.budget.day.map(|_| DAY), pool.budget.month.map(|_| MONTH_MAX));
+    let waits = queue.max_wait + month.or(day).unwrap_or_default();
+    if kept >= waits {
+        return None;
+    }
+    let (name, kept_for, waits_for) = (&queue.name, show_duration(kept), show_duration(waits));
+    let detail =
+        format!("queue `{name}` keeps messages for {kept_for}, and a job may wait for {waits_for}");
+    if kept >= RETENTION_MAX {
+        let fix = "SQS keeps no message for longer: a job that waits for the budget's next month may be lost, and is shown as expired";
+        return Some(warn("queue", detail, fix));
+    }
+    let wanted = show_duration(waits.min(RETENTION_MAX));
+    let fix = format!(
+        "set its message retention period to {wanted} or more: SQS deletes what is older, and the job is lost"
+    );
+    Some(CheckDocument { status: "fail", ..warn("queue", detail, fix) })
 }
 
 /// What is wrong with the dead-letter queue, if something is.
@@ -235,23 +271,55 @@ fn dead_letter_queue(queue: &QueuePolicy, facts: &QueueFacts) -> Option<CheckDoc
     })
 }
 
-/// Where results' files and uploaded inputs are stored.
-fn results(config: &Config) -> CheckDocument {
-    let named = config.policy.cloud.aws.as_ref();
-    match named.and_then(|aws| aws.results.as_ref()) {
-        Some(location) => pass("results", location.clone()),
-        None => warn(
+/// Where results' files and uploaded inputs are stored, whether that can be written, and whether it is ever emptied.
+async fn results(account: &Account, config: &Config) -> Vec<CheckDocument> {
+    let named = config.policy.cloud.aws.as_ref().and_then(|aws| aws.results.as_ref());
+    let (Some(location), Some(files)) = (named, &account.results) else {
+        return vec![warn(
             "results",
             "no `results` under [cloud]: inputs must be in S3 or on a disk that boxes share, and tasks that produce files fail"
                 .to_owned(),
             "set `results = \"s3://bucket/prefix\"`",
-        ),
+        )];
+    };
+    let mut checks = vec![match files.probe().await {
+        Ok(()) => pass("results", location.clone()),
+        Err(error) => fail("results", &error.into()),
+    }];
+    if files.has_lifecycle().await == Some(false) {
+        checks.push(warn(
+            "results",
+            format!("no lifecycle rule of the bucket `{}` deletes old files", files.bucket()),
+            "add one (crates/gpuctl-aws/README.md has it), or run `gpuctl jobs delete --before` now and then",
+        ));
     }
+    checks
 }
 
 #[cfg(test)]
 mod tests {
+    use gpuctl_core::policy::Policy;
+
     use super::*;
+
+    #[test]
+    fn a_queue_that_drops_a_job_before_its_box_may_start_fails() {
+        let status = |settings: &str, days: i64| {
+            let text = format!(
+                "[cloud]\nkind = \"aws\"\ntable = \"t\"\n[pool.gpu]\nqueue = \"jobs\"\ninstances = [\"i-0123456789abcdef0\"]\n{settings}"
+            );
+            let policy = Policy::parse(&text).unwrap();
+            let (pool, queue) = policy.queue_pools().next().unwrap();
+            retention(pool, queue, TimeDelta::days(days)).map(|check| check.status)
+        };
+        assert_eq!(status("max_wait = \"10m\"", 4), None);
+        assert_eq!(status("max_wait = \"7d\"", 4), Some("fail"));
+        assert_eq!(status("max_wait = \"7d\"", 7), None);
+        assert_eq!(status("max_wait = \"3d12h\"\nbudget_usd_day = 1.0", 4), Some("fail"));
+        assert_eq!(status("max_wait = \"1d\"\nbudget_usd_day = 1.0", 4), None);
+        assert_eq!(status("budget_usd_month = 1.0", 13), Some("fail"));
+        assert_eq!(status("budget_usd_month = 1.0", 14), Some("warn"));
+    }
 
     #[test]
     fn t14_a_clock_that_is_off_is_a_warning_after_a_minute_and_a_failure_after_five() {
