@@ -187,7 +187,7 @@ impl Ec2Cloud {
             Err(_) => seen::REFUSED.to_owned(),
         };
         if let Err(error) = self.tag(instance, &[(seen::ANSWERED_TAG, answer)]).await {
-            // A start by somebody else within a minute of ours may then count as ours.
+            // A start by another user within a minute of ours may then count as ours.
             tracing::warn!(%error, "EC2's answer to a start was not noted on the box");
         }
         started

@@ -119,9 +119,9 @@ fn by_code(action: &str, code: &str) -> (PortErrorClass, Option<String>) {
         "InvalidRange" | "IncompleteBody" | "BadDigest" 
         | "OperationAborted" => (
             PortErrorClass::Unavailable,
-            "the transfer broke off; the next try may work".to_owned(),
+            "the transfer was interrupted; the next try may work".to_owned(),
         ),
-        // What is not known is no proof that another try would fail, too: a job's input must not be blamed for it.
+        // An unknown code does not prove that another try would fail, too: a job's input must not be blamed for it.
         _ => return (PortErrorClass::Unavailable, None),
     };
     (class, Some(hint))

@@ -37,7 +37,7 @@ use crate::files::S3Files;
 use crate::queue::SqsQueue;
 
 use self::items::{Key, Reader, Writer, from_micros};
-use self::table::{Order, Page, Table, condition_failed, outdated};
+use self::table::{Order, Page, Table, condition_failed, taken_over};
 
 /// Boxes whose reports are read side by side.
 const REPORTS_SIDE_BY_SIDE_MAX: usize = 50;
@@ -242,7 +242,7 @@ impl Ledger for DynamoLedger {
         let last = self.table.query(&newest).await?.into_iter().next();
         let newest_fence = last.as_ref().and_then(|item| Reader(item).number_if("fence"));
         if newest_fence.is_some_and(|newest| newest > fence.number) {
-            return Err(outdated("add a record"));
+            return Err(taken_over("add a record"));
         }
         let expires = items::expires(self.now() + RECORDS_KEPT);
         let same = last.as_ref().is_some_and(|item| items::is_same_record(item, record));
@@ -273,7 +273,7 @@ impl Ledger for DynamoLedger {
         match answer {
             Ok(_) => Ok(()),
             Err(error) if code(&error) == Some("ConditionalCheckFailedException") => {
-                Err(outdated("count a record"))
+                Err(taken_over("count a record"))
             }
             Err(error) => Err(self.table.failed("UpdateItem", "count a record", error)),
         }

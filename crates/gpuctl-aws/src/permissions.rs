@@ -388,7 +388,7 @@ mod tests {
         for client in CLIENTS {
             for (at, _) in code.match_indices(&format!("{client}.")) {
                 let before = code[..at].chars().next_back();
-                if client.chars().all(|c| c.is_alphabetic())
+                if client.chars().all(char::is_alphabetic)
                     && before.is_some_and(|c| c.is_alphanumeric() || c == '_')
                 {
                     continue;

@@ -234,7 +234,7 @@ impl JobQueue for SqsQueue {
             Some((dead, _)) => Some(self.dead(queue, &dead).await?),
             None => None,
         };
-        // How long messages are kept is no reason not to know how many there are.
+        // Also if SQS does not say how long it keeps messages, their number counts.
         if let Ok(live) = found.span(&names[4]) {
             let dead = dead.as_ref().and_then(|dead| dead.retention);
             locked(&self.retentions).insert(queue.clone(), Retention { live, dead });

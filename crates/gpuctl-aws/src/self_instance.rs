@@ -7,19 +7,20 @@
 
 mod query;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_config::imds::Client;
 use aws_config::imds::client::error::ImdsError;
 use chrono::{DateTime, TimeDelta};
-use gpuctl_control::clock::SystemClock;
+use gpuctl_control::clock::CorrectedClock;
 use gpuctl_control::log::shown;
 use gpuctl_control::ports::{Clock, Cloud, Listing, PortError, PortErrorClass, StartOrder};
 use gpuctl_core::observation::{BoxState, SeenBox};
 use gpuctl_core::plan::StopMode;
-use gpuctl_core::policy::{Boxes, Policy};
+use gpuctl_core::policy::{Boxes, Policy, PowerOff};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 use serde::Deserialize;
 use tokio::process::Command;
@@ -34,8 +35,8 @@ use crate::tags::{BOX_TAG, STOPPED_TAG, tag_time};
 const POWER_OFF_TIME_MAX: Duration = Duration::from_secs(20);
 /// How long a box may be up after it accepted its shutdown: services, and this process is one, get their signal within a second.
 const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(60);
-/// How far a start of this box may lie after the run's start in the ledger: the time between our order and EC2's start.
-const ORDER_AGE_MAX: TimeDelta = TimeDelta::minutes(5);
+/// How far a start of this box may lie after the run's start in the ledger: the time between our order and EC2's start, as in `ec2/seen`.
+const ORDER_AGE_MAX: TimeDelta = TimeDelta::minutes(1);
 
 /// Which box this instance is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,9 +53,13 @@ pub struct SelfInstance {
     metadata: Client,
     identity: InstanceIdentity,
     pool: PoolId,
-    power_off: Vec<String>,
+    power_off: PowerOff,
     run_started_at: Mutex<Timestamp>,
     ec2: Query,
+    /// The time in AWS's responses.
+    clock: Arc<CorrectedClock>,
+    /// Whether a rebalance recommendation was logged.
+    is_rebalance_told: AtomicBool,
     /// Whether its shutdown terminates it.
     is_launched: bool,
     /// When the system accepted the shutdown.
@@ -68,6 +73,13 @@ pub struct SelfInstance {
 struct Document {
     instance_id: String,
     pending_time: String,
+}
+
+/// A rebalance recommendation: `events/recommendations/rebalance` of the instance metadata.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Recommendation {
+    notice_time: String,
 }
 
 /// An interruption notice: the `spot/instance-action` of the instance metadata.
@@ -102,6 +114,8 @@ impl SelfInstance {
             is_launched: has_slot || matches!(boxes, Some(Boxes::Launch(_))),
             power_off: policy.worker.power_off.clone(),
             ec2: Query::new(aws),
+            clock: aws.clock(),
+            is_rebalance_told: AtomicBool::new(false),
             shutdown_at: Mutex::default(),
             shutdown_max: SHUTDOWN_TIME_MAX,
             metadata,
@@ -144,15 +158,13 @@ impl SelfInstance {
         let Some(shutdown_at) = shutdown_at else { return Ok(()) };
         tokio::time::sleep_until(shutdown_at + self.shutdown_max).await;
         let after = self.shutdown_max.as_secs();
-        let command = self.power_off.join(" ");
-        let command = shown(&command);
-        tracing::warn!("`{command}` was accepted {after}s ago, and this box is still running");
+        tracing::warn!("a shutdown was accepted {after}s ago, and this box is still running");
         self.stop_by_ec2().await
     }
 
     /// Asks EC2 to stop this box.
     async fn stop_by_ec2(&self) -> Result<(), PortError> {
-        let (id, now) = (self.identity.instance_id.as_str(), SystemClock.now());
+        let (id, now) = (self.identity.instance_id.as_str(), self.clock.now());
         if self.is_launched {
             let text = format!("box {id} was launched, and EC2 must not be asked to stop it");
             return Err(PortError::new(PortErrorClass::Conflict, text).hint(
@@ -187,6 +199,33 @@ impl SelfInstance {
         let at = at.and_then(|action| DateTime::parse_from_rfc3339(&action.time).ok());
         // A notice that cannot be parsed is still a notice.
         Ok(Some(at.map_or(self.identity.launched_at, |at| at.to_utc())))
+    }
+}
+
+impl SelfInstance {
+    /// When EC2 recommended to replace this box, since it may interrupt it: often earlier than the notice, with no deadline, and also for a
+    /// box that stays after all. So it is told, and nothing is done about it here.
+    async fn rebalance(&self) -> Result<Option<Timestamp>, PortError> {
+        let path = "/latest/meta-data/events/recommendations/rebalance";
+        let Some(text) = read(&self.metadata, path).await? else { return Ok(None) };
+        let at = serde_json::from_str::<Recommendation>(&text).ok();
+        let at = at.and_then(|one| DateTime::parse_from_rfc3339(&one.notice_time).ok());
+        let at = at.map_or(self.identity.launched_at, |at| at.to_utc());
+        if !self.is_rebalance_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%at, "EC2 recommends to replace this box: it may interrupt it soon");
+        }
+        Ok(Some(at))
+    }
+
+    /// When a controller told this launched box to drain, if it has since its launch.
+    async fn told_to_drain(&self) -> Result<Option<Timestamp>, PortError> {
+        if !self.is_launched {
+            return Ok(None);
+        }
+        let path = format!("/latest/meta-data/tags/instance/{STOPPED_TAG}");
+        let told_at = read(&self.metadata, &path).await?;
+        let told_at = told_at.and_then(|text| DateTime::parse_from_rfc3339(text.trim()).ok());
+        Ok(told_at.map(|at| at.to_utc()).filter(|at| *at >= self.identity.launched_at))
     }
 }
 
@@ -237,16 +276,18 @@ async fn read(metadata: &Client, path: &str) -> Result<Option<String>, PortError
 #[async_trait]
 impl Cloud for SelfInstance {
     async fn boxes(&self, _: &Policy) -> Result<Listing, PortError> {
-        let interruption = self.interruption().await?;
+        let (interruption, rebalance, told_at) =
+            tokio::try_join!(self.interruption(), self.rebalance(), self.told_to_drain())?;
         let started_at = *self.run_started_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let (state, since) = match told_at {
+            Some(told_at) => (BoxState::Stopping, told_at),
+            None => (BoxState::Running, self.identity.launched_at),
+        };
         let own = SeenBox {
             run_started_at: Some(started_at),
             interruption,
-            ..SeenBox::new(
-                self.identity.box_id.clone(),
-                BoxState::Running,
-                self.identity.launched_at,
-            )
+            rebalance,
+            ..SeenBox::new(self.identity.box_id.clone(), state, since)
         };
         Ok(Listing { pools: [(self.pool.clone(), vec![own])].into(), errors: Vec::new() })
     }
@@ -260,7 +301,11 @@ impl Cloud for SelfInstance {
             let text = format!("a worker stops only its own box, not {box_id}");
             return Err(PortError::new(PortErrorClass::Conflict, text));
         }
-        match power_off(&self.power_off).await {
+        let PowerOff::Command(command) = &self.power_off else {
+            // The process's end says the rest.
+            return Ok(());
+        };
+        match power_off(command).await {
             Ok(()) => {
                 let mut shutdown_at =
                     self.shutdown_at.lock().unwrap_or_else(PoisonError::into_inner);

@@ -151,6 +151,8 @@ pub struct SeenBox {
     pub offering: Option<Offering>,
     /// When EC2 interrupts it, if it has given notice. On a stopped box: when EC2 did; only EC2 can start it again (P4).
     pub interruption: Option<Timestamp>,
+    /// When EC2 recommended to replace it, since it may interrupt it; it names no deadline.
+    pub rebalance: Option<Timestamp>,
     /// The latest start or stop outside gpuctl, e.g. in the AWS console.
     pub foreign: Option<Foreign>,
     /// Why it cannot be started although it is stopped, e.g. because EC2 has interrupted it (P4): the end of a sentence.
@@ -181,6 +183,7 @@ impl SeenBox {
             worker: None,
             offering: None,
             interruption: None,
+            rebalance: None,
             foreign: None,
             unstartable: None,
         }

@@ -134,6 +134,15 @@ pub struct Aws {
     pub function: Option<String>,
 }
 
+/// How a worker on EC2 powers its box off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PowerOff {
+    /// By its exit code alone: a hook of the service manager, which has the rights to, powers the box off.
+    ExitCode,
+    /// By this command.
+    Command(Vec<String>),
+}
+
 /// Which EC2 instances are a pool's boxes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Boxes {
@@ -182,7 +191,7 @@ pub struct Worker {
     /// How long a stopping worker may continue with the jobs it holds.
     pub drain: TimeDelta,
     /// The command with which a worker shuts down its EC2 box.
-    pub power_off: Vec<String>,
+    pub power_off: PowerOff,
 }
 
 /// `[model.NAME]`: settings of one model.

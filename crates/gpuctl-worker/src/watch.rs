@@ -13,8 +13,8 @@ use gpuctl_control::plan;
 use gpuctl_control::ports::{LEASE_LASTS, PortError, WorkerReport};
 use gpuctl_control::text::with_causes;
 use gpuctl_control::worker_timing::REPORT_FAILURE_MAX;
-use gpuctl_core::observation::{Observation, Witness};
-use gpuctl_core::plan::{Action, Plan};
+use gpuctl_core::observation::{BoxState, Observation, SeenBox, Witness};
+use gpuctl_core::plan::{Action, Plan, StopMode};
 use gpuctl_core::units::Timestamp;
 use tokio::time::Instant;
 
@@ -62,6 +62,14 @@ impl Worker {
     async fn reconcile(&self) {
         let (seen, plan) = self.observe_and_store().await;
         self.drain_if_interrupted(&seen);
+        if self.is_told_to_stop(&seen) && !self.is_draining() {
+            tracing::info!("a controller told this box to drain");
+            self.drain(WorkerExit::Idle);
+            if let Err(error) = self.ports.cloud.stop(self.box_id(), StopMode::Drain).await {
+                tracing::error!(error = %shown(with_causes(&error)), "the box could not be stopped");
+            }
+            return;
+        }
         if self.stop_wanted(plan).is_none() || self.is_draining() {
             return;
         }
@@ -109,8 +117,18 @@ impl Worker {
 
     /// When the cloud interrupts this box, if it has given notice.
     fn interruption(&self, seen: &Observation) -> Option<Timestamp> {
+        self.own_box(seen)?.interruption
+    }
+
+    /// Whether a controller has told a launched EC2 box to drain, and then to end itself. On this machine a signal says so.
+    fn is_told_to_stop(&self, seen: &Observation) -> bool {
+        let is_stopping = |one: &SeenBox| one.state == BoxState::Stopping;
+        self.policy.cloud.aws.is_some() && self.own_box(seen).is_some_and(is_stopping)
+    }
+
+    fn own_box<'a>(&self, seen: &'a Observation) -> Option<&'a SeenBox> {
         let boxes = seen.pools.get(&self.setup.pool)?.boxes.value.as_ref()?;
-        boxes.iter().find(|one| one.id == *self.box_id())?.interruption
+        boxes.iter().find(|one| one.id == *self.box_id())
     }
 
     /// Stops the box as any controller would: on the local backend a signal comes back to this very process.

@@ -24,7 +24,7 @@ pub(super) const ORDER_TAG: &str = "gpuctl:order";
 
 /// How EC2 answered that order: when it accepted it, `REFUSED`, or `PENDING` while there is no answer.
 pub(super) const ANSWERED_TAG: &str = "gpuctl:answered";
-/// EC2 did not accept the start: one that follows is somebody else's.
+/// EC2 did not accept the start: one that follows is another user's.
 pub(super) const REFUSED: &str = "refused";
 /// There is no answer yet; or the controller ended before it could note it.
 pub(super) const PENDING: &str = "pending";
@@ -521,9 +521,9 @@ mod tests {
         let ours = (false, Some(at(-2)));
         assert_eq!(started(tag_time(at(1)), 0), ours);
         assert_eq!(started(tag_time(at(1)), 3), ours);
-        // Stopped and started again by a person, 70 s after our order.
+        // Stopped and started again by a user, 70 s after our order.
         assert_eq!(started(tag_time(at(1)), 70), (true, Some(at(70))));
-        // EC2 refused our start, and a person started it a little later.
+        // EC2 refused our start, and a user started it a little later.
         assert_eq!(started(REFUSED.to_owned(), 20), (true, Some(at(20))));
         // The controller ended between order and answer.
         assert_eq!(started(PENDING.to_owned(), 20), ours);

@@ -15,7 +15,7 @@ use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 
 use super::DynamoLedger;
 use super::items::{self, Item, Key, RUNS_KEPT, Reader, Written};
-use super::table::{Order, Page, attributes, outdated};
+use super::table::{Order, Page, attributes, taken_over};
 
 /// Tries of one write, each after another writer has changed the run.
 const SAVE_TRIES_MAX: u32 = 5;
@@ -92,7 +92,7 @@ impl DynamoLedger {
             };
             // What is read is what the write is conditional on, so a newer fence cannot come between.
             if fence.is_some_and(|fence| written.fence.is_some_and(|newest| newest > fence)) {
-                return Err(outdated("note a run"));
+                return Err(taken_over("note a run"));
             }
             let merged = before.as_ref().map_or_else(|| run.clone(), |old| filled_in(old, run));
             if before.as_ref() == Some(&merged) {

@@ -339,7 +339,7 @@ impl Table {
         match call.update_expression(text).send().await {
             Ok(_) => Ok(()),
             Err(error) if code(&error) == Some("ConditionalCheckFailedException") => {
-                Err(outdated(verb))
+                Err(taken_over(verb))
             }
             Err(error) => Err(self.failed("UpdateItem", verb, error)),
         }
@@ -408,7 +408,7 @@ impl Table {
 }
 
 /// A write of a controller that another one has replaced.
-pub(super) fn outdated(verb: &str) -> PortError {
+pub(super) fn taken_over(verb: &str) -> PortError {
     let what = format!("cannot {verb} in the ledger: another controller has taken over since");
     PortError::new(PortErrorClass::Conflict, what).hint("the next reconcile decides anew")
 }

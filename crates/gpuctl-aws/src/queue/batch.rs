@@ -30,7 +30,7 @@ struct Entry {
     /// Its place among the caller's receipts.
     index: usize,
     receipt: Receipt,
-    /// How long its lease shall last, in whole seconds.
+    /// How long its lease is to last, in whole seconds.
     seconds: i64,
 }
 

@@ -126,3 +126,35 @@ async fn a_launched_box_is_ended_only_by_its_shutdown() {
     assert!(error.hint.unwrap().contains("InstanceInitiatedShutdownBehavior"));
     assert_eq!(account.front.calls(), [""; 0]);
 }
+
+/// The hook of the service manager has the rights that the worker does not need.
+#[tokio::test]
+async fn a_box_whose_hook_powers_it_off_by_the_exit_code_runs_no_command() {
+    let account = Account::stable(&[on_demand()]).await;
+    let (_imds, instance, id) = worker(&account, "\"exit-code\"").await;
+    instance.stop(&id, StopMode::Drain).await.unwrap();
+    instance.wait_for_shutdown().await.unwrap();
+    assert_eq!(account.front.calls(), [""; 0], "the process ends, and the hook does the rest");
+}
+
+#[tokio::test]
+async fn a_launched_box_sees_that_it_is_told_to_drain_and_one_that_is_kept_does_not() {
+    for (slot, wanted) in [(true, BoxState::Stopping), (false, BoxState::Running)] {
+        let account = Account::stable(&[on_demand()]).await;
+        if slot {
+            let tag = [("gpuctl:box".to_owned(), "gpu-on-demand-1".to_owned())].into();
+            account.front.ec2().create_tags(account.clock.now(), &account.ids, &tag).unwrap();
+        }
+        let (_imds, instance, _) = worker(&account, "[\"false\"]").await;
+        let own = async || {
+            let listing = instance.boxes(&account.policy).await.unwrap();
+            listing.pools.into_values().flatten().next().unwrap()
+        };
+        assert_eq!(own().await.state, BoxState::Running);
+        account.clock.pass(10);
+        let now = account.clock.now();
+        let told = [("gpuctl:stopped".to_owned(), now.to_rfc3339())].into();
+        account.front.ec2().create_tags(now, &account.ids, &told).unwrap();
+        assert_eq!(own().await.state, wanted);
+    }
+}

@@ -1,6 +1,6 @@
 //! Boxes that are stopped and started, on demand.
 
-use gpuctl_control::ports::{Cloud, PortErrorClass};
+use gpuctl_control::ports::{Clock, Cloud, PortErrorClass};
 use gpuctl_core::observation::{BoxState, HoldWants};
 use gpuctl_core::offering::{CapacityType, RefusalClass};
 use gpuctl_core::plan::StopMode;
@@ -86,7 +86,7 @@ async fn p16_a_start_without_capacity_is_not_retried_and_keeps_its_message() {
     assert_eq!(account.front.calls(), calls, "it is asked once, and its answer is noted");
 }
 
-/// EC2 refused our start, and a person has more luck a moment later: that is their start.
+/// EC2 refused our start, and accepted a user's a moment later: that is the user's.
 #[tokio::test]
 async fn r1_a_start_in_the_console_after_a_refused_one_of_ours_is_foreign() {
     let account = Account::stable(&[on_demand()]).await;

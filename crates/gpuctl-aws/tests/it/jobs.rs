@@ -130,7 +130,7 @@ async fn a_problem_is_kept_until_there_is_a_result_and_a_buried_job_is_dead() {
         at: now(),
         dead,
     };
-    // Of a job that nobody noted before.
+    // Of a job that was never noted before.
     ledger.note_problem(&problem("worker.crashed", false)).await.unwrap();
     let entry = ledger.job(&job.id).await.unwrap().unwrap();
     assert_eq!((entry.state, entry.problem), (JobState::Queued, Some(failure("worker.crashed"))));

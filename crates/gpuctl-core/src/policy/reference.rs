@@ -157,6 +157,7 @@ fn kind(takes: &Takes) -> String {
     match takes {
         Takes::Text => "text".to_owned(),
         Takes::Texts => "list of texts".to_owned(),
+        Takes::TextsOrWord(word) => format!("list of texts or `\"{word}\"`"),
         Takes::Word(words) => {
             let words: Vec<String> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
             words.join(" or ")

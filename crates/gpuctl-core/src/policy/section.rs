@@ -21,6 +21,7 @@ use crate::units::{MicroUsd, parse_duration, show_duration};
 pub(super) enum Takes {
     Text,
     Texts,
+    TextsOrWord(&'static str),
     Word(&'static [&'static str]),
     Duration(RangeInclusive<TimeDelta>),
     Whole(RangeInclusive<i128>),
@@ -36,6 +37,9 @@ impl fmt::Display for Takes {
         match self {
             Self::Text => f.write_str("a text in quotes"),
             Self::Texts => f.write_str("a list of texts, e.g. `[\"a\", \"b\"]`"),
+            Self::TextsOrWord(word) => {
+                write!(f, "a list of texts, e.g. `[\"a\", \"b\"]`, or \"{word}\"")
+            }
             Self::Word(known) => write!(f, "a text in quotes, one of: {}", known.join(", ")),
             Self::Duration(_) => f.write_str("a duration in quotes, e.g. `\"10m\"`"),
             Self::Whole(_) => f.write_str("a whole number"),
@@ -172,16 +176,29 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
 
     pub(super) fn texts(&mut self, key: &'static str) -> Option<(Range<usize>, Vec<String>)> {
         let (span, value) = self.value(key, &Takes::Texts)?;
-        let texts = match value {
-            DeValue::Array(items) => {
-                items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
-            }
-            _ => None,
-        };
+        let texts = texts_of(value);
         if texts.is_none() {
             self.wrong_type(key, span.clone(), value, &Takes::Texts);
         }
-        texts.map(|texts: Vec<String>| (span, texts))
+        texts.map(|texts| (span, texts))
+    }
+
+    /// A list of texts, or this word: then the list is `None`.
+    pub(super) fn texts_or_word(
+        &mut self,
+        key: &'static str,
+        word: &'static str,
+    ) -> Option<Option<Vec<String>>> {
+        let takes = Takes::TextsOrWord(word);
+        let (span, value) = self.value(key, &takes)?;
+        if value.as_str() == Some(word) {
+            return Some(None);
+        }
+        let texts = texts_of(value);
+        if texts.is_none() {
+            self.wrong_type(key, span, value, &takes);
+        }
+        texts.map(Some)
     }
 
     /// All entries of this table, whose names are chosen by the user; the values must be texts.
@@ -376,6 +393,11 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
 pub(super) enum Keys {
     AllKnown,
     SomeUnknown,
+}
+
+fn texts_of(value: &DeValue<'_>) -> Option<Vec<String>> {
+    let DeValue::Array(items) = value else { return None };
+    items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
 }
 
 fn type_of(value: &DeValue<'_>) -> &'static str {

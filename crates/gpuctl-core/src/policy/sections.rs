@@ -11,8 +11,8 @@ use toml::de::DeTable;
 use super::problems::{Problems, Sink};
 use super::section::{Keys, Section};
 use super::{
-    Budget, Cloud, Files, IdleStop, Model, Policy, Pool, QueuePolicy, ReadDates, Work, Worker, aws,
-    schedule,
+    Budget, Cloud, Files, IdleStop, Model, Policy, Pool, PowerOff, QueuePolicy, ReadDates, Work,
+    Worker, aws, schedule,
 };
 use crate::cost::{CostSettings, GP3_USD_GIB_MONTH, PriceTable};
 use crate::observation::RUNS_REMEMBERED_MAX;
@@ -41,6 +41,8 @@ const DEAD_LETTERS_KEPT: TimeDelta = TimeDelta::days(30);
 /// The largest gp3 volume.
 const DISK_GIB_MAX: u32 = 65_536;
 /// Not `halt`, after which an EC2 box stays on and is billed (W1).
+/// As `power_off`: by the worker's exit code.
+const EXIT_CODE: &str = "exit-code";
 const POWER_OFF: [&str; 2] = ["systemctl", "poweroff"];
 const DEVICES: [&str; 3] = ["auto", "cpu", "cuda"];
 
@@ -171,9 +173,11 @@ fn worker(mut section: Section<'_, '_, '_>) -> Worker {
             .unwrap_or(100_000_000),
         job_max: section.duration_or("job_max", second..=VISIBILITY_MAX, hour),
         drain: section.duration_or("drain", zero..=hour, second * 30),
-        power_off: section
-            .texts("power_off")
-            .map_or_else(|| POWER_OFF.map(str::to_owned).to_vec(), |(_, words)| words),
+        power_off: match section.texts_or_word("power_off", EXIT_CODE) {
+            None => PowerOff::Command(POWER_OFF.map(str::to_owned).to_vec()),
+            Some(None) => PowerOff::ExitCode,
+            Some(Some(words)) => PowerOff::Command(words),
+        },
     };
     section.report_unknown_keys();
     worker

@@ -272,8 +272,8 @@ const WORKER: &[SettingDoc] = &[
     setting(
         "power_off",
         Value("[\"systemctl\", \"poweroff\"]"),
-        "The command with which a worker shuts down its EC2 box, as a list of its \
-        words.",
+        "The command with which a worker shuts down its EC2 box, as a list of its words; or `\"exit-code\"`: a hook of the \
+         service manager does it, where the worker ends with an exit code from 10 to 15 other than 12.",
     ),
     setting(
         "drain",
