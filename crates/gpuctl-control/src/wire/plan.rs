@@ -1,8 +1,8 @@
 //! The document `gpuctl.plan`: what each rule says, what follows, and what comes next.
 
 use gpuctl_core::observation::Run;
-use gpuctl_core::plan::{Action, Effect, NextChange, Plan, PoolPlan, StopMode};
-use gpuctl_core::units::Timestamp;
+use gpuctl_core::plan::{Action, Effect, KeptBox, NextChange, Plan, PoolPlan, StopMode};
+use gpuctl_core::units::{MicroUsd, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{ReasonDocument, Versioned, seconds, time};
@@ -40,6 +40,33 @@ pub struct PoolPlanDocument {
     /// Every rule's verdict, in order.
     pub verdicts: Vec<VerdictDocument>,
     pub next_change: Option<NextChangeDocument>,
+    /// Boxes that a user keeps up to look at them.
+    pub kept: Vec<KeptDocument>,
+}
+
+/// What keeps a box up: its file `keep-until`, or a hold.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeptDocument {
+    pub r#box: String,
+    /// When it may be stopped.
+    pub keep_until: String,
+    /// What it costs until then, in US dollars; `null` on this machine.
+    pub usd: Option<f64>,
+    /// A sentence that says all of this.
+    pub text: String,
+}
+
+impl KeptDocument {
+    /// The document of a kept box.
+    #[must_use]
+    pub fn of(kept: &KeptBox) -> Self {
+        Self {
+            r#box: kept.box_id.to_string(),
+            keep_until: time(kept.until),
+            usd: kept.cost.map(MicroUsd::as_usd),
+            text: kept.text.clone(),
+        }
+    }
 }
 
 impl PoolPlanDocument {
@@ -66,6 +93,7 @@ impl PoolPlanDocument {
                 })
                 .collect(),
             next_change: plan.next_change.as_ref().map(next_change),
+            kept: plan.kept.iter().map(KeptDocument::of).collect(),
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use gpuctl_core::observation::{Hold, HoldWants, Observation, SeenBox, SeenPool, SeenQueue};
-use gpuctl_core::plan::{KeptBox, Plan, PoolPlan};
-use gpuctl_core::units::{MicroUsd, Timestamp};
+use gpuctl_core::plan::{Plan, PoolPlan};
+use gpuctl_core::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::plan::{NextChangeDocument, RunDocument, next_change};
+use super::plan::{KeptDocument, NextChangeDocument, RunDocument, next_change};
 use super::{ReasonDocument, Versioned, seconds, time};
 
 /// `gpuctl.status`.
@@ -113,17 +113,6 @@ pub struct FaultDocument {
     pub since: String,
 }
 
-/// What keeps a box up: its file `keep-until`, or a hold.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct KeptDocument {
-    /// When it may be stopped.
-    pub keep_until: String,
-    /// What it costs until then, in US dollars; `null` on this machine.
-    pub usd: Option<f64>,
-    /// A sentence that says all of this.
-    pub text: String,
-}
-
 /// The documents of a pool's boxes, with what the plan says of each.
 #[must_use]
 pub fn box_documents(boxes: &[SeenBox], plan: &PoolPlan, now: Timestamp) -> Vec<BoxDocument> {
@@ -132,16 +121,6 @@ pub fn box_documents(boxes: &[SeenBox], plan: &PoolPlan, now: Timestamp) -> Vec<
         BoxDocument { kept: kept.map(KeptDocument::of), ..BoxDocument::of(one, now) }
     };
     boxes.iter().map(document).collect()
-}
-
-impl KeptDocument {
-    fn of(kept: &KeptBox) -> Self {
-        Self {
-            keep_until: time(kept.until),
-            usd: kept.cost.map(MicroUsd::as_usd),
-            text: kept.text.clone(),
-        }
-    }
 }
 
 impl BoxDocument {
@@ -220,5 +199,66 @@ impl HoldDocument {
             by: hold.by.clone(),
             why: hold.why.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use chrono::TimeDelta;
+    use gpuctl_core::decide;
+    use gpuctl_core::observation::{BoxState, Seen, SeenWorker, Witness, WorkerFault};
+    use gpuctl_core::offering::{CapacityType, Offering};
+    use gpuctl_core::policy::Policy;
+
+    use super::*;
+
+    #[test]
+    fn a_box_that_takes_no_jobs_and_is_kept_up_says_why_until_when_and_at_what_price() {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let worker = SeenWorker {
+            heard_at: now,
+            leases: 0,
+            idle_since: None,
+            jobs_done: 0,
+            fault: Some(WorkerFault {
+                code: "models.missing".to_owned(),
+                message: "models missing".to_owned(),
+                since: now - TimeDelta::minutes(9),
+            }),
+            keep_until: Some(now + TimeDelta::hours(2)),
+        };
+        let offering = Offering {
+            instance_type: "g4dn.xlarge".to_owned(),
+            zone: "us-east-1a".to_owned(),
+            capacity: CapacityType::OnDemand,
+        };
+        let one = SeenBox {
+            worker: Some(worker),
+            offering: Some(offering),
+            ..SeenBox::new("gpu-1".parse().unwrap(), BoxState::Running, now - TimeDelta::hours(1))
+        };
+        let seen = SeenPool {
+            boxes: Seen::now(vec![one], now),
+            queue: None,
+            hold: None,
+            runs: vec![],
+            service: None,
+            spent: None,
+        };
+        let policy = Policy::parse("[pool.gpu]\nqueue = \"jobs\"\n[cost]\nusd_hour = 0.5").unwrap();
+        let pools = BTreeMap::from([("gpu".parse().unwrap(), seen)]);
+        let seen = Observation { at: now, witness: Witness::Controller, pools };
+        let document = StatusDocument::of(&seen, &decide(&policy, &seen), vec![]).document;
+        let shown = &document.pools[0].boxes[0];
+        let (fault, kept) = (shown.fault.as_ref().unwrap(), shown.kept.as_ref().unwrap());
+        assert_eq!(
+            (fault.code.as_str(), fault.since.as_str()),
+            ("models.missing", "2026-11-21T11:51:00.000Z")
+        );
+        assert_eq!((kept.keep_until.as_str(), kept.usd), ("2026-11-21T14:00:00.000Z", Some(1.0)));
+        let text = "the file `keep-until` on gpu-1 keeps gpu-1 up for 2h more, at most $1.00";
+        assert_eq!(kept.text, text);
     }
 }

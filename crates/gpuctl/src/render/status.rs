@@ -56,7 +56,7 @@ fn boxes(lines: &mut Lines, boxes: &[BoxDocument]) {
             lines.label("fault", format!("{} takes no jobs: {message} since {since}", one.r#box));
         }
         if let Some(kept) = &one.kept {
-            lines.label("kept", kept.text.clone());
+            lines.label("kept", &kept.text);
         }
     }
 }
@@ -117,6 +117,7 @@ pub(super) fn plan(document: &PlanDocument) -> Lines {
         };
         lines.add(format!("{}: wants {wanted} at {}", pool.pool, short(&document.at)));
         pool_plan(&mut lines, pool);
+        pool.kept.iter().for_each(|kept| lines.label("kept", &kept.text));
         rules(&mut lines, pool);
     }
     errors(&mut lines, &document.errors);
