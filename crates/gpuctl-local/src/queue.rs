@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use gpuctl_control::ports::{
     JobQueue, NewMessage, PortError, PortErrorClass, Purge, Receipt, ReceiveRequest, Received,
 };
-use gpuctl_control::wire::job::job_received;
+use gpuctl_control::wire::job::{SUBMITTER_AHEAD_MAX, job_from_json};
 use gpuctl_core::observation::SeenQueue;
 use gpuctl_core::units::QueueName;
 use rusqlite::{Connection, Row, Transaction, params};
@@ -221,7 +221,14 @@ fn send(
     queue: &QueueName,
     message: &NewMessage,
 ) -> rusqlite::Result<()> {
-    let job = job_received(&message.body, now.wall(now.at)).ok();
+    let mut job = job_from_json(&message.body).ok();
+    if let Some(job) = &mut job {
+        // A job from the future would head every listing. One from long ago may be a retry.
+        let wall = now.wall(now.at);
+        if job.submitted_at > wall + SUBMITTER_AHEAD_MAX {
+            job.submitted_at = wall;
+        }
+    }
     if let Some(job) = &job {
         note_job(tx, now, job)?;
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use gpuctl_control::ports::{JobQueue, NewMessage, ReceiveRequest, Received};
+use gpuctl_control::ports::{JobFilter, JobQueue, Ledger, NewMessage, ReceiveRequest, Received};
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::QueueName;
 use gpuctl_local::{Store, StoreOptions};
@@ -138,4 +138,25 @@ fn many_processes_may_be_the_first_to_open_the_file() {
         });
         assert!(opened.iter().all(Result::is_ok), "{opened:?}");
     }
+}
+
+#[tokio::test]
+async fn a_job_from_the_future_does_not_head_the_listing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder);
+    let body = |id: u32, submitted_at: &str| {
+        format!(
+            r#"{{"version":1,"job_id":"01a200ab-52ac-72da-a503-1913f00238c{id}","queue":"jobs","task":"t","input":"data:,x","submitted_at":"{submitted_at}"}}"#
+        )
+    };
+    let believed = "2026-11-22T00:00:00Z";
+    send(&store, &[&body(1, "+262142-12-31T00:00:00Z"), &body(2, believed)]);
+    let filter = JobFilter { state: None, limit: 10, since: None };
+    let listed = store.jobs(filter).await.unwrap();
+    let submitted = |id: &str| {
+        let entry = listed.iter().find(|entry| entry.job.id.as_str().ends_with(id)).unwrap();
+        entry.job.submitted_at
+    };
+    assert!(submitted("c1") <= chrono::DateTime::from_timestamp(32_503_680_000, 0).unwrap());
+    assert_eq!(submitted("c2"), believed.parse::<chrono::DateTime<chrono::Utc>>().unwrap());
 }

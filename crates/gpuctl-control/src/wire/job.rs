@@ -68,7 +68,7 @@ pub fn job_from_json(text: &str) -> Result<Job, JobReadError> {
 /// The longest that a queue keeps a message: SQS's limit.
 const QUEUE_KEEPS_MAX: TimeDelta = TimeDelta::days(14);
 /// How far the clock of a submitter may be ahead of the queue's.
-const SUBMITTER_AHEAD_MAX: TimeDelta = TimeDelta::minutes(5);
+pub const SUBMITTER_AHEAD_MAX: TimeDelta = TimeDelta::minutes(5);
 
 /// The job of a message that its queue received at `sent_at`.
 ///
