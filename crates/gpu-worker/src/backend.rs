@@ -89,6 +89,7 @@ async fn on_aws(
 
     use gpuctl_aws::{Aws, DynamoLedger, SelfInstance, SqsQueue};
     use gpuctl_control::ports::Ledger;
+    use gpuctl_core::observation::Run;
 
     let aws = Aws::connect(account.region.as_deref(), account.profile.as_deref()).await?;
     let table = account.table.as_deref().ok_or("a worker on AWS needs `table` in [cloud]")?;
@@ -98,7 +99,9 @@ async fn on_aws(
     let ledger = DynamoLedger::new(&aws, table, aws.clock(), results.clone());
     let box_id = instance.identity().box_id.clone();
     let memory = ledger.memory(&named.pool).await?;
-    let starts = memory.runs.iter().filter(|run| run.box_id == box_id).map(|run| run.started_at);
+    // A run that is over did not lead to this boot, however short ago it was.
+    let of_boot = |run: &&Run| run.box_id == box_id && run.stopped_at.is_none();
+    let starts = memory.runs.iter().filter(of_boot).map(|run| run.started_at);
     let run_started_at = instance.adopt_run(starts);
     let local = gpuctl_local::LocalFiles::new(&config.state, config.input_roots());
     let ports = Ports {

@@ -1,6 +1,6 @@
 //! Boxes that are launched from a template when needed, and terminated when idle.
 
-use gpuctl_control::ports::{Cloud, PortErrorClass};
+use gpuctl_control::ports::{Clock, Cloud, PortErrorClass};
 use gpuctl_core::observation::BoxState;
 use gpuctl_core::offering::{CapacityType, RefusalClass};
 use gpuctl_core::plan::StopMode;
@@ -32,6 +32,31 @@ async fn a_launch_fills_a_slot_and_retire_frees_it() {
     account.clock.pass(120);
     let one = account.first().await;
     assert_eq!((one.state, one.unstartable, one.last_error), (BoxState::Stopped, None, None));
+}
+
+/// Its worker finishes what it holds first; whether it does or not, the box ends.
+#[tokio::test]
+async fn a_launched_box_with_a_worker_drains_before_it_is_terminated() {
+    let pool = format!("{POOL}\nqueue = \"jobs\"");
+    let account = Account::open(Wanted { boxes: &[], pool: &pool }).await;
+    account.start("gpu-spot-1").await.unwrap();
+    account.clock.pass(60);
+    let one = account.first().await;
+    let _ = account.front.calls();
+    account.cloud.stop(&one.id, StopMode::Drain).await.unwrap();
+    assert_eq!(account.front.calls(), ["CreateTags"]);
+    let told_at = account.clock.now();
+    account.clock.pass(10);
+    let one = account.first().await;
+    assert_eq!((one.state, one.since, one.foreign), (BoxState::Stopping, told_at, None));
+    let _ = account.front.calls();
+    // A second order gives it no more time.
+    account.cloud.stop(&one.id, StopMode::Drain).await.unwrap();
+    assert_eq!(account.front.calls(), [""; 0]);
+    account.cloud.stop(&one.id, StopMode::Force).await.unwrap();
+    assert_eq!(account.front.calls().last().map(String::as_str), Some("TerminateInstances"));
+    account.clock.pass(120);
+    assert_eq!(account.state().await, BoxState::Stopped);
 }
 
 #[tokio::test]
@@ -92,7 +117,7 @@ async fn a_second_box_in_one_slot_is_listed_and_can_be_retired() {
             tags,
             ..super::support::run(super::support::on_demand())
         };
-        let now = gpuctl_control::ports::Clock::now(&*account.clock);
+        let now = account.clock.now();
         ec2.run_instances(now, &asked).unwrap().remove(0).id
     };
     account.clock.pass(60);

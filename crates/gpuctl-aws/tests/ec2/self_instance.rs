@@ -158,3 +158,18 @@ async fn a_launched_box_sees_that_it_is_told_to_drain_and_one_that_is_kept_does_
         assert_eq!(own().await.state, wanted);
     }
 }
+
+#[tokio::test]
+async fn p13_a_rebalance_recommendation_is_seen_and_stops_nothing() {
+    let account = Account::stable(&[spot(SpotKind::Persistent)]).await;
+    let (_imds, instance, id) = worker(&account, "[\"false\"]").await;
+    let own = async || {
+        let listing = instance.boxes(&account.policy).await.unwrap();
+        listing.pools.into_values().flatten().next().unwrap()
+    };
+    assert_eq!(own().await.rebalance, None);
+    let now = account.clock.now();
+    account.front.ec2().recommend_rebalance(now, id.as_str());
+    let one = own().await;
+    assert_eq!((one.rebalance, one.interruption, one.state), (Some(now), None, BoxState::Running));
+}
