@@ -256,7 +256,7 @@ impl JobQueue for SqsQueue {
         if count == 0 {
             return Ok(0);
         }
-        // A buried message was sent to the dead letters, and SQS knows no queue that it came from: so the queue is named.
+        // Q19: a buried message was sent to the dead letters, and SQS knows no queue that it came from: so the queue is named.
         let destination = self.only_source(queue, &dead).await?;
         let call = self.client.start_message_move_task().source_arn(&dead.arn);
         let moved = call.set_destination_arn(destination).send().await;

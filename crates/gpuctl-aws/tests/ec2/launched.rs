@@ -37,7 +37,7 @@ async fn a_launch_fills_a_slot_and_retire_frees_it() {
 /// Its worker finishes what it holds first; whether it does or not, the box ends.
 #[tokio::test]
 async fn a_launched_box_with_a_worker_drains_before_it_is_terminated() {
-    let pool = format!("{POOL}\nqueue = \"jobs\"");
+    let pool = format!("table = \"t\"\n{POOL}\nqueue = \"jobs\"");
     let account = Account::open(Wanted { boxes: &[], pool: &pool }).await;
     account.start("gpu-spot-1").await.unwrap();
     account.clock.pass(60);

@@ -144,7 +144,7 @@ async fn a_problem_is_kept_until_there_is_a_result_and_a_buried_job_is_dead() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_waited_for_longer_than_its_queue_keeps_messages_is_expired() {
+async fn q18_a_job_that_waited_for_longer_than_its_queue_keeps_messages_is_expired() {
     let aws = moto().await;
     let queues = support::aws(&support::ministack().await.url());
     let (sqs, name) = (queues.sqs(), fresh("short"));

@@ -303,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_queue_that_drops_a_job_before_its_box_may_start_fails() {
+    fn q18_a_queue_that_drops_a_job_before_its_box_may_start_fails() {
         let status = |settings: &str, days: i64| {
             let text = format!(
                 "[cloud]\nkind = \"aws\"\ntable = \"t\"\n[pool.gpu]\nqueue = \"jobs\"\ninstances = [\"i-0123456789abcdef0\"]\n{settings}"
