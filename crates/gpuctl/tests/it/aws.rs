@@ -208,8 +208,9 @@ async fn a_start_and_a_stop_observe_ec2_once_and_status_shows_what_they_did() {
         (front.calls(), said.stdout)
     };
     let (made, status) = calls(&["start", "app"]);
-    // The second call is the start's own check, that the box is not up by another order.
-    let expected = ["DescribeInstances", "DescribeInstances", "CreateTags", "StartInstances"];
+    // The second call is the start's own check, that the box is not up by another order; the last notes EC2's answer.
+    let expected =
+        ["DescribeInstances", "DescribeInstances", "CreateTags", "StartInstances", "CreateTags"];
     assert_eq!(made, expected, "nothing is read after the start");
     assert!(status.starts_with("app: pending\n"), "{status}");
     assert!(status.contains("started") && status.contains("by hold: "), "{status}");
