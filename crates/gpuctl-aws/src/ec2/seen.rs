@@ -118,7 +118,7 @@ pub(super) fn seen_box(id: BoxId, instance: &Instance, requests: &Requests) -> O
     let told_at = told_to_drain(instance);
     let state = if told_at.is_some() { BoxState::Stopping } else { state(instance) };
     let is_up = matches!(state, BoxState::Pending | BoxState::Running);
-    let ended_at = times.ended_at.or(told_at);
+    let ended_at = told_at.or(times.ended_at);
     let (since, since_is_bound) = match (is_up, ended_at) {
         (true, _) => (times.launched_at?, false),
         (false, Some(ended_at)) => (ended_at.max(times.ended_after()), false),
