@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use chrono::TimeDelta;
 use gpuctl_core::units::Timestamp;
+use gpuctl_core::without::Fix;
 use tokio::time::Instant;
 
 use crate::ports::Clock;
@@ -134,6 +135,9 @@ impl Anchor {
 
 impl<R: RawClock> Clock for CorrectedClock<R> {
     fn now(&self) -> Timestamp {
+        if Fix::UncorrectedClock.is_left_out() {
+            return self.raw.wall();
+        }
         let monotonic = self.raw.monotonic();
         self.anchor().at(monotonic)
     }

@@ -153,7 +153,7 @@ impl Observed {
         policy: &Policy,
         pool: &Pool,
         read: PoolRead,
-        boxes: Option<Vec<SeenBox>>,
+        mut boxes: Option<Vec<SeenBox>>,
     ) -> Parts {
         let memory = self.value_of(read.memory);
         let queue = match read.counts.map(|counts| self.value_of(counts)) {
@@ -172,6 +172,13 @@ impl Observed {
             };
             spent(cost, hold, at)
         });
+        let written_at =
+            memory.as_ref().and_then(|memory| memory.queue.as_ref()).map(|last| last.at);
+        let unwritten = written_at.map_or(TimeDelta::zero(), |written_at| at - written_at);
+        // Each tick writes, and some may fail.
+        if unwritten > policy.cloud.tick * 3 {
+            boxes.iter_mut().flatten().for_each(|one| workers::excuse_silence(one, at));
+        }
         Parts { memory, queue, boxes, spent }
     }
 

@@ -37,6 +37,9 @@ fixes! {
     StopAfterLease "stop-after-lease" "A controller stops a box although its lease has ended.",
     UnfencedWrites "unfenced-writes" "What a controller writes to the ledger after its lease has ended counts.",
     BootLoopNoGrowth "boot-loop-no-growth" "The wait after failed starts grows no further than five minutes.",
+    RestartCountsAsBoot "restart-counts-as-boot" "A worker that is started again after `boot_deadline` counts as a boot that failed.",
+    SilenceAfterOutage "silence-after-outage" "After an outage of the ledger workers count as silent that could not report.",
+    UncorrectedClock "uncorrected-clock" "A worker believes the clock of its box.",
     LifetimeFromReady "lifetime-from-ready" "`lifetime_max` counts anew from each start of the worker.",
 }
 

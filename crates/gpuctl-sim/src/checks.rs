@@ -27,13 +27,8 @@ use crate::world::{Item, MessageState, Shared, World};
 mod jobs;
 
 /// Guarantees that gpuctl does not keep yet.
-const NOT_YET: &[Guarantee] = &[
-    Guarantee::WhoseFault,
-    Guarantee::KeepsWork,
-    Guarantee::Poison,
-    Guarantee::Hoarding,
-    Guarantee::BootLoops,
-];
+const NOT_YET: &[Guarantee] =
+    &[Guarantee::WhoseFault, Guarantee::KeepsWork, Guarantee::Poison, Guarantee::Hoarding];
 
 /// How many starts in a row may fail …
 const BOOT_LOOP_STARTS_MAX: usize = 20;
@@ -41,6 +36,8 @@ const BOOT_LOOP_STARTS_MAX: usize = 20;
 const BOOT_LOOP_WITHIN: TimeDelta = TimeDelta::hours(8);
 /// How long a box may be up after its worker has ended.
 pub(crate) const WORKERLESS_MAX: TimeDelta = TimeDelta::minutes(10);
+/// How fresh a report is that a controller must have read: it observes, and then acts.
+const HEARD_WITHIN: TimeDelta = TimeDelta::seconds(90);
 /// How old a reading may be when a box is stopped because of it: the two minutes that `decide` allows, and the reconcile itself.
 const STALE_AFTER: TimeDelta = TimeDelta::seconds(150);
 /// A box may exceed its limit in this many consecutive reconciles without errors before the guarantee counts as broken.
@@ -85,10 +82,12 @@ macro_rules! guarantees {
 guarantees! {
     ExactlyOnce "exactly-once" "Every generation of a job gets one result, or is dead or expired.",
     DurableFirst "durable-first" "No message is deleted before its result is durable.",
+    LiveAck "live-ack" "No worker acks a message whose lease it knows to be lost.",
+    Clocks "clocks" "No box is stopped for silence while its worker's reports arrive.",
     BoxesMax "boxes-max" "gpuctl's own starts never bring up more boxes than `boxes_max`.",
     Grace "grace" "No box whose worker holds a lease is forced off before its drain ends.",
     IdleLimit "idle-limit" "No box stays on without work beyond its idle limit while a controller can see it.",
-    Lifetime "lifetime" "No box outlives `lifetime_max`, counted from its launch.",
+    Lifetime "lifetime" "No box outlives `lifetime_max`, counted from its launch, and none ends for it before.",
     Spend "spend" "What the ledger says was spent is what EC2 bills.",
     Reasons "reasons" "Every start and stop has a reason, and every start its run in the ledger.",
     Stale "stale" "Nothing is stopped on stale readings.",
@@ -98,7 +97,7 @@ guarantees! {
     Fenced "fenced" "No controller overwrites what a later holder of the lease has written.",
     WhoseFault "whose-fault" "No job fails or dies through a fault of a box or a service.",
     KeepsWork "keeps-work" "No inference is lost in an outage of up to 30 minutes.",
-    Poison "poison" "A job that crashes its worker ends in the dead letters with a reason.",
+    Poison "poison" "A job that crashes its worker ends in the dead letters with a reason, and no other for that reason.",
     OwnFiles "own-files" "The files of a result are those of the attempt that was committed.",
     Hoarding "hoarding" "No worker holds minutes of work that it has not begun while another is idle.",
     Workerless "workerless" "No box stays on without a worker for longer than ten minutes.",
@@ -353,6 +352,15 @@ impl World {
                 format!("{} was acted on without a reason", done.action.box_id())
             });
             let Action::Stop { box_id, .. } = &done.action else { continue };
+            let heard =
+                self.ledger.heard(box_id.as_str()).is_some_and(|at| now - at < HEARD_WITHIN);
+            // Where calls fail only now and then, a controller may read less than a worker writes.
+            let odd = [Fault::LedgerErrors, Fault::LedgerThrottled, Fault::SlowCalls];
+            let odd = odd.iter().any(|fault| self.faults.was_on(*fault, now - HEARD_WITHIN));
+            let for_silence = reason.text.contains("has not reported") && !odd;
+            self.checks.check(!(heard && for_silence), Guarantee::Clocks, now, || {
+                format!("{box_id} is stopped ({}), and its report has just arrived", reason.text)
+            });
             let fresh = |read: Option<Timestamp>| read.is_some_and(|at| now - at <= STALE_AFTER);
             let boxes = fresh(self.checks.boxes_read_at);
             let counts = reason.rule != Rule::Idle || fresh(self.checks.counts_read_at);

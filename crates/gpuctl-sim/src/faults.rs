@@ -124,8 +124,6 @@ faults! {
     OutOfMemory "out-of-memory",
     /// The signal that asks a worker to stop also kills the child process of its job.
     ChildKilled "child-killed",
-    /// A second worker is started on a box beside the first.
-    TwoWorkers "two-workers",
     /// The queue deletes messages that have waited for an hour.
     Retention "retention",
     /// A user retries failed and dead jobs.
@@ -236,6 +234,11 @@ impl Faults {
         } else {
             0
         }
+    }
+
+    /// Whether a window of the kind ends after this instant, and has begun before it.
+    pub(crate) fn was_on(&self, fault: Fault, since: Timestamp) -> bool {
+        self.windows(fault).iter().any(|window| window.from <= since && since < window.to)
     }
 
     /// The first instant after this one at which a kind begins or ends; until then every strength stays as it is.

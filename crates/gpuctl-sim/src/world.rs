@@ -38,7 +38,7 @@ use self::ec2::{
 use self::files::Files;
 pub(crate) use self::ledger::Item;
 use self::ledger::LedgerState;
-pub(crate) use self::machine::ProcessEnd;
+pub(crate) use self::machine::{Ended, ProcessEnd};
 pub(crate) use self::ports::Client;
 use self::ports::{Caller, Process};
 pub(crate) use self::queue::MessageState;
@@ -291,17 +291,18 @@ impl World {
     /// EC2 has cut the power: whatever ran there has ended.
     fn instance_off(&mut self, now: Timestamp, instance: &str) {
         for number in self.processes(instance).to_vec() {
-            self.end_process(now, instance, number, ProcessEnd::Killed);
+            let ended = Ended { end: ProcessEnd::Killed, disk: Vec::new() };
+            self.end_process(now, instance, number, &ended);
         }
         self.shutdowns.remove(instance);
         self.checks.instance_off(instance);
     }
 
-    fn end_process(&mut self, now: Timestamp, instance: &str, number: u64, end: ProcessEnd) {
+    fn end_process(&mut self, now: Timestamp, instance: &str, number: u64, ended: &Ended) {
         if let Some(numbers) = self.processes.get_mut(instance) {
             numbers.retain(|other| *other != number);
         }
-        self.check_process_end(now, number, end);
+        self.check_process_end(now, (instance, number), ended);
     }
 
     /// Instances of the pool, but for terminated ones.

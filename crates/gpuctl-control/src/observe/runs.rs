@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use gpuctl_core::observation::{BoxState, Run, SeenBox};
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::units::{PoolId, Timestamp};
+use gpuctl_core::without::Fix;
 
 use crate::ports::LEASE_LASTS;
 
@@ -44,6 +45,7 @@ fn close_older(older: &mut Run, next_started_at: Timestamp) {
 
 fn update_latest(run: &mut Run, one: &mut SeenBox, at: Timestamp) {
     if is_in(run, one) {
+        stay_ready(run, one);
         note(run, one, at);
     } else if run.stopped_at.is_some() {
         // Over, and known to be.
@@ -100,6 +102,15 @@ fn begins_within(one: &SeenBox) -> TimeDelta {
 /// When the run that the box is in began, as far as the box says.
 fn began(one: &SeenBox) -> Timestamp {
     one.run_started_at.unwrap_or(one.since)
+}
+
+/// A worker that is started again in the same run is not ready at first; that is no boot, which would have a deadline.
+fn stay_ready(run: &Run, one: &mut SeenBox) {
+    if let (BoxState::Pending, Some(ready_at)) = (one.state, run.ready_at)
+        && !Fix::RestartCountsAsBoot.is_left_out()
+    {
+        (one.state, one.since) = (BoxState::Running, ready_at);
+    }
 }
 
 fn note(run: &mut Run, one: &SeenBox, at: Timestamp) {

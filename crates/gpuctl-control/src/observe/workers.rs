@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 use gpuctl_core::observation::{BoxState, SeenBox, SeenWorker};
 use gpuctl_core::policy::{Policy, Pool};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
+use gpuctl_core::without::Fix;
 use tokio::time::Instant;
 
 use super::by;
@@ -13,6 +14,9 @@ use crate::ports::{Listing, PortError, Ports, WorkerReport};
 
 /// How much older than the newest report of a box another worker's may be to count: workers report every few seconds.
 const REPORTS_APART_MAX: TimeDelta = TimeDelta::minutes(2);
+
+/// How old the report of a worker that is excused counts as.
+const EXCUSED_FOR: TimeDelta = TimeDelta::minutes(1);
 
 /// Merges the latest reports into the boxes that run without a known worker, and into those of `ending` that do not run any more: what
 /// their workers last reported is the end of their runs.
@@ -51,6 +55,15 @@ pub(super) async fn merge_worker_reports(
             listing.pools.retain(|id, _| !pools.contains(id));
             Err(error)
         }
+    }
+}
+
+/// After an outage of the ledger every worker's last report is from before it. Nothing was written to the ledger for a while, so
+/// nothing follows from their silence yet: they have until the next reconcile to report.
+pub(super) fn excuse_silence(one: &mut SeenBox, now: Timestamp) {
+    if let Some(worker) = one.worker.as_mut().filter(|_| !Fix::SilenceAfterOutage.is_left_out()) {
+        // Too old to say that the box is idle.
+        worker.heard_at = worker.heard_at.max(now - EXCUSED_FOR);
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Checks, Guarantee};
 use crate::faults::Fault;
 use crate::world::ec2::InstanceState;
 use crate::world::scenario::{JobKind, JobOutcome};
-use crate::world::{ProcessEnd, World};
+use crate::world::{Ended, ProcessEnd, World};
 
 /// The longest outage in which no inference may be lost.
 const OUTAGE_SURVIVED: TimeDelta = TimeDelta::minutes(30);
@@ -52,6 +52,39 @@ const TROUBLE: [Fault; 12] = [
     Fault::LedgerThrottled,
 ];
 
+/// How much earlier than its lifetime's end a worker may end for it.
+const EARLY_MAX: TimeDelta = TimeDelta::minutes(15);
+/// Faults for which a worker may give up.
+const NO_START: [Fault; 16] = [
+    Fault::BrokenBox,
+    Fault::BrokenImage,
+    Fault::BootLoop,
+    Fault::StuckPending,
+    Fault::SlowBoot,
+    Fault::LedgerDown,
+    Fault::QueueDown,
+    Fault::StoreDown,
+    Fault::LedgerErrors,
+    Fault::QueueErrors,
+    Fault::LedgerThrottled,
+    Fault::QueueThrottled,
+    Fault::StoreThrottled,
+    Fault::LostReplies,
+    Fault::SlowCalls,
+    Fault::WorkerSilent,
+];
+
+/// Faults that keep leases from being extended.
+const QUEUE_TROUBLE: [Fault; 5] = [
+    Fault::QueueErrors,
+    Fault::QueueDown,
+    Fault::QueueThrottled,
+    Fault::SlowCalls,
+    Fault::LostReplies,
+];
+/// How long a message is held at most before that shows.
+const LEASE_TROUBLE: TimeDelta = TimeDelta::minutes(30);
+
 /// A job and its generation.
 type Name = (String, u32);
 
@@ -63,6 +96,10 @@ pub(super) struct Jobs {
     inferred: BTreeMap<Name, (u64, Timestamp)>,
     /// Jobs whose inference hung.
     hung: BTreeSet<Name>,
+    /// Jobs that the queue delivered twice at once.
+    doubled: BTreeSet<Name>,
+    /// Receipts of which a worker was told that their lease is lost.
+    lost: BTreeSet<String>,
     /// Processes that a poison job has crashed.
     poisoned: BTreeSet<u64>,
     /// Jobs that a worker has moved to the dead letters, with the reason.
@@ -74,6 +111,9 @@ pub(super) struct Jobs {
 /// A receive of a job's message.
 struct Receive {
     process: u64,
+    at: Timestamp,
+    /// Whether the worker died while it held the message.
+    killed: bool,
     /// Whether the worker could not help it that it came to nothing.
     excused: bool,
 }
@@ -96,6 +136,12 @@ impl Checks {
         {
             last.excused = true;
         }
+        self.jobs.doubled.insert(name(message));
+    }
+
+    /// A worker is told that this lease is lost.
+    pub(crate) fn lease_is_lost(&mut self, receipt: &Receipt) {
+        self.jobs.lost.insert(receipt.0.clone());
     }
 }
 
@@ -110,21 +156,27 @@ fn name(message: &Received) -> Name {
 impl World {
     /// A process has received these messages.
     pub(crate) fn note_receives(&mut self, now: Timestamp, taken: &[Received], process: u64) {
-        let trouble =
-            [Fault::QueueErrors, Fault::QueueDown, Fault::QueueThrottled, Fault::SlowCalls]
-                .iter()
-                .any(|fault| self.faults.strength(*fault, now) > 0);
         for message in taken {
             let receives = self.checks.jobs.receives.entry(name(message)).or_default();
-            if let Some(last) = receives.last_mut() {
-                last.excused |= trouble;
-            }
-            receives.push(Receive { process, excused: trouble });
+            receives.push(Receive { process, at: now, killed: false, excused: false });
         }
     }
 
+    /// Whether the queue failed while a message was held: then its lease may run out.
+    fn queue_failed(&self, receive: &Receive) -> bool {
+        let until = receive.at + LEASE_TROUBLE;
+        let windows = QUEUE_TROUBLE.iter().flat_map(|fault| self.faults.windows(*fault));
+        windows.into_iter().any(|window| window.from < until && window.to > receive.at)
+    }
+
     /// A worker moves a message to the dead letters.
-    pub(crate) fn note_burial(&mut self, message: &Received, reason: &str) {
+    pub(crate) fn note_burial(&mut self, now: Timestamp, message: &Received, reason: &str) {
+        let receives = self.checks.jobs.receives.get(&name(message));
+        let crashed = receives.is_some_and(|all| all.iter().any(|one| one.killed));
+        let fair = crashed || !reason.starts_with("job.crashed");
+        self.checks.check(fair, Guarantee::Poison, now, || {
+            format!("job {} is buried ({reason}), and crashed no worker", name(message).0)
+        });
         if !reason.is_empty() {
             self.checks.jobs.buried.insert(name(message).0);
         }
@@ -169,6 +221,10 @@ impl World {
     }
 
     pub(crate) fn check_ack(&mut self, now: Timestamp, receipt: &Receipt) {
+        let lost = self.checks.jobs.lost.contains(&receipt.0);
+        self.checks.check(!lost, Guarantee::LiveAck, now, || {
+            format!("a message is acked although its lease {} is lost", receipt.0)
+        });
         let Some(body) = self.queue.body(receipt) else { return };
         let job = job_from_json(body).ok();
         let durable =
@@ -211,34 +267,61 @@ impl World {
     /// A process has finished the inference of a job.
     pub(crate) fn check_inference(&mut self, now: Timestamp, job: &Job, process: u64) {
         let name = (job.id.to_string(), job.generation);
-        let before = self.checks.jobs.inferred.insert(name, (process, now));
+        let before = self.checks.jobs.inferred.insert(name.clone(), (process, now));
         let Some((by, at)) = before else { return };
-        let again = by == process && !self.outlasts(at, now);
+        let doubled = self.checks.jobs.doubled.contains(&name);
+        let again = by == process && !doubled && !self.outlasts(at, now);
         self.checks.check(!again, Guarantee::KeepsWork, now, || {
             format!("the worker that has run job {} at {at} runs it again", job.id)
         });
     }
 
     /// A worker that ends by itself has committed what it has inferred, and what it held comes back.
-    pub(crate) fn check_process_end(&mut self, now: Timestamp, process: u64, end: ProcessEnd) {
+    pub(crate) fn check_process_end(
+        &mut self,
+        now: Timestamp,
+        (instance, process): (&str, u64),
+        ended: &Ended,
+    ) {
         let poisoned = self.checks.jobs.poisoned.contains(&process);
         for receives in self.checks.jobs.receives.values_mut() {
             if let Some(last) = receives.last_mut().filter(|last| last.process == process) {
                 last.excused |= !poisoned;
+                last.killed |= ended.end == ProcessEnd::Killed;
             }
         }
-        let ProcessEnd::Exited(exit) = end else { return };
+        let ProcessEnd::Exited(exit) = ended.end else { return };
+        self.check_exit(now, instance, exit);
         if matches!(exit, WorkerExit::ToldToStop | WorkerExit::Interrupted) {
             // Its drain has a deadline.
             return;
         }
         let mine = |(_, (by, _)): &(&Name, &(u64, Timestamp))| *by == process;
         let lost = self.checks.jobs.inferred.iter().filter(mine).find(|(name, (_, at))| {
-            !self.checks.committed.contains_key(*name) && !self.outlasts(*at, now)
+            let kept = ended.disk.iter().any(|blob| blob.contains(name.0.as_str()));
+            !kept && !self.checks.committed.contains_key(*name) && !self.outlasts(*at, now)
         });
         let lost = lost.map(|(name, (_, at))| format!("{exit}: job {} of {at}", name.0));
         let what = lost.clone().unwrap_or_default();
         self.checks.check(lost.is_none(), Guarantee::KeepsWork, now, || what);
+    }
+
+    /// A worker does not end early: neither for a lifetime that is not over, nor as one that cannot start without a fault.
+    fn check_exit(&mut self, now: Timestamp, instance: &str, exit: WorkerExit) {
+        let launched_at = self.ec2.instance(instance).map_or(now, |one| one.launch_time);
+        let young = now - launched_at < self.pool().lifetime_max - EARLY_MAX;
+        self.checks.check(exit != WorkerExit::Lifetime || !young, Guarantee::Lifetime, now, || {
+            format!("the worker on {instance} ends for its lifetime, launched at {launched_at}")
+        });
+        let since = now - TimeDelta::hours(1);
+        let troubled = NO_START.iter().any(|fault| {
+            let windows = self.faults.windows(*fault).iter();
+            windows.clone().any(|window| window.from < now && window.to > since)
+        });
+        let fair = exit != WorkerExit::CannotStart || troubled;
+        self.checks.check(fair, Guarantee::WhoseFault, now, || {
+            format!("the worker on {instance} ends as one that cannot start, and nothing is wrong")
+        });
     }
 
     /// Whether services failed for longer than a worker has to outlast.
@@ -258,7 +341,7 @@ impl World {
     pub(super) fn check_death(&mut self, now: Timestamp, id: &str, kind: JobKind, generation: u32) {
         let receives = self.checks.jobs.receives.get(&(id.to_owned(), generation));
         let receives = receives.map_or(&[][..], Vec::as_slice);
-        let excused = receives.iter().filter(|one| one.excused).count();
+        let excused = receives.iter().filter(|one| one.excused || self.queue_failed(one)).count();
         let innocent = matches!(kind.outcome, JobOutcome::Succeeds | JobOutcome::Fails);
         let hung = self.checks.jobs.hung.contains(&(id.to_owned(), generation));
         let unfair = innocent && !hung && excused * 2 < receives.len();

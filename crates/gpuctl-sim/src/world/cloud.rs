@@ -174,7 +174,7 @@ fn seen(one: &Instance, requests: &[SpotRequest]) -> Option<SeenBox> {
     let taken_back = state == BoxState::Stopped && interruption.is_some();
     Some(SeenBox {
         unstartable: taken_back.then(|| "was stopped by EC2".to_owned()),
-        run_started_at: one.tags.contains_key(RUN_TAG).then_some(run),
+        run_started_at: Some(run),
         last_error: fell_back.map(|reason| reason.message.clone()),
         offering: Some(Offering {
             instance_type: one.instance_type.clone(),

@@ -38,6 +38,8 @@ pub(crate) struct LedgerState {
     queues: BTreeMap<PoolId, QueueMemory>,
     services: BTreeMap<BoxId, TimeDelta>,
     reports: BTreeMap<BoxId, WorkerReport>,
+    /// When the last report of each box arrived.
+    heard: BTreeMap<BoxId, Timestamp>,
     /// Every generation of each job, with its result.
     jobs: BTreeMap<(JobId, u32), (Job, Option<JobResult>)>,
     /// Why jobs have no result.
@@ -169,9 +171,15 @@ impl LedgerState {
     }
 
     /// Saves a report; returns whether anything but its time is new.
-    pub(crate) fn report(&mut self, report: &WorkerReport) -> bool {
+    pub(crate) fn report(&mut self, now: Timestamp, report: &WorkerReport) -> bool {
+        self.heard.insert(report.box_id.clone(), now);
         let before = self.reports.insert(report.box_id.clone(), report.clone());
         before.is_none_or(|before| WorkerReport { at: report.at, ..before } != *report)
+    }
+
+    /// When the last report of a box arrived.
+    pub(crate) fn heard(&self, id: &str) -> Option<Timestamp> {
+        self.heard.iter().find(|(known, _)| known.as_str() == id).map(|(_, at)| *at)
     }
 
     pub(crate) fn report_of(&self, id: &str) -> Option<&WorkerReport> {

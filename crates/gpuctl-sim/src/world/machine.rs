@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use gpuctl_control::worker_timing::WorkerPace;
 use gpuctl_core::units::Timestamp;
 use gpuctl_worker::{
-    Cancel, MemoryScratch, Parts, Signals, Worker, WorkerExit, WorkerSetup, serve,
+    Cancel, MemoryScratch, Parts, Scratch, Signals, Worker, WorkerExit, WorkerSetup, serve,
 };
 
 use super::Shared;
@@ -54,6 +54,12 @@ pub(crate) enum ProcessEnd {
     Exited(WorkerExit),
     /// Killed between two calls.
     Killed,
+}
+
+/// A process that has ended, and what it left on the disk.
+pub(crate) struct Ended {
+    pub(crate) end: ProcessEnd,
+    pub(crate) disk: Vec<String>,
 }
 
 /// What the service manager does then.
@@ -175,7 +181,8 @@ impl Machine {
         };
         {
             let (now, mut world) = self.shared.time_and_world();
-            world.end_process(now, &self.id, number, end);
+            let disk = self.scratch.list().unwrap_or_default();
+            world.end_process(now, &self.id, number, &Ended { end, disk });
         }
         self.shared.end_if_broken();
         end

@@ -14,6 +14,8 @@ use crate::faults::Fault;
 
 /// How long decoding takes.
 const DECODE: TimeDelta = TimeDelta::milliseconds(300);
+/// The memory that a decoded input takes.
+const DECODED_BYTES: u64 = 1 << 20;
 /// How long it takes to find out whether models can be opened.
 const PROBE: TimeDelta = TimeDelta::seconds(2);
 /// Each n-th job has a file in its result.
@@ -81,7 +83,7 @@ impl Inference for Model {
             () = super::sleep(DECODE) => {}
         }
         self.client.pass(Stage::Decoded).await;
-        Ok(Decoded { bytes: 1 << 20, inner: Box::new(()) })
+        Ok(Decoded { bytes: DECODED_BYTES, inner: Box::new(()) })
     }
 
     async fn infer(&self, job: &Job, _: Decoded, cancel: &Cancel) -> Result<Inferred, Failure> {

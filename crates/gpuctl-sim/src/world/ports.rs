@@ -426,10 +426,18 @@ impl JobQueue for Client {
         receipts: &[Receipt],
         visibility: TimeDelta,
     ) -> Vec<Result<(), PortError>> {
-        self.on_receipts(receipts, |world, now, receipt| {
-            world.queue.change_visibility(now, receipt, visibility)
-        })
-        .await
+        let done = self
+            .on_receipts(receipts, |world, now, receipt| {
+                world.queue.change_visibility(now, receipt, visibility)
+            })
+            .await;
+        let world = &mut *self.shared.advance_to_now();
+        for (receipt, done) in receipts.iter().zip(&done) {
+            if matches!(done, Err(error) if error.class == PortErrorClass::LeaseLost) {
+                world.checks.lease_is_lost(receipt);
+            }
+        }
+        done
     }
 
     async fn ack(&self, receipts: &[Receipt]) -> Vec<Result<(), PortError>> {
@@ -446,7 +454,7 @@ impl JobQueue for Client {
 
     async fn bury(&self, _: &QueueName, message: &Received, reason: &str) -> Result<(), PortError> {
         self.on_queue(|world, now| {
-            world.note_burial(message, reason);
+            world.note_burial(now, message, reason);
             world.queue.bury(now, &message.receipt)
         })
         .await
@@ -573,7 +581,7 @@ impl Ledger for Client {
             return Err(unavailable("the ledger cannot be reached from the box"));
         }
         self.on_ledger(|world, now| {
-            if world.ledger.report(report) {
+            if world.ledger.report(now, report) {
                 world.mark_changed(now);
             }
             world.check_hoarding(now);

@@ -155,7 +155,7 @@ fn policy_text(seed: u64) -> String {
     set("run_min", &["\"0s\"", "\"0s\"", "\"5m\""]);
     set("visibility", &["\"60s\"", "\"120s\"", "\"5m\""]);
     set("receives_max", &["3", "5", "8"]);
-    set("lifetime_max", &["\"4h\"", "\"24h\""]);
+    set("lifetime_max", &["\"1h\"", "\"4h\"", "\"24h\""]);
     set("starts_per_hour_max", &["4", "6", "12"]);
     set("capacity_deadline", &["\"0s\"", "\"0s\"", "\"3m\""]);
     set("foreign_hold", &["\"0s\"", "\"30m\"", "\"2h\""]);
