@@ -104,7 +104,7 @@ fn began(one: &SeenBox) -> Timestamp {
     one.run_started_at.unwrap_or(one.since)
 }
 
-/// A worker that is started again in the same run is not ready at first; that is no boot, which would have a deadline.
+/// A worker that is started again in the same run is not ready at first; that does not count as a boot, which has a deadline.
 fn stay_ready(run: &Run, one: &mut SeenBox) {
     if let (BoxState::Pending, Some(ready_at)) = (one.state, run.ready_at)
         && !Fix::RestartCountsAsBoot.is_left_out()
