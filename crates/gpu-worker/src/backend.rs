@@ -5,8 +5,9 @@ use std::error::Error;
 
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::config::Config;
+use gpuctl_control::log::shown;
 use gpuctl_control::ports::{Clock, Ports};
-use gpuctl_core::policy::Aws as Account;
+use gpuctl_core::policy::{Aws as Account, PowerOff};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 use gpuctl_local::{Store, StoreOptions};
 use gpuctl_worker::WorkerSetup;
@@ -33,19 +34,31 @@ pub(crate) struct NamedBox {
 
 impl Backend {
     /// Opens the store, or connects to AWS.
-    pub(crate) async fn open(config: &Config, named: NamedBox) -> Result<Self, Box<dyn Error>> {
+    pub(crate) async fn open(config: &Config, named: &NamedBox) -> Result<Self, Box<dyn Error>> {
         match &config.policy.cloud.aws {
             None => local(config, named),
             Some(account) => on_aws(config, account, named).await,
         }
     }
 
-    /// Waits until the shutdown of this box is over, if one was accepted; returns at once if not.
+    /// Powers this box off, and waits until that ends this process. Returns at once on the local backend, where the process is the box,
+    /// and where the service manager does it, by the exit code.
     #[cfg(feature = "aws")]
-    pub(crate) async fn wait_for_shutdown(&self) {
-        if let Some(instance) = &self.instance
-            && let Err(error) = instance.wait_for_shutdown().await
-        {
+    pub(crate) async fn power_off(&self) {
+        use gpuctl_control::ports::Cloud;
+        use gpuctl_core::plan::StopMode;
+
+        let Some(instance) = &self.instance else { return };
+        // Where the plan stopped the box it is shutting down already.
+        let ordered = match instance.is_shutting_down() {
+            true => Ok(()),
+            false => instance.stop(&self.setup.box_id, StopMode::Drain).await,
+        };
+        let ended = match ordered {
+            Ok(()) => instance.wait_for_shutdown().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
             tracing::error!(
                 error = with_causes(&error),
                 "this box did not shut down and costs money; a controller stops it"
@@ -55,15 +68,29 @@ impl Backend {
 
     #[cfg(not(feature = "aws"))]
     #[expect(clippy::unused_async, reason = "with AWS it waits")]
-    pub(crate) async fn wait_for_shutdown(&self) {}
+    pub(crate) async fn power_off(&self) {}
+
+    /// Powers the box off by its command alone, where AWS cannot be reached.
+    pub(crate) async fn power_off_unconnected(config: &Config) {
+        let PowerOff::Command(command) = &config.policy.worker.power_off else { return };
+        let Some((program, words)) = command.split_first() else { return };
+        match tokio::process::Command::new(program).args(words).status().await {
+            Ok(status) if status.success() => tracing::warn!("this box shuts down"),
+            Ok(status) => tracing::error!(%status, "this box did not shut down and costs money"),
+            Err(error) => {
+                tracing::error!(error = %shown(error), "this box did not shut down and costs money");
+            }
+        }
+    }
 }
 
 fn setup(pool: PoolId, box_id: BoxId, run_started_at: Timestamp) -> WorkerSetup {
     WorkerSetup { pool, box_id, run_started_at, pid: std::process::id() }
 }
 
-fn local(config: &Config, named: NamedBox) -> Result<Backend, Box<dyn Error>> {
-    let box_id = named.box_id.ok_or("on this machine a worker needs `--box NAME`")?.parse()?;
+fn local(config: &Config, named: &NamedBox) -> Result<Backend, Box<dyn Error>> {
+    let box_id =
+        named.box_id.clone().ok_or("on this machine a worker needs `--box NAME`")?.parse()?;
     let started = named.run_micros.and_then(Timestamp::from_timestamp_micros);
     let run_started_at = started.unwrap_or_else(|| SystemClock.now());
     let store = Store::open(&StoreOptions {
@@ -73,7 +100,7 @@ fn local(config: &Config, named: NamedBox) -> Result<Backend, Box<dyn Error>> {
     let ports = gpuctl_local::ports(&store, None, config.input_roots());
     Ok(Backend {
         ports,
-        setup: setup(named.pool, box_id, run_started_at),
+        setup: setup(named.pool.clone(), box_id, run_started_at),
         #[cfg(feature = "aws")]
         instance: None,
     })
@@ -83,7 +110,7 @@ fn local(config: &Config, named: NamedBox) -> Result<Backend, Box<dyn Error>> {
 async fn on_aws(
     config: &Config,
     account: &Account,
-    named: NamedBox,
+    named: &NamedBox,
 ) -> Result<Backend, Box<dyn Error>> {
     use std::sync::Arc;
 
@@ -116,12 +143,12 @@ async fn on_aws(
         )),
         clock: aws.clock(),
     };
-    let setup = setup(named.pool, box_id, run_started_at);
+    let setup = setup(named.pool.clone(), box_id, run_started_at);
     Ok(Backend { ports, setup, instance: Some(instance) })
 }
 
 #[cfg(not(feature = "aws"))]
 #[expect(clippy::unused_async, reason = "with AWS it connects")]
-async fn on_aws(_: &Config, _: &Account, _: NamedBox) -> Result<Backend, Box<dyn Error>> {
+async fn on_aws(_: &Config, _: &Account, _: &NamedBox) -> Result<Backend, Box<dyn Error>> {
     Err("this gpu-worker was built without AWS, and the configuration says `kind = \"aws\"`".into())
 }

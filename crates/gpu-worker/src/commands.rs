@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::Write;
 use std::num::NonZeroUsize;
+use std::path::Path;
 
-use gpu_inference::{DevicePreference, InputLimits, RuntimeOptions, cache_folder};
+use gpu_inference::{DevicePreference, Gpu, InputLimits, RuntimeOptions, cache_folder};
 use gpu_worker::EngineSetup;
 use gpuctl_control::config::Config;
 
@@ -28,16 +29,34 @@ pub(crate) fn engine_setup(config: &Config) -> Result<EngineSetup, Box<dyn Error
         models: config.models().unwrap_or_else(|| cache_folder().join("models")),
         device: config.device().parse()?,
         device_of,
-        options: threads.map_or_else(RuntimeOptions::default, |intra_threads| RuntimeOptions {
-            intra_threads,
-            ..RuntimeOptions::default()
-        }),
+        options: RuntimeOptions {
+            intra_threads: threads.unwrap_or(RuntimeOptions::default().intra_threads),
+            gpu: if config.policy.cloud.aws.is_some() && has_gpu(Path::new(PCI_DEVICES)) {
+                Gpu::Expected
+            } else {
+                Gpu::Unknown
+            },
+        },
         limits: InputLimits {
             audio_seconds_max: worker.audio_seconds_max,
             image_pixels_max: worker.image_pixels_max,
             ..InputLimits::default()
         },
     })
+}
+
+/// Where the kernel lists what is plugged in, with or without a driver.
+const PCI_DEVICES: &str = "/sys/bus/pci/devices";
+
+/// Whether the machine has a GPU of NVIDIA's. On EC2 it is paid for: then a driver that does not work is a fault of the box.
+fn has_gpu(devices: &Path) -> bool {
+    let read = |device: &Path, name: &str| std::fs::read_to_string(device.join(name));
+    let is_gpu = |device: &Path| {
+        // Display controllers, with or without a display.
+        read(device, "vendor").is_ok_and(|vendor| vendor.trim() == "0x10de")
+            && read(device, "class").is_ok_and(|class| class.starts_with("0x03"))
+    };
+    devices.read_dir().into_iter().flatten().flatten().any(|entry| is_gpu(&entry.path()))
 }
 
 /// For the commands that need one: most of `serve` waits, and `run` fetches nothing but a file.
@@ -49,4 +68,26 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, std::io::Error> {
 pub(crate) fn print(document: &impl serde::Serialize) -> Result<(), Box<dyn Error>> {
     writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(document)?)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_is_found_by_its_vendor_and_class_also_without_a_driver() {
+        let folder = tempfile::tempdir().unwrap();
+        let plug = |name: &str, vendor: &str, class: &str| {
+            let device = folder.path().join(name);
+            std::fs::create_dir(&device).unwrap();
+            std::fs::write(device.join("vendor"), vendor).unwrap();
+            std::fs::write(device.join("class"), class).unwrap();
+        };
+        assert!(!has_gpu(&folder.path().join("none")));
+        plug("0000:00:01.0", "0x1d0f\n", "0x030000\n");
+        plug("0000:00:02.0", "0x10de\n", "0x040300\n");
+        assert!(!has_gpu(folder.path()));
+        plug("0000:00:1e.0", "0x10de\n", "0x030200\n");
+        assert!(has_gpu(folder.path()));
+    }
 }

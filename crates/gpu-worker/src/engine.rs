@@ -10,14 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gpu_inference::{
-    Cancel, Device, DevicePreference, InputLimits, ModelError, ModelStore, Output, Pipeline,
-    Prepared, RunError, Runtime, RuntimeOptions, Task, open,
+    Device, DevicePreference, InputLimits, ModelError, ModelStore, Output, Pipeline, Prepared,
+    Resolved, RunError, Runtime, RuntimeOptions, Task, open,
 };
-use gpuctl_control::job::JobFailure;
 use gpuctl_control::log::shown;
 use gpuctl_core::batch::{BatchLimits, Candidate, form};
+use gpuctl_worker::{BoxFault, Fault, JobTimer};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::cancel::{BatchCancel, ItemCancel};
 use crate::failure;
 
 /// The most samples or pixels in one batch: what a batch may hold in memory, before the model's own limit.
@@ -57,19 +58,26 @@ pub struct Engine {
 
 struct Shared {
     setup: EngineSetup,
-    threads: Mutex<HashMap<Wanted, Sender<Item>>>,
+    /// What jobs mean by their task and the model that they name, if they do.
+    resolved: Mutex<HashMap<(Task, Option<String>), Resolved>>,
+    threads: Mutex<HashMap<Resolved, Sender<Item>>>,
     /// One permit for each core.
     decoders: Arc<Semaphore>,
 }
 
-/// A task and the model that the job names, if it does.
-type Wanted = (Task, Option<String>);
-
 /// One input that waits for its model.
 struct Item {
     prepared: Prepared,
-    cancel: Cancel,
-    reply: oneshot::Sender<Result<Inferred, EngineError>>,
+    cancel: ItemCancel,
+    timer: Arc<JobTimer>,
+    reply: oneshot::Sender<Result<Inferred, Fault>>,
+}
+
+impl Item {
+    /// Whether no one waits for its outcome.
+    fn is_dropped(&self) -> bool {
+        self.cancel.is_cancelled() || self.reply.is_closed()
+    }
 }
 
 /// What a model made of one input.
@@ -84,22 +92,20 @@ pub struct Inferred {
     pub took: Duration,
 }
 
-/// Why there is no output.
-#[derive(Clone, Debug)]
-pub enum EngineError {
-    /// The job was cancelled.
-    Cancelled,
-    /// The job has failed, and would fail again.
-    Failed(JobFailure),
-}
-
 impl Engine {
     /// An engine; nothing is loaded yet.
     #[must_use]
     pub fn new(setup: EngineSetup) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let decoders = Arc::new(Semaphore::new(cores));
-        Self { shared: Arc::new(Shared { setup, threads: Mutex::default(), decoders }) }
+        Self {
+            shared: Arc::new(Shared {
+                setup,
+                resolved: Mutex::default(),
+                threads: Mutex::default(),
+                decoders,
+            }),
+        }
     }
 
     /// The right to decode: as many as there are cores.
@@ -113,73 +119,121 @@ impl Engine {
         self.shared.setup.limits
     }
 
+    /// Whether the runtime loads, the device works, and there are models. Nothing of an earlier answer is remembered.
+    ///
+    /// # Errors
+    /// What this box lacks.
+    pub fn probe(&self) -> Result<(), BoxFault> {
+        let found = || {
+            self.runtime()?
+                .device(self.shared.setup.device)
+                .map_err(|error| failure::runtime(&error))?;
+            self.shared.setup.store().map_err(|error| failure::model(&error))
+        };
+        match found() {
+            Ok(store) if store.list().next().is_some() => Ok(()),
+            Ok(_) => Err(BoxFault {
+                code: "models.missing".to_owned(),
+                message: format!("there is no model in {}", self.shared.setup.models.display()),
+                hint: Some(
+                    "fetch one with `gpuctl models pull NAME`, or name its folder with GPUCTL_MODELS"
+                        .to_owned(),
+                ),
+            }),
+            Err(Fault::Box(fault)) => Err(fault),
+            Err(Fault::Input(failure)) => Err(failure::box_fault(failure)),
+            Err(Fault::Cancelled) => Ok(()),
+        }
+    }
+
     /// Runs one input through the model, beside others that wait for the same one.
     ///
     /// # Errors
     /// When the model cannot be opened, fails on the input, or the job is cancelled.
     pub async fn run(
         &self,
-        task: Task,
-        model: Option<&str>,
+        (task, model): (Task, Option<&str>),
         prepared: Prepared,
-        cancel: Cancel,
-    ) -> Result<Inferred, EngineError> {
+        cancel: ItemCancel,
+        timer: Arc<JobTimer>,
+    ) -> Result<Inferred, Fault> {
+        let wanted = self.resolve(task, model)?;
         let (reply, outcome) = oneshot::channel();
-        self.enqueue((task, model.map(str::to_owned)), Item { prepared, cancel, reply });
+        self.enqueue(&wanted, Item { prepared, cancel, timer, reply });
         outcome.await.unwrap_or_else(|_| {
-            let message = "the model's thread crashed".to_owned();
-            Err(EngineError::Failed(JobFailure {
+            Err(Fault::Box(BoxFault {
                 code: "model.crashed".to_owned(),
-                message,
+                message: format!("the thread of the model {} ended", shown(wanted.model())),
                 hint: None,
             }))
         })
     }
 
-    fn enqueue(&self, wanted: Wanted, item: Item) {
+    fn resolve(&self, task: Task, model: Option<&str>) -> Result<Resolved, Fault> {
+        let key = (task, model.map(str::to_owned));
+        let known = || self.shared.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(resolved) = known().get(&key) {
+            return Ok(resolved.clone());
+        }
+        let store = self.shared.setup.store().map_err(|error| failure::model(&error))?;
+        let resolved = store.resolve(task, model).map_err(|error| failure::model(&error))?;
+        known().insert(key, resolved.clone());
+        Ok(resolved)
+    }
+
+    fn enqueue(&self, wanted: &Resolved, item: Item) {
         let mut threads = self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = threads.entry(wanted.clone()).or_insert_with(|| self.spawn(wanted.clone()));
         if let Err(unsent) = sender.send(item) {
-            // Its thread crashed: a new one takes over. It is started under this lock, so it is there to receive.
-            *sender = self.spawn(wanted);
+            // Its thread ended: a new one takes over. It is started under this lock, so it is there to receive.
+            *sender = self.spawn(wanted.clone());
             let _ = sender.send(unsent.0);
         }
     }
 
-    fn spawn(&self, wanted: Wanted) -> Sender<Item> {
+    fn spawn(&self, wanted: Resolved) -> Sender<Item> {
         let (sender, items) = channel();
         let engine = self.clone();
         std::thread::spawn(move || match engine.open(&wanted) {
-            Ok((model, pipeline)) => ModelThread { model, pipeline, items }.run(),
-            Err(failure) => engine.fail_waiting(&wanted, &items, &failure),
+            Ok(pipeline) => {
+                ModelThread { model: wanted.model().to_owned(), pipeline, items }.run();
+            }
+            Err(fault) => engine.fail_waiting(&wanted, &items, &fault),
         });
         sender
     }
 
-    fn open(&self, (task, model): &Wanted) -> Result<(String, Pipeline), JobFailure> {
+    fn runtime(&self) -> Result<Runtime, Fault> {
+        let setup = &self.shared.setup;
+        let library = Runtime::locate(setup.library.as_deref());
+        library
+            .and_then(|library| Runtime::load(&library, setup.options))
+            .map_err(|error| failure::runtime(&error))
+    }
+
+    fn open(&self, wanted: &Resolved) -> Result<Pipeline, Fault> {
         let setup = &self.shared.setup;
         let began = Instant::now();
         let store = setup.store().map_err(|error| failure::model(&error))?;
-        let wanted =
-            store.resolve(*task, model.as_deref()).map_err(|error| failure::model(&error))?;
-        let library =
-            Runtime::locate(setup.library.as_deref()).map_err(|error| failure::runtime(&error))?;
-        let runtime =
-            Runtime::load(&library, setup.options).map_err(|error| failure::runtime(&error))?;
-        let pipeline = open(&runtime, &store, &wanted, setup.device)
+        let pipeline = open(&self.runtime()?, &store, wanted, setup.device)
             .map_err(|error| failure::model(&error))?;
-        let model = wanted.model().to_owned();
-        tracing::info!(model = %shown(&model), device = %pipeline.device(), took_ms = began.elapsed().as_millis(), "opened a model");
-        Ok((model, pipeline))
+        let model = shown(wanted.model());
+        tracing::info!(model = %model, device = %pipeline.device(), took_ms = began.elapsed().as_millis(), "opened a model");
+        if let Some(error) = pipeline.fallback() {
+            tracing::warn!(model = %model, error = %shown(error), "it runs on the processor, as its placement allows: the GPU does not work");
+        }
+        Ok(pipeline)
     }
 
     /// Fails every waiting input because the model cannot be opened. The next job tries again: the cause may be fixed by then.
-    fn fail_waiting(&self, wanted: &Wanted, items: &Receiver<Item>, failure: &JobFailure) {
-        tracing::error!(code = failure.code, "cannot open a model: {}", shown(&failure.message));
+    fn fail_waiting(&self, wanted: &Resolved, items: &Receiver<Item>, fault: &Fault) {
+        if let Fault::Box(BoxFault { code, message, .. }) = fault {
+            tracing::error!(code, "cannot open a model: {}", shown(message));
+        }
         // Under the lock, so that no input is sent to a channel that is no longer read.
         let mut threads = self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for item in items.try_iter() {
-            let _ = item.reply.send(Err(EngineError::Failed(failure.clone())));
+            let _ = item.reply.send(Err(fault.clone()));
         }
         threads.remove(wanted);
     }
@@ -204,72 +258,76 @@ impl ModelThread {
             }
             waiting.extend(self.items.try_iter());
             // A job whose lease was lost while it waited costs no time on the model.
-            for item in waiting.extract_if(.., |item| item.cancel.is_cancelled()) {
-                let _ = item.reply.send(Err(EngineError::Cancelled));
+            for item in waiting.extract_if(.., |item| item.is_dropped()) {
+                let _ = item.reply.send(Err(Fault::Cancelled));
             }
             let batch = take_batch(&mut waiting, limits);
-            self.run_batch(batch);
+            if self.run_batch(batch) == Health::Failed {
+                // Its session may be broken, e.g. after an error of the device: the next job opens a new one.
+                return;
+            }
         }
     }
 
-    fn run_batch(&mut self, batch: Vec<Item>) {
-        if batch.is_empty() {
-            return;
-        }
+    fn run_batch(&mut self, batch: Vec<Item>) -> Health {
         let mut inputs = Vec::with_capacity(batch.len());
-        let mut replies = Vec::with_capacity(batch.len());
-        // A cancelled job stops its run only where it runs alone: the others of a batch need their results.
-        let cancel = if batch.len() == 1 { batch[0].cancel.clone() } else { Cancel::new() };
+        let mut jobs = Vec::with_capacity(batch.len());
         for item in batch {
             inputs.push(item.prepared);
-            replies.push(Some(item.reply));
+            jobs.push((item.cancel, item.timer, Some(item.reply)));
         }
-        self.run_slice(&inputs, &mut replies, &cancel);
+        if inputs.is_empty() { Health::Good } else { self.run_slice(&inputs, &mut jobs) }
     }
 
-    fn run_slice(&mut self, inputs: &[Prepared], replies: &mut [Option<Reply>], cancel: &Cancel) {
+    fn run_slice(&mut self, inputs: &[Prepared], jobs: &mut [Job]) -> Health {
         let began = Instant::now();
+        let count = u32::try_from(inputs.len()).unwrap_or(u32::MAX);
+        jobs.iter().for_each(|(_, timer, _)| timer.start(count));
+        // A cancelled job stops its run only with all others of its batch: they need their results.
+        let cancel = BatchCancel::of(jobs.iter().map(|(cancel, ..)| cancel));
         // A panic on one input must not end its neighbours: it counts as a failure of this batch.
-        let run = std::panic::AssertUnwindSafe(|| self.pipeline.run(inputs, cancel));
+        let run = std::panic::AssertUnwindSafe(|| self.pipeline.run(inputs, &cancel));
         let outputs = std::panic::catch_unwind(run).unwrap_or(Err(RunError::Panicked));
-        let took = began.elapsed() / u32::try_from(inputs.len()).unwrap_or(u32::MAX);
         match outputs {
             Ok(outputs) => {
-                tracing::debug!(
-                    model = self.model,
-                    inputs = inputs.len(),
-                    took_ms = began.elapsed().as_millis(),
-                    "ran a batch"
-                );
-                for (reply, output) in replies.iter_mut().zip(outputs) {
+                let took_ms = began.elapsed().as_millis();
+                tracing::debug!(model = self.model, inputs = count, took_ms, "ran a batch");
+                let took = began.elapsed() / count;
+                for ((.., reply), output) in jobs.iter_mut().zip(outputs) {
                     let (model, device) = (self.model.clone(), self.pipeline.device());
                     send(reply, Ok(Inferred { output, model, device, took }));
                 }
+                Health::Good
             }
-            Err(RunError::Cancelled) => {
-                replies.iter_mut().for_each(|reply| send(reply, Err(EngineError::Cancelled)));
-            }
-            Err(error) if inputs.len() > 1 => {
-                tracing::warn!(model = self.model, inputs = inputs.len(), error = %shown(&error), "a batch failed and is halved");
+            Err(error) if inputs.len() > 1 && !matches!(error, RunError::Cancelled) => {
+                tracing::warn!(model = self.model, inputs = count, error = %shown(&error), "a batch failed and is halved");
                 let (left, right) = inputs.split_at(inputs.len() / 2);
-                let (left_replies, right_replies) = replies.split_at_mut(left.len());
-                self.run_slice(left, left_replies, cancel);
-                self.run_slice(right, right_replies, cancel);
+                let (left_jobs, right_jobs) = jobs.split_at_mut(left.len());
+                let left = self.run_slice(left, left_jobs);
+                let right = self.run_slice(right, right_jobs);
+                if left == Health::Failed { left } else { right }
             }
             Err(error) => {
-                let failure = failure::run(&error);
-                replies
-                    .iter_mut()
-                    .for_each(|reply| send(reply, Err(EngineError::Failed(failure.clone()))));
+                let fault = failure::run(&error);
+                jobs.iter_mut().for_each(|(.., reply)| send(reply, Err(fault.clone())));
+                if matches!(fault, Fault::Box(_)) { Health::Failed } else { Health::Good }
             }
         }
     }
 }
 
-type Reply = oneshot::Sender<Result<Inferred, EngineError>>;
+/// Whether a model's session can be used again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Health {
+    Good,
+    Failed,
+}
+
+type Job = (ItemCancel, Arc<JobTimer>, Option<Reply>);
+type Reply = oneshot::Sender<Result<Inferred, Fault>>;
 
 /// Where the receiver was dropped, its job has lost its lease and needs no outcome.
-fn send(reply: &mut Option<Reply>, outcome: Result<Inferred, EngineError>) {
+fn send(reply: &mut Option<Reply>, outcome: Result<Inferred, Fault>) {
     if let Some(reply) = reply.take() {
         let _ = reply.send(outcome);
     }

@@ -1,11 +1,12 @@
-//! Errors as a job's result shows them: a stable code, a sentence with its causes, and a hint. What the codes are is decided
-//! where the errors arise.
+//! Errors as a job's result or a worker's report shows them: a stable code, a sentence with its causes, and a hint. What the codes are,
+//! and whose fault each is, is decided where the errors arise.
 
 use std::error::Error;
 
-use gpu_inference::{InputError, ModelError, RunError, RuntimeError, TaskError};
+use gpu_inference::{Blame, InputError, ModelError, RunError, RuntimeError, TaskError};
 use gpuctl_control::job::{InputUriError, JobFailure};
 pub use gpuctl_control::text::with_causes;
+use gpuctl_worker::{BoxFault, Fault};
 
 /// A failure with this code and hint; its message is the error with its causes.
 pub fn failure(code: &str, error: &dyn Error, hint: &str) -> JobFailure {
@@ -18,32 +19,51 @@ pub fn uri(error: &InputUriError) -> JobFailure {
     failure("input.param", error, error.hint())
 }
 
-/// An input that cannot be decoded.
-#[must_use]
-pub fn input(error: &InputError) -> JobFailure {
-    failure(error.code(), error, error.hint())
-}
-
 /// A task or params that no worker accepts.
 #[must_use]
 pub fn task(error: &TaskError) -> JobFailure {
     failure(error.code(), error, &error.hint())
 }
 
-/// A model that cannot be opened.
+/// An input that cannot be decoded.
 #[must_use]
-pub fn model(error: &ModelError) -> JobFailure {
-    failure(error.code(), error, error.hint())
+pub fn input(error: &InputError) -> Fault {
+    match error {
+        InputError::Cancelled => Fault::Cancelled,
+        error => fault(error.blame(), failure(error.code(), error, error.hint())),
+    }
 }
 
-/// ONNX Runtime that cannot be loaded.
+/// A model that cannot be opened.
 #[must_use]
-pub fn runtime(error: &RuntimeError) -> JobFailure {
-    failure(error.code(), error, error.hint())
+pub fn model(error: &ModelError) -> Fault {
+    fault(error.blame(), failure(error.code(), error, error.hint()))
+}
+
+/// ONNX Runtime that cannot be loaded, or a device that does not work.
+#[must_use]
+pub fn runtime(error: &RuntimeError) -> Fault {
+    fault(error.blame(), failure(error.code(), error, error.hint()))
 }
 
 /// A model that failed on an input.
 #[must_use]
-pub fn run(error: &RunError) -> JobFailure {
-    failure(error.code(), error, error.hint())
+pub fn run(error: &RunError) -> Fault {
+    match error {
+        RunError::Cancelled => Fault::Cancelled,
+        error => fault(error.blame(), failure(error.code(), error, error.hint())),
+    }
+}
+
+fn fault(blame: Blame, failure: JobFailure) -> Fault {
+    match blame {
+        Blame::Input => Fault::Input(failure),
+        Blame::Box => Fault::Box(box_fault(failure)),
+    }
+}
+
+/// The same, said of the box.
+#[must_use]
+pub fn box_fault(failure: JobFailure) -> BoxFault {
+    BoxFault { code: failure.code, message: failure.message, hint: failure.hint }
 }

@@ -1,14 +1,17 @@
 //! The worker's trait [`Inference`] over [`Engine`]: decoding on CPU threads, models on their own.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use gpu_inference::{Cancel as RunCancel, Output, Params, Prepared, Task, TaskError, decode};
+use gpu_inference::{Cancel as RunCancel, Decoder, Output, Params, Prepared, Task, TaskError};
 use gpuctl_control::job::{Job, JobFailure};
 use gpuctl_worker::{
-    BoxFault, Cancel, Decoded, Fault, Inference, Inferred, Inputs, Needs, OutputFile,
+    BoxFault, Cancel, Decoded, Fault, Inference, Inferred, Inputs, JobTimer, Needs, OutputFile,
 };
 
-use crate::engine::{Engine, EngineError};
+use crate::cancel::ItemCancel;
+use crate::engine::Engine;
 use crate::failure;
 use crate::result::output_document;
 
@@ -18,7 +21,12 @@ const INPUT_BYTES_MAX: u64 = 4 << 30;
 #[async_trait]
 impl Inference for Engine {
     async fn probe(&self) -> Result<(), BoxFault> {
-        Ok(())
+        let engine = self.clone();
+        let probed = tokio::task::spawn_blocking(move || engine.probe()).await;
+        probed.unwrap_or_else(|error| {
+            let (code, message) = ("runtime.crashed".to_owned(), error.to_string());
+            Err(BoxFault { code, message, hint: None })
+        })
     }
 
     fn check(&self, job: &Job) -> Result<Needs, JobFailure> {
@@ -31,21 +39,24 @@ impl Inference for Engine {
         Ok(Needs { files, bytes_max: INPUT_BYTES_MAX })
     }
 
-    async fn decode(&self, job: &Job, inputs: Inputs, _: &Cancel) -> Result<Decoded, Fault> {
-        let (task, mut params) =
-            check_job(job).map_err(|error| Fault::Input(failure::task(&error)))?;
+    fn bytes_max(&self, job: &Job, inputs: &Inputs) -> u64 {
+        let Ok((task, params)) = read(job, inputs) else { return 0 };
+        let decoder = Decoder { limits: self.limits(), cancel: RunCancel::new() };
+        decoder.bytes_max(task, inputs.input.path(), &params)
+    }
+
+    async fn decode(&self, job: &Job, inputs: Inputs, cancel: &Cancel) -> Result<Decoded, Fault> {
+        let (task, params) = read(job, &inputs)?;
         let permit = self.decoders().acquire_owned().await;
-        let limits = self.limits();
-        let decoded = tokio::task::spawn_blocking(move || {
+        let decoder = Decoder { limits: self.limits(), cancel: RunCancel::new() };
+        let stop = decoder.cancel.clone();
+        let decode = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            for (name, file) in &inputs.files {
-                params.set_file(name, file.path().to_owned());
-            }
-            decode(task, inputs.input.path(), &params, &limits)
+            decoder.decode(task, inputs.input.path(), &params)
         });
-        match decoded.await {
-            Ok(Ok(prepared)) => Ok(Decoded { bytes: 0, inner: Box::new(prepared) }),
-            Ok(Err(error)) => Err(Fault::Input(failure::input(&error))),
+        match cancelled_with(decode, cancel, || stop.cancel()).await {
+            Ok(Ok(prepared)) => Ok(Decoded { bytes: prepared.bytes(), inner: Box::new(prepared) }),
+            Ok(Err(error)) => Err(failure::input(&error)),
             Err(_) => {
                 let message = "the decoder crashed on this input".to_owned();
                 let hint = Some("please report it with the input".to_owned());
@@ -54,16 +65,19 @@ impl Inference for Engine {
         }
     }
 
-    async fn infer(&self, job: &Job, decoded: Decoded, cancel: &Cancel) -> Result<Inferred, Fault> {
+    async fn infer(
+        &self,
+        job: &Job,
+        decoded: Decoded,
+        cancel: &Cancel,
+        timer: &Arc<JobTimer>,
+    ) -> Result<Inferred, Fault> {
         let prepared = decoded.inner.downcast::<Prepared>().expect("it is what `decode` returned");
         let (task, _) = check_job(job).map_err(|error| Fault::Input(failure::task(&error)))?;
-        let run_cancel = RunCancel::new();
-        let run = self.run(task, job.model.as_deref(), *prepared, run_cancel.clone());
-        let inferred = cancelled_with(run, cancel, &run_cancel).await;
-        let inferred = inferred.map_err(|error| match error {
-            EngineError::Failed(failure) => Fault::Input(failure),
-            EngineError::Cancelled => Fault::Cancelled,
-        })?;
+        let stop = ItemCancel::default();
+        let wanted = (task, job.model.as_deref());
+        let run = self.run(wanted, *prepared, stop.clone(), Arc::clone(timer));
+        let inferred = cancelled_with(run, cancel, || stop.cancel()).await?;
         Ok(Inferred {
             output: output_document(&inferred.output.result),
             files: output_files(inferred.output),
@@ -74,19 +88,28 @@ impl Inference for Engine {
     }
 }
 
-/// The outcome of `run`, which `run_cancel` ends early: when `cancel` is set, that is set too.
+/// The task and its params, with the files among them.
+fn read(job: &Job, inputs: &Inputs) -> Result<(Task, Params), Fault> {
+    let (task, mut params) = check_job(job).map_err(|error| Fault::Input(failure::task(&error)))?;
+    for (name, file) in &inputs.files {
+        params.set_file(name, file.path().to_owned());
+    }
+    Ok((task, params))
+}
+
+/// The outcome of `work`, which ends early after `stop`: that is called when `cancel` is set.
 async fn cancelled_with<T>(
-    run: impl Future<Output = T>,
+    work: impl Future<Output = T>,
     cancel: &Cancel,
-    run_cancel: &RunCancel,
+    stop: impl FnOnce(),
 ) -> T {
-    tokio::pin!(run);
+    tokio::pin!(work);
     tokio::select! {
         biased;
-        outcome = &mut run => return outcome,
-        () = cancel.cancelled() => run_cancel.cancel(),
+        outcome = &mut work => return outcome,
+        () = cancel.cancelled() => stop(),
     }
-    run.await
+    work.await
 }
 
 /// The files of an output, as a worker stores them.

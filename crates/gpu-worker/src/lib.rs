@@ -1,5 +1,6 @@
 //! Runs models for a worker: `gpuctl-worker` receives, leases, commits and ends; here is what needs ONNX Runtime.
 
+pub mod cancel;
 pub mod check;
 pub mod engine;
 pub mod failure;

@@ -26,24 +26,35 @@ fn main() -> ExitCode {
         .with_ansi(false)
         .init();
     match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+        Ok(code) => code,
+        Err((error, code)) => {
             // A configuration's problems have a line each.
             for line in with_causes(&*error).lines() {
                 tracing::error!("{}", shown(line));
             }
-            ExitCode::FAILURE
+            code
         }
     }
 }
 
-fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    let config = Config::load(arguments.config.as_deref())?;
-    let setup = commands::engine_setup(&config)?;
-    match arguments.command {
+/// An error, and the exit code for it.
+type Failed = (Box<dyn Error>, ExitCode);
+
+/// The exit code for a wrong configuration: repeating is useless.
+const WRONG_CONFIGURATION: u8 = 2;
+
+fn run(arguments: Arguments) -> Result<ExitCode, Failed> {
+    let wrong = |error| (error, ExitCode::from(WRONG_CONFIGURATION));
+    let config =
+        Config::load(arguments.config.as_deref()).map_err(|error| wrong(Box::from(error)))?;
+    let setup = commands::engine_setup(&config).map_err(wrong)?;
+    let done = match arguments.command {
+        Command::Serve(wanted) => {
+            return commands::serve::serve(&config, setup, wanted).map_err(wrong);
+        }
         Command::Check => commands::print(&gpu_worker::check::check(&setup)),
-        Command::Serve(wanted) => commands::serve::serve(&config, setup, wanted),
         Command::Models(command) => commands::models::models(&setup, command),
         Command::Run(wanted) => commands::run::run(setup, &wanted),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS).map_err(|error| (error, ExitCode::FAILURE))
 }

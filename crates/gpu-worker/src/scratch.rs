@@ -1,25 +1,52 @@
 //! The worker's trait [`Scratch`] over a folder: one file a blob.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use gpuctl_worker::Scratch;
+use gpuctl_core::units::BoxId;
+use gpuctl_worker::{KEEP_UNTIL, Scratch};
 
-/// A folder of blobs.
+/// A folder of blobs, and the file `keep-until` of the state folder, which a user writes.
 #[derive(Clone, Debug)]
-pub struct FolderScratch(PathBuf);
+pub struct FolderScratch {
+    folder: PathBuf,
+    keep_until: PathBuf,
+}
 
 impl FolderScratch {
-    /// Makes the folder if there is none.
+    /// The scratch of a box in this state folder.
     ///
     /// # Errors
-    /// When it cannot be made.
-    pub fn open(folder: &Path) -> io::Result<Self> {
-        fs::create_dir_all(folder)?;
-        Ok(Self(folder.to_owned()))
+    /// When its folder cannot be made.
+    pub fn open(state: &Path, box_id: &BoxId) -> io::Result<Self> {
+        let folder = state.join(FOLDER).join(box_id.as_str());
+        fs::create_dir_all(&folder)?;
+        Ok(Self { folder, keep_until: state.join(KEEP_UNTIL) })
+    }
+
+    /// The right to be the only worker of this box on this machine, as long as the file lives; `None` if another process has it.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn lock(&self) -> io::Result<Option<File>> {
+        let lock = File::create(self.folder.join(LOCK))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(lock)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        if name == KEEP_UNTIL { self.keep_until.clone() } else { self.folder.join(name) }
     }
 }
+
+/// The folder of all boxes' scratches in the state folder.
+const FOLDER: &str = "worker";
+/// The file that a worker locks.
+const LOCK: &str = "lock";
 
 /// What the name of a blob ends in while it is written.
 const UNFINISHED: &str = ".tmp";
@@ -27,13 +54,13 @@ const UNFINISHED: &str = ".tmp";
 impl Scratch for FolderScratch {
     fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         // Not synced: it has to survive this process, which may be killed, and not the machine.
-        let unfinished = self.0.join(format!("{name}{UNFINISHED}"));
+        let unfinished = self.folder.join(format!("{name}{UNFINISHED}"));
         fs::write(&unfinished, bytes)?;
-        fs::rename(unfinished, self.0.join(name))
+        fs::rename(unfinished, self.path(name))
     }
 
     fn get(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.0.join(name)) {
+        match fs::read(self.path(name)) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -41,7 +68,7 @@ impl Scratch for FolderScratch {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        match fs::remove_file(self.0.join(name)) {
+        match fs::remove_file(self.path(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -49,7 +76,7 @@ impl Scratch for FolderScratch {
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.0)? {
+        for entry in fs::read_dir(&self.folder)? {
             names.extend(
                 entry?.file_name().into_string().ok().filter(|name| !name.ends_with(UNFINISHED)),
             );
@@ -63,19 +90,43 @@ impl Scratch for FolderScratch {
 mod tests {
     use super::*;
 
+    fn open(folder: &tempfile::TempDir, box_id: &str) -> FolderScratch {
+        FolderScratch::open(folder.path(), &box_id.parse().unwrap()).unwrap()
+    }
+
     #[test]
     fn a_blob_is_there_until_it_is_removed_also_for_a_successor() {
         let folder = tempfile::tempdir().unwrap();
-        let open = || FolderScratch::open(&folder.path().join("scratch")).unwrap();
-        let scratch = open();
+        let scratch = open(&folder, "gpu-1");
         assert_eq!(scratch.get("a").unwrap(), None);
         scratch.put("b", b"2").unwrap();
         scratch.put("a", b"1").unwrap();
         scratch.put("a", b"3").unwrap();
-        assert_eq!(open().list().unwrap(), ["a", "b"]);
-        assert_eq!(open().get("a").unwrap().as_deref(), Some(&b"3"[..]));
+        assert_eq!(open(&folder, "gpu-1").list().unwrap(), ["a", "b"]);
+        assert_eq!(open(&folder, "gpu-1").get("a").unwrap().as_deref(), Some(&b"3"[..]));
         scratch.remove("a").unwrap();
         scratch.remove("a").unwrap();
-        assert_eq!(open().list().unwrap(), ["b"]);
+        assert_eq!(open(&folder, "gpu-1").list().unwrap(), ["b"]);
+        assert!(open(&folder, "gpu-2").list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_box_has_one_worker_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = open(&folder, "gpu-1").lock().unwrap();
+        assert!(first.is_some());
+        assert!(open(&folder, "gpu-1").lock().unwrap().is_none());
+        assert!(open(&folder, "gpu-2").lock().unwrap().is_some());
+        drop(first);
+        assert!(open(&folder, "gpu-1").lock().unwrap().is_some());
+    }
+
+    #[test]
+    fn what_a_user_writes_into_the_state_folder_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("keep-until"), "2026-11-22T00:00:00Z\n").unwrap();
+        let text = open(&folder, "gpu-1").get(KEEP_UNTIL).unwrap().unwrap();
+        assert_eq!(text, b"2026-11-22T00:00:00Z\n");
+        assert!(open(&folder, "gpu-1").list().unwrap().is_empty());
     }
 }

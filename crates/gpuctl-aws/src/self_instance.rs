@@ -162,6 +162,12 @@ impl SelfInstance {
         self.stop_by_ec2().await
     }
 
+    /// Whether the system has accepted the shutdown.
+    #[must_use]
+    pub fn is_shutting_down(&self) -> bool {
+        self.shutdown_at.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Asks EC2 to stop this box.
     async fn stop_by_ec2(&self) -> Result<(), PortError> {
         let (id, now) = (self.identity.instance_id.as_str(), self.clock.now());

@@ -1,6 +1,7 @@
 //! The models, as a worker sees them: what a job needs, decoding, inference, and whose fault a failure is.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -8,7 +9,7 @@ use gpuctl_control::job::{InputUri, Job, JobFailure};
 use gpuctl_control::ports::Fetched;
 use serde_json::Value;
 
-use crate::Cancel;
+use crate::{Cancel, JobTimer};
 
 /// Runs jobs with models: ONNX Runtime in `gpu-worker`, a table of durations in the fault simulation.
 #[async_trait]
@@ -19,11 +20,23 @@ pub trait Inference: Send + Sync {
     /// What the job needs, before anything is fetched. Refuses a task, params or URIs that no worker accepts.
     fn check(&self, job: &Job) -> Result<Needs, JobFailure>;
 
+    /// The most memory that decoding these inputs takes, as far as it can be told before: so much is kept free for it.
+    fn bytes_max(&self, _job: &Job, _inputs: &Inputs) -> u64 {
+        0
+    }
+
     /// Decodes the job's inputs, which needs no model.
     async fn decode(&self, job: &Job, inputs: Inputs, cancel: &Cancel) -> Result<Decoded, Fault>;
 
-    /// Runs the model on what was decoded, beside others that wait for the same one.
-    async fn infer(&self, job: &Job, decoded: Decoded, cancel: &Cancel) -> Result<Inferred, Fault>;
+    /// Runs the model on what was decoded, beside others that wait for the same one, and starts the timer when the model begins with it.
+    /// A job that was cancelled, or whose future was dropped, before that is left out.
+    async fn infer(
+        &self,
+        job: &Job,
+        decoded: Decoded,
+        cancel: &Cancel,
+        timer: &Arc<JobTimer>,
+    ) -> Result<Inferred, Fault>;
 }
 
 /// What a job needs.

@@ -1,277 +1,271 @@
 //! One message, from receipt to ack.
 //!
-//! A bad input ends in an error result, never in a retry. What is not the input's fault (storage that cannot be reached) is
-//! retried later, until the queue moves the message to its dead letters. When to receive, and how many, is `worker`'s business.
+//! What is the input's fault ends in an error result. What is the box's or a service's fault is waited out with the message held; a job
+//! that cannot be done although others can goes back to the queue. When to receive, and how many, is `receive`'s business.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 use chrono::TimeDelta;
-use gpuctl_control::job::{InputUri, Job, JobFailure, JobResult};
+use gpuctl_control::job::{Job, JobFailure, JobResult};
 use gpuctl_control::log::shown;
-use gpuctl_control::ports::{
-    Attempt, AttemptName, Committed, Fetched, PortError, PortErrorClass, Received, ResultFile,
-};
+use gpuctl_control::ports::{Attempt, JobProblem, PortErrorClass, Received};
 use gpuctl_control::text::with_causes;
-use gpuctl_control::wire::job::job_from_json;
+use gpuctl_control::wire::job::{JobReadError, job_from_json};
 use gpuctl_control::worker_timing::retry_delay;
 use gpuctl_core::units::Timestamp;
-use serde_json::Value;
 
-use crate::result::{FileDocument, file_document, with_files};
-use crate::{Cancel, Fault, Inferred, Inputs, OutputFile, Worker, failure};
+use crate::commit::Commitment;
+use crate::faults::Part;
+use crate::held::Finished;
+use crate::leases::{Lease, within};
+use crate::pace::Backoff;
+use crate::run::{Stop, Trials};
+use crate::suspects::CRASHED;
+use crate::unreadable::{UNREADABLE, job_of};
+use crate::{BoxFault, Inferred, Worker};
+
+/// A message that this worker holds. Dropped, also by a panic, its lease is forgotten.
+pub(crate) struct Message {
+    pub(crate) received: Received,
+    pub(crate) received_at: Timestamp,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) worker: Arc<Worker>,
+}
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        self.worker.leases.forget(&self.lease, self.worker.now());
+    }
+}
+
+/// Whether and how a job is to run.
+enum Verdict {
+    Run,
+    /// It may have crashed its worker.
+    RunAlone,
+    /// It has a result.
+    HasResult,
+    /// It has crashed its worker too often.
+    Bury(JobFailure),
+}
 
 impl Worker {
-    /// Runs a held message's job and acks it, or releases it to the queue. The caller forgets its lease afterwards.
-    pub(crate) async fn process(&self, received: &Received, cancel: &Cancel) {
-        let received_at = self.ports.clock.now();
-        let job = match job_from_json(&received.body) {
+    /// Runs a held message's job and acks it, releases it or buries it.
+    pub(crate) async fn process(self: Arc<Self>, message: Message) {
+        let job = match job_from_json(&message.received.body) {
             Ok(job) => job,
-            Err(error) => {
-                // Without a job there is no result to write: the dead-letter queue keeps the message for an operator.
-                tracing::error!(
-                    error = %shown(with_causes(&error)),
-                    "a message cannot be read and is released to the queue"
-                );
-                self.release(received, TimeDelta::zero()).await;
+            Err(error) => return self.bury_unreadable(&message, &error).await,
+        };
+        tracing::debug!(job = %job.id, stage = "received");
+        let alone = match self.judge(&job, &message.received).await {
+            Verdict::HasResult => return self.ack(&message, &job).await,
+            Verdict::Bury(failure) => {
+                self.suspects.forget(&job);
+                return self.bury(&message, job, failure).await;
+            }
+            Verdict::Run => false,
+            Verdict::RunAlone => true,
+        };
+        let (done, ()) =
+            tokio::join!(self.run(&job, &message, alone), self.note_attempt(&job, &message));
+        let outcome = match done {
+            Ok(inferred) => Ok(inferred),
+            Err(Stop::Failed(failure)) => Err(failure),
+            Err(Stop::Late) => {
+                tracing::info!(job = %job.id, "cannot begin soon: released for another worker");
+                return self.release(&message, TimeDelta::zero()).await;
+            }
+            Err(Stop::Fault(_, fault)) => return self.set_aside(&message, job, fault).await,
+            Err(Stop::Cancelled) => {
+                tracing::info!(job = %job.id, "cancelled: its lease was lost, or this worker drains");
                 return;
             }
         };
-        if received.receive_count > 1 && self.has_result(&job).await {
-            self.ack(received, &job).await;
-            return;
+        self.suspects.forget(&job);
+        message.lease.begin();
+        let finished = self.finished(&job, &message, outcome);
+        match self.commit(Some(&message.lease), finished).await {
+            Commitment::Done => self.ack(&message, &job).await,
+            Commitment::PutAway => self.release(&message, TimeDelta::zero()).await,
         }
-        let (inferred, ()) = tokio::join!(
-            self.run(&job, cancel),
-            self.note_attempt(&job, received.receive_count, received_at)
-        );
-        match inferred {
-            Ok(inferred) if !cancel.is_cancelled() => {
-                self.commit_with_files(received, received_at, job, inferred).await;
+    }
+
+    /// Whether the job has a result already, or has crashed this box.
+    async fn judge(&self, job: &Job, received: &Received) -> Verdict {
+        let crashes = self.suspects.crashes(job);
+        // Without the ledger it is not known: the job runs, and its commit finds out.
+        if (received.receive_count > 1 || crashes > 0)
+            && self.has_result(job).await.unwrap_or(false)
+        {
+            return Verdict::HasResult;
+        }
+        match crashes {
+            0 => Verdict::Run,
+            crashes if self.suspects.is_too_often(crashes) => Verdict::Bury(crashed(crashes)),
+            _ => Verdict::RunAlone,
+        }
+    }
+
+    /// Tries until the job is done or has failed, or another worker should try.
+    async fn run(&self, job: &Job, message: &Message, alone: bool) -> Result<Inferred, Stop> {
+        let mut trials = Trials::new();
+        loop {
+            let (part, fault) = match self.try_once(job, message, alone).await {
+                Err(Stop::Fault(part, fault)) => (part, fault),
+                ended => return ended,
+            };
+            if trials.others_succeed(&self.faults, part, &fault) {
+                return Err(Stop::Fault(part, fault));
             }
-            Err(JobError::Failed(failure)) if !cancel.is_cancelled() => {
-                let outcome = Outcome::failed(failure);
-                self.commit_and_ack(received, self.result(job, outcome, received, received_at))
-                    .await;
-            }
-            Err(JobError::Retry(error)) if !cancel.is_cancelled() => {
-                let error = shown(with_causes(&error));
-                tracing::error!(job = %job.id, %error, "the job's input cannot be fetched now");
-                self.retry_later(received).await;
-            }
-            _ => {
-                tracing::info!(job = %job.id, "cancelled: its lease was lost, it took longer than job_max, or this worker is draining");
+            self.faults.raise(part, &fault, self.now());
+            tokio::select! {
+                biased;
+                () = message.lease.cancel.cancelled() => return Err(Stop::Cancelled),
+                () = tokio::time::sleep(trials.backoff.next_wait()) => {}
             }
         }
     }
 
     /// Notes the attempt for ledgers that cannot see the queue's messages. The job runs also if that fails.
-    async fn note_attempt(&self, job: &Job, number: u32, at: Timestamp) {
+    async fn note_attempt(&self, job: &Job, message: &Message) {
         let attempt = Attempt {
             box_id: self.box_id().clone(),
-            number,
+            number: message.received.receive_count,
             of: self.queue.receives_max.get(),
-            at,
-            until: at + self.policy.worker.job_max + self.queue.visibility,
+            at: message.received_at,
+            until: message.received_at + self.policy.worker.job_max + self.queue.visibility,
         };
-        if let Err(error) = self.ports.ledger.began(job, &attempt).await {
+        let began = self.ports.ledger.began(job, &attempt);
+        if let Err(error) = within("noting an attempt", began).await {
             tracing::warn!(job = %job.id, %error, "the attempt could not be noted");
         }
     }
 
-    /// Fetches, decodes and infers.
-    async fn run(&self, job: &Job, cancel: &Cancel) -> Result<Inferred, JobError> {
-        let needs = self.inference.check(job)?;
-        let input = self.fetch(&job.input, needs.bytes_max).await?;
-        let mut files = Vec::with_capacity(needs.files.len());
-        for (name, uri) in needs.files {
-            files.push((name, self.fetch(&uri, needs.bytes_max).await?));
-        }
-        let decoded = self.inference.decode(job, Inputs { input, files }, cancel).await?;
-        Ok(self.inference.infer(job, decoded, cancel).await?)
-    }
-
-    async fn fetch(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, JobError> {
-        let fetched = self.ports.files.fetch(uri, bytes_max).await;
-        fetched.map_err(|error| match error.class {
-            PortErrorClass::Unavailable | PortErrorClass::Full => JobError::Retry(error),
-            _ => JobError::Failed(failure::fetch(&error)),
-        })
-    }
-
-    /// Stores the files, then the result that names them: who reads the result finds the files.
-    async fn commit_with_files(
-        &self,
-        received: &Received,
-        received_at: Timestamp,
-        job: Job,
-        inferred: Inferred,
-    ) {
-        // A model that draws its own noise makes other samples each time: the files of an existing result must not be replaced.
-        if !inferred.files.is_empty() && self.has_result(&job).await {
-            self.ack(received, &job).await;
-            return;
-        }
-        let stored = self.store_files(&job, received_at, &inferred.files).await;
-        let outcome = match stored {
-            Ok(files) => Outcome::of(inferred, &files),
-            Err(error) if error.class == PortErrorClass::Full => {
-                Outcome::failed(failure::commit(&error))
-            }
-            Err(error) => {
-                let error = shown(with_causes(&error));
-                tracing::error!(job = %job.id, %error, "a file of the result could not be stored");
-                self.retry_later(received).await;
-                return;
-            }
-        };
-        self.commit_and_ack(received, self.result(job, outcome, received, received_at)).await;
-    }
-
-    async fn store_files(
+    fn finished(
         &self,
         job: &Job,
-        received_at: Timestamp,
-        files: &[OutputFile],
-    ) -> Result<Vec<FileDocument>, PortError> {
-        let attempt = AttemptName::new(job.generation, self.box_id(), received_at);
-        let mut stored = Vec::with_capacity(files.len());
-        for file in files {
-            let uri = {
-                let (job, attempt) = (&job.id, &attempt);
-                let (name, bytes) = (file.name.as_str(), file.bytes.as_slice());
-                self.ports.files.keep(&ResultFile { job, attempt, name, bytes }).await?
-            };
-            stored.push(file_document(file, Some(uri)));
-        }
-        Ok(stored)
-    }
-
-    fn result(
-        &self,
-        job: Job,
-        outcome: Outcome,
-        received: &Received,
-        received_at: Timestamp,
-    ) -> JobResult {
-        JobResult {
-            job,
-            outcome: outcome.output,
-            model: outcome.model,
-            device: outcome.device,
-            inference: outcome.took,
+        message: &Message,
+        outcome: Result<Inferred, JobFailure>,
+    ) -> Finished {
+        let mut result = JobResult {
+            job: job.clone(),
+            outcome: Ok(serde_json::Value::Null),
+            model: None,
+            device: None,
+            inference: TimeDelta::zero(),
             box_id: self.box_id().clone(),
-            attempt: received.receive_count,
-            received_at,
-            finished_at: self.ports.clock.now(),
+            attempt: message.received.receive_count,
+            received_at: message.received_at,
+            finished_at: self.now(),
+        };
+        let mut files = Vec::new();
+        match outcome {
+            Ok(inferred) => {
+                self.service.note(inferred.took);
+                (result.model, result.device) = (Some(inferred.model), Some(inferred.device));
+                result.inference = inferred.took;
+                result.outcome = Ok(inferred.output);
+                files = inferred.files;
+            }
+            Err(failure) => result.outcome = Err(failure),
         }
+        Finished { result, files, stored: Vec::new() }
     }
+}
 
-    /// Commit, then ack: a message is deleted only after its result is durable.
-    async fn commit_and_ack(&self, received: &Received, result: JobResult) {
-        match self.commit(&result).await {
-            Ok(Committed::Written) => {
-                self.jobs_done.fetch_add(1, Ordering::Relaxed);
-                let code = result.outcome.as_ref().err().map(|failure| failure.code.as_str());
-                tracing::info!(job = %result.job.id, task = %shown(&result.job.task), failed = code, "done");
-                self.ack(received, &result.job).await;
+/// How a message ends.
+impl Worker {
+    /// Acks a message whose job has a result. Never with a lease that is known to be lost: the next receive finds the result.
+    async fn ack(&self, message: &Message, job: &Job) {
+        message.lease.begin();
+        let mut backoff = Backoff::new();
+        while !message.lease.is_lost() {
+            let error = match self.leases.ack(&self.ports, &message.lease).await {
+                Ok(()) => {
+                    self.faults.clear(Part::Queue);
+                    return tracing::debug!(job = %job.id, stage = "acked");
+                }
+                Err(error) => error,
+            };
+            if matches!(error.class, PortErrorClass::LeaseLost | PortErrorClass::NotFound) {
+                tracing::warn!(job = %job.id, %error, "not acked: it will be delivered again, and found done");
+                return;
             }
-            Ok(Committed::AlreadyThere) => {
-                tracing::info!(job = %result.job.id, "another delivery has committed a result already");
-                self.ack(received, &result.job).await;
+            self.faults.raise(Part::Queue, &Part::Queue.fault(&error), self.now());
+            tokio::select! {
+                biased;
+                () = self.ending.cancelled() => {
+                    return self.release(message, TimeDelta::zero()).await;
+                }
+                () = tokio::time::sleep(backoff.next_wait()) => {}
             }
-            Err(error) => {
-                tracing::error!(job = %result.job.id, error = %shown(with_causes(&error)), "the result could not be stored");
-                self.retry_later(received).await;
-            }
-        }
-    }
-
-    /// Releases the message for another attempt, later each time.
-    async fn retry_later(&self, received: &Received) {
-        self.release(received, retry_delay(received.receive_count)).await;
-    }
-
-    /// Commits the result; where it is too large for the ledger, a failure that says so in its place.
-    async fn commit(&self, result: &JobResult) -> Result<Committed, PortError> {
-        match self.ports.ledger.commit_one(result).await {
-            Err(error) if error.class == PortErrorClass::Full && result.outcome.is_ok() => {
-                let failed = JobResult { outcome: Err(failure::commit(&error)), ..result.clone() };
-                self.ports.ledger.commit_one(&failed).await
-            }
-            committed => committed,
-        }
-    }
-
-    async fn has_result(&self, job: &Job) -> bool {
-        let entry = self.ports.ledger.job(&job.id).await;
-        matches!(entry, Ok(Some(entry)) if entry.result.is_some())
-    }
-
-    async fn ack(&self, received: &Received, job: &Job) {
-        // First, since a heartbeat that meets a message which is being deleted reports a lost lease (bbc/sqs-consumer#303).
-        self.leases.forget(&received.receipt, self.ports.clock.now());
-        if let Err(error) = self.ports.queue.ack_one(&received.receipt).await {
-            tracing::warn!(job = %job.id, %error, "not acked: it will be delivered again, and found done");
         }
     }
 
     /// Ends the lease, so that the message is delivered again after that time.
-    async fn release(&self, received: &Received, after: TimeDelta) {
-        self.leases.forget(&received.receipt, self.ports.clock.now());
-        if let Err(error) = self.ports.queue.change_one(&received.receipt, after).await {
-            tracing::warn!(%error, "a message could not be released: it is delivered again when its lease runs out");
+    async fn release(&self, message: &Message, after: TimeDelta) {
+        self.leases.release(&self.ports, &message.lease, after).await;
+    }
+
+    /// Gives a job back that fails here for no fault of its own while others succeed.
+    async fn set_aside(&self, message: &Message, job: Job, fault: BoxFault) {
+        let BoxFault { code, message: text, hint } = fault;
+        tracing::error!(job = %job.id, code, "set aside for another try: {}", shown(&text));
+        let failure = JobFailure { code, message: text, hint };
+        self.note_problem(job, failure, Dead::No).await;
+        self.release(message, retry_delay(message.received.receive_count)).await;
+    }
+
+    async fn bury_unreadable(&self, message: &Message, error: &JobReadError) {
+        let failure = JobFailure {
+            code: UNREADABLE.to_owned(),
+            message: with_causes(error),
+            hint: Some(match error {
+                JobReadError::TooNew(_) => "upgrade this worker, then `gpuctl redrive`".to_owned(),
+                _ => "send jobs with `gpuctl submit`, or in the same form".to_owned(),
+            }),
+        };
+        let job = job_of(&message.received, &self.queue.name);
+        self.bury(message, job, failure).await;
+    }
+
+    /// Moves the message to the dead letters, with the reason there and in the ledger.
+    async fn bury(&self, message: &Message, job: Job, failure: JobFailure) {
+        let reason = format!("{}: {}", failure.code, failure.message);
+        tracing::error!(job = %job.id, reason = %shown(&reason), "to the dead letters");
+        self.note_problem(job, failure, Dead::Yes).await;
+        if let Err(error) = self.leases.bury(&self.ports, &self.queue.name, message, &reason).await
+        {
+            tracing::warn!(error = %shown(with_causes(&error)), "a message could not be buried: it is delivered again when its lease runs out");
+        }
+    }
+
+    /// Notes why a job has no result.
+    pub(crate) async fn note_problem(&self, job: Job, failure: JobFailure, dead: Dead) {
+        let (box_id, at) = (self.box_id().clone(), self.now());
+        let problem = JobProblem { job, failure, box_id, at, dead: dead == Dead::Yes };
+        let noted = self.ports.ledger.note_problem(&problem);
+        if let Err(error) = within("noting a problem", noted).await {
+            tracing::warn!(error = %shown(with_causes(&error)), "why a job has no result could not be noted");
         }
     }
 }
 
-/// Why a job has no output.
-enum JobError {
-    /// It failed, and would fail again.
-    Failed(JobFailure),
-    /// Another attempt may succeed.
-    Retry(PortError),
-    /// Its lease was lost, or the worker drains.
-    Cancelled,
+/// Whether a problem ended its job.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dead {
+    No,
+    Yes,
 }
 
-impl From<Fault> for JobError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Input(failure) => Self::Failed(failure),
-            Fault::Cancelled => Self::Cancelled,
-            Fault::Box(fault) => {
-                let (code, message, hint) = (fault.code, fault.message, fault.hint);
-                Self::Failed(JobFailure { code, message, hint })
-            }
-        }
-    }
-}
-
-impl From<JobFailure> for JobError {
-    fn from(failure: JobFailure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-/// The part of a result that the model decides.
-struct Outcome {
-    output: Result<Value, JobFailure>,
-    model: Option<String>,
-    device: Option<String>,
-    took: TimeDelta,
-}
-
-impl Outcome {
-    fn of(inferred: Inferred, files: &[FileDocument]) -> Self {
-        Self {
-            output: Ok(with_files(inferred.output, files)),
-            model: Some(inferred.model),
-            device: Some(inferred.device),
-            took: inferred.took,
-        }
-    }
-
-    fn failed(failure: JobFailure) -> Self {
-        Self { output: Err(failure), model: None, device: None, took: TimeDelta::zero() }
+/// The problem of a job that ran while its worker died.
+pub(crate) fn crashed(crashes: u32) -> JobFailure {
+    let times = if crashes == 1 { "once".to_owned() } else { format!("{crashes} times") };
+    JobFailure {
+        code: CRASHED.to_owned(),
+        message: format!("its worker died {times} while this job ran"),
+        hint: Some(
+            "try the input with `gpu-worker run`, or `gpuctl redrive` after a fix".to_owned(),
+        ),
     }
 }

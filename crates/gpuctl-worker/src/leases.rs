@@ -1,131 +1,223 @@
 //! The messages that this worker holds, and the heartbeat that extends their leases, also of those that still wait.
 //!
-//! A lease that is lost cancels its job: another worker may have the message, so nothing is committed and nothing acked. What
-//! becomes of a message is decided in `job`, not here.
+//! A lease that is lost cancels its job: another worker may have the message. What becomes of a message is decided in `job`.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::TimeDelta;
-use gpuctl_control::ports::{PortErrorClass, Ports, Receipt};
-use gpuctl_control::worker_timing::{HANG_GRACE, heartbeat_every};
-use gpuctl_core::units::Timestamp;
-use tokio::time::Instant;
+use gpuctl_control::ports::{PortError, PortErrorClass, Ports, Receipt};
+use gpuctl_control::worker_timing::heartbeat_every;
+use gpuctl_core::units::{QueueName, Timestamp};
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::time::timeout;
 
 use crate::Cancel;
-use crate::worker::std_time;
+use crate::job::Message;
+use crate::pace::{CALL_TIME_MAX, HEARTBEAT_WAIT_MAX, std_time};
 
 /// The held messages; shared by all of the worker's tasks.
 pub(crate) struct Leases {
     held: Mutex<Held>,
+    /// Held while a heartbeat is under way.
+    beating: AsyncMutex<()>,
+    pub(crate) changed: Notify,
 }
 
 struct Held {
     /// In the order in which they were received.
-    jobs: Vec<Lease>,
+    leases: Vec<Arc<Lease>>,
     idle_since: Option<Timestamp>,
 }
 
-#[derive(Clone)]
-struct Lease {
-    receipt: Receipt,
-    cancel: Cancel,
-    since: Instant,
+/// The lease of one message.
+pub(crate) struct Lease {
+    pub(crate) receipt: Receipt,
+    /// Set if the lease is lost or given up before its job is done.
+    pub(crate) cancel: Cancel,
+    is_lost: AtomicBool,
+    /// Whether its job has begun: then a drain lets it finish.
+    has_begun: AtomicBool,
+    /// Whether the heartbeat leaves it out.
+    is_left: AtomicBool,
+}
+
+impl Lease {
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn begin(&self) {
+        self.has_begun.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Leases {
     pub(crate) fn new(idle_since: Timestamp) -> Self {
-        Self { held: Mutex::new(Held { jobs: Vec::new(), idle_since: Some(idle_since) }) }
+        let held = Held { leases: Vec::new(), idle_since: Some(idle_since) };
+        Self { held: Mutex::new(held), beating: AsyncMutex::new(()), changed: Notify::new() }
     }
 
-    /// Holds a message from now on; the flag is set if its lease is lost.
-    pub(crate) fn hold(&self, receipt: &Receipt, _now: Timestamp) -> Cancel {
-        let cancel = Cancel::new();
+    /// Holds a message from now on.
+    pub(crate) fn hold(&self, receipt: &Receipt) -> Arc<Lease> {
+        let lease = Arc::new(Lease {
+            receipt: receipt.clone(),
+            cancel: Cancel::new(),
+            is_lost: AtomicBool::new(false),
+            has_begun: AtomicBool::new(false),
+            is_left: AtomicBool::new(false),
+        });
         self.with(|held| {
-            held.jobs.retain(|lease| lease.receipt != *receipt);
-            held.jobs.push(Lease {
-                receipt: receipt.clone(),
-                cancel: cancel.clone(),
-                since: Instant::now(),
-            });
+            held.leases.push(Arc::clone(&lease));
             held.idle_since = None;
         });
-        cancel
+        lease
     }
 
     /// Forgets a message: from here on the heartbeat no longer extends its lease.
-    pub(crate) fn forget(&self, receipt: &Receipt, now: Timestamp) {
+    pub(crate) fn forget(&self, lease: &Arc<Lease>, now: Timestamp) {
         self.with(|held| {
-            held.jobs.retain(|lease| lease.receipt != *receipt);
-            if held.jobs.is_empty() {
+            held.leases.retain(|one| !Arc::ptr_eq(one, lease));
+            if held.leases.is_empty() {
                 held.idle_since = held.idle_since.or(Some(now));
             }
         });
+        self.changed.notify_waiters();
     }
 
     /// How many messages are held, and, if none is, since when.
     pub(crate) fn count(&self) -> (u32, Option<Timestamp>) {
-        self.with(|held| (u32::try_from(held.jobs.len()).unwrap_or(u32::MAX), held.idle_since))
+        self.with(|held| (u32::try_from(held.leases.len()).unwrap_or(u32::MAX), held.idle_since))
     }
 
-    /// Cancels jobs that have been held for longer than `job_max`. Returns whether one is still held `HANG_GRACE` later.
-    pub(crate) fn cancel_overdue(&self, job_max: TimeDelta) -> bool {
-        self.with(|held| {
-            let mut hangs = false;
-            let limit = std_time(job_max);
-            for lease in held.jobs.iter().filter(|lease| lease.since.elapsed() > limit) {
-                lease.cancel.cancel();
-                hangs |= lease.since.elapsed() > limit + std_time(HANG_GRACE);
+    /// Completes once no message is held.
+    pub(crate) async fn none_held(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.count().0 == 0 {
+                return;
             }
-            hangs
-        })
+            changed.await;
+        }
     }
 
-    /// Cancels every job and releases its message to the queue, to be delivered again at once.
-    pub(crate) async fn release_all(&self, ports: &Ports) {
-        let all = self.with(|held| std::mem::take(&mut held.jobs));
-        if all.is_empty() {
+    /// Deletes the message, after a heartbeat that is under way: one that meets a message which is being deleted reports a lost lease.
+    pub(crate) async fn ack(&self, ports: &Ports, lease: &Lease) -> Result<(), PortError> {
+        self.leave_out(lease).await;
+        let acked = within("the ack", ports.queue.ack_one(&lease.receipt)).await;
+        lease.is_left.store(false, Ordering::Relaxed);
+        acked
+    }
+
+    /// Ends the lease, so that the message is delivered again after this time; a heartbeat that came later would keep it hidden.
+    pub(crate) async fn release(&self, ports: &Ports, lease: &Arc<Lease>, after: TimeDelta) {
+        self.leave_out(lease).await;
+        let released = ports.queue.change_one(&lease.receipt, after);
+        log_unreleased(&within("the release", released).await);
+    }
+
+    /// Moves the message to the dead letters, after a heartbeat that is under way.
+    pub(crate) async fn bury(
+        &self,
+        ports: &Ports,
+        queue: &QueueName,
+        message: &Message,
+        reason: &str,
+    ) -> Result<(), PortError> {
+        self.leave_out(&message.lease).await;
+        within("the burial", ports.queue.bury(queue, &message.received, reason)).await
+    }
+
+    async fn leave_out(&self, lease: &Lease) {
+        lease.is_left.store(true, Ordering::Relaxed);
+        let _ = timeout(HEARTBEAT_WAIT_MAX, self.beating.lock()).await;
+    }
+
+    /// Cancels the jobs that have not begun, or all, and releases their messages, to be delivered again at once.
+    pub(crate) async fn release_all(&self, ports: &Ports, which: Which, now: Timestamp) {
+        let all = self.with(|held| held.leases.clone());
+        let chosen = |lease: &&Arc<Lease>| {
+            let begun = lease.has_begun.load(Ordering::Relaxed);
+            (which == Which::All || !begun) && !lease.is_left.swap(true, Ordering::Relaxed)
+        };
+        let chosen: Vec<&Arc<Lease>> = all.iter().filter(chosen).collect();
+        if chosen.is_empty() {
             return;
         }
-        let receipts: Vec<Receipt> = all.iter().map(|lease| lease.receipt.clone()).collect();
-        all.iter().for_each(|lease| lease.cancel.cancel());
-        for released in ports.queue.change_visibility(&receipts, TimeDelta::zero()).await {
-            if let Err(error) = released {
-                tracing::warn!(%error, "a message could not be released: it is delivered again when its lease runs out");
-            }
+        let _ = timeout(HEARTBEAT_WAIT_MAX, self.beating.lock()).await;
+        chosen.iter().for_each(|lease| lease.cancel.cancel());
+        let receipts: Vec<Receipt> = chosen.iter().map(|lease| lease.receipt.clone()).collect();
+        let released = ports.queue.change_visibility(&receipts, TimeDelta::zero());
+        match timeout(CALL_TIME_MAX, released).await {
+            Ok(released) => released.iter().for_each(log_unreleased),
+            Err(_) => tracing::warn!("messages could not be released in time"),
         }
+        chosen.iter().for_each(|lease| self.forget(lease, now));
     }
 
     /// Extends every lease at each heartbeat, for ever.
     pub(crate) async fn keep_alive(&self, ports: &Ports, visibility: TimeDelta) {
-        let heartbeat = std_time(heartbeat_every(visibility));
         loop {
-            tokio::time::sleep(heartbeat).await;
-            let all = self.with(|held| held.jobs.clone());
-            if all.is_empty() {
-                continue;
-            }
-            let receipts: Vec<Receipt> = all.iter().map(|lease| lease.receipt.clone()).collect();
-            let extended = ports.queue.change_visibility(&receipts, visibility).await;
-            for (lease, extended) in all.iter().zip(extended) {
-                // If the message was forgotten meanwhile, its receipt is void, and a failure means nothing.
-                let Err(error) = extended else { continue };
-                if error.class == PortErrorClass::LeaseLost {
-                    if self.holds(&lease.receipt) {
-                        tracing::warn!("a lease was lost: its job is cancelled here");
-                        lease.cancel.cancel();
+            tokio::time::sleep(std_time(heartbeat_every(visibility))).await;
+            let beating = self.beating.lock().await;
+            let all = self.with(|held| held.leases.clone());
+            let is_kept =
+                |lease: &&Arc<Lease>| !lease.is_lost() && !lease.is_left.load(Ordering::Relaxed);
+            let kept: Vec<&Arc<Lease>> = all.iter().filter(is_kept).collect();
+            let receipts: Vec<Receipt> = kept.iter().map(|lease| lease.receipt.clone()).collect();
+            if !receipts.is_empty() {
+                let extended = ports.queue.change_visibility(&receipts, visibility);
+                match timeout(CALL_TIME_MAX, extended).await {
+                    Ok(extended) => {
+                        kept.iter().zip(extended).for_each(|(lease, result)| note(lease, result));
                     }
-                } else {
-                    tracing::warn!(%error, "a lease could not be extended; the next heartbeat tries again");
+                    Err(_) => tracing::warn!(
+                        "leases could not be extended in time; the next heartbeat tries again"
+                    ),
                 }
             }
+            drop(beating);
         }
-    }
-
-    fn holds(&self, receipt: &Receipt) -> bool {
-        self.with(|held| held.jobs.iter().any(|lease| lease.receipt == *receipt))
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Held) -> T) -> T {
         change(&mut self.held.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Which messages to release.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    All,
+    NotBegun,
+}
+
+fn note(lease: &Lease, extended: Result<(), PortError>) {
+    let Err(error) = extended else { return };
+    if error.class != PortErrorClass::LeaseLost {
+        tracing::warn!(%error, "a lease could not be extended; the next heartbeat tries again");
+    } else if !lease.is_left.load(Ordering::Relaxed) {
+        tracing::warn!("a lease was lost: its job is cancelled here");
+        lease.is_lost.store(true, Ordering::Relaxed);
+        lease.cancel.cancel();
+    }
+}
+
+fn log_unreleased(released: &Result<(), PortError>) {
+    if let Err(error) = released {
+        tracing::warn!(%error, "a message could not be released: it is delivered again when its lease runs out");
+    }
+}
+
+/// A call's outcome, or an error if it takes too long.
+pub(crate) async fn within<T>(
+    what: &str,
+    call: impl Future<Output = Result<T, PortError>>,
+) -> Result<T, PortError> {
+    timeout(CALL_TIME_MAX, call).await.unwrap_or_else(|_| {
+        let text = format!("{what} took longer than {} s", CALL_TIME_MAX.as_secs());
+        Err(PortError::new(PortErrorClass::Unavailable, text))
+    })
 }

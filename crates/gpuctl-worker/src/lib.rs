@@ -6,16 +6,24 @@
 //! on one thread, with tokio's clock for durations and the port `Clock` for times, and nothing that wakes in a random order.
 
 mod cancel;
+mod commit;
 mod exit;
-mod failure;
+mod faults;
+mod held;
 mod inference;
 mod job;
 mod leases;
+mod pace;
 mod receive;
 mod result;
+mod run;
 mod scratch;
 mod serve;
+mod service;
 mod signals;
+mod suspects;
+mod timer;
+mod unreadable;
 mod watch;
 mod worker;
 
@@ -26,4 +34,6 @@ pub use result::{FileDocument, file_document, with_files};
 pub use scratch::{MemoryScratch, Scratch};
 pub use serve::serve;
 pub use signals::Signals;
+pub use timer::JobTimer;
+pub use watch::KEEP_UNTIL;
 pub use worker::{Parts, Worker, WorkerError, WorkerSetup};

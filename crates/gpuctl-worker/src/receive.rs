@@ -1,131 +1,138 @@
-//! Receiving: how many messages, when, and which of them run side by side. What becomes of one is `job`'s business.
+//! Receiving: how many messages, and when. What becomes of one is `job`'s business.
 
 use std::sync::Arc;
 
 use gpuctl_control::log::shown;
-use gpuctl_control::ports::{PortError, ReceiveRequest, Received};
-use gpuctl_control::worker_timing::{RECEIVE_RETRY, one_at_a_time};
-use gpuctl_core::observation::Run;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use gpuctl_control::ports::{PortError, PortErrorClass, ReceiveRequest, Received};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
 
-use crate::worker::{SLOTS, std_time};
-use crate::{Cancel, Worker};
-
-/// A message under a lease, and the flag that is set if the lease is lost.
-type HeldMessage = (Received, Cancel);
+use crate::Worker;
+use crate::faults::{Intake, Part};
+use crate::job::{Dead, Message, crashed};
+use crate::leases::{Which, within};
+use crate::pace::{Backoff, RECEIVE_OVERTIME_MAX, std_time};
 
 impl Worker {
-    /// Receives while there is a free slot, until the worker drains; then waits for its jobs.
-    ///
-    /// A message that was received before may be what crashed the worker then: such suspects run alone. After a run that
-    /// crashed, messages are even received one at a time for a while, so that one which crashes the worker cannot use up the
-    /// receives of its neighbours.
+    /// Gets ready, and receives until the worker drains; then waits for its jobs.
     pub(crate) async fn receive_loop(self: Arc<Self>) {
+        tokio::select! {
+            biased;
+            () = self.draining.cancelled() => return,
+            () = self.get_ready() => {}
+        }
         let mut jobs = JoinSet::new();
-        self.receive_until_draining(&mut jobs).await;
+        let mut backoff = Backoff::new();
+        while !self.is_draining() {
+            while let Some(ended) = jobs.try_join_next() {
+                log_panic(ended);
+            }
+            // Made before anything is looked at, so that no change after that is missed.
+            let (gone, fault) = (self.leases.changed.notified(), self.faults.changed.notified());
+            let max = self.room();
+            let max = match self.faults.intake() {
+                Intake::Open => {
+                    backoff = Backoff::new();
+                    max
+                }
+                Intake::Trickle if max > 0 && self.is_probed(&mut backoff).await => 1,
+                Intake::Trickle | Intake::Closed => 0,
+            };
+            if max == 0 || self.is_draining() {
+                tokio::select! {
+                    biased;
+                    () = self.draining.cancelled() => {}
+                    () = gone => {}
+                    () = fault => {}
+                }
+                continue;
+            }
+            match self.receive_some(max).await {
+                Ok(messages) => {
+                    for message in messages {
+                        jobs.spawn(Arc::clone(&self).process(message));
+                    }
+                }
+                Err(error) => {
+                    self.faults.raise(Part::Queue, &Part::Queue.fault(&error), self.now());
+                }
+            }
+        }
         while let Some(ended) = jobs.join_next().await {
             log_panic(ended);
         }
     }
 
-    async fn receive_until_draining(self: &Arc<Self>, jobs: &mut JoinSet<()>) {
-        let caution = std_time(one_at_a_time(self.queue.visibility));
-        let mut alone_until = self.last_run_crashed().await.then(|| Instant::now() + caution);
-        while !self.is_draining() {
-            while let Some(ended) = jobs.try_join_next() {
-                log_panic(ended);
-            }
-            let alone = alone_until.is_some_and(|until| Instant::now() < until);
-            let Some(permit) = self.free_slots(if alone { SLOTS } else { 1 }).await else { return };
-            let free = u32::try_from(self.slots.available_permits()).unwrap_or(SLOTS);
-            let received = match self.receive_some(if alone { 1 } else { 1 + free }).await {
-                Ok(received) => received,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot receive; trying again");
-                    tokio::time::sleep(std_time(RECEIVE_RETRY)).await;
-                    continue;
-                }
-            };
-            let (suspects, fresh): (Vec<_>, Vec<_>) =
-                received.into_iter().partition(|(message, _)| message.receive_count > 1);
-            if alone && !suspects.is_empty() {
-                alone_until = Some(Instant::now() + caution);
-            }
-            let mut first = Some(permit);
-            for held in fresh {
-                let permit =
-                    first.take().or_else(|| Arc::clone(&self.slots).try_acquire_owned().ok());
-                jobs.spawn(Arc::clone(self).process_held(held, permit));
-            }
-            drop(first);
-            for held in suspects {
-                // All slots are its own, so whatever comes next waits. If the drain begins before its turn, it is released
-                // with the rest.
-                let Some(all) = self.free_slots(SLOTS).await else { return };
-                jobs.spawn(Arc::clone(self).process_held(held, Some(all)));
-            }
+    /// Settles what an earlier worker left on this box, and waits until the box can run jobs.
+    async fn get_ready(&self) {
+        for (job, crashes) in self.suspects.after_crash() {
+            tracing::warn!(job = %job.id, crashes, "the last worker died while this job ran");
+            self.note_problem(job, crashed(crashes), Dead::No).await;
         }
+        let mut backoff = Backoff::new();
+        while let Err(fault) = self.inference.probe().await {
+            self.faults.raise(Part::Box, &fault, self.now());
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+        self.faults.clear(Part::Box);
+        self.set_ready();
+        let memory = within("the ledger", self.ports.ledger.memory(&self.setup.pool)).await;
+        self.service.expect(memory.ok().and_then(|memory| memory.service));
+        self.commit_put_away().await;
     }
 
-    /// Whether the run before this one on the same box ended without a stop. Unknown counts as a crash: caution costs little.
-    async fn last_run_crashed(&self) -> bool {
-        let Ok(memory) = self.ports.ledger.memory(&self.setup.pool).await else { return true };
-        let before = |run: &&Run| {
-            // A run that was refused or never became ready has held no message.
-            run.box_id == *self.box_id()
-                && run.started_at < self.setup.run_started_at
-                && run.ready_at.is_some()
-        };
-        memory.runs.iter().find(before).is_some_and(|run| run.stop.is_none())
+    /// How many more messages this worker may hold.
+    fn room(&self) -> u32 {
+        self.service.held_max(self.queue.visibility).saturating_sub(self.leases.count().0)
     }
 
-    /// Waits for free slots; `None` once the worker is draining.
-    async fn free_slots(&self, count: u32) -> Option<OwnedSemaphorePermit> {
+    /// While a fault lasts: waits, longer each time, and asks whether the box could run a job.
+    async fn is_probed(&self, backoff: &mut Backoff) -> bool {
         tokio::select! {
             biased;
-            () = self.draining.cancelled() => None,
-            permit = Arc::clone(&self.slots).acquire_many_owned(count) => permit.ok(),
+            () = self.draining.cancelled() => return false,
+            () = tokio::time::sleep(backoff.next_wait()) => {}
+        }
+        match self.inference.probe().await {
+            Ok(()) => true,
+            Err(fault) => {
+                self.faults.raise(Part::Box, &fault, self.now());
+                false
+            }
         }
     }
 
-    async fn receive_some(&self, max: u32) -> Result<Vec<HeldMessage>, PortError> {
+    /// Receives; what arrives once the worker drains goes back at once. A receive that is under way is not dropped: its messages would be
+    /// hidden until their leases run out.
+    async fn receive_some(self: &Arc<Self>, max: u32) -> Result<Vec<Message>, PortError> {
         let _receive_lock = self.receiving.lock().await;
         if self.is_draining() {
             return Ok(Vec::new());
         }
         let request =
             ReceiveRequest { max, visibility: self.queue.visibility, wait: self.pace.receive_wait };
-        let received = self.ports.queue.receive(&self.queue.name, request).await?;
+        let most = std_time(self.pace.receive_wait) + RECEIVE_OVERTIME_MAX;
+        let received = timeout(most, self.ports.queue.receive(&self.queue.name, request)).await;
+        let received = received.unwrap_or_else(|_| {
+            Err(PortError::new(PortErrorClass::Unavailable, "a receive took too long"))
+        })?;
+        self.faults.clear(Part::Queue);
         // Held before the lock is free again, so that the reconcile which takes it next counts them.
-        let hold = |message: Received| {
-            let cancel = self.leases.hold(&message.receipt, self.ports.clock.now());
-            (message, cancel)
-        };
-        Ok(received.into_iter().map(hold).collect())
+        let messages = received.into_iter().map(|message| self.hold(message)).collect();
+        if self.is_draining() {
+            self.leases.release_all(&self.ports, Which::NotBegun, self.now()).await;
+            return Ok(Vec::new());
+        }
+        Ok(messages)
     }
 
-    /// Processes a held message and forgets its lease afterwards, also if its job panicked; the permit is its slot.
-    async fn process_held(
-        self: Arc<Self>,
-        (message, cancel): HeldMessage,
-        permit: Option<OwnedSemaphorePermit>,
-    ) {
-        let receipt = message.receipt.clone();
-        let worker = Arc::clone(&self);
-        // A set of its own, so that the job ends with this task.
-        let mut work = JoinSet::new();
-        work.spawn(async move { worker.process(&message, &cancel).await });
-        while let Some(ended) = work.join_next().await {
-            log_panic(ended);
-        }
-        self.leases.forget(&receipt, self.ports.clock.now());
-        drop(permit);
+    fn hold(self: &Arc<Self>, received: Received) -> Message {
+        let lease = self.leases.hold(&received.receipt);
+        Message { received, received_at: self.now(), lease, worker: Arc::clone(self) }
     }
 }
 
-fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+fn log_panic(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         tracing::error!(error = %shown(error), "a job panicked; its message is delivered again when its lease runs out");
     }

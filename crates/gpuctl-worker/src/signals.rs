@@ -24,8 +24,8 @@ impl Signals {
         self.drain.cancel();
     }
 
-    /// Asks the worker to drain.
-    pub(crate) async fn drain_wanted(&self) {
+    /// Completes once a stop is asked for.
+    pub async fn stop_wanted(&self) {
         self.drain.cancelled().await;
     }
 

@@ -1,28 +1,34 @@
 //! A worker on one box: what its tasks share.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use chrono::TimeDelta;
-use gpuctl_control::ports::{PortError, Ports};
+use gpuctl_control::ports::Ports;
 use gpuctl_control::worker_timing::WorkerPace;
 use gpuctl_core::policy::{Policy, QueuePolicy};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
+use tokio::time::Instant;
 
+use crate::faults::Faults;
 use crate::leases::Leases;
+use crate::pace::std_time;
+use crate::service::Service;
+use crate::suspects::Suspects;
 use crate::{Cancel, Inference, Scratch, WorkerExit};
 
-/// Messages held at once: a batch that runs, and one that is decoded meanwhile. SQS returns at most ten a call.
-pub(crate) const SLOTS: u32 = 10;
+/// The most jobs that are decoded or wait for a model at once; a suspect takes all of these places.
+pub(crate) const RUNS_MAX: u32 = 10;
+/// The most memory for decoded inputs, in MiB. An input that needs more is decoded alone.
+pub(crate) const DECODED_MIB_MAX: u32 = 2_048;
 
 /// Which box this is, and when its run began.
 #[derive(Clone, Debug)]
 pub struct WorkerSetup {
     pub pool: PoolId,
     pub box_id: BoxId,
-    /// When the box was asked to start: the key of the run.
+    /// When the box was asked to start: the key of the run. The box's lifetime counts from here.
     pub run_started_at: Timestamp,
     /// The process's id.
     pub pid: u32,
@@ -44,30 +50,48 @@ pub enum WorkerError {
     /// The pool is not in the policy, or has no queue.
     #[error("pool `{0}` has no queue, or is not in the configuration: a worker needs one")]
     NoQueue(PoolId),
-    /// The ledger cannot be reached.
-    #[error("cannot report to the ledger")]
-    Ledger(#[from] PortError),
 }
 
 /// A worker on one box.
 pub struct Worker {
     pub(crate) ports: Ports,
     pub(crate) inference: Arc<dyn Inference>,
-    #[expect(dead_code, reason = "what it notes for its successor comes next")]
     pub(crate) scratch: Arc<dyn Scratch>,
     pub(crate) leases: Leases,
+    pub(crate) faults: Faults,
+    pub(crate) suspects: Suspects,
+    pub(crate) service: Service,
     /// Results committed in this run.
     pub(crate) jobs_done: AtomicU32,
+    /// Bytes of results that cannot be committed now.
+    pub(crate) held_bytes: AtomicU64,
     pub(crate) policy: Policy,
     pub(crate) queue: QueuePolicy,
     pub(crate) setup: WorkerSetup,
     pub(crate) pace: WorkerPace,
-    pub(crate) ready_at: Timestamp,
-    pub(crate) slots: Arc<Semaphore>,
+    /// When the box will have been up for as long as the policy allows.
+    pub(crate) lifetime_end: Option<Instant>,
+    /// Places for jobs that are decoded or wait for a model.
+    pub(crate) runs: Semaphore,
+    /// Memory for decoded inputs, in MiB.
+    pub(crate) memory: Semaphore,
     /// Held while a receive is under way: who holds it knows that no message arrives.
     pub(crate) receiving: AsyncMutex<()>,
+    /// Held while the box is being stopped.
+    pub(crate) stopping: AsyncMutex<()>,
+    /// Nothing more is received, and what has begun is finished.
     pub(crate) draining: Cancel,
-    exit: Mutex<Option<WorkerExit>>,
+    /// The drain is over: what is not done is put away.
+    pub(crate) ending: Cancel,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ready_at: Option<Timestamp>,
+    exit: Option<WorkerExit>,
+    /// When the cloud takes the box.
+    interrupted_at: Option<Timestamp>,
 }
 
 impl Worker {
@@ -76,50 +100,91 @@ impl Worker {
     /// # Errors
     /// When the pool is not in the policy, or has no queue.
     pub fn new(parts: Parts, policy: &Policy, setup: WorkerSetup) -> Result<Self, WorkerError> {
-        let queue = policy
-            .pool(&setup.pool)
-            .and_then(|pool| pool.queue())
-            .ok_or_else(|| WorkerError::NoQueue(setup.pool.clone()))?;
+        let no_queue = || WorkerError::NoQueue(setup.pool.clone());
+        let pool = policy.pool(&setup.pool).ok_or_else(no_queue)?;
+        let queue = pool.queue().ok_or_else(no_queue)?.clone();
         let now = parts.ports.clock.now();
+        // The clock is asked once: a clock that is set later must not end the box.
+        let up = (now - setup.run_started_at).max(TimeDelta::zero());
+        let left = std_time((pool.lifetime_max - up).max(TimeDelta::zero()));
         Ok(Self {
             leases: Leases::new(now),
+            faults: Faults::default(),
+            suspects: Suspects::new(Arc::clone(&parts.scratch), queue.receives_max.get()),
+            service: Service::new(),
             jobs_done: AtomicU32::new(0),
+            held_bytes: AtomicU64::new(0),
             policy: policy.clone(),
-            queue: queue.clone(),
+            queue,
             setup,
             pace: parts.pace,
-            ready_at: now,
-            slots: Arc::new(Semaphore::new(SLOTS as usize)),
+            lifetime_end: Instant::now().checked_add(left),
+            runs: Semaphore::new(RUNS_MAX as usize),
+            memory: Semaphore::new(DECODED_MIB_MAX as usize),
             receiving: AsyncMutex::new(()),
+            stopping: AsyncMutex::new(()),
             draining: Cancel::new(),
-            exit: Mutex::default(),
+            ending: Cancel::new(),
+            state: Mutex::default(),
             ports: parts.ports,
             inference: parts.inference,
             scratch: parts.scratch,
         })
     }
 
-    /// Tells the worker's tasks to finish what they hold and to receive nothing more. The first reason is the one it ends with.
+    /// Tells the worker's tasks to finish what they hold and to receive nothing more.
     pub(crate) fn drain(&self, exit: WorkerExit) {
-        self.exit.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(exit);
+        self.will_end(exit);
+        self.draining.cancel();
+    }
+
+    /// Notes why the worker is about to end; the first reason counts.
+    pub(crate) fn will_end(&self, exit: WorkerExit) {
+        self.with(|state| *state.exit.get_or_insert(exit));
+    }
+
+    /// Drains before the cloud takes the box, whatever it was to end for before.
+    pub(crate) fn drain_before(&self, interrupted_at: Timestamp) {
+        self.with(|state| {
+            state.exit = Some(WorkerExit::Interrupted);
+            state.interrupted_at = Some(interrupted_at);
+        });
         self.draining.cancel();
     }
 
     /// Why it drains.
     pub(crate) fn exit(&self) -> Option<WorkerExit> {
-        *self.exit.lock().unwrap_or_else(PoisonError::into_inner)
+        self.with(|state| state.exit)
+    }
+
+    pub(crate) fn interrupted_at(&self) -> Option<Timestamp> {
+        self.with(|state| state.interrupted_at)
     }
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
     }
 
+    /// Notes that the box can run jobs.
+    pub(crate) fn set_ready(&self) {
+        let now = self.now();
+        self.with(|state| *state.ready_at.get_or_insert(now));
+        tracing::info!(r#box = %self.box_id(), queue = %self.queue.name, "ready");
+    }
+
+    pub(crate) fn ready_at(&self) -> Option<Timestamp> {
+        self.with(|state| state.ready_at)
+    }
+
     pub(crate) fn box_id(&self) -> &BoxId {
         &self.setup.box_id
     }
-}
 
-/// For tokio, which takes no negative times; the policy has none.
-pub(crate) fn std_time(span: TimeDelta) -> Duration {
-    span.to_std().unwrap_or_default()
+    pub(crate) fn now(&self) -> Timestamp {
+        self.ports.clock.now()
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }

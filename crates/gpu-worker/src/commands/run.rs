@@ -2,15 +2,16 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::sync::Arc;
 
-use gpu_inference::{Cancel, Params, Task, decode};
-use gpu_worker::engine::EngineError;
+use gpu_inference::{Params, Task, decode};
+use gpu_worker::cancel::ItemCancel;
 use gpu_worker::result::output_document;
 use gpu_worker::{Engine, EngineSetup, output_files};
-use gpuctl_control::job::{InputLocation, InputUri};
+use gpuctl_control::job::{InputLocation, InputUri, JobFailure};
 use gpuctl_control::params::params_of;
 use gpuctl_control::ports::Fetched;
-use gpuctl_worker::{FileDocument, OutputFile, file_document, with_files};
+use gpuctl_worker::{BoxFault, Fault, FileDocument, OutputFile, file_document, with_files};
 
 use super::{print, runtime};
 use crate::arguments::RunArguments;
@@ -24,12 +25,14 @@ pub(crate) fn run(setup: EngineSetup, wanted: &RunArguments) -> Result<(), Box<d
     let file = text.as_ref().map(Fetched::path).or(wanted.file.as_deref());
     let file = file.expect("clap asks for a file or a text");
     let prepared = decode(task, file, &params, &engine.limits())?;
-    let inferring = engine.run(task, wanted.model.as_deref(), prepared, Cancel::new());
-    let inferred = runtime()?.block_on(inferring).map_err(|error| match error {
-        EngineError::Failed(failure) => {
-            format!("{} ({})", failure.message, failure.hint.unwrap_or_default())
+    let model = (task, wanted.model.as_deref());
+    let inferring = engine.run(model, prepared, ItemCancel::default(), Arc::default());
+    let inferred = runtime()?.block_on(inferring).map_err(|fault| match fault {
+        Fault::Input(JobFailure { message, hint, .. })
+        | Fault::Box(BoxFault { message, hint, .. }) => {
+            format!("{message} ({})", hint.unwrap_or_default())
         }
-        EngineError::Cancelled => "cancelled".to_owned(),
+        Fault::Cancelled => "cancelled".to_owned(),
     })?;
     let document = output_document(&inferred.output.result);
     let files = write_files(&output_files(inferred.output), wanted.output.as_deref())?;

@@ -1,91 +1,124 @@
-//! `gpu-worker serve`: drains a pool's queue until told to stop or idle, and waits for the box to shut down where it should.
+//! `gpu-worker serve`: drains a pool's queue until something ends it, powers the box off where that is due, and exits with the reason.
 
 use std::error::Error;
+use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gpu_worker::scratch::FolderScratch;
 use gpu_worker::{Engine, EngineSetup};
-use gpuctl_control::clock::SystemClock;
 use gpuctl_control::config::Config;
-use gpuctl_control::ports::{Clock, WorkerReport};
+use gpuctl_control::log::shown;
+use gpuctl_control::ports::PortError;
 use gpuctl_control::text::with_causes;
 use gpuctl_control::worker_timing::WorkerPace;
-use gpuctl_worker::{Parts, Signals, Worker, WorkerSetup, serve as serve_worker};
+use gpuctl_worker::{Parts, Signals, Worker, WorkerExit, serve as serve_worker};
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 
 use super::runtime;
 use crate::arguments::ServeArguments;
 use crate::backend::{Backend, NamedBox};
 
+/// How long the connection to AWS is tried at the start: credentials and network may come later than this process.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(10 * 60);
+/// The wait between two tries.
+const CONNECT_EVERY: Duration = Duration::from_secs(10);
+/// How long the process may take to end after its work: threads of a hanging model may keep it.
+const EXIT_TIME_MAX: Duration = Duration::from_secs(5);
+
 pub(crate) fn serve(
     config: &Config,
     setup: EngineSetup,
     wanted: ServeArguments,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<ExitCode, Box<dyn Error>> {
     let named =
         NamedBox { pool: wanted.pool.parse()?, box_id: wanted.r#box, run_micros: wanted.run };
     let runtime = runtime()?;
-    runtime.block_on(serve_box(config, Engine::new(setup), named))?;
+    let exit = runtime.block_on(serve_box(config, Engine::new(setup), &named))?;
+    std::thread::spawn(|| {
+        std::thread::park_timeout(EXIT_TIME_MAX);
+        let _ = kill_process(getpid(), Signal::KILL);
+    });
     // Threads in the middle of a model's run would delay the exit; their messages are released by now.
     runtime.shutdown_background();
-    Ok(())
+    Ok(ExitCode::from(exit.code()))
 }
 
-async fn serve_box(config: &Config, engine: Engine, named: NamedBox) -> Result<(), Box<dyn Error>> {
-    let backend = Backend::open(config, named).await?;
-    let (ports, setup) = (backend.ports.clone(), backend.setup.clone());
-    let ledger = Arc::clone(&ports.ledger);
-    // From here on, since a shutdown's signal may come while the worker drains.
+async fn serve_box(
+    config: &Config,
+    engine: Engine,
+    named: &NamedBox,
+) -> Result<WorkerExit, Box<dyn Error>> {
+    let signals = signals()?;
+    // Also while the box shuts down, when the worker has ended already.
     let mut terminated = signal(SignalKind::terminate())?;
-    let scratch = FolderScratch::open(&config.state.join("scratch").join(setup.box_id.as_str()))?;
-    let pace = if config.policy.cloud.aws.is_some() { WorkerPace::AWS } else { WorkerPace::LOCAL };
-    let parts = Parts { ports, inference: Arc::new(engine), scratch: Arc::new(scratch), pace };
-    let outcome = match Worker::new(parts, &config.policy, setup.clone()) {
-        Ok(worker) => serve_worker(Arc::new(worker), &signals()?).await,
-        Err(error) => Err(error),
+    let connected = tokio::select! {
+        biased;
+        () = signals.stop_wanted() => return Ok(WorkerExit::ToldToStop),
+        connected = connect(config, named) => connected?,
     };
-    if let Err(error) = &outcome {
-        ledger.report(&final_report(&setup, with_causes(error))).await?;
+    let Some(backend) = connected else {
+        Backend::power_off_unconnected(config).await;
+        return Ok(WorkerExit::CannotStart);
+    };
+    let setup = backend.setup.clone();
+    let scratch = FolderScratch::open(&config.state, &setup.box_id)?;
+    let Some(_lock) = scratch.lock()? else {
+        let id = &setup.box_id;
+        return Err(format!(
+            "another gpu-worker serves box {id} on this machine: a box has one worker"
+        )
+        .into());
+    };
+    let pace = if config.policy.cloud.aws.is_some() { WorkerPace::AWS } else { WorkerPace::LOCAL };
+    let (ports, inference) = (backend.ports.clone(), Arc::new(engine));
+    let parts = Parts { ports, inference, scratch: Arc::new(scratch), pace };
+    let worker = Worker::new(parts, &config.policy, setup)?;
+    let exit = serve_worker(Arc::new(worker), &signals).await;
+    if exit.powers_off() {
+        tokio::select! {
+            () = backend.power_off() => {}
+            _ = terminated.recv() => {}
+        }
     }
-    tokio::select! {
-        () = backend.wait_for_shutdown() => {}
-        _ = terminated.recv() => {}
-    }
-    outcome?;
-    Ok(())
+    Ok(exit)
 }
 
-/// The first signal drains; the second kills the process. Killed, since an orderly exit would unload ONNX Runtime while models run,
-/// and their failures would be committed as results.
+/// The backend; `None` if AWS cannot be reached for `CONNECT_TIME_MAX`. An error of the configuration is returned at once.
+async fn connect(config: &Config, named: &NamedBox) -> Result<Option<Backend>, Box<dyn Error>> {
+    let end = Instant::now() + CONNECT_TIME_MAX;
+    loop {
+        let error = match Backend::open(config, named).await {
+            Ok(backend) => return Ok(Some(backend)),
+            Err(error) => error,
+        };
+        let is_elsewhere = config.policy.cloud.aws.is_some() && error.is::<PortError>();
+        if !is_elsewhere {
+            return Err(error);
+        }
+        tracing::error!(error = %shown(with_causes(&*error)), "cannot connect; trying again");
+        if Instant::now() >= end {
+            return Ok(None);
+        }
+        tokio::time::sleep(CONNECT_EVERY).await;
+    }
+}
+
+/// The first signal drains, the second ends at once, the third kills the process. Killed, since an orderly exit would wait for models.
 fn signals() -> Result<Signals, std::io::Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let signals = Signals::new();
     let told = signals.clone();
     tokio::spawn(async move {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        told.stop();
+        for _ in 0..2 {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            told.stop();
+        }
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         let _ = kill_process(getpid(), Signal::KILL);
     });
     Ok(signals)
-}
-
-/// The report of a worker that cannot serve, so that controllers can show why.
-fn final_report(setup: &WorkerSetup, error: String) -> WorkerReport {
-    WorkerReport {
-        box_id: setup.box_id.clone(),
-        device: None,
-        run_started_at: setup.run_started_at,
-        at: SystemClock.now(),
-        pid: setup.pid,
-        ready_at: None,
-        leases: 0,
-        idle_since: None,
-        jobs_done: 0,
-        last_error: Some(error),
-        fault: None,
-        keep_until: None,
-    }
 }

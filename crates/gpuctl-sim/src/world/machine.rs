@@ -212,7 +212,7 @@ impl Machine {
         let worker = Worker::new(parts, &policy, setup);
         let Ok(worker) = worker else { return WorkerExit::CannotStart };
         self.log(format!("the worker on {} starts", self.id));
-        serve(Arc::new(worker), signals).await.unwrap_or(WorkerExit::CannotStart)
+        serve(Arc::new(worker), signals).await
     }
 
     fn log(&self, text: String) {

@@ -1,10 +1,13 @@
 //! The model of a simulated box: how long a job takes and how it ends, instead of ONNX Runtime.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobFailure};
 use gpuctl_worker::{
-    BoxFault, Cancel, Decoded, Fault as Failure, Inference, Inferred, Inputs, Needs, OutputFile,
+    BoxFault, Cancel, Decoded, Fault as Failure, Inference, Inferred, Inputs, JobTimer, Needs,
+    OutputFile,
 };
 use tokio::sync::Mutex;
 
@@ -86,8 +89,15 @@ impl Inference for Model {
         Ok(Decoded { bytes: DECODED_BYTES, inner: Box::new(()) })
     }
 
-    async fn infer(&self, job: &Job, _: Decoded, cancel: &Cancel) -> Result<Inferred, Failure> {
+    async fn infer(
+        &self,
+        job: &Job,
+        _: Decoded,
+        cancel: &Cancel,
+        timer: &Arc<JobTimer>,
+    ) -> Result<Inferred, Failure> {
         let _turn = self.turn.lock().await;
+        timer.start(1);
         self.broken().map_err(Failure::Box)?;
         let (kind, hangs) = {
             let (now, mut world) = self.client.shared.time_and_world();

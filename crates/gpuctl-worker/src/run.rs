@@ -1,0 +1,258 @@
+//! One try at a job: fetch, decode, infer, each within its limit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gpuctl_control::job::{InputUri, Job, JobFailure};
+use gpuctl_control::ports::{Fetched, PortErrorClass};
+use tokio::sync::{AcquireError, SemaphorePermit};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::faults::{Faults, Part, Place, input_failure};
+use crate::job::Message;
+use crate::pace::{Backoff, HANG_GRACE_MAX, std_time};
+use crate::worker::{DECODED_MIB_MAX, RUNS_MAX};
+use crate::{BoxFault, Cancel, Fault, Inferred, Inputs, JobTimer, Needs, Worker, WorkerExit};
+
+/// How often a job is tried before it is set aside, if others succeed meanwhile. It waits a minute and a half in between.
+const TRIES_MAX: u32 = 8;
+/// The same for an input that may not be read: that seldom heals by itself.
+const TRIES_DENIED_MAX: u32 = 4;
+/// The code of the result of a job that took too long.
+const TIMEOUT: &str = "job.timeout";
+
+/// Why a try has no output.
+pub(crate) enum Stop {
+    /// The job failed, and would fail again.
+    Failed(JobFailure),
+    /// The box or a service failed; the job may succeed later, or elsewhere.
+    Fault(Part, BoxFault),
+    /// It could not begin soon enough.
+    Late,
+    /// Its lease was lost, or the worker drains.
+    Cancelled,
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Input(failure) => Self::Failed(failure),
+            Fault::Box(fault) => Self::Fault(Part::Box, fault),
+            Fault::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// A job's failed tries.
+pub(crate) struct Trials {
+    tries: u32,
+    /// How often the part had succeeded at the first of them.
+    successes: Option<u64>,
+    pub(crate) backoff: Backoff,
+}
+
+impl Trials {
+    pub(crate) fn new() -> Self {
+        Self { tries: 0, successes: None, backoff: Backoff::new() }
+    }
+
+    /// Notes a failure. Whether this job has failed often enough while others succeeded: then it holds up nothing any longer.
+    pub(crate) fn others_succeed(&mut self, faults: &Faults, part: Part, fault: &BoxFault) -> bool {
+        self.tries += 1;
+        let now = faults.successes(part);
+        let most = if fault.code == DENIED { TRIES_DENIED_MAX } else { TRIES_MAX };
+        now > *self.successes.get_or_insert(now) && self.tries >= most
+    }
+}
+
+/// The code of an input that may not be read.
+const DENIED: &str = "inputs.denied";
+
+/// What ends a job's wait for its beginning.
+#[derive(Clone, Copy)]
+struct Wait<'a> {
+    cancel: &'a Cancel,
+    late_at: Option<Instant>,
+}
+
+impl Wait<'_> {
+    async fn late(self) {
+        match self.late_at {
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Worker {
+    pub(crate) async fn try_once(
+        &self,
+        job: &Job,
+        message: &Message,
+        alone: bool,
+    ) -> Result<Inferred, Stop> {
+        let cancel = &message.lease.cancel;
+        let needs = self.inference.check(job).map_err(Stop::Failed)?;
+        let inputs = unless(cancel, self.fetch_all(job, needs)).await?;
+        tracing::debug!(job = %job.id, stage = "fetched");
+        let wait = Wait { cancel, late_at: self.late_at(message) };
+        let runs = if alone { RUNS_MAX } else { 1 };
+        let _run = self.in_time(wait, self.runs.acquire_many(runs)).await?;
+        let most = mib(self.inference.bytes_max(job, &inputs)).min(DECODED_MIB_MAX);
+        // A job that needs more memory than there is gets all.
+        let mut memory = self.in_time(wait, self.memory.acquire_many(most)).await?;
+        message.lease.begin();
+        self.suspects.begin(job);
+        let inferred = self.decode_and_infer(job, inputs, wait, &mut memory).await;
+        self.suspects.end(job);
+        if inferred.is_ok() {
+            self.faults.clear(Part::Box);
+        }
+        inferred
+    }
+
+    async fn decode_and_infer(
+        &self,
+        job: &Job,
+        inputs: Inputs,
+        wait: Wait<'_>,
+        memory: &mut SemaphorePermit<'_>,
+    ) -> Result<Inferred, Stop> {
+        let timer = Arc::new(JobTimer::new());
+        timer.start(1);
+        let decode = self.inference.decode(job, inputs, wait.cancel);
+        let decoded = self.limited(decode, wait, &timer).await?;
+        tracing::debug!(job = %job.id, stage = "decoded");
+        let spare = memory.num_permits().saturating_sub(mib(decoded.bytes) as usize);
+        drop(memory.split(spare));
+        let timer = Arc::new(JobTimer::new());
+        let infer = async {
+            tracing::debug!(job = %job.id, stage = "inferring");
+            self.inference.infer(job, decoded, wait.cancel, &timer).await
+        };
+        self.limited(infer, wait, &timer).await
+    }
+
+    async fn fetch_all(&self, job: &Job, needs: Needs) -> Result<Inputs, Stop> {
+        let input = self.fetch(&job.input, needs.bytes_max).await?;
+        let mut files = Vec::with_capacity(needs.files.len());
+        for (name, uri) in needs.files {
+            files.push((name, self.fetch(&uri, needs.bytes_max).await?));
+        }
+        Ok(Inputs { input, files })
+    }
+
+    async fn fetch(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, Stop> {
+        let part = Part::Inputs(Place::of(uri));
+        match self.ports.files.fetch(uri, bytes_max).await {
+            Ok(fetched) => {
+                self.faults.clear(part);
+                Ok(fetched)
+            }
+            Err(error) => Err(match input_failure(&error) {
+                Some(failure) => Stop::Failed(failure),
+                None => {
+                    let mut fault = part.fault(&error);
+                    if error.class == PortErrorClass::Denied {
+                        DENIED.clone_into(&mut fault.code);
+                    }
+                    Stop::Fault(part, fault)
+                }
+            }),
+        }
+    }
+
+    /// Waits for a permit, unless the job is cancelled or is to begin elsewhere.
+    async fn in_time<'a>(
+        &'a self,
+        wait: Wait<'_>,
+        permit: impl Future<Output = Result<SemaphorePermit<'a>, AcquireError>>,
+    ) -> Result<SemaphorePermit<'a>, Stop> {
+        tokio::select! {
+            biased;
+            () = wait.cancel.cancelled() => Err(Stop::Cancelled),
+            permit = permit => permit.map_err(|_| Stop::Cancelled),
+            () = wait.late() => Err(self.late()),
+        }
+    }
+
+    /// By when a job must have begun. Never where a release would bring its message near the dead letters.
+    fn late_at(&self, message: &Message) -> Option<Instant> {
+        let can_release = message.received.receive_count + 1 < self.queue.receives_max.get();
+        can_release.then(|| Instant::now() + std_time(self.queue.visibility))
+    }
+
+    fn late(&self) -> Stop {
+        self.service.be_cautious();
+        Stop::Late
+    }
+
+    /// The outcome of `work`, which is told to stop once it has taken its limit. What then goes on all the same hangs: the worker ends.
+    async fn limited<T>(
+        &self,
+        work: impl Future<Output = Result<T, Fault>>,
+        wait: Wait<'_>,
+        timer: &JobTimer,
+    ) -> Result<T, Stop> {
+        let limit = std_time(self.policy.worker.job_max);
+        let cancel = wait.cancel;
+        tokio::pin!(work);
+        let begun_late = async {
+            tokio::select! {
+                biased;
+                () = timer.begun() => std::future::pending().await,
+                () = wait.late() => {}
+            }
+        };
+        let is_over = tokio::select! {
+            biased;
+            done = &mut work => return done.map_err(Stop::from),
+            () = cancel.cancelled() => false,
+            () = timer.over(limit) => true,
+            () = begun_late => {
+                cancel.cancel();
+                return Err(self.late());
+            }
+        };
+        if !is_over && !timer.has_begun() {
+            // It waits behind another job, which it must not be blamed for.
+            return Err(Stop::Cancelled);
+        }
+        cancel.cancel();
+        let stopped = timeout(HANG_GRACE_MAX, work).await;
+        if stopped.is_err() {
+            tracing::error!("a job was cancelled and did not stop: this worker ends");
+            self.drain(WorkerExit::Hung);
+        }
+        match stopped {
+            // It was done in the last moment.
+            Ok(Ok(done)) if is_over => Ok(done),
+            _ if is_over => Err(Stop::Failed(over(limit))),
+            _ => Err(Stop::Cancelled),
+        }
+    }
+}
+
+/// The outcome of `work`, unless the job is cancelled.
+async fn unless<T>(
+    cancel: &Cancel,
+    work: impl Future<Output = Result<T, Stop>>,
+) -> Result<T, Stop> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Stop::Cancelled),
+        done = work => done,
+    }
+}
+
+fn over(limit: Duration) -> JobFailure {
+    JobFailure {
+        code: TIMEOUT.to_owned(),
+        message: format!("the job took longer than {} s", limit.as_secs()),
+        hint: Some("raise `job_max` in [worker], or submit a smaller input".to_owned()),
+    }
+}
+
+fn mib(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX)
+}

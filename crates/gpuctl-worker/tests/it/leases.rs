@@ -1,0 +1,130 @@
+//! Leases: extended while held, never used when lost, released within a second.
+
+use std::time::Duration;
+
+use gpuctl_control::ports::PortErrorClass;
+use gpuctl_worker::WorkerExit;
+
+use crate::world::{Call, World, seconds};
+
+#[tokio::test(start_paused = true)]
+async fn a_long_job_keeps_its_lease() {
+    let world = World::new("");
+    world.submit("slow:1800");
+    let serving = world.serve();
+    world.wait(seconds(1900), |state| state.messages.is_empty()).await;
+    assert_eq!(world.see(|state| (state.results[0].attempt, state.inferences)), (1, 1));
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_lease_is_lost_is_cancelled_while_it_runs() {
+    let world = World::new("");
+    world.submit("slow:600");
+    let serving = world.serve();
+    world.wait(seconds(5), |state| !state.running.is_empty()).await;
+    world.take_leases();
+    world.wait(seconds(30), |state| state.running.is_empty()).await;
+    assert_eq!(world.see(|state| (state.inferences, state.results.len())), (0, 0));
+    // The message comes again when the other lease is over.
+    world.wait(seconds(700), |state| state.messages.is_empty()).await;
+    assert_eq!(world.outcomes(), ["ok"]);
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_whose_lease_was_lost_is_committed_if_there_is_none_and_not_acked() {
+    let world = World::new("");
+    world.fail(Call::Commit, PortErrorClass::Unavailable);
+    world.submit("file");
+    let serving = world.serve();
+    world.wait(seconds(10), |state| state.inferences == 1).await;
+    world.take_leases();
+    tokio::time::sleep(seconds(70)).await;
+    world.mend(Call::Commit);
+    world.wait(seconds(40), |state| state.results.len() == 1).await;
+    // The next receive finds the result, and acks.
+    world.wait(seconds(200), |state| state.messages.is_empty()).await;
+    assert_eq!(world.see(|state| (state.inferences, state.files.len())), (1, 1));
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_of_an_attempt_that_came_second_are_removed() {
+    let world = World::new("");
+    world.fail(Call::Commit, PortErrorClass::Unavailable);
+    world.submit("file");
+    let serving = world.serve();
+    world.wait(seconds(5), |state| !state.files.is_empty()).await;
+    // Another worker was faster.
+    let first = {
+        let other = World::new("");
+        let body = world.state().messages[0].body.clone();
+        other.send(&body);
+        let serving = other.serve();
+        other.wait(seconds(5), |state| state.results.len() == 1).await;
+        serving.kill().await;
+        let mut result = other.state().results[0].clone();
+        result.box_id = "gpu-2".parse().unwrap();
+        result
+    };
+    world.state().results.push(first);
+    world.mend(Call::Commit);
+    world.wait(seconds(60), |state| state.messages.is_empty()).await;
+    assert_eq!(world.see(|state| (state.results.len(), state.files.len())), (1, 0));
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_gives_back_within_a_second_what_has_not_begun() {
+    let world = World::new("");
+    world.submit("ok");
+    let serving = world.serve();
+    world.wait(seconds(5), |state| state.results.len() == 1).await;
+    world.fail(Call::Fetch, PortErrorClass::Unavailable);
+    for _ in 0..8 {
+        world.submit("ok");
+    }
+    tokio::time::sleep(seconds(45)).await;
+    let waiting = world.visible();
+    assert!(waiting < 8);
+    serving.signals.stop();
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert_eq!(world.visible(), 8);
+    assert_eq!(serving.exit().await, WorkerExit::ToldToStop);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_under_way_does_not_hide_what_a_drain_gives_back() {
+    let world = World::new("");
+    world.state().change_takes = Duration::from_millis(300);
+    world.submit("slow:600");
+    let serving = world.serve();
+    world.wait(seconds(5), |state| !state.running.is_empty()).await;
+    // The drain's deadline falls into a heartbeat: one begins each 20 s after the start.
+    tokio::time::sleep(seconds(60) - world_age(&world) - seconds(20)).await;
+    serving.signals.stop();
+    tokio::time::sleep(seconds(20) + seconds(11)).await;
+    assert_eq!(serving.exit().await, WorkerExit::ToldToStop);
+    tokio::time::sleep(seconds(1)).await;
+    assert_eq!(world.visible(), 1);
+}
+
+fn world_age(world: &World) -> Duration {
+    use gpuctl_control::ports::Clock;
+    let begin = "2026-11-25T00:00:00Z".parse::<gpuctl_core::units::Timestamp>().unwrap();
+    (world.now() - begin).to_std().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_arrives_in_a_receive_under_way_goes_back_at_once() {
+    let world = World::new("");
+    let serving = world.serve();
+    tokio::time::sleep(seconds(10)).await;
+    serving.signals.stop();
+    // The long poll is still there, and takes it.
+    tokio::task::yield_now().await;
+    world.submit("ok");
+    assert_eq!(serving.exit().await, WorkerExit::ToldToStop);
+    assert_eq!((world.visible(), world.outcomes().len()), (1, 0));
+}

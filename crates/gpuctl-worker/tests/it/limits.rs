@@ -1,0 +1,106 @@
+//! Limits: of a job's time from when it begins, of what is held, and of memory.
+
+use chrono::TimeDelta;
+use gpuctl_worker::WorkerExit;
+
+use crate::world::{World, seconds};
+
+#[tokio::test(start_paused = true)]
+async fn ten_long_jobs_one_after_the_other_are_no_timeout_and_none_waits_in_a_worker() {
+    let world = World::new("");
+    world.state().service = None;
+    for _ in 0..10 {
+        world.submit("slow:420");
+    }
+    let serving = world.serve();
+    world.wait(seconds(10 * 430), |state| state.results.len() == 10).await;
+    assert!(world.outcomes().iter().all(|outcome| outcome == "ok"));
+    assert!(world.state().results.iter().all(|result| result.attempt == 1));
+    assert_eq!(world.state().held_max, 1);
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn short_jobs_are_fetched_ahead() {
+    let world = World::new("");
+    for _ in 0..30 {
+        world.submit("ok");
+    }
+    let serving = world.serve();
+    world.wait(seconds(10), |state| state.results.len() == 30).await;
+    assert_eq!(world.state().held_max, 10);
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_over_its_limit_ends_once_with_a_result_that_says_so() {
+    let world = World::new("");
+    world.submit("slow:4000");
+    let serving = world.serve();
+    world.wait(seconds(3700), |state| state.messages.is_empty()).await;
+    assert_eq!(world.outcomes(), ["job.timeout"]);
+    assert_eq!(world.see(|state| (state.results[0].attempt, state.running.len())), (1, 0));
+    assert!(!serving.is_over(), "it stopped when it was told to");
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_hangs_gets_its_result_and_ends_the_worker() {
+    let world = World::new("");
+    world.submit("hang");
+    let serving = world.serve();
+    let exit = serving.exit().await;
+    assert_eq!((exit, exit.code()), (WorkerExit::Hung, 13));
+    assert!(exit.powers_off());
+    assert_eq!(world.outcomes(), ["job.timeout"]);
+    assert!(world.state().messages.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_begin_in_time_goes_to_another_worker_and_is_not_lost() {
+    let world = World::new("");
+    // Expected to be short, and it is not: nine more are held by then.
+    world.state().decoded_bytes = 2 << 30;
+    world.submit("slow:300");
+    for _ in 0..9 {
+        world.submit("ok");
+    }
+    let serving = world.serve();
+    world
+        .wait(seconds(90), |state| {
+            state.messages.iter().filter(|one| one.receives == 1).count() == 10
+        })
+        .await;
+    tokio::time::sleep(seconds(80)).await;
+    assert_eq!(world.visible(), 9, "they wait for another worker");
+    world.wait(seconds(600), |state| state.results.len() == 10).await;
+    assert!(world.dead().is_empty());
+    assert!(world.state().results.iter().all(|result| result.attempt <= 2));
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn decoded_inputs_have_a_budget() {
+    let world = World::new("");
+    world.state().decoded_bytes = 900 << 20;
+    for _ in 0..10 {
+        world.submit("slow:2");
+    }
+    let serving = world.serve();
+    world.wait(seconds(60), |state| state.results.len() == 10).await;
+    assert_eq!(world.state().running_max, 2);
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_expected_time_of_a_job_comes_from_the_ledger_first() {
+    let world = World::new("");
+    world.state().service = Some(TimeDelta::seconds(60));
+    for _ in 0..10 {
+        world.submit("slow:60");
+    }
+    let serving = world.serve();
+    world.wait(seconds(650), |state| state.results.len() == 10).await;
+    assert_eq!(world.state().held_max, 1);
+    serving.kill().await;
+}

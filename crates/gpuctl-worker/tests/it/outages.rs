@@ -1,0 +1,85 @@
+//! Outages: what is finished is kept, and committed once.
+
+use gpuctl_control::ports::PortErrorClass;
+use gpuctl_worker::{Scratch, WorkerExit};
+
+use crate::world::{Call, World, seconds};
+
+const JOBS: usize = 40;
+
+#[tokio::test(start_paused = true)]
+async fn half_an_hour_without_a_service_loses_no_inference_and_buries_nothing() {
+    let outages: [&[Call]; 5] = [
+        &[Call::Report, Call::Memory, Call::Commit, Call::Results],
+        &[Call::Commit],
+        &[Call::Keep],
+        &[Call::Receive, Call::Change, Call::Ack],
+        &[Call::Ack],
+    ];
+    for outage in outages {
+        let world = World::new("");
+        let serving = world.serve();
+        for n in 0..JOBS {
+            world.submit(if n % 2 == 0 { "file:1" } else { "slow:1" });
+        }
+        world.wait(seconds(60), |state| state.results.len() > 3).await;
+        outage.iter().for_each(|call| world.fail(*call, PortErrorClass::Unavailable));
+        tokio::time::sleep(seconds(30 * 60)).await;
+        assert!(world.dead().is_empty(), "{outage:?}");
+        let during = world.state().inferences;
+        assert!(during < 25, "{outage:?}: it went on receiving: {during} inferences");
+        outage.iter().for_each(|call| world.mend(*call));
+        world.wait(seconds(600), |state| state.results.len() == JOBS).await;
+        world.wait(seconds(120), |state| state.messages.is_empty()).await;
+        assert_eq!(world.state().inferences as usize, JOBS, "{outage:?}: some ran twice");
+        assert!(world.outcomes().iter().all(|outcome| outcome == "ok"), "{outage:?}");
+        serving.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_puts_a_result_away_and_the_next_worker_commits_it() {
+    let world = World::new("");
+    world.fail(Call::Commit, PortErrorClass::Unavailable);
+    world.submit("file");
+    let serving = world.serve();
+    world.wait(seconds(10), |state| state.inferences == 1).await;
+    serving.signals.stop();
+    assert_eq!(serving.exit().await, WorkerExit::ToldToStop);
+    assert_eq!(world.visible(), 1);
+    world.mend(Call::Commit);
+    let serving = world.serve();
+    world.wait(seconds(10), |state| state.results.len() == 1 && state.messages.is_empty()).await;
+    assert_eq!(world.see(|state| (state.inferences, state.files.len())), (1, 1));
+    let output = world.see(|state| state.results[0].outcome.clone()).unwrap();
+    let uri = output["files"][0]["uri"].as_str().unwrap();
+    assert!(world.state().files.contains_key(uri));
+    assert!(world.scratch.list().unwrap().is_empty());
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_the_ledger_cannot_hold_becomes_a_failure_that_says_so() {
+    let world = World::new("");
+    world.fail(Call::Commit, PortErrorClass::Full);
+    world.submit("file");
+    let serving = world.serve();
+    world.wait(seconds(10), |state| state.messages.is_empty()).await;
+    assert_eq!(world.outcomes(), ["result.full"]);
+    assert!(world.state().files.is_empty(), "its files are of no use");
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_whose_reply_was_lost_keeps_its_files() {
+    let world = World::new("");
+    world.fail(Call::CommitReply, PortErrorClass::Unavailable);
+    world.submit("file");
+    let serving = world.serve();
+    world.wait(seconds(60), |state| state.messages.is_empty()).await;
+    assert_eq!(world.see(|state| (state.results.len(), state.files.len())), (1, 1));
+    assert_eq!(world.state().reports.last().unwrap().jobs_done, 0);
+    tokio::time::sleep(seconds(1)).await;
+    assert_eq!(world.state().reports.last().unwrap().jobs_done, 1);
+    serving.kill().await;
+}

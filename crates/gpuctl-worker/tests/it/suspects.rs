@@ -1,0 +1,133 @@
+//! Jobs that crash their worker, messages that are no jobs.
+
+use gpuctl_control::ports::PortErrorClass;
+
+use crate::world::{Call, World, seconds};
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_crashes_its_worker_is_buried_with_a_reason_and_its_neighbours_are_not() {
+    let world = World::new("");
+    let poison = world.submit("hang");
+    for _ in 0..4 {
+        world.submit("slow:5");
+    }
+    for _ in 0..10 {
+        let serving = world.serve();
+        for _ in 0..400 {
+            tokio::time::sleep(seconds(1)).await;
+            // What crashes is the process, while the poison runs.
+            if world.state().running.contains(poison.as_str()) {
+                tokio::time::sleep(seconds(1)).await;
+                break;
+            }
+        }
+        serving.kill().await;
+        world.state().running.clear();
+        if !world.dead().is_empty() {
+            break;
+        }
+    }
+    let serving = world.serve();
+    world.wait(seconds(300), |state| state.results.len() == 4).await;
+    assert!(world.outcomes().iter().all(|outcome| outcome == "ok"));
+    let dead = world.dead();
+    assert!(dead.len() == 1 && dead[0].contains("its worker died 4 times"), "{dead:?}");
+    let problems = world.state().problems.clone();
+    let last = problems.iter().rfind(|problem| problem.dead).unwrap();
+    assert_eq!((&last.job.id, last.failure.code.as_str()), (&poison, "job.crashed"));
+    // The neighbours were there at one crash, and ran alone after that.
+    let neighbours = problems.iter().filter(|problem| problem.job.id != poison).count();
+    assert!(neighbours <= 4, "{neighbours}");
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_crash_suspects_run_alone_and_the_rest_goes_on() {
+    let world = World::new("");
+    for _ in 0..3 {
+        world.submit("slow:5");
+    }
+    let serving = world.serve();
+    world.wait(seconds(5), |state| state.running.len() == 3).await;
+    serving.kill().await;
+    {
+        let mut state = world.state();
+        state.running.clear();
+        state.running_max = 0;
+    }
+    let serving = world.serve();
+    // While the leases of the crashed worker last, others run side by side.
+    for _ in 0..4 {
+        world.submit("slow:5");
+    }
+    world.wait(seconds(30), |state| state.results.len() == 4).await;
+    assert_eq!(world.state().running_max, 4);
+    world.state().running_max = 0;
+    world.wait(seconds(120), |state| state.results.len() == 7).await;
+    assert_eq!(world.state().running_max, 1);
+    assert_eq!(world.state().problems.len(), 3);
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_receive_alone_makes_no_suspect() {
+    let world = World::new("");
+    for _ in 0..4 {
+        world.submit("slow:20");
+    }
+    let serving = world.serve();
+    world.wait(seconds(5), |state| state.running.len() == 4).await;
+    world.take_leases();
+    world.wait(seconds(25), |state| state.running.is_empty()).await;
+    world.state().running_max = 0;
+    world.wait(seconds(120), |state| state.results.len() == 4).await;
+    assert_eq!(world.state().running_max, 4);
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_ends_in_order_leaves_no_suspects() {
+    let world = World::new("");
+    world.submit("deaf:100");
+    let serving = world.serve();
+    world.wait(seconds(5), |state| !state.running.is_empty()).await;
+    serving.signals.stop();
+    serving.exit().await;
+    let serving = world.serve();
+    world.wait(seconds(200), |state| state.results.len() == 1).await;
+    assert!(world.state().problems.is_empty());
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_no_job_is_buried_at_the_first_receive_and_listed() {
+    let world = World::new("");
+    let known = "01a200ab-52ac-72da-a503-1913f00238c3";
+    world.send("no job at all");
+    world.send(&format!(
+        r#"{{"version":1,"job_id":"{known}","queue":"jobs","task":"vision.ocr","input":"http://x/y","submitted_at":"2026-11-22T00:00:00Z"}}"#
+    ));
+    let serving = world.serve();
+    world.wait(seconds(10), |state| state.messages.iter().all(|one| one.dead.is_some())).await;
+    assert_eq!(world.receives(), [1, 1]);
+    assert!(world.dead()[0].starts_with("message.unreadable: "), "{:?}", world.dead());
+    let problems = world.state().problems.clone();
+    assert!(problems.iter().all(|problem| problem.dead && problem.job.queue.as_str() == "jobs"));
+    assert_eq!(problems[1].job.id.as_str(), known);
+    assert_eq!(problems[1].job.task, "vision.ocr");
+    assert!(problems[0].job.input.as_str().contains("no%20job"));
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_has_its_result_is_acked_and_not_run_again() {
+    let world = World::new("");
+    world.fail(Call::Ack, PortErrorClass::LeaseLost);
+    world.submit("ok");
+    let serving = world.serve();
+    world.wait(seconds(5), |state| state.results.len() == 1).await;
+    world.mend(Call::Ack);
+    world.wait(seconds(120), |state| state.messages.is_empty()).await;
+    assert_eq!(world.state().inferences, 1);
+    serving.kill().await;
+}

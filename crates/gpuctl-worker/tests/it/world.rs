@@ -1,0 +1,635 @@
+//! A queue, a ledger, files, a box and a model in memory, each of which can be told to fail, in tokio's paused time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use gpuctl_control::input::InputRejected;
+use gpuctl_control::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState};
+use gpuctl_control::ports::{
+    AttemptName, Clock, Cloud, Committed, Fence, Fetched, FileStore, JobEntry, JobFilter,
+    JobProblem, JobQueue, Ledger, Listing, NewMessage, PoolMemory, PortError, PortErrorClass,
+    Ports, Purge, QueueMemory, Receipt, ReceiveRequest, Received, ResultFile, StartOrder,
+    WorkerReport,
+};
+use gpuctl_control::wire::job::job_to_json;
+use gpuctl_control::wire::record::Record;
+use gpuctl_control::worker_timing::WorkerPace;
+use gpuctl_core::observation::{BoxState, Hold, Run, SeenBox, SeenQueue};
+use gpuctl_core::plan::StopMode;
+use gpuctl_core::policy::Policy;
+use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};
+use gpuctl_worker::{
+    BoxFault, Cancel, Decoded, Fault, Inference, Inferred, Inputs, JobTimer, MemoryScratch, Needs,
+    OutputFile, Parts, Signals, Worker, WorkerExit, WorkerSetup, serve,
+};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// A call that can be told to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Call {
+    Receive,
+    Change,
+    Ack,
+    Report,
+    Memory,
+    Commit,
+    /// It is written, and its reply is lost.
+    CommitReply,
+    Results,
+    Keep,
+    Fetch,
+    Probe,
+    Infer,
+}
+
+pub(crate) struct Message {
+    pub(crate) body: String,
+    visible_at: Instant,
+    pub(crate) receives: u32,
+    receipt: Option<Receipt>,
+    pub(crate) dead: Option<String>,
+    sent_at: Timestamp,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) messages: Vec<Message>,
+    pub(crate) results: Vec<JobResult>,
+    pub(crate) problems: Vec<JobProblem>,
+    pub(crate) reports: Vec<WorkerReport>,
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    pub(crate) failing: BTreeMap<Call, PortErrorClass>,
+    /// How long a change of a lease takes.
+    pub(crate) change_takes: Duration,
+    pub(crate) inferences: u32,
+    pub(crate) running: BTreeSet<String>,
+    pub(crate) running_max: usize,
+    pub(crate) held_max: usize,
+    pub(crate) interruption: Option<Timestamp>,
+    pub(crate) hold: Option<Hold>,
+    pub(crate) service: Option<TimeDelta>,
+    queue: Option<QueueMemory>,
+    pub(crate) stops: u32,
+    pub(crate) decoded_bytes: u64,
+    receipts: u64,
+}
+
+#[derive(Clone)]
+pub(crate) struct World {
+    state: Arc<Mutex<State>>,
+    began: Instant,
+    pub(crate) scratch: MemoryScratch,
+    pub(crate) policy: Policy,
+    receives_max: u32,
+}
+
+/// A worker that serves.
+pub(crate) struct Serving {
+    pub(crate) signals: Signals,
+    task: JoinHandle<WorkerExit>,
+}
+
+impl Serving {
+    pub(crate) async fn exit(self) -> WorkerExit {
+        self.task.await.unwrap()
+    }
+
+    /// As a kill: nothing of it goes on.
+    pub(crate) async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+pub(crate) fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+impl World {
+    pub(crate) fn new(settings: &str) -> Self {
+        let text = format!(
+            "[worker]\njob_max = \"1h\"\n[pool.gpu]\nqueue = \"jobs\"\nvisibility = \"60s\"\nidle_stop = \"1d\"\nreceives_max = 5\n{settings}"
+        );
+        let policy = Policy::parse(&text).unwrap();
+        let state = State { service: Some(TimeDelta::milliseconds(100)), ..State::default() };
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            began: Instant::now(),
+            scratch: MemoryScratch::default(),
+            receives_max: policy.pools[0].queue().unwrap().receives_max.get(),
+            policy,
+        }
+    }
+
+    pub(crate) fn with_idle_stop(mut self, idle_stop: &str) -> Self {
+        let text = format!(
+            "[pool.gpu]\nqueue = \"jobs\"\nvisibility = \"60s\"\nidle_stop = \"{idle_stop}\""
+        );
+        self.policy = Policy::parse(&text).unwrap();
+        self
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Several values at once: a second guard in one expression would wait for the first.
+    pub(crate) fn see<T>(&self, see: impl FnOnce(&State) -> T) -> T {
+        see(&self.state())
+    }
+
+    /// A worker whose box was started now.
+    pub(crate) fn serve(&self) -> Serving {
+        self.serve_since(self.now())
+    }
+
+    pub(crate) fn serve_since(&self, run_started_at: Timestamp) -> Serving {
+        let ports = Ports {
+            cloud: Arc::new(self.clone()),
+            queue: Arc::new(self.clone()),
+            ledger: Arc::new(self.clone()),
+            clock: Arc::new(self.clone()),
+            files: Arc::new(self.clone()),
+        };
+        let parts = Parts {
+            ports,
+            inference: Arc::new(self.clone()),
+            scratch: Arc::new(self.scratch.clone()),
+            pace: WorkerPace::LOCAL,
+        };
+        let (pool, box_id) = ("gpu".parse().unwrap(), "gpu-1".parse().unwrap());
+        let setup = WorkerSetup { pool, box_id, run_started_at, pid: 1 };
+        let worker = Worker::new(parts, &self.policy, setup).unwrap();
+        let signals = Signals::new();
+        let told = signals.clone();
+        let task = tokio::spawn(async move { serve(Arc::new(worker), &told).await });
+        Serving { signals, task }
+    }
+
+    /// Submits a job whose task says how it goes: `ok`, `file`, `slow:SECONDS`, `hang`, `deaf:SECONDS` or `fails`.
+    pub(crate) fn submit(&self, task: &str) -> JobId {
+        self.submit_input(task, "data:,x")
+    }
+
+    pub(crate) fn submit_input(&self, task: &str, input: &str) -> JobId {
+        let submitted_at = self.now();
+        let job = Job {
+            id: JobId::new(submitted_at),
+            queue: "jobs".parse().unwrap(),
+            task: task.to_owned(),
+            model: None,
+            input: input.parse().unwrap(),
+            params: serde_json::Map::new(),
+            submitted_at,
+            generation: 0,
+        };
+        self.send(&job_to_json(&job));
+        job.id
+    }
+
+    pub(crate) fn send(&self, body: &str) {
+        let sent_at = self.now();
+        let message = Message {
+            body: body.to_owned(),
+            visible_at: Instant::now(),
+            receives: 0,
+            receipt: None,
+            dead: None,
+            sent_at,
+        };
+        self.state().messages.push(message);
+    }
+
+    pub(crate) fn fail(&self, call: Call, class: PortErrorClass) {
+        self.state().failing.insert(call, class);
+    }
+
+    pub(crate) fn mend(&self, call: Call) {
+        self.state().failing.remove(&call);
+    }
+
+    fn check(&self, call: Call) -> Result<(), PortError> {
+        match self.state().failing.get(&call) {
+            Some(class) => Err(PortError::new(*class, format!("{call:?} fails"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until this is so, at most for so long.
+    pub(crate) async fn wait(&self, most: Duration, so: impl Fn(&State) -> bool) {
+        let end = Instant::now() + most;
+        while !so(&self.state()) {
+            assert!(Instant::now() < end, "it did not come to that within {most:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The outcome of each job: `ok`, or the code of its failure.
+    pub(crate) fn outcomes(&self) -> Vec<String> {
+        let outcome = |result: &JobResult| match &result.outcome {
+            Ok(_) => "ok".to_owned(),
+            Err(failure) => failure.code.clone(),
+        };
+        self.state().results.iter().map(outcome).collect()
+    }
+
+    pub(crate) fn receives(&self) -> Vec<u32> {
+        self.state().messages.iter().map(|message| message.receives).collect()
+    }
+
+    /// How many messages can be received now.
+    pub(crate) fn visible(&self) -> usize {
+        let now = Instant::now();
+        let is_visible = |one: &&Message| one.dead.is_none() && one.visible_at <= now;
+        self.state().messages.iter().filter(is_visible).count()
+    }
+
+    pub(crate) fn dead(&self) -> Vec<String> {
+        self.state().messages.iter().filter_map(|message| message.dead.clone()).collect()
+    }
+
+    /// Takes all leases away, as another worker that receives these messages does.
+    pub(crate) fn take_leases(&self) {
+        for message in &mut self.state().messages {
+            message.receipt = None;
+        }
+    }
+}
+
+impl State {
+    /// The held message of this receipt.
+    fn held(&mut self, receipt: &Receipt) -> Result<&mut Message, PortError> {
+        let lost = || PortError::new(PortErrorClass::LeaseLost, "the lease is lost");
+        let found = self.messages.iter_mut().find(|one| one.receipt.as_ref() == Some(receipt));
+        found.filter(|one| one.visible_at > Instant::now()).ok_or_else(lost)
+    }
+}
+
+impl Clock for World {
+    fn now(&self) -> Timestamp {
+        let begin: Timestamp = "2026-11-25T00:00:00Z".parse().unwrap();
+        begin + TimeDelta::from_std(self.began.elapsed()).unwrap()
+    }
+}
+
+#[async_trait]
+impl Cloud for World {
+    async fn boxes(&self, _: &Policy) -> Result<Listing, PortError> {
+        let now = self.now();
+        let mut own = SeenBox::new("gpu-1".parse().unwrap(), BoxState::Running, now);
+        own.interruption = self.state().interruption;
+        Ok(Listing { pools: [("gpu".parse().unwrap(), vec![own])].into(), errors: Vec::new() })
+    }
+
+    async fn start(&self, _: &StartOrder) -> Result<(), PortError> {
+        unreachable!("a worker starts no box")
+    }
+
+    async fn stop(&self, _: &BoxId, _: StopMode) -> Result<(), PortError> {
+        self.state().stops += 1;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl JobQueue for World {
+    async fn send(&self, _: &QueueName, batch: &[NewMessage]) -> Result<(), PortError> {
+        batch.iter().for_each(|message| self.send(&message.body));
+        Ok(())
+    }
+
+    async fn receive(
+        &self,
+        _: &QueueName,
+        request: ReceiveRequest,
+    ) -> Result<Vec<Received>, PortError> {
+        let end = Instant::now() + request.wait.to_std().unwrap();
+        loop {
+            self.check(Call::Receive)?;
+            let received = self.take(request);
+            if !received.is_empty() || Instant::now() >= end {
+                return Ok(received);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn change_visibility(
+        &self,
+        receipts: &[Receipt],
+        visibility: TimeDelta,
+    ) -> Vec<Result<(), PortError>> {
+        let takes = self.state().change_takes;
+        tokio::time::sleep(takes).await;
+        let change = |receipt: &Receipt| {
+            self.check(Call::Change)?;
+            let mut state = self.state();
+            let message = state.held(receipt)?;
+            message.visible_at = Instant::now() + visibility.to_std().unwrap();
+            Ok(())
+        };
+        receipts.iter().map(change).collect()
+    }
+
+    async fn ack(&self, receipts: &[Receipt]) -> Vec<Result<(), PortError>> {
+        let ack = |receipt: &Receipt| {
+            self.check(Call::Ack)?;
+            let mut state = self.state();
+            state.held(receipt)?;
+            state.messages.retain(|one| one.receipt.as_ref() != Some(receipt));
+            Ok(())
+        };
+        receipts.iter().map(ack).collect()
+    }
+
+    async fn bury(&self, _: &QueueName, message: &Received, why: &str) -> Result<(), PortError> {
+        self.state().held(&message.receipt)?.dead = Some(why.to_owned());
+        Ok(())
+    }
+
+    async fn counts(&self, _: &QueueName) -> Result<SeenQueue, PortError> {
+        self.check(Call::Receive)?;
+        Ok(SeenQueue { visible: self.visible() as u64, ..SeenQueue::default() })
+    }
+
+    async fn redrive(&self, _: &QueueName) -> Result<u64, PortError> {
+        unreachable!("a worker brings nothing back")
+    }
+
+    async fn purge(&self, _: &QueueName, _: Purge) -> Result<u64, PortError> {
+        unreachable!("a worker purges nothing")
+    }
+}
+
+impl World {
+    fn take(&self, request: ReceiveRequest) -> Vec<Received> {
+        let (mut state, now) = (self.state(), Instant::now());
+        let State { messages, receipts, .. } = &mut *state;
+        let mut received = Vec::new();
+        for message in messages.iter_mut() {
+            if message.dead.is_some() || message.visible_at > now {
+                continue;
+            }
+            if message.receives >= self.receives_max {
+                message.dead = Some("received too often".to_owned());
+                continue;
+            }
+            if received.len() == request.max as usize {
+                break;
+            }
+            *receipts += 1;
+            let receipt = Receipt(receipts.to_string());
+            message.receives += 1;
+            message.receipt = Some(receipt.clone());
+            message.visible_at = now + request.visibility.to_std().unwrap();
+            received.push(Received {
+                receipt,
+                body: message.body.clone(),
+                attributes: Vec::new(),
+                receive_count: message.receives,
+                sent_at: message.sent_at,
+            });
+        }
+        let held = messages.iter().filter(|one| one.visible_at > now && one.dead.is_none()).count();
+        state.held_max = state.held_max.max(held);
+        received
+    }
+}
+
+#[async_trait]
+impl Ledger for World {
+    async fn lease(&self, _: &str, _: TimeDelta) -> Result<Option<Fence>, PortError> {
+        unreachable!("a worker takes no lease")
+    }
+
+    async fn release(&self, _: &Fence) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    async fn memory(&self, _: &PoolId) -> Result<PoolMemory, PortError> {
+        self.check(Call::Memory)?;
+        Ok(self.see(|state| PoolMemory {
+            hold: state.hold.clone(),
+            service: state.service,
+            queue: state.queue.clone(),
+            ..PoolMemory::default()
+        }))
+    }
+
+    async fn remember_queue(
+        &self,
+        _: &PoolId,
+        queue: &QueueMemory,
+        _: Option<&Fence>,
+    ) -> Result<(), PortError> {
+        self.state().queue = Some(queue.clone());
+        Ok(())
+    }
+
+    async fn set_hold(&self, _: &Hold) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    async fn save_run(&self, _: &Run, _: Option<&Fence>) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    async fn runs_since(&self, _: Timestamp) -> Result<Vec<Run>, PortError> {
+        Ok(Vec::new())
+    }
+
+    async fn record(&self, _: &Record, _: &Fence) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    async fn last_reconcile(&self) -> Result<Option<Timestamp>, PortError> {
+        Ok(None)
+    }
+
+    async fn claim_notice(&self, _: &str, _: TimeDelta) -> Result<bool, PortError> {
+        Ok(false)
+    }
+
+    async fn report(&self, report: &WorkerReport) -> Result<(), PortError> {
+        self.check(Call::Report)?;
+        self.state().reports.push(report.clone());
+        Ok(())
+    }
+
+    async fn reports(&self, _: &[BoxId]) -> Result<Vec<WorkerReport>, PortError> {
+        self.check(Call::Report)?;
+        Ok(self.state().reports.last().cloned().into_iter().collect())
+    }
+
+    async fn submitted(&self, _: &[Job]) -> Result<(), PortError> {
+        Ok(())
+    }
+
+    async fn commit(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>> {
+        let commit = |result: &JobResult| {
+            // What is too large may be small as a failure.
+            self.check(Call::Commit).or_else(|error| match error.class {
+                PortErrorClass::Full if result.outcome.is_err() => Ok(()),
+                _ => Err(error),
+            })?;
+            let mut state = self.state();
+            let same = |one: &JobResult| {
+                one.job.id == result.job.id && one.job.generation == result.job.generation
+            };
+            if state.results.iter().any(same) {
+                return Ok(Committed::AlreadyThere);
+            }
+            state.results.push(result.clone());
+            drop(state);
+            self.check(Call::CommitReply)?;
+            Ok(Committed::Written)
+        };
+        results.iter().map(commit).collect()
+    }
+
+    async fn note_problem(&self, problem: &JobProblem) -> Result<(), PortError> {
+        self.state().problems.push(problem.clone());
+        Ok(())
+    }
+
+    async fn job(&self, id: &JobId) -> Result<Option<JobEntry>, PortError> {
+        let result = self.results(id).await?.into_iter().next();
+        Ok(result.map(|result| JobEntry {
+            job: result.job.clone(),
+            state: JobState::Succeeded,
+            result: Some(result),
+            problem: None,
+        }))
+    }
+
+    async fn results(&self, id: &JobId) -> Result<Vec<JobResult>, PortError> {
+        self.check(Call::Results)?;
+        Ok(self.state().results.iter().filter(|result| result.job.id == *id).cloned().collect())
+    }
+
+    async fn delete_jobs(&self, _: Timestamp) -> Result<Vec<JobId>, PortError> {
+        Ok(Vec::new())
+    }
+
+    async fn jobs(&self, _: JobFilter) -> Result<Vec<JobEntry>, PortError> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl FileStore for World {
+    async fn fetch(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, PortError> {
+        if uri.as_str().contains("forbidden") {
+            return Err(PortError::new(PortErrorClass::Denied, "not allowed"));
+        }
+        if uri.as_str().contains("large") {
+            let (uri, bytes) = (uri.as_str().to_owned(), u64::MAX);
+            return Err(InputRejected::TooLarge { uri, bytes, bytes_max }.into());
+        }
+        self.check(Call::Fetch)?;
+        Ok(Fetched::own("/dev/null".into()))
+    }
+
+    async fn keep(&self, file: &ResultFile<'_>) -> Result<String, PortError> {
+        self.check(Call::Keep)?;
+        let name = format!("{}/{}/{}", file.job, file.attempt.as_str(), file.name);
+        self.state().files.insert(name.clone(), file.bytes.to_vec());
+        Ok(name)
+    }
+
+    async fn remove(&self, job: &JobId, attempt: Option<&AttemptName>) -> Result<(), PortError> {
+        let prefix = format!("{job}/{}", attempt.map_or("", AttemptName::as_str));
+        self.state().files.retain(|name, _| !name.starts_with(&prefix));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Inference for World {
+    async fn probe(&self) -> Result<(), BoxFault> {
+        self.check(Call::Probe)
+            .map_err(|_| fault("models.missing", "the folder of models is empty"))
+    }
+
+    fn check(&self, job: &Job) -> Result<Needs, JobFailure> {
+        if job.task == "unknown" {
+            let (code, message) = ("task.unknown".to_owned(), "no such task".to_owned());
+            return Err(JobFailure { code, message, hint: None });
+        }
+        Ok(Needs { files: Vec::new(), bytes_max: 1 << 30 })
+    }
+
+    fn bytes_max(&self, _: &Job, _: &Inputs) -> u64 {
+        self.state().decoded_bytes
+    }
+
+    async fn decode(&self, _: &Job, _: Inputs, _: &Cancel) -> Result<Decoded, Fault> {
+        let bytes = self.state().decoded_bytes;
+        Ok(Decoded { bytes, inner: Box::new(()) })
+    }
+
+    async fn infer(
+        &self,
+        job: &Job,
+        _: Decoded,
+        cancel: &Cancel,
+        timer: &Arc<JobTimer>,
+    ) -> Result<Inferred, Fault> {
+        Inference::check(self, job).map_err(Fault::Input)?;
+        self.check(Call::Infer).map_err(|_| Fault::Box(fault("device.memory", "out of memory")))?;
+        timer.start(1);
+        {
+            let mut state = self.state();
+            state.running.insert(job.id.to_string());
+            state.running_max = state.running_max.max(state.running.len());
+        }
+        let (kind, takes) = job.task.split_once(':').unwrap_or((&job.task, "0"));
+        let takes = Duration::from_secs(takes.parse().unwrap()) + Duration::from_millis(100);
+        let cancelled = match kind {
+            "hang" => std::future::pending().await,
+            "deaf" => {
+                tokio::time::sleep(takes).await;
+                false
+            }
+            _ => tokio::select! {
+                biased;
+                () = cancel.cancelled() => true,
+                () = tokio::time::sleep(takes) => false,
+            },
+        };
+        let mut state = self.state();
+        state.running.remove(job.id.as_str());
+        if cancelled {
+            return Err(Fault::Cancelled);
+        }
+        state.inferences += 1;
+        if kind == "fails" {
+            let (code, message) = ("input.damaged".to_owned(), "it is damaged".to_owned());
+            return Err(Fault::Input(JobFailure { code, message, hint: None }));
+        }
+        let file = OutputFile {
+            name: "speech.wav".to_owned(),
+            bytes: state.inferences.to_string().into_bytes(),
+            media_type: "audio/wav".to_owned(),
+        };
+        Ok(Inferred {
+            output: serde_json::json!({}),
+            files: if kind == "file" { vec![file] } else { Vec::new() },
+            model: "fake".to_owned(),
+            device: "cpu".to_owned(),
+            took: TimeDelta::from_std(takes).unwrap(),
+        })
+    }
+}
+
+fn fault(code: &str, message: &str) -> BoxFault {
+    BoxFault { code: code.to_owned(), message: message.to_owned(), hint: None }
+}
