@@ -97,7 +97,13 @@ pub async fn set(
             over_budget: request.over_budget,
         };
         if let Err(error) = ledger.set_hold(&hold).await {
-            failed.get_or_insert(error);
+            // A newer hold is final; a failed write must be told, so that the command is tried again.
+            if failed
+                .as_ref()
+                .is_none_or(|failed: &PortError| failed.class == PortErrorClass::Conflict)
+            {
+                failed = Some(error);
+            }
         }
     }
     failed.map_or(Ok(()), Err)

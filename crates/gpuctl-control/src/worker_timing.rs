@@ -27,9 +27,6 @@ impl WorkerPace {
         Self { receive_wait: TimeDelta::seconds(5), reconcile_every: TimeDelta::seconds(5) };
 }
 
-/// The wait after a receive that failed, before the next one.
-pub const RECEIVE_RETRY: TimeDelta = TimeDelta::seconds(1);
-
 /// How long reports may fail before a worker that holds no message shuts its box down: without reports no controller knows
 /// that the box is idle, and a box without a controller would cost money until someone notices.
 pub const REPORT_FAILURE_MAX: TimeDelta = TimeDelta::minutes(5);

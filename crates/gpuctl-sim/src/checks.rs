@@ -26,10 +26,6 @@ use crate::world::{Item, MessageState, Shared, World};
 
 mod jobs;
 
-/// Guarantees that gpuctl does not keep yet.
-const NOT_YET: &[Guarantee] =
-    &[Guarantee::WhoseFault, Guarantee::KeepsWork, Guarantee::Poison, Guarantee::Hoarding];
-
 /// How many starts in a row may fail …
 const BOOT_LOOP_STARTS_MAX: usize = 20;
 /// … within this time.
@@ -195,7 +191,7 @@ impl Checks {
         what: impl FnOnce() -> String,
     ) {
         self.count += 1;
-        if !holds && self.broken.is_none() && !NOT_YET.contains(&guarantee) {
+        if !holds && self.broken.is_none() {
             self.broken = Some((guarantee, at, what()));
         }
     }

@@ -9,6 +9,7 @@ use gpuctl_control::job::{Job, JobResult};
 use gpuctl_control::log::shown;
 use gpuctl_control::ports::{Committed, PortError, PortErrorClass, ResultFile};
 use gpuctl_control::text::with_causes;
+use gpuctl_core::without::Fix;
 
 use crate::Worker;
 use crate::faults::{self, Part};
@@ -77,6 +78,7 @@ impl Worker {
                 () = self.ending.cancelled() => return self.put_away(&finished),
                 done = self.commit_once(lease, &mut finished) => match done {
                     Ok(()) => return Commitment::Done,
+                    Err(_) if Fix::DropUnkeptResult.is_left_out() => return Commitment::PutAway,
                     Err(failed) => failed,
                 },
             };
@@ -235,7 +237,8 @@ impl Worker {
     /// Whether the job's generation has a result.
     pub(crate) async fn has_result(&self, job: &Job) -> Result<bool, PortError> {
         let results = within("the ledger", self.ports.ledger.results(&job.id)).await?;
-        Ok(results.iter().any(|result| result.job.generation == job.generation))
+        let any = Fix::DuplicateGeneration.is_left_out();
+        Ok(results.iter().any(|result| any || result.job.generation == job.generation))
     }
 
     /// Commits the result; where it is too large for the ledger, it becomes a failure that says so.

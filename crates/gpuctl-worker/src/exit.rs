@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use gpuctl_core::without::Fix;
+
 /// Why a worker ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerExit {
@@ -40,6 +42,9 @@ impl WorkerExit {
     /// nor we could start it again (P18).
     #[must_use]
     pub fn powers_off(self) -> bool {
+        if Fix::ExitWithoutPowerOff.is_left_out() {
+            return matches!(self, Self::Idle | Self::Lifetime);
+        }
         !matches!(self, Self::ToldToStop | Self::Interrupted)
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use gpuctl_control::job::JobResult;
 use gpuctl_control::ports::AttemptName;
 use gpuctl_control::wire::job::{result_from_json, result_to_json};
+use gpuctl_core::without::Fix;
 use serde::{Deserialize, Serialize};
 
 use crate::{FileDocument, OutputFile, Scratch};
@@ -37,6 +38,10 @@ struct FileName {
 impl Finished {
     pub(crate) fn attempt(&self) -> AttemptName {
         let result = &self.result;
+        if Fix::FilesNotFenced.is_left_out() {
+            let any = gpuctl_core::units::BoxId::of_pool(&"any".parse().expect("a name"), 1);
+            return AttemptName::new(0, &any, result.job.submitted_at);
+        }
         AttemptName::new(result.job.generation, &result.box_id, result.received_at)
     }
 

@@ -13,6 +13,7 @@ use gpuctl_control::text::with_causes;
 use gpuctl_control::wire::job::{JobReadError, job_from_json};
 use gpuctl_control::worker_timing::retry_delay;
 use gpuctl_core::units::Timestamp;
+use gpuctl_core::without::Fix;
 
 use crate::commit::Commitment;
 use crate::faults::Part;
@@ -92,7 +93,10 @@ impl Worker {
 
     /// Whether the job has a result already, or has crashed this box.
     async fn judge(&self, job: &Job, received: &Received) -> Verdict {
-        let crashes = self.suspects.crashes(job);
+        let crashes = match Fix::SuspectByReceiveCount.is_left_out() {
+            true => received.receive_count - 1,
+            false => self.suspects.crashes(job),
+        };
         // Without the ledger it is not known: the job runs, and its commit finds out.
         if (received.receive_count > 1 || crashes > 0)
             && self.has_result(job).await.unwrap_or(false)
@@ -114,6 +118,9 @@ impl Worker {
                 Err(Stop::Fault(part, fault)) => (part, fault),
                 ended => return ended,
             };
+            if Fix::FinalErrorOnBoxFault.is_left_out() {
+                return Err(Stop::Failed(failure_of(fault)));
+            }
             if trials.others_succeed(&self.faults, part, &fault) {
                 return Err(Stop::Fault(part, fault));
             }
@@ -179,7 +186,7 @@ impl Worker {
     async fn ack(&self, message: &Message, job: &Job) {
         message.lease.begin();
         let mut backoff = Backoff::new();
-        while !message.lease.is_lost() {
+        while !message.lease.is_lost() || Fix::AckWithDeadReceipt.is_left_out() {
             let error = match self.leases.ack(&self.ports, &message.lease).await {
                 Ok(()) => {
                     self.faults.clear(Part::Queue);
@@ -209,9 +216,9 @@ impl Worker {
 
     /// Gives a job back that fails here for no fault of its own while others succeed.
     async fn set_aside(&self, message: &Message, job: Job, fault: BoxFault) {
-        let BoxFault { code, message: text, hint } = fault;
-        tracing::error!(job = %job.id, code, "set aside for another try: {}", shown(&text));
-        let failure = JobFailure { code, message: text, hint };
+        let failure = failure_of(fault);
+        let (code, text) = (&failure.code, shown(&failure.message));
+        tracing::error!(job = %job.id, code, "set aside for another try: {text}");
         self.note_problem(job, failure, Dead::No).await;
         self.release(message, retry_delay(message.received.receive_count)).await;
     }
@@ -249,6 +256,10 @@ impl Worker {
             tracing::warn!(error = %shown(with_causes(&error)), "why a job has no result could not be noted");
         }
     }
+}
+
+fn failure_of(BoxFault { code, message, hint }: BoxFault) -> JobFailure {
+    JobFailure { code, message, hint }
 }
 
 /// Whether a problem ended its job.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use gpuctl_control::log::shown;
 use gpuctl_control::ports::{PortError, PortErrorClass, ReceiveRequest, Received};
+use gpuctl_control::worker_timing::one_at_a_time;
+use gpuctl_core::without::Fix;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
@@ -65,7 +67,12 @@ impl Worker {
 
     /// Settles what an earlier worker left on this box, and waits until the box can run jobs.
     async fn get_ready(&self) {
-        for (job, crashes) in self.suspects.after_crash() {
+        let suspects = self.suspects.after_crash();
+        let is_again = !suspects.is_empty() && self.suspects.crashes_again(self.now());
+        if is_again && !Fix::FullHandsAfterCrash.is_left_out() {
+            self.service.hold_one_for(std_time(one_at_a_time(self.queue.visibility)));
+        }
+        for (job, crashes) in suspects {
             tracing::warn!(job = %job.id, crashes, "the last worker died while this job ran");
             self.note_problem(job, crashed(crashes), Dead::No).await;
         }

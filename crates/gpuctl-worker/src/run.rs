@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use gpuctl_control::job::{InputUri, Job, JobFailure};
 use gpuctl_control::ports::{Fetched, PortErrorClass};
+use gpuctl_core::without::Fix;
 use tokio::sync::{AcquireError, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -73,6 +74,8 @@ const DENIED: &str = "inputs.denied";
 struct Wait<'a> {
     cancel: &'a Cancel,
     late_at: Option<Instant>,
+    /// How long the job may take.
+    limit: Duration,
 }
 
 impl Wait<'_> {
@@ -95,7 +98,7 @@ impl Worker {
         let needs = self.inference.check(job).map_err(Stop::Failed)?;
         let inputs = unless(cancel, self.fetch_all(job, needs)).await?;
         tracing::debug!(job = %job.id, stage = "fetched");
-        let wait = Wait { cancel, late_at: self.late_at(message) };
+        let wait = Wait { cancel, late_at: self.late_at(message), limit: self.limit(message) };
         let runs = if alone { RUNS_MAX } else { 1 };
         let _run = self.in_time(wait, self.runs.acquire_many(runs)).await?;
         let most = mib(self.inference.bytes_max(job, &inputs)).min(DECODED_MIB_MAX);
@@ -182,6 +185,14 @@ impl Worker {
         can_release.then(|| Instant::now() + std_time(self.queue.visibility))
     }
 
+    fn limit(&self, message: &Message) -> Duration {
+        let most = std_time(self.policy.worker.job_max);
+        match Fix::JobClockFromReceipt.is_left_out() {
+            true => most.saturating_sub(std_time(self.now() - message.received_at)),
+            false => most,
+        }
+    }
+
     fn late(&self) -> Stop {
         self.service.be_cautious();
         Stop::Late
@@ -194,8 +205,7 @@ impl Worker {
         wait: Wait<'_>,
         timer: &JobTimer,
     ) -> Result<T, Stop> {
-        let limit = std_time(self.policy.worker.job_max);
-        let cancel = wait.cancel;
+        let Wait { cancel, limit, .. } = wait;
         tokio::pin!(work);
         let begun_late = async {
             tokio::select! {

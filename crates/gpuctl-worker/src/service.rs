@@ -1,8 +1,11 @@
 //! How long jobs take here, and so how many messages a worker may hold: those that it can begin soon.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::TimeDelta;
+use gpuctl_core::without::Fix;
+use tokio::time::Instant;
 
 /// The most messages held at once: what SQS returns for one call.
 const HELD_MAX: i64 = 10;
@@ -18,11 +21,19 @@ struct State {
     mean: Option<TimeDelta>,
     /// A job could not begin in time: one message at a time, until the next job is done.
     is_cautious: bool,
+    /// Until when one message is held at a time, after crashes.
+    one_until: Option<Instant>,
+}
+
+impl State {
+    fn holds_one(&self) -> bool {
+        self.one_until.is_some_and(|until| Instant::now() < until)
+    }
 }
 
 impl Service {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(State { mean: None, is_cautious: false }))
+        Self(Mutex::new(State { mean: None, is_cautious: false, one_until: None }))
     }
 
     /// What is known from other workers, while this one has measured nothing.
@@ -39,15 +50,23 @@ impl Service {
         });
     }
 
+    /// Holds one message at a time for this long: what crashes the worker next uses up no receive of another job then.
+    pub(crate) fn hold_one_for(&self, span: Duration) {
+        self.with(|state| state.one_until = Some(Instant::now() + span));
+    }
+
     pub(crate) fn be_cautious(&self) {
         self.with(|state| state.is_cautious = true);
     }
 
     /// The most messages to hold under leases of this length: the one that runs, and those that begin within a part of the lease.
     pub(crate) fn held_max(&self, visibility: TimeDelta) -> u32 {
+        if Fix::PrefetchTen.is_left_out() {
+            return u32::try_from(HELD_MAX).unwrap_or(1);
+        }
         let wait = visibility / WAIT_PART;
         let held = self.with(|state| match state.mean {
-            Some(mean) if !state.is_cautious => {
+            Some(mean) if !state.is_cautious && !state.holds_one() => {
                 1 + wait.num_microseconds().unwrap_or(i64::MAX)
                     / mean.num_microseconds().unwrap_or(i64::MAX).max(1)
             }

@@ -6,9 +6,11 @@
 use std::io;
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use gpuctl_control::job::Job;
 use gpuctl_control::log::shown;
 use gpuctl_control::wire::job::{job_from_json, job_to_json};
+use gpuctl_core::units::Timestamp;
 
 use crate::Scratch;
 
@@ -18,6 +20,9 @@ pub(crate) const CRASHED: &str = "job.crashed";
 const SUSPECTS_MAX: usize = 1_000;
 const STARTED: &str = "started-";
 const CRASHES: &str = "crashes-";
+const LAST_CRASH: &str = "last-crash";
+/// Crashes that come sooner one after the other are not chance: another job may crash the worker next.
+const CRASHES_APART_MIN: TimeDelta = TimeDelta::minutes(10);
 
 /// The suspects of this box.
 pub(crate) struct Suspects {
@@ -54,6 +59,15 @@ impl Suspects {
             log(self.scratch.remove(name), "an old suspect could not be forgotten");
         }
         suspects
+    }
+
+    /// Notes a crash; whether it is the second within `CRASHES_APART_MIN`.
+    pub(crate) fn crashes_again(&self, now: Timestamp) -> bool {
+        let before = self.scratch.get(LAST_CRASH).ok().flatten().unwrap_or_default();
+        let before: Option<Timestamp> = String::from_utf8_lossy(&before).parse().ok();
+        let noted = self.scratch.put(LAST_CRASH, now.to_rfc3339().as_bytes());
+        log(noted, "a crash could not be noted");
+        before.is_some_and(|before| now - before < CRASHES_APART_MIN)
     }
 
     /// Notes that a job begins. Nothing removes the note but [`Suspects::end`] and [`Suspects::clear`]: a crash does neither.

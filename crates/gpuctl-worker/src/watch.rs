@@ -118,7 +118,12 @@ impl Worker {
         }
         let (seen, plan) = self.observe_and_store().await;
         let Some((stop, rule)) = self.stop_wanted(plan) else { return };
-        let exit = if rule == Rule::Limits { WorkerExit::Lifetime } else { WorkerExit::Idle };
+        let exit = match rule {
+            Rule::Limits if self.is_lifetime_over() => WorkerExit::Lifetime,
+            // It did not get ready in time, or takes no jobs for too long.
+            Rule::Limits => WorkerExit::CannotStart,
+            _ => WorkerExit::Idle,
+        };
         if self.is_draining() || (exit != WorkerExit::Lifetime && self.keep_until().is_some()) {
             return;
         }

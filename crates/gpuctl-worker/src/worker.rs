@@ -8,6 +8,7 @@ use gpuctl_control::ports::Ports;
 use gpuctl_control::worker_timing::WorkerPace;
 use gpuctl_core::policy::{Policy, QueuePolicy};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
+use gpuctl_core::without::Fix;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 use tokio::time::Instant;
 
@@ -105,7 +106,8 @@ impl Worker {
         let queue = pool.queue().ok_or_else(no_queue)?.clone();
         let now = parts.ports.clock.now();
         // The clock is asked once: a clock that is set later must not end the box.
-        let up = (now - setup.run_started_at).max(TimeDelta::zero());
+        let since = if Fix::LifetimeFromReady.is_left_out() { now } else { setup.run_started_at };
+        let up = (now - since).max(TimeDelta::zero());
         let left = std_time((pool.lifetime_max - up).max(TimeDelta::zero()));
         Ok(Self {
             leases: Leases::new(now),

@@ -4,7 +4,7 @@
 //! that there is one; a second delivery repairs it if the first worker died in between.
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use gpuctl_control::job::{Job, JobId, JobResult};
+use gpuctl_control::job::{Job, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
     Attempt, AttemptName, Committed, JOBS_DELETED_MAX, JobProblem, PortError, PortErrorClass,
     QueueChange, ResultFile,
@@ -129,7 +129,9 @@ impl DynamoLedger {
             let mut jobs = Merged::new(&self.table, sources);
             while let Some(found) = jobs.next().await? {
                 let state = self.state_of(&found.noted, &mut context).await?;
-                if found.noted.submitted_at < before && state.is_final() {
+                // A dead job's message is still in the dead letters.
+                let is_over = state.is_final() && state != JobState::Dead;
+                if found.noted.submitted_at < before && is_over {
                     finished.push(found);
                 }
                 let enough = deleted.len() + finished.len() >= JOBS_DELETED_MAX;

@@ -38,8 +38,8 @@ pub(crate) struct LedgerState {
     queues: BTreeMap<PoolId, QueueMemory>,
     services: BTreeMap<BoxId, TimeDelta>,
     reports: BTreeMap<BoxId, WorkerReport>,
-    /// When the last report of each box arrived.
-    heard: BTreeMap<BoxId, Timestamp>,
+    /// When the last two reports of each box arrived, the older first.
+    heard: BTreeMap<BoxId, [Timestamp; 2]>,
     /// Every generation of each job, with its result.
     jobs: BTreeMap<(JobId, u32), (Job, Option<JobResult>)>,
     /// Why jobs have no result.
@@ -172,14 +172,15 @@ impl LedgerState {
 
     /// Saves a report; returns whether anything but its time is new.
     pub(crate) fn report(&mut self, now: Timestamp, report: &WorkerReport) -> bool {
-        self.heard.insert(report.box_id.clone(), now);
+        let heard = self.heard.entry(report.box_id.clone()).or_insert([now; 2]);
+        *heard = [heard[1], now];
         let before = self.reports.insert(report.box_id.clone(), report.clone());
         before.is_none_or(|before| WorkerReport { at: report.at, ..before } != *report)
     }
 
-    /// When the last report of a box arrived.
+    /// When the report before the last of a box arrived: the last may be newer than what a controller has read.
     pub(crate) fn heard(&self, id: &str) -> Option<Timestamp> {
-        self.heard.iter().find(|(known, _)| known.as_str() == id).map(|(_, at)| *at)
+        self.heard.iter().find(|(known, _)| known.as_str() == id).map(|(_, at)| at[0])
     }
 
     pub(crate) fn report_of(&self, id: &str) -> Option<&WorkerReport> {

@@ -200,7 +200,7 @@ mod tests {
             "started_by": reason, "stopped_by": null, "error": "x",
         });
         let fault = json!({ "code": "models.missing", "message": "x", "since": "x" });
-        let kept = json!({ "keep_until": "x", "usd": 1.0, "text": "x" });
+        let kept = json!({ "box": "gpu-1", "keep_until": "x", "usd": 1.0, "text": "x" });
         let one = json!({
             "box": "gpu-1", "state": "running", "since": "x", "seconds_in_state": 1.0, "jobs_held": 1, "fault": fault, "kept": kept,
         });
