@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod cost;
 pub mod decide;
+mod named;
 pub mod observation;
 pub mod offering;
 pub mod period;

@@ -6,51 +6,27 @@
 use std::fmt;
 use std::str::FromStr;
 
-macro_rules! fixes {
-    ($($kind:ident $name:literal $sentence:literal,)*) => {
-        /// A fix, by the name of the fault that it prevents.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Fix {
-            $(#[doc = $sentence] $kind,)*
-        }
-
-        impl Fix {
-            /// Every fix.
-            pub const ALL: &[Self] = &[$(Self::$kind,)*];
-
-            /// The name on the command line, e.g. `stop-after-lease`.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$kind => $name,)* }
-            }
-
-            /// What happens without it, as a sentence.
-            #[must_use]
-            pub fn sentence(self) -> &'static str {
-                match self { $(Self::$kind => $sentence,)* }
-            }
-        }
-    };
-}
-
-fixes! {
-    StopAfterLease "stop-after-lease" "A controller stops a box although its lease has ended.",
-    UnfencedWrites "unfenced-writes" "What a controller writes to the ledger after its lease has ended counts.",
-    BootLoopNoGrowth "boot-loop-no-growth" "The wait after failed starts grows no further than five minutes.",
-    RestartCountsAsBoot "restart-counts-as-boot" "A worker that is started again after `boot_deadline` counts as a boot that failed.",
-    SilenceAfterOutage "silence-after-outage" "After an outage of the ledger workers count as silent that could not report.",
-    FinalErrorOnBoxFault "final-error-on-box-fault" "A fault of a box or a service becomes the final result of the job at hand.",
-    DropUnkeptResult "drop-unkept-result" "A result that cannot be committed at once is dropped, and its job runs again.",
-    AckWithDeadReceipt "ack-with-dead-receipt" "A message is acked although its lease is lost.",
-    FullHandsAfterCrash "full-hands-after-crash" "A worker that crashes again and again holds as many messages as ever.",
-    SuspectByReceiveCount "suspect-by-receive-count" "A job counts as one that crashes its worker because it was received before.",
-    JobClockFromReceipt "job-clock-from-receipt" "The limit of a job counts the time that it waits for the model.",
-    PrefetchTen "prefetch-ten" "A worker receives ten messages at once, however long their jobs take.",
-    FilesNotFenced "files-not-fenced" "Every attempt at a job writes its files to the same place.",
-    DuplicateGeneration "duplicate-generation" "A result of an older generation counts as that of a retried job.",
-    ExitWithoutPowerOff "exit-without-power-off" "A worker that gives up leaves its box on.",
-    UncorrectedClock "uncorrected-clock" "A worker believes the clock of its box.",
-    LifetimeFromReady "lifetime-from-ready" "`lifetime_max` counts anew from each start of the worker.",
+crate::named! {
+    /// A fix, by the name of the fault that it prevents. Its sentence says what happens without it.
+    Fix {
+        StopAfterLease "stop-after-lease" "A controller stops a box although its lease has ended.",
+        UnfencedWrites "unfenced-writes" "What a controller writes to the ledger after its lease has ended counts.",
+        BootLoopNoGrowth "boot-loop-no-growth" "The wait after failed starts grows no further than five minutes.",
+        RestartCountsAsBoot "restart-counts-as-boot" "A worker that is started again after `boot_deadline` counts as a boot that failed.",
+        SilenceAfterOutage "silence-after-outage" "After an outage of the ledger workers count as silent that could not report.",
+        FinalErrorOnBoxFault "final-error-on-box-fault" "A fault of a box or a service becomes the final result of the job at hand.",
+        DropUnkeptResult "drop-unkept-result" "A result that cannot be committed at once is dropped, and its job runs again.",
+        AckWithDeadReceipt "ack-with-dead-receipt" "A message is acked although its lease is lost.",
+        FullHandsAfterCrash "full-hands-after-crash" "A worker that crashes again and again holds as many messages as ever.",
+        SuspectByReceiveCount "suspect-by-receive-count" "A job counts as one that crashes its worker because it was received before.",
+        JobClockFromReceipt "job-clock-from-receipt" "The limit of a job counts the time that it waits for the model.",
+        PrefetchTen "prefetch-ten" "A worker receives ten messages at once, however long their jobs take.",
+        FilesNotFenced "files-not-fenced" "Every attempt at a job writes its files to the same place.",
+        DuplicateGeneration "duplicate-generation" "A result of an older generation counts as that of a retried job.",
+        ExitWithoutPowerOff "exit-without-power-off" "A worker that gives up leaves its box on.",
+        UncorrectedClock "uncorrected-clock" "A worker believes the clock of its box.",
+        LifetimeFromReady "lifetime-from-ready" "`lifetime_max` counts anew from each start of the worker.",
+    }
 }
 
 impl Fix {

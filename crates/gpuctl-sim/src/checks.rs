@@ -48,58 +48,34 @@ const BEYOND_A_RUN: TimeDelta = TimeDelta::seconds(75);
 /// How much less: seconds are rounded.
 const ROUNDED_A_RUN: TimeDelta = TimeDelta::seconds(2);
 
-macro_rules! guarantees {
-    ($($kind:ident $name:literal $sentence:literal,)*) => {
-        /// A guarantee that is checked.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Guarantee {
-            $(#[doc = $sentence] $kind,)*
-        }
-
-        impl Guarantee {
-            /// Every guarantee, in the order of the documentation.
-            pub const ALL: &[Self] = &[$(Self::$kind,)*];
-
-            /// The name in documents, e.g. `exactly-once`.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$kind => $name,)* }
-            }
-
-            /// The guarantee as a sentence.
-            #[must_use]
-            pub fn sentence(self) -> &'static str {
-                match self { $(Self::$kind => $sentence,)* }
-            }
-        }
-    };
-}
-
-guarantees! {
-    ExactlyOnce "exactly-once" "Every generation of a job gets one result, or is dead or expired.",
-    DurableFirst "durable-first" "No message is deleted before its result is durable.",
-    LiveAck "live-ack" "No worker acks a message whose lease it knows to be lost.",
-    Clocks "clocks" "No box is stopped for silence while its worker's reports arrive.",
-    BoxesMax "boxes-max" "gpuctl's own starts never bring up more boxes than `boxes_max`.",
-    Grace "grace" "No box whose worker holds a lease is forced off before its drain ends.",
-    IdleLimit "idle-limit" "No box stays on without work beyond its idle limit while a controller can see it.",
-    Lifetime "lifetime" "No box outlives `lifetime_max`, counted from its launch, and none ends for it before.",
-    Spend "spend" "What the ledger says was spent is what EC2 bills.",
-    Reasons "reasons" "Every start and stop has a reason, and every start its run in the ledger.",
-    Stale "stale" "Nothing is stopped on stale readings.",
-    Flapping "flapping" "No more starts per hour than `starts_per_hour_max`, plus one per hold.",
-    Budget "budget" "The queue starts no box once its budget is spent.",
-    OneActor "one-actor" "Only the holder of the lease starts and stops boxes.",
-    Fenced "fenced" "No controller overwrites what a later holder of the lease has written.",
-    WhoseFault "whose-fault" "No job fails or dies through a fault of a box or a service.",
-    KeepsWork "keeps-work" "No inference is lost in an outage of up to 30 minutes.",
-    Poison "poison" "A job that crashes its worker ends in the dead letters with a reason, and no other for that reason.",
-    OwnFiles "own-files" "The files of a result are those of the attempt that was committed.",
-    Hoarding "hoarding" "No worker holds minutes of work that it has not begun while another is idle.",
-    Workerless "workerless" "No box stays on without a worker for longer than ten minutes.",
-    BootLoops "boot-loops" "Boxes that never get ready are started ever less often.",
-    OneStart "one-start" "One order starts one box, and never a box that is up.",
-    Converges "converges" "After the last fault the queue is worked off, boxes stop and runs are closed.",
+gpuctl_core::named! {
+    /// A guarantee that is checked.
+    Guarantee {
+        ExactlyOnce "exactly-once" "Every generation of a job gets one result, or is dead or expired.",
+        DurableFirst "durable-first" "No message is deleted before its result is durable.",
+        LiveAck "live-ack" "No worker acks a message whose lease it knows to be lost.",
+        Clocks "clocks" "No box is stopped for silence while its worker's reports arrive.",
+        BoxesMax "boxes-max" "gpuctl's own starts never bring up more boxes than `boxes_max`.",
+        Grace "grace" "No box whose worker holds a lease is forced off before its drain ends.",
+        IdleLimit "idle-limit" "No box stays on without work beyond its idle limit while a controller can see it.",
+        Lifetime "lifetime" "No box outlives `lifetime_max`, counted from its launch, and none ends for it before.",
+        Spend "spend" "What the ledger says was spent is what EC2 bills.",
+        Reasons "reasons" "Every start and stop has a reason, and every start its run in the ledger.",
+        Stale "stale" "Nothing is stopped on stale readings.",
+        Flapping "flapping" "No more starts per hour than `starts_per_hour_max`, plus one per hold.",
+        Budget "budget" "The queue starts no box once its budget is spent.",
+        OneActor "one-actor" "Only the holder of the lease starts and stops boxes.",
+        Fenced "fenced" "No controller overwrites what a later holder of the lease has written.",
+        WhoseFault "whose-fault" "No job fails or dies through a fault of a box or a service.",
+        KeepsWork "keeps-work" "No inference is lost in an outage of up to 30 minutes.",
+        Poison "poison" "A job that crashes its worker ends in the dead letters with a reason, and no other for that reason.",
+        OwnFiles "own-files" "The files of a result are those of the attempt that was committed.",
+        Hoarding "hoarding" "No worker holds minutes of work that it has not begun while another is idle.",
+        Workerless "workerless" "No box stays on without a worker for longer than ten minutes.",
+        BootLoops "boot-loops" "Boxes that never get ready are started ever less often.",
+        OneStart "one-start" "One order starts one box, and never a box that is up.",
+        Converges "converges" "After the last fault the queue is worked off, boxes stop and runs are closed.",
+    }
 }
 
 /// A violation.

@@ -10,7 +10,7 @@ use gpuctl_control::job::{Job, JobFailure, JobResult};
 use gpuctl_control::log::shown;
 use gpuctl_control::ports::{Attempt, JobProblem, PortErrorClass, Received};
 use gpuctl_control::text::with_causes;
-use gpuctl_control::wire::job::{JobReadError, job_from_json};
+use gpuctl_control::wire::job::{JobReadError, job_received};
 use gpuctl_control::worker_timing::retry_delay;
 use gpuctl_core::units::Timestamp;
 use gpuctl_core::without::Fix;
@@ -53,7 +53,7 @@ enum Verdict {
 impl Worker {
     /// Runs a held message's job and acks it, releases it or buries it.
     pub(crate) async fn process(self: Arc<Self>, message: Message) {
-        let job = match job_from_json(&message.received.body) {
+        let job = match job_received(&message.received.body, message.received.sent_at) {
             Ok(job) => job,
             Err(error) => return self.bury_unreadable(&message, &error).await,
         };

@@ -22,15 +22,15 @@ use serde_json::Value;
 use crate::recorder::Recorder;
 use crate::support::{self, a_bucket, a_ledger, fresh};
 
-async fn moto() -> Aws {
+pub(crate) async fn moto() -> Aws {
     support::aws(&support::moto().await.url())
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::from_timestamp_micros(SystemClock.now().timestamp_micros()).unwrap()
 }
 
-fn a_job() -> Job {
+pub(crate) fn a_job() -> Job {
     Job {
         params: serde_json::Map::new(),
         id: JobId::new(now()),
@@ -43,7 +43,7 @@ fn a_job() -> Job {
     }
 }
 
-fn result(job: &Job, text: &str) -> JobResult {
+pub(crate) fn result(job: &Job, text: &str) -> JobResult {
     JobResult {
         job: job.clone(),
         outcome: Ok(serde_json::json!({ "text": text })),

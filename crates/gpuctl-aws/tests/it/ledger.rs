@@ -1,50 +1,22 @@
 //! What is particular to DynamoDB: rows, long results, the mean of a job's time, the table itself.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use gpuctl_aws::{Aws, DynamoLedger};
+use gpuctl_aws::DynamoLedger;
 use gpuctl_control::clock::SystemClock;
-use gpuctl_control::job::{InputUri, Job, JobId, JobResult, JobState};
-use gpuctl_control::ports::{Clock, Committed, Fence, Ledger, PortErrorClass, WorkerReport};
+use gpuctl_control::job::{JobResult, JobState};
+use gpuctl_control::ports::{Committed, Fence, Ledger, PortErrorClass, WorkerReport};
 use gpuctl_control::wire::record::Record;
 use gpuctl_core::observation::Run;
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::units::{BoxId, Timestamp};
 
-use crate::support::{self, a_ledger, fresh};
-
-async fn moto() -> Aws {
-    support::aws(&support::moto().await.url())
-}
-
-fn now() -> Timestamp {
-    Timestamp::from_timestamp_micros(SystemClock.now().timestamp_micros()).unwrap()
-}
+use crate::jobs::{self, moto, now};
+use crate::support::{a_ledger, fresh};
 
 fn result(text: &str) -> JobResult {
-    let job = Job {
-        params: serde_json::Map::new(),
-        id: JobId::new(now()),
-        queue: "jobs".parse().unwrap(),
-        task: "vision.ocr".to_owned(),
-        model: None,
-        input: InputUri::of_path(Path::new("/a.png")),
-        submitted_at: now(),
-        generation: 0,
-    };
-    JobResult {
-        job,
-        outcome: Ok(serde_json::json!({ "text": text })),
-        model: None,
-        device: None,
-        box_id: "gpu-1".parse().unwrap(),
-        attempt: 1,
-        received_at: now(),
-        finished_at: now(),
-        inference: TimeDelta::milliseconds(160),
-    }
+    jobs::result(&jobs::a_job(), text)
 }
 
 #[tokio::test(flavor = "multi_thread")]
