@@ -98,12 +98,22 @@ fn input_uri(context: &Context, input: &Path, roots: &[PathBuf]) -> Result<Input
     let uri: InputUri = text.parse().map_err(|error: InputUriError| {
         Failure::new(Code::UsageInvalidValue, error.to_string()).hint(error.hint())
     })?;
-    #[cfg(feature = "aws")]
-    if let Some(account) = &context.backend.account {
-        account.places.admit(&uri)?;
-        return Ok(uri);
+    admit_object(context, &uri)?;
+    Ok(uri)
+}
+
+/// Refuses an object that no worker may fetch. On this machine that is each.
+#[cfg(feature = "aws")]
+fn admit_object(context: &Context, uri: &InputUri) -> Result<(), Failure> {
+    match &context.backend.account {
+        Some(account) => account.places.admit(uri).map(drop).map_err(Failure::from),
+        None => Err(InputRejected::Elsewhere { uri: uri.as_str().to_owned() }.into()),
     }
-    Err(InputRejected::Elsewhere { uri: text.to_owned() }.into())
+}
+
+#[cfg(not(feature = "aws"))]
+fn admit_object(_: &Context, uri: &InputUri) -> Result<(), Failure> {
+    Err(InputRejected::Elsewhere { uri: uri.as_str().to_owned() }.into())
 }
 
 /// The params, checked here too and not only by [`send`], so that nothing is uploaded for a job that is rejected.
