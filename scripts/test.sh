@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Every check there is: format, architecture, words, scripts, licences, lints, tests, docs, other feature sets, and the demo.
-#   usage: scripts/test.sh [--quick] [--no-install]
+# Every check there is: format, architecture, words, scripts, infrastructure, licences, lints, tests, docs, other feature sets, and the demo.
+#   usage: scripts/test.sh [--quick] [--infra] [--no-install]
 #     --quick        leaves out the demo
+#     --infra        also tests infra/ as a whole, by scripts/test-infra.sh
 #     --no-install   says which Debian packages are missing and ends, where it would install them
 # Installs what it needs, and says so first; asks for nothing.
 set -euo pipefail
@@ -9,13 +10,14 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/environment.sh
 . scripts/environment.sh
 
-quick=0 install=1
+quick=0 infra=0 install=1
 for argument in "$@"; do
   case $argument in
     --quick) quick=1 ;;
+    --infra) infra=1 ;;
     --no-install) install=0 ;;
     *)
-      echo "error: unknown argument $argument; usage: scripts/test.sh [--quick] [--no-install]" >&2
+      echo "error: unknown argument $argument; usage: scripts/test.sh [--quick] [--infra] [--no-install]" >&2
       exit 2
       ;;
   esac
@@ -57,8 +59,9 @@ cargo fmt --all --check
 "$python" scripts/check-edges.py
 "$python" scripts/tidy.py
 
-step "scripts, licences and sources"
+step "scripts, infrastructure, licences and sources"
 scripts/lint-scripts.sh
+scripts/check-infra.sh
 scripts/check-dependencies.sh
 
 # `cargo clippy` would compile every dependency a second time, without code. Here the linter compiles the workspace's own crates
@@ -78,6 +81,11 @@ cargo check --locked --quiet -p gpuctl-aws --no-default-features --features queu
 if [ "$quick" = 0 ]; then
   step "the demo"
   scripts/demo.sh --built
+fi
+
+if [ "$infra" = 1 ]; then
+  step "infrastructure"
+  scripts/test-infra.sh
 fi
 
 step "all checks passed"

@@ -1,0 +1,5 @@
+# The stack: checkov.
+
+scene_checkov() {
+  scripts/check-infra.sh --checkov
+}
