@@ -1,3 +1,4 @@
+# shellcheck disable=SC2154,SC2164 # scripts/test-infra.sh sets the variables, and a command that fails ends the scene
 # The stack: what checkov says of the template, its life on an emulator, and the same by Terraform.
 
 scene_checkov() {

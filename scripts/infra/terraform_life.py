@@ -5,7 +5,6 @@ usage: terraform_life.py MINISTACK      in a folder where `terraform init` has b
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,7 +48,7 @@ def configure(port):
     endpoints = dict.fromkeys(["cloudformation", "ec2"], f"http://127.0.0.1:{port}")
     provider = {"region": "us-east-1", "access_key": "test", "secret_key": "test", "endpoints": endpoints}
     Path("emulator_override.tf.json").write_text(json.dumps({"provider": {"aws": provider | dict.fromkeys(skips, True)}}), encoding="utf-8")
-    os.environ["TF_VAR_code"] = json.dumps(FILLED_IN)
+    Path("emulator.auto.tfvars.json").write_text(json.dumps({"code": FILLED_IN}), encoding="utf-8")
 
 
 def terraform(*arguments):
