@@ -298,6 +298,7 @@ def wrong_parameters_are_refused(stack):
         ({"ExistingSubnetA": "subnet-1"}, "need ExistingVpc"),
         ({"AppPorts": "8080"}, "are for an app"),
         ({"Layout": "one-box", "GpuBoxes": "launched", "ElasticIp": "on"}, "would be lost"),
+        ({"Layout": "one-box", "ElasticIp": "on", "Addresses": "endpoints"}, "to be public"),
     ]:
         try:
             stack.propose("CREATE", parameters)

@@ -4,9 +4,10 @@ import re
 
 BYTES_MAX = 51_200  # CloudFormation: a template in the request, not in S3
 DEFAULT = {}
-APP = {"Layout": "gpu-and-app", "GpuMarket": "both", "AppPorts": "55433-55434", "AppPorts2": "50021", "AppCidr": "203.0.113.7/32", "SshCidr": "203.0.113.8/32"}
+APP = {"Layout": "gpu-and-app", "GpuMarket": "both", "AppPorts": "55433-55434", "AppPorts2": "50021", "AppCidr": "203.0.113.7/32"}
+APP |= {"SshCidr": "203.0.113.8/32", "ElasticIp": "on"}
 ONE_BOX = {"Layout": "one-box", "GpuBoxes": "launched", "Efs": "on", "ZoneC": "eu-west-1c", "VolumeInitMiBps": "300", "MetadataHops": "2"}
-CLOSED = {"Addresses": "endpoints", "Layout": "gpu-and-app", "ElasticIp": "on", "BudgetUsd": "50", "AlarmEmail": "ada@example.invalid", "Efs": "on"}
+CLOSED = {"Addresses": "endpoints", "Layout": "gpu-and-app", "BudgetUsd": "50", "AlarmEmail": "ada@example.invalid", "Efs": "on"}
 EXISTING = {"ExistingVpc": "vpc-1", "ExistingSubnetA": "subnet-1", "ExistingSubnetB": "subnet-2", "Addresses": "none", "Tick": "off", "Alarms": "off"}
 KEYED = {"GpuMarket": "on-demand", "VolumeKeyArn": "arn:aws:kms:eu-west-1:123456789012:key/1", "PermissionsBoundary": "arn:aws:iam::123456789012:policy/b"}
 LAYOUTS = [DEFAULT, APP, ONE_BOX, CLOSED, EXISTING, KEYED]
@@ -39,7 +40,8 @@ FACTS = [
     (DEFAULT, "Bucket.BucketEncryption.ServerSideEncryptionConfiguration.0.ServerSideEncryptionByDefault.SSEAlgorithm", "AES256"),
     (DEFAULT, "Bucket.LifecycleConfiguration.Rules.0.Prefix", "gpuctl/"),
     (DEFAULT, "Bucket.LifecycleConfiguration.Rules.0.ExpirationInDays", "90"),
-    (DEFAULT, "Bucket.LifecycleConfiguration.Rules.2.AbortIncompleteMultipartUpload.DaysAfterInitiation", 1),
+    (DEFAULT, "Bucket.LifecycleConfiguration.Rules.1.AbortIncompleteMultipartUpload.DaysAfterInitiation", 1),
+    (DEFAULT, "Bucket.LifecycleConfiguration.Rules.1.NoncurrentVersionExpiration.NoncurrentDays", 30),
     (DEFAULT, "Jobs.MessageRetentionPeriod", 1209600),
     (DEFAULT, "DeadLetters.MessageRetentionPeriod", 1209600),
     (DEFAULT, "Jobs.RedrivePolicy", {"deadLetterTargetArn": "<DeadLetters.Arn>", "maxReceiveCount": "5"}),
