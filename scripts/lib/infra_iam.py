@@ -68,7 +68,7 @@ NOT_USED = {
     "vpce:*": "endpoints over regions",
 }
 # Condition keys that every action knows.
-GLOBAL = {"aws:sourceaccount", "aws:securetransport", "aws:resourcetag", "aws:requesttag", "aws:tagkeys"}
+GLOBAL = {"aws:securetransport", "aws:sourceaccount"}
 
 
 def table():
