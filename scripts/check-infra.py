@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "lib"))
 
 import infra_facts
 import infra_iam
+import infra_released
 import infra_selftest
 from gpuctl_cache import cache_folder
 from infra_template import TEMPLATE, Template
@@ -44,7 +45,7 @@ def main():
     template = Template.ours()
     problems = [f"self-test: {problem}" for problem in infra_selftest.failures(template)]
     checks = [cfn_lint, infra_facts.size, infra_facts.facts, infra_facts.layouts, scripts]
-    checks += [infra_iam.as_the_code, infra_iam.as_aws, infra_iam.for_cloudformation]
+    checks += [infra_iam.as_the_code, infra_iam.as_aws, infra_iam.for_cloudformation, infra_released.released]
     if arguments.checkov:
         checks.append(checkov)
     problems += [problem for check in checks for problem in check(template)]

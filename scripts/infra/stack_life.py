@@ -23,7 +23,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from infra_facts import LAYOUTS, of_type
-from infra_template import FILLED_IN, Template
+from infra_template import FILLED_IN, INFRA, Template
 
 # What ministack has no type for: these are left out, by name, with the outputs that show them. Nothing else of the template is changed.
 LEFT_OUT = {"AWS::EC2::EIP": ["AppAddress", "AppAddressId"], "AWS::Budgets::Budget": ["Budget"]}
@@ -75,15 +75,16 @@ def within(what, true):
 class Stack:
     """A stack called NAME, by change sets as `gpuctl deploy` makes them."""
 
+    sets = 0  # of all, so that each has a name of its own
+
     def __init__(self, emulator, text):
         self.cloudformation = emulator.client("cloudformation")
         self.text = text
-        self.sets = 0
 
     def propose(self, kind, parameters):
         """A change set: its status, and what it would do."""
-        self.sets += 1
-        name = {"StackName": NAME, "ChangeSetName": f"set-{self.sets}"}
+        Stack.sets += 1
+        name = {"StackName": NAME, "ChangeSetName": f"set-{Stack.sets}"}
         given = [{"ParameterKey": key, "ParameterValue": value} for key, value in (FILLED_IN | parameters).items()]
         tags = [{"Key": "gpuctl:stack", "Value": NAME}]
         more = {"TemplateBody": self.text, "Parameters": given, "Capabilities": ["CAPABILITY_IAM"], "Tags": tags}
@@ -98,7 +99,7 @@ class Stack:
         """Makes and executes a change set; returns its changes by name."""
         proposed = self.propose(kind, parameters)
         assert proposed["Status"] == "CREATE_COMPLETE", proposed.get("StatusReason")
-        self.cloudformation.execute_change_set(StackName=NAME, ChangeSetName=f"set-{self.sets}")
+        self.cloudformation.execute_change_set(StackName=NAME, ChangeSetName=proposed["ChangeSetName"])
         ended = within("the stack", self.ended)
         assert ended["StackStatus"] == f"{kind}_COMPLETE", ended
         return {one["ResourceChange"]["LogicalResourceId"]: one["ResourceChange"] for one in proposed["Changes"]}
@@ -138,15 +139,20 @@ def without(text, names):
     return "".join(kept)
 
 
+def pruned(text):
+    return Template(without(text, {name for names in LEFT_OUT.values() for name in names}))
+
+
 def main():
     template = Template.ours()
-    pruned = Template(without(template.text, {name for names in LEFT_OUT.values() for name in names}))
+    possible = pruned(template.text)
     with Emulator(sys.argv[1]) as emulator:
         fill_code_bucket(emulator)
         refuses_the_types_that_are_left_out(emulator, template)
-        stack = Stack(emulator, pruned.text)
-        each_layout_is_made(emulator, stack, pruned)
-        a_change_changes_what_it_names(emulator, stack, pruned)
+        stack = Stack(emulator, possible.text)
+        each_layout_is_made(emulator, stack, possible)
+        a_change_changes_what_it_names(emulator, stack, possible)
+        each_release_is_upgraded(emulator, possible)
         wrong_parameters_are_refused(stack)
     print(f"left out, since ministack has no such type: {', '.join(sorted(LEFT_OUT))}")
 
@@ -279,12 +285,25 @@ def a_change_changes_what_it_names(emulator, stack, template):
     assert emulator.client("scheduler").get_schedule(Name=NAME)["State"] == "DISABLED"
     grown = {"Layout": "gpu-and-app", "GpuMarket": "both", "Efs": "on", "Tick": "on"}
     changes = stack.apply("UPDATE", grown)
-    lost = {name for name, one in changes.items() if name in DATA and (one["Action"] == "Remove" or one.get("Replacement") == "True")}
-    assert not lost, lost
+    assert not lost(changes), lost(changes)
     assert stack.resources().keys() == template.stack(**grown).keys()
     assert of_type(template.stack(**grown), "AWS::EC2::LaunchTemplate").keys() == {"GpuKeptSpot", "GpuPlain", "AppKept"}
     stack.delete()
     print("changed: disk, code, tick, layout; nothing that holds data was replaced")
+
+
+def lost(changes):
+    return {name for name, one in changes.items() if name in DATA and (one["Action"] == "Remove" or one.get("Replacement") == "True")}
+
+
+def each_release_is_upgraded(emulator, newest):
+    for path in sorted((INFRA / "released").glob("*.yaml")):
+        Stack(emulator, pruned(path.read_text(encoding="utf-8")).text).apply("CREATE", {})
+        stack = Stack(emulator, newest.text)
+        changes = stack.apply("UPDATE", {})
+        assert not lost(changes), lost(changes)
+        stack.delete()
+        print(f"upgraded: a stack of {path.name}")
 
 
 def wrong_parameters_are_refused(stack):

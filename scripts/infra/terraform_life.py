@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lib"))
 
-from infra_template import FILLED_IN, Template
-from stack_life import LEFT_OUT, Emulator, fill_code_bucket, within, without
+from infra_template import FILLED_IN
+from stack_life import Emulator, fill_code_bucket, pruned, within
 
 NO_DIFFERENCE, A_DIFFERENCE = 0, 2
 
@@ -37,9 +37,7 @@ def main():
 def leave_out():
     """What ministack has no type for, from this copy of the template."""
     template = Path("../stack.yaml")
-    text = without(template.read_text(encoding="utf-8"), {name for names in LEFT_OUT.values() for name in names})
-    Template(text)
-    template.write_text(text, encoding="utf-8")
+    template.write_text(pruned(template.read_text(encoding="utf-8")).text, encoding="utf-8")
 
 
 def configure(port):

@@ -2,6 +2,7 @@
 
 import infra_facts
 import infra_iam
+import infra_released
 from infra_template import Template
 
 # check, what is replaced, by what, part of the report
@@ -29,7 +30,22 @@ MISTAKES = [
 ]
 
 
+# What is replaced, by what, and what a stack of the template as it was would miss.
+BREAKS = [
+    ("  GpuVolumeGiB: {", "  GpuDiskGiB: {", "Parameters lacks GpuVolumeGiB"),
+    ("  Efs: {Type: String,", "  More: {Type: String}\n  Efs: {Type: String,", "the new parameter More has no default"),
+    ("  Topic: {Value", "  Notices: {Value", "Outputs lacks Topic"),
+    ('QueueName: !Sub "${AWS::StackName}-jobs"', "QueueName: jobs", "Jobs is not the AWS::SQS::Queue"),
+    ("  Table:\n    Type", "  Ledger:\n    Type", "Table is not the AWS::DynamoDB::Table"),
+]
+
+
 def failures(template):
+    for old, new, part in BREAKS:
+        if old not in template.text:
+            yield f"there is no {old!r} in the template any more"
+        elif not any(part in problem for problem in infra_released.breaks(template, Template(template.text.replace(old, new)))):
+            yield f"infra_released does not report {new!r}"
     for check, old, new, part in MISTAKES:
         if old not in template.text:
             yield f"there is no {old!r} in the template any more"
