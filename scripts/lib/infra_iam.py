@@ -41,7 +41,10 @@ NOT_GIVEN = {
 GIVEN_MORE = {
     "controller": {f"kms:{name}": "EC2 uses VolumeKeyArn as the caller" for name in ("CreateGrant", "Decrypt", "DescribeKey", "ReEncryptFrom", "ReEncryptTo")}
     | {"kms:GenerateDataKeyWithoutPlaintext": "EC2 uses VolumeKeyArn as the caller"},
-    "launcher": {"ssm:GetParameters": "EC2 resolves resolve:ssm:… as the caller"},
+    "launcher": {
+        "iam:CreateServiceLinkedRole": "EC2 makes its role for spot at an account's first spot box, as the caller",
+        "ssm:GetParameters": "EC2 resolves resolve:ssm:… as the caller",
+    },
     "worker": {f"ssmmessages:{name}": "Session Manager" for name in ("CreateControlChannel", "CreateDataChannel", "OpenControlChannel", "OpenDataChannel")}
     | {"ssm:UpdateInstanceInformation": "Session Manager"},
     "user": {},
