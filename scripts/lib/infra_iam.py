@@ -180,6 +180,10 @@ def for_cloudformation(template):
         for action in sorted(wanted):
             if not matches(action, given) and not matches(action, NOT_USED):
                 yield f"deployer.json lacks {action}, which {kind} needs"
+    every = set().union(*needed.values())
+    for pattern in NOT_USED:
+        if not any(matches(action, [pattern]) for action in every):
+            yield f"NOT_USED has {pattern}, which no type needs"
 
 
 def registry(kinds):
