@@ -90,14 +90,15 @@ pub(crate) fn note_problem(
 ) -> rusqlite::Result<()> {
     note_job(tx, now, &problem.job)?;
     tx.prepare_cached(
-        "UPDATE jobs SET problem = ?3, noted_dead = max(noted_dead, ?4) WHERE job_id = ?1 AND generation = ?2
-         AND state NOT IN ('succeeded', 'failed')",
+        "UPDATE jobs SET problem = ?3, noted_dead = max(noted_dead, ?4), touched_at = CASE WHEN ?4 THEN ?5 ELSE touched_at END
+         WHERE job_id = ?1 AND generation = ?2 AND state NOT IN ('succeeded', 'failed')",
     )?
     .execute(params![
         problem.job.id.as_str(),
         problem.job.generation,
         failure_to_json(&problem.failure),
-        problem.dead
+        problem.dead,
+        now.at
     ])
     .map(drop)
 }

@@ -105,15 +105,8 @@ impl JobQueue for Store {
     async fn purge(&self, queue: &QueueName, which: Purge) -> Result<u64, PortError> {
         let queue = queue.clone();
         self.off_thread(move |store| {
-            store.write_durably(|tx| {
-                let deleted = tx
-                    .prepare_cached("DELETE FROM messages WHERE queue = ?1 AND dead = ?2")?
-                    .execute(params![queue.as_str(), which == Purge::Dead])?;
-                if which == Purge::Dead {
-                    forget_noted_dead(tx, &queue)?;
-                }
-                Ok(deleted as u64)
-            })
+            let now = store.now();
+            store.write_durably(|tx| purge(tx, now, &queue, which))
         })
         .await
     }
@@ -322,16 +315,33 @@ fn redrive(tx: &Transaction<'_>, now: Now, queue: &QueueName) -> rusqlite::Resul
              WHERE queue = ?1 AND dead = 1",
         )?
         .execute(params![queue.as_str(), now.at])?;
-    forget_noted_dead(tx, queue)?;
+    forget_noted_dead(tx, now, queue)?;
     Ok(moved as u64)
 }
 
-/// Jobs of the queue that were noted as dead are no longer so, whether or not their messages could be told.
-fn forget_noted_dead(tx: &Transaction<'_>, queue: &QueueName) -> rusqlite::Result<()> {
+/// The jobs have ended now, however long ago they were submitted.
+fn purge(tx: &Transaction<'_>, now: Now, queue: &QueueName, which: Purge) -> rusqlite::Result<u64> {
+    let (queue_name, dead) = (queue.as_str(), which == Purge::Dead);
     tx.prepare_cached(
-        "UPDATE jobs SET noted_dead = 0 WHERE noted_dead AND json_extract(job, '$.queue') = ?1",
+        "UPDATE jobs SET touched_at = ?3 WHERE (job_id, generation) IN
+           (SELECT job_id, generation FROM messages WHERE queue = ?1 AND dead = ?2)",
     )?
-    .execute([queue.as_str()])
+    .execute(params![queue_name, dead, now.at])?;
+    let deleted = tx
+        .prepare_cached("DELETE FROM messages WHERE queue = ?1 AND dead = ?2")?
+        .execute(params![queue_name, dead])?;
+    if dead {
+        forget_noted_dead(tx, now, queue)?;
+    }
+    Ok(deleted as u64)
+}
+
+/// Jobs of the queue that were noted as dead are no longer so, whether or not their messages could be told.
+fn forget_noted_dead(tx: &Transaction<'_>, now: Now, queue: &QueueName) -> rusqlite::Result<()> {
+    tx.prepare_cached(
+        "UPDATE jobs SET noted_dead = 0, touched_at = ?2 WHERE noted_dead AND json_extract(job, '$.queue') = ?1",
+    )?
+    .execute(params![queue.as_str(), now.at])
     .map(drop)
 }
 

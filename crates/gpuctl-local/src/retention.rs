@@ -1,14 +1,15 @@
 //! What the file keeps, for how long and how much of it, so that it never fills up by itself: what has ended goes by its age, and oldest
-//! first where there is no room. What waits or runs is never deleted.
+//! first where there is no room. What waits or runs is never deleted, nor is a new result: where only those are left, no new job is taken.
 
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::Ordering::Relaxed;
 
 use chrono::TimeDelta;
 use gpuctl_control::log::shown;
 use gpuctl_control::ports::{PortError, PortErrorClass};
 use gpuctl_core::policy::{DEFAULT_TEXT, Policy};
-use rusqlite::{Connection, ErrorCode, Transaction, params};
+use gpuctl_core::units::show_duration;
+use rusqlite::{Connection, Transaction, params};
 
 use crate::store::Store;
 use crate::time::Now;
@@ -21,6 +22,8 @@ pub(crate) use files::cut_log;
 const RECORDS_KEPT: TimeDelta = TimeDelta::days(30);
 /// Runs that have ended, and reports of boxes, are kept for this long: a year's costs can be compared.
 const RUNS_KEPT: TimeDelta = TimeDelta::days(400);
+/// A result or a dead job is not deleted for room until it is this old: a user who waits for it has had the time to read it.
+const KEPT_MIN: TimeDelta = TimeDelta::hours(1);
 /// How often what is too old is looked for.
 const SWEEP_EVERY: TimeDelta = TimeDelta::minutes(10);
 /// The most rows of one kind that one sweep deletes: others may have to wait for it.
@@ -74,18 +77,21 @@ impl Store {
         writer: Writer,
         write: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, PortError> {
+        let now = self.now();
+        // What was deleted for room stays deleted where that is not enough: the next write needs it, too.
         let write_once = || {
-            self.write_durably(|tx| {
-                make_room(tx, writer)?;
-                write(tx)
-            })
+            self.write_durably(|tx| match make_room(tx, now, writer)? {
+                Room::Enough => write(tx).map(Ok),
+                Room::TooLittle(used) => Ok(Err(used)),
+            })?
+            .map_err(|used| used.error())
         };
         match write_once() {
             Err(error) if error.class == PortErrorClass::Full => {
                 // More than was free at once. A full disk is another matter: what is deleted here makes no room there.
                 let freed = self.write_durably(|tx| {
                     let is_ours = Pages::of(tx)?.are_above(Share::Pressing);
-                    if is_ours { delete_oldest(tx, ROOM_ROWS * ROOM_ROUNDS_MAX) } else { Ok(0) }
+                    if is_ours { delete_ended(tx, now, ROOM_ROWS * ROOM_ROUNDS_MAX) } else { Ok(0) }
                 });
                 if freed.is_ok_and(|deleted| deleted > 0) { write_once() } else { Err(error) }
             }
@@ -93,60 +99,74 @@ impl Store {
         }
     }
 
-    /// Deletes what is too old, if that was not done of late. A failure is only logged: the caller has done what it was asked for.
+    /// Has what is too old deleted, if that was not done of late: by a thread of its own, since there may be many files and no caller
+    /// waits for them. A process that ends meanwhile leaves the rest to the next one.
     pub(crate) fn sweep_if_due(&self) {
-        let now = self.now();
-        if now.at < self.sweep_at.load(Ordering::Relaxed) {
+        let (now, due_at) = (self.now(), self.sweep_at.load(Relaxed));
+        let next_at = now.after(SWEEP_EVERY);
+        let is_taken = now.at < due_at
+            || self.sweep_at.compare_exchange(due_at, next_at, Relaxed, Relaxed).is_err();
+        if is_taken {
             return;
         }
-        self.sweep_at.store(now.after(SWEEP_EVERY), Ordering::Relaxed);
-        if let Err(error) = self.sweep(now) {
-            tracing::warn!(error = %shown(gpuctl_control::text::with_causes(&error)), "what is too old could not be deleted");
+        let store = self.clone();
+        let sweep = move || {
+            if let Err(error) = store.sweep() {
+                tracing::warn!(error = %shown(gpuctl_control::text::with_causes(&error)), "what is too old could not be deleted");
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("sweep".to_owned()).spawn(sweep) {
+            tracing::warn!(error = %shown(error), "no thread could be started to delete what is too old");
         }
     }
 
-    fn sweep(&self, now: Now) -> Result<(), PortError> {
+    /// Deletes what is too old, unless a process has done so in the last minutes. `record`, `submitted` and `commit` have this done.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn sweep(&self) -> Result<(), PortError> {
+        let _alone = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.now();
         let swept_at: i64 =
             self.read(|c| c.query_row("SELECT swept_at FROM clock", [], |row| row.get(0)))?;
         if (now.before(SWEEP_EVERY)..=now.at).contains(&swept_at) {
             return Ok(());
         }
         let retention = *self.retention.lock().unwrap_or_else(PoisonError::into_inner);
-        let more = self.write(|tx| {
-            tx.execute("UPDATE clock SET swept_at = ?1", [now.at])?;
-            delete_old(tx, now, retention)
-        })?;
+        let more = self.write(|tx| delete_old(tx, now, retention))?;
+        files::sweep(self, now, retention)?;
         if more {
-            self.write(|tx| tx.execute("UPDATE clock SET swept_at = 0", []))?;
-            self.sweep_at.store(0, Ordering::Relaxed);
+            self.sweep_at.store(0, Relaxed);
+            return Ok(());
         }
-        files::sweep(self, now, retention)
+        self.write(|tx| tx.execute("UPDATE clock SET swept_at = ?1", [now.at]).map(drop))
     }
 }
 
+/// That a job has no result and no message any more, as of now (`?3`): from then on it is kept as long as others that have ended.
+const EXPIRE: &str = "UPDATE jobs SET expired = 1, noted_dead = 0, touched_at = ?3";
+/// The jobs of the oldest `?2` dead letters from before `?1`.
+const OF_OLD_LETTERS: &str = " WHERE (job_id, generation) IN
+    (SELECT job_id, generation FROM messages WHERE dead = 1 AND dead_at < ?1 ORDER BY dead_at LIMIT ?2)";
+const DELETE_OLD_LETTERS: &str = "DELETE FROM messages WHERE id IN
+    (SELECT id FROM messages WHERE dead = 1 AND dead_at < ?1 ORDER BY dead_at LIMIT ?2)";
+/// Those that were noted as dead before `?1`, and have no message.
+const NOTED_DEAD_LONG_AGO: &str = " WHERE job_id IN (SELECT job_id FROM jobs WHERE noted_dead AND touched_at < ?1 LIMIT ?2) AND state = 'dead'
+    AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.job_id = jobs.job_id AND messages.generation = jobs.generation)";
+
 /// Whether a kind had more rows than one sweep deletes.
 fn delete_old(tx: &Transaction<'_>, now: Now, retention: Retention) -> rusqlite::Result<bool> {
-    let dead_before = now.before(retention.dead_letters);
     // A clock that was set ahead is not a year that has passed.
     let wall = now.wall_micros().min(now.at);
     let runs_before = wall - RUNS_KEPT.num_microseconds().unwrap_or_default();
     let delete =
         |sql: &str, before: i64| tx.prepare_cached(sql)?.execute(params![before, SWEEP_ROWS_MAX]);
-    delete(
-        "UPDATE jobs SET expired = 1, noted_dead = 0 WHERE (job_id, generation) IN
-           (SELECT job_id, generation FROM messages WHERE dead = 1 AND dead_at < ?1 ORDER BY dead_at LIMIT ?2)",
-        dead_before,
-    )?;
-    delete(
-        "UPDATE jobs SET expired = 1, noted_dead = 0 WHERE job_id IN (SELECT job_id FROM jobs WHERE noted_dead AND touched_at < ?1 LIMIT ?2)
-         AND state = 'dead'",
-        dead_before,
-    )?;
+    let dead = params![now.before(retention.dead_letters), SWEEP_ROWS_MAX, now.at];
+    tx.prepare_cached(&[EXPIRE, OF_OLD_LETTERS].concat())?.execute(dead)?;
+    let noted = tx.prepare_cached(&[EXPIRE, NOTED_DEAD_LONG_AGO].concat())?.execute(dead)?;
     let deleted = [
-        delete(
-            "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE dead = 1 AND dead_at < ?1 ORDER BY dead_at LIMIT ?2)",
-            dead_before,
-        )?,
+        noted,
+        delete(DELETE_OLD_LETTERS, now.before(retention.dead_letters))?,
         delete(
             "DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs INDEXED BY jobs_ended
                WHERE state IN ('succeeded', 'failed', 'purged', 'expired') AND touched_at < ?1 ORDER BY touched_at LIMIT ?2)",
@@ -170,10 +190,12 @@ fn delete_old(tx: &Transaction<'_>, now: Now, retention: Retention) -> rusqlite:
 /// Shares of the file's largest size.
 #[derive(Clone, Copy)]
 enum Share {
-    /// From here on the oldest of what has ended goes.
+    /// From here on the oldest of what has ended goes, and no new job is taken where none of it may.
     Ample,
     /// From here on no new job is taken: the rest is for results.
     Pressing,
+    /// From here on no result is taken either: the rest is for runs, records and reports, so that boxes can still be stopped.
+    Reserved,
 }
 
 struct Pages {
@@ -195,74 +217,107 @@ impl Pages {
         let (part, of) = match share {
             Share::Ample => (3, 4),
             Share::Pressing => (15, 16),
+            Share::Reserved => (63, 64),
         };
         self.used > self.max / of * part
     }
+
+    fn percent(&self) -> i64 {
+        self.used * 100 / self.max.max(1)
+    }
 }
 
-/// Deletes what has ended, oldest first, down to three quarters of the largest size; dead jobs only
-/// where a new job would else be refused.
-fn make_room(tx: &Transaction<'_>, writer: Writer) -> rusqlite::Result<()> {
+/// Whether there is room to write.
+enum Room {
+    Enough,
+    TooLittle(Used),
+}
+
+/// Deletes what has ended, oldest first, down to three quarters of the largest size; dead jobs only where a new job would else be
+/// refused.
+fn make_room(tx: &Transaction<'_>, now: Now, writer: Writer) -> rusqlite::Result<Room> {
+    let mut is_done = false;
     for round in 0..ROOM_ROUNDS_MAX {
-        let pages = Pages::of(tx)?;
-        if !pages.are_above(Share::Ample) {
-            return Ok(());
-        }
-        let mut deleted = delete_oldest(tx, ROOM_ROWS)?;
-        if deleted == 0 && writer == Writer::Submit && pages.are_above(Share::Pressing) {
-            deleted = delete_oldest_dead(tx, ROOM_ROWS)?;
-        }
-        if deleted == 0 {
+        if is_done || !Pages::of(tx)?.are_above(Share::Ample) {
             break;
         }
-        if round == 0 {
+        let mut deleted = delete_ended(tx, now, ROOM_ROWS)?;
+        if deleted == 0 && writer == Writer::Submit {
+            deleted = delete_oldest_dead(tx, now, ROOM_ROWS)?;
+        }
+        is_done = deleted == 0;
+        if round == 0 && deleted > 0 {
             tracing::warn!(
                 "the queue file is nearly full, so the oldest finished jobs are deleted with their results: raise `file_mib_max` under [cloud]"
             );
         }
     }
-    if writer == Writer::Submit && Pages::of(tx)?.are_above(Share::Pressing) {
-        return Err(full());
-    }
-    Ok(())
-}
-
-fn full() -> rusqlite::Error {
-    let code = rusqlite::ffi::Error {
-        code: ErrorCode::DiskFull,
-        extended_code: rusqlite::ffi::SQLITE_FULL,
+    let share = match writer {
+        // More may be deleted at the next write.
+        Writer::Submit if !is_done => Share::Pressing,
+        Writer::Submit => Share::Ample,
+        Writer::Commit => Share::Reserved,
     };
-    rusqlite::Error::SqliteFailure(code, Some("the file is full of jobs that wait".to_owned()))
+    let pages = Pages::of(tx)?;
+    Ok(if pages.are_above(share) { Room::TooLittle(Used::of(tx, &pages)?) } else { Room::Enough })
 }
 
-fn delete_oldest(tx: &Transaction<'_>, jobs: u32) -> rusqlite::Result<usize> {
+/// What fills the file.
+struct Used {
+    percent: i64,
+    open: u64,
+    dead: u64,
+    results: u64,
+}
+
+impl Used {
+    fn of(c: &Connection, pages: &Pages) -> rusqlite::Result<Self> {
+        let count = |sql: &str| c.prepare_cached(sql)?.query_row([], |row| row.get(0));
+        Ok(Self {
+            percent: pages.percent(),
+            open: count("SELECT coalesce(sum(live), 0) FROM message_counts")?,
+            dead: count("SELECT coalesce(sum(dead), 0) FROM message_counts")?,
+            results: count("SELECT count(*) FROM results")?,
+        })
+    }
+
+    fn error(&self) -> PortError {
+        let Self { percent, open, dead, results } = self;
+        let kept = show_duration(KEPT_MIN);
+        let what = format!(
+            "the queue file is {percent} % full: {open} jobs wait or run, {dead} dead jobs and {results} results are kept, each for {kept} at least"
+        );
+        PortError::new(PortErrorClass::Full, what).hint(
+            "wait until workers have done some jobs and their results are older, raise `file_mib_max` under [cloud], or delete jobs: `gpuctl purge POOL`, or `gpuctl jobs delete --before` for finished ones",
+        )
+    }
+}
+
+/// Deletes jobs that have ended and are not new, oldest first; where there are none those that have no result.
+fn delete_ended(tx: &Transaction<'_>, now: Now, jobs: u32) -> rusqlite::Result<usize> {
+    let deleted = tx
+        .prepare_cached(
+            "DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs INDEXED BY jobs_ended
+               WHERE state IN ('succeeded', 'failed', 'purged', 'expired') AND touched_at < ?1 ORDER BY touched_at LIMIT ?2)",
+        )?
+        .execute(params![now.before(KEPT_MIN), jobs])?;
+    if deleted > 0 {
+        return Ok(deleted);
+    }
     tx.prepare_cached(
-        "DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs INDEXED BY jobs_ended
-           WHERE state IN ('succeeded', 'failed', 'purged', 'expired') ORDER BY touched_at LIMIT ?1)",
+        "DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs INDEXED BY jobs_by_state WHERE state IN ('purged', 'expired')
+           AND NOT EXISTS (SELECT 1 FROM results WHERE results.job_id = jobs.job_id) LIMIT ?1)",
     )?
     .execute([jobs])
 }
 
 /// Their jobs are `expired` then, and go with those that have ended.
-fn delete_oldest_dead(tx: &Transaction<'_>, jobs: u32) -> rusqlite::Result<usize> {
-    tx.prepare_cached(
-        "UPDATE jobs SET expired = 1, noted_dead = 0 WHERE (job_id, generation) IN
-           (SELECT job_id, generation FROM messages WHERE dead = 1 ORDER BY dead_at LIMIT ?1)",
-    )?
-    .execute([jobs])?;
-    let deleted = tx
-        .prepare_cached(
-            "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE dead = 1 ORDER BY dead_at LIMIT ?1)",
-        )?
-        .execute([jobs])?;
-    // Those that were noted as dead, and have no message.
-    let noted = tx
-        .prepare_cached(
-            "DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs WHERE noted_dead LIMIT ?1) AND state = 'dead'
-               AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.job_id = jobs.job_id)",
-        )?
-        .execute([jobs])?;
-    Ok(deleted + noted)
+fn delete_oldest_dead(tx: &Transaction<'_>, now: Now, jobs: u32) -> rusqlite::Result<usize> {
+    let old = params![now.before(KEPT_MIN), jobs, now.at];
+    tx.prepare_cached(&[EXPIRE, OF_OLD_LETTERS].concat())?.execute(old)?;
+    let letters = tx.prepare_cached(DELETE_OLD_LETTERS)?.execute(&old[..2])?;
+    let noted = tx.prepare_cached(&[EXPIRE, NOTED_DEAD_LONG_AGO].concat())?.execute(old)?;
+    Ok(letters + noted)
 }
 
 /// Shrinks the file where a quarter of it is free.

@@ -109,7 +109,9 @@ CREATE TABLE jobs (
   state TEXT NOT NULL DEFAULT 'purged', noted_dead INTEGER NOT NULL DEFAULT 0, expired INTEGER NOT NULL DEFAULT 0, problem TEXT,
   job TEXT NOT NULL);
 INSERT INTO jobs (job_id, submitted_at, generation, touched_at, job)
-  SELECT job_id, submitted_at, 0, submitted_at, job FROM jobs_before ORDER BY submitted_at;
+  SELECT job_id, submitted_at, 0, 1000000 * CAST(coalesce(
+    CASE WHEN json_valid(result) THEN strftime('%s', json_extract(result, '$.finished_at')) END, strftime('%s')) AS INTEGER), job
+  FROM jobs_before ORDER BY submitted_at;
 DROP TABLE jobs_before;
 UPDATE jobs SET state = {STATE};
 CREATE INDEX jobs_by_time ON jobs (submitted_at, job_id);

@@ -51,6 +51,8 @@ pub struct Store {
     pub(crate) retention: Arc<Mutex<Retention>>,
     /// When this process looks next for what is too old, in the file's time.
     pub(crate) sweep_at: Arc<AtomicI64>,
+    /// Held by the one thread of this process that deletes what is too old.
+    pub(crate) sweeping: Arc<Mutex<()>>,
 }
 
 struct Opened {
@@ -90,7 +92,8 @@ impl Store {
         drop(one_at_a_time);
         let opened = Arc::new(Mutex::new(Opened { connection, synchronous: "" }));
         let retention = Arc::new(Mutex::new(Retention::default()));
-        Ok(Self { opened, folder: folder.clone(), time, retention, sweep_at: Arc::default() })
+        let (sweep_at, sweeping) = (Arc::default(), Arc::default());
+        Ok(Self { opened, folder: folder.clone(), time, retention, sweep_at, sweeping })
     }
 
     /// This instant, in the file's time and by the wall clock.
@@ -361,7 +364,7 @@ fn store_error(file: &Path, error: rusqlite::Error) -> PortError {
 
 #[cfg(test)]
 mod tests {
-    use gpuctl_control::job::{JobResult, JobState};
+    use gpuctl_control::job::{Job, JobResult, JobState};
     use gpuctl_control::ports::{JobQueue, Ledger, Purge, ReceiveRequest};
     use gpuctl_control::wire::job::{job_from_json, job_to_json, result_to_json};
     use gpuctl_core::units::Timestamp;
@@ -405,17 +408,7 @@ mod tests {
         for id in '3'..='7' {
             jobs.push(job_from_json(&JOB.replace("c3", &format!("c{id}"))).unwrap());
         }
-        let done = JobResult {
-            job: jobs[0].clone(),
-            outcome: Ok(serde_json::json!({ "text": "x" })),
-            model: None,
-            device: None,
-            box_id: "gpu-1".parse().unwrap(),
-            attempt: 1,
-            received_at: jobs[0].submitted_at,
-            finished_at: jobs[0].submitted_at,
-            inference: chrono::TimeDelta::zero(),
-        };
+        let done = result_of(jobs[0].clone());
         let folder = tempfile::tempdir().unwrap();
         let now = KernelClocks.wall().timestamp_micros();
         let options = file_of(folder.path(), 3, |old| {
@@ -470,5 +463,46 @@ mod tests {
         assert_eq!(store.receive_now(&"jobs".parse().unwrap(), request).unwrap().len(), 2);
         store.purge(&"jobs".parse().unwrap(), Purge::Dead).await.unwrap();
         assert_eq!(states().await[3], Purged);
+    }
+
+    #[tokio::test]
+    async fn results_of_an_older_gpuctl_are_as_old_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let done = |days: i64| {
+            let job = job_from_json(&JOB.replace("c3", &format!("{days:02}"))).unwrap();
+            let finished_at = KernelClocks.wall() - chrono::TimeDelta::days(days);
+            JobResult { finished_at, ..result_of(job) }
+        };
+        let (young, old) = (done(1), done(99));
+        let options = file_of(folder.path(), 3, |file| {
+            for result in [&young, &old] {
+                let (job, text) = (&result.job, result_to_json(result));
+                file.execute(
+                    "INSERT INTO jobs VALUES (?1, ?2, ?3, ?4, 1)",
+                    // Both were submitted long ago.
+                    params![job.id.as_str(), 5, job_to_json(job), text],
+                )
+                .unwrap();
+            }
+        });
+        let store = Store::open(&options).unwrap();
+        store.sweep().unwrap();
+        let is_kept = async |result: &JobResult| store.job(&result.job.id).await.unwrap().is_some();
+        assert!(is_kept(&young).await);
+        assert!(!is_kept(&old).await);
+    }
+
+    fn result_of(job: Job) -> JobResult {
+        JobResult {
+            outcome: Ok(serde_json::json!({ "text": "x" })),
+            model: None,
+            device: None,
+            box_id: "gpu-1".parse().unwrap(),
+            attempt: 1,
+            received_at: job.submitted_at,
+            finished_at: job.submitted_at,
+            inference: chrono::TimeDelta::zero(),
+            job,
+        }
     }
 }

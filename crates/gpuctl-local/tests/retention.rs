@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use gpuctl_control::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState};
@@ -84,9 +85,20 @@ impl Fixture {
         self.store.submitted(std::slice::from_ref(job)).await
     }
 
+    /// Submits until the file takes no more; how many it took, and the refusal.
+    async fn fill(&self) -> (u64, PortError) {
+        let mut sent = 0;
+        loop {
+            match self.submit(&self.job()).await {
+                Ok(()) => sent += 1,
+                Err(error) => return (sent, error),
+            }
+        }
+    }
+
     fn receive(&self) -> Vec<Received> {
         let request =
-            ReceiveRequest { max: 10, visibility: TimeDelta::hours(1), wait: TimeDelta::zero() };
+            ReceiveRequest { max: 10, visibility: TimeDelta::days(90), wait: TimeDelta::zero() };
         self.store.receive_now(&queue(), request).unwrap()
     }
 
@@ -105,12 +117,25 @@ impl Fixture {
         }
     }
 
+    async fn note_dead(&self, job: &Job) {
+        let failure = JobFailure { code: "x".into(), message: "y".into(), hint: None };
+        let (box_id, at) = ("gpu-1".parse().unwrap(), self.clocks.wall());
+        let problem = JobProblem { job: job.clone(), failure, box_id, at, dead: true };
+        self.store.note_problem(&problem).await.unwrap();
+    }
+
     async fn state(&self, job: &Job) -> Option<JobState> {
         self.store.job(&job.id).await.unwrap().map(|entry| entry.state)
     }
 
-    /// Lets a reconcile be recorded, which sweeps.
+    /// Lets a reconcile be recorded, and deletes what is too old: also where a thread of an earlier call has only just done so.
     async fn record(&self, error: &str) {
+        self.only_record(error).await;
+        self.pass(TimeDelta::minutes(11));
+        self.store.sweep().unwrap();
+    }
+
+    async fn only_record(&self, error: &str) {
         let record = Record {
             at: "2026-11-21T12:00:00.000Z".to_owned(),
             trigger: "tick".to_owned(),
@@ -132,6 +157,9 @@ fn queue() -> QueueName {
     "jobs".parse().unwrap()
 }
 
+/// How old a result is before it may be deleted for room.
+const KEPT_MIN: TimeDelta = TimeDelta::minutes(61);
+
 #[tokio::test]
 async fn a_small_file_takes_thousands_of_jobs_one_after_another() {
     for text_bytes in [20, 1_500, 6_000, 60_000] {
@@ -150,6 +178,7 @@ async fn a_small_file_takes_thousands_of_jobs_one_after_another() {
                 at.store.commit_one(&at.result(&last, text_bytes)).await.unwrap();
                 at.store.ack_now(&held.receipt).unwrap();
             }
+            at.pass(KEPT_MIN);
         }
         assert_eq!(at.state(&waiting).await, Some(JobState::Running), "{text_bytes}");
         assert_eq!(at.state(&last).await, Some(JobState::Succeeded), "{text_bytes}");
@@ -162,15 +191,11 @@ async fn a_small_file_takes_thousands_of_jobs_one_after_another() {
 #[tokio::test]
 async fn a_file_full_of_waiting_jobs_takes_no_more_and_still_takes_their_results() {
     let at = Fixture::new("", 1);
-    let mut sent = 0;
-    let error = loop {
-        match at.submit(&at.job()).await {
-            Ok(()) => sent += 1,
-            Err(error) => break error,
-        }
-    };
+    let (sent, error) = at.fill().await;
     assert_eq!(error.class, PortErrorClass::Full);
-    assert!(error.hint.unwrap().contains("jobs delete --before"));
+    assert!(error.what.contains(&format!("% full: {sent} jobs wait or run")), "{}", error.what);
+    let hint = error.hint.unwrap();
+    assert!(hint.contains("jobs delete --before") && hint.contains("purge POOL"), "{hint}");
     assert!(sent > 200, "{sent}");
     let counts = at.store.counts(&queue()).await.unwrap();
     assert_eq!(counts.visible, sent, "what was taken is there");
@@ -182,13 +207,49 @@ async fn a_file_full_of_waiting_jobs_takes_no_more_and_still_takes_their_results
         }
         for held in held {
             let job = job_from_json(&held.body).unwrap();
-            at.store.commit_one(&at.result(&job, 2_000)).await.unwrap();
+            at.store.commit_one(&at.result(&job, 300)).await.unwrap();
             at.store.ack_now(&held.receipt).unwrap();
             done += 1;
         }
+        at.pass(TimeDelta::minutes(5));
     }
     assert_eq!(done, sent);
+    at.pass(KEPT_MIN);
     at.submit(&at.job()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_result_is_not_deleted_for_room() {
+    let at = Fixture::new("", 1);
+    let done = at.job();
+    at.submit(&done).await.unwrap();
+    at.store.commit_one(&at.result(&done, 2_000)).await.unwrap();
+    at.store.ack_now(&at.receive()[0].receipt).unwrap();
+    let (sent, _) = at.fill().await;
+    assert_eq!(at.state(&done).await, Some(JobState::Succeeded), "{sent} jobs came after it");
+    // Results go on until little is left for runs and records; none of them replaces another.
+    let mut kept = 1;
+    let error = loop {
+        match at.store.commit_one(&at.result(&at.job(), 2_000)).await {
+            Ok(_) => kept += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.class, PortErrorClass::Full);
+    assert_eq!(at.rows("SELECT count(*) FROM results"), kept);
+    at.record("what else is written has its share").await;
+    at.pass(KEPT_MIN);
+    at.store.commit_one(&at.result(&at.job(), 2_000)).await.unwrap();
+    assert_eq!(at.state(&done).await, None, "the oldest goes first");
+}
+
+#[tokio::test]
+async fn purged_jobs_make_room_at_once() {
+    let at = Fixture::new("", 1);
+    let (sent, _) = at.fill().await;
+    at.store.purge(&queue(), Purge::Live).await.unwrap();
+    let (again, _) = at.fill().await;
+    assert!(again > sent / 10 * 9, "{again} of {sent}");
 }
 
 #[tokio::test]
@@ -198,6 +259,7 @@ async fn dead_and_purged_jobs_do_not_fill_the_file_either() {
         let mut job = at.job();
         job.input = InputUri::of_text(&"y".repeat(20_000)).unwrap();
         at.submit(&job).await.unwrap();
+        at.pass(TimeDelta::minutes(3));
         if round % 2 == 0 {
             at.store.purge(&queue(), Purge::Live).await.unwrap();
         } else {
@@ -206,6 +268,21 @@ async fn dead_and_purged_jobs_do_not_fill_the_file_either() {
         }
     }
     assert!(at.store.counts(&queue()).await.unwrap().dead > 0);
+}
+
+#[tokio::test]
+async fn a_record_has_what_is_too_old_deleted_in_the_background() {
+    let at = Fixture::new("jobs_kept = \"1d\"", 64);
+    let done = at.job();
+    at.store.commit_one(&at.result(&done, 10)).await.unwrap();
+    at.store.sweep().unwrap();
+    at.pass(TimeDelta::days(2));
+    at.only_record("one").await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while at.state(&done).await.is_some() {
+        assert!(Instant::now() < deadline, "nothing was deleted");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
@@ -218,11 +295,7 @@ async fn what_has_ended_goes_by_its_age_and_what_waits_stays() {
     at.submit(&buried).await.unwrap();
     let held = at.receive().remove(0);
     at.store.bury(&queue(), &held, "it cannot be read").await.unwrap();
-    let failure = JobFailure { code: "x".into(), message: "y".into(), hint: None };
-    let box_id = "gpu-1".parse().unwrap();
-    let problem =
-        JobProblem { job: noted.clone(), failure, box_id, at: at.clocks.wall(), dead: true };
-    at.store.note_problem(&problem).await.unwrap();
+    at.note_dead(&noted).await;
     let waiting = at.job();
     at.submit(&waiting).await.unwrap();
     let reason = Reason::new(Rule::Demand, "1 job waits");
@@ -250,13 +323,14 @@ async fn what_has_ended_goes_by_its_age_and_what_waits_stays() {
     assert_eq!(at.store.counts(&queue()).await.unwrap().dead, 0);
     at.pass(TimeDelta::days(6));
     at.record("third").await;
-    assert_eq!(states().await, [None, None, None, Some(Queued)]);
+    assert_eq!(states().await, [None, Some(Expired), Some(Expired), Some(Queued)]);
     assert_eq!(
         (at.rows("SELECT count(*) FROM results"), at.rows("SELECT count(*) FROM records")),
         (0, 3)
     );
     at.pass(TimeDelta::days(29));
     at.record("fourth").await;
+    assert_eq!(states().await, [None, None, None, Some(Queued)]);
     assert_eq!(at.rows("SELECT count(*) FROM records"), 2, "the third and the fourth");
     assert_eq!(at.store.memory(&"gpu".parse().unwrap()).await.unwrap().runs.len(), 2);
     at.pass(TimeDelta::days(400));
@@ -264,6 +338,36 @@ async fn what_has_ended_goes_by_its_age_and_what_waits_stays() {
     let runs = at.store.memory(&open.pool).await.unwrap().runs;
     assert_eq!(runs.iter().map(|run| &run.box_id).collect::<Vec<_>>(), [&open.box_id]);
     assert_eq!(at.state(&waiting).await, Some(Queued));
+}
+
+#[tokio::test]
+async fn a_job_that_expires_or_is_purged_is_kept_from_then_on() {
+    let at = Fixture::new("jobs_kept = \"2d\"\ndead_letters_kept = \"4d\"", 64);
+    let (buried, noted, purged) = (at.job(), at.job(), at.job());
+    at.submit(&buried).await.unwrap();
+    let held = at.receive().remove(0);
+    at.submit(&noted).await.unwrap();
+    at.store.ack_now(&at.receive()[0].receipt).unwrap();
+    at.submit(&purged).await.unwrap();
+    at.pass(TimeDelta::days(3));
+    at.store.bury(&queue(), &held, "it cannot be read").await.unwrap();
+    at.note_dead(&noted).await;
+    at.store.purge(&queue(), Purge::Live).await.unwrap();
+    at.pass(TimeDelta::days(1));
+    at.record("first").await;
+    let states =
+        async || [at.state(&buried).await, at.state(&noted).await, at.state(&purged).await];
+    use JobState::{Dead, Expired, Purged};
+    assert_eq!(states().await, [Some(Dead), Some(Dead), Some(Purged)]);
+    at.pass(TimeDelta::days(3) + KEPT_MIN);
+    at.record("second").await;
+    assert_eq!(states().await, [Some(Expired), Some(Expired), None]);
+    at.pass(TimeDelta::days(1));
+    at.record("third").await;
+    assert_eq!(states().await, [Some(Expired), Some(Expired), None]);
+    at.pass(TimeDelta::days(1) + KEPT_MIN);
+    at.record("fourth").await;
+    assert_eq!(states().await, [None, None, None]);
 }
 
 #[tokio::test]
@@ -333,7 +437,7 @@ async fn a_wall_clock_that_is_set_ahead_deletes_nothing() {
     let ahead = Arc::new(Ahead(Mutex::new(TimeDelta::days(3_000))));
     let options = StoreOptions { folder: at.folder.path().to_owned(), file_mib_max: 64 };
     let store = Store::open_with(&options, ahead).unwrap();
-    store.submitted(&[]).await.unwrap();
+    store.sweep().unwrap();
     assert_eq!(at.state(&job).await, Some(JobState::Succeeded));
 }
 

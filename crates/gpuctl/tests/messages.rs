@@ -111,8 +111,10 @@ fn is_test(attribute: &Group) -> bool {
 
 /// The literal's text if people read it: words, and no SQL.
 fn text(literal: &str) -> Option<String> {
-    const SQL: [&str; 9] =
-        ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "PRAGMA", "BEGIN", "SET", "ALTER"];
+    const SQL: [&str; 10] = [
+        "SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "PRAGMA", "BEGIN", "SET", "ALTER",
+        "WHERE",
+    ];
     let start = literal.find('"')?;
     let inner = literal[start..].trim_end_matches('#').strip_prefix('"')?.strip_suffix('"')?;
     // A literal that goes on in the next line is one text.

@@ -106,7 +106,7 @@ const CLOUD: &[SettingDoc] = &[
     setting(
         "file_mib_max",
         Value("4096"),
-        "The largest size of the queue file, in MiB. Where three quarters are in use, the oldest finished jobs are deleted with their results.",
+        "The largest size of the queue file, in MiB. Where three quarters are in use, the oldest finished jobs are deleted with their results, but none that ended within the last hour; while that is not enough, `submit` is refused.",
     ),
     setting(
         "jobs_kept",
