@@ -224,6 +224,9 @@ fn send(
     }
     if let Some(job) = &job {
         note_job(tx, now, job)?;
+        if job.generation > 0 {
+            delete_outdated(tx, "job_id = ?1", job.id.as_str())?;
+        }
     }
     let attribute = message.attributes.iter().find(|(name, _)| name == "job_id");
     let job_id = job.as_ref().map(|job| job.id.as_str());
@@ -308,6 +311,7 @@ fn counts(c: &Connection, now: Now, queue: &QueueName) -> rusqlite::Result<SeenQ
 }
 
 fn redrive(tx: &Transaction<'_>, now: Now, queue: &QueueName) -> rusqlite::Result<u64> {
+    delete_outdated(tx, "queue = ?1", queue.as_str())?;
     // As with SQS's message move task, the age starts again: the job has had its wait.
     let moved = tx
         .prepare_cached(
@@ -317,6 +321,17 @@ fn redrive(tx: &Transaction<'_>, now: Now, queue: &QueueName) -> rusqlite::Resul
         .execute(params![queue.as_str(), now.at])?;
     forget_noted_dead(tx, now, queue)?;
     Ok(moved as u64)
+}
+
+/// Deletes dead letters of generations that are not their job's newest: a user has had the job sent again since, so they are no longer
+/// sent.
+fn delete_outdated(tx: &Transaction<'_>, which: &str, name: &str) -> rusqlite::Result<()> {
+    tx.prepare_cached(&format!(
+        "DELETE FROM messages WHERE {which} AND dead = 1
+         AND generation < (SELECT generation FROM jobs WHERE jobs.job_id = messages.job_id)"
+    ))?
+    .execute([name])
+    .map(drop)
 }
 
 /// The jobs have ended now, however long ago they were submitted.

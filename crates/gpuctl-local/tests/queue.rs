@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use gpuctl_control::job::{InputUri, Job};
 use gpuctl_control::ports::{JobFilter, JobQueue, Ledger, NewMessage, ReceiveRequest, Received};
+use gpuctl_control::wire::job::{job_from_json, job_to_json};
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::QueueName;
 use gpuctl_local::{Store, StoreOptions};
@@ -159,4 +161,41 @@ async fn a_job_from_the_future_does_not_head_the_listing() {
     };
     assert!(submitted("c1") <= chrono::DateTime::from_timestamp(32_503_680_000, 0).unwrap());
     assert_eq!(submitted("c2"), believed.parse::<chrono::DateTime<chrono::Utc>>().unwrap());
+}
+
+#[tokio::test]
+async fn a_job_that_was_sent_again_leaves_no_dead_letter_that_could_run_its_older_generation() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder);
+    let generation = |generation| Job { generation, ..job() };
+    let send = |job: &Job| send(&store, &[&job_to_json(job)]);
+    send(&generation(0));
+    store.bury(&name(), &receive(&store, 1, LONG)[0], "it crashes its worker").await.unwrap();
+    assert_eq!(counts(&store).await, (0, 0, 0, 1));
+    send(&generation(1));
+    assert_eq!(counts(&store).await, (1, 0, 0, 0), "of the older one nothing is left");
+    // A message may die only once the next generation is known.
+    let held = receive(&store, 1, LONG).remove(0);
+    store.submitted(&[generation(2)]).await.unwrap();
+    store.bury(&name(), &held, "it crashes its worker").await.unwrap();
+    assert_eq!(store.redrive(&name()).await.unwrap(), 0);
+    assert_eq!(counts(&store).await, (0, 0, 0, 0));
+    send(&generation(2));
+    store.bury(&name(), &receive(&store, 1, LONG)[0], "again").await.unwrap();
+    assert_eq!(store.redrive(&name()).await.unwrap(), 1);
+    let redriven = receive(&store, 1, LONG);
+    assert_eq!(job_from_json(&redriven[0].body).unwrap().generation, 2);
+}
+
+fn job() -> Job {
+    Job {
+        id: "01a200ab-52ac-72da-a503-1913f00238c3".parse().unwrap(),
+        queue: name(),
+        task: "vision.ocr".to_owned(),
+        model: None,
+        input: InputUri::of_text("x").unwrap(),
+        params: serde_json::Map::new(),
+        submitted_at: "2026-11-22T00:00:00Z".parse().unwrap(),
+        generation: 0,
+    }
 }
