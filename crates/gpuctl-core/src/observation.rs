@@ -145,6 +145,8 @@ pub struct SeenBox {
     pub last_error: Option<String>,
     /// When its latest run was started; together with the box, the key of that run.
     pub run_started_at: Option<Timestamp>,
+    /// The same instant as the clock of now has it, where a clock may have been set since: a key keeps its time, an age follows the clock.
+    pub began_at: Option<Timestamp>,
     /// The latest report of its worker in this run.
     pub worker: Option<SeenWorker>,
     /// `None` for boxes on this machine.
@@ -180,6 +182,7 @@ impl SeenBox {
             since_is_bound: false,
             last_error: None,
             run_started_at: None,
+            began_at: None,
             worker: None,
             offering: None,
             interruption: None,
@@ -198,7 +201,8 @@ impl SeenBox {
     /// Since when the box has been up: since its start, however often its worker has restarted since.
     #[must_use]
     pub fn up_since(&self) -> Timestamp {
-        self.run_started_at.map_or(self.since, |started| started.min(self.since))
+        let began = self.began_at.or(self.run_started_at);
+        began.map_or(self.since, |began| began.min(self.since))
     }
 
     /// Why its worker takes no jobs.

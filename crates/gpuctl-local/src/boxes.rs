@@ -256,6 +256,7 @@ fn seen_box(store: &Store, id: &BoxId, row: BoxRow, readiness: Readiness) -> See
     };
     SeenBox {
         run_started_at: Some(timestamp(row.started_at)),
+        began_at: Some(now.wall(row.began_at)),
         last_error: row.report.as_ref().and_then(|report| report.last_error.clone()),
         worker: row.report.map(|report| seen_worker(report, now)),
         ..SeenBox::new(id.clone(), state, now.wall(since))

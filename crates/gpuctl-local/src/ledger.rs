@@ -70,9 +70,12 @@ impl Ledger for Store {
 
     async fn set_hold(&self, hold: &Hold) -> Result<(), PortError> {
         let hold = hold.clone();
-        self.off_thread(move |store| match store.write_durably(|tx| set_hold(tx, &hold))? {
-            0 => Err(outdated(&hold)),
-            _ => Ok(()),
+        self.off_thread(move |store| {
+            let now = store.now();
+            match store.write_durably(|tx| set_hold(tx, now, &hold))? {
+                0 => Err(outdated(&hold)),
+                _ => Ok(()),
+            }
         })
         .await
     }
@@ -262,7 +265,7 @@ fn memory(c: &Connection, now: Now, pool: &PoolId) -> rusqlite::Result<PoolMemor
             Ok(Hold {
                 pool: pool.clone(),
                 wants: if row.get(0)? { HoldWants::Running } else { HoldWants::Stopped },
-                since: timestamp(row.get(1)?),
+                since: bounded(now, row.get(1)?),
                 until: timestamp(row.get(2)?),
                 by: row.get(3)?,
                 why: row.get(4)?,
@@ -334,12 +337,13 @@ fn remember_queue(
     .map(|written| written > 0)
 }
 
-/// Returns how many holds were set: none where a newer one stays.
-fn set_hold(tx: &Transaction<'_>, hold: &Hold) -> rusqlite::Result<usize> {
+/// Returns how many holds were set: none where a newer one stays. One from the future, written before the wall clock was set back, is no
+/// newer than a user's word of now.
+fn set_hold(tx: &Transaction<'_>, now: Now, hold: &Hold) -> rusqlite::Result<usize> {
     tx.prepare_cached(
         "INSERT INTO holds (pool, wants_running, since, until, by, why, over_budget) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
          ON CONFLICT DO UPDATE SET wants_running = ?2, since = ?3, until = ?4, by = ?5, why = ?6, over_budget = ?7
-           WHERE since <= ?3",
+           WHERE since <= ?3 OR since > ?8",
     )?
     .execute(params![
         hold.pool.as_str(),
@@ -348,8 +352,18 @@ fn set_hold(tx: &Transaction<'_>, hold: &Hold) -> rusqlite::Result<usize> {
         micros(hold.until),
         hold.by,
         hold.why,
-        hold.over_budget.map(|most| most.0)
+        hold.over_budget.map(|most| most.0),
+        now.wall_micros().saturating_add(AHEAD_MICROS_MAX)
     ])
+}
+
+/// How far ahead the time of a hold may be: more is a clock that was set back since.
+const AHEAD_MICROS_MAX: i64 = 1_000_000;
+
+/// When a hold was set, but not in the future: what a user does from now on is newer.
+fn bounded(now: Now, since: i64) -> Timestamp {
+    let wall = now.wall_micros();
+    timestamp(if since > wall.saturating_add(AHEAD_MICROS_MAX) { wall } else { since })
 }
 
 const RUN: &str = "box, started_at, pool, ready_at, stopping_at, stopped_at, start_rule, start_text, stop_rule, stop_text, error,

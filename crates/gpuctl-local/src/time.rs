@@ -3,7 +3,7 @@
 //!
 //! A time is kept in microseconds of the file's own time, which began as the wall clock's and goes on with the monotonic clock; readers
 //! get it converted to their wall clock. A boot begins a new monotonic clock: the file's time goes on from there by the wall clock, but
-//! never backwards. A machine's suspension counts for nothing, as workers and controllers are suspended with it.
+//! never backwards, and by `OFF_MAX` at most. A machine's suspension counts for nothing, as workers and controllers are suspended with it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,7 +12,7 @@ use chrono::TimeDelta;
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::ports::Clock;
 use gpuctl_core::units::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 use rustix::time::{ClockId, clock_gettime};
 
 /// The machine's clocks, which tests replace.
@@ -51,6 +51,10 @@ impl MachineClocks for KernelClocks {
 /// How far the wall clock may be from where it was expected before that counts as a step: less is the time between two readings.
 const STEP_MICROS_MIN: i64 = 250_000;
 
+/// How much older a boot makes what is in the file: a clock may begin far ahead, and what is kept for days must not go for that. All that
+/// waits for minutes is due by then.
+const OFF_MAX: TimeDelta = TimeDelta::days(1);
+
 /// The file's time of an open file; cloning shares it.
 #[derive(Clone)]
 pub(crate) struct FileTime {
@@ -81,13 +85,11 @@ impl FileTime {
         if row.is_of_this_boot(&*clocks) {
             return Ok(Self::new(clocks, &row));
         }
-        let newest = tx
-            .query_row("SELECT sent_at FROM messages ORDER BY id DESC LIMIT 1", [], |row| {
-                row.get(0)
-            })
-            .optional()?;
+        let seen_at = row.seen_at.max(newest(tx)?);
         let wall = micros(clocks.wall());
-        let at = (wall - row.skew).max(row.seen_at).max(newest.unwrap_or(i64::MIN));
+        let at = (wall - row.skew).max(seen_at);
+        // A file that was never used before begins with the wall clock's time.
+        let at = if row.boot.is_empty() { at } else { at.min(seen_at + span_micros(OFF_MAX)) };
         let base = at - span_micros(clocks.monotonic());
         tx.execute(
             "UPDATE clock SET boot = ?1, base = ?2, skew = ?3, seen_at = ?4",
@@ -163,6 +165,15 @@ impl Now {
             .execute([self.skew, self.at])
             .map(drop)
     }
+}
+
+/// The newest of the times that are written all the time: where only a worker runs, its reports.
+fn newest(tx: &Transaction<'_>) -> rusqlite::Result<i64> {
+    tx.query_row(
+        "SELECT max(coalesce((SELECT sent_at FROM messages ORDER BY id DESC LIMIT 1), ?1), coalesce((SELECT max(at) FROM reports), ?1))",
+        [i64::MIN],
+        |row| row.get(0),
+    )
 }
 
 struct ClockRow {

@@ -10,7 +10,7 @@ use gpuctl_control::ports::{
     Cloud, JobQueue, Ledger, NewMessage, ReceiveRequest, Received, WorkerReport,
 };
 use gpuctl_control::wire::job::job_to_json;
-use gpuctl_core::observation::WorkerFault;
+use gpuctl_core::observation::{Hold, HoldWants, WorkerFault};
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{QueueName, Timestamp};
 use gpuctl_local::{FILE_NAME, LocalCloud, MachineClocks, Store, StoreOptions};
@@ -169,9 +169,12 @@ async fn a_step_of_the_wall_clock_does_not_make_a_busy_worker_look_silent() {
         let policy = Policy::parse(POLICY).unwrap();
         let mut listing = cloud.boxes(&policy).await.unwrap();
         let seen = listing.pools.pop_first().unwrap().1.remove(0);
+        let up_since = seen.up_since();
         let worker = seen.worker.unwrap();
         let (now, seconds) = (at.clocks.wall(), TimeDelta::seconds);
         assert_eq!(seen.run_started_at, Some(started), "the run's key does not change");
+        let up = at.clocks.wall() - up_since;
+        assert_eq!(up, TimeDelta::seconds(62), "`lifetime_max` counts from its start: {step}");
         assert_eq!(now - worker.heard_at, seconds(2), "{step}");
         assert_eq!(now - worker.idle_since.unwrap(), seconds(22), "{step}");
         let fault = worker.fault.unwrap();
@@ -233,4 +236,52 @@ async fn a_boot_ends_leases_and_keeps_ages_and_delays() {
         assert_eq!(receive(&store).len(), 1);
         assert_eq!(at.open().counts(&queue()).await.unwrap().in_flight, 1);
     }
+}
+
+#[tokio::test]
+async fn a_boot_with_a_clock_that_is_far_ahead_makes_nothing_old() {
+    let at = Fixture::new();
+    let store = at.open();
+    let done = job(at.clocks.wall());
+    store.submitted(std::slice::from_ref(&done)).await.unwrap();
+    send(&store, &at.clocks, MINUTE * 10);
+    // Only a worker goes on: what it writes tells how far the file's time had come.
+    at.clocks.pass(TimeDelta::days(3));
+    let delayed = send(&store, &at.clocks, MINUTE * 10);
+    drop(store);
+    at.clocks.boot(TimeDelta::days(400));
+    let store = at.open();
+    store.sweep().unwrap();
+    assert_eq!(state(&store, &done).await, JobState::Purged, "it is kept");
+    assert_eq!(state(&store, &delayed).await, JobState::Queued);
+    assert_eq!(store.counts(&queue()).await.unwrap().delayed, 0, "a day is more than its delay");
+    at.clocks.step_wall(TimeDelta::days(-400));
+    let oldest = store.counts(&queue()).await.unwrap().oldest_sent_at.unwrap();
+    assert_eq!(at.clocks.wall() - oldest, TimeDelta::days(4));
+}
+
+#[tokio::test]
+async fn a_hold_from_before_the_wall_clock_was_set_back_gives_way_to_a_newer_one() {
+    let at = Fixture::new();
+    let store = at.open();
+    let hold = |wants: HoldWants| Hold {
+        pool: "gpu".parse().unwrap(),
+        wants,
+        since: at.clocks.wall(),
+        until: at.clocks.wall() + TimeDelta::hours(2),
+        by: "ada".to_owned(),
+        why: None,
+        over_budget: None,
+    };
+    let stop = hold(HoldWants::Stopped);
+    store.set_hold(&stop).await.unwrap();
+    at.clocks.step_wall(TimeDelta::days(-3));
+    let seen = store.memory(&stop.pool).await.unwrap().hold.unwrap();
+    assert_eq!((seen.since, seen.until), (at.clocks.wall(), stop.until));
+    let start = hold(HoldWants::Running);
+    at.clocks.pass(MINUTE);
+    let newer = hold(HoldWants::Stopped);
+    store.set_hold(&newer).await.unwrap();
+    assert_eq!(store.memory(&stop.pool).await.unwrap().hold, Some(newer));
+    store.set_hold(&start).await.unwrap_err();
 }
