@@ -1,13 +1,14 @@
 //! Starts that fail or come too often: each further failure makes the next start wait longer, and an hour has at most
 //! `starts_per_hour_max` starts.
 //!
-//! A box that fails again and again waits by itself, however well the others of its pool do. A success ends the row of failures, and so
-//! does a user who asks for boxes: they may have fixed the cause.
+//! A box that fails again and again waits by itself, however well the others of its pool do. All wait only where no box of the pool does
+//! well: one broken box keeps no other from its jobs. A success ends the row of failures, and so does a user who asks for boxes: they may
+//! have fixed the cause.
 
 use chrono::TimeDelta;
 
 use super::{PoolDecision, PoolInput};
-use crate::observation::{BoxState, Run};
+use crate::observation::{BoxState, Run, SeenBox};
 use crate::plan::{Effect, Rule};
 use crate::units::{BoxId, Timestamp, doubled};
 use crate::without::Fix;
@@ -38,10 +39,23 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
 }
 
 fn failing(input: &PoolInput<'_>) -> Option<(String, Timestamp)> {
-    let row: Vec<&Run> = ended(input).take_while(|run| run.failed()).collect();
+    if any_box_does_well(input) {
+        return None;
+    }
+    let latest = latest_first(input);
+    let row: Vec<&Run> = latest.into_iter().take_while(|run| run.failed()).collect();
     let until = rests_until(input, &row)?;
     let text = format!("{}; the next start is in {}", failures(&row)?, input.until(until));
     Some((text, until))
+}
+
+/// Whether a box of the pool works, or did in its last run: then it is not the pool that fails.
+fn any_box_does_well(input: &PoolInput<'_>) -> bool {
+    let works = |one: &SeenBox| one.state == BoxState::Running && one.worker.is_some();
+    let did_well = |one: &SeenBox| {
+        ended(input).find(|run| run.box_id == one.id).is_some_and(|run| !run.failed())
+    };
+    input.able().any(works) || input.boxes().iter().any(did_well)
 }
 
 /// Why this box does not start yet and until when, where its own latest starts have failed.
@@ -64,13 +78,20 @@ fn announce_rested_boxes(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     }
 }
 
-/// The runs that are over, newest first, back to when a user last asked for boxes.
+/// The runs that are over, back to when a user last asked for boxes; those of one box newest first.
 fn ended<'a>(input: &PoolInput<'a>) -> impl Iterator<Item = &'a Run> {
     let asked_at = input.asked_at();
     input
         .accepted_runs()
         .filter(|run| run.stopped_at.is_some())
         .take_while(move |run| asked_at.is_none_or(|asked| run.started_at >= asked))
+}
+
+/// The same with the last to end first: of two boxes the one that started first may have ended last.
+fn latest_first<'a>(input: &PoolInput<'a>) -> Vec<&'a Run> {
+    let mut runs: Vec<&Run> = ended(input).collect();
+    runs.sort_by_key(|run| std::cmp::Reverse(run.stopped_at));
+    runs
 }
 
 /// Until when there is no start after this row of failures, newest first.
@@ -92,11 +113,13 @@ fn failures(row: &[&Run]) -> Option<String> {
 }
 
 /// Q7: a job that crashes its worker costs a boot each time it is received again, until it is moved to the dead letters. A box that can
-/// do no job costs one each time, too.
+/// do no job costs one each time, too; where another box does well it waits by itself.
 fn without_result(input: &PoolInput<'_>) -> Option<(String, Timestamp)> {
     let most = input.pool.starts_without_result_max.get() as usize;
+    let is_excused = any_box_does_well(input);
+    let counted = latest_first(input).into_iter().filter(|run| !(is_excused && run.failed()));
     let fruitless = |run: &&Run| run.ended_without_result() || run.failed();
-    let row: Vec<&Run> = ended(input).take_while(fruitless).collect();
+    let row: Vec<&Run> = counted.take_while(fruitless).collect();
     let wait = doubled(WITHOUT_RESULT_FIRST, row.len().checked_sub(most)?, WITHOUT_RESULT_WAIT_MAX);
     let last = row.first()?;
     let until = last.stopped_at? + wait;

@@ -4,7 +4,7 @@ use gpuctl_core::observation::{BoxState, HoldWants, Run, SeenQueue};
 
 use super::SATURDAYS;
 use super::world::{
-    Case, Worker, a_box, ago, case, failed, faulty, idle, kept, run, running, spot, stopped,
+    Case, Worker, a_box, ago, busy, case, failed, faulty, idle, kept, run, running, spot, stopped,
 };
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -32,6 +32,24 @@ fn boot_loops() -> Vec<Case> {
         )
         .waiting(2, 9_000)
         .runs([vec![run(2, 220)], loop_of(9)].concat()),
+        case("boot loop: one broken box keeps no other down", "boxes_max = 3\njobs_per_box = 1", {
+            vec![
+                stopped(),
+                busy(a_box(2, BoxState::Running, 9_000)),
+                a_box(3, BoxState::Stopped, 900),
+            ]
+        })
+        .waiting(3, 9_000)
+        .runs([loop_of(9), vec![run(3, 20_000)]].concat()),
+        case("boot loop: where every box fails all wait", "boxes_max = 2\njobs_per_box = 1", two())
+            .waiting(2, 9_000)
+            .runs((0..12).map(|n| failed(1 + n % 2, 300 + i64::from(n) * 900)).collect()),
+        case("boot loop: of two boxes the one that ended last counts", "boxes_max = 2", two())
+            .waiting(1, 9_000)
+            .runs(vec![
+                failed(1, 300),
+                Run { stopped_at: Some(ago(40)), jobs: Some(9), ..run(2, 9_000) },
+            ]),
         case("boot loop: workers that name a fault and end count, too", "", vec![stopped()])
             .waiting(1, 9_000)
             .runs(
