@@ -239,11 +239,19 @@ pub struct SeenWorker {
 /// What keeps a worker from its jobs: a fault of its box or of a service, never of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerFault {
-    /// A short, stable code such as `models.missing`.
+    /// A short, stable code such as `models.missing`, or `results.unreachable` for a service.
     pub code: String,
     /// The end of a sentence: "gpu-1 takes no jobs: …".
     pub message: String,
     pub since: Timestamp,
+}
+
+impl WorkerFault {
+    /// Whether a service cannot be used that every box of the pool needs: it cannot be reached, or lets none of them in.
+    #[must_use]
+    pub fn is_of_service(&self) -> bool {
+        self.code.ends_with(".unreachable") || self.code.ends_with(".denied")
+    }
 }
 
 /// The counts of a queue, as SQS gives them, and since when they have been like that.

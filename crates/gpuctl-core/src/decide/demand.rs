@@ -7,7 +7,7 @@
 use chrono::TimeDelta;
 
 use super::{PoolDecision, PoolInput, jobs_wait};
-use crate::observation::SeenQueue;
+use crate::observation::{SeenBox, SeenQueue};
 use crate::plan::{Effect, Rule};
 use crate::policy::QueuePolicy;
 use crate::units::{Timestamp, show_duration};
@@ -87,11 +87,25 @@ fn weigh(
         decision.change(start_at, Rule::Demand, "the oldest job needs a box to keep max_wait");
         return;
     }
+    if let Some(text) = service_fault(input) {
+        decision.forbid_starts(Rule::Demand, &[Rule::Demand], text);
+    }
     if preferred_only_until > input.now {
         decision.preferred_only_until = Some(preferred_only_until);
         let text = "any capacity type may start from then on";
         decision.change(preferred_only_until, Rule::Demand, text);
     }
+}
+
+/// Why another box would not help: no box that is up takes jobs, for the same fault of a service that each would need.
+fn service_fault(input: &PoolInput<'_>) -> Option<String> {
+    let fault = input.up().next()?.fault().filter(|fault| fault.is_of_service())?;
+    let is_same = |one: &SeenBox| one.fault().is_some_and(|other| other.code == fault.code);
+    let up = input.up().count();
+    let (boxes, take) =
+        if up == 1 { ("the box that is", "takes") } else { ("all boxes that are", "take") };
+    let text = format!("{boxes} up {take} no jobs: {}; another box would not help", fault.message);
+    input.up().all(is_same).then_some(text)
 }
 
 /// How long the oldest job may wait before a box must start: `max_wait` less the boot, less a tick, since the next reconcile may

@@ -75,6 +75,26 @@ fn faults() -> Vec<Case> {
             vec![faulty(600, running(900)), a_box(2, BoxState::Stopped, 9_000)],
         )
         .waiting(1, 500),
+        case("fault: where a service is down no other box is started", "boxes_max = 3", {
+            vec![
+                without_service(600, running(900)),
+                without_service(500, a_box(2, BoxState::Running, 900)),
+                a_box(3, BoxState::Stopped, 9_000),
+            ]
+        })
+        .waiting(9, 500),
+        case(
+            "fault: a service that one box alone cannot reach is that box's fault",
+            "boxes_max = 3",
+            {
+                vec![
+                    without_service(600, running(900)),
+                    faulty(500, a_box(2, BoxState::Running, 900)),
+                    a_box(3, BoxState::Stopped, 9_000),
+                ]
+            },
+        )
+        .waiting(9, 500),
         case("fault: after its time the box is stopped", "", vec![faulty(4_501, running(4_600))])
             .waiting(1, 500),
         case("fault: a schedule starts no second box", SATURDAYS, {

@@ -167,15 +167,21 @@ pub(crate) fn offering(capacity: CapacityType, zone: &str) -> Offering {
     Offering { instance_type: "g4dn.xlarge".into(), zone: format!("us-east-1{zone}"), capacity }
 }
 
-/// A worker that takes no jobs.
+/// A worker that takes no jobs for a fault of its box.
 pub(crate) fn faulty(since_seconds: i64, one: SeenBox) -> SeenBox {
+    with_fault("models.missing", "models missing", since_seconds, one)
+}
+
+/// A worker that takes no jobs for a fault of a service.
+pub(crate) fn without_service(since_seconds: i64, one: SeenBox) -> SeenBox {
+    with_fault("results.unreachable", "results cannot be committed", since_seconds, one)
+}
+
+fn with_fault(code: &str, message: &str, since_seconds: i64, one: SeenBox) -> SeenBox {
     let mut one = idle(since_seconds, one);
-    let fault = WorkerFault {
-        code: "models.missing".to_owned(),
-        message: "models missing".to_owned(),
-        since: ago(since_seconds),
-    };
-    one.worker.as_mut().unwrap().fault = Some(fault);
+    let (code, message) = (code.to_owned(), message.to_owned());
+    one.worker.as_mut().unwrap().fault =
+        Some(WorkerFault { code, message, since: ago(since_seconds) });
     one
 }
 
