@@ -157,9 +157,10 @@ impl<'a> PoolInput<'a> {
         self.up().filter(|one| one.interruption.is_none())
     }
 
-    /// The boxes that jobs can be expected of: up, staying, and without a fault of which their worker takes none.
+    /// The boxes that jobs can be expected of: up, staying, without a fault of which their worker takes none, and within their limits: one
+    /// that is silent or hangs in its boot may be kept up by a user.
     fn able(&self) -> impl Iterator<Item = &'a SeenBox> {
-        self.staying().filter(|one| one.fault().is_none())
+        self.staying().filter(|one| one.fault().is_none() && !limits::is_overdue(self, one))
     }
 
     /// Why boxes that are up take no jobs, a sentence each.

@@ -79,6 +79,11 @@ fn deadlines(input: &PoolInput<'_>, one: &SeenBox) -> Vec<(Timestamp, String)> {
     limits.into_iter().filter_map(ahead).collect()
 }
 
+/// Whether a box has taken too long for what it does, also where a user keeps it up.
+pub(super) fn is_overdue(input: &PoolInput<'_>, one: &SeenBox) -> bool {
+    due(input, one).is_some()
+}
+
 /// That a box has taken too long.
 struct Due {
     mode: StopMode,

@@ -5,6 +5,7 @@ use gpuctl_core::observation::{BoxState, HoldWants, Run, SeenQueue};
 use super::SATURDAYS;
 use super::world::{
     Case, Worker, a_box, ago, busy, case, failed, faulty, idle, kept, run, running, spot, stopped,
+    without_service,
 };
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -133,5 +134,17 @@ fn kept_up() -> Vec<Case> {
         case("hold: a failing box stays up to be looked at", "", vec![silent()])
             .waiting(1, 9)
             .hold(HoldWants::Running, 3_000, None),
+        case(
+            "hold: a silent box that it keeps up does no jobs: another starts",
+            "boxes_max = 2",
+            vec![silent(), a_box(2, BoxState::Stopped, 9_000)],
+        )
+        .waiting(1, 9_000)
+        .hold(HoldWants::Running, 3_000, None),
+        case("hold: nor does one that hangs in its boot", "boxes_max = 2", {
+            vec![a_box(1, BoxState::Pending, 3_000), a_box(2, BoxState::Stopped, 9_000)]
+        })
+        .waiting(1, 9_000)
+        .hold(HoldWants::Running, 3_000, None),
     ]
 }
