@@ -5,6 +5,7 @@ use chrono::{Local, NaiveTime, TimeZone};
 use gpuctl_control::act::act;
 use gpuctl_control::hold::{self, HOLD_DEFAULT, HoldRequest};
 use gpuctl_control::outcome::{HoldOutcome, NotCarriedOut, Why, outcome_of_hold};
+use gpuctl_control::ports::Fence;
 use gpuctl_control::{Reconciled, Trigger, plan, pools};
 use gpuctl_core::observation::{BoxState, HoldWants, SeenPool, Witness};
 use gpuctl_core::plan::{Action, Plan, PoolPlan, Reason, Rule, StopMode};
@@ -215,44 +216,60 @@ pub(super) async fn drain(
     printer: &Printer,
     box_id: &BoxId,
 ) -> Result<Output, Failure> {
-    let policy = &context.config.policy;
-    let (observed, _) = plan(&context.ports, policy, Witness::Controller).await;
-    let has_box = |pool: &SeenPool| {
-        pool.boxes.value.iter().flatten().find(|one| one.id == *box_id).map(|one| one.state)
-    };
+    // What is acted on is observed under the lease, as in a reconcile: before it another controller may have changed the box.
+    let fence = context.lease().await?;
+    let drained = drain_under(context, box_id, &fence).await;
+    context.ports.ledger.release(&fence).await?;
+    let (pool, text) = drained?;
+    printer.note(&text);
+    status::status(context, Some(&pool)).await
+}
+
+/// Orders the drain; returns the box's pool, and what to say.
+async fn drain_under(
+    context: &Context,
+    box_id: &BoxId,
+    fence: &Fence,
+) -> Result<(PoolId, String), Failure> {
+    let (observed, _) = plan(&context.ports, &context.config.policy, Witness::Controller).await;
+    let the_box =
+        |pool: &SeenPool| pool.boxes.value.iter().flatten().find(|one| one.id == *box_id).cloned();
     let pools = &observed.observation.pools;
-    let Some((pool, state)) = pools.iter().find_map(|(id, seen)| Some((id, has_box(seen)?))) else {
+    let Some((pool, one)) = pools.iter().find_map(|(id, seen)| Some((id, the_box(seen)?))) else {
         let errors = observed.errors.iter().map(ToString::to_string).collect();
         let unknown = Failure::new(Code::BoxUnknown, format!("there is no box `{box_id}`"));
         return Err(Failure { causes: errors, ..unknown }
             .hint("`gpuctl status` shows the boxes of all pools"));
     };
-    if !matches!(state, BoxState::Pending | BoxState::Running) {
-        printer.note(&format!("{box_id} is {} already", state.as_str()));
-        return status::status(context, Some(pool)).await;
+    if !one.is_up() {
+        return Ok((pool.clone(), format!("{box_id} is {} already", one.state.as_str())));
+    }
+    // P18: a box that we stop now could afterwards be started by EC2 only.
+    if one.interruption.is_some() {
+        let text = format!("{box_id} is being interrupted by EC2: it drains and stops by itself");
+        return Ok((pool.clone(), text));
     }
     let reason = Reason::new(Rule::Hold, format!("{} drains the box", user()));
     let action = Action::Stop { box_id: box_id.clone(), mode: StopMode::Drain, reason };
-    let order = Plan {
-        at: observed.observation.at,
-        pools: vec![PoolPlan {
-            pool: pool.clone(),
-            boxes_wanted: 0,
-            verdicts: Vec::new(),
-            actions: vec![action],
-            blocked: Vec::new(),
-            next_change: None,
-            kept: Vec::new(),
-        }],
-    };
-    let fence = context.lease().await?;
-    let acted = act(&context.ports, &observed.observation, &order, &fence).await;
-    context.ports.ledger.release(&fence).await?;
-    for acted in acted {
+    let order = Plan { at: observed.observation.at, pools: vec![only(pool, action)] };
+    for acted in act(&context.ports, &observed.observation, &order, fence).await {
         acted.result?;
     }
-    printer.note(&format!("{box_id} receives no more jobs, and stops after those that it holds"));
-    status::status(context, Some(pool)).await
+    let text = format!("{box_id} receives no more jobs, and stops after those that it holds");
+    Ok((pool.clone(), text))
+}
+
+/// A plan of one action.
+fn only(pool: &PoolId, action: Action) -> PoolPlan {
+    PoolPlan {
+        pool: pool.clone(),
+        boxes_wanted: 0,
+        verdicts: Vec::new(),
+        actions: vec![action],
+        blocked: Vec::new(),
+        next_change: None,
+        kept: Vec::new(),
+    }
 }
 
 /// `gpuctl retire BOX`: terminates the box. Whether the pool starts another is decided by its rules.

@@ -8,9 +8,11 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::ports::Clock;
+use gpuctl_core::offering::{CapacityType, Offering};
 use gpuctl_sim::wire::Front;
 use gpuctl_sim::world::ec2::{
     Ec2, Ec2Settings, InstanceState, MarketOptions, RunInstances, Shutdown, ShutdownBehaviour,
+    SpotKind, SpotOptions,
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -33,6 +35,15 @@ fn settings() -> Ec2Settings {
 
 /// An account with one GPU box, stopped for an hour.
 pub(crate) async fn ec2() -> (Front, String) {
+    let (mut ec2, id) = launched(MarketOptions::OnDemand);
+    let now = SystemClock.now();
+    ec2.power_off(now - TimeDelta::hours(1), &id);
+    ec2.advance(now);
+    (Front::open(ec2, Arc::new(SystemClock)).await.unwrap(), id)
+}
+
+/// An account with one GPU box, launched two hours ago.
+fn launched(market: MarketOptions) -> (Ec2, String) {
     let mut ec2 = Ec2::new(settings(), 7);
     let now = SystemClock.now();
     let wanted = RunInstances {
@@ -41,16 +52,14 @@ pub(crate) async fn ec2() -> (Front, String) {
         image_id: Some("ami-1".to_owned()),
         instance_type: Some("g4dn.xlarge".to_owned()),
         zone: Some("us-east-1a".to_owned()),
-        market: Some(MarketOptions::OnDemand),
+        market: Some(market),
         count: 1,
         tags: BTreeMap::new(),
         shutdown: ShutdownBehaviour::Stop,
     };
     let id = ec2.run_instances(now - TimeDelta::hours(2), &wanted).unwrap().remove(0).id;
     ec2.advance(now - TimeDelta::hours(1));
-    ec2.power_off(now - TimeDelta::hours(1), &id);
-    ec2.advance(now);
-    (Front::open(ec2, Arc::new(SystemClock)).await.unwrap(), id)
+    (ec2, id)
 }
 
 /// A queue with dead letters, one whose messages are events for the function, and a bucket.
@@ -220,4 +229,29 @@ async fn a_start_and_a_stop_observe_ec2_once_and_status_shows_what_they_did() {
     let expected = ["DescribeInstances", "CreateTags", "StopInstances"];
     assert_eq!(made, expected, "nothing is read after the stop");
     assert!(status.starts_with("app: stopping\n"), "{status}");
+}
+
+/// P18: afterwards only EC2 could start it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_box_that_ec2_is_interrupting_is_left_to_its_own_drain() {
+    let options = SpotOptions { kind: SpotKind::Persistent, valid_until: None };
+    let (mut ec2, id) = launched(MarketOptions::Spot(options));
+    let now = SystemClock.now();
+    let zone = "us-east-1a".to_owned();
+    let offering =
+        Offering { instance_type: "g4dn.xlarge".to_owned(), zone, capacity: CapacityType::Spot };
+    ec2.plan_capacity(now, offering, false);
+    ec2.advance(now);
+    let front = Front::open(ec2, Arc::new(SystemClock)).await.unwrap();
+    let config = format!(
+        "[cloud]\nkind = \"aws\"\nregion = \"{REGION}\"\n[pool.gpu]\ninstances = [\"{id}\"]\n"
+    );
+    let sandbox = Sandbox::new(&config)
+        .with("AWS_ACCESS_KEY_ID", "test")
+        .with("AWS_SECRET_ACCESS_KEY", "test")
+        .with("AWS_ENDPOINT_URL_EC2", front.url());
+    let said = sandbox.run(&["drain", &id]).expect(0);
+    assert!(said.stderr.contains("is being interrupted by EC2"), "{}", said.stderr);
+    let calls = front.calls();
+    assert!(!calls.contains(&"StopInstances".to_owned()), "{calls:?}");
 }
