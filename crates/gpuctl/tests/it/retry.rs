@@ -70,6 +70,32 @@ fn jobs_are_chosen_by_state_code_and_time_and_a_dry_run_sends_nothing() {
 }
 
 #[test]
+fn jobs_of_a_queue_that_was_removed_are_left_alone_and_the_others_are_sent() {
+    let sandbox = sandbox();
+    let failed = of_state(&sandbox, "failed");
+    let removed = used::commit_failed(&sandbox, "removed", 1).remove(0);
+    let said = sandbox.run(&["retry", "--state", "failed", "--json"]).expect(0);
+    assert!(said.stderr.contains("no pool has the queue `removed`"), "{}", said.stderr);
+    let outcomes = |document: &Value| {
+        let of = |job: &Value| (id(job).to_owned(), job["outcome"].as_str().unwrap().to_owned());
+        document["jobs"].as_array().unwrap().iter().map(of).collect::<Vec<_>>()
+    };
+    let expected =
+        [(id(&failed).to_owned(), "sent".to_owned()), (removed.clone(), "left alone".to_owned())];
+    assert_eq!(outcomes(&said.json()), expected);
+    let named = sandbox.run(&["retry", &removed]);
+    assert!(named.code != 0 && named.stderr.contains("`removed`"), "{}", named.stderr);
+}
+
+#[test]
+fn a_code_is_found_behind_more_jobs_than_one_listing_has() {
+    let sandbox = sandbox();
+    used::commit_failed(&sandbox, "jobs", 10_001);
+    let only = ["--state", "failed", "--code", "input.truncated"];
+    assert_eq!(retry(&sandbox, &only)["sent"], 1, "it is older than all others");
+}
+
+#[test]
 fn a_dead_job_is_sent_again_as_well() {
     let sandbox = sandbox();
     let dead = of_state(&sandbox, "dead");

@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 
 use chrono::TimeDelta;
-use gpuctl_control::job::{Job, JobFailure, JobResult};
-use gpuctl_control::ports::{JobProblem, Ledger, ReceiveRequest, Received};
+use gpuctl_control::job::{InputUri, Job, JobFailure, JobId, JobResult};
+use gpuctl_control::ports::{Clock, JobProblem, Ledger, ReceiveRequest, Received};
 use gpuctl_control::wire::job::job_from_json;
 use gpuctl_core::policy::Policy;
-use gpuctl_local::{Store, StoreOptions};
+use gpuctl_local::{Store, StoreOptions, SystemClock};
 use serde_json::{Value, json};
 
 use crate::support::Sandbox;
@@ -113,10 +113,40 @@ fn note_problem(store: &Store, received: &Received, message: &str) {
     runtime.block_on(store.note_problem(&problem)).unwrap();
 }
 
+/// Notes failed jobs of a queue, newer than all others; returns their ids.
+pub(crate) fn commit_failed(sandbox: &Sandbox, queue: &str, jobs: usize) -> Vec<String> {
+    let at = SystemClock.now();
+    let failed = |_| {
+        let job = Job {
+            id: JobId::new(at),
+            queue: queue.parse().unwrap(),
+            task: "vision.ocr".to_owned(),
+            model: None,
+            input: InputUri::of_text("x").unwrap(),
+            params: serde_json::Map::new(),
+            submitted_at: at,
+            generation: 0,
+        };
+        let failure =
+            JobFailure { code: "model.failed".into(), message: "it failed".into(), hint: None };
+        result(job, Err(failure))
+    };
+    let results: Vec<JobResult> = (0..jobs).map(failed).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let committed = runtime.block_on(store(sandbox).commit(&results));
+    assert!(committed.iter().all(Result::is_ok));
+    results.iter().map(|result| result.job.id.to_string()).collect()
+}
+
 /// Commits and acks a job as its worker does.
 pub(crate) fn commit(store: &Store, received: &Received, outcome: Result<Value, JobFailure>) {
     let job: Job = job_from_json(&received.body).unwrap();
-    let result = JobResult {
+    store.commit_now(&result(job, outcome)).unwrap();
+    store.ack_now(&received.receipt).unwrap();
+}
+
+fn result(job: Job, outcome: Result<Value, JobFailure>) -> JobResult {
+    JobResult {
         received_at: job.submitted_at + TimeDelta::milliseconds(1_500),
         finished_at: job.submitted_at + TimeDelta::milliseconds(2_000),
         job,
@@ -126,7 +156,5 @@ pub(crate) fn commit(store: &Store, received: &Received, outcome: Result<Value, 
         box_id: "gpu-1".parse().unwrap(),
         attempt: 1,
         inference: TimeDelta::milliseconds(250),
-    };
-    store.commit_now(&result).unwrap();
-    store.ack_now(&received.receipt).unwrap();
+    }
 }
