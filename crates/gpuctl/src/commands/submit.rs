@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use gpuctl_control::Trigger;
 use gpuctl_control::input::{InputRejected, admit};
-use gpuctl_control::job::{InputUri, InputUriError, Job, JobId, JobState};
+use gpuctl_control::job::{InputLocation, InputUri, InputUriError, Job, JobId, JobState};
 use gpuctl_control::params::{Param, params_of};
 use gpuctl_control::ports::{JobEntry, JobFilter, PortError};
 use gpuctl_control::submit::submit as send;
@@ -95,10 +95,19 @@ fn input_uri(context: &Context, input: &Path, roots: &[PathBuf]) -> Result<Input
     let Some(text) = input.to_str().filter(|text| text.starts_with("s3://")) else {
         return Ok(InputUri::of_path(&admit(input, roots)?));
     };
+    admit_uri(context, text, roots)
+}
+
+/// The URI, if it is one of a file or an object that a worker may fetch.
+fn admit_uri(context: &Context, text: &str, roots: &[PathBuf]) -> Result<InputUri, Failure> {
     let uri: InputUri = text.parse().map_err(|error: InputUriError| {
         Failure::new(Code::UsageInvalidValue, error.to_string()).hint(error.hint())
     })?;
-    admit_object(context, &uri)?;
+    match uri.location() {
+        InputLocation::S3 { .. } => admit_object(context, &uri)?,
+        InputLocation::File(path) => drop(admit(&path, roots)?),
+        InputLocation::Text(_) => {}
+    }
     Ok(uri)
 }
 
@@ -122,11 +131,10 @@ fn params(context: &Context, task: &str, given: &[Param]) -> Result<Map<String, 
         Failure::new(Code::FileUnreadable, "cannot read the current folder").because(&error)
     })?;
     let params = params_of(given, &here);
-    gpu_tasks::check(task, &params)?;
     // The files among them are checked like inputs.
     let roots = context.config.input_roots();
-    for path in given.iter().filter_map(|param| param.value.strip_prefix('@')) {
-        admit(&here.join(path), &roots)?;
+    for (_, uri) in gpu_tasks::check(task, &params)?.uris() {
+        admit_uri(context, uri, &roots)?;
     }
     Ok(params)
 }

@@ -198,6 +198,9 @@ fn a_text_is_an_input_and_params_go_with_the_job() {
     for wrong in [
         &["submit", "vision.ocr", "voice.wav", "--param", "speed"][..],
         &["submit", "vision.ocr", "voice.wav", "--param", "reference=@nowhere.wav"],
+        &["submit", "voice.convert", "voice.wav", "--param", "reference=@nowhere.wav"],
+        &["submit", "voice.convert", "voice.wav", "--param", "reference=file:///nowhere.wav"],
+        &["submit", "voice.convert", "voice.wav", "--param", "reference=s3://bucket/voice.wav"],
         &["submit", "vision.ocr", "voice.wav", "--text", "both"],
         &["submit", "vision.ocr"],
         &["submit", "vision.ocr", "--text", &"x".repeat(65_537)],
