@@ -20,9 +20,13 @@ pub(super) fn update_runs(runs: &mut [Run], boxes: &mut [SeenBox], at: Timestamp
     for one in boxes.iter_mut() {
         let mut of_box = runs.iter_mut().filter(|run| run.box_id == one.id);
         let Some(latest) = of_box.next() else { continue };
-        for older in of_box.filter(|older| older.stopped_at.is_none()) {
-            close_older(older, latest.started_at);
-            changed.push(older.clone());
+        let mut next_started_at = latest.started_at;
+        for older in of_box {
+            if older.stopped_at.is_none() {
+                close_older(older, next_started_at);
+                changed.push(older.clone());
+            }
+            next_started_at = older.started_at;
         }
         let before = latest.clone();
         update_latest(latest, one, at);
@@ -33,10 +37,10 @@ pub(super) fn update_runs(runs: &mut [Run], boxes: &mut [SeenBox], at: Timestamp
     changed
 }
 
-/// Ends a run whose box has started again since, without the end having reached the ledger.
+/// Ends a run whose box has started again since, without the end having reached the ledger: it may have run until then, also where it
+/// was never seen ready. A cost that is too high is noticed, one that is too low is not.
 fn close_older(older: &mut Run, next_started_at: Timestamp) {
-    let ran = older.ready_at.map(|_| older.stopping_at.unwrap_or(next_started_at));
-    older.stopped_at = ran.or(Some(older.started_at));
+    older.stopped_at = Some(older.stopping_at.unwrap_or(next_started_at));
     older.error = older
         .error
         .take()

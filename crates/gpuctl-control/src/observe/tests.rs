@@ -208,7 +208,7 @@ fn an_older_run_of_a_box_that_has_started_again_is_closed() {
     let one = SeenBox { run_started_at: Some(at(900)), ..a_box(BoxState::Pending, 900) };
     assert_eq!(update_runs(&mut runs, &mut [one], at(910)).len(), 2);
     let ends: Vec<_> = runs.iter().map(|run| run.stopped_at).collect();
-    assert_eq!(ends, [None, Some(at(500)), Some(at(900))]);
+    assert_eq!(ends, [None, Some(at(900)), Some(at(500))], "whether or not it was ever ready");
 }
 
 #[test]
