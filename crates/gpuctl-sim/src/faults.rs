@@ -12,122 +12,56 @@ use gpuctl_core::units::Timestamp;
 
 use crate::chance::Chance;
 
-macro_rules! faults {
-    ($($(#[$doc:meta])* $kind:ident $name:literal,)*) => {
-        /// A kind of fault.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Fault {
-            $($(#[$doc])* $kind,)*
-        }
-
-        impl Fault {
-            /// Every kind.
-            pub const ALL: &[Self] = &[$(Self::$kind,)*];
-
-            /// The name on the command line and in documents, e.g. `spot-outage`.
-            #[must_use]
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Self::$kind => $name,)*
-                }
-            }
-        }
-    };
-}
-
-faults! {
-    /// `Describe…` shows instances as they were up to 40 s ago (R5).
-    DescribeLag "describe-lag",
-    /// EC2's calls fail with a server error.
-    ApiErrors "api-errors",
-    /// EC2 throttles calls although its buckets are not empty.
-    Throttling "throttling",
-    /// Spot capacity ends in a zone: boxes there are interrupted, starts are refused (P4, P8).
-    SpotOutage "spot-outage",
-    /// On-demand starts are refused for lack of capacity (P17).
-    OnDemandOutage "on-demand-outage",
-    /// Interruptions come without a notice (P12).
-    NoNotice "no-notice",
-    /// Refusals name no other zone.
-    NoHint "no-hint",
-    /// The account's quotas are too low (P9).
-    Quota "quota",
-    /// A start succeeds and the instance falls back to stopped (S1).
-    FallBack "fall-back",
-    /// A start stays pending for half an hour (S2).
-    StuckPending "stuck-pending",
-    /// A stop stays stopping for half an hour (S3).
-    StuckStopping "stuck-stopping",
-    /// A spot request ends while its box is stopped (P7).
-    RequestEnds "request-ends",
-    /// Counts are up to a minute old.
-    CountsLag "counts-lag",
-    /// Counts are off by a few, and show jobs where there are none (Q4, Q13).
-    CountsNoise "counts-noise",
-    /// The queue cannot be reached (Q5).
-    QueueErrors "queue-errors",
-    /// Messages are delivered twice (Q9).
-    Duplicates "duplicates",
-    /// The ledger cannot be reached.
-    LedgerErrors "ledger-errors",
-    /// A call takes effect and its response is lost.
-    LostReplies "lost-replies",
-    /// Calls take up to 14 s.
-    SlowCalls "slow-calls",
-    /// A controller crashes between two calls and is restarted later (R4, L6).
-    ControllerCrash "controller-crash",
-    /// Controllers stand still for up to a minute between two calls, and go on, while a second one runs.
-    ControllerStall "controller-stall",
-    /// A second controller runs beside the first (R3).
-    TwoControllers "two-controllers",
-    /// Ticks come late (L15).
-    LateTicks "late-ticks",
-    /// No tick comes at all for a while.
-    MissingTicks "missing-ticks",
-    /// A worker crashes between two calls and its box stays on (W5).
-    WorkerCrash "worker-crash",
-    /// A job never ends and cannot be cancelled.
-    WorkerHang "worker-hang",
-    /// A worker's reports do not arrive.
-    WorkerSilent "worker-silent",
-    /// The machine is up and its worker never gets ready (W5).
-    BootFails "boot-fails",
-    /// A boot takes three times as long.
-    SlowBoot "slow-boot",
-    /// Jobs that crash their worker (Q7).
-    Poison "poison",
-    /// Messages that are not jobs (L3).
-    Garbage "garbage",
-    /// An operator starts and stops boxes in the console (R1).
-    ForeignHands "foreign-hands",
-    /// The ledger cannot be reached at all, for minutes or hours.
-    LedgerDown "ledger-down",
-    /// The queue cannot be reached at all, for minutes or hours.
-    QueueDown "queue-down",
-    /// The store of inputs and results' files cannot be reached at all, for minutes or hours.
-    StoreDown "store-down",
-    /// The ledger throttles calls.
-    LedgerThrottled "ledger-throttled",
-    /// The queue throttles calls.
-    QueueThrottled "queue-throttled",
-    /// The store of files throttles calls.
-    StoreThrottled "store-throttled",
-    /// One box can run no job: its models are missing.
-    BrokenBox "broken-box",
-    /// No box can run a job: CUDA does not work.
-    BrokenImage "broken-image",
-    /// The worker ends as soon as it starts, on each boot.
-    BootLoop "boot-loop",
-    /// Clocks of boxes are minutes off, and jump.
-    ClockOff "clock-off",
-    /// A worker is killed at some stage of a job, and its service manager restarts it.
-    OutOfMemory "out-of-memory",
-    /// The signal that asks a worker to stop also kills the child process of its job.
-    ChildKilled "child-killed",
-    /// The queue deletes messages that have waited for an hour.
-    Retention "retention",
-    /// A user retries failed and dead jobs.
-    Retries "retries",
+gpuctl_core::named! {
+    /// A kind of fault. Its sentence says what goes wrong.
+    Fault {
+        DescribeLag "describe-lag" "`Describe…` shows instances as they were up to 40 s ago (R5).",
+        ApiErrors "api-errors" "EC2's calls fail with a server error.",
+        Throttling "throttling" "EC2 throttles calls although its buckets are not empty.",
+        SpotOutage "spot-outage" "Spot capacity ends in a zone: boxes there are interrupted, starts are refused (P4, P8).",
+        OnDemandOutage "on-demand-outage" "On-demand starts are refused for lack of capacity (P17).",
+        NoNotice "no-notice" "Interruptions come without a notice (P12).",
+        NoHint "no-hint" "Refusals name no other zone.",
+        Quota "quota" "The account's quotas are too low (P9).",
+        FallBack "fall-back" "A start succeeds and the instance falls back to stopped (S1).",
+        StuckPending "stuck-pending" "A start stays pending for half an hour (S2).",
+        StuckStopping "stuck-stopping" "A stop stays stopping for half an hour (S3).",
+        RequestEnds "request-ends" "A spot request ends while its box is stopped (P7).",
+        CountsLag "counts-lag" "Counts are up to a minute old.",
+        CountsNoise "counts-noise" "Counts are off by a few, and show jobs where there are none (Q4, Q13).",
+        QueueErrors "queue-errors" "The queue cannot be reached (Q5).",
+        Duplicates "duplicates" "Messages are delivered twice (Q9).",
+        LedgerErrors "ledger-errors" "The ledger cannot be reached.",
+        LostReplies "lost-replies" "A call takes effect and its response is lost.",
+        SlowCalls "slow-calls" "Calls take up to 14 s.",
+        ControllerCrash "controller-crash" "A controller crashes between two calls and is restarted later (R4, L6).",
+        ControllerStall "controller-stall" "Controllers stand still for up to a minute between two calls, and go on, while a second one runs.",
+        TwoControllers "two-controllers" "A second controller runs beside the first (R3).",
+        LateTicks "late-ticks" "Ticks come late (L15).",
+        MissingTicks "missing-ticks" "No tick comes at all for a while.",
+        WorkerCrash "worker-crash" "A worker crashes between two calls and its box stays on (W5).",
+        WorkerHang "worker-hang" "A job never ends and cannot be cancelled.",
+        WorkerSilent "worker-silent" "A worker's reports do not arrive.",
+        BootFails "boot-fails" "The machine is up and its worker never gets ready (W5).",
+        SlowBoot "slow-boot" "A boot takes three times as long.",
+        Poison "poison" "Jobs that crash their worker (Q7).",
+        Garbage "garbage" "Messages that are not jobs (L3).",
+        ForeignHands "foreign-hands" "An operator starts and stops boxes in the console (R1).",
+        LedgerDown "ledger-down" "The ledger cannot be reached at all, for minutes or hours.",
+        QueueDown "queue-down" "The queue cannot be reached at all, for minutes or hours.",
+        StoreDown "store-down" "The store of inputs and results' files cannot be reached at all, for minutes or hours.",
+        LedgerThrottled "ledger-throttled" "The ledger throttles calls.",
+        QueueThrottled "queue-throttled" "The queue throttles calls.",
+        StoreThrottled "store-throttled" "The store of files throttles calls.",
+        BrokenBox "broken-box" "One box can run no job: its models are missing.",
+        BrokenImage "broken-image" "No box can run a job: CUDA does not work.",
+        BootLoop "boot-loop" "The worker ends as soon as it starts, on each boot.",
+        ClockOff "clock-off" "Clocks of boxes are minutes off, and jump.",
+        OutOfMemory "out-of-memory" "A worker is killed at some stage of a job, and its service manager restarts it.",
+        ChildKilled "child-killed" "The signal that asks a worker to stop also kills the child process of its job.",
+        Retention "retention" "The queue deletes messages that have waited for an hour.",
+        Retries "retries" "A user retries failed and dead jobs.",
+    }
 }
 
 impl fmt::Display for Fault {

@@ -44,6 +44,7 @@ is outranked or cannot happen, 5 timed out, 130 interrupted while waiting.";
 
 /// The commands, by what they need.
 #[derive(Debug, Subcommand)]
+#[cfg_attr(feature = "without", expect(clippy::large_enum_variant, reason = "it is parsed once"))]
 pub(crate) enum Command {
     #[command(flatten)]
     WithContext(ContextCommand),
@@ -53,6 +54,7 @@ pub(crate) enum Command {
 
 /// Commands on the configuration and the ports of its backend.
 #[derive(Debug, Subcommand)]
+#[cfg_attr(feature = "without", expect(clippy::large_enum_variant, reason = "it is parsed once"))]
 pub(crate) enum ContextCommand {
     /// Show pools, boxes, queues and the next change
     Status {

@@ -17,18 +17,13 @@ use crate::world::{Ended, ProcessEnd, World};
 
 /// The longest outage in which no inference may be lost.
 const OUTAGE_SURVIVED: TimeDelta = TimeDelta::minutes(30);
+/// Of one service each, and of the calls to all of them.
+const QUEUE: &[Fault] = &[Fault::QueueErrors, Fault::QueueDown, Fault::QueueThrottled];
+const LEDGER: &[Fault] = &[Fault::LedgerErrors, Fault::LedgerDown, Fault::LedgerThrottled];
+const STORE: &[Fault] = &[Fault::StoreDown, Fault::StoreThrottled];
+const CALLS: &[Fault] = &[Fault::SlowCalls, Fault::LostReplies];
 /// Faults that keep results from being committed: with them, an inference may be lost if they last longer than that.
-const OUTAGES: [Fault; 9] = [
-    Fault::LedgerDown,
-    Fault::QueueDown,
-    Fault::StoreDown,
-    Fault::LedgerErrors,
-    Fault::QueueErrors,
-    Fault::LedgerThrottled,
-    Fault::QueueThrottled,
-    Fault::StoreThrottled,
-    Fault::LostReplies,
-];
+const OUTAGES: &[&[Fault]] = &[QUEUE, LEDGER, STORE, &[Fault::LostReplies]];
 /// The strength from which errors count as an outage.
 const OUTAGE_STRENGTH: i64 = 1_000;
 
@@ -37,53 +32,33 @@ const HOARD_MAX: TimeDelta = TimeDelta::minutes(5);
 /// … for this long while another has none.
 const HOARDING_MAX: TimeDelta = TimeDelta::minutes(2);
 /// Faults under which a worker without jobs may be unable to take any.
-const TROUBLE: [Fault; 12] = [
-    Fault::QueueErrors,
-    Fault::QueueDown,
-    Fault::QueueThrottled,
-    Fault::SlowCalls,
-    Fault::LostReplies,
-    Fault::Duplicates,
-    Fault::BrokenBox,
-    Fault::WorkerHang,
-    Fault::WorkerSilent,
-    Fault::LedgerErrors,
-    Fault::LedgerDown,
-    Fault::LedgerThrottled,
+const TROUBLE: &[&[Fault]] = &[
+    QUEUE,
+    LEDGER,
+    CALLS,
+    &[Fault::Duplicates, Fault::BrokenBox, Fault::WorkerHang, Fault::WorkerSilent],
 ];
 
 /// How much earlier than its lifetime's end a worker may end for it.
 const EARLY_MAX: TimeDelta = TimeDelta::minutes(15);
 /// Faults for which a worker may give up.
-const NO_START: [Fault; 16] = [
-    Fault::BrokenBox,
-    Fault::BrokenImage,
-    Fault::BootLoop,
-    Fault::StuckPending,
-    Fault::SlowBoot,
-    Fault::LedgerDown,
-    Fault::QueueDown,
-    Fault::StoreDown,
-    Fault::LedgerErrors,
-    Fault::QueueErrors,
-    Fault::LedgerThrottled,
-    Fault::QueueThrottled,
-    Fault::StoreThrottled,
-    Fault::LostReplies,
-    Fault::SlowCalls,
-    Fault::WorkerSilent,
+const NO_START: &[&[Fault]] = &[
+    QUEUE,
+    LEDGER,
+    STORE,
+    CALLS,
+    &[Fault::BrokenBox, Fault::BrokenImage, Fault::BootLoop],
+    &[Fault::StuckPending, Fault::SlowBoot, Fault::WorkerSilent],
 ];
 
 /// Faults that keep leases from being extended.
-const QUEUE_TROUBLE: [Fault; 5] = [
-    Fault::QueueErrors,
-    Fault::QueueDown,
-    Fault::QueueThrottled,
-    Fault::SlowCalls,
-    Fault::LostReplies,
-];
+const NO_EXTENSION: &[&[Fault]] = &[QUEUE, CALLS];
 /// How long a message is held at most before that shows.
 const LEASE_TROUBLE: TimeDelta = TimeDelta::minutes(30);
+
+fn each(parts: &'static [&'static [Fault]]) -> impl Iterator<Item = Fault> {
+    parts.iter().copied().flatten().copied()
+}
 
 /// A job and its generation.
 type Name = (String, u32);
@@ -165,7 +140,7 @@ impl World {
     /// Whether the queue failed while a message was held: then its lease may run out.
     fn queue_failed(&self, receive: &Receive) -> bool {
         let until = receive.at + LEASE_TROUBLE;
-        let windows = QUEUE_TROUBLE.iter().flat_map(|fault| self.faults.windows(*fault));
+        let windows = each(NO_EXTENSION).flat_map(|fault| self.faults.windows(fault));
         windows.into_iter().any(|window| window.from < until && window.to > receive.at)
     }
 
@@ -190,7 +165,7 @@ impl World {
             .filter(|one| !self.processes(&one.id).is_empty())
             .map(|one| one.id.clone())
             .collect();
-        let troubled = TROUBLE.iter().any(|fault| self.faults.strength(*fault, now) > 0);
+        let troubled = each(TROUBLE).any(|fault| self.faults.strength(fault, now) > 0);
         let hoards = workers.len() > 1
             && !troubled
             && workers.iter().any(|one| self.is_idle(now, one))
@@ -314,8 +289,8 @@ impl World {
             format!("the worker on {instance} ends for its lifetime, launched at {launched_at}")
         });
         let since = now - TimeDelta::hours(1);
-        let troubled = NO_START.iter().any(|fault| {
-            let windows = self.faults.windows(*fault).iter();
+        let troubled = each(NO_START).any(|fault| {
+            let windows = self.faults.windows(fault).iter();
             windows.clone().any(|window| window.from < now && window.to > since)
         });
         let fair = exit != WorkerExit::CannotStart || troubled;
@@ -326,11 +301,11 @@ impl World {
 
     /// Whether services failed for longer than a worker has to outlast.
     fn outlasts(&self, since: Timestamp, now: Timestamp) -> bool {
-        let windows = OUTAGES.iter().flat_map(|fault| {
+        let windows = each(OUTAGES).flat_map(|fault| {
             let down = matches!(fault, Fault::LedgerDown | Fault::QueueDown | Fault::StoreDown);
-            let windows = self.faults.windows(*fault).iter();
+            let windows = self.faults.windows(fault).iter();
             windows.filter(move |window| {
-                down || self.faults.strength(*fault, window.from) >= OUTAGE_STRENGTH
+                down || self.faults.strength(fault, window.from) >= OUTAGE_STRENGTH
             })
         });
         let touched = windows.filter(|window| window.from < now && window.to > since);
