@@ -175,10 +175,7 @@ impl Observed {
         let written_at =
             memory.as_ref().and_then(|memory| memory.queue.as_ref()).map(|last| last.at);
         let unwritten = written_at.map_or(TimeDelta::zero(), |written_at| at - written_at);
-        // Each tick writes, and some may fail.
-        if unwritten > policy.cloud.tick * 3 {
-            boxes.iter_mut().flatten().for_each(|one| workers::excuse_silence(one, at));
-        }
+        boxes.iter_mut().flatten().for_each(|one| workers::excuse_silence(one, at, unwritten));
         Parts { memory, queue, boxes, spent }
     }
 

@@ -34,6 +34,8 @@ const BOOT_LOOP_WITHIN: TimeDelta = TimeDelta::hours(8);
 pub(crate) const WORKERLESS_MAX: TimeDelta = TimeDelta::minutes(10);
 /// How fresh a report is that a controller must have read: it observes, and then acts.
 const HEARD_WITHIN: TimeDelta = TimeDelta::seconds(90);
+/// How long after an outage a worker may need to report again.
+const REPORTS_AGAIN: TimeDelta = TimeDelta::seconds(30);
 /// How old a reading may be when a box is stopped because of it: the two minutes that `decide` allows, and the reconcile itself.
 const STALE_AFTER: TimeDelta = TimeDelta::seconds(150);
 /// A box may exceed its limit in this many consecutive reconciles without errors before the guarantee counts as broken.
@@ -54,7 +56,7 @@ gpuctl_core::named! {
         ExactlyOnce "exactly-once" "Every generation of a job gets one result, or is dead or expired.",
         DurableFirst "durable-first" "No message is deleted before its result is durable.",
         LiveAck "live-ack" "No worker acks a message whose lease it knows to be lost.",
-        Clocks "clocks" "No box is stopped for silence while its worker's reports arrive.",
+        Clocks "clocks" "No box is stopped for silence while its worker's reports arrive, or cannot arrive.",
         BoxesMax "boxes-max" "gpuctl's own starts never bring up more boxes than `boxes_max`.",
         Grace "grace" "No box whose worker holds a lease is forced off before its drain ends.",
         IdleLimit "idle-limit" "No box stays on without work beyond its idle limit while a controller can see it.",
@@ -333,6 +335,10 @@ impl World {
             self.checks.check(!(heard && for_silence), Guarantee::Clocks, now, || {
                 format!("{box_id} is stopped ({}), and its report has just arrived", reason.text)
             });
+            let excused = for_silence && self.could_not_report(box_id, now);
+            self.checks.check(!excused, Guarantee::Clocks, now, || {
+                format!("{box_id} is stopped ({}), and it could not report before", reason.text)
+            });
             let fresh = |read: Option<Timestamp>| read.is_some_and(|at| now - at <= STALE_AFTER);
             let boxes = fresh(self.checks.boxes_read_at);
             let counts = reason.rule != Rule::Idle || fresh(self.checks.counts_read_at);
@@ -340,6 +346,14 @@ impl World {
                 format!("{box_id} is stopped ({}), and the last reading is stale", reason.text)
             });
         }
+    }
+
+    /// Whether the ledger has only just come back, and the box's worker had reported until it went.
+    fn could_not_report(&self, box_id: &BoxId, now: Timestamp) -> bool {
+        let Some(heard_at) = self.ledger.heard(box_id.as_str()) else { return false };
+        let windows = self.faults.windows(Fault::LedgerDown).iter();
+        let mut just_over = windows.filter(|down| down.to <= now && now < down.to + REPORTS_AGAIN);
+        just_over.any(|down| heard_at > down.from - HEARD_WITHIN)
     }
 }
 

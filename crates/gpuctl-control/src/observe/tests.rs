@@ -1,13 +1,13 @@
 //! What follows from what was read, on plain values: no port is asked here.
 
-use gpuctl_core::observation::{Foreign, HoldWants, WorkerFault};
+use gpuctl_core::observation::{Foreign, HoldWants, SeenWorker, WorkerFault};
 use gpuctl_core::offering::{CapacityType, Offering};
 use gpuctl_core::plan::{Reason, Rule};
 
 use super::runs::{
     clear_foreign_after_interruption, close_runs_without_box, runs_started_elsewhere, update_runs,
 };
-use super::workers::{apply_report, assume_ready_after_boot, end_with_faults};
+use super::workers::{apply_report, assume_ready_after_boot, end_with_faults, excuse_silence};
 use super::*;
 use crate::ports::WorkerReport;
 
@@ -209,6 +209,26 @@ fn an_older_run_of_a_box_that_has_started_again_is_closed() {
     assert_eq!(update_runs(&mut runs, &mut [one], at(910)).len(), 2);
     let ends: Vec<_> = runs.iter().map(|run| run.stopped_at).collect();
     assert_eq!(ends, [None, Some(at(900)), Some(at(500))], "whether or not it was ever ready");
+}
+
+#[test]
+fn a_worker_is_silent_only_while_the_ledger_is_known_to_take_writes() {
+    for (heard, written, silent) in [(5, 10, 5), (200, 10, 190), (155, 160, 60), (400, 160, 240)] {
+        let now = at(1_000);
+        let (heard_at, unwritten) = (at(1_000 - heard), TimeDelta::seconds(written));
+        let mut one = a_box(BoxState::Running, 100);
+        one.worker = Some(SeenWorker {
+            heard_at,
+            leases: 1,
+            idle_since: None,
+            jobs_done: 0,
+            fault: None,
+            keep_until: None,
+        });
+        excuse_silence(&mut one, now, unwritten);
+        let counted = now - one.worker.unwrap().heard_at;
+        assert_eq!(counted.num_seconds(), silent, "heard {heard} s ago, written {written} s ago");
+    }
 }
 
 #[test]

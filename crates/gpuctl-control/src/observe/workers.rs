@@ -15,7 +15,7 @@ use crate::ports::{Listing, PortError, Ports, WorkerReport};
 /// How much older than the newest report of a box another worker's may be to count: workers report every few seconds.
 const REPORTS_APART_MAX: TimeDelta = TimeDelta::minutes(2);
 
-/// How old the report of a worker that is excused counts as.
+/// How old the report of a worker that is excused counts as, at least.
 const EXCUSED_FOR: TimeDelta = TimeDelta::minutes(1);
 
 /// Merges the latest reports into the boxes that run without a known worker, and into those of `ending` that do not run any more: what
@@ -58,12 +58,13 @@ pub(super) async fn merge_worker_reports(
     }
 }
 
-/// After an outage of the ledger every worker's last report is from before it. Nothing was written to the ledger for a while, so
-/// nothing follows from their silence yet: they have until the next reconcile to report.
-pub(super) fn excuse_silence(one: &mut SeenBox, now: Timestamp) {
+/// After an outage of the ledger every worker's last report is from before it. That the ledger takes writes is known up to the last one of
+/// a controller, `unwritten` ago: a worker has been silent until then. What follows is known at the next reconcile.
+pub(super) fn excuse_silence(one: &mut SeenBox, now: Timestamp, unwritten: TimeDelta) {
     if let Some(worker) = one.worker.as_mut().filter(|_| !Fix::SilenceAfterOutage.is_left_out()) {
         // Too old to say that the box is idle.
-        worker.heard_at = worker.heard_at.max(now - EXCUSED_FOR);
+        let excused = (worker.heard_at + unwritten).min(now - EXCUSED_FOR);
+        worker.heard_at = worker.heard_at.max(excused);
     }
 }
 
