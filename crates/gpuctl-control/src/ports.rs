@@ -470,6 +470,8 @@ pub struct WorkerReport {
     pub fault: Option<WorkerFault>,
     /// Until when a user on the box wants it kept up: the file `keep-until` in its state folder.
     pub keep_until: Option<Timestamp>,
+    /// When EC2 recommended to replace the box, which only the box itself is told.
+    pub rebalance: Option<Timestamp>,
 }
 
 /// A worker's try at a job, for ledgers that cannot read the queue's messages.

@@ -153,7 +153,7 @@ pub struct SeenBox {
     pub offering: Option<Offering>,
     /// When EC2 interrupts it, if it has given notice. On a stopped box: when EC2 did; only EC2 can start it again (P4).
     pub interruption: Option<Timestamp>,
-    /// When EC2 recommended to replace it, since it may interrupt it; it names no deadline.
+    /// When EC2 recommended to replace it, since it may interrupt it; it names no deadline. Only the box itself is told, and reports it.
     pub rebalance: Option<Timestamp>,
     /// The latest start or stop outside gpuctl, e.g. in the AWS console.
     pub foreign: Option<Foreign>,

@@ -161,6 +161,7 @@ async fn a_step_of_the_wall_clock_does_not_make_a_busy_worker_look_silent() {
                 since: now - TimeDelta::seconds(30),
             }),
             keep_until: Some(now + MINUTE),
+            rebalance: None,
         };
         store.report(&report).await.unwrap();
         at.clocks.pass(TimeDelta::seconds(2));

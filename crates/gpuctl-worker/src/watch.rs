@@ -93,6 +93,7 @@ impl Worker {
     /// Drains if the cloud or a controller says so. On this machine a controller says it by a signal.
     fn heed(&self, own: Option<&SeenBox>) {
         let Some(own) = own else { return };
+        self.set_rebalance(own.rebalance);
         if let Some(at) = own.interruption {
             tracing::warn!(%at, "EC2 interrupts this box");
             self.drain_before(at);
@@ -200,6 +201,7 @@ impl Worker {
             last_error,
             fault: self.faults.oldest(),
             keep_until: self.keep_until(),
+            rebalance: self.rebalance(),
         };
         within("the report", self.ports.ledger.report(&report)).await
     }

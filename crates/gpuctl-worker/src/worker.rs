@@ -93,6 +93,8 @@ struct State {
     exit: Option<WorkerExit>,
     /// When the cloud takes the box.
     interrupted_at: Option<Timestamp>,
+    /// When the cloud recommended to replace the box.
+    rebalance: Option<Timestamp>,
 }
 
 impl Worker {
@@ -161,6 +163,15 @@ impl Worker {
 
     pub(crate) fn interrupted_at(&self) -> Option<Timestamp> {
         self.with(|state| state.interrupted_at)
+    }
+
+    /// Notes what the cloud recommends: jobs go on, and controllers are told by reports.
+    pub(crate) fn set_rebalance(&self, at: Option<Timestamp>) {
+        self.with(|state| state.rebalance = at);
+    }
+
+    pub(crate) fn rebalance(&self) -> Option<Timestamp> {
+        self.with(|state| state.rebalance)
     }
 
     pub(crate) fn is_draining(&self) -> bool {

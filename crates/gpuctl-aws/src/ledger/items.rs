@@ -456,6 +456,7 @@ pub(super) fn report(report: &WorkerReport) -> Item {
         .text_if("fault_message", fault.map(|fault| &fault.message))
         .time_if("fault_since", fault.map(|fault| fault.since))
         .time_if("keep_until", report.keep_until)
+        .time_if("rebalance", report.rebalance)
         .value("expires", expires(report.at + RUNS_KEPT))
         .done()
 }
@@ -475,6 +476,7 @@ pub(super) fn report_of(item: &Item) -> Result<WorkerReport, PortError> {
         last_error: item.text_if("last_error").cloned(),
         fault: fault(item)?,
         keep_until: item.time_if("keep_until"),
+        rebalance: item.time_if("rebalance"),
     })
 }
 
@@ -585,6 +587,7 @@ mod tests {
                 since: at(2),
             }),
             keep_until: Some(at(9)),
+            rebalance: Some(at(7)),
         };
         assert_eq!(report_of(&report(&a_report)).unwrap(), a_report);
     }

@@ -113,6 +113,7 @@ mod tests {
             last_error: None,
             fault: None,
             keep_until: None,
+            rebalance: None,
         }
     }
 

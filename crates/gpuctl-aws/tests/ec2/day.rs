@@ -261,6 +261,7 @@ impl Worker {
             last_error: None,
             fault: None,
             keep_until: None,
+            rebalance: None,
         };
         ports.ledger.report(&report).await.unwrap();
     }

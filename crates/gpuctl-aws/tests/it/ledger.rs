@@ -158,6 +158,7 @@ async fn l7_all_jobs_and_reports_of_several_pages_are_read() {
             last_error: None,
             fault: None,
             keep_until: None,
+            rebalance: None,
         };
         ledger.report(&report).await.unwrap();
     }

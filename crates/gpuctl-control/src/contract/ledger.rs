@@ -258,6 +258,7 @@ pub async fn a_report_is_accepted(subject: &dyn Subject) {
         last_error: None,
         fault: None,
         keep_until: None,
+        rebalance: None,
     };
     subject.ports().ledger.report(&bare).await.unwrap();
     let full = WorkerReport {

@@ -142,6 +142,7 @@ fn s10_a_box_is_ready_when_its_worker_reports_it_in_this_run() {
         last_error: None,
         fault: None,
         keep_until: None,
+        rebalance: None,
     };
     let seen = |reports: &[WorkerReport]| {
         let mut one = a_box(BoxState::Running, 100);
@@ -152,6 +153,10 @@ fn s10_a_box_is_ready_when_its_worker_reports_it_in_this_run() {
     assert_eq!(seen(&[report(90, Some(at(80)))]), (BoxState::Pending, at(100), None));
     assert_eq!(seen(&[report(120, None)]), (BoxState::Pending, at(100), Some(2)));
     assert_eq!(seen(&[report(150, Some(at(140)))]), (BoxState::Running, at(140), Some(2)));
+    let told = WorkerReport { rebalance: Some(at(130)), ..report(150, None) };
+    let mut one = a_box(BoxState::Running, 100);
+    apply_report(&[report(120, None), told], &mut one);
+    assert_eq!(one.rebalance, Some(at(130)));
 }
 
 #[test]
@@ -251,6 +256,7 @@ fn two_workers_of_one_box_are_idle_and_at_fault_only_together() {
         last_error: None,
         fault: None,
         keep_until: None,
+        rebalance: None,
     };
     let seen = |reports: &[WorkerReport]| {
         let mut one = SeenBox { run_started_at: Some(at(100)), ..a_box(BoxState::Running, 100) };
@@ -296,6 +302,7 @@ fn a_run_ends_with_what_its_worker_last_reported() {
             since: at(160),
         }),
         keep_until: None,
+        rebalance: None,
     };
     let mut boxes = vec![one()];
     apply_report(&[report], &mut boxes[0]);

@@ -102,6 +102,9 @@ pub struct BoxDocument {
     /// What keeps it up although it fails or is idle.
     #[serde(default)]
     pub kept: Option<KeptDocument>,
+    /// When EC2 recommended to replace it: it stops as soon as it is idle.
+    #[serde(default)]
+    pub rebalance: Option<String>,
 }
 
 /// Why a worker takes no jobs.
@@ -141,6 +144,7 @@ impl BoxDocument {
                 since: time(fault.since),
             }),
             kept: None,
+            rebalance: one.rebalance.filter(|_| one.is_up()).map(time),
         }
     }
 }
@@ -237,6 +241,7 @@ mod tests {
         let one = SeenBox {
             worker: Some(worker),
             offering: Some(offering),
+            rebalance: Some(now - TimeDelta::minutes(2)),
             ..SeenBox::new("gpu-1".parse().unwrap(), BoxState::Running, now - TimeDelta::hours(1))
         };
         let seen = SeenPool {
@@ -252,6 +257,7 @@ mod tests {
         let seen = Observation { at: now, witness: Witness::Controller, pools };
         let document = StatusDocument::of(&seen, &decide(&policy, &seen), vec![]).document;
         let shown = &document.pools[0].boxes[0];
+        assert_eq!(shown.rebalance.as_deref(), Some("2026-11-21T11:58:00.000Z"));
         let (fault, kept) = (shown.fault.as_ref().unwrap(), shown.kept.as_ref().unwrap());
         assert_eq!(
             (fault.code.as_str(), fault.since.as_str()),

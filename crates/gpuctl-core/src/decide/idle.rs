@@ -47,7 +47,9 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
                 continue;
             }
         };
-        let stay = if cheaper && is_preferred(input, one) == Some(false) {
+        let stay = if one.rebalance.is_some() {
+            Stay::until_replaced()
+        } else if cheaper && is_preferred(input, one) == Some(false) {
             Stay::until_cheaper_box()
         } else {
             Stay::of_policy(input, policy)
@@ -92,6 +94,13 @@ impl Stay {
         let lasts = policy.idle_stop.after(policy.max_wait - input.tick, input.boot);
         let auto = if policy.idle_stop == IdleStop::Auto { "auto, here " } else { "" };
         Self { lasts, why: format!("idle_stop is {auto}{}", show_duration(lasts)) }
+    }
+
+    /// P13: most boxes with a recommendation are never interrupted, so it ends no job. But one that waits for its next job may as well be
+    /// another: its next start is on other hardware.
+    fn until_replaced() -> Self {
+        let why = "and EC2 recommends to replace it".to_owned();
+        Self { lasts: TimeDelta::zero(), why }
     }
 
     /// On demand, an hour of waiting for the next job costs about three times as much as on spot.

@@ -1,15 +1,16 @@
-//! Boxes that fail: boot loops, workers that take no jobs, and boxes that a user keeps up to look at them.
+//! Boxes that fail or may soon: boot loops, workers that take no jobs, boxes that a user keeps up to look at them, and those that EC2
+//! recommends to replace.
 
 use gpuctl_core::observation::{BoxState, HoldWants, Run, SeenQueue};
 
 use super::SATURDAYS;
 use super::world::{
-    Case, Worker, a_box, ago, busy, case, failed, faulty, idle, kept, run, running, spot, stopped,
-    without_service,
+    Case, Worker, a_box, ago, busy, case, failed, faulty, idle, kept, recommended, run, running,
+    spot, stopped, without_service,
 };
 
 pub(crate) fn cases() -> Vec<Case> {
-    [boot_loops(), faults(), kept_up()].into_iter().flatten().collect()
+    [boot_loops(), faults(), kept_up(), to_replace()].into_iter().flatten().collect()
 }
 
 fn boot_loops() -> Vec<Case> {
@@ -146,5 +147,22 @@ fn kept_up() -> Vec<Case> {
         })
         .waiting(1, 9_000)
         .hold(HoldWants::Running, 3_000, None),
+    ]
+}
+
+fn to_replace() -> Vec<Case> {
+    let idle = |seconds| vec![recommended(idle(seconds, running(900)))];
+    let empty = |seconds| SeenQueue { empty_since: Some(ago(seconds)), ..SeenQueue::default() };
+    vec![
+        case(
+            "P13 a box that EC2 recommends to replace stops once idle",
+            "idle_stop = \"5m\"",
+            idle(20),
+        )
+        .queue(empty(20)),
+        case("P13 its jobs are not interrupted", "", vec![recommended(busy(running(900)))])
+            .waiting(1, 60),
+        case("P13 nor does it stop where the schedule keeps a box", SATURDAYS, idle(900))
+            .queue(empty(900)),
     ]
 }

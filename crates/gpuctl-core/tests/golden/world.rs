@@ -185,6 +185,11 @@ fn with_fault(code: &str, message: &str, since_seconds: i64, one: SeenBox) -> Se
     one
 }
 
+/// A box that EC2 recommends to replace.
+pub(crate) fn recommended(one: SeenBox) -> SeenBox {
+    SeenBox { rebalance: Some(ago(120)), ..one }
+}
+
 /// A box with a file `keep-until`.
 pub(crate) fn kept(for_seconds: i64, mut one: SeenBox) -> SeenBox {
     one.worker.as_mut().unwrap().keep_until = Some(ago(-for_seconds));

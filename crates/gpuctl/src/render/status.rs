@@ -58,6 +58,14 @@ fn boxes(lines: &mut Lines, boxes: &[BoxDocument]) {
         if let Some(kept) = &one.kept {
             lines.label("kept", &kept.text);
         }
+        if let Some(at) = &one.rebalance {
+            let since = short(at);
+            let text = format!(
+                "EC2 recommends to replace {} since {since}: it stops when idle",
+                one.r#box
+            );
+            lines.label("rebalance", text);
+        }
     }
 }
 
@@ -203,6 +211,7 @@ mod tests {
         let kept = json!({ "box": "gpu-1", "keep_until": "x", "usd": 1.0, "text": "x" });
         let one = json!({
             "box": "gpu-1", "state": "running", "since": "x", "seconds_in_state": 1.0, "jobs_held": 1, "fault": fault, "kept": kept,
+            "rebalance": "x",
         });
         let queue = json!({ "visible": 1, "in_flight": 0, "delayed": 0, "dead": 0, "oldest_age_seconds": 1.0 });
         let hold =
