@@ -134,7 +134,7 @@ impl Controller {
 }
 
 async fn open(aws: Aws, read: Read) -> Result<Ready, Error> {
-    let account = Account::open(aws.clone(), &read.policy)?;
+    let account = Account::open(aws.clone(), &read.policy).await?;
     let ports = account.ports().ok_or("the policy names no table")?;
     Ok(Ready {
         aws,

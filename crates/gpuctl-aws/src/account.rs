@@ -1,6 +1,7 @@
 //! The parts of an account that a policy names, as ports for a controller. A worker needs fewer, and puts them together itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use gpuctl_control::Reconciled;
 use gpuctl_control::log::shown;
@@ -11,6 +12,9 @@ use gpuctl_core::policy::Policy;
 use crate::{
     Aws, AwsFiles, DynamoLedger, Ec2Cloud, InputPlaces, S3Files, SnsTopic, SqsQueue, results,
 };
+
+/// How long opening an account waits for AWS's time: where AWS cannot be reached the first call that needs it says so.
+const TIME_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// An account's parts.
 pub struct Account {
@@ -27,11 +31,17 @@ pub struct Account {
 }
 
 impl Account {
-    /// The parts that `policy` names; nothing is called yet.
+    /// The parts that `policy` names, once AWS's time is known: nothing is decided or written by this machine's clock.
     ///
     /// # Errors
     /// When `results` is not an `s3://` URI.
-    pub fn open(aws: Aws, policy: &Policy) -> Result<Self, PortError> {
+    pub async fn open(aws: Aws, policy: &Policy) -> Result<Self, PortError> {
+        let account = Self::of(aws, policy)?;
+        account.learn_time().await;
+        Ok(account)
+    }
+
+    fn of(aws: Aws, policy: &Policy) -> Result<Self, PortError> {
         let named = policy.cloud.aws.clone().unwrap_or_default();
         let results = results(&aws, &named)?;
         let sqs = Arc::new(SqsQueue::new(&aws));
@@ -48,6 +58,23 @@ impl Account {
             table,
             results,
         })
+    }
+
+    /// Makes the cheapest call that needs no further permission, unless an earlier one was answered. An error's response tells the time
+    /// too; why there is none, the next call says.
+    async fn learn_time(&self) {
+        if self.aws.knows_time() {
+            return;
+        }
+        let ask = async {
+            match &self.table {
+                Some(table) => table.ask().await,
+                None => self.aws.identity().await.map(drop),
+            }
+        };
+        if let Ok(Err(error)) = tokio::time::timeout(TIME_WAIT_MAX, ask).await {
+            tracing::debug!(%error, "the call that tells AWS's time failed");
+        }
     }
 
     /// The ports of a controller without a disk; `None` if the policy names no table.

@@ -2,6 +2,7 @@
 //!
 //! Profiles, SSO, IMDS, `AWS_ENDPOINT_URL` and the endpoint of each service (`AWS_ENDPOINT_URL_SQS` …) work as in the AWS CLI.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -115,6 +116,12 @@ impl Aws {
     #[must_use]
     pub fn clock(&self) -> Arc<CorrectedClock> {
         Arc::clone(&self.follow.clock)
+    }
+
+    /// Whether a response has told AWS's time. Until then the clock shows this machine's.
+    #[must_use]
+    pub fn knows_time(&self) -> bool {
+        self.follow.has_heard.load(Ordering::Relaxed)
     }
 
     /// What each client needs, so that the clock follows the responses to its calls.
@@ -243,6 +250,7 @@ impl Intercept for ClockComparison {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FollowClock {
     clock: Arc<CorrectedClock>,
+    has_heard: Arc<AtomicBool>,
 }
 
 /// When a try of a call was sent.
@@ -276,6 +284,7 @@ impl Intercept for FollowClock {
     ) -> Result<(), BoxError> {
         if let (Some(at), Some(SentAt(sent))) = (date(context), bag.load::<SentAt>()) {
             self.clock.heard(at, sent.elapsed());
+            self.has_heard.store(true, Ordering::Relaxed);
         }
         Ok(())
     }

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use chrono::TimeDelta;
+use gpuctl_control::clock::CLOCKS_APART_MAX;
 use gpuctl_control::hold::outdated;
 use gpuctl_control::job::{Job, JobId, JobResult};
 use gpuctl_control::ports::{
@@ -96,6 +97,12 @@ impl DynamoLedger {
         self.table.check().await
     }
 
+    /// Reads one item: the cheapest call, for what its response tells.
+    #[cfg(feature = "control")]
+    pub(crate) async fn ask(&self) -> Result<(), PortError> {
+        self.table.get(&Key::lease()).await.map(drop)
+    }
+
     fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -106,6 +113,8 @@ impl Ledger for DynamoLedger {
     async fn lease(&self, owner: &str, lasts: TimeDelta) -> Result<Option<Fence>, PortError> {
         let now = self.now();
         let until = now + lasts;
+        // Others see its end only when it is over for the holder as well, whose clock may be behind theirs.
+        let until_for_others = until + CLOCKS_APART_MAX;
         // The SDK may repeat a call whose response was lost; then the condition meets our own write, which the nonce tells.
         let nonce = Uuid::new_v4().to_string();
         let answer = self
@@ -119,7 +128,7 @@ impl Ledger for DynamoLedger {
             .expression_attribute_names("#until", "until")
             .expression_attribute_names("#number", "number")
             .expression_attribute_values(":owner", AttributeValue::S(owner.to_owned()))
-            .expression_attribute_values(":until", items::time(until))
+            .expression_attribute_values(":until", items::time(until_for_others))
             .expression_attribute_values(":now", items::time(now))
             .expression_attribute_values(":nonce", AttributeValue::S(nonce.clone()))
             .expression_attribute_values(":v", items::number(items::VERSION))

@@ -65,6 +65,10 @@ const OFF_MAX: TimeDelta = TimeDelta::seconds(2);
 /// A server's time has whole seconds, rounded down: it was up to this much later.
 const ROUNDED_DOWN: TimeDelta = TimeDelta::seconds(1);
 
+/// How far apart two clocks that follow one server may be: each is off by as much as sets none, if its responses are quick.
+pub const CLOCKS_APART_MAX: TimeDelta =
+    TimeDelta::seconds(2 * (OFF_MAX.num_seconds() + ROUNDED_DOWN.num_seconds()));
+
 /// A clock that follows a server's time, so that processes on machines whose clocks differ compare times of one clock.
 ///
 /// It reads the machine's time of day once, when it is made. From then on it runs by the monotonic time, and only a server's response

@@ -60,7 +60,7 @@ async fn on_aws(config: &Config, named: &gpuctl_core::policy::Aws) -> Result<Bac
     use gpuctl_local::LocalFiles;
 
     let aws = gpuctl_aws::Aws::connect(named.region.as_deref(), named.profile.as_deref()).await?;
-    let account = gpuctl_aws::Account::open(aws, &config.policy)?;
+    let account = gpuctl_aws::Account::open(aws, &config.policy).await?;
     let files = Arc::new(LocalFiles::new(&config.state, config.input_roots()));
     let (ports, store) = if let Some(table) = account.table.clone() {
         (account.ports_with(table, files), None)

@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first error")]
 
+mod account;
 mod contract;
 mod day;
 #[path = "../emulators/mod.rs"]

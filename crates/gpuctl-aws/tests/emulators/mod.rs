@@ -109,6 +109,35 @@ impl Emulator {
         answer.matches("\"action\"").count()
     }
 }
+
+/// A server whose clock says 2020, and which therefore accepts no signature of today.
+pub(crate) fn refusing_in_2020() -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let body = "<ErrorResponse><Error><Type>Sender</Type><Code>SignatureDoesNotMatch</Code>\
+        <Message>Signature not yet current</Message></Error></ErrorResponse>";
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut some = [0; 1_024];
+            // What is asked does not matter, and a client may not send all of it before it reads.
+            let _ = stream.set_read_timeout(Some(Duration::from_millis(200)));
+            while let Ok(count) = stream.read(&mut some) {
+                if count == 0 {
+                    break;
+                }
+            }
+            let length = body.len();
+            let head = format!(
+                "HTTP/1.1 403 Forbidden\r\nDate: Wed, 01 Jan 2020 00:00:00 GMT\r\nContent-Type: text/xml\r\n\
+                 Content-Length: {length}\r\nConnection: close\r\n\r\n"
+            );
+            let _ =
+                stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+        }
+    });
+    url
+}
+
 fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }

@@ -1,7 +1,5 @@
 //! Every failure has a name, a class and a hint: throttling, resets, lost responses, expired tokens, no credentials, the wrong region.
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -257,7 +255,7 @@ async fn the_caller_is_known_and_the_clocks_agree() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn t14_an_error_also_tells_how_far_the_clock_is_off() {
-    let aws = support::aws(&refusing_in_2020());
+    let aws = support::aws(&support::refusing_in_2020());
     let (who, ahead) = aws.identity_and_clock().await;
     is(&who.unwrap_err(), PortErrorClass::Denied, "clock");
     assert!(ahead.unwrap() > TimeDelta::days(365), "{ahead:?}");
@@ -268,7 +266,7 @@ async fn t14_an_error_also_tells_how_far_the_clock_is_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn t14_each_service_s_responses_set_the_one_clock() {
-    let server = refusing_in_2020();
+    let server = support::refusing_in_2020();
     let year = |aws: &Aws| aws.clock().now().format("%Y").to_string();
     let aws = support::aws(&server);
     assert_ne!(year(&aws), "2020");
@@ -280,32 +278,4 @@ async fn t14_each_service_s_responses_set_the_one_clock() {
     let aws = support::aws(&server);
     let _ = S3Files::new(&aws, "bucket", "").fetch("s3://bucket/key", 1, None).await;
     assert_eq!(year(&aws), "2020");
-}
-
-/// A server whose clock says 2020, and which therefore accepts no signature of today.
-fn refusing_in_2020() -> String {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let body = "<ErrorResponse><Error><Type>Sender</Type><Code>SignatureDoesNotMatch</Code>\
-        <Message>Signature not yet current</Message></Error></ErrorResponse>";
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut some = [0; 1_024];
-            // What is asked does not matter, and a client may not send all of it before it reads.
-            let _ = stream.set_read_timeout(Some(Duration::from_millis(200)));
-            while let Ok(count) = stream.read(&mut some) {
-                if count == 0 {
-                    break;
-                }
-            }
-            let length = body.len();
-            let head = format!(
-                "HTTP/1.1 403 Forbidden\r\nDate: Wed, 01 Jan 2020 00:00:00 GMT\r\nContent-Type: text/xml\r\n\
-                 Content-Length: {length}\r\nConnection: close\r\n\r\n"
-            );
-            let _ =
-                stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
-        }
-    });
-    url
 }

@@ -1,12 +1,15 @@
 //! What is particular to DynamoDB: rows, long results, the mean of a job's time, the table itself.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::TimeDelta;
 use gpuctl_aws::DynamoLedger;
-use gpuctl_control::clock::SystemClock;
+use gpuctl_control::clock::{CLOCKS_APART_MAX, SystemClock};
 use gpuctl_control::job::{JobResult, JobState};
-use gpuctl_control::ports::{Committed, Fence, Ledger, PortErrorClass, WorkerReport};
+use gpuctl_control::ports::{
+    Clock, Committed, Fence, LEASE_LASTS, Ledger, PortErrorClass, WorkerReport,
+};
 use gpuctl_control::wire::record::Record;
 use gpuctl_core::observation::Run;
 use gpuctl_core::plan::{Reason, Rule};
@@ -17,6 +20,42 @@ use crate::support::{a_ledger, fresh};
 
 fn result(text: &str) -> JobResult {
     jobs::result(&jobs::a_job(), text)
+}
+
+/// A clock that is set by hand, and off the true time by `off`.
+struct Set {
+    true_seconds: Arc<AtomicI64>,
+    off: TimeDelta,
+}
+
+impl Clock for Set {
+    fn now(&self) -> Timestamp {
+        let seconds = self.true_seconds.load(Ordering::Relaxed);
+        Timestamp::from_timestamp(seconds, 0).unwrap() + self.off
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t14_a_lease_is_over_for_its_holder_before_another_takes_it_however_their_clocks_are_off() {
+    let aws = moto().await;
+    let table = fresh("ledger");
+    let true_seconds = Arc::new(AtomicI64::new(1_795_000_000));
+    let clock = |off| Arc::new(Set { true_seconds: Arc::clone(&true_seconds), off });
+    let half = CLOCKS_APART_MAX / 2;
+    let (slow, fast) = (clock(-half), clock(half));
+    let holder = DynamoLedger::new(&aws, &table, slow.clone(), None);
+    let other = DynamoLedger::new(&aws, &table, fast, None);
+    holder.create_table().await.unwrap();
+    let fence = holder.lease("holder", LEASE_LASTS).await.unwrap().unwrap();
+    assert_eq!(fence.until - slow.now(), LEASE_LASTS);
+    let waits = (0..60).map(|_| true_seconds.fetch_add(1, Ordering::Relaxed));
+    for _ in waits {
+        if other.lease("other", LEASE_LASTS).await.unwrap().is_some() {
+            assert!(slow.now() >= fence.until, "{} left", fence.until - slow.now());
+            return;
+        }
+    }
+    unreachable!("the lease never ran out");
 }
 
 #[tokio::test(flavor = "multi_thread")]
