@@ -30,9 +30,13 @@ where
 /// The code of an error response, if AWS sent one.
 pub fn code<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
     let code = error.as_service_error()?.code()?;
-    // SQS's older protocol prefixes some: `AWS.SimpleQueueService.NonExistentQueue`.
-    Some(code.rsplit('.').next().unwrap_or(code))
+    // SQS's older protocol prefixes some: `AWS.SimpleQueueService.NonExistentQueue`. What S3 says of a key, e.g. `KMS.NotFoundException`,
+    // keeps its prefix: it is not the object that was not found.
+    Some(if code.starts_with(OF_A_KEY) { code } else { code.rsplit('.').next().unwrap_or(code) })
 }
+
+/// What S3's codes begin with that are about the KMS key of an object.
+const OF_A_KEY: &str = "KMS.";
 
 /// The class of an error code, for errors that have only a code, e.g. one entry of a batch.
 pub fn class_of(code: &str) -> PortErrorClass {
@@ -90,9 +94,17 @@ fn by_code(action: &str, code: &str) -> (PortErrorClass, Option<String>) {
         ),
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException"
         | "InvalidRegion" => (
-            PortErrorClass::NotFound,
-            "it is in another region: set `region` under [cloud] in gpuctl.toml".to_owned(),
+            PortErrorClass::Denied,
+            "it is in another region: set `region` under [cloud] in gpuctl.toml, or use a bucket of this region".to_owned(),
         ),
+        "KMS.ThrottlingException" => (
+            PortErrorClass::Throttled,
+            "AWS is throttling requests; try again later".to_owned(),
+        ),
+        "KmsDisabled" | "KmsNotFound" | "KmsInvalidState" | "KmsInvalidKeyUsage" | "KmsOptInRequired"
+        | "KMSDisabledException" | "KMSNotFoundException" | "KMSInvalidStateException"
+        | "KMSOptInRequired" => (PortErrorClass::Denied, key_hint()),
+        of_a_key if of_a_key.starts_with(OF_A_KEY) => (PortErrorClass::Denied, key_hint()),
         "Throttling" | "ThrottlingException" | "ThrottledException" | "RequestLimitExceeded"
         | "RequestThrottled" | "RequestThrottledException" | "TooManyRequestsException"
         | "ProvisionedThroughputExceededException" | "LimitExceededException" | "SlowDown"
@@ -125,6 +137,10 @@ fn by_code(action: &str, code: &str) -> (PortErrorClass, Option<String>) {
         _ => return (PortErrorClass::Unavailable, None),
     };
     (class, Some(hint))
+}
+
+fn key_hint() -> String {
+    "the KMS key cannot be used: check that it exists and is enabled, and that its policy and this user's or role's allow its use".to_owned()
 }
 
 /// What to do if the call failed because there are no usable credentials.
@@ -161,5 +177,29 @@ where
     match sent {
         Some(text) => text.into(),
         None => Box::new(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_call_names_is_not_found_and_never_a_key_or_a_region() {
+        use PortErrorClass::{Denied, NotFound, Throttled};
+        for (code, expected) in [
+            ("NoSuchKey", NotFound),
+            ("NonExistentQueue", NotFound),
+            ("PermanentRedirect", Denied),
+            ("AuthorizationHeaderMalformed", Denied),
+            ("KMS.NotFoundException", Denied),
+            ("KMS.DisabledException", Denied),
+            ("KMS.ThrottlingException", Throttled),
+            ("KmsNotFound", Denied),
+        ] {
+            let (class, hint) = by_code("s3:GetObject", code);
+            assert_eq!(class, expected, "{code}");
+            assert!(hint.is_some(), "{code}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use gpuctl_control::input::InputRejected;
+use gpuctl_control::input::{InputRejected, KEY_BYTES_MAX};
 use gpuctl_control::job::{InputLocation, InputUri, JobId};
 use gpuctl_control::ports::{
     AttemptName, Fetched, FileStore, PortError, PortErrorClass, ResultFile,
@@ -55,7 +55,11 @@ impl InputPlaces {
     /// When it may not.
     pub fn admit(&self, uri: &InputUri) -> Result<Option<&str>, InputRejected> {
         match uri.location() {
-            InputLocation::S3 { bucket, .. } => match self.buckets.get(&bucket) {
+            InputLocation::S3 { bucket, key } => match self.buckets.get(&bucket) {
+                Some(_) if key.len() > KEY_BYTES_MAX => {
+                    let (uri, bytes) = (uri.as_str().to_owned(), key.len());
+                    Err(InputRejected::KeyTooLong { uri, bytes })
+                }
                 Some(owner) => Ok(owner.as_deref()),
                 None => Err(InputRejected::Bucket { uri: uri.as_str().to_owned() }),
             },
@@ -157,6 +161,9 @@ mod tests {
         for uri in ["s3://own/a", "s3://other/a", "s3://third/a", "file:///mnt/a"] {
             assert_eq!(code(&wide, uri), None, "{uri}");
         }
+        let long = |bytes: usize| format!("s3://own/{}", "k".repeat(bytes));
+        assert_eq!(code(&wide, &long(KEY_BYTES_MAX)), None);
+        assert_eq!(code(&wide, &long(KEY_BYTES_MAX + 1)), Some("input.key_too_long"));
         let third = "s3://third/a".parse().unwrap();
         assert_eq!(wide.admit(&third).unwrap(), Some("123456789012"));
     }

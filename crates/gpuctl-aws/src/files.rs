@@ -286,7 +286,16 @@ impl S3Files {
         let call = call.set_expected_bucket_owner(location.owner.clone());
         let sent = call.set_if_match(download.etag.clone()).send().await;
         let mut object = sent.map_err(|error| match code(&error) {
-            Some("NoSuchKey" | "NoSuchBucket") => missing(location),
+            Some("NoSuchKey" | "NoSuchBucket") => {
+                no_other_try(location, InputRejected::Missing { uri: location.to_string() })
+            }
+            Some("InvalidObjectState") => {
+                no_other_try(location, InputRejected::Archived { uri: location.to_string() })
+            }
+            Some("KeyTooLongError") => {
+                let (uri, bytes) = (location.to_string(), location.key.len());
+                no_other_try(location, InputRejected::KeyTooLong { uri, bytes })
+            }
             // It was replaced between two tries: the next fetch begins anew.
             Some("PreconditionFailed" | "InvalidRange") => {
                 PortError::new(PortErrorClass::Unavailable, format!("{location} changed meanwhile"))
@@ -340,9 +349,8 @@ impl std::fmt::Display for ObjectLocation {
     }
 }
 
-/// No other try would find it.
-fn missing(location: &ObjectLocation) -> PortError {
-    let refusal = InputRejected::Missing { uri: location.to_string() };
+/// The fault is the object's own: no other try, and no other box, would read it.
+fn no_other_try(location: &ObjectLocation, refusal: InputRejected) -> PortError {
     let what = format!("cannot fetch {location}");
     PortError::new(PortErrorClass::NotFound, what).hint(refusal.hint()).because(refusal)
 }

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 /// The largest input in bytes that a worker fetches, and that `submit` uploads: 4 hours of 48 kHz stereo sound in 16 bits are 2.8 GB.
 pub const INPUT_BYTES_MAX: u64 = 4 << 30;
 
+/// The longest key of an object in bytes: S3's limit.
+pub const KEY_BYTES_MAX: usize = 1_024;
+
 /// Why a file may not be an input.
 #[derive(Debug, thiserror::Error)]
 pub enum InputRejected {
@@ -31,6 +34,12 @@ pub enum InputRejected {
     /// It does not exist in S3.
     #[error("{uri} does not exist")]
     Missing { uri: String },
+    /// It is in a storage class that must be restored before it can be read.
+    #[error("{uri} is archived")]
+    Archived { uri: String },
+    /// No object has such a long key.
+    #[error("the key of {uri:.60}… has {bytes} bytes, at most {KEY_BYTES_MAX} are allowed")]
+    KeyTooLong { uri: String, bytes: usize },
     /// It is in a bucket that inputs may not be in.
     #[error("{uri} is in a bucket that inputs may not be in")]
     Bucket { uri: String },
@@ -45,6 +54,8 @@ impl InputRejected {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } | Self::Missing { .. } => "input.missing",
+            Self::Archived { .. } => "input.archived",
+            Self::KeyTooLong { .. } => "input.key_too_long",
             Self::Folder { .. } => "input.folder",
             Self::Outside { .. } | Self::Bucket { .. } => "input.outside",
             Self::TooLarge { .. } => "input.too_large",
@@ -58,6 +69,10 @@ impl InputRejected {
         match self {
             Self::Unreadable { .. } => "check the path; the worker reads it on its own machine",
             Self::Missing { .. } => "check bucket and key; it may have been deleted since",
+            Self::Archived { .. } => {
+                "restore it (`aws s3api restore-object`), and then `gpuctl retry` the job"
+            }
+            Self::KeyTooLong { .. } => "check the URI: S3 has no such key",
             Self::Bucket { .. } => {
                 "copy it to the bucket of `results`, or add its bucket to `input_buckets` under [worker]"
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use gpuctl_control::input::InputRejected;
 use gpuctl_control::job::{InputLocation, InputUri, JobFailure};
-use gpuctl_control::ports::{PortError, PortErrorClass};
+use gpuctl_control::ports::PortError;
 use gpuctl_control::text::with_causes;
 use gpuctl_core::observation::WorkerFault;
 use gpuctl_core::units::Timestamp;
@@ -196,15 +196,8 @@ impl Faults {
 /// The failure of a job whose input cannot be fetched, if that is the input's own fault: it is not there, or is refused. `None` if the
 /// service cannot be reached, does not let us in, or answers in a way that is not known.
 pub(crate) fn input_failure(error: &PortError) -> Option<JobFailure> {
-    let refusal = error.source().and_then(|cause| cause.downcast_ref::<InputRejected>());
-    match refusal {
-        Some(refusal) => Some(failure(refusal.code(), refusal, refusal.hint())),
-        None if error.class == PortErrorClass::NotFound => {
-            let hint = error.hint.as_deref().unwrap_or("check that it is there");
-            Some(failure("input.missing", error, hint))
-        }
-        None => None,
-    }
+    let refusal = error.source()?.downcast_ref::<InputRejected>()?;
+    Some(failure(refusal.code(), refusal, refusal.hint()))
 }
 
 /// The failure of a job whose result is too large for the ledger.

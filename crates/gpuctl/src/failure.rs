@@ -119,6 +119,8 @@ impl From<InputRejected> for Failure {
     fn from(error: InputRejected) -> Self {
         let code = match &error {
             InputRejected::Unreadable { .. } | InputRejected::Missing { .. } => Code::InputMissing,
+            InputRejected::Archived { .. } => Code::InputArchived,
+            InputRejected::KeyTooLong { .. } => Code::InputKeyTooLong,
             InputRejected::Folder { .. } => Code::InputFolder,
             InputRejected::Outside { .. } | InputRejected::Bucket { .. } => Code::InputOutside,
             InputRejected::TooLarge { .. } => Code::InputTooLarge,

@@ -168,6 +168,10 @@ async fn no_answer_of_s3_but_a_missing_object_is_blamed_on_the_input() {
         ("AccessDenied", 403, PortErrorClass::Denied),
         ("ExpiredToken", 400, PortErrorClass::Denied),
         ("RequestTimeTooSkewed", 403, PortErrorClass::Denied),
+        ("PermanentRedirect", 301, PortErrorClass::Denied),
+        ("AuthorizationHeaderMalformed", 400, PortErrorClass::Denied),
+        ("KMS.NotFoundException", 400, PortErrorClass::Denied),
+        ("KMS.DisabledException", 400, PortErrorClass::Denied),
         ("InvalidRange", 416, PortErrorClass::Unavailable),
         ("SomethingNew", 400, PortErrorClass::Unavailable),
         ("InternalError", 500, PortErrorClass::Unavailable),
@@ -177,5 +181,23 @@ async fn no_answer_of_s3_but_a_missing_object_is_blamed_on_the_input() {
         ]));
         let error = files.fetch(&uri, 10, None).await.unwrap_err();
         assert_eq!((error.class, code(&error)), (class, None), "{answer}: {error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archived_object_and_a_key_that_s3_cannot_have_are_the_input_s_own_faults() {
+    let emulator = support::moto().await;
+    let proxy = support::faults(emulator).await;
+    let files = S3Files::new(&support::aws(&proxy.url()), "bucket", "");
+    for (answer, status, expected) in [
+        ("InvalidObjectState", 403, "input.archived"),
+        ("KeyTooLongError", 400, "input.key_too_long"),
+    ] {
+        proxy.break_by(&json!([
+            { "service": "s3", "operation": "GetObject", "error": { "code": answer, "status": status } }
+        ]));
+        let error = files.fetch("s3://bucket/key", 10, None).await.unwrap_err();
+        assert_eq!(code(&error), Some(expected), "{answer}: {error:?}");
+        assert!(error.hint.is_some(), "{answer}");
     }
 }

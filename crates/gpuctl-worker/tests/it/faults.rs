@@ -13,6 +13,8 @@ async fn inputs_that_cannot_be_fetched_now_fail_no_job() {
         PortErrorClass::Unavailable,
         PortErrorClass::Full,
         PortErrorClass::Conflict,
+        // A queue, key or region of the configuration: an input that is not there is told by its cause.
+        PortErrorClass::NotFound,
         PortErrorClass::Other,
     ] {
         let world = World::new("");
@@ -44,7 +46,6 @@ async fn an_input_that_is_not_there_or_is_refused_fails_its_job_at_once() {
     world.submit("unknown");
     let serving = world.serve();
     world.wait(seconds(5), |state| state.results.len() == 2).await;
-    world.fail(Call::Fetch, PortErrorClass::NotFound);
     world.submit_input("ok", "s3://bucket/gone");
     world.wait(seconds(5), |state| state.results.len() == 3).await;
     assert_eq!(world.outcomes(), ["input.too_large", "task.unknown", "input.missing"]);

@@ -534,6 +534,9 @@ impl FileStore for World {
             let (uri, bytes) = (uri.as_str().to_owned(), u64::MAX);
             return Err(InputRejected::TooLarge { uri, bytes, bytes_max }.into());
         }
+        if uri.as_str().contains("gone") {
+            return Err(InputRejected::Missing { uri: uri.as_str().to_owned() }.into());
+        }
         self.check(Call::Fetch)?;
         Ok(Fetched::own("/dev/null".into()))
     }

@@ -82,6 +82,8 @@ codes! {
     ParamMissing "input.param_missing" Usage "The task requires a param that was not given."
     ModelUnknown "model.unknown" Usage "No manifest and no `[model.NAME]` of the configuration has this model."
     InputMissing "input.missing" Usage "An input file cannot be read."
+    InputArchived "input.archived" Usage "An input is in a storage class that must be restored first."
+    InputKeyTooLong "input.key_too_long" Usage "The key of an input in S3 is longer than S3's limit."
     InputFolder "input.folder" Usage "An input is a folder."
     InputOutside "input.outside" Usage "An input is outside `input_roots`."
     InputTooLarge "input.too_large" Usage "An input is larger than allowed."
