@@ -118,7 +118,7 @@ fn by_code(action: &str, code: &str) -> (PortErrorClass, Option<String>) {
             "check its name, and whether account and region are the right ones".to_owned(),
         ),
         "ConditionalCheckFailedException" | "TransactionConflictException"
-        | "TransactionCanceledException" | "ResourceInUseException"
+        | "ResourceInUseException"
         | "PurgeQueueInProgress" | "ConditionalRequestConflict" | "PreconditionFailed" => {
             return (PortErrorClass::Conflict, None);
         }

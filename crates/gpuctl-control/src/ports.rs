@@ -398,14 +398,15 @@ pub trait Ledger: Send + Sync {
     async fn results(&self, id: &JobId) -> Result<Vec<JobResult>, PortError>;
 
     /// Deletes jobs that have ended and were submitted before this, with their results, at most `JOBS_DELETED_MAX`; returns which. Their
-    /// files stay, and so do dead jobs, whose messages are still in the dead letters.
+    /// files stay, and so do dead jobs, whose messages are still in the dead letters. After an error in between those that are gone are
+    /// returned, and none of them again.
     async fn delete_jobs(&self, before: Timestamp) -> Result<Vec<JobId>, PortError>;
 
     /// The newest jobs, newest first.
     async fn jobs(&self, filter: JobFilter) -> Result<Vec<JobEntry>, PortError>;
 }
 
-/// The most jobs that one call deletes: a caller goes on until a call returns fewer.
+/// The most jobs that one call deletes: a caller goes on until a call returns none.
 pub const JOBS_DELETED_MAX: usize = 1_000;
 
 /// How long a controller may hold the right to reconcile: longer than an observation may take. A controller that dies while it holds

@@ -68,6 +68,11 @@ impl Key {
     pub(super) fn input(id: &JobId, generation: u32) -> Self {
         Self::new(Self::parts_of(id), format!("input#{generation:010}"))
     }
+
+    /// The generation that a part of a job belongs to.
+    pub(super) fn generation(&self) -> Option<u32> {
+        self.sk.rsplit_once('#')?.1.parse().ok()
+    }
 }
 
 fn shard(id: &JobId) -> u8 {

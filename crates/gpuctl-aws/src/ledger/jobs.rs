@@ -123,8 +123,23 @@ impl DynamoLedger {
 
     /// Deletes finished jobs, month by month from the oldest on.
     pub(super) async fn delete_finished(&self, before: Timestamp) -> Result<Vec<JobId>, PortError> {
+        let mut deleted = Vec::new();
+        match self.delete_into(&mut deleted, before).await {
+            Err(error) if deleted.is_empty() => return Err(error),
+            // The caller must learn of those that are gone, whose files are still there; its next call meets the error again.
+            Err(error) => tracing::warn!(%error, "not every job could be deleted"),
+            Ok(()) => {}
+        }
+        Ok(deleted)
+    }
+
+    async fn delete_into(
+        &self,
+        deleted: &mut Vec<JobId>,
+        before: Timestamp,
+    ) -> Result<(), PortError> {
         let mut context = Context::default();
-        let (mut deleted, mut finished) = (Vec::new(), Vec::new());
+        let mut finished = Vec::new();
         for sources in self.sources_before(before) {
             let mut jobs = Merged::new(&self.table, sources);
             while let Some(found) = jobs.next().await? {
@@ -136,25 +151,35 @@ impl DynamoLedger {
                 }
                 let enough = deleted.len() + finished.len() >= JOBS_DELETED_MAX;
                 if finished.len() >= SIDE_BY_SIDE_MAX || enough {
-                    deleted.extend(self.delete_all(std::mem::take(&mut finished)).await?);
+                    self.delete_all(std::mem::take(&mut finished), deleted).await?;
                 }
                 if deleted.len() >= JOBS_DELETED_MAX {
-                    return Ok(deleted);
+                    return Ok(());
                 }
             }
         }
-        deleted.extend(self.delete_all(finished).await?);
-        Ok(deleted)
+        self.delete_all(finished, deleted).await
     }
 
-    async fn delete_all(&self, found: Vec<Found>) -> Result<Vec<JobId>, PortError> {
+    /// Deletes these jobs, and adds those that are gone; one that fails does not keep the others.
+    async fn delete_all(
+        &self,
+        found: Vec<Found>,
+        deleted: &mut Vec<JobId>,
+    ) -> Result<(), PortError> {
         let mut deletes = JoinSet::new();
         for one in found {
             let writer = self.writer();
             deletes.spawn(async move { writer.delete(one).await });
         }
-        let deleted = deletes.join_all().await.into_iter().collect::<Result<Vec<_>, _>>()?;
-        Ok(deleted.into_iter().flatten().collect())
+        let mut first_error = Ok(());
+        for outcome in deletes.join_all().await {
+            match outcome {
+                Ok(gone) => deleted.extend(gone),
+                Err(error) => first_error = first_error.and(Err(error)),
+            }
+        }
+        first_error
     }
 }
 
@@ -181,12 +206,17 @@ impl JobWriter {
         let mut call = self.table.update(&Key::job(&job.id)).condition_expression(condition);
         let set: Vec<String> =
             attributes.iter().map(|(name, _)| format!("{name} = :{name}")).collect();
+        let mut update = format!("SET {}", set.join(", "));
+        if which == Which::New && attributes.iter().all(|(name, _)| *name != "job") {
+            // An earlier generation may have been short enough to lie here.
+            update.push_str(" REMOVE job");
+        }
         for (name, value) in attributes {
             call = call.expression_attribute_values(format!(":{name}"), value);
         }
         let generation = items::number(i64::from(job.generation));
         call = call.expression_attribute_values(":generation", generation);
-        match call.update_expression(format!("SET {}", set.join(", "))).send().await {
+        match call.update_expression(update).send().await {
             Ok(_) => Ok(true),
             Err(error) if code(&error) == Some("ConditionalCheckFailedException") => Ok(false),
             Err(error) => Err(self.table.failed("UpdateItem", "note a job", error)),
@@ -258,24 +288,24 @@ impl JobWriter {
         Ok(("result_uri", files.keep(&file).await?))
     }
 
-    /// Deletes what the table has of a job; `None` if it was retried meanwhile.
+    /// Deletes what the table has of a job up to the generation that was found; `None` if it was retried meanwhile, and is kept. The item
+    /// that lists it goes last, so that the next call finds it again after an error.
     async fn delete(&self, found: Found) -> Result<Option<JobId>, PortError> {
         let Found { id, noted, is_in_old_layout } = found;
-        if !noted.is_old {
-            let generation = items::number(i64::from(noted.generation));
-            let same = Some(("job_generation", generation));
-            if !self.table.delete_if(&Key::job(&id), same).await? {
-                return Ok(None);
+        let parts = Page { only: Some("pk, sk"), ..Page::of(Key::parts_of(&id)) };
+        for part in self.table.query(&parts).await? {
+            let key = Key::of(&part)?;
+            if key.generation().is_none_or(|of| of <= noted.generation) {
+                self.table.delete_if(&key, None).await?;
             }
         }
         if is_in_old_layout {
             self.table.delete_if(&Key::old_job(&id), None).await?;
         }
-        let parts = Page { only: Some("pk, sk"), ..Page::of(Key::parts_of(&id)) };
-        for part in self.table.query(&parts).await? {
-            self.table.delete_if(&Key::of(&part)?, None).await?;
-        }
-        Ok(Some(id))
+        let generation = items::number(i64::from(noted.generation));
+        let same = Some(("job_generation", generation));
+        let is_gone = self.table.delete_if(&Key::job(&id), same).await? || noted.is_old;
+        Ok(is_gone.then_some(id))
     }
 }
 

@@ -6,12 +6,13 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, KeysAndAttributes,
-    ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableDescription, TableStatus,
-    TimeToLiveSpecification, TransactWriteItem,
+    AttributeDefinition, AttributeValue, BillingMode, CancellationReason, KeySchemaElement,
+    KeyType, KeysAndAttributes, ReturnValuesOnConditionCheckFailure, ScalarAttributeType,
+    TableDescription, TableStatus, TimeToLiveSpecification, TransactWriteItem,
 };
 use gpuctl_control::ports::{PortError, PortErrorClass};
 use tokio::time::Instant;
@@ -31,6 +32,12 @@ const CREATE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// The time between two checks whether it is ready.
 const CREATE_POLL_EVERY: Duration = Duration::from_millis(250);
+
+/// Calls for one transaction that others, or too many writes, are in the way of.
+const TRANSACT_TRIES_MAX: u32 = 4;
+
+/// The wait before the second of them; it doubles.
+const TRANSACT_WAIT: Duration = Duration::from_millis(50);
 
 /// The table; cloning shares the connection.
 #[derive(Clone)]
@@ -390,16 +397,32 @@ impl Table {
         self.client.update_item().table_name(&self.name).set_key(Some(attributes(key)))
     }
 
-    /// Writes all items or none; `Conflict` where a condition fails, or another transaction writes the same items.
+    /// Writes all items or none; `Conflict` where a condition fails. While other writes of the same items are under way, or there are too
+    /// many, it is tried again.
     pub(super) async fn transact(
         &self,
         items: Vec<TransactWriteItem>,
         verb: &str,
     ) -> Result<(), PortError> {
-        let call = self.client.transact_write_items().set_transact_items(Some(items));
-        let answer = call.send().await;
-        // IAM has no action for transactions, only for the writes in them.
-        answer.map(drop).map_err(|error| self.failed("PutItem, dynamodb:DeleteItem", verb, error))
+        let mut wait = TRANSACT_WAIT;
+        for left in (0..TRANSACT_TRIES_MAX).rev() {
+            let call = self.client.transact_write_items();
+            let Err(error) = call.set_transact_items(Some(items.clone())).send().await else {
+                break;
+            };
+            let Some((class, reasons)) = cancelled(&error) else {
+                // IAM has no action for transactions, only for the writes in them.
+                return Err(self.failed("PutItem, dynamodb:DeleteItem", verb, error));
+            };
+            let passes = matches!(class, PortErrorClass::Unavailable | PortErrorClass::Throttled);
+            if left == 0 || !passes {
+                let what = format!("cannot {verb} in the ledger, table `{}`", self.name);
+                return Err(PortError::new(class, what).because(reasons));
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+        Ok(())
     }
 
     pub(super) fn name(&self) -> &str {
@@ -419,6 +442,35 @@ pub(super) fn condition_failed(error: &SdkError<UpdateItemError, HttpResponse>) 
         UpdateItemError::ConditionalCheckFailedException(failed) => failed.item(),
         _ => None,
     }
+}
+
+/// The class of a cancelled transaction and its reasons as text; `None` for other errors. Each write has a reason, mostly `None`. A condition
+/// that failed says more than the others: then nothing that is tried again could succeed.
+fn cancelled(
+    error: &SdkError<TransactWriteItemsError, HttpResponse>,
+) -> Option<(PortErrorClass, String)> {
+    let TransactWriteItemsError::TransactionCanceledException(error) = error.as_service_error()?
+    else {
+        return None;
+    };
+    let codes: Vec<&str> = error
+        .cancellation_reasons()
+        .iter()
+        .filter_map(CancellationReason::code)
+        .filter(|code| *code != "None")
+        .collect();
+    let has = |wanted: &[&str]| codes.iter().any(|code| wanted.contains(code));
+    let class = if has(&["ConditionalCheckFailed"]) {
+        PortErrorClass::Conflict
+    } else if has(&["ValidationError", "ItemCollectionSizeLimitExceeded"]) {
+        PortErrorClass::Other
+    } else if has(&["ThrottlingError", "ProvisionedThroughputExceeded"]) {
+        PortErrorClass::Throttled
+    } else {
+        // `TransactionConflict`, and what is not known.
+        PortErrorClass::Unavailable
+    };
+    Some((class, format!("the transaction was cancelled: {}", codes.join(", "))))
 }
 
 /// The key as attributes of an item.

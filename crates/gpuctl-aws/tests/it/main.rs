@@ -7,6 +7,7 @@
 mod contract;
 mod faults;
 mod files;
+mod hindered;
 mod jobs;
 mod ledger;
 mod notify;

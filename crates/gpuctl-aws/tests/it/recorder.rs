@@ -15,6 +15,9 @@ struct Call {
     answer_bytes: usize,
 }
 
+/// Sees action and body of a call, and may answer it.
+type Look = dyn Fn(&str, &Value) -> Option<String> + Send + Sync;
+
 /// The running proxy; its threads end with the test program.
 pub(crate) struct Recorder {
     port: u16,
@@ -24,14 +27,23 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// Forwards to the emulator at this port.
     pub(crate) fn before(upstream: u16) -> Self {
+        Self::with(upstream, |_, _| None)
+    }
+
+    /// As `before`; `look` sees each call in JSON on its way, and may answer it with an error's body instead.
+    pub(crate) fn with(
+        upstream: u16,
+        look: impl Fn(&str, &Value) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        let look: Arc<Look> = Arc::new(look);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
         let noted = Arc::clone(&calls);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let noted = Arc::clone(&noted);
-                std::thread::spawn(move || forward(stream, upstream, &noted));
+                let (noted, look) = (Arc::clone(&noted), Arc::clone(&look));
+                std::thread::spawn(move || forward(stream, upstream, &noted, &*look));
             }
         });
         Self { port, calls }
@@ -62,7 +74,12 @@ impl Recorder {
 }
 
 /// Forwards one request, and closes the connection, so that the next request makes a new one.
-fn forward(mut client: TcpStream, upstream: u16, noted: &Mutex<Vec<Call>>) -> Option<()> {
+fn forward(
+    mut client: TcpStream,
+    upstream: u16,
+    noted: &Mutex<Vec<Call>>,
+    look: &Look,
+) -> Option<()> {
     let mut asked = Vec::new();
     let mut some = [0; 16_384];
     let head = loop {
@@ -82,17 +99,38 @@ fn forward(mut client: TcpStream, upstream: u16, noted: &Mutex<Vec<Call>>) -> Op
         let count = client.read(&mut some).ok().filter(|count| *count > 0)?;
         asked.extend_from_slice(&some[..count]);
     }
-    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)).ok()?;
-    let once = headers.trim_end().to_owned() + "\r\nConnection: close\r\n\r\n";
-    server.write_all(once.as_bytes()).ok()?;
-    server.write_all(&asked[head..]).ok()?;
-    let mut answer = Vec::new();
-    server.read_to_end(&mut answer).ok()?;
     let action = header("x-amz-target").and_then(|target| {
         let body = serde_json::from_slice(&asked[head..]).ok()?;
         Some((target.rsplit('.').next()?.to_owned(), body))
     });
+    let refused = action.as_ref().and_then(|(action, body)| look(action, body));
+    let answer = match refused {
+        Some(body) => refusal(&body),
+        None => {
+            let once = headers.trim_end().to_owned() + "\r\nConnection: close\r\n\r\n";
+            ask(upstream, once.as_bytes(), &asked[head..])?
+        }
+    };
     let answer_bytes = answer.len();
     noted.lock().unwrap().push(Call { head: headers, action, answer_bytes });
     client.write_all(&answer).ok()
+}
+
+/// The answer of the emulator.
+fn ask(upstream: u16, head: &[u8], body: &[u8]) -> Option<Vec<u8>> {
+    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)).ok()?;
+    server.write_all(head).ok()?;
+    server.write_all(body).ok()?;
+    let mut answer = Vec::new();
+    server.read_to_end(&mut answer).ok()?;
+    Some(answer)
+}
+
+fn refusal(body: &str) -> Vec<u8> {
+    let length = body.len();
+    let head = format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/x-amz-json-1.0\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    [head.as_bytes(), body.as_bytes()].concat()
 }

@@ -51,10 +51,12 @@ async fn delete(context: &Context, printer: &Printer, before: &str) -> Result<Ou
             context.ports.files.remove(id, None).await?;
         }
         jobs += deleted.len();
-        if deleted.len() < JOBS_DELETED_MAX {
+        if deleted.is_empty() {
             return Ok(Output::Deleted(DeletedDocument { jobs, before: before.to_rfc3339() }));
         }
-        printer.note(&format!("{jobs} jobs deleted so far"));
+        if deleted.len() >= JOBS_DELETED_MAX {
+            printer.note(&format!("{jobs} jobs deleted so far"));
+        }
     }
 }
 
