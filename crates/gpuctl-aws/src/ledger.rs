@@ -115,13 +115,16 @@ impl Ledger for DynamoLedger {
         let until = now + lasts;
         // Others see its end only when it is over for the holder as well, whose clock may be behind theirs.
         let until_for_others = until + CLOCKS_APART_MAX;
+        // A lost item must not begin again at 1, below the fences of what was written before: it begins at the milliseconds since 1970, and
+        // no lease is taken in less than one.
+        let seed = items::number(now.timestamp_millis());
         // The SDK may repeat a call whose response was lost; then the condition meets our own write, which the nonce tells.
         let nonce = Uuid::new_v4().to_string();
         let answer = self
             .table
             .update(&Key::lease())
             .update_expression(
-                "SET #owner = :owner, #until = :until, nonce = :nonce, v = :v ADD #number :one",
+                "SET #owner = :owner, #until = :until, nonce = :nonce, v = :v, #number = if_not_exists(#number, :seed) + :one",
             )
             .condition_expression("attribute_not_exists(pk) OR #until <= :now")
             .expression_attribute_names("#owner", "owner")
@@ -130,6 +133,7 @@ impl Ledger for DynamoLedger {
             .expression_attribute_values(":owner", AttributeValue::S(owner.to_owned()))
             .expression_attribute_values(":until", items::time(until_for_others))
             .expression_attribute_values(":now", items::time(now))
+            .expression_attribute_values(":seed", seed)
             .expression_attribute_values(":nonce", AttributeValue::S(nonce.clone()))
             .expression_attribute_values(":v", items::number(items::VERSION))
             .expression_attribute_values(":one", items::number(1))

@@ -3,7 +3,7 @@
 //!
 //! | `pk` | `sk` | what |
 //! |---|---|---|
-//! | `loop` | `lease` | the lease of the reconcile: `owner`, `number`, `until`, `nonce` |
+//! | `loop` | `lease` | the lease of the reconcile: `owner`, `number`, `until`, `nonce`; without it the next number is that of the time |
 //! | `pool#POOL` | `hold` | the latest hold |
 //! | `pool#POOL` | `queue` | the queue as last read |
 //! | `pool#POOL` | `run#START#BOX` | a run |

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::TimeDelta;
 use gpuctl_aws::DynamoLedger;
 use gpuctl_control::clock::{CLOCKS_APART_MAX, SystemClock};
@@ -56,6 +57,41 @@ async fn t14_a_lease_is_over_for_its_holder_before_another_takes_it_however_thei
         }
     }
     unreachable!("the lease never ran out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_whose_item_was_lost_is_newer_than_all_before() {
+    let aws = moto().await;
+    let table = fresh("ledger");
+    let ledger = DynamoLedger::new(&aws, &table, Arc::new(SystemClock), None);
+    ledger.create_table().await.unwrap();
+    let mut last = 0;
+    for _ in 0..3 {
+        let fence = ledger.lease("one", LEASE_LASTS).await.unwrap().unwrap();
+        assert!(fence.number > last, "{} after {last}", fence.number);
+        ledger.release(&fence).await.unwrap();
+        last = fence.number;
+    }
+    let [pk, sk] = ["loop", "lease"].map(|text| AttributeValue::S(text.to_owned()));
+    aws.dynamodb()
+        .delete_item()
+        .table_name(&table)
+        .key("pk", pk)
+        .key("sk", sk)
+        .send()
+        .await
+        .unwrap();
+    let run = Run::begin(
+        "gpu".parse().unwrap(),
+        "gpu-1".parse().unwrap(),
+        now(),
+        Reason::new(Rule::Demand, "1 job waits"),
+    );
+    ledger.save_run(&run, Some(&Fence { number: last, ..fence() })).await.unwrap();
+    let next = ledger.lease("two", LEASE_LASTS).await.unwrap().unwrap();
+    assert!(next.number > last, "{} after {last}", next.number);
+    let ready = Run { ready_at: Some(now()), ..run };
+    ledger.save_run(&ready, Some(&next)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
