@@ -32,7 +32,7 @@ pub(crate) use market::spot_prices;
 
 use crate::Aws;
 use crate::calls::show;
-use crate::error::port_error;
+use crate::error::{is_refused, port_error};
 
 /// EC2 in one region, for one policy: a new policy needs a new `Ec2Cloud`.
 ///
@@ -291,6 +291,11 @@ where
         Some((code, message)) if refusal::class(code).is_some() => {
             refusal::refusal(what, code, message.unwrap_or_default())
         }
-        _ => port_error(action, what, error),
+        _ => {
+            let is_refused = is_refused(&error);
+            let failed = port_error(action, what, error);
+            // `Unavailable` would mean that the box may be starting all the same, and its run would stay open for it.
+            if is_refused { PortError { class: PortErrorClass::Other, ..failed } } else { failed }
+        }
     }
 }

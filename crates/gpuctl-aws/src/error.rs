@@ -76,7 +76,26 @@ where
     (PortErrorClass::Unavailable, Some(hint.to_owned()))
 }
 
+/// Whether AWS refused the request and so has not carried it out, by an error of which nothing more is known: the status says that the
+/// request is at fault. Or it was never sent.
+#[cfg(feature = "control")]
+pub(crate) fn is_refused<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let status = error.raw_response().map(|response| response.status().as_u16());
+    match (error, code(error)) {
+        (SdkError::ConstructionFailure(_), _) => true,
+        (SdkError::ServiceError(_), Some(code)) => {
+            status.is_some_and(|status| (400..500).contains(&status)) && known("", code).is_none()
+        }
+        _ => false,
+    }
+}
+
 fn by_code(action: &str, code: &str) -> (PortErrorClass, Option<String>) {
+    // An unknown code does not prove that another try would fail, too: a job's input must not be blamed for it.
+    known(action, code).unwrap_or((PortErrorClass::Unavailable, None))
+}
+
+fn known(action: &str, code: &str) -> Option<(PortErrorClass, Option<String>)> {
     let (class, hint) = match code {
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "AuthorizationError"
         | "AuthorizationErrorException" | "KmsAccessDenied" | "KMSAccessDeniedException"
@@ -120,7 +139,7 @@ fn by_code(action: &str, code: &str) -> (PortErrorClass, Option<String>) {
         "ConditionalCheckFailedException" | "TransactionConflictException"
         | "ResourceInUseException"
         | "PurgeQueueInProgress" | "ConditionalRequestConflict" | "PreconditionFailed" => {
-            return (PortErrorClass::Conflict, None);
+            return Some((PortErrorClass::Conflict, None));
         }
         "ServiceUnavailable" | "Unavailable" | "InternalError" | "InternalFailure"
         | "InternalServerError" | "InternalServerErrorException" | "RequestTimeout"
@@ -133,10 +152,9 @@ fn by_code(action: &str, code: &str) -> (PortErrorClass, Option<String>) {
             PortErrorClass::Unavailable,
             "the transfer was interrupted; the next try may work".to_owned(),
         ),
-        // An unknown code does not prove that another try would fail, too: a job's input must not be blamed for it.
-        _ => return (PortErrorClass::Unavailable, None),
+        _ => return None,
     };
-    (class, Some(hint))
+    Some((class, Some(hint)))
 }
 
 fn key_hint() -> String {

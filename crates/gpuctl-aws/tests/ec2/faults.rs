@@ -132,6 +132,25 @@ async fn p16_a_refused_start_is_not_retried() {
     assert_eq!((one.state, one.foreign), (BoxState::Stopped, None));
 }
 
+/// `Unavailable` means that the box may be starting: a run would stay open for a box that EC2 has refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_start_that_ec2_may_have_carried_out_is_unavailable() {
+    let behind = behind().await;
+    let id = behind.pool.boxes().await.remove(0).id;
+    behind.pool.cloud.stop(&id, StopMode::Drain).await.unwrap();
+    for (code, status, class) in [
+        ("InvalidParameterCombination", 400, PortErrorClass::Other),
+        ("SomethingNew", 403, PortErrorClass::Other),
+        ("SomethingNew", 500, PortErrorClass::Unavailable),
+        ("RequestTimeout", 400, PortErrorClass::Unavailable),
+        ("InternalError", 500, PortErrorClass::Unavailable),
+    ] {
+        behind.break_by("StartInstances", &always(code, status));
+        let error = behind.pool.start(id.as_str()).await.unwrap_err();
+        assert_eq!(error.class, class, "{code} {status}: {error:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_listing_shows_a_start_or_stop_whose_response_was_lost() {
     let behind = behind().await;
