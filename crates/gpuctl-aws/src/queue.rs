@@ -9,7 +9,7 @@ mod bury;
 mod describe;
 mod send;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +52,9 @@ pub struct SqsQueue {
     /// Dead-letter queues' URLs, by ARN.
     dead_urls: Mutex<HashMap<String, String>>,
     leases: Mutex<HashMap<Receipt, Lease>>,
+    /// Ids of messages that were sent to the dead letters and not deleted yet, the oldest first: they only have to be deleted, whatever
+    /// the receipt of a later delivery.
+    buried: Mutex<VecDeque<String>>,
     /// How long each queue keeps messages, as read with its counts.
     retentions: Mutex<HashMap<QueueName, Retention>>,
 }
@@ -68,8 +71,8 @@ struct Lease {
     url: String,
     received: Instant,
     until: Instant,
-    /// Whether it was sent to the dead letters: then it only has to be deleted here.
-    is_buried: bool,
+    /// Equal for each delivery of the message.
+    message_id: String,
 }
 
 impl SqsQueue {
@@ -82,6 +85,7 @@ impl SqsQueue {
             urls: Mutex::default(),
             dead_urls: Mutex::default(),
             leases: Mutex::default(),
+            buried: Mutex::default(),
             retentions: Mutex::default(),
         }
     }
@@ -151,19 +155,18 @@ impl SqsQueue {
             .await
             .map_err(|error| self.failed("ReceiveMessage", "receive from", located.queue, error))?;
         let now = Instant::now();
-        let lease = Lease {
-            url: located.url.to_owned(),
-            received: now,
-            until: now + seconds(visibility),
-            is_buried: false,
-        };
-        let received: Vec<Received> =
-            answer.messages.unwrap_or_default().into_iter().filter_map(received).collect();
         let mut leases = locked(&self.leases);
         // Leases that ran out: who still asks about one gets `LeaseLost`.
         leases.retain(|_, lease| lease.until > now);
-        leases.extend(received.iter().map(|one| (one.receipt.clone(), lease.clone())));
-        Ok(received)
+        let mut all = Vec::new();
+        for message in answer.messages.unwrap_or_default() {
+            let message_id = message.message_id.clone().unwrap_or_default();
+            let Some(one) = received(message) else { continue };
+            let (url, until) = (located.url.to_owned(), now + seconds(visibility));
+            leases.insert(one.receipt.clone(), Lease { url, received: now, until, message_id });
+            all.push(one);
+        }
+        Ok(all)
     }
 
     /// The lease of a receipt; `LeaseLost` after its end.

@@ -150,21 +150,46 @@ async fn a_lost_response_to_an_ack_leaves_the_message_acked() {
     assert_eq!((seen.visible, seen.in_flight), (0, 0));
 }
 
-/// A delete that fails after the message was sent to the dead letters must not send it there again.
+/// A delete that fails after the message was sent to the dead letters must not send it there again, also after its next delivery.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_whose_burial_broke_off_is_buried_once() {
     let Behind { proxy, queue, name, .. } = behind().await;
-    queue.send(&name, &[a_message()]).await.unwrap();
-    let request = ReceiveRequest { max: 1, visibility: MINUTE, wait: TimeDelta::zero() };
+    for is_delivered_again in [false, true] {
+        queue.send(&name, &[a_message()]).await.unwrap();
+        let request = ReceiveRequest { max: 1, visibility: MINUTE, wait: TimeDelta::zero() };
+        let mut held = queue.receive(&name, request).await.unwrap().remove(0);
+        proxy.break_by(&json!([
+            { "service": "sqs", "operation": "DeleteMessageBatch", "times": 3, "error": { "code": "ServiceUnavailable", "status": 503 } }
+        ]));
+        let error = queue.bury(&name, &held, "why").await.unwrap_err();
+        assert_eq!(error.class, PortErrorClass::Unavailable, "{error:?}");
+        if is_delivered_again {
+            queue.change_one(&held.receipt, TimeDelta::zero()).await.unwrap();
+            held = queue.receive(&name, request).await.unwrap().remove(0);
+            assert_eq!(held.receive_count, 2);
+        }
+        queue.bury(&name, &held, "why").await.unwrap();
+        let seen = queue.counts(&name).await.unwrap();
+        let dead = 1 + u64::from(is_delivered_again);
+        assert_eq!((seen.visible, seen.in_flight, seen.dead), (0, 0, dead));
+    }
+}
+
+/// Attributes count towards a message's length, and the reason is one; no emulator counts them.
+#[tokio::test(flavor = "multi_thread")]
+async fn q14_a_message_as_long_as_sqs_takes_is_buried_without_its_reason() {
+    let Behind { proxy, queue, name, .. } = behind().await;
+    let attributes = vec![("job_id".to_owned(), "a".to_owned())];
+    queue.send(&name, &[NewMessage { attributes, ..a_message() }]).await.unwrap();
+    let request = ReceiveRequest { max: 1, visibility: MINUTE, wait: MINUTE };
     let held = queue.receive(&name, request).await.unwrap().remove(0);
     proxy.break_by(&json!([
-        { "service": "sqs", "operation": "DeleteMessageBatch", "times": 3, "error": { "code": "ServiceUnavailable", "status": 503 } }
+        { "service": "sqs", "operation": "SendMessage", "times": 1, "error": { "code": "InvalidParameterValue", "status": 400 } }
     ]));
-    let error = queue.bury(&name, &held, "why").await.unwrap_err();
-    assert_eq!(error.class, PortErrorClass::Unavailable, "{error:?}");
     queue.bury(&name, &held, "why").await.unwrap();
-    let seen = queue.counts(&name).await.unwrap();
-    assert_eq!((seen.visible, seen.in_flight, seen.dead), (0, 0, 1));
+    let dead: QueueName = format!("{name}-dead").parse().unwrap();
+    let buried = queue.receive(&dead, request).await.unwrap().remove(0);
+    assert_eq!((buried.body, buried.attributes), (held.body, held.attributes));
 }
 
 #[tokio::test(flavor = "multi_thread")]
