@@ -25,6 +25,9 @@ use crate::error::{class_of, code, port_error};
 /// Tries of one download, the first included; each goes on where the one before was interrupted.
 const FETCH_TRIES_MAX: u32 = 4;
 
+/// Uploads of one file, the first included, while S3 finds another write of the same object under way.
+const KEEP_TRIES_MAX: u32 = 4;
+
 /// The slowest upload that is not taken for a hanging one, in bytes a second, on top of `UPLOAD_TIME_MIN`.
 const UPLOAD_BYTES_A_SECOND_MIN: u64 = 256 * 1_024;
 
@@ -125,8 +128,19 @@ impl S3Files {
     /// When it cannot be written.
     pub async fn keep(&self, file: &ResultFile<'_>) -> Result<String, PortError> {
         let key = format!("{}{}", self.folder(file.job, Some(file.attempt)), file.name);
-        let body = ByteStream::from(file.bytes.to_vec());
-        self.put(key, body, file.bytes.len() as u64, Existing::Keep).await
+        let mut left = KEEP_TRIES_MAX;
+        loop {
+            let (key, body) = (key.clone(), ByteStream::from(file.bytes.to_vec()));
+            left -= 1;
+            match self.put(key, body, file.bytes.len() as u64, Existing::Keep).await {
+                // Our own earlier try may still be under way. S3 says to upload again (API Reference, `PutObject`, `If-None-Match`).
+                Err(error) if error.class == PortErrorClass::Conflict && left > 0 => {}
+                Err(error) if error.class == PortErrorClass::Conflict => {
+                    return Err(PortError { class: PortErrorClass::Unavailable, ..error });
+                }
+                kept => return kept,
+            }
+        }
     }
 
     /// Deletes the files of one attempt, or of all attempts of the job.

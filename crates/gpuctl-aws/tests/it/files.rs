@@ -201,3 +201,25 @@ async fn an_archived_object_and_a_key_that_s3_cannot_have_are_the_input_s_own_fa
         assert!(error.hint.is_some(), "{answer}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_kept_although_another_write_of_it_is_under_way() {
+    let emulator = support::moto().await;
+    let bucket = a_bucket(&support::aws(&emulator.url())).await;
+    let proxy = support::faults(emulator).await;
+    let files = S3Files::new(&support::aws(&proxy.url()), &bucket, "");
+    let job = JobId::new(SystemClock.now());
+    let conflict = |times: u32| {
+        proxy.break_by(&json!([{
+            "service": "s3", "operation": "PutObject", "times": times,
+            "error": { "code": "ConditionalRequestConflict", "status": 409 },
+        }]));
+    };
+    conflict(3);
+    let uri = keep(&files, &job, "a", b"x").await.unwrap();
+    assert_eq!(files.text(&uri, 10).await.unwrap(), "x");
+    // For as long as it lasts it is a fault of the service, of which the worker takes care.
+    conflict(4);
+    let error = keep(&files, &job, "b", b"x").await.unwrap_err();
+    assert_eq!((error.class, proxy.fired()), (PortErrorClass::Unavailable, 7), "{error:?}");
+}
