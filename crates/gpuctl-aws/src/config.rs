@@ -25,6 +25,7 @@ use gpuctl_core::units::Timestamp;
 use tokio::time::Instant;
 
 use crate::calls::show;
+use crate::credentials::Renewed;
 use crate::error::port_error;
 
 /// How long connecting may take; within a region it takes milliseconds.
@@ -66,7 +67,8 @@ impl Aws {
         if let Some(profile) = profile {
             loader = loader.profile_name(profile);
         }
-        Self::load(loader).await
+        let credentials = Renewed::default_chain(region, profile).await;
+        Self::load(loader.credentials_provider(credentials)).await
     }
 
     /// As `connect`, with this loader's settings, e.g. a test's endpoint and credentials.

@@ -8,6 +8,7 @@
 mod account;
 pub mod calls;
 pub mod config;
+mod credentials;
 #[cfg(feature = "control")]
 mod ec2;
 pub mod error;

@@ -138,7 +138,8 @@ pub(crate) fn refusing_in_2020() -> String {
     url
 }
 
-fn free_port() -> u16 {
+/// A port that no one listens at.
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 

@@ -1,9 +1,11 @@
 //! Every failure has a name, a class and a hint: throttling, resets, lost responses, expired tokens, no credentials, the wrong region.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError, future};
 use chrono::TimeDelta;
 use gpuctl_aws::{Aws, DynamoLedger, S3Files, SqsQueue};
@@ -14,6 +16,7 @@ use gpuctl_control::ports::{
 use gpuctl_core::units::{QueueName, Timestamp};
 use serde_json::{Value, json};
 
+use crate::recorder::Recorder;
 use crate::support::{self, Emulator, a_queue, fresh};
 
 const MINUTE: TimeDelta = TimeDelta::minutes(1);
@@ -251,6 +254,64 @@ impl ProvideCredentials for NoCredentials {
     {
         future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("none anywhere")))
     }
+}
+
+/// Hands out other credentials each time, all of which have ended for the SDK: it asks again before each call.
+#[derive(Debug, Default)]
+struct Sessions(AtomicUsize);
+
+impl ProvideCredentials for Sessions {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        let key = format!("session-{}", self.0.fetch_add(1, Ordering::Relaxed));
+        let end = Some(std::time::SystemTime::UNIX_EPOCH);
+        future::ProvideCredentials::ready(Ok(Credentials::new(key, "s", None, end, "test")))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_session_has_ended_goes_on_with_the_next_one() {
+    let emulator = support::ministack().await;
+    let table = fresh("ledger");
+    let direct = support::aws(&emulator.url());
+    DynamoLedger::new(&direct, &table, Arc::new(SystemClock), None).create_table().await.unwrap();
+    let refused = AtomicUsize::new(0);
+    let recorder = Recorder::with(emulator.port, move |_, _| {
+        let body = json!({ "__type": "com.amazon.coral.service#ExpiredTokenException" });
+        (refused.fetch_add(1, Ordering::Relaxed) == 0).then(|| body.to_string())
+    });
+    let loader = aws_config::defaults(BehaviorVersion::latest())
+        .region(Region::new(support::REGION))
+        .endpoint_url(recorder.url())
+        .credentials_provider(Sessions::default());
+    let aws = Aws::load(loader).await.unwrap();
+    let ledger = DynamoLedger::new(&aws, &table, Arc::new(SystemClock), None);
+    let error = ledger.lease("one", MINUTE).await.unwrap_err();
+    is(&error, PortErrorClass::Denied, "expired");
+    assert!(ledger.lease("one", MINUTE).await.unwrap().is_some());
+    let signed_by = |head: &String, key: &str| head.contains(&format!("Credential={key}/"));
+    let heads = recorder.heads();
+    assert!(signed_by(&heads[0], "session-0") && signed_by(&heads[1], "session-1"), "{heads:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_network_was_down_goes_on_when_it_is_back() {
+    let emulator = support::ministack().await;
+    let direct = support::aws(&emulator.url());
+    let (name, table) = (a_queue(&direct).await, fresh("ledger"));
+    DynamoLedger::new(&direct, &table, Arc::new(SystemClock), None).create_table().await.unwrap();
+    let port = support::free_port();
+    let aws = support::aws(&format!("http://127.0.0.1:{port}"));
+    let queue = SqsQueue::new(&aws);
+    let ledger = DynamoLedger::new(&aws, &table, Arc::new(SystemClock), None);
+    let unreachable = "cannot be reached";
+    is(&queue.counts(&name).await.unwrap_err(), PortErrorClass::Unavailable, unreachable);
+    is(&ledger.lease("a", MINUTE).await.unwrap_err(), PortErrorClass::Unavailable, unreachable);
+    let _network = Recorder::at(port, emulator.port);
+    queue.send(&name, &[a_message()]).await.unwrap();
+    assert!(ledger.lease("a", MINUTE).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,8 +35,17 @@ impl Recorder {
         upstream: u16,
         look: impl Fn(&str, &Value) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        let look: Arc<Look> = Arc::new(look);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::on(listener, upstream, Arc::new(look))
+    }
+
+    /// As `before`, at this port.
+    pub(crate) fn at(port: u16, upstream: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        Self::on(listener, upstream, Arc::new(|_: &str, _: &Value| None))
+    }
+
+    fn on(listener: TcpListener, upstream: u16, look: Arc<Look>) -> Self {
         let port = listener.local_addr().unwrap().port();
         let calls: Arc<Mutex<Vec<Call>>> = Arc::default();
         let noted = Arc::clone(&calls);

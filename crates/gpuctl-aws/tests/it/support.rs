@@ -16,7 +16,7 @@ use gpuctl_core::units::{BoxId, QueueName};
 #[path = "../emulators/mod.rs"]
 mod emulators;
 
-pub(crate) use emulators::{Emulator, faults, ministack, moto, refusing_in_2020};
+pub(crate) use emulators::{Emulator, faults, free_port, ministack, moto, refusing_in_2020};
 
 pub(crate) const REGION: &str = "eu-west-1";
 
