@@ -28,10 +28,15 @@ use crate::source::{Read, Source, sentence};
 /// How long before Lambda ends the call acting must end: recording and responding take this long (L6).
 const RECORD_TIME: TimeDelta = TimeDelta::seconds(3);
 
+/// The variable that asks for metrics with `on`, as `metrics` in the policy does: for who deploys the function.
+const METRICS: &str = "GPUCTL_METRICS";
+
 /// What one instance of the function keeps between events: connections, and the last good policy.
 pub(crate) struct Controller {
     source: Source,
     commands_from: CommandSources,
+    /// Whether metrics are printed, whatever the policy says.
+    metrics: bool,
     owner: String,
     ready: Mutex<Option<Ready>>,
 }
@@ -53,6 +58,7 @@ impl Controller {
         Ok(Self {
             source: Source::from_environment(),
             commands_from: CommandSources::from_environment(),
+            metrics: std::env::var(METRICS).is_ok_and(|value| value == "on"),
             owner: format!("{function}, {log}"),
             ready: Mutex::new(None),
         })
@@ -91,7 +97,9 @@ impl Controller {
         for error in &errors {
             tracing::error!("{}", shown(error));
         }
-        response::print_metrics(&ready.policy, &outcome, now);
+        if self.metrics || ready.policy.cloud.aws.as_ref().is_some_and(|aws| aws.metrics) {
+            response::print_metrics(&ready.policy, &outcome, now);
+        }
         match failed.invocation {
             // Lambda repeats the invocation, whose command was not stored.
             Some(error) => Err(error.into()),

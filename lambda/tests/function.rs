@@ -220,6 +220,33 @@ async fn l6_nothing_is_begun_that_could_not_be_recorded_in_time() {
     assert_eq!(response["acted"][0]["action"], "start", "the hold was set: {response}");
 }
 
+/// CloudWatch bills each metric of each pool: more than all else of an idle function.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_printed_only_if_the_policy_says_so() {
+    let mut account = account("metrics").await;
+    let tick = json!({});
+    account.function.call(&tick).await;
+    account.function.call(&json!({"source": "aws.s3", "detail-type": "Second"})).await;
+    let written = account.function.lines_to("Second").await;
+    assert!(!written.iter().any(|line| line.contains("_aws")), "{written:?}");
+    let environment = [
+        ("AWS_ENDPOINT_URL", account.endpoint.clone()),
+        ("AWS_ENDPOINT_URL_EC2", account.front.url()),
+        ("GPUCTL_POLICY", account.policy.display().to_string()),
+        ("GPUCTL_METRICS", "on".to_owned()),
+    ];
+    let mut by_variable = Function::start(&environment).await;
+    by_variable.call(&tick).await;
+    let policy = std::fs::read_to_string(&account.policy).unwrap();
+    std::fs::write(&account.policy, policy.replace("[pool", "metrics = true\n[pool")).unwrap();
+    account.function.call(&tick).await;
+    for function in [&mut by_variable, &mut account.function] {
+        let written = function.lines_to("_aws").await;
+        let line: Value = serde_json::from_str(written.last().unwrap()).unwrap();
+        assert_eq!((&line["Pool"], &line["BoxesUp"]), (&json!("app"), &json!(0)), "{line}");
+    }
+}
+
 /// The hold in force on the only pool: what it wants, and who set it.
 fn hold(response: &Value) -> (&str, &str) {
     let hold = &response["pools"][0]["hold"];

@@ -132,6 +132,8 @@ pub struct Aws {
     pub notify: Option<String>,
     /// The Lambda function that runs the controller: `gpuctl invoke` calls it.
     pub function: Option<String>,
+    /// Whether the function prints metrics for CloudWatch, which bills each.
+    pub metrics: bool,
 }
 
 /// How a worker on EC2 powers its box off.

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{Mutex, mpsc};
 
@@ -23,6 +24,7 @@ pub(crate) struct Function {
     events: mpsc::Sender<Invocation>,
     responses: mpsc::Receiver<Value>,
     invocations: u32,
+    lines: mpsc::UnboundedReceiver<String>,
     _process: Child,
 }
 
@@ -52,7 +54,7 @@ impl Function {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        let process = Command::new(env!("CARGO_BIN_EXE_bootstrap"))
+        let mut process = Command::new(env!("CARGO_BIN_EXE_bootstrap"))
             .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
             .env("AWS_LAMBDA_FUNCTION_NAME", "gpuctl")
             .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
@@ -63,11 +65,28 @@ impl Function {
             .env("AWS_ACCESS_KEY_ID", "test")
             .env("AWS_SECRET_ACCESS_KEY", "test")
             .envs(environment.iter().map(|(name, value)| (name, value)))
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        Self { events, responses, invocations: 0, _process: process }
+        let mut written = BufReader::new(process.stdout.take().unwrap()).lines();
+        let (line, lines) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok(Some(text)) = written.next_line().await {
+                let _ = line.send(text);
+            }
+        });
+        Self { events, responses, invocations: 0, lines, _process: process }
+    }
+
+    /// The lines that it has written since the last of these calls, up to one with `last` in it.
+    pub(crate) async fn lines_to(&mut self, last: &str) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        while !all.last().is_some_and(|line| line.contains(last)) {
+            let next = tokio::time::timeout(RESPONSE_TIME_MAX, self.lines.recv()).await;
+            all.push(next.unwrap_or_else(|_| panic!("no line has {last}: {all:?}")).unwrap());
+        }
+        all
     }
 
     /// Calls it with a request of its own.

@@ -37,9 +37,10 @@ pub(super) fn aws(section: &mut Section<'_, '_, '_>) -> Aws {
         Some(text)
     });
     let function = function(section);
+    let metrics = section.flag("metrics").unwrap_or(false);
     let mut word = |key| section.text(key).map(|(_, text)| text);
     let (region, profile, table) = (word("region"), word("profile"), word("table"));
-    Aws { region, profile, table, results, notify, function }
+    Aws { region, profile, table, results, notify, function, metrics }
 }
 
 fn function(section: &mut Section<'_, '_, '_>) -> Option<String> {

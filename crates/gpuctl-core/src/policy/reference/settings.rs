@@ -150,6 +150,12 @@ const CLOUD: &[SettingDoc] = &[
         NONE,
         "The name or ARN of the Lambda function that `gpuctl invoke` and `gpuctl logs` use.",
     ),
+    setting(
+        "metrics",
+        Value("false"),
+        "Whether the function prints metrics for CloudWatch: 7 for a pool with a queue, 3 for another, each $0.30 a month beyond the ten that are \
+        free. `gpuctl status --json` shows the same figures without.",
+    ),
 ];
 
 const POOL: &[SettingDoc] = &[
