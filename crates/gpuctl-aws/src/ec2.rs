@@ -25,7 +25,7 @@ use aws_sdk_ec2::types::{Filter, Tag};
 use gpuctl_control::ports::{Clock, Cloud, Listing, PortError, PortErrorClass, StartOrder};
 use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::{Boxes, Policy};
-use gpuctl_core::units::BoxId;
+use gpuctl_core::units::{BoxId, Timestamp};
 
 pub use check::Finding;
 pub(crate) use market::spot_prices;
@@ -66,6 +66,8 @@ struct Known {
     request_id: Option<String>,
     /// Whether that request is a one-time request.
     is_one_time: bool,
+    /// When that request ends, if it is a persistent one that does.
+    request_ends: Option<Timestamp>,
     is_launched: bool,
     /// Whether its worker drains and ends the box when it is told to.
     drains_itself: bool,

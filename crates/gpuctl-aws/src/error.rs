@@ -1,6 +1,7 @@
 //! What a failed AWS call means: one function from any SDK error to a `PortError` with a class and a hint.
 //!
-//! It reads the error's code, never its message: several codes (`InsufficientInstanceCapacity` among them) have no type in the SDK.
+//! The class follows from the error's code: several codes (`InsufficientInstanceCapacity` among them) have no type in the SDK. Its message is
+//! read only for the hint of a denied call, since it alone says who was denied, and whether by an explicit deny.
 //! What EC2's codes mean for a start is in `ec2/refusal`.
 
 use std::error::Error;
@@ -40,7 +41,7 @@ const OF_A_KEY: &str = "KMS.";
 
 /// The class of an error code, for errors that have only a code, e.g. one entry of a batch.
 pub fn class_of(code: &str) -> PortErrorClass {
-    by_code("", code).0
+    by_code("", code, None).0
 }
 
 /// The same failure again, for the next of several that one call failed for.
@@ -58,7 +59,8 @@ where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
     if let Some(code) = code(error) {
-        return by_code(action, code);
+        let message = error.as_service_error().and_then(ProvideErrorMetadata::message);
+        return by_code(action, code, message);
     }
     if let Some(hint) = credentials(error) {
         return (PortErrorClass::Denied, Some(hint.to_owned()));
@@ -84,22 +86,27 @@ pub(crate) fn is_refused<E: ProvideErrorMetadata>(error: &SdkError<E, HttpRespon
     match (error, code(error)) {
         (SdkError::ConstructionFailure(_), _) => true,
         (SdkError::ServiceError(_), Some(code)) => {
-            status.is_some_and(|status| (400..500).contains(&status)) && known("", code).is_none()
+            status.is_some_and(|status| (400..500).contains(&status))
+                && known("", code, None).is_none()
         }
         _ => false,
     }
 }
 
-fn by_code(action: &str, code: &str) -> (PortErrorClass, Option<String>) {
+fn by_code(action: &str, code: &str, message: Option<&str>) -> (PortErrorClass, Option<String>) {
     // An unknown code does not prove that another try would fail, too: a job's input must not be blamed for it.
-    known(action, code).unwrap_or((PortErrorClass::Unavailable, None))
+    known(action, code, message).unwrap_or((PortErrorClass::Unavailable, None))
 }
 
-fn known(action: &str, code: &str) -> Option<(PortErrorClass, Option<String>)> {
+fn known(
+    action: &str,
+    code: &str,
+    message: Option<&str>,
+) -> Option<(PortErrorClass, Option<String>)> {
     let (class, hint) = match code {
         "AccessDenied" | "AccessDeniedException" | "UnauthorizedOperation" | "AuthorizationError"
         | "AuthorizationErrorException" | "KmsAccessDenied" | "KMSAccessDeniedException"
-        | "Forbidden" => (PortErrorClass::Denied, format!("allow `{action}` in the IAM policy of this user or role")),
+        | "Forbidden" => (PortErrorClass::Denied, denied_hint(action, message.unwrap_or_default())),
         "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" | "TokenRefreshRequired" => (
             PortErrorClass::Denied,
             "the credentials have expired: log in again (`aws sso login`), or renew them".to_owned(),
@@ -155,6 +162,35 @@ fn known(action: &str, code: &str) -> Option<(PortErrorClass, Option<String>)> {
         _ => return None,
     };
     Some((class, Some(hint)))
+}
+
+/// What to do about a denied call. IAM's message says who was denied: "User: ARN is not authorized to perform: ACTION …", and at its end
+/// "because no … policy allows …" or "with an explicit deny in a … policy" (IAM User Guide, "Troubleshoot access denied error messages").
+fn denied_hint(action: &str, message: &str) -> String {
+    let after = |words: &str| Some(message.split_once(words)?.1);
+    let who = after("User: ").and_then(|rest| principal(rest.split_whitespace().next()?));
+    let who = who.unwrap_or_else(|| "this user or role".to_owned());
+    let denied_in = after("explicit deny in ").map(|rest| {
+        let end = rest.find(['.', ',', ':', '\n']).unwrap_or(rest.len());
+        rest[..end].trim_start_matches("a ").trim_start_matches("an ").to_owned()
+    });
+    match denied_in {
+        Some(policy) => format!(
+            "an explicit deny of `{action}` for {who}, in the {policy}, outweighs every allow: change it there"
+        ),
+        None => format!("allow `{action}` in the IAM policy of {who}"),
+    }
+}
+
+/// A role or user of an ARN, e.g. `arn:aws:sts::123456789012:assumed-role/gpuctl-box/i-0123456789abcdef0`.
+fn principal(arn: &str) -> Option<String> {
+    let mut parts = arn.strip_prefix("arn:")?.rsplit(':').next()?.split('/');
+    let kind = match parts.next()? {
+        "assumed-role" | "role" => "role",
+        "user" => "user",
+        _ => return None,
+    };
+    Some(format!("the {kind} {}", parts.next()?))
 }
 
 fn key_hint() -> String {
@@ -215,9 +251,31 @@ mod tests {
             ("KMS.ThrottlingException", Throttled),
             ("KmsNotFound", Denied),
         ] {
-            let (class, hint) = by_code("s3:GetObject", code);
+            let (class, hint) = by_code("s3:GetObject", code, None);
             assert_eq!(class, expected, "{code}");
             assert!(hint.is_some(), "{code}");
         }
+    }
+
+    #[test]
+    fn a_denied_call_names_the_action_who_lacks_it_and_an_explicit_deny() {
+        let of = |message: &str| denied_hint("ec2:StartInstances", message);
+        let role = "User: arn:aws:sts::123456789012:assumed-role/gpuctl-box/i-0123456789abcdef0 is not authorized to perform: ec2:StartInstances";
+        let user = "User: arn:aws:iam::123456789012:user/ada is not authorized to perform: ec2:StartInstances";
+        let allow = "allow `ec2:StartInstances` in the IAM policy of";
+        assert_eq!(of("Access Denied"), format!("{allow} this user or role"));
+        let none = format!("{role} because no identity-based policy allows the action");
+        assert_eq!(of(&none), format!("{allow} the role gpuctl-box"));
+        assert_eq!(of(user), format!("{allow} the user ada"));
+        let denied = of(&format!("{role} with an explicit deny in a service control policy."));
+        assert!(
+            denied.starts_with("an explicit deny of `ec2:StartInstances` for the role gpuctl-box"),
+            "{denied}"
+        );
+        assert!(denied.contains("in the service control policy, outweighs"), "{denied}");
+        let denied = of(&format!(
+            "{user} with an explicit deny in an identity-based policy: arn:aws:iam::1:policy/p"
+        ));
+        assert!(denied.contains("for the user ada, in the identity-based policy, "), "{denied}");
     }
 }

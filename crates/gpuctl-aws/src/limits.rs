@@ -218,18 +218,20 @@ fn judge(quota: Quota, value: u32, of_pools: &BTreeMap<PoolId, u32>) -> Finding 
         |vcpus: u32| format!("request {vcpus} vCPUs of \"{name}\" (Service Quotas, EC2, {code})");
     let short = |text: String, vcpus| PortError::new(PortErrorClass::Other, text).hint(ask(vcpus));
     if let Some((pool, need)) = of_pools.iter().find(|(_, need)| **need > value) {
-        let text = format!("pool {pool} may need {need} vCPUs of \"{name}\", which is {value}");
+        let text =
+            format!("pool {pool} may need {need} vCPUs of \"{name}\" ({code}), which is {value}");
         return Finding::bad("quota", short(text, together));
     }
     if together > value {
         let pools: Vec<&str> = of_pools.keys().map(PoolId::as_str).collect();
         let text = format!(
-            "pools {} may need {together} vCPUs of \"{name}\" at once, which is {value}",
+            "pools {} may need {together} vCPUs of \"{name}\" ({code}) at once, which is {value}",
             pools.join(", ")
         );
         return Finding::doubtful("quota", short(text, together));
     }
-    Finding::good("quota", format!("\"{name}\" is {value} vCPUs, the pools may need {together}"))
+    let text = format!("\"{name}\" ({code}) is {value} vCPUs, the pools may need {together}");
+    Finding::good("quota", text)
 }
 
 fn unknown(instance_type: &str) -> Finding {
@@ -344,11 +346,16 @@ mod tests {
     fn a_quota_that_one_pool_exceeds_fails_and_one_that_all_exceed_together_warns() {
         let quota = quota("L-DB2E81BA", "Running On-Demand G and VT instances");
         let too_small = judge(quota, 0, &of(&[("app", 4), ("gpu", 8)]));
+        let too_small_detail = too_small.detail.clone();
         let error = too_small.problem.unwrap();
         assert!(!too_small.is_warning && error.hint.unwrap().contains("request 12 vCPUs"));
         let tight = judge(quota, 8, &of(&[("app", 4), ("gpu", 8)]));
         assert!(tight.is_warning && tight.detail.contains("app, gpu"), "{tight:?}");
-        assert!(judge(quota, 12, &of(&[("app", 4), ("gpu", 8)])).problem.is_none());
+        let enough = judge(quota, 12, &of(&[("app", 4), ("gpu", 8)]));
+        assert!(enough.problem.is_none());
+        for one in [too_small_detail, tight.detail, enough.detail] {
+            assert!(one.contains("L-DB2E81BA"), "{one}");
+        }
     }
 
     #[test]

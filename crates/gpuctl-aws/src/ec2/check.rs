@@ -6,15 +6,19 @@
 use aws_sdk_ec2::config::http::HttpResponse;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::Tag;
+use chrono::TimeDelta;
 use gpuctl_control::ports::{Cloud, PortError, PortErrorClass, StartOrder};
 use gpuctl_core::policy::{Boxes, LaunchTemplate};
-use gpuctl_core::units::PoolId;
+use gpuctl_core::units::{PoolId, Timestamp};
 
 use super::{Ec2Cloud, failed, seen};
 use crate::error::code;
 
 /// The error code of a dry run that would have succeeded.
 const WOULD_DO: &str = "DryRunOperation";
+
+/// A spot request that ends within this time is a warning: one that is made to last has a date years ahead.
+const REQUEST_ENDS_WARN: TimeDelta = TimeDelta::days(365);
 
 /// The outcome of one check.
 #[derive(Debug)]
@@ -67,6 +71,11 @@ impl Ec2Cloud {
                         if known.is_one_time && !known.is_launched {
                             findings.push(Finding::doubtful("boxes", one_time(&known.instance_id)));
                         }
+                        let now = self.clock.now();
+                        findings.extend(known.request_ends.and_then(|ends| {
+                            let ends = request_ends(&known.instance_id, ends, now)?;
+                            Some(Finding::doubtful("boxes", ends))
+                        }));
                         example = example.or(Some(known.instance_id));
                     }
                     if let Some(why) = one.unstartable {
@@ -133,6 +142,28 @@ where
         ),
         None => Finding::good("permission", action),
     }
+}
+
+/// P7: a launch template's spot options have a `ValidUntil`, in 7 days unless it is set (EC2 API Reference,
+/// `LaunchTemplateSpotMarketOptionsRequest`), and nothing else tells that a box will be lost.
+fn request_ends(instance: &str, ends: Timestamp, now: Timestamp) -> Option<PortError> {
+    if ends - now > REQUEST_ENDS_WARN {
+        return None;
+    }
+    let day = ends.format("%Y-%m-%d %H:%M UTC");
+    let text = if ends > now {
+        let days = (ends - now).num_days();
+        format!(
+            "the spot request of box {instance} ends on {day}, in {days} days: after its next stop EC2 can never start it again"
+        )
+    } else {
+        format!(
+            "the spot request of box {instance} ended on {day}: once it has stopped, EC2 can never start it again"
+        )
+    };
+    let hint = "EC2 cannot change that date: make a new box whose spot options have a `ValidUntil` years ahead (a launch template's default is 7 days), \
+        copy what only this box's disk has, and `gpuctl retire` this one";
+    Some(PortError::new(PortErrorClass::Other, text).hint(hint))
 }
 
 fn one_time(instance: &str) -> PortError {

@@ -207,6 +207,7 @@ impl Listed<'_> {
             instance_id: instance.instance_id()?.to_owned(),
             request_id: instance.spot_instance_request_id().map(str::to_owned),
             is_one_time: request.is_some_and(seen::is_one_time),
+            request_ends: request.and_then(seen::request_ends),
             is_launched: matches!(pool.boxes, Some(Boxes::Launch(_))),
             drains_itself: drains_itself(pool, instance),
             told_to_drain: seen::is_told_to_drain(instance),

@@ -344,6 +344,11 @@ fn unstartable(instance: &Instance, request: Option<&SpotInstanceRequest>) -> Op
     Some(why.to_owned())
 }
 
+/// When a persistent request ends, if it does.
+pub(super) fn request_ends(request: &SpotInstanceRequest) -> Option<Timestamp> {
+    time(request.valid_until()).filter(|_| !is_one_time(request))
+}
+
 /// Whether the box can be stopped at all (P1).
 pub(super) fn is_one_time(request: &SpotInstanceRequest) -> bool {
     request.r#type() == Some(&SpotInstanceType::OneTime)

@@ -4,7 +4,7 @@ use gpuctl_control::ports::{Clock, Cloud, PortErrorClass};
 use gpuctl_core::observation::BoxState;
 use gpuctl_core::offering::CapacityType;
 use gpuctl_core::plan::StopMode;
-use gpuctl_sim::world::ec2::SpotKind;
+use gpuctl_sim::world::ec2::{MarketOptions, SpotKind, SpotOptions};
 
 use super::support::{Account, on_demand, run, spot};
 
@@ -55,6 +55,31 @@ async fn p1_a_one_time_box_is_not_stopped_and_doctor_says_so() {
     assert!(error.to_string().contains("one-time"), "{error}");
     let findings = account.cloud.check().await;
     assert!(findings.iter().any(|finding| finding.detail.contains("one-time")), "{findings:?}");
+}
+
+#[tokio::test]
+async fn p7_doctor_warns_of_a_request_that_will_end_with_its_date() {
+    let persistent = |until: Option<&str>| {
+        let valid_until = until.map(|text| text.parse().unwrap());
+        MarketOptions::Spot(SpotOptions { kind: SpotKind::Persistent, valid_until })
+    };
+    let markets = [
+        persistent(Some("2026-11-29T00:00:00Z")),
+        persistent(Some("2099-01-01T00:00:00Z")),
+        persistent(None),
+    ];
+    let account = Account::stable(&markets).await;
+    let findings = account.cloud.check().await;
+    let ends: Vec<_> = findings.iter().filter(|one| one.detail.contains("spot request")).collect();
+    let [only] = ends[..] else { panic!("{findings:?}") };
+    assert!(only.is_warning && only.detail.contains(&account.ids[0]), "{only:?}");
+    assert!(only.detail.contains("ends on 2026-11-29 00:00 UTC, in 6 days"), "{only:?}");
+    let hint = only.problem.as_ref().unwrap().hint.as_ref().unwrap();
+    assert!(hint.contains("ValidUntil") && hint.contains("gpuctl retire"), "{hint}");
+    // Where it has ended the listing says so, too.
+    account.clock.pass(30 * 86_400);
+    let findings = account.cloud.check().await;
+    assert!(findings.iter().any(|one| one.detail.contains("ended on 2026-11-29")), "{findings:?}");
 }
 
 #[tokio::test]

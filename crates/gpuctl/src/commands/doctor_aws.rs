@@ -28,6 +28,9 @@ const RETENTION_MAX: TimeDelta = TimeDelta::days(14);
 const TICKS_MISSED_MAX: i32 = 3;
 /// EventBridge calls a Lambda function once a minute at most, whatever the policy says.
 const TICK_MIN: TimeDelta = TimeDelta::minutes(1);
+/// What a parameter of SSM holds in bytes, of the standard and the advanced tier (Systems Manager User Guide, "Managing parameter tiers").
+const PARAMETER_BYTES_MAX: u64 = 4_096;
+const ADVANCED_BYTES_MAX: u64 = 8_192;
 /// On-demand prices change seldom and spot prices all the time; half a year is too old for either.
 const PRICES_AGE_MAX: TimeDelta = TimeDelta::days(180);
 
@@ -59,6 +62,7 @@ pub(super) async fn check(
     let limits = check_limits(&account.aws, &account.ec2, &config.policy).await;
     checks.extend(limits.into_iter().map(finding));
     checks.extend(results(account, config).await);
+    checks.extend(policy_size(config));
     checks.push(prices(context, account.aws.region()).await);
     checks
 }
@@ -139,6 +143,22 @@ async fn prices(context: &Context, region: &str) -> CheckDocument {
         age.num_days()
     );
     if age > PRICES_AGE_MAX { warn("prices", detail, fix) } else { pass("prices", detail) }
+}
+
+/// Whether the policy fits into a parameter of SSM, where the function may read it from.
+fn policy_size(config: &Config) -> Option<CheckDocument> {
+    config.policy.cloud.aws.as_ref()?.function.as_ref()?;
+    let bytes = std::fs::metadata(config.file.as_ref()?).ok()?.len();
+    let fits = if bytes <= PARAMETER_BYTES_MAX {
+        format!("it fits into a standard SSM parameter ({PARAMETER_BYTES_MAX})")
+    } else if bytes <= ADVANCED_BYTES_MAX {
+        format!(
+            "more than a standard SSM parameter holds ({PARAMETER_BYTES_MAX}): put it into S3, or an advanced parameter"
+        )
+    } else {
+        format!("more than an SSM parameter holds ({ADVANCED_BYTES_MAX}): put it into S3")
+    };
+    Some(pass("policy", format!("{bytes} bytes, {fits}")))
 }
 
 fn finding(found: Finding) -> CheckDocument {
