@@ -1,9 +1,10 @@
 //! Where the policy comes from: an SSM parameter, an object in S3, or the function's own bundle.
 //!
 //! A policy that cannot be used does not replace the last good one: boxes that are up must still be stopped (T12). SSM keeps earlier
-//! versions of a parameter, so with SSM this also holds for a fresh instance of the function.
+//! versions of a parameter, and S3 those of an object if its bucket is versioned: with them this also holds for a fresh instance of the
+//! function.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gpuctl_aws::{Aws, S3Files};
 use gpuctl_control::ports::{PortError, PortErrorClass};
@@ -51,13 +52,17 @@ impl Source {
 
     /// The policy as it is now, or the newest earlier version that can be used where the source keeps versions.
     pub(crate) async fn read(&self, aws: &Aws) -> Result<Read, PortError> {
-        let Self::Parameter(name) = self else {
-            return self.usable(self.text(aws).await?);
+        let (newest, text) = match self {
+            Self::Parameter(name) => {
+                let newest = aws.parameter(name).await?;
+                (newest.version, newest.text)
+            }
+            Self::Object(uri) => (0, S3Files::new(aws, "", "").text(uri, BYTES_MAX).await?),
+            Self::Bundle(path) => return self.usable(self.bundled(path)?),
         };
-        let newest = aws.parameter(name).await?;
-        match self.usable(newest.text) {
+        match self.usable(text) {
             Ok(read) => Ok(read),
-            Err(error) => self.earlier(aws, newest.version, error).await,
+            Err(error) => self.earlier(aws, newest, error).await,
         }
     }
 
@@ -79,36 +84,58 @@ impl Source {
 
     /// The newest version before `unusable` that can be used; else `error`, and why no earlier one can.
     async fn earlier(&self, aws: &Aws, unusable: i64, error: PortError) -> Result<Read, PortError> {
-        let Self::Parameter(name) = self else { return Err(error) };
-        let history = match aws.parameter_history(name).await {
-            Ok(history) => history,
-            Err(unread) => return Err(error.hint(sentence(&unread))),
+        let found = match self {
+            Self::Parameter(name) => self.earlier_parameter(aws, name, unusable).await,
+            Self::Object(uri) => self.earlier_object(aws, uri).await,
+            Self::Bundle(_) => Ok(None),
         };
-        for one in history.into_iter().filter(|one| one.version < unusable) {
-            if let Ok(read) = self.usable(one.text) {
-                let (text, version) = (sentence(&error), one.version);
-                let newer_error =
-                    format!("{text}; its version {version} is in force until it is fixed");
-                return Ok(Read { newer_error: Some(newer_error), ..read });
+        match found {
+            Ok(Some((version, read))) => {
+                let text = sentence(&error);
+                let newer_error = format!("{text}; its {version} is in force until it is fixed");
+                Ok(Read { newer_error: Some(newer_error), ..read })
             }
+            Ok(None) => Err(error.hint(
+                "no earlier version can be used either; `gpuctl plan --config FILE` shows the problems",
+            )),
+            Err(unread) => Err(error.hint(sentence(&unread))),
         }
-        Err(error.hint(
-            "no earlier version can be used either; `gpuctl plan --config FILE` shows the problems",
-        ))
     }
 
-    async fn text(&self, aws: &Aws) -> Result<String, PortError> {
-        match self {
-            Self::Parameter(name) => aws.parameter(name).await.map(|newest| newest.text),
-            Self::Object(uri) => S3Files::new(aws, "", "").text(uri, BYTES_MAX).await,
-            Self::Bundle(path) => std::fs::read_to_string(path).map_err(|error| {
-                PortError::new(PortErrorClass::NotFound, format!("cannot read {self}"))
-                    .because(error)
-                    .hint(format!(
-                        "put it into the zip, or set {VARIABLE} to `ssm:/name` or `s3://bucket/key`"
-                    ))
-            }),
+    async fn earlier_parameter(
+        &self,
+        aws: &Aws,
+        name: &str,
+        unusable: i64,
+    ) -> Result<Option<(String, Read)>, PortError> {
+        let history = aws.parameter_history(name).await?;
+        let mut earlier = history.into_iter().filter(|one| one.version < unusable);
+        Ok(earlier.find_map(|one| {
+            Some((format!("version {}", one.version), self.usable(one.text).ok()?))
+        }))
+    }
+
+    async fn earlier_object(
+        &self,
+        aws: &Aws,
+        uri: &str,
+    ) -> Result<Option<(String, Read)>, PortError> {
+        for one in aws.earlier_objects(uri).await? {
+            if let Ok(read) = self.usable(aws.earlier_text(uri, &one).await?) {
+                return Ok(Some((format!("version of {}", one.written_at), read)));
+            }
         }
+        Ok(None)
+    }
+
+    fn bundled(&self, path: &Path) -> Result<String, PortError> {
+        std::fs::read_to_string(path).map_err(|error| {
+            PortError::new(PortErrorClass::NotFound, format!("cannot read {self}"))
+                .because(error)
+                .hint(format!(
+                    "put it into the zip, or set {VARIABLE} to `ssm:/name` or `s3://bucket/key`"
+                ))
+        })
     }
 }
 

@@ -209,6 +209,41 @@ async fn t12_a_fresh_instance_takes_the_newest_usable_version_of_the_parameter()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn t12_a_fresh_instance_takes_the_newest_usable_version_of_the_object() {
+    let account = account("objects").await;
+    let client = gpuctl_aws::Aws::at(&account.endpoint, "eu-west-1").s3();
+    let port = emulators::ministack().await.port;
+    for (path, body) in [
+        (
+            "/policies",
+            "<CreateBucketConfiguration><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>",
+        ),
+        (
+            "/policies?versioning",
+            "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>",
+        ),
+    ] {
+        let xml = "Content-Type: application/xml\r\n";
+        let answer = emulators::request_with(port, "PUT", path, xml, body).unwrap();
+        assert!(answer.contains(" 200 "), "{answer}");
+    }
+    let put = async |text: &str| {
+        let body = text.to_owned().into_bytes().into();
+        client.put_object().bucket("policies").key("gpuctl.toml").body(body).send().await.unwrap();
+    };
+    let good = std::fs::read_to_string(&account.policy).unwrap();
+    put(&good).await;
+    put(&good.replace("instances", "instanses")).await;
+    let source = "s3://policies/gpuctl.toml";
+    let mut function = function(&account.endpoint, &account.front, source).await;
+    let response = function.call(&json!({"action": "start", "target": "app"})).await;
+    let error = response["errors"][0].as_str().unwrap_or_else(|| panic!("{response}"));
+    assert!(error.contains("did you mean `instances`"), "{error}");
+    assert!(error.contains("its version of 20") && error.contains("is in force"), "{error}");
+    assert!(account.is_on(), "{response}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn l6_nothing_is_begun_that_could_not_be_recorded_in_time() {
     let mut account = account("late").await;
     let start = json!({"action": "start", "target": "app"});

@@ -1,5 +1,6 @@
-//! The text of a policy in an SSM parameter, for the function, which has no disk; and the parameter's earlier versions.
+//! The text of a policy in an SSM parameter or in S3, for the function, which has no disk; and its earlier versions.
 
+use aws_sdk_s3::types::ObjectVersion;
 use aws_sdk_ssm::types::ParameterHistory;
 use gpuctl_control::ports::{PortError, PortErrorClass};
 
@@ -57,6 +58,70 @@ impl Aws {
         all.sort_unstable_by_key(|one| -one.version);
         Ok(all)
     }
+}
+
+/// Earlier versions of an object that are listed.
+const OBJECT_VERSIONS_MAX: i32 = 20;
+
+/// The largest earlier version that is read.
+const OBJECT_BYTES_MAX: i64 = 1 << 20;
+
+/// An earlier version of an object in S3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EarlierObject {
+    pub id: String,
+    /// When it was written.
+    pub written_at: String,
+}
+
+impl Aws {
+    /// The versions of an object before its newest, the newest first: none where its bucket keeps no versions.
+    ///
+    /// # Errors
+    /// When they cannot be listed, which needs a permission of its own.
+    pub async fn earlier_objects(&self, uri: &str) -> Result<Vec<EarlierObject>, PortError> {
+        let (bucket, key) = bucket_and_key(uri);
+        let call = self.s3().list_object_versions().bucket(bucket).prefix(key);
+        let listed = call.max_keys(OBJECT_VERSIONS_MAX).send().await.map_err(|error| {
+            port_error("s3:ListBucketVersions", format!("cannot list the versions of {uri}"), error)
+        })?;
+        let is_earlier = |one: &&ObjectVersion| {
+            one.key() == Some(key)
+                && one.is_latest() != Some(true)
+                && one.size().is_some_and(|bytes| bytes <= OBJECT_BYTES_MAX)
+        };
+        let earlier = |one: &ObjectVersion| {
+            let written_at = one.last_modified().map(ToString::to_string).unwrap_or_default();
+            Some(EarlierObject { id: one.version_id()?.to_owned(), written_at })
+        };
+        Ok(listed.versions().iter().filter(is_earlier).filter_map(earlier).collect())
+    }
+
+    /// The text of an earlier version of an object.
+    ///
+    /// # Errors
+    /// When it cannot be read, which needs a permission of its own, or is not UTF-8.
+    pub async fn earlier_text(
+        &self,
+        uri: &str,
+        version: &EarlierObject,
+    ) -> Result<String, PortError> {
+        let (bucket, key) = bucket_and_key(uri);
+        let what = || format!("cannot read the version of {uri} of {}", version.written_at);
+        let call = self.s3().get_object().bucket(bucket).key(key).version_id(&version.id);
+        let sent = call.send().await;
+        let found = sent.map_err(|error| port_error("s3:GetObjectVersion", what(), error))?;
+        let bytes =
+            found.body.collect().await.map_err(|error| {
+                PortError::new(PortErrorClass::Unavailable, what()).because(error)
+            })?;
+        String::from_utf8(bytes.to_vec())
+            .map_err(|error| PortError::new(PortErrorClass::Corrupt, what()).because(error))
+    }
+}
+
+fn bucket_and_key(uri: &str) -> (&str, &str) {
+    uri.trim_start_matches("s3://").split_once('/').unwrap_or((uri, ""))
 }
 
 fn version(one: ParameterHistory) -> Option<ParameterVersion> {
