@@ -13,6 +13,9 @@ use gpuctl_core::policy::{Aws as Named, Policy};
 
 use crate::{Aws, S3Files};
 
+/// The name of the policy where it lies in S3, often in the bucket of `results`.
+const POLICY_NAME: &str = "gpuctl.toml";
+
 /// Files of an account.
 pub struct AwsFiles {
     s3: S3Files,
@@ -59,6 +62,9 @@ impl InputPlaces {
                 Some(_) if key.len() > KEY_BYTES_MAX => {
                     let (uri, bytes) = (uri.as_str().to_owned(), key.len());
                     Err(InputRejected::KeyTooLong { uri, bytes })
+                }
+                Some(_) if key.rsplit('/').next() == Some(POLICY_NAME) => {
+                    Err(InputRejected::Policy { uri: uri.as_str().to_owned() })
                 }
                 Some(owner) => Ok(owner.as_deref()),
                 None => Err(InputRejected::Bucket { uri: uri.as_str().to_owned() }),
@@ -151,9 +157,13 @@ mod tests {
         let strict = places("");
         assert_eq!(code(&strict, "s3://own/a.wav"), None);
         assert_eq!(code(&strict, "data:,text"), None);
-        for uri in
-            ["s3://other/a.wav", "s3://own.other/a.wav", "file:///home/ubuntu/.aws/credentials"]
-        {
+        for uri in [
+            "s3://other/a.wav",
+            "s3://own.other/a.wav",
+            "s3://own/gpuctl.toml",
+            "s3://own/prod/gpuctl.toml",
+            "file:///home/ubuntu/.aws/credentials",
+        ] {
             assert_eq!(code(&strict, uri), Some("input.outside"), "{uri}");
         }
         let wide =

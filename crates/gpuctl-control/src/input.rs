@@ -40,6 +40,9 @@ pub enum InputRejected {
     /// No object has such a long key.
     #[error("the key of {uri:.60}… has {bytes} bytes, at most {KEY_BYTES_MAX} are allowed")]
     KeyTooLong { uri: String, bytes: usize },
+    /// It is the policy, which says what runs and at what cost.
+    #[error("{uri} is gpuctl's configuration")]
+    Policy { uri: String },
     /// It is in a bucket that inputs may not be in.
     #[error("{uri} is in a bucket that inputs may not be in")]
     Bucket { uri: String },
@@ -57,7 +60,7 @@ impl InputRejected {
             Self::Archived { .. } => "input.archived",
             Self::KeyTooLong { .. } => "input.key_too_long",
             Self::Folder { .. } => "input.folder",
-            Self::Outside { .. } | Self::Bucket { .. } => "input.outside",
+            Self::Outside { .. } | Self::Bucket { .. } | Self::Policy { .. } => "input.outside",
             Self::TooLarge { .. } => "input.too_large",
             Self::Elsewhere { .. } => "input.elsewhere",
         }
@@ -75,6 +78,9 @@ impl InputRejected {
             Self::KeyTooLong { .. } => "check the URI: S3 has no such key",
             Self::Bucket { .. } => {
                 "copy it to the bucket of `results`, or add its bucket to `input_buckets` under [worker]"
+            }
+            Self::Policy { .. } => {
+                "no object of the name `gpuctl.toml` can be an input: give it another name"
             }
             Self::Folder { .. } => "submit the files in it, e.g. `gpuctl submit TASK FOLDER/*`",
             Self::TooLarge { .. } => "cut it into parts",

@@ -122,7 +122,9 @@ impl From<InputRejected> for Failure {
             InputRejected::Archived { .. } => Code::InputArchived,
             InputRejected::KeyTooLong { .. } => Code::InputKeyTooLong,
             InputRejected::Folder { .. } => Code::InputFolder,
-            InputRejected::Outside { .. } | InputRejected::Bucket { .. } => Code::InputOutside,
+            InputRejected::Outside { .. }
+            | InputRejected::Bucket { .. }
+            | InputRejected::Policy { .. } => Code::InputOutside,
             InputRejected::TooLarge { .. } => Code::InputTooLarge,
             InputRejected::Elsewhere { .. } => Code::InputElsewhere,
         };
