@@ -16,7 +16,7 @@ MISTAKES = [
     (infra_facts.facts, "MapPublicIpOnLaunch: !If [Public, true, false]", "MapPublicIpOnLaunch: true", "MapPublicIpOnLaunch"),
     (infra_facts.layouts, "Type: AWS::SNS::Topic\n", "Type: AWS::EC2::NatGateway\n", "NatGateway"),
     (infra_facts.layouts, "HttpTokens: required", "HttpTokens: optional", "IMDSv2"),
-    (infra_facts.layouts, "Encrypted: true\n              Kms", "Encrypted: false\n              Kms", "encrypted gp3"),
+    (infra_facts.layouts, "VolumeType: gp3, Encrypted: true", "VolumeType: gp3, Encrypted: false", "encrypted gp3"),
     (infra_facts.layouts, "SourceSecurityGroupId: !GetAtt AppGroup.GroupId", "CidrIp: 0.0.0.0/0", "lets 0.0.0.0/0 in"),
     (infra_facts.layouts, "SqsManagedSseEnabled: true", "SqsManagedSseEnabled: false", "is not encrypted"),
     (infra_facts.layouts, "{Sid: OnlyTls, Effect: Deny", "{Sid: OnlyTls, Effect: Allow", "without TLS"),
