@@ -22,13 +22,20 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Process the jobs of a pool's queue until told to stop, or idle
     Serve(ServeArguments),
-    /// Check ONNX Runtime, the device and the models, and print the findings as JSON
-    Check,
+    /// Run each model that is here once, and print a table with timings; fails if one does not run
+    Check {
+        /// Open the default model of each task only, and print the findings as JSON, as `gpuctl doctor` reads them
+        #[arg(long)]
+        json: bool,
+    },
     /// Run one file through a task's model and print the output as JSON
     Run(RunArguments),
     /// List, verify, fetch and measure models, and print the outcome as JSON
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// What a box's boot scripts ask and tell
+    #[command(subcommand)]
+    Box(BoxCommand),
 }
 
 /// Which box this is; on EC2 the instance's metadata says it.
@@ -43,6 +50,31 @@ pub(crate) struct ServeArguments {
     /// When the box was asked to start, in microseconds since 1970 [default: now]
     #[arg(long, value_name = "MICROSECONDS")]
     pub(crate) run: Option<i64>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum BoxCommand {
+    /// Print how many seconds a box of a pool may be up at most, also if its worker does not end: its lifetime, the drain, ten minutes
+    Lifetime {
+        /// The pool, as in gpuctl.toml
+        #[arg(long)]
+        pool: String,
+    },
+    /// Fail unless the worker is alive: for the health check of a container
+    Health {
+        /// The box's name [default, and where there is no such box: any of this state folder]
+        #[arg(long)]
+        r#box: Option<String>,
+    },
+    /// Report to the ledger why this box cannot run jobs
+    Fault {
+        #[command(flatten)]
+        of: ServeArguments,
+        /// A short code, e.g. boot.no-gpu
+        code: String,
+        /// The reason
+        message: String,
+    },
 }
 
 #[derive(Subcommand)]

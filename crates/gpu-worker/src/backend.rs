@@ -12,6 +12,8 @@ use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 use gpuctl_local::{Store, StoreOptions};
 use gpuctl_worker::WorkerSetup;
 
+use crate::arguments::ServeArguments;
+
 #[cfg(feature = "aws")]
 use gpuctl_control::text::with_causes;
 
@@ -30,6 +32,14 @@ pub(crate) struct NamedBox {
     pub(crate) box_id: Option<String>,
     /// When the box was asked to start, in microseconds since 1970.
     pub(crate) run_micros: Option<i64>,
+}
+
+impl TryFrom<ServeArguments> for NamedBox {
+    type Error = Box<dyn Error>;
+
+    fn try_from(given: ServeArguments) -> Result<Self, Self::Error> {
+        Ok(Self { pool: given.pool.parse()?, box_id: given.r#box, run_micros: given.run })
+    }
 }
 
 impl Backend {

@@ -1,4 +1,4 @@
-//! `gpu-worker check`: does ONNX Runtime load, which device is used, do the models open. `gpuctl doctor` runs it and shows its
+//! `gpu-worker check --json`: does ONNX Runtime load, which device is used, do the models open. `gpuctl doctor` runs it and shows its
 //! findings. Nothing is downloaded or changed.
 
 use gpu_inference::{ModelStore, Runtime, Task, open_pipeline};

@@ -8,9 +8,11 @@ use std::path::Path;
 
 use gpu_inference::{DevicePreference, Gpu, InputLimits, RuntimeOptions, cache_folder};
 use gpu_worker::EngineSetup;
+use gpu_worker::trial::Trials;
 use gpuctl_control::config::Config;
 
 pub(crate) mod models;
+pub(crate) mod own_box;
 pub(crate) mod run;
 pub(crate) mod serve;
 
@@ -57,6 +59,13 @@ fn has_gpu(devices: &Path) -> bool {
             && read(device, "class").is_ok_and(|class| class.starts_with("0x03"))
     };
     devices.read_dir().into_iter().flatten().flatten().any(|entry| is_gpu(&entry.path()))
+}
+
+/// `gpu-worker check`: the table, and an error if a model did not run.
+pub(crate) fn check_models(setup: &EngineSetup) -> Result<(), Box<dyn Error>> {
+    let trials = Trials::run(setup)?;
+    write!(std::io::stdout(), "{trials}")?;
+    if trials.all_ran() { Ok(()) } else { Err("not every model runs on this machine".into()) }
 }
 
 /// For the commands that need one: most of `serve` waits, and `run` fetches nothing but a file.

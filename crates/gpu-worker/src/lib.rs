@@ -8,6 +8,7 @@ mod inference;
 pub mod models;
 pub mod result;
 pub mod scratch;
+pub mod trial;
 
 pub use engine::{Engine, EngineSetup};
 pub use inference::output_files;

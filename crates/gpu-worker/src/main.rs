@@ -4,7 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
-use gpuctl_control::config::Config;
+use gpuctl_control::config::{Config, ConfigError};
 use gpuctl_control::log::shown;
 use gpuctl_control::text::with_causes;
 use tracing_subscriber::EnvFilter;
@@ -46,15 +46,28 @@ const WRONG_CONFIGURATION: u8 = 2;
 fn run(arguments: Arguments) -> Result<ExitCode, Failed> {
     let wrong = |error| (error, ExitCode::from(WRONG_CONFIGURATION));
     let config =
-        Config::load(arguments.config.as_deref()).map_err(|error| wrong(Box::from(error)))?;
+        Config::load(arguments.config.as_deref()).map_err(|error| wrong(in_full(error)))?;
     let setup = commands::engine_setup(&config).map_err(wrong)?;
     let done = match arguments.command {
         Command::Serve(wanted) => {
             return commands::serve::serve(&config, setup, wanted).map_err(wrong);
         }
-        Command::Check => commands::print(&gpu_worker::check::check(&setup)),
+        Command::Check { json: true } => commands::print(&gpu_worker::check::check(&setup)),
+        Command::Check { json: false } => commands::check_models(&setup),
         Command::Models(command) => commands::models::models(&setup, command),
+        Command::Box(command) => {
+            return commands::own_box::own_box(&config, command)
+                .map(|()| ExitCode::SUCCESS)
+                .map_err(wrong);
+        }
         Command::Run(wanted) => commands::run::run(setup, &wanted),
     };
     done.map(|()| ExitCode::SUCCESS).map_err(|error| (error, ExitCode::FAILURE))
+}
+
+/// A configuration's error with all its problems, a line each.
+fn in_full(error: ConfigError) -> Box<dyn Error> {
+    let ConfigError::Invalid { problems, .. } = &error else { return Box::from(error) };
+    let lines = problems.0.iter().map(|problem| format!("\n{problem}"));
+    lines.fold(error.to_string(), |text, line| text + &line).into()
 }

@@ -1,8 +1,10 @@
 //! The worker's trait [`Scratch`] over a folder: one file a blob.
 
+use std::error::Error;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use gpuctl_core::units::BoxId;
 use gpuctl_worker::{KEEP_UNTIL, Scratch};
@@ -38,6 +40,34 @@ impl FolderScratch {
         }
     }
 
+    /// Notes that this worker does something at least every [`ALIVE_EVERY`]. Where the disk is full there is nothing to note it on.
+    pub fn say_alive(&self) {
+        let _ = fs::write(self.folder.join(ALIVE), b"");
+    }
+
+    /// Whether the worker of this box has said so lately; without a box of this name, any worker in the state folder.
+    ///
+    /// # Errors
+    /// It has not.
+    pub fn check_alive(state: &Path, box_id: Option<&BoxId>) -> Result<(), Box<dyn Error>> {
+        let all = state.join(FOLDER);
+        let own = box_id.map(|id| all.join(id.as_str())).filter(|own| own.is_dir());
+        let is_alive = |folder: &Path| {
+            let said = folder.join(ALIVE).metadata().and_then(|file| file.modified());
+            // One that lies ahead was written before the clock was set back: not a sign of illness.
+            said.is_ok_and(|said| said.elapsed().is_ok_and(|age| age < ALIVE_AGE_MAX))
+        };
+        let any = || {
+            let mut folders = all.read_dir().into_iter().flatten().flatten();
+            folders.any(|folder| is_alive(&folder.path()))
+        };
+        if own.map_or_else(any, |own| is_alive(&own)) {
+            return Ok(());
+        }
+        let seconds = ALIVE_AGE_MAX.as_secs();
+        Err(format!("no worker in {} was alive in the last {seconds} s", state.display()).into())
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         if name == KEEP_UNTIL { self.keep_until.clone() } else { self.folder.join(name) }
     }
@@ -45,6 +75,12 @@ impl FolderScratch {
 
 /// The folder of all boxes' scratches in the state folder.
 const FOLDER: &str = "worker";
+/// The file whose time says that the worker is alive.
+const ALIVE: &str = "alive";
+/// How often it says so.
+pub const ALIVE_EVERY: Duration = Duration::from_secs(10);
+/// After this silence it counts as hung: a busy machine delays it by seconds, never by this much.
+const ALIVE_AGE_MAX: Duration = Duration::from_secs(60);
 /// The file that a worker locks.
 const LOCK: &str = "lock";
 
@@ -119,6 +155,20 @@ mod tests {
         assert!(open(&folder, "gpu-2").lock().unwrap().is_some());
         drop(first);
         assert!(open(&folder, "gpu-1").lock().unwrap().is_some());
+    }
+
+    #[test]
+    fn a_silent_worker_is_not_alive_whatever_its_neighbours_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second, unknown] = ["gpu-1", "gpu-2", "gpu-3"].map(|id| id.parse().unwrap());
+        let alive = |id| FolderScratch::check_alive(folder.path(), id).is_ok();
+        assert!(!alive(None));
+        open(&folder, "gpu-1").say_alive();
+        open(&folder, "gpu-2").say_alive();
+        let silent = File::open(folder.path().join("worker/gpu-1/alive")).unwrap();
+        silent.set_modified(std::time::SystemTime::now() - ALIVE_AGE_MAX).unwrap();
+        assert!(!alive(Some(&first)) && alive(Some(&second)));
+        assert!(alive(Some(&unknown)) && alive(None));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gpu_worker::scratch::FolderScratch;
+use gpu_worker::scratch::{ALIVE_EVERY, FolderScratch};
 use gpu_worker::{Engine, EngineSetup};
 use gpuctl_control::config::Config;
 use gpuctl_control::log::shown;
@@ -33,8 +33,7 @@ pub(crate) fn serve(
     setup: EngineSetup,
     wanted: ServeArguments,
 ) -> Result<ExitCode, Box<dyn Error>> {
-    let named =
-        NamedBox { pool: wanted.pool.parse()?, box_id: wanted.r#box, run_micros: wanted.run };
+    let named = NamedBox::try_from(wanted)?;
     let runtime = runtime()?;
     let exit = runtime.block_on(serve_box(config, Engine::new(setup), &named))?;
     std::thread::spawn(|| {
@@ -72,6 +71,13 @@ async fn serve_box(
         )
         .into());
     };
+    let alive = scratch.clone();
+    tokio::spawn(async move {
+        loop {
+            alive.say_alive();
+            tokio::time::sleep(ALIVE_EVERY).await;
+        }
+    });
     let pace = if config.policy.cloud.aws.is_some() { WorkerPace::AWS } else { WorkerPace::LOCAL };
     let (ports, inference) = (backend.ports.clone(), Arc::new(engine));
     let parts = Parts { ports, inference, scratch: Arc::new(scratch), pace };

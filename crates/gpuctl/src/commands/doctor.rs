@@ -157,7 +157,7 @@ async fn dead_letters(context: &Context) -> Vec<CheckDocument> {
     checks
 }
 
-/// A check as `gpu-worker check` prints it.
+/// A check as `gpu-worker check --json` prints it.
 #[derive(Deserialize)]
 struct WorkerCheck {
     name: String,
@@ -169,7 +169,7 @@ struct WorkerCheck {
 fn worker(config: Option<&std::path::Path>) -> Vec<CheckDocument> {
     let program = worker_program();
     let mut command = Command::new(&program);
-    command.arg("check").stdin(Stdio::null());
+    command.args(["check", "--json"]).stdin(Stdio::null());
     if let Some(config) = config {
         command.arg("--config").arg(config);
     }
