@@ -18,5 +18,5 @@ for script in .ci/run scripts/*.sh scripts/lib/*.sh scripts/infra/*.sh infra/boo
   "$tools/bin/shellcheck" --shell=bash --external-sources "$script"
 done
 "$tools/bin/shellcheck" scripts/infra/boxes/{aws,docker,nvidia-smi}
-"$tools/bin/hadolint" scripts/infra/boxes/Dockerfile
+"$tools/bin/hadolint" infra/docker/Dockerfile scripts/infra/boxes/Dockerfile
 "$tools/bin/ruff" check --quiet --no-cache --config scripts/ruff.toml scripts crates/gpu-inference/tests/graphs
