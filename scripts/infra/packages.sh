@@ -1,4 +1,4 @@
-# Scenes of a release's archives.
+# Scenes of a release: its archives, and an image of a box.
 # shellcheck disable=SC2154 # root, work, cache and python are of scripts/test-infra.sh
 
 # The programs of the tests: a release build would say nothing more here.
@@ -31,4 +31,34 @@ refs = {one["bom-ref"] for one in bill["components"]}
 assert all(set(one["dependsOn"]) <= refs for one in bill["dependencies"])
 assert all("hashes" in one for one in bill["components"] if one["type"] == "library")
 PYTHON
+}
+
+# An image of a box: what is refused, what a dry run says, and what is asked of EC2. The AWS CLI is a stand-in.
+scene_bake_ami() {
+  mkdir -p "$work/bake"
+  cat >"$work/bake/aws" <<'AWS'
+#!/bin/sh
+echo "$*" >>"$CALLS"
+case "$*" in
+  *describe-instances*) echo "$STATE" ;;
+  *create-image*--dry-run*) echo "An error occurred (DryRunOperation) when calling the CreateImage operation" >&2; exit 254 ;;
+  *create-image*) echo ami-0123456789abcdef0 ;;
+  *describe-images*BlockDevice*) echo snap-1 ;;
+  *describe-images*) printf 'ami-new\tami-old\n' ;;
+esac
+AWS
+  chmod +x "$work/bake/aws"
+  export PATH=$work/bake:$PATH CALLS=$work/bake/calls STATE="running test"
+  bake() { scripts/bake-ami.sh "$@" 2>&1; }
+  expect "a wrong id to be refused" test "$(bake i-1 box | head -1)" = "error: i-1 is not the id of an instance"
+  expect "a running box to be refused" test "$(bake i-0123456789abcdef0 box | head -1)" = "error: i-0123456789abcdef0 is running, and must be stopped"
+  STATE="stopped None"
+  expect "another's box to be refused" test "$(bake i-0123456789abcdef0 box | head -1)" = "error: i-0123456789abcdef0 has no tag gpuctl:stack"
+  STATE="stopped test"
+  bake i-0123456789abcdef0 box --keep 1 --dry-run >"$work/bake/said"
+  expect "the dry run's words" grep -qx 'would delete ami-old and its snapshots' "$work/bake/said"
+  expect "a dry run to change nothing" sh -c "! grep -E 'deregister|delete' '$CALLS'"
+  bake i-0123456789abcdef0 box --keep 1 >"$work/bake/said"
+  expect "the older image to go" grep -qx 'ec2 delete-snapshot --snapshot-id snap-1' "$CALLS"
+  expect "the newer image to stay" sh -c "! grep -q 'deregister-image --image-id ami-new' '$CALLS'"
 }
