@@ -85,6 +85,9 @@ check_gpu() {
   cuda_of_driver
   # The first program that uses the GPU would wait for the driver otherwise.
   nvidia-smi --persistence-mode=1 >/dev/null 2>&1 || true
+  # CUDA makes /dev/nvidia-uvm at its first use by a program that is set-user-ID root, which a worker with NoNewPrivileges cannot run.
+  nvidia-modprobe --unified-memory --create-nvidia-device-file=0 2>/dev/null || modprobe nvidia-uvm 2>/dev/null || true
+  [ -e /dev/nvidia-uvm ] || say "there is no /dev/nvidia-uvm: CUDA will not open"
   phase driver
 }
 

@@ -15,10 +15,10 @@ need_box() {
 # What `gpuctl deploy` and scripts/package.sh put into the bucket.
 make_bucket() {
   local programs=$CARGO_TARGET_DIR/debug library
-  [ -x "$programs/gpu-worker" ] || (cd "$root" && cargo build --locked --quiet -p gpu-worker)
+  need_programs
   library=$(find "$cache/onnxruntime" -name 'libonnxruntime.so*' -type f | sed -n 1p)
   mkdir -p "$bucket/code" "$bucket/app" "$bucket/models" "$work/pack"
-  strip -o "$work/pack/gpu-worker" "$programs/gpu-worker" || cp "$programs/gpu-worker" "$work/pack/"
+  strip -o "$work/pack/gpu-worker" "$programs/gpu-worker"
   cp "$library" "$work/pack/libonnxruntime.so"
   tar -C "$work/pack" -czf "$bucket/code/gpu-worker-$machine.tar.gz" gpu-worker
   tar -C "$work/pack" -czf "$bucket/code/onnxruntime-cpu-$machine.tar.gz" libonnxruntime.so

@@ -1,11 +1,11 @@
 # Scenes of a release: its archives, and an image of a box.
 # shellcheck disable=SC2154 # root, work, cache and python are of scripts/test-infra.sh
 
-# The programs of the tests: a release build would say nothing more here.
+# The programs of the tests: a release build would say nothing more here. Built as scripts/test.sh builds them, with the features of the whole
+# workspace: others would build every AWS SDK again.
 need_programs() {
-  if ! [ -x "$CARGO_TARGET_DIR/debug/gpuctl" ] || ! [ -x "$CARGO_TARGET_DIR/debug/gpu-worker" ]; then
-    cargo build --locked --quiet -p gpuctl -p gpu-worker
-  fi
+  [ -e "$work/built" ] || cargo test --workspace --locked --quiet --no-run --test it --test boxes
+  touch "$work/built"
 }
 
 # The same programs give the same archives, and the archives have what they must.
