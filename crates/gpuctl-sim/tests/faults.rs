@@ -52,7 +52,7 @@ struct OnceBroken {
     was: &'static str,
 }
 
-const ONCE_BROKEN: [OnceBroken; 7] = [
+const ONCE_BROKEN: [OnceBroken; 8] = [
     OnceBroken {
         seed: 36,
         faults: &[Fault::ForeignHands],
@@ -100,6 +100,14 @@ const ONCE_BROKEN: [OnceBroken; 7] = [
         boxes: 4,
         jobs: 18,
         was: "an older run of a box stayed open for ever",
+    },
+    OnceBroken {
+        seed: 733,
+        faults: &[Fault::LedgerThrottled, Fault::BrokenBox],
+        hours: 84,
+        boxes: 3,
+        jobs: usize::MAX,
+        was: "a run that was never seen ready, nor its end, cost nothing",
     },
     OnceBroken {
         // The whole week: it was found before weeks could be shrunk.
