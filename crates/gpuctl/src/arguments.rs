@@ -52,6 +52,13 @@ pub(crate) enum Command {
     Standalone(StandaloneCommand),
 }
 
+impl Command {
+    /// Whether it runs workers that are none of this machine.
+    pub(crate) fn is_simulated(&self) -> bool {
+        matches!(self, Self::WithContext(ContextCommand::Simulate(wanted)) if wanted.faults.faults)
+    }
+}
+
 /// Commands on the configuration and the ports of its backend.
 #[derive(Debug, Subcommand)]
 #[cfg_attr(feature = "without", expect(clippy::large_enum_variant, reason = "it is parsed once"))]

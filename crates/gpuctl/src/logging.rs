@@ -11,9 +11,10 @@ use crate::render::escaped_line;
 /// The target under which AWS calls are logged.
 const CALLS: &str = "gpuctl::calls";
 
-/// Starts the log. AWS calls are bare lines, to copy and paste.
-pub(crate) fn start(show_calls: bool) {
-    let filter = EnvFilter::try_from_env("GPUCTL_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+/// Starts the log. AWS calls are bare lines, to copy and paste. What simulated workers log is shown only where `GPUCTL_LOG` asks for it.
+pub(crate) fn start(show_calls: bool, is_simulated: bool) {
+    let usually = if is_simulated { "off" } else { "error" };
+    let filter = EnvFilter::try_from_env("GPUCTL_LOG").unwrap_or_else(|_| EnvFilter::new(usually));
     let usual = tracing_subscriber::fmt::layer().with_writer(|| Escaped).with_ansi(false);
     let calls = tracing_subscriber::fmt::layer()
         .with_writer(|| Escaped)

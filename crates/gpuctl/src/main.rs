@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     let format = if arguments.json { Format::Json } else { Format::Text };
     let confirmation = if arguments.yes { Confirmation::Given } else { Confirmation::Ask };
     let printer = Printer::new(format, confirmation);
-    logging::start(arguments.show_calls);
+    logging::start(arguments.show_calls, arguments.command.is_simulated());
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -181,3 +181,13 @@ fn weeks_with_faults_keep_every_guarantee_and_are_the_same_each_time() {
     let said = sandbox.run(&["simulate"]).expect(2);
     assert!(said.stderr.contains("no trace was given"), "{}", said.stderr);
 }
+
+#[test]
+fn what_simulated_workers_log_is_shown_only_to_those_who_ask() {
+    let only = ["--only", "broken-image", "--only", "ledger-down", "--only", "store-down"];
+    let week = [&["simulate", "--faults", "--seed", "11", "--hours", "48"], &only[..]].concat();
+    let said = Sandbox::new(POOL).run(&week).expect(0);
+    assert!(!said.stderr.contains("ERROR"), "{}", said.stderr);
+    let said = Sandbox::new(POOL).with("GPUCTL_LOG", "error").run(&week).expect(0);
+    assert!(said.stderr.contains("ERROR gpuctl_worker"), "{}", said.stderr);
+}
