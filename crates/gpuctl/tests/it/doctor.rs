@@ -42,7 +42,7 @@ async fn doctor_warns_about_quotas_a_missing_controller_and_old_prices() {
         (status.as_str(), detail.as_str()),
         (
             "fail",
-            "pool gpu may need 8 vCPUs of \"All G and VT Spot Instance Requests\", which is 4"
+            "pool gpu may need 8 vCPUs of \"All G and VT Spot Instance Requests\" (L-3819A6DF), which is 4"
         )
     );
     assert!(fix.contains("request 8 vCPUs") && fix.contains("L-3819A6DF"), "{fix}");

@@ -21,7 +21,7 @@ fn deploy(ministack: &Emulator, front: &Front, name: &str, policy: &str) {
 fn sandbox(ministack: &Emulator, front: &Front, id: &str, name: &str) -> Sandbox {
     let sandbox = Sandbox::new("");
     let config = format!(
-        "[cloud]\nkind = \"aws\"\nregion = \"{REGION}\"\ntable = \"{name}\"\nfunction = \"{name}\"\n\
+        "[cloud]\nkind = \"aws\"\nregion = \"{REGION}\"\ntable = \"{name}\"\nfunction = \"{name}\"\nmetrics = true\n\
          [pool.app]\ninstances = [\"{id}\"]\n"
     );
     sandbox.write("gpuctl.toml", config);
