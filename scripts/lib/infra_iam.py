@@ -14,6 +14,7 @@ from infra_template import INFRA
 
 # A test of gpuctl-aws holds this page to the table of the code, and the table to the calls in the sources.
 TABLE = INFRA.parent / "lambda" / "README.md"
+PERMISSIONS = INFRA.parent / "crates" / "gpuctl-aws" / "src" / "permissions.rs"
 HEADINGS = {
     "controller": "### Controller",
     "launcher": "### Launched boxes",
@@ -51,6 +52,13 @@ GIVEN_MORE = {
 }
 # What changes something and names no resource.
 ON_ALL = set(GIVEN_MORE["worker"])
+# What the deployer has beside that: why.
+DEPLOYER_MORE = {
+    "cloudformation:DescribeStacks": "to see other stacks",
+    "cloudformation:ValidateTemplate": "people who deploy by hand",
+    "s3:ListAllMyBuckets": "to see what a deleted stack has left",
+    "ssm:GetParameters": "EC2 resolves resolve:ssm:… as the caller",
+}
 POLICY_CHARACTERS_MAX = 6_144  # IAM: a managed policy, white space left out
 # What the registry names for features that the template does not use.
 NOT_USED = {
@@ -184,6 +192,10 @@ def for_cloudformation(template):
     for pattern in NOT_USED:
         if not any(matches(action, [pattern]) for action in every):
             yield f"NOT_USED has {pattern}, which no type needs"
+    called = every | set(re.findall(r'"(\w+:\w+)"', PERMISSIONS.read_text(encoding="utf-8"))) | DEPLOYER_MORE.keys()
+    for pattern in sorted(given):
+        if not any(matches(action, [pattern]) for action in called):
+            yield f"deployer.json has {pattern}, which neither CloudFormation nor the code needs"
 
 
 def registry(kinds):
