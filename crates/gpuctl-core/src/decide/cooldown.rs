@@ -51,7 +51,7 @@ fn failing(input: &PoolInput<'_>) -> Option<(String, Timestamp)> {
 
 /// Whether a box of the pool works, or did in its last run: then it is not the pool that fails.
 fn any_box_does_well(input: &PoolInput<'_>) -> bool {
-    let works = |one: &SeenBox| one.state == BoxState::Running && one.worker.is_some();
+    let works = |one: &SeenBox| one.state == BoxState::Running;
     let did_well = |one: &SeenBox| {
         ended(input).find(|run| run.box_id == one.id).is_some_and(|run| !run.failed())
     };
