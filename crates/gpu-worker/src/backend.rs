@@ -7,6 +7,7 @@ use gpuctl_control::clock::SystemClock;
 use gpuctl_control::config::Config;
 use gpuctl_control::log::shown;
 use gpuctl_control::ports::{Clock, Ports};
+use gpuctl_core::observation::BootPhase;
 use gpuctl_core::policy::{Aws as Account, PowerOff};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 use gpuctl_local::{Store, StoreOptions};
@@ -95,7 +96,15 @@ impl Backend {
 }
 
 fn setup(pool: PoolId, box_id: BoxId, run_started_at: Timestamp) -> WorkerSetup {
-    WorkerSetup { pool, box_id, run_started_at, pid: std::process::id() }
+    let pid = std::process::id();
+    WorkerSetup { pool, box_id, run_started_at, pid, boot_phases: boot_phases() }
+}
+
+/// What the box's scripts noted of this boot, where they name a file; without one, or if it cannot be read, nothing.
+fn boot_phases() -> Vec<BootPhase> {
+    let file = std::env::var_os("GPUCTL_BOOT_PHASES");
+    let text = file.and_then(|file| std::fs::read_to_string(file).ok());
+    text.map(|text| BootPhase::read_all(&text)).unwrap_or_default()
 }
 
 fn local(config: &Config, named: &NamedBox) -> Result<Backend, Box<dyn Error>> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use gpuctl_core::observation::{Hold, Run, SeenBox, SeenQueue, WorkerFault};
+use gpuctl_core::observation::{BootPhase, Hold, Run, SeenBox, SeenQueue, WorkerFault};
 use gpuctl_core::offering::RefusalClass;
 use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
@@ -473,6 +473,8 @@ pub struct WorkerReport {
     pub keep_until: Option<Timestamp>,
     /// When EC2 recommended to replace the box, which only the box itself is told.
     pub rebalance: Option<Timestamp>,
+    /// How long the parts of the box's boot took; a ledger on this machine keeps none.
+    pub boot_phases: Vec<BootPhase>,
 }
 
 /// A worker's try at a job, for ledgers that cannot read the queue's messages.

@@ -155,10 +155,45 @@ pub struct SeenBox {
     pub interruption: Option<Timestamp>,
     /// When EC2 recommended to replace it, since it may interrupt it; it names no deadline. Only the box itself is told, and reports it.
     pub rebalance: Option<Timestamp>,
+    /// How long the parts of its boot took, in order, as it reports them; empty on this machine.
+    pub boot_phases: Vec<BootPhase>,
     /// The latest start or stop outside gpuctl, e.g. in the AWS console.
     pub foreign: Option<Foreign>,
     /// Why it cannot be started although it is stopped, e.g. because EC2 has interrupted it (P4): the end of a sentence.
     pub unstartable: Option<String>,
+}
+
+/// How long a part of a box's boot took, as the box measured it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootPhase {
+    pub name: String,
+    pub took: TimeDelta,
+}
+
+impl BootPhase {
+    /// The most phases that are read, and the most characters of a name: a box writes five.
+    const COUNT_MAX: usize = 16;
+    const NAME_CHARS_MAX: usize = 24;
+
+    /// Reads lines such as `models 6300`, in milliseconds, as the box's scripts write them. Other lines are left out.
+    #[must_use]
+    pub fn read_all(text: &str) -> Vec<Self> {
+        let phase = |line: &str| {
+            let (name, took) = line.split_once(' ')?;
+            let is_name = name.len() <= Self::NAME_CHARS_MAX
+                && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+            let took = TimeDelta::milliseconds(took.trim().parse::<u32>().ok()?.into());
+            is_name.then(|| Self { name: name.to_owned(), took })
+        };
+        text.lines().filter_map(phase).take(Self::COUNT_MAX).collect()
+    }
+
+    /// As [`Self::read_all`] reads them.
+    #[must_use]
+    pub fn write_all(phases: &[Self]) -> String {
+        let line = |phase: &Self| format!("{} {}\n", phase.name, phase.took.num_milliseconds());
+        phases.iter().map(line).collect()
+    }
 }
 
 /// A start or stop that gpuctl did not make.
@@ -187,6 +222,7 @@ impl SeenBox {
             offering: None,
             interruption: None,
             rebalance: None,
+            boot_phases: Vec::new(),
             foreign: None,
             unstartable: None,
         }

@@ -162,6 +162,7 @@ async fn a_step_of_the_wall_clock_does_not_make_a_busy_worker_look_silent() {
             }),
             keep_until: Some(now + MINUTE),
             rebalance: None,
+            boot_phases: Vec::new(),
         };
         store.report(&report).await.unwrap();
         at.clocks.pass(TimeDelta::seconds(2));

@@ -202,6 +202,7 @@ impl Worker {
             fault: self.faults.oldest(),
             keep_until: self.keep_until(),
             rebalance: self.rebalance(),
+            boot_phases: self.setup.boot_phases.clone(),
         };
         within("the report", self.ports.ledger.report(&report)).await
     }

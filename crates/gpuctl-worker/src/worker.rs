@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::TimeDelta;
 use gpuctl_control::ports::Ports;
 use gpuctl_control::worker_timing::WorkerPace;
+use gpuctl_core::observation::BootPhase;
 use gpuctl_core::policy::{Policy, QueuePolicy};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 use gpuctl_core::without::Fix;
@@ -33,6 +34,8 @@ pub struct WorkerSetup {
     pub run_started_at: Timestamp,
     /// The process's id.
     pub pid: u32,
+    /// How long the parts of the box's boot took, for its reports.
+    pub boot_phases: Vec<BootPhase>,
 }
 
 /// What a worker works with.

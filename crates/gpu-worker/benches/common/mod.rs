@@ -65,6 +65,7 @@ impl Bench {
             box_id: "gpu-1".parse().unwrap(),
             run_started_at: SystemClock.now(),
             pid: std::process::id(),
+            boot_phases: Vec::new(),
         };
         let parts = Parts {
             ports: workers_ports,

@@ -62,6 +62,7 @@ async fn tell_fault(config: &Config, named: &NamedBox, words: Told) -> Result<()
         fault: Some(WorkerFault { code: words.code, message: words.message, since: at }),
         keep_until: None,
         rebalance: None,
+        boot_phases: Vec::new(),
     };
     Ok(ports.ledger.report(&report).await?)
 }

@@ -30,7 +30,7 @@ use gpuctl_control::ports::{
     PortError, PortErrorClass, Purge, QueueChange, QueueMemory, WorkerReport,
 };
 use gpuctl_control::wire::record::Record;
-use gpuctl_core::observation::{Hold, HoldWants, Run, SeenQueue, WorkerFault};
+use gpuctl_core::observation::{BootPhase, Hold, HoldWants, Run, SeenQueue, WorkerFault};
 use gpuctl_core::offering::{Offering, Refusal, RefusalClass};
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::units::{BoxId, MicroUsd, PoolId, QueueName, Timestamp};
@@ -441,6 +441,7 @@ fn refusal(item: Reader<'_>) -> Result<Option<Refusal>, PortError> {
 
 pub(super) fn report(report: &WorkerReport) -> Item {
     let fault = report.fault.as_ref();
+    let phases = BootPhase::write_all(&report.boot_phases);
     Writer::new(&Key::report(&report.box_id, report.device.as_deref()))
         .text_if("device", report.device.as_ref())
         .text("box", report.box_id.as_str())
@@ -457,6 +458,7 @@ pub(super) fn report(report: &WorkerReport) -> Item {
         .time_if("fault_since", fault.map(|fault| fault.since))
         .time_if("keep_until", report.keep_until)
         .time_if("rebalance", report.rebalance)
+        .text_if("boot_phases", (!phases.is_empty()).then_some(phases))
         .value("expires", expires(report.at + RUNS_KEPT))
         .done()
 }
@@ -477,6 +479,10 @@ pub(super) fn report_of(item: &Item) -> Result<WorkerReport, PortError> {
         fault: fault(item)?,
         keep_until: item.time_if("keep_until"),
         rebalance: item.time_if("rebalance"),
+        boot_phases: item
+            .text_if("boot_phases")
+            .map(|text| BootPhase::read_all(text))
+            .unwrap_or_default(),
     })
 }
 
@@ -588,6 +594,7 @@ mod tests {
             }),
             keep_until: Some(at(9)),
             rebalance: Some(at(7)),
+            boot_phases: BootPhase::read_all("kernel 3200\nmodels 6300\n"),
         };
         assert_eq!(report_of(&report(&a_report)).unwrap(), a_report);
     }

@@ -114,6 +114,7 @@ mod tests {
             fault: None,
             keep_until: None,
             rebalance: None,
+            boot_phases: Vec::new(),
         }
     }
 

@@ -262,6 +262,7 @@ impl Worker {
             fault: None,
             keep_until: None,
             rebalance: None,
+            boot_phases: Vec::new(),
         };
         ports.ledger.report(&report).await.unwrap();
     }

@@ -234,6 +234,7 @@ async fn l7_all_jobs_and_reports_of_several_pages_are_read() {
             fault: None,
             keep_until: None,
             rebalance: None,
+            boot_phases: Vec::new(),
         };
         ledger.report(&report).await.unwrap();
     }

@@ -259,6 +259,7 @@ pub async fn a_report_is_accepted(subject: &dyn Subject) {
         fault: None,
         keep_until: None,
         rebalance: None,
+        boot_phases: Vec::new(),
     };
     subject.ports().ledger.report(&bare).await.unwrap();
     let full = WorkerReport {

@@ -1,6 +1,6 @@
 //! What follows from what was read, on plain values: no port is asked here.
 
-use gpuctl_core::observation::{Foreign, HoldWants, SeenWorker, WorkerFault};
+use gpuctl_core::observation::{BootPhase, Foreign, HoldWants, SeenWorker, WorkerFault};
 use gpuctl_core::offering::{CapacityType, Offering};
 use gpuctl_core::plan::{Reason, Rule};
 
@@ -143,6 +143,7 @@ fn s10_a_box_is_ready_when_its_worker_reports_it_in_this_run() {
         fault: None,
         keep_until: None,
         rebalance: None,
+        boot_phases: Vec::new(),
     };
     let seen = |reports: &[WorkerReport]| {
         let mut one = a_box(BoxState::Running, 100);
@@ -153,10 +154,15 @@ fn s10_a_box_is_ready_when_its_worker_reports_it_in_this_run() {
     assert_eq!(seen(&[report(90, Some(at(80)))]), (BoxState::Pending, at(100), None));
     assert_eq!(seen(&[report(120, None)]), (BoxState::Pending, at(100), Some(2)));
     assert_eq!(seen(&[report(150, Some(at(140)))]), (BoxState::Running, at(140), Some(2)));
-    let told = WorkerReport { rebalance: Some(at(130)), ..report(150, None) };
+    let told = WorkerReport {
+        rebalance: Some(at(130)),
+        boot_phases: BootPhase::read_all("kernel 3200"),
+        ..report(150, None)
+    };
     let mut one = a_box(BoxState::Running, 100);
     apply_report(&[report(120, None), told], &mut one);
     assert_eq!(one.rebalance, Some(at(130)));
+    assert_eq!(BootPhase::write_all(&one.boot_phases), "kernel 3200\n");
 }
 
 #[test]
@@ -257,6 +263,7 @@ fn two_workers_of_one_box_are_idle_and_at_fault_only_together() {
         fault: None,
         keep_until: None,
         rebalance: None,
+        boot_phases: Vec::new(),
     };
     let seen = |reports: &[WorkerReport]| {
         let mut one = SeenBox { run_started_at: Some(at(100)), ..a_box(BoxState::Running, 100) };
@@ -303,6 +310,7 @@ fn a_run_ends_with_what_its_worker_last_reported() {
         }),
         keep_until: None,
         rebalance: None,
+        boot_phases: Vec::new(),
     };
     let mut boxes = vec![one()];
     apply_report(&[report], &mut boxes[0]);

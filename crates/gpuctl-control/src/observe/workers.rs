@@ -102,6 +102,8 @@ pub(super) fn apply_report(reports: &[WorkerReport], one: &mut SeenBox) {
     let reports: Vec<&WorkerReport> = reports.iter().filter(is_its).collect();
     one.worker = merge(&reports);
     one.rebalance = one.rebalance.or(reports.iter().filter_map(|report| report.rebalance).max());
+    let phases = reports.iter().map(|report| &report.boot_phases).find(|phases| !phases.is_empty());
+    one.boot_phases = phases.cloned().unwrap_or_default();
     let newest = reports.iter().max_by_key(|report| report.at);
     if let Some(error) = newest.and_then(|report| report.last_error.clone()) {
         one.last_error = Some(error);

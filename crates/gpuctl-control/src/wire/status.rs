@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use gpuctl_core::observation::{Hold, HoldWants, Observation, SeenBox, SeenPool, SeenQueue};
+use gpuctl_core::observation::{
+    BootPhase, Hold, HoldWants, Observation, SeenBox, SeenPool, SeenQueue,
+};
 use gpuctl_core::plan::{Plan, PoolPlan};
 use gpuctl_core::units::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -105,6 +107,16 @@ pub struct BoxDocument {
     /// When EC2 recommended to replace it: it stops as soon as it is idle.
     #[serde(default)]
     pub rebalance: Option<String>,
+    /// How long the parts of its boot took, in order, as the box measured them.
+    #[serde(default)]
+    pub boot: Vec<BootPhaseDocument>,
+}
+
+/// A part of a box's boot.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BootPhaseDocument {
+    pub phase: String,
+    pub seconds: f64,
 }
 
 /// Why a worker takes no jobs.
@@ -145,7 +157,19 @@ impl BoxDocument {
             }),
             kept: None,
             rebalance: one.rebalance.filter(|_| one.is_up()).map(time),
+            boot: one
+                .boot_phases
+                .iter()
+                .filter(|_| one.is_up())
+                .map(BootPhaseDocument::of)
+                .collect(),
         }
+    }
+}
+
+impl BootPhaseDocument {
+    fn of(phase: &BootPhase) -> Self {
+        Self { phase: phase.name.clone(), seconds: seconds(phase.took) }
     }
 }
 
@@ -242,6 +266,7 @@ mod tests {
             worker: Some(worker),
             offering: Some(offering),
             rebalance: Some(now - TimeDelta::minutes(2)),
+            boot_phases: BootPhase::read_all("kernel 3200"),
             ..SeenBox::new("gpu-1".parse().unwrap(), BoxState::Running, now - TimeDelta::hours(1))
         };
         let seen = SeenPool {
@@ -258,6 +283,7 @@ mod tests {
         let document = StatusDocument::of(&seen, &decide(&policy, &seen), vec![]).document;
         let shown = &document.pools[0].boxes[0];
         assert_eq!(shown.rebalance.as_deref(), Some("2026-11-21T11:58:00.000Z"));
+        assert_eq!((shown.boot[0].phase.as_str(), shown.boot[0].seconds), ("kernel", 3.2));
         let (fault, kept) = (shown.fault.as_ref().unwrap(), shown.kept.as_ref().unwrap());
         assert_eq!(
             (fault.code.as_str(), fault.since.as_str()),

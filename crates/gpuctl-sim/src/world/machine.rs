@@ -205,6 +205,7 @@ impl Machine {
             box_id: self.id.parse().expect("EC2's ids are names"),
             run_started_at,
             pid: 1,
+            boot_phases: Vec::new(),
         };
         let inference = Arc::new(Model::new(client, self.shutdown.clone()));
         let scratch = Arc::new(self.scratch.clone());

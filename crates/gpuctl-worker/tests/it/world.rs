@@ -166,7 +166,7 @@ impl World {
             pace: WorkerPace::LOCAL,
         };
         let (pool, box_id) = ("gpu".parse().unwrap(), "gpu-1".parse().unwrap());
-        let setup = WorkerSetup { pool, box_id, run_started_at, pid: 1 };
+        let setup = WorkerSetup { pool, box_id, run_started_at, pid: 1, boot_phases: Vec::new() };
         let worker = Worker::new(parts, &self.policy, setup).unwrap();
         let signals = Signals::new();
         let told = signals.clone();

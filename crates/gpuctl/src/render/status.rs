@@ -58,6 +58,12 @@ fn boxes(lines: &mut Lines, boxes: &[BoxDocument]) {
         if let Some(kept) = &one.kept {
             lines.label("kept", &kept.text);
         }
+        if !one.boot.is_empty() {
+            let phases = one.boot.iter();
+            let phases: Vec<String> =
+                phases.map(|part| format!("{} {:.1} s", part.phase, part.seconds)).collect();
+            lines.label("boot", phases.join(", "));
+        }
         if let Some(at) = &one.rebalance {
             let since = short(at);
             let text = format!(
@@ -211,7 +217,7 @@ mod tests {
         let kept = json!({ "box": "gpu-1", "keep_until": "x", "usd": 1.0, "text": "x" });
         let one = json!({
             "box": "gpu-1", "state": "running", "since": "x", "seconds_in_state": 1.0, "jobs_held": 1, "fault": fault, "kept": kept,
-            "rebalance": "x",
+            "rebalance": "x", "boot": [{ "phase": "kernel", "seconds": 3.2 }],
         });
         let queue = json!({ "visible": 1, "in_flight": 0, "delayed": 0, "dead": 0, "oldest_age_seconds": 1.0 });
         let hold =
