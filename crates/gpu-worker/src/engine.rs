@@ -169,7 +169,7 @@ impl Engine {
         })
     }
 
-    fn resolve(&self, task: Task, model: Option<&str>) -> Result<Resolved, Fault> {
+    pub(crate) fn resolve(&self, task: Task, model: Option<&str>) -> Result<Resolved, Fault> {
         let key = (task, model.map(str::to_owned));
         let known = || self.shared.resolved.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(resolved) = known().get(&key) {

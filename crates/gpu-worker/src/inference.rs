@@ -39,6 +39,15 @@ impl Inference for Engine {
         Ok(Needs { files, bytes_max: INPUT_BYTES_MAX })
     }
 
+    fn model(&self, job: &Job) -> Option<String> {
+        let name = job.model.clone().or_else(|| {
+            let (task, _) = check_job(job).ok()?;
+            Some(self.resolve(task, None).ok()?.model().to_owned())
+        })?;
+        // `onnx.run` may name one of a model's graphs.
+        Some(name.split('/').next().unwrap_or(&name).to_owned())
+    }
+
     fn bytes_max(&self, job: &Job, inputs: &Inputs) -> u64 {
         let Ok((task, params)) = read(job, inputs) else { return 0 };
         let decoder = Decoder { limits: self.limits(), cancel: RunCancel::new() };
@@ -131,24 +140,49 @@ fn check_job(job: &Job) -> Result<(Task, Params), TaskError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use gpu_inference::{DevicePreference, InputLimits, RuntimeOptions};
+    use serde_json::json;
 
-    #[test]
-    fn a_message_that_was_not_checked_when_submitted_is_rejected_here() {
+    use super::*;
+    use crate::EngineSetup;
+
+    fn job(task: &str, model: Option<&str>, params: &serde_json::Value) -> Job {
         let submitted_at = "2026-11-21T00:00:00Z".parse().unwrap();
-        let job = |task: &str, params: serde_json::Value| Job {
+        Job {
             id: gpuctl_control::job::JobId::new(submitted_at),
             queue: "jobs".parse().unwrap(),
             task: task.to_owned(),
-            model: None,
+            model: model.map(str::to_owned),
             input: "data:,x".parse().unwrap(),
             params: params.as_object().unwrap().clone(),
             submitted_at,
             generation: 0,
-        };
-        let code = |task, params| check_job(&job(task, params)).unwrap_err().code();
-        assert_eq!(code("vision.orc", serde_json::json!({})), "task.unknown");
-        assert_eq!(code("vision.ocr", serde_json::json!({"speed": 2})), "input.param_unknown");
-        assert!(check_job(&job("vision.ocr", serde_json::json!({}))).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_message_that_was_not_checked_when_submitted_is_rejected_here() {
+        let code =
+            |task, params| check_job(&job(task, None, &params)).map(|_| ()).unwrap_err().code();
+        assert_eq!(code("vision.orc", json!({})), "task.unknown");
+        assert_eq!(code("vision.ocr", json!({"speed": 2})), "input.param_unknown");
+        assert!(check_job(&job("vision.ocr", None, &json!({}))).is_ok());
+    }
+
+    #[test]
+    fn a_job_is_limited_by_the_model_that_it_names_or_by_that_of_its_task() {
+        let engine = Engine::new(EngineSetup {
+            library: None,
+            models: gpu_inference::cache_folder().join("graphs"),
+            device: DevicePreference::Cpu,
+            device_of: std::collections::BTreeMap::new(),
+            options: RuntimeOptions::default(),
+            limits: InputLimits::default(),
+        });
+        let model = |task, model| engine.model(&job(task, model, &json!({})));
+        assert_eq!(model("onnx.run", Some("sam2-small/encoder")).as_deref(), Some("sam2-small"));
+        assert_eq!(model("text.classify", None).as_deref(), Some("classifier-any"));
+        // None is here for it.
+        assert_eq!(model("voice.denoise", None), None);
     }
 }

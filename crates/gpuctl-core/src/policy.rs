@@ -78,6 +78,18 @@ impl Policy {
         self.pools.iter().find(|pool| pool.id == *id)
     }
 
+    /// How long a job of this model may take.
+    #[must_use]
+    pub fn job_max(&self, model: Option<&str>) -> TimeDelta {
+        model.and_then(|name| self.job_max_of(name)).unwrap_or(self.worker.job_max)
+    }
+
+    /// The limit of this model's jobs, if it has one of its own.
+    #[must_use]
+    pub fn job_max_of(&self, model: &str) -> Option<TimeDelta> {
+        self.models.get(model)?.job_max
+    }
+
     /// The pools that drain a queue.
     pub fn queue_pools(&self) -> impl Iterator<Item = (&Pool, &QueuePolicy)> {
         self.pools.iter().filter_map(|pool| Some((pool, pool.queue()?)))
@@ -188,7 +200,7 @@ pub struct Worker {
     pub audio_seconds_max: u32,
     /// The largest accepted picture, in pixels.
     pub image_pixels_max: u64,
-    /// How long a job may take before it counts as hung.
+    /// How long a job may take, if its model has no limit of its own.
     pub job_max: TimeDelta,
     /// How long a stopping worker may continue with the jobs it holds.
     pub drain: TimeDelta,
@@ -201,6 +213,8 @@ pub struct Worker {
 pub struct Model {
     /// Replaces `[worker] device` for this model.
     pub device: Option<String>,
+    /// Replaces `[worker] job_max` for its jobs.
+    pub job_max: Option<TimeDelta>,
 }
 
 /// `[pool.NAME]`: a named group of boxes.

@@ -20,6 +20,11 @@ pub trait Inference: Send + Sync {
     /// What the job needs, before anything is fetched. Refuses a task, params or URIs that no worker accepts.
     fn check(&self, job: &Job) -> Result<Needs, JobFailure>;
 
+    /// The name of the model that would run the job, where it is known: the policy may limit its jobs.
+    fn model(&self, job: &Job) -> Option<String> {
+        job.model.clone()
+    }
+
     /// The most memory that decoding these inputs takes, as far as it can be told before: so much is kept free for it.
     fn bytes_max(&self, _job: &Job, _inputs: &Inputs) -> u64 {
         0

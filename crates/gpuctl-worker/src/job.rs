@@ -140,7 +140,7 @@ impl Worker {
             number: message.received.receive_count,
             of: self.queue.receives_max.get(),
             at: message.received_at,
-            until: message.received_at + self.policy.worker.job_max + self.queue.visibility,
+            until: message.received_at + self.job_max(job) + self.queue.visibility,
         };
         let began = self.ports.ledger.began(job, &attempt);
         if let Err(error) = within("noting an attempt", began).await {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use gpuctl_control::job::{InputUri, Job, JobFailure};
 use gpuctl_control::ports::{Fetched, PortErrorClass};
 use gpuctl_core::without::Fix;
@@ -11,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::faults::{Faults, Part, Place, input_failure};
 use crate::job::Message;
+use crate::leases::Lease;
 use crate::pace::{Backoff, HANG_GRACE_MAX, std_time};
 use crate::worker::{DECODED_MIB_MAX, RUNS_MAX};
 use crate::{BoxFault, Cancel, Fault, Inferred, Inputs, JobTimer, Needs, Worker, WorkerExit};
@@ -72,10 +74,28 @@ const DENIED: &str = "inputs.denied";
 /// What ends a job's wait for its beginning.
 #[derive(Clone, Copy)]
 struct Wait<'a> {
-    cancel: &'a Cancel,
+    lease: &'a Lease,
     late_at: Option<Instant>,
-    /// How long the job may take.
-    limit: Duration,
+    limit: Limit<'a>,
+}
+
+/// How long a job may take.
+#[derive(Clone, Copy)]
+struct Limit<'a> {
+    most: Duration,
+    /// The model whose limit it is; `None`: that of all models.
+    model: Option<&'a str>,
+}
+
+impl Limit<'_> {
+    fn is_over(self) -> JobFailure {
+        let section = self.model.map_or("[worker]".to_owned(), |name| format!("[model.{name}]"));
+        JobFailure {
+            code: TIMEOUT.to_owned(),
+            message: format!("the job took longer than {} s", self.most.as_secs()),
+            hint: Some(format!("raise `job_max` in {section}, or submit a smaller input")),
+        }
+    }
 }
 
 impl Wait<'_> {
@@ -98,7 +118,9 @@ impl Worker {
         let needs = self.inference.check(job).map_err(Stop::Failed)?;
         let inputs = unless(cancel, self.fetch_all(job, needs)).await?;
         tracing::debug!(job = %job.id, stage = "fetched");
-        let wait = Wait { cancel, late_at: self.late_at(message), limit: self.limit(message) };
+        let model = self.inference.model(job);
+        let limit = self.limit(model.as_deref(), message);
+        let wait = Wait { lease: &message.lease, late_at: self.late_at(message), limit };
         let runs = if alone { RUNS_MAX } else { 1 };
         let _run = self.in_time(wait, self.runs.acquire_many(runs)).await?;
         let most = mib(self.inference.bytes_max(job, &inputs)).min(DECODED_MIB_MAX);
@@ -123,7 +145,7 @@ impl Worker {
     ) -> Result<Inferred, Stop> {
         let timer = Arc::new(JobTimer::new());
         timer.start(1);
-        let decode = self.inference.decode(job, inputs, wait.cancel);
+        let decode = self.inference.decode(job, inputs, &wait.lease.cancel);
         let decoded = self.limited(decode, wait, &timer).await?;
         tracing::debug!(job = %job.id, stage = "decoded");
         let spare = memory.num_permits().saturating_sub(mib(decoded.bytes) as usize);
@@ -131,7 +153,7 @@ impl Worker {
         let timer = Arc::new(JobTimer::new());
         let infer = async {
             tracing::debug!(job = %job.id, stage = "inferring");
-            self.inference.infer(job, decoded, wait.cancel, &timer).await
+            self.inference.infer(job, decoded, &wait.lease.cancel, &timer).await
         };
         self.limited(infer, wait, &timer).await
     }
@@ -173,7 +195,7 @@ impl Worker {
     ) -> Result<SemaphorePermit<'a>, Stop> {
         tokio::select! {
             biased;
-            () = wait.cancel.cancelled() => Err(Stop::Cancelled),
+            () = wait.lease.cancel.cancelled() => Err(Stop::Cancelled),
             permit = permit => permit.map_err(|_| Stop::Cancelled),
             () = wait.late() => Err(self.late()),
         }
@@ -185,12 +207,18 @@ impl Worker {
         can_release.then(|| Instant::now() + std_time(self.queue.visibility))
     }
 
-    fn limit(&self, message: &Message) -> Duration {
-        let most = std_time(self.policy.worker.job_max);
-        match Fix::JobClockFromReceipt.is_left_out() {
+    fn limit<'a>(&self, model: Option<&'a str>, message: &Message) -> Limit<'a> {
+        let most = std_time(self.policy.job_max(model));
+        let most = match Fix::JobClockFromReceipt.is_left_out() {
             true => most.saturating_sub(std_time(self.now() - message.received_at)),
             false => most,
-        }
+        };
+        Limit { most, model: model.filter(|name| self.policy.job_max_of(name).is_some()) }
+    }
+
+    /// How long the job may take.
+    pub(crate) fn job_max(&self, job: &Job) -> TimeDelta {
+        self.policy.job_max(self.inference.model(job).as_deref())
     }
 
     fn late(&self) -> Stop {
@@ -205,7 +233,7 @@ impl Worker {
         wait: Wait<'_>,
         timer: &JobTimer,
     ) -> Result<T, Stop> {
-        let Wait { cancel, limit, .. } = wait;
+        let Wait { lease: Lease { cancel, .. }, limit, .. } = wait;
         tokio::pin!(work);
         let begun_late = async {
             tokio::select! {
@@ -218,7 +246,7 @@ impl Worker {
             biased;
             done = &mut work => return done.map_err(Stop::from),
             () = cancel.cancelled() => false,
-            () = timer.over(limit) => true,
+            () = timer.over(limit.most) => true,
             () = begun_late => {
                 cancel.cancel();
                 return Err(self.late());
@@ -237,7 +265,7 @@ impl Worker {
         match stopped {
             // It was done in the last moment.
             Ok(Ok(done)) if is_over => Ok(done),
-            _ if is_over => Err(Stop::Failed(over(limit))),
+            _ if is_over => Err(Stop::Failed(limit.is_over())),
             _ => Err(Stop::Cancelled),
         }
     }
@@ -252,14 +280,6 @@ async fn unless<T>(
         biased;
         () = cancel.cancelled() => Err(Stop::Cancelled),
         done = work => done,
-    }
-}
-
-fn over(limit: Duration) -> JobFailure {
-    JobFailure {
-        code: TIMEOUT.to_owned(),
-        message: format!("the job took longer than {} s", limit.as_secs()),
-        hint: Some("raise `job_max` in [worker], or submit a smaller input".to_owned()),
     }
 }
 

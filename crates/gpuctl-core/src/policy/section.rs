@@ -240,7 +240,7 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
     }
 
     /// A duration within `range`.
-    fn duration(
+    pub(super) fn duration(
         &mut self,
         key: &'static str,
         range: RangeInclusive<TimeDelta>,

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 
 use chrono::TimeDelta;
 use toml::de::DeTable;
@@ -31,6 +32,8 @@ const BOOT_DEFAULT: TimeDelta = TimeDelta::seconds(5);
 const BOOT_DEFAULT_AWS: TimeDelta = TimeDelta::minutes(2);
 /// SQS's limit for a visibility timeout.
 const VISIBILITY_MAX: TimeDelta = TimeDelta::hours(12);
+/// What a job's limit may be. SQS ends a lease after twelve hours, however often it was extended.
+const JOB_MAX_RANGE: RangeInclusive<TimeDelta> = TimeDelta::seconds(1)..=VISIBILITY_MAX;
 /// SQS's limit for the receives before a message is moved to the dead-letter queue.
 const RECEIVES_MAX: u32 = 1_000;
 /// Jobs are kept for an hour at least, so that a waiting command sees what became of its own.
@@ -171,7 +174,7 @@ fn worker(mut section: Section<'_, '_, '_>) -> Worker {
         image_pixels_max: section
             .whole("image_pixels_max", 1..=1_000_000_000)
             .unwrap_or(100_000_000),
-        job_max: section.duration_or("job_max", second..=VISIBILITY_MAX, hour),
+        job_max: section.duration_or("job_max", JOB_MAX_RANGE, hour),
         drain: section.duration_or("drain", zero..=hour, second * 30),
         power_off: match section.texts_or_word("power_off", EXIT_CODE) {
             None => PowerOff::Command(POWER_OFF.map(str::to_owned).to_vec()),
@@ -234,7 +237,10 @@ fn fetch(instance_type: &str, region: &str) -> String {
 }
 
 fn model(mut section: Section<'_, '_, '_>) -> Model {
-    let model = Model { device: section.word("device", &DEVICES) };
+    let model = Model {
+        device: section.word("device", &DEVICES),
+        job_max: section.duration("job_max", JOB_MAX_RANGE),
+    };
     section.report_unknown_keys();
     model
 }

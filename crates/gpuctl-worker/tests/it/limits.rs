@@ -2,6 +2,7 @@
 
 use chrono::TimeDelta;
 use gpuctl_worker::WorkerExit;
+use tokio::time::Instant;
 
 use crate::world::{World, seconds};
 
@@ -54,6 +55,25 @@ async fn a_job_that_hangs_gets_its_result_and_ends_the_worker() {
     assert!(exit.powers_off());
     assert_eq!(world.outcomes(), ["job.timeout"]);
     assert!(world.state().messages.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_models_own_limit_is_that_of_its_jobs_and_ends_a_worker_that_hangs() {
+    // `[worker] job_max` is an hour.
+    let world = World::new("[model.fake]\njob_max = \"10m\"\n[model.other]\njob_max = \"1m\"\n");
+    let serving = world.serve();
+    for task in ["slow:500", "slow:700"] {
+        world.submit(task);
+        world.wait(seconds(620), |state| state.messages.is_empty()).await;
+    }
+    assert_eq!(world.outcomes(), ["ok", "job.timeout"]);
+    let failure = world.see(|state| state.results[1].outcome.clone()).unwrap_err();
+    assert_eq!(failure.message, "the job took longer than 600 s");
+    assert!(failure.hint.unwrap().starts_with("raise `job_max` in [model.fake]"));
+    world.submit("hang");
+    let began = Instant::now();
+    assert_eq!(serving.exit().await, WorkerExit::Hung);
+    assert!(began.elapsed() < seconds(700), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -80,7 +80,7 @@ pub(super) const SECTIONS: &[SectionDoc] = &[
         heading: "[model.NAME]",
         path: "model.NAME",
         about: "Settings of one model. The name is that of its folder.",
-        settings: &[setting("device", Words("that of `[worker]`"), "The device of this model.")],
+        settings: MODEL,
     },
     SectionDoc {
         heading: "[cost]",
@@ -273,7 +273,8 @@ const WORKER: &[SettingDoc] = &[
     setting(
         "job_max",
         Value("\"1h\""),
-        "A job that takes longer is cancelled and delivered again. If it cannot be cancelled, the worker drains and exits.",
+        "How long a job may take, counted from when its model begins with it. A job that takes longer is told to stop, and fails with \
+         `job.timeout`: no other worker tries it. If it goes on for another minute, its worker drains and ends with exit code 13.",
     ),
     setting(
         "power_off",
@@ -286,6 +287,11 @@ const WORKER: &[SettingDoc] = &[
         Value("\"30s\""),
         "How long a stopping worker may continue with the jobs it holds.",
     ),
+];
+
+const MODEL: &[SettingDoc] = &[
+    setting("device", Words("that of `[worker]`"), "The device of this model."),
+    setting("job_max", Words("that of `[worker]`"), "How long each job of this model may take."),
 ];
 
 const COST: &[SettingDoc] = &[
