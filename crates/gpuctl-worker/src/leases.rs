@@ -7,14 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::TimeDelta;
 use gpuctl_control::ports::{PortError, PortErrorClass, Ports, Receipt};
-use gpuctl_control::worker_timing::heartbeat_every;
 use gpuctl_core::units::{QueueName, Timestamp};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::time::timeout;
 
 use crate::Cancel;
 use crate::job::Message;
-use crate::pace::{CALL_TIME_MAX, HEARTBEAT_WAIT_MAX, std_time};
+use crate::pace::{CALL_TIME_MAX, HEARTBEAT_WAIT_MAX};
 
 /// The held messages; shared by all of the worker's tasks.
 pub(crate) struct Leases {
@@ -157,28 +156,24 @@ impl Leases {
         chosen.iter().for_each(|lease| self.forget(lease, now));
     }
 
-    /// Extends every lease at each heartbeat, for ever.
-    pub(crate) async fn keep_alive(&self, ports: &Ports, visibility: TimeDelta) {
-        loop {
-            tokio::time::sleep(std_time(heartbeat_every(visibility))).await;
-            let beating = self.beating.lock().await;
-            let all = self.with(|held| held.leases.clone());
-            let is_kept =
-                |lease: &&Arc<Lease>| !lease.is_lost() && !lease.is_left.load(Ordering::Relaxed);
-            let kept: Vec<&Arc<Lease>> = all.iter().filter(is_kept).collect();
-            let receipts: Vec<Receipt> = kept.iter().map(|lease| lease.receipt.clone()).collect();
-            if !receipts.is_empty() {
-                let extended = ports.queue.change_visibility(&receipts, visibility);
-                match timeout(CALL_TIME_MAX, extended).await {
-                    Ok(extended) => {
-                        kept.iter().zip(extended).for_each(|(lease, result)| note(lease, result));
-                    }
-                    Err(_) => tracing::warn!(
-                        "leases could not be extended in time; the next heartbeat tries again"
-                    ),
-                }
+    /// One heartbeat: extends every lease.
+    pub(crate) async fn extend_all(&self, ports: &Ports, visibility: TimeDelta) {
+        let _beating = self.beating.lock().await;
+        let all = self.with(|held| held.leases.clone());
+        let is_kept =
+            |lease: &&Arc<Lease>| !lease.is_lost() && !lease.is_left.load(Ordering::Relaxed);
+        let kept: Vec<&Arc<Lease>> = all.iter().filter(is_kept).collect();
+        let receipts: Vec<Receipt> = kept.iter().map(|lease| lease.receipt.clone()).collect();
+        if receipts.is_empty() {
+            return;
+        }
+        match timeout(CALL_TIME_MAX, ports.queue.change_visibility(&receipts, visibility)).await {
+            Ok(extended) => {
+                kept.iter().zip(extended).for_each(|(lease, result)| note(lease, result));
             }
-            drop(beating);
+            Err(_) => tracing::warn!(
+                "leases could not be extended in time; the next heartbeat tries again"
+            ),
         }
     }
 

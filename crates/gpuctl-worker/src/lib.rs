@@ -14,6 +14,7 @@ mod inference;
 mod job;
 mod leases;
 mod pace;
+mod panics;
 mod receive;
 mod result;
 mod run;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::{JoinError, JoinSet};
+use gpuctl_control::worker_timing::heartbeat_every;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::leases::Which;
@@ -16,16 +17,17 @@ use crate::{Signals, Worker, WorkerExit};
 pub async fn serve(worker: Arc<Worker>, signals: &Signals) -> WorkerExit {
     // Dropped with this future: what it has spawned ends with it.
     let (mut tasks, mut receiving) = (JoinSet::new(), JoinSet::new());
-    let heart = Arc::clone(&worker);
-    tasks.spawn(async move { heart.leases.keep_alive(&heart.ports, heart.queue.visibility).await });
+    // Neither ends before it is told to: what panics in one round is tried again in the next, also during the drain.
+    tasks.spawn(heartbeats(Arc::clone(&worker)));
     tasks.spawn(Arc::clone(&worker).watch_loop());
-    receiving.spawn(Arc::clone(&worker).receive_loop());
+    let receiver = Arc::clone(&worker);
+    receiving.spawn(async move {
+        receiver.survive("receiving", Arc::clone(&receiver).receive_loop()).await;
+    });
     tokio::select! {
         biased;
         () = signals.stop_wanted() => worker.drain(WorkerExit::ToldToStop),
         () = worker.draining.cancelled() => {}
-        ended = tasks.join_next() => crash(&worker, ended),
-        ended = receiving.join_next() => crash(&worker, ended),
     }
     drain(&worker, signals, &mut receiving).await;
     // A stop of the box that is under way is never cut off.
@@ -33,23 +35,33 @@ pub async fn serve(worker: Arc<Worker>, signals: &Signals) -> WorkerExit {
     tasks.shutdown().await;
     let exit = worker.exit().unwrap_or(WorkerExit::ToldToStop);
     tracing::info!("stopped: {exit}");
-    worker.last_report(exit).await;
-    linger(&worker, signals, exit).await
+    let end = async {
+        worker.last_report(exit).await;
+        linger(&worker, signals, exit).await
+    };
+    worker.survive("the end", end).await.unwrap_or(exit)
 }
 
-/// A task that should never end has ended: a new process must take over.
-fn crash(worker: &Worker, ended: Option<Result<(), JoinError>>) {
-    let error = ended.and_then(Result::err).map(|error| error.to_string()).unwrap_or_default();
-    tracing::error!(error = %gpuctl_control::log::shown(&error), "a part of the worker has crashed: this worker ends");
-    worker.drain(WorkerExit::Hung);
+/// Extends every lease at each heartbeat, for ever.
+async fn heartbeats(worker: Arc<Worker>) {
+    let visibility = worker.queue.visibility;
+    loop {
+        tokio::time::sleep(std_time(heartbeat_every(visibility))).await;
+        let heartbeat = worker.leases.extend_all(&worker.ports, visibility);
+        worker.survive("a heartbeat", heartbeat).await;
+    }
 }
 
 async fn drain(worker: &Arc<Worker>, signals: &Signals, receiving: &mut JoinSet<()>) {
     let exit = worker.exit().unwrap_or(WorkerExit::ToldToStop);
     tracing::info!("draining: {exit}");
+    let release = async |which| {
+        let released = worker.leases.release_all(&worker.ports, which, worker.now());
+        worker.survive("a release", released).await;
+    };
     let finished = async {
         // What has not begun is released at once, for another worker; meanwhile the rest goes on.
-        worker.leases.release_all(&worker.ports, Which::NotBegun, worker.now()).await;
+        release(Which::NotBegun).await;
         while receiving.join_next().await.is_some() {}
         worker.leases.none_held().await;
     };
@@ -62,7 +74,7 @@ async fn drain(worker: &Arc<Worker>, signals: &Signals, receiving: &mut JoinSet<
     }
     worker.ending.cancel();
     let _ = timeout(ENDING_MAX, async { while receiving.join_next().await.is_some() {} }).await;
-    worker.leases.release_all(&worker.ports, Which::All, worker.now()).await;
+    release(Which::All).await;
     receiving.shutdown().await;
     worker.suspects.clear();
 }

@@ -31,20 +31,24 @@ impl Worker {
     pub(crate) async fn watch_loop(self: Arc<Self>) {
         let mut reported_at = Instant::now();
         loop {
-            self.check_limits();
-            self.check_own_box().await;
-            match self.report(None).await {
-                Ok(()) => {
-                    reported_at = Instant::now();
-                    self.faults.clear(Part::Ledger);
-                    self.reconcile().await;
-                }
-                Err(error) => {
-                    self.faults.raise(Part::Ledger, &Part::Ledger.fault(&error), self.now());
-                    self.drain_if_unreported(reported_at);
-                }
-            }
+            self.survive("the watch", self.watch_once(&mut reported_at)).await;
             tokio::time::sleep(std_time(self.pace.reconcile_every)).await;
+        }
+    }
+
+    async fn watch_once(&self, reported_at: &mut Instant) {
+        self.check_limits();
+        self.check_own_box().await;
+        match self.report(None).await {
+            Ok(()) => {
+                *reported_at = Instant::now();
+                self.faults.clear(Part::Ledger);
+                self.reconcile().await;
+            }
+            Err(error) => {
+                self.faults.raise(Part::Ledger, &Part::Ledger.fault(&error), self.now());
+                self.drain_if_unreported(*reported_at);
+            }
         }
     }
 

@@ -160,3 +160,41 @@ async fn a_queue_that_hangs_does_not_delay_the_end() {
     serving.exit().await;
     assert!(began.elapsed() < seconds(30 + 60), "{:?}", began.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_heartbeat_or_of_the_watch_ends_the_worker_with_a_reason() {
+    for call in [Call::Change, Call::Report, Call::Memory] {
+        let world = World::new("");
+        world.submit("slow:600");
+        let serving = world.serve();
+        world.wait(seconds(5), |state| !state.running.is_empty()).await;
+        let began = Instant::now();
+        world.state().panicking = Some(call);
+        let exit = serving.exit().await;
+        assert_eq!(
+            (exit, exit.code(), exit.powers_off()),
+            (WorkerExit::Hung, 13, true),
+            "{call:?}"
+        );
+        assert!(began.elapsed() < seconds(20 + 30 + 10), "{call:?}: {:?}", began.elapsed());
+        assert!(world.outcomes().is_empty() && world.dead().is_empty(), "{call:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_one_panic_leases_are_extended_until_the_drain_is_over() {
+    for call in [Call::Change, Call::Report] {
+        let world = World::new("").with_drain("10m");
+        world.submit("slow:300");
+        let serving = world.serve();
+        world.wait(seconds(5), |state| !state.running.is_empty()).await;
+        world.state().panicking = Some(call);
+        tokio::time::sleep(seconds(25)).await;
+        world.state().panicking = None;
+        assert_eq!(serving.exit().await, WorkerExit::Hung, "{call:?}");
+        // It would have been visible again after a minute without a heartbeat.
+        assert_eq!(world.outcomes(), ["ok"], "{call:?}");
+        assert_eq!(world.state().results[0].attempt, 1, "{call:?}");
+        assert!(world.state().messages.is_empty(), "{call:?}");
+    }
+}

@@ -63,6 +63,7 @@ pub(crate) struct State {
     pub(crate) reports: Vec<WorkerReport>,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) failing: BTreeMap<Call, PortErrorClass>,
+    pub(crate) panicking: Option<Call>,
     /// How long a change of a lease takes.
     pub(crate) change_takes: Duration,
     pub(crate) inferences: u32,
@@ -132,6 +133,14 @@ impl World {
     pub(crate) fn with_idle_stop(mut self, idle_stop: &str) -> Self {
         let text = format!(
             "[pool.gpu]\nqueue = \"jobs\"\nvisibility = \"60s\"\nidle_stop = \"{idle_stop}\""
+        );
+        self.policy = Policy::parse(&text).unwrap();
+        self
+    }
+
+    pub(crate) fn with_drain(mut self, drain: &str) -> Self {
+        let text = format!(
+            "[worker]\ndrain = \"{drain}\"\n[pool.gpu]\nqueue = \"jobs\"\nidle_stop = \"1d\""
         );
         self.policy = Policy::parse(&text).unwrap();
         self
@@ -217,6 +226,8 @@ impl World {
     }
 
     fn check(&self, call: Call) -> Result<(), PortError> {
+        let panics = self.see(|state| state.panicking == Some(call));
+        assert!(!panics, "{call:?} panics");
         match self.state().failing.get(&call) {
             Some(class) => Err(PortError::new(*class, format!("{call:?} fails"))),
             None => Ok(()),
