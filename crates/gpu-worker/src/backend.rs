@@ -171,3 +171,23 @@ async fn on_aws(
 async fn on_aws(_: &Config, _: &Account, _: &NamedBox) -> Result<Backend, Box<dyn Error>> {
     Err("this gpu-worker was built without AWS, and the configuration says `kind = \"aws\"`".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_box_that_cannot_reach_aws_is_powered_off_by_its_command_or_left_to_the_hook() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, off) = (folder.path().join("gpuctl.toml"), folder.path().join("off"));
+        for power_off in ["\"exit-code\"".to_owned(), format!("[\"touch\", {off:?}]")] {
+            let text = format!(
+                "[cloud]\nkind = \"aws\"\ntable = \"gpuctl\"\n[worker]\npower_off = {power_off}\n[pool.gpu]\nqueue = \"jobs\"\ninstances = [\"i-0123456789abcdef0\"]\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            let config = Config::load(Some(&file)).unwrap();
+            Backend::power_off_unconnected(&config).await;
+            assert_eq!(off.exists(), power_off.contains("touch"));
+        }
+    }
+}

@@ -124,6 +124,7 @@ macro_rules! contract_tests {
             a_problem_is_shown_until_there_is_a_result,
             a_buried_job_is_dead_with_its_reason,
             a_job_that_is_only_known_by_its_problem_is_dead,
+            a_retry_that_could_not_be_sent_is_dead_and_can_be_tried_again,
         );
     };
     (deletion, $setup:path) => {

@@ -1,12 +1,20 @@
 //! What a ledger guarantees of a job that is tried again by a user, of one that has no result, and of those that are deleted.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use chrono::TimeDelta;
+use gpuctl_core::observation::SeenQueue;
+use gpuctl_core::units::QueueName;
 
 use super::jobs::{job, job_at, result, state_becomes};
 use super::{LONG, Subject, receive_soon, whole};
 use crate::job::{Job, JobFailure, JobResult, JobState};
-use crate::ports::{Committed, JobFilter, JobProblem, Purge, QueueChange};
-use crate::submit::submit;
+use crate::ports::{
+    Committed, JobFilter, JobProblem, JobQueue, NewMessage, PortError, PortErrorClass, Ports,
+    Purge, QueueChange, Receipt, ReceiveRequest, Received,
+};
+use crate::submit::{next_generation, resubmit, submit};
 use crate::wire::job::job_from_json;
 
 /// `gpuctl retry`: the job's state is its newest generation's, and what came of the others can still be read.
@@ -124,6 +132,32 @@ pub async fn a_job_that_is_only_known_by_its_problem_is_dead(subject: &dyn Subje
     assert_eq!(entry.problem, Some(failure("message.unreadable")));
 }
 
+/// A new generation that was noted and could not be sent is dead, and says why; the next try sends one more.
+pub async fn a_retry_that_could_not_be_sent_is_dead_and_can_be_tried_again(subject: &dyn Subject) {
+    let ledger = &subject.ports().ledger;
+    let first = job(subject);
+    ledger.submitted(std::slice::from_ref(&first)).await.unwrap();
+    let failed = JobResult { outcome: Err(failure("x")), ..result(subject, &first, "") };
+    ledger.commit_one(&failed).await.unwrap();
+    let entry = || async { ledger.job(&first.id).await.unwrap().unwrap() };
+    let next = next_generation(&[entry().await]);
+    let closed = Ports { queue: Arc::new(ClosedQueue), ..subject.ports().clone() };
+    let error = resubmit(&closed, &next).await.unwrap_err();
+    assert_eq!(error.class, PortErrorClass::Unavailable);
+    state_becomes(subject, &next[0], JobState::Dead).await;
+    let dead = entry().await;
+    let problem = dead.problem.clone().unwrap();
+    assert_eq!((dead.job.generation, problem.code.as_str()), (1, "queue.not_sent"));
+    assert!(problem.message.ends_with("the queue takes no messages"), "{}", problem.message);
+    assert_eq!(ledger.results(&first.id).await.unwrap(), [failed]);
+    let again = next_generation(&[dead]);
+    resubmit(subject.ports(), &again).await.unwrap();
+    let held = receive_soon(subject, LONG).await;
+    assert_eq!(job_from_json(&held.body).unwrap(), Job { generation: 2, ..first.clone() });
+    assert_eq!(entry().await.problem, None);
+    subject.ports().queue.ack_one(&held.receipt).await.unwrap();
+}
+
 /// Only what has ended is deleted, with its results; the rest of the old jobs stays.
 pub async fn old_jobs_that_have_ended_are_deleted(subject: &dyn Subject) {
     let ledger = &subject.ports().ledger;
@@ -162,5 +196,43 @@ fn problem(subject: &dyn Subject, job: &Job, code: &str) -> JobProblem {
         box_id: "gpu-1".parse().unwrap(),
         at: whole(subject.ports().clock.now()),
         dead: false,
+    }
+}
+
+/// A queue that takes no messages, and is asked for nothing else.
+struct ClosedQueue;
+
+#[async_trait]
+impl JobQueue for ClosedQueue {
+    async fn send(&self, _: &QueueName, _: &[NewMessage]) -> Result<(), PortError> {
+        Err(PortError::new(PortErrorClass::Unavailable, "the queue takes no messages"))
+    }
+
+    async fn receive(&self, _: &QueueName, _: ReceiveRequest) -> Result<Vec<Received>, PortError> {
+        unreachable!()
+    }
+
+    async fn change_visibility(&self, _: &[Receipt], _: TimeDelta) -> Vec<Result<(), PortError>> {
+        unreachable!()
+    }
+
+    async fn ack(&self, _: &[Receipt]) -> Vec<Result<(), PortError>> {
+        unreachable!()
+    }
+
+    async fn bury(&self, _: &QueueName, _: &Received, _: &str) -> Result<(), PortError> {
+        unreachable!()
+    }
+
+    async fn counts(&self, _: &QueueName) -> Result<SeenQueue, PortError> {
+        unreachable!()
+    }
+
+    async fn redrive(&self, _: &QueueName) -> Result<u64, PortError> {
+        unreachable!()
+    }
+
+    async fn purge(&self, _: &QueueName, _: Purge) -> Result<u64, PortError> {
+        unreachable!()
     }
 }

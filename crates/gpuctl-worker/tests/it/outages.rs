@@ -3,7 +3,7 @@
 use gpuctl_control::ports::PortErrorClass;
 use gpuctl_worker::{Scratch, WorkerExit};
 
-use crate::world::{Call, World, seconds};
+use crate::world::{Call, LARGE_BYTES, World, seconds};
 
 const JOBS: usize = 40;
 
@@ -82,4 +82,31 @@ async fn a_commit_whose_reply_was_lost_keeps_its_files() {
     tokio::time::sleep(seconds(1)).await;
     assert_eq!(world.state().reports.last().unwrap().jobs_done, 1);
     serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn results_too_large_for_memory_are_held_on_disk_and_committed_later() {
+    for (count, on_disk) in [(2, 0), (3, 3)] {
+        let world = World::new("");
+        world.fail(Call::Keep, PortErrorClass::Unavailable);
+        (0..count).for_each(|_| drop(world.submit("large")));
+        let serving = world.serve();
+        world.wait(seconds(10), |state| state.inferences == count).await;
+        tokio::time::sleep(seconds(100)).await;
+        let names = || world.scratch.list().unwrap();
+        let held = || names().iter().filter(|name| !name.contains('.')).count();
+        world.wait(seconds(60), |_| held() == on_disk).await;
+        assert!(world.see(|state| state.files.is_empty() && state.results.is_empty()));
+
+        world.mend(Call::Keep);
+        world.wait(seconds(120), |state| state.messages.is_empty()).await;
+        assert_eq!(world.outcomes(), vec!["ok"; count as usize]);
+        assert_eq!(
+            world.see(|state| (state.inferences, state.files.len())),
+            (count, count as usize)
+        );
+        assert!(world.state().files.values().all(|bytes| bytes.len() == LARGE_BYTES));
+        assert!(names().is_empty(), "{:?}", names());
+        serving.kill().await;
+    }
 }

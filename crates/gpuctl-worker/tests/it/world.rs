@@ -46,6 +46,9 @@ pub(crate) enum Call {
     Infer,
 }
 
+/// The size of the file of a `large` job's result: three of them are more than a worker holds in memory.
+pub(crate) const LARGE_BYTES: usize = 90 << 20;
+
 pub(crate) struct Message {
     pub(crate) body: String,
     visible_at: Instant,
@@ -633,14 +636,16 @@ impl Inference for World {
             let (code, message) = ("input.damaged".to_owned(), "it is damaged".to_owned());
             return Err(Fault::Input(JobFailure { code, message, hint: None }));
         }
-        let file = OutputFile {
-            name: "speech.wav".to_owned(),
-            bytes: state.inferences.to_string().into_bytes(),
-            media_type: "audio/wav".to_owned(),
+        let bytes = match kind {
+            "file" => Some(state.inferences.to_string().into_bytes()),
+            "large" => Some(vec![1; LARGE_BYTES]),
+            _ => None,
         };
+        let (name, media_type) = ("speech.wav".to_owned(), "audio/wav".to_owned());
+        let file = |bytes| OutputFile { name: name.clone(), bytes, media_type: media_type.clone() };
         Ok(Inferred {
             output: serde_json::json!({}),
-            files: if kind == "file" { vec![file] } else { Vec::new() },
+            files: bytes.map(file).into_iter().collect(),
             model: "fake".to_owned(),
             device: "cpu".to_owned(),
             took: TimeDelta::from_std(takes).unwrap(),

@@ -201,6 +201,35 @@ async fn a_worker_whose_shutdown_fails_has_ec2_stop_its_box() {
     worker.wait().unwrap();
 }
 
+/// No plan stops it: it ends by itself, and then powers its box off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_at_its_own_end_powers_its_box_off() {
+    let ministack = emulators::ministack().await;
+    let (mut ec2, id) = launched(MarketOptions::OnDemand);
+    ec2.advance(SystemClock.now());
+    let front = Front::open(ec2, Arc::new(SystemClock)).await.unwrap();
+    let sandbox = sandbox(&front, &ministack.url(), &id);
+    let config = std::fs::read_to_string(sandbox.path("gpuctl.toml")).unwrap();
+    let config = config.replace("\"gpuctl\"", "\"ends\"").replace("\"jobs\"", "\"ends\"");
+    let config = config.replace("idle_stop = \"5s\"", "idle_stop = \"1d\"\nlifetime_max = \"1h\"");
+    sandbox.write("gpuctl.toml", config);
+    let account = Account { port: ministack.port };
+    account.sqs("CreateQueue", &json!({ "QueueName": "ends" }));
+    sandbox.run(&["doctor", "--fix"]);
+    let imds = front.imds(&id).await.unwrap();
+    let worker = Path::new(env!("CARGO_BIN_EXE_gpuctl")).with_file_name("gpu-worker");
+    let mut worker = sandbox
+        .program(&worker, &["serve", "--pool", "gpu"])
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("the worker powers its box off", || sandbox.path("off").exists());
+    assert!(worker.try_wait().unwrap().is_none(), "it waits for the shutdown");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&worker), Signal::TERM).unwrap();
+    assert_eq!(worker.wait().unwrap().code(), Some(11));
+}
+
 /// A pool of an EC2 box, with the ledger on this machine.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_and_a_stop_observe_ec2_once_and_status_shows_what_they_did() {
