@@ -1,4 +1,9 @@
-//! `TASKS.md` describes exactly the tasks and params that exist.
+//! `TASKS.md` describes exactly the tasks, params and codes that exist.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use gpu_tasks::{Need, ParamSpec, Task};
 
@@ -31,4 +36,72 @@ fn every_task_has_its_section_with_its_params_and_there_are_no_others() {
         assert!(PAGE.contains(&link), "{link} is missing");
     }
     assert!(sections.is_empty(), "these are not tasks: {sections:?}");
+}
+
+/// What can be the code of a result, of a problem or of a box's fault is written here.
+const SOURCES: [&str; 7] = [
+    "gpu-tasks",
+    "gpu-inference",
+    "gpu-worker",
+    "gpuctl-worker",
+    "gpuctl-control",
+    "gpuctl-local",
+    "gpuctl-aws",
+];
+/// Names of other things that look like codes.
+const NO_CODES: [&str; 6] =
+    ["voice.activity", "voice.speaker", "gpuctl.", "pip.conf", "log.old", "amazonaws.com"];
+/// A job that was cancelled has no result.
+const NEVER_SHOWN: [&str; 1] = ["input.cancelled"];
+
+#[test]
+fn the_table_has_every_code_that_a_job_or_a_box_can_show_and_no_others() {
+    let table = PAGE.split("| code | blamed on | |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let rows = table.lines().filter_map(|row| row.split('|').nth(1));
+    let listed: Vec<&str> = rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    let mut found = BTreeSet::new();
+    for name in SOURCES {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name).join("src");
+        read_codes(&folder, &mut found);
+    }
+    NEVER_SHOWN.iter().for_each(|code| assert!(found.remove(*code), "{code} is gone"));
+    let missing: Vec<&String> =
+        found.iter().filter(|code| !listed.contains(&code.as_str())).collect();
+    assert!(missing.is_empty(), "the table lacks {missing:?}");
+    let gone: Vec<&&str> = listed.iter().filter(|code| !found.contains(**code)).collect();
+    assert!(gone.is_empty(), "no source has {gone:?}");
+    let mut once = listed.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), listed.len(), "a code is listed twice");
+}
+
+/// The codes in the sources of a folder: texts of two words with a dot between, outside tests.
+fn read_codes(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("contract") {
+            read_codes(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("tests.rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let text = text.split("#[cfg(test)]").next().unwrap();
+            let lines = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            let texts = lines.flat_map(|line| line.split('"').skip(1).step_by(2));
+            found.extend(texts.filter(|text| is_code(text)).map(str::to_owned));
+        }
+    }
+}
+
+fn is_code(text: &str) -> bool {
+    let Some((subject, what)) = text.split_once('.') else { return false };
+    let is_word = |word: &str| {
+        word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    };
+    let is_file =
+        || ["csv", "ics", "onnx", "toml", "json", "wav", "png", "bmp", "txt"].contains(&what);
+    is_word(subject)
+        && is_word(what)
+        && !is_file()
+        && !NO_CODES.iter().any(|other| text.starts_with(other))
+        && Task::ALL.iter().all(|task| task.name() != text)
 }
