@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 . scripts/environment.sh
 
 "$python" scripts/fetch-models.py >/dev/null
+"$python" scripts/make-graphs.py >/dev/null
 cargo build --release --locked --quiet -p gpuctl -p gpu-worker
 echo "$(date -u +%F), $(nproc) cores, $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"
 cargo bench --locked --quiet -p gpuctl-core --bench decide
@@ -14,6 +15,8 @@ cargo bench --locked --quiet -p gpuctl-core --bench schedule
 cargo bench --locked --quiet -p gpuctl-local --bench queue
 cargo bench --locked --quiet -p gpu-worker --bench overhead
 cargo bench --locked --quiet -p gpu-worker --bench throughput
+
+"$python" scripts/bench-worker.py "$CARGO_TARGET_DIR/release/gpuctl" "$CARGO_TARGET_DIR/release/gpu-worker"
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -52,6 +55,8 @@ with file:
         file.execute("INSERT INTO runs (box, started_at, pool, stopped_at, start_rule, start_text) VALUES ('gpu-1', ?, 'gpu', ?, 'demand', '1 job waits')",
                      (now - n * 10**7, now - n * 10**7 + 10**6))
 file.close()
-for command in [["status"], ["queue"], ["jobs"], *(["jobs", "--state", state] for state in ["queued", "failed", "dead", "running"])]:
+lists = [["jobs"], *(["jobs", "--state", state] for state in ["queued", "failed", "dead", "running"])]
+job = ["job", "01a200ab-52ac-72da-a503-000000000002"]
+for command in [["status"], ["queue"], *lists, job, ["plan"], ["explain", "gpu"], ["cost", "report"]]:
     measure(command, 21, "300,000 jobs and 100,000 runs")
 PYTHON

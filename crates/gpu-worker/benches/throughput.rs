@@ -25,6 +25,11 @@ async fn main() {
     println!("worker over a bare loop of decode and run, median of {ROUNDS} rounds in turns");
     compare(Task::VoiceTranscribe, &sample("beckett.wav"), 30).await;
     compare(Task::VisionOcr, &sample("page.png"), 8).await;
+    // Milliseconds of inference: what is around it shows most.
+    let text = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(text.path(), "Every job costs its queue a receive, a commit and an ack.")
+        .unwrap();
+    compare(Task::TextEmbed, text.path(), 300).await;
 }
 
 async fn compare(task: Task, input: &Path, jobs: usize) {
