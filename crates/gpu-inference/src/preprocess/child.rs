@@ -156,7 +156,7 @@ mod tests {
             (said.success, &*said.stdout, &*said.stderr),
             (false, &b"words\n"[..], &b"oh\n"[..])
         );
-        let said = sh("head -c 3000000 /dev/zero", LONG, &Cancel::new()).unwrap();
+        let said = sh("cat >/dev/null; head -c 3000000 /dev/zero", LONG, &Cancel::new()).unwrap();
         assert_eq!((said.success, said.stdout.len() as u64), (true, OUTPUT_BYTES_MAX));
     }
 
