@@ -54,7 +54,7 @@ fn all() -> Vec<Found> {
         found(
             Fix::AckWithDeadReceipt,
             Guarantee::LiveAck,
-            73,
+            147,
             &[
                 Fault::QueueErrors,
                 Fault::QueueDown,

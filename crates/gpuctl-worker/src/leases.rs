@@ -35,7 +35,7 @@ pub(crate) struct Lease {
     /// Set if the lease is lost or given up before its job is done.
     pub(crate) cancel: Cancel,
     is_lost: AtomicBool,
-    /// Whether its job has begun: then a drain lets it finish.
+    /// Whether the model has begun with its job: then a drain lets it finish.
     has_begun: AtomicBool,
     /// Whether the heartbeat leaves it out.
     is_left: AtomicBool,

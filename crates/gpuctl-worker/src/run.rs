@@ -126,7 +126,6 @@ impl Worker {
         let most = mib(self.inference.bytes_max(job, &inputs)).min(DECODED_MIB_MAX);
         // A job that needs more memory than there is gets all.
         let mut memory = self.in_time(wait, self.memory.acquire_many(most)).await?;
-        message.lease.begin();
         self.suspects.begin(job);
         let inferred = self.decode_and_infer(job, inputs, wait, &mut memory).await;
         self.suspects.end(job);
@@ -155,7 +154,17 @@ impl Worker {
             tracing::debug!(job = %job.id, stage = "inferring");
             self.inference.infer(job, decoded, &wait.lease.cancel, &timer).await
         };
-        self.limited(infer, wait, &timer).await
+        // From here on a drain lets it finish. Until then it is released to the queue: another worker begins sooner.
+        let begun = async {
+            timer.begun().await;
+            wait.lease.begin();
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            never = begun => never,
+            done = self.limited(infer, wait, &timer) => done,
+        }
     }
 
     async fn fetch_all(&self, job: &Job, needs: Needs) -> Result<Inputs, Stop> {

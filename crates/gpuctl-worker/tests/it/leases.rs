@@ -95,6 +95,23 @@ async fn a_drain_gives_back_within_a_second_what_has_not_begun() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drain_gives_back_what_is_decoded_and_waits_for_its_model() {
+    let world = World::new("");
+    for task in ["slow:20", "waits", "waits", "waits"] {
+        world.submit(task);
+    }
+    let serving = world.serve();
+    world.wait(seconds(5), |state| !state.running.is_empty()).await;
+    tokio::time::sleep(seconds(5)).await;
+    assert_eq!(world.visible(), 0);
+    serving.signals.stop();
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert_eq!(world.visible(), 3);
+    assert_eq!(serving.exit().await, WorkerExit::ToldToStop);
+    assert_eq!((world.outcomes(), world.visible()), (vec!["ok".to_owned()], 3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_heartbeat_under_way_does_not_hide_what_a_drain_gives_back() {
     let world = World::new("");
     world.state().change_takes = Duration::from_millis(300);

@@ -186,7 +186,8 @@ impl World {
         Serving { signals, task }
     }
 
-    /// Submits a job whose task says how it goes: `ok`, `file`, `slow:SECONDS`, `hang`, `deaf:SECONDS` or `fails`.
+    /// Submits a job whose task says how it goes: `ok`, `file`, `large`, `slow:SECONDS`, `hang`, `deaf:SECONDS`, `fails`, or `waits`
+    /// for a model that is busy.
     pub(crate) fn submit(&self, task: &str) -> JobId {
         self.submit_input(task, "data:,x")
     }
@@ -606,6 +607,10 @@ impl Inference for World {
     ) -> Result<Inferred, Fault> {
         Inference::check(self, job).map_err(Fault::Input)?;
         self.check(Call::Infer).map_err(|_| Fault::Box(fault("device.memory", "out of memory")))?;
+        if job.task == "waits" {
+            cancel.cancelled().await;
+            return Err(Fault::Cancelled);
+        }
         timer.start(1);
         {
             let mut state = self.state();
