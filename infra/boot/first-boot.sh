@@ -56,12 +56,16 @@ choose_runtime() {
 # install_package NAME_ON_DEBIAN [NAME_ON_FEDORA]
 install_package() {
   if command -v apt-get >/dev/null; then
-    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$1" >/dev/null 2>&1 && return
-    apt-get -o DPkg::Lock::Timeout=300 update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$1" >/dev/null
+    apt install "$1" >/dev/null 2>&1 || { apt update && apt install "$1" >/dev/null; }
   else
-    dnf install -y -q "${2:-$1}" >/dev/null
+    timeout 300 dnf install -y -q "${2:-$1}" >/dev/null
   fi
+}
+
+# Within minutes also where no package mirror can be reached, as in a subnet that has endpoints alone.
+apt() {
+  DEBIAN_FRONTEND=noninteractive timeout 300 apt-get -o DPkg::Lock::Timeout=120 -o Acquire::http::Timeout=10 -o Acquire::https::Timeout=10 \
+    -o Acquire::Retries=1 -y -qq --no-install-recommends "$@"
 }
 
 # The Deep Learning AMIs and Amazon Linux have the AWS CLI. Ubuntu 24.04 itself has it as a snap only.
