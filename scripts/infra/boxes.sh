@@ -145,7 +145,7 @@ scene_box_crashes() {
   expect "no shutdown yet" inside crash sh -c '! test -e /run/systemd/shutdown/scheduled'
 
   inside crash sh -c 'date --utc --date "2 hours" +%Y-%m-%dT%H:%M:%SZ >/var/lib/gpuctl/state/keep-until'
-  inside crash sh -c 'ln -sf /bin/false /opt/gpuctl/bin/gpu-worker && systemctl start gpu-worker'
+  inside crash sh -c 'ln -sf /bin/false /opt/gpuctl/bin/gpu-worker && systemctl start --no-block gpu-worker'
   within 30 "the dead man's shutdown" shutdown_scheduled crash
   expect "no further start" test "$(inside crash systemctl is-failed gpu-worker)" = failed
   expect "a user's keep-until to be heeded" told crash "powering off in 12"

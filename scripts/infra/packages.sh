@@ -11,9 +11,12 @@ need_programs() {
 # The same programs give the same archives, and the archives have what they must.
 scene_package() {
   need_programs
-  scripts/package.sh --programs "$CARGO_TARGET_DIR/debug" "$work/one" >/dev/null
+  # Without the function, whose zip has a limit that a debug build exceeds.
+  mkdir -p "$work/programs"
+  ln -s "$CARGO_TARGET_DIR/debug/gpuctl" "$CARGO_TARGET_DIR/debug/gpu-worker" "$work/programs/"
+  scripts/package.sh --programs "$work/programs" "$work/one" >/dev/null
   sleep 1.1 # so that a time would differ
-  scripts/package.sh --programs "$CARGO_TARGET_DIR/debug" "$work/two" >/dev/null
+  scripts/package.sh --programs "$work/programs" "$work/two" >/dev/null
   expect "equal archives" diff -r "$work/one" "$work/two"
   (cd "$work/one" && sha256sum --check --quiet SHA256SUMS && cd worker && sha256sum --check --quiet SHA256SUMS)
   tar -tzf "$work/one/gpuctl-$(uname -m).tar.gz" >"$work/list"
