@@ -14,12 +14,13 @@ EDGES = {
     "gpuctl-core": set(),
     "gpuctl-control": {"gpuctl-core", "gpu-tasks"},
     "gpuctl-local": {"gpuctl-control", "gpuctl-core"},
-    "gpuctl-aws": {"gpuctl-control", "gpuctl-core"},
+    "gpuctl-deploy": {"gpuctl-control", "gpuctl-core"},
+    "gpuctl-aws": {"gpuctl-deploy", "gpuctl-control", "gpuctl-core"},
     "gpuctl-worker": {"gpuctl-control", "gpuctl-core", "gpu-tasks"},
     "gpuctl-sim": {"gpuctl-worker", "gpuctl-control", "gpuctl-core"},
     "gpu-inference": {"gpu-tasks"},
     "gpu-worker": {"gpuctl-worker", "gpu-inference", "gpuctl-local", "gpuctl-aws", "gpuctl-control", "gpuctl-core"},
-    "gpuctl": {"gpuctl-sim", "gpuctl-local", "gpuctl-aws", "gpuctl-control", "gpuctl-core", "gpu-tasks"},
+    "gpuctl": {"gpuctl-deploy", "gpuctl-sim", "gpuctl-local", "gpuctl-aws", "gpuctl-control", "gpuctl-core", "gpu-tasks"},
     "gpuctl-lambda": {"gpuctl-aws", "gpuctl-control", "gpuctl-core"},
 }
 
@@ -29,6 +30,7 @@ NEVER = {
     "gpuctl-core": ["tokio", "rusqlite", "ort", "reqwest", "rand", "aws-config"],
     "gpuctl-control": ["rusqlite", "ort", "clap", "aws-config"],
     "gpuctl-local": ["ort", "clap", "aws-config"],
+    "gpuctl-deploy": ["rusqlite", "ort", "clap", "aws-config"],
     "gpuctl-aws": ["ort", "clap", "rusqlite"],
     "gpuctl-worker": ["ort", "clap", "rusqlite", "aws-config"],
     "gpuctl-sim": ["ort", "clap", "rusqlite", "aws-config"],

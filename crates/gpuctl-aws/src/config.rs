@@ -60,7 +60,22 @@ impl Aws {
     /// # Errors
     /// When no region is configured.
     pub async fn connect(region: Option<&str>, profile: Option<&str>) -> Result<Self, PortError> {
+        Self::connect_to(None, region, profile).await
+    }
+
+    /// As `connect`, with every service at `endpoint` if one is given.
+    ///
+    /// # Errors
+    /// As `connect`.
+    pub async fn connect_to(
+        endpoint: Option<&str>,
+        region: Option<&str>,
+        profile: Option<&str>,
+    ) -> Result<Self, PortError> {
         let mut loader = aws_config::defaults(BehaviorVersion::latest());
+        if let Some(endpoint) = endpoint {
+            loader = loader.endpoint_url(endpoint);
+        }
         if let Some(region) = region {
             loader = loader.region(Region::new(region.to_owned()));
         }
@@ -185,6 +200,28 @@ impl Aws {
     pub fn ssm(&self) -> aws_sdk_ssm::Client {
         let config = aws_sdk_ssm::config::Builder::from(&self.sdk).interceptor(self.follow());
         aws_sdk_ssm::Client::from_conf(config.build())
+    }
+
+    #[cfg(feature = "deploy")]
+    #[must_use]
+    pub fn cloudformation(&self) -> aws_sdk_cloudformation::Client {
+        let config =
+            aws_sdk_cloudformation::config::Builder::from(&self.sdk).interceptor(self.follow());
+        aws_sdk_cloudformation::Client::from_conf(config.build())
+    }
+
+    /// EC2 for what has nothing to do with a pool's boxes.
+    #[cfg(feature = "deploy")]
+    pub(crate) fn ec2(&self) -> aws_sdk_ec2::Client {
+        let config = aws_sdk_ec2::config::Builder::from(&self.sdk).interceptor(self.follow());
+        aws_sdk_ec2::Client::from_conf(config.build())
+    }
+
+    #[cfg(feature = "deploy")]
+    pub(crate) fn logs(&self) -> aws_sdk_cloudwatchlogs::Client {
+        let config =
+            aws_sdk_cloudwatchlogs::config::Builder::from(&self.sdk).interceptor(self.follow());
+        aws_sdk_cloudwatchlogs::Client::from_conf(config.build())
     }
 
     /// Who the caller is, as AWS sees it: the cheapest call that proves credentials, clock and network.

@@ -29,6 +29,8 @@ use gpuctl_core::units::{BoxId, Timestamp};
 
 pub use check::Finding;
 pub(crate) use market::spot_prices;
+#[cfg(feature = "deploy")]
+pub(crate) use seen::order_hash;
 
 use crate::Aws;
 use crate::calls::show;
@@ -284,7 +286,7 @@ impl Cloud for Ec2Cloud {
 }
 
 /// Classifies an EC2 error: by what its code means for a start, else by what it means for any call.
-fn failed<E>(action: &str, what: String, error: SdkError<E, HttpResponse>) -> PortError
+pub(crate) fn failed<E>(action: &str, what: String, error: SdkError<E, HttpResponse>) -> PortError
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {

@@ -57,7 +57,7 @@ struct ObjectLocation {
 
 /// What an upload does with an object that is there already.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Existing {
+pub(crate) enum Existing {
     Keep,
     Replace,
 }
@@ -256,7 +256,7 @@ impl S3Files {
         })
     }
 
-    async fn put(
+    pub(crate) async fn put(
         &self,
         key: String,
         body: ByteStream,

@@ -1,7 +1,7 @@
 //! AWS behind the ports of `gpuctl-control`: calls and their errors, no decisions.
 //!
-//! `queue` is what a worker needs; `control` adds what starts and stops boxes, and with it the build of `aws-sdk-ec2`. Without
-//! either feature the crate is empty. No other crate names an AWS SDK crate.
+//! `queue` is what a worker needs; `control` adds what starts and stops boxes, and with it the build of `aws-sdk-ec2`; `deploy` adds
+//! CloudFormation. Without any of them the crate is empty. No other crate names an AWS SDK crate.
 #![cfg(feature = "queue")]
 
 #[cfg(feature = "control")]
@@ -9,6 +9,8 @@ mod account;
 pub mod calls;
 pub mod config;
 mod credentials;
+#[cfg(feature = "deploy")]
+mod deploy;
 #[cfg(feature = "control")]
 mod ec2;
 pub mod error;
@@ -35,6 +37,8 @@ mod tags;
 #[cfg(feature = "control")]
 pub use account::Account;
 pub use config::Aws;
+#[cfg(feature = "deploy")]
+pub use deploy::{AwsAccount, CloudFormation};
 #[cfg(feature = "control")]
 pub use ec2::{Ec2Cloud, Finding};
 pub use file_store::{AwsFiles, InputPlaces, results};

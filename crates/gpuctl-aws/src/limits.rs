@@ -90,6 +90,20 @@ impl Group {
     }
 }
 
+/// Code, name and value in vCPUs of the quota for boxes of a type; `None` if it is not known which that is.
+#[cfg(feature = "deploy")]
+pub(crate) async fn quota_of(
+    aws: &Aws,
+    instance_type: &str,
+    capacity: CapacityType,
+) -> Result<Option<(&'static str, &'static str, u32)>, PortError> {
+    let group = Group::of(instance_type);
+    let Some(quota) = group.and_then(|group| group.quota(capacity, instance_type)) else {
+        return Ok(None);
+    };
+    Ok(Some((quota.code, quota.name, value(aws, quota).await?)))
+}
+
 /// What pools may need of each quota, in vCPUs.
 #[derive(Default)]
 struct Needs {

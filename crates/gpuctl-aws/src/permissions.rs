@@ -17,11 +17,14 @@ pub enum Role {
     Worker,
     /// What else the CLI may need, added to the controller's.
     User,
+    /// What gpuctl itself calls for `deploy`, `diff` and `destroy`. What CloudFormation does in the caller's name comes on top.
+    Deployer,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 4] = [Self::Controller, Self::Launcher, Self::Worker, Self::User];
+    pub const ALL: [Self; 5] =
+        [Self::Controller, Self::Launcher, Self::Worker, Self::User, Self::Deployer];
 }
 
 /// A statement of a policy.
@@ -237,6 +240,95 @@ pub const STATEMENTS: &[Statement] = &[
         &["arn:aws:kms:eu-west-1:123456789012:key/*"],
     ),
     on(Role::User, "Prices", &["pricing:GetProducts", "ec2:DescribeSpotPriceHistory"], EVERY),
+    on(
+        Role::Deployer,
+        "Stack",
+        &[
+            "cloudformation:CreateChangeSet",
+            "cloudformation:DeleteChangeSet",
+            "cloudformation:DeleteStack",
+            "cloudformation:DescribeChangeSet",
+            "cloudformation:DescribeStackEvents",
+            "cloudformation:ExecuteChangeSet",
+        ],
+        &["arn:aws:cloudformation:eu-west-1:123456789012:stack/gpuctl*/*"],
+    ),
+    on(
+        Role::Deployer,
+        "Buckets",
+        &[
+            "s3:CreateBucket",
+            "s3:DeleteBucket",
+            "s3:DeleteObject",
+            "s3:DeleteObjectVersion",
+            "s3:GetObject",
+            "s3:ListBucket",
+            "s3:ListBucketVersions",
+            "s3:PutBucketPublicAccessBlock",
+            "s3:PutObject",
+        ],
+        &["arn:aws:s3:::gpuctl*"],
+    ),
+    on(
+        Role::Deployer,
+        "See",
+        &[
+            "cloudformation:DescribeStacks",
+            "ec2:DescribeAddresses",
+            "ec2:DescribeImages",
+            "ec2:DescribeInstanceTypeOfferings",
+            "ec2:DescribeInstanceTypes",
+            "ec2:DescribeInstances",
+            "ec2:DescribeLaunchTemplates",
+            "ec2:DescribeSecurityGroups",
+            "ec2:DescribeSnapshots",
+            "ec2:DescribeSpotInstanceRequests",
+            "ec2:DescribeSubnets",
+            "ec2:DescribeVolumes",
+            "logs:DescribeLogGroups",
+            "s3:ListAllMyBuckets",
+            "servicequotas:GetAWSDefaultServiceQuota",
+            "servicequotas:GetServiceQuota",
+            "ssm:GetParameter",
+        ],
+        EVERY,
+    ),
+    on(
+        Role::Deployer,
+        "NamesAndJobs",
+        &["dynamodb:DescribeTable", "sqs:GetQueueAttributes", "sqs:GetQueueUrl"],
+        &[
+            "arn:aws:dynamodb:eu-west-1:123456789012:table/gpuctl*",
+            "arn:aws:sqs:eu-west-1:123456789012:gpuctl*",
+        ],
+    ),
+    on(
+        Role::Deployer,
+        "MakeBoxes",
+        &["ec2:RunInstances", "ec2:CreateTags", "ec2:AssociateAddress"],
+        &["arn:aws:ec2:eu-west-1::image/*", "arn:aws:ec2:eu-west-1:123456789012:*/*"],
+    ),
+    Statement {
+        condition: Some(r#"{"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}}"#),
+        ..on(
+            Role::Deployer,
+            "PassTheBoxesRole",
+            &["iam:PassRole"],
+            &["arn:aws:iam::123456789012:role/gpuctl*"],
+        )
+    },
+    Statement {
+        condition: Some(r#"{"StringLike": {"aws:ResourceTag/gpuctl:stack": "gpuctl*"}}"#),
+        ..on(
+            Role::Deployer,
+            "EndBoxes",
+            &["ec2:StopInstances", "ec2:TerminateInstances", "ec2:CancelSpotInstanceRequests"],
+            &[
+                "arn:aws:ec2:eu-west-1:123456789012:instance/*",
+                "arn:aws:ec2:eu-west-1:123456789012:spot-instances-request/*",
+            ],
+        )
+    },
 ];
 
 const LEDGER: &[&str] = &[
@@ -296,23 +388,41 @@ mod tests {
 
     /// The SDK's methods that gpuctl calls, and what IAM wants for each.
     const CALLS: &[(&str, &[&str])] = &[
+        ("associate_address", &["ec2:AssociateAddress"]),
         ("batch_get_item", &["dynamodb:BatchGetItem"]),
         ("cancel_spot_instance_requests", &["ec2:CancelSpotInstanceRequests"]),
         ("change_message_visibility_batch", &["sqs:ChangeMessageVisibility"]),
+        ("create_bucket", &["s3:CreateBucket"]),
+        ("create_change_set", &["cloudformation:CreateChangeSet"]),
         ("create_fleet", &["ec2:CreateFleet", "ec2:RunInstances", "iam:PassRole"]),
         ("create_table", &["dynamodb:CreateTable"]),
         ("create_tags", &["ec2:CreateTags"]),
+        ("delete_bucket", &["s3:DeleteBucket"]),
+        ("delete_change_set", &["cloudformation:DeleteChangeSet"]),
         ("delete_item", &["dynamodb:DeleteItem"]),
         ("delete_message_batch", &["sqs:DeleteMessage"]),
-        ("delete_objects", &["s3:DeleteObject"]),
+        ("delete_objects", &["s3:DeleteObject", "s3:DeleteObjectVersion"]),
+        ("delete_stack", &["cloudformation:DeleteStack"]),
+        ("describe_addresses", &["ec2:DescribeAddresses"]),
+        ("describe_change_set", &["cloudformation:DescribeChangeSet"]),
+        ("describe_images", &["ec2:DescribeImages"]),
+        ("describe_instance_type_offerings", &["ec2:DescribeInstanceTypeOfferings"]),
         ("describe_instance_types", &["ec2:DescribeInstanceTypes"]),
         ("describe_instances", &["ec2:DescribeInstances"]),
         ("describe_key", &["kms:DescribeKey"]),
+        ("describe_launch_templates", &["ec2:DescribeLaunchTemplates"]),
+        ("describe_log_groups", &["logs:DescribeLogGroups"]),
+        ("describe_security_groups", &["ec2:DescribeSecurityGroups"]),
+        ("describe_snapshots", &["ec2:DescribeSnapshots"]),
         ("describe_spot_instance_requests", &["ec2:DescribeSpotInstanceRequests"]),
         ("describe_spot_price_history", &["ec2:DescribeSpotPriceHistory"]),
+        ("describe_stack_events", &["cloudformation:DescribeStackEvents"]),
+        ("describe_stacks", &["cloudformation:DescribeStacks"]),
+        ("describe_subnets", &["ec2:DescribeSubnets"]),
         ("describe_table", &["dynamodb:DescribeTable"]),
         ("describe_time_to_live", &["dynamodb:DescribeTimeToLive"]),
         ("describe_volumes", &["ec2:DescribeVolumes"]),
+        ("execute_change_set", &["cloudformation:ExecuteChangeSet"]),
         ("filter_log_events", &["logs:FilterLogEvents"]),
         ("get_aws_default_service_quota", &["servicequotas:GetAWSDefaultServiceQuota"]),
         ("get_bucket_lifecycle_configuration", &["s3:GetLifecycleConfiguration"]),
@@ -326,8 +436,10 @@ mod tests {
         ("get_queue_attributes", &["sqs:GetQueueAttributes"]),
         ("get_queue_url", &["sqs:GetQueueUrl"]),
         ("get_service_quota", &["servicequotas:GetServiceQuota"]),
+        ("head_bucket", &["s3:ListBucket"]),
         ("head_object", &["s3:GetObject"]),
         ("invoke", &["lambda:InvokeFunction"]),
+        ("list_buckets", &["s3:ListAllMyBuckets"]),
         ("list_dead_letter_source_queues", &["sqs:ListDeadLetterSourceQueues"]),
         ("list_object_versions", &["s3:ListBucketVersions"]),
         ("list_objects_v2", &["s3:ListBucket"]),
@@ -335,8 +447,10 @@ mod tests {
         ("purge_queue", &["sqs:PurgeQueue"]),
         ("put_item", &["dynamodb:PutItem"]),
         ("put_object", &["s3:PutObject"]),
+        ("put_public_access_block", &["s3:PutBucketPublicAccessBlock"]),
         ("query", &["dynamodb:Query"]),
         ("receive_message", &["sqs:ReceiveMessage"]),
+        ("run_instances", &["ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"]),
         ("send_message", &["sqs:SendMessage"]),
         ("send_message_batch", &["sqs:SendMessage"]),
         ("start_instances", &["ec2:StartInstances"]),
@@ -433,9 +547,17 @@ mod tests {
     #[test]
     fn a_client_has_one_of_the_known_names() {
         for (path, code) in sources() {
-            for client in
-                ["sqs()", "dynamodb()", "s3()", "sts()", "sns()", "ssm()", "kms()", "quotas()"]
-            {
+            for client in [
+                "sqs()",
+                "dynamodb()",
+                "s3()",
+                "sts()",
+                "sns()",
+                "ssm()",
+                "kms()",
+                "quotas()",
+                "logs()",
+            ] {
                 for (at, _) in code.match_indices(&format!(".{client};")) {
                     let line = &code[code[..at].rfind(';').map_or(0, |end| end + 1)..at];
                     let named = line.contains("letclient=") || line.contains("letonce=");
@@ -489,6 +611,36 @@ mod tests {
         assert!(named.len() > 10 && unknown.is_empty(), "{unknown:?}");
     }
 
+    /// The file has more: what CloudFormation does in the caller's name.
+    #[test]
+    fn the_deployers_file_allows_what_deploy_calls() {
+        let text = std::fs::read_to_string(root().join("infra/deployer.json")).unwrap();
+        let file: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let listed = |value: &serde_json::Value| match value.as_array() {
+            Some(all) => all.iter().map(|one| one.as_str().unwrap().to_owned()).collect(),
+            None => vec![value.as_str().unwrap().to_owned()],
+        };
+        let given: Vec<(Vec<String>, Vec<String>)> = file["Statement"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| (listed(&one["Action"]), listed(&one["Resource"])))
+            .collect();
+        let fits = |pattern: &str, action: &str| match pattern.split_once('*') {
+            Some((begin, _)) => action.starts_with(begin),
+            None => pattern == action,
+        };
+        for one in STATEMENTS.iter().filter(|one| one.role == Role::Deployer) {
+            for action in one.actions {
+                let allowed = given.iter().any(|(actions, resources)| {
+                    actions.iter().any(|pattern| fits(pattern, action))
+                        && (one.resources != EVERY || resources.iter().any(|one| one == "*"))
+                });
+                assert!(allowed, "infra/deployer.json lacks {action} on {:?}", one.resources);
+            }
+        }
+    }
+
     #[test]
     fn the_policies_in_the_documents_are_those_of_the_table() {
         let path = root().join("lambda/README.md");
@@ -499,6 +651,7 @@ mod tests {
             "### Worker",
             "### What else the CLI may need",
         ];
+        // The deployer's is a file of its own.
         for (role, heading) in Role::ALL.into_iter().zip(headings) {
             let wanted = policy(role);
             let parsed: serde_json::Value = serde_json::from_str(&wanted).unwrap();

@@ -3,11 +3,13 @@
 //! Prices change: each row of a table says when it was taken, so that every figure can say how old its prices are.
 
 mod prices;
+mod services;
 mod settings;
 
 use chrono::TimeDelta;
 
 pub use prices::{PRICES_MAX, Price, PriceSource, PriceTable, PriceTableError};
+pub use services::{ServicePrice, service_price};
 pub use settings::CostSettings;
 
 use crate::observation::Run;

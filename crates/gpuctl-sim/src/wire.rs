@@ -7,6 +7,7 @@ mod actions;
 mod canned;
 mod imds;
 mod query;
+mod stacks;
 mod xml;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ use tokio::task::JoinHandle;
 use crate::world::ec2::{Ec2, Ec2Error};
 pub use canned::Canned;
 use query::Query;
+pub use stacks::{CloudFormation, End};
 
 /// An HTTP server for one EC2 on 127.0.0.1, until it is dropped.
 pub struct Front {

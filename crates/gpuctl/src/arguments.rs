@@ -1,5 +1,6 @@
 //! The definition of the command line, and its help texts.
 
+mod deploy;
 mod parse;
 mod simulate;
 
@@ -14,6 +15,11 @@ use gpuctl_core::offering::CapacityType;
 use gpuctl_core::units::{BoxId, MicroUsd, PoolId, Timestamp, parse_duration};
 
 use crate::version::version;
+#[cfg(feature = "deploy")]
+pub(crate) use deploy::StackArguments;
+pub(crate) use deploy::{
+    DeployArguments, DestroyArguments, DiffArguments, ParameterValue, StackCostArguments,
+};
 use parse::{parse_fixed, parse_hours, parse_lines, parse_month, parse_second_box, parse_usd};
 pub(crate) use simulate::{FaultArguments, SimulateArguments, TuneArguments, WorldArguments};
 
@@ -188,6 +194,12 @@ pub(crate) enum StandaloneCommand {
         #[arg(long)]
         fix: bool,
     },
+    /// Make or change the stack of an AWS account: shows what changes, and what it costs a month, and asks
+    Deploy(Box<DeployArguments>),
+    /// Show what `deploy` would change, and what it would cost a month; change nothing
+    Diff(Box<DiffArguments>),
+    /// Remove a stack with its boxes, and list what is left that costs
+    Destroy(DestroyArguments),
     /// Print a shell completion script
     Completions {
         /// The shell
@@ -255,6 +267,8 @@ pub(crate) enum CostCommand {
     Report(ReportArguments),
     /// Estimate the monthly cost of a box from its hours of use
     Estimate(EstimateArguments),
+    /// Show what a stack costs: a month of doing nothing, part by part, and an hour of each kind of box
+    Stack(StackCostArguments),
     /// List the known prices: those shipped with this program, replaced by those fetched since
     Prices(PricesArguments),
 }

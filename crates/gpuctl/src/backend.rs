@@ -83,3 +83,10 @@ pub(crate) fn without_aws() -> Failure {
     Failure::new(crate::failure::Code::UsageNoAws, "this gpuctl was built without AWS")
         .hint("build it with the feature `aws`, which is on by default")
 }
+
+/// The failure of a command on stacks in a build without them.
+#[cfg(not(feature = "deploy"))]
+pub(crate) fn without_deploy() -> Failure {
+    Failure::new(crate::failure::Code::UsageNoAws, "this gpuctl was built without CloudFormation")
+        .hint("build it with the feature `deploy`, which is on by default")
+}

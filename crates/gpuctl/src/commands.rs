@@ -1,6 +1,8 @@
 //! The commands. Each returns its output; none prints, except for progress through the printer.
 
 mod cost;
+#[cfg(feature = "deploy")]
+mod deploy;
 mod doctor;
 #[cfg(feature = "aws")]
 mod doctor_aws;
@@ -39,7 +41,7 @@ use crate::render::{Output, Printer};
 pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Output, Failure> {
     let config = Config::load(arguments.config.as_deref());
     match arguments.command {
-        Command::Standalone(command) => standalone(command, config).await,
+        Command::Standalone(command) => standalone(command, config, printer).await,
         Command::WithContext(command) => {
             let context = Context::open(config?).await?;
             with_context(command, &context, printer).await
@@ -50,6 +52,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Outpu
 async fn standalone(
     command: StandaloneCommand,
     config: Result<Config, ConfigError>,
+    printer: &Printer,
 ) -> Result<Output, Failure> {
     match command {
         StandaloneCommand::Init { path } => init::init(&path),
@@ -59,6 +62,9 @@ async fn standalone(
         }
         StandaloneCommand::Models(command) => models::run(config?.file.as_deref(), &command),
         StandaloneCommand::Invoke(wanted) => invoke(&config?, &wanted).await,
+        StandaloneCommand::Deploy(_)
+        | StandaloneCommand::Diff(_)
+        | StandaloneCommand::Destroy(_) => deploy(command, config?, printer).await,
         StandaloneCommand::Completions { shell } => generate::completions(shell),
         StandaloneCommand::Man { folder } => generate::man(&folder),
     }
@@ -110,4 +116,19 @@ async fn invoke(config: &Config, wanted: &InvokeArguments) -> Result<Output, Fai
 #[expect(clippy::unused_async, reason = "with AWS it calls the function")]
 async fn invoke(_: &Config, _: &InvokeArguments) -> Result<Output, Failure> {
     Err(crate::backend::without_aws())
+}
+
+#[cfg(feature = "deploy")]
+async fn deploy(
+    command: StandaloneCommand,
+    config: Config,
+    printer: &Printer,
+) -> Result<Output, Failure> {
+    Box::pin(deploy::run(command, config, printer)).await
+}
+
+#[cfg(not(feature = "deploy"))]
+#[expect(clippy::unused_async, reason = "with CloudFormation it deploys")]
+async fn deploy(_: StandaloneCommand, _: Config, _: &Printer) -> Result<Output, Failure> {
+    Err(crate::backend::without_deploy())
 }

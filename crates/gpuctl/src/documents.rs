@@ -7,3 +7,5 @@ pub(crate) mod logs;
 pub(crate) mod reply;
 pub(crate) mod schedule;
 pub(crate) mod simulate;
+#[cfg(feature = "deploy")]
+pub(crate) mod stack;

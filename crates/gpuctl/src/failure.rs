@@ -52,22 +52,46 @@ impl Failure {
     }
 }
 
+fn of_class(class: PortErrorClass) -> Code {
+    match class {
+        PortErrorClass::Refused(_) => Code::BackendRefused,
+        PortErrorClass::Conflict => Code::BackendConflict,
+        PortErrorClass::LeaseLost => Code::BackendLeaseLost,
+        PortErrorClass::Full => Code::BackendFull,
+        PortErrorClass::Unavailable => Code::BackendUnavailable,
+        PortErrorClass::Throttled => Code::BackendThrottled,
+        PortErrorClass::Denied => Code::BackendDenied,
+        PortErrorClass::NotFound => Code::BackendNotFound,
+        PortErrorClass::Corrupt => Code::BackendCorrupt,
+        PortErrorClass::TooNew => Code::BackendTooNew,
+        PortErrorClass::Other => Code::BackendOther,
+    }
+}
+
 impl From<&PortError> for Failure {
     fn from(error: &PortError) -> Self {
-        let code = match error.class {
-            PortErrorClass::Refused(_) => Code::BackendRefused,
-            PortErrorClass::Conflict => Code::BackendConflict,
-            PortErrorClass::LeaseLost => Code::BackendLeaseLost,
-            PortErrorClass::Full => Code::BackendFull,
-            PortErrorClass::Unavailable => Code::BackendUnavailable,
-            PortErrorClass::Throttled => Code::BackendThrottled,
-            PortErrorClass::Denied => Code::BackendDenied,
-            PortErrorClass::NotFound => Code::BackendNotFound,
-            PortErrorClass::Corrupt => Code::BackendCorrupt,
-            PortErrorClass::TooNew => Code::BackendTooNew,
-            PortErrorClass::Other => Code::BackendOther,
-        };
+        let code = of_class(error.class);
         Self { hint: error.hint.clone(), ..Self::of(code, error) }
+    }
+}
+
+#[cfg(feature = "deploy")]
+impl From<gpuctl_deploy::Trouble> for Failure {
+    fn from(trouble: gpuctl_deploy::Trouble) -> Self {
+        use gpuctl_deploy::Kind;
+        let code = match trouble.kind {
+            Kind::Invalid => Code::StackInvalid,
+            Kind::Blocked => Code::StackBlocked,
+            Kind::Gated => Code::StackGated,
+            Kind::Failed => Code::StackFailed,
+            Kind::TimedOut => Code::WaitTimedOut,
+            Kind::Interrupted => Code::WaitInterrupted,
+            Kind::Busy => Code::StackBusy,
+            Kind::LeftBehind => Code::StackLeftBehind,
+            Kind::Declined => Code::UsageNotConfirmed,
+            Kind::Port(class) => of_class(class),
+        };
+        Self { code, message: trouble.what, causes: trouble.causes, hint: trouble.hint }
     }
 }
 

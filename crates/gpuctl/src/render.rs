@@ -12,6 +12,8 @@ mod output;
 mod progress;
 mod schedule;
 mod simulate;
+#[cfg(feature = "deploy")]
+mod stack;
 mod status;
 mod text;
 mod words;
@@ -27,6 +29,8 @@ use serde::Serialize;
 
 use crate::documents::logs::LogLineDocument;
 use crate::documents::reply::{ErrorBody, ErrorDocument, versioned};
+#[cfg(feature = "deploy")]
+use crate::documents::stack::DifferenceDocument;
 use crate::failure::{Code, Exit, Failure};
 pub(crate) use logs::LogOwner;
 pub(crate) use output::Output;
@@ -122,6 +126,14 @@ impl Printer {
     #[cfg(feature = "aws")]
     pub(crate) fn format(&self) -> Format {
         self.format
+    }
+
+    /// What is about to change, on standard error; nothing under `--json`.
+    #[cfg(feature = "deploy")]
+    pub(crate) fn difference(&self, difference: &DifferenceDocument) {
+        if self.format == Format::Text {
+            to_stderr(stack::difference(difference).text());
+        }
     }
 
     /// Prints lines of a log that is followed; returns whether standard output still has a reader.

@@ -41,7 +41,7 @@ const NOTICE: TimeDelta = TimeDelta::minutes(2);
 
 /// An order's token as a tag's value and as a client token, which may have 64 characters of ASCII at most: a hash, so that equal
 /// orders still have equal tokens.
-pub(super) fn order_hash(token: &str) -> String {
+pub(crate) fn order_hash(token: &str) -> String {
     hexadecimal(&Sha256::digest(token.as_bytes()))
 }
 

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use gpuctl_core::units::{MicroUsd, Timestamp};
 
-use super::{FixedCost, SecondBox};
+use super::{FixedCost, ParameterValue, SecondBox};
 
 /// The most decimals of a number of hours: a millionth of an hour is 3.6 ms.
 const HOURS_DECIMALS_MAX: usize = 6;
@@ -55,6 +55,29 @@ pub(super) fn parse_fixed(text: &str) -> Result<FixedCost, String> {
         .ok_or_else(|| format!("`{text}` is not of the form NAME=USD, e.g. efs=5"))?;
     Ok(FixedCost { name: name.to_owned(), usd: parse_usd(usd)? })
 }
+
+pub(super) fn parse_parameter(text: &str) -> Result<ParameterValue, String> {
+    let (name, value) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or_else(|| format!("`{text}` is not of the form NAME=VALUE, e.g. GpuMarket=spot"))?;
+    Ok(ParameterValue { name: name.to_owned(), value: value.to_owned() })
+}
+
+/// A name of a stack, as CloudFormation takes it; what the stack names after it has further limits.
+pub(super) fn parse_stack(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_name = text.starts_with(|c: char| c.is_ascii_lowercase()) && text.chars().all(fits);
+    if is_name && text.len() <= STACK_CHARS_MAX {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "`{text}` is not a valid stack name: up to {STACK_CHARS_MAX} lower-case letters, digits and hyphens"
+    ))
+}
+
+/// So that `STACK-bucket-…`, which CloudFormation names, is not cut short.
+const STACK_CHARS_MAX: usize = 32;
 
 /// The most lines that `gpuctl logs` prints: what is read of a log is not much more.
 const LINES_MAX: usize = 10_000;

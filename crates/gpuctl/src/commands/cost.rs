@@ -8,7 +8,7 @@ use gpuctl_core::offering::CapacityType;
 use gpuctl_core::units::MicroUsd;
 
 use super::prices;
-use crate::arguments::CostCommand;
+use crate::arguments::{CostCommand, StackCostArguments};
 use crate::context::Context;
 use crate::failure::{Code, Failure};
 use crate::render::Output;
@@ -17,10 +17,21 @@ use crate::render::Output;
 pub(super) async fn run(context: &Context, command: CostCommand) -> Result<Output, Failure> {
     match command {
         CostCommand::Report(wanted) => report::report(context, &wanted).await,
+        CostCommand::Stack(wanted) => stack(context, &wanted),
         CostCommand::Estimate(wanted) => estimate::estimate(&context.config.policy.cost, &wanted),
         CostCommand::Prices(wanted) if wanted.refresh => prices::refresh(context, &wanted).await,
         CostCommand::Prices(wanted) => prices::known(&context.config.policy.cost, &wanted),
     }
+}
+
+#[cfg(feature = "deploy")]
+fn stack(context: &Context, wanted: &StackCostArguments) -> Result<Output, Failure> {
+    super::deploy::bill(context, wanted)
+}
+
+#[cfg(not(feature = "deploy"))]
+fn stack(_: &Context, _: &StackCostArguments) -> Result<Output, Failure> {
+    Err(crate::backend::without_deploy())
 }
 
 /// An instance type in a region.

@@ -23,7 +23,7 @@ macro_rules! codes {
     ($($name:ident $text:literal $exit:ident $meaning:literal)+) => {
         /// What failed, for programs: `code` in the JSON of an error. A code is never renamed or reused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[cfg_attr(not(feature = "aws"), expect(dead_code, reason = "the list is the same in every build"))]
+        #[cfg_attr(not(feature = "deploy"), expect(dead_code, reason = "the list is the same in every build"))]
         pub(crate) enum Code { $(#[doc = $meaning] $name,)+ }
 
         impl Code {
@@ -98,6 +98,13 @@ codes! {
     FaultUnknown "fault.unknown" Usage "There is no such kind of fault."
     ControllerRunning "controller.running" Failed "Another `gpuctl run` is running on this state folder."
     FunctionUnnamed "function.unnamed" Usage "No Lambda function is configured or named."
+    StackInvalid "stack.invalid" Usage "A parameter, template or file of a stack cannot be used."
+    StackBlocked "stack.blocked" Failed "Something in the account or region stands in the way; nothing was changed."
+    StackGated "stack.gated" NotCarriedOut "A change would replace a resource or lose data, and was not allowed by name."
+    StackBusy "stack.busy" NotCarriedOut "The stack's queue has jobs."
+    StackFailed "stack.failed" Failed "CloudFormation did not make, change or delete a stack."
+    StackLeftBehind "stack.left_behind" Failed "Something of a removed stack is left that should not be."
+    WaitInterrupted "wait.interrupted" Interrupted "Interrupted while waiting; the operation continues."
     WorkerMissing "worker.missing" Failed "gpu-worker cannot be run."
     WorkerFailed "worker.failed" Failed "gpu-worker failed; its error is on standard error."
     WorkerUnreadable "worker.unreadable" Failed "The output of gpu-worker cannot be read."

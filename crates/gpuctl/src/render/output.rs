@@ -23,6 +23,10 @@ use crate::documents::schedule::{ScheduleAtDocument, ScheduleLintDocument, Sched
 use crate::documents::simulate::{
     ExportedDocument, FaultSimulationDocument, SimulationDocument, TuningDocument,
 };
+#[cfg(feature = "deploy")]
+use crate::documents::stack::{
+    DeployedDocument, DestroyedDocument, DifferenceDocument, ExportDocument, StackCostDocument,
+};
 use crate::failure::Exit;
 
 /// The output of a command.
@@ -55,6 +59,16 @@ pub(crate) enum Output {
     Tuning(Box<TuningDocument>),
     Exported(ExportedDocument),
     Prices(PricesDocument),
+    #[cfg(feature = "deploy")]
+    StackCost(StackCostDocument),
+    #[cfg(feature = "deploy")]
+    Difference(Box<DifferenceDocument>),
+    #[cfg(feature = "deploy")]
+    Deployed(Box<DeployedDocument>),
+    #[cfg(feature = "deploy")]
+    StackExport(ExportDocument),
+    #[cfg(feature = "deploy")]
+    Destroyed(DestroyedDocument),
     Init(InitDocument),
     Doctor(DoctorDocument),
     Models(ModelsDocument),
@@ -99,6 +113,16 @@ impl Output {
             Self::Exported(document) => named("gpuctl.history-export", document),
             Self::Estimate(document) => named("gpuctl.cost-estimate", document),
             Self::Prices(document) => named("gpuctl.prices", document),
+            #[cfg(feature = "deploy")]
+            Self::StackCost(document) => named("gpuctl.stack-cost", document),
+            #[cfg(feature = "deploy")]
+            Self::Difference(document) => named("gpuctl.stack-difference", document),
+            #[cfg(feature = "deploy")]
+            Self::Deployed(document) => named("gpuctl.deployed", document),
+            #[cfg(feature = "deploy")]
+            Self::StackExport(document) => named("gpuctl.stack-export", document),
+            #[cfg(feature = "deploy")]
+            Self::Destroyed(document) => named("gpuctl.destroyed", document),
             Self::Init(document) => named("gpuctl.init", document),
             Self::Doctor(document) => named("gpuctl.doctor", document),
             Self::Models(document) => named("gpuctl.models", document),

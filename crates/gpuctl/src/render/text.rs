@@ -2,6 +2,8 @@
 
 #[cfg(feature = "aws")]
 use super::function;
+#[cfg(feature = "deploy")]
+use super::stack;
 use super::words::{Lines, jobs_of};
 use super::{Output, cost, jobs, logs, models, schedule, simulate, status};
 use crate::documents::reply::{DoctorDocument, MovedDocument, SubmittedDocument};
@@ -35,6 +37,16 @@ pub(super) fn output(output: &Output) -> Option<Lines> {
         Output::CostReport(document) => cost::report(document),
         Output::Estimate(document) => cost::estimate(document),
         Output::Prices(document) => cost::prices(document),
+        #[cfg(feature = "deploy")]
+        Output::StackCost(document) => stack::cost(document),
+        #[cfg(feature = "deploy")]
+        Output::Difference(document) => stack::difference(document),
+        #[cfg(feature = "deploy")]
+        Output::Deployed(document) => stack::deployed(document),
+        #[cfg(feature = "deploy")]
+        Output::StackExport(document) => stack::export(document),
+        #[cfg(feature = "deploy")]
+        Output::Destroyed(document) => stack::destroyed(document),
         Output::Simulation(document) => simulate::simulation(document),
         Output::FaultSimulation(document) => simulate::faults(document),
         Output::Tuning(document) => simulate::tuning(document),

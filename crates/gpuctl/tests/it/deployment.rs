@@ -40,6 +40,13 @@ impl Account {
         self.call_with("sqs", "POST /", &format!("X-Amz-Target: AmazonSQS.{action}\r\n"), body)
     }
 
+    /// The parameter `/mine/ami`: the emulator has none of AWS's own.
+    pub(crate) fn image(self) {
+        let image =
+            json!({ "Name": "/mine/ami", "Value": "ami-1", "Type": "String", "Overwrite": true });
+        self.call_with("ssm", "POST /", "X-Amz-Target: AmazonSSM.PutParameter\r\n", &image);
+    }
+
     fn call_with(self, service: &str, request: &str, headers: &str, body: &Value) -> Value {
         let (method, path) = request.split_once(' ').unwrap();
         let headers = format!(

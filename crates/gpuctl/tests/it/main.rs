@@ -30,6 +30,8 @@ mod outside;
 mod prices;
 mod retry;
 mod snapshots;
+#[cfg(feature = "deploy")]
+mod stacks;
 mod support;
 mod tasks;
 mod traces;

@@ -1,0 +1,294 @@
+//! `gpuctl destroy`: in the order in which nothing comes back, and what is left is listed at the end.
+
+use std::collections::BTreeSet;
+
+use chrono::TimeDelta;
+use gpuctl_core::cost::service_price;
+use gpuctl_core::units::MicroUsd;
+use tokio::time::Instant;
+
+use crate::deploy::{confirm, work_out};
+use crate::follow::{Done, State, follow, newest, pause};
+use crate::ports::{Jobs, Left, Proposal, Stack, StackBox};
+use crate::preflight::identify;
+use crate::trouble::{Kind, Trouble};
+use crate::{Site, code_bucket};
+
+/// How long boxes may take to end.
+const BOXES_END_MAX: TimeDelta = TimeDelta::minutes(10);
+
+/// What to remove, and how.
+#[derive(Clone, Debug)]
+pub struct Removal {
+    /// The stack's name.
+    pub name: String,
+    /// Also what a deletion of the stack keeps: results, and the code bucket if no other stack uses it.
+    pub everything: bool,
+    /// Wait this long for the queue to become empty.
+    pub drain: Option<TimeDelta>,
+    /// Jobs in the queue may be lost.
+    pub lose_jobs: bool,
+    /// A name for a change set that no other has.
+    pub change_set: String,
+}
+
+/// What a removal did.
+#[derive(Clone, Debug, Default)]
+pub struct Destroyed {
+    /// Whether there was a stack.
+    pub was_there: bool,
+    pub boxes: Vec<String>,
+    /// Kept on purpose, with what it costs a month.
+    pub kept: Vec<(Left, MicroUsd)>,
+    /// Left although nothing should be.
+    pub left: Vec<(Left, MicroUsd)>,
+}
+
+/// Removes a stack and its boxes.
+///
+/// # Errors
+/// When jobs would be lost, something cannot be removed, or a call fails.
+pub async fn destroy(site: &Site<'_>, removal: &Removal) -> Result<Destroyed, Trouble> {
+    let caller = identify(site.account).await?;
+    let stack = settled(site, &removal.name).await?;
+    let jobs = jobs(site, stack.as_ref()).await?;
+    if let Some(stack) = &stack {
+        check_protection(stack, &removal.name)?;
+    }
+    ask(site, removal, stack.as_ref(), jobs).await?;
+    if let (Some(stack), Some(longest)) = (&stack, removal.drain) {
+        drain(site, stack, longest).await?;
+    }
+    if let Some(stack) = &stack {
+        switch_off(site, removal, stack).await?;
+    }
+    let boxes = end_boxes(site, &removal.name).await?;
+    if let Some(stack) = &stack {
+        delete(site, removal, stack).await?;
+    }
+    let code = code_bucket(&caller.account, site.account.region());
+    if removal.everything {
+        empty_buckets(site, removal, &code).await?;
+    }
+    let (kept, left) = sweep(site, removal, &code).await?;
+    Ok(Destroyed { was_there: stack.is_some(), boxes, kept, left })
+}
+
+/// The stack once nothing is being done to it, except that it may be half deleted; `None` if there is none.
+async fn settled(site: &Site<'_>, name: &str) -> Result<Option<Stack>, Trouble> {
+    let stack = site.stacks.stack(name).await?;
+    match (State::of(stack.as_ref()), stack) {
+        (State::Busy, Some(stack)) => {
+            site.show.note(&format!("stack {name} is {}: waiting for it", stack.status));
+            let known = newest(site, &stack.id).await;
+            let done = follow(site, &stack.id, known).await?;
+            Ok(done.stack.filter(|one| State::of(Some(one)) != State::Absent))
+        }
+        (State::Absent, _) => Ok(None),
+        (_, stack) => Ok(stack),
+    }
+}
+
+async fn jobs(site: &Site<'_>, stack: Option<&Stack>) -> Result<Jobs, Trouble> {
+    let queue = stack.and_then(|stack| stack.outputs.get("QueueUrl"));
+    let Some(queue) = queue else { return Ok(Jobs::default()) };
+    Ok(site.account.jobs(queue).await?.unwrap_or_default())
+}
+
+fn check_protection(stack: &Stack, name: &str) -> Result<(), Trouble> {
+    if !stack.is_protected {
+        return Ok(());
+    }
+    let what = format!("stack {name} is protected from deletion");
+    Err(Trouble::new(Kind::Blocked, what).hint(format!(
+        "`aws cloudformation update-termination-protection --no-enable-termination-protection --stack-name {name}` lifts it"
+    )))
+}
+
+/// Says what will go, and asks; jobs are lost only if that was said.
+async fn ask(
+    site: &Site<'_>,
+    removal: &Removal,
+    stack: Option<&Stack>,
+    jobs: Jobs,
+) -> Result<(), Trouble> {
+    let name = &removal.name;
+    let Jobs { waiting, running } = jobs;
+    let has_jobs = waiting + running > 0;
+    if has_jobs && removal.drain.is_none() && !removal.lose_jobs {
+        let what = format!("stack {name} has jobs: {running} running, {waiting} waiting");
+        return Err(Trouble::new(Kind::Busy, what)
+            .hint("--drain 2h waits for them at most that long; --lose-jobs deletes them"));
+    }
+    let boxes = up(site, name).await?;
+    let mut parts = Vec::new();
+    if stack.is_some() {
+        parts.push(format!("stack {name} with its queue, table and function"));
+    }
+    if !boxes.is_empty() {
+        parts.push(format!("{} boxes with their disks", boxes.len()));
+    }
+    if has_jobs && removal.lose_jobs {
+        parts.push(format!("{} jobs", waiting + running));
+    }
+    if removal.everything {
+        parts.push("all results and uploaded files".to_owned());
+    }
+    if parts.is_empty() {
+        return Ok(());
+    }
+    confirm(site, &format!("delete {} for good?", parts.join(", ")))
+}
+
+/// Boxes of the stack that have not ended.
+async fn up(site: &Site<'_>, name: &str) -> Result<Vec<StackBox>, Trouble> {
+    let boxes = site.account.boxes(name).await?;
+    Ok(boxes.into_iter().filter(|one| one.state != "terminated").collect())
+}
+
+/// Waits until the queue is empty. Boxes go on working meanwhile, and the function starts them.
+async fn drain(site: &Site<'_>, stack: &Stack, longest: TimeDelta) -> Result<(), Trouble> {
+    let until = Instant::now() + longest.to_std().unwrap_or_default();
+    let (mut looks, mut last) = (0, Jobs::default());
+    loop {
+        let now = jobs(site, Some(stack)).await?;
+        if now == Jobs::default() {
+            return Ok(());
+        }
+        if now != last {
+            site.show.note(&format!("{} jobs running, {} waiting", now.running, now.waiting));
+        }
+        if Instant::now() >= until {
+            let what = format!("{} jobs are left: nothing was deleted", now.running + now.waiting);
+            return Err(Trouble::new(Kind::TimedOut, what)
+                .hint("stop submitting jobs, give --drain more time, or add --lose-jobs"));
+        }
+        last = now;
+        pause(&mut looks).await?;
+    }
+}
+
+/// Has the stack invoke its function no more: it would start boxes while they are being ended. A stack that cannot be changed is deleted
+/// as it is.
+async fn switch_off(site: &Site<'_>, removal: &Removal, stack: &Stack) -> Result<(), Trouble> {
+    let is_on = stack.parameters.get("Tick").is_some_and(|tick| tick == "on");
+    if State::of(Some(stack)) != State::Ready || !is_on {
+        return Ok(());
+    }
+    let mut values = stack.parameters.clone();
+    values.insert("Tick".to_owned(), "off".to_owned());
+    let proposal = Proposal {
+        stack: removal.name.clone(),
+        change_set: removal.change_set.clone(),
+        creates: false,
+        template: None,
+        values,
+        role: None,
+    };
+    site.show.note("the function is switched off");
+    let known = newest(site, &stack.id).await;
+    site.stacks.propose(&proposal).await?;
+    if work_out(site, &proposal).await?.changes.is_empty() {
+        return Ok(site.stacks.withdraw(&removal.name, &removal.change_set).await?);
+    }
+    site.stacks.execute(&removal.name, &removal.change_set).await?;
+    let done = follow(site, &stack.id, known).await?;
+    match done.stack.as_ref().is_some_and(|one| one.status == "UPDATE_COMPLETE") {
+        true => Ok(()),
+        false => Err(done.trouble("the function could not be switched off".to_owned())),
+    }
+}
+
+/// Cancels spot requests first, since EC2 would replace their boxes; then ends every box, also one that was launched meanwhile.
+async fn end_boxes(site: &Site<'_>, name: &str) -> Result<Vec<String>, Trouble> {
+    let until = Instant::now() + BOXES_END_MAX.to_std().unwrap_or_default();
+    let (mut looks, mut ended) = (0, BTreeSet::new());
+    loop {
+        for request in site.account.cancel_requests(name).await? {
+            site.show.note(&format!("cancelled spot request {request}"));
+        }
+        let boxes = up(site, name).await?;
+        if boxes.is_empty() {
+            return Ok(ended.into_iter().collect());
+        }
+        let is_going = |one: &&StackBox| one.state == "shutting-down";
+        let staying: Vec<String> =
+            boxes.iter().filter(|one| !is_going(one)).map(|one| one.id.clone()).collect();
+        if !staying.is_empty() {
+            site.account.terminate(&staying).await?;
+        }
+        for id in staying {
+            if ended.insert(id.clone()) {
+                site.show.note(&format!("terminated box {id}"));
+            }
+        }
+        if Instant::now() >= until {
+            let what = format!("{} boxes do not end: the stack was not deleted", boxes.len());
+            return Err(Trouble::new(Kind::Failed, what).hint("run `gpuctl destroy` again"));
+        }
+        pause(&mut looks).await?;
+    }
+}
+
+/// Deletes the stack; twice, since a box that was launched in the last second keeps its network from going.
+async fn delete(site: &Site<'_>, removal: &Removal, stack: &Stack) -> Result<(), Trouble> {
+    let name = &removal.name;
+    let mut known = newest(site, &stack.id).await;
+    for is_last in [false, true] {
+        site.stacks.delete(&stack.id).await?;
+        let done = follow(site, &stack.id, known.clone()).await?;
+        match done.state() {
+            State::Absent => return Ok(()),
+            State::Undeleted if !is_last => {
+                site.show.warn("the deletion failed; trying once more");
+                known = done.events.last().map(|event| event.id.clone()).or(known);
+                end_boxes(site, name).await?;
+            }
+            _ => return Err(undeleted(&done, name)),
+        }
+    }
+    Ok(())
+}
+
+fn undeleted(done: &Done, name: &str) -> Trouble {
+    done.trouble(format!("stack {name} could not be deleted completely"))
+        .hint("remove what is named above by hand, then run `gpuctl destroy` again")
+}
+
+/// What the stack's deletion keeps, emptied and removed.
+async fn empty_buckets(site: &Site<'_>, removal: &Removal, code: &str) -> Result<(), Trouble> {
+    let others = site.stacks.others(&removal.name).await?;
+    for left in site.account.left(&removal.name).await? {
+        if left.kind != "bucket" {
+            continue;
+        }
+        if left.id == code && !others.is_empty() {
+            site.show.note(&format!("bucket {code} stays: stack {} uses it", others.join(", ")));
+            continue;
+        }
+        site.account.empty(&left.id).await?;
+        site.show.note(&format!("deleted bucket {} with everything in it", left.id));
+    }
+    Ok(())
+}
+
+type Priced = Vec<(Left, MicroUsd)>;
+
+/// What is left: on purpose, and in spite of it all.
+async fn sweep(
+    site: &Site<'_>,
+    removal: &Removal,
+    code: &str,
+) -> Result<(Priced, Priced), Trouble> {
+    let mut left = site.account.left(&removal.name).await?;
+    left.sort();
+    let price = |left: Left| {
+        let price = left.item.and_then(|item| service_price(item, site.account.region()));
+        let month = price.map(|price| price.of(left.units)).unwrap_or_default();
+        (left, month)
+    };
+    let is_meant = |(one, _): &(Left, MicroUsd)| {
+        matches!(one.kind, "bucket" | "file system") && (!removal.everything || one.id == code)
+    };
+    Ok(left.into_iter().map(price).partition(is_meant))
+}

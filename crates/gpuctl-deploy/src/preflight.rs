@@ -1,0 +1,255 @@
+//! What would keep a stack from being made or its boxes from starting, found before anything is changed: one line each.
+
+use chrono::TimeDelta;
+use gpuctl_core::offering::CapacityType;
+use gpuctl_core::suggest::did_you_mean;
+use gpuctl_core::units::show_duration;
+
+use crate::Site;
+use crate::ports::{Account, Caller};
+use crate::template::{Parameter, Resource, Template, Values};
+use crate::trouble::{Kind, Trouble};
+
+/// From here on AWS rejects requests by their date.
+const CLOCK_MAX: TimeDelta = TimeDelta::minutes(5);
+/// The largest policy that the function reads from S3.
+pub(crate) const POLICY_BYTES_MAX: usize = 1 << 20;
+
+/// Whose credentials these are.
+///
+/// # Errors
+/// When AWS does not accept them, and then also if the clock is the cause.
+pub(crate) async fn identify(account: &dyn Account) -> Result<Caller, Trouble> {
+    let (caller, ahead) = account.caller().await;
+    caller.map_err(|error| match ahead.filter(|ahead| ahead.abs() >= CLOCK_MAX) {
+        Some(ahead) => {
+            let way = if ahead < TimeDelta::zero() { "behind" } else { "ahead of" };
+            let off = show_duration(TimeDelta::seconds(ahead.abs().num_seconds()));
+            Trouble::new(Kind::Blocked, format!("this machine's clock is {off} {way} AWS's"))
+                .because(error.to_string())
+                .hint("synchronise it with chrony or systemd-timesyncd: AWS rejects requests by their date")
+        }
+        None => error.into(),
+    })
+}
+
+/// Checks values against the template's parameters.
+///
+/// # Errors
+/// All values that cannot be used.
+pub fn check_values(template: &Template, given: &Values) -> Result<(), Trouble> {
+    let parameters = template.parameters();
+    let find = |name: &str| parameters.iter().find(|one| one.name == name);
+    let mut problems: Vec<String> = Vec::new();
+    for (name, value) in given {
+        match find(name) {
+            Some(parameter) => problems.extend(parameter.problem(value)),
+            None => problems.push(unknown(name, &parameters)),
+        }
+    }
+    all(problems, Kind::Invalid, "parameters cannot be used")
+        .map_err(|trouble| trouble.hint("infra/README.md lists the parameters"))
+}
+
+impl Parameter {
+    /// What is wrong with a value, if something is.
+    fn problem(&self, value: &str) -> Option<String> {
+        let name = &self.name;
+        if !self.allowed.is_empty() && !self.allowed.iter().any(|one| one == value) {
+            return Some(format!("{name}: `{value}` is none of {}", self.allowed.join(", ")));
+        }
+        if !self.is_number {
+            return None;
+        }
+        let (least, most) = (self.least.unwrap_or(i64::MIN), self.most.unwrap_or(i64::MAX));
+        match value.parse::<i64>() {
+            Ok(number) if (least..=most).contains(&number) => None,
+            Ok(_) if self.most.is_none() => Some(format!("{name}: `{value}` is less than {least}")),
+            Ok(_) => Some(format!("{name}: `{value}` is not from {least} to {most}")),
+            Err(_) => Some(format!("{name}: `{value}` is not a number")),
+        }
+    }
+}
+
+fn unknown(name: &str, parameters: &[Parameter]) -> String {
+    let near = did_you_mean(name, parameters.iter().map(|one| one.name.as_str()));
+    let hint = near.map(|near| format!(" ({near})")).unwrap_or_default();
+    format!("{name}: there is no such parameter{hint}")
+}
+
+/// Checks the region and the account, for a stack with all of these values.
+///
+/// # Errors
+/// Everything that stands in the way. What cannot be checked is a warning.
+pub(crate) async fn check_account(
+    site: &Site<'_>,
+    template: &Template,
+    values: &Values,
+    is_new: bool,
+) -> Result<(), Trouble> {
+    let account = site.account;
+    let mut problems = Vec::new();
+    for parameter in template.parameters().iter().filter(|one| !values.contains_key(&one.name)) {
+        problems.push(format!("{}: a value is needed", parameter.name));
+    }
+    for one in template.resources(values) {
+        let found = match one.kind {
+            "AWS::EC2::LaunchTemplate" => boxes(site, template, one, values).await?,
+            _ if is_new => taken(account, template, one, values).await?,
+            _ => Vec::new(),
+        };
+        problems.extend(found);
+    }
+    problems.extend(subnets(account, values).await?);
+    problems.sort();
+    problems.dedup();
+    all(problems, Kind::Blocked, "things would keep the stack from working")
+}
+
+/// Whether boxes of a launch template can start: type, image and quota.
+async fn boxes(
+    site: &Site<'_>,
+    template: &Template,
+    one: Resource<'_>,
+    values: &Values,
+) -> Result<Vec<String>, Trouble> {
+    let Site { account, show, .. } = site;
+    let data = one.property("LaunchTemplateData");
+    let mut problems = Vec::new();
+    if let Some(image) = template.value(&data["ImageId"], values)
+        && account.image(&image).await?.is_none()
+    {
+        problems.push(format!("{}: {} has no image {image}", one.name, account.region()));
+    }
+    let Some(kind) = template.value(&data["InstanceType"], values) else { return Ok(problems) };
+    match account.offers(&kind).await {
+        Ok(Some(false)) => {
+            let region = account.region();
+            problems.push(format!("{}: no zone of {region} has {kind}", one.name));
+            return Ok(problems);
+        }
+        Ok(_) => {}
+        Err(error) => show.warn(&format!("not checked whether {kind} is offered: {error}")),
+    }
+    let market = template.value(&data["InstanceMarketOptions"]["MarketType"], values);
+    let is_spot = market.as_deref() == Some("spot");
+    let capacity = if is_spot { CapacityType::Spot } else { CapacityType::OnDemand };
+    match account.quota(&kind, capacity).await {
+        Ok(Some(quota)) if quota.vcpus < quota.needed => problems.push(format!(
+            "{}: the {} quota {} ({}) is {} vCPUs, {kind} needs {}: ask for more in Service Quotas",
+            one.name,
+            if is_spot { "spot" } else { "on-demand" },
+            quota.code,
+            quota.name,
+            quota.vcpus,
+            quota.needed
+        )),
+        Ok(_) => {}
+        Err(error) => {
+            show.warn(&format!("not checked whether the quota for {kind} is enough: {error}"));
+        }
+    }
+    Ok(problems)
+}
+
+/// Whether another resource has the name that the stack would give to this one.
+async fn taken(
+    account: &dyn Account,
+    template: &Template,
+    one: Resource<'_>,
+    values: &Values,
+) -> Result<Vec<String>, Trouble> {
+    let property = match one.kind {
+        "AWS::SQS::Queue" => "QueueName",
+        "AWS::DynamoDB::Table" => "TableName",
+        "AWS::Logs::LogGroup" => "LogGroupName",
+        _ => return Ok(Vec::new()),
+    };
+    let Some(name) = template.value(one.property(property), values) else { return Ok(Vec::new()) };
+    if !account.is_taken(one.kind, &name).await? {
+        return Ok(Vec::new());
+    }
+    let kind = one.kind.rsplit("::").next().unwrap_or_default();
+    Ok(vec![format!(
+        "{kind} {name} is there already: delete it, or deploy with another --stack NAME"
+    )])
+}
+
+/// Whether the subnets that were named exist, in two zones.
+async fn subnets(account: &dyn Account, values: &Values) -> Result<Vec<String>, Trouble> {
+    let names = ["ExistingSubnetA", "ExistingSubnetB", "ExistingSubnetC"];
+    let named = names.iter().filter_map(|name| values.get(*name));
+    let named: Vec<String> = named.filter(|id| !id.is_empty()).cloned().collect();
+    if named.is_empty() {
+        return default_zones(account, values).await;
+    }
+    let zones = account.zones(&named).await?;
+    let missing = named.iter().filter(|id| !zones.contains_key(*id));
+    let mut problems: Vec<String> =
+        missing.map(|id| format!("{} has no subnet {id}", account.region())).collect();
+    let all_in_one = zones.values().all(|zone| Some(zone) == zones.values().next());
+    if problems.is_empty() && zones.len() > 1 && all_in_one {
+        problems.push("the subnets are all in one zone: spot needs a choice".to_owned());
+    }
+    Ok(problems)
+}
+
+/// `Fn::GetAZs` names the zones with a default subnet; where only one has one, a new VPC would have no second zone.
+async fn default_zones(account: &dyn Account, values: &Values) -> Result<Vec<String>, Trouble> {
+    let is_open = |name: &str| values.get(name).is_some_and(String::is_empty);
+    if !is_open("ZoneA") || !is_open("ZoneB") {
+        return Ok(Vec::new());
+    }
+    let zones = account.default_zones().await?;
+    let only = zones.first().filter(|_| zones.len() == 1);
+    let problem = |zone| {
+        format!(
+            "of {}'s zones only {zone} has a default subnet: name two zones with --set ZoneA=… --set ZoneB=…",
+            account.region()
+        )
+    };
+    Ok(only.map(problem).into_iter().collect())
+}
+
+/// One problem is the error itself; several are its causes.
+fn all(mut problems: Vec<String>, kind: Kind, several: &str) -> Result<(), Trouble> {
+    match problems.len() {
+        0 => Ok(()),
+        1 => Err(Trouble::new(kind, problems.remove(0))),
+        many => {
+            let mut trouble = Trouble::new(kind, format!("{many} {several}"));
+            trouble.causes = problems;
+            Err(trouble)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_wrong_parameter_is_one_line() {
+        let template = Template::parse(
+            "Parameters:\n  Market: {Type: String, AllowedValues: [spot, on-demand]}\n  GiB: {Type: Number, MinValue: 30, MaxValue: 100}\n  Ports: {Type: Number, MinValue: 1}\nResources: {}\n",
+        )
+        .unwrap();
+        let check = |pairs: &[(&str, &str)]| {
+            let given = pairs.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+            check_values(&template, &given.collect())
+        };
+        assert!(check(&[("Market", "spot"), ("GiB", "30"), ("Ports", "9")]).is_ok());
+        for (name, value, words) in [
+            ("Market", "cheap", "Market: `cheap` is none of spot, on-demand"),
+            ("market", "spot", "market: there is no such parameter (did you mean `Market`?)"),
+            ("Moon", "1", "Moon: there is no such parameter"),
+            ("GiB", "29", "GiB: `29` is not from 30 to 100"),
+            ("GiB", "many", "GiB: `many` is not a number"),
+            ("Ports", "0", "Ports: `0` is less than 1"),
+        ] {
+            assert_eq!(check(&[(name, value)]).unwrap_err().to_string(), words);
+        }
+        let both = check(&[("GiB", "1"), ("Moon", "1")]).unwrap_err();
+        assert_eq!((both.what.as_str(), both.causes.len()), ("2 parameters cannot be used", 2));
+    }
+}
