@@ -47,6 +47,9 @@ pub(crate) struct ServeArguments {
     /// The box's name [default on EC2: from the instance's metadata]
     #[arg(long)]
     pub(crate) r#box: Option<String>,
+    /// The GPU, from 0, of a box that has a worker for each [default: the box has one worker, on its first GPU]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) device_index: Option<u32>,
     /// When the box was asked to start, in microseconds since 1970 [default: now]
     #[arg(long, value_name = "MICROSECONDS")]
     pub(crate) run: Option<i64>,

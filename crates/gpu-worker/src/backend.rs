@@ -31,6 +31,8 @@ pub(crate) struct Backend {
 pub(crate) struct NamedBox {
     pub(crate) pool: PoolId,
     pub(crate) box_id: Option<String>,
+    /// Which of the box's devices this worker is for, if it has several workers.
+    pub(crate) device: Option<String>,
     /// When the box was asked to start, in microseconds since 1970.
     pub(crate) run_micros: Option<i64>,
 }
@@ -39,7 +41,12 @@ impl TryFrom<ServeArguments> for NamedBox {
     type Error = Box<dyn Error>;
 
     fn try_from(given: ServeArguments) -> Result<Self, Self::Error> {
-        Ok(Self { pool: given.pool.parse()?, box_id: given.r#box, run_micros: given.run })
+        Ok(Self {
+            pool: given.pool.parse()?,
+            box_id: given.r#box,
+            device: given.device_index.map(|index| index.to_string()),
+            run_micros: given.run,
+        })
     }
 }
 
@@ -95,9 +102,15 @@ impl Backend {
     }
 }
 
-fn setup(pool: PoolId, box_id: BoxId, run_started_at: Timestamp) -> WorkerSetup {
-    let pid = std::process::id();
-    WorkerSetup { pool, box_id, run_started_at, pid, boot_phases: boot_phases() }
+fn setup(named: &NamedBox, box_id: BoxId, run_started_at: Timestamp) -> WorkerSetup {
+    WorkerSetup {
+        pool: named.pool.clone(),
+        box_id,
+        device: named.device.clone(),
+        run_started_at,
+        pid: std::process::id(),
+        boot_phases: boot_phases(),
+    }
 }
 
 /// What the box's scripts noted of this boot, where they name a file; without one, or if it cannot be read, nothing.
@@ -119,7 +132,7 @@ fn local(config: &Config, named: &NamedBox) -> Result<Backend, Box<dyn Error>> {
     let ports = gpuctl_local::ports(&store, None, config.input_roots());
     Ok(Backend {
         ports,
-        setup: setup(named.pool.clone(), box_id, run_started_at),
+        setup: setup(named, box_id, run_started_at),
         #[cfg(feature = "aws")]
         instance: None,
     })
@@ -162,7 +175,7 @@ async fn on_aws(
         )),
         clock: aws.clock(),
     };
-    let setup = setup(named.pool.clone(), box_id, run_started_at);
+    let setup = setup(named, box_id, run_started_at);
     Ok(Backend { ports, setup, instance: Some(instance) })
 }
 

@@ -38,6 +38,7 @@ pub(crate) fn engine_setup(config: &Config) -> Result<EngineSetup, Box<dyn Error
             } else {
                 Gpu::Unknown
             },
+            gpu_index: 0,
         },
         limits: InputLimits {
             audio_seconds_max: worker.audio_seconds_max,

@@ -5,6 +5,7 @@ pub mod check;
 pub mod engine;
 pub mod failure;
 mod inference;
+pub mod locks;
 pub mod models;
 pub mod result;
 pub mod scratch;

@@ -1,7 +1,7 @@
 //! The worker's trait [`Scratch`] over a folder: one file a blob.
 
 use std::error::Error;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,36 +13,29 @@ use gpuctl_worker::{KEEP_UNTIL, Scratch};
 #[derive(Clone, Debug)]
 pub struct FolderScratch {
     folder: PathBuf,
+    /// The same for all workers of the box: one that is alive is enough.
+    alive: PathBuf,
     keep_until: PathBuf,
 }
 
 impl FolderScratch {
-    /// The scratch of a box in this state folder.
+    /// The scratch of a box's worker in this state folder; of a box with several workers, of the one on this device.
     ///
     /// # Errors
     /// When its folder cannot be made.
-    pub fn open(state: &Path, box_id: &BoxId) -> io::Result<Self> {
-        let folder = state.join(FOLDER).join(box_id.as_str());
-        fs::create_dir_all(&folder)?;
-        Ok(Self { folder, keep_until: state.join(KEEP_UNTIL) })
-    }
-
-    /// The right to be the only worker of this box on this machine, as long as the file lives; `None` if another process has it.
-    ///
-    /// # Errors
-    /// When the file cannot be made.
-    pub fn lock(&self) -> io::Result<Option<File>> {
-        let lock = File::create(self.folder.join(LOCK))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Some(lock)),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
+    pub fn open(state: &Path, box_id: &BoxId, device: Option<&str>) -> io::Result<Self> {
+        let mut folder = state.join(FOLDER).join(box_id.as_str());
+        let alive = folder.join(ALIVE);
+        if let Some(device) = device {
+            folder.push(format!("device-{device}"));
         }
+        fs::create_dir_all(&folder)?;
+        Ok(Self { folder, alive, keep_until: state.join(KEEP_UNTIL) })
     }
 
     /// Notes that this worker does something at least every [`ALIVE_EVERY`]. Where the disk is full there is nothing to note it on.
     pub fn say_alive(&self) {
-        let _ = fs::write(self.folder.join(ALIVE), b"");
+        let _ = fs::write(&self.alive, b"");
     }
 
     /// Whether the worker of this box has said so lately; without a box of this name, any worker in the state folder.
@@ -74,7 +67,7 @@ impl FolderScratch {
 }
 
 /// The folder of all boxes' scratches in the state folder.
-const FOLDER: &str = "worker";
+pub(crate) const FOLDER: &str = "worker";
 /// The file whose time says that the worker is alive.
 const ALIVE: &str = "alive";
 /// How often it says so.
@@ -82,7 +75,7 @@ pub const ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// After this silence it counts as hung: a busy machine delays it by seconds, never by this much.
 const ALIVE_AGE_MAX: Duration = Duration::from_secs(60);
 /// The file that a worker locks.
-const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 
 /// What the name of a blob ends in while it is written.
 const UNFINISHED: &str = ".tmp";
@@ -127,7 +120,7 @@ mod tests {
     use super::*;
 
     fn open(folder: &tempfile::TempDir, box_id: &str) -> FolderScratch {
-        FolderScratch::open(folder.path(), &box_id.parse().unwrap()).unwrap()
+        FolderScratch::open(folder.path(), &box_id.parse().unwrap(), None).unwrap()
     }
 
     #[test]
@@ -147,14 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn a_box_has_one_worker_at_a_time() {
+    fn each_device_of_a_box_has_a_scratch_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
-        let first = open(&folder, "gpu-1").lock().unwrap();
-        assert!(first.is_some());
-        assert!(open(&folder, "gpu-1").lock().unwrap().is_none());
-        assert!(open(&folder, "gpu-2").lock().unwrap().is_some());
-        drop(first);
-        assert!(open(&folder, "gpu-1").lock().unwrap().is_some());
+        let of_device = |device| {
+            FolderScratch::open(folder.path(), &"gpu-1".parse().unwrap(), Some(device)).unwrap()
+        };
+        of_device("0").put("a", b"1").unwrap();
+        assert_eq!(of_device("0").list().unwrap(), ["a"]);
+        assert!(of_device("1").list().unwrap().is_empty());
     }
 
     #[test]
@@ -165,7 +158,7 @@ mod tests {
         assert!(!alive(None));
         open(&folder, "gpu-1").say_alive();
         open(&folder, "gpu-2").say_alive();
-        let silent = File::open(folder.path().join("worker/gpu-1/alive")).unwrap();
+        let silent = fs::File::open(folder.path().join("worker/gpu-1/alive")).unwrap();
         let said = silent.metadata().unwrap().modified().unwrap();
         silent.set_modified(said - ALIVE_AGE_MAX).unwrap();
         assert!(!alive(Some(&first)) && alive(Some(&second)));

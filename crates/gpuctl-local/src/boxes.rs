@@ -13,12 +13,13 @@ use std::process::Child;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use gpuctl_control::observe::workers::merge;
 use gpuctl_control::ports::{Cloud, Listing, PortError, PortErrorClass, StartOrder};
 use gpuctl_core::observation::{BoxState, SeenBox, SeenWorker, WorkerFault};
 use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::{Policy, Pool, Work};
 use gpuctl_core::units::{BoxId, Timestamp};
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 
 use crate::retention::cut_log;
 use crate::store::Store;
@@ -133,10 +134,10 @@ struct BoxRow {
     /// When that process began, as `/proc` has it.
     pid_started: Option<i64>,
     is_command: bool,
-    report: Option<ReportRow>,
+    reports: Vec<ReportRow>,
 }
 
-/// What the box's worker reported in this run.
+/// What one of the box's workers reported in this run.
 struct ReportRow {
     at: i64,
     ready_at: Option<i64>,
@@ -153,19 +154,30 @@ struct ReportRow {
 const BOXES: &str = "SELECT boxes.box, boxes.pool, token, started_at, stopping_at, alive_at, coalesce(boxes.pid, reports.pid),
     reports.at, ready_at, leases, idle_since, last_error, jobs_done, began_at, pid_started, is_command, fault_code, fault_message, fault_since,
     keep_until
-    FROM boxes LEFT JOIN reports ON reports.box = boxes.box AND reports.run_started_at = boxes.started_at";
+    FROM boxes LEFT JOIN reports ON reports.box = boxes.box AND reports.run_started_at = boxes.started_at
+    WHERE ?1 IS NULL OR boxes.box = ?1 ORDER BY boxes.box, device";
 
 fn rows(store: &Store) -> Result<Vec<(String, BoxRow)>, PortError> {
-    store.read(|c| c.prepare_cached(BOXES)?.query_map([], box_row)?.collect())
+    read_rows(store, None)
 }
 
 fn row_of(store: &Store, id: &BoxId) -> Result<Option<BoxRow>, PortError> {
+    Ok(read_rows(store, Some(id))?.pop().map(|(_, row)| row))
+}
+
+/// The rows of one box or of all, each with the reports of its workers.
+fn read_rows(store: &Store, id: Option<&BoxId>) -> Result<Vec<(String, BoxRow)>, PortError> {
     store.read(|c| {
-        let found = c
-            .prepare_cached(&format!("{BOXES} WHERE boxes.box = ?1"))?
-            .query_row([id.as_str()], box_row)
-            .optional()?;
-        Ok(found.map(|(_, row)| row))
+        let mut query = c.prepare_cached(BOXES)?;
+        let mut rows: Vec<(String, BoxRow)> = Vec::new();
+        for found in query.query_map([id.map(BoxId::as_str)], box_row)? {
+            let (name, row) = found?;
+            match rows.last_mut() {
+                Some((last, of_box)) if *last == name => of_box.reports.extend(row.reports),
+                _ => rows.push((name, row)),
+            }
+        }
+        Ok(rows)
     })
 }
 
@@ -196,7 +208,7 @@ fn box_row(row: &Row<'_>) -> rusqlite::Result<(String, BoxRow)> {
         began_at: row.get(13)?,
         pid_started: row.get(14)?,
         is_command: row.get(15)?,
-        report,
+        reports: report.into_iter().collect(),
     };
     Ok((row.get(0)?, found))
 }
@@ -213,7 +225,7 @@ fn list(store: &Store, policy: &Policy) -> Result<Listing, PortError> {
             let never_started =
                 || SeenBox::new(id.clone(), BoxState::Stopped, Timestamp::UNIX_EPOCH);
             seen.push(
-                row.map_or_else(never_started, |row| seen_box(store, &id, row, readiness(pool))),
+                row.map_or_else(never_started, |row| seen_box(store, &id, &row, readiness(pool))),
             );
         }
         listing.pools.insert(pool.id.clone(), seen);
@@ -247,38 +259,46 @@ fn readiness(pool: &Pool) -> Readiness {
     if matches!(pool.work, Work::Queue(_)) { Readiness::Reported } else { Readiness::Settled }
 }
 
-fn seen_box(store: &Store, id: &BoxId, row: BoxRow, readiness: Readiness) -> SeenBox {
+fn seen_box(store: &Store, id: &BoxId, row: &BoxRow, readiness: Readiness) -> SeenBox {
     let now = store.now();
     let (state, since) = if is_alive(store, id) {
-        state_alive(&row, readiness, now)
+        state_alive(row, readiness, now)
     } else {
-        (BoxState::Stopped, last_sign_of_life(&row))
+        (BoxState::Stopped, last_sign_of_life(row))
     };
     SeenBox {
         run_started_at: Some(timestamp(row.started_at)),
         began_at: Some(now.wall(row.began_at)),
-        last_error: row.report.as_ref().and_then(|report| report.last_error.clone()),
-        worker: row.report.map(|report| seen_worker(report, now)),
+        last_error: newest(row).and_then(|report| report.last_error.clone()),
+        worker: merge(row.reports.iter().map(|report| seen_worker(report, now))),
         ..SeenBox::new(id.clone(), state, now.wall(since))
     }
 }
 
-fn seen_worker(report: ReportRow, now: Now) -> SeenWorker {
-    let fault = |(code, message, since)| WorkerFault { code, message, since: now.wall(since) };
+fn seen_worker(report: &ReportRow, now: Now) -> SeenWorker {
+    let fault = |(code, message, since): (String, String, i64)| WorkerFault {
+        code,
+        message,
+        since: now.wall(since),
+    };
     SeenWorker {
         heard_at: now.wall(report.at),
         leases: report.leases,
         idle_since: report.idle_since.map(|at| now.wall(at)),
         jobs_done: report.jobs_done,
-        fault: report.fault.map(fault),
+        fault: report.fault.clone().map(fault),
         keep_until: report.keep_until.map(timestamp),
     }
+}
+
+fn newest(row: &BoxRow) -> Option<&ReportRow> {
+    row.reports.iter().max_by_key(|report| report.at)
 }
 
 /// The state of a box that is alive, and since when it is in it.
 fn state_alive(row: &BoxRow, readiness: Readiness, now: Now) -> (BoxState, i64) {
     let ready_at = match readiness {
-        Readiness::Reported => row.report.as_ref().and_then(|report| report.ready_at),
+        Readiness::Reported => row.reports.iter().filter_map(|report| report.ready_at).min(),
         Readiness::Settled => Some(row.began_at + SETTLE_MICROS).filter(|at| *at <= now.at),
     };
     match (row.stopping_at, ready_at) {
@@ -289,7 +309,7 @@ fn state_alive(row: &BoxRow, readiness: Readiness, now: Now) -> (BoxState, i64) 
 }
 
 fn last_sign_of_life(row: &BoxRow) -> i64 {
-    row.report.as_ref().map_or(row.alive_at, |report| report.at.max(row.alive_at))
+    newest(row).map_or(row.alive_at, |report| report.at.max(row.alive_at))
 }
 
 fn note_alive(store: &Store, boxes: &[BoxId]) -> Result<(), PortError> {

@@ -500,10 +500,11 @@ fn add_record(
 fn save_report(tx: &Transaction<'_>, now: Now, report: &WorkerReport) -> rusqlite::Result<()> {
     let time = |at: Timestamp| now.at - span_micros(report.at - at);
     tx.prepare_cached(
-        "INSERT OR REPLACE INTO reports VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        "INSERT OR REPLACE INTO reports VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )?
     .execute(params![
         report.box_id.as_str(),
+        report.device.as_deref().unwrap_or_default(),
         micros(report.run_started_at),
         now.at,
         report.pid,

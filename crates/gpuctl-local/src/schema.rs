@@ -6,17 +6,22 @@
 use rusqlite::Transaction;
 
 /// The version of the schema; a file with a higher one was written by a newer gpuctl.
-pub(crate) const SCHEMA_VERSION: i64 = 4;
+pub(crate) const SCHEMA_VERSION: i64 = 5;
 
 /// From each version to the next; a file of an older gpuctl is brought up to date when it is opened.
-pub(crate) const MIGRATIONS: [&str; 4] = [FIRST, CAPACITY_AND_COST, NOTICES, GENERATIONS];
+pub(crate) const MIGRATIONS: [&str; 5] = [FIRST, CAPACITY_AND_COST, NOTICES, GENERATIONS, DEVICES];
 
 /// Brings a file up to date, from the version that it has.
 pub(crate) fn migrate(tx: &Transaction<'_>, found: i64) -> rusqlite::Result<()> {
     for step in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(usize::MAX)) {
-        tx.execute_batch(&step.replace("{STATE}", STATE))?;
+        tx.execute_batch(&sql(step))?;
     }
     tx.pragma_update(None, "user_version", SCHEMA_VERSION)
+}
+
+/// A step of `MIGRATIONS` as it is run.
+pub(crate) fn sql(step: &str) -> String {
+    step.replace("{STATE}", STATE)
 }
 
 const FIRST: &str = "
@@ -161,4 +166,16 @@ ALTER TABLE boxes ADD COLUMN began_at INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE boxes ADD COLUMN pid_started INTEGER;
 ALTER TABLE boxes ADD COLUMN is_command INTEGER NOT NULL DEFAULT 0;
 UPDATE boxes SET began_at = started_at;
+";
+
+/// A report for each worker of a box: `device` is empty for the only worker of one.
+const DEVICES: &str = "
+ALTER TABLE reports RENAME TO reports_before;
+CREATE TABLE reports (
+  box TEXT NOT NULL, device TEXT NOT NULL, run_started_at INTEGER NOT NULL, at INTEGER NOT NULL, pid INTEGER, ready_at INTEGER,
+  leases INTEGER NOT NULL, idle_since INTEGER, last_error TEXT, jobs_done INTEGER NOT NULL, fault_code TEXT, fault_message TEXT,
+  fault_since INTEGER, keep_until INTEGER, PRIMARY KEY (box, device)) WITHOUT ROWID;
+INSERT INTO reports SELECT box, '', run_started_at, at, pid, ready_at, leases, idle_since, last_error, jobs_done, fault_code, fault_message,
+  fault_since, keep_until FROM reports_before;
+DROP TABLE reports_before;
 ";

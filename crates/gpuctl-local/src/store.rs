@@ -365,19 +365,19 @@ fn store_error(file: &Path, error: rusqlite::Error) -> PortError {
 #[cfg(test)]
 mod tests {
     use gpuctl_control::job::{Job, JobResult, JobState};
-    use gpuctl_control::ports::{JobQueue, Ledger, Purge, ReceiveRequest};
+    use gpuctl_control::ports::{Cloud, JobQueue, Ledger, Purge, ReceiveRequest, WorkerReport};
     use gpuctl_control::wire::job::{job_from_json, job_to_json, result_to_json};
     use gpuctl_core::units::Timestamp;
     use rusqlite::params;
 
     use super::*;
-    use crate::schema::MIGRATIONS;
+    use crate::schema::{MIGRATIONS, sql};
 
     const JOB: &str = r#"{"version":1,"job_id":"01a200ab-52ac-72da-a503-1913f00238c3","queue":"jobs","task":"vision.ocr","input":"file:///a.png","submitted_at":"2026-11-22T00:00:00+00:00"}"#;
 
     fn file_of(folder: &Path, version: usize, rows: impl FnOnce(&Connection)) -> StoreOptions {
         let old = Connection::open(folder.join(FILE_NAME)).unwrap();
-        MIGRATIONS[..version].iter().for_each(|step| old.execute_batch(step).unwrap());
+        MIGRATIONS[..version].iter().for_each(|step| old.execute_batch(&sql(step)).unwrap());
         rows(&old);
         old.pragma_update(None, "user_version", version).unwrap();
         StoreOptions { folder: folder.to_owned(), file_mib_max: 64 }
@@ -400,6 +400,53 @@ mod tests {
             assert_eq!((memory.runs[0].jobs, &memory.runs[0].offering), (None, &None));
             assert_eq!(memory.hold.unwrap().over_budget, None);
         }
+    }
+
+    #[tokio::test]
+    async fn the_report_of_an_older_gpuctl_stays_and_each_worker_of_a_box_has_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let began = KernelClocks.wall().timestamp_micros() - 60_000_000;
+        let options = file_of(folder.path(), 4, |old| {
+            let rows = "INSERT INTO boxes (box, pool, token, started_at, began_at, alive_at) VALUES ('gpu-1', 'gpu', 't', ?1, ?1, ?1)";
+            old.execute(rows, [began]).unwrap();
+            let rows = "INSERT INTO reports (box, run_started_at, at, leases, jobs_done) VALUES ('gpu-1', ?1, ?1, 1, 7)";
+            old.execute(rows, [began]).unwrap();
+        });
+        let store = Store::open(&options).unwrap();
+        let policy = Policy::parse("[pool.gpu]\nqueue = \"jobs\"").unwrap();
+        let cloud = crate::LocalCloud::new(store.clone(), None);
+        let worker = async || {
+            let mut listing = cloud.boxes(&policy).await.unwrap();
+            listing.pools.pop_first().unwrap().1.remove(0).worker.unwrap()
+        };
+        let seen = worker().await;
+        assert_eq!((seen.leases, seen.idle_since, seen.jobs_done), (1, None, 7));
+        let at = store.now().wall(store.now().at);
+        let report = |device: Option<&str>, leases: u32| WorkerReport {
+            box_id: "gpu-1".parse().unwrap(),
+            device: device.map(str::to_owned),
+            run_started_at: Timestamp::from_timestamp_micros(began).unwrap(),
+            at,
+            pid: 1,
+            ready_at: Some(at),
+            leases,
+            idle_since: (leases == 0).then_some(at),
+            jobs_done: 7,
+            last_error: None,
+            fault: None,
+            keep_until: None,
+            rebalance: None,
+            boot_phases: Vec::new(),
+        };
+        store.report(&report(None, 0)).await.unwrap();
+        assert!(worker().await.idle_since.is_some());
+        store.report(&report(Some("1"), 2)).await.unwrap();
+        store.report(&report(Some("0"), 0)).await.unwrap();
+        let seen = worker().await;
+        assert_eq!((seen.leases, seen.idle_since, seen.jobs_done), (2, None, 21));
+        store.report(&report(Some("1"), 0)).await.unwrap();
+        let seen = worker().await;
+        assert!(seen.leases == 0 && seen.idle_since.is_some());
     }
 
     #[tokio::test]

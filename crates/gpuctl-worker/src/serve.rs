@@ -1,6 +1,7 @@
 //! The life of a worker, top-down: it serves until something ends it, drains, and returns why it ended.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gpuctl_control::worker_timing::heartbeat_every;
@@ -87,21 +88,19 @@ fn drain_time(worker: &Worker) -> Duration {
     })
 }
 
-/// While a user keeps the box, waits with the power-off, and goes on reporting.
-async fn linger(worker: &Worker, signals: &Signals, exit: WorkerExit) -> WorkerExit {
-    let mut is_told = false;
-    loop {
-        if !exit.powers_off() || exit == WorkerExit::Lifetime {
-            return exit;
-        }
+/// Waits with the power-off while something keeps the box on, and goes on reporting.
+async fn linger(worker: &Worker, signals: &Signals, mut exit: WorkerExit) -> WorkerExit {
+    let mut told = None;
+    while exit.powers_off() {
         if worker.is_lifetime_over() {
-            return WorkerExit::Lifetime;
+            exit = WorkerExit::Lifetime;
         }
-        let Some(until) = worker.kept_until().await else { return exit };
-        if !is_told {
-            tracing::warn!(%until, "a user keeps this box: it is not powered off before");
-            is_told = true;
+        let keeps = keeps_on(worker, exit).await;
+        let Some(why) = keeps.as_ref() else { return exit };
+        if told != keeps {
+            tracing::warn!("{why}: this box is not powered off yet");
         }
+        told = keeps;
         worker.last_report(exit).await;
         tokio::select! {
             biased;
@@ -109,4 +108,19 @@ async fn linger(worker: &Worker, signals: &Signals, exit: WorkerExit) -> WorkerE
             () = tokio::time::sleep(std_time(worker.pace.reconcile_every)) => {}
         }
     }
+    exit
+}
+
+/// What keeps the box on after this worker's end.
+async fn keeps_on(worker: &Worker, exit: WorkerExit) -> Option<String> {
+    if worker.has_stopped_box.load(Ordering::Relaxed) {
+        return None;
+    }
+    if exit != WorkerExit::Lifetime
+        && let Some(until) = worker.kept_until().await
+    {
+        return Some(format!("a user keeps it until {until}"));
+    }
+    let is_last = worker.neighbours.is_last();
+    (!is_last).then(|| "another worker of it serves, or powers it off".to_owned())
 }

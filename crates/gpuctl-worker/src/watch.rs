@@ -132,6 +132,11 @@ impl Worker {
         if self.is_draining() || (exit != WorkerExit::Lifetime && self.keep_until().is_some()) {
             return;
         }
+        // Not twice: where several workers share the box, each of them decides the same.
+        if !self.neighbours.may_stop_box() {
+            return;
+        }
+        self.has_stopped_box.store(true, Ordering::Relaxed);
         // On the local backend the stop is a signal to this very process, and must not count as the reason.
         self.will_end(exit);
         let _stopping = self.stopping.lock().await;
@@ -194,7 +199,7 @@ impl Worker {
         let (leases, idle_since) = self.leases.count();
         let report = WorkerReport {
             box_id: self.box_id().clone(),
-            device: None,
+            device: self.setup.device.clone(),
             run_started_at: self.setup.run_started_at,
             at: self.now(),
             pid: self.setup.pid,

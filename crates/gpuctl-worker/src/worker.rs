@@ -1,6 +1,6 @@
 //! A worker on one box: what its tasks share.
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::TimeDelta;
@@ -18,7 +18,7 @@ use crate::leases::Leases;
 use crate::pace::std_time;
 use crate::service::Service;
 use crate::suspects::Suspects;
-use crate::{Cancel, Inference, Scratch, WorkerExit};
+use crate::{Cancel, Inference, Neighbours, Scratch, WorkerExit};
 
 /// The most jobs that are decoded or wait for a model at once; a suspect takes all of these places.
 pub(crate) const RUNS_MAX: u32 = 10;
@@ -30,6 +30,8 @@ pub(crate) const DECODED_MIB_MAX: u32 = 2_048;
 pub struct WorkerSetup {
     pub pool: PoolId,
     pub box_id: BoxId,
+    /// Which of the box's devices it works on, where several workers share the box.
+    pub device: Option<String>,
     /// When the box was asked to start: the key of the run. The box's lifetime counts from here.
     pub run_started_at: Timestamp,
     /// The process's id.
@@ -44,6 +46,7 @@ pub struct Parts {
     pub ports: Ports,
     pub inference: Arc<dyn Inference>,
     pub scratch: Arc<dyn Scratch>,
+    pub neighbours: Arc<dyn Neighbours>,
     /// How often it asks its queue and its ledger.
     pub pace: WorkerPace,
 }
@@ -61,6 +64,7 @@ pub struct Worker {
     pub(crate) ports: Ports,
     pub(crate) inference: Arc<dyn Inference>,
     pub(crate) scratch: Arc<dyn Scratch>,
+    pub(crate) neighbours: Arc<dyn Neighbours>,
     pub(crate) leases: Leases,
     pub(crate) faults: Faults,
     pub(crate) suspects: Suspects,
@@ -83,6 +87,8 @@ pub struct Worker {
     pub(crate) receiving: AsyncMutex<()>,
     /// Held while the box is being stopped.
     pub(crate) stopping: AsyncMutex<()>,
+    /// Whether this worker has stopped the box, and all workers on it.
+    pub(crate) has_stopped_box: AtomicBool,
     /// Nothing more is received, and what has begun is finished.
     pub(crate) draining: Cancel,
     /// The drain is over: what is not done is put away.
@@ -130,12 +136,14 @@ impl Worker {
             memory: Semaphore::new(DECODED_MIB_MAX as usize),
             receiving: AsyncMutex::new(()),
             stopping: AsyncMutex::new(()),
+            has_stopped_box: AtomicBool::new(false),
             draining: Cancel::new(),
             ending: Cancel::new(),
             state: Mutex::default(),
             ports: parts.ports,
             inference: parts.inference,
             scratch: parts.scratch,
+            neighbours: parts.neighbours,
         })
     }
 

@@ -40,6 +40,8 @@ pub struct RuntimeOptions {
     pub intra_threads: NonZeroUsize,
     /// Whether the machine has a GPU that is there to be used.
     pub gpu: Gpu,
+    /// Which GPU CUDA means, from 0.
+    pub gpu_index: u32,
 }
 
 /// Whether a machine has a GPU that is there to be used: it decides what [`DevicePreference::Auto`] means.
@@ -55,7 +57,7 @@ pub enum Gpu {
 impl Default for RuntimeOptions {
     fn default() -> Self {
         let intra_threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Self { intra_threads, gpu: Gpu::Unknown }
+        Self { intra_threads, gpu: Gpu::Unknown, gpu_index: 0 }
     }
 }
 
@@ -64,7 +66,7 @@ impl Default for RuntimeOptions {
 pub enum Device {
     /// The processor.
     Cpu,
-    /// The first NVIDIA GPU.
+    /// An NVIDIA GPU: the first one, or that of [`RuntimeOptions::gpu_index`].
     Cuda,
 }
 
@@ -344,7 +346,7 @@ impl Runtime {
         match device {
             Device::Cpu => Ok(builder),
             Device::Cuda => builder
-                .with_execution_providers([cuda_provider()])
+                .with_execution_providers([cuda_provider(self.options.gpu_index)])
                 .map_err(|error| OnnxError::of_provider(&error)),
         }
     }
@@ -413,9 +415,9 @@ fn version_numbers(folder: &Path) -> Vec<u32> {
     name.split('.').map(|part| part.parse().unwrap_or(0)).collect()
 }
 
-fn cuda_provider() -> ep::ExecutionProviderDispatch {
+fn cuda_provider(index: u32) -> ep::ExecutionProviderDispatch {
     ep::CUDA::default()
-        .with_device_id(0)
+        .with_device_id(i32::try_from(index).unwrap_or(i32::MAX))
         // The default doubles the arena each time it is full, and so wastes up to half of a shared card.
         .with_arena_extend_strategy(ep::ArenaExtendStrategy::SameAsRequested)
         // The default re-tunes for each new shape: 10 s against 31 ms over 16 OCR shapes (PaddleX#5057).

@@ -14,7 +14,7 @@ use gpuctl_control::submit::submit;
 use gpuctl_control::worker_timing::WorkerPace;
 use gpuctl_core::policy::Policy;
 use gpuctl_local::{Store, StoreOptions, SystemClock, ports};
-use gpuctl_worker::{MemoryScratch, Parts, Signals, Worker, WorkerSetup, serve};
+use gpuctl_worker::{Alone, MemoryScratch, Parts, Signals, Worker, WorkerSetup, serve};
 use tempfile::TempDir;
 
 /// The time between two polls for a result.
@@ -63,6 +63,7 @@ impl Bench {
         let setup = WorkerSetup {
             pool: "gpu".parse().unwrap(),
             box_id: "gpu-1".parse().unwrap(),
+            device: None,
             run_started_at: SystemClock.now(),
             pid: std::process::id(),
             boot_phases: Vec::new(),
@@ -71,6 +72,7 @@ impl Bench {
             ports: workers_ports,
             inference: Arc::new(Engine::new(engine_setup())),
             scratch: Arc::new(MemoryScratch::default()),
+            neighbours: Arc::new(Alone),
             pace: WorkerPace::LOCAL,
         };
         let worker = Arc::new(Worker::new(parts, &policy, setup).unwrap());

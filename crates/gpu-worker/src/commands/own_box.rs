@@ -50,7 +50,7 @@ async fn tell_fault(config: &Config, named: &NamedBox, words: Told) -> Result<()
     let at = ports.clock.now();
     let report = WorkerReport {
         box_id: setup.box_id,
-        device: None,
+        device: setup.device,
         run_started_at: setup.run_started_at,
         at,
         pid: setup.pid,

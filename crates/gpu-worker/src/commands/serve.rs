@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gpu_worker::locks::BoxLocks;
 use gpu_worker::scratch::{ALIVE_EVERY, FolderScratch};
 use gpu_worker::{Engine, EngineSetup};
 use gpuctl_control::config::Config;
@@ -30,9 +31,10 @@ const EXIT_TIME_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) fn serve(
     config: &Config,
-    setup: EngineSetup,
+    mut setup: EngineSetup,
     wanted: ServeArguments,
 ) -> Result<ExitCode, Box<dyn Error>> {
+    setup.options.gpu_index = wanted.device_index.unwrap_or_default();
     let named = NamedBox::try_from(wanted)?;
     let runtime = runtime()?;
     let exit = runtime.block_on(serve_box(config, Engine::new(setup), &named))?;
@@ -63,24 +65,22 @@ async fn serve_box(
         return Ok(WorkerExit::CannotStart);
     };
     let setup = backend.setup.clone();
-    let scratch = FolderScratch::open(&config.state, &setup.box_id)?;
-    let Some(_lock) = scratch.lock()? else {
+    let device = setup.device.as_deref();
+    let Some(locks) = BoxLocks::take(&config.state, &setup.box_id, device)? else {
         let id = &setup.box_id;
-        return Err(format!(
-            "another gpu-worker serves box {id} on this machine: a box has one worker"
-        )
-        .into());
+        let text = "a box has one worker, or one for each `--device-index`";
+        return Err(format!("another gpu-worker serves box {id} on this machine: {text}").into());
     };
-    let alive = scratch.clone();
-    tokio::spawn(async move {
-        loop {
-            alive.say_alive();
-            tokio::time::sleep(ALIVE_EVERY).await;
-        }
-    });
+    let scratch = FolderScratch::open(&config.state, &setup.box_id, device)?;
+    tokio::spawn(say_alive(scratch.clone()));
     let pace = if config.policy.cloud.aws.is_some() { WorkerPace::AWS } else { WorkerPace::LOCAL };
-    let (ports, inference) = (backend.ports.clone(), Arc::new(engine));
-    let parts = Parts { ports, inference, scratch: Arc::new(scratch), pace };
+    let parts = Parts {
+        ports: backend.ports.clone(),
+        inference: Arc::new(engine),
+        scratch: Arc::new(scratch),
+        neighbours: Arc::new(locks),
+        pace,
+    };
     let worker = Worker::new(parts, &config.policy, setup)?;
     let exit = serve_worker(Arc::new(worker), &signals).await;
     if exit.powers_off() {
@@ -90,6 +90,14 @@ async fn serve_box(
         }
     }
     Ok(exit)
+}
+
+/// Says that this worker is alive, for as long as its runtime is.
+async fn say_alive(scratch: FolderScratch) {
+    loop {
+        scratch.say_alive();
+        tokio::time::sleep(ALIVE_EVERY).await;
+    }
 }
 
 /// The backend; `None` if AWS cannot be reached for `CONNECT_TIME_MAX`. An error of the configuration is returned at once.

@@ -100,7 +100,7 @@ pub(super) fn apply_report(reports: &[WorkerReport], one: &mut SeenBox) {
         report.box_id == one.id && (report.run_started_at == began || report.at >= began)
     };
     let reports: Vec<&WorkerReport> = reports.iter().filter(is_its).collect();
-    one.worker = merge(&reports);
+    one.worker = merge(reports.iter().copied().map(seen));
     one.rebalance = one.rebalance.or(reports.iter().filter_map(|report| report.rebalance).max());
     let phases = reports.iter().map(|report| &report.boot_phases).find(|phases| !phases.is_empty());
     one.boot_phases = phases.cloned().unwrap_or_default();
@@ -117,26 +117,34 @@ pub(super) fn apply_report(reports: &[WorkerReport], one: &mut SeenBox) {
     }
 }
 
+fn seen(report: &WorkerReport) -> SeenWorker {
+    SeenWorker {
+        heard_at: report.at,
+        leases: report.leases,
+        idle_since: report.idle_since,
+        jobs_done: report.jobs_done,
+        fault: report.fault.clone(),
+        keep_until: report.keep_until,
+    }
+}
+
 /// What the reports of one box's workers say together: it is idle when all of them are, and takes no jobs when none of them does.
 /// A worker that has not reported for as long as it takes to count as silent is left out, as long as another has.
-#[must_use]
-pub fn merge(reports: &[&WorkerReport]) -> Option<SeenWorker> {
-    let heard_at = reports.iter().map(|report| report.at).max()?;
-    let recent: Vec<&WorkerReport> = reports
-        .iter()
-        .copied()
-        .filter(|report| heard_at - report.at <= REPORTS_APART_MAX)
-        .collect();
-    let idle: Option<Vec<Timestamp>> = recent.iter().map(|report| report.idle_since).collect();
-    let faults: Option<Vec<_>> = recent.iter().map(|report| report.fault.as_ref()).collect();
+pub fn merge(workers: impl Iterator<Item = SeenWorker>) -> Option<SeenWorker> {
+    let workers: Vec<SeenWorker> = workers.collect();
+    let heard_at = workers.iter().map(|one| one.heard_at).max()?;
+    let is_recent = |one: &&SeenWorker| heard_at - one.heard_at <= REPORTS_APART_MAX;
+    let recent: Vec<&SeenWorker> = workers.iter().filter(is_recent).collect();
+    let idle: Option<Vec<Timestamp>> = recent.iter().map(|one| one.idle_since).collect();
+    let faults: Option<Vec<_>> = recent.iter().map(|one| one.fault.as_ref()).collect();
     Some(SeenWorker {
         heard_at,
-        leases: recent.iter().map(|report| report.leases).sum(),
+        leases: recent.iter().map(|one| one.leases).sum(),
         idle_since: idle.and_then(|idle| idle.into_iter().max()),
-        jobs_done: reports.iter().map(|report| report.jobs_done).sum(),
+        jobs_done: workers.iter().map(|one| one.jobs_done).sum(),
         fault: faults
             .and_then(|faults| faults.into_iter().min_by_key(|fault| fault.since))
             .cloned(),
-        keep_until: recent.iter().filter_map(|report| report.keep_until).max(),
+        keep_until: recent.iter().filter_map(|one| one.keep_until).max(),
     })
 }

@@ -9,7 +9,7 @@ use chrono::TimeDelta;
 use gpuctl_control::worker_timing::WorkerPace;
 use gpuctl_core::units::Timestamp;
 use gpuctl_worker::{
-    Cancel, MemoryScratch, Parts, Scratch, Signals, Worker, WorkerExit, WorkerSetup, serve,
+    Alone, Cancel, MemoryScratch, Parts, Scratch, Signals, Worker, WorkerExit, WorkerSetup, serve,
 };
 
 use super::Shared;
@@ -201,6 +201,7 @@ impl Machine {
             return WorkerExit::CannotStart;
         };
         let setup = WorkerSetup {
+            device: None,
             pool,
             box_id: self.id.parse().expect("EC2's ids are names"),
             run_started_at,
@@ -209,7 +210,8 @@ impl Machine {
         };
         let inference = Arc::new(Model::new(client, self.shutdown.clone()));
         let scratch = Arc::new(self.scratch.clone());
-        let parts = Parts { ports, inference, scratch, pace: PACE };
+        let neighbours = Arc::new(Alone);
+        let parts = Parts { ports, inference, scratch, neighbours, pace: PACE };
         let worker = Worker::new(parts, &policy, setup);
         let Ok(worker) = worker else { return WorkerExit::CannotStart };
         self.log(format!("the worker on {} starts", self.id));

@@ -22,11 +22,13 @@ use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};
 use gpuctl_worker::{
-    BoxFault, Cancel, Decoded, Fault, Inference, Inferred, Inputs, JobTimer, MemoryScratch, Needs,
-    OutputFile, Parts, Signals, Worker, WorkerExit, WorkerSetup, serve,
+    Alone, BoxFault, Cancel, Decoded, Fault, Inference, Inferred, Inputs, JobTimer, MemoryScratch,
+    Needs, OutputFile, Parts, Signals, Worker, WorkerExit, WorkerSetup, serve,
 };
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+
+use crate::devices::OfDevice;
 
 /// A call that can be told to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +80,9 @@ pub(crate) struct State {
     pub(crate) service: Option<TimeDelta>,
     queue: Option<QueueMemory>,
     pub(crate) stops: u32,
+    /// The devices whose workers serve, where the box has several, and the one whose worker ends the box.
+    pub(crate) serving: BTreeSet<String>,
+    pub(crate) ending: Option<String>,
     pub(crate) decoded_bytes: u64,
     receipts: u64,
 }
@@ -164,6 +169,16 @@ impl World {
     }
 
     pub(crate) fn serve_since(&self, run_started_at: Timestamp) -> Serving {
+        self.serve_as(None, run_started_at)
+    }
+
+    /// One of several workers of the box.
+    pub(crate) fn serve_device(&self, device: &str) -> Serving {
+        self.state().serving.insert(device.to_owned());
+        self.serve_as(Some(device.to_owned()), self.began_at())
+    }
+
+    fn serve_as(&self, device: Option<String>, run_started_at: Timestamp) -> Serving {
         let ports = Ports {
             cloud: Arc::new(self.clone()),
             queue: Arc::new(self.clone()),
@@ -175,10 +190,15 @@ impl World {
             ports,
             inference: Arc::new(self.clone()),
             scratch: Arc::new(self.scratch.clone()),
+            neighbours: match device.clone() {
+                Some(device) => Arc::new(OfDevice { world: self.clone(), device }),
+                None => Arc::new(Alone),
+            },
             pace: WorkerPace::LOCAL,
         };
         let (pool, box_id) = ("gpu".parse().unwrap(), "gpu-1".parse().unwrap());
-        let setup = WorkerSetup { pool, box_id, run_started_at, pid: 1, boot_phases: Vec::new() };
+        let setup =
+            WorkerSetup { pool, box_id, device, run_started_at, pid: 1, boot_phases: Vec::new() };
         let worker = Worker::new(parts, &self.policy, setup).unwrap();
         let signals = Signals::new();
         let told = signals.clone();
@@ -206,6 +226,10 @@ impl World {
         };
         self.send(&job_to_json(&job));
         job.id
+    }
+
+    fn began_at(&self) -> Timestamp {
+        "2026-11-25T00:00:00Z".parse().unwrap()
     }
 
     pub(crate) fn send(&self, body: &str) {
@@ -290,8 +314,7 @@ impl State {
 
 impl Clock for World {
     fn now(&self) -> Timestamp {
-        let begin: Timestamp = "2026-11-25T00:00:00Z".parse().unwrap();
-        begin + TimeDelta::from_std(self.began.elapsed()).unwrap()
+        self.began_at() + TimeDelta::from_std(self.began.elapsed()).unwrap()
     }
 }
 
@@ -481,7 +504,12 @@ impl Ledger for World {
 
     async fn reports(&self, _: &[BoxId]) -> Result<Vec<WorkerReport>, PortError> {
         self.check(Call::Report)?;
-        Ok(self.state().reports.last().cloned().into_iter().collect())
+        // Each worker reports as often: the last few have one of each.
+        let last =
+            self.see(|state| state.reports[state.reports.len().saturating_sub(9)..].to_vec());
+        let newest: BTreeMap<_, _> =
+            last.into_iter().map(|report| (report.device.clone(), report)).collect();
+        Ok(newest.into_values().collect())
     }
 
     async fn submitted(&self, _: &[Job]) -> Result<(), PortError> {
