@@ -20,7 +20,7 @@ use crate::faults::Part;
 use crate::held::Finished;
 use crate::leases::{Lease, within};
 use crate::pace::Backoff;
-use crate::run::{Stop, Trials};
+use crate::run::{Stop, Trial, Trials};
 use crate::suspects::CRASHED;
 use crate::unreadable::{UNREADABLE, job_of};
 use crate::{BoxFault, Inferred, Worker};
@@ -121,10 +121,11 @@ impl Worker {
             if Fix::FinalErrorOnBoxFault.is_left_out() {
                 return Err(Stop::Failed(failure_of(fault)));
             }
-            if trials.others_succeed(&self.faults, part, &fault) {
-                return Err(Stop::Fault(part, fault));
+            match trials.judge(&self.faults, part, &fault) {
+                Trial::Fault => self.faults.raise(part, &fault, self.now()),
+                Trial::Unlucky => {}
+                Trial::SetAside => return Err(Stop::Fault(part, fault)),
             }
-            self.faults.raise(part, &fault, self.now());
             tokio::select! {
                 biased;
                 () = message.lease.cancel.cancelled() => return Err(Stop::Cancelled),

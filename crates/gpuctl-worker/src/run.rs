@@ -46,6 +46,16 @@ impl From<Fault> for Stop {
     }
 }
 
+/// What a failed try means.
+pub(crate) enum Trial {
+    /// The box or a service does not work: fewer jobs are received.
+    Fault,
+    /// The service works for others, and will for this job.
+    Unlucky,
+    /// This job has failed often enough while others succeeded: it holds up nothing any longer.
+    SetAside,
+}
+
 /// A job's failed tries.
 pub(crate) struct Trials {
     tries: u32,
@@ -59,17 +69,25 @@ impl Trials {
         Self { tries: 0, successes: None, backoff: Backoff::new() }
     }
 
-    /// Notes a failure. Whether this job has failed often enough while others succeeded: then it holds up nothing any longer.
-    pub(crate) fn others_succeed(&mut self, faults: &Faults, part: Part, fault: &BoxFault) -> bool {
+    /// What a failure means, by whether others succeeded since this job's first one.
+    pub(crate) fn judge(&mut self, faults: &Faults, part: Part, fault: &BoxFault) -> Trial {
         self.tries += 1;
         let now = faults.successes(part);
+        let others_succeed = now > *self.successes.get_or_insert(now);
         let most = if fault.code == DENIED { TRIES_DENIED_MAX } else { TRIES_MAX };
-        now > *self.successes.get_or_insert(now) && self.tries >= most
+        match others_succeed {
+            // A service that throttles lets some calls through and others not: that says nothing of the job, nor of the box.
+            true if fault.code == THROTTLED => Trial::Unlucky,
+            true if self.tries >= most => Trial::SetAside,
+            _ => Trial::Fault,
+        }
     }
 }
 
 /// The code of an input that may not be read.
 const DENIED: &str = "inputs.denied";
+/// The code of one that its service has no capacity for now.
+const THROTTLED: &str = "inputs.throttled";
 
 /// What ends a job's wait for its beginning.
 #[derive(Clone, Copy)]
@@ -187,8 +205,10 @@ impl Worker {
                 Some(failure) => Stop::Failed(failure),
                 None => {
                     let mut fault = part.fault(&error);
-                    if error.class == PortErrorClass::Denied {
-                        DENIED.clone_into(&mut fault.code);
+                    match error.class {
+                        PortErrorClass::Denied => DENIED.clone_into(&mut fault.code),
+                        PortErrorClass::Throttled => THROTTLED.clone_into(&mut fault.code),
+                        _ => {}
                     }
                     Stop::Fault(part, fault)
                 }

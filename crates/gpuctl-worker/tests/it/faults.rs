@@ -75,6 +75,21 @@ async fn one_input_that_may_not_be_read_does_not_hold_up_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn throttling_uses_up_no_receive_of_the_job_that_it_meets() {
+    let world = World::new("");
+    world.submit_input("ok", "s3://bucket/throttled");
+    let serving = world.serve();
+    for _ in 0..60 {
+        world.submit_input("ok", "s3://bucket/input");
+        tokio::time::sleep(seconds(10)).await;
+    }
+    world.wait(seconds(300), |state| state.results.len() == 60).await;
+    assert_eq!(world.receives()[0], 1);
+    assert!(world.state().problems.is_empty() && world.dead().is_empty());
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_box_without_models_receives_nothing_and_ends_as_a_failed_start() {
     let world = World::new("");
     world.fail(Call::Probe, PortErrorClass::Other);

@@ -573,6 +573,9 @@ impl FileStore for World {
         if uri.as_str().contains("forbidden") {
             return Err(PortError::new(PortErrorClass::Denied, "not allowed"));
         }
+        if uri.as_str().contains("throttled") {
+            return Err(PortError::new(PortErrorClass::Throttled, "slow down"));
+        }
         if uri.as_str().contains("large") {
             let (uri, bytes) = (uri.as_str().to_owned(), u64::MAX);
             return Err(InputRejected::TooLarge { uri, bytes, bytes_max }.into());
