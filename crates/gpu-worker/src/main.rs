@@ -50,7 +50,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failed> {
     let setup = commands::engine_setup(&config).map_err(wrong)?;
     let done = match arguments.command {
         Command::Serve(wanted) => {
-            return commands::serve::serve(&config, setup, wanted).map_err(wrong);
+            return commands::serve::serve(&config, setup, wanted)
+                .map(|never| match never {})
+                .map_err(wrong);
         }
         Command::Check { json: true } => commands::print(&gpu_worker::check::check(&setup)),
         Command::Check { json: false } => commands::check_models(&setup),

@@ -1,7 +1,7 @@
 //! `gpu-worker serve`: drains a pool's queue until something ends it, powers the box off where that is due, and exits with the reason.
 
+use std::convert::Infallible;
 use std::error::Error;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(crate) fn serve(
     config: &Config,
     mut setup: EngineSetup,
     wanted: ServeArguments,
-) -> Result<ExitCode, Box<dyn Error>> {
+) -> Result<Infallible, Box<dyn Error>> {
     setup.options.gpu_index = wanted.device_index.unwrap_or_default();
     let named = NamedBox::try_from(wanted)?;
     let runtime = runtime()?;
@@ -44,7 +44,8 @@ pub(crate) fn serve(
     });
     // Threads in the middle of a model's run would delay the exit; their messages are released by now.
     runtime.shutdown_background();
-    Ok(ExitCode::from(exit.code()))
+    // Without the library's own cleaning up: under a model that still runs it crashes, and the exit code would be lost.
+    signal_hook::low_level::exit(exit.code().into())
 }
 
 async fn serve_box(
