@@ -62,12 +62,14 @@ impl Emulator {
 /// SQS with a dead-letter queue, DynamoDB, S3 and SNS, fast.
 pub(crate) async fn ministack() -> &'static Emulator {
     static ONE: OnceCell<Emulator> = OnceCell::const_new();
-    ONE.get_or_init(async || {
-        let port = free_port();
-        started(move || Emulator::start("ministack", "ministack", "/_ministack/health", &[], port))
-            .await
-    })
-    .await
+    ONE.get_or_init(new_ministack).await
+}
+
+/// An empty account of its own, for tests that others' tables and log groups would disturb.
+pub(crate) async fn new_ministack() -> Emulator {
+    let port = free_port();
+    started(move || Emulator::start("ministack", "ministack", "/_ministack/health", &[], port))
+        .await
 }
 
 /// The same services by another project.

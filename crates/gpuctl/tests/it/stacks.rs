@@ -6,6 +6,7 @@ use std::process::Stdio;
 use gpuctl_sim::wire::{CloudFormation, End};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use crate::deployment::{Account, REGION};
 use crate::emulators::{self, Emulator};
@@ -21,6 +22,12 @@ const SET: [&str; 6] = [
     "AppAmi=resolve:ssm:/mine/ami",
 ];
 
+/// The account of these tests: a stack's names must be free in it.
+async fn account() -> &'static Emulator {
+    static ONE: OnceCell<Emulator> = OnceCell::const_new();
+    ONE.get_or_init(emulators::new_ministack).await
+}
+
 /// A place to deploy from: files, an account, and the stack's bucket, which a scripted CloudFormation does not make.
 struct Place {
     sandbox: Sandbox,
@@ -31,7 +38,7 @@ struct Place {
 
 impl Place {
     async fn new(name: &str) -> Self {
-        let ministack: &Emulator = emulators::ministack().await;
+        let ministack = account().await;
         let cloudformation = CloudFormation::open().await.unwrap();
         let account = Account { port: ministack.port };
         let bucket = format!("{name}-bucket-1");
@@ -321,7 +328,7 @@ async fn a_deletion_is_tried_twice_and_names_what_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stack_with_jobs_is_not_deleted_unawares() {
     let place = Place::new("jobs").await;
-    let ministack = emulators::ministack().await;
+    let ministack = account().await;
     let account = Account { port: ministack.port };
     let queue = account.sqs("CreateQueue", &json!({ "QueueName": "to-lose" }));
     let url = queue["QueueUrl"].as_str().unwrap().to_owned();
@@ -440,7 +447,7 @@ fn pruned() -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stack_is_made_changed_removed_and_made_again() {
     let place = Place::new("life").await;
-    let ministack = emulators::ministack().await;
+    let ministack = account().await;
     std::fs::remove_file(place.sandbox.path("gpuctl.toml")).unwrap();
     place.sandbox.write("stack.yaml", pruned());
     let url = ministack.url();
