@@ -61,7 +61,7 @@ fn all() -> Vec<Found> {
                 Fault::LostReplies,
             ],
         ),
-        found(Fix::AckWithDeadReceipt, Guarantee::LiveAck, 147, NO_LEASES),
+        found(Fix::AckWithDeadReceipt, Guarantee::LiveAck, 200, NO_LEASES),
         found(Fix::FullHandsAfterCrash, Guarantee::WhoseFault, 26, &[Fault::Poison]),
         found(
             Fix::RestartCountsAsBoot,
