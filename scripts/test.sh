@@ -1,23 +1,27 @@
 #!/usr/bin/env bash
 # Every check there is: format, architecture, words, scripts, infrastructure, licences, lints, tests, docs, other feature sets, and the demo.
-#   usage: scripts/test.sh [--quick] [--infra] [--no-install]
-#     --quick        leaves out the demo
-#     --infra        also tests infra/ as a whole, by scripts/test-infra.sh
-#     --no-install   says which Debian packages are missing and ends, where it would install them
+#   usage: scripts/test.sh [--quick] [--infra] [--no-install] [--kills[=TIMES]]
+#     --quick         leaves out the demo
+#     --infra         also tests infra/ as a whole, by scripts/test-infra.sh
+#     --no-install    says which Debian packages are missing and ends, where it would install them
+#     --kills[=TIMES] only the long kill tests, as often as TIMES says, each time with another seed: about a quarter of an hour a time
 # Installs what it needs, and says so first; asks for nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/environment.sh
 . scripts/environment.sh
 
-quick=0 infra=0 install=1
+quick=0 infra=0 install=1 kills=0
+usage="usage: scripts/test.sh [--quick] [--infra] [--no-install] [--kills[=TIMES]]"
 for argument in "$@"; do
   case $argument in
     --quick) quick=1 ;;
     --infra) infra=1 ;;
     --no-install) install=0 ;;
+    --kills) kills=1 ;;
+    --kills=[1-9]*) kills=${argument#*=} ;;
     *)
-      echo "error: unknown argument $argument; usage: scripts/test.sh [--quick] [--infra] [--no-install]" >&2
+      echo "error: unknown argument $argument; $usage" >&2
       exit 2
       ;;
   esac
@@ -45,6 +49,22 @@ install_packages() {
   $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
+# One kill test: its seed, the number of its jobs, and its name.
+kill_test() {
+  KILLS_SEED=$1 KILLS_JOBS=$2 cargo test --workspace --locked --quiet --test it -- --ignored --exact "kills::$3" --nocapture
+}
+
+kill_tests() {
+  local seed
+  # Also builds the programs that the tests run.
+  cargo test --workspace --all-targets --locked --quiet --no-run
+  for seed in $(seq "$kills"); do
+    step "kill tests, $seed of $kills"
+    kill_test "$seed" 10000 a_small_graph_on_this_machine
+    kill_test "$seed" 200 real_models_on_this_machine
+  done
+}
+
 step "what the tests need"
 install_packages
 # rustup's minimal profile leaves these out.
@@ -53,6 +73,15 @@ cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 "$python" scripts/fetch-models.py
 "$python" scripts/make-graphs.py
 scripts/install-emulators.sh
+
+# `cargo clippy` would compile every dependency a second time, without code. Here the linter compiles the workspace's own crates
+# as the tests run them, so each dependency is compiled once.
+export RUSTC_WORKSPACE_WRAPPER=$PWD/scripts/lib/lint-and-compile.sh
+
+if [ "$kills" != 0 ]; then
+  kill_tests
+  exit
+fi
 
 step "format, architecture, words, references"
 cargo fmt --all --check
@@ -63,10 +92,6 @@ step "scripts, infrastructure, licences and sources"
 scripts/lint-scripts.sh
 scripts/check-infra.sh
 scripts/check-dependencies.sh
-
-# `cargo clippy` would compile every dependency a second time, without code. Here the linter compiles the workspace's own crates
-# as the tests run them, so each dependency is compiled once.
-export RUSTC_WORKSPACE_WRAPPER=$PWD/scripts/lib/lint-and-compile.sh
 
 step "lints"
 cargo test --workspace --all-targets --locked --quiet --no-run

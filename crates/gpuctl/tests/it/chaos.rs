@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 
-use crate::support::{Daemon, Sandbox, pause, sample, wait_until, wait_within};
+use crate::random::Random;
+use crate::support::{Daemon, Sandbox, pause, sample, wait_until, wait_within, workers};
 
 const KILLS: usize = 18;
 const JOBS_A_KILL: usize = 2;
@@ -31,7 +32,7 @@ starts_without_result_max = 100
 
 #[test]
 fn kills_at_random_moments_lose_no_job_and_leave_no_process() {
-    let mut random = Random::from_environment();
+    let mut random = Random::from_environment("CHAOS_SEED", 20_261_121);
     let sandbox = Sandbox::new(CONFIG);
     let mut daemon = Some(sandbox.daemon());
     let mut kills_at_work = 0;
@@ -90,41 +91,4 @@ fn signal_a_worker(sandbox: &Sandbox, random: &mut Random, signals: &[Signal]) {
 fn restart(daemon: &mut Option<Daemon>, sandbox: &Sandbox) {
     drop(daemon.take());
     *daemon = Some(sandbox.daemon());
-}
-
-/// Every `gpu-worker` that was started with this place's configuration, however it came about.
-fn workers(sandbox: &Sandbox) -> Vec<Pid> {
-    let config = sandbox.path("gpuctl.toml").canonicalize().unwrap();
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let of_this_place = processes.filter_map(|process| {
-        let pid: i32 = process.file_name().to_str()?.parse().ok()?;
-        let line = std::fs::read_to_string(process.path().join("cmdline")).ok()?;
-        let words: Vec<&str> = line.split('\0').collect();
-        let is_worker = words[0].ends_with("gpu-worker") && words.contains(&config.to_str()?);
-        Pid::from_raw(pid).filter(|_| is_worker)
-    });
-    of_this_place.collect()
-}
-
-/// A small generator, so that a failure can be repeated: `CHAOS_SEED=… cargo test kills`.
-struct Random(u64);
-
-impl Random {
-    fn from_environment() -> Self {
-        let seed = std::env::var("CHAOS_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok())
-            .unwrap_or(20_261_121);
-        println!("CHAOS_SEED={seed}");
-        Self(seed)
-    }
-
-    /// SplitMix64 (Steele, Lea, Flood 2014).
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % bound
-    }
 }

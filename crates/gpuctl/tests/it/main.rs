@@ -22,12 +22,14 @@ mod function;
 mod generated;
 mod hostile;
 mod jobs;
+mod kills;
 mod logs;
 mod money;
 #[cfg(feature = "aws")]
 mod outside;
 #[cfg(feature = "aws")]
 mod prices;
+mod random;
 mod retry;
 mod snapshots;
 #[cfg(feature = "deploy")]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -59,6 +60,11 @@ impl Sandbox {
 
     pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// The configuration, as processes of this folder name it.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path("gpuctl.toml").canonicalize().unwrap()
     }
 
     pub(crate) fn write(&self, name: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> PathBuf {
@@ -160,6 +166,20 @@ pub(crate) fn wait_within(span: Duration, what: &str, mut condition: impl FnMut(
 )]
 pub(crate) fn pause(span: Duration) {
     std::thread::sleep(span);
+}
+
+/// Every `gpu-worker` that was started with this place's configuration, however it came about.
+pub(crate) fn workers(sandbox: &Sandbox) -> Vec<Pid> {
+    let config = sandbox.config();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let of_this_place = processes.filter_map(|process| {
+        let pid: i32 = process.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read_to_string(process.path().join("cmdline")).ok()?;
+        let words: Vec<&str> = line.split('\0').collect();
+        let is_worker = words[0].ends_with("gpu-worker") && words.contains(&config.to_str()?);
+        Pid::from_raw(pid).filter(|_| is_worker)
+    });
+    of_this_place.collect()
 }
 
 /// The folder that scripts/fetch-models.py fills.
