@@ -7,11 +7,11 @@ mod actions;
 mod canned;
 mod imds;
 mod query;
+mod server;
 mod stacks;
 mod xml;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
@@ -22,19 +22,18 @@ use axum::response::Response;
 use axum::routing::post;
 use gpuctl_control::ports::Clock;
 use gpuctl_core::units::Timestamp;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
 use crate::world::ec2::{Ec2, Ec2Error};
 pub use canned::Canned;
+pub use imds::Imds;
 use query::Query;
+use server::Server;
 pub use stacks::{CloudFormation, End};
 
 /// An HTTP server for one EC2 on 127.0.0.1, until it is dropped.
 pub struct Front {
     shared: Arc<Shared>,
-    address: SocketAddr,
-    server: JoinHandle<()>,
+    server: Server,
 }
 
 struct Shared {
@@ -62,21 +61,15 @@ impl Front {
     /// # Errors
     /// When the port cannot be opened.
     pub async fn open(ec2: Ec2, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let address = listener.local_addr()?;
         let shared = Arc::new(Shared { ec2: Mutex::new(ec2), clock, orders: Mutex::default() });
         let router = Router::new().route("/", post(respond)).with_state(Arc::clone(&shared));
-        let server = tokio::spawn(async move {
-            // It ends when the task is aborted.
-            let _ = axum::serve(listener, router).await;
-        });
-        Ok(Self { shared, address, server })
+        Ok(Self { shared, server: Server::open(router).await? })
     }
 
     /// The value of `AWS_ENDPOINT_URL_EC2`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.url()
     }
 
     /// The EC2 behind it, advanced to the present.
@@ -111,14 +104,8 @@ impl Front {
     ///
     /// # Errors
     /// When the port cannot be opened.
-    pub async fn imds(&self, instance: &str) -> std::io::Result<imds::Imds> {
-        imds::Imds::open(Arc::clone(&self.shared), instance).await
-    }
-}
-
-impl Drop for Front {
-    fn drop(&mut self) {
-        self.server.abort();
+    pub async fn imds(&self, instance: &str) -> std::io::Result<Imds> {
+        Imds::open(Arc::clone(&self.shared), instance).await
     }
 }
 

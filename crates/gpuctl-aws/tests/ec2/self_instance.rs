@@ -9,12 +9,13 @@ use gpuctl_core::observation::BoxState;
 use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::BoxId;
+use gpuctl_sim::wire::Imds;
 use gpuctl_sim::world::ec2::SpotKind;
 
 use super::support::{Account, aws, on_demand, spot};
 
 /// A running box of the pool `gpu`, as its worker sees it. The metadata service stops when the first part is dropped.
-async fn worker(account: &Account, power_off: &str) -> (impl Drop, SelfInstance, BoxId) {
+async fn worker(account: &Account, power_off: &str) -> (Imds, SelfInstance, BoxId) {
     let id = account.ids[0].clone();
     account.start(&id).await.unwrap();
     account.clock.pass(30);

@@ -3,7 +3,6 @@
 //! It does not validate the responses; tests cite where AWS documents their shape.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
@@ -13,14 +12,13 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use axum::routing::post;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+
+use super::server::Server;
 
 /// An HTTP server on 127.0.0.1, until it is dropped.
 pub struct Canned {
     shared: Arc<Mutex<Shared>>,
-    address: SocketAddr,
-    server: JoinHandle<()>,
+    server: Server,
 }
 
 /// Makes the response to an input, or an error code.
@@ -38,21 +36,15 @@ impl Canned {
     /// # Errors
     /// When the port cannot be opened.
     pub async fn open() -> std::io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let address = listener.local_addr()?;
         let shared = Arc::new(Mutex::new(Shared::default()));
         let router = Router::new().route("/", post(answer)).with_state(Arc::clone(&shared));
-        let server = tokio::spawn(async move {
-            // It ends when the task is aborted.
-            let _ = axum::serve(listener, router).await;
-        });
-        Ok(Self { shared, address, server })
+        Ok(Self { shared, server: Server::open(router).await? })
     }
 
     /// The value of `AWS_ENDPOINT_URL_…`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.url()
     }
 
     /// Sets the response to calls of an operation, e.g. `GetProducts`: a document, or an error code.
@@ -68,12 +60,6 @@ impl Canned {
     #[must_use]
     pub fn asked(&self) -> Vec<(String, Value)> {
         std::mem::take(&mut lock(&self.shared).asked)
-    }
-}
-
-impl Drop for Canned {
-    fn drop(&mut self) {
-        self.server.abort();
     }
 }
 

@@ -1,6 +1,5 @@
 //! IMDSv2 of one instance: its identity, its tags, and whether it will be interrupted.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -8,10 +7,9 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, put};
 use chrono::SecondsFormat;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
 use super::Shared;
+use super::server::Server;
 
 const TOKEN: &str = "a-simulated-token";
 const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
@@ -19,8 +17,7 @@ const TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 
 /// The metadata service of one instance, until it is dropped.
 pub struct Imds {
-    address: SocketAddr,
-    server: JoinHandle<()>,
+    server: Server,
 }
 
 #[derive(Clone)]
@@ -31,29 +28,18 @@ struct Metadata {
 
 impl Imds {
     pub(super) async fn open(shared: Arc<Shared>, instance: &str) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let address = listener.local_addr()?;
         let state = Metadata { shared, id: instance.to_owned() };
         let router = Router::new()
             .route("/latest/api/token", put(token))
             .route("/latest/{*path}", get(read))
             .with_state(state);
-        let server = tokio::spawn(async move {
-            let _ = axum::serve(listener, router).await;
-        });
-        Ok(Self { address, server })
+        Ok(Self { server: Server::open(router).await? })
     }
 
     /// The value of `AWS_EC2_METADATA_SERVICE_ENDPOINT`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-}
-
-impl Drop for Imds {
-    fn drop(&mut self) {
-        self.server.abort();
+        self.server.url()
     }
 }
 

@@ -3,7 +3,6 @@
 //! Statuses, events and error codes are those of the AWS CloudFormation API Reference and the section "Stack statuses" of its User Guide.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
@@ -12,10 +11,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 use axum::routing::post;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
 use super::query::Query;
+use super::server::Server;
 use super::xml::{element, text};
 
 /// How often a stack is read until its operation is over.
@@ -47,8 +45,7 @@ pub enum End {
 /// An HTTP server on 127.0.0.1, until it is dropped.
 pub struct CloudFormation {
     shared: Arc<Mutex<Script>>,
-    address: SocketAddr,
-    server: JoinHandle<()>,
+    server: Server,
 }
 
 /// What the stack is and will be.
@@ -80,21 +77,15 @@ impl CloudFormation {
     /// # Errors
     /// When the port cannot be opened.
     pub async fn open() -> std::io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let address = listener.local_addr()?;
         let shared = Arc::new(Mutex::new(Script::default()));
         let router = Router::new().route("/", post(respond)).with_state(Arc::clone(&shared));
-        let server = tokio::spawn(async move {
-            // It ends when the task is aborted.
-            let _ = axum::serve(listener, router).await;
-        });
-        Ok(Self { shared, address, server })
+        Ok(Self { shared, server: Server::open(router).await? })
     }
 
     /// The value of `AWS_ENDPOINT_URL_CLOUDFORMATION`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.url()
     }
 
     /// The stack is in this state now.
@@ -170,12 +161,6 @@ impl CloudFormation {
     #[must_use]
     pub fn calls(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.shared).calls)
-    }
-}
-
-impl Drop for CloudFormation {
-    fn drop(&mut self) {
-        self.server.abort();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 
 use chrono::TimeDelta;
@@ -95,6 +95,18 @@ fn sandbox(front: &Front, endpoint: &str, id: &str) -> Sandbox {
         .with("AWS_ENDPOINT_URL_EC2", front.url())
 }
 
+/// The worker of the box whose metadata service is at `imds`.
+fn serve(sandbox: &Sandbox, imds: &str) -> Child {
+    let worker = Path::new(env!("CARGO_BIN_EXE_gpuctl")).with_file_name("gpu-worker");
+    sandbox
+        .program(&worker, &["serve", "--pool", "gpu"])
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds)
+        .env("GPUCTL_CACHE", cache())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
 pub(crate) fn state(front: &Front, id: &str) -> InstanceState {
     front.ec2().instance(id).unwrap().state
 }
@@ -132,14 +144,7 @@ async fn the_function_starts_a_box_for_a_job_and_the_box_does_it_and_stops_itsel
     wait_until("the box is on", || state(&front, &id) == InstanceState::Running);
 
     let imds = front.imds(&id).await.unwrap();
-    let worker = Path::new(env!("CARGO_BIN_EXE_gpuctl")).with_file_name("gpu-worker");
-    let mut worker = sandbox
-        .program(&worker, &["serve", "--pool", "gpu"])
-        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url())
-        .env("GPUCTL_CACHE", cache())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut worker = serve(&sandbox, &imds.url());
     wait_until("the job has its answer", || {
         sandbox.run(&["job", &job, "--json"]).json()["state"] == "succeeded"
     });
@@ -182,13 +187,7 @@ async fn a_worker_whose_shutdown_fails_has_ec2_stop_its_box() {
     sandbox.run(&["start", "gpu", "--for", "8s"]).expect(0);
     wait_until("the box is on", || state(&front, &id) == InstanceState::Running);
     let imds = front.imds(&id).await.unwrap();
-    let worker = Path::new(env!("CARGO_BIN_EXE_gpuctl")).with_file_name("gpu-worker");
-    let mut worker = sandbox
-        .program(&worker, &["serve", "--pool", "gpu"])
-        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut worker = serve(&sandbox, &imds.url());
     let _ = front.calls();
     wait_until("EC2 stops the box", || {
         state(&front, &id) == InstanceState::Stopping
@@ -217,13 +216,7 @@ async fn a_worker_at_its_own_end_powers_its_box_off() {
     account.sqs("CreateQueue", &json!({ "QueueName": "ends" }));
     sandbox.run(&["doctor", "--fix"]);
     let imds = front.imds(&id).await.unwrap();
-    let worker = Path::new(env!("CARGO_BIN_EXE_gpuctl")).with_file_name("gpu-worker");
-    let mut worker = sandbox
-        .program(&worker, &["serve", "--pool", "gpu"])
-        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", imds.url())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut worker = serve(&sandbox, &imds.url());
     wait_until("the worker powers its box off", || sandbox.path("off").exists());
     assert!(worker.try_wait().unwrap().is_none(), "it waits for the shutdown");
     rustix::process::kill_process(rustix::process::Pid::from_child(&worker), Signal::TERM).unwrap();
