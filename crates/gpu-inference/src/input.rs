@@ -16,6 +16,7 @@ use std::path::Path;
 use gpu_tasks::{ParamKind, Params, Task};
 
 use crate::cancel::Cancel;
+use crate::output::{Remarks, Warning};
 
 use self::audio::{Audio, SAMPLE_RATE_HZ};
 pub use self::error::{InputError, InputLimits};
@@ -36,6 +37,7 @@ pub struct Prepared {
     attached: BTreeMap<&'static str, Content>,
     /// What it is for, if that is known.
     task: Option<Task>,
+    remarks: Remarks,
 }
 
 /// What an input is.
@@ -62,6 +64,12 @@ impl Prepared {
     /// What it is for, if that is known.
     pub(crate) fn task(&self) -> Option<Task> {
         self.task
+    }
+
+    /// What was found while it was decoded.
+    #[must_use]
+    pub fn remarks(&self) -> &Remarks {
+        &self.remarks
     }
 
     /// The params.
@@ -102,7 +110,8 @@ impl Content {
 impl From<Content> for Prepared {
     /// An input without params.
     fn from(content: Content) -> Self {
-        Self { content, params: Params::default(), attached: BTreeMap::new(), task: None }
+        let (params, attached) = (Params::default(), BTreeMap::new());
+        Self { content, params, attached, task: None, remarks: Remarks::default() }
     }
 }
 
@@ -131,12 +140,18 @@ impl Wanted {
         }
     }
 
-    fn decode(self, path: &Path, decoder: &Decoder) -> Result<Content, InputError> {
+    /// What is found on the way goes into `remarks`.
+    fn decode(
+        self,
+        path: &Path,
+        decoder: &Decoder,
+        remarks: &mut Remarks,
+    ) -> Result<Content, InputError> {
         let limits = &decoder.limits;
         let file = open(path)?;
         match self {
             Self::Audio { rate_hz } => {
-                audio::decode(file, path, decoder, rate_hz).map(Content::Audio)
+                audio::decode(file, path, decoder, rate_hz, remarks).map(Content::Audio)
             }
             Self::Picture => picture::decode(file, path, limits).map(Content::Picture),
             Self::Text { chars_max } => {
@@ -201,12 +216,17 @@ impl Decoder {
     /// A file is missing, no regular file, empty, of another kind, damaged, cut short, or beyond the limits; or the job was cancelled.
     pub fn decode(&self, task: Task, path: &Path, params: &Params) -> Result<Prepared, InputError> {
         let wanted = Wanted::of(task);
-        let content = wanted.decode(path, self)?;
+        let mut remarks = Remarks::default();
+        let content = wanted.decode(path, self, &mut remarks)?;
         let mut attached = BTreeMap::new();
         for (name, path) in attached_files(task, params) {
-            attached.insert(name, wanted.decode(path, self)?);
+            let mut found = Remarks::default();
+            attached.insert(name, wanted.decode(path, self, &mut found)?);
+            for Warning { code, message } in found.warnings {
+                remarks.warn(code, format!("{name}: {message}"));
+            }
         }
-        Ok(Prepared { content, params: params.clone(), attached, task: Some(task) })
+        Ok(Prepared { content, params: params.clone(), attached, task: Some(task), remarks })
     }
 
     /// The most memory that [`Decoder::decode`] takes for this input, by the headers of its files and the limits: what to keep free

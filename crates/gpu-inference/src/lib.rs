@@ -20,7 +20,7 @@ mod run;
 mod size;
 mod text;
 
-pub use gpu_tasks::{Blame, ParamError, Params, Task, TaskError, UnknownTask};
+pub use gpu_tasks::{Blame, ParamError, Params, Task, TaskError, UnknownTask, WarningCode};
 
 pub use bench::{Bench, OpenSides, Speed};
 pub use cancel::Cancel;
@@ -36,8 +36,9 @@ pub use models::{
 pub use onnx_error::OnnxError;
 pub use open::{open, open_pipeline, open_raw, verify};
 pub use output::{
-    Classification, Detection, Detections, Embedding, Label, Line, Output, OutputFile, Page,
-    Segment, Segmented, Segments, Sound, TaskResult, TensorSummary, Transcript,
+    AudioBasis, Basis, Classification, Detection, Detections, Embedding, Label, Line, Output,
+    OutputFile, Page, Remarks, Segment, Segmented, Segments, Sound, TaskResult, TensorSummary,
+    Transcript, Warning,
 };
 pub use pipelines::Pipeline;
 pub use preprocess::phonemes::PhonemeError;

@@ -2,11 +2,68 @@
 
 use std::time::Duration;
 
+use gpu_tasks::WarningCode;
+
 /// What a task returns for one input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
     pub result: TaskResult,
     pub files: Vec<OutputFile>,
+    /// Of the pipeline and, once [`Pipeline::run`](crate::Pipeline::run) has returned it, of its input too.
+    pub remarks: Remarks,
+}
+
+/// What a result is based on, and what is doubtful about it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Remarks {
+    pub basis: Option<Basis>,
+    pub warnings: Vec<Warning>,
+}
+
+impl Remarks {
+    /// Adds a warning.
+    pub(crate) fn warn(&mut self, code: WarningCode, message: impl Into<String>) {
+        self.warnings.push(Warning { code, message: message.into() });
+    }
+
+    /// These, and after them those of a later stage, whose basis counts where it has one.
+    pub(crate) fn followed_by(mut self, later: Self) -> Self {
+        self.basis = later.basis.or(self.basis);
+        self.warnings.extend(later.warnings);
+        self
+    }
+}
+
+/// What is doubtful about a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    pub code: WarningCode,
+    /// What was found, with its measure.
+    pub message: String,
+}
+
+/// What a result is based on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Basis {
+    /// A recording.
+    Audio(AudioBasis),
+}
+
+/// How much of a recording was decoded, and what it is like.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AudioBasis {
+    /// What was decoded.
+    pub decoded: Duration,
+    /// What was left out, as far as it is known.
+    pub left_out: Duration,
+    /// The largest sample; 1 is full scale.
+    pub peak: f32,
+    /// The effective value of the loudest tenth of a second.
+    pub level: f32,
+    /// Of the file.
+    pub channels: u32,
+    /// The file's tracks with sound; the first is used.
+    pub tracks: u32,
 }
 
 /// The data that a task returns; sound, masks and tensors themselves are files.
@@ -42,7 +99,7 @@ pub struct OutputFile {
 
 impl From<TaskResult> for Output {
     fn from(result: TaskResult) -> Self {
-        Self { result, files: Vec::new() }
+        Self { result, files: Vec::new(), remarks: Remarks::default() }
     }
 }
 

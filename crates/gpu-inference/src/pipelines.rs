@@ -66,6 +66,11 @@ impl Pipeline {
         if outputs.as_ref().is_err_and(|error| error.blame() == Blame::Box) {
             self.runtime.doubt_cuda();
         }
-        outputs
+        let mut outputs = outputs?;
+        for (output, input) in outputs.iter_mut().zip(batch) {
+            let own = std::mem::take(&mut output.remarks);
+            output.remarks = input.remarks().clone().followed_by(own);
+        }
+        Ok(outputs)
     }
 }

@@ -1,4 +1,4 @@
-//! The tasks that jobs can ask for, and what each job may say about how its task is done.
+//! The tasks that jobs can ask for, what each job may say about how its task is done, and what can be doubtful about a result.
 //!
 //! The submitter checks a job against this before queueing it, the worker checks it again before running it: both
 //! use the same list. No model, file or queue is looked at here. `TASKS.md` describes the tasks for users; a test
@@ -8,11 +8,13 @@ mod blame;
 mod params;
 mod spec;
 mod task;
+mod warning;
 
 pub use blame::Blame;
 pub use params::{ParamError, Params};
 pub use spec::{AS_PASSAGE, Need, ParamKind, ParamSpec};
 pub use task::{Task, UnknownTask};
+pub use warning::WarningCode;
 
 use serde_json::{Map, Value};
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use gpu_tasks::{Need, ParamSpec, Task};
+use gpu_tasks::{Need, ParamSpec, Task, WarningCode};
 
 const PAGE: &str = include_str!("../TASKS.md");
 
@@ -51,6 +51,15 @@ const SOURCES: [&str; 7] = [
 /// Names of other things that look like codes.
 const NO_CODES: [&str; 6] =
     ["voice.activity", "voice.speaker", "gpuctl.", "pip.conf", "log.old", "amazonaws.com"];
+#[test]
+fn the_table_of_warnings_has_every_code_and_no_others() {
+    let table = PAGE.split("| warning | |\n|---|---|\n").nth(1).unwrap();
+    let rows: Vec<&str> = table.split("\n\n").next().unwrap().lines().collect();
+    let row = |code: WarningCode| format!("| `{}` | {} |", code.as_str(), code.meaning());
+    let expected: Vec<String> = WarningCode::ALL.into_iter().map(row).collect();
+    assert_eq!(rows, expected);
+}
+
 /// A job that was cancelled has no result.
 const NEVER_SHOWN: [&str; 1] = ["input.cancelled"];
 
@@ -104,4 +113,5 @@ fn is_code(text: &str) -> bool {
         && !is_file()
         && !NO_CODES.iter().any(|other| text.starts_with(other))
         && Task::ALL.iter().all(|task| task.name() != text)
+        && WarningCode::ALL.iter().all(|code| code.as_str() != text)
 }

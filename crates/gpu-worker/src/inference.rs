@@ -88,7 +88,7 @@ impl Inference for Engine {
         let run = self.run(wanted, *prepared, stop.clone(), Arc::clone(timer));
         let inferred = cancelled_with(run, cancel, || stop.cancel()).await?;
         Ok(Inferred {
-            output: output_document(&inferred.output.result),
+            output: output_document(&inferred.output),
             files: output_files(inferred.output),
             model: inferred.model,
             device: inferred.device.to_string(),

@@ -7,16 +7,50 @@ mod vision;
 
 use std::time::Duration;
 
-use gpu_inference::TaskResult;
+use gpu_inference::{Basis, Output, Remarks, TaskResult};
 use serde_json::Value;
 
 use self::document::{
-    LineDocument, PageDocument, SegmentDocument, SoundDocument, TranscriptDocument, to_value,
+    AudioBasisDocument, LineDocument, PageDocument, SegmentDocument, SoundDocument,
+    TranscriptDocument, WarningDocument, to_value,
 };
 
-/// The `output` of a job's result: one JSON object, its fields given by the task.
+/// The `output` of a job's result: one JSON object, its fields given by the task, with what it is based on and what is doubtful about it.
 #[must_use]
-pub fn output_document(result: &TaskResult) -> Value {
+pub fn output_document(output: &Output) -> Value {
+    let mut document = result_document(&output.result);
+    let Remarks { basis, warnings } = &output.remarks;
+    if let Some(basis) = basis {
+        document["basis"] = basis_document(basis);
+    }
+    if !warnings.is_empty() {
+        let warnings = warnings.iter().map(|warning| WarningDocument {
+            code: warning.code.as_str(),
+            message: warning.message.clone(),
+        });
+        document["warnings"] = to_value(&warnings.collect::<Vec<_>>());
+    }
+    document
+}
+
+fn basis_document(basis: &Basis) -> Value {
+    match basis {
+        Basis::Audio(audio) => {
+            let whole = audio.decoded + audio.left_out;
+            let used = if whole.is_zero() { 1.0 } else { audio.decoded.div_duration_f64(whole) };
+            to_value(&AudioBasisDocument {
+                decoded_seconds: seconds(audio.decoded),
+                used_share: (used * 1e4).round() / 1e4,
+                peak: audio.peak,
+                level: audio.level,
+                channels: audio.channels,
+                tracks: audio.tracks,
+            })
+        }
+    }
+}
+
+fn result_document(result: &TaskResult) -> Value {
     match result {
         TaskResult::Transcript(transcript) => to_value(&TranscriptDocument {
             text: transcript.text.clone(),
@@ -61,4 +95,39 @@ pub fn output_document(result: &TaskResult) -> Value {
 /// To the millisecond, which is finer than any pipeline measures.
 fn seconds(span: Duration) -> f64 {
     (span.as_secs_f64() * 1e3).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use gpu_inference::{AudioBasis, Sound, Warning, WarningCode};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_output_says_what_it_is_based_on_and_what_is_doubtful_about_it() {
+        let sound = Sound { length: Duration::from_secs(1), rate_hz: 16_000 };
+        let mut output = Output::from(TaskResult::Sound(sound));
+        let bare = json!({ "audio_seconds": 1.0, "sample_rate_hz": 16_000 });
+        assert_eq!(output_document(&output), bare);
+        output.remarks = Remarks {
+            basis: Some(Basis::Audio(AudioBasis {
+                decoded: Duration::from_secs(3),
+                left_out: Duration::from_secs(1),
+                peak: 0.5,
+                level: 0.25,
+                channels: 2,
+                tracks: 1,
+            })),
+            warnings: vec![Warning {
+                code: WarningCode::AudioQuiet,
+                message: "hardly to be heard".to_owned(),
+            }],
+        };
+        let document = output_document(&output);
+        let basis = json!({ "decoded_seconds": 3.0, "used_share": 0.75, "peak": 0.5, "level": 0.25, "channels": 2, "tracks": 1 });
+        assert_eq!(document["basis"], basis);
+        let warnings = json!([{ "code": "audio.quiet", "message": "hardly to be heard" }]);
+        assert_eq!(document["warnings"], warnings);
+    }
 }

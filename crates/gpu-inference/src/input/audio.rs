@@ -3,6 +3,8 @@
 //! Decoding and resampling go packet by packet, so that memory holds the model's samples and no more, and a header
 //! with a wrong length can neither exhaust memory nor make a cut file pass for a whole one. It finds no speech.
 
+mod level;
+
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -20,8 +22,10 @@ use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
 use symphonia::core::io::{MediaSource, MediaSourceStream};
 use symphonia::core::meta::MetadataOptions;
 
+use self::level::Loudness;
 use super::Decoder;
 use super::error::{InputError, InputLimits};
+use crate::output::{AudioBasis, Basis, Remarks};
 use crate::text;
 
 /// The rate that the speech models are trained on.
@@ -77,6 +81,7 @@ pub(crate) fn decode(
     path: &Path,
     decoder: &Decoder,
     target_hz: u32,
+    remarks: &mut Remarks,
 ) -> Result<Audio, InputError> {
     let Decoder { limits, cancel } = decoder;
     let mut source = Source::open(file, path)?;
@@ -105,7 +110,11 @@ pub(crate) fn decode(
     source.check_complete(found_frames)?;
     match resampled.finish() {
         samples if samples.is_empty() => Err(InputError::NoSamples { path: path.to_owned() }),
-        samples => Ok(Audio { samples, rate_hz: target_hz }),
+        samples => {
+            let audio = Audio { samples, rate_hz: target_hz };
+            source.describe(&audio, remarks);
+            Ok(audio)
+        }
     }
 }
 
@@ -139,6 +148,10 @@ struct Source<'a> {
     frames_max: u64,
     /// By how much less may come.
     tolerance_frames: u64,
+    /// The most of any packet.
+    channels: usize,
+    /// Tracks with sound.
+    tracks: usize,
     interleaved: Vec<f32>,
     any_decoded: bool,
     /// What ended the stream early.
@@ -181,6 +194,8 @@ impl<'a> Source<'a> {
             // A frame of PCM has a byte at least.
             _ => expected_frames.unwrap_or(u64::MAX).min(file_bytes),
         };
+        let is_sound = |track: &&Track| track.track_type() == Some(TrackType::Audio);
+        let tracks = format.tracks().iter().filter(is_sound).count();
         Ok(Self {
             path,
             track_id: track.id,
@@ -190,6 +205,8 @@ impl<'a> Source<'a> {
             expected_frames,
             frames_max,
             tolerance_frames,
+            channels: 0,
+            tracks,
             interleaved: Vec::new(),
             any_decoded: false,
             failure: None,
@@ -218,6 +235,7 @@ impl<'a> Source<'a> {
                         return Err(self.damaged("the sample rate changes".to_owned()));
                     }
                     buffer.copy_to_vec_interleaved(&mut self.interleaved);
+                    self.channels = self.channels.max(channels);
                     mix(&self.interleaved, channels, mono);
                     self.any_decoded = true;
                     return Ok(true);
@@ -261,6 +279,20 @@ impl<'a> Source<'a> {
             }
             (None, Some(error)) => Err(of_symphonia(self.path, error)),
         }
+    }
+
+    /// What the decoded recording is like.
+    fn describe(&self, audio: &Audio, remarks: &mut Remarks) {
+        let loudness = Loudness::of(audio.samples(), audio.rate_hz());
+        remarks.basis = Some(Basis::Audio(AudioBasis {
+            decoded: audio.duration(),
+            left_out: Duration::ZERO,
+            peak: loudness.peak,
+            level: loudness.level,
+            channels: u32::try_from(self.channels).unwrap_or(u32::MAX),
+            tracks: u32::try_from(self.tracks).unwrap_or(u32::MAX),
+        }));
+        loudness.remark(remarks);
     }
 
     fn damaged(&self, problem: String) -> InputError {

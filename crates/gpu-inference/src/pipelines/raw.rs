@@ -78,7 +78,7 @@ impl RawPipeline {
             let bytes = tensor.to_npy();
             files.push(OutputFile { name: file, media_type: "application/x-npy", bytes });
         }
-        Ok(Output { result: TaskResult::Tensors(summaries), files })
+        Ok(Output { files, ..TaskResult::Tensors(summaries).into() })
     }
 
     /// A file of one tensor has no name for it: it is the model's only input.

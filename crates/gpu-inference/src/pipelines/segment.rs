@@ -49,7 +49,7 @@ fn output(masks: Vec<Mask>, picture: Size) -> Output {
         files.push(OutputFile { name: file.clone(), media_type: "image/png", bytes });
         objects.push(Segmented { file, label, score, edges, pixels });
     }
-    Output { result: TaskResult::Segments(Segments { width, height, objects }), files }
+    Output { files, ..TaskResult::Segments(Segments { width, height, objects }).into() }
 }
 
 /// The box around a mask's pixels, and how many there are.

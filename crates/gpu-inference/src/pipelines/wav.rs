@@ -18,7 +18,7 @@ pub(crate) fn output(samples: &[f32], rate_hz: u32) -> Output {
         media_type: "audio/wav",
         bytes: encode(samples, rate_hz),
     };
-    Output { result, files: vec![file] }
+    Output { files: vec![file], ..result.into() }
 }
 
 fn encode(samples: &[f32], rate_hz: u32) -> Vec<u8> {

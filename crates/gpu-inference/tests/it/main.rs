@@ -24,3 +24,6 @@ mod text;
 mod transcribe;
 #[cfg(test)]
 mod vision;
+
+#[cfg(test)]
+mod warnings;

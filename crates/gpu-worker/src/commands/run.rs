@@ -9,6 +9,7 @@ use gpu_worker::cancel::ItemCancel;
 use gpu_worker::result::output_document;
 use gpu_worker::{Engine, EngineSetup, output_files};
 use gpuctl_control::job::{InputLocation, InputUri, JobFailure};
+use gpuctl_control::log::shown;
 use gpuctl_control::params::params_of;
 use gpuctl_control::ports::Fetched;
 use gpuctl_worker::{BoxFault, Fault, FileDocument, OutputFile, file_document, with_files};
@@ -34,7 +35,10 @@ pub(crate) fn run(setup: EngineSetup, wanted: &RunArguments) -> Result<(), Box<d
         }
         Fault::Cancelled => "cancelled".to_owned(),
     })?;
-    let document = output_document(&inferred.output.result);
+    for warning in &inferred.output.remarks.warnings {
+        tracing::warn!("{} [{}]", shown(&warning.message), warning.code.as_str());
+    }
+    let document = output_document(&inferred.output);
     let files = write_files(&output_files(inferred.output), wanted.output.as_deref())?;
     print(&with_files(document, &files))
 }

@@ -2,6 +2,29 @@
 
 use serde::Serialize;
 
+/// What is doubtful about an output, in its `warnings`; absent where nothing is.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct WarningDocument {
+    pub code: &'static str,
+    pub message: String,
+}
+
+/// What an output is based on, in its `basis`, where its input is a recording.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct AudioBasisDocument {
+    pub decoded_seconds: f64,
+    /// From 0 to 1: less than 1 where parts could not be decoded.
+    pub used_share: f64,
+    /// The largest sample; 1 is full scale.
+    pub peak: f32,
+    /// The effective value of the loudest tenth of a second.
+    pub level: f32,
+    /// Of the file.
+    pub channels: u32,
+    /// Tracks with sound in the file, of which the first is used.
+    pub tracks: u32,
+}
+
 /// The output of `voice.transcribe`.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct TranscriptDocument {

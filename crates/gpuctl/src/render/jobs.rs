@@ -103,6 +103,10 @@ fn add_job(lines: &mut Lines, job: &JobDocument) {
     if let Some(text) = field("text").and_then(Value::as_str) {
         lines.labelled_text("text", text);
     }
+    for warning in field("warnings").and_then(Value::as_array).into_iter().flatten() {
+        let text = |field: &str| warning.get(field).and_then(Value::as_str).unwrap_or_default();
+        lines.label("warning", format!("{} [{}]", text("message"), text("code")));
+    }
     for (index, file) in field("files").and_then(Value::as_array).into_iter().flatten().enumerate()
     {
         lines.label(if index == 0 { "files" } else { "" }, file_line(file));

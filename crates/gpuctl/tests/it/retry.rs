@@ -42,13 +42,15 @@ fn a_failed_job_is_sent_again_once_and_its_first_result_stays() {
     let store = used::store(&sandbox);
     let received = used::receive_all(&store);
     let next = received.iter().find(|one| one.body.contains(id(&failed))).unwrap();
-    used::commit(&store, next, Ok(json!({ "text": "whole" })));
+    let quiet = json!([{ "code": "audio.quiet", "message": "hardly to be heard" }]);
+    used::commit(&store, next, Ok(json!({ "text": "whole", "warnings": quiet })));
     let job = sandbox.run(&["job", id(&failed), "--json"]).expect(0).json();
     assert_eq!((&job["state"], &job["output"]["text"]), (&json!("succeeded"), &json!("whole")));
     let text = sandbox.run(&["job", id(&failed)]).expect(0).stdout;
     assert!(text.contains("generation 1\n"), "{text}");
     assert!(text.contains("earlier   generation 0 failed at "), "{text}");
     assert!(text.contains("cut off [input.truncated]"), "{text}");
+    assert!(text.contains("  warning   hardly to be heard [audio.quiet]\n"), "{text}");
 }
 
 #[test]
