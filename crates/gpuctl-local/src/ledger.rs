@@ -16,8 +16,8 @@ use gpuctl_core::units::{MicroUsd, PoolId, Timestamp};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
+use crate::group::Write;
 use crate::jobs::{commit, delete_jobs, job, jobs, note_job, note_problem, results, unknown};
-use crate::queue::again;
 use crate::retention::Writer;
 use crate::store::Store;
 use crate::time::{Now, micros, span_micros, timestamp};
@@ -157,17 +157,11 @@ impl Ledger for Store {
     }
 
     async fn commit(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>> {
-        let results = results.to_vec();
-        let (count, committed) = (
-            results.len(),
-            self.off_thread(move |store| {
-                let committed = store.commit_all(&results);
-                store.sweep_if_due();
-                Ok(committed)
-            })
-            .await,
-        );
-        committed.unwrap_or_else(|error| (0..count).map(|_| Err(again(&error))).collect())
+        let commits = results.iter().map(|one| Write::Commit(Box::new(one.clone()))).collect();
+        let committed = self.write_together(commits).await.into_iter();
+        self.sweep_if_due();
+        let told = |written| if written { Committed::Written } else { Committed::AlreadyThere };
+        committed.map(|one| one.map(told)).collect()
     }
 
     async fn note_problem(&self, problem: &JobProblem) -> Result<(), PortError> {
@@ -214,19 +208,6 @@ impl Store {
     pub fn commit_now(&self, result: &JobResult) -> Result<Committed, PortError> {
         let now = self.now();
         self.write_with_room(Writer::Commit, |tx| commit(tx, now, result))
-    }
-
-    /// All in one transaction; where that fails each in its own, so that one result that cannot be kept does not keep the others.
-    fn commit_all(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>> {
-        let now = self.now();
-        let together = self.write_with_room(Writer::Commit, |tx| {
-            results.iter().map(|one| commit(tx, now, one)).collect::<Result<Vec<_>, _>>()
-        });
-        match together {
-            Ok(committed) => committed.into_iter().map(Ok).collect(),
-            Err(error) if results.len() == 1 => vec![Err(error)],
-            Err(_) => results.iter().map(|one| self.commit_now(one)).collect(),
-        }
     }
 }
 

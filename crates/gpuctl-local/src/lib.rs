@@ -5,6 +5,7 @@
 
 mod boxes;
 mod files;
+mod group;
 mod jobs;
 mod ledger;
 mod logs;

@@ -15,6 +15,7 @@ use gpuctl_core::observation::SeenQueue;
 use gpuctl_core::units::QueueName;
 use rusqlite::{Connection, Row, Transaction, params};
 
+use crate::group::Write;
 use crate::jobs::note_job;
 use crate::retention::Writer;
 use crate::store::Store;
@@ -65,9 +66,9 @@ impl JobQueue for Store {
     }
 
     async fn ack(&self, receipts: &[Receipt]) -> Vec<Result<(), PortError>> {
-        let wanted = receipts.to_vec();
-        let acked = self.off_thread(move |store| store.ack_all(&wanted)).await;
-        of_each(receipts.len(), acked)
+        let acks = receipts.iter().map(|receipt| Write::Ack(receipt.clone())).collect();
+        let acked = self.write_together(acks).await.into_iter();
+        acked.map(|held| if held? { Ok(()) } else { Err(lease_lost()) }).collect()
     }
 
     async fn bury(&self, _: &QueueName, message: &Received, reason: &str) -> Result<(), PortError> {
@@ -159,7 +160,7 @@ impl Store {
     /// # Errors
     /// As there.
     pub fn ack_now(&self, receipt: &Receipt) -> Result<(), PortError> {
-        only(self.ack_all(std::slice::from_ref(receipt)))
+        if self.write(|tx| ack(tx, receipt))? { Ok(()) } else { Err(lease_lost()) }
     }
 
     /// For each receipt whether it was of a lease, in one transaction.
@@ -179,13 +180,6 @@ impl Store {
             receipts.iter().map(|receipt| Ok(change(receipt)? > 0)).collect()
         })
     }
-
-    fn ack_all(&self, receipts: &[Receipt]) -> Result<Vec<bool>, PortError> {
-        self.write(|tx| {
-            let mut delete = tx.prepare_cached("DELETE FROM messages WHERE receipt = ?1")?;
-            receipts.iter().map(|receipt| Ok(delete.execute([&receipt.0])? > 0)).collect()
-        })
-    }
 }
 
 fn only(held: Result<Vec<bool>, PortError>) -> Result<(), PortError> {
@@ -203,7 +197,7 @@ fn of_each(count: usize, held: Result<Vec<bool>, PortError>) -> Vec<Result<(), P
 }
 
 /// The same error once more, with its cause as a text.
-pub(crate) fn again(error: &PortError) -> PortError {
+fn again(error: &PortError) -> PortError {
     let cause = error.cause.as_ref().map(|cause| cause.to_string().into());
     PortError { class: error.class, what: error.what.clone(), hint: error.hint.clone(), cause }
 }
@@ -358,6 +352,12 @@ fn forget_noted_dead(tx: &Transaction<'_>, now: Now, queue: &QueueName) -> rusql
     )?
     .execute(params![queue.as_str(), now.at])
     .map(drop)
+}
+
+/// Whether the receipt was that of a lease.
+pub(crate) fn ack(tx: &Transaction<'_>, receipt: &Receipt) -> rusqlite::Result<bool> {
+    let mut delete = tx.prepare_cached("DELETE FROM messages WHERE receipt = ?1")?;
+    Ok(delete.execute([&receipt.0])? > 0)
 }
 
 fn lease_lost() -> PortError {

@@ -17,6 +17,7 @@ use gpuctl_control::state_folder;
 use gpuctl_core::policy::Policy;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
 
+use crate::group::Group;
 use crate::retention::Retention;
 use crate::schema::{SCHEMA_VERSION, migrate};
 use crate::time::{FileTime, KernelClocks, MachineClocks, Now};
@@ -53,6 +54,8 @@ pub struct Store {
     pub(crate) sweep_at: Arc<AtomicI64>,
     /// Held by the one thread of this process that deletes what is too old.
     pub(crate) sweeping: Arc<Mutex<()>>,
+    /// Results and acks that are written together.
+    pub(crate) group: Arc<Group>,
 }
 
 struct Opened {
@@ -92,8 +95,8 @@ impl Store {
         drop(one_at_a_time);
         let opened = Arc::new(Mutex::new(Opened { connection, synchronous: "" }));
         let retention = Arc::new(Mutex::new(Retention::default()));
-        let (sweep_at, sweeping) = (Arc::default(), Arc::default());
-        Ok(Self { opened, folder: folder.clone(), time, retention, sweep_at, sweeping })
+        let (sweep_at, sweeping, group) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Self { opened, folder: folder.clone(), time, retention, sweep_at, sweeping, group })
     }
 
     /// This instant, in the file's time and by the wall clock.
@@ -155,6 +158,12 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn with_connection<T>(&self, call: impl FnOnce(&mut Connection) -> T) -> T {
         call(&mut self.opened.lock().unwrap().connection)
+    }
+
+    /// Keeps the file from this process's other calls, for a test that has them wait.
+    #[cfg(test)]
+    pub(crate) fn hold_back(&self) -> impl Drop {
+        self.opened.lock().unwrap()
     }
 
     /// Writes in one transaction, whole or not at all.

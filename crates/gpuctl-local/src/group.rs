@@ -1,0 +1,248 @@
+//! Results and acks of this process, written together: those that wait while a transaction is written share the next one.
+//!
+//! A worker finishes a batch of jobs at once. Each result must be on the disk before its message is acked, so alone each would wait for
+//! the disk by itself. No timer is involved: a write that comes alone is written at once.
+
+use std::sync::{Mutex, PoisonError};
+
+use gpuctl_control::job::JobResult;
+use gpuctl_control::ports::{Committed, PortError, PortErrorClass, Receipt};
+use rusqlite::Transaction;
+use tokio::sync::oneshot;
+
+use crate::jobs::commit;
+use crate::queue::ack;
+use crate::retention::Writer;
+use crate::store::Store;
+use crate::time::Now;
+
+/// The most writes in one transaction: others, such as a receive, wait for it.
+const GROUP_MAX: usize = 256;
+
+/// What can be written together.
+pub(crate) enum Write {
+    Commit(Box<JobResult>),
+    Ack(Receipt),
+}
+
+/// Whether each changed anything: a result where there was none, the message of a lease.
+type Outcomes = Vec<Result<bool, PortError>>;
+
+/// The writes that wait.
+#[derive(Default)]
+pub(crate) struct Group(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    calls: Vec<Call>,
+    /// A thread writes them, and looks for more before it ends.
+    is_led: bool,
+}
+
+struct Call {
+    writes: Vec<Write>,
+    reply: oneshot::Sender<Outcomes>,
+}
+
+impl Store {
+    /// Writes all of these, together with what others of this process write at the same time; one that fails keeps none of the others.
+    pub(crate) async fn write_together(&self, writes: Vec<Write>) -> Outcomes {
+        let count = writes.len();
+        let (reply, outcomes) = oneshot::channel();
+        if self.group.join(Call { writes, reply }) {
+            let store = self.clone();
+            tokio::task::spawn_blocking(move || store.lead());
+        }
+        outcomes.await.unwrap_or_else(|_| {
+            let what = "a write to the queue file panicked";
+            (0..count).map(|_| Err(PortError::new(PortErrorClass::Other, what))).collect()
+        })
+    }
+
+    /// Writes what waits, until nothing does.
+    fn lead(&self) {
+        let mut lead = Lead { group: &self.group, is_over: false };
+        while let Some(calls) = lead.next() {
+            let writes: Vec<&Write> = calls.iter().flat_map(|call| &call.writes).collect();
+            let mut outcomes = self.write_all(&writes).into_iter();
+            for Call { writes, reply } in calls {
+                // Where the caller was dropped no one wants to know.
+                let _ = reply.send(outcomes.by_ref().take(writes.len()).collect());
+            }
+        }
+    }
+
+    /// All in one transaction; where that fails each in its own, so that one that cannot be written does not keep the others.
+    fn write_all(&self, writes: &[&Write]) -> Outcomes {
+        let now = self.now();
+        let all = |tx: &Transaction<'_>| {
+            writes.iter().map(|write| write.apply(tx, now)).collect::<rusqlite::Result<Vec<_>>>()
+        };
+        // An ack that a power failure undoes is done again: the next receive finds the result.
+        let together = match writes.iter().any(|write| matches!(write, Write::Commit(_))) {
+            true => self.write_with_room(Writer::Commit, all),
+            false => self.write(all),
+        };
+        match together {
+            Ok(written) => written.into_iter().map(Ok).collect(),
+            Err(error) if writes.len() == 1 => vec![Err(error)],
+            Err(_) => writes.iter().flat_map(|write| self.write_all(&[write])).collect(),
+        }
+    }
+}
+
+impl Write {
+    fn apply(&self, tx: &Transaction<'_>, now: Now) -> rusqlite::Result<bool> {
+        match self {
+            Self::Commit(result) => Ok(commit(tx, now, result)? == Committed::Written),
+            Self::Ack(receipt) => ack(tx, receipt),
+        }
+    }
+}
+
+impl Group {
+    /// Whether the caller has to have it led.
+    fn join(&self, call: Call) -> bool {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.calls.push(call);
+        !std::mem::replace(&mut waiting.is_led, true)
+    }
+}
+
+/// The one thread that writes. Where it panics, those that wait are told, and the next call starts another.
+struct Lead<'a> {
+    group: &'a Group,
+    is_over: bool,
+}
+
+impl Lead<'_> {
+    fn next(&mut self) -> Option<Vec<Call>> {
+        let mut waiting = self.group.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut count = 0;
+        let fits = waiting.calls.iter().take_while(|call| {
+            count += call.writes.len();
+            count <= GROUP_MAX
+        });
+        let taken = fits.count().max(1).min(waiting.calls.len());
+        if taken == 0 {
+            waiting.is_led = false;
+            self.is_over = true;
+            return None;
+        }
+        Some(waiting.calls.drain(..taken).collect())
+    }
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let mut waiting = self.group.0.lock().unwrap_or_else(PoisonError::into_inner);
+            *waiting = Waiting::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use gpuctl_control::job::Job;
+    use gpuctl_control::ports::{JobQueue, Ledger, NewMessage, ReceiveRequest};
+    use gpuctl_control::wire::job::{job_from_json, job_to_json};
+    use gpuctl_core::policy::Policy;
+    use gpuctl_core::units::QueueName;
+
+    use super::*;
+    use crate::StoreOptions;
+
+    const JOBS: usize = 40;
+
+    fn store(folder: &std::path::Path) -> Store {
+        let options = StoreOptions { folder: folder.to_owned(), file_mib_max: 64 };
+        let store = Store::open(&options).unwrap();
+        store.configure(&Policy::parse("[pool.gpu]\nqueue = \"jobs\"").unwrap()).unwrap();
+        store
+    }
+
+    fn queue() -> QueueName {
+        "jobs".parse().unwrap()
+    }
+
+    fn job(number: usize) -> Job {
+        let text = format!(
+            r#"{{"version":1,"job_id":"01a200ab-52ac-72da-a503-{number:012}","queue":"jobs","task":"vision.ocr","input":"file:///a.png","submitted_at":"2026-11-22T00:00:00+00:00"}}"#
+        );
+        job_from_json(&text).unwrap()
+    }
+
+    fn result(job: Job) -> JobResult {
+        JobResult {
+            outcome: Ok(serde_json::json!({ "text": "x" })),
+            model: None,
+            device: None,
+            box_id: "gpu-1".parse().unwrap(),
+            attempt: 1,
+            received_at: job.submitted_at,
+            finished_at: job.submitted_at,
+            inference: chrono::TimeDelta::zero(),
+            job,
+        }
+    }
+
+    fn commits(store: &Store) -> Arc<AtomicUsize> {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        store.with_connection(|connection| {
+            let hook = move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+                false
+            };
+            connection.commit_hook(Some(hook)).unwrap();
+        });
+        count
+    }
+
+    #[tokio::test]
+    async fn results_that_come_at_once_share_a_transaction() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        let count = commits(&store);
+        let held = store.hold_back();
+        let mut calls = Vec::new();
+        for number in 0..JOBS {
+            let store = store.clone();
+            calls.push(tokio::spawn(async move { store.commit_one(&result(job(number))).await }));
+        }
+        // The file is free when all of them wait.
+        while store.group.0.lock().unwrap().calls.len() + 1 < JOBS {
+            tokio::task::yield_now().await;
+        }
+        drop(held);
+        for call in calls {
+            assert_eq!(call.await.unwrap().unwrap(), Committed::Written);
+        }
+        assert!(count.load(Ordering::Relaxed) <= 3, "{count:?} transactions");
+    }
+
+    #[tokio::test]
+    async fn each_ack_is_told_by_itself_whether_its_lease_was_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        for number in 0..2 {
+            let body = job_to_json(&job(number));
+            let message = NewMessage { body, attributes: vec![], delay: chrono::TimeDelta::zero() };
+            store.send_now(&queue(), &[message]).unwrap();
+        }
+        let request = ReceiveRequest {
+            max: 2,
+            visibility: chrono::TimeDelta::minutes(1),
+            wait: chrono::TimeDelta::zero(),
+        };
+        let held = store.receive_now(&queue(), request).unwrap();
+        let receipts =
+            [held[0].receipt.clone(), Receipt("gone".to_owned()), held[1].receipt.clone()];
+        let acked: Vec<bool> = store.ack(&receipts).await.iter().map(Result::is_ok).collect();
+        assert_eq!(acked, [true, false, true]);
+    }
+}
