@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gpuctl_aws::{Aws, S3Files};
+use gpuctl_aws::Aws;
 use gpuctl_control::ports::{PortError, PortErrorClass};
 use gpuctl_control::text::with_causes;
 use gpuctl_core::policy::Policy;
@@ -14,8 +14,6 @@ use gpuctl_core::policy::Policy;
 /// The variable that names the source: `ssm:/name`, `s3://bucket/key`, or a file of the bundle.
 pub(crate) const VARIABLE: &str = "GPUCTL_POLICY";
 const DEFAULT: &str = "gpuctl.toml";
-/// The largest policy in S3. SSM's own limit is 8 KiB (AWS Systems Manager quotas, advanced parameters).
-const BYTES_MAX: u64 = 1 << 20;
 
 /// Where the policy is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +55,7 @@ impl Source {
                 let newest = aws.parameter(name).await?;
                 (newest.version, newest.text)
             }
-            Self::Object(uri) => (0, S3Files::new(aws, "", "").text(uri, BYTES_MAX).await?),
+            Self::Object(uri) => (0, aws.object(uri).await?),
             Self::Bundle(path) => return self.usable(self.bundled(path)?),
         };
         match self.usable(text) {

@@ -57,4 +57,4 @@ pub use prices::fetch_prices;
 pub use queue::{QueueFacts, Retention, SqsQueue};
 pub use self_instance::{InstanceIdentity, SelfInstance};
 #[cfg(feature = "control")]
-pub use stored_policy::{EarlierObject, ParameterVersion};
+pub use stored_policy::{EarlierObject, ParameterVersion, policy_in_s3};

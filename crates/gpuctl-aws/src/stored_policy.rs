@@ -4,8 +4,8 @@ use aws_sdk_s3::types::ObjectVersion;
 use aws_sdk_ssm::types::ParameterHistory;
 use gpuctl_control::ports::{PortError, PortErrorClass};
 
-use crate::Aws;
 use crate::error::port_error;
+use crate::{Aws, S3Files};
 
 /// Versions that are read: SSM keeps 100.
 const VERSIONS_MAX: usize = 100;
@@ -63,8 +63,8 @@ impl Aws {
 /// Earlier versions of an object that are listed.
 const OBJECT_VERSIONS_MAX: i32 = 20;
 
-/// The largest earlier version that is read.
-const OBJECT_BYTES_MAX: i64 = 1 << 20;
+/// The largest policy in S3 that is read.
+const OBJECT_BYTES_MAX: u64 = 1 << 20;
 
 /// An earlier version of an object in S3.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,24 @@ pub struct EarlierObject {
     pub written_at: String,
 }
 
+/// The text of a policy in S3, by the credentials and the region of the environment: the policy itself is not known yet.
+///
+/// # Errors
+/// When it cannot be read, or is not UTF-8.
+pub async fn policy_in_s3(uri: &str) -> Result<String, PortError> {
+    let aws = Aws::connect(None, None).await?;
+    aws.object(uri).await
+}
+
 impl Aws {
+    /// The text of an object.
+    ///
+    /// # Errors
+    /// When it cannot be read, is too large, or is not UTF-8.
+    pub async fn object(&self, uri: &str) -> Result<String, PortError> {
+        S3Files::new(self, "", "").text(uri, OBJECT_BYTES_MAX).await
+    }
+
     /// The versions of an object before its newest, the newest first: none where its bucket keeps no versions.
     ///
     /// # Errors
@@ -88,7 +105,7 @@ impl Aws {
         let is_earlier = |one: &&ObjectVersion| {
             one.key() == Some(key)
                 && one.is_latest() != Some(true)
-                && one.size().is_some_and(|bytes| bytes <= OBJECT_BYTES_MAX)
+                && one.size().is_some_and(|bytes| bytes.unsigned_abs() <= OBJECT_BYTES_MAX)
         };
         let earlier = |one: &ObjectVersion| {
             let written_at = one.last_modified().map(ToString::to_string).unwrap_or_default();

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use chrono::NaiveDate;
 use gpuctl_core::policy::{DEFAULT_TEXT, Files, Policy, Problems};
 
+use crate::ports::PortError;
 use crate::text::with_causes;
 use crate::{calendar, prices};
 pub use search::OtherUser;
@@ -20,8 +21,10 @@ pub const FILE_NAME: &str = "gpuctl.toml";
 /// A policy, where it came from, and the folders that follow from it.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The file; `None` for the built-in default.
+    /// The file; `None` for the built-in default, and where it is stored elsewhere.
     pub file: Option<PathBuf>,
+    /// Where it is stored if not in a file, e.g. `s3://bucket/gpuctl.toml`.
+    pub stored_at: Option<String>,
     /// The folder that relative paths start from.
     pub folder: PathBuf,
     /// The folder of the queue file, locks, logs and results (`state_folder`).
@@ -41,6 +44,16 @@ pub enum ConfigError {
         #[source]
         source: std::io::Error,
     },
+    /// What is stored elsewhere cannot be read.
+    #[error("cannot read {uri}")]
+    NotFetched {
+        uri: String,
+        #[source]
+        source: Box<PortError>,
+    },
+    /// What is stored elsewhere is not for AWS: workers on this machine read a file.
+    #[error("{uri} is not for AWS: `[cloud] kind` is not \"aws\"")]
+    StoredForThisMachine { uri: String },
     /// The file has problems.
     #[error("{} cannot be used", path.display())]
     Invalid {
@@ -62,6 +75,12 @@ impl ConfigError {
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
+            Self::NotFetched { .. } => {
+                "check bucket, key and credentials, and that AWS_REGION is the bucket's"
+            }
+            Self::StoredForThisMachine { .. } => {
+                "copy it to this machine, and name the file with --config"
+            }
             Self::Unreadable { .. } => "check the path given with --config or GPUCTL_CONFIG",
             Self::Invalid { .. } => "fix these lines; `gpuctl init` writes an example",
             Self::OfOtherUser { .. } => {
@@ -72,14 +91,19 @@ impl ConfigError {
 }
 
 impl Config {
+    /// What `flag` or `$GPUCTL_CONFIG` names.
+    #[must_use]
+    pub fn named(flag: Option<&Path>) -> Option<PathBuf> {
+        flag.map(Path::to_owned).or_else(|| variable("GPUCTL_CONFIG"))
+    }
+
     /// Reads the file that `flag` or `$GPUCTL_CONFIG` names, else the one of this folder or the nearest above it, else the
     /// user's, else the built-in default.
     ///
     /// # Errors
     /// When a file is there but cannot be read or used, or was found and could have been written by another user.
     pub fn load(flag: Option<&Path>) -> Result<Self, ConfigError> {
-        let named = flag.map(Path::to_owned).or_else(|| variable("GPUCTL_CONFIG"));
-        match named.map_or_else(find, |file| Ok(Some(file)))? {
+        match Self::named(flag).map_or_else(find, |file| Ok(Some(file)))? {
             Some(file) => Self::of_file(&file),
             None => Ok(Self::built_in()),
         }
@@ -92,7 +116,25 @@ impl Config {
         let files = Files { dates: &dates, prices: &|_| prices::read(&state) };
         let policy = Policy::parse_with(DEFAULT_TEXT, files)
             .expect("the built-in policy is checked by a test");
-        Self { file: None, folder, state, policy }
+        Self { file: None, stored_at: None, folder, state, policy }
+    }
+
+    /// The configuration with this text, which is stored at `uri`. Relative paths start from the working folder; the state is the user's
+    /// own unless it is named.
+    ///
+    /// # Errors
+    /// When the text has problems, or is not for AWS.
+    pub fn of_stored(uri: &str, text: &str) -> Result<Self, ConfigError> {
+        let folder = env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        let state_of = |named: Option<&str>| {
+            variable("GPUCTL_STATE")
+                .unwrap_or_else(|| named.map_or_else(default_state, |named| folder.join(named)))
+        };
+        let (policy, state) = parse(Path::new(uri), text, &folder, &state_of)?;
+        if policy.cloud.aws.is_none() {
+            return Err(ConfigError::StoredForThisMachine { uri: uri.to_owned() });
+        }
+        Ok(Self { file: None, stored_at: Some(uri.to_owned()), folder, state, policy })
     }
 
     fn of_file(file: &Path) -> Result<Self, ConfigError> {
@@ -100,15 +142,11 @@ impl Config {
         let text = std::fs::read_to_string(file).map_err(unreadable)?;
         let file = file.canonicalize().map_err(unreadable)?;
         let folder = file.parent().unwrap_or(Path::new("/")).to_owned();
-        let dates = |path: &str| dates_of(&folder, path);
         let state_of = |named: Option<&str>| {
             variable("GPUCTL_STATE").unwrap_or_else(|| folder.join(named.unwrap_or(".gpuctl")))
         };
-        let prices = |named: Option<&str>| prices::read(&state_of(named));
-        let policy = Policy::parse_with(&text, Files { dates: &dates, prices: &prices })
-            .map_err(|problems| ConfigError::Invalid { path: file.clone(), problems })?;
-        let state = state_of(policy.cloud.state.as_deref());
-        Ok(Self { file: Some(file), folder, state, policy })
+        let (policy, state) = parse(&file, &text, &folder, &state_of)?;
+        Ok(Self { file: Some(file), stored_at: None, folder, state, policy })
     }
 
     /// The device that models without one of their own use: `$DEVICE`, else the file's.
@@ -139,6 +177,21 @@ impl Config {
     pub fn input_roots(&self) -> Vec<PathBuf> {
         self.policy.worker.input_roots.iter().map(|root| self.folder.join(root)).collect()
     }
+}
+
+/// The policy, and its state folder.
+fn parse(
+    path: &Path,
+    text: &str,
+    folder: &Path,
+    state_of: &dyn Fn(Option<&str>) -> PathBuf,
+) -> Result<(Policy, PathBuf), ConfigError> {
+    let dates = |path: &str| dates_of(folder, path);
+    let prices = |named: Option<&str>| prices::read(&state_of(named));
+    let policy = Policy::parse_with(text, Files { dates: &dates, prices: &prices })
+        .map_err(|problems| ConfigError::Invalid { path: path.to_owned(), problems })?;
+    let state = state_of(policy.cloud.state.as_deref());
+    Ok((policy, state))
 }
 
 fn variable(name: &str) -> Option<PathBuf> {

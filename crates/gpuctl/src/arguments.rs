@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// The configuration file [default: ./gpuctl.toml or the nearest above, then ~/.config/gpuctl/config.toml]
+    /// The configuration file, or s3://BUCKET/KEY [default: ./gpuctl.toml or the nearest above, then ~/.config/gpuctl/config.toml]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) config: Option<PathBuf>,
     /// Do not ask for confirmation

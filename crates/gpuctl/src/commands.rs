@@ -27,6 +27,8 @@ mod submit;
 #[cfg(feature = "aws")]
 mod upload;
 
+use std::path::Path;
+
 use gpuctl_control::config::{Config, ConfigError};
 use gpuctl_control::ports::Purge;
 
@@ -39,7 +41,7 @@ use crate::render::{Output, Printer};
 
 /// Runs the command.
 pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Output, Failure> {
-    let config = Config::load(arguments.config.as_deref());
+    let config = configuration(arguments.config.as_deref()).await;
     match arguments.command {
         Command::Standalone(command) => standalone(command, config, printer).await,
         Command::WithContext(command) => {
@@ -47,6 +49,30 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Outpu
             with_context(command, &context, printer).await
         }
     }
+}
+
+/// The configuration in the file that is named or found; on AWS also one in S3.
+async fn configuration(flag: Option<&Path>) -> Result<Config, ConfigError> {
+    let named = Config::named(flag);
+    match named.as_ref().and_then(|named| named.to_str()).filter(|uri| uri.starts_with("s3://")) {
+        Some(uri) => Box::pin(in_s3(uri)).await,
+        None => Config::load(flag),
+    }
+}
+
+#[cfg(feature = "aws")]
+async fn in_s3(uri: &str) -> Result<Config, ConfigError> {
+    let text = gpuctl_aws::policy_in_s3(uri).await.map_err(|error| ConfigError::NotFetched {
+        uri: uri.to_owned(),
+        source: Box::new(error),
+    })?;
+    Config::of_stored(uri, &text)
+}
+
+#[cfg(not(feature = "aws"))]
+#[expect(clippy::unused_async, reason = "with AWS it fetches the object")]
+async fn in_s3(uri: &str) -> Result<Config, ConfigError> {
+    Config::load(Some(Path::new(uri)))
 }
 
 async fn standalone(

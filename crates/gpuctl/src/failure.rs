@@ -104,8 +104,12 @@ impl From<PortError> for Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let code = match &error {
-            ConfigError::Invalid { .. } => Code::ConfigInvalid,
-            ConfigError::Unreadable { .. } => Code::ConfigUnreadable,
+            ConfigError::Invalid { .. } | ConfigError::StoredForThisMachine { .. } => {
+                Code::ConfigInvalid
+            }
+            ConfigError::Unreadable { .. } | ConfigError::NotFetched { .. } => {
+                Code::ConfigUnreadable
+            }
             ConfigError::OfOtherUser { .. } => Code::ConfigOfOtherUser,
         };
         let failure = Self::of(code, &error).hint(error.hint());

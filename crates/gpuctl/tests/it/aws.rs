@@ -112,6 +112,41 @@ pub(crate) fn state(front: &Front, id: &str) -> InstanceState {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_may_lie_in_s3_where_the_function_reads_it() {
+    let ministack = emulators::ministack().await;
+    let account = Account { port: ministack.port };
+    account.call("s3", "PUT /policies", &Value::Null);
+    let policy = "[cloud]\nkind = \"aws\"\ntable = \"policies\"\n[pool.app]\ninstances = [\"i-0123456789abcdef0\"]\n\
+        [[pool.app.schedule]]\nzone = \"Asia/Tokyo\"\nweekdays = \"mon-fri\"\nbegin = \"09:00\"\nend = \"19:00\"\n";
+    let put = |key: &str, text: &str| {
+        let path = format!("/policies/{key}");
+        let headers = "Content-Type: text/plain\r\n";
+        let answer = emulators::request_with(ministack.port, "PUT", &path, headers, text).unwrap();
+        assert!(answer.contains(" 200 "), "{answer}");
+    };
+    put("gpuctl.toml", policy);
+    put("wrong.toml", &policy.replace("instances", "instanses"));
+    put("local.toml", "[pool.gpu]\ncommand = [\"true\"]\n");
+    let sandbox = Sandbox::new("")
+        .with("AWS_ACCESS_KEY_ID", "test")
+        .with("AWS_SECRET_ACCESS_KEY", "test")
+        .with("AWS_REGION", REGION)
+        .with("AWS_ENDPOINT_URL", ministack.url());
+    let at = "2026-11-23T10:00:00+09:00";
+    let ask = |key: &str| {
+        let uri = format!("s3://policies/{key}");
+        sandbox.run(&["--config", &uri, "schedule", "at", "app", at])
+    };
+    ask("gpuctl.toml").expect(0);
+    let wrong = ask("wrong.toml").expect(2).stderr;
+    assert!(wrong.contains("s3://policies/wrong.toml") && wrong.contains("instances"), "{wrong}");
+    let local = ask("local.toml").expect(2).stderr;
+    assert!(local.contains("local.toml is not for AWS"), "{local}");
+    let missing = ask("none.toml").expect(2).stderr;
+    assert!(missing.contains("cannot read s3://policies/none.toml"), "{missing}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_function_starts_a_box_for_a_job_and_the_box_does_it_and_stops_itself() {
     let ministack = emulators::ministack().await;
     let (front, id) = ec2().await;
