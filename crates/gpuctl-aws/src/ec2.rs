@@ -9,6 +9,7 @@ mod facts;
 mod launch;
 mod listing;
 mod market;
+mod outdated;
 mod refusal;
 mod seen;
 mod truncated;
@@ -71,6 +72,8 @@ struct Known {
     /// When that request ends, if it is a persistent one that does.
     request_ends: Option<Timestamp>,
     is_launched: bool,
+    /// From what it was launched; `None` if that was no launch template.
+    origin: Option<outdated::Origin>,
     /// Whether its worker drains and ends the box when it is told to.
     drains_itself: bool,
     /// Whether it was told so already.

@@ -227,6 +227,7 @@ pub const STATEMENTS: &[Statement] = &[
         "Doctor",
         &[
             "ec2:DescribeInstanceTypes",
+            "ec2:DescribeLaunchTemplateVersions",
             "ec2:DescribeVolumes",
             "servicequotas:GetServiceQuota",
             "servicequotas:GetAWSDefaultServiceQuota",
@@ -410,6 +411,7 @@ mod tests {
         ("describe_instance_types", &["ec2:DescribeInstanceTypes"]),
         ("describe_instances", &["ec2:DescribeInstances"]),
         ("describe_key", &["kms:DescribeKey"]),
+        ("describe_launch_template_versions", &["ec2:DescribeLaunchTemplateVersions"]),
         ("describe_launch_templates", &["ec2:DescribeLaunchTemplates"]),
         ("describe_log_groups", &["logs:DescribeLogGroups"]),
         ("describe_security_groups", &["ec2:DescribeSecurityGroups"]),

@@ -91,7 +91,11 @@ pub(crate) enum ContextCommand {
     /// Terminate an EC2 box for good: its spot request first, then the box with its disk
     Retire {
         /// The box
-        r#box: BoxId,
+        #[arg(required_unless_present = "outdated", conflicts_with = "outdated")]
+        r#box: Option<BoxId>,
+        /// Every stopped box that differs from what its launch template would make now
+        #[arg(long)]
+        outdated: bool,
     },
     /// Submit one job per input
     Submit(SubmitArguments),

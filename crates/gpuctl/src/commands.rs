@@ -107,7 +107,9 @@ async fn with_context(
         ContextCommand::Release { pool } => hold::release(context, printer, &pool).await,
         ContextCommand::Logs(wanted) => Box::pin(logs::logs(context, printer, &wanted)).await,
         ContextCommand::Drain { r#box } => hold::drain(context, printer, &r#box).await,
-        ContextCommand::Retire { r#box } => hold::retire(context, printer, &r#box).await,
+        ContextCommand::Retire { r#box, .. } => {
+            hold::retire(context, printer, r#box.as_ref()).await
+        }
         ContextCommand::Submit(wanted) => submit::submit(context, printer, &wanted).await,
         ContextCommand::Jobs(wanted) => jobs::run(context, printer, &wanted).await,
         ContextCommand::Retry(wanted) => retry::retry(context, printer, &wanted).await,

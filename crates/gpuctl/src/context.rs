@@ -6,10 +6,10 @@ use std::time::Duration;
 use chrono::DateTime;
 use gpuctl_control::Reconciled;
 use gpuctl_control::config::Config;
-use gpuctl_control::ports::{Fence, LEASE_LASTS, Ports};
+use gpuctl_control::ports::{Fence, LEASE_LASTS, PortError, Ports};
 use gpuctl_control::{Trigger, pools, reconcile};
 use gpuctl_core::policy::{Pool, QueuePolicy};
-use gpuctl_core::units::{PoolId, Timestamp, parse_duration};
+use gpuctl_core::units::{BoxId, PoolId, Timestamp, parse_duration};
 
 use crate::backend::Backend;
 use crate::failure::{Code, Failure};
@@ -98,6 +98,21 @@ impl Context {
         }
         Err(Failure::new(Code::BackendUnavailable, "another controller is reconciling")
             .hint("try again in a few seconds"))
+    }
+
+    /// The boxes that differ from what their launch template would make now, and how. One of this machine has no template.
+    #[cfg(feature = "aws")]
+    pub(crate) async fn outdated(&self) -> Result<Vec<(BoxId, String)>, PortError> {
+        match &self.backend.account {
+            Some(account) => account.ec2.outdated().await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    #[cfg(not(feature = "aws"))]
+    #[expect(clippy::unused_async, reason = "with AWS it asks EC2")]
+    pub(crate) async fn outdated(&self) -> Result<Vec<(BoxId, String)>, PortError> {
+        Ok(Vec::new())
     }
 
     /// All pools.

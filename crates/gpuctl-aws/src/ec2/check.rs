@@ -9,7 +9,7 @@ use aws_sdk_ec2::types::Tag;
 use chrono::TimeDelta;
 use gpuctl_control::ports::{Cloud, PortError, PortErrorClass, StartOrder};
 use gpuctl_core::policy::{Boxes, LaunchTemplate};
-use gpuctl_core::units::{PoolId, Timestamp};
+use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 
 use super::{Ec2Cloud, failed, seen};
 use crate::error::code;
@@ -90,12 +90,26 @@ impl Ec2Cloud {
         if let Some(instance) = example {
             findings.extend(self.permissions(&instance).await);
         }
+        findings.extend(self.differing().await);
         for pool in &self.policy.pools {
             if let Some(Boxes::Launch(template)) = &pool.boxes {
                 findings.push(self.may_launch(&pool.id, template).await);
             }
         }
         findings
+    }
+
+    /// Boxes that their launch template would not make any more.
+    async fn differing(&self) -> Vec<Finding> {
+        let differs = |(id, how): (BoxId, String)| {
+            let error = PortError::new(PortErrorClass::Other, format!("box {id} {how}"));
+            let hint = "`gpuctl retire --outdated` terminates it once it is stopped, and `gpuctl deploy` makes a new one";
+            Finding::doubtful("boxes", error.hint(hint))
+        };
+        match self.outdated().await {
+            Ok(found) => found.into_iter().map(differs).collect(),
+            Err(error) => vec![Finding::doubtful("boxes", error)],
+        }
     }
 
     async fn permissions(&self, instance: &str) -> Vec<Finding> {

@@ -13,7 +13,7 @@ use gpuctl_core::policy::{Boxes, LaunchTemplate, Policy, Pool, Work};
 use gpuctl_core::units::{BoxId, Timestamp};
 
 use super::seen::{self, Requests};
-use super::{Ec2Cloud, Known, LastListing, failed};
+use super::{Ec2Cloud, Known, LastListing, failed, outdated};
 use crate::calls::show;
 
 /// Rows in one page: the most that EC2 returns.
@@ -209,6 +209,7 @@ impl Listed<'_> {
             is_one_time: request.is_some_and(seen::is_one_time),
             request_ends: request.and_then(seen::request_ends),
             is_launched: matches!(pool.boxes, Some(Boxes::Launch(_))),
+            origin: outdated::Origin::of(instance),
             drains_itself: drains_itself(pool, instance),
             told_to_drain: seen::is_told_to_drain(instance),
         };

@@ -16,6 +16,7 @@ mod launched;
 mod limits;
 mod logs;
 mod moto;
+mod outdated;
 mod self_instance;
 mod spot;
 mod stable;

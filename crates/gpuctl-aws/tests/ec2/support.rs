@@ -150,10 +150,11 @@ fn settings() -> Ec2Settings {
     }
 }
 
-fn template() -> LaunchTemplate {
+pub(crate) fn template() -> LaunchTemplate {
     LaunchTemplate {
         id: "lt-0123456789abcdef0".to_owned(),
         name: "gpu".to_owned(),
+        version: 1,
         image_id: "ami-1".to_owned(),
         instance_type: "g4dn.xlarge".to_owned(),
         market: MarketOptions::OnDemand,

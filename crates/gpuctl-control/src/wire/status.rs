@@ -6,7 +6,7 @@ use gpuctl_core::observation::{
     BootPhase, Hold, HoldWants, Observation, SeenBox, SeenPool, SeenQueue,
 };
 use gpuctl_core::plan::{Plan, PoolPlan};
-use gpuctl_core::units::Timestamp;
+use gpuctl_core::units::{BoxId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::plan::{KeptDocument, NextChangeDocument, RunDocument, next_change};
@@ -23,6 +23,14 @@ pub struct StatusDocument {
 }
 
 impl StatusDocument {
+    /// Adds how boxes differ from their launch templates.
+    pub fn note_outdated(&mut self, found: &[(BoxId, String)]) {
+        for one in self.pools.iter_mut().flat_map(|pool| &mut pool.boxes) {
+            let of_box = found.iter().find(|(id, _)| id.as_str() == one.r#box);
+            one.outdated = of_box.map(|(_, how)| how.clone());
+        }
+    }
+
     /// The document of an observation and the plan made from it.
     #[must_use]
     pub fn of(seen: &Observation, plan: &Plan, errors: Vec<String>) -> Versioned<Self> {
@@ -107,6 +115,9 @@ pub struct BoxDocument {
     /// When EC2 recommended to replace it: it stops as soon as it is idle.
     #[serde(default)]
     pub rebalance: Option<String>,
+    /// How it differs from what its launch template would make now.
+    #[serde(default)]
+    pub outdated: Option<String>,
     /// How long the parts of its boot took, in order, as the box measured them.
     #[serde(default)]
     pub boot: Vec<BootPhaseDocument>,
@@ -157,6 +168,7 @@ impl BoxDocument {
             }),
             kept: None,
             rebalance: one.rebalance.filter(|_| one.is_up()).map(time),
+            outdated: None,
             boot: one
                 .boot_phases
                 .iter()

@@ -49,6 +49,10 @@ pub(super) fn call(
             xml::text("return", "true")
         }
         "CreateFleet" => xml::fleet(&ec2.create_fleet(now, &fleet(query)?)?),
+        "DescribeLaunchTemplateVersions" => {
+            let id = query.text("LaunchTemplateId").unwrap_or_default();
+            xml::template_version(ec2.template(id)?)
+        }
         "RunInstances" => {
             let rows = ec2.run_instances(now, &run(query))?;
             xml::list("instancesSet", rows.iter().map(xml::instance))

@@ -7,7 +7,9 @@ use gpuctl_core::offering::CapacityType;
 use gpuctl_core::units::Timestamp;
 use quick_xml::escape::escape;
 
-use crate::world::ec2::{FleetResult, Instance, SpotKind, SpotRequest, StateChange};
+use crate::world::ec2::{
+    FleetResult, Instance, LaunchTemplate, SpotKind, SpotRequest, StateChange,
+};
 
 const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 
@@ -139,6 +141,18 @@ pub(super) fn cancelled(rows: &[SpotRequest]) -> String {
         [text("spotInstanceRequestId", &one.id), text("state", one.state.name())].concat()
     };
     list("spotInstanceRequestSet", rows.iter().map(row))
+}
+
+/// The newest version of a launch template, the only one that is kept.
+pub(super) fn template_version(one: &LaunchTemplate) -> String {
+    let data = [text("imageId", &one.image_id), text("instanceType", &one.instance_type)].concat();
+    let version = [
+        text("launchTemplateId", &one.id),
+        text("launchTemplateName", &one.name),
+        text("versionNumber", &one.version.to_string()),
+        element("launchTemplateData", &data),
+    ];
+    list("launchTemplateVersionSet", std::iter::once(version.concat()))
 }
 
 pub(super) fn fleet(result: &FleetResult) -> String {

@@ -7,7 +7,7 @@ use gpuctl_control::hold::{self, HOLD_DEFAULT, HoldRequest};
 use gpuctl_control::outcome::{HoldOutcome, NotCarriedOut, Why, outcome_of_hold};
 use gpuctl_control::ports::Fence;
 use gpuctl_control::{Reconciled, Trigger, plan, pools};
-use gpuctl_core::observation::{BoxState, HoldWants, SeenPool, Witness};
+use gpuctl_core::observation::{BoxState, HoldWants, SeenBox, SeenPool, Witness};
 use gpuctl_core::plan::{Action, Plan, PoolPlan, Reason, Rule, StopMode};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp, show_duration};
 
@@ -272,24 +272,52 @@ fn only(pool: &PoolId, action: Action) -> PoolPlan {
     }
 }
 
-/// `gpuctl retire BOX`: terminates the box. Whether the pool starts another is decided by its rules.
+/// `gpuctl retire`: terminates a box, or all that are outdated. Whether the pool starts another is decided by its rules.
 pub(super) async fn retire(
     context: &Context,
     printer: &Printer,
-    box_id: &BoxId,
+    wanted: Option<&BoxId>,
 ) -> Result<Output, Failure> {
     let listing = context.ports.cloud.boxes(&context.config.policy).await?;
-    let mut all = listing.pools.values().flatten();
-    if !all.any(|one| one.id == *box_id) {
-        return Err(Failure::new(Code::BoxUnknown, format!("there is no box `{box_id}`"))
-            .hint("`gpuctl status` shows the boxes of all pools"));
+    let all: Vec<SeenBox> = listing.pools.into_values().flatten().collect();
+    let boxes = match wanted {
+        None => outdated(context, printer, &all).await?,
+        Some(id) if all.iter().any(|one| one.id == *id) => vec![id.clone()],
+        Some(id) => {
+            return Err(Failure::new(Code::BoxUnknown, format!("there is no box `{id}`"))
+                .hint("`gpuctl status` shows the boxes of all pools"));
+        }
+    };
+    for id in &boxes {
+        printer.confirm(&format!("terminate box {id}, its disk and its spot request?"))?;
+        context.ports.cloud.retire(id).await?;
     }
-    printer.confirm(&format!("terminate box {box_id}, its disk and its spot request?"))?;
-    context.ports.cloud.retire(box_id).await?;
     match context.reconcile_until_free(printer).await {
         Some(reconciled) => Ok(status::of_reconciled(&reconciled, &context.pools())),
         None => status::status(context, None).await,
     }
+}
+
+/// The outdated boxes that are stopped; one that is up may have jobs.
+async fn outdated(
+    context: &Context,
+    printer: &Printer,
+    all: &[SeenBox],
+) -> Result<Vec<BoxId>, Failure> {
+    let mut found = context.outdated().await?;
+    let is_stopped =
+        |id: &BoxId| all.iter().any(|one| one.id == *id && one.state == BoxState::Stopped);
+    found.retain(|(id, how)| {
+        let stopped = is_stopped(id);
+        let what =
+            if stopped { "" } else { "; it is not stopped, and stays: `gpuctl drain` it first" };
+        printer.note(&format!("box {id} {how}{what}"));
+        stopped
+    });
+    if found.is_empty() {
+        printer.note("no stopped box is outdated");
+    }
+    Ok(found.into_iter().map(|(id, _)| id).collect())
 }
 
 fn until(now: Timestamp, arguments: &HoldArguments) -> Result<Timestamp, Failure> {

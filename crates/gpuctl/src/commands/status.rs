@@ -22,7 +22,12 @@ use crate::render::Output;
 /// `gpuctl status [POOL]`.
 pub(super) async fn status(context: &Context, pool: Option<&PoolId>) -> Result<Output, Failure> {
     let seen = observe(context, pool).await?;
-    Ok(Output::Status(StatusDocument::of(&seen.observation, &seen.plan, seen.errors)))
+    let mut status = StatusDocument::of(&seen.observation, &seen.plan, seen.errors);
+    match context.outdated().await {
+        Ok(found) => status.document.note_outdated(&found),
+        Err(error) => status.document.errors.push(error.to_string()),
+    }
+    Ok(Output::Status(status))
 }
 
 /// The status of some pools after a reconcile: what it observed, and what its actions changed.

@@ -64,6 +64,9 @@ fn boxes(lines: &mut Lines, boxes: &[BoxDocument]) {
                 phases.map(|part| format!("{} {:.1} s", part.phase, part.seconds)).collect();
             lines.label("boot", phases.join(", "));
         }
+        if let Some(how) = &one.outdated {
+            lines.label("outdated", format!("{} {how}", one.r#box));
+        }
         if let Some(at) = &one.rebalance {
             let since = short(at);
             let text = format!(

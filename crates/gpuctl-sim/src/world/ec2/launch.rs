@@ -19,9 +19,10 @@ struct Wanted {
 }
 
 impl Ec2 {
-    /// Adds a launch template and returns its id.
+    /// Adds a launch template, in place of one with its id, and returns the id.
     pub fn add_template(&mut self, template: LaunchTemplate) -> String {
         let id = template.id.clone();
+        self.templates.retain(|one| one.id != id);
         self.templates.push(template);
         id
     }
@@ -109,7 +110,8 @@ impl Ec2 {
                 tags.entry(key.clone()).or_insert_with(|| value.clone());
             }
             tags.insert("aws:ec2launchtemplate:id".to_owned(), template.id.clone());
-            tags.insert("aws:ec2launchtemplate:version".to_owned(), "1".to_owned());
+            let version = template.version.to_string();
+            tags.insert("aws:ec2launchtemplate:version".to_owned(), version);
         }
         let instance = Instance {
             id: id.clone(),
@@ -214,7 +216,11 @@ impl Ec2 {
         zones.iter().find(there).or_else(|| zones.first()).cloned().unwrap_or_default()
     }
 
-    fn template(&self, name: &str) -> Result<&LaunchTemplate, Ec2Error> {
+    /// A launch template, by id or name.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn template(&self, name: &str) -> Result<&LaunchTemplate, Ec2Error> {
         let text =
             format!("The specified launch template, with template ID {name}, does not exist.");
         self.templates

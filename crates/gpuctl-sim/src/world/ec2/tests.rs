@@ -275,6 +275,7 @@ fn an_instant_fleet_takes_what_it_can_get_and_says_what_was_refused() {
     let template = LaunchTemplate {
         id: "lt-1".to_owned(),
         name: "gpu".to_owned(),
+        version: 1,
         image_id: "ami-1".to_owned(),
         instance_type: "g4dn.xlarge".to_owned(),
         market: persistent(),

@@ -195,6 +195,8 @@ pub struct LaunchTemplate {
     /// E.g. `lt-0123456789abcdef0`.
     pub id: String,
     pub name: String,
+    /// Its newest version, from which boxes are made.
+    pub version: u32,
     pub image_id: String,
     pub instance_type: String,
     pub market: MarketOptions,
