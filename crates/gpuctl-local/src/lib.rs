@@ -3,6 +3,7 @@
 //! Queue and ledger are one SQLite file that several processes use at once; a box is a child process. It fills the ports
 //! of `gpuctl-control`, and decides nothing.
 
+mod backup;
 mod boxes;
 mod files;
 mod group;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use gpuctl_control::ports::Ports;
 
+pub use backup::{Contents, Restored, restore};
 pub use boxes::{BoxWithoutPool, Launcher, LocalCloud};
 pub use files::LocalFiles;
 pub use gpuctl_control::clock::SystemClock;

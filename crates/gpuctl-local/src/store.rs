@@ -339,7 +339,7 @@ fn file_time(
     Ok(time)
 }
 
-fn store_error(file: &Path, error: rusqlite::Error) -> PortError {
+pub(crate) fn store_error(file: &Path, error: rusqlite::Error) -> PortError {
     let name = file.display();
     let (class, what, hint) = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (

@@ -142,6 +142,12 @@ pub(crate) enum ContextCommand {
     Simulate(SimulateArguments),
     /// Choose max_wait and idle_stop for a given cost of waiting, by replaying a trace
     Tune(TuneArguments),
+    /// Write this machine's state into one file, while it is in use: queue, jobs, results with their files, holds and runs
+    Backup {
+        /// The file to write
+        #[arg(value_name = "FILE")]
+        path: PathBuf,
+    },
     /// Export job history as a trace
     #[command(subcommand)]
     History(HistoryCommand),
@@ -204,6 +210,15 @@ pub(crate) enum StandaloneCommand {
     Diff(Box<DiffArguments>),
     /// Remove a stack with its boxes, and list what is left that costs
     Destroy(DestroyArguments),
+    /// Put a backup of this machine's state in place, where nothing uses it
+    Restore {
+        /// The file that `gpuctl backup` wrote
+        #[arg(value_name = "FILE")]
+        path: PathBuf,
+        /// Move aside the state that is there
+        #[arg(long)]
+        replace: bool,
+    },
     /// Print a shell completion script
     Completions {
         /// The shell
@@ -465,6 +480,14 @@ pub(crate) struct JobsArguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum JobsCommand {
+    /// Copy jobs with their results into a new folder: `jobs.jsonl`, and the files of results below `files/`
+    Export {
+        /// The folder to make
+        folder: PathBuf,
+        /// Only jobs submitted in the last DURATION [default: all]
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        since: Option<TimeDelta>,
+    },
     /// Delete jobs that are over, with their results and files
     Delete {
         /// Only jobs submitted before this: a time with its offset, or a duration until now, e.g. 30d

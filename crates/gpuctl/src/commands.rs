@@ -1,5 +1,6 @@
 //! The commands. Each returns its output; none prints, except for progress through the printer.
 
+mod backup;
 mod cost;
 #[cfg(feature = "deploy")]
 mod deploy;
@@ -91,6 +92,7 @@ async fn standalone(
         StandaloneCommand::Deploy(_)
         | StandaloneCommand::Diff(_)
         | StandaloneCommand::Destroy(_) => deploy(command, config?, printer).await,
+        StandaloneCommand::Restore { path, replace } => backup::restore(&config?, &path, replace),
         StandaloneCommand::Completions { shell } => generate::completions(shell),
         StandaloneCommand::Man { folder } => generate::man(&folder),
     }
@@ -129,6 +131,7 @@ async fn with_context(
             simulate::run(&context.config.policy.cost, &wanted, printer)
         }
         ContextCommand::Tune(wanted) => simulate::tune(&context.config.policy.cost, &wanted),
+        ContextCommand::Backup { path } => backup::backup(context, &path),
         ContextCommand::History(HistoryCommand::Export { path, since }) => {
             simulate::export(context, &path, since).await
         }

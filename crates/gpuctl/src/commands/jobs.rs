@@ -4,6 +4,7 @@ use gpuctl_control::job::JobState;
 use gpuctl_control::ports::{JOBS_DELETED_MAX, JobEntry, JobFilter};
 use gpuctl_control::wire::job::JobDocument;
 
+use super::backup;
 use crate::arguments::{JobsArguments, JobsCommand};
 use crate::context::Context;
 use crate::documents::reply::{DeletedDocument, JobsDocument};
@@ -21,6 +22,9 @@ pub(super) async fn run(
 ) -> Result<Output, Failure> {
     match &wanted.command {
         Some(JobsCommand::Delete { before }) => delete(context, printer, before).await,
+        Some(JobsCommand::Export { folder, since }) => {
+            backup::export(context, printer, folder, *since).await
+        }
         None => list(context, wanted).await,
     }
 }

@@ -28,8 +28,8 @@ use crate::documents::simulate::{
 use crate::failure::{Code, Failure};
 use crate::render::{Output, Page, Printer, page};
 
-/// The most jobs of a history.
-const JOBS_MAX: u32 = 1_000_000;
+/// The most jobs of a history or an export.
+pub(super) const JOBS_MAX: u32 = 1_000_000;
 
 /// `gpuctl simulate`: a replay of traces, or the fault simulation.
 pub(crate) fn run(

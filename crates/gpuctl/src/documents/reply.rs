@@ -1,5 +1,7 @@
 //! The short answers of single commands: lists, counts, checks, costs and errors.
 
+use std::path::Path;
+
 use gpuctl_core::cost::Price;
 use serde::Serialize;
 
@@ -51,6 +53,29 @@ pub(crate) struct DeletedDocument {
     pub(crate) jobs: usize,
     /// All of them were submitted before this.
     pub(crate) before: String,
+}
+
+/// `gpuctl.copied`: what `backup`, `restore` and `jobs export` did.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CopiedDocument {
+    /// `backup`, `restore` or `export`.
+    pub(crate) action: &'static str,
+    /// The file or folder that was written.
+    pub(crate) path: String,
+    pub(crate) jobs: u64,
+    /// Files of results.
+    pub(crate) files: u64,
+    /// Where the state lies that was there before a restore.
+    pub(crate) replaced: Option<String>,
+    /// Files that could not be read, each with the reason.
+    pub(crate) missing: Vec<String>,
+}
+
+impl CopiedDocument {
+    pub(crate) fn of(action: &'static str, path: &Path, jobs: u64) -> Self {
+        let path = path.display().to_string();
+        Self { action, path, jobs, files: 0, replaced: None, missing: Vec::new() }
+    }
 }
 
 /// `gpuctl.queues`.

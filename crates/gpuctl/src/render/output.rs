@@ -15,9 +15,9 @@ use serde::Serialize;
 use super::json;
 use crate::documents::logs::LogsDocument;
 use crate::documents::reply::{
-    CostReportDocument, DeletedDocument, DoctorDocument, EstimateDocument, InitDocument,
-    JobsDocument, ManPagesDocument, MovedDocument, PricesDocument, QueuesDocument, RetriedDocument,
-    ScriptDocument, SubmittedDocument, versioned,
+    CopiedDocument, CostReportDocument, DeletedDocument, DoctorDocument, EstimateDocument,
+    InitDocument, JobsDocument, ManPagesDocument, MovedDocument, PricesDocument, QueuesDocument,
+    RetriedDocument, ScriptDocument, SubmittedDocument, versioned,
 };
 use crate::documents::schedule::{ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument};
 use crate::documents::simulate::{
@@ -49,6 +49,7 @@ pub(crate) enum Output {
     Deleted(DeletedDocument),
     Queues(QueuesDocument),
     Moved(MovedDocument),
+    Copied(CopiedDocument),
     ScheduleAt(ScheduleAtDocument),
     ScheduleShow(ScheduleShowDocument),
     ScheduleLint(ScheduleLintDocument),
@@ -103,6 +104,7 @@ impl Output {
             Self::Deleted(document) => named("gpuctl.deleted", document),
             Self::Queues(document) => named("gpuctl.queues", document),
             Self::Moved(document) => named("gpuctl.moved", document),
+            Self::Copied(document) => named("gpuctl.copied", document),
             Self::ScheduleAt(document) => named("gpuctl.schedule-at", document),
             Self::ScheduleShow(document) => named("gpuctl.schedule-show", document),
             Self::ScheduleLint(document) => named("gpuctl.schedule-lint", document),

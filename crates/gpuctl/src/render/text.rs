@@ -6,7 +6,7 @@ use super::function;
 use super::stack;
 use super::words::{Lines, jobs_of};
 use super::{Output, cost, jobs, logs, models, schedule, simulate, status};
-use crate::documents::reply::{DoctorDocument, MovedDocument, SubmittedDocument};
+use crate::documents::reply::{CopiedDocument, DoctorDocument, MovedDocument, SubmittedDocument};
 use crate::failure::Failure;
 
 /// The most causes of an error that are shown: a configuration can have hundreds.
@@ -31,6 +31,7 @@ pub(super) fn output(output: &Output) -> Option<Lines> {
         }
         Output::Queues(document) => jobs::queues(document),
         Output::Moved(document) => moved(document),
+        Output::Copied(document) => copied(document),
         Output::ScheduleAt(document) => schedule::at(document),
         Output::ScheduleShow(document) => schedule::show(document),
         Output::ScheduleLint(document) => schedule::lint(document),
@@ -104,6 +105,17 @@ fn moved(document: &MovedDocument) -> Lines {
     if document.action == "purge" {
         lines.add("finished jobs stay; `gpuctl jobs delete --before TIME` deletes those");
     }
+    lines
+}
+
+fn copied(document: &CopiedDocument) -> Lines {
+    let CopiedDocument { action, path, jobs, files, .. } = document;
+    let mut lines =
+        Lines::of(format!("{action}: {} and {files} files of results in {path}", jobs_of(*jobs)));
+    if let Some(folder) = &document.replaced {
+        lines.add(format!("what was there is in {folder}"));
+    }
+    document.missing.iter().for_each(|one| lines.add(format!("not copied: {one}")));
     lines
 }
 

@@ -9,6 +9,7 @@
 
 #[cfg(feature = "aws")]
 mod aws;
+mod backup;
 mod chaos;
 mod cli;
 #[cfg(feature = "aws")]

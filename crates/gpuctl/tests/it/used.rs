@@ -78,6 +78,20 @@ pub(crate) fn keep_file(sandbox: &Sandbox, job: &str) -> PathBuf {
     folder
 }
 
+/// Submits another job, and commits the one that waits with a file that is kept; returns its id.
+pub(crate) fn commit_with_kept_file(sandbox: &Sandbox) -> String {
+    sandbox.write("more.png", "x");
+    sandbox.run(&["submit", "vision.ocr", "more.png"]).expect(0);
+    let store = store(sandbox);
+    let received = receive(&store).remove(0);
+    let id = job_from_json(&received.body).unwrap().id.to_string();
+    let path = keep_file(sandbox, &id).join("0-gpu-1-1/page.txt").canonicalize().unwrap();
+    let uri = InputUri::of_path(&path).as_str().to_owned();
+    let file = json!({ "name": "page.txt", "uri": uri, "media_type": "text/plain", "bytes": 4 });
+    commit(&store, &received, Ok(json!({ "text": "page", "files": [file] })));
+    id
+}
+
 fn file(sandbox: &Sandbox) -> Value {
     let uri = format!("file://{}", sandbox.path("page.txt").display());
     json!({ "name": "page.txt", "uri": uri, "media_type": "text/plain", "bytes": 5 })
