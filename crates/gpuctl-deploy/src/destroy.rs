@@ -258,6 +258,7 @@ fn undeleted(done: &Done, name: &str) -> Trouble {
 /// What the stack's deletion keeps, emptied and removed.
 async fn empty_buckets(site: &Site<'_>, removal: &Removal, code: &str) -> Result<(), Trouble> {
     let others = site.stacks.others(&removal.name).await?;
+    let others: Vec<&str> = others.iter().map(|one| one.name.as_str()).collect();
     for left in site.account.left(&removal.name).await? {
         if left.kind != "bucket" {
             continue;

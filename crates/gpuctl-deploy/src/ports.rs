@@ -24,7 +24,7 @@ pub trait Stacks: Send + Sync {
     async fn stack(&self, name: &str) -> Result<Option<Stack>, PortError>;
 
     /// Other stacks of gpuctl in the account and region.
-    async fn others(&self, name: &str) -> Result<Vec<String>, PortError>;
+    async fn others(&self, name: &str) -> Result<Vec<Stack>, PortError>;
 
     /// Makes a change set. The same one twice is made once.
     async fn propose(&self, wanted: &Proposal) -> Result<(), PortError>;
@@ -48,6 +48,7 @@ pub trait Stacks: Send + Sync {
 /// A stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stack {
+    pub name: String,
     pub id: String,
     /// E.g. `UPDATE_ROLLBACK_FAILED`.
     pub status: String,

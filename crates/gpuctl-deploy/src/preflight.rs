@@ -6,7 +6,7 @@ use gpuctl_core::suggest::did_you_mean;
 use gpuctl_core::units::show_duration;
 
 use crate::Site;
-use crate::ports::{Account, Caller};
+use crate::ports::{Account, Caller, Stack};
 use crate::template::{Parameter, Resource, Template, Values};
 use crate::trouble::{Kind, Trouble};
 
@@ -101,6 +101,8 @@ pub(crate) async fn check_account(
         problems.extend(found);
     }
     problems.extend(subnets(account, values).await?);
+    let others = site.stacks.others(&values["AWS::StackName"]).await?;
+    problems.extend(others.iter().flat_map(|other| shared_pools(values, other)));
     problems.sort();
     problems.dedup();
     all(problems, Kind::Blocked, "things would keep the stack from working")
@@ -175,6 +177,30 @@ async fn taken(
     )])
 }
 
+/// Pools that another stack has as well: launched boxes are known by their pool alone, so that one stack would end the other's.
+fn shared_pools(values: &Values, other: &Stack) -> Vec<String> {
+    let is = |of: &Values, name: &str, value: &str| of.get(name).is_some_and(|one| one == value);
+    let launches = |of: &Values| is(of, "GpuBoxes", "launched");
+    if !launches(values) && !launches(&other.parameters) {
+        return Vec::new();
+    }
+    let pools = |of: &Values| -> Vec<(&'static str, String)> {
+        let has_app = is(of, "Layout", "gpu-and-app");
+        let names = ["GpuPool", "AppPool"].into_iter().filter(|name| *name == "GpuPool" || has_app);
+        names.filter_map(|name| Some((name, of.get(name)?.clone()))).collect()
+    };
+    let theirs = pools(&other.parameters);
+    let shared =
+        pools(values).into_iter().filter(|(_, pool)| theirs.iter().any(|(_, one)| one == pool));
+    let problem = |(name, pool)| {
+        format!(
+            "{name}: stack {} has a pool `{pool}` too, and launched boxes are known by their pool: set another, e.g. {name}={pool}-2",
+            other.name
+        )
+    };
+    shared.map(problem).collect()
+}
+
 /// Whether the subnets that were named exist, in two zones.
 async fn subnets(account: &dyn Account, values: &Values) -> Result<Vec<String>, Trouble> {
     let names = ["ExistingSubnetA", "ExistingSubnetB", "ExistingSubnetC"];
@@ -227,6 +253,31 @@ fn all(mut problems: Vec<String>, kind: Kind, several: &str) -> Result<(), Troub
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pool_of_launched_boxes_is_shared_by_no_other_stack() {
+        let values = |pairs: &[(&str, &str)]| -> Values {
+            let own = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            own.collect()
+        };
+        let kept = values(&[("GpuBoxes", "kept"), ("GpuPool", "gpu"), ("AppPool", "app")]);
+        let launched = values(&[("GpuBoxes", "launched"), ("GpuPool", "gpu"), ("AppPool", "x")]);
+        let elsewhere = values(&[("GpuBoxes", "launched"), ("GpuPool", "fast"), ("AppPool", "x")]);
+        let both = |ours: &Values, theirs: &Values| {
+            let parameters = theirs.clone();
+            shared_pools(ours, &Stack { name: "other".into(), parameters, ..Stack::default() })
+        };
+        for (ours, theirs, count) in [
+            (&kept, &kept, 0),
+            (&kept, &launched, 1),
+            (&launched, &kept, 1),
+            (&launched, &launched, 1),
+            (&launched, &elsewhere, 0),
+        ] {
+            assert_eq!(both(ours, theirs).len(), count, "{ours:?} {theirs:?}");
+        }
+        assert!(both(&launched, &kept)[0].contains("e.g. GpuPool=gpu-2"));
+    }
 
     #[test]
     fn each_wrong_parameter_is_one_line() {

@@ -56,11 +56,12 @@ impl Stacks for CloudFormation {
         Ok(self.described(Some(name)).await?.into_iter().next().map(stack))
     }
 
-    async fn others(&self, name: &str) -> Result<Vec<String>, PortError> {
+    async fn others(&self, name: &str) -> Result<Vec<Stack>, PortError> {
         let stacks = self.described(None).await?;
         let is_ours = |one: &SdkStack| one.tags().iter().any(|tag| tag.key() == Some(STACK_TAG));
-        let others = stacks.iter().filter(|one| is_ours(one)).filter_map(|one| one.stack_name());
-        Ok(others.filter(|other| *other != name).map(str::to_owned).collect())
+        let others =
+            stacks.into_iter().filter(|one| is_ours(one) && one.stack_name() != Some(name));
+        Ok(others.map(stack).collect())
     }
 
     async fn propose(&self, wanted: &Proposal) -> Result<(), PortError> {
@@ -226,6 +227,7 @@ fn stack(found: SdkStack) -> Stack {
     let parameters = found.parameters.unwrap_or_default().into_iter();
     let outputs = found.outputs.unwrap_or_default().into_iter();
     Stack {
+        name: found.stack_name.unwrap_or_default(),
         id: found.stack_id.unwrap_or_default(),
         status: found.stack_status.map(|one| one.as_str().to_owned()).unwrap_or_default(),
         reason: found.stack_status_reason.filter(|reason| !reason.is_empty()),

@@ -230,7 +230,11 @@ impl Listed<'_> {
         template: &LaunchTemplate,
         instances: &BTreeMap<String, Instance>,
     ) -> Vec<SeenBox> {
-        let of_pool = |one: &&Instance| seen::tag(one, seen::POOL_TAG) == Some(pool.id.as_str());
+        // A launch tags its box with its slot too. What has only the pool's name is kept by someone, e.g. another stack: never a surplus box.
+        let of_pool = |one: &&Instance| {
+            seen::tag(one, seen::POOL_TAG) == Some(pool.id.as_str())
+                && seen::tag(one, seen::BOX_TAG).is_some()
+        };
         let mut mine: Vec<&Instance> = instances.values().filter(of_pool).collect();
         // Boxes that exist first, then the one that was terminated last: it says how the slot's last run ended.
         mine.sort_by_key(|one| (seen::is_terminated(one), one.launch_time().map(|at| -at.secs())));

@@ -5,7 +5,7 @@ use gpuctl_core::observation::BoxState;
 use gpuctl_core::offering::{CapacityType, RefusalClass};
 use gpuctl_core::plan::StopMode;
 
-use super::support::{Account, Wanted};
+use super::support::{Account, Wanted, on_demand, run};
 
 const POOL: &str = "[pool.gpu]\nlaunch_template = \"gpu\"\ninstance_types = [\"g4dn.xlarge\"]\n\
     subnets = [\"subnet-us-east-1a\", \"subnet-us-east-1b\"]\nboxes_max = 2";
@@ -135,4 +135,15 @@ async fn a_second_box_in_one_slot_is_listed_and_can_be_retired() {
         .map(|one| one.id.clone())
         .collect();
     assert_eq!(left.len(), 1, "one of {twin} and its twin stays");
+}
+
+/// Another stack's kept box has the pool's tag too: it must not be ended as a surplus box.
+#[tokio::test]
+async fn a_box_that_was_not_launched_for_the_pool_is_not_in_it() {
+    let account = empty().await;
+    let mut kept = run(on_demand());
+    kept.tags.insert("gpuctl:pool".to_owned(), "gpu".to_owned());
+    let now = account.clock.now();
+    account.front.ec2().run_instances(now, &kept).unwrap();
+    assert!(account.boxes().await.iter().all(|one| !one.is_up()));
 }

@@ -104,6 +104,13 @@ async fn deploy(
         first_boot_max: arguments.boot_timeout,
         ..wanted(config, &arguments.what)?
     };
+    if let (Some(file), None, Some(_)) = (&config.file, &wanted.policy, &config.policy.cloud.aws) {
+        let name = &wanted.name;
+        printer.note(&format!(
+            "{} is of another stack, and is not uploaded for {name}",
+            file.display()
+        ));
+    }
     let aws = connect(config, &arguments.what.of).await?;
     let (stacks, account) = (CloudFormation::new(&aws), AwsAccount::new(&aws));
     let done =
@@ -186,10 +193,7 @@ fn wanted(config: &Config, what: &DiffArguments) -> Result<Wanted, Failure> {
         Some(path) => read(path)?,
         None => TEMPLATE.to_owned(),
     };
-    let policy = match &config.file {
-        Some(file) if config.policy.cloud.aws.is_some() => Some(read(file)?),
-        _ => None,
-    };
+    let policy = own_policy(config, &what.of.stack).map(read).transpose()?;
     Ok(Wanted {
         name: what.of.stack.clone(),
         template: Template::parse(&text)?,
@@ -203,6 +207,13 @@ fn wanted(config: &Config, what: &DiffArguments) -> Result<Wanted, Failure> {
         change_set: change_set(),
         prices: config.policy.cost.prices.clone(),
     })
+}
+
+/// The user's file, unless it is not for AWS or names another stack's function: that stack's boxes are not this one's.
+fn own_policy<'c>(config: &'c Config, stack: &str) -> Option<&'c Path> {
+    let aws = config.policy.cloud.aws.as_ref()?;
+    let is_own = aws.function.as_deref().is_none_or(|function| function == stack);
+    config.file.as_deref().filter(|_| is_own)
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
