@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::deploy::{confirm, work_out};
 use crate::follow::{Done, State, follow, newest, pause};
-use crate::ports::{Jobs, Left, Proposal, Stack, StackBox};
+use crate::ports::{BUCKET, FILE_SYSTEM, Jobs, Left, Proposal, Stack, StackBox};
 use crate::preflight::identify;
 use crate::trouble::{Kind, Trouble};
 use crate::{Site, code_bucket};
@@ -70,7 +70,8 @@ pub async fn destroy(site: &Site<'_>, removal: &Removal) -> Result<Destroyed, Tr
     if removal.everything {
         empty_buckets(site, removal, &code).await?;
     }
-    let (kept, left) = sweep(site, removal, &code).await?;
+    let files = stack.as_ref().and_then(|stack| file_system(site, stack));
+    let (kept, left) = sweep(site, removal, &code, files).await?;
     Ok(Destroyed { was_there: stack.is_some(), boxes, kept, left })
 }
 
@@ -255,12 +256,12 @@ fn undeleted(done: &Done, name: &str) -> Trouble {
         .hint("remove what is named above by hand, then run `gpuctl destroy` again")
 }
 
-/// What the stack's deletion keeps, emptied and removed.
+/// Removes the buckets that the stack's deletion keeps, with everything in them.
 async fn empty_buckets(site: &Site<'_>, removal: &Removal, code: &str) -> Result<(), Trouble> {
     let others = site.stacks.others(&removal.name).await?;
     let others: Vec<&str> = others.iter().map(|one| one.name.as_str()).collect();
     for left in site.account.left(&removal.name).await? {
-        if left.kind != "bucket" {
+        if left.kind != BUCKET {
             continue;
         }
         if left.id == code && !others.is_empty() {
@@ -273,6 +274,16 @@ async fn empty_buckets(site: &Site<'_>, removal: &Removal, code: &str) -> Result
     Ok(())
 }
 
+/// The stack's file system, which its deletion keeps: only the stack knows it, and only EFS how much is in it.
+fn file_system(site: &Site<'_>, stack: &Stack) -> Option<Left> {
+    let id = stack.outputs.get("Files")?.clone();
+    let region = site.account.region();
+    site.show.note(&format!(
+        "file system {id} stays: `aws efs delete-file-system --region {region} --file-system-id {id}` deletes it"
+    ));
+    Some(Left { kind: FILE_SYSTEM, id, units: 1, item: Some("files"), per_gb: true })
+}
+
 type Priced = Vec<(Left, MicroUsd)>;
 
 /// What is left: on purpose, and in spite of it all.
@@ -280,8 +291,10 @@ async fn sweep(
     site: &Site<'_>,
     removal: &Removal,
     code: &str,
+    files: Option<Left>,
 ) -> Result<(Priced, Priced), Trouble> {
     let mut left = site.account.left(&removal.name).await?;
+    left.extend(files);
     left.sort();
     let price = |left: Left| {
         let price = left.item.and_then(|item| service_price(item, site.account.region()));
@@ -289,7 +302,7 @@ async fn sweep(
         (left, month)
     };
     let is_meant = |(one, _): &(Left, MicroUsd)| {
-        matches!(one.kind, "bucket" | "file system") && (!removal.everything || one.id == code)
+        one.kind == FILE_SYSTEM || one.kind == BUCKET && (!removal.everything || one.id == code)
     };
     Ok(left.into_iter().map(price).partition(is_meant))
 }

@@ -17,6 +17,10 @@ pub const STACK_TAG: &str = "gpuctl:stack";
 /// The tag of a kept box; its value is the name of the launch template from which it was made.
 pub const TEMPLATE_TAG: &str = "gpuctl:template";
 
+/// The kinds of what a deleted stack leaves on purpose.
+pub const BUCKET: &str = "bucket";
+pub const FILE_SYSTEM: &str = "file system";
+
 /// CloudFormation.
 #[async_trait]
 pub trait Stacks: Send + Sync {
@@ -214,11 +218,13 @@ pub struct Jobs {
 /// Something of a stack that is still there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Left {
-    /// E.g. `volume`, `bucket`.
+    /// E.g. `volume`, `BUCKET`.
     pub kind: &'static str,
     pub id: String,
     /// GiB of a disk or snapshot, or hours of an address; 0 of what costs nothing by itself.
     pub units: i64,
     /// Its price in the table, if it has one.
     pub item: Option<&'static str>,
+    /// How much is in it is not known: the price is that of a GB.
+    pub per_gb: bool,
 }

@@ -29,7 +29,6 @@ pub struct Template {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
     pub name: String,
-    pub description: String,
     /// `None`: a value must be given.
     pub default: Option<String>,
     pub allowed: Vec<String>,
@@ -185,7 +184,6 @@ fn parameter(name: &str, one: &Value) -> Parameter {
     let allowed = one["AllowedValues"].as_array().into_iter().flatten().filter_map(text_of);
     Parameter {
         name: name.to_owned(),
-        description: one["Description"].as_str().unwrap_or_default().to_owned(),
         default: text_of(&one["Default"]),
         allowed: allowed.collect(),
         is_number: one["Type"] == "Number",

@@ -22,8 +22,6 @@ pub enum Kind {
     Interrupted,
     /// Jobs are waiting or running.
     Busy,
-    /// Something is left that costs.
-    LeftBehind,
     /// The user said no.
     Declined,
     /// A call failed.
@@ -55,12 +53,6 @@ impl Trouble {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
-    }
-
-    /// Whether it is a failed call of this class.
-    #[must_use]
-    pub fn is(&self, class: PortErrorClass) -> bool {
-        self.kind == Kind::Port(class)
     }
 }
 

@@ -87,7 +87,6 @@ impl From<gpuctl_deploy::Trouble> for Failure {
             Kind::TimedOut => Code::WaitTimedOut,
             Kind::Interrupted => Code::WaitInterrupted,
             Kind::Busy => Code::StackBusy,
-            Kind::LeftBehind => Code::StackLeftBehind,
             Kind::Declined => Code::UsageNotConfirmed,
             Kind::Port(class) => of_class(class),
         };

@@ -3,7 +3,7 @@
 use gpuctl_control::ports::PortError;
 use gpuctl_core::cost::MONTH_SECONDS;
 use gpuctl_deploy::code_bucket;
-use gpuctl_deploy::ports::{Account, Left};
+use gpuctl_deploy::ports::{Account, BUCKET, Left};
 
 use super::around::{self, AwsAccount, filter};
 use super::buckets;
@@ -17,7 +17,7 @@ fn one(
     item: Option<&'static str>,
     units: i64,
 ) -> Option<Left> {
-    Some(Left { kind, id: id?, units, item })
+    Some(Left { kind, id: id?, units, item, per_gb: false })
 }
 
 /// Everything of a stack that costs, or keeps a stack of this name from being made again.
@@ -103,7 +103,7 @@ async fn own_buckets(account: &AwsAccount, stack: &str) -> Result<Vec<Left>, Por
     let mut all = Vec::new();
     for name in buckets::named(&account.aws, &[own, code]).await? {
         let gigabytes = buckets::gigabytes(&account.aws, &name).await;
-        all.extend(one("bucket", Some(name), Some("bucket"), gigabytes));
+        all.extend(one(BUCKET, Some(name), Some("bucket"), gigabytes));
     }
     Ok(all)
 }

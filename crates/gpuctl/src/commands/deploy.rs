@@ -318,6 +318,7 @@ fn destroyed_document(stack: String, done: Destroyed) -> DestroyedDocument {
         kind: left.kind,
         id: left.id,
         usd_month: month.as_usd(),
+        per_gb: left.per_gb,
     };
     DestroyedDocument {
         stack,

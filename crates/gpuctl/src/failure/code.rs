@@ -103,7 +103,6 @@ codes! {
     StackGated "stack.gated" NotCarriedOut "A change would replace a resource or lose data, and was not allowed by name."
     StackBusy "stack.busy" NotCarriedOut "The stack's queue has jobs."
     StackFailed "stack.failed" Failed "CloudFormation did not make, change or delete a stack."
-    StackLeftBehind "stack.left_behind" Failed "Something of a removed stack is left that should not be."
     WaitInterrupted "wait.interrupted" Interrupted "Interrupted while waiting; the operation continues."
     WorkerMissing "worker.missing" Failed "gpu-worker cannot be run."
     WorkerFailed "worker.failed" Failed "gpu-worker failed; its error is on standard error."
