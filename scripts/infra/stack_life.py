@@ -241,8 +241,9 @@ def boxes(emulator, name, template):
     (version,) = emulator.client("ec2").describe_launch_template_versions(LaunchTemplateId=template)["LaunchTemplateVersions"]
     data = version["LaunchTemplateData"]
     pool = "app" if name == "AppTemplate" else "gpu"
+    suffix = "gpu-spot" if name == "GpuKeptSpotTemplate" else pool
     tags = {tag["Key"]: tag["Value"] for tag in data["TagSpecifications"][0]["Tags"]}
-    assert tags == {"gpuctl:stack": NAME, "gpuctl:pool": pool}, tags
+    assert tags == {"Name": f"{NAME}-{suffix}", "gpuctl:stack": NAME, "gpuctl:pool": pool}, tags
     assert data["MetadataOptions"]["HttpTokens"] == "required", data
     assert data["InstanceInitiatedShutdownBehavior"] == ("terminate" if name == "GpuLaunchedTemplate" else "stop"), data
     assert data["BlockDeviceMappings"][0]["Ebs"]["Encrypted"] is True, data

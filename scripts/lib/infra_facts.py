@@ -129,6 +129,7 @@ def boxes(resources, parameters):
             # A launch names the subnet, which EC2 refuses beside interfaces.
             "no network interface": "NetworkInterfaces" not in data,
             "the stack's tag on all that it makes": all(tags.get("gpuctl:stack") == "gpuctl" for tags in tagged.values()),
+            "its name as a tag": tagged["instance"].get("Name", "").startswith("gpuctl-"),
             "its pool as a tag": tagged["instance"].get("gpuctl:pool") in ("gpu", "app"),
             "an image that EC2 resolves": data["ImageId"].startswith("resolve:ssm:/aws/service/"),
         }
