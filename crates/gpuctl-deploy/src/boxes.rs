@@ -6,6 +6,8 @@ use chrono::TimeDelta;
 use gpuctl_control::ports::PortErrorClass;
 use tokio::time::Instant;
 
+use crate::deploy::output;
+use crate::files::MODELS;
 use crate::follow::pause;
 use crate::ports::{BoxOrder, Stack, StackBox, TEMPLATE_TAG};
 use crate::template::{Resource, Template, Values};
@@ -59,16 +61,19 @@ pub(crate) async fn make_kept(
     let app = values
         .get("AppPool")
         .filter(|_| values.get("Layout").is_some_and(|one| one == "gpu-and-app"));
-    for (wanted, tags) in kept_templates(template, &values) {
-        if there.iter().any(|one| one.template.as_deref() == Some(&wanted)) {
-            continue;
-        }
+    let is_app = |tags: &Values| app.is_some() && tags.get("gpuctl:pool") == app;
+    let is_there = |name: &str| there.iter().any(|one| one.template.as_deref() == Some(name));
+    let mut missing = kept_templates(template, &values);
+    missing.retain(|(name, _)| !is_there(name));
+    if missing.iter().any(|(_, tags)| !is_app(tags)) {
+        check_models(site, stack).await?;
+    }
+    for (wanted, tags) in missing {
         let id = make(site, stack, &wanted, &tags).await?;
         site.show.note(&format!(
             "made box {id} from launch template {wanted}; it boots for the first time"
         ));
-        let is_app = app.is_some() && tags.get("gpuctl:pool") == app;
-        made.push((id, is_app));
+        made.push((id, is_app(&tags)));
     }
     give_address(site, stack, &values, &made).await?;
     // An app box has no worker that would stop it: the function does, unless its schedule wants it up.
@@ -76,6 +81,18 @@ pub(crate) async fn make_kept(
         first_boot(site, name, id, first_boot_max).await?;
     }
     Ok(made.into_iter().map(|(id, _)| id).collect())
+}
+
+/// A GPU box without models powers itself off at its first boot, and would only have cost money.
+async fn check_models(site: &Site<'_>, stack: &Stack) -> Result<(), Trouble> {
+    let bucket = output(stack, "Bucket")?;
+    if site.account.has(&bucket, MODELS).await? {
+        return Ok(());
+    }
+    let what = format!("s3://{bucket}/{MODELS} has no models: no GPU box was made");
+    Err(Trouble::new(Kind::Blocked, what).hint(
+        "the stack is complete; `gpuctl deploy --models FOLDER` uploads models, and makes the box",
+    ))
 }
 
 /// The stack's Elastic IP goes to the box with the app.

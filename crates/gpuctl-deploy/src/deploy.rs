@@ -1,11 +1,14 @@
 //! `gpuctl deploy` and `gpuctl diff`: from files and parameters to a stack that is complete, by a change set that was shown before.
 
+use std::path::PathBuf;
+
 use chrono::TimeDelta;
 use gpuctl_control::ports::PortErrorClass;
 use gpuctl_core::cost::PriceTable;
 
 use crate::bill::Bill;
 use crate::change::{Action, Change, Judged, check, judge};
+use crate::files::{Content, Models};
 use crate::follow::{Done, State, follow, newest, pause};
 use crate::ports::{Proposal, Proposed, Stack};
 use crate::preflight::{POLICY_BYTES_MAX, check_account, check_values, identify};
@@ -29,6 +32,8 @@ pub struct Wanted {
     pub role: Option<String>,
     /// The stack's `gpuctl.toml`; `None`: one that names what the stack has.
     pub policy: Option<String>,
+    /// Models for the stack's bucket; `None`: what is in it stays.
+    pub models: Option<PathBuf>,
     /// How long a kept box may take for its first boot.
     pub first_boot_max: TimeDelta,
     /// A name for the change set that no other has.
@@ -88,6 +93,7 @@ pub async fn deploy(site: &Site<'_>, wanted: &Wanted) -> Result<Deployed, Troubl
     settle(site, &wanted.name).await?;
     let prepared = prepare(site, wanted).await?;
     prepared.check_complete(wanted)?;
+    let models = wanted.models.as_deref().map(Models::of).transpose()?;
     let difference = match &prepared.stack {
         Some(_) => change(site, wanted, &prepared).await?,
         None => create(site, wanted, &prepared).await?,
@@ -95,6 +101,9 @@ pub async fn deploy(site: &Site<'_>, wanted: &Wanted) -> Result<Deployed, Troubl
     let stack = site.stacks.stack(&wanted.name).await?;
     let stack = stack.ok_or_else(|| Trouble::new(Kind::Failed, "the stack is gone again"))?;
     let (policy_uri, new_policy) = store_policy(site, wanted, &stack).await?;
+    if let Some(models) = models {
+        models.upload(site, &output(&stack, "Bucket")?).await?;
+    }
     let of = (&wanted.template, wanted.name.as_str());
     let boxes = boxes::make_kept(site, of, &stack, wanted.first_boot_max).await;
     Ok(Deployed { difference, outputs: stack.outputs, policy_uri, new_policy, boxes })
@@ -110,14 +119,14 @@ async fn store_policy(
     let bucket = output(stack, "Bucket")?;
     let uri = format!("s3://{bucket}/{}", policy::KEY);
     if let Some(text) = &wanted.policy {
-        site.account.replace(&bucket, policy::KEY, text.as_bytes()).await?;
+        site.account.replace(&bucket, policy::KEY, &Content::of(text)).await?;
         return Ok((uri, None));
     }
     if site.account.has(&bucket, policy::KEY).await? {
         return Ok((uri, None));
     }
     let text = policy::of(&wanted.template, stack, &wanted.name, site.account.region());
-    site.account.replace(&bucket, policy::KEY, text.as_bytes()).await?;
+    site.account.replace(&bucket, policy::KEY, &Content::of(&text)).await?;
     Ok((uri, Some(text)))
 }
 
@@ -426,7 +435,7 @@ pub(crate) fn confirm(site: &Site<'_>, question: &str) -> Result<(), Trouble> {
     }
 }
 
-fn output(stack: &Stack, name: &str) -> Result<String, Trouble> {
+pub(crate) fn output(stack: &Stack, name: &str) -> Result<String, Trouble> {
     stack.outputs.get(name).cloned().ok_or_else(|| {
         Trouble::new(Kind::Failed, format!("the stack has no output `{name}`"))
             .hint("its template is not the one of this version of gpuctl: leave out --template")

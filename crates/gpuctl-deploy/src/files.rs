@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use gpuctl_control::text::hexadecimal;
 use sha2::{Digest, Sha256};
 
+use crate::Site;
 use crate::ports::Account;
 use crate::template::Values;
 use crate::trouble::{Kind, Trouble};
@@ -17,6 +18,11 @@ const HASH_DIGITS: usize = 16;
 const FILES_MAX: usize = 64;
 const READ_BYTES: usize = 1 << 20;
 
+/// The folder of a stack's bucket from which boxes take their models.
+pub(crate) const MODELS: &str = "models/";
+/// What each model's folder has.
+const MANIFEST: &str = "model.toml";
+
 /// The boot files of this version of gpuctl.
 const BOOT: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/boot_files.rs"));
 
@@ -26,6 +32,12 @@ pub enum Content {
     Bytes(Vec<u8>),
     /// A worker's archives have gigabytes.
     Path(PathBuf),
+}
+
+impl Content {
+    pub(crate) fn of(text: &str) -> Self {
+        Self::Bytes(text.as_bytes().to_vec())
+    }
 }
 
 /// A file: its name below its folder, and what is in it.
@@ -115,6 +127,40 @@ impl Files {
     }
 }
 
+/// The models of a folder, as each box fetches them at its boot: one folder for each.
+pub(crate) struct Models(Vec<File>);
+
+impl Models {
+    /// # Errors
+    /// When the folder cannot be read, or is none of models.
+    pub(crate) fn of(folder: &Path) -> Result<Self, Trouble> {
+        let entries = folder.read_dir().map_err(|error| unreadable(folder, &error))?;
+        let mut files = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(|error| unreadable(folder, &error))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.join(MANIFEST).is_file() {
+                let within = |file: File| File { name: format!("{name}/{}", file.name), ..file };
+                files.extend(in_folder(&path)?.into_iter().map(within));
+            }
+        }
+        match files.is_empty() {
+            true => Err(Trouble::new(Kind::Invalid, format!("{} has no models", folder.display()))
+                .hint("`gpuctl models pull NAME` fetches one; name the folder that it names")),
+            false => Ok(Self(files)),
+        }
+    }
+
+    /// Stores them in a stack's bucket, in place of what is there.
+    pub(crate) async fn upload(&self, site: &Site<'_>, bucket: &str) -> Result<(), Trouble> {
+        for File { name, content } in &self.0 {
+            site.account.replace(bucket, &format!("{MODELS}{name}"), content).await?;
+            site.show.note(&format!("uploaded {MODELS}{name}"));
+        }
+        Ok(())
+    }
+}
+
 fn in_folder(folder: &Path) -> Result<Vec<File>, Trouble> {
     let entries = folder.read_dir().map_err(|error| unreadable(folder, &error))?;
     let mut files: Vec<File> = Vec::new();
@@ -185,5 +231,6 @@ mod tests {
         }
         assert_eq!(one.len(), "boot/".len() + HASH_DIGITS);
         assert!(Files::default().add_worker(Path::new("/nowhere")).is_err());
+        assert!(Models::of(Path::new(env!("CARGO_MANIFEST_DIR"))).is_err());
     }
 }

@@ -138,11 +138,11 @@ pub trait Account: Send + Sync {
     /// Stores an object whose key names its content: what is there stays.
     async fn upload(&self, bucket: &str, key: &str, content: &Content) -> Result<(), PortError>;
 
-    /// Whether a bucket has an object.
+    /// Whether a bucket has this object, or one in this folder, whose name ends with a slash.
     async fn has(&self, bucket: &str, key: &str) -> Result<bool, PortError>;
 
     /// Stores an object in place of what is there.
-    async fn replace(&self, bucket: &str, key: &str, content: &[u8]) -> Result<(), PortError>;
+    async fn replace(&self, bucket: &str, key: &str, content: &Content) -> Result<(), PortError>;
 
     /// The boxes of a stack, also those that are being terminated.
     async fn boxes(&self, stack: &str) -> Result<Vec<StackBox>, PortError>;

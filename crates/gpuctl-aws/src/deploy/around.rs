@@ -8,7 +8,6 @@ use aws_sdk_ec2::types::{
     Filter, Instance, InstanceStateName, LaunchTemplateSpecification, ResourceType, Tag,
     TagSpecification,
 };
-use aws_sdk_s3::primitives::ByteStream;
 use chrono::TimeDelta;
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::ports::{Clock, JobQueue, PortError, PortErrorClass};
@@ -25,7 +24,7 @@ use crate::calls::show;
 use crate::ec2::failed;
 use crate::files::Existing;
 use crate::limits::quota_of;
-use crate::{Aws, Ec2Cloud, S3Files, SqsQueue};
+use crate::{Aws, Ec2Cloud, SqsQueue};
 
 /// The parameter of an image, e.g. `resolve:ssm:/aws/…/ami-id`.
 const BY_PARAMETER: &str = "resolve:ssm:";
@@ -188,10 +187,8 @@ impl Account for AwsAccount {
         buckets::has(&self.aws, bucket, key).await
     }
 
-    async fn replace(&self, bucket: &str, key: &str, content: &[u8]) -> Result<(), PortError> {
-        let (length, body) = (content.len() as u64, ByteStream::from(content.to_vec()));
-        let files = S3Files::new(&self.aws, bucket, "");
-        files.put(key.to_owned(), body, length, Existing::Replace).await.map(drop)
+    async fn replace(&self, bucket: &str, key: &str, content: &Content) -> Result<(), PortError> {
+        buckets::put(&self.aws, (bucket, key), content, Existing::Replace).await
     }
 
     async fn boxes(&self, stack: &str) -> Result<Vec<StackBox>, PortError> {

@@ -73,6 +73,16 @@ pub(super) async fn add(
     if client.head_object().bucket(bucket).key(key).send().await.is_ok() {
         return Ok(());
     }
+    put(aws, (bucket, key), content, Existing::Keep).await
+}
+
+/// Stores an object.
+pub(super) async fn put(
+    aws: &Aws,
+    (bucket, key): (&str, &str),
+    content: &Content,
+    existing: Existing,
+) -> Result<(), PortError> {
     let unreadable = |error: BoxError| {
         PortError::new(PortErrorClass::Other, format!("{key} cannot be read")).because(error)
     };
@@ -84,21 +94,18 @@ pub(super) async fn add(
             (body.map_err(|error| unreadable(error.into()))?, length)
         }
     };
-    S3Files::new(aws, bucket, "").put(key.to_owned(), body, length, Existing::Keep).await.map(drop)
+    S3Files::new(aws, bucket, "").put(key.to_owned(), body, length, existing).await.map(drop)
 }
 
+/// Whether there is this object, or one in this folder.
 pub(super) async fn has(aws: &Aws, bucket: &str, key: &str) -> Result<bool, PortError> {
     let client = aws.s3();
-    match client.head_object().bucket(bucket).key(key).send().await {
-        Ok(_) => Ok(true),
-        Err(error) if error.raw_response().is_some_and(|one| one.status().as_u16() == 404) => {
-            Ok(false)
-        }
-        Err(error) => {
-            let what = format!("s3://{bucket}/{key} cannot be read");
-            Err(port_error("s3:GetObject", what, error))
-        }
-    }
+    let sent = client.list_objects_v2().bucket(bucket).prefix(key).max_keys(1).send().await;
+    let found = sent.map_err(|error| {
+        port_error("s3:ListBucket", format!("s3://{bucket}/{key} cannot be read"), error)
+    })?;
+    let is_it = |one: &Object| key.ends_with('/') || one.key() == Some(key);
+    Ok(found.contents().iter().any(is_it))
 }
 
 /// The size of what is in a bucket, in whole GB, rounded up; of a very large bucket a part.

@@ -68,6 +68,9 @@ pub(crate) struct DeployArguments {
     /// The role that CloudFormation acts as [default: yours]
     #[arg(long, value_name = "ARN")]
     pub(crate) role_arn: Option<String>,
+    /// Upload the models of this folder first, e.g. those of `gpuctl models pull` [default: the bucket's stay]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) models: Option<PathBuf>,
     /// How long a new kept box may take to boot and stop before it is told to stop
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "20m")]
     pub(crate) boot_timeout: TimeDelta,

@@ -101,6 +101,7 @@ async fn deploy(
     let wanted = Wanted {
         allow_replace: arguments.allow_replace.clone(),
         role: arguments.role_arn.clone(),
+        models: arguments.models.clone(),
         first_boot_max: arguments.boot_timeout,
         ..wanted(config, &arguments.what)?
     };
@@ -203,6 +204,7 @@ fn wanted(config: &Config, what: &DiffArguments) -> Result<Wanted, Failure> {
         allow_replace: Vec::new(),
         role: None,
         policy,
+        models: None,
         first_boot_max: chrono::TimeDelta::zero(),
         change_set: change_set(),
         prices: config.policy.cost.prices.clone(),

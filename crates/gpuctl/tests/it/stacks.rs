@@ -418,7 +418,7 @@ fn the_bill_of_a_stack_is_a_table() {
 }
 
 /// What the emulator has no type for is left out, as whole resources with the outputs that show them.
-fn pruned() -> String {
+pub(crate) fn pruned() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/stack.yaml");
     let text = std::fs::read_to_string(path).unwrap();
     let (mut kept, mut section, mut skips) = (String::new(), "", false);
@@ -443,30 +443,62 @@ fn pruned() -> String {
     kept
 }
 
-/// The real template on an emulator: made, changed, left alone, removed, made again.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stack_is_made_changed_removed_and_made_again() {
-    let place = Place::new("life").await;
-    let ministack = account().await;
-    std::fs::remove_file(place.sandbox.path("gpuctl.toml")).unwrap();
-    place.sandbox.write("stack.yaml", pruned());
-    let url = ministack.url();
-    let run = |command: &str, more: &[&str]| {
-        let mut arguments = vec![command, "--stack", "life", "--endpoint-url", &url];
+/// The real template on an emulator.
+struct Life {
+    sandbox: Sandbox,
+    ministack: Emulator,
+}
+
+impl Life {
+    async fn new() -> Self {
+        let ministack = emulators::new_ministack().await;
+        let account = Account { port: ministack.port };
+        account.image();
+        let sandbox = Sandbox::new("")
+            .with("AWS_ACCESS_KEY_ID", "test")
+            .with("AWS_SECRET_ACCESS_KEY", "test")
+            .with("AWS_REGION", REGION)
+            .with("AWS_ENDPOINT_URL", ministack.url());
+        std::fs::remove_file(sandbox.path("gpuctl.toml")).unwrap();
+        sandbox.write("stack.yaml", pruned());
+        sandbox.write("function.zip", b"zip");
+        for folder in ["worker", "boot", "models/any"] {
+            std::fs::create_dir_all(sandbox.path(folder)).unwrap();
+        }
+        sandbox.write("worker/gpu-worker-x86_64.tar.gz", b"archive");
+        sandbox.write("boot/first-boot.sh", b"true\n");
+        sandbox.write("models/any/model.toml", b"");
+        Self { sandbox, ministack }
+    }
+
+    fn run(&self, command: &str, stack: &str, more: &[&str]) -> Said {
+        let url = self.ministack.url();
+        let mut arguments = vec![command, "--stack", stack, "--endpoint-url", &url];
         if command != "destroy" {
             arguments.extend(["--template", "stack.yaml", "--function", "function.zip"]);
             arguments.extend(["--worker", "worker", "--boot", "boot"]);
             arguments.extend(&SET[2..]);
         }
         arguments.extend(more);
-        let mut command = place.sandbox.command(&arguments);
-        said(command.env_remove("AWS_ENDPOINT_URL_CLOUDFORMATION").output().unwrap())
-    };
+        self.sandbox.run(&arguments)
+    }
+}
+
+/// Made, changed, left alone, removed, made again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_is_made_changed_removed_and_made_again() {
+    let life = Life::new().await;
+    let run = |command: &str, more: &[&str]| life.run(command, "life", more);
+    let bare = run("deploy", &["--yes"]).expect(1);
+    assert!(bare.stderr.contains("/models/ has no models: no GPU box was made"), "{}", bare.stderr);
+    assert!(bare.stderr.contains("hint: the stack is complete; `gpuctl deploy --models"));
     // No worker boots on the emulator, so the box is told to stop.
-    let made = run("deploy", &["--yes", "--boot-timeout", "1s"]).expect(5);
+    let with_models = ["--models", "models", "--yes", "--boot-timeout", "1s"];
+    let made = run("deploy", &with_models).expect(5);
+    assert!(made.stderr.contains("uploaded models/any/model.toml"), "{}", made.stderr);
     assert!(made.stderr.contains("from launch template life-gpu-spot"), "{}", made.stderr);
     assert!(made.stderr.contains("did not stop by itself after its first boot"), "{}", made.stderr);
-    let policy = std::fs::read_to_string(place.sandbox.path("gpuctl.toml")).unwrap();
+    let policy = std::fs::read_to_string(life.sandbox.path("gpuctl.toml")).unwrap_or_default();
     assert!(policy.contains("\"gpuctl:stack\" = \"life\""), "{policy}");
 
     let again = run("deploy", &["--yes", "--json"]).expect(0).json();
@@ -479,15 +511,42 @@ async fn a_stack_is_made_changed_removed_and_made_again() {
 
     let gone = run("destroy", &["--yes", "--json"]).expect(0).json();
     assert_eq!(gone["boxes"].as_array().unwrap().len(), 1, "{gone}");
-    assert_eq!(gone["left"], json!([]), "{gone}");
     let kept = gone["kept"].as_array().unwrap();
-    assert!(
-        kept.iter().any(|one| one["id"].as_str().unwrap().starts_with("life-bucket-")),
-        "{gone}"
-    );
+    let is_bucket = |one: &&Value| one["kind"] == "bucket";
+    assert_eq!((&gone["left"], kept.iter().filter(is_bucket).count()), (&json!([]), 2), "{gone}");
     assert_eq!(run("destroy", &["--yes", "--json"]).expect(0).json()["was_there"], false);
 
-    run("deploy", &["--yes", "--set", "GpuBoxes=launched"]).expect(0);
+    run("deploy", &["--yes", "--set", "GpuBoxes=launched", "--set", "Efs=on"]).expect(0);
+    let gone = run("destroy", &["--yes"]).expect(0);
+    let delete = "aws efs delete-file-system --region us-east-1 --file-system-id fs-";
+    assert!(gone.stderr.contains(delete), "{}", gone.stderr);
+    let kept = gone.stdout.lines().find(|line| line.starts_with("  file system ")).unwrap();
+    assert!(kept.ends_with(" $0.30 a GB a month"), "{}", gone.stdout);
     let gone = run("destroy", &["--yes", "--everything", "--json"]).expect(0).json();
+    assert_eq!((&gone["left"], &gone["kept"]), (&json!([]), &json!([])), "{gone}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_stacks_share_the_code_bucket_and_no_pool_of_launched_boxes() {
+    let life = Life::new().await;
+    let launched = ["--yes", "--set", "GpuBoxes=launched"];
+    life.run("deploy", "one", &launched).expect(0);
+    let refused = life.run("deploy", "two", &launched).expect(1);
+    let words = "error: GpuPool: stack one has a pool `gpu` too, and launched boxes are known by their pool";
+    assert!(refused.stderr.contains(words), "{}", refused.stderr);
+    let other = [&launched[..], &["--set", "GpuPool=gpu-2"]].concat();
+    let made = life.run("deploy", "two", &other).expect(0);
+    assert!(made.stderr.contains("gpuctl.toml is of another stack"), "{}", made.stderr);
+    let policy = std::fs::read_to_string(life.sandbox.path("gpuctl-two.toml")).unwrap();
+    assert!(policy.contains("queue = \"two-jobs\""), "{policy}");
+    let gone = life.run("destroy", "one", &["--yes", "--everything"]).expect(0);
+    let code = "gpuctl-000000000000-us-east-1";
+    let stays = format!("bucket {code} stays: stack two uses it");
+    assert!(gone.stderr.contains(&stays), "{}", gone.stderr);
+    assert_eq!(gone.stdout.matches("\n  bucket ").count(), 1, "{}", gone.stdout);
+    assert!(gone.stdout.contains(code), "{}", gone.stdout);
+    life.run("deploy", "two", &["--yes"]).expect(0);
+    let all = ["--yes", "--everything", "--json"];
+    let gone = life.run("destroy", "two", &all).expect(0).json();
     assert_eq!((&gone["left"], &gone["kept"]), (&json!([]), &json!([])), "{gone}");
 }
