@@ -70,6 +70,8 @@ for scene in "${scenes[@]}"; do
     *) failed=$((failed + 1)) outcome="FAILED ($code)" ;;
   esac
   printf '%-28s %4s s  %s\n' "$scene" $((SECONDS - began)) "$outcome"
+  # What a scene has measured.
+  grep -E '^ +[0-9.]+ s  ' "$work/$scene.log" || true
   if [ "$outcome" = "FAILED ($code)" ]; then sed 's/^/    /' "$work/$scene.log"; fi
 done
 for stop in $(compgen -A function stop_ || true); do "$stop"; done

@@ -4,7 +4,7 @@
 # The programs of the tests: a release build would say nothing more here. Built as scripts/test.sh builds them, with the features of the whole
 # workspace: others would build every AWS SDK again.
 need_programs() {
-  [ -e "$work/built" ] || cargo test --workspace --locked --quiet --no-run --test it --test boxes
+  [ -e "$work/built" ] || cargo test --workspace --locked --quiet --no-run --test it --test boxes --test function
   touch "$work/built"
 }
 

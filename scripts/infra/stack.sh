@@ -12,6 +12,14 @@ scene_stack_life() {
   "$cache/infra/bin/python" scripts/infra/stack_life.py "$cache/emulators/ministack/bin/ministack"
 }
 
+# A job on a stack that `gpuctl deploy` has made, and its destruction; prints the seconds of each phase.
+scene_end_to_end() {
+  scripts/install-emulators.sh
+  "$python" scripts/fetch-models.py
+  need_programs
+  cargo test --workspace --locked --quiet --test it -- --nocapture whole::
+}
+
 # The module: formatted, valid, its own tests; applied, planned again without a difference, and destroyed on an emulator.
 scene_terraform() {
   command -v terraform >/dev/null || skip "terraform is not installed"

@@ -7,12 +7,13 @@ mod actions;
 mod canned;
 mod imds;
 mod query;
+mod rest;
 mod server;
 mod stacks;
 mod xml;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -27,6 +28,7 @@ use crate::world::ec2::{Ec2, Ec2Error};
 pub use canned::Canned;
 pub use imds::Imds;
 use query::Query;
+pub use rest::Rest;
 use server::Server;
 pub use stacks::{CloudFormation, End};
 
@@ -40,6 +42,8 @@ struct Shared {
     ec2: Mutex<Ec2>,
     clock: Arc<dyn Clock>,
     orders: Mutex<Orders>,
+    /// What answers the calls that are not simulated.
+    rest: OnceLock<Rest>,
 }
 
 /// Faults that tests order for single calls.
@@ -51,6 +55,8 @@ struct Orders {
     truncated: BTreeMap<String, u32>,
     /// The next call of this action takes effect and returns an error.
     lost: Option<String>,
+    /// What actions that are not simulated respond.
+    answers: BTreeMap<String, String>,
     /// The actions called, in order.
     seen: Vec<String>,
 }
@@ -61,7 +67,12 @@ impl Front {
     /// # Errors
     /// When the port cannot be opened.
     pub async fn open(ec2: Ec2, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { ec2: Mutex::new(ec2), clock, orders: Mutex::default() });
+        let shared = Arc::new(Shared {
+            ec2: Mutex::new(ec2),
+            clock,
+            orders: Mutex::default(),
+            rest: OnceLock::new(),
+        });
         let router = Router::new().route("/", post(respond)).with_state(Arc::clone(&shared));
         Ok(Self { shared, server: Server::open(router).await? })
     }
@@ -70,6 +81,11 @@ impl Front {
     #[must_use]
     pub fn url(&self) -> String {
         self.server.url()
+    }
+
+    /// Has another emulator answer what is not simulated; its launch templates and subnets are those of launches from now on.
+    pub fn rest_by(&self, rest: Rest) {
+        let _ = self.shared.rest.set(rest);
     }
 
     /// The EC2 behind it, advanced to the present.
@@ -82,6 +98,11 @@ impl Front {
     /// Removes the permission for an action, e.g. `StartInstances`.
     pub fn deny(&self, action: &str) {
         self.shared.orders().denied.insert(action.to_owned());
+    }
+
+    /// What an action that is not simulated responds: the elements within its response.
+    pub fn answer(&self, action: &str, inside: &str) {
+        self.shared.orders().answers.insert(action.to_owned(), inside.to_owned());
     }
 
     /// Truncates the next `count` responses to the action in the middle.
@@ -124,10 +145,22 @@ impl Shared {
 }
 
 async fn respond(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
-    let query = Query::parse(&body);
+    let mut query = Query::parse(&body);
     let action = query.text("Action").unwrap_or_default().to_owned();
-    let outcome = permitted(&shared, &query, &action, &headers)
-        .and_then(|()| actions::call(&mut shared.ec2(), shared.now(), &action, &query));
+    let answer = shared.orders().answers.get(&action).cloned();
+    if let Some(rest) = shared.rest.get().filter(|_| answer.is_none()) {
+        let rest = rest.of_call(&headers);
+        if !actions::SIMULATED.contains(&&*action) {
+            return rest.forward(body).await;
+        }
+        if let Some(template) = rest.launch(&mut query).await {
+            shared.ec2().add_template(template);
+        }
+    }
+    let outcome = permitted(&shared, &query, &action, &headers).and_then(|()| match answer {
+        Some(inside) => Ok(xml::response(&action, &inside)),
+        None => actions::call(&mut shared.ec2(), shared.now(), &action, &query),
+    });
     let mut orders = shared.orders();
     let lost = orders.lost.take_if(|wanted| *wanted == action).is_some();
     let truncated = orders.truncated.get_mut(&action).is_some_and(|left| {

@@ -25,9 +25,30 @@ pub(crate) struct Emulator {
     _process: Child,
 }
 
+/// A program that serves AWS's protocols.
+#[derive(Default)]
+struct Program {
+    /// The folder of its environment, and its name there.
+    package: &'static str,
+    name: &'static str,
+    /// A path that it answers once it is up.
+    looks: &'static str,
+    arguments: Vec<String>,
+    /// Which what it runs has as well.
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Program {
+    fn ministack() -> Self {
+        let (package, looks) = ("ministack", "/_ministack/health");
+        Self { package, name: "ministack", looks, ..Self::default() }
+    }
+}
+
 impl Emulator {
-    fn start(package: &str, program: &str, looks: &str, arguments: &[String], port: u16) -> Self {
-        let program = emulators().join(package).join("bin").join(program);
+    fn start(what: &Program, port: u16) -> Self {
+        let Program { package, name, looks, arguments, variables } = what;
+        let program = emulators().join(package).join("bin").join(name);
         assert!(
             program.is_file(),
             "{} is missing: run scripts/install-emulators.sh",
@@ -40,6 +61,7 @@ impl Emulator {
             .envs([("BIND_HOST", "127.0.0.1"), ("MINISTACK_HOST", "127.0.0.1")])
             .env("GATEWAY_PORT", port.to_string())
             .env_remove("AWS_ENDPOINT_URL")
+            .envs(variables.iter().cloned())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -67,9 +89,17 @@ pub(crate) async fn ministack() -> &'static Emulator {
 
 /// An empty account of its own, for tests that others' tables and log groups would disturb.
 pub(crate) async fn new_ministack() -> Emulator {
+    started(Program::ministack(), free_port()).await
+}
+
+/// An account of its own, whose functions find EC2 at `ec2` and all other services here.
+pub(crate) async fn new_ministack_beside(ec2: &str) -> Emulator {
     let port = free_port();
-    started(move || Emulator::start("ministack", "ministack", "/_ministack/health", &[], port))
-        .await
+    let variables = [
+        ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}")),
+        ("AWS_ENDPOINT_URL_EC2", ec2.to_owned()),
+    ];
+    started(Program { variables: variables.into(), ..Program::ministack() }, port).await
 }
 
 /// The same services by another project.
@@ -78,8 +108,10 @@ pub(crate) async fn moto() -> &'static Emulator {
     ONE.get_or_init(async || {
         let port = free_port();
         let arguments = ["-H", "127.0.0.1", "-p", &port.to_string()].map(ToOwned::to_owned);
-        let looks = "/moto-api/data.json";
-        started(move || Emulator::start("moto", "moto_server", looks, &arguments, port)).await
+        let (package, looks) = ("moto", "/moto-api/data.json");
+        let arguments = arguments.into();
+        let name = "moto_server";
+        started(Program { package, name, looks, arguments, ..Program::default() }, port).await
     })
     .await
 }
@@ -90,12 +122,13 @@ pub(crate) async fn faults(upstream: &Emulator) -> Emulator {
     let upstream = upstream.url();
     let arguments =
         ["-u", &upstream, "-p", &port.to_string(), "--host", "127.0.0.1"].map(ToOwned::to_owned);
-    let looks = "/_microburst/health";
-    started(move || Emulator::start("microburst", "microburst", looks, &arguments, port)).await
+    let (package, looks) = ("microburst", "/_microburst/health");
+    let arguments = arguments.into();
+    started(Program { package, name: package, looks, arguments, ..Program::default() }, port).await
 }
 
-async fn started(start: impl FnOnce() -> Emulator + Send + 'static) -> Emulator {
-    tokio::task::spawn_blocking(start).await.unwrap()
+async fn started(what: Program, port: u16) -> Emulator {
+    tokio::task::spawn_blocking(move || Emulator::start(&what, port)).await.unwrap()
 }
 
 impl Emulator {

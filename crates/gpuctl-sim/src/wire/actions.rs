@@ -13,7 +13,20 @@ use crate::world::ec2::{
 };
 
 /// A subnet is named after its zone here: `subnet-us-east-1a`.
-const SUBNET: &str = "subnet-";
+pub(super) const SUBNET: &str = "subnet-";
+
+/// The actions that are simulated, also where another emulator has the launch templates.
+pub(super) const SIMULATED: [&str; 9] = [
+    "CancelSpotInstanceRequests",
+    "CreateFleet",
+    "CreateTags",
+    "DescribeInstances",
+    "DescribeSpotInstanceRequests",
+    "RunInstances",
+    "StartInstances",
+    "StopInstances",
+    "TerminateInstances",
+];
 
 pub(super) fn call(
     ec2: &mut Ec2,

@@ -25,6 +25,10 @@ impl Query {
         self.0.get(key).map(String::as_str)
     }
 
+    pub(super) fn set(&mut self, key: &str, value: String) {
+        self.0.insert(key.to_owned(), value);
+    }
+
     pub(super) fn number(&self, key: &str) -> Option<usize> {
         self.text(key)?.parse().ok()
     }

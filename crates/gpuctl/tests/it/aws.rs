@@ -21,7 +21,7 @@ use crate::deployment::{ACCOUNT, Account, REGION};
 use crate::emulators;
 use crate::support::{Sandbox, cache, sample, wait_until};
 
-fn settings() -> Ec2Settings {
+pub(crate) fn settings() -> Ec2Settings {
     Ec2Settings {
         zones: vec!["us-east-1a".to_owned()],
         pending: (TimeDelta::milliseconds(500), TimeDelta::milliseconds(500)),

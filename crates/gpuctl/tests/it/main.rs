@@ -28,6 +28,8 @@ mod logs;
 mod money;
 #[cfg(feature = "aws")]
 mod outside;
+#[cfg(feature = "deploy")]
+mod preflight;
 #[cfg(feature = "aws")]
 mod prices;
 mod random;
@@ -39,3 +41,5 @@ mod support;
 mod tasks;
 mod traces;
 mod used;
+#[cfg(feature = "deploy")]
+mod whole;

@@ -147,6 +147,8 @@ fn request_fits(one: &SpotRequest, name: &str, values: &[String]) -> Option<bool
         "status-code" => is(one.status_code),
         "instance-id" => one.instance_id.as_deref().is_some_and(is),
         "spot-instance-request-id" => is(&one.id),
+        // Requests have no tags here.
+        _ if name.starts_with("tag:") => false,
         _ => return None,
     })
 }
