@@ -23,7 +23,7 @@ use gpuctl_control::clock::CLOCKS_APART_MAX;
 use gpuctl_control::hold::outdated;
 use gpuctl_control::job::{Job, JobId, JobResult};
 use gpuctl_control::ports::{
-    Attempt, Clock, Committed, Fence, JobEntry, JobFilter, JobProblem, Ledger, PoolMemory,
+    Attempt, Began, Clock, Committed, Fence, JobEntry, JobFilter, JobProblem, Ledger, PoolMemory,
     PortError, PortErrorClass, QueueChange, QueueMemory, WorkerReport,
 };
 use gpuctl_control::wire::record::Record;
@@ -325,7 +325,7 @@ impl Ledger for DynamoLedger {
         self.note_submitted(jobs).await
     }
 
-    async fn began(&self, job: &Job, attempt: &Attempt) -> Result<(), PortError> {
+    async fn began(&self, job: &Job, attempt: &Attempt) -> Result<Began, PortError> {
         self.note_began(job, attempt).await
     }
 

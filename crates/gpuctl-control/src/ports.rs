@@ -365,9 +365,10 @@ pub trait Ledger: Send + Sync {
     /// Notes that jobs were submitted. A job that is known already stays as it is, unless this is a newer generation of it.
     async fn submitted(&self, jobs: &[Job]) -> Result<(), PortError>;
 
-    /// Notes that a worker has begun a job. A ledger that can read the queue's messages keeps this default.
-    async fn began(&self, _job: &Job, _attempt: &Attempt) -> Result<(), PortError> {
-        Ok(())
+    /// Notes that a worker has begun a job, unless a newer generation of it is known. A ledger that can read the queue's messages, and
+    /// whose redrive leaves older generations out, keeps this default.
+    async fn began(&self, _job: &Job, _attempt: &Attempt) -> Result<Began, PortError> {
+        Ok(Began::Newest)
     }
 
     /// Notes that a user has purged or redriven the queue, from which its jobs' states follow. Defaults as `began` does.
@@ -488,6 +489,15 @@ pub struct Attempt {
     pub at: Timestamp,
     /// When it is over at the latest, also if the worker was interrupted.
     pub until: Timestamp,
+}
+
+/// Whether a worker should go on with the job that it has begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Began {
+    /// This is the job's newest generation that is known.
+    Newest,
+    /// A user has had the job sent again since: no one waits for this generation.
+    Superseded,
 }
 
 /// What a user did to a queue.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobFailure, JobResult};
 use gpuctl_control::log::shown;
-use gpuctl_control::ports::{Attempt, JobProblem, PortErrorClass, Received};
+use gpuctl_control::ports::{Attempt, Began, JobProblem, PortErrorClass, Received};
 use gpuctl_control::text::with_causes;
 use gpuctl_control::wire::job::{JobReadError, job_received};
 use gpuctl_control::worker_timing::retry_delay;
@@ -67,8 +67,12 @@ impl Worker {
             Verdict::Run => false,
             Verdict::RunAlone => true,
         };
-        let (done, ()) =
+        let (done, began) =
             tokio::join!(self.run(&job, &message, alone), self.note_attempt(&job, &message));
+        if began == Began::Superseded {
+            tracing::info!(job = %job.id, generation = job.generation, "dropped: a user has had this job sent again since");
+            return self.ack(&message, &job).await;
+        }
         let outcome = match done {
             Ok(inferred) => Ok(inferred),
             Err(Stop::Failed(failure)) => Err(failure),
@@ -134,8 +138,9 @@ impl Worker {
         }
     }
 
-    /// Notes the attempt for ledgers that cannot see the queue's messages. The job runs also if that fails.
-    async fn note_attempt(&self, job: &Job, message: &Message) {
+    /// Notes the attempt for ledgers that cannot see the queue's messages; a job that no one waits for is cancelled. One whose attempt cannot
+    /// be noted runs.
+    async fn note_attempt(&self, job: &Job, message: &Message) -> Began {
         let attempt = Attempt {
             box_id: self.box_id().clone(),
             number: message.received.receive_count,
@@ -144,9 +149,14 @@ impl Worker {
             until: message.received_at + self.job_max(job) + self.queue.visibility,
         };
         let began = self.ports.ledger.began(job, &attempt);
-        if let Err(error) = within("noting an attempt", began).await {
+        let began = within("noting an attempt", began).await.unwrap_or_else(|error| {
             tracing::warn!(job = %job.id, %error, "the attempt could not be noted");
+            Began::Newest
+        });
+        if began == Began::Superseded {
+            message.lease.cancel.cancel();
         }
+        began
     }
 
     fn finished(

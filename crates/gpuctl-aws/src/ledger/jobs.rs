@@ -6,8 +6,8 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use gpuctl_control::job::{Job, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
-    Attempt, AttemptName, Committed, JOBS_DELETED_MAX, JobProblem, PortError, PortErrorClass,
-    QueueChange, ResultFile,
+    Attempt, AttemptName, Began, Committed, JOBS_DELETED_MAX, JobProblem, PortError,
+    PortErrorClass, QueueChange, ResultFile,
 };
 use gpuctl_control::wire::job::result_to_json;
 use gpuctl_core::units::{QueueName, Timestamp};
@@ -70,12 +70,17 @@ impl DynamoLedger {
         Ok(())
     }
 
-    pub(super) async fn note_began(&self, job: &Job, attempt: &Attempt) -> Result<(), PortError> {
-        self.writer().note(job, job_items::attempt(job, attempt)).await
+    pub(super) async fn note_began(
+        &self,
+        job: &Job,
+        attempt: &Attempt,
+    ) -> Result<Began, PortError> {
+        let is_noted = self.writer().note(job, job_items::attempt(job, attempt)).await?;
+        Ok(if is_noted { Began::Newest } else { Began::Superseded })
     }
 
     pub(super) async fn note_job_problem(&self, problem: &JobProblem) -> Result<(), PortError> {
-        self.writer().note(&problem.job, job_items::problem(problem)).await
+        self.writer().note(&problem.job, job_items::problem(problem)).await.map(drop)
     }
 
     pub(super) async fn note_queue_change(
@@ -223,15 +228,15 @@ impl JobWriter {
         }
     }
 
-    /// Writes attributes of a generation, whether it is known or not; nothing if a newer one is.
-    async fn note(&self, job: &Job, attributes: Attributes) -> Result<(), PortError> {
+    /// Writes attributes of a generation, whether it is known or not. `false` if a newer one is known, and nothing was written.
+    async fn note(&self, job: &Job, attributes: Attributes) -> Result<bool, PortError> {
         // Known again: another writer may have noted it between the two.
         for which in [Which::Known, Which::New, Which::Known] {
             if self.write(job, which, attributes.clone()).await? {
-                break;
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     async fn commit(&self, result: &JobResult) -> Result<Committed, PortError> {

@@ -11,7 +11,8 @@ use gpuctl_aws::{Aws, DynamoLedger, S3Files, SqsQueue};
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
-    Attempt, Clock, Committed, Fence, JobFilter, JobProblem, Ledger, PortErrorClass, QueueMemory,
+    Attempt, Began, Clock, Committed, Fence, JobFilter, JobProblem, Ledger, PortErrorClass,
+    QueueMemory,
 };
 use gpuctl_control::wire::job::{job_to_json, result_to_json};
 use gpuctl_core::observation::{Run, SeenQueue};
@@ -81,11 +82,11 @@ async fn each_generation_has_its_own_first_result_and_the_newest_is_the_job_s_st
     assert_eq!((entry.job, entry.state, entry.result), (second.clone(), JobState::Queued, None));
     // The first one is known already, and changes nothing.
     ledger.submitted(std::slice::from_ref(&first)).await.unwrap();
-    ledger.began(&first, &attempt()).await.unwrap();
+    assert_eq!(ledger.began(&first, &attempt()).await.unwrap(), Began::Superseded);
     let late = result(&first, "late");
     assert_eq!(ledger.commit_one(&late).await.unwrap(), Committed::AlreadyThere);
     assert_eq!(ledger.job(&first.id).await.unwrap().unwrap().state, JobState::Queued);
-    ledger.began(&second, &attempt()).await.unwrap();
+    assert_eq!(ledger.began(&second, &attempt()).await.unwrap(), Began::Newest);
     assert_eq!(ledger.job(&first.id).await.unwrap().unwrap().state, JobState::Running);
     let done = result(&second, "done");
     assert_eq!(ledger.commit_one(&done).await.unwrap(), Committed::Written);

@@ -7,7 +7,7 @@ use gpuctl_core::units::Timestamp;
 
 use super::{LONG, RECEIVES_MAX, Subject, TRIES_MAX, receive, receive_soon, whole};
 use crate::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState};
-use crate::ports::{Attempt, Committed, JobFilter, Purge, QueueChange, Received};
+use crate::ports::{Attempt, Began, Committed, JobFilter, Purge, QueueChange, Received};
 use crate::submit::submit;
 use crate::wire::job::job_from_json;
 
@@ -125,7 +125,7 @@ async fn begin(subject: &dyn Subject, lease: TimeDelta) -> (Received, Job) {
         at,
         until: at + lease,
     };
-    subject.ports().ledger.began(&job, &attempt).await.unwrap();
+    assert_eq!(subject.ports().ledger.began(&job, &attempt).await.unwrap(), Began::Newest);
     (held, job)
 }
 

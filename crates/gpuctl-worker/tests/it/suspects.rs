@@ -119,6 +119,20 @@ async fn a_message_that_is_no_job_is_buried_at_the_first_receive_and_listed() {
     serving.kill().await;
 }
 
+/// As after a redrive in the SQS console, which brings back what a user has replaced by `gpuctl retry`.
+#[tokio::test(start_paused = true)]
+async fn a_message_of_an_older_generation_is_dropped_without_a_result() {
+    let world = World::new("");
+    let (quick, slow) = (world.submit("ok"), world.submit("slow:300"));
+    for id in [&quick, &slow] {
+        world.state().newest.insert(id.clone(), 1);
+    }
+    let serving = world.serve();
+    world.wait(seconds(60), |state| state.messages.is_empty()).await;
+    assert_eq!(world.see(|state| (state.results.len(), state.problems.len())), (0, 0));
+    serving.kill().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_job_that_has_its_result_is_acked_and_not_run_again() {
     let world = World::new("");

@@ -9,10 +9,10 @@ use chrono::TimeDelta;
 use gpuctl_control::input::InputRejected;
 use gpuctl_control::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
-    AttemptName, Clock, Cloud, Committed, Fence, Fetched, FileStore, JobEntry, JobFilter,
-    JobProblem, JobQueue, Ledger, Listing, NewMessage, PoolMemory, PortError, PortErrorClass,
-    Ports, Purge, QueueMemory, Receipt, ReceiveRequest, Received, ResultFile, StartOrder,
-    WorkerReport,
+    Attempt, AttemptName, Began, Clock, Cloud, Committed, Fence, Fetched, FileStore, JobEntry,
+    JobFilter, JobProblem, JobQueue, Ledger, Listing, NewMessage, PoolMemory, PortError,
+    PortErrorClass, Ports, Purge, QueueMemory, Receipt, ReceiveRequest, Received, ResultFile,
+    StartOrder, WorkerReport,
 };
 use gpuctl_control::wire::job::job_to_json;
 use gpuctl_control::wire::record::Record;
@@ -66,6 +66,8 @@ pub(crate) struct State {
     pub(crate) results: Vec<JobResult>,
     pub(crate) problems: Vec<JobProblem>,
     pub(crate) reports: Vec<WorkerReport>,
+    /// The newest generation of each job that a user has had sent again.
+    pub(crate) newest: BTreeMap<JobId, u32>,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) failing: BTreeMap<Call, PortErrorClass>,
     pub(crate) panicking: Option<Call>,
@@ -514,6 +516,12 @@ impl Ledger for World {
 
     async fn submitted(&self, _: &[Job]) -> Result<(), PortError> {
         Ok(())
+    }
+
+    async fn began(&self, job: &Job, _: &Attempt) -> Result<Began, PortError> {
+        let newest = self.see(|state| state.newest.get(&job.id).copied());
+        let is_newest = newest.is_none_or(|newest| newest <= job.generation);
+        Ok(if is_newest { Began::Newest } else { Began::Superseded })
     }
 
     async fn commit(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>> {
