@@ -121,7 +121,7 @@ ids = [one["InstanceId"] for one in made["Instances"]]
 ec2.stop_instances(InstanceIds=ids)
 dead = sqs.create_queue(QueueName="jobs-dead")["QueueUrl"]
 arn = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-sqs.create_queue(QueueName="jobs", Attributes={"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "5"})})
+sqs.create_queue(QueueName="jobs", Attributes={"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "7"})})
 print(json.dumps(ids))
 """
     answer = subprocess.run([tools / "python", "-c", code], check=True, capture_output=True, text=True, env=credentials(url))

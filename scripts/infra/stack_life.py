@@ -206,7 +206,7 @@ def reads_back(emulator, stack, parameters):
     """What gpuctl is told by the outputs works, and is what the template says."""
     outputs = stack.outputs()
     queue = emulator.client("sqs").get_queue_attributes(QueueUrl=outputs["QueueUrl"], AttributeNames=["All"])["Attributes"]
-    assert queue["MessageRetentionPeriod"] == "1209600" and '"maxReceiveCount":"5"' in queue["RedrivePolicy"].replace(" ", ""), queue
+    assert queue["MessageRetentionPeriod"] == "1209600" and '"maxReceiveCount":"7"' in queue["RedrivePolicy"].replace(" ", ""), queue
     table = emulator.client("dynamodb").describe_table(TableName=outputs["Table"])["Table"]
     assert [key["AttributeName"] for key in table["KeySchema"]] == ["pk", "sk"], table
     function = emulator.client("lambda").get_function_configuration(FunctionName=outputs["Function"])

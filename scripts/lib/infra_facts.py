@@ -44,7 +44,7 @@ FACTS = [
     (DEFAULT, "Bucket.LifecycleConfiguration.Rules.1.NoncurrentVersionExpiration.NoncurrentDays", 30),
     (DEFAULT, "Jobs.MessageRetentionPeriod", 1209600),
     (DEFAULT, "DeadLetters.MessageRetentionPeriod", 1209600),
-    (DEFAULT, "Jobs.RedrivePolicy", {"deadLetterTargetArn": "<DeadLetters.Arn>", "maxReceiveCount": "5"}),
+    (DEFAULT, "Jobs.RedrivePolicy", {"deadLetterTargetArn": "<DeadLetters.Arn>", "maxReceiveCount": "7"}),
     (DEFAULT, "FunctionLog.RetentionInDays", "30"),
     (ONE_BOX, "Files.Encrypted", True),
     # What a box is told about itself: stack, region, role, pool, …

@@ -149,6 +149,22 @@ pub struct JobFailure {
     pub hint: Option<String>,
 }
 
+impl JobFailure {
+    /// Of a job that was received as often as it may be.
+    #[must_use]
+    pub fn unfinished(receives: u32) -> Self {
+        let times = if receives == 1 { "once".to_owned() } else { format!("{receives} times") };
+        Self {
+            code: "job.unfinished".to_owned(),
+            message: format!("it was received {times}, and no worker finished it"),
+            hint: Some(
+                "its workers were killed, or let go of it: see their logs, then `gpuctl redrive`"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
 /// The URI of an input: a file, an object in S3, or a short text in the URI itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputUri(String);

@@ -308,6 +308,10 @@ pub struct QueuePolicy {
     pub reports: bool,
 }
 
+/// Receives that a queue on AWS should give a message beyond `receives_max`. At the first of them a worker moves the message to the dead
+/// letters, and notes why. SQS, which tells no one that it moves a message, comes after the last.
+pub const RECEIVES_SPARE: u32 = 2;
+
 /// When an idle box stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdleStop {

@@ -127,11 +127,14 @@ pub(crate) fn delete_jobs(tx: &Transaction<'_>, before: Timestamp) -> rusqlite::
 const IS_HELD: &str = "EXISTS (SELECT 1 FROM messages WHERE messages.job_id = jobs.job_id AND messages.generation = jobs.generation
     AND dead = 0 AND receipt IS NOT NULL AND visible_at > ?1)";
 
+/// The dead letter of the job's newest generation.
+const DEAD: &str = "FROM messages WHERE messages.job_id = jobs.job_id AND messages.generation = jobs.generation AND dead = 1";
+
 /// A job's parts, and where they are.
 fn select(from: &str) -> String {
     format!(
         "SELECT jobs.job, results.result, CASE WHEN state <> 'live' THEN state WHEN {IS_HELD} THEN 'running' ELSE 'queued' END, problem,
-           (SELECT reason FROM messages WHERE messages.job_id = jobs.job_id AND messages.generation = jobs.generation AND dead = 1)
+           (SELECT reason {DEAD}), (SELECT receive_count {DEAD})
          FROM {from} LEFT JOIN results ON results.job_id = jobs.job_id AND results.generation = jobs.generation"
     )
 }
@@ -178,7 +181,11 @@ fn job_entry(row: &Row<'_>) -> rusqlite::Result<JobEntry> {
     let state = state.ok_or_else(|| unreadable(2, format!("`{name}` is not a job's state")))?;
     let problem = match row.get::<_, Option<String>>(3)? {
         Some(text) => Some(failure_from_json(&text).map_err(|error| unreadable(3, error))?),
-        None => row.get::<_, Option<String>>(4)?.map(buried),
+        None => match (row.get::<_, Option<String>>(4)?, row.get(5)?) {
+            (Some(reason), _) => Some(buried(reason)),
+            (None, Some(receives)) => Some(JobFailure::unfinished(receives)),
+            (None, None) => None,
+        },
     };
     let problem = problem.filter(|_| result.is_none());
     Ok(JobEntry { job, state, result, problem })

@@ -538,7 +538,7 @@ impl World {
     fn check_job_end(&mut self, now: Timestamp, id: &str, kind: JobKind, generation: u32) {
         let done = self.checks.committed.contains_key(&(id.to_owned(), generation));
         let message = self.message_state(now, id, generation);
-        let gone = matches!(message, MessageState::Dead | MessageState::Expired);
+        let gone = matches!(message, MessageState::Dead(_) | MessageState::Expired);
         let name = || format!("job {id}, generation {generation} ({:?})", kind.outcome);
         let lost = !done && message == MessageState::Deleted;
         self.checks.check(!lost, Guarantee::ExactlyOnce, now, || {
@@ -550,7 +550,7 @@ impl World {
         self.checks.check(settled || has_budget, Guarantee::Converges, now, || {
             format!("{} of {} is still waiting", name(), kind.at)
         });
-        if message == MessageState::Dead && !done {
+        if matches!(message, MessageState::Dead(_)) && !done {
             self.check_death(now, id, kind, generation);
         }
         self.check_files(now, id, generation);

@@ -46,7 +46,7 @@ enum Verdict {
     RunAlone,
     /// It has a result.
     HasResult,
-    /// It has crashed its worker too often.
+    /// It has crashed its worker too often, or was received too often.
     Bury(JobFailure),
 }
 
@@ -95,23 +95,38 @@ impl Worker {
         }
     }
 
-    /// Whether the job has a result already, or has crashed this box.
+    /// Whether the job has a result already, has crashed this box, or has been received as often as it may be.
     async fn judge(&self, job: &Job, received: &Received) -> Verdict {
         let crashes = match Fix::SuspectByReceiveCount.is_left_out() {
             true => received.receive_count - 1,
             false => self.suspects.crashes(job),
         };
         // Without the ledger it is not known: the job runs, and its commit finds out.
-        if (received.receive_count > 1 || crashes > 0)
-            && self.has_result(job).await.unwrap_or(false)
-        {
+        let has_result = match received.receive_count > 1 || crashes > 0 {
+            true => self.has_result(job).await.ok(),
+            false => Some(false),
+        };
+        if has_result == Some(true) {
             return Verdict::HasResult;
         }
+        let receives = received.receive_count - 1;
+        let is_over = receives >= self.queue.receives_max.get() && has_result.is_some();
         match crashes {
+            0 if is_over => Verdict::Bury(self.why_unfinished(job, receives).await),
             0 => Verdict::Run,
-            crashes if self.suspects.is_too_often(crashes) => Verdict::Bury(crashed(crashes)),
+            crashes if is_over || self.suspects.is_too_often(crashes) => {
+                Verdict::Bury(crashed(crashes))
+            }
             _ => Verdict::RunAlone,
         }
+    }
+
+    /// Why a job has no result after so many receives: what was noted last, if something was.
+    async fn why_unfinished(&self, job: &Job, receives: u32) -> JobFailure {
+        let entry = within("the ledger", self.ports.ledger.job(&job.id)).await.ok().flatten();
+        let noted = entry.filter(|entry| entry.job.generation == job.generation);
+        let noted = noted.and_then(|entry| entry.problem);
+        noted.unwrap_or_else(|| JobFailure::unfinished(receives))
     }
 
     /// Tries until the job is done or has failed, or another worker should try.

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use chrono::TimeDelta;
-use gpuctl_control::job::{Job, JobId, JobResult, JobState};
+use gpuctl_control::job::{Job, JobFailure, JobId, JobResult, JobState};
 use gpuctl_control::ports::{JobEntry, JobFilter, Ledger, PortError, PortErrorClass, WorkerReport};
 use gpuctl_control::wire::job::result_from_json;
 use gpuctl_core::period::month_of;
@@ -346,7 +346,12 @@ fn entry(parts: Parts<'_>, id: &JobId) -> Result<JobEntry, PortError> {
         Some(_) => JobState::Failed,
         None => state,
     };
-    let problem = noted.problem.map(|problem| problem.failure).filter(|_| result.is_none());
+    let unfinished = || {
+        let last = noted.attempt.filter(|_| state == JobState::Dead)?;
+        Some(JobFailure::unfinished(last.number))
+    };
+    let problem = noted.problem.map(|problem| problem.failure).or_else(unfinished);
+    let problem = problem.filter(|_| result.is_none());
     Ok(JobEntry { job, state, result, problem })
 }
 

@@ -1,7 +1,7 @@
 //! The state of a job without a result. Pure.
 //!
 //! SQS shows a message only to its receiver, so a state follows from notes, and is a little behind the queue. A job is `running`
-//! while its worker reports and holds leases, `dead` once its last attempt is over (SQS moves its message at the next receive) or its
+//! while its worker reports and holds leases, `dead` once its last attempt is over (its message is moved at the next receive) or its
 //! message was buried, and `purged` or queued again after a purge or redrive through gpuctl. After the time for which the queue keeps
 //! messages it is `expired`. What is done in the SQS console is not seen.
 

@@ -273,7 +273,7 @@ async fn make_queue(aws: &Aws) -> QueueName {
     sqs.create_queue().queue_name("day-dead").send().await.unwrap();
     let policy = serde_json::json!({
         "deadLetterTargetArn": format!("arn:aws:sqs:{REGION}:000000000000:day-dead"),
-        "maxReceiveCount": 5,
+        "maxReceiveCount": 7,
     });
     let call = sqs.create_queue().queue_name("day");
     let call = call.attributes(QueueAttributeName::RedrivePolicy, policy.to_string());

@@ -51,7 +51,7 @@ pub async fn a_job_is_queued_then_running_then_succeeded(subject: &dyn Subject) 
     state_becomes(subject, &job, JobState::Succeeded).await;
 }
 
-/// Q7: a job that was begun as often as it may be, and has no result.
+/// Q7: a job that was begun as often as it may be, and has no result, is dead, and says so.
 pub async fn a_job_that_no_worker_finishes_is_dead(subject: &dyn Subject) {
     let job = job(subject);
     submit(subject.ports(), std::slice::from_ref(&job)).await.unwrap();
@@ -62,11 +62,13 @@ pub async fn a_job_that_no_worker_finishes_is_dead(subject: &dyn Subject) {
         // A receive finds that the message was received too often.
         assert!(receive(subject, 1, LONG).await.is_empty());
         if state(subject, &job).await == JobState::Dead {
-            return;
+            break;
         }
         subject.let_time_pass(subject.lease_min() / 8).await;
     }
-    assert_eq!(state(subject, &job).await, JobState::Dead);
+    let entry = subject.ports().ledger.job(&job.id).await.unwrap().unwrap();
+    assert_eq!(entry.state, JobState::Dead);
+    assert_eq!(entry.problem, Some(JobFailure::unfinished(RECEIVES_MAX)));
 }
 
 /// A purge is noted in the ledger as well, since not every ledger sees the queue. It does not concern later jobs.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
-use gpuctl_control::job::{Job, JobId, JobResult, JobState};
+use gpuctl_control::job::{Job, JobFailure, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
     Committed, Fence, JobEntry, JobFilter, JobProblem, PoolMemory, QueueMemory, SERVICE_WEIGHT,
     WorkerReport,
@@ -248,24 +248,25 @@ impl LedgerState {
         message_state: impl Fn(&str, u32) -> MessageState,
     ) -> Option<JobEntry> {
         let (job, result) = self.generations(id).next_back()?;
+        let problem =
+            self.problems.get(id).filter(|problem| problem.job.generation == job.generation);
+        let mut problem = problem.map(|problem| problem.failure.clone());
         let state = match result {
             Some(result) if result.outcome.is_ok() => JobState::Succeeded,
             Some(_) => JobState::Failed,
             None => match message_state(id.as_str(), job.generation) {
                 MessageState::Waiting => JobState::Queued,
                 MessageState::InFlight => JobState::Running,
-                MessageState::Dead => JobState::Dead,
+                MessageState::Dead(receives) => {
+                    problem.get_or_insert_with(|| JobFailure::unfinished(receives));
+                    JobState::Dead
+                }
                 MessageState::Expired => JobState::Expired,
                 MessageState::Deleted => JobState::Purged,
             },
         };
-        let problem = self.problems.get(id).filter(|_| result.is_none());
-        Some(JobEntry {
-            job: job.clone(),
-            state,
-            result: result.clone(),
-            problem: problem.map(|problem| problem.failure.clone()),
-        })
+        let problem = problem.filter(|_| result.is_none());
+        Some(JobEntry { job: job.clone(), state, result: result.clone(), problem })
     }
 
     pub(crate) fn jobs(

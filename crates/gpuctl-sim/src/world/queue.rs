@@ -74,7 +74,8 @@ impl Message {
 pub(crate) enum MessageState {
     Waiting,
     InFlight,
-    Dead,
+    /// After so many receives.
+    Dead(u32),
     /// Deleted because of its age.
     Expired,
     Deleted,
@@ -280,7 +281,7 @@ impl Queue {
     /// The state of the message of a generation of a job.
     pub(crate) fn message_state(&self, now: Timestamp, job: &str, generation: u32) -> MessageState {
         match self.message(job, generation) {
-            Some(message) if message.dead => MessageState::Dead,
+            Some(message) if message.dead => MessageState::Dead(message.receive_count),
             Some(message) if message.lease.is_some() && message.visible_at > now => {
                 MessageState::InFlight
             }

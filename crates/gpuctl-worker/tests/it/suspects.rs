@@ -1,6 +1,10 @@
 //! Jobs that crash their worker, messages that are no jobs.
 
-use gpuctl_control::ports::PortErrorClass;
+use std::collections::BTreeSet;
+
+use gpuctl_control::job::JobFailure;
+use gpuctl_control::ports::{JobProblem, PortErrorClass};
+use gpuctl_control::wire::job::job_from_json;
 
 use crate::world::{Call, World, seconds};
 
@@ -96,6 +100,31 @@ async fn a_worker_that_ends_in_order_leaves_no_suspects() {
     let serving = world.serve();
     world.wait(seconds(200), |state| state.results.len() == 1).await;
     assert!(world.state().problems.is_empty());
+    serving.kill().await;
+}
+
+/// Workers that are killed before they have noted anything, and those that let go of a job, leave only the number of its receives.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_received_too_often_is_buried_with_what_is_known_of_it() {
+    let world = World::new("").with_spare_receives();
+    let (unknown, denied) = (world.submit("ok"), world.submit("ok"));
+    {
+        let mut state = world.state();
+        state.messages.iter_mut().for_each(|message| message.receives = 5);
+        let job = job_from_json(&state.messages[1].body).unwrap();
+        let (box_id, at) = ("gpu-2".parse().unwrap(), job.submitted_at);
+        let (code, message) = ("inputs.denied".to_owned(), "not allowed".to_owned());
+        let failure = JobFailure { code, message, hint: None };
+        state.problems.push(JobProblem { job, failure, box_id, at, dead: false });
+    }
+    let serving = world.serve();
+    world.wait(seconds(10), |state| state.messages.iter().all(|one| one.dead.is_some())).await;
+    let why = "job.unfinished: it was received 5 times, and no worker finished it";
+    assert_eq!(world.dead(), [why, "inputs.denied: not allowed"]);
+    let problems = world.see(|state| state.problems.clone());
+    let dead = problems.iter().filter(|problem| problem.dead).map(|problem| &problem.job.id);
+    assert_eq!(dead.collect::<BTreeSet<_>>(), BTreeSet::from([&unknown, &denied]));
+    assert!(world.outcomes().is_empty());
     serving.kill().await;
 }
 

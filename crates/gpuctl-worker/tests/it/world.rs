@@ -19,7 +19,7 @@ use gpuctl_control::wire::record::Record;
 use gpuctl_control::worker_timing::WorkerPace;
 use gpuctl_core::observation::{BoxState, Hold, Run, SeenBox, SeenQueue};
 use gpuctl_core::plan::StopMode;
-use gpuctl_core::policy::Policy;
+use gpuctl_core::policy::{Policy, RECEIVES_SPARE};
 use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};
 use gpuctl_worker::{
     Alone, BoxFault, Cancel, Decoded, Fault, Inference, Inferred, Inputs, JobTimer, MemoryScratch,
@@ -145,6 +145,12 @@ impl World {
             "[pool.gpu]\nqueue = \"jobs\"\nvisibility = \"60s\"\nidle_stop = \"{idle_stop}\""
         );
         self.policy = Policy::parse(&text).unwrap();
+        self
+    }
+
+    /// With a queue that gives more receives than the policy says, as on AWS.
+    pub(crate) fn with_spare_receives(mut self) -> Self {
+        self.receives_max += RECEIVES_SPARE;
         self
     }
 
@@ -553,11 +559,15 @@ impl Ledger for World {
 
     async fn job(&self, id: &JobId) -> Result<Option<JobEntry>, PortError> {
         let result = self.results(id).await?.into_iter().next();
-        Ok(result.map(|result| JobEntry {
-            job: result.job.clone(),
-            state: JobState::Succeeded,
-            result: Some(result),
-            problem: None,
+        if let Some(result) = result {
+            let (job, state) = (result.job.clone(), JobState::Succeeded);
+            return Ok(Some(JobEntry { job, state, result: Some(result), problem: None }));
+        }
+        let state = self.state();
+        let noted = state.problems.iter().rfind(|problem| problem.job.id == *id);
+        Ok(noted.map(|JobProblem { job, failure, .. }| {
+            let problem = Some(failure.clone());
+            JobEntry { job: job.clone(), state: JobState::Queued, result: None, problem }
         }))
     }
 

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use gpuctl_aws::{Account, Finding, QueueFacts, check_limits};
 use gpuctl_control::config::Config;
 use gpuctl_control::ports::{PortError, PortErrorClass};
-use gpuctl_core::policy::{Pool, QueuePolicy};
+use gpuctl_core::policy::{Pool, QueuePolicy, RECEIVES_SPARE};
 use gpuctl_core::units::show_duration;
 
 use super::doctor::Repair;
@@ -279,17 +279,23 @@ fn dead_letter_queue(queue: &QueuePolicy, facts: &QueueFacts) -> Option<CheckDoc
             "set the dead-letter queue's retention to 14 days",
         ));
     }
-    (dead.receives_max != queue.receives_max.get()).then(|| {
+    let wanted = (queue.receives_max.get() + RECEIVES_SPARE).min(SQS_RECEIVES_MAX);
+    (dead.receives_max < wanted).then(|| {
         warn(
             "queue",
             format!(
-                "`{name}` moves a message to the dead letters after {} receives, receives_max is {}",
+                "SQS moves a message of `{name}` to the dead letters after {} receives, receives_max is {}: why a job is dead may be unknown",
                 dead.receives_max, queue.receives_max
             ),
-            "make them equal: SQS uses the redrive policy",
+            format!(
+                "set `maxReceiveCount` in its redrive policy to {wanted}: then a worker moves such a message, and notes why"
+            ),
         )
     })
 }
+
+/// The greatest `maxReceiveCount`.
+const SQS_RECEIVES_MAX: u32 = 1_000;
 
 /// Where results' files and uploaded inputs are stored, whether that can be written, and whether it is ever emptied.
 async fn results(account: &Account, config: &Config) -> Vec<CheckDocument> {

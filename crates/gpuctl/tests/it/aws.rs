@@ -70,7 +70,7 @@ fn furnish(account: Account) {
     );
     let policy = json!({
         "deadLetterTargetArn": format!("arn:aws:sqs:{REGION}:{ACCOUNT}:jobs-dead"),
-        "maxReceiveCount": 5,
+        "maxReceiveCount": 7,
     });
     let attributes = json!({ "RedrivePolicy": policy.to_string(), "VisibilityTimeout": "120" });
     account.sqs("CreateQueue", &json!({ "QueueName": "jobs", "Attributes": attributes }));

@@ -178,7 +178,7 @@ const POOL: &[SettingDoc] = &[
         else as long as a boot takes.")
         .takes("`\"auto\"` or a duration"),
     setting("visibility", Value("\"60s\""), "How long after its worker crashed a job is delivered again."),
-    setting("receives_max", Value("5"), "The number of receives after which a job goes to the dead-letter queue."),
+    setting("receives_max", Value("5"), "The number of receives after which a job goes to the dead-letter queue. On AWS, `maxReceiveCount` of the queue's redrive policy should be two more."),
     setting("worker", Value("\"gpu-worker\""), "`\"own\"` if another program than `gpu-worker` receives the jobs: then no reports are \
         expected of it."),
     setting("capacity", Value("[\"spot\", \"on-demand\"]"), "The capacity types of boxes, in order of preference.")
