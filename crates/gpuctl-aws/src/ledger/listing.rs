@@ -36,7 +36,8 @@ const SHARD_ITEMS_FIRST: usize = 10;
 pub(super) struct Context {
     changes: HashMap<QueueName, QueueChanges>,
     retentions: HashMap<QueueName, Option<Retention>>,
-    reports: HashMap<BoxId, Option<WorkerReport>>,
+    /// Of each box's workers.
+    reports: HashMap<BoxId, Vec<WorkerReport>>,
 }
 
 /// A job that a list found.
@@ -239,14 +240,13 @@ impl DynamoLedger {
         if noted.succeeded.is_some() {
             return Ok(state(noted, Around::default(), self.now()));
         }
-        let report = match &noted.attempt {
-            Some(attempt) => self.report_of(&attempt.box_id, context).await?,
-            None => None,
-        };
         let changes = self.changes(&noted.queue, context).await?;
         let retention = self.retention_of(&noted.queue, context).await;
-        let around = Around { changes, retention, report: report.as_ref() };
-        Ok(state(noted, around, self.now()))
+        let reports = match &noted.attempt {
+            Some(attempt) => self.reports_of(&attempt.box_id, context).await?,
+            None => &[],
+        };
+        Ok(state(noted, Around { changes, retention, reports }, self.now()))
     }
 
     async fn result_of(&self, item: Reader<'_>) -> Result<Option<JobResult>, PortError> {
@@ -296,23 +296,16 @@ impl DynamoLedger {
         retention
     }
 
-    async fn report_of(
+    async fn reports_of<'a>(
         &self,
         box_id: &BoxId,
-        context: &mut Context,
-    ) -> Result<Option<WorkerReport>, PortError> {
-        if let Some(report) = context.reports.get(box_id) {
-            return Ok(report.clone());
+        context: &'a mut Context,
+    ) -> Result<&'a [WorkerReport], PortError> {
+        if !context.reports.contains_key(box_id) {
+            let reports = self.reports(std::slice::from_ref(box_id)).await?;
+            context.reports.insert(box_id.clone(), reports);
         }
-        let reports = self.reports(std::slice::from_ref(box_id)).await?;
-        // Of several workers on one box each may hold the job: together they hold what any of them does.
-        let (at, leases) =
-            (reports.iter().map(|one| one.at).max(), reports.iter().map(|one| one.leases));
-        let leases = leases.sum();
-        let report = reports.into_iter().next();
-        let report = report.zip(at).map(|(one, at)| WorkerReport { at, leases, ..one });
-        context.reports.insert(box_id.clone(), report.clone());
-        Ok(report)
+        Ok(&context.reports[box_id])
     }
 }
 

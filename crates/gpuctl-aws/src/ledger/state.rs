@@ -24,8 +24,8 @@ pub(super) struct Around<'a> {
     pub(super) changes: QueueChanges,
     /// How long the job's queue keeps messages; `None` if that cannot be read.
     pub(super) retention: Option<Retention>,
-    /// The latest report of the attempt's worker.
-    pub(super) report: Option<&'a WorkerReport>,
+    /// The latest report of each worker on the attempt's box.
+    pub(super) reports: &'a [WorkerReport],
 }
 
 /// The state of a job.
@@ -35,7 +35,7 @@ pub(super) fn state(job: &Noted, around: Around<'_>, now: Timestamp) -> JobState
         Some(false) => return JobState::Failed,
         None => {}
     }
-    let Around { changes, retention, report } = around;
+    let Around { changes, retention, reports } = around;
     let last_over = job.attempt.as_ref().filter(|attempt| attempt.number >= attempt.of);
     let buried_at = job.problem.as_ref().filter(|problem| problem.dead).map(|problem| problem.at);
     let dead_since = buried_at.max(last_over.map(|attempt| attempt.at));
@@ -45,7 +45,7 @@ pub(super) fn state(job: &Noted, around: Around<'_>, now: Timestamp) -> JobState
     let buried_at = buried_at.filter(|at| Some(*at) == dead_since);
     let attempt = job.attempt.as_ref();
     let attempt = attempt.filter(|attempt| redriven.is_none_or(|redriven| attempt.at >= redriven));
-    if buried_at.is_none() && attempt.is_some_and(|attempt| is_held(attempt, report, now)) {
+    if buried_at.is_none() && attempt.is_some_and(|attempt| is_held(attempt, reports, now)) {
         return JobState::Running;
     }
     let after = |change: Option<Timestamp>, then: Timestamp| change.is_some_and(|at| at >= then);
@@ -74,13 +74,14 @@ pub(super) fn state(job: &Noted, around: Around<'_>, now: Timestamp) -> JobState
     }
 }
 
-/// Whether a worker still holds the job: by its reports, and never beyond the attempt's end.
-fn is_held(attempt: &Attempt, report: Option<&WorkerReport>, now: Timestamp) -> bool {
-    let released = report.is_some_and(|report| {
+/// Whether a worker still holds the job: by its reports, and never beyond the attempt's end. Of several on the box any may hold it: it is
+/// released once none of them can.
+fn is_held(attempt: &Attempt, reports: &[WorkerReport], now: Timestamp) -> bool {
+    let has_released = |report: &WorkerReport| {
         let silent = now - report.at > REPORT_AGE_MAX && now - attempt.at > REPORT_AGE_MAX;
         silent || (report.at > attempt.at && report.leases == 0)
-    });
-    now < attempt.until && !released
+    };
+    now < attempt.until && (reports.is_empty() || !reports.iter().all(has_released))
 }
 
 #[cfg(test)]
@@ -168,9 +169,22 @@ mod tests {
             ),
         ];
         for (name, attempt, changes, report, now, wanted) in table {
-            let around = Around { changes, report: report.as_ref(), retention: None };
+            let around = Around { changes, reports: report.as_slice(), retention: None };
             assert_eq!(state(&noted(attempt), around, at(now)), wanted, "{name}");
         }
+    }
+
+    #[test]
+    fn a_job_of_a_box_with_several_workers_runs_while_any_of_them_may_hold_it() {
+        let begun = noted(Some(attempt(1, 10)));
+        let of = |reports: &[WorkerReport], now| {
+            state(&begun, Around { reports, ..Around::default() }, at(now))
+        };
+        // The one that has begun it reports next: the other, which is idle, says nothing about it.
+        assert_eq!(of(&[report(5, 0), report(19, 0)], 20), JobState::Running);
+        assert_eq!(of(&[report(15, 1), report(19, 0)], 20), JobState::Running);
+        assert_eq!(of(&[report(19, 0), report(19, 0)], 20), JobState::Queued);
+        assert_eq!(of(&[report(5, 1), report(94, 0)], 95), JobState::Queued);
     }
 
     #[test]
@@ -201,7 +215,7 @@ mod tests {
         let retention = Retention { live: TimeDelta::hours(4), dead: Some(TimeDelta::hours(8)) };
         let retention = Some(retention);
         let seen = |job: &Noted, changes: QueueChanges, hours: i64| {
-            state(job, Around { retention, changes, report: None }, at(hours * hour + 1))
+            state(job, Around { retention, changes, reports: &[] }, at(hours * hour + 1))
         };
         let none = QueueChanges::default();
         let redriven = QueueChanges { redriven_at: Some(at(7 * hour)), ..none };
