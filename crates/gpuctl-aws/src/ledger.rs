@@ -196,7 +196,8 @@ impl Ledger for DynamoLedger {
     }
 
     async fn set_hold(&self, hold: &Hold) -> Result<(), PortError> {
-        match self.table.put_unless_newer(items::hold(hold), "since", "set the hold").await {
+        let (item, most) = (items::hold(hold), items::time(self.now() + CLOCKS_APART_MAX));
+        match self.table.put_unless_newer(item, "since", most, "set the hold").await {
             Err(error) if error.class == PortErrorClass::Conflict => Err(outdated(hold)),
             answer => answer,
         }

@@ -139,6 +139,7 @@ macro_rules! contract_tests {
             a_late_release_does_not_end_the_lease_of_another,
             a_lease_that_is_not_released_runs_out,
             a_hold_replaces_the_one_before,
+            a_hold_from_the_future_keeps_no_later_one_out,
             what_a_run_has_stays_and_what_it_lacks_is_filled_in,
             every_part_of_a_run_comes_back,
             an_open_run_is_remembered_however_many_came_after,

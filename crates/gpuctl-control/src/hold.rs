@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 use gpuctl_core::observation::{Hold, HoldWants};
 use gpuctl_core::units::{MicroUsd, PoolId, Timestamp, show_duration};
 
+use crate::clock::CLOCKS_APART_MAX;
 use crate::ports::{Ledger, PortError, PortErrorClass};
 
 /// How long a manual start or stop holds unless said otherwise: long enough to work with, too short to be forgotten overnight.
@@ -74,6 +75,13 @@ pub fn check_length(length: TimeDelta) -> Result<(), HoldLengthError> {
 pub fn outdated(hold: &Hold) -> PortError {
     let what = format!("pool `{}` has a hold that is newer than this one: it stays", hold.pool);
     PortError::new(PortErrorClass::Conflict, what).hint("give the command again to replace it")
+}
+
+/// The hold as a ledger returns it. One that was set in the future was set by a clock that is far off: what a user does from now on is newer.
+#[must_use]
+pub fn not_ahead(hold: Hold, now: Timestamp) -> Hold {
+    let is_ahead = hold.since > now + CLOCKS_APART_MAX;
+    Hold { since: if is_ahead { now } else { hold.since }, ..hold }
 }
 
 /// Sets the hold on each of the pools, in place of an older one. The caller has checked that the pools exist.

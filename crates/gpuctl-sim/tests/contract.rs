@@ -23,6 +23,8 @@ async fn setup() -> WaitingSubject {
 
 contract_tests!(cloud, setup);
 contract_tests!(queue, setup);
+contract_tests!(lists, setup);
 contract_tests!(redrive, setup);
 contract_tests!(ledger, setup);
 contract_tests!(jobs, setup);
+contract_tests!(generations, setup);

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem};
 use chrono::TimeDelta;
+use gpuctl_control::hold::not_ahead;
 use gpuctl_control::ports::{PoolMemory, PortError, PortErrorClass};
 use gpuctl_core::observation::{RUNS_REMEMBERED_MAX, Run};
 use gpuctl_core::period::month_of;
@@ -42,9 +43,10 @@ impl DynamoLedger {
                 .iter()
                 .find(|item| Reader(item).text_if("sk").is_some_and(|sk| sk == name))
         };
+        let hold = named("hold").map(items::hold_of).transpose()?;
         let runs = newest_first(newest.iter().chain(&open))?;
         Ok(PoolMemory {
-            hold: named("hold").map(items::hold_of).transpose()?,
+            hold: hold.map(|hold| not_ahead(hold, self.now())),
             queue: named("queue").map(items::queue_memory_of).transpose()?,
             service: self.service_of(&runs).await?,
             runs,

@@ -289,19 +289,22 @@ impl Table {
         call.send().await.map(drop).map_err(|error| self.failed("PutItem", verb, error))
     }
 
-    /// Puts an item, unless the one with its key has a greater number in `field`: that is a `Conflict`.
+    /// Puts an item, unless the one with its key has a greater number in `field`: that is a `Conflict`. One beyond `most` cannot be true, and
+    /// does not count.
     pub(super) async fn put_unless_newer(
         &self,
         item: Item,
         field: &str,
+        most: AttributeValue,
         verb: &str,
     ) -> Result<(), PortError> {
         let mine = item.get(field).cloned().unwrap_or(AttributeValue::Null(true));
         let call = self.client.put_item().table_name(&self.name).set_item(Some(item));
         let call = call
-            .condition_expression("attribute_not_exists(pk) OR #field <= :mine")
+            .condition_expression("attribute_not_exists(pk) OR #field <= :mine OR #field > :most")
             .expression_attribute_names("#field", field)
-            .expression_attribute_values(":mine", mine);
+            .expression_attribute_values(":mine", mine)
+            .expression_attribute_values(":most", most);
         match call.send().await {
             Ok(_) => Ok(()),
             Err(error) if code(&error) == Some("ConditionalCheckFailedException") => {

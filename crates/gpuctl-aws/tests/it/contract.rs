@@ -44,6 +44,7 @@ mod on_ministack {
     contract_tests!(queue, setup);
     contract_tests!(ledger, setup);
     contract_tests!(jobs, setup);
+    contract_tests!(problems, setup);
 }
 
 mod on_moto {
@@ -58,5 +59,7 @@ mod on_moto {
     }
 
     contract_tests!(ledger, setup);
+    contract_tests!(fences, setup);
     contract_tests!(jobs, setup);
+    contract_tests!(problems, setup);
 }

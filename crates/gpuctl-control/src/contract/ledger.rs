@@ -80,6 +80,27 @@ pub async fn a_hold_replaces_the_one_before(subject: &dyn Subject) {
     assert_eq!(ledger.memory(&pool("not-held")).await.unwrap().hold, None);
 }
 
+/// The machine that set it had a clock far ahead: what a user says now is newer.
+pub async fn a_hold_from_the_future_keeps_no_later_one_out(subject: &dyn Subject) {
+    let ledger = &subject.ports().ledger;
+    let now = whole(subject.ports().clock.now());
+    let hold = |since, wants| Hold {
+        pool: pool("held-ahead"),
+        wants,
+        since,
+        until: now + TimeDelta::days(2),
+        by: "ada".to_owned(),
+        why: None,
+        over_budget: None,
+    };
+    ledger.set_hold(&hold(now + TimeDelta::days(1), HoldWants::Running)).await.unwrap();
+    let remembered = ledger.memory(&pool("held-ahead")).await.unwrap().hold.unwrap();
+    assert!(remembered.since <= subject.ports().clock.now(), "{}", remembered.since);
+    let of_now = hold(now, HoldWants::Stopped);
+    ledger.set_hold(&of_now).await.unwrap();
+    assert_eq!(ledger.memory(&pool("held-ahead")).await.unwrap().hold, Some(of_now));
+}
+
 /// Two controllers write what each has seen: what was written first stays.
 pub async fn what_a_run_has_stays_and_what_it_lacks_is_filled_in(subject: &dyn Subject) {
     let ledger = &subject.ports().ledger;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
+use gpuctl_control::clock::CLOCKS_APART_MAX;
 use gpuctl_control::job::{Job, JobFailure, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
     Committed, Fence, JobEntry, JobFilter, JobProblem, PoolMemory, QueueMemory, SERVICE_WEIGHT,
@@ -54,7 +55,8 @@ pub(crate) struct LedgerState {
 
 impl LedgerState {
     pub(crate) fn lease(&mut self, now: Timestamp, owner: &str, lasts: TimeDelta) -> Option<Fence> {
-        if self.lease.as_ref().is_some_and(|fence| fence.until > now) {
+        // Others see its end only when it is over for the holder as well, whose clock may be behind theirs.
+        if self.lease.as_ref().is_some_and(|fence| fence.until + CLOCKS_APART_MAX > now) {
             return None;
         }
         self.fences += 1;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use gpuctl_control::clock::CorrectedClock;
-use gpuctl_control::hold::outdated;
+use gpuctl_control::clock::{CLOCKS_APART_MAX, CorrectedClock};
+use gpuctl_control::hold::{not_ahead, outdated};
 use gpuctl_control::job::{Job, JobId, JobResult};
 use gpuctl_control::ports::{
     Clock, Committed, Fence, JobEntry, JobFilter, JobProblem, JobQueue, Ledger, NewMessage,
@@ -513,7 +513,11 @@ impl Ledger for Client {
     }
 
     async fn memory(&self, pool: &PoolId) -> Result<PoolMemory, PortError> {
-        self.on_ledger(|world, _| world.ledger.memory(pool)).await
+        self.on_ledger(|world, now| {
+            let memory = world.ledger.memory(pool);
+            PoolMemory { hold: memory.hold.map(|hold| not_ahead(hold, now)), ..memory }
+        })
+        .await
     }
 
     async fn remember_queue(
@@ -532,7 +536,9 @@ impl Ledger for Client {
 
     async fn set_hold(&self, hold: &Hold) -> Result<(), PortError> {
         self.on_ledger(|world, now| {
-            if world.ledger.hold(&hold.pool).is_some_and(|known| known.since > hold.since) {
+            let latest = now + CLOCKS_APART_MAX;
+            let newer = |known: &Hold| known.since > hold.since && known.since <= latest;
+            if world.ledger.hold(&hold.pool).is_some_and(newer) {
                 return Err(outdated(hold));
             }
             world.mark_changed(now);
