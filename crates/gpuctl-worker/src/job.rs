@@ -42,8 +42,8 @@ impl Drop for Message {
 /// Whether and how a job is to run.
 enum Verdict {
     Run,
-    /// It may have crashed its worker.
-    RunAlone,
+    /// It may have crashed its worker, as often as this or elsewhere.
+    RunAlone(u32),
     /// It has a result.
     HasResult,
     /// It has crashed its worker too often, or was received too often.
@@ -64,8 +64,8 @@ impl Worker {
                 self.suspects.forget(&job);
                 return self.bury(&message, job, failure).await;
             }
-            Verdict::Run => false,
-            Verdict::RunAlone => true,
+            Verdict::Run => None,
+            Verdict::RunAlone(crashes) => Some(crashes),
         };
         let (done, began) =
             tokio::join!(self.run(&job, &message, alone), self.note_attempt(&job, &message));
@@ -111,26 +111,36 @@ impl Worker {
         }
         let receives = received.receive_count - 1;
         let is_over = receives >= self.queue.receives_max.get() && has_result.is_some();
-        match crashes {
-            0 if is_over => Verdict::Bury(self.why_unfinished(job, receives).await),
-            0 => Verdict::Run,
-            crashes if is_over || self.suspects.is_too_often(crashes) => {
-                Verdict::Bury(crashed(crashes))
+        if crashes > 0 {
+            return match is_over || self.suspects.is_too_often(crashes) {
+                true => Verdict::Bury(crashed(crashes)),
+                false => Verdict::RunAlone(crashes),
+            };
+        }
+        let noted = if receives > 0 { self.noted_problem(job).await } else { None };
+        match noted {
+            noted if is_over => {
+                Verdict::Bury(noted.unwrap_or_else(|| JobFailure::unfinished(receives)))
             }
-            _ => Verdict::RunAlone,
+            // On another box, whose markers are not here.
+            Some(noted) if noted.code == CRASHED => Verdict::RunAlone(1),
+            _ => Verdict::Run,
         }
     }
 
-    /// Why a job has no result after so many receives: what was noted last, if something was.
-    async fn why_unfinished(&self, job: &Job, receives: u32) -> JobFailure {
-        let entry = within("the ledger", self.ports.ledger.job(&job.id)).await.ok().flatten();
-        let noted = entry.filter(|entry| entry.job.generation == job.generation);
-        let noted = noted.and_then(|entry| entry.problem);
-        noted.unwrap_or_else(|| JobFailure::unfinished(receives))
+    /// What the ledger says of a job that was tried before.
+    async fn noted_problem(&self, job: &Job) -> Option<JobFailure> {
+        let entry = within("the ledger", self.ports.ledger.job(&job.id)).await.ok()??;
+        entry.problem.filter(|_| entry.job.generation == job.generation)
     }
 
     /// Tries until the job is done or has failed, or another worker should try.
-    async fn run(&self, job: &Job, message: &Message, alone: bool) -> Result<Inferred, Stop> {
+    async fn run(
+        &self,
+        job: &Job,
+        message: &Message,
+        alone: Option<u32>,
+    ) -> Result<Inferred, Stop> {
         let mut trials = Trials::new();
         loop {
             let (part, fault) = match self.try_once(job, message, alone).await {

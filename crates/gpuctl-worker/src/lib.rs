@@ -13,6 +13,7 @@ mod held;
 mod inference;
 mod job;
 mod leases;
+mod line;
 mod neighbours;
 mod pace;
 mod panics;

@@ -88,8 +88,11 @@ impl Worker {
         self.commit_put_away().await;
     }
 
-    /// How many more messages this worker may hold.
+    /// How many more messages this worker may hold: none while a suspect waits or runs.
     fn room(&self) -> u32 {
+        if self.line.len() > 0 {
+            return 0;
+        }
         self.service.held_max(self.queue.visibility).saturating_sub(self.leases.count().0)
     }
 

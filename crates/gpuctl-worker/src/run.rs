@@ -7,12 +7,13 @@ use chrono::TimeDelta;
 use gpuctl_control::job::{InputUri, Job, JobFailure};
 use gpuctl_control::ports::{Fetched, PortErrorClass};
 use gpuctl_core::without::Fix;
-use tokio::sync::{AcquireError, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::faults::{Faults, Part, Place, input_failure};
 use crate::job::Message;
 use crate::leases::Lease;
+use crate::line::Turn;
 use crate::pace::{Backoff, HANG_GRACE_MAX, std_time};
 use crate::worker::{DECODED_MIB_MAX, RUNS_MAX};
 use crate::{BoxFault, Cancel, Fault, Inferred, Inputs, JobTimer, Needs, Worker, WorkerExit};
@@ -130,7 +131,7 @@ impl Worker {
         &self,
         job: &Job,
         message: &Message,
-        alone: bool,
+        alone: Option<u32>,
     ) -> Result<Inferred, Stop> {
         let cancel = &message.lease.cancel;
         let needs = self.inference.check(job).map_err(Stop::Failed)?;
@@ -139,11 +140,16 @@ impl Worker {
         let model = self.inference.model(job);
         let limit = self.limit(model.as_deref(), message);
         let wait = Wait { lease: &message.lease, late_at: self.late_at(message), limit };
-        let runs = if alone { RUNS_MAX } else { 1 };
-        let _run = self.in_time(wait, self.runs.acquire_many(runs)).await?;
+        let _turn = match alone {
+            Some(crashes) => Some(self.in_line(crashes, wait).await?),
+            None => None,
+        };
+        let runs = if alone.is_some() { RUNS_MAX } else { 1 };
+        let _run = self.in_time(wait, async { self.runs.acquire_many(runs).await.ok() }).await?;
         let most = mib(self.inference.bytes_max(job, &inputs)).min(DECODED_MIB_MAX);
         // A job that needs more memory than there is gets all.
-        let mut memory = self.in_time(wait, self.memory.acquire_many(most)).await?;
+        let permit = async { self.memory.acquire_many(most).await.ok() };
+        let mut memory = self.in_time(wait, permit).await?;
         self.suspects.begin(job);
         let inferred = self.decode_and_infer(job, inputs, wait, &mut memory).await;
         self.suspects.end(job);
@@ -216,16 +222,46 @@ impl Worker {
         }
     }
 
-    /// Waits for a permit, unless the job is cancelled or is to begin elsewhere.
-    async fn in_time<'a>(
-        &'a self,
+    /// A suspect's turn, once it has come.
+    async fn in_line(&self, crashes: u32, wait: Wait<'_>) -> Result<Turn<'_>, Stop> {
+        let turn = self.line.enter(crashes);
+        let comes = async {
+            self.comes(&turn).await;
+            Some(())
+        };
+        self.in_time(wait, comes).await?;
+        Ok(turn)
+    }
+
+    /// Completes once it is the suspect's turn: it is the first, and only suspects that wait behind it are held.
+    async fn comes(&self, turn: &Turn<'_>) {
+        loop {
+            let (gone, moved) = (self.leases.changed.notified(), self.line.changed.notified());
+            tokio::pin!(gone, moved);
+            // Registered before anything is looked at, so that no change after that is missed.
+            gone.as_mut().enable();
+            moved.as_mut().enable();
+            if turn.is_first() && self.leases.count().0 as usize <= self.line.len() {
+                return;
+            }
+            tokio::select! {
+                biased;
+                () = gone => {}
+                () = moved => {}
+            }
+        }
+    }
+
+    /// Waits for what a job needs to begin, unless it is cancelled or is to begin elsewhere.
+    async fn in_time<T>(
+        &self,
         wait: Wait<'_>,
-        permit: impl Future<Output = Result<SemaphorePermit<'a>, AcquireError>>,
-    ) -> Result<SemaphorePermit<'a>, Stop> {
+        need: impl Future<Output = Option<T>>,
+    ) -> Result<T, Stop> {
         tokio::select! {
             biased;
             () = wait.lease.cancel.cancelled() => Err(Stop::Cancelled),
-            permit = permit => permit.map_err(|_| Stop::Cancelled),
+            need = need => need.ok_or(Stop::Cancelled),
             () = wait.late() => Err(self.late()),
         }
     }

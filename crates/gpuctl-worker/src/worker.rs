@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::faults::Faults;
 use crate::leases::Leases;
+use crate::line::Line;
 use crate::pace::std_time;
 use crate::service::Service;
 use crate::suspects::Suspects;
@@ -68,6 +69,7 @@ pub struct Worker {
     pub(crate) leases: Leases,
     pub(crate) faults: Faults,
     pub(crate) suspects: Suspects,
+    pub(crate) line: Line,
     pub(crate) service: Service,
     /// Results committed in this run.
     pub(crate) jobs_done: AtomicU32,
@@ -124,6 +126,7 @@ impl Worker {
             leases: Leases::new(now),
             faults: Faults::default(),
             suspects: Suspects::new(Arc::clone(&parts.scratch), queue.receives_max.get()),
+            line: Line::default(),
             service: Service::new(),
             jobs_done: AtomicU32::new(0),
             held_bytes: AtomicU64::new(0),

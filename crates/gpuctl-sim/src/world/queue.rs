@@ -74,7 +74,7 @@ impl Message {
 pub(crate) enum MessageState {
     Waiting,
     InFlight,
-    /// After so many receives.
+    /// With the number of its receives.
     Dead(u32),
     /// Deleted because of its age.
     Expired,

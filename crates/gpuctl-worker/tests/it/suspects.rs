@@ -2,11 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use gpuctl_control::job::JobFailure;
-use gpuctl_control::ports::{JobProblem, PortErrorClass};
-use gpuctl_control::wire::job::job_from_json;
+use gpuctl_control::ports::PortErrorClass;
 
-use crate::world::{Call, World, seconds};
+use crate::world::{Call, State, World, seconds};
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_crashes_its_worker_is_buried_with_a_reason_and_its_neighbours_are_not() {
@@ -73,6 +71,44 @@ async fn after_a_crash_suspects_run_alone_and_the_rest_goes_on() {
     serving.kill().await;
 }
 
+/// What crashes the worker uses up a receive of each message that it holds.
+#[tokio::test(start_paused = true)]
+async fn a_suspect_runs_while_its_worker_holds_nothing_else() {
+    let world = World::new("");
+    let poison = world.submit("hang");
+    let serving = world.serve();
+    let runs = |state: &State| state.running.contains(poison.as_str());
+    world.wait(seconds(5), runs).await;
+    serving.kill().await;
+    world.state().running.clear();
+    tokio::time::sleep(seconds(61)).await;
+    for _ in 0..4 {
+        world.submit("slow:5");
+    }
+    let serving = world.serve();
+    world.wait(seconds(30), runs).await;
+    assert_eq!(world.outcomes().len(), 4);
+    world.submit("ok");
+    tokio::time::sleep(seconds(5)).await;
+    assert_eq!(world.visible(), 1);
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_crashed_another_box_is_a_suspect_here_as_well() {
+    let world = World::new("");
+    let suspect = world.submit("slow:5");
+    for _ in 0..4 {
+        world.submit("slow:5");
+    }
+    world.state().messages[0].receives = 1;
+    world.note_problem_of_first("job.crashed");
+    let serving = world.serve();
+    world.wait(seconds(30), |state| state.running.contains(suspect.as_str())).await;
+    assert_eq!(world.see(|state| (state.running.len(), state.results.len())), (1, 4));
+    serving.kill().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_second_receive_alone_makes_no_suspect() {
     let world = World::new("");
@@ -107,20 +143,13 @@ async fn a_worker_that_ends_in_order_leaves_no_suspects() {
 #[tokio::test(start_paused = true)]
 async fn a_job_that_was_received_too_often_is_buried_with_what_is_known_of_it() {
     let world = World::new("").with_spare_receives();
-    let (unknown, denied) = (world.submit("ok"), world.submit("ok"));
-    {
-        let mut state = world.state();
-        state.messages.iter_mut().for_each(|message| message.receives = 5);
-        let job = job_from_json(&state.messages[1].body).unwrap();
-        let (box_id, at) = ("gpu-2".parse().unwrap(), job.submitted_at);
-        let (code, message) = ("inputs.denied".to_owned(), "not allowed".to_owned());
-        let failure = JobFailure { code, message, hint: None };
-        state.problems.push(JobProblem { job, failure, box_id, at, dead: false });
-    }
+    let (denied, unknown) = (world.submit("ok"), world.submit("ok"));
+    world.state().messages.iter_mut().for_each(|message| message.receives = 5);
+    world.note_problem_of_first("inputs.denied");
     let serving = world.serve();
     world.wait(seconds(10), |state| state.messages.iter().all(|one| one.dead.is_some())).await;
     let why = "job.unfinished: it was received 5 times, and no worker finished it";
-    assert_eq!(world.dead(), [why, "inputs.denied: not allowed"]);
+    assert_eq!(world.dead(), ["inputs.denied: noted before", why]);
     let problems = world.see(|state| state.problems.clone());
     let dead = problems.iter().filter(|problem| problem.dead).map(|problem| &problem.job.id);
     assert_eq!(dead.collect::<BTreeSet<_>>(), BTreeSet::from([&unknown, &denied]));

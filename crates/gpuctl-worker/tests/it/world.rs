@@ -1,20 +1,20 @@
 //! A queue, a ledger, files, a box and a model in memory, each of which can be told to fail, in tokio's paused time.
 
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use gpuctl_control::input::InputRejected;
-use gpuctl_control::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState};
+use gpuctl_control::job::{Job, JobFailure, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
-    Attempt, AttemptName, Began, Clock, Cloud, Committed, Fence, Fetched, FileStore, JobEntry,
-    JobFilter, JobProblem, JobQueue, Ledger, Listing, NewMessage, PoolMemory, PortError,
-    PortErrorClass, Ports, Purge, QueueMemory, Receipt, ReceiveRequest, Received, ResultFile,
-    StartOrder, WorkerReport,
+    Attempt, Began, Clock, Cloud, Committed, Fence, JobEntry, JobFilter, JobProblem, JobQueue,
+    Ledger, Listing, NewMessage, PoolMemory, PortError, PortErrorClass, Ports, Purge, QueueMemory,
+    Receipt, ReceiveRequest, Received, StartOrder, WorkerReport,
 };
-use gpuctl_control::wire::job::job_to_json;
+use gpuctl_control::wire::job::{job_from_json, job_to_json};
 use gpuctl_control::wire::record::Record;
 use gpuctl_control::worker_timing::WorkerPace;
 use gpuctl_core::observation::{BoxState, Hold, Run, SeenBox, SeenQueue};
@@ -303,6 +303,16 @@ impl World {
         self.state().messages.iter().filter_map(|message| message.dead.clone()).collect()
     }
 
+    /// Notes a problem of the first message's job, as another box does.
+    pub(crate) fn note_problem_of_first(&self, code: &str) {
+        let mut state = self.state();
+        let job = job_from_json(&state.messages[0].body).unwrap();
+        let (box_id, at) = ("gpu-2".parse().unwrap(), job.submitted_at);
+        let (code, message) = (code.to_owned(), "noted before".to_owned());
+        let failure = JobFailure { code, message, hint: None };
+        state.problems.push(JobProblem { job, failure, box_id, at, dead: false });
+    }
+
     /// Takes all leases away, as another worker that receives these messages does.
     pub(crate) fn take_leases(&self) {
         for message in &mut self.state().messages {
@@ -582,40 +592,6 @@ impl Ledger for World {
 
     async fn jobs(&self, _: JobFilter) -> Result<Vec<JobEntry>, PortError> {
         Ok(Vec::new())
-    }
-}
-
-#[async_trait]
-impl FileStore for World {
-    async fn fetch(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, PortError> {
-        if uri.as_str().contains("forbidden") {
-            return Err(PortError::new(PortErrorClass::Denied, "not allowed"));
-        }
-        if uri.as_str().contains("throttled") {
-            return Err(PortError::new(PortErrorClass::Throttled, "slow down"));
-        }
-        if uri.as_str().contains("large") {
-            let (uri, bytes) = (uri.as_str().to_owned(), u64::MAX);
-            return Err(InputRejected::TooLarge { uri, bytes, bytes_max }.into());
-        }
-        if uri.as_str().contains("gone") {
-            return Err(InputRejected::Missing { uri: uri.as_str().to_owned() }.into());
-        }
-        self.check(Call::Fetch)?;
-        Ok(Fetched::own("/dev/null".into()))
-    }
-
-    async fn keep(&self, file: &ResultFile<'_>) -> Result<String, PortError> {
-        self.check(Call::Keep)?;
-        let name = format!("{}/{}/{}", file.job, file.attempt.as_str(), file.name);
-        self.state().files.insert(name.clone(), file.bytes.to_vec());
-        Ok(name)
-    }
-
-    async fn remove(&self, job: &JobId, attempt: Option<&AttemptName>) -> Result<(), PortError> {
-        let prefix = format!("{job}/{}", attempt.map_or("", AttemptName::as_str));
-        self.state().files.retain(|name, _| !name.starts_with(&prefix));
-        Ok(())
     }
 }
 
