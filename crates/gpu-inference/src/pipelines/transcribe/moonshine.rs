@@ -83,11 +83,13 @@ impl Moonshine {
         let cache = DecoderCache::of(&decoder)
             .map_err(|problem| opener.interface_mismatch("decoder", problem))?;
         let vocabulary = parse_vocabulary(&opener.bytes("vocabulary")?);
-        let vocabulary = vocabulary
+        let mut vocabulary = vocabulary
             .filter(|tokens| i64::try_from(tokens.len()).ok() == logits_width(&decoder))
             .ok_or_else(|| {
                 opener.interface_mismatch("vocabulary", "not one entry per logit".to_owned())
             })?;
+        // Special tokens are left out of texts.
+        vocabulary.iter_mut().filter(|token| is_special(token)).for_each(Vec::clear);
         Ok(Self { encoder, decoder, vocabulary, cache })
     }
 
@@ -193,8 +195,20 @@ fn tokens_max(samples: usize) -> usize {
     (seconds * TOKENS_PER_SECOND_MAX).ceil() as usize + TOKENS_MARGIN
 }
 
+/// Whether a token is a mark of the model's, e.g. `<<ST_767>>` or `<|en|>`.
+pub(super) fn is_special(token: &[u8]) -> bool {
+    let is_between = |begin: &[u8], end: &[u8]| {
+        token.len() > begin.len() + end.len() && token.starts_with(begin) && token.ends_with(end)
+    };
+    is_between(b"<<", b">>")
+        || is_between(b"<|", b"|>")
+        || [&b"<unk>"[..], b"<s>", b"</s>", b"<pad>"].contains(&token)
+}
+
+/// NaN is never likely.
 fn most_likely(logits: &[f32]) -> u32 {
-    let best = (0..).zip(logits).max_by(|a, b| a.1.total_cmp(b.1));
+    let numbers = (0..).zip(logits).filter(|(_, logit)| !logit.is_nan());
+    let best = numbers.max_by(|a, b| a.1.total_cmp(b.1));
     best.map_or(END, |(token, _)| token)
 }
 
@@ -210,6 +224,18 @@ mod tests {
         assert_eq!(tokens, [b"a".to_vec(), Vec::new(), vec![b'x'; 130]]);
         assert_eq!(parse_vocabulary(&[3, b'a']), None);
         assert_eq!(parse_vocabulary(&[0x82]), None);
+    }
+
+    #[test]
+    fn marks_of_the_model_are_no_text_and_what_is_no_number_is_not_likely() {
+        for token in ["<<ST_767>>", "<|endoftext|>", "<s>", "</s>", "<unk>"] {
+            assert!(is_special(token.as_bytes()), "{token}");
+        }
+        for token in ["<", ">>", "<<", "<>", "a<b>", "<b>", "\u{2581}<|"] {
+            assert!(!is_special(token.as_bytes()), "{token}");
+        }
+        assert_eq!(most_likely(&[0.5, f32::NAN, 0.75, f32::NAN]), 2);
+        assert_eq!(most_likely(&[f32::NAN; 3]), END);
     }
 
     #[test]

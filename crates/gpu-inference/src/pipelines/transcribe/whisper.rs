@@ -13,6 +13,7 @@ use realfft::num_complex::Complex32;
 use serde::Deserialize;
 
 use super::decoder_cache::{self, DecoderCache, Step};
+use super::moonshine::is_special;
 use super::{Recogniser, TranscribeSettings, USES, transcriber};
 use crate::input::audio::SAMPLE_RATE_HZ;
 use crate::models::{
@@ -274,7 +275,13 @@ impl Vocabulary {
             transcribe,
             languages: languages.collect(),
             blank: read.model.vocab.get("\u{120}").copied(),
-            bytes: read.model.vocab.iter().map(|(token, &id)| (id, bytes(token))).collect(),
+            bytes: read
+                .model
+                .vocab
+                .iter()
+                .filter(|(token, _)| !is_special(token.as_bytes()))
+                .map(|(token, &id)| (id, bytes(token)))
+                .collect(),
         })
     }
 
@@ -298,7 +305,8 @@ impl Vocabulary {
         let allowed = |id: u32| {
             id <= self.end && !(step == Step::First && (id == self.end || Some(id) == self.blank))
         };
-        let ranked = (0..).zip(logits).filter(|(id, _)| allowed(*id));
+        // NaN is never likely.
+        let ranked = (0..).zip(logits).filter(|(id, logit)| allowed(*id) && !logit.is_nan());
         ranked.max_by(|a, b| a.1.total_cmp(b.1)).map_or(self.end, |(id, _)| id)
     }
 
@@ -350,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_byte_level_vocabulary_is_read_with_its_special_tokens() {
-        let json = r#"{"model": {"vocab": {"Hello": 0, "\u0120w": 1, "\u00c3": 2, "\u00a4": 3, "\u0120": 4}}, "added_tokens": [
+        let json = r#"{"model": {"vocab": {"Hello": 0, "\u0120w": 1, "\u00c3": 2, "\u00a4": 3, "\u0120": 4, "<|nocaptions|>": 12}}, "added_tokens": [
             {"id": 5, "content": "<|endoftext|>"}, {"id": 6, "content": "<|startoftranscript|>"}, {"id": 7, "content": "<|en|>"},
             {"id": 8, "content": "<|de|>"}, {"id": 9, "content": "<|translate|>"}, {"id": 10, "content": "<|transcribe|>"},
             {"id": 11, "content": "<|notimestamps|>"}]}"#;
@@ -362,6 +370,9 @@ mod tests {
         assert_eq!(vocabulary.most_likely_language(&logits), 8);
         assert_eq!(vocabulary.most_likely_text(&logits, Step::First), 1);
         assert_eq!(vocabulary.most_likely_text(&logits, Step::Later), 5);
+        let no_numbers = [0.0, f32::NAN, 1.0, f32::NAN];
+        assert_eq!(vocabulary.most_likely_text(&no_numbers, Step::Later), 2);
+        assert_eq!(vocabulary.text(&[12, 0]), "Hello", "a special token is no text");
         assert!(Vocabulary::read(br#"{"model": {"vocab": {}}, "added_tokens": []}"#).is_err());
     }
 }
