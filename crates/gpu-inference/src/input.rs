@@ -151,7 +151,7 @@ impl Wanted {
         let file = open(path)?;
         match self {
             Self::Audio { rate_hz } => {
-                audio::decode(file, path, decoder, rate_hz, remarks).map(Content::Audio)
+                audio::decode(&file, path, decoder, rate_hz, remarks).map(Content::Audio)
             }
             Self::Picture => picture::decode(file, path, limits).map(Content::Picture),
             Self::Text { chars_max } => {

@@ -25,6 +25,7 @@ pub use gpu_tasks::{Blame, ParamError, Params, Task, TaskError, UnknownTask, War
 pub use bench::{Bench, OpenSides, Speed};
 pub use cancel::Cancel;
 pub use input::audio::Audio;
+pub use input::audio::external::ffmpeg_version;
 pub use input::picture::Picture;
 pub use input::tensors::{Elements, Tensor, Tensors};
 pub use input::{Content, Decoder, InputError, InputLimits, Prepared, decode};

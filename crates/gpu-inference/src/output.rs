@@ -62,6 +62,8 @@ pub struct AudioBasis {
     pub level: f32,
     /// Of the file.
     pub channels: u32,
+    /// The channel that alone was used, from 1; `None`: their average.
+    pub channel: Option<u32>,
     /// The file's tracks with sound; the first is used.
     pub tracks: u32,
 }

@@ -1,6 +1,6 @@
 //! From texts, sound and pixels to the numbers that graphs take. No model is opened here, and none is known.
 
-mod child;
+pub(crate) mod child;
 pub(crate) mod phonemes;
 pub(crate) mod pixels;
 pub(crate) mod spectrum;

@@ -4,15 +4,36 @@
 /// The code of a warning; it never changes. `TASKS.md` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WarningCode {
+    /// A recording's channels cancel each other out.
+    AudioChannels,
+    /// Parts of a recording could not be decoded.
+    AudioDamaged,
+    /// A recording is longer than its header says.
+    AudioLength,
     /// A recording is so quiet that words are missed.
     AudioQuiet,
+    /// Samples are no sound.
+    AudioSamples,
+    /// Samples are in another scale.
+    AudioScale,
     /// A recording holds silence only.
     AudioSilent,
+    /// A file has several tracks with sound.
+    AudioTracks,
 }
 
 impl WarningCode {
     /// All codes, in the order of the page.
-    pub const ALL: [Self; 2] = [Self::AudioQuiet, Self::AudioSilent];
+    pub const ALL: [Self; 8] = [
+        Self::AudioChannels,
+        Self::AudioDamaged,
+        Self::AudioLength,
+        Self::AudioQuiet,
+        Self::AudioSamples,
+        Self::AudioScale,
+        Self::AudioSilent,
+        Self::AudioTracks,
+    ];
 
     /// As results show it.
     #[must_use]
@@ -28,10 +49,32 @@ impl WarningCode {
 
     fn described(self) -> (&'static str, &'static str) {
         match self {
+            Self::AudioChannels => (
+                "audio.channels",
+                "its channels cancel each other out, so that one of them alone was used",
+            ),
+            Self::AudioDamaged => {
+                ("audio.damaged", "parts of the recording could not be decoded and were left out")
+            }
+            Self::AudioLength => {
+                ("audio.length", "the recording is longer than its header says; all of it was used")
+            }
             Self::AudioQuiet => {
                 ("audio.quiet", "the recording is so quiet that words may be missing")
             }
+            Self::AudioSamples => (
+                "audio.samples",
+                "samples are no number, or far beyond full scale, and were made silent",
+            ),
+            Self::AudioScale => (
+                "audio.scale",
+                "floating-point samples are in the scale of integers, and were scaled",
+            ),
             Self::AudioSilent => ("audio.silent", "the recording holds silence only"),
+            Self::AudioTracks => (
+                "audio.tracks",
+                "the file has several tracks with sound, of which the first was used",
+            ),
         }
     }
 }

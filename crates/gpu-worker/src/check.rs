@@ -1,7 +1,7 @@
 //! `gpu-worker check --json`: does ONNX Runtime load, which device is used, do the models open. `gpuctl doctor` runs it and shows its
 //! findings. Nothing is downloaded or changed.
 
-use gpu_inference::{ModelStore, Runtime, Task, open_pipeline};
+use gpu_inference::{ModelStore, Runtime, Task, ffmpeg_version, open_pipeline};
 use serde_json::{Value, json};
 
 use crate::engine::EngineSetup;
@@ -27,7 +27,17 @@ pub fn check(setup: &EngineSetup) -> Vec<Value> {
         Ok(store) => checks.extend(check_models(setup, &runtime, &store)),
         Err(error) => checks.push(failed("model", &error, error.hint())),
     }
+    checks.push(passed("formats", formats()));
     checks
+}
+
+/// What the optional programs read beside what gpu-worker reads itself.
+fn formats() -> String {
+    const OTHERS: &str = "WMA, AMR, AC-3, Speex and other rare recordings";
+    match ffmpeg_version() {
+        Some(version) => format!("ffmpeg {version} converts {OTHERS}"),
+        None => format!("without ffmpeg, {OTHERS} cannot be read; `apt-get install ffmpeg`"),
+    }
 }
 
 /// Opens the default model of every task. Tasks without one are named in a finding that is not a failure, since few users need all.

@@ -44,6 +44,7 @@ fn basis_document(basis: &Basis) -> Value {
                 peak: audio.peak,
                 level: audio.level,
                 channels: audio.channels,
+                channel: audio.channel,
                 tracks: audio.tracks,
             })
         }
@@ -117,6 +118,7 @@ mod tests {
                 peak: 0.5,
                 level: 0.25,
                 channels: 2,
+                channel: Some(1),
                 tracks: 1,
             })),
             warnings: vec![Warning {
@@ -125,7 +127,7 @@ mod tests {
             }],
         };
         let document = output_document(&output);
-        let basis = json!({ "decoded_seconds": 3.0, "used_share": 0.75, "peak": 0.5, "level": 0.25, "channels": 2, "tracks": 1 });
+        let basis = json!({ "decoded_seconds": 3.0, "used_share": 0.75, "peak": 0.5, "level": 0.25, "channels": 2, "channel": 1, "tracks": 1 });
         assert_eq!(document["basis"], basis);
         let warnings = json!([{ "code": "audio.quiet", "message": "hardly to be heard" }]);
         assert_eq!(document["warnings"], warnings);

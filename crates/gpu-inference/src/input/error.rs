@@ -97,6 +97,9 @@ pub enum InputError {
     /// The right kind of file, but with a feature that is not supported.
     #[error("{} cannot be decoded: {problem}", text::path(path))]
     Unsupported { path: PathBuf, problem: String },
+    /// The right kind of file, which only a program can read that is not installed.
+    #[error("{} cannot be decoded without {program}: {problem}", text::path(path))]
+    NeedsProgram { path: PathBuf, problem: String, program: &'static str },
     /// A recording ends before its header says.
     #[error(
         "{} is truncated: its header announces {expected_frames} frames, found {found_frames}",
@@ -170,7 +173,7 @@ impl InputError {
             Self::NotAFile { .. } => "input.not_a_file",
             Self::Empty { .. } => "input.empty",
             Self::WrongKind { .. } => "input.wrong_kind",
-            Self::Unsupported { .. } => "input.unsupported",
+            Self::Unsupported { .. } | Self::NeedsProgram { .. } => "input.unsupported",
             Self::AudioTruncated { .. } | Self::PictureTruncated { .. } => "input.truncated",
             Self::Damaged { .. } => "input.damaged",
             Self::TooLong { .. } => "input.too_long",
@@ -205,6 +208,9 @@ impl InputError {
             }
             Self::WrongKind { .. } | Self::Unsupported { .. } => {
                 "convert it, e.g. with ffmpeg, to 16-bit WAV, to PNG, or to UTF-8"
+            }
+            Self::NeedsProgram { .. } => {
+                "install ffmpeg on the worker's machine, or convert the recording to WAV, FLAC or MP3"
             }
             Self::Damaged { .. } => "check that another program can open the file",
             Self::TooLong { .. } => "cut the recording, or raise the limit",

@@ -3,7 +3,11 @@
 //! One binary, since a process has one ONNX Runtime. Models and samples come from `scripts/fetch-models.py`.
 
 #[cfg(test)]
+mod audio;
+#[cfg(test)]
 mod convert;
+#[cfg(test)]
+mod craft;
 #[cfg(test)]
 mod denoise;
 #[cfg(test)]
@@ -11,9 +15,15 @@ mod inputs;
 #[cfg(test)]
 mod models;
 #[cfg(test)]
+mod mutations;
+#[cfg(test)]
 mod ocr;
 #[cfg(test)]
 mod raw;
+#[cfg(test)]
+mod recordings;
+#[cfg(test)]
+mod streams;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

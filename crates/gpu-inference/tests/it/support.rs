@@ -50,6 +50,13 @@ pub(crate) fn sample(name: &str) -> PathBuf {
     path
 }
 
+/// The files of a package's source archive.
+pub(crate) fn samples_folder(name: &str) -> PathBuf {
+    let path = cache_folder().join("samples").join(name);
+    assert!(path.is_dir(), "{} is missing: run scripts/fetch-models.py", path.display());
+    path
+}
+
 pub(crate) fn prepare(task: Task, path: &Path) -> Prepared {
     decode(task, path, &Params::default(), &InputLimits::default()).unwrap()
 }

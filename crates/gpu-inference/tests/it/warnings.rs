@@ -4,6 +4,7 @@ use std::path::Path;
 
 use gpu_inference::{InputLimits, Params, Task, WarningCode, decode};
 
+use crate::craft::{self, Wave};
 use crate::support::wav;
 
 /// A file that raises the warning, and one as it should be.
@@ -15,9 +16,37 @@ struct Pair {
 
 /// For each code, so that none can be added without its pair.
 fn pair(code: WarningCode) -> Pair {
+    let healthy = wav(16_000, &tone(6_000));
     match code {
         WarningCode::AudioQuiet => of_recordings(wav(16_000, &tone(60)), wav(16_000, &tone(600))),
         WarningCode::AudioSilent => of_recordings(wav(16_000, &tone(3)), wav(16_000, &tone(60))),
+        WarningCode::AudioChannels => {
+            let stereo = |right: i16| -> Vec<i16> {
+                tone(6_000).into_iter().flat_map(|x| [x, x / 2 * right]).collect()
+            };
+            of_recordings(of_channels(2, &stereo(-2)), of_channels(2, &stereo(2)))
+        }
+        WarningCode::AudioLength => {
+            let announced = Some(8_000);
+            let data = healthy[44..].to_vec();
+            let raises = Wave { rate_hz: 16_000, data, data_length: announced, ..Wave::default() };
+            of_recordings(raises.bytes(), healthy)
+        }
+        WarningCode::AudioSamples => {
+            of_recordings(floats(|x| if x > 0.9 { f32::NAN } else { x }), floats(|x| x))
+        }
+        WarningCode::AudioScale => of_recordings(floats(|x| x * 20_000.0), floats(|x| x * 2.0)),
+        WarningCode::AudioDamaged => {
+            of_recordings([healthy.clone(), healthy[..100].to_vec()].concat(), healthy)
+        }
+        WarningCode::AudioTracks => {
+            let packets = vec![vec![0xfc, 0xff, 0xfe]; 50];
+            let head = b"OpusHead\x01\x01\x38\x01\x80\xbb\0\0\0\0\0";
+            of_recordings(
+                craft::webm_of_tracks(2, 48_000.0, &packets, head),
+                craft::webm(48_000.0, &packets, head),
+            )
+        }
     }
 }
 
@@ -49,4 +78,16 @@ fn codes(task: Task, path: &Path) -> Vec<WarningCode> {
 /// A second of a square wave.
 fn tone(height: i16) -> Vec<i16> {
     (0..16_000).map(|at| if at / 20 % 2 == 0 { height } else { -height }).collect()
+}
+
+fn of_channels(channels: u16, samples: &[i16]) -> Vec<u8> {
+    let data = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
+    Wave { channels, rate_hz: 16_000, data, ..Wave::default() }.bytes()
+}
+
+/// A second of numbers from 0 to 1, each changed.
+fn floats(change: impl Fn(f32) -> f32) -> Vec<u8> {
+    let samples = (0..16_000_u16).map(|at| change(f32::from(at % 100) / 100.0));
+    let data = samples.flat_map(f32::to_le_bytes).collect();
+    Wave { tag: 3, bits: 32, rate_hz: 16_000, data, ..Wave::default() }.bytes()
 }

@@ -21,6 +21,9 @@ pub(super) struct AudioBasisDocument {
     pub level: f32,
     /// Of the file.
     pub channels: u32,
+    /// The channel that alone was used, from 1; absent where they were mixed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<u32>,
     /// Tracks with sound in the file, of which the first is used.
     pub tracks: u32,
 }

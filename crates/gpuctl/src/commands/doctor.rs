@@ -197,6 +197,7 @@ fn worker(config: Option<&std::path::Path>) -> Vec<CheckDocument> {
         name: match check.name.as_str() {
             "runtime" => "ONNX Runtime",
             "device" => "device",
+            "formats" => "formats",
             _ => "model",
         },
         status: if check.ok { "pass" } else { "fail" },

@@ -1,0 +1,482 @@
+//! Containers with coded sound, read by Symphonia: FLAC, Ogg, WebM and Matroska, MP4, AAC, CAF, and the codecs of WAV that have no other reader here.
+//!
+//! A packet that cannot be decoded costs that packet. What a header announces is not relied on: streams of unknown length end where their file does.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use symphonia::core::audio::Channels;
+use symphonia::core::codecs::audio::well_known::{CODEC_ID_AAC, CODEC_ID_FLAC, CODEC_ID_OPUS};
+use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
+use symphonia::core::errors::Error as SymphoniaError;
+use symphonia::core::formats::probe::Hint;
+use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
+use symphonia::core::io::{MediaSource, MediaSourceStream};
+use symphonia::core::meta::MetadataOptions;
+use symphonia::core::packet::Packet as CodedPacket;
+
+use super::opus::Opus;
+use super::source::{Packet, Stream, WANTED, check, time_of};
+use crate::input::error::InputError;
+use crate::text;
+
+/// Most that is read before the sound begins: tags with pictures.
+const HEADER_BYTES_MAX: u64 = 32 << 20;
+/// Packets in a row that cannot be read, before what follows is given up.
+const BAD_PACKETS_MAX: u32 = 1_000;
+/// Less than speech needs in any codec, silence aside: what a file without a length can hold.
+const BITS_PER_SECOND_MIN: u64 = 4_000;
+/// Longer gaps between packets are wrong numbers.
+const GAP_MAX: Duration = Duration::from_secs(60);
+/// FLAC has two bits a frame and more, silence aside.
+const FLAC_FRAMES_PER_BYTE: u64 = 4;
+
+/// Whether the file is one of those that only Symphonia reads. An MP3 has no magic number of its own.
+pub(super) fn is_known(file: &mut File) -> io::Result<bool> {
+    let head = head_of(file, 0)?;
+    file.seek(SeekFrom::Start(0))?;
+    let starts: [&[u8]; 5] = [b"fLaC", b"OggS", b"\x1a\x45\xdf\xa3", b"caff", b"\x89PNG"];
+    Ok(starts.iter().any(|start| head.starts_with(start)) || head.get(4..8) == Some(b"ftyp"))
+}
+
+/// The header of a WAV of unknown length with this codec; none if there is no decoder for it.
+pub(super) fn wave_header(tag: u16, description: &[u8]) -> Option<Vec<u8>> {
+    if !matches!(tag, 0x02 | 0x11) {
+        return None;
+    }
+    let length = u32::try_from(description.len()).ok()?;
+    let unknown = u32::MAX.to_le_bytes();
+    let parts = [b"RIFF", &unknown[..], b"WAVEfmt ", &length.to_le_bytes(), description];
+    let padding: &[u8] = if length % 2 == 0 { &[] } else { &[0] };
+    Some([&parts.concat(), padding, b"data", &unknown].concat())
+}
+
+/// The name of a codec by its number in WAV.
+pub(super) fn wave_codec(tag: u16) -> String {
+    let name = match tag {
+        0x02 | 0x11 => "ADPCM",
+        0x31 => "GSM 6.10",
+        0x40 | 0x45 | 0x64 | 0x65 => "G.726",
+        0x70 | 0x75 => "Voxware",
+        0xff | 0x1600 | 0x1602 | 0x1610 => "AAC",
+        0x160..=0x163 => "WMA",
+        0x2000 => "AC-3",
+        0x2001 => "DTS",
+        0xa109 => "Speex",
+        _ => return format!("number {tag:#06x}"),
+    };
+    name.to_owned()
+}
+
+/// The first bytes of the sound.
+fn head_of(file: &mut File, start: u64) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    file.seek(SeekFrom::Start(start))?;
+    file.take(12).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// Symphonia finds frames of AAC and MP3, and headers of WAV, within files of any kind. MPEG frames and WAV were looked for elsewhere, and AAC
+/// begins with a frame or a tag.
+fn is_meant(format: &str, head: &[u8], has_header: bool) -> bool {
+    match format {
+        "mp1" | "mp2" | "mp3" => false,
+        "wave" => has_header,
+        "aac" | "adts" => {
+            head.starts_with(b"ID3") || matches!(head, [0xff, kind, ..] if kind & 0xf6 == 0xf0)
+        }
+        _ => true,
+    }
+}
+
+enum Decoding {
+    Symphonia(Box<dyn AudioDecoder>),
+    Opus(Box<Opus>),
+}
+
+/// A recording that Symphonia takes apart.
+pub(super) struct Container<'a> {
+    path: &'a Path,
+    format: Box<dyn FormatReader>,
+    decoding: Decoding,
+    track_id: u32,
+    is_flac: bool,
+    /// MP4 lists its packets in front or at the end: what is listed and not there was cut off.
+    is_listed: bool,
+    tracks: usize,
+    rate_hz: u32,
+    channels: usize,
+    /// Frames that the header announces.
+    expected: Option<u64>,
+    file_bytes: u64,
+    found: u64,
+    /// Of the largest packet.
+    packet_frames: u64,
+    left_out: Duration,
+    bad_in_a_row: u32,
+    /// What ended the stream early.
+    failure: Option<SymphoniaError>,
+    any_decoded: bool,
+}
+
+impl<'a> Container<'a> {
+    /// The sound in a part of the file, with another header in front of it.
+    pub(super) fn open(
+        file: File,
+        path: &'a Path,
+        header: Vec<u8>,
+        data: Range<u64>,
+    ) -> Result<Self, InputError> {
+        let own = || path.to_owned();
+        let file_bytes = data.end.saturating_sub(data.start);
+        let bytes_left = Arc::new(AtomicU64::new(HEADER_BYTES_MAX));
+        let (mut file, has_header) = (file, !header.is_empty());
+        let head = head_of(&mut file, data.start);
+        let head = head.map_err(|source| InputError::Unreadable { path: own(), source })?;
+        let part = FilePart::new(file, header, data, Arc::clone(&bytes_left));
+        let part = part.map_err(|source| InputError::Unreadable { path: own(), source })?;
+        let stream = MediaSourceStream::new(Box::new(part), Default::default());
+        let format = symphonia::default::get_probe()
+            // No hint: the content decides, the extension may be anything.
+            .probe(&Hint::new(), stream, FormatOptions::default(), MetadataOptions::default())
+            .map_err(|error| probe_error(path, &error))?;
+        bytes_left.store(u64::MAX, Ordering::Relaxed);
+        let wrong_kind = || InputError::WrongKind { path: own(), wanted: WANTED };
+        if !is_meant(format.format_info().short_name, &head, has_header) {
+            return Err(wrong_kind());
+        }
+        let is_sound = |track: &&Track| track.track_type() == Some(TrackType::Audio);
+        let tracks = format.tracks().iter().filter(is_sound).count();
+        let track = format.default_track(TrackType::Audio).ok_or_else(wrong_kind)?;
+        let codec = track.codec_params.as_ref().and_then(|params| params.audio());
+        let codec = codec.ok_or_else(wrong_kind)?;
+        let decoding = decoding(path, codec)?;
+        // Only a guess until a packet is decoded: of some codecs the header says the double, or the microphone's.
+        let rate_hz = match &decoding {
+            Decoding::Opus(opus) => opus.rate_hz(),
+            Decoding::Symphonia(_) => codec.sample_rate.unwrap_or(0),
+        };
+        let channels = codec.channels.as_ref().map_or(1, Channels::count);
+        Ok(Self {
+            path,
+            track_id: track.id,
+            is_flac: codec.codec == CODEC_ID_FLAC,
+            is_listed: format.format_info().short_name == "isomp4",
+            expected: track.num_frames.filter(|&frames| frames > 0),
+            decoding,
+            format,
+            tracks,
+            rate_hz,
+            channels,
+            file_bytes,
+            found: 0,
+            packet_frames: 0,
+            left_out: Duration::ZERO,
+            bad_in_a_row: 0,
+            failure: None,
+            any_decoded: false,
+        })
+    }
+
+    /// The track's next packet; none at the end, or where nothing more can be read.
+    fn packet(&mut self) -> Option<CodedPacket> {
+        loop {
+            match self.format.next_packet() {
+                Ok(Some(packet)) if packet.track_id == self.track_id => return Some(packet),
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(SymphoniaError::DecodeError(_)) if self.bad_in_a_row < BAD_PACKETS_MAX => {
+                    self.bad_in_a_row += 1;
+                }
+                // Another stream follows in the file, e.g. in Ogg: its track may have another number.
+                Err(SymphoniaError::ResetRequired) => {
+                    self.begin_again()?;
+                }
+                Err(error) => {
+                    self.failure = Some(error);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn begin_again(&mut self) -> Option<()> {
+        let track = self.format.default_track(TrackType::Audio)?;
+        let codec = track.codec_params.as_ref()?.audio()?;
+        self.decoding = decoding(self.path, codec).ok()?;
+        (self.track_id, self.expected) = (track.id, None);
+        Some(())
+    }
+
+    /// Decodes a packet; false if it cannot be.
+    fn decode(&mut self, coded: &CodedPacket, packet: &mut Packet) -> bool {
+        match &mut self.decoding {
+            Decoding::Opus(opus) => opus.decode(coded, packet),
+            Decoding::Symphonia(decoder) => match decoder.decode(coded) {
+                Ok(buffer) => {
+                    let spec = buffer.spec();
+                    packet.start(spec.rate(), spec.channels().count().max(1));
+                    buffer.copy_to_vec_interleaved(&mut packet.interleaved);
+                    true
+                }
+                Err(SymphoniaError::ResetRequired) => {
+                    decoder.reset();
+                    false
+                }
+                Err(_) => false,
+            },
+        }
+    }
+
+    /// Silence in place of frames that cannot be decoded, so that all after them keeps its time.
+    fn put_silence(&mut self, frames: u64, packet: &mut Packet) {
+        let samples = usize::try_from(frames).unwrap_or(0) * self.channels;
+        packet.interleaved.splice(..0, std::iter::repeat_n(0.0, samples));
+        self.left_out += time_of(frames, self.rate_hz);
+    }
+
+    /// Frames of FLAC that its reader passed over before this packet: it counts them.
+    fn passed_over(&self, coded: &CodedPacket) -> u64 {
+        let at = u64::try_from(coded.pts.get()).unwrap_or(0);
+        let gap = at.saturating_sub(self.found);
+        let is_gap = self.is_flac && time_of(gap, self.rate_hz) <= GAP_MAX;
+        if is_gap && self.expected.is_none_or(|expected| at < expected) { gap } else { 0 }
+    }
+}
+
+impl Stream for Container<'_> {
+    fn next(&mut self, packet: &mut Packet) -> Result<bool, InputError> {
+        let Some(coded) = self.packet() else { return Ok(false) };
+        let passed_over = if self.any_decoded { self.passed_over(&coded) } else { 0 };
+        packet.start(self.rate_hz, self.channels);
+        if self.decode(&coded, packet) {
+            check(self.path, packet.rate_hz, packet.channels)?;
+            (self.rate_hz, self.channels) = (packet.rate_hz, packet.channels);
+            (self.any_decoded, self.bad_in_a_row) = (true, 0);
+        } else {
+            self.bad_in_a_row += 1;
+            if self.bad_in_a_row > BAD_PACKETS_MAX {
+                return Ok(false);
+            }
+            // A recording cut out of a stream begins with packets that need earlier ones.
+            let frames = if self.any_decoded && self.is_flac { coded.dur.get() } else { 0 };
+            packet.start(self.rate_hz, self.channels);
+            self.put_silence(frames, packet);
+        }
+        if passed_over > 0 {
+            self.put_silence(passed_over, packet);
+        }
+        self.found += packet.frames() as u64;
+        self.packet_frames = self.packet_frames.max(packet.frames() as u64);
+        Ok(true)
+    }
+
+    fn length_max(&self) -> Duration {
+        let by_size = Duration::from_secs((self.file_bytes * 8).div_ceil(BITS_PER_SECOND_MIN) + 1);
+        match self.expected {
+            Some(frames) if self.is_flac => {
+                let by_size = self.file_bytes * FLAC_FRAMES_PER_BYTE;
+                time_of(frames.max(by_size), self.rate_hz)
+            }
+            // What a header announces is doubled for a codec whose second half is not decoded.
+            Some(frames) => {
+                by_size.min(2 * time_of(frames, self.rate_hz) + Duration::from_secs(10))
+            }
+            None if self.is_flac => Duration::MAX,
+            None => by_size,
+        }
+    }
+
+    fn announced(&self) -> Option<Duration> {
+        let frames = self.expected?;
+        let is_possible = self.is_flac && frames <= self.file_bytes * FLAC_FRAMES_PER_BYTE;
+        is_possible.then(|| time_of(frames, self.rate_hz))
+    }
+
+    fn tracks(&self) -> usize {
+        self.tracks
+    }
+
+    fn left_out(&self) -> Duration {
+        self.left_out
+    }
+
+    /// Whether as much was decoded as there is.
+    fn finish(&mut self) -> Result<(), InputError> {
+        let path = self.path.to_owned();
+        let is_end = matches!(&self.failure, Some(SymphoniaError::IoError(error)) if error.kind() == ErrorKind::UnexpectedEof);
+        if let Some(error) = &self.failure
+            && let unreadable @ InputError::Unreadable { .. } = of_symphonia(self.path, error)
+        {
+            return Err(unreadable);
+        }
+        if let Some(expected_frames) = self.expected
+            && (is_end || self.is_flac || self.is_listed && self.failure.is_some())
+            && self.found < expected_frames
+            && !self.is_verified()
+        {
+            let found_frames = self.found;
+            // One packet at the end may as well be damaged as cut off.
+            if expected_frames - found_frames > self.packet_frames {
+                return Err(InputError::AudioTruncated { path, expected_frames, found_frames });
+            }
+            self.left_out += time_of(expected_frames - found_frames, self.rate_hz);
+        }
+        match &self.failure {
+            _ if self.any_decoded => Ok(()),
+            Some(error) => Err(of_symphonia(self.path, error)),
+            None => Err(InputError::Damaged {
+                path,
+                problem: "none of its packets can be decoded".to_owned(),
+            }),
+        }
+    }
+}
+
+impl Container<'_> {
+    /// Whether the sum over all samples that FLAC stores is right: then all are there, whatever their announced number.
+    fn is_verified(&mut self) -> bool {
+        match &mut self.decoding {
+            Decoding::Symphonia(decoder) => decoder.finalize().verify_ok == Some(true),
+            Decoding::Opus(_) => false,
+        }
+    }
+}
+
+fn decoding(path: &Path, codec: &AudioCodecParameters) -> Result<Decoding, InputError> {
+    let unsupported = |problem| InputError::Unsupported { path: path.to_owned(), problem };
+    if codec.codec == CODEC_ID_OPUS {
+        return Opus::new(codec).map(|opus| Decoding::Opus(Box::new(opus))).map_err(unsupported);
+    }
+    let codec = aac_core(codec);
+    symphonia::default::get_codecs()
+        .make_audio_decoder(&codec, &AudioDecoderOptions::default().verify(true))
+        .map(Decoding::Symphonia)
+        .map_err(|error| unsupported(text::said(&error)))
+}
+
+/// HE-AAC as the plain AAC that is its core: half the band, which is what speech has.
+fn aac_core(codec: &AudioCodecParameters) -> AudioCodecParameters {
+    let mut core = codec.clone();
+    let extra = codec.extra_data.as_deref().unwrap_or_default();
+    let &[first, second, ..] = extra else { return core };
+    let is_high_efficiency = matches!(first >> 3, 5 | 29);
+    if codec.codec == CODEC_ID_AAC && is_high_efficiency {
+        // The type of object becomes 2, low complexity; index of the rate and channels stay.
+        core.extra_data = Some(Box::new([2 << 3 | (first & 7), second & 0xf8]));
+        core.profile = None;
+    }
+    core
+}
+
+fn of_symphonia(path: &Path, error: &SymphoniaError) -> InputError {
+    let io = match error {
+        SymphoniaError::IoError(io) => Some(io),
+        _ => None,
+    };
+    InputError::of_decoder(path, error, io)
+}
+
+fn probe_error(path: &Path, error: &SymphoniaError) -> InputError {
+    match of_symphonia(path, error) {
+        InputError::Damaged { .. } => {}
+        unreadable => return unreadable,
+    }
+    let path = path.to_owned();
+    match error {
+        SymphoniaError::DecodeError(problem) | SymphoniaError::Unsupported(problem)
+            if problem.contains("moov") =>
+        {
+            let problem =
+                "its index (moov) is missing: the recording was not finished, or was cut off";
+            InputError::Damaged { path, problem: problem.to_owned() }
+        }
+        SymphoniaError::DecodeError(problem) => {
+            InputError::Damaged { path, problem: (*problem).to_owned() }
+        }
+        SymphoniaError::IoError(error) if error.kind() == ErrorKind::Other => {
+            InputError::Damaged { path, problem: text::said(error) }
+        }
+        SymphoniaError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            InputError::Damaged { path, problem: "it ends inside its header".to_owned() }
+        }
+        _ => InputError::WrongKind { path, wanted: WANTED },
+    }
+}
+
+/// A part of a file behind a header of its own, of which only so much is read before the sound begins: tags may hold anything.
+struct FilePart {
+    header: Vec<u8>,
+    file: File,
+    data: Range<u64>,
+    /// In header and data together.
+    at: u64,
+    bytes_left: Arc<AtomicU64>,
+}
+
+impl FilePart {
+    fn new(
+        mut file: File,
+        header: Vec<u8>,
+        data: Range<u64>,
+        bytes_left: Arc<AtomicU64>,
+    ) -> io::Result<Self> {
+        file.seek(SeekFrom::Start(data.start))?;
+        Ok(Self { header, file, data, at: 0, bytes_left })
+    }
+
+    fn length(&self) -> u64 {
+        self.header.len() as u64 + self.data.end.saturating_sub(self.data.start)
+    }
+}
+
+impl Read for FilePart {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let header = usize::try_from(self.at).ok().and_then(|at| self.header.get(at..));
+        let read = match header {
+            Some(mut rest) if !rest.is_empty() => rest.read(buffer)?,
+            _ => {
+                let left = self.length().saturating_sub(self.at);
+                (&mut self.file).take(left).read(buffer)?
+            }
+        };
+        self.at += read as u64;
+        let left = self.bytes_left.load(Ordering::Relaxed);
+        let left = left.checked_sub(read as u64).ok_or_else(|| {
+            io::Error::other(format!("its header has more than {HEADER_BYTES_MAX} bytes"))
+        })?;
+        self.bytes_left.store(left, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+impl Seek for FilePart {
+    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
+        let outside = || io::Error::new(ErrorKind::InvalidInput, "a place before the beginning");
+        let at = match position {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(offset) => self.length().checked_add_signed(offset),
+            SeekFrom::Current(offset) => self.at.checked_add_signed(offset),
+        };
+        let at = at.ok_or_else(outside)?;
+        let within = at.saturating_sub(self.header.len() as u64);
+        self.file.seek(SeekFrom::Start(self.data.start.saturating_add(within)))?;
+        self.at = at;
+        Ok(at)
+    }
+}
+
+impl MediaSource for FilePart {
+    fn is_seekable(&self) -> bool {
+        true
+    }
+
+    fn byte_len(&self) -> Option<u64> {
+        Some(self.length())
+    }
+}

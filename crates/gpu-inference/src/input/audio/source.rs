@@ -1,0 +1,178 @@
+//! What a recording's file is, and its sound packet by packet.
+//!
+//! The content decides, the name may be anything. Plain samples are read by `pcm`, MPEG frames by `mpeg`, all else by `container`.
+
+use std::fs::File;
+use std::path::Path;
+use std::time::Duration;
+
+use super::container::{self, Container};
+use super::mpeg::MpegStream;
+use super::pcm::PcmStream;
+use super::wave::{self, Coded, HeaderError, Layout};
+use super::{external, flac};
+use crate::input::error::InputError;
+
+/// What is accepted, in the words of the error.
+pub(super) const WANTED: &str =
+    "a recording (WAV, MP3, FLAC, Ogg, Opus, WebM, Matroska, MP4, M4A, AAC, AIFF, CAF or AU)";
+/// Rates outside are rejected: telephone to high-resolution audio. A header's 4 GHz would need 32 GB of resampler.
+const SOURCE_RATES_HZ: std::ops::RangeInclusive<u32> = 4_000..=384_000;
+/// The most channels of a recording.
+const CHANNELS_MAX: usize = 256;
+
+/// Some samples of a recording.
+#[derive(Debug, Default)]
+pub(super) struct Packet {
+    /// A sample of each channel in turn.
+    pub(super) interleaved: Vec<f32>,
+    pub(super) channels: usize,
+    pub(super) rate_hz: u32,
+}
+
+impl Packet {
+    /// Empties it for samples of this kind.
+    pub(super) fn start(&mut self, rate_hz: u32, channels: usize) {
+        self.interleaved.clear();
+        (self.rate_hz, self.channels) = (rate_hz, channels);
+    }
+
+    /// Samples of each channel.
+    pub(super) fn frames(&self) -> usize {
+        self.interleaved.len() / self.channels.max(1)
+    }
+
+    /// Drops frames in front, and keeps a number of the rest.
+    pub(super) fn keep(&mut self, dropped: u64, kept: u64) {
+        let samples = |frames: u64| {
+            usize::try_from(frames).unwrap_or(usize::MAX).saturating_mul(self.channels)
+        };
+        let front = samples(dropped).min(self.interleaved.len());
+        let length = samples(kept);
+        self.interleaved.drain(..front);
+        self.interleaved.truncate(length);
+    }
+}
+
+/// A recording that is being decoded.
+pub(super) trait Stream {
+    /// Puts the next samples into `packet`; false at the end. A packet may be empty.
+    fn next(&mut self, packet: &mut Packet) -> Result<bool, InputError>;
+
+    /// More than this cannot be in a file of its size.
+    fn length_max(&self) -> Duration;
+
+    /// Its length, where the header says it and the file bears it out.
+    fn announced(&self) -> Option<Duration>;
+
+    /// Tracks with sound.
+    fn tracks(&self) -> usize {
+        1
+    }
+
+    /// What could not be decoded so far.
+    fn left_out(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Whether it was decoded to its end; called there.
+    fn finish(&mut self) -> Result<(), InputError> {
+        Ok(())
+    }
+}
+
+/// A recording in a file.
+pub(super) struct Source<'a> {
+    pub(super) stream: Box<dyn Stream + 'a>,
+    /// Where another recording begins in the file.
+    pub(super) next: Option<u64>,
+    /// What the file holds beyond what its header announces.
+    pub(super) beyond: Duration,
+}
+
+impl<'a> Source<'a> {
+    /// The recording that begins at `start`.
+    pub(super) fn open(mut file: File, path: &'a Path, start: u64) -> Result<Self, InputError> {
+        let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
+        let file_bytes = file.metadata().map_err(unreadable)?.len();
+        let layout = wave::layout(&mut file, start, file_bytes).map_err(|error| match error {
+            HeaderError::Io(source) => unreadable(source),
+            HeaderError::Damaged(problem) => InputError::Damaged { path: path.to_owned(), problem },
+        })?;
+        if let Some(layout) = layout {
+            return Self::of_layout(file, path, layout);
+        }
+        if let Some(name) = external::known_kind(&mut file).map_err(unreadable)? {
+            let problem = format!("it is {name}");
+            return Err(InputError::Unsupported { path: path.to_owned(), problem });
+        }
+        if let Some((header, frames)) = flac::parts(&mut file, file_bytes).map_err(unreadable)? {
+            let stream = Box::new(Container::open(file, path, header, frames)?);
+            return Ok(Self { stream, next: None, beyond: Duration::ZERO });
+        }
+        let again = file.try_clone().map_err(unreadable)?;
+        let is_container = container::is_known(&mut file).map_err(unreadable)?;
+        let mpeg = if is_container { None } else { MpegStream::open(again, path, 0..file_bytes)? };
+        let stream: Box<dyn Stream> = match mpeg {
+            Some(mpeg) => Box::new(mpeg),
+            None => Box::new(Container::open(file, path, Vec::new(), 0..file_bytes)?),
+        };
+        Ok(Self { stream, next: None, beyond: Duration::ZERO })
+    }
+
+    fn of_layout(file: File, path: &'a Path, layout: Layout) -> Result<Self, InputError> {
+        let Layout { coded, data, cut, beyond, next } = layout;
+        let own = || path.to_owned();
+        let mut further = Duration::ZERO;
+        let stream: Box<dyn Stream> = match coded {
+            Coded::Pcm(format) => {
+                check(path, format.rate_hz, format.channels)?;
+                let frame = format.frame_bytes() as u64;
+                let found_frames = data.end.saturating_sub(data.start) / frame;
+                if let Some(bytes) = cut {
+                    let expected_frames = bytes / frame;
+                    return Err(InputError::AudioTruncated {
+                        path: own(),
+                        expected_frames,
+                        found_frames,
+                    });
+                }
+                further = time_of(beyond / frame, format.rate_hz);
+                Box::new(PcmStream::open(file, path, format, &data)?)
+            }
+            Coded::Mpeg => match MpegStream::open(file, path, data)? {
+                Some(mpeg) => Box::new(mpeg),
+                None => {
+                    let problem = "its header says MP3, and it holds no frames of MP3".to_owned();
+                    return Err(InputError::Damaged { path: own(), problem });
+                }
+            },
+            Coded::Other { tag, description } => match container::wave_header(tag, &description) {
+                Some(header) => Box::new(Container::open(file, path, header, data)?),
+                None => {
+                    let problem = format!("its codec is {}", container::wave_codec(tag));
+                    return Err(InputError::Unsupported { path: own(), problem });
+                }
+            },
+        };
+        Ok(Self { stream, next, beyond: further })
+    }
+}
+
+/// Rejects what no recording has, and what would take too much memory.
+pub(super) fn check(path: &Path, rate_hz: u32, channels: usize) -> Result<(), InputError> {
+    let problem = if !SOURCE_RATES_HZ.contains(&rate_hz) {
+        format!("a sample rate of {rate_hz} Hz")
+    } else if channels > CHANNELS_MAX {
+        format!("{channels} channels, {CHANNELS_MAX} are allowed")
+    } else {
+        return Ok(());
+    };
+    Err(InputError::Unsupported { path: path.to_owned(), problem })
+}
+
+/// How long a number of frames takes.
+pub(super) fn time_of(frames: u64, rate_hz: u32) -> Duration {
+    let micros = u128::from(frames) * 1_000_000 / u128::from(rate_hz.max(1));
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+}
