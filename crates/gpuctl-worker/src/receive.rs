@@ -90,7 +90,7 @@ impl Worker {
 
     /// How many more messages this worker may hold: none while a suspect waits or runs.
     fn room(&self) -> u32 {
-        if self.line.len() > 0 {
+        if self.line.len() > 0 && !Fix::FullHandsAfterCrash.is_left_out() {
             return 0;
         }
         self.service.held_max(self.queue.visibility).saturating_sub(self.leases.count().0)

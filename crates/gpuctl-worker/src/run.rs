@@ -241,7 +241,8 @@ impl Worker {
             // Registered before anything is looked at, so that no change after that is missed.
             gone.as_mut().enable();
             moved.as_mut().enable();
-            if turn.is_first() && self.leases.count().0 as usize <= self.line.len() {
+            let none_else = self.leases.count().0 as usize <= self.line.len();
+            if turn.is_first() && (none_else || Fix::FullHandsAfterCrash.is_left_out()) {
                 return;
             }
             tokio::select! {
