@@ -19,4 +19,4 @@ for script in .ci/run scripts/*.sh scripts/lib/*.sh scripts/infra/*.sh infra/boo
 done
 "$tools/bin/shellcheck" scripts/infra/boxes/{aws,docker,nvidia-smi}
 "$tools/bin/hadolint" infra/docker/Dockerfile scripts/infra/boxes/Dockerfile
-"$tools/bin/ruff" check --quiet --no-cache --config scripts/ruff.toml scripts crates/gpu-inference/tests/graphs
+"$tools/bin/ruff" check --quiet --no-cache --config scripts/ruff.toml scripts crates/gpu-inference/tests/graphs crates/gpuctl-core/tests/references

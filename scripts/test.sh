@@ -72,6 +72,7 @@ cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 "$python" scripts/fetch-models.py
 "$python" scripts/make-graphs.py
+"$python" scripts/make-references.py
 scripts/install-emulators.sh
 
 # `cargo clippy` would compile every dependency a second time, without code. Here the linter compiles the workspace's own crates

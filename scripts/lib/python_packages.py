@@ -1,4 +1,4 @@
-"""pip, and the packages that make the tests' small graphs. The index is the one that pip is configured to use."""
+"""pip, and the packages that make what the tests compare with. The index is the one that pip is configured to use."""
 
 import hashlib
 import importlib.util
@@ -37,15 +37,20 @@ def use_graph_packages(module):
 
 
 def graph_packages():
-    """The folder with the packages of REQUIREMENTS for this Python; installed on the first call."""
+    """The folder with the packages that make the graphs."""
+    return packages_of(REQUIREMENTS, "graphs")
+
+
+def packages_of(requirements, name):
+    """The folder with the packages of `requirements` for this Python; installed on the first call."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    folder = cache_folder() / version / f"graphs-{digest(REQUIREMENTS)[:16]}"
+    folder = cache_folder() / version / f"{name}-{digest(requirements)[:16]}"
     if folder.is_dir():
         return folder
     parts = folder.with_name(f".{folder.name}-{os.getpid()}")
     with tempfile.TemporaryDirectory(prefix="gpuctl-pip-") as scratch:
         command = [*pip(scratch), "install", "--quiet", "--disable-pip-version-check", "--root-user-action", "ignore"]
-        subprocess.run([*command, "--target", parts, "--requirement", REQUIREMENTS], check=True)
+        subprocess.run([*command, "--target", parts, "--requirement", requirements], check=True)
     os.replace(parts, folder)
     return folder
 

@@ -17,5 +17,6 @@ pub mod schedule;
 pub mod suggest;
 pub mod units;
 pub mod without;
+pub mod zone;
 
 pub use decide::decide;

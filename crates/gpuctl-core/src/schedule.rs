@@ -18,7 +18,6 @@ mod week;
 mod window;
 
 use chrono::TimeDelta;
-use chrono_tz::Tz;
 
 pub use self::calendar::{CALENDAR_DATES_MAX, Calendar};
 pub use self::cron::Field;
@@ -31,6 +30,7 @@ use self::calendar::Turn;
 use self::entry::{Effect, Kind};
 use self::stretches::{Stretch, Stretches};
 use crate::units::Timestamp;
+use crate::zone::Zone;
 
 /// The most stretches that a search for the next change looks at: two windows a day for more than a year. A schedule that runs
 /// without a break for longer counts as one that does not change.
@@ -98,8 +98,8 @@ impl Schedule {
 
     /// The zone of the first entry, in which the schedule is shown; UTC without entries.
     #[must_use]
-    pub fn zone(&self) -> Tz {
-        self.entries.first().map_or(Tz::UTC, Entry::zone)
+    pub fn zone(&self) -> Zone {
+        self.entries.first().map_or(Zone::UTC, Entry::zone)
     }
 
     /// What the schedule wants at `now`, and why.

@@ -12,9 +12,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{Datelike, Days, NaiveDate, NaiveDateTime, TimeDelta, Timelike, Weekday};
-use chrono_tz::Tz;
+
 use gpuctl_core::schedule::{Calendar, Desired, Entry, EntrySpec, Schedule};
 use gpuctl_core::units::Timestamp;
+use gpuctl_core::zone::Zone;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -187,7 +188,7 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(zone: Tz, day: NaiveDate) -> Self {
+    fn new(zone: Zone, day: NaiveDate) -> Self {
         let begin = day.and_hms_opt(0, 0, 0).unwrap().and_utc() - TimeDelta::days(MARGIN_DAYS);
         let minutes = (2 * MARGIN_DAYS + COMPARED_DAYS) * 24 * 60;
         let at = |minute| (begin + TimeDelta::minutes(minute)).with_timezone(&zone).naive_local();

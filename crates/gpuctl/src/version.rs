@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-/// E.g. `0.1.0 (commit 0123456789ab, with AWS, time zones 2025b)`.
+/// E.g. `0.1.0 (commit 0123456789ab, with AWS, time zones 2026f)`.
 pub(crate) fn version() -> &'static str {
     static VERSION: LazyLock<String> = LazyLock::new(|| {
         format!(
@@ -10,7 +10,7 @@ pub(crate) fn version() -> &'static str {
             env!("CARGO_PKG_VERSION"),
             env!("GPUCTL_COMMIT"),
             if cfg!(feature = "aws") { "with AWS" } else { "without AWS" },
-            chrono_tz::IANA_TZDB_VERSION
+            gpuctl_core::zone::VERSION
         )
     });
     &VERSION

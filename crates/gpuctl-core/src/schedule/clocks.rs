@@ -1,12 +1,12 @@
 //! Local clocks: which instant a local time means, also on days on which clocks are changed.
 //!
 //! A time in the skipped hour means the first instant after it (T3). A time in the repeated hour comes twice, and the
-//! caller says which time is meant (T4). The zones are those of `chrono-tz`, bundled with the program (T13).
+//! caller says which time is meant (T4). The zones are bundled with the program (T13).
 
 use chrono::{Datelike, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone};
-use chrono_tz::Tz;
 
 use crate::units::Timestamp;
+use crate::zone::Zone;
 
 /// The years that schedules know, as in EventBridge. No instant in them is near the limits of `chrono`.
 pub(super) const YEARS: std::ops::RangeInclusive<i32> = 1970..=2199;
@@ -28,7 +28,7 @@ pub(super) enum Occurrence {
 
 /// The instant at which clocks of the zone show that minute of the day; in a gap, the first instant after it.
 pub(super) fn instant(
-    zone: Tz,
+    zone: Zone,
     day: NaiveDate,
     minute: u16,
     occurrence: Occurrence,
@@ -43,7 +43,7 @@ pub(super) fn instant(
 }
 
 /// The instant at which clocks jump over `local`.
-fn after_gap(zone: Tz, local: NaiveDateTime) -> Option<Timestamp> {
+fn after_gap(zone: Zone, local: NaiveDateTime) -> Option<Timestamp> {
     let offset = |at: NaiveDateTime| zone.offset_from_utc_datetime(&at).fix().local_minus_utc();
     let mut before = local.checked_sub_signed(NEAR)?;
     let mut after = local.checked_add_signed(NEAR)?;
@@ -57,12 +57,12 @@ fn after_gap(zone: Tz, local: NaiveDateTime) -> Option<Timestamp> {
 }
 
 /// The date that clocks of the zone show.
-pub(super) fn date(zone: Tz, at: Timestamp) -> NaiveDate {
+pub(super) fn date(zone: Zone, at: Timestamp) -> NaiveDate {
     at.with_timezone(&zone).date_naive()
 }
 
 /// The end of the local day in which `at` lies.
-pub(super) fn end_of_day(zone: Tz, at: Timestamp) -> Option<Timestamp> {
+pub(super) fn end_of_day(zone: Zone, at: Timestamp) -> Option<Timestamp> {
     instant(zone, date(zone, at), DAY_MINUTES, Occurrence::Second)
 }
 

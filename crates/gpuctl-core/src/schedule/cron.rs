@@ -4,13 +4,13 @@
 //! here. Its iteration is not used: `fires` says when an expression fires. Weekdays must be names (T10), although EventBridge
 //! accepts numbers too.
 
-use chrono_tz::Tz;
 use cron::{Schedule as Fields, TimeUnitSpec};
 
 use super::EntryError;
 use super::calendar::Turn;
 use super::days::{Days, Monthdays, Months, TEXT_CHARS_MAX, Weekdays};
 use super::fires::{Fires, FixedTimes, HourlyTimes, Times};
+use crate::zone::Zone;
 
 /// The weekdays as EventBridge counts them, from 1.
 const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
@@ -21,7 +21,7 @@ const HOURS: u32 = 24;
 const RATE_MINUTES_MAX: i64 = crate::units::DURATION_SECONDS_MAX / 60;
 
 /// Parses an expression.
-pub(super) fn parse(text: &str, zone: Tz, turn: Turn) -> Result<Fires, EntryError> {
+pub(super) fn parse(text: &str, zone: Zone, turn: Turn) -> Result<Fires, EntryError> {
     let inside = |name| text.trim().strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
     let times = match (inside("cron"), inside("rate")) {
         _ if text.len() > TEXT_CHARS_MAX => return Err(EntryError::Expression(shorten(text))),
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     fn times(text: &str) -> Result<Times, EntryError> {
-        parse(text, Tz::UTC, Turn::Begin).map(|fires| fires.times)
+        parse(text, Zone::UTC, Turn::Begin).map(|fires| fires.times)
     }
 
     #[test]

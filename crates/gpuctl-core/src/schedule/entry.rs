@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use chrono_tz::Tz;
-
 use super::calendar::Turn;
 use super::clocks::DAY_MINUTES;
 use super::cron::{self, Field};
@@ -11,6 +9,7 @@ use super::days::{Days, Monthdays, Months, Weekdays};
 use super::fires::{Fires, FixedTimes, Times};
 use super::window::Window;
 use crate::suggest::did_you_mean;
+use crate::zone::Zone;
 
 /// A window, or a start and a stop, or one of the two.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +128,7 @@ impl EntryError {
         match self {
             Self::ZoneMissing => "write it as `zone = \"Asia/Tokyo\"`".to_owned(),
             Self::Zone(text) => {
-                let names = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
+                let names = Zone::names();
                 did_you_mean(text, names).unwrap_or_else(|| {
                     "use a name from the IANA database, e.g. `Asia/Tokyo` or `UTC`".to_owned()
                 })
@@ -178,7 +177,7 @@ impl Entry {
 
     /// The zone of its days and times.
     #[must_use]
-    pub fn zone(&self) -> Tz {
+    pub fn zone(&self) -> Zone {
         match &self.kind {
             Kind::Window(window) => window.zone,
             Kind::Lone(fires) | Kind::Pair(fires, _) => fires.zone,
@@ -282,7 +281,7 @@ impl Reader {
                 self.problem(key, EntryError::Mixed(beside));
             }
         }
-        let zone = if spec.zone.is_some() { self.zone(spec)? } else { Tz::UTC };
+        let zone = if spec.zone.is_some() { self.zone(spec)? } else { Zone::UTC };
         let start =
             self.read("start", spec.start.as_deref(), |text| cron::parse(text, zone, Turn::Begin));
         let stop =
@@ -294,7 +293,7 @@ impl Reader {
         }
     }
 
-    fn zone(&mut self, spec: &EntrySpec) -> Option<Tz> {
+    fn zone(&mut self, spec: &EntrySpec) -> Option<Zone> {
         self.read("zone", spec.zone.as_deref(), |text| {
             text.parse().map_err(|_| EntryError::Zone(text.to_owned()))
         })

@@ -5,12 +5,12 @@
 //! hour, not at all in the skipped one. Searches go day by day or minute by minute, within limits that hold for any expression.
 
 use chrono::{Days as Count, DurationRound, NaiveDate, TimeDelta, Timelike};
-use chrono_tz::Tz;
 
 use super::calendar::{Calendar, Turn};
 use super::clocks::{self, DAY_MINUTES, Occurrence, YEARS, instant};
 use super::days::Days;
 use crate::units::Timestamp;
+use crate::zone::Zone;
 
 /// A lone start or stop applies until the end of its local day, and for at least this long: no tick is longer, so that none
 /// misses it (T2).
@@ -24,7 +24,7 @@ const MINUTE: TimeDelta = TimeDelta::minutes(1);
 /// The instants at which something starts or stops.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fires {
-    pub(super) zone: Tz,
+    pub(super) zone: Zone,
     pub(super) turn: Turn,
     pub(super) times: Times,
 }

@@ -4,7 +4,6 @@
 //! A year ahead is checked. A warning has no effect on decisions.
 
 use chrono::TimeDelta;
-use chrono_tz::Tz;
 
 use super::calendar::Turn;
 use super::clocks;
@@ -13,6 +12,7 @@ use super::fires::Fires;
 use super::stretches::Stretch;
 use super::{EDGES_MAX, Entry, Schedule};
 use crate::units::Timestamp;
+use crate::zone::Zone;
 
 /// How far ahead entries are checked.
 const AHEAD: TimeDelta = TimeDelta::days(366);
@@ -188,6 +188,6 @@ impl Schedule {
 /// A message and its hint.
 type Finding = (String, &'static str);
 
-fn show(zone: Tz, at: Timestamp) -> String {
+fn show(zone: Zone, at: Timestamp) -> String {
     at.with_timezone(&zone).format("%Y-%m-%d %H:%M").to_string()
 }

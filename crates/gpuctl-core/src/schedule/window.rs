@@ -3,16 +3,16 @@
 //! Each window becomes an interval between two instants, so that no effect depends on a reconcile at its edges (T2).
 
 use chrono::NaiveDate;
-use chrono_tz::Tz;
 
 use super::clocks::{Occurrence, instant};
 use super::days::Days;
 use crate::units::Timestamp;
+use crate::zone::Zone;
 
 /// A two-sided window, or a whole day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Window {
-    pub(super) zone: Tz,
+    pub(super) zone: Zone,
     pub(super) days: Days,
     /// Minutes of the day. An end at or before the begin is on the next day.
     pub(super) begin: u16,

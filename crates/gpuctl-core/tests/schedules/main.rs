@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
-use chrono_tz::Tz;
+
 use gpuctl_core::decide;
 use gpuctl_core::observation::{
     BoxState, Hold, HoldWants, Observation, Seen, SeenBox, SeenPool, Witness,
@@ -24,6 +24,7 @@ use gpuctl_core::plan::Action;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::schedule::{Desired, Entry, EntrySpec, Schedule};
 use gpuctl_core::units::Timestamp;
+use gpuctl_core::zone::Zone;
 use serde_json::Value;
 
 /// Where we differ: the vector, what we want, and the reason.
@@ -166,7 +167,7 @@ fn instant(vector: &Value) -> Timestamp {
         return at.parse().unwrap();
     }
     let local: NaiveDateTime = text(vector, "instant_local").parse().unwrap();
-    let zone: Tz = text(vector, "tz").parse().unwrap();
+    let zone: Zone = text(vector, "tz").parse().unwrap();
     zone.from_local_datetime(&local).earliest().unwrap().to_utc()
 }
 

@@ -5,9 +5,12 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use gpuctl_control::clock::SystemClock;
 use gpuctl_control::config::{Config, ConfigError};
+use gpuctl_control::ports::Clock;
 use gpuctl_control::state_folder;
 use gpuctl_core::policy::{Pool, Work};
+use gpuctl_core::zone;
 use gpuctl_local::BoxWithoutPool;
 use serde::Deserialize;
 
@@ -29,11 +32,12 @@ pub(super) enum Repair {
 
 /// `gpuctl doctor`.
 pub(super) async fn check(config: Result<Config, ConfigError>, repair: Repair) -> Output {
-    let checks = match config {
+    let mut checks = match config {
         Ok(config) => Box::pin(checks(config, repair)).await,
         // The worker would fail on the same file.
         Err(error) => vec![fail("configuration", &error.into())],
     };
+    checks.push(time_zones());
     let failed = checks.iter().any(|check| check.status == "fail");
     let output = Output::Doctor(DoctorDocument { checks });
     if failed { output.exit(Exit::Failed) } else { output }
@@ -54,6 +58,14 @@ async fn checks(config: Config, repair: Repair) -> Vec<CheckDocument> {
         checks.extend(worker(file.as_deref()));
     }
     checks
+}
+
+/// The zones of schedules, whose rules change a few times a year.
+fn time_zones() -> CheckDocument {
+    match zone::aged(SystemClock.now()) {
+        Some((detail, fix)) => warn("time zones", detail, fix),
+        None => pass("time zones", format!("{}, published on {}", zone::VERSION, zone::RELEASED)),
+    }
 }
 
 /// What boxes and queue need.

@@ -6,7 +6,8 @@ use gpuctl_core::units::PoolId;
 use crate::arguments::ScheduleCommand;
 use crate::context::Context;
 use crate::documents::schedule::{
-    ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument, WarningDocument,
+    ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument, TimeZonesDocument,
+    WarningDocument,
 };
 use crate::failure::{Code, Failure};
 use crate::render::Output;
@@ -46,5 +47,6 @@ fn lint(context: &Context, only: Option<&PoolId>) -> Result<Output, Failure> {
     Ok(Output::ScheduleLint(ScheduleLintDocument {
         warnings: warnings.collect(),
         pools: pools.iter().map(|pool| pool.id.to_string()).collect(),
+        time_zones: TimeZonesDocument::of(context.now()),
     }))
 }

@@ -3,6 +3,7 @@
 use chrono::Datelike;
 use gpuctl_core::schedule::{Day, Desired, Schedule, Warning};
 use gpuctl_core::units::{PoolId, Timestamp};
+use gpuctl_core::zone;
 use serde::Serialize;
 
 use gpuctl_control::wire::time;
@@ -147,6 +148,26 @@ pub(crate) struct ScheduleLintDocument {
     /// The pools that were checked.
     pub(crate) pools: Vec<String>,
     pub(crate) warnings: Vec<WarningDocument>,
+    pub(crate) time_zones: TimeZonesDocument,
+}
+
+/// The data of the time zones, which is part of the program.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct TimeZonesDocument {
+    /// The release of the IANA database.
+    pub(crate) version: &'static str,
+    /// The day on which it was published.
+    pub(crate) published: String,
+    /// What to know and to do, if it is more than a year old.
+    pub(crate) warning: Option<String>,
+}
+
+impl TimeZonesDocument {
+    /// The document of the data in use.
+    pub(crate) fn of(now: Timestamp) -> Self {
+        let warning = zone::aged(now).map(|(message, hint)| format!("{message}; {hint}"));
+        Self { version: zone::VERSION, published: zone::RELEASED.to_string(), warning }
+    }
 }
 
 /// An entry that probably does not mean what it says.

@@ -112,14 +112,16 @@ fn remarks(day: &DayDocument) -> String {
 }
 
 pub(super) fn lint(document: &ScheduleLintDocument) -> Lines {
-    if document.warnings.is_empty() {
-        let pools = document.pools.join(", ");
-        return Lines::of(format!("no warnings for the schedules of {pools}"));
-    }
     let mut lines = Lines::default();
+    if document.warnings.is_empty() {
+        lines.add(format!("no warnings for the schedules of {}", document.pools.join(", ")));
+    }
     for warning in &document.warnings {
         lines.add(format!("{}, entry {}: {}", warning.pool, warning.entry, warning.message));
         lines.add(format!("  hint: {}", warning.hint));
+    }
+    if let Some(warning) = &document.time_zones.warning {
+        lines.add(warning);
     }
     lines
 }
