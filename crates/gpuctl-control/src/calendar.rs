@@ -1,31 +1,37 @@
 //! Reads the dates of an iCalendar file: its all-day events, with their recurrences.
 //!
-//! Events with a time of day are left out, since a schedule's calendar has whole dates alone, and so are cancelled events. What the
-//! dates mean is up to the schedule.
+//! Events with a time of day are left out and counted, since a schedule's calendar has whole dates alone, and so are cancelled events.
+//! From midnight to midnight is all day, as Outlook writes it. What the dates mean is up to the schedule.
 
-use std::collections::BTreeSet;
+mod event;
+mod lines;
+mod recurrence;
+mod values;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use chrono::{Datelike, Days, NaiveDate};
-use icalendar::parser::{Component, read_calendar, unfold};
-use rrule::{Frequency, RRule, Tz, Unvalidated};
+use chrono::{Datelike, NaiveDate, TimeDelta};
+use gpuctl_core::policy::FileDates;
+use gpuctl_core::text::excerpt;
+use gpuctl_core::zone::Zone;
+
+use event::{Event, EventDays, Replaces};
+use lines::RawCalendar;
+use recurrence::Steps;
+
+pub use event::{Fault, Label};
 
 /// The largest file: a country's holidays of a decade are a tenth of it.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// The deepest nesting: a calendar holds events, which hold alarms. The parser goes as deep as the text.
+/// The deepest nesting: a calendar holds events, which hold alarms.
 const NESTING_MAX: usize = 8;
 
 /// The years that recurrences are followed through, and outside which dates are left out.
 const YEARS: RangeInclusive<i32> = 2020..=2059;
-
-/// More than a date for each day of `YEARS`.
-const OCCURRENCES_MAX: u16 = 15_000;
-
-/// The longest single event.
-const EVENT_DAYS_MAX: i64 = 366;
 
 /// Why a file's dates cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -33,28 +39,44 @@ pub enum CalendarError {
     /// Not there, or not text.
     #[error("cannot be read")]
     Unreadable(#[from] std::io::Error),
+    /// A pipe or a device may have no end.
+    #[error("is not a regular file")]
+    NotAFile,
     /// Beyond `FILE_BYTES_MAX`.
     #[error("is larger than {} KiB", FILE_BYTES_MAX >> 10)]
     TooLarge,
     /// Another format, or a broken file.
-    #[error("is not an iCalendar file")]
-    Form,
-    /// An event with an invalid date.
-    #[error("has an event whose {0} cannot be read")]
-    Event(&'static str),
-    /// An invalid recurrence, or one more often than daily.
-    #[error("has a recurrence that cannot be read: `{0}`")]
-    Recurrence(String),
-    /// Longer than `EVENT_DAYS_MAX`, or backwards.
-    #[error("has an event that does not last from 1 to {EVENT_DAYS_MAX} days")]
-    Length,
+    #[error("is not an iCalendar file, or is broken at line {0}")]
+    Form(usize),
+    /// A calendar that is a reply, or not in the Gregorian calendar.
+    #[error("has a calendar with `{text}`, which is not supported", text = excerpt(.0))]
+    Calendar(String),
+    #[error("has an event ({0}) that {1}")]
+    Event(Label, Fault),
+    /// It would skip nothing, which is not what such a file is for.
+    #[error(
+        "has no all-day event from {} to {}{}", YEARS.start(), YEARS.end(), but_has(*.timed, *.cancelled)
+    )]
+    Nothing { timed: usize, cancelled: usize },
+}
+
+fn but_has(timed: usize, cancelled: usize) -> String {
+    let parts = [(timed, "with a time of day"), (cancelled, "cancelled")];
+    let parts = parts.iter().filter(|(count, _)| *count > 0);
+    let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}")).collect();
+    if parts.is_empty() { String::new() } else { format!(": events are {}", parts.join(", ")) }
 }
 
 /// The dates of the file, in order.
 ///
 /// # Errors
-/// When the file cannot be read, or any part of it is not understood: a holiday that is silently lost costs a day of box time.
-pub fn dates_of(path: &Path) -> Result<Vec<NaiveDate>, CalendarError> {
+/// When the file cannot be read, has no dates, or any part of it is not understood: a holiday that is silently lost costs a day of
+/// box time.
+pub fn dates_of(path: &Path) -> Result<FileDates, CalendarError> {
+    // Opening a pipe would wait for its writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(CalendarError::NotAFile);
+    }
     let mut text = String::new();
     let file = std::fs::File::open(path)?;
     file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
@@ -64,199 +86,138 @@ pub fn dates_of(path: &Path) -> Result<Vec<NaiveDate>, CalendarError> {
     dates_in(&text)
 }
 
-fn dates_in(text: &str) -> Result<Vec<NaiveDate>, CalendarError> {
-    let text = unfold(text);
-    if nesting(&text) > NESTING_MAX || !text.trim_start().starts_with("BEGIN:VCALENDAR") {
-        return Err(CalendarError::Form);
-    }
-    let calendar = read_calendar(&text).map_err(|_| CalendarError::Form)?;
-    let mut dates = BTreeSet::new();
-    for event in calendar.components.iter().filter(|part| part.name == "VEVENT") {
-        let cancelled = event.find_prop("STATUS").is_some_and(|status| status.val == "CANCELLED");
-        if !cancelled {
-            dates.extend(event_dates(event)?);
+/// The dates of an iCalendar text.
+///
+/// # Errors
+/// As for `dates_of`.
+pub fn dates_in(text: &str) -> Result<FileDates, CalendarError> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut steps = Steps::new();
+    let mut events = Vec::new();
+    for calendar in lines::read(text)? {
+        let (zone, is_cancelled) = (zone_of(&calendar), check(&calendar)?);
+        for raw in &calendar.events {
+            let read = Event::read(raw, zone, &mut steps);
+            let mut event = read.map_err(|(label, fault)| CalendarError::Event(label, fault))?;
+            event.is_cancelled |= is_cancelled;
+            events.push(event);
         }
     }
-    Ok(dates.into_iter().filter(|date| YEARS.contains(&date.year())).collect())
+    let cancelled = events.iter().filter(|event| event.is_cancelled).count();
+    let timed = |event: &&Event| !event.is_cancelled && matches!(event.days, EventDays::Timed);
+    let timed = events.iter().filter(timed).count();
+    let dates = dates(replace(events)?);
+    if dates.is_empty() {
+        return Err(CalendarError::Nothing { timed, cancelled });
+    }
+    Ok(FileDates { dates, left_out: timed })
 }
 
-fn nesting(text: &str) -> usize {
-    let mut depth = 0_usize;
-    let depths = text.lines().map(|line| {
-        let begins = line.get(..6).is_some_and(|word| word.eq_ignore_ascii_case("BEGIN:"));
-        let ends = line.get(..4).is_some_and(|word| word.eq_ignore_ascii_case("END:"));
-        depth = (depth + usize::from(begins)).saturating_sub(usize::from(ends));
-        depth
+/// Whether it cancels all its events; an error if it is not one of dates that are.
+fn check(calendar: &RawCalendar) -> Result<bool, CalendarError> {
+    let mut is_cancelled = false;
+    for property in &calendar.properties {
+        let value = property.value.to_ascii_uppercase();
+        match (property.name.as_str(), value.as_str()) {
+            ("METHOD", "CANCEL") => is_cancelled = true,
+            ("METHOD", "PUBLISH" | "REQUEST" | "ADD") | ("CALSCALE", "GREGORIAN") => {}
+            (name @ ("METHOD" | "CALSCALE"), _) => {
+                return Err(CalendarError::Calendar(format!("{name}:{}", property.value)));
+            }
+            _ => {}
+        }
+    }
+    Ok(is_cancelled)
+}
+
+/// The zone of events that name none: that of the calendar, or the only one that it describes.
+fn zone_of(calendar: &RawCalendar) -> Option<Zone> {
+    let named = calendar.properties.iter().find(|property| property.name == "X-WR-TIMEZONE");
+    let named = named.and_then(|property| event::zone_of(&property.value));
+    let zones: BTreeSet<&str> = calendar.zones.iter().map(String::as_str).collect();
+    let only = zones.first().filter(|_| zones.len() == 1);
+    named.or_else(|| event::zone_of(only?))
+}
+
+/// Takes from each series the occurrences that another event replaces (RFC 5545, 3.8.4.4), and then all that is cancelled.
+fn replace(mut events: Vec<Event>) -> Result<Vec<Event>, CalendarError> {
+    keep_latest(&mut events);
+    let (mut series, changes): (Vec<Event>, Vec<Event>) =
+        events.into_iter().partition(|event| event.replaces == Replaces::Nothing);
+    let mut by_series: BTreeMap<Option<&str>, Vec<&Event>> = BTreeMap::new();
+    for change in &changes {
+        by_series.entry(change.uid.as_deref()).or_default().push(change);
+    }
+    for event in &mut series {
+        let EventDays::Whole { begins, .. } = &mut event.days else { continue };
+        for change in by_series.get(&event.uid.as_deref()).into_iter().flatten() {
+            match &change.replaces {
+                Replaces::Nothing => {}
+                Replaces::Day(day) => {
+                    begins.remove(day);
+                }
+                Replaces::Time(text) => {
+                    let fault = Fault::NotADay("RECURRENCE-ID", text.clone());
+                    return Err(CalendarError::Event(change.label.clone(), fault));
+                }
+            }
+        }
+    }
+    series.extend(changes);
+    series.retain(|event| !event.is_cancelled);
+    Ok(series)
+}
+
+/// Of several versions of an event, or of one occurrence, keeps those with the greatest sequence number; of an occurrence the last
+/// one. Some producers give all their events the same UID: these stay.
+fn keep_latest(events: &mut Vec<Event>) {
+    let id = |event: &Event| Some((event.uid.clone()?, format!("{:?}", event.replaces)));
+    let mut latest: BTreeMap<(String, String), (i64, usize)> = BTreeMap::new();
+    for (index, event) in events.iter().enumerate() {
+        if let Some(id) = id(event) {
+            let newest = latest.entry(id).or_insert((event.sequence, index));
+            *newest = (*newest).max((event.sequence, index));
+        }
+    }
+    let mut index = 0;
+    events.retain(|event| {
+        let newest = id(event).and_then(|id| latest.get(&id).copied());
+        let kept = newest.is_none_or(|(sequence, newest)| {
+            let is_series = event.replaces == Replaces::Nothing;
+            event.sequence == sequence && (is_series || index == newest)
+        });
+        index += 1;
+        kept
     });
-    depths.max().unwrap_or(0)
 }
 
-fn event_dates(event: &Component<'_>) -> Result<BTreeSet<NaiveDate>, CalendarError> {
-    let start = event.find_prop("DTSTART").ok_or(CalendarError::Event("DTSTART"))?;
-    // A time of day follows the date after a `T`.
-    if start.val.as_str().contains('T') {
-        return Ok(BTreeSet::new());
-    }
-    let start = date(start.val.as_str()).ok_or(CalendarError::Event("DTSTART"))?;
-    let length = length(event, start)?;
-    let mut begins = BTreeSet::from([start]);
-    begins.extend(listed(event, "RDATE")?);
-    for rule in event.properties.iter().filter(|property| property.name == "RRULE") {
-        begins.extend(recurrences(rule.val.as_str(), start)?);
-    }
-    for excluded in listed(event, "EXDATE")? {
-        begins.remove(&excluded);
-    }
-    Ok(begins.into_iter().flat_map(|begin| begin.iter_days().take(length)).collect())
-}
-
-/// How many days it lasts; its end is exclusive.
-fn length(event: &Component<'_>, start: NaiveDate) -> Result<usize, CalendarError> {
-    let days = if let Some(end) = event.find_prop("DTEND") {
-        (date(end.val.as_str()).ok_or(CalendarError::Event("DTEND"))? - start).num_days()
-    } else if let Some(duration) = event.find_prop("DURATION") {
-        duration_days(duration.val.as_str()).ok_or(CalendarError::Event("DURATION"))?
-    } else {
-        1
-    };
-    let fits = (1..=EVENT_DAYS_MAX).contains(&days);
-    fits.then(|| usize::try_from(days).ok()).flatten().ok_or(CalendarError::Length)
-}
-
-/// `P3D` or `P1W`: what an all-day event may last.
-fn duration_days(text: &str) -> Option<i64> {
-    let text = text.strip_prefix('P')?;
-    let (number, unit_days) = match text.strip_suffix('D') {
-        Some(number) => (number, 1),
-        None => (text.strip_suffix('W')?, 7),
-    };
-    number.parse::<i64>().ok()?.checked_mul(unit_days)
-}
-
-fn listed(event: &Component<'_>, name: &'static str) -> Result<Vec<NaiveDate>, CalendarError> {
-    let lists = event.properties.iter().filter(|property| property.name == name);
-    let texts = lists.flat_map(|list| list.val.as_str().split(','));
-    texts.map(|text| date(text).ok_or(CalendarError::Event(name))).collect()
-}
-
-fn recurrences(text: &str, start: NaiveDate) -> Result<Vec<NaiveDate>, CalendarError> {
-    let bad = || CalendarError::Recurrence(text.to_owned());
-    let midnight =
-        |day: NaiveDate| Some(day.and_hms_opt(0, 0, 0)?.and_utc().with_timezone(&Tz::UTC));
-    let rule: RRule<Unvalidated> = with_whole_until(text).parse().map_err(|_| bad())?;
-    let daily = [Frequency::Yearly, Frequency::Monthly, Frequency::Weekly, Frequency::Daily];
-    if !daily.contains(&rule.get_freq()) {
-        return Err(bad());
-    }
-    let (first, last) = (
+/// The days of all events in `YEARS`, each marked by where it begins and ends: long events that recur daily overlap a lot.
+fn dates(events: Vec<Event>) -> Vec<NaiveDate> {
+    let (Some(first), Some(last)) = (
         NaiveDate::from_ymd_opt(*YEARS.start(), 1, 1),
         NaiveDate::from_ymd_opt(*YEARS.end(), 12, 31),
-    );
-    // An event that begins in December may last into the first year.
-    let first =
-        first.and_then(|day| day.checked_sub_days(Days::new(EVENT_DAYS_MAX.unsigned_abs())));
-    let ((Some(first), Some(last)), Some(start)) =
-        ((first.and_then(midnight), last.and_then(midnight)), midnight(start))
-    else {
-        return Err(bad());
+    ) else {
+        return Vec::new();
     };
-    let set = rule.build(start).map_err(|_| bad())?;
-    let found = set.after(first).before(last).all(OCCURRENCES_MAX);
-    if found.limited {
-        return Err(bad());
+    let mut changes: BTreeMap<NaiveDate, i64> = BTreeMap::new();
+    for event in events {
+        let EventDays::Whole { begins, length } = event.days else { continue };
+        for begin in begins {
+            let Some(end) = begin.checked_add_signed(TimeDelta::days(length)) else { continue };
+            if begin <= last && end > first {
+                *changes.entry(begin.max(first)).or_default() += 1;
+                *changes.entry(end).or_default() -= 1;
+            }
+        }
     }
-    Ok(found.dates.into_iter().map(|at| at.date_naive()).collect())
-}
-
-/// The rule with an `UNTIL` that includes its whole day, in UTC as the start is: the parser would take the machine's time zone.
-fn with_whole_until(text: &str) -> String {
-    let parts = text.split(';').map(|part| match part.strip_prefix("UNTIL=") {
-        Some(until) => format!("UNTIL={}T235959Z", until.get(..8).unwrap_or(until)),
-        None => part.to_owned(),
-    });
-    parts.collect::<Vec<_>>().join(";")
-}
-
-/// `20261225`, also as the date of `20261225T000000Z`.
-fn date(text: &str) -> Option<NaiveDate> {
-    let (day, time) = text.trim().split_once('T').unwrap_or((text.trim(), ""));
-    let whole = day.len() == 8 && day.bytes().all(|byte| byte.is_ascii_digit());
-    let midnight = time.bytes().all(|byte| byte.is_ascii_digit() || byte == b'Z');
-    (whole && midnight).then(|| NaiveDate::parse_from_str(day, "%Y%m%d").ok()).flatten()
+    let mut open = 0;
+    let days = first.iter_days().take_while(|day| day.year() <= *YEARS.end());
+    days.filter(|day| {
+        open += changes.get(day).unwrap_or(&0);
+        open > 0
+    })
+    .collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::text::with_causes;
-
-    use super::*;
-
-    fn dates(events: &[&str]) -> Result<Vec<String>, CalendarError> {
-        let events: String = events
-            .iter()
-            .map(|event| format!("BEGIN:VEVENT\r\n{event}\r\nEND:VEVENT\r\n"))
-            .collect();
-        let found =
-            dates_in(&format!("BEGIN:VCALENDAR\r\nVERSION:2.0\r\n{events}END:VCALENDAR\r\n"))?;
-        Ok(found.iter().map(ToString::to_string).collect())
-    }
-
-    #[test]
-    fn all_day_events_are_dates_and_their_end_is_not_among_them() {
-        let found = dates(&[
-            "SUMMARY:Christmas\r\nDTSTART;VALUE=DATE:20261224\r\nDTEND;VALUE=DATE:20261226",
-            "DTSTART;VALUE=DATE:20261231",
-            "DTSTART;VALUE=DATE:20270105\r\nDURATION:P2D",
-            "SUMMARY:a meeting\r\nDTSTART:20261201T090000Z\r\nDTEND:20261201T100000Z",
-            "STATUS:CANCELLED\r\nDTSTART;VALUE=DATE:20261202",
-        ]);
-        let expected = ["2026-12-24", "2026-12-25", "2026-12-31", "2027-01-05", "2027-01-06"];
-        assert_eq!(found.unwrap(), expected);
-    }
-
-    #[test]
-    fn recurrences_are_followed_through_forty_years_and_no_further() {
-        let yearly = dates(&["DTSTART;VALUE=DATE:19701225\r\nRRULE:FREQ=YEARLY"]).unwrap();
-        assert_eq!(
-            (yearly.len(), yearly[0].as_str(), yearly[39].as_str()),
-            (40, "2020-12-25", "2059-12-25")
-        );
-        let daily = dates(&["DTSTART;VALUE=DATE:19700101\r\nRRULE:FREQ=DAILY"]).unwrap();
-        assert_eq!(daily.len(), 14_610);
-        let until = dates(&[
-            "DTSTART;VALUE=DATE:20260105\r\nRRULE:FREQ=WEEKLY;BYDAY=MO;UNTIL=20260126\r\nEXDATE;VALUE=DATE:20260112,20260119\r\nRDATE;VALUE=DATE:20260201",
-        ]);
-        assert_eq!(until.unwrap(), ["2026-01-05", "2026-01-26", "2026-02-01"]);
-        let thanksgiving = dates(&[
-            "DTSTART;VALUE=DATE:20261126\r\nRRULE:FREQ=YEARLY;BYMONTH=11;BYDAY=4TH;COUNT=3",
-        ]);
-        assert_eq!(thanksgiving.unwrap(), ["2026-11-26", "2027-11-25", "2028-11-23"]);
-    }
-
-    #[test]
-    fn a_file_of_which_any_part_is_not_understood_is_rejected() {
-        for event in [
-            "SUMMARY:no start",
-            "DTSTART;VALUE=DATE:2026122",
-            "DTSTART;VALUE=DATE:20261301",
-            "DTSTART;VALUE=DATE:20261224\r\nDTEND;VALUE=DATE:20261224",
-            "DTSTART;VALUE=DATE:20261224\r\nDTEND;VALUE=DATE:20281224",
-            "DTSTART;VALUE=DATE:20261224\r\nDURATION:PT1H",
-            "DTSTART;VALUE=DATE:20261224\r\nRRULE:FREQ=SECONDLY",
-            "DTSTART;VALUE=DATE:20261224\r\nRRULE:FREQ=NEVER",
-            "DTSTART;VALUE=DATE:20261224\r\nEXDATE:soon",
-        ] {
-            assert!(dates(&[event]).is_err(), "{event}");
-        }
-        let deep = format!("BEGIN:VCALENDAR\n{}", "BEGIN:A\n".repeat(100_000));
-        for text in ["", "a text", "BEGIN:VCALENDAR\n", "BEGIN:VEVENT\nEND:VEVENT\n", &deep] {
-            assert!(matches!(dates_in(text), Err(CalendarError::Form)), "{text:.40}");
-        }
-        let missing = dates_of(Path::new("/nowhere/a.ics")).unwrap_err();
-        assert!(with_causes(&missing).starts_with("cannot be read: No such file"));
-        let folder = tempfile::tempdir().unwrap();
-        let large = folder.path().join("large.ics");
-        std::fs::write(&large, vec![b' '; (1 << 20) + 1]).unwrap();
-        assert!(matches!(dates_of(&large), Err(CalendarError::TooLarge)));
-    }
-}
+mod tests;

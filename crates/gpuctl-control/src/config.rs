@@ -7,8 +7,7 @@ mod search;
 use std::env;
 use std::path::{Path, PathBuf};
 
-use chrono::NaiveDate;
-use gpuctl_core::policy::{DEFAULT_TEXT, Files, Policy, Problems};
+use gpuctl_core::policy::{DEFAULT_TEXT, FileDates, Files, Policy, Problems};
 
 use crate::ports::PortError;
 use crate::text::with_causes;
@@ -199,7 +198,7 @@ fn variable(name: &str) -> Option<PathBuf> {
 }
 
 /// The dates of a calendar file, whose path starts from the configuration's folder.
-fn dates_of(folder: &Path, path: &str) -> Result<Vec<NaiveDate>, String> {
+fn dates_of(folder: &Path, path: &str) -> Result<FileDates, String> {
     calendar::dates_of(&folder.join(path)).map_err(|error| with_causes(&error))
 }
 

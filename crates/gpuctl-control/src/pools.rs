@@ -74,7 +74,9 @@ mod tests {
         assert_eq!(names("all").expect("they are there").len(), 2);
         let slip = names("gpi").expect_err("no such pool");
         assert_eq!(slip.to_string(), "there is no pool `gpi`");
-        assert_eq!(slip.hint(), "did you mean `gpu`?");
+        // One letter in three is another word.
+        assert_eq!(slip.hint(), "the configuration has these pools: gpu, app");
+        assert_eq!(names("GPU").expect_err("no such pool").hint(), "did you mean `gpu`?");
         let strange = names("batch-of-the-night").expect_err("no such pool");
         assert!(strange.hint().ends_with("app, gpu") || strange.hint().ends_with("gpu, app"));
     }

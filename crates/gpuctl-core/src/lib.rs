@@ -15,6 +15,7 @@ pub mod policy;
 pub mod refusals;
 pub mod schedule;
 pub mod suggest;
+pub mod text;
 pub mod units;
 pub mod without;
 pub mod zone;

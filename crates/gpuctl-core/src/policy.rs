@@ -108,7 +108,16 @@ pub type ReadPrices<'r> = &'r dyn Fn(Option<&str>) -> PriceTable;
 
 /// Reads the dates of a calendar file. Its argument is the path in the policy; an error is the end of a sentence, e.g. `is too
 /// large`.
-pub type ReadDates<'r> = &'r dyn Fn(&str) -> Result<Vec<NaiveDate>, String>;
+pub type ReadDates<'r> = &'r dyn Fn(&str) -> Result<FileDates, String>;
+
+/// The dates of a calendar file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileDates {
+    /// In order.
+    pub dates: Vec<NaiveDate>,
+    /// How many of its events do not count, since they have a time of day.
+    pub left_out: usize,
+}
 
 /// `[cloud]`: one machine and one file, or an AWS account.
 #[derive(Clone, Debug, PartialEq)]
@@ -227,6 +236,8 @@ pub struct Pool {
     /// The most boxes that may be up at once.
     pub boxes_max: NonZeroU32,
     pub schedule: Schedule,
+    /// While one of its windows lasts, the queue starts no box.
+    pub quiet: Schedule,
     /// The accepted capacity types, in order of preference.
     pub capacity: Vec<CapacityType>,
     /// How long only the preferred capacity type is tried before the others. It ends when `max_wait` needs a box.
@@ -398,7 +409,7 @@ mod tests {
         let text = "\
 [cloud]
 kind = \"aws2\"
-tikc = \"1s\"
+jobs_kpet = \"1d\"
 [pool.gpu]
 queue = \"a b\"
 max_wait = 10
@@ -413,7 +424,7 @@ input_roots = \"/data\"
             problems(text),
             [
                 "line 2: cloud.kind: `aws2` is not a valid value (one of: local, aws)",
-                "line 3: cloud.tikc: unknown key (did you mean `tick`?)",
+                "line 3: cloud.jobs_kpet: unknown key (did you mean `jobs_kept`?)",
                 "line 5: pool.gpu.queue: `a b` is not a valid queue name: use 1 to 80 of a-z A-Z 0-9 - _",
                 "line 6: pool.gpu.max_wait: is a whole number (must be a duration in quotes, e.g. `\"10m\"`)",
                 "line 7: pool.gpu.idle_stop: `soon` is not a valid duration: write it as `45s`, `10m`, `2h30m` or `7d` (or `auto`)",
@@ -427,6 +438,132 @@ input_roots = \"/data\"
 
     #[test]
     fn an_unknown_key_is_the_only_problem_that_it_causes() {
+    #[test]
+    fn messages_of_calendars_say_what_to_write() {
+        let pool = "[pool.x]\nqueue = \"q\"\n[[pool.x.schedule]]\nzone = \"UTC\"\n";
+        let calendar = |line: &str| problems(&format!("{pool}[pool.x.calendar]\n{line}"));
+        let entry = |line: &str| problems(&format!("{pool}{line}"));
+        for (told, expected) in [
+            (
+                calendar("skip = [\"2026-12-24\", 2026-12-25]"),
+                "line 6: pool.x.calendar.skip: has a date without quotes in its list (write it in quotes: `\"2026-12-25\"`)",
+            ),
+            (
+                calendar("skip = [\"2026-11-25\"]\nextra = [\"2026-11-25\"]"),
+                "line 5: pool.x.calendar: 2026-11-25 is in both `skip` and `extra` (remove it from one of the two)",
+            ),
+            (
+                calendar("skip = [\"+262142-12-31\"]"),
+                "line 6: pool.x.calendar.skip: `+262142-12-31` is not a valid date, nor a range of dates (write `2026-12-25` or `2026-12-24..2026-12-31`)",
+            ),
+            (
+                entry("begin = 09:00:00\nend = \"10:00\""),
+                "line 5: pool.x.schedule.begin: is a time without quotes (write it in quotes: `\"09:00\"`)",
+            ),
+            (
+                entry("weekdays = \"tues\""),
+                "line 5: pool.x.schedule.weekdays: `tues` is not a valid weekday, nor a list or range of weekdays (did you mean `tue`?)",
+            ),
+            (
+                entry("monthdays = \"20-5\""),
+                "line 5: pool.x.schedule.monthdays: `20-5` is not a valid day of the month, nor a list or range of days (write `20-31,1-5`)",
+            ),
+            (
+                entry("months = \"sept\""),
+                "line 5: pool.x.schedule.months: `sept` is not a valid month, nor a list or range of months (did you mean `sep`?)",
+            ),
+        ] {
+            assert_eq!(told, [expected]);
+        }
+        for text in ["-0001-01-01", "1969-12-31", "2200-01-01", "2026-1-1"] {
+            let told = calendar(&format!("skip = [\"{text}\"]"));
+            assert!(told[0].contains("not a valid date"), "{text}");
+        }
+        let named = problems("[pool.\"gpü\"]\nqueue = \"q\"");
+        assert!(named[0].starts_with("line 1: pool.gpü: "), "{named:?}");
+        for name in ["all", "ALL"] {
+            let told = problems(&format!("[pool.{name}]\nqueue = \"q\""));
+            assert!(told[0].contains("cannot be the name of a pool"), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn files_of_dates_may_be_several_and_their_sources_are_known() {
+        let dates = |path: &str| match path {
+            "a.ics" => Ok(FileDates { dates: vec!["2026-12-25".parse().unwrap()], left_out: 2 }),
+            "b.ics" => Ok(FileDates { dates: vec!["2027-01-01".parse().unwrap()], left_out: 0 }),
+            _ => Err("is not there".to_owned()),
+        };
+        let files = Files { dates: &dates, prices: &|_| PriceTable::default() };
+        let text = |files: &str| {
+            format!(
+                "[pool.x]\nqueue = \"q\"\n[[pool.x.schedule]]\nzone = \"UTC\"\n[pool.x.calendar]\nskip = [\"2026-12-24\"]\nskip_file = {files}"
+            )
+        };
+        let policy = Policy::parse_with(&text("[\"a.ics\", \"b.ics\"]"), files).unwrap();
+        let calendar = &policy.pools[0].schedule.calendar;
+        assert_eq!(calendar.skip.len(), 3);
+        let sources: Vec<_> = calendar
+            .sources
+            .iter()
+            .map(|source| (source.key, source.file.as_deref(), source.dates.len(), source.left_out))
+            .collect();
+        let expected = [
+            ("skip", None, 1, 0),
+            ("skip_file", Some("a.ics"), 1, 2),
+            ("skip_file", Some("b.ics"), 1, 0),
+        ];
+        assert_eq!(sources, expected);
+        assert!(Policy::parse_with(&text("\"a.ics\""), files).is_ok());
+        let told = Policy::parse_with(&text("[\"a.ics\", \"c.ics\"]"), files).unwrap_err();
+        assert!(told.to_string().contains("`c.ics` is not there"), "{told}");
+    }
+
+    #[test]
+    fn a_hostile_text_is_answered_in_short() {
+        let pool = "[pool.x]\nqueue = \"q\"\n";
+        let entry = "[[pool.x.schedule]]\nzone = \"Mars\"\nbegin = \"x\"\nweekdays = \"z\"\n";
+        let told = problems(&format!("{pool}{}", entry.repeat(4_000)));
+        // Three of each of a hundred entries, and that there are too many.
+        assert_eq!(told.len(), 301);
+        assert!(
+            told[300].starts_with("line 403: pool.x.schedule: has more than 100 entries"),
+            "{}",
+            told[300]
+        );
+        let keys: String = (0..5_000).map(|index| format!("key{index} = 1\n")).collect();
+        assert_eq!(problems(&format!("{pool}{keys}")).len(), 1_001);
+        let texts =
+            ["A".repeat(100_000), "mon,".repeat(100_000), r"\u001b[31mUTC\u0007".to_owned()];
+        for text in texts {
+            for key in ["zone", "weekdays", "months", "begin", "start"] {
+                let told = problems(&format!("{pool}[[pool.x.schedule]]\n{key} = \"{text}\""));
+                assert!(told.iter().all(|one| one.len() < 600), "{key}: {}", told[0].len());
+                assert!(!told.iter().any(|one| one.contains(['\u{1b}', '\u{7}'])), "{told:?}");
+            }
+        }
+        let told = problems(&format!("{pool}{}", r#""\u001b[2Jevil" = 1"#));
+        assert!(told[0].contains(r"\u{1b}[2Jevil"), "{told:?}");
+    }
+
+    #[test]
+    fn quiet_hours_are_windows_of_a_pool_with_a_queue() {
+        let quiet = |lines: &str| {
+            format!("[pool.x]\nqueue = \"q\"\n[[pool.x.quiet]]\nzone = \"UTC\"\n{lines}")
+        };
+        let policy = Policy::parse(&quiet("begin = \"22:00\"\nend = \"06:00\"")).unwrap();
+        assert_eq!(policy.pools[0].quiet.entries.len(), 1);
+        let of_command = quiet("").replace("queue = \"q\"", "command = [\"x\"]");
+        for (text, expected) in [
+            (quiet("begin = \"22:00\""), "needs both `begin` and `end`"),
+            (quiet("start = \"rate(1 hour)\""), "pool.x.quiet.start: unknown key"),
+            (of_command, "has no queue to keep quiet"),
+        ] {
+            let told = problems(&text);
+            assert!(told[0].contains(expected), "{told:?}");
+        }
+    }
+
         // Without the typo, these pools would have a queue, and boxes.
         assert_eq!(
             problems("[pool.gpu]\nqueu = \"jobs\""),

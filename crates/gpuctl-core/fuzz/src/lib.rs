@@ -38,7 +38,7 @@ pub fn fields(text: &str) {
     ] {
         entry(&spec);
     }
-    let _ = Calendar::parse_dates(text);
+    let _ = Calendar::parse_range(text);
 }
 
 /// A text as `start` and as `stop`, in a zone whose clocks change.

@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 use chrono::NaiveDate;
 
 use crate::offering::CapacityType;
+use crate::suggest;
 use crate::units::MicroUsd;
 
 /// The most fetched rows. Policies name some dozens of types; each look-up walks all rows.
@@ -58,7 +59,48 @@ pub enum PriceTableError {
     TooLong,
 }
 
+/// The regions' cities, as people call them.
+const CITIES: [(&str, &str); 22] = [
+    ("bahrain", "me-south-1"),
+    ("california", "us-west-1"),
+    ("dublin", "eu-west-1"),
+    ("frankfurt", "eu-central-1"),
+    ("hong kong", "ap-east-1"),
+    ("ireland", "eu-west-1"),
+    ("london", "eu-west-2"),
+    ("milan", "eu-south-1"),
+    ("montreal", "ca-central-1"),
+    ("mumbai", "ap-south-1"),
+    ("ohio", "us-east-2"),
+    ("oregon", "us-west-2"),
+    ("osaka", "ap-northeast-3"),
+    ("paris", "eu-west-3"),
+    ("sao paulo", "sa-east-1"),
+    ("seoul", "ap-northeast-2"),
+    ("singapore", "ap-southeast-1"),
+    ("stockholm", "eu-north-1"),
+    ("sydney", "ap-southeast-2"),
+    ("tokyo", "ap-northeast-1"),
+    ("virginia", "us-east-1"),
+    ("zurich", "eu-central-2"),
+];
+
 impl PriceTable {
+    /// "Did you mean …?" for a type or a region that no price is known for; `None` if both are known, or none is near.
+    #[must_use]
+    pub fn did_you_mean(&self, instance_type: &str, region: &str) -> Option<String> {
+        let types = || self.prices().map(|price| price.instance_type.as_str());
+        let regions = || self.prices().map(|price| price.region.as_str());
+        if !regions().any(|known| known == region) {
+            let city = CITIES.iter().find(|(city, _)| city.eq_ignore_ascii_case(region.trim()));
+            let meant = city.map(|(_, region)| format!("did you mean `{region}`?"));
+            return meant.or_else(|| suggest::did_you_mean(region, regions()));
+        }
+        (!types().any(|known| known == instance_type))
+            .then(|| suggest::did_you_mean(instance_type, types()))
+            .flatten()
+    }
+
     /// The shipped prices and `fetched` ones, which replace those of the same type and region.
     #[must_use]
     pub fn with(fetched: Vec<Price>) -> Self {

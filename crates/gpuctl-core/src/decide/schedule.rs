@@ -7,6 +7,7 @@ use crate::policy::Work;
 use crate::schedule::Desired;
 
 pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
+    keep_quiet(input, decision);
     let schedule = &input.pool.schedule;
     let has_queue = input.pool.queue().is_some();
     if schedule.is_empty() && has_queue {
@@ -36,6 +37,22 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     if input.pool.work == Work::BoxOnly && input.boxes.is_some_and(<[_]>::is_empty) {
         decision.no_starts = Some(Reason::new(Rule::Schedule, why_no_boxes(input)));
     }
+}
+
+/// Quiet hours: the queue starts no box; boxes that are up go on, and a hold or the schedule starts theirs.
+fn keep_quiet(input: &PoolInput<'_>, decision: &mut PoolDecision) {
+    let quiet = &input.pool.quiet;
+    let state = quiet.at(input.now);
+    if state.desired != Desired::Running {
+        return;
+    }
+    let end = quiet.next_change(input.now);
+    let until = end.map_or(String::new(), |end| {
+        decision.change(end.at, Rule::Schedule, "quiet hours end: the queue may start boxes");
+        format!(", for {} more", input.until(end.at))
+    });
+    let text = format!("quiet hours, {}{until}: the queue starts no box", state.reason);
+    decision.forbid_starts(Rule::Schedule, &[Rule::Demand], text);
 }
 
 fn announce_change(input: &PoolInput<'_>, decision: &mut PoolDecision) {

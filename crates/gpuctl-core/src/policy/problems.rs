@@ -3,6 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::text::{bounded, excerpt};
+
 /// One problem, e.g. ``line 3: pool.gpu.max_wiat: unknown key (did you mean `max_wait`?)``.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -41,9 +43,16 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// The most problems of one text: further ones are not read, and each takes time.
+const PROBLEMS_MAX: usize = 1_000;
+
+/// Characters of a message and of a hint, which quote what users wrote.
+const MESSAGE_CHARS_MAX: usize = 1_000;
+
 /// Collects problems while a text is read.
 pub(super) struct Sink<'t> {
     text: &'t str,
+    /// Each with its place in the text; lines are counted at the end, all in one go.
     found: Vec<(usize, Problem)>,
     /// The keys that were asked for, for the configuration reference.
     #[cfg(test)]
@@ -76,9 +85,16 @@ impl<'t> Sink<'t> {
         message: String,
         hint: Option<String>,
     ) {
-        let before = &self.text.as_bytes()[..span.start.min(self.text.len())];
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-        self.found.push((span.start, Problem { line, key: key.to_owned(), message, hint }));
+        if !self.is_full() {
+            let message = bounded(message, MESSAGE_CHARS_MAX);
+            let hint = hint.map(|hint| bounded(hint, MESSAGE_CHARS_MAX));
+            self.found.push((span.start, Problem { line: 0, key: excerpt(key), message, hint }));
+        }
+    }
+
+    /// Whether no further problem is noted: then there is no need to look for any.
+    pub(super) fn is_full(&self) -> bool {
+        self.found.len() >= PROBLEMS_MAX
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -86,7 +102,21 @@ impl<'t> Sink<'t> {
     }
 
     pub(super) fn into_problems(mut self) -> Problems {
+        let is_full = self.is_full();
         self.found.sort_by_key(|(start, _)| *start);
-        Problems(self.found.into_iter().map(|(_, problem)| problem).collect())
+        let (mut line, mut counted) = (1, 0);
+        let mut problems = Vec::new();
+        for (start, problem) in self.found {
+            let start = start.min(self.text.len());
+            let between = &self.text.as_bytes()[counted..start];
+            line += between.iter().filter(|byte| **byte == b'\n').count();
+            counted = start;
+            problems.push(Problem { line, ..problem });
+        }
+        if is_full {
+            let message = format!("there may be more: only the first {PROBLEMS_MAX} are listed");
+            problems.push(Problem { line, key: String::new(), message, hint: None });
+        }
+        Problems(problems)
     }
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use self::settings::{DefaultValue, SECTIONS, SettingDoc};
 use super::problems::Sink;
 use super::section::Takes;
-use super::{Files, Policy, sections};
+use super::{FileDates, Files, Policy, sections};
 use crate::cost::PriceTable;
 use crate::units::show_duration;
 
@@ -103,7 +103,9 @@ fn parsed(backend: Backend, path: &str, line: &str) -> Policy {
     match path {
         "cloud" => cloud.push_str(line),
         "pool.NAME" => pool.push_str(line),
-        "pool.NAME.schedule" => rest = format!("[[{path}]]\nzone = \"UTC\"\n{line}"),
+        "pool.NAME.schedule" | "pool.NAME.quiet" => {
+            rest = format!("[[{path}]]\nzone = \"UTC\"\n{line}");
+        }
         _ => rest = format!("[{path}]\n{line}"),
     }
     let text = format!("[cloud]\n{cloud}\n[pool.NAME]\n{pool}\n{rest}\n");
@@ -112,9 +114,9 @@ fn parsed(backend: Backend, path: &str, line: &str) -> Policy {
 
 /// All keys that the sections ask for, each with the values that it takes.
 fn asked() -> Vec<(String, Takes)> {
-    let text = "[pool.NAME]\nqueue = \"jobs\"\nselect = {}\n[[pool.NAME.schedule]]\n[model.NAME]";
+    let text = "[pool.NAME]\nqueue = \"jobs\"\nselect = {}\n[[pool.NAME.schedule]]\n[[pool.NAME.quiet]]\n[model.NAME]";
     let mut sink = Sink::new(text);
-    let dates = |_: &str| Ok(Vec::new());
+    let dates = |_: &str| Ok(FileDates::default());
     let files = Files { dates: &dates, prices: &|_| PriceTable::default() };
     // The text is not a valid policy; only the keys matter.
     let _ = sections::read_into(text, files, &mut sink);
@@ -157,6 +159,7 @@ fn kind(takes: &Takes) -> String {
     match takes {
         Takes::Text => "text".to_owned(),
         Takes::Texts => "list of texts".to_owned(),
+        Takes::TextOrTexts => "text, or list of texts".to_owned(),
         Takes::TextsOrWord(word) => format!("list of texts or `\"{word}\"`"),
         Takes::Word(words) => {
             let words: Vec<String> = words.iter().map(|word| format!("`\"{word}\"`")).collect();

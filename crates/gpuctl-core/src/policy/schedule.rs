@@ -1,23 +1,26 @@
-//! `[[pool.NAME.schedule]]` and `[pool.NAME.calendar]`: reads the texts from the policy; `crate::schedule` parses them.
+//! `[[pool.NAME.schedule]]`, `[[pool.NAME.quiet]]` and `[pool.NAME.calendar]`: reads the texts from the policy; `crate::schedule`
+//! parses them.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use chrono::NaiveDate;
 
 use super::ReadDates;
 use super::section::Section;
-use crate::schedule::{CALENDAR_DATES_MAX, Calendar, Entry, EntryError, EntrySpec, Schedule};
+use crate::schedule::{
+    CALENDAR_DATES_MAX, Calendar, Entry, EntryError, EntrySpec, Schedule, Source,
+};
+use crate::text::excerpt;
 
 /// The most entries of one pool: every decision evaluates each of them.
 const ENTRIES_MAX: usize = 100;
 
+/// The most calendar files of one key: a decision in a function of AWS may read them anew.
+const FILES_MAX: usize = 20;
+
 pub(super) fn read(pool: &mut Section<'_, '_, '_>, dates: ReadDates<'_>) -> Schedule {
-    let entries = pool.list("schedule", entry);
-    if entries.len() > ENTRIES_MAX {
-        let at = pool.span.clone();
-        pool.problem("schedule", at, format!("has more than {ENTRIES_MAX} entries"), None);
-    }
+    let entries = pool.list("schedule", ENTRIES_MAX, entry);
     if pool.has("calendar") && !pool.has("schedule") {
         let at = pool.span.clone();
         let hint = "a calendar changes a schedule: add `[[….schedule]]`, or remove it".to_owned();
@@ -26,13 +29,51 @@ pub(super) fn read(pool: &mut Section<'_, '_, '_>, dates: ReadDates<'_>) -> Sche
     Schedule { entries, calendar: calendar(pool.section("calendar"), dates) }
 }
 
+/// The times in which the queue starts no box.
+pub(super) fn quiet(pool: &mut Section<'_, '_, '_>) -> Schedule {
+    let entries = pool.list("quiet", ENTRIES_MAX, |mut section| {
+        let at = section.span.clone();
+        let entry = window(&mut section);
+        section.report_unknown_keys();
+        if entry.as_ref().is_some_and(|entry| !entry.is_two_sided()) {
+            let hint = "leave both out for whole days".to_owned();
+            section.problem("", at, "needs both `begin` and `end`".to_owned(), Some(hint));
+        }
+        entry
+    });
+    if pool.has("quiet") && !pool.has("queue") {
+        let at = pool.span.clone();
+        let hint = "without a queue nothing starts but by schedule or hold: change the schedule";
+        pool.problem("quiet", at, "has no queue to keep quiet".to_owned(), Some(hint.to_owned()));
+    }
+    Schedule { entries, ..Schedule::default() }
+}
+
 fn entry(mut section: Section<'_, '_, '_>) -> Option<Entry> {
-    let mut spans: Vec<(&str, Range<usize>)> = Vec::new();
-    let mut text = |key| {
-        let (span, text) = section.text(key)?;
-        spans.push((key, span));
-        Some(text)
-    };
+    let (start, stop) = (spanned(&mut section, "start"), spanned(&mut section, "stop"));
+    let entry = read_entry(&mut section, [start, stop]);
+    section.report_unknown_keys();
+    entry
+}
+
+fn window(section: &mut Section<'_, '_, '_>) -> Option<Entry> {
+    read_entry(section, [None, None])
+}
+
+type SpannedText = Option<(&'static str, Range<usize>, String)>;
+
+fn spanned(section: &mut Section<'_, '_, '_>, key: &'static str) -> SpannedText {
+    section.text(key).map(|(span, text)| (key, span, text))
+}
+
+fn read_entry(section: &mut Section<'_, '_, '_>, expressions: [SpannedText; 2]) -> Option<Entry> {
+    let window = ["zone", "begin", "end", "weekdays", "monthdays", "months"];
+    let texts: Vec<(&str, Range<usize>, String)> = window
+        .into_iter()
+        .filter_map(|key| spanned(section, key))
+        .chain(expressions.into_iter().flatten())
+        .collect();
+    let text = |key| texts.iter().find(|(found, ..)| *found == key).map(|(.., text)| text.clone());
     let spec = EntrySpec {
         zone: text("zone"),
         begin: text("begin"),
@@ -45,8 +86,8 @@ fn entry(mut section: Section<'_, '_, '_>) -> Option<Entry> {
     };
     let entry = Entry::new(&spec).map_err(|problems| {
         for problem in problems {
-            let found = spans.iter().find(|(key, _)| *key == problem.key);
-            let span = found.map_or(section.span.clone(), |(_, span)| span.clone());
+            let found = texts.iter().find(|(key, ..)| *key == problem.key);
+            let span = found.map_or(section.span.clone(), |(_, span, _)| span.clone());
             let (message, hint) = (problem.error.to_string(), problem.error.hint());
             // A value of the wrong type is reported already.
             if found.is_some() || !section.has(problem.key) {
@@ -54,56 +95,121 @@ fn entry(mut section: Section<'_, '_, '_>) -> Option<Entry> {
             }
         }
     });
-    section.report_unknown_keys();
     entry.ok()
 }
 
 fn calendar(mut section: Section<'_, '_, '_>, dates: ReadDates<'_>) -> Calendar {
-    let mut skip = listed(&mut section, "skip");
-    skip.extend(filed(&mut section, "skip_file", dates));
-    let mut extra = listed(&mut section, "extra");
-    extra.extend(filed(&mut section, "extra_file", dates));
+    let mut sources = Vec::new();
+    let skip = dates_of(&mut section, ["skip", "skip_file"], dates, &mut sources);
+    let extra = dates_of(&mut section, ["extra", "extra_file"], dates, &mut sources);
     let at = section.span.clone();
     if let Some(both) = skip.intersection(&extra).next() {
         let hint = "remove it from one of the two".to_owned();
-        section.problem(
-            "",
-            at.clone(),
-            format!("{both} is in both `skip` and `extra`"),
-            Some(hint),
-        );
-    }
-    if skip.len().max(extra.len()) > CALENDAR_DATES_MAX {
-        let error = EntryError::TooManyDates;
-        section.problem("", at, error.to_string(), Some(error.hint()));
+        let message = format!("{both} is in both `skip` and `extra`");
+        section.problem("", at, message, Some(hint));
     }
     section.report_unknown_keys();
-    Calendar { skip, extra }
+    Calendar { skip, extra, sources }
+}
+
+/// The dates of a list and of files. No more than `CALENDAR_DATES_MAX` are made, however many are written.
+fn dates_of(
+    section: &mut Section<'_, '_, '_>,
+    [list, file]: [&'static str; 2],
+    dates: ReadDates<'_>,
+    sources: &mut Vec<Source>,
+) -> BTreeSet<NaiveDate> {
+    let mut all = listed(section, list);
+    if !all.is_empty() {
+        sources.push(Source { key: list, file: None, dates: all.clone(), left_out: 0 });
+    }
+    for source in filed(section, file, dates) {
+        all.extend(&source.dates);
+        sources.push(source);
+    }
+    if all.len() > CALENDAR_DATES_MAX {
+        too_many(section, "", section.span.clone());
+    }
+    all
 }
 
 fn listed(section: &mut Section<'_, '_, '_>, key: &'static str) -> BTreeSet<NaiveDate> {
-    let mut all = BTreeSet::new();
-    let Some((span, texts)) = section.texts(key) else { return all };
+    let Some((span, texts)) = section.texts(key) else { return BTreeSet::new() };
+    let mut ranges = Vec::new();
     for text in texts {
-        match Calendar::parse_dates(&text) {
-            Ok(dates) => all.extend(dates),
+        match Calendar::parse_range(&text) {
+            Ok(range) => ranges.push(range),
             Err(error) => {
                 section.problem(key, span.clone(), error.to_string(), Some(error.hint()));
             }
         }
     }
-    all
+    dates_in(ranges).unwrap_or_else(|| {
+        too_many(section, key, span);
+        BTreeSet::new()
+    })
+}
+
+/// The dates of all ranges; `None` if there are too many. Ranges that overlap are joined first, so that no date is made twice.
+fn dates_in(mut ranges: Vec<RangeInclusive<NaiveDate>>) -> Option<BTreeSet<NaiveDate>> {
+    ranges.sort_unstable_by_key(|range| (*range.start(), *range.end()));
+    let mut dates = BTreeSet::new();
+    let mut next = NaiveDate::MIN;
+    for range in ranges {
+        let days = next.max(*range.start()).iter_days().take_while(|day| day <= range.end());
+        dates.extend(days.take(CALENDAR_DATES_MAX + 1));
+        if dates.len() > CALENDAR_DATES_MAX {
+            return None;
+        }
+        next = next.max(range.end().succ_opt()?);
+    }
+    Some(dates)
 }
 
 fn filed(
     section: &mut Section<'_, '_, '_>,
     key: &'static str,
     dates: ReadDates<'_>,
-) -> Vec<NaiveDate> {
-    let Some((span, path)) = section.text(key) else { return Vec::new() };
-    dates(&path).unwrap_or_else(|error| {
-        let hint = "an iCalendar file, e.g. `holidays.ics`, relative to gpuctl.toml".to_owned();
-        section.problem(key, span, format!("`{path}` {error}"), Some(hint));
-        Vec::new()
-    })
+) -> Vec<Source> {
+    let Some((span, paths)) = section.text_or_texts(key) else { return Vec::new() };
+    if paths.len() > FILES_MAX {
+        section.problem(key, span.clone(), format!("has more than {FILES_MAX} files"), None);
+    }
+    let mut sources = Vec::new();
+    for path in paths.into_iter().take(FILES_MAX) {
+        match dates(&path) {
+            Ok(found) => {
+                let dates = found.dates.into_iter().collect();
+                sources.push(Source { key, file: Some(path), dates, left_out: found.left_out });
+            }
+            Err(error) => {
+                let hint = "an iCalendar file, e.g. `holidays.ics`, relative to gpuctl.toml";
+                let message = format!("`{}` {error}", excerpt(&path));
+                section.problem(key, span.clone(), message, Some(hint.to_owned()));
+            }
+        }
+    }
+    sources
+}
+
+fn too_many(section: &mut Section<'_, '_, '_>, key: &'static str, at: Range<usize>) {
+    let error = EntryError::TooManyDates;
+    section.problem(key, at, error.to_string(), Some(error.hint()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_overlap_are_made_into_dates_once() {
+        let range = |text: &str| Calendar::parse_range(text).unwrap();
+        let same = vec![range("2026-01-01..2060-12-31"); 1_000];
+        assert_eq!(dates_in(same).unwrap().len(), 12_784);
+        let joined =
+            vec![range("2026-01-05"), range("2026-01-01..2026-01-03"), range("2026-01-02")];
+        assert_eq!(dates_in(joined).unwrap().len(), 4);
+        let years = |year| range(&format!("{year}-01-01..{}-12-31", year + 30));
+        assert_eq!(dates_in((0..6).map(|index| years(1970 + 31 * index)).collect()), None);
+    }
 }

@@ -14,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::problems::Sink;
 use crate::suggest::did_you_mean;
+use crate::text::excerpt;
 use crate::units::{MicroUsd, parse_duration, show_duration};
 
 /// The values that a key takes.
@@ -21,6 +22,7 @@ use crate::units::{MicroUsd, parse_duration, show_duration};
 pub(super) enum Takes {
     Text,
     Texts,
+    TextOrTexts,
     TextsOrWord(&'static str),
     Word(&'static [&'static str]),
     Duration(RangeInclusive<TimeDelta>),
@@ -37,6 +39,7 @@ impl fmt::Display for Takes {
         match self {
             Self::Text => f.write_str("a text in quotes"),
             Self::Texts => f.write_str("a list of texts, e.g. `[\"a\", \"b\"]`"),
+            Self::TextOrTexts => f.write_str("a text in quotes, or a list of texts"),
             Self::TextsOrWord(word) => {
                 write!(f, "a list of texts, e.g. `[\"a\", \"b\"]`, or \"{word}\"")
             }
@@ -107,7 +110,10 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
         entries.sort_by_key(|(name, _)| name.span().start);
         let mut all = Vec::new();
         for (name, value) in entries {
-            let path = format!("{}.{}", inner.path, name.get_ref());
+            if inner.sink.is_full() {
+                break;
+            }
+            let path = format!("{}.{}", inner.path, excerpt(name.get_ref()));
             match value.get_ref() {
                 DeValue::Table(table) => {
                     all.extend(read(
@@ -126,10 +132,11 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
         all
     }
 
-    /// The tables of `[[key]]`, each read by `read`.
+    /// The tables of `[[key]]`, `most` of them, each read by `read`.
     pub(super) fn list<T>(
         &mut self,
         key: &'static str,
+        most: usize,
         mut read: impl FnMut(Section<'d, '_, 't>) -> Option<T>,
     ) -> Vec<T> {
         let path = self.key(key);
@@ -143,8 +150,11 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
                 return Vec::new();
             }
         };
+        if let Some(further) = items.get(most) {
+            self.problem(key, further.span(), format!("has more than {most} entries"), None);
+        }
         let mut all = Vec::new();
-        for item in items {
+        for item in items.iter().take(most) {
             match item.get_ref() {
                 DeValue::Table(table) => {
                     all.extend(read(Section::new(path.clone(), item.span(), table, self.sink)));
@@ -179,6 +189,19 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
         let texts = texts_of(value);
         if texts.is_none() {
             self.wrong_type(key, span.clone(), value, &Takes::Texts);
+        }
+        texts.map(|texts| (span, texts))
+    }
+
+    /// A list of texts, or a text in place of a list of one.
+    pub(super) fn text_or_texts(
+        &mut self,
+        key: &'static str,
+    ) -> Option<(Range<usize>, Vec<String>)> {
+        let (span, value) = self.value(key, &Takes::TextOrTexts)?;
+        let texts = value.as_str().map(|text| vec![text.to_owned()]).or_else(|| texts_of(value));
+        if texts.is_none() {
+            self.wrong_type(key, span.clone(), value, &Takes::TextOrTexts);
         }
         texts.map(|texts| (span, texts))
     }
@@ -235,7 +258,7 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
             return Some(text);
         }
         let hint = format!("one of: {}", known.join(", "));
-        self.problem(key, span, format!("`{text}` is not a valid value"), Some(hint));
+        self.problem(key, span, format!("`{}` is not a valid value", excerpt(&text)), Some(hint));
         None
     }
 
@@ -254,7 +277,12 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
                     show_duration(*range.start()),
                     show_duration(*range.end())
                 );
-                self.problem(key, span, format!("`{text}` is out of range"), Some(hint));
+                self.problem(
+                    key,
+                    span,
+                    format!("`{}` is out of range", excerpt(&text)),
+                    Some(hint),
+                );
                 None
             }
             Err(error) => {
@@ -295,7 +323,12 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
         let fits = number.and_then(|n| T::try_from(n).ok()).filter(|n| range.contains(n));
         if fits.is_none() {
             let hint = format!("from {} to {}", range.start(), range.end());
-            self.problem(key, span, format!("{} is out of range", integer.as_str()), Some(hint));
+            self.problem(
+                key,
+                span,
+                format!("{} is out of range", excerpt(integer.as_str())),
+                Some(hint),
+            );
         }
         fits
     }
@@ -314,7 +347,7 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
         let amount = MicroUsd::parse(text).filter(|amount| *amount > MicroUsd(0));
         if amount.is_none() {
             let hint = "above 0, with at most six decimals, e.g. `60` or `0.30`".to_owned();
-            let message = format!("{text} is not a valid amount of US dollars");
+            let message = format!("{} is not a valid amount of US dollars", excerpt(text));
             self.problem(key, span, message, Some(hint));
         }
         amount
@@ -351,6 +384,9 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
         let mut keys = Keys::AllKnown;
         for name in self.table.keys() {
             let text = name.get_ref().as_ref();
+            if self.sink.is_full() {
+                break;
+            }
             if !known.contains(&text) {
                 let hint = did_you_mean(text, known.iter().copied())
                     .unwrap_or_else(|| format!("known here: {}", known.join(", ")));
@@ -374,8 +410,26 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
     }
 
     fn wrong_type(&mut self, key: &str, span: Range<usize>, value: &DeValue<'_>, takes: &Takes) {
-        let hint = format!("must be {takes}");
-        self.problem(key, span, format!("is {}", type_of(value)), Some(hint));
+        // Of a list that may be one, the item that is none is what matters.
+        let lists = [Takes::Texts, Takes::TextOrTexts];
+        let item = match value {
+            DeValue::Array(items) if lists.contains(takes) => {
+                items.iter().find(|item| item.get_ref().as_str().is_none())
+            }
+            _ => None,
+        };
+        let (span, value, message) = match item {
+            Some(item) => {
+                let value = item.get_ref();
+                (item.span(), value, format!("has {} in its list", type_of(value)))
+            }
+            None => (span, value, format!("is {}", type_of(value))),
+        };
+        let hint = match value {
+            DeValue::Datetime(given) => format!("write it in quotes: `\"{}\"`", in_quotes(given)),
+            _ => format!("must be {takes}"),
+        };
+        self.problem(key, span, message, Some(hint));
     }
 
     /// The path of `key`, or that of the section itself if it is empty.
@@ -400,13 +454,23 @@ fn texts_of(value: &DeValue<'_>) -> Option<Vec<String>> {
     items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
 }
 
+/// A date or a time of TOML as our keys take it: times have no seconds.
+fn in_quotes(given: &toml::value::Datetime) -> String {
+    match (given.date, given.time) {
+        (None, Some(time)) => format!("{:02}:{:02}", time.hour, time.minute),
+        (Some(date), _) => date.to_string(),
+        (None, None) => given.to_string(),
+    }
+}
+
 fn type_of(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a whole number",
         DeValue::Float(_) => "a fraction",
         DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date",
+        DeValue::Datetime(given) if given.date.is_none() => "a time without quotes",
+        DeValue::Datetime(_) => "a date without quotes",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     }

@@ -18,6 +18,8 @@ use super::{
 use crate::cost::{CostSettings, GP3_USD_GIB_MONTH, PriceTable};
 use crate::observation::RUNS_REMEMBERED_MAX;
 use crate::offering::CapacityType;
+use crate::suggest::did_you_mean;
+use crate::text::excerpt;
 use crate::units::{NameError, PoolId, QueueName, parse_duration};
 
 /// What commands call all pools together, e.g. `gpuctl invoke stop all`.
@@ -199,10 +201,15 @@ fn cost(mut section: Section<'_, '_, '_>, prices: PriceTable) -> CostSettings {
     let mut text = |key, default: &str| match section.text(key) {
         Some((_, text)) if known(key, &text) => text,
         Some((span, text)) => {
-            let hint = match key {
-                "region" => "`gpuctl cost prices` lists the known regions".to_owned(),
-                _ => fetch(&text, "REGION"),
+            let meant = match key {
+                "region" => prices.did_you_mean("", &text),
+                _ => did_you_mean(&text, prices.prices().map(|price| price.instance_type.as_str())),
             };
+            let hint = meant.unwrap_or_else(|| match key {
+                "region" => "`gpuctl cost prices` lists the known regions".to_owned(),
+                _ => fetch(&excerpt(&text), "REGION"),
+            });
+            let text = excerpt(&text);
             section.problem(key, span, format!("no price is known for `{text}`"), Some(hint));
             default.to_owned()
         }
@@ -258,6 +265,7 @@ fn pool(
     let work = work(&mut section, backend);
     let boxes = aws::boxes(&mut section);
     let schedule = schedule::read(&mut section, dates);
+    let quiet = schedule::quiet(&mut section);
     let capacity = capacity(&mut section);
     let capacity_deadline = section.duration_or("capacity_deadline", zero..=day, zero);
     let budget =
@@ -287,6 +295,7 @@ fn pool(
         boxes_max,
         schedule,
         capacity,
+        quiet,
         capacity_deadline,
         budget,
         foreign_hold,
@@ -302,8 +311,8 @@ fn pool(
 
 fn pool_id(name: &str, section: &mut Section<'_, '_, '_>) -> Option<PoolId> {
     let at = section.span.clone();
-    if name == ALL_POOLS {
-        let message = format!("`{ALL_POOLS}` cannot be the name of a pool");
+    if name.eq_ignore_ascii_case(ALL_POOLS) {
+        let message = format!("`{name}` cannot be the name of a pool");
         let hint =
             "in commands it means every pool: choose another name, e.g. `[pool.gpu]`".to_owned();
         section.problem("", at, message, Some(hint));

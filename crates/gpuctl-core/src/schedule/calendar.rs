@@ -3,11 +3,14 @@
 //! Callers read calendar files; here are only dates. A stop is never skipped, so that a holiday cannot keep a box up.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
-use chrono::{Days as Count, NaiveDate};
+use chrono::{Datelike, Days as Count, NaiveDate};
 
 use super::EntryError;
+use super::clocks::YEARS;
 use super::days::Days;
+use crate::text::excerpt;
 
 /// The most dates of one calendar: every day of forty years.
 pub const CALENDAR_DATES_MAX: usize = 40 * 366;
@@ -19,6 +22,20 @@ pub struct Calendar {
     pub skip: BTreeSet<NaiveDate>,
     /// Dates on which entries begin and end whatever their day fields say.
     pub extra: BTreeSet<NaiveDate>,
+    /// Where they come from, in the order of the settings.
+    pub sources: Vec<Source>,
+}
+
+/// A list of dates, or a file with some.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The setting, e.g. `skip_file`.
+    pub key: &'static str,
+    /// The path as it was written.
+    pub file: Option<String>,
+    pub dates: BTreeSet<NaiveDate>,
+    /// How many events of the file do not count, since they have a time of day.
+    pub left_out: usize,
 }
 
 /// Whether something begins or ends, which calendars treat differently.
@@ -33,16 +50,21 @@ impl Calendar {
     ///
     /// # Errors
     /// If the text is neither, or has too many dates.
-    pub fn parse_dates(text: &str) -> Result<Vec<NaiveDate>, EntryError> {
-        let bad = || EntryError::Dates(text.to_owned());
-        let date = |text: &str| text.trim().parse::<NaiveDate>().map_err(|_| bad());
+    pub fn parse_range(text: &str) -> Result<RangeInclusive<NaiveDate>, EntryError> {
+        let bad = || EntryError::Dates(excerpt(text));
+        let date = |text: &str| {
+            let text = text.trim();
+            let whole = text.len() == "2026-12-25".len() && !text.starts_with(['+', '-']);
+            let date = text.parse::<NaiveDate>().ok().filter(|_| whole);
+            date.filter(|date| YEARS.contains(&date.year())).ok_or_else(bad)
+        };
         let (first, last) = text.split_once("..").unwrap_or((text, text));
         let (first, last) = (date(first)?, date(last)?);
         let days = usize::try_from((last - first).num_days()).map_err(|_| bad())?;
         if days >= CALENDAR_DATES_MAX {
             return Err(EntryError::TooManyDates);
         }
-        Ok(first.iter_days().take(days + 1).collect())
+        Ok(first..=last)
     }
 
     pub(super) fn skips(&self, turn: Turn, day: NaiveDate) -> bool {

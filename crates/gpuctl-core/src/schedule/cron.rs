@@ -1,21 +1,25 @@
-//! EventBridge's grammar: `cron(minutes hours day-of-month month day-of-week year)` and `rate(N unit)`.
+//! EventBridge's grammar: `cron(minutes hours day-of-month month day-of-week year)`, `rate(N unit)` and `at(date-time)`.
 //!
-//! The `cron` crate parses sets of numbers and names, a field at a time; `L`, `W`, `#` and `?`, which it does not know, are parsed
-//! here. Its iteration is not used: `fires` says when an expression fires. Weekdays must be names (T10), although EventBridge
-//! accepts numbers too.
+//! `field` parses sets of numbers and names; `L`, `W` and `#` are those of `days`. `fires` says when an expression fires. Weekdays
+//! must be names (T10), although EventBridge accepts numbers too.
 
-use cron::{Schedule as Fields, TimeUnitSpec};
+use std::collections::BTreeSet;
+
+use chrono::{NaiveDateTime, Timelike};
 
 use super::EntryError;
 use super::calendar::Turn;
+use super::clocks::YEARS;
 use super::days::{Days, Monthdays, Months, TEXT_CHARS_MAX, Weekdays};
+use super::field::Field;
 use super::fires::{Fires, FixedTimes, HourlyTimes, Times};
+use crate::text::excerpt;
 use crate::zone::Zone;
 
 /// The weekdays as EventBridge counts them, from 1.
 const WEEKDAYS: [&str; 7] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
 
-const HOURS: u32 = 24;
+const HOURS: usize = 24;
 
 /// The longest rate in minutes: ten years, as for every duration.
 const RATE_MINUTES_MAX: i64 = crate::units::DURATION_SECONDS_MAX / 60;
@@ -23,17 +27,27 @@ const RATE_MINUTES_MAX: i64 = crate::units::DURATION_SECONDS_MAX / 60;
 /// Parses an expression.
 pub(super) fn parse(text: &str, zone: Zone, turn: Turn) -> Result<Fires, EntryError> {
     let inside = |name| text.trim().strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')');
-    let times = match (inside("cron"), inside("rate")) {
-        _ if text.len() > TEXT_CHARS_MAX => return Err(EntryError::Expression(shorten(text))),
-        (Some(fields), _) => parse_cron(fields)?,
-        (_, Some(rate)) => parse_rate(rate)?,
-        (None, None) => return Err(EntryError::Expression(text.to_owned())),
+    let times = match (inside("cron"), inside("rate"), inside("at")) {
+        _ if text.len() > TEXT_CHARS_MAX => return Err(EntryError::Expression(excerpt(text))),
+        (Some(fields), ..) => parse_cron(fields)?,
+        (_, Some(rate), _) => parse_rate(rate)?,
+        (.., Some(at)) => parse_at(at)?,
+        (None, None, None) => return Err(EntryError::Expression(excerpt(text))),
     };
     Ok(Fires { zone, turn, times })
 }
 
-fn shorten(text: &str) -> String {
-    format!("{}…", text.chars().take(20).collect::<String>())
+/// EventBridge Scheduler's one-time schedule: a local date and time, to the minute.
+fn parse_at(text: &str) -> Result<Times, EntryError> {
+    let bad = || EntryError::At(excerpt(text));
+    let whole = text.len() == "2026-12-01T13:00:00".len() && !text.starts_with(['+', '-']);
+    let at = NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S").ok().filter(|_| whole);
+    let at = at.filter(|at| YEARS.contains(&chrono::Datelike::year(at))).ok_or_else(bad)?;
+    let minute = u16::try_from(at.hour() * 60 + at.minute()).map_err(|_| bad())?;
+    if at.second() != 0 {
+        return Err(bad());
+    }
+    Ok(Times::Once(at.date(), minute))
 }
 
 fn parse_cron(text: &str) -> Result<Times, EntryError> {
@@ -47,46 +61,53 @@ fn parse_cron(text: &str) -> Result<Times, EntryError> {
         ("?", text) => (Monthdays::EVERY, parse_weekdays(text)?),
         _ => return Err(EntryError::CronDays),
     };
-    let months = Months::of_numbers(Field::Month.read(months)?.months().iter());
-    let years = Field::Year.read(years)?;
-    let years = (!years.years().is_all())
-        .then(|| years.years().iter().filter_map(|year| i32::try_from(year).ok()).collect());
-    let days = Days { weekdays, monthdays, months, years };
-    let (minutes, hours) = (Field::Minute.read(minutes)?, Field::Hour.read(hours)?);
-    let minutes = minutes.minutes();
-    if hours.hours().count() == HOURS {
+    let months = Months::of_numbers(read(Field::Month, months)?);
+    let years = match years {
+        "*" => None,
+        text => {
+            let years = read(Field::Year, text)?.into_iter();
+            Some(years.filter_map(|year| i32::try_from(year).ok()).collect())
+        }
+    };
+    let days = Days::new(weekdays, monthdays, months, years);
+    let (minutes, hours) = (read(Field::Minute, minutes)?, read(Field::Hour, hours)?);
+    if hours.len() == HOURS {
         let minutes = minutes.iter().fold(0, |mask, minute| mask | 1 << minute);
         return Ok(Times::EveryHour(HourlyTimes { days, minutes }));
     }
-    let times = hours.hours().iter().flat_map(|hour| minutes.iter().map(move |m| hour * 60 + m));
+    let times = hours.iter().flat_map(|hour| minutes.iter().map(move |m| hour * 60 + m));
     let minutes = times.filter_map(|time| u16::try_from(time).ok()).collect();
     Ok(Times::Fixed(FixedTimes { days, minutes }))
 }
 
+fn read(field: Field, text: &str) -> Result<BTreeSet<u32>, EntryError> {
+    field.read(text).ok_or_else(|| EntryError::CronField { field, text: excerpt(text) })
+}
+
 fn parse_monthdays(text: &str) -> Result<Monthdays, EntryError> {
     if text.contains(['L', 'W', 'l', 'w']) {
-        let bad = |_| EntryError::CronField { field: Field::Monthday, text: text.to_owned() };
+        let bad = |_| EntryError::CronField { field: Field::Monthday, text: excerpt(text) };
         return Monthdays::parse(text).map_err(bad);
     }
-    Ok(Monthdays::of_numbers(Field::Monthday.read(text)?.days_of_month().iter()))
+    Ok(Monthdays::of_numbers(read(Field::Monthday, text)?))
 }
 
 fn parse_weekdays(text: &str) -> Result<Weekdays, EntryError> {
     if let Some(names) = named_weekdays(text) {
         return Err(EntryError::CronWeekdayNumber { text: text.to_owned(), names });
     }
-    let ours = |item: &str| item.contains('#') || item.ends_with(['L', 'l']);
-    if text.split(',').any(ours) {
-        let bad = |error| match error {
-            EntryError::BareL => EntryError::BareL,
-            _ => EntryError::CronField { field: Field::Weekday, text: text.to_owned() },
-        };
-        return Weekdays::parse(text).map_err(bad);
+    let bad = || EntryError::CronField { field: Field::Weekday, text: excerpt(text) };
+    // EventBridge has no steps here, and `#` only alone.
+    if text.contains('/') || text.contains('#') && text.contains(',') {
+        return Err(bad());
     }
-    let numbers = Field::Weekday.read(text)?;
-    // The crate counts Sunday as 1; in our mask, bit 0 is Monday.
-    let mask = numbers.days_of_week().iter().fold(0, |mask, day| mask | 1 << ((day + 5) % 7));
-    Ok(Weekdays::of_mask(mask))
+    if text == "*" {
+        return Ok(Weekdays::EVERY);
+    }
+    Weekdays::parse(text).map_err(|error| match error {
+        EntryError::BareL => EntryError::BareL,
+        _ => bad(),
+    })
 }
 
 /// The text with its weekday numbers replaced by names; `None` if it has none.
@@ -112,7 +133,7 @@ fn named_weekdays(text: &str) -> Option<String> {
 }
 
 fn parse_rate(text: &str) -> Result<Times, EntryError> {
-    let bad = || EntryError::Rate(text.to_owned());
+    let bad = || EntryError::Rate(excerpt(text));
     let mut words = text.split_whitespace();
     let (Some(number), Some(unit), None) = (words.next(), words.next(), words.next()) else {
         return Err(bad());
@@ -136,57 +157,6 @@ fn parse_rate(text: &str) -> Result<Times, EntryError> {
     }
     let minutes = number.checked_mul(unit_minutes).filter(|minutes| *minutes <= RATE_MINUTES_MAX);
     minutes.map(Times::Rate).ok_or_else(bad)
-}
-
-/// The fields of a cron expression, in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Field {
-    Minute,
-    Hour,
-    Monthday,
-    Month,
-    Weekday,
-    Year,
-}
-
-impl Field {
-    /// The name in messages, as in EventBridge's documentation.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Minute => "minutes",
-            Self::Hour => "hours",
-            Self::Monthday => "day-of-month",
-            Self::Month => "month",
-            Self::Weekday => "day-of-week",
-            Self::Year => "year",
-        }
-    }
-
-    /// Its range, with examples.
-    pub(super) fn grammar(self) -> &'static str {
-        match self {
-            Self::Minute => "minutes go from 0 to 59, e.g. `0`, `0,30`, `0/15` or `*`",
-            Self::Hour => "hours go from 0 to 23, e.g. `9`, `9-17`, `0/6` or `*`",
-            Self::Monthday => "days go from 1 to 31, e.g. `1`, `1-15`, `L`, `15W`, `LW` or `*`",
-            Self::Month => "months go from 1 to 12 or JAN to DEC, e.g. `1-3`, `JAN,JUL` or `*`",
-            Self::Weekday => "days are names, e.g. `MON-FRI`, `SAT,SUN`, `MON#1`, `FRIL` or `*`",
-            Self::Year => "years go from 1970 to 2100, e.g. `2026`, `2026-2028` or `*`",
-        }
-    }
-
-    /// Parses an expression whose other fields are `*`.
-    fn read(self, text: &str) -> Result<Fields, EntryError> {
-        let bad = || EntryError::CronField { field: self, text: text.to_owned() };
-        // The crate also accepts `?` and shorthands such as `@daily`.
-        let known = |byte: u8| byte.is_ascii_alphanumeric() || b",-*/".contains(&byte);
-        if !text.bytes().all(known) {
-            return Err(bad());
-        }
-        let mut fields = ["*"; 6];
-        fields[self as usize] = text;
-        format!("0 {}", fields.join(" ")).parse().map_err(|_| bad())
-    }
 }
 
 #[cfg(test)]
@@ -218,6 +188,27 @@ mod tests {
             fixed("cron(0,30 8-9 ? JAN,jul SUN#2 *)", &[480, 510, 540, 570]).months,
             Months::parse("1,7").unwrap()
         );
+        let evening: Vec<u16> =
+            [0, 1, 2, 20, 21, 22, 23].iter().flat_map(|h| [h * 60, h * 60 + 30]).collect();
+        assert_eq!(
+            fixed("cron(0/30 20-2 ? * MON-FRI *)", &evening).weekdays,
+            Weekdays::parse("mon-fri").unwrap()
+        );
+        assert_eq!(
+            fixed("cron(0 8 ? NOV-FEB FRI-MON *)", &[480]),
+            Days::new(
+                Weekdays::parse("fri-mon").unwrap(),
+                Monthdays::EVERY,
+                Months::parse("nov-feb").unwrap(),
+                None
+            )
+        );
+        assert_eq!(
+            fixed("cron(0 8 25 MAR/4 ? *)", &[480]).months,
+            Months::parse("3,7,11").unwrap()
+        );
+        let first_of_december = "2026-12-01".parse().unwrap();
+        assert_eq!(times("at(2026-12-01T13:00:00)"), Ok(Times::Once(first_of_december, 780)));
         let hourly = HourlyTimes { days: Days::EVERY, minutes: 1 | 1 << 30 };
         assert_eq!(times("cron(0/30 * ? * * *)"), Ok(Times::EveryHour(hourly)));
         assert_eq!(times("rate(1 minute)"), Ok(Times::Rate(1)));
@@ -231,7 +222,7 @@ mod tests {
             ("6L", "FRIL"),
             ("3#2", "TUE#2"),
             ("1,7", "SUN,SAT"),
-            ("2-6/2", "MON-FRI/2"),
+            ("6-2", "FRI-MON"),
             ("0", "?"),
         ] {
             let names = expected.to_owned();
@@ -261,7 +252,20 @@ mod tests {
             "cron(0 ? * * ? *)",
             "cron(@daily 9 * * ? *)",
             "cron(0 9 * * ? 1969)",
-            "cron(5-1 9 * * ? *)",
+            "cron(0/60 9 * * ? *)",
+            "cron(0 9 * JAN/13 ? *)",
+            "cron(0 9 * * ? 2027-2026)",
+            "cron(0 9 ? * MON#1,WED#2 *)",
+            "cron(0 9 ? * */2 *)",
+            "cron(0 9 ? * MON-FRI/2 *)",
+            "cron(0 9 ? * TUE/2 *)",
+            "at()",
+            "at(2026-12-01)",
+            "at(2026-12-01T13:00)",
+            "at(2026-12-01T13:00:30)",
+            "at(2026-12-01T13:00:00Z)",
+            "at(2026-02-30T13:00:00)",
+            "at(1969-12-01T13:00:00)",
             "cron(4294967295/4294967295 9 * * ? *)",
             "cron(0 9 ? * MON#6 *)",
             "cron(0 9 ? * MON# *)",

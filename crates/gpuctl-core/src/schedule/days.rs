@@ -3,12 +3,21 @@
 //! All fields are ANDed (T11). A day that a month does not have never matches, and is not an error (T7). Hours, zones and
 //! calendars are elsewhere.
 
-use chrono::{Datelike, Month, NaiveDate, Weekday};
+use std::collections::BTreeSet;
 
-use super::EntryError;
+use chrono::{Datelike, NaiveDate, Weekday};
+
+use super::clocks::YEARS;
+use super::field::{Field, number};
+use super::{EntryError, work};
+use crate::text::excerpt;
 
 /// The longest text of a field: EventBridge's limit for a whole expression.
 pub(super) const TEXT_CHARS_MAX: usize = 256;
+
+/// A day more than the years that schedules know: in some zones it is still the year before when one begins in UTC.
+const FIRST: NaiveDate = NaiveDate::from_ymd_opt(*YEARS.start() - 1, 12, 31).expect("a date");
+const LAST: NaiveDate = NaiveDate::from_ymd_opt(*YEARS.end() + 1, 1, 2).expect("a date");
 
 /// A rule for days.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +27,8 @@ pub(super) struct Days {
     pub(super) months: Months,
     /// Sorted; `None` for every year.
     pub(super) years: Option<Vec<i32>>,
+    /// No day outside matches, so that a search for what never happens ends at once.
+    reach: (NaiveDate, NaiveDate),
 }
 
 impl Days {
@@ -26,16 +37,32 @@ impl Days {
         monthdays: Monthdays::EVERY,
         months: Months::EVERY,
         years: None,
+        reach: (FIRST, LAST),
     };
+
+    pub(super) fn new(
+        weekdays: Weekdays,
+        monthdays: Monthdays,
+        months: Months,
+        years: Option<Vec<i32>>,
+    ) -> Self {
+        let days = Self { weekdays, monthdays, months, years, reach: (FIRST, LAST) };
+        // Without a match the first is after the last.
+        let first = days.next_from(FIRST, LAST).unwrap_or(LAST);
+        let last = days.last_to(LAST, FIRST).unwrap_or(FIRST);
+        Self { reach: (first, last), ..days }
+    }
 
     /// The first matching day from `day` to `limit`.
     pub(super) fn next_from(&self, day: NaiveDate, limit: NaiveDate) -> Option<NaiveDate> {
-        self.find(day, Direction::Ahead, |day| day <= limit)
+        let (first, last) = self.reach;
+        self.find(day.max(first), Direction::Ahead, |day| day <= limit.min(last))
     }
 
     /// The last matching day from `day` back to `limit`.
     pub(super) fn last_to(&self, day: NaiveDate, limit: NaiveDate) -> Option<NaiveDate> {
-        self.find(day, Direction::Back, |day| day >= limit)
+        let (first, last) = self.reach;
+        self.find(day.min(last), Direction::Back, |day| day >= limit.max(first))
     }
 
     /// Skips whole months and years that cannot match, so that a search over centuries is short.
@@ -46,6 +73,7 @@ impl Days {
         within: impl Fn(NaiveDate) -> bool,
     ) -> Option<NaiveDate> {
         while within(day) {
+            work::step();
             day = if !self.has_year(day.year()) {
                 direction.next_year(self.years.as_deref()?, day)?
             } else if !self.months.matches(day.month()) {
@@ -119,11 +147,6 @@ impl Weekdays {
     pub(super) const EVERY: Self = Self { plain: 0x7f, nth: [0; 5], last: 0 };
     const NONE: Self = Self { plain: 0, nth: [0; 5], last: 0 };
 
-    /// Days by a bit mask, whose bit 0 is Monday.
-    pub(super) fn of_mask(plain: u8) -> Self {
-        Self { plain, ..Self::NONE }
-    }
-
     fn matches(self, day: NaiveDate) -> bool {
         let bit = 1 << day.weekday().num_days_from_monday();
         let nth = self.nth[(day.day0() / 7) as usize];
@@ -134,14 +157,14 @@ impl Weekdays {
     /// Reads `mon-fri`, `sat,sun`, `fri-mon/2`, `mon#1`, `fri#L`, `friL`.
     pub(super) fn parse(text: &str) -> Result<Self, EntryError> {
         let mut days = Self::NONE;
-        for item in items(text).ok_or_else(|| EntryError::Weekdays(text.to_owned()))? {
+        for item in items(text).ok_or_else(|| EntryError::Weekdays(excerpt(text)))? {
             days.add(item)?;
         }
         Ok(days)
     }
 
     fn add(&mut self, item: &str) -> Result<(), EntryError> {
-        let bad = || EntryError::Weekdays(item.to_owned());
+        let bad = || EntryError::Weekdays(excerpt(item));
         if let Some((name, nth)) = item.split_once('#') {
             let bit = 1 << weekday(name)?;
             match nth.trim() {
@@ -160,15 +183,17 @@ impl Weekdays {
             self.last |= 1 << weekday(name)?;
             return Ok(());
         }
-        let (range, step) = split_step(item).ok_or_else(bad)?;
-        let Some((first, last)) = range.split_once('-') else {
-            let day = weekday(range)?;
-            // `mon/2` could mean only Monday, or every second day from it.
-            step.is_none().then(|| self.plain |= 1 << day).ok_or_else(bad)?;
-            return Ok(());
-        };
-        for day in around(weekday(first)?, weekday(last)?, 7).step_by(step.unwrap_or(1)) {
-            self.plain |= 1 << day;
+        let range = item.split('/').next().unwrap_or(item);
+        for name in range.split('-') {
+            weekday(name)?;
+        }
+        // `mon/2` could mean only Monday, or every second day from it.
+        if item.contains('/') && !range.contains('-') {
+            return Err(bad());
+        }
+        // EventBridge counts Sunday as 1; here, bit 0 is Monday.
+        for day in Field::Weekday.read(item).ok_or_else(bad)? {
+            self.plain |= 1 << ((day + 5) % 7);
         }
         Ok(())
     }
@@ -179,9 +204,9 @@ fn weekday(name: &str) -> Result<u32, EntryError> {
     let name = name.trim();
     // T10: tools use three numberings, so that any number may be a mistake.
     if name.bytes().any(|byte| byte.is_ascii_digit()) {
-        return Err(EntryError::WeekdayNumber(name.to_owned()));
+        return Err(EntryError::WeekdayNumber(excerpt(name)));
     }
-    let day = name.parse::<Weekday>().map_err(|_| EntryError::Weekdays(name.to_owned()))?;
+    let day = name.parse::<Weekday>().map_err(|_| EntryError::Weekdays(excerpt(name)))?;
     Ok(day.num_days_from_monday())
 }
 
@@ -201,8 +226,11 @@ impl Monthdays {
     const NONE: Self = Self { plain: 0, nearest_working: 0, last: false, last_working: false };
 
     /// Days by their numbers.
-    pub(super) fn of_numbers(numbers: impl Iterator<Item = u32>) -> Self {
-        Self { plain: numbers.filter(|n| *n < 32).fold(0, |mask, n| mask | 1 << n), ..Self::NONE }
+    pub(super) fn of_numbers(numbers: BTreeSet<u32>) -> Self {
+        Self {
+            plain: numbers.into_iter().filter(|n| *n < 32).fold(0, |mask, n| mask | 1 << n),
+            ..Self::NONE
+        }
     }
 
     fn matches(self, day: NaiveDate) -> bool {
@@ -217,14 +245,30 @@ impl Monthdays {
                 .any(|n| day.with_day(n).and_then(nearest_working) == Some(day))
     }
 
-    /// Reads `1-15`, `1,15,L`, `15W`, `LW`, `1-31/10`, `1/15`.
+    /// Reads `1-15`, `20-5`, `1,15,L`, `15W`, `LW`, `1-31/10`, `1/15`.
     pub(super) fn parse(text: &str) -> Result<Self, EntryError> {
-        let bad = || EntryError::Monthdays(text.to_owned());
+        let bad = || EntryError::Monthdays(excerpt(text));
         let mut days = Self::NONE;
         for item in items(text).ok_or_else(bad)? {
-            days.add(item).ok_or_else(|| EntryError::Monthdays(item.to_owned()))?;
+            days.add(item).ok_or_else(|| EntryError::Monthdays(excerpt(item)))?;
         }
         Ok(days)
+    }
+
+    /// Reads the same for a window. A range that wraps is a slip there more often than it is meant.
+    pub(super) fn parse_of_window(text: &str) -> Result<Self, EntryError> {
+        match text.split(',').find(|item| Self::without_wrap(item).is_some()) {
+            Some(item) => Err(EntryError::Monthdays(excerpt(item.trim()))),
+            None => Self::parse(text),
+        }
+    }
+
+    /// `20-31,1-5` for `20-5`; `None` for what does not wrap.
+    pub(super) fn without_wrap(item: &str) -> Option<String> {
+        let (first, last) = item.split_once('-')?;
+        let day = |text: &str| number(text).filter(|day| (1..=31).contains(day));
+        let (first, last) = (day(first)?, day(last)?);
+        (first > last).then(|| format!("{first}-31,1-{last}"))
     }
 
     fn add(&mut self, item: &str) -> Option<()> {
@@ -237,18 +281,7 @@ impl Monthdays {
                     self.nearest_working |= 1 << number(text)?;
                     return Some(());
                 }
-                let (range, step) = split_step(other)?;
-                let (first, last) = match (range.split_once('-'), step) {
-                    (Some((first, last)), _) => (number(first)?, number(last)?),
-                    (None, Some(_)) => (number(range)?, 31),
-                    (None, None) => (number(range)?, number(range)?),
-                };
-                if first > last {
-                    return None;
-                }
-                for day in (first..=last).step_by(step.unwrap_or(1)) {
-                    self.plain |= 1 << day;
-                }
+                self.plain |= Self::of_numbers(plain(Field::Monthday, other)?).plain;
             }
         }
         Some(())
@@ -275,8 +308,8 @@ impl Months {
     pub(super) const EVERY: Self = Self(0b1_1111_1111_1110);
 
     /// Months by their numbers, from 1.
-    pub(super) fn of_numbers(numbers: impl Iterator<Item = u32>) -> Self {
-        Self(numbers.filter(|n| *n < 13).fold(0, |mask, n| mask | 1 << n))
+    pub(super) fn of_numbers(numbers: BTreeSet<u32>) -> Self {
+        Self(numbers.into_iter().filter(|n| *n < 13).fold(0, |mask, n| mask | 1 << n))
     }
 
     fn matches(self, month: u32) -> bool {
@@ -286,59 +319,27 @@ impl Months {
     /// Reads `jan-mar`, `nov-feb`, `1,7`, `1/3`, `jan-dec/2`.
     pub(super) fn parse(text: &str) -> Result<Self, EntryError> {
         let mut months = Self(0);
-        for item in items(text).ok_or_else(|| EntryError::Months(text.to_owned()))? {
-            months.add(item).ok_or_else(|| EntryError::Months(item.to_owned()))?;
+        for item in items(text).ok_or_else(|| EntryError::Months(excerpt(text)))? {
+            months.add(item).ok_or_else(|| EntryError::Months(excerpt(item)))?;
         }
         Ok(months)
     }
 
     fn add(&mut self, item: &str) -> Option<()> {
-        let (range, step) = split_step(item)?;
-        let (first, last) = match (range.split_once('-'), step) {
-            (Some((first, last)), _) => (month(first)?, month(last)?),
-            (None, Some(_)) => (month(range)?, 11),
-            (None, None) => (month(range)?, month(range)?),
-        };
-        for month in around(first, last, 12).step_by(step.unwrap_or(1)) {
-            self.0 |= 1 << (month + 1);
-        }
+        self.0 |= Self::of_numbers(plain(Field::Month, item)?).0;
         Some(())
     }
 }
 
-/// The index of the month in the year, from 0.
-fn month(text: &str) -> Option<u32> {
-    let text = text.trim();
-    let named = || text.parse::<Month>().ok().map(|month| month.number_from_month());
-    number(text).or_else(named).filter(|n| (1..=12).contains(n)).map(|n| n - 1)
-}
-
-/// The numbers from `first` to `last`, modulo `size`: `sat-mon` goes past the end of the week.
-fn around(first: u32, last: u32, size: u32) -> impl Iterator<Item = u32> {
-    (0..=(last + size - first) % size).map(move |ahead| (first + ahead) % size)
+/// The numbers of an item. A window without a field has every day: it needs no `*`.
+fn plain(field: Field, item: &str) -> Option<BTreeSet<u32>> {
+    (!item.contains('*')).then(|| field.read(item)).flatten()
 }
 
 /// The parts of a list with commas; `None` if one is empty or the text is too long.
 fn items(text: &str) -> Option<impl Iterator<Item = &str>> {
     let fits = text.len() <= TEXT_CHARS_MAX && text.split(',').all(|item| !item.trim().is_empty());
     fits.then(|| text.split(',').map(str::trim))
-}
-
-/// Splits `1-31/10` into its range and its step; a step of 0 would never end (T8).
-fn split_step(item: &str) -> Option<(&str, Option<usize>)> {
-    match item.split_once('/') {
-        None => Some((item, None)),
-        Some((range, step)) => {
-            let step = number(step).filter(|step| *step > 0)?;
-            Some((range, Some(usize::try_from(step).ok()?)))
-        }
-    }
-}
-
-/// Digits only: `u32::from_str` also takes a plus sign.
-fn number(text: &str) -> Option<u32> {
-    let text = text.trim();
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -388,6 +389,7 @@ mod tests {
         assert_eq!(days(&monthdays("1/15"), 2024, 3), [1, 16, 31]);
         assert_eq!(days(&monthdays("1-31/10"), 2024, 3), [1, 11, 21, 31]);
         assert_eq!(days(&monthdays("28-31"), 2023, 2), [28]);
+        assert_eq!(days(&monthdays("27-2"), 2023, 2), [1, 2, 27, 28]);
         assert_eq!(days(&monthdays("L, 2"), 2024, 2), [2, 29]);
         assert_eq!(days(&weekdays("Saturday-mon/2"), 2024, 4), [1, 6, 8, 13, 15, 20, 22, 27, 29]);
         assert_eq!(Months::parse("nov-feb").unwrap().0, 0b1_1000_0000_0110);
@@ -411,6 +413,7 @@ mod tests {
             "#1",
             "mon/2",
             "mon-fri/0",
+            "mon-fri/8",
             "*",
         ] {
             assert!(Weekdays::parse(text).is_err(), "{text}");
@@ -421,7 +424,7 @@ mod tests {
             "",
             "0",
             "32",
-            "20-15",
+            "1/32",
             "W",
             "2W-15",
             "1-L",
@@ -433,7 +436,8 @@ mod tests {
         ] {
             assert!(Monthdays::parse(text).is_err(), "{text}");
         }
-        for text in ["", "sup", "befruary", "^-6", "L-2", "0", "13", "jan-", "jan/0"] {
+        for text in ["", "sup", "befruary", "^-6", "L-2", "0", "13", "jan-", "jan/0", "jan-dec/13"]
+        {
             assert!(Months::parse(text).is_err(), "{text}");
         }
         assert!(Weekdays::parse(&"mon,".repeat(100)).is_err());

@@ -4,12 +4,14 @@ use std::fmt;
 
 use super::calendar::Turn;
 use super::clocks::DAY_MINUTES;
-use super::cron::{self, Field};
+use super::cron;
 use super::days::{Days, Monthdays, Months, Weekdays};
+use super::field::Field;
 use super::fires::{Fires, FixedTimes, Times};
 use super::window::Window;
-use crate::suggest::did_you_mean;
-use crate::zone::Zone;
+use crate::suggest::nearest;
+use crate::text::excerpt;
+use crate::zone::{self, Zone};
 
 /// A window, or a start and a stop, or one of the two.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,8 +92,10 @@ pub enum EntryError {
     /// A window and a cron expression in one entry.
     #[error("cannot be used together with `{0}`")]
     Mixed(&'static str),
-    #[error("`{0}` is neither `cron(…)` nor `rate(…)`")]
+    #[error("`{0}` is neither `cron(…)`, `rate(…)` nor `at(…)`")]
     Expression(String),
+    #[error("`at({0})` is not a valid date and time")]
+    At(String),
     /// Unix has five fields, Quartz seven.
     #[error("has {0} fields instead of 6")]
     CronFields(usize),
@@ -127,23 +131,26 @@ impl EntryError {
     pub fn hint(&self) -> String {
         match self {
             Self::ZoneMissing => "write it as `zone = \"Asia/Tokyo\"`".to_owned(),
-            Self::Zone(text) => {
-                let names = Zone::names();
-                did_you_mean(text, names).unwrap_or_else(|| {
-                    "use a name from the IANA database, e.g. `Asia/Tokyo` or `UTC`".to_owned()
-                })
-            }
-            Self::Weekdays(_) => "use names, e.g. `mon-fri`, `sat,sun`, `mon#1` (the first of the month) or `fri#L` (the last)".to_owned(),
+            Self::Zone(text) => zone::hint(text),
+            Self::Weekdays(text) => day_meant(text).unwrap_or_else(|| "use names, e.g. `mon-fri`, `sat,sun`, `mon#1` (the first of the month) or `fri#L` (the last)".to_owned()),
             // T10: 0, 1 and 7 each mean different days in cron, EventBridge and ISO.
             Self::WeekdayNumber(_) => "write `mon-fri` or `sat,sun`; numbers mean different days to different tools".to_owned(),
             // The AWS Instance Scheduler reads it as Sunday, EventBridge as Saturday.
             Self::BareL => "write `sat` or `sun`, or `fri#L` for the last Friday of the month; tools differ on `L`".to_owned(),
+            Self::Monthdays(text) if Monthdays::without_wrap(text).is_some() => {
+                format!("write `{}`", Monthdays::without_wrap(text).unwrap_or_default())
+            }
             Self::Monthdays(_) => "use 1 to 31, e.g. `1-15`, `1,15`, `1/10`, `L` (the last), `15W` (the nearest working day) or `LW`".to_owned(),
-            Self::Months(_) => "use names or 1 to 12, e.g. `jan-mar`, `nov-feb` or `1,7`".to_owned(),
+            Self::Months(text) => month_meant(text).unwrap_or_else(|| {
+                "use names or 1 to 12, e.g. `jan-mar`, `nov-feb` or `1,7`".to_owned()
+            }),
             Self::Time(_) => "write it as `09:00`; an end can be `24:00`".to_owned(),
-            Self::Empty(_) => "leave both out for a whole day".to_owned(),
+            Self::Empty(time) => format!(
+                "leave both out for 00:00 to 24:00; for 24 hours from {time} write cron expressions as `start` and `stop`"
+            ),
             Self::Mixed(_) => "an entry is a window (begin, end, days) or cron expressions (start, stop): write two entries".to_owned(),
-            Self::Expression(_) => "write `cron(0 9 ? * MON-FRI *)` or `rate(12 hours)`, as in EventBridge".to_owned(),
+            Self::Expression(_) => "write `cron(0 9 ? * MON-FRI *)`, `rate(12 hours)` or `at(2026-12-01T13:00:00)`, as in EventBridge".to_owned(),
+            Self::At(_) => "write `at(2026-12-01T13:00:00)`: local time of `zone`, without an offset, in whole minutes from 1970 to 2199".to_owned(),
             Self::CronFields(_) => "they are: minutes hours day-of-month month day-of-week year, e.g. `cron(0 9 ? * MON-FRI *)`".to_owned(),
             Self::CronField { field, .. } => field.grammar().to_owned(),
             Self::CronDays => "write `cron(0 9 ? * MON-FRI *)` or `cron(0 9 1 * ? *)`".to_owned(),
@@ -155,6 +162,35 @@ impl EntryError {
             Self::TooManyDates => "leave the schedule out instead".to_owned(),
         }
     }
+}
+
+/// The days that a word means which is none of a weekday: `tues`, `weekend`, `mondays`.
+fn day_meant(text: &str) -> Option<String> {
+    let range = match text.trim().to_lowercase().as_str() {
+        "weekday" | "weekdays" | "workdays" | "business" => "mon-fri",
+        "weekend" | "weekends" => "sat,sun",
+        "daily" | "everyday" | "every day" | "all" | "*" => {
+            return Some("leave `weekdays` out for every day".to_owned());
+        }
+        _ => return name_meant(text, "monday,tuesday,wednesday,thursday,friday,saturday,sunday"),
+    };
+    Some(format!("did you mean `{range}`?"))
+}
+
+fn month_meant(text: &str) -> Option<String> {
+    let months =
+        "january,february,march,april,may,june,july,august,september,october,november,december";
+    name_meant(text, months)
+}
+
+/// The three letters of the first part of `text` that is a mistyped or half a name: `tues`, `sept`, `wensday`.
+fn name_meant(text: &str, names: &str) -> Option<String> {
+    let is_name = |part: &str| names.split(',').any(|name| name == part || name[..3] == *part);
+    let parts = text.split([',', '-', '/', '#']).map(|part| part.trim().to_lowercase());
+    let wrong = parts.into_iter().find(|part| part.len() >= 3 && !is_name(part))?;
+    let begins = |name: &&str| name.starts_with(&wrong) || wrong.starts_with(*name);
+    let name = names.split(',').find(begins).or_else(|| nearest(&wrong, names.split(',')))?;
+    Some(format!("did you mean `{}`?", &name[..3]))
 }
 
 impl Entry {
@@ -189,6 +225,16 @@ impl Entry {
             Kind::Lone(fires) if fires.turn == Turn::End => Effect::Stop,
             Kind::Lone(_) | Kind::Window(_) | Kind::Pair(..) => Effect::Run,
         }
+    }
+
+    /// Whether it has a begin and an end.
+    pub(crate) fn is_two_sided(&self) -> bool {
+        !matches!(self.kind, Kind::Lone(_))
+    }
+
+    /// What is probably not meant by its zone, and what to write.
+    pub(super) fn zone_lint(&self) -> Option<(String, String)> {
+        zone::lint(self.zone())
     }
 
     /// Whether it is a window that never ends: whole days, every day.
@@ -237,7 +283,8 @@ impl Reader {
             None
         });
         let weekdays = self.read("weekdays", spec.weekdays.as_deref(), Weekdays::parse);
-        let monthdays = self.read("monthdays", spec.monthdays.as_deref(), Monthdays::parse);
+        let monthdays =
+            self.read("monthdays", spec.monthdays.as_deref(), Monthdays::parse_of_window);
         let months = self.read("months", spec.months.as_deref(), Months::parse);
         let begin = self.read("begin", spec.begin.as_deref(), |text| parse_time(text, Turn::Begin));
         let end = self.read("end", spec.end.as_deref(), |text| parse_time(text, Turn::End));
@@ -246,12 +293,12 @@ impl Reader {
             self.problem("end", EntryError::Empty(text));
         }
         let zone = zone?;
-        let days = Days {
-            weekdays: weekdays.unwrap_or(Weekdays::EVERY),
-            monthdays: monthdays.unwrap_or(Monthdays::EVERY),
-            months: months.unwrap_or(Months::EVERY),
-            years: None,
-        };
+        let days = Days::new(
+            weekdays.unwrap_or(Weekdays::EVERY),
+            monthdays.unwrap_or(Monthdays::EVERY),
+            months.unwrap_or(Months::EVERY),
+            None,
+        );
         let lone = |turn, days, time| {
             let times = Times::Fixed(FixedTimes { days, minutes: vec![time] });
             Kind::Lone(Fires { zone, turn, times })
@@ -295,7 +342,7 @@ impl Reader {
 
     fn zone(&mut self, spec: &EntrySpec) -> Option<Zone> {
         self.read("zone", spec.zone.as_deref(), |text| {
-            text.parse().map_err(|_| EntryError::Zone(text.to_owned()))
+            text.parse().map_err(|_| EntryError::Zone(excerpt(text)))
         })
     }
 
@@ -315,7 +362,7 @@ impl Reader {
 
 /// The minute of the day. `4:35` is accepted for `04:35`.
 fn parse_time(text: &str, turn: Turn) -> Result<u16, EntryError> {
-    let bad = || EntryError::Time(text.to_owned());
+    let bad = || EntryError::Time(excerpt(text));
     let (hour, minute) = text.trim().split_once(':').ok_or_else(bad)?;
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if !(1..=2).contains(&hour.len()) || minute.len() != 2 || !digits(hour) || !digits(minute) {

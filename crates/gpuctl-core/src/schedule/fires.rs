@@ -9,6 +9,7 @@ use chrono::{Days as Count, DurationRound, NaiveDate, TimeDelta, Timelike};
 use super::calendar::{Calendar, Turn};
 use super::clocks::{self, DAY_MINUTES, Occurrence, YEARS, instant};
 use super::days::Days;
+use super::work;
 use crate::units::Timestamp;
 use crate::zone::Zone;
 
@@ -35,6 +36,8 @@ pub(super) enum Times {
     EveryHour(HourlyTimes),
     /// Each time this number of minutes has passed, counted from 1970-01-01T00:00Z.
     Rate(i64),
+    /// On that date, at that minute of the day, and never again.
+    Once(NaiveDate, u16),
 }
 
 /// Certain minutes of certain days.
@@ -65,6 +68,7 @@ impl Fires {
             Times::Fixed(times) => self.next_fixed(calendar, times, after, limit),
             Times::EveryHour(times) => self.next_hourly(calendar, times, after, limit),
             Times::Rate(minutes) => self.next_of_rate(calendar, *minutes, after),
+            Times::Once(day, minute) => self.once(calendar, *day, *minute).filter(|at| *at > after),
         };
         found.filter(|at| *at <= limit)
     }
@@ -75,6 +79,7 @@ impl Fires {
             Times::Fixed(times) => self.last_fixed(calendar, times, upto),
             Times::EveryHour(times) => self.last_hourly(calendar, times, upto),
             Times::Rate(minutes) => self.last_of_rate(calendar, *minutes, upto),
+            Times::Once(day, minute) => self.once(calendar, *day, *minute).filter(|at| *at <= upto),
         }
     }
 
@@ -125,6 +130,7 @@ impl Fires {
         let mut at = after.duration_trunc(MINUTE).ok()? + MINUTE;
         let last_day = clocks::date(self.zone, limit).checked_add_days(Count::new(1))?;
         for _ in 0..MINUTES_WALKED_MAX {
+            work::step();
             let local = at.with_timezone(&self.zone);
             let day = local.date_naive();
             let begins = calendar.next_from(&times.days, self.turn, day, last_day)?;
@@ -151,6 +157,7 @@ impl Fires {
     ) -> Option<Timestamp> {
         let mut at = upto.duration_trunc(MINUTE).ok()?;
         for _ in 0..MINUTES_WALKED_MAX {
+            work::step();
             let local = at.with_timezone(&self.zone);
             let day = local.date_naive();
             let ends = calendar.last_to(&times.days, self.turn, day, first_day()?)?;
@@ -204,6 +211,11 @@ impl Fires {
             upto = instant(self.zone, day, 0, Occurrence::First)? - TimeDelta::seconds(1);
         }
         None
+    }
+
+    /// An extra date repeats nothing that happens once.
+    fn once(&self, calendar: &Calendar, day: NaiveDate, minute: u16) -> Option<Timestamp> {
+        (!calendar.skips(self.turn, day)).then(|| self.at(day, minute)).flatten()
     }
 
     fn at(&self, day: NaiveDate, minute: u16) -> Option<Timestamp> {

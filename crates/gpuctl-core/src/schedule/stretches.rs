@@ -9,6 +9,7 @@ use super::clocks;
 use super::entry::Kind;
 use super::fires::{Fires, LONE_EDGE_MIN};
 use super::window::Window;
+use super::work;
 use crate::units::Timestamp;
 
 /// The most consecutive stops of a pair that are looked at for one without a start at the same minute: there the start wins.
@@ -119,6 +120,7 @@ impl Iterator for Stretches<'_> {
     type Item = Stretch;
 
     fn next(&mut self) -> Option<Stretch> {
+        work::step();
         if self.last_at == Some(Timestamp::MAX_UTC) {
             return None;
         }

@@ -298,3 +298,60 @@ fn all_problems_of_an_entry_are_reported_each_at_its_key() {
     }
     assert!(Entry::new(&spec(&[("zone", "UTC"), ("begin", "4:35"), ("end", "24:00")])).is_ok());
 }
+
+#[test]
+fn a_time_that_comes_once_is_not_repeated_on_extra_dates() {
+    let once = "[[]]\nzone = \"Asia/Tokyo\"\nstart = \"at(2026-12-01T13:00:00)\"\nstop = \"at(2026-12-01T18:00:00)\"\n";
+    let plain = schedule(once);
+    check(&plain, "2026-11-30T00:00:00Z", Stopped, Some(("2026-12-01T04:00:00Z", Running)));
+    check(&plain, "2026-12-01T04:00:00Z", Running, Some(("2026-12-01T09:00:00Z", Stopped)));
+    check(&plain, "2026-12-01T09:00:00Z", Stopped, None);
+    let extra = schedule(&format!("{once}[calendar]\nextra = [\"2026-12-24\"]"));
+    check(&extra, "2026-12-02T00:00:00Z", Stopped, None);
+    let skipped = schedule(&format!("{once}[calendar]\nskip = [\"2026-12-01\"]"));
+    check(&skipped, "2026-11-30T00:00:00Z", Stopped, None);
+    warns(
+        "[[]]\nstart = \"at(2020-12-01T13:00:00)\"",
+        &[(1, "`start at(2020-12-01T13:00:00) UTC` never matches from now on")],
+    );
+}
+
+#[test]
+fn hours_that_wrap_are_judged_by_their_own_day() {
+    let evenings = schedule("[[]]\nstart = \"cron(0 20-2 ? * MON *)\"\nstop = \"rate(5 minutes)\"");
+    // Monday, 2026-11-23: from midnight to two, and from twenty on. The hours after Monday's midnight are Tuesday's, which has none.
+    check(&evenings, "2026-11-23T01:03:00Z", Running, Some(("2026-11-23T01:05:00Z", Stopped)));
+    check(&evenings, "2026-11-23T02:06:00Z", Stopped, Some(("2026-11-23T20:00:00Z", Running)));
+    check(&evenings, "2026-11-23T23:06:00Z", Stopped, Some(("2026-11-30T00:00:00Z", Running)));
+}
+
+#[test]
+fn a_zone_with_one_offset_all_year_is_warned_of() {
+    let found = schedule("[[]]\nzone = \"EST\"").lint(at("2026-11-22T00:00:00Z"));
+    assert!(found[0].hint.contains("America/New_York"), "{found:?}");
+}
+
+/// Work is counted, since seconds depend on the machine.
+#[test]
+fn the_work_for_a_hundred_entries_is_bounded() {
+    let now = at("2026-11-22T00:00:00Z");
+    let never = "[[]]\nstart = \"cron(0 0 30 2 ? *)\"\nstop = \"cron(0 1 30 2 ? *)\"\n".repeat(100);
+    let never = schedule(&never);
+    assert!(work::steps_of(|| never.lint(now)) < 10_000);
+    assert!(work::steps_of(|| never.days(now, 366).count()) < 1_000_000);
+    let pairs: String = (0..100)
+        .map(|minute| {
+            let (start, stop) = (minute % 60, (minute + 1) % 60);
+            format!("[[]]\nzone = \"America/New_York\"\nstart = \"cron({start}/2 * * * ? *)\"\nstop = \"cron({stop}/2 * * * ? *)\"\n")
+        })
+        .collect();
+    let pairs = schedule(&pairs);
+    assert!(work::steps_of(|| pairs.lint(now)) < 40_000_000);
+}
+
+#[test]
+fn days_are_shown_without_a_search_past_their_end() {
+    let skipped = schedule("[[]]\nzone = \"UTC\"\n[calendar]\nskip = [\"2026-01-01..2060-12-31\"]");
+    let now = at("2026-11-22T00:00:00Z");
+    assert!(work::steps_of(|| skipped.days(now, 366).count()) < 100_000);
+}

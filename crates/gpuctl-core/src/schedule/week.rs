@@ -34,7 +34,7 @@ impl Schedule {
         let (mut at, mut desired) = (begin, self.evaluate(begin).0);
         // More than the minutes of a day.
         for _ in 0..2 * EDGES_MAX {
-            let next = self.next_change(at).filter(|edge| edge.at < end);
+            let next = self.next_change_before(at, end).filter(|edge| edge.at < end);
             parts.push((desired, at, next.as_ref().map_or(end, |edge| edge.at)));
             let Some(next) = next else { break };
             (at, desired) = (next.at, next.desired);

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod failing;
+mod quiet;
 mod world;
 
 use std::fmt::Write as _;
@@ -34,6 +35,7 @@ fn cases() -> Vec<Case> {
         spot_rules(),
         handover(),
         budgets(),
+        quiet::cases(),
     ]
     .into_iter()
     .flatten()

@@ -72,7 +72,7 @@ pub(crate) struct DeployArguments {
     #[arg(long, value_name = "FOLDER")]
     pub(crate) models: Option<PathBuf>,
     /// How long a new kept box may take to boot and stop before it is told to stop
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "20m")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true, default_value = "20m")]
     pub(crate) boot_timeout: TimeDelta,
     /// Show what would be changed, and change nothing
     #[arg(long)]
@@ -90,7 +90,7 @@ pub(crate) struct DestroyArguments {
     #[arg(long)]
     pub(crate) everything: bool,
     /// First wait until the queue is empty, at most this long
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     pub(crate) drain: Option<TimeDelta>,
     /// Delete jobs that wait or run
     #[arg(long, conflicts_with = "drain")]

@@ -64,7 +64,8 @@ pub(super) fn hour_price(
     found.ok_or_else(|| {
         let BoxKind { instance_type, region } = kind;
         let message = format!("no {capacity} price is known for {instance_type} in {region}");
-        Failure::new(Code::PriceUnknown, message).hint(
+        let meant = prices.did_you_mean(instance_type, region).map(|meant| meant + " Or ");
+        Failure::new(Code::PriceUnknown, message).hint(meant.unwrap_or_default() +
             "give one with --usd-hour (or TYPE:HOURS@USD); `gpuctl cost prices` lists the known ones, `--refresh` fetches them from AWS",
         )
     })

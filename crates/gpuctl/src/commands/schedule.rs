@@ -6,8 +6,8 @@ use gpuctl_core::units::PoolId;
 use crate::arguments::ScheduleCommand;
 use crate::context::Context;
 use crate::documents::schedule::{
-    ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument, TimeZonesDocument,
-    WarningDocument,
+    CalendarDocument, ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument,
+    TimeZonesDocument, WarningDocument,
 };
 use crate::failure::{Code, Failure};
 use crate::render::Output;
@@ -47,6 +47,10 @@ fn lint(context: &Context, only: Option<&PoolId>) -> Result<Output, Failure> {
     Ok(Output::ScheduleLint(ScheduleLintDocument {
         warnings: warnings.collect(),
         pools: pools.iter().map(|pool| pool.id.to_string()).collect(),
+        calendars: pools
+            .iter()
+            .flat_map(|pool| CalendarDocument::of_pool(pool, context.now()))
+            .collect(),
         time_zones: TimeZonesDocument::of(context.now()),
     }))
 }

@@ -1,7 +1,8 @@
 //! The documents of `gpuctl schedule`: the state at a time, the days ahead, and warnings.
 
 use chrono::Datelike;
-use gpuctl_core::schedule::{Day, Desired, Schedule, Warning};
+use gpuctl_core::policy::Pool;
+use gpuctl_core::schedule::{Day, Desired, Schedule, Source, Warning};
 use gpuctl_core::units::{PoolId, Timestamp};
 use gpuctl_core::zone;
 use serde::Serialize;
@@ -148,7 +149,49 @@ pub(crate) struct ScheduleLintDocument {
     /// The pools that were checked.
     pub(crate) pools: Vec<String>,
     pub(crate) warnings: Vec<WarningDocument>,
+    /// What the pools' calendars hold.
+    pub(crate) calendars: Vec<CalendarDocument>,
     pub(crate) time_zones: TimeZonesDocument,
+}
+
+/// A list of dates, or a calendar file.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CalendarDocument {
+    pub(crate) pool: String,
+    /// `skip`, `skip_file`, `extra` or `extra_file`.
+    pub(crate) setting: &'static str,
+    /// The file, as it is named in the configuration.
+    pub(crate) file: Option<String>,
+    /// The number of its dates, past ones included.
+    pub(crate) dates: usize,
+    /// The next few of them.
+    pub(crate) next: Vec<String>,
+    /// How many events of the file do not count, since they have a time of day.
+    pub(crate) left_out: usize,
+}
+
+impl CalendarDocument {
+    /// The next dates that are listed.
+    const NEXT_MAX: usize = 3;
+
+    /// The documents of a pool's calendar at `now`, in the zone of its schedule.
+    pub(crate) fn of_pool(pool: &Pool, now: Timestamp) -> Vec<Self> {
+        let today = now.with_timezone(&pool.schedule.zone()).date_naive();
+        let document = |source: &Source| Self {
+            pool: pool.id.to_string(),
+            setting: source.key,
+            file: source.file.clone(),
+            dates: source.dates.len(),
+            next: source
+                .dates
+                .range(today..)
+                .take(Self::NEXT_MAX)
+                .map(ToString::to_string)
+                .collect(),
+            left_out: source.left_out,
+        };
+        pool.schedule.calendar.sources.iter().map(document).collect()
+    }
 }
 
 /// The data of the time zones, which is part of the program.

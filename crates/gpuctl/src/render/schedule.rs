@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use super::words::Lines;
+use super::words::{Lines, shown_name};
 use crate::documents::schedule::{
-    DayDocument, PartDocument, ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument,
+    CalendarDocument, DayDocument, PartDocument, ScheduleAtDocument, ScheduleLintDocument,
+    ScheduleShowDocument,
 };
 
 /// The length of a character of the bar.
@@ -111,6 +112,25 @@ fn remarks(day: &DayDocument) -> String {
     remarks.trim_start().to_owned()
 }
 
+/// E.g. `x: skip_file holidays.ics has 12 dates, next 2026-12-25`.
+fn calendar(calendar: &CalendarDocument) -> String {
+    let name = match &calendar.file {
+        Some(file) => format!("{} {}", calendar.setting, shown_name(file)),
+        None => calendar.setting.to_owned(),
+    };
+    let dates = if calendar.dates == 1 { "date" } else { "dates" };
+    let next = if calendar.next.is_empty() {
+        "none ahead".to_owned()
+    } else {
+        format!("next {}", calendar.next.join(", "))
+    };
+    let mut line = format!("{}: {name} has {} {dates}, {next}", calendar.pool, calendar.dates);
+    if calendar.left_out > 0 {
+        let _ = write!(line, "; {} with a time of day do not count", calendar.left_out);
+    }
+    line
+}
+
 pub(super) fn lint(document: &ScheduleLintDocument) -> Lines {
     let mut lines = Lines::default();
     if document.warnings.is_empty() {
@@ -119,6 +139,9 @@ pub(super) fn lint(document: &ScheduleLintDocument) -> Lines {
     for warning in &document.warnings {
         lines.add(format!("{}, entry {}: {}", warning.pool, warning.entry, warning.message));
         lines.add(format!("  hint: {}", warning.hint));
+    }
+    for calendar in &document.calendars {
+        lines.add(self::calendar(calendar));
     }
     if let Some(warning) = &document.time_zones.warning {
         lines.add(warning);

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use chrono::{Local, TimeDelta};
+use gpuctl_core::text::is_unsafe;
 use gpuctl_core::units::{Timestamp, show_duration};
 
 /// Characters of one line of output; `--json` has everything.
@@ -45,13 +46,6 @@ fn within(text: &str, chars_max: usize) -> String {
         cut => shown.push_str(&format!("… ({cut} characters cut)")),
     }
     shown
-}
-
-/// Whether a terminal would act on the character or reorder text by it.
-fn is_unsafe(c: char) -> bool {
-    let is_format = matches!(c,
-        '\u{061c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    c.is_control() || is_format
 }
 
 /// JSON text in which no control character is raw: JSON itself escapes only those below U+0020.

@@ -379,7 +379,13 @@ Sat 2026-11-28  ·················██████████
     let days = sandbox.run(&["schedule", "show", "app", "--json"]).expect(0).json();
     assert_eq!(days["days"].as_array().unwrap().len(), 7);
     let lint = sandbox.run(&["schedule", "lint"]).expect(0);
-    assert_eq!(lint.stdout, "no warnings for the schedules of app\n");
+    let lines: Vec<&str> = lint.stdout.lines().collect();
+    assert_eq!(lines[0], "no warnings for the schedules of app");
+    assert!(lines[1].starts_with("app: skip_file holidays.ics has 35 dates, next 20"), "{lines:?}");
+    assert!(lines[2].starts_with("app: extra has 1 date, "), "{lines:?}");
+    let json = sandbox.run(&["schedule", "lint", "--json"]).expect(0).json();
+    assert_eq!(json["calendars"][0]["file"], "holidays.ics");
+    assert_eq!(json["time_zones"]["version"], "2026f");
     // Nothing of this pool can run here, and the plan says so.
     let held = sandbox.run(&["start-app"]).expect(4);
     assert!(
@@ -400,7 +406,7 @@ fn what_a_schedule_hardly_means_is_a_warning_and_what_it_cannot_mean_an_error() 
     let said = sandbox.run(&["schedule", "lint"]);
     assert_eq!(said.code, 2, "{}", said.stdout);
     for expected in [
-        "line 6: pool.app.schedule.end: begin and end are both 18:15 (leave both out for a whole day)",
+        "line 6: pool.app.schedule.end: begin and end are both 18:15 (leave both out for 00:00 to 24:00",
         "line 8: pool.app.calendar.skip_file: `none.ics` cannot be read: No such file or directory",
     ] {
         assert!(said.stderr.contains(expected), "{}", said.stderr);

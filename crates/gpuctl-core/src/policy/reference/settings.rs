@@ -65,6 +65,14 @@ pub(super) const SECTIONS: &[SectionDoc] = &[
         settings: SCHEDULE,
     },
     SectionDoc {
+        heading: "[[pool.NAME.quiet]]",
+        path: "pool.NAME.quiet",
+        about: "Quiet hours of a pool with a queue: while such a window lasts, waiting jobs start no box. Boxes that are up finish \
+            their work, and a hold (`gpuctl start`) or the schedule still starts boxes. The keys are those of a schedule's window; \
+            up to 100 entries.",
+        settings: QUIET,
+    },
+    SectionDoc {
         heading: "[pool.NAME.calendar]",
         path: "pool.NAME.calendar",
         about: "Dates that differ from the schedule. [SCHEDULES.md](SCHEDULES.md#several-entries-and-the-calendar) has the rules.",
@@ -235,7 +243,7 @@ const SCHEDULE: &[SettingDoc] = &[
     setting(
         "start",
         NONE,
-        "When boxes start: `cron(…)` or `rate(…)`, e.g. `\"cron(0 9 ? * MON-FRI *)\"`.",
+        "When boxes start: `cron(…)`, `rate(…)` or `at(…)`, e.g. `\"cron(0 9 ? * MON-FRI *)\"`.",
     ),
     setting("stop", NONE, "When they stop, in the same grammar."),
 ];
@@ -243,12 +251,19 @@ const SCHEDULE: &[SettingDoc] = &[
 const CALENDAR: &[SettingDoc] = &[
     setting(
         "skip",
+/// The keys of a window.
+const QUIET: &[SettingDoc] = SCHEDULE.split_at(6).0;
+
         NONE,
         "Dates on which nothing begins, e.g. `[\"2026-12-25\", \"2026-12-31..2027-01-03\"]`.",
     ),
-    setting("skip_file", NONE, "An iCalendar file whose all-day events are such dates."),
+    setting(
+        "skip_file",
+        NONE,
+        "An iCalendar file whose all-day events are such dates, or a list of up to 20 files.",
+    ),
     setting("extra", NONE, "Dates on which every entry applies, whatever its days are."),
-    setting("extra_file", NONE, "An iCalendar file whose all-day events are such dates."),
+    setting("extra_file", NONE, "A file, or files, of such dates likewise."),
 ];
 
 const WORKER: &[SettingDoc] = &[
