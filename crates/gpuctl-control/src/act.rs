@@ -179,6 +179,9 @@ impl Actor<'_> {
                 }
             }
         }
+        if mode == StopMode::Retire {
+            return self.right.call(self.ports, self.ports.cloud.retire(box_id)).await;
+        }
         if Fix::StopAfterLease.is_left_out() {
             return self.ports.cloud.stop(box_id, mode).await;
         }

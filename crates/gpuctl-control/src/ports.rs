@@ -59,7 +59,7 @@ pub trait Cloud: Send + Sync {
     async fn stop(&self, box_id: &BoxId, mode: StopMode) -> Result<(), PortError>;
 
     /// Terminates a box with its disk, after its spot request, or the cloud would launch another one (P5). Only for a user who asks
-    /// for it, and for boxes that are launched for each run. The box must have been in the last listing.
+    /// for it, for boxes that are launched for each run, and for those that `retire_stopped_after` ends. The box must have been in the last listing.
     async fn retire(&self, box_id: &BoxId) -> Result<(), PortError> {
         let what = format!("box {box_id} is a process of this machine");
         Err(PortError::new(PortErrorClass::Conflict, what)

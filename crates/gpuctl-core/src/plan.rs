@@ -153,6 +153,8 @@ pub enum StopMode {
     Drain,
     /// The box is stopped at once: `stop_deadline` is over.
     Force,
+    /// The box is terminated: it has been stopped for longer than the policy keeps one.
+    Retire,
 }
 
 impl Action {

@@ -254,6 +254,8 @@ pub struct Pool {
     pub boot_deadline: TimeDelta,
     /// How long a box may be up before it is drained, also while it has work.
     pub lifetime_max: TimeDelta,
+    /// How long a box may stay stopped before it is terminated; `None`: for ever.
+    pub retire_stopped_after: Option<TimeDelta>,
     /// How long a stopping box may take before it is forced off.
     pub stop_deadline: TimeDelta,
     /// The most starts within an hour.
@@ -437,8 +439,6 @@ input_roots = \"/data\"
     }
 
     #[test]
-    fn an_unknown_key_is_the_only_problem_that_it_causes() {
-    #[test]
     fn messages_of_calendars_say_what_to_write() {
         let pool = "[pool.x]\nqueue = \"q\"\n[[pool.x.schedule]]\nzone = \"UTC\"\n";
         let calendar = |line: &str| problems(&format!("{pool}[pool.x.calendar]\n{line}"));
@@ -564,6 +564,8 @@ input_roots = \"/data\"
         }
     }
 
+    #[test]
+    fn an_unknown_key_is_the_only_problem_that_it_causes() {
         // Without the typo, these pools would have a queue, and boxes.
         assert_eq!(
             problems("[pool.gpu]\nqueu = \"jobs\""),

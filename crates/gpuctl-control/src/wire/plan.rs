@@ -167,6 +167,7 @@ pub fn verb(action: &Action) -> &'static str {
         Action::Start { .. } => "start",
         Action::Stop { mode: StopMode::Drain, .. } => "stop",
         Action::Stop { mode: StopMode::Force, .. } => "force-stop",
+        Action::Stop { mode: StopMode::Retire, .. } => "retire",
     }
 }
 

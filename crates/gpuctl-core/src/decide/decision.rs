@@ -25,6 +25,8 @@ pub(super) struct PoolDecision {
     pub(super) may_stop: Vec<(BoxId, Reason)>,
     /// Boxes that must stop, whatever the floor.
     pub(super) must_stop: Vec<(BoxId, StopMode, Reason)>,
+    /// Boxes that were stopped for so long that they are terminated, unless a start is asked for.
+    pub(super) may_retire: Vec<(BoxId, Reason)>,
     /// Why nothing may start now, whichever rule asks.
     pub(super) no_starts: Option<Reason>,
     /// How many more boxes may start before `starts_per_hour_max` is reached.
@@ -95,6 +97,12 @@ impl PoolDecision {
             self.stop(input, boxes, &mut planned);
             if self.stop_all.is_none() {
                 self.start(input, &mut planned);
+            }
+            // A box that a rule asks for, and cannot have now, is needed later.
+            if planned.starting == 0 && planned.blocked.is_empty() {
+                for (box_id, reason) in &self.may_retire {
+                    planned.stop(box_id, StopMode::Retire, reason);
+                }
             }
         } else {
             let seen = input.ago(input.seen.boxes.at);

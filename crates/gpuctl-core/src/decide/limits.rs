@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use super::{PoolDecision, PoolInput, keep};
 use crate::observation::{BoxState, SeenBox};
 use crate::plan::{Effect, Reason, Rule, StopMode};
-use crate::units::{Timestamp, show_duration};
+use crate::units::{BoxId, Timestamp, show_duration};
 use crate::without::Fix;
 
 /// How long a worker may not report before its box is drained: a GPU call that hangs cannot be cancelled from inside.
@@ -32,6 +32,10 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
         let reason = Reason::new(Rule::Limits, due.text);
         stopped = Some(reason.text.clone());
         decision.must_stop.push((one.id.clone(), due.mode, reason));
+    }
+    for (id, text) in forgotten(input) {
+        stopped = stopped.or_else(|| Some(text.clone()));
+        decision.may_retire.push((id, Reason::new(Rule::Limits, text)));
     }
     for one in input.boxes() {
         if let Some(until) = keep::by_file(input, one) {
@@ -65,6 +69,11 @@ fn deadlines(input: &PoolInput<'_>, one: &SeenBox) -> Vec<(Timestamp, String)> {
         BoxState::Stopping if !one.since_is_bound => {
             limits.push((one.since, pool.stop_deadline, "stop_deadline"));
         }
+        BoxState::Stopped if !one.since_is_bound => {
+            limits.extend(
+                pool.retire_stopped_after.map(|most| (one.since, most, "retire_stopped_after")),
+            );
+        }
         BoxState::Stopping | BoxState::Running | BoxState::Stopped => {}
     }
     if one.is_up() {
@@ -77,6 +86,18 @@ fn deadlines(input: &PoolInput<'_>, one: &SeenBox) -> Vec<(Timestamp, String)> {
         (at > input.now).then(|| (at, format!("{name} of {} is over", one.id)))
     };
     limits.into_iter().filter_map(ahead).collect()
+}
+
+/// The boxes that were stopped for longer than the policy keeps one, and a sentence for each. Where EC2 does not say since when, none is.
+fn forgotten(input: &PoolInput<'_>) -> Vec<(BoxId, String)> {
+    let Some(most) = input.pool.retire_stopped_after else { return Vec::new() };
+    let stopped = input.boxes().iter().filter(|one| one.state == BoxState::Stopped);
+    let old = stopped.filter(|one| !one.since_is_bound && input.now - one.since > most);
+    let text = |one: &SeenBox| {
+        let (lasted, most) = (input.ago(one.since), show_duration(most));
+        format!("{} is stopped for {lasted}, retire_stopped_after is {most}", one.id)
+    };
+    old.map(|one| (one.id.clone(), text(one))).collect()
 }
 
 /// Whether a box has taken too long for what it does, also where a user keeps it up.

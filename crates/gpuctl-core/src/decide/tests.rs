@@ -127,6 +127,7 @@ impl World {
                 Action::Start { .. } => "start",
                 Action::Stop { mode: StopMode::Drain, .. } => "stop",
                 Action::Stop { mode: StopMode::Force, .. } => "force",
+                Action::Stop { mode: StopMode::Retire, .. } => "retire",
             };
             format!("{verb} {}", action.reason().rule.as_str())
         };
@@ -509,5 +510,37 @@ proptest! {
         prop_assert!(!stale || plan.actions.is_empty());
         prop_assert!(plan.actions.iter().all(|action| !action.reason().text.is_empty()));
         prop_assert!(hold_kind != 2 || starts == 0);
+    }
+}
+
+#[test]
+fn a_box_that_was_stopped_for_long_is_retired_unless_it_is_asked_for() {
+    let day = 86_400;
+    let policy = |settings: &str| {
+        Policy::parse(&format!(
+            "[cloud]\nkind = \"aws\"\ntable = \"t\"\n[pool.gpu]\nqueue = \"jobs\"\ninstances = [\"i-0123456789abcdef0\"]\n{settings}"
+        ))
+        .unwrap()
+    };
+    let week = || policy("retire_stopped_after = \"7d\"");
+    let stopped = |days: i64| a_box(BoxState::Stopped, days * day);
+    check(&world(week(), stopped(8), empty(9 * day)), &["retire limits"]);
+    let young = world(week(), stopped(6), empty(9 * day));
+    check(&young, &[]);
+    let due = now() + TimeDelta::days(1) + TimeDelta::milliseconds(1);
+    assert_eq!(young.plan().next_change.unwrap().at, due);
+    check(&world(policy(""), stopped(800), empty(9 * day)), &[]);
+    // A job needs it, also where something keeps it from starting now.
+    check(&world(week(), stopped(8), waiting(1, 900)), &["start demand"]);
+    let broke = policy("retire_stopped_after = \"7d\"\nbudget_usd_month = 1");
+    check(&world(broke, stopped(8), waiting(1, 900)), &["blocked budget"]);
+    let held = world(week(), stopped(8), empty(9 * day));
+    check(&held.with(|seen| seen.hold = Some(hold(HoldWants::Stopped, 600))), &["retire limits"]);
+    let bound = SeenBox { since_is_bound: true, ..stopped(800) };
+    check(&world(week(), bound, empty(9 * day)), &[]);
+    for local in ["queue = \"q\"", "queue = \"q\"\nlaunch_template = \"t\""] {
+        let text = format!("[pool.gpu]\n{local}\nretire_stopped_after = \"7d\"");
+        let told = Policy::parse(&text).unwrap_err().0;
+        assert!(told.iter().any(|one| one.key == "pool.gpu.retire_stopped_after"), "{told:?}");
     }
 }

@@ -12,8 +12,8 @@ use toml::de::DeTable;
 use super::problems::{Problems, Sink};
 use super::section::{Keys, Section};
 use super::{
-    Budget, Cloud, Files, IdleStop, Model, Policy, Pool, PowerOff, QueuePolicy, ReadDates, Work,
-    Worker, aws, schedule,
+    Boxes, Budget, Cloud, Files, IdleStop, Model, Policy, Pool, PowerOff, QueuePolicy, ReadDates,
+    Work, Worker, aws, schedule,
 };
 use crate::cost::{CostSettings, GP3_USD_GIB_MONTH, PriceTable};
 use crate::observation::RUNS_REMEMBERED_MAX;
@@ -275,6 +275,7 @@ fn pool(
     let run_min = section.duration_or("run_min", zero..=day, zero);
     let boot_deadline = section.duration_or("boot_deadline", second..=hour, minute * 5);
     let lifetime_max = section.duration_or("lifetime_max", minute..=day * 3_650, day);
+    let retire_stopped_after = retire_stopped_after(&mut section, boxes.as_ref());
     // Starts are counted in the runs of an observation, which has no more than this.
     let starts_per_hour_max = section.count("starts_per_hour_max", RUNS_REMEMBERED_MAX, 60);
     let starts_without_result_max =
@@ -294,8 +295,8 @@ fn pool(
         boxes,
         boxes_max,
         schedule,
-        capacity,
         quiet,
+        capacity,
         capacity_deadline,
         budget,
         foreign_hold,
@@ -303,10 +304,32 @@ fn pool(
         run_min,
         boot_deadline,
         lifetime_max,
+        retire_stopped_after,
         stop_deadline: backend.stop_deadline,
         starts_per_hour_max,
         starts_without_result_max,
     })
+}
+
+/// Only EC2 keeps a box that is stopped, and bills its disk; what is launched for a run ends with it.
+fn retire_stopped_after(
+    section: &mut Section<'_, '_, '_>,
+    boxes: Option<&Boxes>,
+) -> Option<TimeDelta> {
+    let key = "retire_stopped_after";
+    let after = section.duration(key, TimeDelta::hours(1)..=TimeDelta::days(3_650))?;
+    let stays = matches!(boxes, Some(Boxes::Instances(_) | Boxes::Select(_)));
+    if !stays {
+        let at = section.span.clone();
+        let hint = "it is for pools with `instances` or `select`: remove it".to_owned();
+        section.problem(
+            key,
+            at,
+            "is for boxes that stay while they are stopped".to_owned(),
+            Some(hint),
+        );
+    }
+    Some(after)
 }
 
 fn pool_id(name: &str, section: &mut Section<'_, '_, '_>) -> Option<PoolId> {

@@ -626,6 +626,7 @@ fn shown(plan: &PoolPlan) -> String {
             Action::Start { .. } => "start",
             Action::Stop { mode: StopMode::Drain, .. } => "stop",
             Action::Stop { mode: StopMode::Force, .. } => "force-stop",
+            Action::Stop { mode: StopMode::Retire, .. } => "retire",
         };
         let reason = action.reason();
         let _ = writeln!(

@@ -126,7 +126,7 @@ impl Cloud for Client {
             world.ec2.create_tags(now, &ids, &stop).map_err(port_error)?;
             let stop_mode = match mode {
                 StopMode::Force => Ec2StopMode::Force,
-                StopMode::Drain => Ec2StopMode::Shutdown,
+                StopMode::Drain | StopMode::Retire => Ec2StopMode::Shutdown,
             };
             world.check_stop(self, box_id, mode);
             let result = world.ec2.stop_instances(now, &ids, stop_mode);

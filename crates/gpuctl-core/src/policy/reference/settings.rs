@@ -200,6 +200,9 @@ const POOL: &[SettingDoc] = &[
     setting("run_min", Value("\"0s\""), "The least time that a box is up before it stops because it is idle."),
     setting("boot_default", ValueOf { local: "\"5s\"", aws: "\"2m\"" }, "How long a boot is expected to take before one was seen."),
     setting("boot_deadline", Value("\"5m\""), "A box that is not ready by then is stopped."),
+    setting("retire_stopped_after", NONE, "A box on EC2 that was stopped for this long is terminated with its disk, so that a forgotten one \
+        costs nothing more; not while a start is asked for. Only for pools with `instances` or `select`, which then lack that box; needs the \
+        permission `Retire`."),
     setting("lifetime_max", Value("\"24h\""), "A box is drained this long after its start, even if it has work or a user keeps it up. A \
         restart of its worker does not count."),
     setting("starts_per_hour_max", Value("60"), "The most starts within an hour."),
@@ -248,12 +251,12 @@ const SCHEDULE: &[SettingDoc] = &[
     setting("stop", NONE, "When they stop, in the same grammar."),
 ];
 
-const CALENDAR: &[SettingDoc] = &[
-    setting(
-        "skip",
 /// The keys of a window.
 const QUIET: &[SettingDoc] = SCHEDULE.split_at(6).0;
 
+const CALENDAR: &[SettingDoc] = &[
+    setting(
+        "skip",
         NONE,
         "Dates on which nothing begins, e.g. `[\"2026-12-25\", \"2026-12-31..2027-01-03\"]`.",
     ),
