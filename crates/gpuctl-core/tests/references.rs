@@ -4,7 +4,8 @@
 
 use std::path::PathBuf;
 
-use chrono::{Offset, TimeZone};
+use chrono::{Offset, TimeDelta, TimeZone};
+use gpuctl_core::schedule::{Desired, Entry, EntrySpec, Schedule};
 use gpuctl_core::units::Timestamp;
 use gpuctl_core::zone::{self, Zone};
 use serde_json::Value;
@@ -46,4 +47,39 @@ fn every_zone_shows_what_the_tzdata_of_python_shows() {
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// A schedule that runs for the minute of each fire.
+fn minutes_of(cron: &str) -> Schedule {
+    let spec = EntrySpec {
+        start: Some(format!("cron({cron})")),
+        stop: Some("rate(1 minute)".to_owned()),
+        ..EntrySpec::default()
+    };
+    let entry = Entry::new(&spec).unwrap_or_else(|problems| panic!("{cron}: {problems:?}"));
+    Schedule { entries: vec![entry], ..Schedule::default() }
+}
+
+#[test]
+fn cron_expressions_fire_when_aws_croniter_says() {
+    let reference = reference("cron.json");
+    let begin = Timestamp::from_timestamp(reference["begin"].as_i64().unwrap(), 0).unwrap();
+    let expressions = reference["expressions"].as_array().unwrap();
+    assert!(expressions.len() > 200, "{}", expressions.len());
+    for one in expressions {
+        let cron = one["cron"].as_str().unwrap();
+        let schedule = minutes_of(cron);
+        let runs = |at: Timestamp| schedule.at(at).desired == Desired::Running;
+        let mut from = begin;
+        for fire in one["fires"].as_array().unwrap() {
+            let fire = Timestamp::from_timestamp(fire.as_i64().unwrap(), 0).unwrap();
+            assert!(runs(fire), "{cron} does not fire at {fire}");
+            // Fires that are two minutes apart or less make one stretch, in which there is no edge.
+            if !runs(from) && fire - from > TimeDelta::minutes(2) {
+                let next = schedule.next_change(from).unwrap();
+                assert_eq!(next.at, fire, "{cron} after {from}");
+            }
+            from = fire + TimeDelta::minutes(1);
+        }
+    }
 }
