@@ -79,7 +79,7 @@ done
 say "why it ran, and why it stopped: gpuctl explain gpu"
 gpuctl explain gpu
 
-say "what it cost: gpuctl cost report"
+say "what it cost and saved in these minutes: gpuctl cost report"
 gpuctl cost report
 
 if [ "$failed" = 0 ] && [ "$state" = stopped ]; then

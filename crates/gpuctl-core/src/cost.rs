@@ -114,6 +114,25 @@ pub fn standing(settings: &CostSettings, boxes: u32, lasts: TimeDelta) -> MicroU
 /// A month of 30 days, as in AWS's own pricing examples.
 pub const MONTH_SECONDS: i64 = 30 * 86_400;
 
+/// A day, below which nothing is said about a month.
+const DAY_SECONDS: i64 = 86_400;
+
+/// What a month of 30 days costs at the rate of a period that `lasts` so long, in which `boxes` boxes at `hour` cost `spent`.
+///
+/// `None` for less than a day, which says nothing about others. Never more than all boxes cost that are up all the time: the
+/// minimum of a minute for each start could add up to more.
+#[must_use]
+pub fn month_at_this_rate(
+    spent: MicroUsd,
+    lasts: TimeDelta,
+    hour: MicroUsd,
+    boxes: u32,
+) -> Option<MicroUsd> {
+    let most = hour.per_hour_for(MONTH_SECONDS).times(i64::from(boxes));
+    let seconds = lasts.num_seconds();
+    (seconds >= DAY_SECONDS).then(|| spent.per(seconds, MONTH_SECONDS).min(most))
+}
+
 /// A GiB of gp3 a month in us-east-1, from AWS's price list of 2025; other regions charge up to a quarter more.
 pub const GP3_USD_GIB_MONTH: MicroUsd = MicroUsd(80_000);
 
@@ -173,6 +192,33 @@ pub fn box_cost(
 mod tests {
     use super::*;
     use crate::offering::CapacityType;
+
+    proptest::proptest! {
+        #[test]
+        fn a_month_is_never_said_of_less_than_a_day_nor_to_cost_more_than_all_of_it(
+            spent in 0_i64..10_000_000_000,
+            seconds in 0_i64..400 * 86_400,
+            hour in 1_i64..100_000_000,
+            boxes in 1_u32..100,
+        ) {
+            let lasts = TimeDelta::seconds(seconds);
+            let month = month_at_this_rate(MicroUsd(spent), lasts, MicroUsd(hour), boxes);
+            proptest::prop_assert_eq!(month.is_some(), seconds >= 86_400);
+            let most = MicroUsd(24 * 30 * hour).times(boxes.into());
+            proptest::prop_assert!(month.is_none_or(|month| month <= most));
+        }
+    }
+
+    #[test]
+    fn a_month_is_thirty_days_at_the_same_rate() {
+        let month = |hours| {
+            month_at_this_rate(MicroUsd(1_000_000), TimeDelta::hours(hours), MicroUsd(526_000), 1)
+        };
+        assert_eq!(month(23), None);
+        assert_eq!(month(24), Some(MicroUsd(30_000_000)));
+        assert_eq!(month(36), Some(MicroUsd(20_000_000)));
+        assert_eq!(month(30 * 24), Some(MicroUsd(1_000_000)));
+    }
 
     #[test]
     fn a_month_of_use_costs_hours_times_days_times_the_price() {

@@ -9,9 +9,6 @@ use crate::bounds;
 use crate::replay::Outcome;
 use crate::trace::Demand;
 
-/// The 30 days that a price per month stands for.
-const MONTH_MS: i64 = 30 * 86_400_000;
-
 /// How one policy did, over one trace or several.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Score {
@@ -23,8 +20,8 @@ pub struct Score {
     pub ratios_permille: Vec<i64>,
     /// The price of the box time.
     pub usd: MicroUsd,
-    /// The same for 30 days at this rate.
-    pub usd_month: MicroUsd,
+    /// How long the traces are together, on an always-on box.
+    pub span: TimeDelta,
     /// How often a box was started.
     pub starts: u32,
     /// How long jobs waited: p50, p95, maximum.
@@ -141,7 +138,7 @@ pub fn score(baselines: &[Baseline], outcomes: &[Outcome]) -> Score {
             .map(|(baseline, one)| scaled(one.box_ms, 1_000, baseline.bound_ms))
             .collect(),
         usd,
-        usd_month: MicroUsd(scaled(usd.0, MONTH_MS, span_ms)),
+        span: TimeDelta::milliseconds(span_ms),
         starts: outcomes.iter().map(|one| one.starts).sum(),
         waits: [rank(50), rank(95), rank(100)],
         late_jobs: pairs().map(|(baseline, one)| baseline.late_jobs(one)).sum(),

@@ -7,7 +7,7 @@
 //! a rule exactly, a comment says so.
 
 use chrono::TimeDelta;
-use gpuctl_core::policy::{Policy, Problems};
+use gpuctl_core::policy::{IdleStop, Policy, Problems};
 
 /// The circumstances that every compared policy gets.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,8 @@ pub struct Terms {
     pub tick: TimeDelta,
     /// Maximum number of boxes at once.
     pub boxes_max: u32,
+    /// When gpuctl's own policy stops an idle box; the others have theirs.
+    pub idle_stop: IdleStop,
     /// The mean service time of a job; a backlog target is `max_wait` divided by it.
     pub service: TimeDelta,
 }
@@ -51,7 +53,10 @@ pub const COMPARED_POLICIES: [ComparedPolicy; 8] = [
     ComparedPolicy { name: "skypilot", what: "start at the first job; stop after 5 idle minutes" },
     ComparedPolicy { name: "asg", what: "backlog target per box; scale in after 15 minutes" },
     ComparedPolicy { name: "start1-stop0", what: "start at the first job, stop at once" },
-    ComparedPolicy { name: "gpuctl", what: "start as late as max_wait allows, stop at once" },
+    ComparedPolicy {
+        name: "gpuctl",
+        what: "start as late as max_wait allows, stop as idle_stop says",
+    },
 ];
 
 /// The longest `max_wait` that a policy accepts: in practice no limit on a job's wait.
@@ -90,7 +95,13 @@ impl ComparedPolicy {
                 format!("jobs_per_box = {}\nidle_stop = \"15m\"", target.clamp(1, 1_000_000))
             }
             "start1-stop0" => "idle_stop = \"0s\"".to_owned(),
-            _ => format!("max_wait = \"{}\"", exact(terms.max_wait)),
+            _ => {
+                let idle_stop = match terms.idle_stop {
+                    IdleStop::Auto => "auto".to_owned(),
+                    IdleStop::After(span) => exact(span),
+                };
+                format!("max_wait = \"{}\"\nidle_stop = \"{idle_stop}\"", exact(terms.max_wait))
+            }
         }
     }
 }
@@ -125,6 +136,7 @@ mod tests {
             boot: TimeDelta::milliseconds(120_500),
             tick: TimeDelta::minutes(1),
             boxes_max: 1,
+            idle_stop: IdleStop::After(TimeDelta::milliseconds(1_500)),
             service: TimeDelta::seconds(3),
         };
         for one in COMPARED_POLICIES {

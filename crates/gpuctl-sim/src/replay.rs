@@ -53,6 +53,14 @@ pub struct Prices {
     pub on_demand: MicroUsd,
 }
 
+impl Prices {
+    /// The most that an hour of a box costs.
+    #[must_use]
+    pub fn dearest(self) -> MicroUsd {
+        self.on_demand.max(self.spot)
+    }
+}
+
 /// When controller and workers evaluate the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evaluation {
@@ -73,6 +81,7 @@ pub enum Evaluation {
 /// ```
 /// use chrono::TimeDelta;
 /// use gpuctl_core::units::MicroUsd;
+/// use gpuctl_core::policy::IdleStop;
 /// use gpuctl_sim::policies::{ComparedPolicy, Terms};
 /// use gpuctl_sim::replay::{Evaluation, Prices, Setup, replay};
 /// use gpuctl_sim::trace::Demand;
@@ -84,6 +93,7 @@ pub enum Evaluation {
 ///     boot: TimeDelta::minutes(2),
 ///     tick: TimeDelta::minutes(1),
 ///     boxes_max: 1,
+///     idle_stop: IdleStop::Auto,
 ///     service: TimeDelta::milliseconds(demand.mean_service_ms()),
 /// };
 /// let outcome = |name: &str| -> Result<_, Box<dyn std::error::Error>> {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use chrono::TimeDelta;
+use gpuctl_core::policy::IdleStop;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::MicroUsd;
 use gpuctl_sim::bounds;
@@ -22,6 +23,7 @@ fn terms(max_wait_s: i64) -> Terms {
         boot: BOOT,
         tick: TimeDelta::seconds(60),
         boxes_max: 1,
+        idle_stop: IdleStop::Auto,
         service: TimeDelta::seconds(3),
     }
 }

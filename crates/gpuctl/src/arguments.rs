@@ -50,7 +50,6 @@ is outranked or cannot happen, 5 timed out, 130 interrupted while waiting.";
 
 /// The commands, by what they need.
 #[derive(Debug, Subcommand)]
-#[cfg_attr(feature = "without", expect(clippy::large_enum_variant, reason = "it is parsed once"))]
 pub(crate) enum Command {
     #[command(flatten)]
     WithContext(ContextCommand),
@@ -67,7 +66,6 @@ impl Command {
 
 /// Commands on the configuration and the ports of its backend.
 #[derive(Debug, Subcommand)]
-#[cfg_attr(feature = "without", expect(clippy::large_enum_variant, reason = "it is parsed once"))]
 pub(crate) enum ContextCommand {
     /// Show pools, boxes, queues and the next change
     Status {
@@ -139,7 +137,7 @@ pub(crate) enum ContextCommand {
     #[command(subcommand)]
     Cost(CostCommand),
     /// Replay a demand trace under several policies: the cost of each, and how long jobs wait
-    Simulate(SimulateArguments),
+    Simulate(Box<SimulateArguments>),
     /// Choose max_wait and idle_stop for a given cost of waiting, by replaying a trace
     Tune(TuneArguments),
     /// Write this machine's state into one file, while it is in use: queue, jobs, results with their files, holds and runs

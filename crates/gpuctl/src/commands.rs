@@ -127,10 +127,8 @@ async fn with_context(
         ContextCommand::Schedule(command) => schedule::run(context, &command),
         ContextCommand::Run => run::watch(context, printer).await,
         ContextCommand::Cost(command) => cost::run(context, command).await,
-        ContextCommand::Simulate(wanted) => {
-            simulate::run(&context.config.policy.cost, &wanted, printer)
-        }
-        ContextCommand::Tune(wanted) => simulate::tune(&context.config.policy.cost, &wanted),
+        ContextCommand::Simulate(wanted) => simulate::run(context, &wanted, printer),
+        ContextCommand::Tune(wanted) => simulate::tune(context, &wanted),
         ContextCommand::Backup { path } => backup::backup(context, &path),
         ContextCommand::History(HistoryCommand::Export { path, since }) => {
             simulate::export(context, &path, since).await

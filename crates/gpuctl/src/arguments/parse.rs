@@ -1,7 +1,8 @@
 //! Parsers of values on the command line. Each error is a sentence with the value and the expected form.
 
 use chrono::TimeDelta;
-use gpuctl_core::units::{MicroUsd, Timestamp};
+use gpuctl_core::policy::IdleStop;
+use gpuctl_core::units::{MicroUsd, Timestamp, parse_duration};
 
 use super::{FixedCost, ParameterValue, SecondBox};
 
@@ -11,6 +12,14 @@ const HOURS_DECIMALS_MAX: usize = 6;
 pub(super) fn parse_usd(text: &str) -> Result<MicroUsd, String> {
     MicroUsd::parse(text.trim_start_matches('$'))
         .ok_or_else(|| format!("`{text}` is not a valid amount of US dollars: write e.g. `0.71`"))
+}
+
+pub(super) fn parse_idle_stop(text: &str) -> Result<IdleStop, String> {
+    if text == "auto" {
+        return Ok(IdleStop::Auto);
+    }
+    let span = parse_duration(text).map_err(|error| format!("{error}, or `auto`"))?;
+    Ok(IdleStop::After(span))
 }
 
 /// Reads a decimal number of hours per day, e.g. `1.97`, to the millionth.

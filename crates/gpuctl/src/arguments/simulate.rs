@@ -4,21 +4,25 @@ use std::path::PathBuf;
 
 use chrono::TimeDelta;
 use clap::Args;
-use gpuctl_core::units::{MicroUsd, parse_duration};
+use gpuctl_core::policy::IdleStop;
+use gpuctl_core::units::{MicroUsd, PoolId, parse_duration};
 
-use super::parse::parse_usd;
+use super::parse::{parse_idle_stop, parse_usd};
 
 /// The world that is simulated.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WorldArguments {
-    /// Demand traces, `t_s,service_s`, plain or gzip; with several, the totals are their sums. `tune` takes one
+    /// Demand traces, `t_s,service_s`, plain or gzip, or the word `example`; with several, the totals are their sums. `tune` takes one
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub(crate) demand: Vec<PathBuf>,
-    /// How long a boot takes
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "120s")]
-    pub(crate) boot: TimeDelta,
+    /// The pool whose settings apply where no option is given [default: the first with a queue in gpuctl.toml]
+    #[arg(long, value_name = "POOL")]
+    pub(crate) pool: Option<PoolId>,
+    /// How long a boot takes [default: boot_default of the pool, else 2m]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
+    pub(crate) boot: Option<TimeDelta>,
     /// How often the controller reconciles
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "60s")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true, default_value = "60s")]
     pub(crate) tick: TimeDelta,
     /// Maximum number of boxes at once
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -30,10 +34,10 @@ pub(crate) struct WorldArguments {
     #[arg(long)]
     pub(crate) region: Option<String>,
     /// The on-demand price per hour, instead of the known one
-    #[arg(long, value_name = "USD", value_parser = parse_usd)]
+    #[arg(long, value_name = "USD", value_parser = parse_usd, allow_hyphen_values = true)]
     pub(crate) on_demand_usd_hour: Option<MicroUsd>,
     /// The spot price per hour, instead of the known one
-    #[arg(long, value_name = "USD", value_parser = parse_usd)]
+    #[arg(long, value_name = "USD", value_parser = parse_usd, allow_hyphen_values = true)]
     pub(crate) spot_usd_hour: Option<MicroUsd>,
 }
 
@@ -54,9 +58,12 @@ pub(crate) struct SimulateArguments {
     /// The policies to compare
     #[arg(long, value_name = "NAME", num_args = 1.., default_value = "all")]
     pub(crate) policy: Vec<String>,
-    /// How long a job may wait
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10m")]
-    pub(crate) max_wait: TimeDelta,
+    /// How long a job may wait [default: max_wait of the pool, else 10m]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
+    pub(crate) max_wait: Option<TimeDelta>,
+    /// When gpuctl stops an idle box: a duration, or `auto` [default: idle_stop of the pool, else auto]
+    #[arg(long, value_name = "DURATION", value_parser = parse_idle_stop, allow_hyphen_values = true)]
+    pub(crate) idle_stop: Option<IdleStop>,
     /// Also write an HTML page with charts
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub(crate) html: Option<PathBuf>,

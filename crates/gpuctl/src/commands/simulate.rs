@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use chrono::TimeDelta;
 use gpuctl_control::ports::JobFilter;
 use gpuctl_control::wire::seconds;
-use gpuctl_core::cost::CostSettings;
+use gpuctl_core::cost::{CostSettings, month_at_this_rate};
 use gpuctl_core::offering::CapacityType;
-use gpuctl_core::policy::Problems;
+use gpuctl_core::policy::{IdleStop, Problems};
 use gpuctl_core::suggest::did_you_mean;
-use gpuctl_core::units::{MicroUsd, show_duration};
+use gpuctl_core::units::{MicroUsd, PoolId, show_duration};
 use gpuctl_sim::compare::{Baseline, Clairvoyant, score};
 use gpuctl_sim::policies::{COMPARED_POLICIES, ComparedPolicy, Terms};
 use gpuctl_sim::replay::{Evaluation, Outcome, Prices, Setup, replay};
@@ -28,20 +28,76 @@ use crate::documents::simulate::{
 use crate::failure::{Code, Failure};
 use crate::render::{Output, Page, Printer, page};
 
+/// The word for a trace that is part of gpuctl: a small team's two weeks of transcription.
+const EXAMPLE: &str = "example";
+const EXAMPLE_TRACE: &[u8] = include_bytes!("simulate/example.csv");
+
 /// The most jobs of a history or an export.
 pub(super) const JOBS_MAX: u32 = 1_000_000;
 
 /// `gpuctl simulate`: a replay of traces, or the fault simulation.
 pub(crate) fn run(
-    policy: &CostSettings,
+    context: &Context,
     wanted: &SimulateArguments,
     printer: &Printer,
 ) -> Result<Output, Failure> {
-    if wanted.faults.faults { faults::run(&wanted.faults, printer) } else { traces(policy, wanted) }
+    if wanted.faults.faults {
+        faults::run(&wanted.faults, printer)
+    } else {
+        traces(context, wanted)
+    }
 }
 
-fn traces(policy: &CostSettings, wanted: &SimulateArguments) -> Result<Output, Failure> {
-    let inputs = Inputs::read(policy, wanted)?;
+/// The settings that are simulated: the options, else those of a pool, else what an account without any settings would try.
+struct Settings {
+    /// Whose settings apply where there is no option.
+    pool: Option<PoolId>,
+    max_wait: TimeDelta,
+    idle_stop: IdleStop,
+    boot: TimeDelta,
+}
+
+impl Settings {
+    const MAX_WAIT: TimeDelta = TimeDelta::minutes(10);
+    const BOOT: TimeDelta = TimeDelta::minutes(2);
+
+    fn of(context: &Context, world: &WorldArguments) -> Result<Self, Failure> {
+        let pool = match &world.pool {
+            Some(id) => Some(context.queue_pool(Some(id))?),
+            // The user has not chosen the built-in default.
+            None if context.config.file.is_none() && context.config.stored_at.is_none() => None,
+            None => context.config.policy.queue_pools().next(),
+        };
+        let queue = pool.map(|(_, queue)| queue);
+        let boot = world.boot.or(pool.map(|(pool, _)| pool.boot_default));
+        Ok(Self {
+            pool: pool.map(|(pool, _)| pool.id.clone()),
+            max_wait: queue.map_or(Self::MAX_WAIT, |queue| queue.max_wait),
+            idle_stop: queue.map_or(IdleStop::Auto, |queue| queue.idle_stop),
+            boot: boot.unwrap_or(Self::BOOT),
+        })
+    }
+
+    fn terms(&self, world: &WorldArguments, demand: &Demand) -> Terms {
+        Terms {
+            max_wait: self.max_wait,
+            boot: self.boot,
+            tick: world.tick,
+            boxes_max: world.boxes_max,
+            idle_stop: self.idle_stop,
+            service: TimeDelta::milliseconds(demand.mean_service_ms()),
+        }
+    }
+}
+
+fn traces(context: &Context, wanted: &SimulateArguments) -> Result<Output, Failure> {
+    let settings = Settings::of(context, &wanted.world)?;
+    let settings = Settings {
+        max_wait: wanted.max_wait.unwrap_or(settings.max_wait),
+        idle_stop: wanted.idle_stop.unwrap_or(settings.idle_stop),
+        ..settings
+    };
+    let inputs = Inputs::read(&context.config.policy.cost, wanted, &settings)?;
     let offsets_ms = offsets_ms(inputs.availability.as_ref(), wanted.offsets);
     let mut charts = Page::default();
     let mut policies = Vec::new();
@@ -49,13 +105,16 @@ fn traces(policy: &CostSettings, wanted: &SimulateArguments) -> Result<Output, F
         let mut outcomes = Vec::new();
         for offset_ms in &offsets_ms {
             for demand in &inputs.demands {
-                outcomes.push(outcome(one, demand, inputs.spot(*offset_ms), wanted)?);
+                let terms = settings.terms(&wanted.world, demand);
+                outcomes.push(outcome(one, demand, inputs.spot(*offset_ms), &terms)?);
             }
         }
         charts.add(one.name, &outcomes);
-        policies.push(scored(one, &inputs.baselines, &outcomes).divided_by(offsets_ms.len()));
+        let price = inputs.priced.prices.dearest();
+        let most = Most { price, boxes: wanted.world.boxes_max, runs: offsets_ms.len() };
+        policies.push(scored(one, &inputs.baselines, &outcomes, most));
     }
-    let document = document(inputs, policies, wanted);
+    let document = document(inputs, policies, wanted, &settings);
     if let Some(path) = &wanted.html {
         write(path, &page(&document, &charts))?;
     }
@@ -72,7 +131,11 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn read(policy: &CostSettings, wanted: &SimulateArguments) -> Result<Self, Failure> {
+    fn read(
+        policy: &CostSettings,
+        wanted: &SimulateArguments,
+        settings: &Settings,
+    ) -> Result<Self, Failure> {
         let demands = demands(&wanted.world.demand)?;
         let availability = availability(&wanted.availability)?;
         let history = price_history(policy, wanted, availability.as_ref())?;
@@ -81,7 +144,7 @@ impl Inputs {
             _ => SpotPrice::Unused,
         };
         let priced = prices(policy, &wanted.world, spot)?;
-        let baseline = |demand| Baseline::new(demand, wanted.world.boot, wanted.max_wait);
+        let baseline = |demand| Baseline::new(demand, settings.boot, settings.max_wait);
         let baselines = demands.iter().map(baseline).collect();
         Ok(Self { demands, baselines, availability, history, priced })
     }
@@ -96,6 +159,7 @@ fn document(
     inputs: Inputs,
     policies: Vec<PolicyScoreDocument>,
     wanted: &SimulateArguments,
+    settings: &Settings,
 ) -> SimulationDocument {
     let baselines = &inputs.baselines;
     let bound: TimeDelta = baselines.iter().map(Baseline::bound).sum();
@@ -106,8 +170,10 @@ fn document(
         demand: wanted.world.demand.iter().map(|path| path.display().to_string()).collect(),
         jobs: inputs.demands.iter().map(|demand| demand.jobs().len()).sum(),
         days: seconds(span) / 86_400.0,
-        max_wait_seconds: seconds(wanted.max_wait),
-        boot_seconds: seconds(wanted.world.boot),
+        pool: settings.pool.as_ref().map(ToString::to_string),
+        max_wait_seconds: seconds(settings.max_wait),
+        idle_stop: shown_idle_stop(settings.idle_stop),
+        boot_seconds: seconds(settings.boot),
         tick_seconds: seconds(wanted.world.tick),
         on_demand_usd_hour: inputs.priced.prices.on_demand.as_usd(),
         on_demand_usd_hour_from: inputs.priced.on_demand_origin,
@@ -140,14 +206,12 @@ fn outcome(
     one: ComparedPolicy,
     demand: &Demand,
     spot: Spot<'_>,
-    wanted: &SimulateArguments,
+    terms: &Terms,
 ) -> Result<Outcome, Failure> {
-    let policy = one
-        .policy(&terms(&wanted.world, wanted.max_wait, demand))
-        .map_err(|problems| invalid(&problems))?;
+    let policy = one.policy(terms).map_err(|problems| invalid(&problems))?;
     let setup = Setup {
         policy: &policy,
-        boot_ms: wanted.world.boot.num_milliseconds(),
+        boot_ms: terms.boot.num_milliseconds(),
         spot: spot.availability,
         spot_offset_ms: spot.offset_ms,
         prices: spot.prices,
@@ -157,12 +221,33 @@ fn outcome(
     Ok(replay(&setup, demand))
 }
 
+/// What limits a price a month, and over how many runs sums are divided.
+#[derive(Clone, Copy)]
+struct Most {
+    /// The dearest hour of a box.
+    price: MicroUsd,
+    boxes: u32,
+    runs: usize,
+}
+
+fn shown_idle_stop(idle_stop: IdleStop) -> String {
+    match idle_stop {
+        IdleStop::Auto => "auto".to_owned(),
+        IdleStop::After(span) => show_duration(span),
+    }
+}
+
 fn scored(
     one: ComparedPolicy,
     baselines: &[Baseline],
     outcomes: &[Outcome],
+    most: Most,
 ) -> PolicyScoreDocument {
     let score = score(baselines, outcomes);
+    // Of runs over the same traces each is as long as one.
+    let lasts = score.span / i32::try_from(most.runs.max(1)).unwrap_or(i32::MAX);
+    let usd = MicroUsd(score.usd.0 / i64::try_from(most.runs.max(1)).unwrap_or(i64::MAX));
+    let month = month_at_this_rate(usd, lasts, most.price, most.boxes);
     let [p50, p95, max] = score.waits.map(seconds);
     PolicyScoreDocument {
         policy: one.name,
@@ -171,7 +256,7 @@ fn scored(
         spot_seconds: seconds(score.spot_time),
         ratio_to_bound: geometric_mean(&score.ratios_permille),
         usd: score.usd.as_usd(),
-        usd_month: score.usd_month.as_usd(),
+        usd_month: month.map(MicroUsd::as_usd),
         starts: f64::from(score.starts),
         wait_seconds_p50: p50,
         wait_seconds_p95: p95,
@@ -180,6 +265,7 @@ fn scored(
         jobs_lost: score.jobs_lost as f64,
         interruptions: f64::from(score.interruptions),
     }
+    .divided_by(most.runs)
 }
 
 fn geometric_mean(permille: &[i64]) -> f64 {
@@ -188,15 +274,16 @@ fn geometric_mean(permille: &[i64]) -> f64 {
 }
 
 /// `gpuctl tune`.
-pub(crate) fn tune(policy: &CostSettings, wanted: &TuneArguments) -> Result<Output, Failure> {
+pub(crate) fn tune(context: &Context, wanted: &TuneArguments) -> Result<Output, Failure> {
     let world = &wanted.world;
+    let settings = Settings::of(context, world)?;
     let [file] = world.demand.as_slice() else {
         return Err(Failure::new(Code::TraceMissing, "`tune` takes one trace")
             .hint("run it once for each trace"));
     };
     let demand = &demands(std::slice::from_ref(file))?[0];
-    let prices = prices(policy, world, SpotPrice::Unused)?.prices;
-    let terms = terms(world, TimeDelta::zero(), demand);
+    let prices = prices(&context.config.policy.cost, world, SpotPrice::Unused)?.prices;
+    let terms = Settings { max_wait: TimeDelta::zero(), ..settings }.terms(world, demand);
     let tuning = choose(&terms, prices, demand, &wanted.wait_usd_hour)
         .map_err(|problems| invalid(&problems))?;
     let setting = |span: TimeDelta| show_duration(span);
@@ -248,24 +335,20 @@ pub(crate) async fn export(
     Ok(Output::Exported(ExportedDocument { path: path.display().to_string(), jobs: jobs.len() }))
 }
 
-fn terms(world: &WorldArguments, max_wait: TimeDelta, demand: &Demand) -> Terms {
-    let (boot, tick, boxes_max) = (world.boot, world.tick, world.boxes_max);
-    Terms {
-        max_wait,
-        boot,
-        tick,
-        boxes_max,
-        service: TimeDelta::milliseconds(demand.mean_service_ms()),
-    }
-}
-
 fn demands(files: &[PathBuf]) -> Result<Vec<Demand>, Failure> {
     if files.is_empty() {
         return Err(Failure::new(Code::TraceMissing, "no trace was given").hint(
-            "give one with `--demand FILE`, e.g. from `gpuctl history export`; `simulate --faults` needs none",
+            "give one with `--demand FILE`, e.g. from `gpuctl history export`, or try `--demand example`; `simulate --faults` needs none",
         ));
     }
-    files.iter().map(|file| Demand::read(&read(file)?).map_err(|error| bad(file, &error))).collect()
+    let demand = |file: &PathBuf| {
+        let bytes = match file.to_str() {
+            Some(EXAMPLE) if !file.exists() => EXAMPLE_TRACE.to_vec(),
+            _ => read(file)?,
+        };
+        Demand::read(&bytes).map_err(|error| bad(file, &error))
+    };
+    files.iter().map(demand).collect()
 }
 
 fn availability(files: &[PathBuf]) -> Result<Option<Availability>, Failure> {
@@ -345,8 +428,10 @@ fn prices(
     };
     let hour = |capacity, given, option| {
         hour_price(&policy.prices, kind, capacity, given).map_err(|failure| {
+            let meant = policy.prices.did_you_mean(kind.instance_type, kind.region);
             failure.hint(format!(
-                "give one with {option}; `gpuctl cost prices` lists the known ones, `--refresh` fetches them from AWS"
+                "{}give one with {option}; `gpuctl cost prices` lists the known ones, `--refresh` fetches them from AWS",
+                meant.map(|meant| meant + " Or ").unwrap_or_default()
             ))
         })
     };

@@ -174,8 +174,10 @@ pub(crate) struct CostReportDocument {
     pub(crate) spot_usd: Option<f64>,
     /// One box up for the whole period, on demand.
     pub(crate) always_on_usd: f64,
-    /// The on-demand cost of 30 days like those of the period; a part of a day counts as a day.
-    pub(crate) on_demand_usd_month: f64,
+    /// What such a box would have cost more than the boxes did; negative if less.
+    pub(crate) saved_usd: f64,
+    /// The on-demand cost of 30 days like those of the period; a part of a day counts as a day. None for less than a day.
+    pub(crate) on_demand_usd_month: Option<f64>,
     /// … on spot.
     pub(crate) spot_usd_month: Option<f64>,
     /// One box up for a month of 30 days, on demand.

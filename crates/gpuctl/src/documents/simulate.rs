@@ -13,8 +13,12 @@ pub(crate) struct SimulationDocument {
     pub(crate) jobs: usize,
     /// Their total length.
     pub(crate) days: f64,
+    /// The pool whose settings apply where there is no option.
+    pub(crate) pool: Option<String>,
     /// How long a job may wait.
     pub(crate) max_wait_seconds: f64,
+    /// When the policy `gpuctl` stops an idle box, as in the configuration.
+    pub(crate) idle_stop: String,
     /// How long a boot takes.
     pub(crate) boot_seconds: f64,
     /// How often the controller reconciles.
@@ -50,8 +54,8 @@ pub(crate) struct PolicyScoreDocument {
     /// Box time over the bound: the geometric mean over the traces. Below 1 where jobs wait longer than the limit.
     pub(crate) ratio_to_bound: f64,
     pub(crate) usd: f64,
-    /// What 30 such days cost.
-    pub(crate) usd_month: f64,
+    /// What a month of such days costs; none for less than a day.
+    pub(crate) usd_month: Option<f64>,
     pub(crate) starts: f64,
     /// The median wait.
     pub wait_seconds_p50: f64,

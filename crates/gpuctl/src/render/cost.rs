@@ -63,18 +63,32 @@ fn compared(lines: &mut Lines, document: &CostReportDocument) {
         "the same on {} in {} ({}):",
         price.instance_type, price.region, price.origin
     ));
-    let row = |usd: f64, hour: f64, month: f64| {
-        format!("${usd:.4} at ${hour:.4}/h; ${month:.2} per month of such days")
+    let row = |usd: f64, hour: f64, month: Option<f64>| {
+        let month = month.map(|month| format!("; ${month:.2} per month of such days"));
+        format!("${usd:.4} at ${hour:.4}/h{}", month.unwrap_or_default())
     };
-    if let (Some(usd), Some(hour), Some(month)) =
-        (document.spot_usd, price.spot_usd_hour, document.spot_usd_month)
-    {
-        lines.label("spot", row(usd, hour, month));
+    if let (Some(usd), Some(hour)) = (document.spot_usd, price.spot_usd_hour) {
+        lines.label("spot", row(usd, hour, document.spot_usd_month));
     }
     let (usd, hour) = (document.on_demand_usd, price.on_demand_usd_hour);
     lines.label("on-demand", row(usd, hour, document.on_demand_usd_month));
     let (usd, month) = (document.always_on_usd, document.always_on_usd_month);
     lines.label("always on", format!("${usd:.4} on-demand; ${month:.2} per month"));
+    saved(lines, document);
+}
+
+/// What stopping has saved in the period, and nothing about times that were not seen.
+fn saved(lines: &mut Lines, document: &CostReportDocument) {
+    let (saved, always_on) = (document.saved_usd, document.always_on_usd);
+    let mut words = if saved >= 0.0 {
+        format!("${saved:.4} of the ${always_on:.4} that a box always on would have cost")
+    } else {
+        format!("nothing: ${:.4} more than the ${always_on:.4} of a box always on", -saved)
+    };
+    if document.on_demand_usd_month.is_none() {
+        words.push_str("; less than a day says nothing about a month");
+    }
+    lines.label("saved", words);
 }
 
 pub(super) fn estimate(document: &EstimateDocument) -> Lines {

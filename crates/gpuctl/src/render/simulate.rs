@@ -42,6 +42,9 @@ pub(super) fn simulation(document: &SimulationDocument) -> Lines {
         ));
     }
     lines.add("LATE: jobs over the limit beyond those on an always-on box.");
+    if document.policies.iter().any(|one| one.usd_month.is_none()) {
+        lines.add("USD/MONTH needs a trace of a day at least.");
+    }
     lines
 }
 
@@ -52,7 +55,7 @@ fn policy_row(one: &PolicyScoreDocument) -> String {
         one.box_seconds / 3_600.0,
         one.ratio_to_bound,
         format!("${:.2}", one.usd),
-        format!("${:.2}", one.usd_month),
+        one.usd_month.map_or("-".to_owned(), |usd| format!("${usd:.2}")),
         one.starts,
         wait(one.wait_seconds_p50),
         wait(one.wait_seconds_p95),
@@ -65,15 +68,19 @@ fn policy_row(one: &PolicyScoreDocument) -> String {
 fn terms(document: &SimulationDocument) -> Lines {
     let hours = |seconds: f64| seconds / 3_600.0;
     let mut lines = Lines::of(format!(
-        "{} jobs in {:.1} days; max_wait {}, boot {}, a reconcile every {}; on-demand ${:.4} an hour ({})",
+        "{} jobs in {:.1} days; max_wait {}, idle_stop {}, boot {}, a reconcile every {}; on-demand ${:.4} an hour ({})",
         document.jobs,
         document.days,
-        wait(document.max_wait_seconds),
-        wait(document.boot_seconds),
-        wait(document.tick_seconds),
+        exact(document.max_wait_seconds),
+        document.idle_stop,
+        exact(document.boot_seconds),
+        exact(document.tick_seconds),
         document.on_demand_usd_hour,
         document.on_demand_usd_hour_from
     ));
+    if let Some(pool) = &document.pool {
+        lines.add(format!("settings of pool `{pool}` where no option was given"));
+    }
     lines.add(format!(
         "BOUND: box time divided by {:.1} h, the minimum with which every job keeps the limit",
         hours(document.bound_box_seconds)
@@ -173,7 +180,7 @@ pub(crate) fn page(document: &SimulationDocument, page: &Page) -> String {
         escape(terms(document).text()).replace('\n', "<br>")
     );
     let _ = write!(html, "<pre>{}</pre>", escape(simulation(document).text()));
-    html.push_str("<h2>Dollars a month</h2>");
+    html.push_str("<h2>Dollars</h2>");
     html.push_str(&bars(&document.policies));
     html.push_str("<h2>How long jobs wait</h2><p>The share of jobs (vertical) that waited at most this long (horizontal, logarithmic).</p>");
     html.push_str(&waits(page));
@@ -195,12 +202,12 @@ const COLOURS: [&str; 8] =
     ["#000000", "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#999999", "#d55e00"];
 
 fn bars(policies: &[PolicyScoreDocument]) -> String {
-    let most = policies.iter().map(|one| one.usd_month).fold(1e-9, f64::max);
+    let most = policies.iter().map(|one| one.usd).fold(1e-9, f64::max);
     let (row, left) = (26.0, 120.0);
     let mut svg = open(row * policies.len() as f64 + 4.0);
     for (index, one) in policies.iter().enumerate() {
         let y = row * index as f64;
-        let long = one.usd_month / most * (WIDTH - left - 110.0);
+        let long = one.usd / most * (WIDTH - left - 110.0);
         let _ = write!(
             svg,
             "<text x=\"0\" y=\"{:.0}\">{}</text><rect x=\"{left}\" y=\"{:.0}\" width=\"{long:.1}\" height=\"18\" fill=\"{}\"/><text x=\"{:.1}\" y=\"{:.0}\">${:.2}</text>",
@@ -210,7 +217,7 @@ fn bars(policies: &[PolicyScoreDocument]) -> String {
             COLOURS[index % COLOURS.len()],
             left + long + 6.0,
             y + 16.0,
-            one.usd_month
+            one.usd
         );
     }
     svg + "</svg>"
@@ -298,11 +305,34 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
+/// A measured span, rounded up to what is shown: a wait of 150 s is not one of 2 minutes.
 fn wait(seconds: f64) -> String {
-    match seconds {
-        s if s < 100.0 => format!("{s:.0} s"),
-        s if s < 6_000.0 => format!("{:.0} min", s / 60.0),
-        s if s < 172_800.0 => format!("{:.1} h", s / 3_600.0),
-        s => format!("{:.1} d", s / 86_400.0),
+    let unit = match seconds {
+        s if s < 100.0 => return format!("{:.0} s", s.ceil()),
+        s if s < 6_000.0 => 6.0,
+        s if s < 172_800.0 => 360.0,
+        _ => 8_640.0,
+    };
+    let tenths = (seconds / unit).ceil() / 10.0;
+    match unit {
+        6.0 => format!("{tenths:.1} min"),
+        360.0 => format!("{tenths:.1} h"),
+        _ => format!("{tenths:.1} d"),
     }
+}
+
+/// A setting, to the millisecond: `2m30s`.
+fn exact(seconds: f64) -> String {
+    let whole = std::time::Duration::from_secs_f64(seconds.max(0.0));
+    let (s, ms) = (whole.as_secs(), whole.subsec_millis());
+    let parts = [
+        (s / 86_400, "d"),
+        (s / 3_600 % 24, "h"),
+        (s / 60 % 60, "m"),
+        (s % 60, "s"),
+        (ms.into(), "ms"),
+    ];
+    let shown = parts.iter().filter(|(count, _)| *count > 0);
+    let shown: String = shown.map(|(count, unit)| format!("{count}{unit}")).collect();
+    if shown.is_empty() { "0s".to_owned() } else { shown }
 }

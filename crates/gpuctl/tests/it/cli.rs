@@ -109,9 +109,9 @@ fn an_answer_that_cannot_be_written_is_a_failure() {
 fn wrong_usage_is_explained_and_exits_with_2() {
     let sandbox = Sandbox::new(TWO_POOLS);
     check_error(
-        &sandbox.run(&["start", "gpuu"]),
+        &sandbox.run(&["start", "GPU"]),
         2,
-        "error: there is no pool `gpuu`\n\nhint: did you mean `gpu`?",
+        "error: there is no pool `GPU`\n\nhint: did you mean `gpu`?",
     );
     check_error(
         &sandbox.run(&["stop-gpu", "--until", "25:00"]),

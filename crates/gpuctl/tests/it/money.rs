@@ -77,7 +77,7 @@ fn a_bad_estimate_says_what_is_wrong_with_it() {
         (&["--instance-type", "c6g.large", "--capacity", "spot"], "no spot price is known"),
         (&["--hours-per-day", "25"], "`25` is not a number of hours from 0 to 24"),
         (&["--days-per-month", "32"], "32 is not in 0..=31"),
-        (&["--usd-hour", "-1"], "unexpected argument"),
+        (&["--usd-hour", "-1"], "`-1` is not a valid amount of US dollars"),
         (&["--usd-hour", "cheap"], "`cheap` is not a valid amount of US dollars"),
         (&["--with-box", "t3.large"], "is not of the form TYPE:HOURS"),
         (&["--with", "=5"], "is not of the form NAME=USD"),

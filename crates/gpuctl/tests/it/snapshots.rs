@@ -23,6 +23,10 @@ const SHORT: [(&str, &str); 4] = [
     (r"(for|in|oldest) \d+(ms|[hms])[0-9hms]*", "$1 [DURATION]"),
     (r"\(oldest \d+(ms|s)\)", "(oldest [DURATION])"),
     (r"\b\d+ s in 1 start", "[SECONDS] s in 1 start"),
+    (
+        r"(saved) +nothing: \$\d+\.\d+ more than the \$\d+\.\d+",
+        "$1 nothing: $[USD] more than the $[USD]",
+    ),
     (r"(always on) +\$\d+\.\d+ on-demand", "$1 $[USD] on-demand"),
 ];
 

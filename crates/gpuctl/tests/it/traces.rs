@@ -14,7 +14,7 @@ fn trace() -> String {
     text
 }
 
-const POOL: &str = "[pool.gpu]\nqueue = \"jobs\"";
+const POOL: &str = "[pool.gpu]\nqueue = \"jobs\"\nmax_wait = \"10m\"\nboot_default = \"2m\"";
 
 #[test]
 fn a_trace_is_compared_under_every_policy_and_gpuctl_keeps_the_limit_for_less() {
@@ -77,6 +77,49 @@ fn spot_costs_less_where_it_can_be_had_and_the_page_shows_it() {
         !page.contains("NaN") && !page.contains("http"),
         "a page of its own, with numbers in it"
     );
+}
+
+#[test]
+fn the_pool_of_the_file_is_simulated_unless_options_say_otherwise() {
+    // A job each three minutes for a day.
+    let jobs: String = (0..480).map(|job| format!("{},5\n", job * 180)).collect();
+    let simulate = |pool: &str, more: &[&str]| {
+        let sandbox = Sandbox::new(&format!(
+            "[pool.app]\ncommand = [\"x\"]\n[pool.gpu]\nqueue = \"jobs\"\nboot_default = \"150s\"\n{pool}"
+        ));
+        sandbox.write("trace.csv", format!("t_s,service_s\n{jobs}"));
+        let base = ["simulate", "--demand", "trace.csv", "--policy", "gpuctl"];
+        let text = sandbox.run(&[&base[..], more].concat()).expect(0).stdout;
+        let json = sandbox.run(&[&base[..], more, &["--json"]].concat()).expect(0).json();
+        (text, json)
+    };
+    let starts = |json: &serde_json::Value| json["policies"][0]["starts"].as_f64().unwrap();
+    let (text, at_once) = simulate("idle_stop = \"0s\"", &[]);
+    assert!(text.contains("max_wait 0s, idle_stop 0s, boot 2m30s,"), "{text}");
+    assert!(text.contains("settings of pool `gpu`"), "{text}");
+    let (text, stays) = simulate("max_wait = \"1m\"\nidle_stop = \"10m\"", &[]);
+    assert!(text.contains("max_wait 1m, idle_stop 10m, boot 2m30s,"), "{text}");
+    assert!(starts(&stays) < 3.0 && starts(&at_once) > 100.0, "{at_once} {stays}");
+    let options = ["--idle-stop", "10m", "--max-wait", "1m", "--boot", "150s", "--pool", "gpu"];
+    let (_, by_options) = simulate("idle_stop = \"0s\"", &options);
+    assert_eq!(by_options["policies"], stays["policies"]);
+}
+
+#[test]
+fn a_month_is_only_said_of_a_day_at_least_and_never_costs_more_than_all_of_it() {
+    let sandbox = Sandbox::new(POOL);
+    sandbox.write("short.csv", "t_s,service_s\n0,30\n600,30\n");
+    let said = sandbox.run(&["simulate", "--demand", "short.csv"]).expect(0);
+    assert!(said.stdout.contains("USD/MONTH needs a trace of a day at least"), "{}", said.stdout);
+    let short = sandbox.run(&["simulate", "--demand", "short.csv", "--json"]).expect(0).json();
+    let months = short["policies"].as_array().unwrap().iter().map(|one| &one["usd_month"]);
+    assert!(months.into_iter().all(serde_json::Value::is_null), "{short}");
+    let example = sandbox.run(&["simulate", "--demand", "example", "--json"]).expect(0).json();
+    assert!(example["jobs"].as_u64().unwrap() > 200 && example["days"].as_f64().unwrap() > 13.0);
+    let most = example["on_demand_usd_hour"].as_f64().unwrap() * 24.0 * 30.0;
+    for one in example["policies"].as_array().unwrap() {
+        assert!(one["usd_month"].as_f64().unwrap() <= most + 1e-6, "{one}");
+    }
 }
 
 #[test]

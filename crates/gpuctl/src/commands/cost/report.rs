@@ -5,7 +5,7 @@ use gpuctl_control::job::JobState;
 use gpuctl_control::observe::observe;
 use gpuctl_control::ports::{JobEntry, JobFilter};
 use gpuctl_control::wire::{seconds, time};
-use gpuctl_core::cost::{BoxCost, MONTH_SECONDS, Price, box_cost, price_of};
+use gpuctl_core::cost::{BoxCost, MONTH_SECONDS, Price, box_cost, month_at_this_rate, price_of};
 use gpuctl_core::observation::{Run, Witness};
 use gpuctl_core::period::{Period, month_of};
 use gpuctl_core::units::{MicroUsd, nearest_rank};
@@ -15,9 +15,6 @@ use crate::context::Context;
 use crate::documents::reply::{CostReportDocument, JobCounts, PriceDocument};
 use crate::failure::{Code, Failure};
 use crate::render::Output;
-
-/// The days of a month in prices.
-const MONTH_DAYS: f64 = 30.0;
 
 /// The most jobs that a report reads.
 const JOBS_MAX: u32 = 1_000_000;
@@ -45,7 +42,7 @@ pub(super) async fn report(context: &Context, wanted: &ReportArguments) -> Resul
     })?;
     let boxes = context.config.policy.pools.iter().map(|pool| pool.boxes_max.get()).sum();
     let cost = box_cost(&history.runs, boxes, history.period, settings, &price);
-    Ok(Output::CostReport(Box::new(document(&history, &cost, &price))))
+    Ok(Output::CostReport(Box::new(document(&history, &cost, &price, boxes))))
 }
 
 /// The jobs and runs of a period.
@@ -70,6 +67,13 @@ impl History {
         Ok(Self { period: Period { begin, end: asked.end }, jobs, runs })
     }
 
+    /// A day that has begun counts as a whole one, after the first: the rest of it may be without jobs.
+    fn whole_days(&self) -> TimeDelta {
+        let lasts = self.period.end - self.period.begin;
+        let days = TimeDelta::days(lasts.num_days());
+        if lasts > days && lasts.num_days() > 0 { days + TimeDelta::days(1) } else { lasts }
+    }
+
     /// From submission to receipt by a worker, of jobs with a result; sorted.
     fn waits(&self) -> Vec<TimeDelta> {
         let wait =
@@ -78,18 +82,13 @@ impl History {
         waits.sort_unstable();
         waits
     }
-
-    /// A short period counts as a whole day: one burst in a minute is a day with one burst, not a month full of them.
-    fn days(&self) -> f64 {
-        let days = (self.period.end - self.period.begin).num_days() + 1;
-        f64::from(i32::try_from(days).unwrap_or(i32::MAX))
-    }
 }
 
-fn document(history: &History, cost: &BoxCost, price: &Price) -> CostReportDocument {
+fn document(history: &History, cost: &BoxCost, price: &Price, boxes: u32) -> CostReportDocument {
     let waits = history.waits();
     let rank = |percent| nearest_rank(&waits, percent).map(seconds);
-    let month = |usd: MicroUsd| usd.as_usd() * MONTH_DAYS / history.days();
+    let lasts = history.whole_days();
+    let month = |usd, hour| month_at_this_rate(usd, lasts, hour, boxes).map(MicroUsd::as_usd);
     CostReportDocument {
         since: time(history.period.begin),
         until: time(history.period.end),
@@ -107,8 +106,9 @@ fn document(history: &History, cost: &BoxCost, price: &Price) -> CostReportDocum
         on_demand_usd: cost.on_demand.as_usd(),
         spot_usd: cost.spot.map(MicroUsd::as_usd),
         always_on_usd: cost.always_on.as_usd(),
-        on_demand_usd_month: month(cost.on_demand),
-        spot_usd_month: cost.spot.map(month),
+        saved_usd: cost.always_on.as_usd() - cost.spent.as_usd(),
+        on_demand_usd_month: month(cost.on_demand, price.on_demand),
+        spot_usd_month: cost.spot.zip(price.spot).and_then(|(usd, hour)| month(usd, hour)),
         always_on_usd_month: price.on_demand.per_hour_for(MONTH_SECONDS).as_usd(),
     }
 }
