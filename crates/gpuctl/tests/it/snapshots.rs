@@ -19,7 +19,7 @@ const FILTERS: [(&str, &str); 7] = [
 ];
 
 /// Durations and amounts of a state that was made just now.
-const SHORT: [(&str, &str); 4] = [
+const SHORT: [(&str, &str); 5] = [
     (r"(for|in|oldest) \d+(ms|[hms])[0-9hms]*", "$1 [DURATION]"),
     (r"\(oldest \d+(ms|s)\)", "(oldest [DURATION])"),
     (r"\b\d+ s in 1 start", "[SECONDS] s in 1 start"),
