@@ -11,6 +11,7 @@ pub(crate) mod tensors;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use gpu_tasks::{ParamKind, Params, Task};
@@ -217,11 +218,14 @@ impl Decoder {
     pub fn decode(&self, task: Task, path: &Path, params: &Params) -> Result<Prepared, InputError> {
         let wanted = Wanted::of(task);
         let mut remarks = Remarks::default();
-        let content = wanted.decode(path, self, &mut remarks)?;
+        let decoded = |path: &Path, remarks: &mut Remarks| {
+            surviving(path, || wanted.decode(path, self, remarks))
+        };
+        let content = decoded(path, &mut remarks)?;
         let mut attached = BTreeMap::new();
         for (name, path) in attached_files(task, params) {
             let mut found = Remarks::default();
-            attached.insert(name, wanted.decode(path, self, &mut found)?);
+            attached.insert(name, decoded(path, &mut found)?);
             for Warning { code, message } in found.warnings {
                 remarks.warn(code, format!("{name}: {message}"));
             }
@@ -235,7 +239,8 @@ impl Decoder {
     pub fn bytes_max(&self, task: Task, path: &Path, params: &Params) -> u64 {
         let wanted = Wanted::of(task);
         let files = attached_files(task, params).map(|(_, path)| path).chain([path]);
-        files.map(|path| wanted.bytes_max(path, &self.limits).unwrap_or(0)).sum()
+        let bytes_max = |path| surviving(path, || wanted.bytes_max(path, &self.limits));
+        files.map(|path| bytes_max(path).unwrap_or(0)).sum()
     }
 }
 
@@ -250,6 +255,20 @@ pub fn decode(
     limits: &InputLimits,
 ) -> Result<Prepared, InputError> {
     Decoder { limits: *limits, cancel: Cancel::new() }.decode(task, path, params)
+}
+
+/// The outcome of a decoder, or the error that it panicked: a worker holds other jobs beside this one. What a decoder left half done is
+/// dropped with it.
+fn surviving<T>(
+    path: &Path,
+    decode: impl FnOnce() -> Result<T, InputError>,
+) -> Result<T, InputError> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let problem = crate::text::cut(text.unwrap_or("it did not say why").to_owned());
+        Err(InputError::Crash { path: path.to_owned(), problem })
+    })
 }
 
 /// Name and place of each param that is a file.
@@ -311,4 +330,21 @@ fn open(path: &Path) -> Result<File, InputError> {
         return Err(InputError::Empty { path: own() });
     }
     File::open(path).map_err(unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoder_that_panics_is_an_error_of_its_input() {
+        let path = Path::new("odd.tif");
+        let error = surviving::<()>(path, || panic!("row {} is missing", 7)).unwrap_err();
+        assert_eq!(error.code(), "input.crash");
+        assert_eq!(error.blame(), gpu_tasks::Blame::Input);
+        assert!(error.to_string().contains("odd.tif") && error.to_string().contains("row 7"));
+        assert!(!error.hint().is_empty());
+        let long = surviving::<()>(path, || panic!("{}", "x".repeat(1 << 20))).unwrap_err();
+        assert!(long.to_string().len() < 4 << 10);
+    }
 }

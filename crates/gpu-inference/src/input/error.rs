@@ -118,6 +118,9 @@ pub enum InputError {
     /// The content contradicts itself.
     #[error("{} is damaged: {problem}", text::path(path))]
     Damaged { path: PathBuf, problem: String },
+    /// The decoder panicked.
+    #[error("the decoder crashed on {}: {problem}", text::path(path))]
+    Crash { path: PathBuf, problem: String },
     /// A recording is longer than allowed.
     #[error("{} is too long: {seconds} s or more, {seconds_max} s are allowed", text::path(path))]
     TooLong {
@@ -176,6 +179,7 @@ impl InputError {
             Self::Unsupported { .. } | Self::NeedsProgram { .. } => "input.unsupported",
             Self::AudioTruncated { .. } | Self::PictureTruncated { .. } => "input.truncated",
             Self::Damaged { .. } => "input.damaged",
+            Self::Crash { .. } => "input.crash",
             Self::TooLong { .. } => "input.too_long",
             Self::TooLarge { .. } => "input.too_large",
             Self::NoSamples { .. } => "input.no_samples",
@@ -213,6 +217,9 @@ impl InputError {
                 "install ffmpeg on the worker's machine, or convert the recording to WAV, FLAC or MP3"
             }
             Self::Damaged { .. } => "check that another program can open the file",
+            Self::Crash { .. } => {
+                "open it in another program, save it as a new file and submit that; please report it with the input"
+            }
             Self::TooLong { .. } => "cut the recording, or raise the limit",
             Self::TooLarge { .. } => "scale the picture down, or raise the limit",
             Self::NoSamples { .. } => "check the program that recorded the file",
