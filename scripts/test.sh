@@ -34,6 +34,8 @@ install_packages() {
   command -v flac >/dev/null || missing+=(flac)
   command -v lame >/dev/null || missing+=(lame)
   command -v espeak-ng >/dev/null || missing+=(espeak-ng)
+  command -v pdftoppm >/dev/null || missing+=(poppler-utils)
+  command -v heif-enc >/dev/null || missing+=(libheif-examples)
   command -v cc >/dev/null || missing+=(gcc libc6-dev)
   "$python" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if [ ${#missing[@]} = 0 ]; then return; fi

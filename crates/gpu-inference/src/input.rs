@@ -21,7 +21,7 @@ use crate::output::{Remarks, Warning};
 
 use self::audio::{Audio, SAMPLE_RATE_HZ};
 pub use self::error::{InputError, InputLimits};
-use self::picture::Picture;
+use self::picture::{Pages, Picture};
 use self::tensors::Tensors;
 
 /// Longest text to be spoken: about ten minutes of speech.
@@ -98,7 +98,9 @@ impl Content {
     fn bytes(&self) -> u64 {
         match self {
             Self::Audio(audio) => size_of_val(audio.samples()) as u64,
-            Self::Picture(picture) => picture.rgb().as_raw().len() as u64,
+            Self::Picture(picture) => {
+                picture.pages().iter().map(|page| page.as_raw().len() as u64).sum()
+            }
             Self::Text(text) => text.len() as u64,
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Tensors(tensors) => {
@@ -120,7 +122,7 @@ impl From<Content> for Prepared {
 #[derive(Clone, Copy)]
 enum Wanted {
     Audio { rate_hz: u32 },
-    Picture,
+    Picture(Pages),
     Text { chars_max: usize },
     PictureOrText,
     Bytes,
@@ -134,7 +136,8 @@ impl Wanted {
             Task::VoiceConvert => Self::Audio { rate_hz: CONVERT_RATE_HZ },
             Task::VoiceSynthesize => Self::Text { chars_max: SPOKEN_CHARS_MAX },
             Task::TextEmbed => Self::Text { chars_max: usize::MAX },
-            Task::VisionOcr | Task::VisionSegment | Task::VisionDetect => Self::Picture,
+            Task::VisionOcr => Self::Picture(Pages::All),
+            Task::VisionSegment | Task::VisionDetect => Self::Picture(Pages::First),
             Task::VisionEmbed => Self::PictureOrText,
             Task::TextClassify => Self::Bytes,
             Task::OnnxRun => Self::Tensors,
@@ -154,23 +157,30 @@ impl Wanted {
             Self::Audio { rate_hz } => {
                 audio::decode(&file, path, decoder, rate_hz, remarks).map(Content::Audio)
             }
-            Self::Picture => picture::decode(file, path, limits).map(Content::Picture),
+            Self::Picture(pages) => {
+                picture::decode(file, path, decoder, pages, remarks).map(Content::Picture)
+            }
             Self::Text { chars_max } => {
                 text(file, path, limits.text_chars_max.min(chars_max)).map(Content::Text)
             }
-            Self::PictureOrText => match picture::decode(file, path, limits) {
-                Ok(picture) => Ok(Content::Picture(picture)),
-                // What begins like no picture may be a text; a damaged picture is not.
-                Err(InputError::WrongKind { .. }) => text(open(path)?, path, limits.text_chars_max)
-                    .map(Content::Text)
-                    .map_err(|error| match error {
-                        InputError::WrongKind { path, .. } => {
-                            InputError::WrongKind { path, wanted: "a picture or a text in UTF-8" }
-                        }
-                        other => other,
-                    }),
-                Err(error) => Err(error),
-            },
+            Self::PictureOrText => {
+                match picture::decode(file, path, decoder, Pages::First, remarks) {
+                    Ok(picture) => Ok(Content::Picture(picture)),
+                    // What begins like no picture may be a text; a damaged picture is not.
+                    Err(InputError::WrongKind { .. }) => {
+                        text(open(path)?, path, limits.text_chars_max).map(Content::Text).map_err(
+                            |error| match error {
+                                InputError::WrongKind { path, .. } => InputError::WrongKind {
+                                    path,
+                                    wanted: "a picture or a text in UTF-8",
+                                },
+                                other => other,
+                            },
+                        )
+                    }
+                    Err(error) => Err(error),
+                }
+            }
             Self::Bytes => bytes(file, path, limits.file_bytes_max).map(Content::Bytes),
             Self::Tensors => {
                 let bytes = bytes(file, path, limits.file_bytes_max)?;
@@ -188,9 +198,9 @@ impl Wanted {
         let text = |chars_max: usize| 2 * text_bytes_max(chars_max).min(file_bytes);
         match self {
             Self::Audio { rate_hz } => audio::bytes_max(file, path, limits, rate_hz),
-            Self::Picture => picture::bytes_max(file, path, limits),
+            Self::Picture(pages) => picture::bytes_max(file, path, limits, pages),
             Self::Text { chars_max } => Ok(text(limits.text_chars_max.min(chars_max))),
-            Self::PictureOrText => match picture::bytes_max(file, path, limits) {
+            Self::PictureOrText => match picture::bytes_max(file, path, limits, Pages::First) {
                 Err(InputError::WrongKind { .. }) => Ok(text(limits.text_chars_max)),
                 bytes => bytes,
             },

@@ -27,6 +27,7 @@ pub use cancel::Cancel;
 pub use input::audio::Audio;
 pub use input::audio::external::ffmpeg_version;
 pub use input::picture::Picture;
+pub use input::picture::programs::picture_programs;
 pub use input::tensors::{Elements, Tensor, Tensors};
 pub use input::{Content, Decoder, InputError, InputLimits, Prepared, decode};
 pub use models::{
@@ -38,8 +39,8 @@ pub use onnx_error::OnnxError;
 pub use open::{open, open_pipeline, open_raw, verify};
 pub use output::{
     AudioBasis, Basis, Classification, Detection, Detections, Embedding, Label, Line, Output,
-    OutputFile, Page, Remarks, Segment, Segmented, Segments, Sound, TaskResult, TensorSummary,
-    Transcript, Warning,
+    OutputFile, Page, PageSize, PictureBasis, Reading, Remarks, Segment, Segmented, Segments,
+    Sound, TaskResult, TensorSummary, Transcript, Warning,
 };
 pub use pipelines::Pipeline;
 pub use preprocess::phonemes::PhonemeError;

@@ -47,6 +47,35 @@ pub struct Warning {
 pub enum Basis {
     /// A recording.
     Audio(AudioBasis),
+    /// A picture, or pages of a document.
+    Picture(PictureBasis),
+}
+
+/// How much of a picture or document was looked at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PictureBasis {
+    /// Pages that were looked at.
+    pub pages: usize,
+    /// Pages of the file.
+    pub pages_total: usize,
+    /// Of the first page in pixels, after it was turned upright.
+    pub width: u32,
+    pub height: u32,
+    /// How its text was looked for, where it was.
+    pub reading: Option<Reading>,
+}
+
+/// How text was looked for on pages.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reading {
+    /// The parts in which they were looked at: one for each page that is not long.
+    pub tiles: usize,
+    /// How large the model saw the page that it saw smallest; 1 is its own size.
+    pub scale: f32,
+    /// Of the lines, those too low to be read for sure.
+    pub lines_small: usize,
+    /// What looked like a line and could not be read.
+    pub lines_unread: usize,
 }
 
 /// How much of a recording was decoded, and what it is like.
@@ -127,14 +156,20 @@ pub struct Segment {
     pub speaker: Option<usize>,
 }
 
-/// The text of one picture.
+/// The text of a picture, or of a document's pages.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
-    /// In pixels, after the picture was turned upright.
+    /// The pages that were read: one at least.
+    pub pages: Vec<PageSize>,
+    /// Page by page, each as it is read: from top to bottom and left to right.
+    pub lines: Vec<Line>,
+}
+
+/// The size of a page in pixels, after it was turned upright.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageSize {
     pub width: u32,
     pub height: u32,
-    /// Its lines, from top to bottom and left to right.
-    pub lines: Vec<Line>,
 }
 
 /// A line of text.
@@ -145,6 +180,8 @@ pub struct Line {
     pub score: f32,
     /// Its corners as x, y in pixels: top left, top right, bottom right, bottom left.
     pub corners: [[f32; 2]; 4],
+    /// Its page, from 0.
+    pub page: usize,
 }
 
 /// A recording that a task made; the samples are in its file.

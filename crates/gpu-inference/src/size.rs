@@ -1,7 +1,7 @@
 //! Width and height, and a position, in whole pixels.
 
 /// Width and height of a picture, canvas or map, in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Size {
     pub(crate) width: u32,
     pub(crate) height: u32,

@@ -20,11 +20,17 @@ pub enum WarningCode {
     AudioSilent,
     /// A file has several tracks with sound.
     AudioTracks,
+    /// Lines of text are too low to be read for sure.
+    PictureLinesSmall,
+    /// A task took the first page of several.
+    PicturePagesLeftOut,
+    /// Pages could not be decoded, where others could.
+    PicturePagesUnread,
 }
 
 impl WarningCode {
     /// All codes, in the order of the page.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::AudioChannels,
         Self::AudioDamaged,
         Self::AudioLength,
@@ -33,6 +39,9 @@ impl WarningCode {
         Self::AudioScale,
         Self::AudioSilent,
         Self::AudioTracks,
+        Self::PictureLinesSmall,
+        Self::PicturePagesLeftOut,
+        Self::PicturePagesUnread,
     ];
 
     /// As results show it.
@@ -75,6 +84,15 @@ impl WarningCode {
                 "audio.tracks",
                 "the file has several tracks with sound, of which the first was used",
             ),
+            Self::PictureLinesSmall => {
+                ("picture.lines_small", "lines of text are so low that they may be misread")
+            }
+            Self::PicturePagesLeftOut => {
+                ("picture.pages_left_out", "the file has more pages than the one that was used")
+            }
+            Self::PicturePagesUnread => {
+                ("picture.pages_unread", "pages could not be decoded and were left out")
+            }
         }
     }
 }

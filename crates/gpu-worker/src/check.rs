@@ -1,7 +1,7 @@
 //! `gpu-worker check --json`: does ONNX Runtime load, which device is used, do the models open. `gpuctl doctor` runs it and shows its
 //! findings. Nothing is downloaded or changed.
 
-use gpu_inference::{ModelStore, Runtime, Task, ffmpeg_version, open_pipeline};
+use gpu_inference::{ModelStore, Runtime, Task, ffmpeg_version, open_pipeline, picture_programs};
 use serde_json::{Value, json};
 
 use crate::engine::EngineSetup;
@@ -28,6 +28,7 @@ pub fn check(setup: &EngineSetup) -> Vec<Value> {
         Err(error) => checks.push(failed("model", &error, error.hint())),
     }
     checks.push(passed("formats", formats()));
+    checks.extend(picture_formats());
     checks
 }
 
@@ -38,6 +39,18 @@ fn formats() -> String {
         Some(version) => format!("ffmpeg {version} converts {OTHERS}"),
         None => format!("without ffmpeg, {OTHERS} cannot be read; `apt-get install ffmpeg`"),
     }
+}
+
+/// The same of pictures and documents. None is a failure: few users need them.
+fn picture_formats() -> impl Iterator<Item = Value> {
+    picture_programs().into_iter().map(|(program, format, package, installed)| {
+        let detail = if installed {
+            format!("{program} reads {format}")
+        } else {
+            format!("without {program}, {format} cannot be read; `apt-get install {package}`")
+        };
+        passed("formats", detail)
+    })
 }
 
 /// Opens the default model of every task. Tasks without one are named in a finding that is not a failure, since few users need all.

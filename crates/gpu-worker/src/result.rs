@@ -11,8 +11,8 @@ use gpu_inference::{Basis, Output, Remarks, TaskResult};
 use serde_json::Value;
 
 use self::document::{
-    AudioBasisDocument, LineDocument, PageDocument, SegmentDocument, SoundDocument,
-    TranscriptDocument, WarningDocument, to_value,
+    AudioBasisDocument, LineDocument, PageDocument, PageSizeDocument, PictureBasisDocument,
+    SegmentDocument, SoundDocument, TranscriptDocument, WarningDocument, to_value,
 };
 
 /// The `output` of a job's result: one JSON object, its fields given by the task, with what it is based on and what is doubtful about it.
@@ -48,6 +48,19 @@ fn basis_document(basis: &Basis) -> Value {
                 tracks: audio.tracks,
             })
         }
+        Basis::Picture(picture) => {
+            let reading = picture.reading;
+            to_value(&PictureBasisDocument {
+                pages: picture.pages,
+                pages_total: picture.pages_total,
+                width_pixels: picture.width,
+                height_pixels: picture.height,
+                tiles: reading.map(|reading| reading.tiles),
+                scale: reading.map(|reading| reading.scale),
+                lines_small: reading.map(|reading| reading.lines_small),
+                lines_unread: reading.map(|reading| reading.lines_unread),
+            })
+        }
     }
 }
 
@@ -73,8 +86,16 @@ fn result_document(result: &TaskResult) -> Value {
         }),
         TaskResult::Page(page) => to_value(&PageDocument {
             text: page.lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>().join("\n"),
-            width_pixels: page.width,
-            height_pixels: page.height,
+            width_pixels: page.pages[0].width,
+            height_pixels: page.pages[0].height,
+            pages: page
+                .pages
+                .iter()
+                .map(|page| PageSizeDocument {
+                    width_pixels: page.width,
+                    height_pixels: page.height,
+                })
+                .collect(),
             lines: page
                 .lines
                 .iter()
@@ -82,6 +103,7 @@ fn result_document(result: &TaskResult) -> Value {
                     text: line.text.clone(),
                     score: line.score,
                     corners_pixels: line.corners,
+                    page: line.page + 1,
                 })
                 .collect(),
         }),

@@ -143,6 +143,12 @@ pub enum InputError {
         /// The limit of a side.
         side_max: u32,
     },
+    /// A document has more pages than allowed, or they have more pixels.
+    #[error(
+        "{} is too large: {pages} pages of {pixels} pixels in all, {pages_max} and {pixels_max} are allowed",
+        text::path(path)
+    )]
+    TooManyPages { path: PathBuf, pages: usize, pages_max: usize, pixels: u64, pixels_max: u64 },
     /// A text is longer than allowed.
     #[error("{} is too long: {chars_max} characters are allowed", text::path(path))]
     TextTooLong { path: PathBuf, chars_max: usize },
@@ -181,7 +187,7 @@ impl InputError {
             Self::Damaged { .. } => "input.damaged",
             Self::Crash { .. } => "input.crash",
             Self::TooLong { .. } => "input.too_long",
-            Self::TooLarge { .. } => "input.too_large",
+            Self::TooLarge { .. } | Self::TooManyPages { .. } => "input.too_large",
             Self::NoSamples { .. } => "input.no_samples",
             Self::TextTooLong { .. } => "input.text_too_long",
             Self::NoText { .. } => "input.no_text",
@@ -213,8 +219,14 @@ impl InputError {
             Self::WrongKind { .. } | Self::Unsupported { .. } => {
                 "convert it, e.g. with ffmpeg, to 16-bit WAV, to PNG, or to UTF-8"
             }
-            Self::NeedsProgram { .. } => {
+            Self::NeedsProgram { program: "ffmpeg", .. } => {
                 "install ffmpeg on the worker's machine, or convert the recording to WAV, FLAC or MP3"
+            }
+            Self::NeedsProgram { program: "heif-convert", .. } => {
+                "`apt-get install libheif-examples` on the worker's machine, or submit the picture as PNG"
+            }
+            Self::NeedsProgram { .. } => {
+                "`apt-get install poppler-utils` on the worker's machine, or submit the pages as PNG or TIFF"
             }
             Self::Damaged { .. } => "check that another program can open the file",
             Self::Crash { .. } => {
@@ -222,6 +234,7 @@ impl InputError {
             }
             Self::TooLong { .. } => "cut the recording, or raise the limit",
             Self::TooLarge { .. } => "scale the picture down, or raise the limit",
+            Self::TooManyPages { .. } => "submit its pages in parts",
             Self::NoSamples { .. } => "check the program that recorded the file",
             Self::TextTooLong { .. } => "submit it in parts",
             Self::NoText { .. } => "write the text into the file",

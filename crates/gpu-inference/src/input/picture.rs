@@ -1,256 +1,335 @@
-//! Pictures: PNG, JPEG, WebP, BMP, TIFF and GIF (its first frame) to upright RGB.
+//! Pictures, and documents of several pages, to upright RGB.
 //!
-//! The header is judged before any pixel is decoded, so that a small file cannot claim gigabytes. It reads no text.
+//! What a header announces is judged before any pixel is decoded, so that a small file cannot claim gigabytes; and a file that is cut is
+//! told from one that a decoder cannot read. Each kind of file has its own module; PNG, WebP, BMP and GIF (its first frame) are
+//! `simple`. Nothing here reads text.
 
-use std::cell::Cell;
+mod heic;
+mod jpeg;
+mod paper;
+mod png;
+pub(crate) mod programs;
+mod simple;
+mod tiff;
+
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
-use std::rc::Rc;
 
+use gpu_tasks::WarningCode;
 use image::metadata::Orientation;
-use image::{
-    ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
-};
-use memchr::memchr;
+use image::{DynamicImage, ImageError, ImageFormat, RgbImage};
+use memchr::memmem;
 
+use super::Decoder;
 use super::error::{InputError, InputLimits};
+use crate::cancel::Cancel;
+use crate::output::{Basis, PictureBasis, Remarks};
 use crate::size::Size;
 use crate::text;
 
 /// What is accepted, in the words of the error.
-const WANTED: &str = "a PNG, JPEG, WebP, BMP, TIFF or GIF picture";
-/// What a decoder holds of each pixel beside the decoded picture: JPEG's coefficients are the most.
-const DECODER_BYTES_PER_PIXEL: u64 = 6;
-/// What the conversion to RGB holds: from other colours directly, from transparent ones by way of RGBA.
-const RGB_BYTES_PER_PIXEL: u64 = 3;
-const RGBA_BYTES_PER_PIXEL: u64 = 4;
+const WANTED: &str = "a PNG, JPEG, WebP, BMP, TIFF, GIF, HEIC, AVIF or PDF file";
+/// Most pages of a document.
+const PAGES_MAX: usize = 100;
+/// Most pixels of all pages together, as a multiple of the most of one.
+const PAGES_PIXELS_FACTOR_MAX: u64 = 3;
 /// Most of a file whose decoder holds it whole: more than 100 megapixels take at the best quality.
-const JPEG_BYTES_MAX: u64 = 256 << 20;
-/// Markers of JPEG, after a byte of 0xff: two that stand for themselves in the picture's data, and those with no content.
-const JPEG_MARKER: u8 = 0xff;
-const JPEG_STUFFED: u8 = 0x00;
-const JPEG_TEMPORARY: u8 = 0x01;
-const JPEG_RESTART_FIRST: u8 = 0xd0;
-const JPEG_RESTART_LAST: u8 = 0xd7;
-const JPEG_END: u8 = 0xd9;
-/// Most memory for what comes before the pixels: colour profiles, compressed texts, tables.
-const HEADER_BYTES_MAX: u64 = 64 << 20;
-/// Brightest value of a channel: transparent parts become paper.
-const WHITE: u32 = 255;
+const WHOLE_BYTES_MAX: u64 = 256 << 20;
+/// What tells the kind of a file, and where a PDF may begin.
+const KIND_BYTES: usize = 64;
+const PDF_BYTES: u64 = 1 << 10;
+/// What an EXIF block may begin with.
+const EXIF_NAME: &[u8] = b"Exif\0\0";
+/// A decoded pixel.
+const RGB_BYTES: u64 = 3;
 
-/// A decoded picture.
+/// A decoded picture, or the pages of a document.
 #[derive(Debug, Clone)]
 pub struct Picture {
-    rgb: RgbImage,
+    pages: Vec<RgbImage>,
+    pages_total: usize,
+    unread: Vec<UnreadPage>,
+}
+
+/// A page that could not be decoded, where others could.
+#[derive(Debug, Clone)]
+struct UnreadPage {
+    /// From 0.
+    index: usize,
+    problem: String,
+}
+
+/// Which pages of a document are decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pages {
+    First,
+    All,
 }
 
 impl Picture {
-    /// The pixels, upright and without transparency.
+    /// The pixels of the first page, upright and without transparency.
     #[must_use]
     pub fn rgb(&self) -> &RgbImage {
-        &self.rgb
+        &self.pages[0]
+    }
+
+    /// The pages that were decoded: one at least.
+    #[must_use]
+    pub fn pages(&self) -> &[RgbImage] {
+        &self.pages
+    }
+
+    /// How many pages the file has.
+    #[must_use]
+    pub fn pages_total(&self) -> usize {
+        self.pages_total
+    }
+
+    /// Says what was decoded, and what was left out.
+    fn describe(&self, wanted: Pages, remarks: &mut Remarks) {
+        let (width, height) = self.rgb().dimensions();
+        let (pages, pages_total) = (self.pages.len(), self.pages_total);
+        let basis = PictureBasis { pages, pages_total, width, height, reading: None };
+        remarks.basis = Some(Basis::Picture(basis));
+        if let Some(UnreadPage { index, problem }) = self.unread.first() {
+            let (count, number) = (self.unread.len(), index + 1);
+            let message = format!("{count} of {pages_total} pages; page {number}: {problem}");
+            remarks.warn(WarningCode::PicturePagesUnread, message);
+        }
+        if wanted == Pages::First && pages_total > 1 {
+            let message = format!("the first of {pages_total} pages was used");
+            remarks.warn(WarningCode::PicturePagesLeftOut, message);
+        }
     }
 }
 
 impl From<RgbImage> for Picture {
     fn from(rgb: RgbImage) -> Self {
-        Self { rgb }
+        Self { pages: vec![rgb], pages_total: 1, unread: Vec::new() }
     }
 }
 
-/// Decodes a picture. `path` is only named in errors.
-pub(crate) fn decode(file: File, path: &Path, limits: &InputLimits) -> Result<Picture, InputError> {
-    let hit_end = Rc::new(Cell::new(false));
-    let failed = |error: ImageError| decode_error(path, &error, &hit_end);
-    let mut decoder = open(file, path, limits, &hit_end)?;
-    // A picture whose EXIF block is damaged is still a picture.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    image.apply_orientation(orientation);
-    Ok(flatten(image).into())
+/// What is wrong with a picture; the error adds its path.
+#[derive(Debug)]
+enum Problem {
+    /// Pixels are missing at its end.
+    Truncated,
+    Unsupported(String),
+    Damaged(String),
+    /// The file cannot be read any further.
+    Unreadable(io::Error),
+    /// Beyond a limit, or not of a kind that is read.
+    Refused(InputError),
+}
+
+impl Problem {
+    fn damaged(problem: &str) -> Self {
+        Self::Damaged(problem.to_owned())
+    }
+
+    fn unsupported(problem: &str) -> Self {
+        Self::Unsupported(problem.to_owned())
+    }
+
+    /// What a warning says of a page.
+    fn said(&self) -> String {
+        match self {
+            Self::Truncated => "its data ends too early".to_owned(),
+            Self::Unsupported(problem) | Self::Damaged(problem) => problem.clone(),
+            Self::Unreadable(error) => text::said(error),
+            Self::Refused(error) => text::said(error),
+        }
+    }
+
+    fn of(self, path: &Path) -> InputError {
+        let path = path.to_owned();
+        match self {
+            Self::Truncated => InputError::PictureTruncated { path },
+            Self::Unsupported(problem) => InputError::Unsupported { path, problem },
+            Self::Damaged(problem) => InputError::Damaged { path, problem },
+            Self::Unreadable(source) => InputError::Unreadable { path, source },
+            Self::Refused(error) => error,
+        }
+    }
+}
+
+impl From<io::Error> for Problem {
+    /// An error without the kernel's number is a reader's own, about an early end.
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(_) => Self::Unreadable(error),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Truncated,
+            None => Self::Damaged(text::said(&error)),
+        }
+    }
+}
+
+impl From<ImageError> for Problem {
+    fn from(error: ImageError) -> Self {
+        match error {
+            ImageError::IoError(error) if error.raw_os_error().is_some() => Self::Unreadable(error),
+            ImageError::Unsupported(problem) => Self::Unsupported(text::said(&problem)),
+            error => Self::Damaged(text::said(&error)),
+        }
+    }
+}
+
+/// A file that is to be decoded.
+struct Source<'a> {
+    file: BufReader<File>,
+    path: &'a Path,
+    limits: &'a InputLimits,
+    cancel: &'a Cancel,
+}
+
+/// Decodes a picture. What is found on the way goes into `remarks`.
+pub(crate) fn decode(
+    file: File,
+    path: &Path,
+    decoder: &Decoder,
+    pages: Pages,
+    remarks: &mut Remarks,
+) -> Result<Picture, InputError> {
+    let Decoder { limits, cancel } = decoder;
+    let mut source = Source { file: BufReader::new(file), path, limits, cancel };
+    let picture = decoded(&mut source, pages).map_err(|problem| problem.of(path))?;
+    picture.describe(pages, remarks);
+    Ok(picture)
+}
+
+fn decoded(source: &mut Source<'_>, pages: Pages) -> Result<Picture, Problem> {
+    match source.kind()? {
+        Kind::Jpeg => {
+            let bytes = source.whole()?;
+            source.check(jpeg::size(&bytes)?)?;
+            jpeg::decode(&bytes).map(Picture::from)
+        }
+        Kind::Tiff => tiff::decode(source, pages),
+        Kind::Heif(coding) => heic::decode(source, coding).map(Picture::from),
+        Kind::Pdf => programs::pdf(source, pages),
+        Kind::Simple(format) => simple::decode(source, format).map(Picture::from),
+    }
 }
 
 /// The most memory that decoding takes, by the picture's header.
-pub(crate) fn bytes_max(file: File, path: &Path, limits: &InputLimits) -> Result<u64, InputError> {
-    let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
-    let file_bytes = file.metadata().map_err(unreadable)?.len();
-    let mut decoder = open(file, path, limits, &Rc::default())?;
-    let (pixels, decoded) = (Size::from(decoder.dimensions()).pixels(), decoder.total_bytes());
-    let turned = match decoder.orientation() {
-        Ok(Orientation::NoTransforms) => 0,
-        _ => decoded,
-    };
-    let color = decoder.color_type();
-    let copies = match color {
-        ColorType::Rgb8 => 0,
-        _ if color.has_alpha() => RGBA_BYTES_PER_PIXEL + RGB_BYTES_PER_PIXEL,
-        _ => RGB_BYTES_PER_PIXEL,
-    };
-    let own = pixels * (copies + DECODER_BYTES_PER_PIXEL);
-    Ok(decoded + turned + own + file_bytes.min(JPEG_BYTES_MAX))
-}
-
-/// Opens a picture whose header is within the limits.
-fn open(
+pub(crate) fn bytes_max(
     file: File,
     path: &Path,
     limits: &InputLimits,
-    hit_end: &Rc<Cell<bool>>,
-) -> Result<impl ImageDecoder + use<>, InputError> {
-    let wrong_kind = || InputError::WrongKind { path: path.to_owned(), wanted: WANTED };
-    let failed = |error: ImageError| decode_error(path, &error, hit_end);
-    let mut file = BufReader::new(file);
-    let guess = ImageReader::new(&mut file).with_guessed_format();
-    let format = guess.map_err(|error| failed(error.into()))?.format().ok_or_else(wrong_kind)?;
-    let bytes_left = match format {
-        ImageFormat::Jpeg => jpeg_end(&mut file, path)?,
-        ImageFormat::WebP => JPEG_BYTES_MAX,
-        _ => u64::MAX,
-    };
-    file.rewind().map_err(|error| failed(error.into()))?;
-    let watched = Watched { file, bytes_left, hit_end: Rc::clone(hit_end) };
-    let mut reader = ImageReader::with_format(watched, format);
-    let memory = |bytes| {
-        let mut memory = Limits::default();
-        memory.max_alloc = Some(bytes);
-        memory
-    };
-    reader.limits(memory(HEADER_BYTES_MAX));
-    let mut decoder = reader.into_decoder().map_err(failed)?;
-    check_size(decoder.dimensions().into(), path, limits)?;
-    let pixels = decoder.total_bytes();
-    decoder.set_limits(memory(HEADER_BYTES_MAX + 2 * pixels)).map_err(failed)?;
-    Ok(decoder)
+    pages: Pages,
+) -> Result<u64, InputError> {
+    let cancel = &Cancel::new();
+    let mut source = Source { file: BufReader::new(file), path, limits, cancel };
+    let told = source.kind().and_then(|kind| match kind {
+        Kind::Jpeg => {
+            /// The decoder's coefficients of a pixel, and the turned picture.
+            const OWN_BYTES: u64 = 6 + RGB_BYTES;
+            let bytes = source.whole()?;
+            let size = jpeg::size(&bytes)?;
+            source.check(size)?;
+            // The file, what is kept of it, and the decoder's copy of that.
+            Ok(size.pixels() * (RGB_BYTES + OWN_BYTES) + 3 * bytes.len() as u64)
+        }
+        Kind::Tiff => tiff::bytes_max(&mut source, pages),
+        Kind::Heif(_) => {
+            /// The decoder's planes, the picture with its transparency, and a copy of that.
+            const OWN_BYTES: u64 = 3 + 2 * 4;
+            let bytes = source.whole()?;
+            let size = heic::size(&bytes)?;
+            source.check(size)?;
+            Ok(size.pixels() * (RGB_BYTES + OWN_BYTES) + bytes.len() as u64)
+        }
+        // How many pages it has is not known before a program has looked.
+        Kind::Pdf => Ok(PAGES_PIXELS_FACTOR_MAX * limits.image_pixels_max * RGB_BYTES),
+        Kind::Simple(format) => simple::bytes_max(&mut source, format),
+    });
+    told.map_err(|problem| problem.of(path))
 }
 
-fn check_size(size: Size, path: &Path, limits: &InputLimits) -> Result<(), InputError> {
-    let Size { width, height } = size;
-    let (pixels_max, side_max) = (limits.image_pixels_max, limits.image_side_max);
-    if size.pixels() > pixels_max || size.long_side() > side_max {
-        let path = path.to_owned();
-        return Err(InputError::TooLarge { path, width, height, pixels_max, side_max });
-    }
-    if size.pixels() == 0 {
-        let problem = format!("it is {width} x {height} pixels");
-        return Err(InputError::Damaged { path: path.to_owned(), problem });
-    }
-    Ok(())
+/// What a file is, by its first bytes.
+enum Kind {
+    Jpeg,
+    Tiff,
+    Heif(heic::Coding),
+    Pdf,
+    Simple(ImageFormat),
 }
 
-/// Where a JPEG ends, or the error for one without an end: the decoder fills a cut file up with grey and says nothing.
-///
-/// Segments carry their length and are skipped whole, so that the end of a thumbnail inside one does not count. What comes after the end,
-/// such as a phone's short film, is not read.
-fn jpeg_end(file: &mut BufReader<File>, path: &Path) -> Result<u64, InputError> {
-    let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
-    // Behind the marker of the start, which told the format.
-    file.seek(SeekFrom::Start(2)).map_err(unreadable)?;
-    loop {
-        match next_marker(file).map_err(unreadable)? {
-            Some(JPEG_END) => return file.stream_position().map_err(unreadable),
-            Some(JPEG_STUFFED | JPEG_TEMPORARY | JPEG_RESTART_FIRST..=JPEG_RESTART_LAST) => {}
-            Some(_) => {
-                let mut length = [0; 2];
-                match file.read_exact(&mut length) {
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-                    read => read.map_err(unreadable)?,
-                }
-                let content = u16::from_be_bytes(length).saturating_sub(2);
-                file.seek_relative(content.into()).map_err(unreadable)?;
+impl Source<'_> {
+    fn kind(&mut self) -> Result<Kind, Problem> {
+        let mut head = Vec::new();
+        self.file.by_ref().take(PDF_BYTES).read_to_end(&mut head)?;
+        self.file.rewind()?;
+        let begin = &head[..head.len().min(KIND_BYTES)];
+        if begin.starts_with(b"\xff\xd8") {
+            return Ok(Kind::Jpeg);
+        }
+        if tiff::begins(begin) {
+            return Ok(Kind::Tiff);
+        }
+        if let Some(coding) = heic::begins(begin) {
+            return Ok(Kind::Heif(coding));
+        }
+        let simple = [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Gif];
+        match image::guess_format(begin) {
+            Ok(format) if simple.contains(&format) => Ok(Kind::Simple(format)),
+            _ if memmem::find(&head, b"%PDF-").is_some() => Ok(Kind::Pdf),
+            _ => {
+                let path = self.path.to_owned();
+                Err(Problem::Refused(InputError::WrongKind { path, wanted: WANTED }))
             }
-            None if file.stream_position().map_err(unreadable)? > JPEG_BYTES_MAX => {
-                let (path, bytes_max) = (path.to_owned(), JPEG_BYTES_MAX);
-                return Err(InputError::FileTooLarge { path, bytes_max });
-            }
-            None => return Err(InputError::PictureTruncated { path: path.to_owned() }),
         }
     }
-}
 
-/// The byte after the next `0xff`, which is a marker or says that it is none; `None` at the end, or beyond [`JPEG_BYTES_MAX`].
-fn next_marker(file: &mut BufReader<File>) -> io::Result<Option<u8>> {
-    let mut marker_begun = false;
-    loop {
-        if file.stream_position()? > JPEG_BYTES_MAX {
-            return Ok(None);
+    /// Length of the file.
+    fn length(&self) -> Result<u64, Problem> {
+        Ok(self.file.get_ref().metadata()?.len())
+    }
+
+    /// The whole file, if it is not too large for that.
+    fn whole(&mut self) -> Result<Vec<u8>, Problem> {
+        if self.length()? > WHOLE_BYTES_MAX {
+            let (path, bytes_max) = (self.path.to_owned(), WHOLE_BYTES_MAX);
+            return Err(Problem::Refused(InputError::FileTooLarge { path, bytes_max }));
         }
-        let bytes = file.fill_buf()?;
-        let Some(&first) = bytes.first() else { return Ok(None) };
-        if marker_begun && first != JPEG_MARKER {
-            file.consume(1);
-            return Ok(Some(first));
+        let mut bytes = Vec::new();
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Judges the size of a page.
+    fn check(&self, size: Size) -> Result<(), Problem> {
+        let Size { width, height } = size;
+        let InputLimits { image_pixels_max: pixels_max, image_side_max: side_max, .. } =
+            *self.limits;
+        if size.pixels() > pixels_max || size.long_side() > side_max {
+            let path = self.path.to_owned();
+            let error = InputError::TooLarge { path, width, height, pixels_max, side_max };
+            return Err(Problem::Refused(error));
         }
-        let before = memchr(JPEG_MARKER, bytes);
-        let used = before.map_or(bytes.len(), |before| before + 1);
-        file.consume(used);
-        marker_begun = before.is_some();
-    }
-}
-
-fn decode_error(path: &Path, error: &ImageError, hit_end: &Cell<bool>) -> InputError {
-    let path = path.to_owned();
-    match error {
-        _ if hit_end.get() => InputError::PictureTruncated { path },
-        ImageError::Unsupported(problem) => {
-            InputError::Unsupported { path, problem: text::said(problem) }
+        if size.pixels() == 0 {
+            return Err(Problem::Damaged(format!("it is {width} x {height} pixels")));
         }
-        ImageError::IoError(io) => InputError::of_decoder(&path, error, Some(io)),
-        _ => InputError::of_decoder(&path, error, None),
-    }
-}
-
-/// Remembers that a decoder wanted more than the file has: each decoder says so in other words, or not at all.
-struct Watched {
-    file: BufReader<File>,
-    /// What may still be read.
-    bytes_left: u64,
-    hit_end: Rc<Cell<bool>>,
-}
-
-impl Read for Watched {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.by_ref().take(self.bytes_left).read(buffer)?;
-        self.bytes_left -= read as u64;
-        let ended = read == 0 && !buffer.is_empty() && self.bytes_left > 0;
-        self.hit_end.set(self.hit_end.get() || ended);
-        Ok(read)
-    }
-}
-
-impl BufRead for Watched {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let bytes = self.file.fill_buf()?;
-        self.hit_end.set(self.hit_end.get() || bytes.is_empty());
-        let left = usize::try_from(self.bytes_left).unwrap_or(usize::MAX);
-        Ok(&bytes[..bytes.len().min(left)])
+        Ok(())
     }
 
-    fn consume(&mut self, amount: usize) {
-        self.bytes_left -= amount as u64;
-        self.file.consume(amount);
-    }
-}
-
-impl Seek for Watched {
-    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
-        self.file.seek(position)
-    }
-}
-
-/// Puts the picture on white paper: scanned and exported pages are transparent where the paper is.
-fn flatten(image: DynamicImage) -> RgbImage {
-    if !image.color().has_alpha() {
-        return image.into_rgb8();
-    }
-    let rgba = image.into_rgba8();
-    let mut rgb = RgbImage::new(rgba.width(), rgba.height());
-    for (target, source) in rgb.pixels_mut().zip(rgba.pixels()) {
-        let alpha = u32::from(source.0[3]);
-        for (target, &source) in target.0.iter_mut().zip(&source.0) {
-            let mixed = (u32::from(source) * alpha + WHITE * (WHITE - alpha)) / WHITE;
-            *target = u8::try_from(mixed).expect("a mean of two bytes is a byte");
+    /// Judges the number and the pixels of a document's pages.
+    fn check_pages(&self, count: usize, pixels: u64) -> Result<(), Problem> {
+        let pixels_max = PAGES_PIXELS_FACTOR_MAX * self.limits.image_pixels_max;
+        if count > PAGES_MAX || pixels > pixels_max {
+            let path = self.path.to_owned();
+            let (pages_max, pages) = (PAGES_MAX, count);
+            let error = InputError::TooManyPages { path, pages, pages_max, pixels, pixels_max };
+            return Err(Problem::Refused(error));
         }
+        Ok(())
     }
-    rgb
+}
+
+/// A picture as its camera held it, on paper.
+fn upright(mut picture: DynamicImage, orientation: Orientation) -> RgbImage {
+    picture.apply_orientation(orientation);
+    paper::flatten(picture)
 }

@@ -31,7 +31,8 @@ impl Prepared {
         match self.content() {
             Content::Audio(audio) => audio.samples().len() as u64,
             Content::Picture(picture) => {
-                u64::from(picture.rgb().width()) * u64::from(picture.rgb().height())
+                let pixels = picture.pages().iter().map(|page| page.as_raw().len() as u64 / 3);
+                pixels.sum()
             }
             Content::Text(text) => text.len() as u64,
             Content::Bytes(bytes) => bytes.len() as u64,

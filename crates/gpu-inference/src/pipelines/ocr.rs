@@ -2,16 +2,18 @@
 //!
 //! Text is detected on a scaled page, each line is cut out of the full page and turned upright, then read. Each line
 //! is padded by its own width alone and each page by its own size, so that the other pages of a batch change nothing.
-//! There is no layout analysis: tables and columns come as lines from top to bottom.
+//! A long page is looked at in overlapping parts. There is no layout analysis: tables and columns come as lines from top to bottom.
 
 mod best;
 mod boxes;
 mod lines;
 mod tensor;
+mod tiles;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use gpu_tasks::Task;
+use gpu_tasks::{Task, WarningCode};
 use image::{RgbImage, imageops};
 use ndarray::Axis;
 use ort::session::Session;
@@ -19,15 +21,17 @@ use ort::value::{TensorElementType, TensorRef};
 use serde::Deserialize;
 
 use self::best::BestOf;
-use self::boxes::Corners;
+use self::boxes::{Corners, Turn};
 use self::lines::Alphabet;
 use self::tensor::{Canvas, Placement};
+use self::tiles::Tiles;
+use crate::input::picture::Picture;
 use crate::input::{Content, Prepared};
 use crate::models::{
     Device, DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, Settings,
     check_settings,
 };
-use crate::output::{Line, Output, Page, TaskResult};
+use crate::output::{Basis, Line, Output, Page, PageSize, PictureBasis, Reading, TaskResult};
 use crate::run::{Cancel, Run, RunError, failed, run_session};
 use crate::size::Size;
 
@@ -71,6 +75,11 @@ const FEW_WIDTHS: [(u32, usize); 5] =
 const FEW_VIEWS: usize = 32;
 /// And the detector's canvas is made of such squares.
 const FEW_CANVAS_STEP: u32 = 256;
+
+/// Most pages that are looked at before their lines are read: the lines' pictures are kept until then.
+const PAGES_TOGETHER_MAX: usize = 8;
+/// Lines that are lower, in pixels of the page, are often misread: their letters are some five pixels high.
+const LINE_READABLE_MIN: u32 = 10;
 
 /// More than this joins neighbouring lines.
 const BOX_GROWTH_MAX: f32 = 5.0;
@@ -158,6 +167,24 @@ struct Found {
     page: usize,
     corners: Corners,
     picture: RgbImage,
+    /// It stood on its head.
+    turned: bool,
+}
+
+/// What was found on a page.
+struct Boxes {
+    boxes: Vec<Corners>,
+    /// The parts that it was looked at in, and how large they were then; 1 is their own size.
+    tiles: usize,
+    scale: f32,
+}
+
+/// A part of a page on the detector's canvas.
+struct View<'a> {
+    page: usize,
+    part: usize,
+    picture: Cow<'a, RgbImage>,
+    placement: Placement,
 }
 
 impl OcrPipeline {
@@ -200,46 +227,70 @@ impl OcrPipeline {
         Ok(Self { detector, angle, recognisers, best, alphabet, settings })
     }
 
-    /// The boxes of each page. Pages of the same size on the detector's canvas share a call.
-    fn detect(
-        &mut self,
-        pages: &[&RgbImage],
-        cancel: &Cancel,
-    ) -> Result<Vec<Vec<Corners>>, RunError> {
-        let placement = |page: &&RgbImage| match self.recognisers {
-            Recognisers::Any(_) => Placement::of(page.dimensions().into()),
-            Recognisers::Few(_) => Placement::in_steps(page.dimensions().into(), FEW_CANVAS_STEP),
+    /// The boxes of each page. Pages and parts of the same size on the detector's canvas share a call.
+    fn detect(&mut self, pages: &[&RgbImage], cancel: &Cancel) -> Result<Vec<Boxes>, RunError> {
+        let tiles: Vec<Tiles> =
+            pages.iter().map(|page| Tiles::of(page.dimensions().into())).collect();
+        let place = |tiles: &Tiles| match self.recognisers {
+            Recognisers::Any(_) => Placement::of(tiles.size),
+            Recognisers::Few(_) => Placement::in_steps(tiles.size, FEW_CANVAS_STEP),
         };
-        let placements: Vec<_> = pages.iter().map(placement).collect();
-        let mut by_size: BTreeMap<Size, Vec<usize>> = BTreeMap::new();
-        for (page, placement) in placements.iter().enumerate() {
-            by_size.entry(placement.canvas).or_default().push(page);
+        let placements: Vec<Placement> = tiles.iter().map(place).collect();
+        let mut by_size: BTreeMap<Size, Vec<(usize, usize)>> = BTreeMap::new();
+        for (page, (tiles, placement)) in tiles.iter().zip(&placements).enumerate() {
+            let parts = (0..tiles.count()).map(|part| (page, part));
+            by_size.entry(placement.canvas).or_default().extend(parts);
         }
-        let mut boxes = vec![Vec::new(); pages.len()];
-        for (size, members) in by_size {
+        let mut found: Vec<Vec<Vec<Corners>>> =
+            tiles.iter().map(|tiles| vec![Vec::new(); tiles.count()]).collect();
+        for (size, parts) in by_size {
             let together = usize::try_from(PAGES_PIXELS_MAX / size.pixels()).unwrap_or(1).max(1);
-            for members in members.chunks(together) {
-                cancel.check()?;
-                let mut canvas = Canvas::new(members.len(), size);
-                for (row, &page) in members.iter().enumerate() {
-                    canvas.draw_page(row, pages[page], &placements[page]);
+            let mut views = parts.into_iter().filter_map(|(page, part)| {
+                let picture = tiles[page].picture(pages[page], part)?;
+                Some(View { page, part, picture, placement: placements[page].clone() })
+            });
+            loop {
+                let views: Vec<View<'_>> = views.by_ref().take(together).collect();
+                if views.is_empty() {
+                    break;
                 }
-                let maps = run(&mut self.detector, &canvas, DETECT, cancel)?;
-                let maps =
-                    maps.into_dimensionality::<ndarray::Ix4>().map_err(|_| wrong(DETECT, &[]))?;
-                if maps.dim() != (members.len(), 1, size.height as usize, size.width as usize) {
-                    return Err(wrong(DETECT, maps.shape()));
-                }
-                for (row, &page) in members.iter().enumerate() {
-                    let map = maps.index_axis(Axis(0), row);
-                    let found = boxes::find(&map.index_axis(Axis(0), 0), &self.settings);
-                    let to_page = |corners| placements[page].to_page(corners);
-                    boxes[page] =
-                        boxes::in_reading_order(found.into_iter().filter_map(to_page).collect());
+                for (view, boxes) in views.iter().zip(self.look(&views, size, cancel)?) {
+                    found[view.page][view.part] = boxes;
                 }
             }
         }
-        Ok(boxes)
+        let pages = tiles.iter().zip(placements).zip(found);
+        let boxes = pages.map(|((tiles, placement), found)| Boxes {
+            boxes: tiles.joined(found),
+            tiles: tiles.count(),
+            scale: placement.scale(),
+        });
+        Ok(boxes.collect())
+    }
+
+    /// The boxes of parts that have canvases of one size, each in its own pixels.
+    fn look(
+        &mut self,
+        views: &[View<'_>],
+        size: Size,
+        cancel: &Cancel,
+    ) -> Result<Vec<Vec<Corners>>, RunError> {
+        cancel.check()?;
+        let mut canvas = Canvas::new(views.len(), size);
+        for (row, view) in views.iter().enumerate() {
+            canvas.draw_page(row, &view.picture, &view.placement);
+        }
+        let maps = run(&mut self.detector, &canvas, DETECT, cancel)?;
+        let maps = maps.into_dimensionality::<ndarray::Ix4>().map_err(|_| wrong(DETECT, &[]))?;
+        if maps.dim() != (views.len(), 1, size.height as usize, size.width as usize) {
+            return Err(wrong(DETECT, maps.shape()));
+        }
+        let boxes = views.iter().enumerate().map(|(row, view)| {
+            let map = maps.index_axis(Axis(0), row);
+            let found = boxes::find(&map.index_axis(Axis(0), 0), &self.settings);
+            found.into_iter().filter_map(|corners| view.placement.to_page(corners)).collect()
+        });
+        Ok(boxes.collect())
     }
 
     /// Turns the lines upright that stand on their heads.
@@ -273,7 +324,8 @@ impl OcrPipeline {
             }
         }
         for (line, (sum, count)) in found.iter_mut().zip(scores) {
-            if sum / count > self.settings.turn_score_min {
+            line.turned = sum / count > self.settings.turn_score_min;
+            if line.turned {
                 imageops::rotate180_in_place(&mut line.picture);
             }
         }
@@ -308,39 +360,118 @@ impl OcrPipeline {
 
 impl Run for OcrPipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
-        let mut pages = Vec::with_capacity(batch.len());
+        let mut documents = Vec::with_capacity(batch.len());
+        let (mut pages, mut owners) = (Vec::new(), Vec::new());
         for (index, input) in batch.iter().enumerate() {
-            match input.content() {
-                Content::Picture(picture) => pages.push(picture.rgb()),
-                _ => {
-                    return Err(RunError::WrongInput { index, wanted: "a picture" });
-                }
-            }
+            let Content::Picture(picture) = input.content() else {
+                return Err(RunError::WrongInput { index, wanted: "a picture" });
+            };
+            owners.extend((0..picture.pages().len()).map(|page| (index, page)));
+            pages.extend(picture.pages());
+            documents.push(Document::of(picture));
         }
-        let boxes = self.detect(&pages, cancel)?;
+        let parts = pages.chunks(PAGES_TOGETHER_MAX).zip(owners.chunks(PAGES_TOGETHER_MAX));
+        for (pages, owners) in parts {
+            self.read_pages(pages, owners, &mut documents, cancel)?;
+        }
+        Ok(documents.into_iter().map(Document::output).collect())
+    }
+}
+
+impl OcrPipeline {
+    /// Reads pages; of each it is said which document it is of, and which of its pages.
+    fn read_pages(
+        &mut self,
+        pages: &[&RgbImage],
+        owners: &[(usize, usize)],
+        documents: &mut [Document],
+        cancel: &Cancel,
+    ) -> Result<(), RunError> {
+        let boxes = self.detect(pages, cancel)?;
         let mut found = Vec::new();
-        for (page, boxes) in boxes.into_iter().enumerate() {
+        for (page, Boxes { boxes, tiles, scale }) in boxes.into_iter().enumerate() {
             cancel.check()?;
+            documents[owners[page].0].looked_at(tiles, scale);
             found.extend(boxes.into_iter().filter_map(|corners| {
                 let picture = boxes::cut_out(pages[page], &corners)?;
-                Some(Found { page, corners, picture })
+                Some(Found { page, corners, picture, turned: false })
             }));
         }
         self.turn(&mut found, cancel)?;
+        let found = in_reading_order(found);
         let texts = self.read(&found, cancel)?;
-        let empty = |page: &&RgbImage| Page {
-            width: page.width(),
-            height: page.height(),
-            lines: Vec::new(),
-        };
-        let mut outputs: Vec<Page> = pages.iter().map(empty).collect();
         for (line, (text, score)) in found.into_iter().zip(texts) {
-            if score >= self.settings.line_score_min && !text.trim().is_empty() {
-                outputs[line.page].lines.push(Line { text, score, corners: line.corners });
+            let (document, page) = owners[line.page];
+            let Document { page: lines, reading, .. } = &mut documents[document];
+            if score < self.settings.line_score_min || text.trim().is_empty() {
+                reading.lines_unread += 1;
+                continue;
             }
+            reading.lines_small += usize::from(line.picture.height() < LINE_READABLE_MIN);
+            lines.lines.push(Line { text, score, corners: line.corners, page });
         }
-        Ok(outputs.into_iter().map(|page| TaskResult::Page(page).into()).collect())
+        Ok(())
     }
+}
+
+/// An input's output that is being made.
+struct Document {
+    page: Page,
+    pages_total: usize,
+    reading: Reading,
+}
+
+impl Document {
+    fn of(picture: &Picture) -> Self {
+        let size = |page: &RgbImage| PageSize { width: page.width(), height: page.height() };
+        Self {
+            page: Page { pages: picture.pages().iter().map(size).collect(), lines: Vec::new() },
+            pages_total: picture.pages_total(),
+            reading: Reading { tiles: 0, scale: f32::INFINITY, lines_small: 0, lines_unread: 0 },
+        }
+    }
+
+    fn looked_at(&mut self, tiles: usize, scale: f32) {
+        self.reading.tiles += tiles;
+        self.reading.scale = self.reading.scale.min(scale);
+    }
+
+    fn output(self) -> Output {
+        let Self { page, pages_total, reading } = self;
+        let PageSize { width, height } = page.pages[0];
+        let (pages, small) = (page.pages.len(), reading.lines_small);
+        let basis = PictureBasis { pages, pages_total, width, height, reading: Some(reading) };
+        let mut output = Output::from(TaskResult::Page(page));
+        output.remarks.basis = Some(Basis::Picture(basis));
+        if small > 0 {
+            let message = format!("{small} of the lines are lower than {LINE_READABLE_MIN} pixels");
+            output.remarks.warn(WarningCode::PictureLinesSmall, message);
+        }
+        output
+    }
+}
+
+/// The lines of each page in the order in which they are read. Where most lines of a page were turned, it lies on its side or stands on its
+/// head, and begins elsewhere than at its top left.
+fn in_reading_order(mut found: Vec<Found>) -> Vec<Found> {
+    let mut ordered = Vec::with_capacity(found.len());
+    while let Some(page) = found.first().map(|line| line.page) {
+        let mut lines: Vec<Option<Found>> =
+            found.extract_if(.., |line| line.page == page).map(Some).collect();
+        let corners: Vec<Corners> = lines.iter().flatten().map(|line| line.corners).collect();
+        let most = |is: fn(&Found) -> bool| {
+            2 * lines.iter().flatten().filter(|line| is(line)).count() > lines.len()
+        };
+        let turn = match (most(|line| boxes::is_column(&line.corners)), most(|line| line.turned)) {
+            (false, false) => Turn::None,
+            (false, true) => Turn::Half,
+            (true, false) => Turn::ThreeQuarters,
+            (true, true) => Turn::Quarter,
+        };
+        let order = boxes::reading_order(&corners, turn);
+        ordered.extend(order.into_iter().filter_map(|index| lines[index].take()));
+    }
+    ordered
 }
 
 impl Recognisers {

@@ -8,7 +8,9 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, prlimit, waitid,
+};
 
 use crate::cancel::{Cancel, Cancelled};
 
@@ -41,6 +43,15 @@ pub(crate) enum ChildError {
     Cancelled(#[from] Cancelled),
 }
 
+/// What a program may use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resources {
+    /// Of its address space.
+    pub(crate) memory_bytes_max: u64,
+    /// Of a file that it writes.
+    pub(crate) file_bytes_max: u64,
+}
+
 /// Runs a program on `input` for at most `limit`.
 pub(crate) fn run(
     command: &mut Command,
@@ -48,11 +59,25 @@ pub(crate) fn run(
     limit: Duration,
     cancel: &Cancel,
 ) -> Result<Said, ChildError> {
+    run_within(command, input, limit, None, cancel)
+}
+
+/// As [`run`], with no more than these resources.
+pub(crate) fn run_within(
+    command: &mut Command,
+    input: &str,
+    limit: Duration,
+    resources: Option<Resources>,
+    cancel: &Cancel,
+) -> Result<Said, ChildError> {
     cancel.check()?;
     let began = Instant::now();
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.process_group(0).spawn().map_err(ChildError::Start)?;
     let mut group = Group { child, ended: false };
+    if let Some(resources) = resources {
+        group.limit(resources);
+    }
     let (stdin, said) = group.pipes(input);
     let (stdout, stderr) = loop {
         match said.recv_timeout(CANCEL_CHECK) {
@@ -103,6 +128,15 @@ impl Group {
             outputs.send(said)
         });
         (stdin_done, said)
+    }
+
+    /// Sets its limits once it runs: between its start and its `exec` only safe calls could. What it has by then is little.
+    fn limit(&self, resources: Resources) {
+        let pid = Some(Pid::from_child(&self.child));
+        let most = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        // It fails only where the program has ended.
+        let _ = prlimit(pid, Resource::As, most(resources.memory_bytes_max));
+        let _ = prlimit(pid, Resource::Fsize, most(resources.file_bytes_max));
     }
 
     fn check(&self, began: Instant, limit: Duration, cancel: &Cancel) -> Result<(), ChildError> {
@@ -158,6 +192,19 @@ mod tests {
         );
         let said = sh("cat >/dev/null; head -c 3000000 /dev/zero", LONG, &Cancel::new()).unwrap();
         assert_eq!((said.success, said.stdout.len() as u64), (true, OUTPUT_BYTES_MAX));
+    }
+
+    #[test]
+    fn a_program_has_no_more_than_its_resources() {
+        let resources = Resources { memory_bytes_max: 64 << 20, file_bytes_max: 1 << 10 };
+        let script = "read word; ulimit -v; head -c 4096 /dev/zero > \"$0\"";
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut command = Command::new("bash");
+        command.args(["-c", script]).arg(file.path());
+        let said = run_within(&mut command, "word\n", LONG, Some(resources), &Cancel::new());
+        let said = said.unwrap();
+        assert_eq!(String::from_utf8(said.stdout).unwrap().trim(), (64 << 10).to_string());
+        assert!(!said.success && file.path().metadata().unwrap().len() <= 1 << 10);
     }
 
     #[test]

@@ -214,7 +214,7 @@ fn a_picture_is_turned_as_its_camera_says() {
     let film = [&jpeg[..], &[0xff, 0xda, 0, 1, 2, 3]].concat();
     assert_eq!(picture(&files.write("film.jpg", film)).dimensions(), (40, 20));
     let thumbnail =
-        [&jpeg[..2], &[0xff, 0xe2, 0, 4, 0xff, 0xd9], &jpeg[2..jpeg.len() - 2]].concat();
+        [&jpeg[..2], &[0xff, 0xe2, 0, 4, 0xff, 0xd9], &jpeg[2..jpeg.len() - 8]].concat();
     let error =
         decode(Task::VisionOcr, &files.write("cut.jpg", thumbnail), &InputLimits::default());
     assert_eq!(error.unwrap_err().code(), "input.truncated");

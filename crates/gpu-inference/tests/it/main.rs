@@ -19,6 +19,8 @@ mod mutations;
 #[cfg(test)]
 mod ocr;
 #[cfg(test)]
+mod pictures;
+#[cfg(test)]
 mod raw;
 #[cfg(test)]
 mod recordings;

@@ -24,7 +24,7 @@ const PAPER: Rgb<u8> = Rgb([250, 250, 245]);
 fn printed_lines_are_read_exactly_and_in_order() {
     let found = read(&mut pipeline(MODEL), draw(&LINES, 800, 736));
     assert_eq!(texts(&found), LINES);
-    assert_eq!((found.width, found.height), (800, 736));
+    assert_eq!((found.pages[0].width, found.pages[0].height), (800, 736));
     for (index, line) in found.lines.iter().enumerate() {
         assert!(line.score > 0.95, "{line:?}");
         let [[left, top], _, [_, bottom], _] = line.corners;

@@ -5,7 +5,8 @@ use std::path::Path;
 use gpu_inference::{InputLimits, Params, Task, WarningCode, decode};
 
 use crate::craft::{self, Wave};
-use crate::support::wav;
+use crate::pictures::made;
+use crate::support::{pipeline, run_one, wav};
 
 /// A file that raises the warning, and one as it should be.
 struct Pair {
@@ -47,6 +48,20 @@ fn pair(code: WarningCode) -> Pair {
                 craft::webm(48_000.0, &packets, head),
             )
         }
+        WarningCode::PictureLinesSmall => {
+            let print = |letters| made::png(made::small_print(letters));
+            Pair { task: Task::VisionOcr, raises: print(7.0), healthy: print(24.0) }
+        }
+        WarningCode::PicturePagesLeftOut => Pair {
+            task: Task::VisionDetect,
+            raises: made::grey_pages(&[1, 1]),
+            healthy: made::grey_pages(&[1]),
+        },
+        WarningCode::PicturePagesUnread => Pair {
+            task: Task::VisionOcr,
+            raises: made::grey_pages(&[1, 999]),
+            healthy: made::grey_pages(&[1, 1]),
+        },
     }
 }
 
@@ -63,7 +78,7 @@ fn of_recordings(raises: Vec<u8>, healthy: Vec<u8>) -> Pair {
     Pair { task: Task::VoiceTranscribe, raises, healthy }
 }
 
-/// The codes of what decoding a file says.
+/// The codes of what decoding a file says, and reading it where it has text.
 fn raised(task: Task, bytes: &[u8]) -> Vec<WarningCode> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
@@ -72,7 +87,11 @@ fn raised(task: Task, bytes: &[u8]) -> Vec<WarningCode> {
 
 fn codes(task: Task, path: &Path) -> Vec<WarningCode> {
     let prepared = decode(task, path, &Params::default(), &InputLimits::default()).unwrap();
-    prepared.remarks().warnings.iter().map(|warning| warning.code).collect()
+    let remarks = match task {
+        Task::VisionOcr => run_one(&mut pipeline("pp-ocr-v6-small"), prepared).remarks,
+        _ => prepared.remarks().clone(),
+    };
+    remarks.warnings.iter().map(|warning| warning.code).collect()
 }
 
 /// A second of a square wave.

@@ -28,6 +28,29 @@ pub(super) struct AudioBasisDocument {
     pub tracks: u32,
 }
 
+/// What an output is based on, in its `basis`, where its input is a picture or document.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct PictureBasisDocument {
+    /// Pages that were looked at, and those that the file has.
+    pub pages: usize,
+    pub pages_total: usize,
+    /// Of the first page, after it was turned upright.
+    pub width_pixels: u32,
+    pub height_pixels: u32,
+    /// Of `vision.ocr` only: the parts in which the pages were looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<usize>,
+    /// How large the model saw the page that it saw smallest; 1 is its own size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f32>,
+    /// Of the lines, those too low to be read for sure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lines_small: Option<usize>,
+    /// What looked like a line and could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lines_unread: Option<usize>,
+}
+
 /// The output of `voice.transcribe`.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct TranscriptDocument {
@@ -48,14 +71,24 @@ pub(super) struct SegmentDocument {
     pub speaker: Option<String>,
 }
 
-/// The output of `vision.ocr`. Sizes and corners are those of the picture after it was turned upright.
+/// The output of `vision.ocr`. Sizes and corners are those of a page after it was turned upright.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct PageDocument {
     /// The lines, separated by line breaks.
     pub text: String,
+    /// Of the first page.
     pub width_pixels: u32,
     pub height_pixels: u32,
+    /// The pages that were read: one unless the file is a document of several.
+    pub pages: Vec<PageSizeDocument>,
     pub lines: Vec<LineDocument>,
+}
+
+/// The size of a page.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct PageSizeDocument {
+    pub width_pixels: u32,
+    pub height_pixels: u32,
 }
 
 /// A line of text.
@@ -66,6 +99,8 @@ pub(super) struct LineDocument {
     pub score: f32,
     /// As x, y: top left, top right, bottom right, bottom left.
     pub corners_pixels: [[f32; 2]; 4],
+    /// Its page, from 1.
+    pub page: usize,
 }
 
 /// The output of the tasks that make sound; the sound is the first of its `files`.

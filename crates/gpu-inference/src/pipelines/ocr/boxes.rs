@@ -52,22 +52,54 @@ pub(super) fn find(map: &ArrayView2<'_, f32>, settings: &OcrSettings) -> Vec<Cor
     boxes.collect()
 }
 
-/// Sorts boxes as they are read: by rows from top to bottom, each from left to right.
-pub(super) fn in_reading_order(mut boxes: Vec<Corners>) -> Vec<Corners> {
-    let middle = |corners: &Corners| (corners[0][1] + corners[3][1]) / 2.0;
-    let height = |corners: &Corners| distance(corners[0], corners[3]);
-    boxes.sort_by(|a, b| middle(a).total_cmp(&middle(b)));
+/// Which way a page has to be turned for its text to stand upright, clockwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    None,
+    Quarter,
+    Half,
+    ThreeQuarters,
+}
+
+impl Turn {
+    /// A point of the page after the turn. Where the page's corner comes to lie is left out: the order of points does not depend on it.
+    fn of(self, [x, y]: [f32; 2]) -> [f32; 2] {
+        match self {
+            Self::None => [x, y],
+            Self::Quarter => [-y, x],
+            Self::Half => [-x, -y],
+            Self::ThreeQuarters => [y, -x],
+        }
+    }
+}
+
+/// The numbers of the boxes as they are read on the turned page: by rows from top to bottom, each from left to right.
+pub(super) fn reading_order(boxes: &[Corners], turn: Turn) -> Vec<usize> {
+    let turned: Vec<Corners> =
+        boxes.iter().map(|corners| from_top_left(corners.map(|corner| turn.of(corner)))).collect();
+    let middle = |index: usize| (turned[index][0][1] + turned[index][3][1]) / 2.0;
+    let height = |index: usize| distance(turned[index][0], turned[index][3]);
+    let left = |index: usize| turned[index][0][0];
+    let mut order: Vec<usize> = (0..boxes.len()).collect();
+    order.sort_by(|&a, &b| middle(a).total_cmp(&middle(b)));
     let mut start = 0;
-    while start < boxes.len() {
-        let first = boxes[start];
-        let same_row = |corners: &Corners| {
-            middle(corners) - middle(&first) < 0.5 * height(corners).min(height(&first))
-        };
-        let length = boxes[start..].iter().take_while(|corners| same_row(corners)).count().max(1);
-        boxes[start..start + length].sort_by(|a, b| a[0][0].total_cmp(&b[0][0]));
+    while start < order.len() {
+        let first = order[start];
+        let same_row =
+            |&index: &usize| middle(index) - middle(first) < 0.5 * height(index).min(height(first));
+        let length = order[start..].iter().take_while(|index| same_row(index)).count().max(1);
+        order[start..start + length].sort_by(|&a, &b| left(a).total_cmp(&left(b)));
         start += length;
     }
-    boxes
+    order
+}
+
+/// The least and the greatest x and y of a box.
+pub(super) fn bounds(corners: &Corners) -> ([f32; 2], [f32; 2]) {
+    let of = |pick: fn(f32, f32) -> f32| {
+        corners.iter().copied().reduce(|a, b| [pick(a[0], b[0]), pick(a[1], b[1])])
+    };
+    (of(f32::min).unwrap_or_default(), of(f32::max).unwrap_or_default())
 }
 
 /// Keeps a box inside the page, on whole pixels; none if too little of it is left.
@@ -79,11 +111,23 @@ pub(super) fn clip(corners: Corners, page: Size) -> Option<Corners> {
     (long_enough && high_enough).then_some(corners)
 }
 
+/// Whether a line is written downwards or upwards: it is laid down before it is read.
+pub(super) fn is_column(corners: &Corners) -> bool {
+    let [width, height] = sides(corners);
+    height >= UPRIGHT_ASPECT * width
+}
+
+/// Width and height of a box in whole pixels.
+fn sides([top_left, top_right, bottom_right, bottom_left]: &Corners) -> [f32; 2] {
+    let width = distance(*top_left, *top_right).max(distance(*bottom_right, *bottom_left));
+    let height = distance(*top_left, *bottom_left).max(distance(*top_right, *bottom_right));
+    [width.floor(), height.floor()]
+}
+
 /// The line between the corners, turned so that it is wider than high. None if the corners are on one line.
 pub(super) fn cut_out(page: &RgbImage, corners: &Corners) -> Option<RgbImage> {
     let [top_left, top_right, bottom_right, bottom_left] = *corners;
-    let width = distance(top_left, top_right).max(distance(bottom_right, bottom_left)).floor();
-    let height = distance(top_left, bottom_left).max(distance(top_right, bottom_right)).floor();
+    let [width, height] = sides(corners);
     let size = Size { width: whole(width).max(1), height: whole(height).max(1) };
     let straight = top_left[1] == top_right[1] && bottom_left[1] == bottom_right[1];
     let straight = straight && top_left[0] == bottom_left[0] && top_right[0] == bottom_right[0];
@@ -98,8 +142,7 @@ pub(super) fn cut_out(page: &RgbImage, corners: &Corners) -> Option<RgbImage> {
         warp_into(page, projection, Interpolation::Bicubic, Border::Replicate, &mut line);
         line
     };
-    let upright = height >= UPRIGHT_ASPECT * width;
-    Some(if upright { imageops::rotate270(&line) } else { line })
+    Some(if is_column(corners) { imageops::rotate270(&line) } else { line })
 }
 
 /// The pixels above `threshold`, each grown to the right and down: a gap of one pixel does not part a line.
@@ -209,7 +252,7 @@ fn dot(a: [f32; 2], b: [f32; 2]) -> f32 {
     a[0] * b[0] + a[1] * b[1]
 }
 
-fn distance(a: [f32; 2], b: [f32; 2]) -> f32 {
+pub(super) fn distance(a: [f32; 2], b: [f32; 2]) -> f32 {
     (a[0] - b[0]).hypot(a[1] - b[1])
 }
 
@@ -264,9 +307,13 @@ mod tests {
     #[test]
     fn boxes_are_read_row_by_row_although_a_row_is_not_quite_level() {
         let at = |x: f32, y: f32| [[x, y], [x + 50.0, y], [x + 50.0, y + 20.0], [x, y + 20.0]];
-        let sorted =
-            in_reading_order(vec![at(100.0, 52.0), at(0.0, 57.0), at(100.0, 3.0), at(0.0, 0.0)]);
-        assert_eq!(sorted, [at(0.0, 0.0), at(100.0, 3.0), at(0.0, 57.0), at(100.0, 52.0)]);
+        let boxes = [at(100.0, 52.0), at(0.0, 57.0), at(100.0, 3.0), at(0.0, 0.0)];
+        assert_eq!(reading_order(&boxes, Turn::None), [3, 2, 1, 0]);
+        assert_eq!(reading_order(&boxes, Turn::Half), [0, 1, 2, 3]);
+        let column = |x: f32| [[x, 0.0], [x + 20.0, 0.0], [x + 20.0, 200.0], [x, 200.0]];
+        let columns = [column(60.0), column(0.0), column(30.0)];
+        assert_eq!(reading_order(&columns, Turn::Quarter), [1, 2, 0]);
+        assert_eq!(reading_order(&columns, Turn::ThreeQuarters), [0, 2, 1]);
     }
 
     #[test]

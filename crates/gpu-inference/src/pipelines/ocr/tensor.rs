@@ -7,6 +7,7 @@ use ndarray::Array4;
 
 use super::LINE_HEIGHT;
 use super::boxes::{Corners, clip};
+use super::tiles::Tiles;
 use crate::preprocess::pixels::resize_quickly;
 use crate::size::{Offset, Size};
 
@@ -31,9 +32,9 @@ pub(super) struct Placement {
     page: Size,
 }
 
-/// The size of the canvas for a page: pages of the same can share a call.
+/// The size of the canvas for a page or its parts: pages of the same can share a call.
 pub(crate) fn detection_size(page: Size) -> Size {
-    Placement::of(page).canvas
+    Placement::of(Tiles::of(page).size).canvas
 }
 
 impl Placement {
@@ -72,6 +73,11 @@ impl Placement {
             top: (canvas.height - scaled.height) / 2,
         };
         Self { canvas, offset, scaled, page }
+    }
+
+    /// How large the page is on the canvas; 1 is its own size.
+    pub(super) fn scale(&self) -> f32 {
+        self.scaled.width as f32 / self.page.width as f32
     }
 
     /// Maps a box on the canvas to the page; `None` if it is too small or outside.
@@ -172,7 +178,8 @@ mod tests {
                 u64::from(width) * u64::from(height) <= 6_000_000,
                 "{page:?}: {width} x {height}"
             );
-            assert!(width.min(height) >= 736 - 16, "{page:?}: {width} x {height}");
+            let short = width.min(height);
+            assert!(short >= 736 - 16, "{page:?}: {width} x {height}");
         }
         assert_eq!(detection_size((1000, 800).into()), (992, 800).into());
     }
