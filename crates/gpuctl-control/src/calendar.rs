@@ -54,17 +54,25 @@ pub enum CalendarError {
     #[error("has an event ({0}) that {1}")]
     Event(Label, Fault),
     /// It would skip nothing, which is not what such a file is for.
-    #[error(
-        "has no all-day event from {} to {}{}", YEARS.start(), YEARS.end(), but_has(*.timed, *.cancelled)
-    )]
-    Nothing { timed: usize, cancelled: usize },
+    #[error("has no all-day event from {} to {}{why}", YEARS.start(), YEARS.end())]
+    Nothing { why: String },
 }
 
-fn but_has(timed: usize, cancelled: usize) -> String {
-    let parts = [(timed, "with a time of day"), (cancelled, "cancelled")];
+/// What the events of a file without dates are, with the first that has no occurrence.
+fn why_nothing(events: &[Event], cancelled: usize, timed: usize) -> String {
+    let without = events.iter().filter(|event| {
+        let EventDays::Whole { begins, .. } = &event.days else { return false };
+        begins.iter().all(|begin| !YEARS.contains(&begin.year()))
+    });
+    let first = without.clone().next().map(|event| format!(" ({})", event.label));
+    let without = (without.count(), "without an occurrence in these years");
+    let parts = [(timed, "with a time of day"), (cancelled, "cancelled"), without];
     let parts = parts.iter().filter(|(count, _)| *count > 0);
     let parts: Vec<String> = parts.map(|(count, what)| format!("{count} {what}")).collect();
-    if parts.is_empty() { String::new() } else { format!(": events are {}", parts.join(", ")) }
+    if parts.is_empty() {
+        return String::new();
+    }
+    format!(": events are {}{}", parts.join(", "), first.unwrap_or_default())
 }
 
 /// The dates of the file, in order.
@@ -106,9 +114,10 @@ pub fn dates_in(text: &str) -> Result<FileDates, CalendarError> {
     let cancelled = events.iter().filter(|event| event.is_cancelled).count();
     let timed = |event: &&Event| !event.is_cancelled && matches!(event.days, EventDays::Timed);
     let timed = events.iter().filter(timed).count();
-    let dates = dates(replace(events)?);
+    let events = replace(events)?;
+    let dates = dates(&events);
     if dates.is_empty() {
-        return Err(CalendarError::Nothing { timed, cancelled });
+        return Err(CalendarError::Nothing { why: why_nothing(&events, cancelled, timed) });
     }
     Ok(FileDates { dates, left_out: timed })
 }
@@ -192,7 +201,7 @@ fn keep_latest(events: &mut Vec<Event>) {
 }
 
 /// The days of all events in `YEARS`, each marked by where it begins and ends: long events that recur daily overlap a lot.
-fn dates(events: Vec<Event>) -> Vec<NaiveDate> {
+fn dates(events: &[Event]) -> Vec<NaiveDate> {
     let (Some(first), Some(last)) = (
         NaiveDate::from_ymd_opt(*YEARS.start(), 1, 1),
         NaiveDate::from_ymd_opt(*YEARS.end(), 12, 31),
@@ -201,11 +210,11 @@ fn dates(events: Vec<Event>) -> Vec<NaiveDate> {
     };
     let mut changes: BTreeMap<NaiveDate, i64> = BTreeMap::new();
     for event in events {
-        let EventDays::Whole { begins, length } = event.days else { continue };
+        let EventDays::Whole { begins, length } = &event.days else { continue };
         for begin in begins {
-            let Some(end) = begin.checked_add_signed(TimeDelta::days(length)) else { continue };
-            if begin <= last && end > first {
-                *changes.entry(begin.max(first)).or_default() += 1;
+            let Some(end) = begin.checked_add_signed(TimeDelta::days(*length)) else { continue };
+            if *begin <= last && end > first {
+                *changes.entry(first.max(*begin)).or_default() += 1;
                 *changes.entry(end).or_default() -= 1;
             }
         }
