@@ -9,7 +9,7 @@ usage: cron.py OUT
 import json
 import random
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from aws_croniter import AwsCroniter
@@ -17,7 +17,7 @@ from aws_croniter import AwsCroniter
 SEED = 20261130
 EXPRESSIONS = 400
 FIRES = 4
-BEGIN = datetime(2026, 1, 31, 23, 30, tzinfo=timezone.utc)
+BEGIN = datetime(2026, 1, 31, 23, 30, tzinfo=UTC)
 DAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
 MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 # Those of AWS's own pages.
@@ -31,7 +31,7 @@ GIVEN = [
     "0/5 8-17 ? * MON-FRI *",
     "0/30 20-2 ? * MON-FRI *",
     "15 10 ? * FRIL 2022-2027",
-    "0 9 ? * 2#1 *".replace("2#1", "MON#1"),
+    "0 9 ? * MON#1 *",
     "23 17 25 MAR/4 ? *",
 ]
 

@@ -6,14 +6,14 @@ usage: zones.py OUT
 import json
 import sys
 import zoneinfo
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import tzdata
 
 # Each month of two winters, the years around them, and centuries in which only the last rule of a zone counts.
-INSTANTS = [datetime(2026 + n // 12, n % 12 + 1, 15, 8, 30, tzinfo=timezone.utc) for n in range(24)]
-INSTANTS += [datetime(year, month, 1, tzinfo=timezone.utc) for year in (1970, 1999, 2025, 2030, 2100, 2199) for month in (1, 7)]
+INSTANTS = [datetime(2026 + n // 12, n % 12 + 1, 15, 8, 30, tzinfo=UTC) for n in range(24)]
+INSTANTS += [datetime(year, month, 1, tzinfo=UTC) for year in (1970, 1999, 2025, 2030, 2100, 2199) for month in (1, 7)]
 # A machine whose zone was never set.
 NO_ZONE = "Factory"
 
