@@ -27,4 +27,3 @@ contract_tests!(lists, setup);
 contract_tests!(redrive, setup);
 contract_tests!(ledger, setup);
 contract_tests!(jobs, setup);
-contract_tests!(generations, setup);
