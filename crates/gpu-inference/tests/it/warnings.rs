@@ -87,8 +87,8 @@ fn raised(task: Task, bytes: &[u8]) -> Vec<WarningCode> {
 
 fn codes(task: Task, path: &Path) -> Vec<WarningCode> {
     let prepared = decode(task, path, &Params::default(), &InputLimits::default()).unwrap();
-    let remarks = match task {
-        Task::VisionOcr => run_one(&mut pipeline("pp-ocr-v6-small"), prepared).remarks,
+    let remarks = match (task, prepared.remarks().warnings.as_slice()) {
+        (Task::VisionOcr, []) => run_one(&mut pipeline("pp-ocr-v6-small"), prepared).remarks,
         _ => prepared.remarks().clone(),
     };
     remarks.warnings.iter().map(|warning| warning.code).collect()

@@ -34,10 +34,15 @@ pub(super) fn picture(source: &mut Source<'_>, missing: &str) -> Result<RgbImage
     let folder = folder()?;
     let target = folder.path().join("picture.png");
     let said = run(source, HEIF, [source.path.as_os_str(), target.as_os_str()], missing)?;
+    let failed = || Problem::Unsupported(format!("{missing}; {HEIF} says: {}", first_line(&said)));
     if !said.success || !target.is_file() {
-        return Err(Problem::Unsupported(format!("{missing}; {HEIF} says: {}", first_line(&said))));
+        return Err(failed());
     }
-    drawn(source, &target)
+    // It may leave a part of a picture, and say that all is well.
+    drawn(source, &target).map_err(|problem| match problem {
+        Problem::Truncated | Problem::Damaged(_) => failed(),
+        problem => problem,
+    })
 }
 
 /// The pages of a PDF by `pdftoppm`.

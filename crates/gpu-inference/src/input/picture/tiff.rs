@@ -159,6 +159,10 @@ impl From<TiffError> for Problem {
     fn from(error: TiffError) -> Self {
         match error {
             TiffError::Unsupported(problem) => Self::Unsupported(text::cut(problem)),
+            // What it does not know it also calls invalid.
+            TiffError::InvalidData(problem) if problem.contains("not supported") => {
+                Self::Unsupported(text::cut(problem))
+            }
             error => Self::Damaged(text::said(&error)),
         }
     }
