@@ -1,12 +1,16 @@
 //! A job's input file, decoded: the CPU work before a model sees it.
 //!
 //! A file that cannot be used gets a named error here, before it costs memory or GPU time. The decoders are in `audio`,
-//! `picture` and `tensors`.
+//! `picture`, `text` and `tensors`.
 
 pub(crate) mod audio;
+mod bytes;
 mod error;
+mod hints;
+pub(crate) mod kind;
 pub(crate) mod picture;
 pub(crate) mod tensors;
+pub(crate) mod text;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,9 +24,12 @@ use crate::cancel::Cancel;
 use crate::output::{Remarks, Warning};
 
 use self::audio::{Audio, SAMPLE_RATE_HZ};
+pub use self::bytes::FileEnds;
 pub use self::error::{InputError, InputLimits};
+pub use self::kind::FileKind;
 use self::picture::{Pages, Picture};
 use self::tensors::Tensors;
+pub use self::text::Text;
 
 /// Longest text to be spoken: about ten minutes of speech.
 const SPOKEN_CHARS_MAX: usize = 10_000;
@@ -49,9 +56,9 @@ pub enum Content {
     /// A picture.
     Picture(Picture),
     /// A text, without spaces around it; never empty.
-    Text(String),
-    /// A file as it is.
-    Bytes(Vec<u8>),
+    Text(Text),
+    /// A file as it is: its two ends, where it is long.
+    Bytes(FileEnds),
     /// Named tensors.
     Tensors(Tensors),
 }
@@ -102,7 +109,7 @@ impl Content {
                 picture.pages().iter().map(|page| page.as_raw().len() as u64).sum()
             }
             Self::Text(text) => text.len() as u64,
-            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Bytes(ends) => ends.held_bytes(),
             Self::Tensors(tensors) => {
                 tensors.values().map(|tensor| tensor.elements().bytes()).sum()
             }
@@ -152,7 +159,11 @@ impl Wanted {
         remarks: &mut Remarks,
     ) -> Result<Content, InputError> {
         let limits = &decoder.limits;
-        let file = open(path)?;
+        let file = match self {
+            // An empty file is a kind of file, too.
+            Self::Bytes => open_any(path)?,
+            _ => open(path)?,
+        };
         match self {
             Self::Audio { rate_hz } => {
                 audio::decode(&file, path, decoder, rate_hz, remarks).map(Content::Audio)
@@ -161,27 +172,30 @@ impl Wanted {
                 picture::decode(file, path, decoder, pages, remarks).map(Content::Picture)
             }
             Self::Text { chars_max } => {
-                text(file, path, limits.text_chars_max.min(chars_max)).map(Content::Text)
+                let chars_max = limits.text_chars_max.min(chars_max);
+                text(file, path, chars_max, remarks).map(Content::Text)
             }
             Self::PictureOrText => {
                 match picture::decode(file, path, decoder, Pages::First, remarks) {
                     Ok(picture) => Ok(Content::Picture(picture)),
                     // What begins like no picture may be a text; a damaged picture is not.
                     Err(InputError::WrongKind { .. }) => {
-                        text(open(path)?, path, limits.text_chars_max).map(Content::Text).map_err(
-                            |error| match error {
-                                InputError::WrongKind { path, .. } => InputError::WrongKind {
-                                    path,
-                                    wanted: "a picture or a text in UTF-8",
-                                },
+                        text(open(path)?, path, limits.text_chars_max, remarks)
+                            .map(Content::Text)
+                            .map_err(|error| match error {
+                                InputError::WrongKind { path, .. } => {
+                                    InputError::WrongKind { path, wanted: "a picture or a text" }
+                                }
                                 other => other,
-                            },
-                        )
+                            })
                     }
                     Err(error) => Err(error),
                 }
             }
-            Self::Bytes => bytes(file, path, limits.file_bytes_max).map(Content::Bytes),
+            Self::Bytes => {
+                let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
+                FileEnds::read(file).map(Content::Bytes).map_err(unreadable)
+            }
             Self::Tensors => {
                 let bytes = bytes(file, path, limits.file_bytes_max)?;
                 tensors::decode(&bytes, path, limits).map(Content::Tensors)
@@ -192,10 +206,10 @@ impl Wanted {
 
 impl Wanted {
     fn bytes_max(self, path: &Path, limits: &InputLimits) -> Result<u64, InputError> {
-        let file = open(path)?;
+        let file = open_any(path)?;
         let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
         let file_bytes = file.metadata().map_err(unreadable)?.len();
-        let text = |chars_max: usize| 2 * text_bytes_max(chars_max).min(file_bytes);
+        let text = |chars_max: usize| TEXT_COPIES * text_bytes_max(chars_max).min(file_bytes);
         match self {
             Self::Audio { rate_hz } => audio::bytes_max(file, path, limits, rate_hz),
             Self::Picture(pages) => picture::bytes_max(file, path, limits, pages),
@@ -204,11 +218,11 @@ impl Wanted {
                 Err(InputError::WrongKind { .. }) => Ok(text(limits.text_chars_max)),
                 bytes => bytes,
             },
-            Self::Bytes if file_bytes <= limits.file_bytes_max => Ok(file_bytes),
+            Self::Bytes => Ok(file_bytes.min(bytes::HELD_BYTES_MAX)),
             Self::Tensors if file_bytes <= limits.file_bytes_max => {
                 tensors::bytes_max(file, limits).map_err(unreadable)
             }
-            Self::Bytes | Self::Tensors => Ok(0),
+            Self::Tensors => Ok(0),
         }
     }
 }
@@ -228,19 +242,31 @@ impl Decoder {
     pub fn decode(&self, task: Task, path: &Path, params: &Params) -> Result<Prepared, InputError> {
         let wanted = Wanted::of(task);
         let mut remarks = Remarks::default();
-        let decoded = |path: &Path, remarks: &mut Remarks| {
-            surviving(path, || wanted.decode(path, self, remarks))
-        };
-        let content = decoded(path, &mut remarks)?;
+        let content = self.decode_file(wanted, path, &mut remarks)?;
         let mut attached = BTreeMap::new();
         for (name, path) in attached_files(task, params) {
             let mut found = Remarks::default();
-            attached.insert(name, decoded(path, &mut found)?);
+            attached.insert(name, self.decode_file(wanted, path, &mut found)?);
             for Warning { code, message } in found.warnings {
                 remarks.warn(code, format!("{name}: {message}"));
             }
         }
         Ok(Prepared { content, params: params.clone(), attached, task: Some(task), remarks })
+    }
+
+    fn decode_file(
+        &self,
+        wanted: Wanted,
+        path: &Path,
+        remarks: &mut Remarks,
+    ) -> Result<Content, InputError> {
+        surviving(path, || wanted.decode(path, self, remarks)).map_err(|error| match error {
+            InputError::WrongKind { path, wanted } => match kind::of_file(&path) {
+                Some(found) => InputError::OtherKind { path, found, wanted },
+                None => InputError::WrongKind { path, wanted },
+            },
+            other => other,
+        })
     }
 
     /// The most memory that [`Decoder::decode`] takes for this input, by the headers of its files and the limits: what to keep free
@@ -287,24 +313,33 @@ fn attached_files(task: Task, params: &Params) -> impl Iterator<Item = (&'static
     files.filter_map(|spec| Some((spec.name, params.file(spec.name)?)))
 }
 
-fn text(file: File, path: &Path, chars_max: usize) -> Result<String, InputError> {
+fn text(
+    file: File,
+    path: &Path,
+    chars_max: usize,
+    remarks: &mut Remarks,
+) -> Result<Text, InputError> {
     let too_long = || InputError::TextTooLong { path: path.to_owned(), chars_max };
     let bytes = bytes(file, path, text_bytes_max(chars_max)).map_err(|error| match error {
         InputError::FileTooLarge { .. } => too_long(),
         other => other,
     })?;
-    let wrong_kind = |_| InputError::WrongKind { path: path.to_owned(), wanted: "a text in UTF-8" };
-    let text = String::from_utf8(bytes).map_err(wrong_kind)?;
-    let text = text.trim_start_matches('\u{feff}').trim();
-    if text.contains('\0') {
-        return Err(InputError::WrongKind { path: path.to_owned(), wanted: "a text in UTF-8" });
+    let wrong_kind = || InputError::WrongKind { path: path.to_owned(), wanted: "a text" };
+    if kind::is_no_text(&bytes) {
+        return Err(wrong_kind());
     }
+    let decoded = text::decode(&bytes).ok_or_else(wrong_kind)?;
+    decoded.remark(remarks);
+    let text = Text::from(decoded);
     match text.chars().count() {
         0 => Err(InputError::NoText { path: path.to_owned() }),
         chars if chars > chars_max => Err(too_long()),
-        _ => Ok(text.to_owned()),
+        _ => Ok(text),
     }
 }
+
+/// A text's bytes, and twice what they become: of a byte of an old encoding up to three.
+const TEXT_COPIES: u64 = 7;
 
 /// No character has more than four bytes, and a mark of the byte order may lead them.
 fn text_bytes_max(chars_max: usize) -> u64 {
@@ -324,6 +359,16 @@ fn bytes(file: File, path: &Path, bytes_max: u64) -> Result<Vec<u8>, InputError>
 
 /// Opens a regular, non-empty file.
 fn open(path: &Path) -> Result<File, InputError> {
+    let file = open_any(path)?;
+    let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
+    match file.metadata().map_err(unreadable)?.len() {
+        0 => Err(InputError::Empty { path: path.to_owned() }),
+        _ => Ok(file),
+    }
+}
+
+/// Opens a regular file.
+fn open_any(path: &Path) -> Result<File, InputError> {
     let own = || path.to_owned();
     let unreadable = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
@@ -335,9 +380,6 @@ fn open(path: &Path) -> Result<File, InputError> {
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(InputError::NotAFile { path: own() });
-    }
-    if metadata.len() == 0 {
-        return Err(InputError::Empty { path: own() });
     }
     File::open(path).map_err(unreadable)
 }
@@ -353,7 +395,8 @@ mod tests {
         assert_eq!(error.code(), "input.crash");
         assert_eq!(error.blame(), gpu_tasks::Blame::Input);
         assert!(error.to_string().contains("odd.tif") && error.to_string().contains("row 7"));
-        assert!(!error.hint().is_empty());
+        assert!(error.hint(Task::VisionOcr).starts_with("save it as PNG"));
+        assert!(error.hint(Task::VoiceDenoise).starts_with("convert it with `ffmpeg"));
         let long = surviving::<()>(path, || panic!("{}", "x".repeat(1 << 20))).unwrap_err();
         assert!(long.to_string().len() < 4 << 10);
     }

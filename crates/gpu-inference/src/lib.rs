@@ -29,7 +29,9 @@ pub use input::audio::external::ffmpeg_version;
 pub use input::picture::Picture;
 pub use input::picture::programs::picture_programs;
 pub use input::tensors::{Elements, Tensor, Tensors};
-pub use input::{Content, Decoder, InputError, InputLimits, Prepared, decode};
+pub use input::{
+    Content, Decoder, FileEnds, FileKind, InputError, InputLimits, Prepared, Text, decode,
+};
 pub use models::{
     Device, DevicePreference, Gpu, Manifest, ManifestError, ModelError, ModelFile, ModelStore,
     ModelTask, Origin, Precision, Resolved, Runtime, RuntimeError, RuntimeOptions, UnknownDevice,
@@ -40,7 +42,7 @@ pub use open::{open, open_pipeline, open_raw, verify};
 pub use output::{
     AudioBasis, Basis, Classification, Detection, Detections, Embedding, Label, Line, Output,
     OutputFile, Page, PageSize, PictureBasis, Reading, Remarks, Segment, Segmented, Segments,
-    Sound, TaskResult, TensorSummary, Transcript, Warning,
+    Sound, TaskResult, TensorSummary, TextBasis, Transcript, Warning,
 };
 pub use pipelines::Pipeline;
 pub use preprocess::phonemes::PhonemeError;

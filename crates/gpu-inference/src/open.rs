@@ -47,7 +47,7 @@ pub fn open(
 /// let runtime = Runtime::load(&Runtime::locate(None)?, RuntimeOptions::default())?;
 /// let store = ModelStore::open(&models)?;
 /// let mut pipeline = open_pipeline(&runtime, &store, model, DevicePreference::Cpu)?;
-/// let input = Content::Text("Hello, world.".to_owned()).into();
+/// let input = Content::Text("Hello, world.".into()).into();
 /// let outputs = pipeline.run(&[input], &Cancel::new())?;
 /// let TaskResult::Embedding(embedding) = &outputs[0].result else { panic!("not a vector") };
 /// assert_eq!(embedding.values.len(), 384);

@@ -49,6 +49,8 @@ pub enum Basis {
     Audio(AudioBasis),
     /// A picture, or pages of a document.
     Picture(PictureBasis),
+    /// A text that was read aloud.
+    Text(TextBasis),
 }
 
 /// How much of a picture or document was looked at.
@@ -76,6 +78,15 @@ pub struct Reading {
     pub lines_small: usize,
     /// What looked like a line and could not be read.
     pub lines_unread: usize,
+}
+
+/// How much of a text was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextBasis {
+    /// Letters and digits of the text, without tags and other codes.
+    pub letters: usize,
+    /// Those that were said.
+    pub said: usize,
 }
 
 /// How much of a recording was decoded, and what it is like.

@@ -3,5 +3,7 @@
 pub(crate) mod child;
 pub(crate) mod phonemes;
 pub(crate) mod pixels;
+pub(crate) mod scripts;
 pub(crate) mod spectrum;
+pub(crate) mod spoken;
 pub(crate) mod tokens;

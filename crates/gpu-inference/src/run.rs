@@ -38,6 +38,12 @@ pub enum RunError {
         index: usize,
         wanted: &'static str,
     },
+    /// A file for a model of texts is none.
+    #[error("the file is not a text")]
+    NotText,
+    /// A text of white space only, or a file without a byte.
+    #[error("the file holds no text")]
+    NoText,
     /// The model cannot use this input, though it is of the right kind.
     #[error("the model cannot use this input: {problem}")]
     Unfit { problem: String },
@@ -57,9 +63,11 @@ pub enum RunError {
     /// The text could not be turned into phonemes.
     #[error("the text cannot be turned into phonemes")]
     Phonemes(#[source] PhonemeError),
-    /// A sentence is longer than the model can take.
-    #[error("a sentence is too long: {phonemes_max} phonemes are allowed")]
-    SentenceTooLong { phonemes_max: usize },
+    /// Most letters of a text are none of the voice's language.
+    #[error(
+        "most letters of the text are {script}, which a voice for the language {language} cannot read aloud"
+    )]
+    WrongScript { script: &'static str, language: String },
     /// A text has letters that cannot be read aloud in the voice's language.
     #[error("the text has {what}, which this voice cannot read aloud")]
     Unreadable { what: &'static str },
@@ -94,12 +102,13 @@ impl RunError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
+            Self::NotText => "input.wrong_kind",
+            Self::NoText => "input.no_text",
             Self::Unfit { .. } => "input.unfit",
             Self::Param { .. } | Self::UnsupportedParam { .. } => "input.param",
             Self::Phonemes(source) => source.code(),
-            Self::SentenceTooLong { .. } => "input.sentence_too_long",
             Self::NothingToSay => "input.nothing_to_say",
-            Self::Unreadable { .. } => "input.unreadable_text",
+            Self::Unreadable { .. } | Self::WrongScript { .. } => "input.unreadable_text",
             Self::TooShort { .. } => "input.too_short",
             // A job's task and model are matched before a batch is made, so a wrong kind is a fault of the program.
             Self::Cancelled | Self::Panicked | Self::WrongInput { .. } | Self::Shape { .. } => {
@@ -122,10 +131,12 @@ impl RunError {
             // A model's graphs were checked when it was opened, so what fails now, and alone, fails because of its input.
             Self::Panicked
             | Self::WrongInput { .. }
+            | Self::NotText
+            | Self::NoText
             | Self::Unfit { .. }
             | Self::Param { .. }
             | Self::UnsupportedParam { .. }
-            | Self::SentenceTooLong { .. }
+            | Self::WrongScript { .. }
             | Self::Unreadable { .. }
             | Self::TooShort { .. }
             | Self::NothingToSay
@@ -140,6 +151,10 @@ impl RunError {
             Self::Cancelled => "the job was cancelled; another worker may have it",
             Self::Panicked => "please report it with the input",
             Self::WrongInput { .. } => "decode the input for the model's own task",
+            Self::NotText => {
+                "submit a text; Magika (`--model magika-v3-3`) tells what other files are"
+            }
+            Self::NoText => "write the text into the file",
             Self::Unfit { .. } => {
                 "change the input or its params accordingly, or name another model"
             }
@@ -148,7 +163,9 @@ impl RunError {
                 "leave it out for the model's default, or name another model"
             }
             Self::Phonemes(source) => source.hint(),
-            Self::SentenceTooLong { .. } => "end sentences with a full stop, or begin new lines",
+            Self::WrongScript { .. } => {
+                "name a model of the text's language with --model, or the language with --param language=…"
+            }
             Self::Unreadable { .. } => "write these letters as they are spoken, Japanese in kana",
             Self::TooShort { .. } => "submit a longer recording",
             Self::NothingToSay => "check the text's language against the voice's",

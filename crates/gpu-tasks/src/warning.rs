@@ -26,11 +26,23 @@ pub enum WarningCode {
     PicturePagesLeftOut,
     /// Pages could not be decoded, where others could.
     PicturePagesUnread,
+    /// A text's encoding was guessed.
+    TextEncoding,
+    /// A text has bytes that are no characters.
+    TextDamaged,
+    /// A model knows few words of a text.
+    TextUnknown,
+    /// Tags, emoji or codes of a text were not said.
+    SpeechLeftOut,
+    /// Words in letters of another language were not said.
+    SpeechScript,
+    /// Much of a text was not said.
+    SpeechIncomplete,
 }
 
 impl WarningCode {
     /// All codes, in the order of the page.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 17] = [
         Self::AudioChannels,
         Self::AudioDamaged,
         Self::AudioLength,
@@ -42,6 +54,12 @@ impl WarningCode {
         Self::PictureLinesSmall,
         Self::PicturePagesLeftOut,
         Self::PicturePagesUnread,
+        Self::TextEncoding,
+        Self::TextDamaged,
+        Self::TextUnknown,
+        Self::SpeechLeftOut,
+        Self::SpeechScript,
+        Self::SpeechIncomplete,
     ];
 
     /// As results show it.
@@ -92,6 +110,24 @@ impl WarningCode {
             }
             Self::PicturePagesUnread => {
                 ("picture.pages_unread", "pages could not be decoded and were left out")
+            }
+            Self::TextEncoding => {
+                ("text.encoding", "the text is not in Unicode, and its encoding was guessed")
+            }
+            Self::TextDamaged => {
+                ("text.damaged", "bytes of the text are no characters, and were replaced")
+            }
+            Self::TextUnknown => {
+                ("text.unknown", "the model does not know half of the text's words or more")
+            }
+            Self::SpeechLeftOut => {
+                ("speech.left_out", "tags, emoji or terminal codes of the text were not said")
+            }
+            Self::SpeechScript => {
+                ("speech.script", "words in letters of another language were not said")
+            }
+            Self::SpeechIncomplete => {
+                ("speech.incomplete", "less than nine tenths of the text were said")
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use std::error::Error;
 
-use gpu_inference::{Blame, InputError, ModelError, RunError, RuntimeError, TaskError};
+use gpu_inference::{Blame, InputError, ModelError, RunError, RuntimeError, Task, TaskError};
 use gpuctl_control::job::{InputUriError, JobFailure};
 pub use gpuctl_control::text::with_causes;
 use gpuctl_worker::{BoxFault, Fault};
@@ -25,12 +25,12 @@ pub fn task(error: &TaskError) -> JobFailure {
     failure(error.code(), error, &error.hint())
 }
 
-/// An input that cannot be decoded.
+/// An input that cannot be decoded for its task.
 #[must_use]
-pub fn input(error: &InputError) -> Fault {
+pub fn input(error: &InputError, task: Task) -> Fault {
     match error {
         InputError::Cancelled => Fault::Cancelled,
-        error => fault(error.blame(), failure(error.code(), error, error.hint())),
+        error => fault(error.blame(), failure(error.code(), error, error.hint(task))),
     }
 }
 
@@ -59,6 +59,16 @@ fn fault(blame: Blame, failure: JobFailure) -> Fault {
     match blame {
         Blame::Input => Fault::Input(failure),
         Blame::Box => Fault::Box(box_fault(failure)),
+    }
+}
+
+/// What a result would show of it, or the worker's report; nothing of a job that was cancelled.
+#[must_use]
+pub fn shown(fault: Fault) -> Option<JobFailure> {
+    match fault {
+        Fault::Input(failure) => Some(failure),
+        Fault::Box(BoxFault { code, message, hint }) => Some(JobFailure { code, message, hint }),
+        Fault::Cancelled => None,
     }
 }
 

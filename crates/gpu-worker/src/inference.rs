@@ -65,12 +65,9 @@ impl Inference for Engine {
         });
         match cancelled_with(decode, cancel, || stop.cancel()).await {
             Ok(Ok(prepared)) => Ok(Decoded { bytes: prepared.bytes(), inner: Box::new(prepared) }),
-            Ok(Err(error)) => Err(failure::input(&error)),
-            Err(_) => {
-                let message = "the decoder crashed on this input".to_owned();
-                let hint = Some("please report it with the input".to_owned());
-                Err(Fault::Input(JobFailure { code: "input.crash".to_owned(), message, hint }))
-            }
+            Ok(Err(error)) => Err(failure::input(&error, task)),
+            // A decoder's panic is an error above; only a runtime that ends cancels the call.
+            Err(_) => Err(Fault::Cancelled),
         }
     }
 

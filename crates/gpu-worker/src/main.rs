@@ -17,14 +17,16 @@ use arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // ONNX Runtime logs hundreds of lines a session at `info`.
-    let filter =
-        EnvFilter::try_from_env("GPUCTL_LOG").unwrap_or_else(|_| EnvFilter::new("info,ort=warn"));
+    let filter = EnvFilter::try_from_env("GPUCTL_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .init();
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::warn!(at, "a panic: {}", shown(panic.payload_as_str().unwrap_or("no text")));
+    }));
     match run(arguments) {
         Ok(code) => code,
         Err((error, code)) => {
@@ -36,6 +38,10 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// What is logged. ONNX Runtime says hundreds of lines a session at `info`; what Symphonia finds wrong with a recording is in its job's
+/// result, and no error of this program.
+const LOGGED: &str = "info,ort=warn,symphonia=off";
 
 /// An error, and the exit code for it.
 type Failed = (Box<dyn Error>, ExitCode);

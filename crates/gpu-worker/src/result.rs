@@ -7,12 +7,13 @@ mod vision;
 
 use std::time::Duration;
 
-use gpu_inference::{Basis, Output, Remarks, TaskResult};
+use gpu_inference::{Basis, Output, Remarks, TaskResult, TextBasis};
 use serde_json::Value;
 
 use self::document::{
     AudioBasisDocument, LineDocument, PageDocument, PageSizeDocument, PictureBasisDocument,
-    SegmentDocument, SoundDocument, TranscriptDocument, WarningDocument, to_value,
+    SegmentDocument, SoundDocument, TextBasisDocument, TranscriptDocument, WarningDocument,
+    to_value,
 };
 
 /// The `output` of a job's result: one JSON object, its fields given by the task, with what it is based on and what is doubtful about it.
@@ -60,6 +61,9 @@ fn basis_document(basis: &Basis) -> Value {
                 lines_small: reading.map(|reading| reading.lines_small),
                 lines_unread: reading.map(|reading| reading.lines_unread),
             })
+        }
+        Basis::Text(TextBasis { letters, said }) => {
+            to_value(&TextBasisDocument { letters: *letters, letters_said: *said })
         }
     }
 }

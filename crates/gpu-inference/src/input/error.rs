@@ -4,9 +4,11 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use gpu_tasks::Blame;
+use gpu_tasks::{Blame, Task};
 use rustix::io::Errno;
 
+use super::hints;
+use super::kind::FileKind;
 use crate::cancel::Cancelled;
 use crate::text;
 
@@ -94,6 +96,9 @@ pub enum InputError {
     /// The file is not of a kind that the task takes.
     #[error("{} is not {wanted}", text::path(path))]
     WrongKind { path: PathBuf, wanted: &'static str },
+    /// The same, of a kind that is known by its first bytes.
+    #[error("{} is {}, not {wanted}", text::path(path), found.name)]
+    OtherKind { path: PathBuf, found: FileKind, wanted: &'static str },
     /// The right kind of file, but with a feature that is not supported.
     #[error("{} cannot be decoded: {problem}", text::path(path))]
     Unsupported { path: PathBuf, problem: String },
@@ -181,7 +186,7 @@ impl InputError {
             Self::Unreadable { .. } => "input.unreadable",
             Self::NotAFile { .. } => "input.not_a_file",
             Self::Empty { .. } => "input.empty",
-            Self::WrongKind { .. } => "input.wrong_kind",
+            Self::WrongKind { .. } | Self::OtherKind { .. } => "input.wrong_kind",
             Self::Unsupported { .. } | Self::NeedsProgram { .. } => "input.unsupported",
             Self::AudioTruncated { .. } | Self::PictureTruncated { .. } => "input.truncated",
             Self::Damaged { .. } => "input.damaged",
@@ -206,9 +211,9 @@ impl InputError {
         }
     }
 
-    /// What to do about it.
+    /// What to do about it, of an input for this task.
     #[must_use]
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self, task: Task) -> &'static str {
         match self {
             Self::Missing { .. } => "check the job's input path",
             Self::Unreadable { .. } => "check the file's permissions and the disk",
@@ -216,8 +221,15 @@ impl InputError {
             Self::Empty { .. } | Self::AudioTruncated { .. } | Self::PictureTruncated { .. } => {
                 "the upload or copy was probably cut off: submit the whole file"
             }
-            Self::WrongKind { .. } | Self::Unsupported { .. } => {
-                "convert it, e.g. with ffmpeg, to 16-bit WAV, to PNG, or to UTF-8"
+            Self::OtherKind { found, .. } => hints::for_kind(task, *found),
+            Self::WrongKind { .. } => hints::for_unknown(task),
+            Self::Unsupported { .. } => hints::for_unsupported(task),
+            Self::Damaged { .. } => hints::for_damaged(task),
+            Self::TooLong { .. } => {
+                "cut the recording, or raise `audio_seconds_max` under [worker]"
+            }
+            Self::TooLarge { .. } => {
+                "scale the picture down, or raise `image_pixels_max` under [worker]"
             }
             Self::NeedsProgram { program: "ffmpeg", .. } => {
                 "install ffmpeg on the worker's machine, or convert the recording to WAV, FLAC or MP3"
@@ -228,17 +240,12 @@ impl InputError {
             Self::NeedsProgram { .. } => {
                 "`apt-get install poppler-utils` on the worker's machine, or submit the pages as PNG or TIFF"
             }
-            Self::Damaged { .. } => "check that another program can open the file",
-            Self::Crash { .. } => {
-                "open it in another program, save it as a new file and submit that; please report it with the input"
-            }
-            Self::TooLong { .. } => "cut the recording, or raise the limit",
-            Self::TooLarge { .. } => "scale the picture down, or raise the limit",
             Self::TooManyPages { .. } => "submit its pages in parts",
             Self::NoSamples { .. } => "check the program that recorded the file",
             Self::TextTooLong { .. } => "submit it in parts",
             Self::NoText { .. } => "write the text into the file",
-            Self::FileTooLarge { .. } => "cut it into parts",
+            Self::FileTooLarge { .. } => hints::for_too_large(task),
+            Self::Crash { .. } => hints::for_crash(task),
             Self::Cancelled => "the job was cancelled; another worker may have it",
         }
     }

@@ -35,7 +35,7 @@ impl Prepared {
                 pixels.sum()
             }
             Content::Text(text) => text.len() as u64,
-            Content::Bytes(bytes) => bytes.len() as u64,
+            Content::Bytes(ends) => ends.held_bytes(),
             Content::Tensors(tensors) => {
                 tensors.values().map(|tensor| tensor.elements().len() as u64).sum()
             }

@@ -103,6 +103,7 @@ impl Run for SentencePipeline {
             let Content::Text(text) = input.content() else {
                 return Err(RunError::WrongInput { index, wanted: "a text" });
             };
+            let text: &str = text;
             let prefix = match input.params().text("as") {
                 Some(AS_PASSAGE) => &self.settings.passage_prefix,
                 _ => &self.settings.query_prefix,
@@ -115,10 +116,12 @@ impl Run for SentencePipeline {
             cancel.check()?;
             let texts: Vec<&Encoded> = group.iter().map(|&index| &encoded[index]).collect();
             for (&index, values) in group.iter().zip(self.encode(&texts)?) {
-                let Encoded { ids, truncated } = &encoded[index];
+                let Encoded { ids, truncated, .. } = &encoded[index];
                 let (tokens, truncated) = (Some(ids.len()), *truncated);
                 let embedding = Embedding { values, tokens, truncated };
-                outputs[index] = Some(TaskResult::Embedding(embedding).into());
+                let mut output = Output::from(TaskResult::Embedding(embedding));
+                encoded[index].remark(&mut output.remarks);
+                outputs[index] = Some(output);
             }
         }
         Ok(outputs.into_iter().flatten().collect())

@@ -315,7 +315,10 @@ mod tests {
     fn a_text_ends_with_its_own_mark_also_where_it_was_cut() {
         let settings = SiglipSettings { tokens: 4, ..SiglipSettings::default() };
         let ids = |ids: &[i64]| {
-            let framed = framed(Encoded { ids: ids.to_vec(), truncated: false }, &settings);
+            let framed = framed(
+                Encoded { ids: ids.to_vec(), truncated: false, own: 0, unknown: 0 },
+                &settings,
+            );
             (framed.ids, framed.truncated)
         };
         assert_eq!(ids(&[7, 8, 1]), (vec![7, 8, 1], false));

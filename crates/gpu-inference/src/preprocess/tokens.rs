@@ -3,12 +3,19 @@
 //! That file also sets padding and truncation as its exporter had them, often wrongly for this use (MiniLM's pads every
 //! text to 128); so both are switched off and done here.
 
+use gpu_tasks::WarningCode;
 use ndarray::Array2;
 use tokenizers::{Tokenizer, TruncationParams};
+
+use crate::output::Remarks;
+
+/// What stands for a word that a vocabulary lacks: BERT's, and that of SentencePiece.
+const UNKNOWN: [&str; 2] = ["[UNK]", "<unk>"];
 
 /// An opened tokenizer.
 pub(crate) struct Tokens {
     tokenizer: Tokenizer,
+    unknown: Option<u32>,
 }
 
 /// One text's tokens, special ones included.
@@ -17,6 +24,22 @@ pub(crate) struct Encoded {
     pub(crate) ids: Vec<i64>,
     /// Whether the text was longer than the model takes, and was cut.
     pub(crate) truncated: bool,
+    /// How many tokens are not special, and how many of these stand for what the vocabulary lacks.
+    pub(crate) own: usize,
+    pub(crate) unknown: usize,
+}
+
+impl Encoded {
+    /// Warns where half of the text or more is unknown to the model: then every such text is the same to it.
+    pub(crate) fn remark(&self, remarks: &mut Remarks) {
+        let Self { own, unknown, .. } = self;
+        if *unknown > 0 && unknown * 2 >= *own {
+            let message = format!(
+                "{unknown} of the text's {own} tokens stand for words that the model does not know"
+            );
+            remarks.warn(WarningCode::TextUnknown, message);
+        }
+    }
 }
 
 /// Several texts' tokens, as long as the longest.
@@ -33,13 +56,19 @@ impl Tokens {
         tokenizer.with_padding(None);
         let truncation = TruncationParams { max_length: length_max, ..TruncationParams::default() };
         tokenizer.with_truncation(Some(truncation)).map_err(|error| error.to_string())?;
-        Ok(Self { tokenizer })
+        let unknown = UNKNOWN.iter().find_map(|name| tokenizer.token_to_id(name));
+        Ok(Self { tokenizer, unknown })
     }
 
     /// The tokens of a text.
     pub(crate) fn encode(&self, text: &str) -> Result<Encoded, String> {
         let encoding = self.tokenizer.encode(text, true).map_err(|error| error.to_string())?;
+        let special = encoding.get_special_tokens_mask();
+        let own = encoding.get_ids().iter().zip(special).filter(|(_, special)| **special == 0);
+        let own: Vec<u32> = own.map(|(&id, _)| id).collect();
         Ok(Encoded {
+            own: own.len(),
+            unknown: own.iter().filter(|&&id| Some(id) == self.unknown).count(),
             ids: encoding.get_ids().iter().map(|&id| id.into()).collect(),
             truncated: !encoding.get_overflowing().is_empty(),
         })
@@ -82,7 +111,7 @@ mod tests {
     use super::*;
 
     fn of(length: usize) -> Encoded {
-        Encoded { ids: vec![7; length], truncated: false }
+        Encoded { ids: vec![7; length], truncated: false, own: length, unknown: 0 }
     }
 
     #[test]

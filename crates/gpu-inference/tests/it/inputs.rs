@@ -56,12 +56,12 @@ fn a_text_is_read_without_the_space_around_it_and_has_a_limit_in_characters() {
     };
     let limits = InputLimits { text_chars_max: 3, ..InputLimits::default() };
     let found = read("\u{feff} äöü\n".as_bytes(), &limits).unwrap();
-    assert!(matches!(found.content(), Content::Text(text) if text == "äöü"), "{found:?}");
+    assert!(matches!(found.content(), Content::Text(text) if **text == *"äöü"), "{found:?}");
     for (bytes, code) in [
         (&b"four"[..], "input.text_too_long"),
         (&[b'x'; 100], "input.text_too_long"),
         (b" \n", "input.no_text"),
-        (b"\xff\xfe", "input.wrong_kind"),
+        (b"\xff\xfe", "input.no_text"),
         (b"a\0b", "input.wrong_kind"),
     ] {
         assert_eq!(read(bytes, &limits).unwrap_err(), code);
@@ -69,6 +69,67 @@ fn a_text_is_read_without_the_space_around_it_and_has_a_limit_in_characters() {
     let limits = InputLimits { file_bytes_max: 3, ..InputLimits::default() };
     let path = files.write("bytes", [0; 4]);
     assert_eq!(decode(Task::OnnxRun, &path, &limits).unwrap_err().code(), "input.too_large");
+}
+
+#[test]
+fn a_text_is_read_in_the_encoding_that_it_is_in() {
+    let files = Files::new();
+    let read = |bytes: &[u8]| {
+        let path = files.write("text.txt", bytes);
+        match prepare(Task::TextEmbed, &path).content() {
+            Content::Text(text) => text.to_string(),
+            other => panic!("no text: {other:?}"),
+        }
+    };
+    let words = "Grüße aus Köln, 12 €";
+    let utf_16 = |to: fn(u16) -> [u8; 2]| words.encode_utf16().flat_map(to).collect::<Vec<u8>>();
+    let utf_32: Vec<u8> = words.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+    for bytes in [
+        [b"\xef\xbb\xbf".as_slice(), words.as_bytes()].concat(),
+        [b"\xff\xfe".as_slice(), &utf_16(u16::to_le_bytes)].concat(),
+        [b"\xfe\xff".as_slice(), &utf_16(u16::to_be_bytes)].concat(),
+        [b"\xff\xfe\0\0".as_slice(), &utf_32].concat(),
+        utf_16(u16::to_le_bytes),
+        utf_16(u16::to_be_bytes),
+        b"Gr\xfc\xdfe aus K\xf6ln, 12 \x80".to_vec(),
+        // As programs fill up a block, and as DOS ends a text.
+        [words.as_bytes(), &[0; 40]].concat(),
+        b"Gr\xfc\xdfe aus K\xf6ln, 12 \x80\r\n\x1a".to_vec(),
+    ] {
+        assert_eq!(read(&bytes), words, "{bytes:?}");
+    }
+    let japanese = b"\x93\xfa\x96{\x8c\xea\x82\xcc\x83e\x83L\x83X\x83g\x82\xc5\x82\xb7\x81B";
+    assert_eq!(read(japanese), "日本語のテキストです。");
+    // A text in UTF-8 of which one character was cut in two is not one of another encoding.
+    assert_eq!(read(&words.as_bytes()[..words.len() - 1]), "Grüße aus Köln, 12 \u{fffd}");
+}
+
+#[test]
+fn a_file_of_another_kind_is_named_with_what_to_do_for_the_task() {
+    let files = Files::new();
+    let pdf = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n".as_slice();
+    let webm = b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x84webm\0\0".as_slice();
+    let docx = b"PK\x03\x04\x14\0\0\0\0\0word/document.xml".as_slice();
+    let utf_16 = b"\xff\xfea\0 \0t\0e\0x\0t\0".as_slice();
+    let gzip = b"\x1f\x8b\x08\0\0\0\0\0".as_slice();
+    for (task, bytes, found, hint) in [
+        (Task::VoiceTranscribe, pdf, "a PDF document", "submit a recording"),
+        (Task::VisionSegment, webm, "a WebM video or recording", "take pictures out of it"),
+        (Task::VisionSegment, docx, "a Word document (docx)", "save it as PDF"),
+        (Task::VoiceDenoise, b"GIF89a\x01\0\x01\0\0\xff\0", "a GIF picture", "`vision.ocr`"),
+        (Task::VisionDetect, utf_16, "a text in UTF-16", "submit a picture"),
+        (Task::VoiceConvert, b"plain words, no sound", "a text", "`voice.synthesize`"),
+        (Task::VoiceSynthesize, pdf, "a PDF document", "pdftotext"),
+        (Task::TextEmbed, docx, "a Word document (docx)", "plain text in UTF-8"),
+        (Task::TextEmbed, webm, "a WebM video or recording", "`voice.transcribe`"),
+        (Task::OnnxRun, utf_16, "a text in UTF-16", "numpy.savez"),
+        (Task::OnnxRun, gzip, "a gzip archive", "unpack it"),
+    ] {
+        let error = decode(task, &files.write("x", bytes), &InputLimits::default()).unwrap_err();
+        assert_eq!(error.code(), "input.wrong_kind", "{task}: {error}");
+        assert!(error.to_string().contains(&format!(" is {found}, not ")), "{error}");
+        assert!(error.hint(task).contains(hint), "{task}: {}", error.hint(task));
+    }
 }
 
 #[test]
@@ -104,7 +165,7 @@ fn a_truncated_recording_says_what_was_expected_and_what_was_found() {
     assert_eq!(error.code(), "input.truncated");
     let said = error.to_string();
     assert!(said.contains("16000 frames") && said.contains("found 12000"), "{said}");
-    assert!(!error.hint().is_empty());
+    assert!(!error.hint(Task::VoiceTranscribe).is_empty());
     assert_eq!(
         code(Task::VoiceTranscribe, &files.write("head.wav", &whole[..30])),
         "input.damaged"

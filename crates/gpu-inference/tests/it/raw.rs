@@ -20,7 +20,7 @@ fn a_file_classifier_run_raw_says_what_its_own_task_says() {
     for (place, byte) in end.iter().rev().enumerate() {
         features[2_047 - place] = i32::from(*byte);
     }
-    let own = run_one(&mut pipeline("magika-v3-3"), Content::Bytes(file.to_vec()).into());
+    let own = run_one(&mut pipeline("magika-v3-3"), Content::Bytes(file.to_vec().into()).into());
     let TaskResult::Classification(own) = own.result else { panic!("no labels") };
     let output = run_one(
         &mut raw("magika-v3-3"),

@@ -62,7 +62,7 @@ pub(crate) fn prepare(task: Task, path: &Path) -> Prepared {
 }
 
 pub(crate) fn text(words: &str) -> Prepared {
-    Content::Text(words.to_owned()).into()
+    Content::Text(words.into()).into()
 }
 
 pub(crate) fn embedding(output: Output) -> Embedding {

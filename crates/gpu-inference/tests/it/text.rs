@@ -3,7 +3,8 @@
 use std::f32::consts::FRAC_1_SQRT_2;
 
 use gpu_inference::{
-    Cancel, Classification, Content, Embedding, InputLimits, Prepared, Task, decode,
+    Cancel, Classification, Content, Embedding, FileEnds, InputLimits, Params, Prepared, Task,
+    decode,
 };
 use serde_json::json;
 
@@ -75,7 +76,7 @@ fn four_kinds_of_files_are_told_apart_in_one_batch() {
     let png = std::fs::read(sample("page.png")).unwrap();
     let tone: Vec<i16> = (0..16_000_i16).map(|n| n.wrapping_mul(37)).collect();
     let files = [python.to_vec(), rust.to_vec(), png, wav(16_000, &tone)];
-    let batch: Vec<Prepared> = files.map(|file| Content::Bytes(file).into()).into();
+    let batch: Vec<Prepared> = files.map(|file| Content::Bytes(file.into()).into()).into();
     let found = pipeline("magika-v3-3").run(&batch, &Cancel::new()).unwrap();
     let found: Vec<Classification> = found.into_iter().map(classification).collect();
     let labels: Vec<&str> = found.iter().map(|found| found.label.as_str()).collect();
@@ -91,9 +92,10 @@ fn four_kinds_of_files_are_told_apart_in_one_batch() {
 fn what_is_too_short_or_odd_for_the_model_is_text_or_unknown() {
     let mut pipeline = pipeline("magika-v3-3");
     let mut label = |bytes: &[u8]| {
-        let found = classification(run_one(&mut pipeline, Content::Bytes(bytes.into()).into()));
+        let found = classification(run_one(&mut pipeline, file(bytes)));
         (found.label, found.labels.len())
     };
+    assert_eq!(label(b""), ("empty".to_owned(), 0));
     assert_eq!(label(b"hi"), ("txt".to_owned(), 0));
     assert_eq!(label(b"\xff\xfe"), ("unknown".to_owned(), 0));
     // White space does not count.
@@ -103,7 +105,7 @@ fn what_is_too_short_or_odd_for_the_model_is_text_or_unknown() {
 #[test]
 fn texts_are_labelled_by_the_model_s_own_configuration() {
     let label = |model: &str, words: &str| {
-        classification(run_one(&mut small(model), Content::Bytes(words.into()).into()))
+        classification(run_one(&mut small(model), file(words.as_bytes())))
     };
     let one = label("classifier-one", "good good bad");
     assert_eq!((one.label.as_str(), one.truncated), ("POSITIVE", false));
@@ -113,12 +115,55 @@ fn texts_are_labelled_by_the_model_s_own_configuration() {
     assert!((any.labels[0].score - 0.982).abs() < 1e-3, "{any:?}");
     assert!(label("classifier-one", "bad bad good good good good good").truncated);
     // A batch: the shorter text's padding would make it negative.
-    let batch = ["good", "bad bad bad bad"].map(|words| Content::Bytes(words.into()).into());
+    let batch = ["good", "bad bad bad bad"].map(|words| file(words.as_bytes()));
     let found = small("classifier-one").run(&batch, &Cancel::new()).unwrap();
     let labels: Vec<String> = found.into_iter().map(|found| classification(found).label).collect();
     assert_eq!(labels, ["POSITIVE", "NEGATIVE"]);
-    let bytes: Prepared = Content::Bytes(vec![0xff; 20]).into();
-    assert!(small("classifier-one").run(&[bytes], &Cancel::new()).is_err());
+}
+
+#[test]
+fn a_text_classifier_takes_texts_in_any_encoding_and_says_what_is_none() {
+    let mut classifier = small("classifier-one");
+    let utf_16: Vec<u8> = "\u{feff}bad bad".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert_eq!(classification(run_one(&mut classifier, file(&utf_16))).label, "NEGATIVE");
+    let long = "good ".repeat(500_000);
+    let found = classification(run_one(&mut classifier, on_disk(long.as_bytes())));
+    assert_eq!((found.label.as_str(), found.truncated), ("POSITIVE", true));
+    for (bytes, code) in [
+        (&b"\0\x01\x02\x03\xff"[..], "input.wrong_kind"),
+        (b" \n", "input.no_text"),
+        (b"", "input.no_text"),
+    ] {
+        let error = classifier.run(&[file(bytes)], &Cancel::new()).unwrap_err();
+        assert_eq!(error.code(), code);
+        assert!(!error.hint().is_empty());
+    }
+}
+
+#[test]
+fn of_a_file_beyond_any_limit_the_ends_are_read_and_say_what_it_is() {
+    let mut bytes = b"PK\x03\x04".to_vec();
+    let entry = std::fs::read(sample("page.png")).unwrap();
+    bytes.extend(entry.iter().cycle().take(3 << 20));
+    bytes.extend_from_slice(&std::fs::read(sample("page.png")).unwrap()[..200]);
+    let whole = FileEnds::from(bytes.clone());
+    let mut magika = pipeline("magika-v3-3");
+    let whole = classification(run_one(&mut magika, Content::Bytes(whole).into()));
+    let ends = classification(run_one(&mut magika, on_disk(&bytes)));
+    assert_eq!(ends, whole);
+}
+
+/// A small file of these bytes.
+fn file(bytes: &[u8]) -> Prepared {
+    Content::Bytes(bytes.to_vec().into()).into()
+}
+
+/// The same, read with a limit that is far below its size.
+fn on_disk(bytes: &[u8]) -> Prepared {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    let limits = InputLimits { file_bytes_max: 10, ..InputLimits::default() };
+    decode(Task::TextClassify, file.path(), &Params::default(), &limits).unwrap()
 }
 
 #[test]

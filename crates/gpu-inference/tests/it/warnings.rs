@@ -1,7 +1,5 @@
 //! Each warning has an input that raises it, and a healthy one that does not.
 
-use std::path::Path;
-
 use gpu_inference::{InputLimits, Params, Task, WarningCode, decode};
 
 use crate::craft::{self, Wave};
@@ -11,6 +9,8 @@ use crate::support::{pipeline, run_one, wav};
 /// A file that raises the warning, and one as it should be.
 struct Pair {
     task: Task,
+    /// The model that says so, if it is not known before one runs.
+    model: Option<&'static str>,
     raises: Vec<u8>,
     healthy: Vec<u8>,
 }
@@ -50,45 +50,71 @@ fn pair(code: WarningCode) -> Pair {
         }
         WarningCode::PictureLinesSmall => {
             let print = |letters| made::png(made::small_print(letters));
-            Pair { task: Task::VisionOcr, raises: print(7.0), healthy: print(24.0) }
+            Pair {
+                task: Task::VisionOcr,
+                model: Some("pp-ocr-v6-small"),
+                raises: print(7.0),
+                healthy: print(24.0),
+            }
         }
         WarningCode::PicturePagesLeftOut => Pair {
             task: Task::VisionDetect,
+            model: None,
             raises: made::grey_pages(&[1, 1]),
             healthy: made::grey_pages(&[1]),
         },
         WarningCode::PicturePagesUnread => Pair {
             task: Task::VisionOcr,
+            model: Some("pp-ocr-v6-small"),
             raises: made::grey_pages(&[1, 999]),
             healthy: made::grey_pages(&[1, 1]),
         },
+        WarningCode::SpeechLeftOut => of_speech("Hello 👍", "Hello"),
+        WarningCode::SpeechScript => of_speech("Hello, good morning мир", "Hello, good morning"),
+        WarningCode::SpeechIncomplete => of_speech("Hello, good мир", "Hello, good"),
+        WarningCode::TextUnknown => {
+            let (raises, healthy) = ("x".repeat(99_999).into_bytes(), b"a cat".to_vec());
+            Pair { task: Task::TextEmbed, model: Some("minilm-l6-v2-int8"), raises, healthy }
+        }
+        WarningCode::TextEncoding => of_texts(b"caf\xe9 au lait", "café au lait".as_bytes()),
+        WarningCode::TextDamaged => {
+            of_texts(b"gr\xc3\xbc\xc3\x9fe, gr\xc3\xb6\xc3", "grüße, größe".as_bytes())
+        }
     }
 }
 
 #[test]
 fn each_warning_is_raised_by_what_it_is_about_and_not_by_a_healthy_input() {
     for code in WarningCode::ALL {
-        let Pair { task, raises, healthy } = pair(code);
-        assert!(raised(task, &raises).contains(&code), "{code:?} is not raised");
-        assert!(!raised(task, &healthy).contains(&code), "{code:?} is raised by a healthy input");
+        let Pair { task, model, raises, healthy } = pair(code);
+        let raised = |bytes: &[u8]| raised(task, model, bytes).contains(&code);
+        assert!(raised(&raises), "{code:?} is not raised");
+        assert!(!raised(&healthy), "{code:?} is raised by a healthy input");
     }
 }
 
 fn of_recordings(raises: Vec<u8>, healthy: Vec<u8>) -> Pair {
-    Pair { task: Task::VoiceTranscribe, raises, healthy }
+    Pair { task: Task::VoiceTranscribe, model: None, raises, healthy }
 }
 
-/// The codes of what decoding a file says, and reading it where it has text.
-fn raised(task: Task, bytes: &[u8]) -> Vec<WarningCode> {
+fn of_texts(raises: &[u8], healthy: &[u8]) -> Pair {
+    let (raises, healthy) = (raises.to_vec(), healthy.to_vec());
+    Pair { task: Task::TextEmbed, model: None, raises, healthy }
+}
+
+fn of_speech(raises: &str, healthy: &str) -> Pair {
+    let (raises, healthy) = (raises.into(), healthy.into());
+    Pair { task: Task::VoiceSynthesize, model: Some("piper-en-us-joe"), raises, healthy }
+}
+
+/// The codes of what decoding a file says, and of what its model does.
+fn raised(task: Task, model: Option<&str>, bytes: &[u8]) -> Vec<WarningCode> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    codes(task, file.path())
-}
-
-fn codes(task: Task, path: &Path) -> Vec<WarningCode> {
-    let prepared = decode(task, path, &Params::default(), &InputLimits::default()).unwrap();
-    let remarks = match (task, prepared.remarks().warnings.as_slice()) {
-        (Task::VisionOcr, []) => run_one(&mut pipeline("pp-ocr-v6-small"), prepared).remarks,
+    let (params, limits) = (Params::default(), InputLimits::default());
+    let prepared = decode(task, file.path(), &params, &limits).unwrap();
+    let remarks = match (model, prepared.remarks().warnings.as_slice()) {
+        (Some(model), []) => run_one(&mut pipeline(model), prepared).remarks,
         _ => prepared.remarks().clone(),
     };
     remarks.warnings.iter().map(|warning| warning.code).collect()

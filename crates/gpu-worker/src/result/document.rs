@@ -51,6 +51,15 @@ pub(super) struct PictureBasisDocument {
     pub lines_unread: Option<usize>,
 }
 
+/// What speech is based on.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct TextBasisDocument {
+    /// Letters and digits of the text, without tags and other codes.
+    pub letters: usize,
+    /// Those that were said.
+    pub letters_said: usize,
+}
+
 /// The output of `voice.transcribe`.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct TranscriptDocument {

@@ -208,7 +208,9 @@ pub struct FailureDocument {
 }
 
 impl FailureDocument {
-    fn of(failure: &JobFailure) -> Self {
+    /// The document of a failure.
+    #[must_use]
+    pub fn of(failure: &JobFailure) -> Self {
         Self {
             code: failure.code.clone(),
             message: failure.message.clone(),

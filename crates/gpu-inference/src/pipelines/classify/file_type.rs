@@ -12,7 +12,7 @@ use ort::value::{TensorElementType, TensorRef};
 use serde::Deserialize;
 
 use super::{ranking, top};
-use crate::input::{Content, Prepared};
+use crate::input::{Content, FileEnds, Prepared};
 use crate::models::{
     DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, no_settings,
 };
@@ -34,6 +34,10 @@ const STAGE: &str = "file type";
 const FILES_MAX: usize = 64;
 /// Most numbers that a configuration may ask for: a file's two blocks of 4 KiB.
 const FEATURES_MAX: usize = 8_192;
+/// Longest block at either end of a file: no more is kept of its end.
+const BLOCK_BYTES_MAX: usize = 64 << 10;
+/// What Magika says of a file without a byte.
+const EMPTY: &str = "empty";
 /// What Magika says of a text that is too short or too odd to name.
 const PLAIN_TEXT: &str = "txt";
 /// And of other bytes.
@@ -65,8 +69,9 @@ impl Config {
                     .to_owned(),
             );
         }
-        if self.beg_size + self.end_size > FEATURES_MAX || self.min_file_size_for_dl > self.beg_size
-        {
+        let too_large =
+            self.beg_size + self.end_size > FEATURES_MAX || self.block_size > BLOCK_BYTES_MAX;
+        if too_large || self.min_file_size_for_dl > self.beg_size {
             return Err("its sizes make no sense".to_owned());
         }
         Ok(())
@@ -117,7 +122,7 @@ impl FileTypePipeline {
         Ok(Self { session, config, kinds })
     }
 
-    fn scores(&mut self, files: &[&[u8]]) -> Result<Vec<Vec<f32>>, RunError> {
+    fn scores(&mut self, files: &[&FileEnds]) -> Result<Vec<Vec<f32>>, RunError> {
         let length = self.config.beg_size + self.config.end_size;
         let mut features = Array2::from_elem((files.len(), length), self.config.padding_token);
         for (mut row, file) in features.rows_mut().into_iter().zip(files) {
@@ -148,9 +153,17 @@ impl FileTypePipeline {
     }
 
     /// A file with too little in it for the model.
-    fn short(&self, file: &[u8]) -> Classification {
-        let label = if std::str::from_utf8(file).is_ok() { PLAIN_TEXT } else { UNKNOWN };
+    fn short(&self, block: &[u8]) -> Classification {
+        let label = match std::str::from_utf8(block) {
+            Ok("") => EMPTY,
+            Ok(_) => PLAIN_TEXT,
+            Err(_) => UNKNOWN,
+        };
         self.classification(label, Vec::new())
+    }
+
+    fn block<'f>(&self, file: &'f FileEnds) -> &'f [u8] {
+        first(file.beginning(), self.config.block_size)
     }
 
     fn classification(&self, label: &str, labels: Vec<super::Label>) -> Classification {
@@ -164,24 +177,20 @@ impl Run for FileTypePipeline {
         let mut files = Vec::with_capacity(batch.len());
         for (index, input) in batch.iter().enumerate() {
             match input.content() {
-                Content::Bytes(bytes) => files.push(bytes.as_slice()),
+                Content::Bytes(ends) => files.push(ends),
                 _ => return Err(RunError::WrongInput { index, wanted: "a file" }),
             }
         }
         let mut outputs: Vec<Option<Classification>> = vec![None; batch.len()];
         let least = self.config.min_file_size_for_dl;
-        let block = self.config.block_size;
-        let (long, short): (Vec<usize>, Vec<usize>) = (0..files.len()).partition(|&index| {
-            let file = files[index];
-            strip_start(&file[..file.len().min(block)]).len() >= least
-        });
+        let (long, short): (Vec<usize>, Vec<usize>) = (0..files.len())
+            .partition(|&index| strip_start(self.block(files[index])).len() >= least);
         for index in short {
-            let file = files[index];
-            outputs[index] = Some(self.short(&file[..file.len().min(block)]));
+            outputs[index] = Some(self.short(self.block(files[index])));
         }
         for indices in long.chunks(FILES_MAX) {
             cancel.check()?;
-            let some: Vec<&[u8]> = indices.iter().map(|&index| files[index]).collect();
+            let some: Vec<&FileEnds> = indices.iter().map(|&index| files[index]).collect();
             for (&index, scores) in indices.iter().zip(self.scores(&some)?) {
                 outputs[index] = Some(self.judge(&scores, top(batch[index].params())));
             }
@@ -192,16 +201,20 @@ impl Run for FileTypePipeline {
 }
 
 /// A file's two ends without the white space around it; what is missing stays padding.
-fn fill(row: &mut [i32], file: &[u8], config: &Config) {
-    let block = file.len().min(config.block_size);
-    let beginning = strip_start(&file[..block]);
+fn fill(row: &mut [i32], file: &FileEnds, config: &Config) {
+    let beginning = strip_start(first(file.beginning(), config.block_size));
     for (target, &byte) in row[..config.beg_size].iter_mut().zip(beginning) {
         *target = byte.into();
     }
-    let end = strip_end(&file[file.len() - block..]);
+    let end = file.end();
+    let end = strip_end(&end[end.len().saturating_sub(config.block_size)..]);
     for (target, &byte) in row.iter_mut().rev().take(config.end_size).zip(end.iter().rev()) {
         *target = byte.into();
     }
+}
+
+fn first(bytes: &[u8], length: usize) -> &[u8] {
+    &bytes[..bytes.len().min(length)]
 }
 
 /// White space as Magika strips it: Python's, which has one more than Rust's.
@@ -233,7 +246,7 @@ mod tests {
 
     fn features(file: &[u8]) -> Vec<i32> {
         let mut row = vec![256; 7];
-        fill(&mut row, file, &config());
+        fill(&mut row, &file.to_vec().into(), &config());
         row
     }
 

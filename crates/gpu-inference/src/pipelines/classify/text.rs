@@ -9,7 +9,8 @@ use ort::value::TensorElementType;
 use serde::Deserialize;
 
 use super::{ranking, top};
-use crate::input::{Content, Prepared};
+use crate::input::text::{self, Text};
+use crate::input::{Content, FileEnds, Prepared, kind};
 use crate::models::{
     DimSpec, FamilySpec, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, Settings,
     check_settings,
@@ -106,8 +107,22 @@ impl TextClassifierPipeline {
         Ok(Self { classifier, tokens, labels, scale, settings, batch_max })
     }
 
+    fn encode_file(&self, file: &FileEnds) -> Result<Encoded, RunError> {
+        let bytes = file.beginning();
+        if kind::is_no_text(bytes) {
+            return Err(RunError::NotText);
+        }
+        let found = if file.goes_on() { text::beginning(bytes) } else { text::decode(bytes) };
+        let text = Text::from(found.ok_or(RunError::NotText)?);
+        let encoded = self.encode(&text)?;
+        Ok(Encoded { truncated: encoded.truncated || file.goes_on(), ..encoded })
+    }
+
     /// The tokens of a text, which are few whatever its length: only its beginning is turned into tokens.
     fn encode(&self, text: &str) -> Result<Encoded, RunError> {
+        if text.is_empty() {
+            return Err(RunError::NoText);
+        }
         let beginning = &text[..text.floor_char_boundary(TEXT_BYTES_MAX)];
         let encoded = self.tokens.encode(beginning);
         let encoded = encoded.map_err(|problem| RunError::Unfit { problem })?;
@@ -132,13 +147,11 @@ impl Run for TextClassifierPipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut encoded = Vec::with_capacity(batch.len());
         for (index, input) in batch.iter().enumerate() {
-            let text = match input.content() {
-                Content::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
-                Content::Text(text) => Some(text.as_str()),
-                _ => None,
-            };
-            let text = text.ok_or(RunError::WrongInput { index, wanted: "a text in UTF-8" })?;
-            encoded.push(self.encode(text)?);
+            encoded.push(match input.content() {
+                Content::Bytes(file) => self.encode_file(file)?,
+                Content::Text(text) => self.encode(text)?,
+                _ => return Err(RunError::WrongInput { index, wanted: "a text" }),
+            });
         }
         let mut outputs: Vec<Option<Output>> = vec![None; batch.len()];
         for group in tokens::groups(&encoded, self.batch_max, TOKENS_MAX) {
@@ -149,7 +162,9 @@ impl Run for TextClassifierPipeline {
                 let label = labels[0].name.clone();
                 let truncated = encoded[index].truncated;
                 let found = Classification { label, media_type: None, labels, truncated };
-                outputs[index] = Some(TaskResult::Classification(found).into());
+                let mut output = Output::from(TaskResult::Classification(found));
+                encoded[index].remark(&mut output.remarks);
+                outputs[index] = Some(output);
             }
         }
         Ok(outputs.into_iter().flatten().collect())

@@ -12,13 +12,13 @@ use ort::session::Session;
 use ort::value::{Tensor, TensorElementType};
 use serde::Deserialize;
 
-use super::{Voice, no_voice, number, synthesizer};
+use super::{Said, Voice, no_voice, number, share, synthesizer};
 use crate::input::InputLimits;
 use crate::input::tensors::{self, Elements};
 use crate::models::{
     DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, Signature, no_settings,
 };
-use crate::preprocess::phonemes;
+use crate::preprocess::phonemes::{self, is_sound};
 use crate::run::{Cancel, RunError, failed, run_session};
 
 /// Kokoro's voices.
@@ -125,6 +125,14 @@ impl Kokoro {
     }
 }
 
+impl Kokoro {
+    /// The voice that a job names, or the first.
+    fn voice_of<'a>(&'a self, params: &'a Params) -> &'a str {
+        let first = || self.voices.keys().next().expect("checked when opened").as_str();
+        params.text("voice").unwrap_or_else(first)
+    }
+}
+
 impl Voice for Kokoro {
     fn rate_hz(&self) -> u32 {
         RATE_HZ
@@ -134,33 +142,35 @@ impl Voice for Kokoro {
         &["voice", "speed", "language"]
     }
 
-    fn say(
-        &mut self,
-        sentence: &str,
-        params: &Params,
-        cancel: &Cancel,
-    ) -> Result<Vec<f32>, RunError> {
-        let known = || self.voices.keys().map(String::as_str);
-        let first = known().next().expect("checked when opened");
-        let voice = params.text("voice").unwrap_or(first).to_owned();
+    fn language(&self, params: &Params) -> Option<String> {
+        let own = || language(self.voice_of(params));
+        Some(params.text("language").unwrap_or_else(own).to_owned())
+    }
+
+    fn say(&mut self, sentence: &str, params: &Params, cancel: &Cancel) -> Result<Said, RunError> {
+        let voice = self.voice_of(params).to_owned();
         if !self.voices.contains_key(&voice) {
-            return Err(no_voice(&voice, known()));
+            return Err(no_voice(&voice, self.voices.keys().map(String::as_str)));
         }
         let language = params.text("language").unwrap_or_else(|| language(&voice));
         if language.starts_with("ja") && sentence.chars().any(is_kanji) {
             return Err(RunError::Unreadable { what: "kanji" });
         }
-        let spoken = spelled(&phonemes::of_sentence(sentence, language, cancel)?, language);
+        let spoken = phonemes::of_sentence(sentence, language, cancel)?;
+        let phonemes = spelled(&spoken.phonemes, language);
         let speed = number(params, "speed", 1.0);
-        let mut sound = Vec::new();
-        for part in parts(&spoken) {
-            let known = part.chars().filter_map(|letter| self.letters.get(&letter).copied());
-            let letters: Vec<i64> = known.collect();
+        let (mut sound, mut known) = (Vec::new(), 0);
+        for part in phonemes::parts(&phonemes, LETTERS_MAX) {
+            let letters = part.chars().filter_map(|letter| self.letters.get(&letter).copied());
+            let letters: Vec<i64> = letters.collect();
+            let is_known = |letter: &char| is_sound(*letter) && self.letters.contains_key(letter);
+            known += part.chars().filter(is_known).count();
             if !letters.is_empty() {
                 sound.extend(self.run(&letters, &voice, speed, cancel)?);
             }
         }
-        Ok(sound)
+        let sounds = phonemes.chars().filter(|&letter| is_sound(letter)).count();
+        Ok(Said { sound, letters: share(spoken.letters, known, sounds) })
     }
 }
 
@@ -225,25 +235,6 @@ fn is_kanji(c: char) -> bool {
     matches!(c, '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}')
 }
 
-/// Parts of at most [`LETTERS_MAX`] letters, cut after a word.
-fn parts(spoken: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut filled = 0;
-    for word in spoken.split_inclusive(' ') {
-        let letters = word.chars().count();
-        if filled + letters > LETTERS_MAX {
-            parts.push(String::new());
-            filled = 0;
-        }
-        filled += letters;
-        if let Some(part) = parts.last_mut() {
-            // A word alone can be too long only if it is none.
-            part.extend(word.chars().take(LETTERS_MAX));
-        }
-    }
-    parts
-}
-
 fn without_silence(sound: &[f32]) -> &[f32] {
     let loud = |sample: &f32| sample.abs() > SILENCE;
     let Some(first) = sound.iter().position(loud) else { return sound };
@@ -269,13 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_sentence_is_cut_after_a_word_and_silence_at_the_ends_goes() {
-        let long = "abcde ".repeat(200);
-        let found = parts(&long);
-        assert!(
-            found.iter().all(|part| part.chars().count() <= LETTERS_MAX && part.ends_with(' '))
-        );
-        assert_eq!(found.concat(), long);
+    fn silence_at_the_ends_goes() {
         let mut sound = vec![0.0; 5_000];
         sound[2_000..3_000].fill(0.5);
         assert_eq!(without_silence(&sound).len(), 1_000 + 2 * SILENCE_KEPT - 1);

@@ -10,10 +10,11 @@ use ort::session::Session;
 use ort::value::{Tensor, TensorElementType};
 use serde::Deserialize;
 
-use super::{Voice, no_voice, number, synthesizer};
+use super::{Said, Voice, no_voice, number, synthesizer};
 use crate::models::{
     DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, no_settings,
 };
+use crate::preprocess::scripts;
 use crate::run::{Cancel, RunError, failed, run_session};
 
 /// MeloTTS's voices.
@@ -27,7 +28,7 @@ pub(crate) static FAMILY: FamilySpec = FamilySpec {
 };
 
 const STAGE: &str = "speech synthesis";
-/// Most symbols of a sentence, before the filling between them.
+/// Most symbols of a run, before the filling between them.
 const SYMBOLS_MAX: usize = 1_000;
 /// Widths of the two features.
 const BERT: usize = 1_024;
@@ -77,22 +78,23 @@ fn english() -> String {
     "EN".to_owned()
 }
 
-/// A language's number in the graph, and the first of its tones.
+/// A language's number in the graph, the first of its tones, and what espeak-ng calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Language {
     id: i64,
     first_tone: i64,
+    name: &'static str,
 }
 
 /// As MeloTTS numbers them.
 const LANGUAGES: &[(&str, Language)] = &[
-    ("ZH", Language { id: 0, first_tone: 0 }),
-    ("JP", Language { id: 1, first_tone: 6 }),
-    ("EN", Language { id: 2, first_tone: 7 }),
-    ("ZH_MIX_EN", Language { id: 3, first_tone: 0 }),
-    ("KR", Language { id: 4, first_tone: 11 }),
-    ("ES", Language { id: 5, first_tone: 12 }),
-    ("FR", Language { id: 6, first_tone: 13 }),
+    ("ZH", Language { id: 0, first_tone: 0, name: "cmn" }),
+    ("JP", Language { id: 1, first_tone: 6, name: "ja" }),
+    ("EN", Language { id: 2, first_tone: 7, name: "en" }),
+    ("ZH_MIX_EN", Language { id: 3, first_tone: 0, name: "cmn" }),
+    ("KR", Language { id: 4, first_tone: 11, name: "ko" }),
+    ("ES", Language { id: 5, first_tone: 12, name: "es" }),
+    ("FR", Language { id: 6, first_tone: 13, name: "fr" }),
 ];
 
 /// What the graph takes of a sentence.
@@ -168,11 +170,15 @@ impl Melo {
         Ok(outputs[0].try_extract_tensor::<f32>().map_err(&wrong)?.1.to_vec())
     }
 
-    fn sentence(&self, text: &str) -> Option<Sentence> {
-        let mut said = Vec::new();
+    /// The words and signs of a text that can be said, and how many of its letters they have.
+    fn words(&self, text: &str) -> (Vec<Word>, usize) {
+        let (mut said, mut known) = (Vec::new(), 0);
         for token in tokens(text) {
             match self.lexicon.get(&token) {
-                Some(word) => said.push(word.clone()),
+                Some(word) => {
+                    known += scripts::letters(&token);
+                    said.push(word.clone());
+                }
                 None if self.symbols.contains_key(&token)
                     && !token.chars().any(char::is_alphanumeric) =>
                 {
@@ -180,13 +186,20 @@ impl Melo {
                 }
                 None => {
                     let letters = token.chars().map(|letter| letter.to_string());
+                    let before = said.len();
                     said.extend(letters.filter_map(|letter| self.lexicon.get(&letter).cloned()));
+                    known += said.len() - before;
                 }
             }
         }
-        let speaks = said.iter().any(|word| word.symbols.len() > 1);
+        (said, known)
+    }
+
+    /// What the graph takes of some words; nothing where they are signs alone.
+    fn sentence(&self, words: &[Word]) -> Option<Sentence> {
+        let speaks = words.iter().any(|word| word.symbols.len() > 1);
         let blanks = if self.config.data.add_blank { Blanks::Between } else { Blanks::None };
-        speaks.then(|| arranged(&said, &self.symbols, self.language, blanks))
+        speaks.then(|| arranged(words, &self.symbols, self.language, blanks))
     }
 
     fn speaker(&self, wanted: Option<&str>) -> Result<i64, RunError> {
@@ -210,20 +223,20 @@ impl Voice for Melo {
         &["voice", "speed", "noise", "noise_w"]
     }
 
-    fn say(
-        &mut self,
-        sentence: &str,
-        params: &Params,
-        cancel: &Cancel,
-    ) -> Result<Vec<f32>, RunError> {
+    fn language(&self, _: &Params) -> Option<String> {
+        Some(self.language.name.to_owned())
+    }
+
+    fn say(&mut self, sentence: &str, params: &Params, cancel: &Cancel) -> Result<Said, RunError> {
         let speaker = self.speaker(params.text("voice"))?;
-        match self.sentence(sentence) {
-            Some(sentence) if sentence.symbols.len() > 2 * SYMBOLS_MAX => {
-                Err(RunError::SentenceTooLong { phonemes_max: SYMBOLS_MAX })
+        let (words, letters) = self.words(sentence);
+        let mut sound = Vec::new();
+        for part in parts(&words) {
+            if let Some(sentence) = self.sentence(part) {
+                sound.extend(self.run(sentence, speaker, params, cancel)?);
             }
-            Some(sentence) => self.run(sentence, speaker, params, cancel),
-            None => Ok(Vec::new()),
         }
+        Ok(Said { sound, letters })
     }
 }
 
@@ -249,6 +262,20 @@ fn lexicon(bytes: &[u8], symbols: &HashMap<String, i64>) -> Result<HashMap<Strin
         words.insert(word.to_lowercase(), Word { symbols, tones });
     }
     Ok(words)
+}
+
+/// Parts of at most [`SYMBOLS_MAX`] symbols, cut after a word.
+fn parts(words: &[Word]) -> Vec<&[Word]> {
+    let (mut parts, mut start, mut filled) = (Vec::new(), 0, 0);
+    for (at, word) in words.iter().enumerate() {
+        if filled + word.symbols.len() > SYMBOLS_MAX && at > start {
+            parts.push(&words[start..at]);
+            (start, filled) = (at, 0);
+        }
+        filled += word.symbols.len();
+    }
+    parts.push(&words[start..]);
+    parts
 }
 
 /// Words in lower case, and each mark by itself.
@@ -308,7 +335,7 @@ mod tests {
     #[test]
     fn a_sentence_has_edges_and_filling_and_each_symbol_its_tone() {
         let words = lexicon(b"Hello hh ah l ow 7 7 7 8\n\n", &symbols()).unwrap();
-        let english = Language { id: 2, first_tone: 7 };
+        let english = Language { id: 2, first_tone: 7, name: "en" };
         let dot = Word { symbols: vec![".".to_owned()], tones: vec![7] };
         let said = [words["hello"].clone(), dot];
         let plain = arranged(&said, &symbols(), english, Blanks::None);
@@ -330,6 +357,14 @@ mod tests {
             let error = lexicon(text.as_bytes(), &symbols()).unwrap_err();
             assert!(error.starts_with(problem), "{error}");
         }
+    }
+
+    #[test]
+    fn a_sentence_beyond_the_limit_is_cut_after_a_word() {
+        let word = Word { symbols: vec!["ah".to_owned(); 300], tones: vec![7; 300] };
+        let words = vec![word; 7];
+        assert_eq!(parts(&words).iter().map(|part| part.len()).collect::<Vec<_>>(), [3, 3, 1]);
+        assert_eq!(parts(&[]).len(), 1);
     }
 
     #[test]

@@ -11,11 +11,12 @@ use ort::value::{Tensor, TensorElementType};
 use serde::Deserialize;
 use unicode_normalization::UnicodeNormalization;
 
-use super::{Voice, length, no_voice, number, synthesizer};
+use super::{Said, Voice, length, no_voice, number, share, synthesizer};
 use crate::models::{
     DimSpec, FamilySpec, IoName, IoSpec, ModelError, ModelTask, Opener, no_settings,
 };
-use crate::preprocess::phonemes;
+use crate::preprocess::phonemes::{self, Spoken, is_sound};
+use crate::preprocess::scripts;
 use crate::run::{Cancel, RunError, failed, run_session};
 
 /// Piper: one voice a file, or several.
@@ -29,7 +30,7 @@ pub(crate) static FAMILY: FamilySpec = FamilySpec {
 };
 
 const STAGE: &str = "speech synthesis";
-/// Most phonemes of a sentence: the attention's memory grows with their square, and a minute of speech has about 1,000.
+/// Most phonemes of a run: the attention's memory grows with their square, and a minute of speech has about 1,000.
 const PHONEMES_MAX: usize = 2_000;
 /// What begins, fills and ends a sentence.
 const BEGIN: &str = "^";
@@ -153,27 +154,28 @@ impl Voice for Piper {
         &["voice", "speed", "noise", "noise_w"]
     }
 
-    fn say(
-        &mut self,
-        sentence: &str,
-        params: &Params,
-        cancel: &Cancel,
-    ) -> Result<Vec<f32>, RunError> {
+    fn language(&self, _: &Params) -> Option<String> {
+        self.config.uses_espeak().then(|| self.config.espeak.voice.clone())
+    }
+
+    fn say(&mut self, sentence: &str, params: &Params, cancel: &Cancel) -> Result<Said, RunError> {
         if let (false, Some(voice)) = (self.has_speakers, params.text("voice")) {
             return Err(no_voice(voice, self.config.speaker_id_map.keys().map(String::as_str)));
         }
         let spoken = if self.config.uses_espeak() {
             phonemes::of_sentence(sentence, &self.config.espeak.voice, cancel)?
         } else {
-            sentence.nfd().collect()
+            Spoken { phonemes: sentence.nfd().collect(), letters: scripts::letters(sentence) }
         };
-        match self.config.ids(&spoken) {
-            Some(ids) if ids.len() > 2 * PHONEMES_MAX => {
-                Err(RunError::SentenceTooLong { phonemes_max: PHONEMES_MAX })
+        let (mut sound, mut known) = (Vec::new(), 0);
+        for part in phonemes::parts(&spoken.phonemes, PHONEMES_MAX) {
+            if let Some((ids, count)) = self.config.ids(&part) {
+                known += count;
+                sound.extend(self.run(ids, params, cancel)?);
             }
-            Some(ids) => self.run(ids, params, cancel),
-            None => Ok(Vec::new()),
         }
+        let sounds = spoken.phonemes.chars().filter(|&phoneme| is_sound(phoneme)).count();
+        Ok(Said { sound, letters: share(spoken.letters, known, sounds) })
     }
 }
 
@@ -197,21 +199,21 @@ impl Config {
         self.phoneme_type == "espeak"
     }
 
-    /// Begin, then each phoneme with padding after it, then the end; `None` if no phoneme is known.
-    fn ids(&self, spoken: &str) -> Option<Vec<i64>> {
+    /// Begin, then each phoneme with padding after it, then the end, and how many phonemes these are; `None` if none is known.
+    fn ids(&self, spoken: &str) -> Option<(Vec<i64>, usize)> {
         let symbol = |symbol: &str| self.phoneme_id_map[symbol].iter().copied();
         let mut ids: Vec<i64> = symbol(BEGIN).chain(symbol(PAD)).collect();
-        let nothing = ids.len();
+        let mut count = 0;
         let mut buffer = [0; 4];
         for phoneme in spoken.chars() {
             // Phonemes that the voice was not trained on are left out, as Piper does.
             if let Some(known) = self.phoneme_id_map.get(&*phoneme.encode_utf8(&mut buffer)) {
                 ids.extend(known.iter().copied().chain(symbol(PAD)));
+                count += usize::from(is_sound(phoneme));
             }
         }
-        let some = ids.len() > nothing;
         ids.extend(symbol(END));
-        some.then_some(ids)
+        (count > 0).then_some((ids, count))
     }
 
     /// The first speaker, unless one is named, by name or number.
@@ -237,7 +239,7 @@ mod tests {
 
     #[test]
     fn every_phoneme_is_followed_by_filling_and_unknown_ones_are_left_out() {
-        assert_eq!(config().ids("a?b"), Some(vec![1, 0, 14, 0, 15, 0, 2]));
+        assert_eq!(config().ids("a?b"), Some((vec![1, 0, 14, 0, 15, 0, 2], 2)));
         assert_eq!(config().ids("??"), None);
     }
 
