@@ -1,10 +1,13 @@
 //! The worker's trait [`Inference`] over [`Engine`]: decoding on CPU threads, models on their own.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use gpu_inference::{Cancel as RunCancel, Decoder, Output, Params, Prepared, Task, TaskError};
+use gpu_inference::{
+    Cancel as RunCancel, Decoder, InputError, Output, Params, Prepared, Task, TaskError,
+};
 use gpuctl_control::job::{Job, JobFailure};
 use gpuctl_worker::{
     BoxFault, Cancel, Decoded, Fault, Inference, Inferred, Inputs, JobTimer, Needs, OutputFile,
@@ -60,11 +63,17 @@ impl Inference for Engine {
         let decoder = Decoder { limits: self.limits(), cancel: RunCancel::new() };
         let stop = decoder.cancel.clone();
         let decode = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            decoder.decode(task, inputs.input.path(), &params)
+            let (_permit, began) = (permit, Instant::now());
+            let prepared = decoder.decode(task, inputs.input.path(), &params)?;
+            Ok::<_, InputError>((
+                prepared,
+                TimeDelta::from_std(began.elapsed()).unwrap_or_default(),
+            ))
         });
         match cancelled_with(decode, cancel, || stop.cancel()).await {
-            Ok(Ok(prepared)) => Ok(Decoded { bytes: prepared.bytes(), inner: Box::new(prepared) }),
+            Ok(Ok((prepared, took))) => {
+                Ok(Decoded { bytes: prepared.bytes(), took, inner: Box::new(prepared) })
+            }
             Ok(Err(error)) => Err(failure::input(&error, task)),
             // A decoder's panic is an error above; only a runtime that ends cancels the call.
             Err(_) => Err(Fault::Cancelled),
@@ -84,12 +93,14 @@ impl Inference for Engine {
         let wanted = (task, job.model.as_deref());
         let run = self.run(wanted, *prepared, stop.clone(), Arc::clone(timer));
         let inferred = cancelled_with(run, cancel, || stop.cancel()).await?;
+        let took = TimeDelta::from_std(inferred.took).unwrap_or_default();
         Ok(Inferred {
             output: output_document(&inferred.output),
             files: output_files(inferred.output),
             model: inferred.model,
             device: inferred.device.to_string(),
-            took: TimeDelta::from_std(inferred.took).unwrap_or_default(),
+            took,
+            worked: took,
         })
     }
 }

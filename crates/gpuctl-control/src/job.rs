@@ -137,6 +137,8 @@ pub struct JobResult {
     pub finished_at: Timestamp,
     /// How long the model ran for this job: its share of the batch.
     pub inference: TimeDelta,
+    /// That with the decoding of its inputs: what the job took of the machine, without its waits; none for a job that failed.
+    pub worked: Option<TimeDelta>,
 }
 
 /// Why a job failed; another try would fail as well.

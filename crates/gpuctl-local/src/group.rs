@@ -186,6 +186,7 @@ mod tests {
             received_at: job.submitted_at,
             finished_at: job.submitted_at,
             inference: chrono::TimeDelta::zero(),
+            worked: None,
             job,
         }
     }

@@ -114,6 +114,7 @@ impl Fixture {
             received_at: at,
             finished_at: at,
             inference: TimeDelta::zero(),
+            worked: None,
         }
     }
 

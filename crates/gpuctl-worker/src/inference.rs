@@ -65,6 +65,8 @@ pub struct Inputs {
 pub struct Decoded {
     /// The memory that they take.
     pub bytes: u64,
+    /// How long decoding took, without waiting for other jobs'.
+    pub took: TimeDelta,
     /// What only the implementation of [`Inference`] knows.
     pub inner: Box<dyn Any + Send>,
 }
@@ -81,6 +83,8 @@ pub struct Inferred {
     pub device: String,
     /// The job's share of its batch's time.
     pub took: TimeDelta,
+    /// That with what went before it; the worker adds the decoding.
+    pub worked: TimeDelta,
 }
 
 /// A file of a job's result.

@@ -196,6 +196,7 @@ impl Worker {
             model: None,
             device: None,
             inference: TimeDelta::zero(),
+            worked: None,
             box_id: self.box_id().clone(),
             attempt: message.received.receive_count,
             received_at: message.received_at,
@@ -207,6 +208,7 @@ impl Worker {
                 self.service.note(inferred.took);
                 (result.model, result.device) = (Some(inferred.model), Some(inferred.device));
                 result.inference = inferred.took;
+                result.worked = Some(inferred.worked);
                 result.outcome = Ok(inferred.output);
                 files = inferred.files;
             }

@@ -170,6 +170,7 @@ impl Worker {
         timer.start(1);
         let decode = self.inference.decode(job, inputs, &wait.lease.cancel);
         let decoded = self.limited(decode, wait, &timer).await?;
+        let decoding = decoded.took;
         tracing::debug!(job = %job.id, stage = "decoded");
         let spare = memory.num_permits().saturating_sub(mib(decoded.bytes) as usize);
         drop(memory.split(spare));
@@ -187,7 +188,10 @@ impl Worker {
         tokio::select! {
             biased;
             never = begun => never,
-            done = self.limited(infer, wait, &timer) => done,
+            done = self.limited(infer, wait, &timer) => done.map(|inferred| Inferred {
+                worked: inferred.worked + decoding,
+                ..inferred
+            }),
         }
     }
 

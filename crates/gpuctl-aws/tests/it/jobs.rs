@@ -55,6 +55,7 @@ pub(crate) fn result(job: &Job, text: &str) -> JobResult {
         received_at: now(),
         finished_at: now(),
         inference: TimeDelta::milliseconds(160),
+        worked: None,
     }
 }
 

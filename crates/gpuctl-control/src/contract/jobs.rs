@@ -176,5 +176,6 @@ pub(super) fn result(subject: &dyn Subject, job: &Job, text: &str) -> JobResult 
         received_at: at,
         finished_at: at + TimeDelta::seconds(1),
         inference: TimeDelta::milliseconds(20),
+        worked: Some(TimeDelta::milliseconds(30)),
     }
 }

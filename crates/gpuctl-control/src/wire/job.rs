@@ -133,6 +133,8 @@ struct ResultMessage {
     received_at: String,
     finished_at: String,
     inference_microseconds: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    worked_microseconds: Option<i64>,
 }
 
 /// The stored form of a result.
@@ -153,6 +155,7 @@ pub fn result_to_json(result: &JobResult) -> String {
         received_at: result.received_at.to_rfc3339(),
         finished_at: result.finished_at.to_rfc3339(),
         inference_microseconds: result.inference.num_microseconds().unwrap_or(i64::MAX),
+        worked_microseconds: result.worked.and_then(|worked| worked.num_microseconds()),
     })
 }
 
@@ -178,6 +181,7 @@ pub fn result_from_json(text: &str) -> Result<JobResult, JobReadError> {
         received_at: message.received_at.parse().map_err(|_| JobReadError::Field("received_at"))?,
         finished_at: message.finished_at.parse().map_err(|_| JobReadError::Field("finished_at"))?,
         inference: TimeDelta::microseconds(message.inference_microseconds),
+        worked: message.worked_microseconds.map(TimeDelta::microseconds),
     })
 }
 
@@ -240,9 +244,9 @@ pub struct JobDocument {
     pub submitted_at: String,
     /// When the worker had the outcome.
     pub finished_at: Option<String>,
-    /// From submission until a worker had it.
+    /// From submission until the worker had the outcome, less `run_seconds`: in the queue, and within the worker behind other jobs.
     pub wait_seconds: Option<f64>,
-    /// From then until the worker had the outcome.
+    /// Decoding, and the job's share of its batch; of a job that failed all from when the worker had it.
     pub run_seconds: Option<f64>,
     /// How long the model ran for it.
     pub inference_seconds: Option<f64>,
@@ -288,6 +292,12 @@ impl ResultDocument {
     }
 }
 
+/// How long a job ran, within the time that its worker had it: one clock may have been set between the two.
+fn run_time(result: &JobResult) -> TimeDelta {
+    let held = result.finished_at - result.received_at;
+    result.worked.map_or(held, |worked| worked.min(held))
+}
+
 impl JobDocument {
     /// The document of a job.
     #[must_use]
@@ -305,8 +315,9 @@ impl JobDocument {
             generation: job.generation,
             submitted_at: time(job.submitted_at),
             finished_at: result.map(|result| time(result.finished_at)),
-            wait_seconds: result.map(|result| seconds(result.received_at - job.submitted_at)),
-            run_seconds: result.map(|result| seconds(result.finished_at - result.received_at)),
+            wait_seconds: result
+                .map(|result| seconds(result.finished_at - job.submitted_at - run_time(result))),
+            run_seconds: result.map(|result| seconds(run_time(result))),
             inference_seconds: result.map(|result| seconds(result.inference)),
             attempts: result.map(|result| result.attempt),
             r#box: result.map(|result| result.box_id.to_string()),
@@ -351,6 +362,38 @@ mod tests {
         assert_eq!(job_to_json(&job), OLD);
         job.params.insert("speed".to_owned(), 1.25.into());
         assert_eq!(job_from_json(&job_to_json(&job)).unwrap(), job);
+    }
+
+    #[test]
+    fn what_a_job_waits_within_its_worker_is_a_wait_and_no_run() {
+        let job = job_from_json(OLD).unwrap();
+        let (box_id, received_at) =
+            ("gpu-1".parse().unwrap(), job.submitted_at + TimeDelta::seconds(5));
+        // A page of a burst: two minutes behind others, 14 s of the model, 2 s of decoding.
+        let mut result = JobResult {
+            job: job.clone(),
+            outcome: Ok(serde_json::Value::Null),
+            model: None,
+            device: None,
+            box_id,
+            attempt: 1,
+            received_at,
+            finished_at: received_at + TimeDelta::seconds(123),
+            inference: TimeDelta::seconds(14),
+            worked: Some(TimeDelta::seconds(16)),
+        };
+        let times = |result: &JobResult| {
+            let state = JobState::Succeeded;
+            let (result, problem) = (Some(result.clone()), None);
+            let document = JobDocument::of(&JobEntry { job: job.clone(), state, result, problem });
+            [document.wait_seconds, document.run_seconds].map(Option::unwrap)
+        };
+        assert_eq!(result_from_json(&result_to_json(&result)).unwrap(), result);
+        assert_eq!(times(&result), [112.0, 16.0]);
+        result.worked = None;
+        assert_eq!(times(&result), [5.0, 123.0]);
+        result.worked = Some(TimeDelta::seconds(500));
+        assert_eq!(times(&result), [5.0, 123.0]);
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Inference for Model {
             () = super::sleep(DECODE) => {}
         }
         self.client.pass(Stage::Decoded).await;
-        Ok(Decoded { bytes: DECODED_BYTES, inner: Box::new(()) })
+        Ok(Decoded { bytes: DECODED_BYTES, took: DECODE, inner: Box::new(()) })
     }
 
     async fn infer(
@@ -159,6 +159,7 @@ impl Model {
             model: "simulated".to_owned(),
             device: "cpu".to_owned(),
             took,
+            worked: took,
         }
     }
 }

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use gpuctl_worker::WorkerExit;
 use tokio::time::Instant;
 
-use crate::world::{World, seconds};
+use crate::world::{DECODING, World, seconds};
 
 #[tokio::test(start_paused = true)]
 async fn ten_long_jobs_one_after_the_other_are_no_timeout_and_none_waits_in_a_worker() {
@@ -30,6 +30,17 @@ async fn short_jobs_are_fetched_ahead() {
     let serving = world.serve();
     world.wait(seconds(10), |state| state.results.len() == 30).await;
     assert_eq!(world.state().held_max, 10);
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_worked_for_as_long_as_its_decoding_and_its_share_of_the_model() {
+    let world = World::new("");
+    world.submit("slow:5");
+    let serving = world.serve();
+    world.wait(seconds(60), |state| state.results.len() == 1).await;
+    let worked = world.see(|state| state.results[0].worked);
+    assert_eq!(worked, Some(TimeDelta::milliseconds(5_100) + DECODING));
     serving.kill().await;
 }
 

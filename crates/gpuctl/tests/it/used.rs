@@ -170,5 +170,6 @@ fn result(job: Job, outcome: Result<Value, JobFailure>) -> JobResult {
         box_id: "gpu-1".parse().unwrap(),
         attempt: 1,
         inference: TimeDelta::milliseconds(250),
+        worked: None,
     }
 }
