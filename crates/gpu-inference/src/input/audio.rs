@@ -9,6 +9,7 @@ pub(crate) mod external;
 mod flac;
 mod level;
 mod mixing;
+mod mp4;
 mod mpeg;
 mod opus;
 mod pcm;

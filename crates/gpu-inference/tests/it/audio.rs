@@ -187,6 +187,40 @@ fn every_container_of_plain_samples_gives_the_same_sound() {
 }
 
 #[test]
+fn the_lengths_of_other_containers_are_claims_too() {
+    let expected = reference();
+    let swapped: Vec<u8> = tone().iter().flat_map(|sample| sample.to_be_bytes()).collect();
+    let aiff = craft::aiff(None, 16, 8_000, &swapped);
+    let sound = memchr::memmem::find(&aiff, b"SSND").unwrap() + 4;
+    let frames = memchr::memmem::find(&aiff, b"COMM").unwrap() + 10;
+    let au = craft::au(3, 8_000, 16_000, &swapped);
+    let wave64 = craft::wave64(8_000, &bytes_of(&tone()));
+    for (name, bytes, at, claimed) in [
+        ("AIFF, the whole", &aiff, 4, &[0; 4][..]),
+        ("AIFF, the whole", &aiff, 4, &[0xff; 4]),
+        ("AIFF, the sound", &aiff, sound, &[0; 4]),
+        ("AIFF, the sound", &aiff, sound, &[0xff; 4]),
+        ("AIFF, the frames", &aiff, frames, &[0; 4]),
+        ("AIFF, the frames", &aiff, frames, &[0xff; 4]),
+        ("AU", &au, 8, &[0; 4]),
+        ("AU", &au, 8, &[0xff; 4]),
+        ("AU", &au, 8, &16_004_u32.to_be_bytes()),
+        ("W64, the whole", &wave64, 16, &[0; 8]),
+        ("W64, the sound", &wave64, 96, &[0; 8]),
+        ("W64, the sound", &wave64, 96, &[0xff; 8]),
+    ] {
+        let mut lying = bytes.clone();
+        lying[at..at + claimed.len()].copy_from_slice(claimed);
+        let found =
+            try_decode(&lying).unwrap_or_else(|error| panic!("{name} {claimed:?}: {error}"));
+        assert_eq!(difference(found.audio.samples(), &expected), 0.0, "{name} {claimed:?}");
+    }
+    for bytes in [&aiff, &au, &wave64] {
+        assert_eq!(try_decode(&bytes[..bytes.len() / 2]).unwrap_err().code(), "input.truncated");
+    }
+}
+
+#[test]
 fn samples_of_few_bits_sound_alike() {
     let expected = reference();
     let (tone, wave) = (tone(), tone_wave());

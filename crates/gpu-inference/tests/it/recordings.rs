@@ -26,7 +26,10 @@ fn the_test_files_of_mutagen_are_read_or_refused_with_the_right_word() {
         let found = outcome(&path);
         // What is not read here is converted where ffmpeg is installed.
         let is_converted = here == "input.unsupported" && ffmpeg_version().is_some();
-        let is_right = is_as(&found, here) || (is_converted && is_as(&found, by_ffmpeg));
+        let has_sound = by_ffmpeg.parse::<f64>().unwrap() > 0.02;
+        let is_refused = !has_sound && found.starts_with("input.");
+        let is_right =
+            is_as(&found, here) || (is_converted && (is_refused || is_as(&found, by_ffmpeg)));
         if !is_right {
             differ.push(format!("{name} {found} (and not {here}; ffmpeg: {by_ffmpeg})"));
         }

@@ -309,6 +309,21 @@ fn word_errors(found: &str, expected: &str) -> usize {
 }
 
 #[test]
+fn ogg_streams_one_behind_the_other_are_all_read() {
+    let (packets, head) = opus(16_000, &speech());
+    let one = ogg(&packets, head);
+    let found = try_decode(&[one.clone(), one.clone()].concat()).unwrap();
+    assert_lasts(&found, 19.93);
+    assert_eq!(found.basis.tracks, 1);
+}
+
+#[test]
+fn an_adpcm_that_was_cut_is_truncated() {
+    let bytes = adpcm(&[5_000; 8_080]);
+    assert_eq!(try_decode(&bytes[..bytes.len() / 2]).unwrap_err().code(), "input.truncated");
+}
+
+#[test]
 fn a_webm_cut_anywhere_ends_where_the_file_does() {
     let (packets, _) = opus(16_000, &speech());
     let bytes = craft::webm(48_000.0, &packets, &head_bytes(312, 48_000));

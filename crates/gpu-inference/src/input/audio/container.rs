@@ -14,12 +14,16 @@ use symphonia::core::audio::Channels;
 use symphonia::core::codecs::audio::well_known::{CODEC_ID_AAC, CODEC_ID_FLAC, CODEC_ID_OPUS};
 use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
 use symphonia::core::errors::Error as SymphoniaError;
-use symphonia::core::formats::probe::Hint;
+use symphonia::core::formats::probe::{Hint, Probe};
 use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
 use symphonia::core::io::{MediaSource, MediaSourceStream};
 use symphonia::core::meta::MetadataOptions;
 use symphonia::core::packet::Packet as CodedPacket;
+use symphonia::default::formats::{
+    AdtsReader, CafReader, FlacReader, IsoMp4Reader, MkvReader, OggReader, WavReader,
+};
 
+use super::mp4;
 use super::opus::Opus;
 use super::source::{Packet, Stream, WANTED, check, time_of};
 use crate::input::error::InputError;
@@ -46,7 +50,13 @@ pub(super) fn is_known(file: &mut File) -> io::Result<bool> {
 
 /// The header of a WAV of unknown length with this codec; none if there is no decoder for it.
 pub(super) fn wave_header(tag: u16, description: &[u8]) -> Option<Vec<u8>> {
-    if !matches!(tag, 0x02 | 0x11) {
+    let number = |at: usize| {
+        description.get(at..at + 2).map_or(0, |bytes| u16::from_le_bytes([bytes[0], bytes[1]]))
+    };
+    // Each block begins with a sample of each channel.
+    let (channels, block) = (number(2), number(12));
+    let is_sound = (1..=2).contains(&channels) && block >= 8 * channels;
+    if !matches!(tag, 0x02 | 0x11) || !is_sound {
         return None;
     }
     let length = u32::try_from(description.len()).ok()?;
@@ -81,17 +91,22 @@ fn head_of(file: &mut File, start: u64) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Symphonia finds frames of AAC and MP3, and headers of WAV, within files of any kind. MPEG frames and WAV were looked for elsewhere, and AAC
-/// begins with a frame or a tag.
-fn is_meant(format: &str, head: &[u8], has_header: bool) -> bool {
-    match format {
-        "mp1" | "mp2" | "mp3" => false,
-        "wave" => has_header,
-        "aac" | "adts" => {
-            head.starts_with(b"ID3") || matches!(head, [0xff, kind, ..] if kind & 0xf6 == 0xf0)
-        }
-        _ => true,
+/// What may be found. WAV is looked for only behind a header that was made here, and AAC where the file begins with it: the readers would
+/// find both within files of any kind. MP3 has another reader.
+fn readers(has_header: bool, head: &[u8]) -> Probe {
+    let mut probe = Probe::new();
+    if has_header {
+        probe.register_format::<WavReader<'_>>();
     }
+    if head.starts_with(b"ID3") || matches!(head, [0xff, kind, ..] if kind & 0xf6 == 0xf0) {
+        probe.register_format::<AdtsReader<'_>>();
+    }
+    probe.register_format::<CafReader<'_>>();
+    probe.register_format::<FlacReader<'_>>();
+    probe.register_format::<IsoMp4Reader<'_>>();
+    probe.register_format::<MkvReader<'_>>();
+    probe.register_format::<OggReader<'_>>();
+    probe
 }
 
 enum Decoding {
@@ -113,6 +128,8 @@ pub(super) struct Container<'a> {
     channels: usize,
     /// Frames that the header announces.
     expected: Option<u64>,
+    /// The encoder's delay that is still to be dropped.
+    delay: Duration,
     file_bytes: u64,
     found: u64,
     /// Of the largest packet.
@@ -137,24 +154,29 @@ impl<'a> Container<'a> {
         let bytes_left = Arc::new(AtomicU64::new(HEADER_BYTES_MAX));
         let (mut file, has_header) = (file, !header.is_empty());
         let head = head_of(&mut file, data.start);
-        let head = head.map_err(|source| InputError::Unreadable { path: own(), source })?;
+        let unreadable = |source| InputError::Unreadable { path: own(), source };
+        let head = head.map_err(unreadable)?;
+        let delay = if head.get(4..8) == Some(b"ftyp") {
+            mp4::delay(&mut file, file_bytes).map_err(unreadable)?
+        } else {
+            Duration::ZERO
+        };
         let part = FilePart::new(file, header, data, Arc::clone(&bytes_left));
         let part = part.map_err(|source| InputError::Unreadable { path: own(), source })?;
         let stream = MediaSourceStream::new(Box::new(part), Default::default());
-        let format = symphonia::default::get_probe()
+        let format = readers(has_header, &head)
             // No hint: the content decides, the extension may be anything.
             .probe(&Hint::new(), stream, FormatOptions::default(), MetadataOptions::default())
             .map_err(|error| probe_error(path, &error))?;
         bytes_left.store(u64::MAX, Ordering::Relaxed);
         let wrong_kind = || InputError::WrongKind { path: own(), wanted: WANTED };
-        if !is_meant(format.format_info().short_name, &head, has_header) {
-            return Err(wrong_kind());
-        }
         let is_sound = |track: &&Track| track.track_type() == Some(TrackType::Audio);
         let tracks = format.tracks().iter().filter(is_sound).count();
         let track = format.default_track(TrackType::Audio).ok_or_else(wrong_kind)?;
         let codec = track.codec_params.as_ref().and_then(|params| params.audio());
         let codec = codec.ok_or_else(wrong_kind)?;
+        // Opus has its own, and drops it itself.
+        let delay = if codec.codec == CODEC_ID_OPUS { Duration::ZERO } else { delay };
         let decoding = decoding(path, codec)?;
         // Only a guess until a packet is decoded: of some codecs the header says the double, or the microphone's.
         let rate_hz = match &decoding {
@@ -173,6 +195,7 @@ impl<'a> Container<'a> {
             tracks,
             rate_hz,
             channels,
+            delay,
             file_bytes,
             found: 0,
             packet_frames: 0,
@@ -233,6 +256,18 @@ impl<'a> Container<'a> {
         }
     }
 
+    fn drop_delay(&mut self, packet: &mut Packet) {
+        if self.delay.is_zero() || packet.frames() == 0 {
+            return;
+        }
+        let micros = self.delay.as_micros() * u128::from(packet.rate_hz);
+        let frames = u64::try_from((micros + 500_000) / 1_000_000).unwrap_or(u64::MAX);
+        let dropped = frames.min(packet.frames() as u64);
+        let left = time_of(frames - dropped, packet.rate_hz);
+        self.delay = left;
+        packet.keep(dropped, u64::MAX);
+    }
+
     /// Silence in place of frames that cannot be decoded, so that all after them keeps its time.
     fn put_silence(&mut self, frames: u64, packet: &mut Packet) {
         let samples = usize::try_from(frames).unwrap_or(0) * self.channels;
@@ -273,6 +308,7 @@ impl Stream for Container<'_> {
         }
         self.found += packet.frames() as u64;
         self.packet_frames = self.packet_frames.max(packet.frames() as u64);
+        self.drop_delay(packet);
         Ok(true)
     }
 

@@ -31,8 +31,7 @@ impl Opus {
         if !(1..=2).contains(&channels) {
             return Err(format!("Opus with {channels} channels"));
         }
-        let delay =
-            head.get(2..4).map_or(0, |bytes| u64::from(u16::from_le_bytes([bytes[0], bytes[1]])));
+        let delay = delay(head);
         let decoder = OpusDecoder::new(RATE_HZ.cast_signed(), channels);
         let decoder = decoder.map_err(|error| format!("Opus: {error}"))?;
         let buffer = vec![0.0; FRAMES_MAX * channels];
@@ -54,5 +53,24 @@ impl Opus {
         self.delay -= dropped;
         packet.keep(dropped, (frames as u64 - dropped).saturating_sub(coded.trim_end.get()));
         true
+    }
+}
+
+/// The encoder's delay in samples, of a header without its name. That of MP4 has the version 0 and the other byte order.
+fn delay(head: &[u8]) -> u64 {
+    let Some(&[version, _, first, second]) = head.first_chunk() else { return 0 };
+    let bytes = [first, second];
+    u64::from(if version == 0 { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delay_is_read_in_the_byte_order_of_its_container() {
+        assert_eq!(delay(&[1, 2, 0x38, 0x01, 0]), 312);
+        assert_eq!(delay(&[0, 2, 0x01, 0x38, 0]), 312);
+        assert_eq!(delay(&[1]), 0);
     }
 }

@@ -148,6 +148,17 @@ impl<'a> Source<'a> {
                 }
             },
             Coded::Other { tag, description } => match container::wave_header(tag, &description) {
+                // Two samples are in a byte.
+                Some(_) if cut.is_some() => {
+                    let channels =
+                        description.get(2).map_or(1, |&channels| u64::from(channels.max(1)));
+                    let frames = |bytes: u64| 2 * bytes / channels;
+                    return Err(InputError::AudioTruncated {
+                        path: own(),
+                        expected_frames: frames(cut.unwrap_or(0)),
+                        found_frames: frames(data.end.saturating_sub(data.start)),
+                    });
+                }
                 Some(header) => Box::new(Container::open(file, path, header, data)?),
                 None => {
                     let problem = format!("its codec is {}", container::wave_codec(tag));

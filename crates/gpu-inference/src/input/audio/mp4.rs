@@ -1,0 +1,139 @@
+//! How much of an MP4's sound is the encoder's delay: its list of edits says where the recording begins. Symphonia leaves it out.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::time::Duration;
+
+/// Boxes on the way to the index.
+const BOXES_MAX: usize = 1_000;
+/// The largest index that is read: hours of sound have one of some megabytes.
+const INDEX_BYTES_MAX: u64 = 16 << 20;
+/// Encoders' delays are below; a later beginning was cut by someone, and is kept.
+const DELAY_MAX: Duration = Duration::from_millis(400);
+
+/// The delay of the first track with sound; zero where the file says none.
+pub(super) fn delay(file: &mut File, file_bytes: u64) -> io::Result<Duration> {
+    let mut at = 0;
+    for _ in 0..BOXES_MAX {
+        if at >= file_bytes {
+            break;
+        }
+        let mut head = Vec::new();
+        file.seek(SeekFrom::Start(at))?;
+        (&mut *file).take(16).read_to_end(&mut head)?;
+        let Some((name, head_bytes, bytes)) = header(&head, file_bytes.saturating_sub(at)) else {
+            break;
+        };
+        if name == *b"moov" {
+            let mut index = Vec::new();
+            file.seek(SeekFrom::Start(at + head_bytes))?;
+            file.take((bytes - head_bytes).min(INDEX_BYTES_MAX)).read_to_end(&mut index)?;
+            return Ok(of_index(&index));
+        }
+        at = at.saturating_add(bytes);
+    }
+    Ok(Duration::ZERO)
+}
+
+/// Name, length of the header, and of the whole box, of which `there` bytes are there.
+fn header(head: &[u8], there: u64) -> Option<([u8; 4], u64, u64)> {
+    let name = *head.get(4..)?.first_chunk()?;
+    let (head_bytes, bytes) = match number(head, 0)? {
+        0 => (8, there),
+        1 => (16, number(head, 8)? << 32 | number(head, 12)?),
+        bytes => (8, bytes),
+    };
+    (bytes >= head_bytes).then_some((name, head_bytes, bytes))
+}
+
+fn of_index(index: &[u8]) -> Duration {
+    let tracks = boxes(index).filter(|(name, _)| *name == b"trak").map(|(_, track)| track);
+    let is_sound = |track: &&[u8]| {
+        let handler = find(track, &[b"mdia", b"hdlr"]);
+        handler.is_some_and(|handler| handler.get(8..12) == Some(b"soun"))
+    };
+    let found = tracks.filter(is_sound).map(of_track).next();
+    found.flatten().filter(|&delay| delay <= DELAY_MAX).unwrap_or(Duration::ZERO)
+}
+
+fn of_track(track: &[u8]) -> Option<Duration> {
+    let media = find(track, &[b"mdia", b"mdhd"])?;
+    // A version with times of 64 bits has the rate further behind.
+    let rate = number(media, if *media.first()? == 1 { 20 } else { 12 })?;
+    let edits = find(track, &[b"edts", b"elst"])?;
+    let is_wide = *edits.first()? == 1;
+    let size = if is_wide { 20 } else { 12 };
+    let begins = edits.get(8..)?.chunks_exact(size).map(|edit| match is_wide {
+        true => number(edit, 8).zip(number(edit, 12)).map(|(high, low)| high << 32 | low),
+        // What is below zero is an empty edit.
+        false => number(edit, 4).map(|begin| if begin >> 31 == 1 { u64::MAX } else { begin }),
+    });
+    let begin = begins.flatten().find(|begin| begin >> 63 == 0)?;
+    Some(super::source::time_of(begin, u32::try_from(rate).ok()?))
+}
+
+/// The boxes in a box.
+fn boxes(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
+    std::iter::from_fn(move || {
+        let (_, head, length) = header(bytes, bytes.len() as u64)?;
+        let (head, length) = (usize::try_from(head).ok()?, usize::try_from(length).ok()?);
+        let name = bytes.get(4..)?.first_chunk()?;
+        let content = bytes.get(head..length)?;
+        bytes = &bytes[length..];
+        Some((name, content))
+    })
+}
+
+/// The content of a box below others.
+fn find<'a>(bytes: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [u8]> {
+    let mut found = bytes;
+    for wanted in path {
+        found = boxes(found).find(|(name, _)| name == wanted)?.1;
+    }
+    Some(found)
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u64> {
+    let bytes: &[u8; 4] = bytes.get(at..)?.first_chunk()?;
+    Some(u32::from_be_bytes(*bytes).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(name: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
+        let content = parts.concat();
+        let length = u32::try_from(8 + content.len()).unwrap().to_be_bytes();
+        [&length[..], name, &content].concat()
+    }
+
+    fn track(handler: &[u8; 4], edits: &[u8]) -> Vec<u8> {
+        let media = made(b"mdhd", &[&[0; 12], &8_000_u32.to_be_bytes(), &[0; 8]]);
+        let handler = made(b"hdlr", &[&[0; 8], handler, &[0; 12]]);
+        made(
+            b"trak",
+            &[&made(b"edts", &[&made(b"elst", &[edits])]), &made(b"mdia", &[&media, &handler])],
+        )
+    }
+
+    #[test]
+    fn the_delay_is_where_the_first_edit_of_the_sound_begins() {
+        let edit = |begin: u32| [&[0; 4], &begin.to_be_bytes()[..], &[0, 1, 0, 0]].concat();
+        let list = |begins: &[u32]| {
+            let count = u32::try_from(begins.len()).unwrap().to_be_bytes();
+            [&[0; 4][..], &count, &begins.iter().flat_map(|&begin| edit(begin)).collect::<Vec<_>>()]
+                .concat()
+        };
+        let of = |tracks: &[&[u8]]| of_index(&tracks.concat());
+        let sound = |begins: &[u32]| track(b"soun", &list(begins));
+        assert_eq!(of(&[&sound(&[1_024])]), Duration::from_millis(128));
+        assert_eq!(
+            of(&[&track(b"vide", &list(&[80])), &sound(&[u32::MAX, 1_024])]),
+            Duration::from_millis(128)
+        );
+        assert_eq!(of(&[&sound(&[80_000])]), Duration::ZERO, "ten seconds were cut off by someone");
+        assert_eq!(of(&[&sound(&[])]), Duration::ZERO);
+        assert_eq!(of(&[b"\0\0\0\x07trak"]), Duration::ZERO);
+    }
+}
