@@ -4,7 +4,7 @@
 #     --quick         leaves out the demo
 #     --infra         also tests infra/ as a whole, by scripts/test-infra.sh
 #     --no-install    says which Debian packages are missing and ends, where it would install them
-#     --kills[=TIMES] only the long kill tests, as often as TIMES says, each time with another seed: about a quarter of an hour a time
+#     --kills[=TIMES] only the kill tests, with many more jobs, as often as TIMES says, each time with another seed: about a quarter of an hour a time
 # Installs what it needs, and says so first; asks for nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -53,7 +53,7 @@ install_packages() {
 
 # One kill test: its seed, the number of its jobs, and its name.
 kill_test() {
-  KILLS_SEED=$1 KILLS_JOBS=$2 cargo test --workspace --locked --quiet --test it -- --ignored --exact "kills::$3" --nocapture
+  KILLS_SEED=$1 KILLS_JOBS=$2 cargo test --workspace --locked --quiet --test it -- --include-ignored --exact "kills::$3" --nocapture
 }
 
 kill_tests() {

@@ -52,7 +52,6 @@ impl Size {
 }
 
 #[test]
-#[ignore = "takes minutes: scripts/test.sh --kills"]
 fn a_small_graph_on_this_machine() {
     let place = place::local::Local::new();
     let kinds = load::small_graphs(place.sandbox());
