@@ -41,7 +41,7 @@ const SEEDS: u64 = 30;
 
 fn all() -> Vec<Found> {
     vec![
-        found(Fix::StopAfterLease, Guarantee::OneActor, 38, &[Fault::ControllerStall]),
+        found(Fix::StopAfterLease, Guarantee::OneActor, 100, &[Fault::ControllerStall]),
         found(Fix::UnfencedWrites, Guarantee::Fenced, 0, &[Fault::ControllerStall]),
         found(Fix::BootLoopNoGrowth, Guarantee::BootLoops, 22, &[Fault::BootLoop]),
         found(

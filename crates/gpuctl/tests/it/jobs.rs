@@ -77,11 +77,15 @@ fn bad_recordings_fail_each_in_its_own_way_and_the_good_one_is_heard() {
     let sandbox = Sandbox::new(ONE_POOL);
     let good = fs::read(sample("beckett.wav")).unwrap();
     let odd_name = OsStr::from_bytes(b"odd \xff\xfe name.wav");
+    let ten_hours = sandbox.write("ten_hours.wav", wav_header(16_000, 36_000));
+    // A file with a hole: as long as its header says, and it takes no room.
+    let file = fs::OpenOptions::new().write(true).open(&ten_hours).unwrap();
+    file.set_len(44 + 36_000 * 16_000 * 2).unwrap();
     let files = [
         sandbox.write("empty.wav", ""),
         sandbox.write("text.wav", "this is no recording, whatever its name says\n".repeat(50)),
         sandbox.write("truncated.wav", &good[..good.len() / 2]),
-        sandbox.write("ten_hours.wav", wav_header(16_000, 36_000)),
+        ten_hours,
         sandbox.write(odd_name, &good),
     ];
     let mut seen = outcomes(&sandbox, "voice.transcribe", &files);

@@ -53,7 +53,7 @@ async fn a_box_that_was_stopped_outside_gpuctl_starts_when_a_user_says_so() {
     for _ in 0..2 {
         ec2(moto, &format!("StopInstances&InstanceId.1={id}"));
         // An observation before the start must not make the stop newer than the start.
-        assert_eq!(sandbox.state("gpu"), "stopped");
+        sandbox.wait_for("gpu", "stopped");
         let said = sandbox.run(&["start-gpu", "--wait", "--timeout", "60s"]).expect(0);
         assert!(said.stdout.starts_with("gpu: running\n"), "{}\n{}", said.stdout, said.stderr);
     }
