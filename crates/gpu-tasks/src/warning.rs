@@ -12,7 +12,7 @@ pub enum WarningCode {
     AudioLength,
     /// A recording is so quiet that words are missed.
     AudioQuiet,
-    /// Samples are no sound.
+    /// Samples are NaN, infinite or far beyond full scale.
     AudioSamples,
     /// Samples are in another scale.
     AudioScale,
@@ -91,7 +91,7 @@ impl WarningCode {
             }
             Self::AudioSamples => (
                 "audio.samples",
-                "samples are no number, or far beyond full scale, and were made silent",
+                "samples that are not numbers, or far beyond full scale, were silenced",
             ),
             Self::AudioScale => (
                 "audio.scale",
@@ -115,7 +115,7 @@ impl WarningCode {
                 ("text.encoding", "the text is not in Unicode, and its encoding was guessed")
             }
             Self::TextDamaged => {
-                ("text.damaged", "bytes of the text are no characters, and were replaced")
+                ("text.damaged", "bytes of the text are not characters, and were replaced")
             }
             Self::TextUnknown => {
                 ("text.unknown", "the model does not know half of the text's words or more")

@@ -63,7 +63,7 @@ impl Decoded {
         }
         if self.replaced > 0 {
             let message = format!(
-                "{} places of the text hold bytes that are no characters, and were replaced by \u{fffd}",
+                "{} places of the text hold bytes that are not characters, and were replaced by \u{fffd}",
                 self.replaced
             );
             remarks.warn(WarningCode::TextDamaged, message);

@@ -100,7 +100,7 @@ fn of_offset(text: &str) -> Option<String> {
         .then(|| {
             format!("`{text}` is `{name}` in the IANA database, with the opposite sign; {city}")
         })
-        .or_else(|| Some(format!("offsets are no zones: write {city}")))
+        .or_else(|| Some(format!("an offset is not a time zone: write {city}")))
 }
 
 /// A zone whose last part is the text, or whose parts all have at most a mistake or two: `Tokyo`, `Amercia/New York`.

@@ -90,7 +90,7 @@ impl Findings {
         if self.silenced > 0 {
             let (silenced, first) = (self.silenced, self.first_seconds.unwrap_or(0.0));
             let message = format!(
-                "{silenced} samples cannot be sound (NaN, infinite, or far beyond full scale), the first at {first:.3} s: they were made silent"
+                "samples that are not numbers, or far beyond full scale, were silenced: {silenced}, the first at {first:.3} s"
             );
             remarks.warn(WarningCode::AudioSamples, message);
         }

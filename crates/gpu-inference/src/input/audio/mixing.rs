@@ -39,7 +39,7 @@ impl Mixing {
         if let Self::Only(channel) = self {
             let channel = channel + 1;
             let message = format!(
-                "mixed, its {channels} channels are hardly to be heard: channel {channel} alone was used"
+                "its {channels} channels cancel each other out when they are mixed: channel {channel} alone was used"
             );
             remarks.warn(WarningCode::AudioChannels, message);
         }
