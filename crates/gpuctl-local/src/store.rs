@@ -372,7 +372,7 @@ pub(crate) fn store_error(file: &Path, error: rusqlite::Error) -> PortError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use gpuctl_control::job::{Job, JobResult, JobState};
     use gpuctl_control::ports::{Cloud, JobQueue, Ledger, Purge, ReceiveRequest, WorkerReport};
     use gpuctl_control::wire::job::{job_from_json, job_to_json, result_to_json};
@@ -382,7 +382,7 @@ mod tests {
     use super::*;
     use crate::schema::{MIGRATIONS, sql};
 
-    const JOB: &str = r#"{"version":1,"job_id":"01a200ab-52ac-72da-a503-1913f00238c3","queue":"jobs","task":"vision.ocr","input":"file:///a.png","submitted_at":"2026-11-22T00:00:00+00:00"}"#;
+    pub(crate) const JOB: &str = r#"{"version":1,"job_id":"01a200ab-52ac-72da-a503-1913f00238c3","queue":"jobs","task":"vision.ocr","input":"file:///a.png","submitted_at":"2026-11-22T00:00:00+00:00"}"#;
 
     fn file_of(folder: &Path, version: usize, rows: impl FnOnce(&Connection)) -> StoreOptions {
         let old = Connection::open(folder.join(FILE_NAME)).unwrap();
@@ -548,7 +548,7 @@ mod tests {
         assert!(!is_kept(&old).await);
     }
 
-    fn result_of(job: Job) -> JobResult {
+    pub(crate) fn result_of(job: Job) -> JobResult {
         JobResult {
             outcome: Ok(serde_json::json!({ "text": "x" })),
             model: None,
