@@ -67,6 +67,10 @@ pub(super) fn days(
 
 /// The rule with an `UNTIL` at the end of its last day, in UTC as the start is; and that day.
 fn parts(text: &str, home: Option<Zone>) -> Option<(String, Option<NaiveDate>)> {
+    // The parser cuts values between bytes, and panics within other letters.
+    if !text.is_ascii() {
+        return None;
+    }
     let mut last = None;
     let mut parts = Vec::new();
     for part in text.to_ascii_uppercase().split(';').filter(|part| !part.trim().is_empty()) {
@@ -78,6 +82,8 @@ fn parts(text: &str, home: Option<Zone>) -> Option<(String, Option<NaiveDate>)> 
             }
             // Midnight, where nothing else can be meant.
             "BYHOUR" | "BYMINUTE" | "BYSECOND" if given.trim().trim_matches('0').is_empty() => {}
+            // The parser takes a number that it cannot read for none: each week.
+            "BYDAY" if !given.split(',').all(is_weekday) => return None,
             _ => parts.push(part.to_owned()),
         }
     }
@@ -86,4 +92,16 @@ fn parts(text: &str, home: Option<Zone>) -> Option<(String, Option<NaiveDate>)> 
         ["BYHOUR", "BYMINUTE", "BYSECOND"].iter().any(|name| part.trim().starts_with(name))
     });
     (!has_times).then(|| (parts.join(";"), last))
+}
+
+/// Whether it is a day of the week, perhaps with a number: `MO`, `1MO`, `-1MO`.
+fn is_weekday(text: &str) -> bool {
+    let text = text.trim();
+    let Some((number, day)) = text.split_at_checked(text.len().saturating_sub(2)) else {
+        return false;
+    };
+    let digits = number.strip_prefix(['+', '-']).unwrap_or(number);
+    let is_number = !digits.starts_with('+')
+        && digits.parse::<u8>().is_ok_and(|number| (1..=53).contains(&number));
+    ["MO", "TU", "WE", "TH", "FR", "SA", "SU"].contains(&day) && (number.is_empty() || is_number)
 }
