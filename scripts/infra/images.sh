@@ -3,6 +3,7 @@
 
 image_context() {
   need_podman
+  need_models
   need_programs
   PROGRAMS=$CARGO_TARGET_DIR/debug scripts/package.sh context cpu
 }
@@ -64,7 +65,7 @@ find_test_compose() {
   if ! cmp -s "$root/scripts/infra/compose.txt" "$folder/compose.txt"; then
     rm -rf "$folder"
     "$python" -m venv "$folder"
-    "$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement "$root/scripts/infra/compose.txt"
+    fetch "Compose" "$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement "$root/scripts/infra/compose.txt"
     cp "$root/scripts/infra/compose.txt" "$folder/"
   fi
   echo "$folder/bin/docker-compose"
@@ -73,6 +74,7 @@ find_test_compose() {
 # The verbs of scripts/containers.sh, from start to purge, with Compose against podman's API. In a network namespace of its own: the machine's
 # firewall is not touched.
 scene_containers() {
+  unshare --net --mount true || skip "no namespaces can be made here"
   need_cpu_image
   COMPOSE=$(find_test_compose | tail -1)
   mkdir -p "$work/tools" "$work/compose-inputs"

@@ -4,12 +4,19 @@
 # The programs of the tests: a release build would say nothing more here. Built as scripts/test.sh builds them, with the features of the whole
 # workspace: others would build every AWS SDK again.
 need_programs() {
+  [ -e "$work/built" ] || fetch "the crates" cargo fetch --locked --quiet
   [ -e "$work/built" ] || cargo test --workspace --locked --quiet --no-run --test it --test boxes --test function
   touch "$work/built"
 }
 
+# The real models and samples, and ONNX Runtime.
+need_models() {
+  fetch "the models" "$python" scripts/fetch-models.py
+}
+
 # The same programs give the same archives, and the archives have what they must.
 scene_package() {
+  need_models
   need_programs
   # Without the function, whose zip has a limit that a debug build exceeds.
   mkdir -p "$work/programs"

@@ -18,13 +18,15 @@ need_podman() {
   printf '%s\n' '[containers]' 'default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]' '[network]' 'network_backend = "netavark"' \
     '[engine]' 'cgroup_manager = "cgroupfs"' 'runtime = "runc"' 'events_logger = "file"' >"$CONTAINERS_CONF"
   podman image exists $base_image || make_base_image
+  # What is made cannot be run everywhere: in a container without privileges, say.
   podman run --rm --network=none $base_image true || skip "podman cannot run a container here"
 }
 
 install_podman() {
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then skip "podman, buildah, runc, netavark and mmdebstrap are not installed"; fi
-  apt-get -o DPkg::Lock::Timeout=300 update -qq
-  apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends buildah podman runc netavark aardvark-dns fuse-overlayfs \
+  local apt=(apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3)
+  fetch "the list of Debian's packages" "${apt[@]}" update || skip "podman cannot be installed"
+  fetch "podman" "${apt[@]}" install -y --no-install-recommends buildah podman runc netavark aardvark-dns fuse-overlayfs \
     mmdebstrap uidmap catatonit iptables iproute2 >/dev/null || skip "podman cannot be installed"
 }
 
@@ -32,16 +34,17 @@ install_podman() {
 make_base_image() {
   local sources=(/etc/apt/sources.list.d/debian.sources)
   [ -r "${sources[0]}" ] || sources=(/etc/apt/sources.list)
-  mmdebstrap --quiet --variant=minbase --include=ca-certificates bookworm "$containers/base.tar" "${sources[@]}"
-  podman import --quiet "$containers/base.tar" $base_image
+  fetch "Debian for the images" mmdebstrap --quiet --aptopt='Acquire::Retries "3"' --variant=minbase --include=ca-certificates bookworm \
+    "$containers/base.tar" "${sources[@]}" || skip "mmdebstrap cannot make the base image here"
+  podman import --quiet "$containers/base.tar" $base_image || skip "podman cannot keep an image here"
   rm "$containers/base.tar"
 }
 
-# build IMAGE FOLDER ARGUMENT…: without a runtime, a network for anything but apt, or an image that is not here.
+# build IMAGE FOLDER ARGUMENT…: without a runtime, a network for anything but Debian's packages, or an image that is not here.
 build() {
   local image=$1 folder=$2
   shift 2
-  buildah build --quiet --layers --isolation=chroot --network=host --pull-never --format=docker --build-arg "BASE=$base_image" \
+  fetch "what $image is built from" buildah build --quiet --layers --isolation=chroot --network=host --pull-never --format=docker --build-arg "BASE=$base_image" \
     --tag "$image" "$@" "$folder"
 }
 

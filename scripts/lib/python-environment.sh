@@ -1,5 +1,8 @@
 # Sourced, after scripts/environment.sh.
 
+# shellcheck source=scripts/lib/fetch.sh
+. scripts/lib/fetch.sh
+
 # python_environment FOLDER PACKAGE... : a virtual environment with these packages, made anew when the list changes. Tools have one each:
 # beside each other pip picks older versions of both.
 python_environment() {
@@ -8,6 +11,6 @@ python_environment() {
   echo "installing $packages"
   rm -rf "$folder"
   "$python" -m venv "$folder"
-  "$folder/bin/pip" install --quiet --disable-pip-version-check "${@:2}"
+  fetch "$packages" "$folder/bin/pip" install --quiet --disable-pip-version-check "${@:2}"
   echo "$packages" >"$folder/packages"
 }
