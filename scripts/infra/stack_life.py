@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The life of a stack on ministack: made in each layout, changed, changed by nothing, given wrong parameters, deleted, made again.
+"""The life of a stack on ministack: made in each layout, changed, changed by nothing, restored, given wrong parameters, deleted, made again.
 
 usage: stack_life.py MINISTACK      the program; boto3 and PyYAML are needed
 What ministack drops of the template is asserted on the text instead, in scripts/lib/infra_facts.py.
@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lib"))
 
 import boto3
+from botocore import xform_name
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
@@ -152,6 +154,7 @@ def main():
         stack = Stack(emulator, possible.text)
         each_layout_is_made(emulator, stack, possible)
         a_change_changes_what_it_names(emulator, stack, possible)
+        the_documented_commands_restore(emulator, stack)
         each_release_is_upgraded(emulator, possible)
         wrong_parameters_are_refused(stack)
     print(f"left out, since ministack has no such type: {', '.join(sorted(LEFT_OUT))}")
@@ -295,6 +298,55 @@ def a_change_changes_what_it_names(emulator, stack, template):
 
 def lost(changes):
     return {name for name, one in changes.items() if name in DATA and (one["Action"] == "Remove" or one.get("Replacement") == "True")}
+
+
+def the_documented_commands_restore(emulator, stack):
+    """The commands of infra/README.md, word by word. ministack restores a table as it is, whatever the time says."""
+    stack.apply("CREATE", {})
+    table, s3 = emulator.client("dynamodb"), emulator.client("s3")
+    job = {"pk": {"S": "job"}, "sk": {"S": "1"}}
+    table.put_item(TableName=NAME, Item=job)
+    stack.apply("UPDATE", {"Tick": "off"})
+    text = (INFRA / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
+    commands = re.findall(r"^aws dynamodb .*", text, flags=re.MULTILINE)
+    assert len(commands) == 6, commands
+    backup = ""
+    for command in commands:
+        answer = as_the_cli_would(emulator, command.replace("ARN", backup))
+        backup = answer.get("BackupDetails", {}).get("BackupArn", backup)
+    stack.apply("UPDATE", {"Tick": "on"})
+    assert table.scan(TableName=NAME)["Items"] == [job]
+    assert table.describe_time_to_live(TableName=NAME)["TimeToLiveDescription"] == {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires"}
+    backups = table.describe_continuous_backups(TableName=NAME)["ContinuousBackupsDescription"]
+    assert backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED", backups
+
+    bucket = stack.outputs()["Bucket"]
+    first = s3.put_object(Bucket=bucket, Key="gpuctl.toml", Body=b"first")["VersionId"]
+    s3.put_object(Bucket=bucket, Key="gpuctl.toml", Body=b"second")
+    for command in re.findall(r"^aws s3api .*", text, flags=re.MULTILINE):
+        answer = as_the_cli_would(emulator, command.replace("BUCKET", bucket).replace("KEY", "gpuctl.toml").replace("VERSION", first))
+        assert len(answer.get("Versions", ["copied"] * 2)) == 2, answer
+    assert s3.get_object(Bucket=bucket, Key="gpuctl.toml")["Body"].read() == b"first"
+    table.delete_table(TableName=f"{NAME}-restored")
+    stack.delete()
+    print("restored: the table from a backup, and a file's earlier version")
+
+
+def as_the_cli_would(emulator, command):
+    """One command of the AWS CLI, with an argument for each option."""
+    _, service, operation, *options = shlex.split(command, comments=True)
+    client = emulator.client({"s3api": "s3"}.get(service, service))
+    method = operation.replace("-", "_")
+    members = client.meta.service_model.operation_model(client.meta.method_to_api_mapping[method]).input_shape.members
+    by_option = {f"--{xform_name(member, '-')}": member for member in members}
+    given = {by_option[option]: value for option, value in zip(options[::2], options[1::2], strict=True)}
+    return getattr(client, method)(**{name: structured(value) if members[name].type_name == "structure" else value for name, value in given.items()})
+
+
+def structured(text):
+    """The CLI's short form of a structure, e.g. `Enabled=true,AttributeName=expires`."""
+    pairs = (pair.split("=") for pair in text.split(","))
+    return {name: {"true": True, "false": False}.get(value, value) for name, value in pairs}
 
 
 def each_release_is_upgraded(emulator, newest):
