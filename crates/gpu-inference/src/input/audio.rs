@@ -228,7 +228,7 @@ impl<'a> Pass<'a> {
         stream.finish()?;
         self.left_out += stream.left_out();
         self.tracks = self.tracks.max(stream.tracks());
-        self.beyond += beyond;
+        self.beyond += beyond + stream.beyond();
         Ok(next)
     }
 

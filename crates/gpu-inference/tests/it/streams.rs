@@ -134,7 +134,7 @@ fn tags_around_an_mp3_are_no_sound() {
 fn an_mp3_inside_a_wav_is_read() {
     let data = mp3(&["-b", "64"], &tone());
     let extension = [12, 0, 1, 0, 2, 0, 0, 0, 0, 4, 1, 0, 0, 0].to_vec();
-    let wave = craft::Wave {
+    let mut wave = craft::Wave {
         tag: 0x55,
         bits: 0,
         frame: Some(1),
@@ -143,6 +143,14 @@ fn an_mp3_inside_a_wav_is_read() {
         ..craft::Wave::default()
     };
     assert_lasts(&try_decode(&wave.bytes()).unwrap(), 2.0);
+    let whole = wave.bytes();
+    let error = try_decode(&whole[..whole.len() / 2]).unwrap_err();
+    assert_eq!(error.code(), "input.truncated", "{error}");
+    // Behind what is announced there are more frames.
+    wave.data_length = Some(4_000);
+    let found = try_decode(&wave.bytes()).unwrap();
+    assert_lasts(&found, 2.0);
+    assert_eq!(found.warnings, [WarningCode::AudioLength]);
 }
 
 #[test]
@@ -156,6 +164,11 @@ fn adpcm_inside_a_wav_is_read_and_other_codecs_are_named() {
     let at = memchr::memmem::find(&stream, b"data").unwrap() + 4;
     stream[at..at + 4].copy_from_slice(&[0xff; 4]);
     assert_lasts(&try_decode(&stream).unwrap(), 1.0);
+    // Fewer blocks than there are.
+    stream[at..at + 4].copy_from_slice(&1_024_u32.to_le_bytes());
+    let found = try_decode(&stream).unwrap();
+    assert_lasts(&found, 1.0);
+    assert_eq!(found.warnings, [WarningCode::AudioLength]);
 }
 
 #[test]
@@ -184,6 +197,8 @@ fn a_flac_s_number_of_samples_is_a_claim() {
         lying[22..26].copy_from_slice(&claimed.to_be_bytes());
         let found = try_decode(&lying).unwrap_or_else(|error| panic!("{claimed}: {error}"));
         assert_eq!(found.audio.samples(), whole.audio.samples(), "{claimed}");
+        let far_less = claimed == 1_000;
+        assert_eq!(found.warnings == [WarningCode::AudioLength], far_less, "{claimed}");
     }
 }
 

@@ -342,6 +342,13 @@ impl Stream for Container<'_> {
         self.left_out
     }
 
+    /// FLAC's own number may be left over from an earlier state of the recording.
+    fn beyond(&self) -> Duration {
+        let expected = self.expected.filter(|_| self.is_flac);
+        let further = expected.map_or(0, |expected| self.found.saturating_sub(expected));
+        if further > self.packet_frames { time_of(further, self.rate_hz) } else { Duration::ZERO }
+    }
+
     /// Whether as much was decoded as there is.
     fn finish(&mut self) -> Result<(), InputError> {
         let path = self.path.to_owned();

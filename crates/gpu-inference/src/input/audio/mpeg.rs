@@ -367,6 +367,11 @@ impl<'a> MpegStream<'a> {
         }))
     }
 
+    /// Of its last part.
+    pub(super) fn rate_hz(&self) -> u32 {
+        self.parts.back().map_or(0, |part| part.header.rate_hz)
+    }
+
     /// Goes on to the next part; false at the end.
     fn begin_part(&mut self) -> Result<bool, InputError> {
         let Some(part) = self.parts.front() else { return Ok(false) };

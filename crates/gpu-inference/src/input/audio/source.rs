@@ -3,6 +3,7 @@
 //! The content decides, the name may be anything. Plain samples are read by `pcm`, MPEG frames by `mpeg`, all else by `container`.
 
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -75,6 +76,11 @@ pub(super) trait Stream {
         Duration::ZERO
     }
 
+    /// What was decoded beyond the length that the header says.
+    fn beyond(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Whether it was decoded to its end; called there.
     fn finish(&mut self) -> Result<(), InputError> {
         Ok(())
@@ -123,43 +129,44 @@ impl<'a> Source<'a> {
     fn of_layout(file: File, path: &'a Path, layout: Layout) -> Result<Self, InputError> {
         let Layout { coded, data, cut, beyond, next } = layout;
         let own = || path.to_owned();
-        let mut further = Duration::ZERO;
+        let further;
         let stream: Box<dyn Stream> = match coded {
             Coded::Pcm(format) => {
                 check(path, format.rate_hz, format.channels)?;
                 let frame = format.frame_bytes() as u64;
-                let found_frames = data.end.saturating_sub(data.start) / frame;
                 if let Some(bytes) = cut {
-                    let expected_frames = bytes / frame;
                     return Err(InputError::AudioTruncated {
                         path: own(),
-                        expected_frames,
-                        found_frames,
+                        expected_frames: bytes / frame,
+                        found_frames: data.end.saturating_sub(data.start) / frame,
                     });
                 }
                 further = time_of(beyond / frame, format.rate_hz);
                 Box::new(PcmStream::open(file, path, format, &data)?)
             }
-            Coded::Mpeg => match MpegStream::open(file, path, data)? {
-                Some(mpeg) => Box::new(mpeg),
+            Coded::Mpeg => match MpegStream::open(file, path, data.clone())? {
+                Some(mpeg) => {
+                    let share = Share { length: mpeg.length_max(), rate_hz: mpeg.rate_hz(), data };
+                    if let Some(bytes) = cut {
+                        return Err(share.truncated(path, bytes));
+                    }
+                    further = share.of(beyond);
+                    Box::new(mpeg)
+                }
                 None => {
                     let problem = "its header says MP3, and it holds no frames of MP3".to_owned();
                     return Err(InputError::Damaged { path: own(), problem });
                 }
             },
             Coded::Other { tag, description } => match container::wave_header(tag, &description) {
-                // Two samples are in a byte.
-                Some(_) if cut.is_some() => {
-                    let channels =
-                        description.get(2).map_or(1, |&channels| u64::from(channels.max(1)));
-                    let frames = |bytes: u64| 2 * bytes / channels;
-                    return Err(InputError::AudioTruncated {
-                        path: own(),
-                        expected_frames: frames(cut.unwrap_or(0)),
-                        found_frames: frames(data.end.saturating_sub(data.start)),
-                    });
+                Some(header) => {
+                    let nibbles = Nibbles::of(&description);
+                    if let Some(bytes) = cut {
+                        return Err(nibbles.truncated(path, bytes, &data));
+                    }
+                    further = time_of(nibbles.frames(beyond), nibbles.rate_hz);
+                    Box::new(Container::open(file, path, header, data)?)
                 }
-                Some(header) => Box::new(Container::open(file, path, header, data)?),
                 None => {
                     let problem = format!("its codec is {}", container::wave_codec(tag));
                     return Err(InputError::Unsupported { path: own(), problem });
@@ -167,6 +174,64 @@ impl<'a> Source<'a> {
             },
         };
         Ok(Self { stream, next, beyond: further })
+    }
+}
+
+/// Sound with two samples in a byte.
+struct Nibbles {
+    channels: u64,
+    rate_hz: u32,
+}
+
+impl Nibbles {
+    /// By its description in WAV.
+    fn of(description: &[u8]) -> Self {
+        let rate = description.get(4..8).and_then(|bytes| bytes.first_chunk().copied());
+        Self {
+            channels: description.get(2).map_or(1, |&channels| channels.max(1).into()),
+            rate_hz: rate.map_or(0, u32::from_le_bytes),
+        }
+    }
+
+    fn frames(&self, bytes: u64) -> u64 {
+        2 * bytes / self.channels
+    }
+
+    /// The error of a recording whose header announces more bytes than there are.
+    fn truncated(&self, path: &Path, announced: u64, data: &Range<u64>) -> InputError {
+        InputError::AudioTruncated {
+            path: path.to_owned(),
+            expected_frames: self.frames(announced),
+            found_frames: self.frames(data.end.saturating_sub(data.start)),
+        }
+    }
+}
+
+/// The length of coded sound, and the bytes that it takes: how long some of them last.
+struct Share {
+    length: Duration,
+    rate_hz: u32,
+    data: Range<u64>,
+}
+
+impl Share {
+    fn of(&self, bytes: u64) -> Duration {
+        let all = u128::from(self.data.end.saturating_sub(self.data.start)).max(1);
+        let micros = self.length.as_micros() * u128::from(bytes) / all;
+        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+
+    /// The error of a recording whose header announces more bytes.
+    fn truncated(&self, path: &Path, announced: u64) -> InputError {
+        let frames = |length: Duration| {
+            let frames = length.as_micros() * u128::from(self.rate_hz) / 1_000_000;
+            u64::try_from(frames).unwrap_or(u64::MAX)
+        };
+        InputError::AudioTruncated {
+            path: path.to_owned(),
+            expected_frames: frames(self.of(announced)),
+            found_frames: frames(self.length),
+        }
     }
 }
 
