@@ -378,6 +378,9 @@ fn open_any(path: &Path) -> Result<File, InputError> {
     };
     // Asked before opening: to open a named pipe would wait for its writer.
     let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(InputError::Folder { path: own() });
+    }
     if !metadata.is_file() {
         return Err(InputError::NotAFile { path: own() });
     }

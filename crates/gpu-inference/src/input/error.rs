@@ -87,7 +87,10 @@ pub enum InputError {
         #[source]
         source: io::Error,
     },
-    /// A folder, pipe or device.
+    /// A folder.
+    #[error("{} is a folder", text::path(path))]
+    Folder { path: PathBuf },
+    /// A pipe or device.
     #[error("{} is not a regular file", text::path(path))]
     NotAFile { path: PathBuf },
     /// The file has no bytes.
@@ -184,6 +187,7 @@ impl InputError {
         match self {
             Self::Missing { .. } => "input.missing",
             Self::Unreadable { .. } => "input.unreadable",
+            Self::Folder { .. } => "input.folder",
             Self::NotAFile { .. } => "input.not_a_file",
             Self::Empty { .. } => "input.empty",
             Self::WrongKind { .. } | Self::OtherKind { .. } => "input.wrong_kind",
@@ -217,7 +221,8 @@ impl InputError {
         match self {
             Self::Missing { .. } => "check the job's input path",
             Self::Unreadable { .. } => "check the file's permissions and the disk",
-            Self::NotAFile { .. } => "submit one job per file",
+            Self::Folder { .. } => "submit one job per file",
+            Self::NotAFile { .. } => "write what it gives into a file, and submit that",
             Self::Empty { .. } | Self::AudioTruncated { .. } | Self::PictureTruncated { .. } => {
                 "the upload or copy was probably cut off: submit the whole file"
             }

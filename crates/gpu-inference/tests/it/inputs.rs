@@ -37,7 +37,7 @@ fn what_is_no_readable_file_is_told_apart_for_both_tasks() {
         assert_eq!(code(task, &files.0.path().join("nothing")), "input.missing");
         assert_eq!(code(task, &files.write("a", b"").join("below")), "input.missing");
         assert_eq!(code(task, &files.write("empty.wav", b"")), "input.empty");
-        assert_eq!(code(task, files.0.path()), "input.not_a_file");
+        assert_eq!(code(task, files.0.path()), "input.folder");
         assert_eq!(code(task, Path::new("/dev/zero")), "input.not_a_file");
         let text = "This is a text and not what its name says. ".repeat(100);
         assert_eq!(code(task, &files.write("text.wav", &text)), "input.wrong_kind");
