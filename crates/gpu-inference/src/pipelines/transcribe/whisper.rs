@@ -3,8 +3,10 @@
 //! The exports of onnx-community, with the merged decoder. Text without its times: finding and cutting the speech is done
 //! before, so Whisper's own time marks are not asked for. Sizes are read from the graphs.
 
+mod symbols;
+
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use gpu_tasks::Task;
 use ort::session::{Session, SessionInputValue};
@@ -90,6 +92,8 @@ struct Vocabulary {
     languages: Vec<(String, u32)>,
     /// A space, which may not be all of a text.
     blank: Option<u32>,
+    /// What is not said: marks of music, speakers and remarks.
+    not_speech: BTreeSet<u32>,
 }
 
 impl Whisper {
@@ -275,6 +279,7 @@ impl Vocabulary {
             transcribe,
             languages: languages.collect(),
             blank: read.model.vocab.get("\u{120}").copied(),
+            not_speech: symbols::not_speech(&read.model.vocab),
             bytes: read
                 .model
                 .vocab
@@ -300,10 +305,13 @@ impl Vocabulary {
         ids.max_by(|&a, &b| logit(a).total_cmp(&logit(b))).unwrap_or(self.begin)
     }
 
-    /// The most likely token that is text or the end; a text begins with neither the end nor a space.
+    /// The most likely token that is speech or the end; a text begins with neither the end nor a space.
     fn most_likely_text(&self, logits: &[f32], step: Step) -> u32 {
         let allowed = |id: u32| {
-            id <= self.end && !(step == Step::First && (id == self.end || Some(id) == self.blank))
+            let is_first = step == Step::First;
+            id <= self.end
+                && !(is_first && (id == self.end || Some(id) == self.blank))
+                && !self.not_speech.contains(&id)
         };
         // NaN is never likely.
         let ranked = (0..).zip(logits).filter(|(id, logit)| allowed(*id) && !logit.is_nan());
@@ -374,5 +382,13 @@ mod tests {
         assert_eq!(vocabulary.most_likely_text(&no_numbers, Step::Later), 2);
         assert_eq!(vocabulary.text(&[12, 0]), "Hello", "a special token is no text");
         assert!(Vocabulary::read(br#"{"model": {"vocab": {}}, "added_tokens": []}"#).is_err());
+    }
+    #[test]
+    fn the_likeliest_token_is_not_said_if_it_is_a_mark() {
+        let json = r#"{"model": {"vocab": {"Hello": 0, "[": 1}}, "added_tokens": [{"id": 2, "content": "<|endoftext|>"},
+            {"id": 3, "content": "<|startoftranscript|>"}, {"id": 4, "content": "<|notimestamps|>"}]}"#;
+        let vocabulary = Vocabulary::read(json.as_bytes()).unwrap();
+        assert_eq!(vocabulary.most_likely_text(&[1.0, 9.0, 0.0], Step::First), 0);
+        assert_eq!(vocabulary.most_likely_text(&[1.0, 9.0, 2.0], Step::Later), 2);
     }
 }
