@@ -50,7 +50,8 @@ with file:
                          (n % 3, now, now + n, now + n - 10**7, name, text))
         else:
             file.execute("INSERT INTO results VALUES (?, 0, ?, ?)", (name, n % 2, result % text))
-        file.execute("INSERT INTO jobs (job_id, submitted_at, generation, touched_at, job) VALUES (?, ?, 0, ?, ?)", (name, now + n, now, text))
+        file.execute("INSERT INTO jobs (job_id, submitted_at, generation, touched_at, job, waited) VALUES (?, ?, 0, ?, ?, ?)",
+                     (name, now + n, now, text, n * 1000 if n % 3 == 2 else None))
     for n in range(100_000):
         file.execute("INSERT INTO runs (box, started_at, pool, stopped_at, start_rule, start_text) VALUES ('gpu-1', ?, 'gpu', ?, 'demand', '1 job waits')",
                      (now - n * 10**7, now - n * 10**7 + 10**6))

@@ -144,6 +144,7 @@ macro_rules! contract_tests {
             every_part_of_a_run_comes_back,
             an_open_run_is_remembered_however_many_came_after,
             runs_since_are_those_that_were_up_oldest_first,
+            a_period_s_jobs_and_runs_are_added_up,
             a_queue_is_remembered_as_last_read,
             equal_records_are_accepted,
             the_last_record_is_the_last_reconcile,

@@ -68,7 +68,7 @@ pub struct Job {
 }
 
 /// The state of a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum JobState {
     /// Waiting for a worker.
     Queued,
@@ -109,6 +109,12 @@ impl JobState {
             Self::Purged => "purged",
             Self::Expired => "expired",
         }
+    }
+
+    /// The same, but `Queued` for a job that is held: whether it is changes from one moment to the next.
+    #[must_use]
+    pub fn unless_running(self) -> Self {
+        if self == Self::Running { Self::Queued } else { self }
     }
 
     /// Whether the state stays until a user acts.

@@ -12,8 +12,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use gpuctl_core::cost::{RunTotal, run_totals};
 use gpuctl_core::observation::{BootPhase, Hold, Run, SeenBox, SeenQueue, WorkerFault};
 use gpuctl_core::offering::RefusalClass;
+use gpuctl_core::period::Period;
 use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};
@@ -405,6 +407,47 @@ pub trait Ledger: Send + Sync {
 
     /// The newest jobs, newest first.
     async fn jobs(&self, filter: JobFilter) -> Result<Vec<JobEntry>, PortError>;
+
+    /// What the jobs that were submitted in a period, and the runs in it, add up to. A store that can add up keeps no default: this one
+    /// reads each of them.
+    async fn totals(&self, period: Period) -> Result<Totals, PortError> {
+        let filter = JobFilter { state: None, limit: TOTALS_JOBS_MAX, since: Some(period.begin) };
+        let mut jobs = self.jobs(filter).await?;
+        jobs.retain(|entry| entry.job.submitted_at < period.end);
+        let mut runs = self.runs_since(period.begin).await?;
+        runs.retain(|run| run.started_at < period.end);
+        Ok(Totals::of(&jobs, run_totals(&runs, period)))
+    }
+}
+
+/// The most jobs that are read to add them up.
+const TOTALS_JOBS_MAX: u32 = 1_000_000;
+
+/// What the jobs and runs of a period add up to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// When the first job was submitted.
+    pub first_job: Option<Timestamp>,
+    /// How many jobs are in each state; `Running` counts as `Queued`.
+    pub states: BTreeMap<JobState, u32>,
+    /// From submission to receipt by a worker, of jobs with a result; sorted.
+    pub waits: Vec<TimeDelta>,
+    pub runs: Vec<RunTotal>,
+}
+
+impl Totals {
+    fn of(jobs: &[JobEntry], runs: Vec<RunTotal>) -> Self {
+        let first_job = jobs.iter().map(|entry| entry.job.submitted_at).min();
+        let mut states = BTreeMap::new();
+        for entry in jobs {
+            *states.entry(entry.state.unless_running()).or_default() += 1;
+        }
+        let wait =
+            |entry: &JobEntry| Some(entry.result.as_ref()?.received_at - entry.job.submitted_at);
+        let mut waits: Vec<TimeDelta> = jobs.iter().filter_map(wait).collect();
+        waits.sort_unstable();
+        Self { first_job, states, waits, runs }
+    }
 }
 
 /// The most jobs that one call deletes: a caller goes on until a call returns none.

@@ -160,10 +160,47 @@ pub struct BoxCost {
     pub always_on: MicroUsd,
 }
 
-/// What `runs` and `boxes` cost in a period. `price` is that of the comparisons: on demand, spot, and always on.
+/// The runs of one offering, added up within a period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunTotal {
+    pub offering: Option<Offering>,
+    /// When the first of them began.
+    pub first: Timestamp,
+    /// Starts in the period.
+    pub starts: u32,
+    /// Seconds that boxes were up in the period.
+    pub box_seconds: i64,
+    /// Seconds that EC2 would bill for them.
+    pub billed_seconds: i64,
+}
+
+/// The runs within a period, added up by what they were bought as. A start that was refused is not among them.
+#[must_use]
+pub fn run_totals(runs: &[Run], period: Period) -> Vec<RunTotal> {
+    let Period { begin, end } = period;
+    let mut totals: Vec<RunTotal> = Vec::new();
+    for run in runs {
+        let Some(billed) = billed_within(run, begin, end) else { continue };
+        let ran = run.stopped_at.unwrap_or(end).min(end) - run.started_at.max(begin);
+        let index = totals.iter().position(|total| total.offering == run.offering);
+        let index = index.unwrap_or_else(|| {
+            let (offering, first) = (run.offering.clone(), run.started_at);
+            totals.push(RunTotal { offering, first, starts: 0, box_seconds: 0, billed_seconds: 0 });
+            totals.len() - 1
+        });
+        let total = &mut totals[index];
+        total.first = total.first.min(run.started_at);
+        total.starts += u32::from(run.started_at >= begin);
+        total.box_seconds += (ran + TimeDelta::milliseconds(500)).num_seconds();
+        total.billed_seconds += billed;
+    }
+    totals
+}
+
+/// What the runs and `boxes` cost in a period. `price` is that of the comparisons: on demand, spot, and always on.
 #[must_use]
 pub fn box_cost(
-    runs: &[Run],
+    runs: &[RunTotal],
     boxes: u32,
     period: Period,
     settings: &CostSettings,
@@ -171,17 +208,16 @@ pub fn box_cost(
 ) -> BoxCost {
     let Period { begin, end } = period;
     let mut cost = BoxCost {
-        spent: spent_since(runs, settings, begin, end),
         standing: standing(settings, boxes, end - begin),
         always_on: price.on_demand.per_hour_for((end - begin).num_seconds().max(0)),
         ..BoxCost::default()
     };
-    for run in runs {
-        let Some(billed) = billed_within(run, begin, end) else { continue };
-        let ran = run.stopped_at.unwrap_or(end).min(end) - run.started_at.max(begin);
-        cost.starts += u32::from(run.started_at >= begin);
-        cost.box_seconds += (ran + TimeDelta::milliseconds(500)).num_seconds();
-        cost.billed_seconds += billed;
+    for total in runs {
+        cost.starts += total.starts;
+        cost.box_seconds += total.box_seconds;
+        cost.billed_seconds += total.billed_seconds;
+        let hour = usd_hour(settings, total.offering.as_ref()).unwrap_or_default();
+        cost.spent = cost.spent + hour.per_hour_for(total.billed_seconds);
     }
     cost.on_demand = price.on_demand.per_hour_for(cost.billed_seconds);
     cost.spot = price.spot.map(|spot| spot.per_hour_for(cost.billed_seconds));
@@ -285,6 +321,25 @@ mod tests {
         assert_eq!(spent(&refused), MicroUsd(0));
         let all = spent_since(&[spot, on_demand, unknown], &settings(""), begin, end);
         assert_eq!(all, MicroUsd(2_635_000 + 710_000 + 11_834));
+    }
+
+    #[test]
+    fn runs_of_an_offering_are_added_up_before_their_cost_is_rounded() {
+        let period = Period { begin: at("2026-11-01T00:00:00Z"), end: at("2026-12-01T00:00:00Z") };
+        let short = run("2026-11-03T00:00:00Z", "2026-11-03T00:00:01Z", None);
+        let spot = run("2026-10-31T23:00:00Z", "2026-11-01T10:00:00Z", Some(CapacityType::Spot));
+        let never = run("2026-11-04T00:00:00Z", "2026-11-04T00:00:00Z", None);
+        let totals = run_totals(&[short.clone(), spot, short, never], period);
+        let counts = |total: &RunTotal| (total.starts, total.box_seconds, total.billed_seconds);
+        assert_eq!(
+            totals.iter().map(counts).collect::<Vec<_>>(),
+            [(2, 2, 120), (0, 36_000, 36_000)]
+        );
+        let settings = settings("");
+        let cost = box_cost(&totals, 1, period, &settings, &price_of(&settings).unwrap());
+        // 120 s at $0.71 an hour, and 10 h at $0.2635.
+        assert_eq!(cost.spent, MicroUsd(23_667 + 2_635_000));
+        assert_eq!((cost.starts, cost.billed_seconds), (2, 36_120));
     }
 
     #[test]

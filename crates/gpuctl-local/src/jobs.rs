@@ -19,7 +19,7 @@ pub(crate) fn note_job(tx: &Transaction<'_>, now: Now, job: &Job) -> rusqlite::R
     tx.prepare_cached(
         "INSERT INTO jobs (job_id, submitted_at, generation, touched_at, job) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (job_id) DO UPDATE SET submitted_at = ?2, generation = ?3, touched_at = ?4, job = ?5, noted_dead = 0, expired = 0,
-           problem = NULL WHERE generation < ?3",
+           problem = NULL, waited = NULL WHERE generation < ?3",
     )?
     .execute(params![
         job.id.as_str(),
@@ -65,9 +65,9 @@ pub(crate) fn commit(
         return Ok(Committed::AlreadyThere);
     }
     tx.prepare_cached(
-        "UPDATE jobs SET touched_at = ?3, problem = NULL WHERE job_id = ?1 AND generation = ?2",
+        "UPDATE jobs SET touched_at = ?3, problem = NULL, waited = ?4 - submitted_at WHERE job_id = ?1 AND generation = ?2",
     )?
-    .execute(params![job.id.as_str(), job.generation, now.at])?;
+    .execute(params![job.id.as_str(), job.generation, now.at, micros(result.received_at)])?;
     note_service(tx, result)?;
     Ok(Committed::Written)
 }

@@ -6,11 +6,12 @@ use gpuctl_control::hold::outdated;
 use gpuctl_control::job::{Job, JobId, JobResult};
 use gpuctl_control::ports::{
     Committed, Fence, JobEntry, JobFilter, JobProblem, Ledger, PoolMemory, PortError,
-    PortErrorClass, QueueMemory, WorkerReport,
+    PortErrorClass, QueueMemory, Totals, WorkerReport,
 };
 use gpuctl_control::wire::record::Record;
 use gpuctl_core::observation::{Hold, HoldWants, RUNS_REMEMBERED_MAX, Run, SeenQueue};
 use gpuctl_core::offering::{Offering, Refusal, RefusalClass};
+use gpuctl_core::period::Period;
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::units::{MicroUsd, PoolId, Timestamp};
 use rusqlite::types::Type;
@@ -21,6 +22,7 @@ use crate::jobs::{commit, delete_jobs, job, jobs, note_job, note_problem, result
 use crate::retention::Writer;
 use crate::store::Store;
 use crate::time::{Now, micros, span_micros, timestamp};
+use crate::totals::totals;
 
 #[async_trait]
 impl Ledger for Store {
@@ -197,6 +199,10 @@ impl Ledger for Store {
             store.read(|c| jobs(c, now, filter))
         })
         .await
+    }
+
+    async fn totals(&self, period: Period) -> Result<Totals, PortError> {
+        self.off_thread(move |store| store.read(|c| totals(c, period))).await
     }
 }
 
@@ -415,15 +421,20 @@ fn run(row: &Row<'_>) -> rusqlite::Result<Run> {
         stop,
         error: row.get(10)?,
         jobs: row.get(11)?,
-        offering: offering(row)?,
+        offering: offering(row, 12)?,
         refusal: refusal(row)?,
         interrupted_at: time(17)?,
     })
 }
 
-fn offering(row: &Row<'_>) -> rusqlite::Result<Option<Offering>> {
-    let (Some(instance_type), Some(zone)) = (row.get(12)?, row.get(13)?) else { return Ok(None) };
-    let capacity = row.get::<_, String>(14)?.parse().map_err(|error| unreadable(14, error))?;
+/// What a run was bought as: three columns from this one on.
+pub(crate) fn offering(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Offering>> {
+    let [zone, capacity] = [first + 1, first + 2];
+    let (Some(instance_type), Some(zone)) = (row.get(first)?, row.get(zone)?) else {
+        return Ok(None);
+    };
+    let parsed = row.get::<_, String>(capacity)?.parse();
+    let capacity = parsed.map_err(|error| unreadable(capacity, error))?;
     Ok(Some(Offering { instance_type, zone, capacity }))
 }
 

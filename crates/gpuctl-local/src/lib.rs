@@ -17,6 +17,7 @@ mod scale_tests;
 mod schema;
 mod store;
 mod time;
+mod totals;
 
 use std::path::PathBuf;
 use std::sync::Arc;

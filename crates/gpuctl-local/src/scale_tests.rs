@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gpuctl_control::job::{JobId, JobState};
-use gpuctl_control::ports::{JobFilter, JobQueue, Ledger};
+use gpuctl_control::ports::{JobFilter, JobQueue, Ledger, Totals};
+use gpuctl_core::period::Period;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::Timestamp;
 use tempfile::TempDir;
@@ -91,6 +92,38 @@ async fn costs(rows: i64) -> Vec<(&'static str, u64)> {
         costs.push((state.map_or("jobs", JobState::as_str), steps(&store, list).await));
     }
     costs
+}
+
+/// The indexes alone are read: a step or two for each job and run, and nothing of what they are.
+#[tokio::test]
+async fn a_report_reads_no_job_and_no_run() {
+    let rows = 2_000;
+    let (store, _folder) = filled(rows);
+    store
+        .read(|c| c.execute_batch("UPDATE jobs SET waited = 5 WHERE state = 'succeeded'"))
+        .unwrap();
+    let [begin, end] =
+        [0, rows * 3_000_000].map(|at| Timestamp::from_timestamp_micros(at).unwrap());
+    let mut seen = Totals::default();
+    let cost = steps(&store, async |store: &Store| {
+        seen = store.totals(Period { begin, end }).await.unwrap();
+    });
+    let cost = cost.await;
+    assert_eq!(seen.states.values().sum::<u32>(), 4_000);
+    assert_eq!(
+        (seen.runs[0].starts, seen.waits.len()),
+        (2_000, seen.states[&JobState::Succeeded] as usize)
+    );
+    assert!(cost < 100_000, "{cost} steps");
+    let plans = [
+        "jobs INDEXED BY jobs_by_state WHERE state = 'dead'",
+        "jobs INDEXED BY jobs_by_wait WHERE waited IS NOT NULL",
+    ];
+    for from in plans {
+        let plan = format!("EXPLAIN QUERY PLAN SELECT count(*) FROM {from} AND submitted_at >= 1");
+        let plan: String = store.read(|c| c.query_row(&plan, [], |row| row.get(3))).unwrap();
+        assert!(plan.contains("COVERING INDEX"), "{plan}");
+    }
 }
 
 #[tokio::test]

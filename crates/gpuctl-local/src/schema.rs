@@ -6,10 +6,11 @@
 use rusqlite::Transaction;
 
 /// The version of the schema; a file with a higher one was written by a newer gpuctl.
-pub(crate) const SCHEMA_VERSION: i64 = 5;
+pub(crate) const SCHEMA_VERSION: i64 = 6;
 
 /// From each version to the next; a file of an older gpuctl is brought up to date when it is opened.
-pub(crate) const MIGRATIONS: [&str; 5] = [FIRST, CAPACITY_AND_COST, NOTICES, GENERATIONS, DEVICES];
+pub(crate) const MIGRATIONS: [&str; 6] =
+    [FIRST, CAPACITY_AND_COST, NOTICES, GENERATIONS, DEVICES, TOTALS];
 
 /// Brings a file up to date, from the version that it has.
 pub(crate) fn migrate(tx: &Transaction<'_>, found: i64) -> rusqlite::Result<()> {
@@ -166,6 +167,16 @@ ALTER TABLE boxes ADD COLUMN began_at INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE boxes ADD COLUMN pid_started INTEGER;
 ALTER TABLE boxes ADD COLUMN is_command INTEGER NOT NULL DEFAULT 0;
 UPDATE boxes SET began_at = started_at;
+";
+
+/// How long each job waited for its worker, and indexes that hold all that a report adds up.
+const TOTALS: &str = "
+ALTER TABLE jobs ADD COLUMN waited INTEGER;
+UPDATE jobs SET waited = (SELECT 1000 * CAST(1000 * unixepoch(json_extract(result, '$.received_at'), 'subsec') AS INTEGER) - submitted_at
+  FROM results WHERE results.job_id = jobs.job_id AND results.generation = jobs.generation AND json_valid(result));
+CREATE INDEX jobs_by_wait ON jobs (submitted_at, waited) WHERE waited IS NOT NULL;
+DROP INDEX runs_by_end;
+CREATE INDEX runs_by_end ON runs (stopped_at, started_at, ready_at, refusal_class, instance_type, zone, capacity);
 ";
 
 /// A report for each worker of a box: `device` is empty for the only worker of one.

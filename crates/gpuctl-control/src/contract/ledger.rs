@@ -1,12 +1,16 @@
 //! What a ledger guarantees of the right to reconcile, of holds, runs, queues, records and reports.
 
 use chrono::TimeDelta;
+use gpuctl_core::cost::run_totals;
 use gpuctl_core::observation::{Hold, HoldWants, RUNS_REMEMBERED_MAX, Run, SeenQueue, WorkerFault};
 use gpuctl_core::offering::{CapacityType, Offering, Refusal, RefusalClass};
+use gpuctl_core::period::Period;
 use gpuctl_core::plan::{Reason, Rule};
 use gpuctl_core::units::{MicroUsd, PoolId, Timestamp};
 
+use super::jobs::{job_at, result};
 use super::{Subject, TRIES_MAX};
+use crate::job::{JobResult, JobState};
 use crate::ports::{Fence, PortErrorClass, QueueMemory, WorkerReport};
 use crate::wire::record::{PoolRecord, Record};
 
@@ -200,6 +204,53 @@ pub async fn runs_since_are_those_that_were_up_oldest_first(subject: &dyn Subjec
     let of_these = |run: &&Run| run.pool.as_str().starts_with("since-");
     let names: Vec<&str> = found.iter().filter(of_these).map(|run| run.box_id.as_str()).collect();
     assert_eq!(names, ["always-on", "ends-then", "across", "other-pool", "within"]);
+}
+
+/// For the report of a period: also of runs that began before it or go on, and without starts that were refused.
+pub async fn a_period_s_jobs_and_runs_are_added_up(subject: &dyn Subject) {
+    let ledger = &subject.ports().ledger;
+    let base = run(subject, "sums", 0);
+    let begin = base.started_at - TimeDelta::days(40);
+    let period = Period { begin, end: begin + TimeDelta::days(1) };
+    let at = |seconds: i64, lasts: Option<i64>, offering: Option<Offering>| {
+        let started_at = begin + TimeDelta::seconds(seconds);
+        let stopped_at = lasts.map(|lasts| started_at + TimeDelta::milliseconds(lasts));
+        Run { started_at, stopped_at, offering, ..base.clone() }
+    };
+    let (instance_type, zone) = ("g4dn.xlarge".into(), "us-east-1a".into());
+    let spot = Some(Offering { instance_type, zone, capacity: CapacityType::Spot });
+    let refusal = Some(Refusal { class: RefusalClass::Capacity, text: "none".to_owned() });
+    let runs = [
+        at(-500, Some(400_000), None),
+        at(-100, Some(160_400), None),
+        at(10, Some(1_500), spot.clone()),
+        at(20, Some(0), spot.clone()),
+        Run { refusal, ..at(30, Some(0), None) },
+        at(40, Some(90_500), spot),
+        at(86_300, None, None),
+        at(86_500, Some(60_000), None),
+    ];
+    for one in &runs {
+        ledger.save_run(one, None).await.unwrap();
+    }
+    let submitted = |seconds: i64| job_at(subject, begin + TimeDelta::seconds(seconds));
+    let jobs = [-5, 5, 50, 500, 90_000].map(submitted);
+    ledger.submitted(&jobs).await.unwrap();
+    for (job, waited) in jobs.iter().zip([9, 7, 3]) {
+        let received_at = job.submitted_at + TimeDelta::seconds(waited);
+        let done = JobResult { received_at, ..result(subject, job, "done") };
+        ledger.commit_one(&done).await.unwrap();
+    }
+    let totals = ledger.totals(period).await.unwrap();
+    assert_eq!(totals.first_job, Some(jobs[1].submitted_at));
+    assert_eq!(totals.states.get(&JobState::Succeeded), Some(&2));
+    assert_eq!(totals.states.values().sum::<u32>(), 3);
+    assert_eq!(totals.waits, [3, 7].map(TimeDelta::seconds));
+    let mut sums = totals.runs.clone();
+    sums.sort_by_key(|total| total.first);
+    assert_eq!(sums, run_totals(&runs, period));
+    let counts = sums.iter().map(|total| (total.starts, total.box_seconds, total.billed_seconds));
+    assert_eq!(counts.collect::<Vec<_>>(), [(1, 160, 160), (2, 93, 151)]);
 }
 
 /// For when the queue cannot be read.

@@ -3,10 +3,10 @@
 use chrono::TimeDelta;
 use gpuctl_control::job::JobState;
 use gpuctl_control::observe::observe;
-use gpuctl_control::ports::{JobEntry, JobFilter};
+use gpuctl_control::ports::Totals;
 use gpuctl_control::wire::{seconds, time};
 use gpuctl_core::cost::{BoxCost, MONTH_SECONDS, Price, box_cost, month_at_this_rate, price_of};
-use gpuctl_core::observation::{Run, Witness};
+use gpuctl_core::observation::Witness;
 use gpuctl_core::period::{Period, month_of};
 use gpuctl_core::units::{MicroUsd, nearest_rank};
 
@@ -15,9 +15,6 @@ use crate::context::Context;
 use crate::documents::reply::{CostReportDocument, JobCounts, PriceDocument};
 use crate::failure::{Code, Failure};
 use crate::render::Output;
-
-/// The most jobs that a report reads.
-const JOBS_MAX: u32 = 1_000_000;
 
 /// `gpuctl cost report`: of the time until now, or of a month.
 pub(super) async fn report(context: &Context, wanted: &ReportArguments) -> Result<Output, Failure> {
@@ -41,7 +38,7 @@ pub(super) async fn report(context: &Context, wanted: &ReportArguments) -> Resul
             .hint("`gpuctl cost prices` lists the known ones; set [cost] to one of them")
     })?;
     let boxes = context.config.policy.pools.iter().map(|pool| pool.boxes_max.get()).sum();
-    let cost = box_cost(&history.runs, boxes, history.period, settings, &price);
+    let cost = box_cost(&history.totals.runs, boxes, history.period, settings, &price);
     Ok(Output::CostReport(Box::new(document(&history, &cost, &price, boxes))))
 }
 
@@ -49,22 +46,16 @@ pub(super) async fn report(context: &Context, wanted: &ReportArguments) -> Resul
 struct History {
     /// From the first job or run: the always-on box that the report compares with starts then, not earlier.
     period: Period,
-    jobs: Vec<JobEntry>,
-    runs: Vec<Run>,
+    totals: Totals,
 }
 
 impl History {
     async fn read(context: &Context, asked: Period) -> Result<Self, Failure> {
-        let ledger = &context.ports.ledger;
-        let filter = JobFilter { state: None, limit: JOBS_MAX, since: Some(asked.begin) };
-        let mut jobs = ledger.jobs(filter).await?;
-        jobs.retain(|entry| entry.job.submitted_at < asked.end);
-        let mut runs = ledger.runs_since(asked.begin).await?;
-        runs.retain(|run| run.started_at < asked.end);
-        let submitted = jobs.iter().map(|entry| entry.job.submitted_at);
-        let first = submitted.chain(runs.iter().map(|run| run.started_at)).min();
+        let totals = context.ports.ledger.totals(asked).await?;
+        let runs = totals.runs.iter().map(|total| total.first);
+        let first = totals.first_job.into_iter().chain(runs).min();
         let begin = first.unwrap_or(asked.begin).max(asked.begin);
-        Ok(Self { period: Period { begin, end: asked.end }, jobs, runs })
+        Ok(Self { period: Period { begin, end: asked.end }, totals })
     }
 
     /// A day that has begun counts as a whole one, after the first: the rest of it may be without jobs.
@@ -73,26 +64,17 @@ impl History {
         let days = TimeDelta::days(lasts.num_days());
         if lasts > days && lasts.num_days() > 0 { days + TimeDelta::days(1) } else { lasts }
     }
-
-    /// From submission to receipt by a worker, of jobs with a result; sorted.
-    fn waits(&self) -> Vec<TimeDelta> {
-        let wait =
-            |entry: &JobEntry| Some(entry.result.as_ref()?.received_at - entry.job.submitted_at);
-        let mut waits: Vec<TimeDelta> = self.jobs.iter().filter_map(wait).collect();
-        waits.sort_unstable();
-        waits
-    }
 }
 
 fn document(history: &History, cost: &BoxCost, price: &Price, boxes: u32) -> CostReportDocument {
-    let waits = history.waits();
-    let rank = |percent| nearest_rank(&waits, percent).map(seconds);
+    let waits = &history.totals.waits;
+    let rank = |percent| nearest_rank(waits, percent).map(seconds);
     let lasts = history.whole_days();
     let month = |usd, hour| month_at_this_rate(usd, lasts, hour, boxes).map(MicroUsd::as_usd);
     CostReportDocument {
         since: time(history.period.begin),
         until: time(history.period.end),
-        jobs: count(&history.jobs),
+        jobs: count(&history.totals),
         wait_seconds_p50: rank(50),
         wait_seconds_p95: rank(95),
         wait_seconds_max: rank(100),
@@ -113,18 +95,15 @@ fn document(history: &History, cost: &BoxCost, price: &Price, boxes: u32) -> Cos
     }
 }
 
-fn count(jobs: &[JobEntry]) -> JobCounts {
-    let mut counts = JobCounts::default();
-    for entry in jobs {
-        counts.submitted += 1;
-        match entry.state {
-            JobState::Succeeded => counts.succeeded += 1,
-            JobState::Failed => counts.failed += 1,
-            JobState::Dead => counts.dead += 1,
-            JobState::Queued | JobState::Running => counts.open += 1,
-            JobState::Purged => counts.purged += 1,
-            JobState::Expired => counts.expired += 1,
-        }
+fn count(totals: &Totals) -> JobCounts {
+    let of = |state| totals.states.get(&state).copied().unwrap_or_default();
+    JobCounts {
+        submitted: totals.states.values().sum(),
+        succeeded: of(JobState::Succeeded),
+        failed: of(JobState::Failed),
+        dead: of(JobState::Dead),
+        open: of(JobState::Queued),
+        purged: of(JobState::Purged),
+        expired: of(JobState::Expired),
     }
-    counts
 }
