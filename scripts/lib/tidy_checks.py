@@ -196,6 +196,29 @@ def code_paths(tree):
                     yield Problem(path, number, f"there is no {name}", "name the file as it is now")
 
 
+TABLE_OF_TESTS = re.compile(r"^\|.*\|\s*tests?\s*\|$")
+NAMED_TEST = re.compile(r"`([a-z][a-z0-9_]+)(…?)`")
+NAMED_FIX = re.compile(r"`--without ([\w-]+)`")
+FIXES = "crates/gpuctl-core/src/without.rs"
+
+
+def named_tests(tree):
+    """What a table names in its column of tests exists; `…` ends a name that only one test begins with."""
+    tests = sorted({name for _, text in tree.texts(".rs") for name in re.findall(r"\bfn (\w+)", text)})
+    for path, text in tree.texts(".md"):
+        is_inside = False
+        for number, line in prose(text):
+            is_inside = line.startswith("|") and (is_inside or bool(TABLE_OF_TESTS.match(line)))
+            cell = line.rstrip("| ").rsplit("|", 1)[-1] if is_inside else ""
+            for name, cut in NAMED_TEST.findall(cell):
+                found = [test for test in tests if test.startswith(name)] if cut else [test for test in tests if test == name]
+                if len(found) != 1:
+                    yield Problem(path, number, f"{name}{cut} names {len(found)} tests", "name one that there is, by as much of its name as it takes")
+            for name in NAMED_FIX.findall(cell):
+                if f'"{name}"' not in tree.files.get(FIXES, ""):
+                    yield Problem(path, number, f"there is no fix {name}", f"{FIXES} lists them")
+
+
 def json_blocks(tree):
     """Blocks of JSON in pages can be pasted."""
     for path, text in tree.texts(".md"):
@@ -293,6 +316,7 @@ ALL = [
     outside_references,
     markdown_links,
     code_paths,
+    named_tests,
     json_blocks,
     markdown_columns,
     module_style,

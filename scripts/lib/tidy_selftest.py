@@ -54,6 +54,18 @@ CASES = {
         {"a.md": "`scripts/a.sh` and `gpuctl-core/src/a.rs`, not `gpuctl init`\n", "scripts/a.sh": "", "crates/gpuctl-core/src/a.rs": ""},
         [({"a.md": "`gpuctl-core/src/b.rs`\n"}, "there is no gpuctl-core/src/b.rs")],
     ),
+    tidy_checks.named_tests: (
+        {
+            "a.md": "| fault | test |\n|---|---|\n| `no_test` | `a_job_…`, `a_box`, `--without hands` |\n\n| what | seed |\n|---|---|\n| a | `b` |\n",
+            "a.rs": "async fn a_job_ends() {}\nfn a_box() {}\n",
+            tidy_checks.FIXES: 'Hands "hands" "…",\n',
+        },
+        [
+            ({"a.rs": "fn a_job_ends() {}\n"}, "a_box names 0 tests"),
+            ({"a.rs": "fn a_job_ends() {}\nfn a_job_begins() {}\nfn a_box() {}\n"}, "a_job_… names 2 tests"),
+            ({tidy_checks.FIXES: ""}, "there is no fix hands"),
+        ],
+    ),
     tidy_checks.json_blocks: (
         {"a.md": "```json\n{}\n```\n"},
         [({"a.md": "```json\n{,}\n```\n"}, "not valid JSON")],

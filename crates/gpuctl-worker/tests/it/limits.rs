@@ -1,9 +1,11 @@
 //! Limits: of a job's time from when it begins, of what is held, and of memory.
 
 use chrono::TimeDelta;
+use gpuctl_control::ports::PortErrorClass;
 use gpuctl_worker::WorkerExit;
 use tokio::time::Instant;
 
+use crate::ends::LEDGER;
 use crate::world::{DECODING, World, seconds};
 
 #[tokio::test(start_paused = true)]
@@ -66,6 +68,23 @@ async fn a_job_that_hangs_gets_its_result_and_ends_the_worker() {
     assert!(exit.powers_off());
     assert_eq!(world.outcomes(), ["job.timeout"]);
     assert!(world.state().messages.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_hangs_while_the_ledger_is_down_ends_the_worker_and_keeps_its_result() {
+    let world = World::new("[model.fake]\njob_max = \"10m\"\n");
+    world.submit("hang");
+    let serving = world.serve();
+    world.wait(seconds(5), |state| !state.running.is_empty()).await;
+    LEDGER.iter().for_each(|call| world.fail(*call, PortErrorClass::Unavailable));
+    let began = Instant::now();
+    assert_eq!(serving.exit().await, WorkerExit::Hung);
+    assert!(began.elapsed() < seconds(700), "{:?}", began.elapsed());
+    LEDGER.iter().for_each(|call| world.mend(*call));
+    let serving = world.serve();
+    world.wait(seconds(60), |state| state.messages.is_empty()).await;
+    assert_eq!(world.outcomes(), ["job.timeout"]);
+    serving.kill().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! A queue, a ledger, files, a box and a model in memory, each of which can be told to fail, in tokio's paused time.
 
 mod files;
+mod queue;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,17 +11,17 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobFailure, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
-    Attempt, Began, Clock, Cloud, Committed, Fence, JobEntry, JobFilter, JobProblem, JobQueue,
-    Ledger, Listing, NewMessage, PoolMemory, PortError, PortErrorClass, Ports, Purge, QueueMemory,
-    Receipt, ReceiveRequest, Received, StartOrder, WorkerReport,
+    Attempt, Began, Clock, Cloud, Committed, Fence, JobEntry, JobFilter, JobProblem, Ledger,
+    Listing, PoolMemory, PortError, PortErrorClass, Ports, QueueMemory, Receipt, StartOrder,
+    WorkerReport,
 };
 use gpuctl_control::wire::job::{job_from_json, job_to_json};
 use gpuctl_control::wire::record::Record;
 use gpuctl_control::worker_timing::WorkerPace;
-use gpuctl_core::observation::{BoxState, Hold, Run, SeenBox, SeenQueue};
+use gpuctl_core::observation::{BoxState, Hold, Run, SeenBox};
 use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::{Policy, RECEIVES_SPARE};
-use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};
+use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 use gpuctl_worker::{
     Alone, BoxFault, Cancel, Decoded, Fault, Inference, Inferred, Inputs, JobTimer, MemoryScratch,
     Needs, OutputFile, Parts, Signals, Worker, WorkerExit, WorkerSetup, serve,
@@ -48,9 +49,11 @@ pub(crate) enum Call {
     Infer,
 }
 
-/// The size of the file of a `large` job's result: three of them are more than a worker holds in memory.
 /// How long decoding is said to take.
 pub(crate) const DECODING: TimeDelta = TimeDelta::milliseconds(7);
+/// No worker here serves for longer.
+const ENDS_WITHIN: Duration = Duration::from_secs(4 * 3_600);
+/// The size of the file of a `large` job's result: three of them are more than a worker holds in memory.
 pub(crate) const LARGE_BYTES: usize = 90 << 20;
 
 pub(crate) struct Message {
@@ -73,8 +76,11 @@ pub(crate) struct State {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) failing: BTreeMap<Call, PortErrorClass>,
     pub(crate) panicking: Option<Call>,
-    /// How long a change of a lease takes.
+    /// How long a change of a lease takes, and how much longer an extension.
     pub(crate) change_takes: Duration,
+    pub(crate) extension_takes: Duration,
+    /// Whether an extension is under way.
+    pub(crate) is_extending: bool,
     pub(crate) inferences: u32,
     pub(crate) running: BTreeSet<String>,
     pub(crate) running_max: usize,
@@ -84,6 +90,8 @@ pub(crate) struct State {
     pub(crate) service: Option<TimeDelta>,
     queue: Option<QueueMemory>,
     pub(crate) stops: u32,
+    /// How long a stop of the box takes, which counts once it is over.
+    pub(crate) stop_takes: Duration,
     /// The devices whose workers serve, where the box has several, and the one whose worker ends the box.
     pub(crate) serving: BTreeSet<String>,
     pub(crate) ending: Option<String>,
@@ -108,7 +116,9 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) async fn exit(self) -> WorkerExit {
-        self.task.await.unwrap()
+        let ended = tokio::time::timeout(ENDS_WITHIN, self.task).await;
+        assert!(ended.is_ok(), "the worker does not end");
+        ended.unwrap().unwrap()
     }
 
     /// As a kill: nothing of it goes on.
@@ -352,113 +362,10 @@ impl Cloud for World {
     }
 
     async fn stop(&self, _: &BoxId, _: StopMode) -> Result<(), PortError> {
+        let takes = self.state().stop_takes;
+        tokio::time::sleep(takes).await;
         self.state().stops += 1;
         Ok(())
-    }
-}
-
-#[async_trait]
-impl JobQueue for World {
-    async fn send(&self, _: &QueueName, batch: &[NewMessage]) -> Result<(), PortError> {
-        batch.iter().for_each(|message| self.send(&message.body));
-        Ok(())
-    }
-
-    async fn receive(
-        &self,
-        _: &QueueName,
-        request: ReceiveRequest,
-    ) -> Result<Vec<Received>, PortError> {
-        let end = Instant::now() + request.wait.to_std().unwrap();
-        loop {
-            self.check(Call::Receive)?;
-            let received = self.take(request);
-            if !received.is_empty() || Instant::now() >= end {
-                return Ok(received);
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    async fn change_visibility(
-        &self,
-        receipts: &[Receipt],
-        visibility: TimeDelta,
-    ) -> Vec<Result<(), PortError>> {
-        let takes = self.state().change_takes;
-        tokio::time::sleep(takes).await;
-        let change = |receipt: &Receipt| {
-            self.check(Call::Change)?;
-            let mut state = self.state();
-            let message = state.held(receipt)?;
-            message.visible_at = Instant::now() + visibility.to_std().unwrap();
-            Ok(())
-        };
-        receipts.iter().map(change).collect()
-    }
-
-    async fn ack(&self, receipts: &[Receipt]) -> Vec<Result<(), PortError>> {
-        let ack = |receipt: &Receipt| {
-            self.check(Call::Ack)?;
-            let mut state = self.state();
-            state.held(receipt)?;
-            state.messages.retain(|one| one.receipt.as_ref() != Some(receipt));
-            Ok(())
-        };
-        receipts.iter().map(ack).collect()
-    }
-
-    async fn bury(&self, _: &QueueName, message: &Received, why: &str) -> Result<(), PortError> {
-        self.state().held(&message.receipt)?.dead = Some(why.to_owned());
-        Ok(())
-    }
-
-    async fn counts(&self, _: &QueueName) -> Result<SeenQueue, PortError> {
-        self.check(Call::Receive)?;
-        Ok(SeenQueue { visible: self.visible() as u64, ..SeenQueue::default() })
-    }
-
-    async fn redrive(&self, _: &QueueName) -> Result<u64, PortError> {
-        unreachable!("a worker brings nothing back")
-    }
-
-    async fn purge(&self, _: &QueueName, _: Purge) -> Result<u64, PortError> {
-        unreachable!("a worker purges nothing")
-    }
-}
-
-impl World {
-    fn take(&self, request: ReceiveRequest) -> Vec<Received> {
-        let (mut state, now) = (self.state(), Instant::now());
-        let State { messages, receipts, .. } = &mut *state;
-        let mut received = Vec::new();
-        for message in messages.iter_mut() {
-            if message.dead.is_some() || message.visible_at > now {
-                continue;
-            }
-            if message.receives >= self.receives_max {
-                message.dead = Some("received too often".to_owned());
-                continue;
-            }
-            if received.len() == request.max as usize {
-                break;
-            }
-            *receipts += 1;
-            let receipt = Receipt(receipts.to_string());
-            message.receives += 1;
-            message.receipt = Some(receipt.clone());
-            message.visible_at = now + request.visibility.to_std().unwrap();
-            received.push(Received {
-                receipt,
-                body: message.body.clone(),
-                attributes: Vec::new(),
-                receive_count: message.receives,
-                sent_at: message.sent_at,
-            });
-        }
-        let held = messages.iter().filter(|one| one.visible_at > now && one.dead.is_none()).count();
-        state.held_max = state.held_max.max(held);
-        received
     }
 }
 
