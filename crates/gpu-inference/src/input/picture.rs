@@ -4,9 +4,11 @@
 //! told from one that a decoder cannot read. Each kind of file has its own module; PNG, WebP, BMP and GIF (its first frame) are
 //! `simple`. Nothing here reads text.
 
+mod bmp;
 mod heic;
 mod jpeg;
 mod paper;
+mod patched;
 mod png;
 pub(crate) mod programs;
 mod simple;

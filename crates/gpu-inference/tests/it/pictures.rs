@@ -94,6 +94,46 @@ fn a_tiff_of_a_scanner_or_a_fax_is_the_page() {
     }
 }
 
+#[test]
+fn a_tiff_of_12_or_32_bits_is_the_page_and_one_of_several_such_channels_is_refused() {
+    let page = page();
+    let size = page.dimensions();
+    let dark = |pixel: &Rgb<u8>| u32::from(pixel.0[0]);
+    let twelve: Vec<u8> = page
+        .as_raw()
+        .chunks_exact(6)
+        .flat_map(|pair| [pair[0], pair[3] >> 4, pair[3] << 4])
+        .collect();
+    let wide = |of: &dyn Fn(u32) -> u32, layout: Layout| -> Vec<u8> {
+        let bytes = |number: u32| match layout {
+            Layout::Big => number.to_be_bytes(),
+            Layout::Little | Layout::Long => number.to_le_bytes(),
+        };
+        page.pixels().map(|pixel| of(dark(pixel))).flat_map(bytes).collect()
+    };
+    let grey = |bits, pixels| TiffPage::new(size, (1, bits), BLACK_IS_ZERO, pixels);
+    for layout in [Layout::Little, Layout::Big, Layout::Long] {
+        let of = |scale: u32| grey(32, wide(&|dark| dark << scale, layout));
+        let signed = wide(&|dark| if dark == 0 { u32::MAX } else { dark << 8 }, layout);
+        for (name, made) in [
+            ("12 bits", grey(12, twelve.clone())),
+            ("32 bits", of(24)),
+            ("16 of 32 bits", of(8)),
+            ("8 of 32 bits", of(0)),
+            ("a sign", grey(32, signed).with(tag::FORMAT, &[2])),
+        ] {
+            let found =
+                picture(&tiff(layout, &[made])).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(difference(found.rgb(), &page), 0.0, "{name}");
+        }
+    }
+    let negative =
+        TiffPage::new(size, (1, 12), WHITE_IS_ZERO, twelve.iter().map(|byte| !byte).collect());
+    assert_eq!(difference(picture(&tiff(Layout::Little, &[negative])).unwrap().rgb(), &page), 0.0);
+    let colour = TiffPage::new(size, (3, 12), 2, vec![0; page.as_raw().len() * 3 / 2]);
+    assert_eq!(code(&tiff(Layout::Little, &[colour])), "input.unsupported");
+}
+
 /// From black to white, for red, green and blue.
 fn shades(count: u32) -> Vec<u16> {
     let shade = |index: u32| u16::try_from(index * 65_535 / (count - 1)).unwrap();
@@ -188,6 +228,39 @@ fn a_jpeg_that_the_decoder_cannot_do_is_unsupported() {
         assert_eq!(error.code(), "input.unsupported", "{said}: {error}");
         assert!(error.to_string().contains(said), "{error}");
     }
+}
+
+#[test]
+fn a_bmp_whose_header_points_elsewhere_is_the_page() {
+    let page = page();
+    let bmp = |picture: image::DynamicImage| {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, ImageFormat::Bmp).unwrap();
+        bytes.into_inner()
+    };
+    let pointing = |bytes: &[u8], to: u32| [&bytes[..10], &to.to_le_bytes(), &bytes[14..]].concat();
+    for picture_made in [page.clone().into(), image::DynamicImage::from(imageops::grayscale(&page))]
+    {
+        let whole = bmp(picture_made);
+        let expected = picture(&whole).unwrap();
+        let right = u32::from_le_bytes(*whole[10..].first_chunk().unwrap());
+        for wrong in [0, 14, right - 4, right + 4, right + 3_000, u32::MAX] {
+            let found = picture(&pointing(&whole, wrong))
+                .unwrap_or_else(|error| panic!("{wrong}: {error}"));
+            assert_eq!(found.rgb(), expected.rgb(), "{wrong} for {right}");
+        }
+        let (header, pixels) = whole.split_at(right as usize);
+        let spaced = pointing(&[header, &[0; 10], pixels].concat(), right + 10);
+        assert_eq!(picture(&spaced).unwrap().rgb(), expected.rgb(), "a gap is no lie");
+        assert_eq!(code(&pointing(&whole[..whole.len() / 2], right + 4)), "input.truncated");
+    }
+    // A palette that is shorter than it says: the numbers of its end are not used.
+    let dark = RgbImage::from_fn(40, 40, |x, y| Rgb([u8::try_from(x + y).unwrap(); 3]));
+    let whole = bmp(imageops::grayscale(&dark).into());
+    let right = u32::from_le_bytes(*whole[10..].first_chunk().unwrap()) as usize;
+    let short = [&whole[..right - 400], &whole[right..]].concat();
+    let short = pointing(&short, u32::try_from(right - 400).unwrap());
+    assert_eq!(picture(&short).unwrap().rgb(), &dark);
 }
 
 #[test]

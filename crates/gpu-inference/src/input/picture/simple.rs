@@ -1,7 +1,6 @@
 //! PNG, WebP, BMP and GIF: one picture in a file, as the crate `image` decodes it.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::rc::Rc;
 
@@ -10,7 +9,8 @@ use image::{
     ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
 };
 
-use super::{EXIF_NAME, Problem, RGB_BYTES, Source, WHOLE_BYTES_MAX, png, upright};
+use super::patched::Patched;
+use super::{EXIF_NAME, Problem, RGB_BYTES, Source, WHOLE_BYTES_MAX, bmp, png, upright};
 use crate::size::Size;
 
 /// What a decoder holds of each pixel beside the decoded picture.
@@ -63,8 +63,13 @@ fn open(
     hit_end: &Rc<Cell<bool>>,
 ) -> Result<impl ImageDecoder + use<>, Problem> {
     let failed = |error: ImageError| problem(error, hit_end);
+    let length = source.length()?;
+    let patch = match format {
+        ImageFormat::Bmp => bmp::pointer(&mut source.file, length).unwrap_or_default(),
+        _ => Default::default(),
+    };
     source.file.rewind()?;
-    let file = BufReader::new(source.file.get_ref().try_clone()?);
+    let file = BufReader::new(Patched::new(source.file.get_ref().try_clone()?, patch)?);
     let bytes_left = if format == ImageFormat::WebP { WHOLE_BYTES_MAX } else { u64::MAX };
     let tail = if format == ImageFormat::Png { PNG_END } else { &[] };
     let watched = Watched { file, tail, bytes_left, hit_end: Rc::clone(hit_end) };
@@ -92,7 +97,7 @@ fn problem(error: ImageError, hit_end: &Cell<bool>) -> Problem {
 
 /// A file that remembers whether a decoder wanted more than it has.
 struct Watched {
-    file: BufReader<File>,
+    file: BufReader<Patched>,
     /// What is read behind its end.
     tail: &'static [u8],
     /// What may still be read.

@@ -5,8 +5,7 @@
 
 mod directory;
 
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::BufReader;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::metadata::Orientation;
@@ -15,6 +14,7 @@ use oxideav_tiff::{DecodeOptions, Error as TiffError, decode_page_at_with};
 
 pub(super) use self::directory::begins;
 use self::directory::{Directory, Header};
+use super::patched::Patched;
 use super::{
     Pages, Picture, Problem, RGB_BYTES, Source, UnreadPage, WHOLE_BYTES_MAX, paper, upright,
 };
@@ -101,7 +101,7 @@ impl Page<'_> {
     }
 
     fn by_oxideav(&self, bytes: &[u8]) -> Result<RgbImage, Problem> {
-        if let Some(packing) = self.directory.packing() {
+        if let Some(packing) = self.directory.packing(*self.header) {
             let (bytes, line_bytes) = self.directory.as_bytes(bytes, *self.header);
             let size = Size { width: line_bytes, ..self.directory.size };
             let packed = decode_page_at_with(&bytes, self.directory.at, &options(size))?.image;
@@ -125,10 +125,9 @@ impl Page<'_> {
     }
 
     fn by_image(&self, source: &mut Source<'_>) -> Result<RgbImage, Problem> {
-        let mut file = source.file.get_ref().try_clone()?;
-        file.rewind()?;
-        let (at, bytes) = self.header.pointing_to(self.directory.at);
-        let pointed = Pointed { file, at, bytes, position: 0 };
+        // The crate reads only the page that the header points to.
+        let file = source.file.get_ref().try_clone()?;
+        let pointed = Patched::new(file, self.header.pointing_to(self.directory.at))?;
         let mut reader = ImageReader::with_format(BufReader::new(pointed), ImageFormat::Tiff);
         let mut memory = Limits::default();
         memory.max_alloc = Some(self.directory.size.pixels() * 2 * PIXEL_BYTES_MAX + (1 << 20));
@@ -165,35 +164,5 @@ impl From<TiffError> for Problem {
             }
             error => Self::Damaged(text::said(&error)),
         }
-    }
-}
-
-/// A file whose header points to another page than the first: the crate `image` reads only that.
-struct Pointed {
-    file: File,
-    /// The header's pointer, and where it lies.
-    at: u64,
-    bytes: Vec<u8>,
-    position: u64,
-}
-
-impl Read for Pointed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        for (offset, byte) in (self.at..).zip(&self.bytes) {
-            let place = offset.checked_sub(self.position).and_then(|at| usize::try_from(at).ok());
-            if let Some(target) = place.and_then(|place| buffer[..count].get_mut(place)) {
-                *target = *byte;
-            }
-        }
-        self.position += count as u64;
-        Ok(count)
-    }
-}
-
-impl Seek for Pointed {
-    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
-        self.position = self.file.seek(position)?;
-        Ok(self.position)
     }
 }

@@ -78,6 +78,7 @@ pub(crate) mod tag {
     pub(crate) const PALETTE: u16 = 320;
     pub(crate) const TILE_WIDTH: u16 = 322;
     pub(crate) const TILE_HEIGHT: u16 = 323;
+    pub(crate) const FORMAT: u16 = 339;
     pub(crate) const SUBSAMPLING: u16 = 530;
     pub(crate) const PIECES_AT: [u16; 2] = [273, 324];
     pub(crate) const PIECES_BYTES: [u16; 2] = [279, 325];

@@ -27,10 +27,12 @@ const BIT_ORDER: u16 = 266;
 const STRIPS_AT: u16 = 273;
 const SAMPLES: u16 = 277;
 const STRIPS_BYTES: u16 = 279;
+const PREDICTOR: u16 = 317;
 const PALETTE: u16 = 320;
 const TILE_WIDTH: u16 = 322;
 const TILES_AT: u16 = 324;
 const TILES_BYTES: u16 = 325;
+const FORMAT: u16 = 339;
 /// In [`KIND`]: a smaller copy of another page, and a mask of one.
 const IS_REDUCED: u64 = 1;
 const IS_MASK: u64 = 4;
@@ -39,6 +41,9 @@ const IS_MASK: u64 = 4;
 const WHITE_IS_ZERO: u64 = 0;
 const BLACK_IS_ZERO: u64 = 1;
 const NUMBER: u64 = 3;
+/// In [`FORMAT`]; whole numbers without a sign are the rest.
+const IS_SIGNED: u64 = 2;
+const IS_FLOAT: u64 = 3;
 /// In [`BIT_ORDER`].
 const REVERSED: u64 = 2;
 
@@ -82,32 +87,82 @@ struct Field {
     width: usize,
 }
 
-/// Pixels of a few bits.
+/// Pixels that are packed in a way that the decoder does not know.
 #[derive(Debug)]
 pub(super) struct Packing {
-    bits: u8,
+    samples: Samples,
+    /// The bits of each byte are in the other order.
     reversed: bool,
-    /// Of each number.
-    colours: Vec<[u8; 3]>,
+    /// White is 0.
+    inverted: bool,
     size: Size,
+}
+
+#[derive(Debug)]
+enum Samples {
+    /// Of 1, 2 or 4 bits, with the colour of each number.
+    Few { bits: u8, colours: Vec<[u8; 3]> },
+    /// Of 12 bits.
+    Twelve,
+    /// Whole numbers of 32 bits.
+    Wide { little_endian: bool, signed: bool },
 }
 
 impl Packing {
     /// The pixels of lines, each of `line_bytes`.
     pub(super) fn unpacked(&self, bytes: &[u8], line_bytes: u32) -> RgbImage {
         let mut picture = RgbImage::new(self.size.width, self.size.height);
-        let of_byte = 8 / u32::from(self.bits);
-        let lines = bytes.chunks_exact((line_bytes as usize).max(1));
-        for (line, pixels) in lines.zip(picture.rows_mut()) {
-            for (x, pixel) in (0_u32..).zip(pixels) {
-                let byte = line[(x / of_byte) as usize];
-                let byte = if self.reversed { byte.reverse_bits() } else { byte };
-                let behind = u32::from(self.bits) * (of_byte - 1 - x % of_byte);
-                let number = usize::from(byte >> behind) & (self.colours.len() - 1);
-                pixel.0 = self.colours[number];
+        let lines = || bytes.chunks_exact((line_bytes as usize).max(1));
+        let numbers = |line| (0..self.size.width as usize).map(move |x| self.number(line, x));
+        // Numbers of 32 bits may be in any scale, which the largest one shows.
+        let scale = match self.samples {
+            Samples::Few { .. } => 0,
+            Samples::Twelve => 4,
+            Samples::Wide { .. } => match lines().flat_map(numbers).max() {
+                Some(..=0xff) | None => 0,
+                Some(..=0xffff) => 8,
+                Some(_) => 24,
+            },
+        };
+        for (line, pixels) in lines().zip(picture.rows_mut()) {
+            for (number, pixel) in numbers(line).zip(pixels) {
+                pixel.0 = match &self.samples {
+                    Samples::Few { colours, .. } => colours[number as usize & (colours.len() - 1)],
+                    _ => {
+                        let shade = u8::try_from(number >> scale).unwrap_or(u8::MAX);
+                        [if self.inverted { u8::MAX - shade } else { shade }; 3]
+                    }
+                };
             }
         }
         picture
+    }
+
+    /// The number of a line's pixel.
+    fn number(&self, line: &[u8], x: usize) -> u32 {
+        let byte = |at: usize| {
+            let byte = line.get(at).copied().unwrap_or(0);
+            u32::from(if self.reversed { byte.reverse_bits() } else { byte })
+        };
+        match self.samples {
+            Samples::Few { bits, .. } => {
+                let of_byte = 8 / usize::from(bits);
+                byte(x / of_byte) >> (usize::from(bits) * (of_byte - 1 - x % of_byte))
+            }
+            Samples::Twelve => {
+                let both = byte(3 * x / 2) << 8 | byte(3 * x / 2 + 1);
+                if x.is_multiple_of(2) { both >> 4 } else { both & 0xfff }
+            }
+            Samples::Wide { little_endian, signed } => {
+                let bytes = [0, 1, 2, 3].map(|at| line.get(4 * x + at).copied().unwrap_or(0));
+                let number = if little_endian {
+                    u32::from_le_bytes(bytes)
+                } else {
+                    u32::from_be_bytes(bytes)
+                };
+                if signed { number.cast_signed().max(0).cast_unsigned() } else { number }
+            }
+        }
     }
 }
 
@@ -121,33 +176,50 @@ impl Directory {
         self.ends_at > file_bytes
     }
 
-    /// How its pixels are packed in a way that the decoder does not know: in 1 or 2 bits with a palette, in 2 bits, or in bits that are
-    /// in the other order.
-    pub(super) fn packing(&self) -> Option<Packing> {
+    /// How its pixels are packed in a way that the decoder does not know: in 1 or 2 bits with a palette, in 2 or 12 bits, in bits that are
+    /// in the other order, or as whole numbers of 32 bits.
+    pub(super) fn packing(&self, header: Header) -> Option<Packing> {
         let is = |tag: u16| self.field(tag).map_or(0, |field| field.value);
-        let (colours, bits, reversed) = (is(COLOURS), self.bits, is(BIT_ORDER) == REVERSED);
-        let known = match (colours, bits) {
-            (WHITE_IS_ZERO | BLACK_IS_ZERO, 2) | (NUMBER, 1 | 2) => false,
-            (WHITE_IS_ZERO | BLACK_IS_ZERO | NUMBER, 4) => !reversed,
+        let (colours, format, reversed) = (is(COLOURS), is(FORMAT), is(BIT_ORDER) == REVERSED);
+        let is_grey = matches!(colours, WHITE_IS_ZERO | BLACK_IS_ZERO);
+        let known = match self.bits {
+            1 => colours != NUMBER,
+            2 => !is_grey && colours != NUMBER,
+            4 => !reversed || !is_grey && colours != NUMBER,
+            12 => !is_grey,
+            32 => !is_grey || format == IS_FLOAT,
             _ => true,
         };
         let fax = matches!(is(COMPRESSION), 2..=4);
-        if known || fax || self.samples != 1 || self.field(TILE_WIDTH).is_some() {
+        let predicted = is(PREDICTOR) > 1;
+        if known || fax || predicted || self.samples != 1 || self.field(TILE_WIDTH).is_some() {
             return None;
         }
-        let count = 1_usize << bits;
+        let samples = match self.bits {
+            12 => Samples::Twelve,
+            32 => {
+                Samples::Wide { little_endian: header.little_endian, signed: format == IS_SIGNED }
+            }
+            bits => Samples::Few { bits: u8::try_from(bits).ok()?, colours: self.colours(colours) },
+        };
+        let inverted = colours == WHITE_IS_ZERO;
+        Some(Packing { samples, reversed, inverted, size: self.size })
+    }
+
+    /// What each number of a few bits means.
+    fn colours(&self, meaning: u64) -> Vec<[u8; 3]> {
+        let count = 1_usize << self.bits;
         let shade = |index: usize| {
-            let index = if colours == WHITE_IS_ZERO { count - 1 - index } else { index };
+            let index = if meaning == WHITE_IS_ZERO { count - 1 - index } else { index };
             [u8::try_from(index * 255 / (count - 1)).unwrap_or(u8::MAX); 3]
         };
         let colour = |index: usize| {
             let channel = |channel| self.palette.get(channel * count + index).unwrap_or(&0) >> 8;
             [0, 1, 2].map(|of| u8::try_from(channel(of)).unwrap_or(u8::MAX))
         };
-        let colours = (0..count)
-            .map(|index| if colours == NUMBER { colour(index) } else { shade(index) })
-            .collect();
-        Some(Packing { bits: u8::try_from(bits).ok()?, reversed, colours, size: self.size })
+        (0..count)
+            .map(|index| if meaning == NUMBER { colour(index) } else { shade(index) })
+            .collect()
     }
 
     /// The file, as if each byte of this page were a pixel, and how long a line is then.
@@ -155,7 +227,7 @@ impl Directory {
         let mut copy = file.to_vec();
         let bits = u64::from(self.size.width) * self.bits;
         let width = u32::try_from(bits.div_ceil(8)).unwrap_or(u32::MAX);
-        let plain = [(WIDTH, width), (BITS, 8), (COLOURS, 1), (BIT_ORDER, 1)];
+        let plain = [(WIDTH, width), (BITS, 8), (COLOURS, 1), (BIT_ORDER, 1), (FORMAT, 1)];
         for (tag, value) in plain {
             let Some(field) = self.field(tag) else { continue };
             let bytes = value.to_be_bytes();
