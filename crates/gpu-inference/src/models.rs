@@ -21,7 +21,7 @@ pub(crate) use self::files::verified_bytes;
 pub(crate) use self::graph::{Feed, Graph};
 pub(crate) use self::io_spec::{DimSpec, IoName, IoSpec, Signature};
 pub use self::manifest::{Manifest, ManifestError, ModelFile, ModelTask, Precision, catalogue};
-pub(crate) use self::opener::{Opener, Place};
+pub(crate) use self::opener::{Opener, Place, SessionSource};
 pub use self::origin::{Origin, WheelFile};
 pub use self::runtime::{
     Device, DevicePreference, Gpu, Runtime, RuntimeError, RuntimeOptions, UnknownDevice,

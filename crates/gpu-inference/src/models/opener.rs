@@ -40,6 +40,23 @@ impl From<Device> for Place {
     }
 }
 
+/// A graph, of which sessions are made while its model is used.
+pub(crate) struct SessionSource {
+    role: &'static str,
+    runtime: Runtime,
+    device: Device,
+    bytes: Vec<u8>,
+    weights: Option<(PathBuf, Vec<u8>)>,
+}
+
+impl SessionSource {
+    pub(crate) fn session(&self) -> Result<Session, OnnxError> {
+        let session = self.runtime.session(&self.bytes, self.weights.clone(), self.device)?;
+        info!(role = self.role, device = %self.device, "opened one more session");
+        Ok(session)
+    }
+}
+
 /// Opens the files of one model.
 pub(crate) struct Opener<'a> {
     runtime: &'a Runtime,
@@ -178,16 +195,28 @@ impl<'a> Opener<'a> {
             );
             self.batch_max = NonZeroUsize::MIN;
         }
-        // Weights beside the graph: the runtime looks for them by the name that the graph has for them.
-        let weights = self.manifest.weights(role);
-        let weights = match weights {
-            Some(file) => Some((file.path.clone(), self.bytes(&file.role)?)),
-            None => None,
-        };
+        let weights = self.weights(role)?;
         let session = self.runtime.session(bytes, weights, self.device());
         let session = session.map_err(|source| self.no_session(role, source))?;
         info!(model = self.manifest.name(), role, device = %self.device(), "opened a session");
         Ok(session)
+    }
+
+    /// Weights beside the graph: the runtime looks for them by the name that the graph has for them.
+    fn weights(&self, role: &str) -> Result<Option<(PathBuf, Vec<u8>)>, ModelError> {
+        let weights = self.manifest.weights(role);
+        weights.map(|file| Ok((file.path.clone(), self.bytes(&file.role)?))).transpose()
+    }
+
+    /// What more sessions for the file of `role` are made from, while the model is used.
+    pub(crate) fn source(&self, role: &'static str) -> Result<SessionSource, ModelError> {
+        Ok(SessionSource {
+            role,
+            runtime: self.runtime.clone(),
+            device: self.device(),
+            bytes: self.bytes(role)?,
+            weights: self.weights(role)?,
+        })
     }
 
     /// A session for a graph that `make` makes, which processes the outputs of the graph of `role`.

@@ -11,6 +11,8 @@ use imageproc::geometric_transformations::{Border, Interpolation, rotate_about_c
 use crate::support::{models_folder, page, pipeline, prepare, run_one, runtime, sample};
 
 const MODEL: &str = "pp-ocr-v6-small";
+/// Its smaller predecessor.
+const SMALL_MODEL: &str = "pp-ocr-v4-mobile";
 const LINES: [&str; 4] = [
     "The quick brown fox jumps over the lazy dog.",
     "Invoice 2024-117: total 1,284.50 EUR",
@@ -35,7 +37,7 @@ fn printed_lines_are_read_exactly_and_in_order() {
 
 #[test]
 fn another_model_of_the_family_is_a_manifest_and_no_code() {
-    let found = read(&mut pipeline("pp-ocr-v4-mobile"), draw(&LINES[2..3], 736, 736));
+    let found = read(&mut pipeline(SMALL_MODEL), draw(&LINES[2..3], 736, 736));
     assert_eq!(texts(&found), ["Hello, World!"]);
 }
 
@@ -80,25 +82,38 @@ fn a_photographed_page_is_read_sensibly() {
 
 #[test]
 fn a_few_shapes_with_more_padding_give_the_same_text() {
-    let folder = tempfile::tempdir().unwrap();
-    let target = folder.path().join(MODEL);
-    std::fs::create_dir(&target).unwrap();
-    for entry in models_folder().join(MODEL).read_dir().unwrap() {
-        let from = entry.unwrap().path();
-        std::fs::copy(&from, target.join(from.file_name().unwrap())).unwrap();
-    }
-    let manifest = std::fs::read_to_string(target.join("model.toml")).unwrap();
-    let few = manifest.replacen("[[file]]", "[settings]\nshapes = \"few\"\n[[file]]", 1);
-    std::fs::write(target.join("model.toml"), few).unwrap();
-    let store = ModelStore::open(folder.path()).unwrap();
-    let mut few = open_pipeline(&runtime(), &store, MODEL, DevicePreference::Cpu).unwrap();
-    let mut own = pipeline(MODEL);
+    let (mut few, mut own) = (with_few_shapes(MODEL), pipeline(MODEL));
     let drawn = draw(&LINES, 900, 800);
     let pair = (read(&mut few, drawn.clone()), read(&mut own, drawn));
     assert_eq!(texts(&pair.0), texts(&pair.1));
     let photographed = || prepare(Task::VisionOcr, &sample("page.png"));
     let few = page(run_one(&mut few, photographed()));
     assert_eq!(texts(&few), texts(&page(run_one(&mut own, photographed()))));
+}
+
+#[test]
+fn pages_of_many_sizes_in_one_batch_are_read_as_each_is_alone() {
+    let mut on_its_head = draw(&LINES, 900, 740);
+    imageops::rotate180_in_place(&mut on_its_head);
+    let on_its_side = imageops::rotate270(&draw(&LINES[..2], 736, 736));
+    let in_parts = draw(&["Hello, World!", "", "", "", ""].repeat(8), 450, 3_250);
+    let pages = [
+        (draw(&LINES, 800, 736), LINES.len()),
+        (in_parts, 8),
+        (on_its_head, LINES.len()),
+        (draw(&[], 300, 300), 0),
+        (on_its_side, 2),
+        (draw(&LINES[1..3], 1_100, 800), 2),
+    ];
+    for mut pipeline in [pipeline(SMALL_MODEL), with_few_shapes(SMALL_MODEL)] {
+        let inputs: Vec<Prepared> = pages.iter().map(|(page, _)| prepared(page.clone())).collect();
+        let together = pipeline.run(&inputs, &Cancel::new()).unwrap();
+        for (together, (drawn, lines)) in together.into_iter().zip(&pages) {
+            let (together, alone) = (page(together), read(&mut pipeline, drawn.clone()));
+            assert_eq!(together.lines.len(), *lines);
+            assert_same(&alone, &together);
+        }
+    }
 }
 
 #[test]
@@ -112,12 +127,31 @@ fn the_answer_does_not_depend_on_the_company_in_the_batch() {
     let together = pipeline.run(&inputs, &Cancel::new()).unwrap();
     assert_eq!(together.len(), pages.len());
     for (drawn, output) in pages.into_iter().zip(together) {
-        let (alone, together) = (read(&mut pipeline, drawn), page(output));
-        assert_eq!(texts(&alone), texts(&together));
-        for (alone, together) in alone.lines.iter().zip(&together.lines) {
-            assert_eq!(alone.corners, together.corners);
-            assert!((alone.score - together.score).abs() < 1e-4, "{alone:?} {together:?}");
-        }
+        assert_same(&read(&mut pipeline, drawn), &page(output));
+    }
+}
+
+/// The model with few shapes, as on a GPU.
+fn with_few_shapes(model: &str) -> Pipeline {
+    let folder = tempfile::tempdir().unwrap();
+    let target = folder.path().join(model);
+    std::fs::create_dir(&target).unwrap();
+    for entry in models_folder().join(model).read_dir().unwrap() {
+        let from = entry.unwrap().path();
+        std::fs::copy(&from, target.join(from.file_name().unwrap())).unwrap();
+    }
+    let manifest = std::fs::read_to_string(target.join("model.toml")).unwrap();
+    let few = manifest.replacen("[[file]]", "[settings]\nshapes = \"few\"\n[[file]]", 1);
+    std::fs::write(target.join("model.toml"), few).unwrap();
+    let store = ModelStore::open(folder.path()).unwrap();
+    open_pipeline(&runtime(), &store, model, DevicePreference::Cpu).unwrap()
+}
+
+fn assert_same(alone: &Page, together: &Page) {
+    assert_eq!(texts(alone), texts(together));
+    for (alone, together) in alone.lines.iter().zip(&together.lines) {
+        assert_eq!(alone.corners, together.corners);
+        assert!((alone.score - together.score).abs() < 1e-4, "{alone:?} {together:?}");
     }
 }
 

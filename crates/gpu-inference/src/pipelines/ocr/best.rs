@@ -11,15 +11,15 @@ use ort::session::Session;
 use ort::value::{
     Outlet, Shape, SymbolicDimensions, Tensor, TensorElementType, TensorRef, ValueType,
 };
+use rayon::prelude::*;
 
 use super::lines::BLANK;
+use super::recogniser::{ROLE, STAGE};
 use super::tensor::Canvas;
-use super::{RECOGNISE, wrong};
+use super::wrong;
 use crate::models::{Device, ModelError, Opener};
-use crate::run::{RunError, failed};
+use crate::run::{Cancel, RunError, failed, run_session};
 
-/// The role of the graph whose scores these are.
-const ROLE: &str = "recognise";
 const SCORES: &str = "scores";
 const BEST: &str = "best";
 const CLASSES: &str = "classes";
@@ -59,28 +59,32 @@ impl BestOf {
         recogniser: &mut Session,
         canvas: &Canvas,
         classes: usize,
+        cancel: &Cancel,
     ) -> Result<Columns, RunError> {
-        let lines = TensorRef::from_array_view(canvas.values()).map_err(failed(RECOGNISE))?;
+        let lines = TensorRef::from_array_view(canvas.values()).map_err(failed(STAGE))?;
         match self {
             Self::Processor => {
-                let outputs =
-                    recogniser.run(ort::inputs!["x" => lines]).map_err(failed(RECOGNISE))?;
-                let scores = outputs[0].try_extract_tensor::<f32>().map_err(failed(RECOGNISE))?;
+                let outputs = run_session(recogniser, STAGE, ort::inputs!["x" => lines], cancel)?;
+                let scores = outputs[0].try_extract_tensor::<f32>().map_err(failed(STAGE))?;
                 let length = length_of(scores.0, canvas, classes)?;
-                Ok(Columns { length, found: scores.1.chunks_exact(classes).map(best).collect() })
+                let columns = scores.1.par_chunks_exact(classes);
+                Ok(Columns { length, found: columns.map(best).collect() })
             }
             Self::Gpu(session, memory) => {
                 let name = recogniser.outputs()[0].name().to_owned();
-                let mut binding = recogniser.create_binding().map_err(failed(RECOGNISE))?;
-                binding.bind_input("x", &lines).map_err(failed(RECOGNISE))?;
-                binding.bind_output_to_device(&name, memory).map_err(failed(RECOGNISE))?;
-                let scores = recogniser.run_binding(&binding).map_err(failed(RECOGNISE))?;
+                let mut binding = recogniser.create_binding().map_err(failed(STAGE))?;
+                binding.bind_input("x", &lines).map_err(failed(STAGE))?;
+                binding.bind_output_to_device(&name, memory).map_err(failed(STAGE))?;
+                let options = cancel.run_options().map_err(failed(STAGE))?;
+                cancel.check()?;
+                let scores = recogniser.run_binding_with_options(&binding, options);
+                let scores = scores.map_err(failed(STAGE))?;
                 let length = length_of(scores[0].shape(), canvas, classes)?;
                 let inputs = ort::inputs![SCORES => &scores[0]];
-                let outputs = session.run(inputs).map_err(failed(RECOGNISE))?;
+                let outputs = run_session(session, STAGE, inputs, cancel)?;
                 let classes = outputs[CLASSES].try_extract_tensor::<i64>();
-                let best = outputs[BEST].try_extract_tensor::<f32>().map_err(failed(RECOGNISE))?;
-                let classes = classes.map_err(failed(RECOGNISE))?.1.iter();
+                let best = outputs[BEST].try_extract_tensor::<f32>().map_err(failed(STAGE))?;
+                let classes = classes.map_err(failed(STAGE))?.1.iter();
                 let classes = classes.map(|&class| usize::try_from(class).unwrap_or(BLANK));
                 Ok(Columns { length, found: classes.zip(best.1.iter().copied()).collect() })
             }
@@ -95,7 +99,7 @@ fn length_of(shape: &Shape, canvas: &Canvas, classes: usize) -> Result<usize, Ru
         [lines, length, width] if lines == canvas.values().dim().0 && width == classes => {
             Ok(length)
         }
-        _ => Err(wrong(RECOGNISE, &sizes)),
+        _ => Err(wrong(STAGE, &sizes)),
     }
 }
 

@@ -4,13 +4,14 @@
 //! arithmetic and needs no polygon library.
 
 use image::RgbImage;
-use image::{GrayImage, Luma, imageops};
+use image::{GrayImage, imageops};
 use imageproc::contours::{BorderType, find_contours};
 use imageproc::definitions::Image;
 use imageproc::geometric_transformations::{Border, Interpolation, Projection, warp_into};
 use imageproc::geometry::convex_hull;
 use imageproc::point::Point;
 use ndarray::ArrayView2;
+use rayon::prelude::*;
 
 use super::OcrSettings;
 use crate::size::Size;
@@ -41,7 +42,8 @@ struct Rectangle {
 pub(super) fn find(map: &ArrayView2<'_, f32>, settings: &OcrSettings) -> Vec<Corners> {
     let contours = find_contours::<i32>(&mask(map, settings.pixel_score_min));
     let outer = contours.iter().filter(|contour| contour.border_type == BorderType::Outer);
-    let boxes = outer.take(settings.boxes_max).filter_map(|contour| {
+    let outer: Vec<_> = outer.take(settings.boxes_max).collect();
+    let boxes = outer.into_par_iter().filter_map(|contour| {
         let tight = smallest_rectangle(&contour.points);
         if tight.thickness() < THICKNESS_MIN || tight.mean(map) < settings.box_score_min {
             return None;
@@ -150,11 +152,13 @@ fn mask(map: &ArrayView2<'_, f32>, threshold: f32) -> GrayImage {
     let side = |length| u32::try_from(length).expect("the canvas is bounded");
     let (height, width) = map.dim();
     let mut mask = GrayImage::new(side(width), side(height));
-    for ((y, x), _) in map.indexed_iter().filter(|(_, score)| **score > threshold) {
-        for (x, y) in [(x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1)] {
-            if x < width && y < height {
-                mask.put_pixel(side(x), side(y), Luma([u8::MAX]));
-            }
+    let mut above = vec![false; width];
+    for (scores, row) in map.outer_iter().zip(mask.chunks_exact_mut(width)) {
+        let mut left = false;
+        for ((score, pixel), above) in scores.iter().zip(row).zip(&mut above) {
+            let here = *score > threshold;
+            let grown = here | std::mem::replace(&mut left, here);
+            *pixel = if grown | std::mem::replace(above, grown) { u8::MAX } else { 0 };
         }
     }
     mask
@@ -291,6 +295,14 @@ mod tests {
             let slope = (top_right[1] - top_left[1]).atan2(top_right[0] - top_left[0]);
             assert!((slope.to_degrees() - degrees).abs() < 2.0, "{degrees}: {slope}");
         }
+    }
+
+    #[test]
+    fn a_pixel_grows_to_the_right_and_down_and_not_beyond_the_edge() {
+        let mut map = Array2::zeros((3, 4));
+        (map[[0, 1]], map[[2, 3]]) = (1.0, 1.0);
+        let on = mask(&map.view(), 0.5).into_raw().into_iter().map(|pixel| pixel / u8::MAX);
+        assert_eq!(on.collect::<Vec<u8>>(), [0, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use image::{RgbImage, imageops};
 use ort::session::Session;
 use ort::value::ValueType;
 
-use super::{ANGLE_WIDTH, LINE_HEIGHT};
+use super::{LINE_HEIGHT, angle};
 
 /// Metadata key under which PP-OCR's exports carry their characters, one a line.
 const CHARACTERS_KEY: &str = "character";
@@ -71,7 +71,7 @@ impl Alphabet {
 /// and then misses one turned line in four (5 of 21, three fonts); the mean over the parts was right for all 42.
 pub(super) fn views(line: &RgbImage) -> impl Iterator<Item = RgbImage> {
     let (width, height) = line.dimensions();
-    let length = width.min(height * ANGLE_WIDTH / LINE_HEIGHT);
+    let length = width.min(height * angle::WIDTH / LINE_HEIGHT);
     let spare = width - length;
     let starts = if spare == 0 { vec![0] } else { vec![0, spare / 2, spare] };
     starts.into_iter().map(move |x| imageops::crop_imm(line, x, 0, length, height).to_image())

@@ -2,11 +2,15 @@
 //!
 //! The sizes are RapidOCR's, except that very long pages are padded on either side, where it pads wide ones only.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use image::RgbImage;
-use ndarray::Array4;
+use ndarray::ArrayView4;
+use rayon::prelude::*;
 
 use super::LINE_HEIGHT;
 use super::boxes::{Corners, clip};
+use super::shapes::Shapes;
 use super::tiles::Tiles;
 use crate::preprocess::pixels::resize_quickly;
 use crate::size::{Offset, Size};
@@ -32,9 +36,9 @@ pub(super) struct Placement {
     page: Size,
 }
 
-/// The size of the canvas for a page or its parts: pages of the same can share a call.
+/// The size of the canvas for a page or its parts, where there are few sizes: pages of one share a session, and its plan.
 pub(crate) fn detection_size(page: Size) -> Size {
-    Placement::of(Tiles::of(page).size).canvas
+    Shapes::Few.placement(Tiles::of(page).size).canvas
 }
 
 impl Placement {
@@ -96,50 +100,104 @@ impl Placement {
     }
 }
 
-/// A batch of pictures of one size, as a model takes it.
+/// How many pictures of which size: what a model plans for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) count: usize,
+    pub(super) size: Size,
+}
+
+/// A batch of pictures of one size, as a model takes it. It is drawn on again for the next: 25 MB for a page are slow to get from the system.
+#[derive(Default)]
 pub(super) struct Canvas {
-    values: Array4<f32>,
+    values: Vec<f32>,
+    shape: Shape,
 }
 
 impl Canvas {
-    /// Grey pictures: zeros, which the models take as empty.
-    pub(super) fn new(count: usize, size: Size) -> Self {
-        let (width, height) = (size.width as usize, size.height as usize);
-        Self { values: Array4::zeros((count, 3, height, width)) }
+    pub(super) fn shape(&self) -> Shape {
+        self.shape
     }
 
-    pub(super) fn values(&self) -> &Array4<f32> {
-        &self.values
+    pub(super) fn values(&self) -> ArrayView4<'_, f32> {
+        let Shape { count, size: Size { width, height } } = self.shape;
+        let sides = (count, 3, height as usize, width as usize);
+        ArrayView4::from_shape(sides, &self.values).expect("as many as the shape has")
     }
 
-    /// Puts a page where its placement says.
-    pub(super) fn draw_page(&mut self, row: usize, page: &RgbImage, placement: &Placement) {
-        self.draw(row, &resize_quickly(page, placement.scaled), placement.offset);
+    /// Becomes one page where its placement says.
+    pub(super) fn draw_page(&mut self, page: &RgbImage, placement: &Placement) {
+        self.reshape(Shape { count: 1, size: placement.canvas });
+        let page = resize_quickly(page, placement.scaled);
+        draw(&mut self.values, placement.canvas, Some(&page), placement.offset);
     }
 
-    /// Puts a line at the left, as wide as its shape makes it.
-    pub(super) fn draw_line(&mut self, row: usize, line: &RgbImage) {
-        let width_max = u32::try_from(self.values.dim().3).expect("made from a u32");
-        let width = scaled_line_width(line.dimensions().into(), width_max);
+    /// Becomes lines at the left, each as wide as its shape makes it, and below them empty ones up to `count`.
+    pub(super) fn draw_lines(&mut self, count: usize, width: u32, lines: &[&RgbImage]) {
+        debug_assert!(lines.len() <= count);
         let size = Size { width, height: LINE_HEIGHT };
-        self.draw(row, &resize_quickly(line, size), Offset { left: 0, top: 0 });
+        self.reshape(Shape { count, size });
+        let pictures = self.values.par_chunks_exact_mut(channel_length(size) * 3).enumerate();
+        pictures.for_each(|(row, values)| {
+            let line = lines.get(row).map(|line| {
+                let width = scaled_line_width(line.dimensions().into(), width);
+                resize_quickly(line, Size { width, height: LINE_HEIGHT })
+            });
+            draw(values, size, line.as_ref(), Offset { left: 0, top: 0 });
+        });
     }
 
-    fn draw(&mut self, row: usize, picture: &RgbImage, offset: Offset) {
-        const HALF: f32 = 127.5;
-        let (count, channels, height, width) = self.values.dim();
-        debug_assert!(row < count && channels == 3);
-        let values = self.values.as_slice_mut().expect("made in standard order");
-        for (y, pixels) in picture.rows().enumerate() {
-            for (channel, source) in [(0, 2), (1, 1), (2, 0)] {
-                let line = (row * 3 + channel) * height + y + offset.top as usize;
-                let target = &mut values[line * width + offset.left as usize..][..pixels.len()];
-                for (target, pixel) in target.iter_mut().zip(pixels.clone()) {
-                    *target = f32::from(pixel.0[source]) / HALF - 1.0;
-                }
-            }
-        }
+    /// What was drawn is left in parts: every value is to be written after this.
+    fn reshape(&mut self, shape: Shape) {
+        self.values.resize(shape.count * 3 * channel_length(shape.size), 0.0);
+        self.shape = shape;
     }
+}
+
+/// Canvases that are not in use. They are few: a stage that draws waits where the next has enough.
+#[derive(Default)]
+pub(super) struct Canvases(Mutex<Vec<Canvas>>);
+
+impl Canvases {
+    pub(super) fn take(&self) -> Canvas {
+        self.spare().pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_back(&self, canvas: Canvas) {
+        self.spare().push(canvas);
+    }
+
+    /// A stage that panicked has left it as it was.
+    fn spare(&self) -> MutexGuard<'_, Vec<Canvas>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn channel_length(size: Size) -> usize {
+    size.width as usize * size.height as usize
+}
+
+/// Writes the planes (blue, green, red) of a picture at `offset`. Around it they are zeros, which the models take as empty.
+fn draw(planes: &mut [f32], size: Size, picture: Option<&RgbImage>, offset: Offset) {
+    const HALF: f32 = 127.5;
+    let levels: [f32; 256] = std::array::from_fn(|byte| byte as f32 / HALF - 1.0);
+    let (height, left) = (size.height as usize, offset.left as usize);
+    let row_of = |y: usize| {
+        let (picture, y) = (picture?, y.checked_sub(offset.top as usize)?);
+        let length = picture.width() as usize * 3;
+        picture.as_raw().get(y * length..(y + 1) * length)
+    };
+    planes.par_chunks_exact_mut(size.width as usize).enumerate().for_each(|(line, target)| {
+        let (channel, y) = (2 - line / height, line % height);
+        let row = row_of(y).unwrap_or_default();
+        let (before, rest) = target.split_at_mut(left);
+        let (inside, after) = rest.split_at_mut(row.len() / 3);
+        before.fill(0.0);
+        for (target, pixel) in inside.iter_mut().zip(row.chunks_exact(3)) {
+            *target = levels[usize::from(pixel[channel])];
+        }
+        after.fill(0.0);
+    });
 }
 
 /// The width of a line that is scaled to [`LINE_HEIGHT`].
@@ -172,7 +230,7 @@ mod tests {
     fn the_canvas_is_bounded_and_a_multiple_of_32_for_every_page() {
         for page in [(1, 1), (1, 30_000), (30_000, 1), (384, 191), (30_000, 3_000), (9_000, 11_000)]
         {
-            let Size { width, height } = detection_size(page.into());
+            let Size { width, height } = Placement::of(Tiles::of(page.into()).size).canvas;
             assert_eq!((width % 32, height % 32), (0, 0), "{page:?}");
             assert!(
                 u64::from(width) * u64::from(height) <= 6_000_000,
@@ -181,7 +239,8 @@ mod tests {
             let short = width.min(height);
             assert!(short >= 736 - 16, "{page:?}: {width} x {height}");
         }
-        assert_eq!(detection_size((1000, 800).into()), (992, 800).into());
+        assert_eq!(Placement::of((1000, 800).into()).canvas, (992, 800).into());
+        assert_eq!(detection_size((1000, 800).into()), (1024, 1024).into());
     }
 
     #[test]
@@ -224,12 +283,32 @@ mod tests {
 
     #[test]
     fn pixels_become_blue_green_red_planes_from_minus_one_to_one() {
-        let mut canvas = Canvas::new(1, (3, 2).into());
+        let mut planes = [7.0; 3 * 2 * 3];
         let picture = RgbImage::from_pixel(1, 1, image::Rgb([255, 0, 51]));
-        canvas.draw(0, &picture, Offset { left: 1, top: 1 });
-        let at = |channel| canvas.values()[[0, channel, 1, 1]];
-        assert!((at(0) + 0.6).abs() < 1e-6);
-        assert!((at(1) + 1.0).abs() < 1e-6 && (at(2) - 1.0).abs() < 1e-6);
-        assert!(canvas.values()[[0, 0, 0, 0]].abs() < 1e-6);
+        draw(&mut planes, (3, 2).into(), Some(&picture), Offset { left: 1, top: 1 });
+        let expected: [(usize, f32); 3] = [(4, -0.6), (10, -1.0), (16, 1.0)];
+        for (index, value) in planes.into_iter().enumerate() {
+            let drawn = expected.iter().find(|(at, _)| *at == index);
+            let expected = drawn.map_or(0.0, |(_, value)| *value);
+            assert!((value - expected).abs() < 1e-6, "{index}: {value}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_what_was_drawn_before_is_left() {
+        let white = RgbImage::from_pixel(900, 800, image::Rgb([255; 3]));
+        let line = RgbImage::from_pixel(50, 24, image::Rgb([9; 3]));
+        let lines = |canvas: &mut Canvas| canvas.draw_lines(3, 320, &[&line]);
+        let page = |canvas: &mut Canvas| {
+            canvas.draw_page(&line, &Placement::in_steps((50, 24).into(), 256));
+        };
+        for draw in [&lines as &dyn Fn(&mut Canvas), &page] {
+            let (mut used, mut fresh) = (Canvas::default(), Canvas::default());
+            used.draw_page(&white, &Placement::of((900, 800).into()));
+            draw(&mut used);
+            draw(&mut fresh);
+            assert_eq!(used.shape(), fresh.shape());
+            assert_eq!(used.values(), fresh.values());
+        }
     }
 }
