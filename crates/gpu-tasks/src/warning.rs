@@ -20,6 +20,8 @@ pub enum WarningCode {
     AudioSilent,
     /// A file has several tracks with sound.
     AudioTracks,
+    /// Parts of a picture could not be decoded.
+    PictureDamaged,
     /// Lines of text are too low to be read for sure.
     PictureLinesSmall,
     /// A task took the first page of several.
@@ -42,7 +44,7 @@ pub enum WarningCode {
 
 impl WarningCode {
     /// All codes, in the order of the page.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::AudioChannels,
         Self::AudioDamaged,
         Self::AudioLength,
@@ -51,6 +53,7 @@ impl WarningCode {
         Self::AudioScale,
         Self::AudioSilent,
         Self::AudioTracks,
+        Self::PictureDamaged,
         Self::PictureLinesSmall,
         Self::PicturePagesLeftOut,
         Self::PicturePagesUnread,
@@ -102,6 +105,9 @@ impl WarningCode {
                 "audio.tracks",
                 "the file has several tracks with sound, of which the first was used",
             ),
+            Self::PictureDamaged => {
+                ("picture.damaged", "parts of the picture could not be decoded and are blank")
+            }
             Self::PictureLinesSmall => {
                 ("picture.lines_small", "lines of text are so low that they may be misread")
             }

@@ -52,6 +52,8 @@ pub struct Picture {
     pages: Vec<RgbImage>,
     pages_total: usize,
     unread: Vec<UnreadPage>,
+    /// What of the first page could not be decoded.
+    damage: Option<String>,
 }
 
 /// A page that could not be decoded, where others could.
@@ -99,6 +101,9 @@ impl Picture {
             let message = format!("{count} of {pages_total} pages; page {number}: {problem}");
             remarks.warn(WarningCode::PicturePagesUnread, message);
         }
+        if let Some(damage) = &self.damage {
+            remarks.warn(WarningCode::PictureDamaged, damage.clone());
+        }
         if wanted == Pages::First && pages_total > 1 {
             let message = format!("the first of {pages_total} pages was used");
             remarks.warn(WarningCode::PicturePagesLeftOut, message);
@@ -108,7 +113,7 @@ impl Picture {
 
 impl From<RgbImage> for Picture {
     fn from(rgb: RgbImage) -> Self {
-        Self { pages: vec![rgb], pages_total: 1, unread: Vec::new() }
+        Self { pages: vec![rgb], pages_total: 1, unread: Vec::new(), damage: None }
     }
 }
 
@@ -205,7 +210,8 @@ fn decoded(source: &mut Source<'_>, pages: Pages) -> Result<Picture, Problem> {
         Kind::Jpeg => {
             let bytes = source.whole()?;
             source.check(jpeg::size(&bytes)?)?;
-            jpeg::decode(&bytes).map(Picture::from)
+            let (picture, damage) = jpeg::decode(&bytes)?;
+            Ok(Picture { damage, ..Picture::from(picture) })
         }
         Kind::Tiff => tiff::decode(source, pages),
         Kind::Heif(coding) => heic::decode(source, coding).map(Picture::from),

@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use gpu_inference::{
-    Basis, Content, Decoder, InputError, Params, Picture, PictureBasis, Prepared, Task,
+    Basis, Content, Decoder, InputError, Params, Picture, PictureBasis, Prepared, Task, WarningCode,
 };
 use image::{ImageFormat, Rgb, RgbImage, Rgba, RgbaImage, imageops};
 use tempfile::TempDir;
 
 use self::made::{
-    BLACK_IS_ZERO, LINES, Layout, PALETTE, TiffPage, WHITE_IS_ZERO, YCBCR, drawn, heic, huffman,
-    jpeg, locked, marker, packed, page, pdf, png, png_chunk, reversed, tag, tiff, ycbcr,
+    BLACK_IS_ZERO, LINES, Layout, PALETTE, TiffPage, WHITE_IS_ZERO, YCBCR, damaged_jpeg, drawn,
+    heic, huffman, jpeg, locked, marker, packed, page, pdf, png, png_chunk, restarted_jpeg,
+    reversed, tag, tiff, ycbcr,
 };
 use crate::support::{page as page_of, pipeline, run_one};
 
@@ -203,6 +204,55 @@ fn a_jpeg_is_truncated_only_where_pixels_are_missing() {
     }
     let header = marker(&whole, 0xc0);
     assert_eq!(code(&whole[..header]), "input.truncated");
+}
+
+#[test]
+fn damage_in_a_jpeg_costs_what_lies_before_the_next_restart_mark() {
+    let page = page();
+    let (whole, rows) = restarted_jpeg(&page);
+    let found = picture(&whole).unwrap();
+    assert_eq!(found.rgb(), picture(&jpeg(&page)).unwrap().rgb());
+    let row = rows[10].clone();
+    let without =
+        |range: std::ops::Range<usize>| [&whole[..range.start], &whole[range.end..]].concat();
+    let middle = row.start + row.len() / 2;
+    let with = |bytes: &[u8]| [&whole[..middle], bytes, &whole[middle + bytes.len()..]].concat();
+    let several = rows[11].end;
+    for (name, damaged, last) in [
+        ("zeroes", damaged_jpeg(&page), 15),
+        ("no code", with(b"\xff\0\xff\0\xff\0"), 10),
+        ("too little", without(middle..row.end), 10),
+        ("a mark that is none", with(b"\xff\xd7"), 10),
+        ("a mark that might be one", with(b"\xff\xd2"), 11),
+        ("a lost mark", without(row.end..row.end + 2), 11),
+        ("lost rows", without(row.start..several), 12),
+    ] {
+        let first = if name == "zeroes" { 15 } else { 10 };
+        let prepared = decoded(Task::VisionDetect, &damaged);
+        let prepared = prepared.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let codes: Vec<_> =
+            prepared.remarks().warnings.iter().map(|warning| warning.code).collect();
+        assert_eq!(codes, [WarningCode::PictureDamaged], "{name}");
+        let Content::Picture(read) = prepared.content() else { panic!("not a picture") };
+        for row in 0..30 {
+            let rows =
+                |picture: &RgbImage| imageops::crop_imm(picture, 0, row * 8, 420, 8).to_image();
+            let is_same = rows(read.rgb()) == rows(found.rgb());
+            assert!(is_same || (first..=last).contains(&row), "{name}: row {row}");
+        }
+    }
+    let mut nothing = whole.clone();
+    nothing[rows[0].start..].fill(0xaa);
+    assert_eq!(code(&[&nothing[..], b"\xff\xd9"].concat()), "input.truncated");
+    for row in &rows {
+        nothing[row.clone()].fill(0);
+        nothing[row.start..row.start + 4].copy_from_slice(b"\xff\0\xff\0");
+        nothing[row.end..row.end + 2].copy_from_slice(&whole[row.end..row.end + 2]);
+    }
+    assert_eq!(code(&nothing), "input.damaged");
+    for end in [&b""[..], b"\xff\xd9"] {
+        assert_eq!(code(&[&whole[..whole.len() / 2], end].concat()), "input.truncated");
+    }
 }
 
 #[test]

@@ -48,6 +48,12 @@ fn pair(code: WarningCode) -> Pair {
                 craft::webm(48_000.0, &packets, head),
             )
         }
+        WarningCode::PictureDamaged => Pair {
+            task: Task::VisionDetect,
+            model: None,
+            raises: made::damaged_jpeg(&made::page()),
+            healthy: made::restarted_jpeg(&made::page()).0,
+        },
         WarningCode::PictureLinesSmall => {
             let print = |letters| made::png(made::small_print(letters));
             Pair {

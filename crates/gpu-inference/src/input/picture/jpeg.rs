@@ -1,10 +1,12 @@
 //! JPEG: what of a file makes its pixels, and whether all of them are there.
 //!
 //! The decoder fills up with grey what a cut file lacks, ends at bytes between two segments, and draws rubbish where colours are sampled
-//! more finely than brightness, each without a word. So the segments are judged here, and the decoder gets those that it needs.
+//! more finely than brightness, each without a word. So the segments are judged here, and the decoder gets those that it needs; what is
+//! damaged up to the next restart mark is replaced before.
 
 mod entropy;
 mod frame;
+mod repair;
 
 use std::io::Cursor;
 
@@ -48,11 +50,14 @@ pub(super) fn size(bytes: &[u8]) -> Result<Size, Problem> {
     Err(Problem::damaged("it ends before its header"))
 }
 
-/// The picture, upright.
-pub(super) fn decode(bytes: &[u8]) -> Result<RgbImage, Problem> {
-    let Judged { clean, orientation } = judge(bytes)?;
+/// The picture, upright, and what of it is damaged.
+pub(super) fn decode(bytes: &[u8]) -> Result<(RgbImage, Option<String>), Problem> {
+    let Judged { clean, orientation, lost } = judge(bytes)?;
     let decoder = JpegDecoder::new(Cursor::new(clean.as_slice()))?;
-    Ok(upright(DynamicImage::from_decoder(decoder)?, orientation))
+    let picture = upright(DynamicImage::from_decoder(decoder)?, orientation);
+    let damage =
+        lost.map(|(lost, of)| format!("{lost} of {of} blocks of the picture were left out"));
+    Ok((picture, damage))
 }
 
 /// A file that can be decoded as a whole.
@@ -60,6 +65,8 @@ struct Judged {
     /// Its segments without those that say nothing about pixels.
     clean: Vec<u8>,
     orientation: Orientation,
+    /// Blocks that are damaged, and of how many.
+    lost: Option<(usize, usize)>,
 }
 
 fn judge(bytes: &[u8]) -> Result<Judged, Problem> {
@@ -79,8 +86,7 @@ fn judge(bytes: &[u8]) -> Result<Judged, Problem> {
             SCAN => {
                 let coded = segments.coded();
                 keep(&mut clean, marker, content);
-                clean.extend_from_slice(coded);
-                scans.read(content, coded)?;
+                clean.extend_from_slice(&scans.read(content, coded)?);
                 if scans.count() > SCANS_MAX {
                     return Err(Problem::unsupported("more than 100 scans"));
                 }
@@ -103,7 +109,7 @@ fn judge(bytes: &[u8]) -> Result<Judged, Problem> {
     };
     scans.check_complete(ended)?;
     clean.extend([PREFIX, END]);
-    Ok(Judged { clean, orientation })
+    Ok(Judged { clean, orientation, lost: scans.lost() })
 }
 
 fn keep(clean: &mut Vec<u8>, marker: u8, content: &[u8]) {

@@ -66,7 +66,7 @@ pub(super) fn pdf(source: &mut Source<'_>, wanted: Pages) -> Result<Picture, Pro
     }
     match unread.first() {
         Some(first) if pages.is_empty() => Err(Problem::Damaged(first.problem.clone())),
-        _ => Ok(Picture { pages, pages_total: total, unread }),
+        _ => Ok(Picture { pages, pages_total: total, unread, damage: None }),
     }
 }
 

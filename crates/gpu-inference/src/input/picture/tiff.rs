@@ -43,7 +43,7 @@ pub(super) fn decode(source: &mut Source<'_>, wanted: Pages) -> Result<Picture, 
     }
     match failure {
         Some(problem) if pages.is_empty() => Err(problem),
-        _ => Ok(Picture { pages, pages_total: directories.len(), unread }),
+        _ => Ok(Picture { pages, pages_total: directories.len(), unread, damage: None }),
     }
 }
 

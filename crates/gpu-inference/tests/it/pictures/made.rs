@@ -63,6 +63,39 @@ pub(crate) fn marker(jpeg: &[u8], marker: u8) -> usize {
     jpeg.windows(2).position(|pair| pair == [0xff, marker]).unwrap()
 }
 
+/// The same with a restart mark behind each row of such parts, and the place of each row's code.
+pub(crate) fn restarted_jpeg(picture: &RgbImage) -> (Vec<u8>, Vec<std::ops::Range<usize>>) {
+    let (width, height) = picture.dimensions();
+    let code = |jpeg: &[u8]| {
+        let scan = marker(jpeg, 0xda) + 2;
+        scan + usize::from(u16::from_be_bytes([jpeg[scan], jpeg[scan + 1]]))..jpeg.len() - 2
+    };
+    let mut bytes = jpeg(picture);
+    bytes.truncate(code(&bytes).start);
+    let interval = u16::try_from(width.div_ceil(8)).unwrap().to_be_bytes();
+    let scan = marker(&bytes, 0xda);
+    bytes.splice(scan..scan, [0xff, 0xdd, 0, 4, interval[0], interval[1]]);
+    let mut rows = Vec::new();
+    for (number, y) in (0..height).step_by(8).enumerate() {
+        let row = image::imageops::crop_imm(picture, 0, y, width, 8.min(height - y)).to_image();
+        let row = jpeg(&row);
+        rows.push(bytes.len()..bytes.len() + code(&row).len());
+        bytes.extend(&row[code(&row)]);
+        bytes.extend([0xff, 0xd0 + u8::try_from(number % 8).unwrap()]);
+    }
+    // Behind the last row is the end.
+    *bytes.last_mut().unwrap() = 0xd9;
+    (bytes, rows)
+}
+
+/// The same, damaged in the middle.
+pub(crate) fn damaged_jpeg(picture: &RgbImage) -> Vec<u8> {
+    let (mut bytes, rows) = restarted_jpeg(picture);
+    let row = rows[rows.len() / 2].clone();
+    bytes[row.start + row.len() / 2..row.end].fill(0);
+    bytes
+}
+
 /// A TIFF's tags.
 pub(crate) mod tag {
     pub(crate) const WIDTH: u16 = 256;

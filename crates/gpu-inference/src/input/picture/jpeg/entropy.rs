@@ -1,7 +1,11 @@
 //! Which of a JPEG's blocks its coded data holds: Huffman's code is read, and no pixel is computed.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use super::frame::Frame;
-use super::{PREFIX, RESTART_FIRST, RESTART_LAST, STUFFED};
+use super::repair::{Interval, Intervals, Repaired};
+use super::{PREFIX, STUFFED};
 use crate::input::picture::Problem;
 
 /// Coefficients of a block.
@@ -25,6 +29,8 @@ pub(super) struct Scans {
     restarts: usize,
     seen: Vec<Seen>,
     count: usize,
+    lost: usize,
+    of: usize,
 }
 
 /// What came of a component.
@@ -36,7 +42,8 @@ struct Seen {
 }
 
 /// Why a block cannot be read.
-enum Stop {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stop {
     /// The data ends.
     End,
     /// No code begins so.
@@ -80,37 +87,38 @@ impl Scans {
         Ok(())
     }
 
-    /// Reads a scan, by its header and its coded data.
-    pub(super) fn read(&mut self, header: &[u8], coded: &[u8]) -> Result<(), Problem> {
+    /// Reads a scan, by its header and its coded data. Returns the data, with what is damaged in it replaced.
+    pub(super) fn read<'a>(
+        &mut self,
+        header: &[u8],
+        coded: &'a [u8],
+    ) -> Result<Cow<'a, [u8]>, Problem> {
         let frame = self.frame.as_ref().ok_or(Problem::damaged("it begins without a header"))?;
         let scan = Scan::parse(header, frame).ok_or(Problem::damaged("a scan's header"))?;
         self.count += 1;
         let units = scan.units(frame);
-        let of_interval = if self.restarts == 0 { units } else { self.restarts };
+        let of_interval = if self.restarts == 0 { units.max(1) } else { self.restarts };
         let known = Known { frame, first: &self.first, others: &self.others };
-        let mut done = 0;
-        let mut parts = intervals(coded, self.restarts > 0);
-        while done < units {
-            let Some(part) = parts.next() else { return Err(Problem::Truncated) };
-            let mut reader = Blocks { bits: Bits::of(part), zeros_run: 0 };
-            for unit in done..units.min(done + of_interval) {
-                match scan.unit(unit, &known, &mut self.seen, &mut reader) {
-                    Ok(()) => {}
-                    Err(Stop::End) => return Err(Problem::Truncated),
-                    Err(Stop::Code) => {
-                        let problem =
-                            format!("it has a code that no table knows, in part {unit} of {units}");
-                        return Err(Problem::Damaged(problem));
-                    }
-                }
+        let mut read = Reading { scan: &scan, known, seen: &mut self.seen, units, of_interval };
+        let mut data = Cow::Borrowed(coded);
+        match read.whole(Intervals::of(coded, self.restarts > 0)) {
+            Err(Problem::Damaged(_) | Problem::Truncated) if !scan.progressive => {
+                let (repaired, lost) = read.repaired(Intervals::of(coded, self.restarts > 0))?;
+                (self.lost, self.of) = (self.lost + lost, self.of + units);
+                data = Cow::Owned(repaired);
             }
-            done += of_interval;
+            read => read?,
         }
         for &(component, ..) in &scan.components {
             let (from, to) = (usize::from(scan.from), usize::from(scan.to));
             self.seen[component].bits[from..=to].fill(scan.low_bit);
         }
-        Ok(())
+        Ok(data)
+    }
+
+    /// Blocks, or units of them, that were damaged, of all in those scans; none where all is sound.
+    pub(super) fn lost(&self) -> Option<(usize, usize)> {
+        (self.lost > 0).then_some((self.lost, self.of))
     }
 
     /// Whether each component came, and without an end mark each bit of it, too.
@@ -120,6 +128,111 @@ impl Scans {
         };
         if self.seen.is_empty() || self.seen.iter().any(lacks) {
             return Err(Problem::Truncated);
+        }
+        Ok(())
+    }
+}
+
+/// A scan that is being read.
+struct Reading<'a> {
+    scan: &'a Scan,
+    known: Known<'a>,
+    seen: &'a mut [Seen],
+    units: usize,
+    of_interval: usize,
+}
+
+/// How far an interval could be read: units, bits, and why no further.
+struct Read {
+    units: usize,
+    bits: u64,
+    stop: Option<Stop>,
+}
+
+impl Reading<'_> {
+    /// Reads all, where all is sound.
+    fn whole(&mut self, mut intervals: Intervals<'_>) -> Result<(), Problem> {
+        for from in (0..self.units).step_by(self.of_interval) {
+            let Some(interval) = intervals.next() else { return Err(Problem::Truncated) };
+            let Read { units, stop, .. } = self.interval(&interval, self.range_at(from));
+            match stop {
+                None => {}
+                Some(Stop::End) => return Err(Problem::Truncated),
+                Some(Stop::Code) => {
+                    let (unit, all) = (from + units, self.units);
+                    let problem = format!("it has a damaged code in part {unit} of {all}");
+                    return Err(Problem::Damaged(problem));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The data with units that are damaged or lost replaced by such that show no change, and how many they are.
+    fn repaired(&mut self, mut intervals: Intervals<'_>) -> Result<(Vec<u8>, usize), Problem> {
+        let mut repaired = Repaired::default();
+        let (mut done, mut number, mut lost) = (0, 0, 0);
+        while done < self.units {
+            let Some(interval) = intervals.next() else { return Err(Problem::Truncated) };
+            let range = self.range_at(done);
+            let Read { units, bits, stop } = self.interval(&interval, range.clone());
+            if stop == Some(Stop::End) && interval.is_last() {
+                return Err(Problem::Truncated);
+            }
+            repaired.begin_interval();
+            repaired.copy(interval.bytes, bits);
+            self.unchanged(range.len() - units, &mut repaired)?;
+            // What could be read to its end and has bytes left was read wrongly from some place on.
+            lost += if stop.is_some() { (range.len() - units).max(1) } else { 0 };
+            done = range.end;
+            for _ in 0..intervals.lost_behind(&interval, number) {
+                let range = self.range_at(done);
+                if !range.is_empty() {
+                    repaired.begin_interval();
+                    self.unchanged(range.len(), &mut repaired)?;
+                    (done, number, lost) = (range.end, number + 1, lost + range.len());
+                }
+            }
+            number += 1;
+        }
+        if lost == self.units {
+            return Err(Problem::damaged("none of its pixels can be decoded"));
+        }
+        Ok((repaired.finish(), lost))
+    }
+
+    /// The units of an interval.
+    fn range_at(&self, unit: usize) -> Range<usize> {
+        unit..self.units.min(unit.saturating_add(self.of_interval))
+    }
+
+    fn interval(&mut self, interval: &Interval<'_>, units: Range<usize>) -> Read {
+        let mut reader = Blocks { bits: Bits::of(interval.bytes), zeros_run: 0 };
+        let mut read = Read { units: 0, bits: 0, stop: None };
+        for unit in units {
+            match self.scan.unit(unit, &self.known, self.seen, &mut reader) {
+                Ok(()) => read = Read { units: read.units + 1, bits: reader.bits.at(), stop: None },
+                Err(stop) => return Read { stop: Some(stop), ..read },
+            }
+        }
+        if !interval.is_last() && !self.scan.progressive && reader.bits.has_bytes() {
+            read.stop = Some(Stop::Code);
+        }
+        read
+    }
+
+    fn unchanged(&self, units: usize, repaired: &mut Repaired) -> Result<(), Problem> {
+        let is_alone = self.scan.components.len() == 1;
+        for _ in 0..units {
+            for &(component, first, others) in &self.scan.components {
+                let tables = [table(self.known.first, first), table(self.known.others, others)];
+                let component = &self.known.frame.components[component];
+                let blocks = if is_alone { 1 } else { component.across * component.down };
+                for _ in 0..blocks {
+                    let written = repaired.unchanged(tables);
+                    written.map_err(|_| Problem::damaged("it has a damaged code"))?;
+                }
+            }
         }
         Ok(())
     }
@@ -322,15 +435,29 @@ impl Blocks<'_> {
 }
 
 /// Bits of coded data, from the highest of each byte on.
-struct Bits<'a> {
+pub(super) struct Bits<'a> {
     bytes: &'a [u8],
     waiting: u32,
     count: u8,
+    /// Bits that ever waited.
+    filled: u64,
 }
 
 impl<'a> Bits<'a> {
-    fn of(bytes: &'a [u8]) -> Self {
-        Self { bytes, waiting: 0, count: 0 }
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes, waiting: 0, count: 0, filled: 0 }
+    }
+
+    /// How many were taken.
+    fn at(&self) -> u64 {
+        self.filled - u64::from(self.count)
+    }
+
+    /// Whether whole bytes are left that do not just fill up.
+    fn has_bytes(&self) -> bool {
+        let waiting = u32::from(self.count / 8);
+        let ones = (1_u32 << (8 * waiting)) - 1;
+        self.waiting & ones != ones || self.bytes.iter().any(|&byte| byte != PREFIX)
     }
 
     /// Gets bytes until 16 bits wait, or no byte is left.
@@ -340,13 +467,14 @@ impl<'a> Bits<'a> {
         {
             self.waiting = self.waiting << 8 | u32::from(*byte);
             self.count += 8;
+            self.filled += 8;
             // A byte that could be a marker's prefix has a 0 behind it.
             let stuffed = *byte == PREFIX && rest.first() == Some(&STUFFED);
             self.bytes = if stuffed { &rest[1..] } else { rest };
         }
     }
 
-    fn take(&mut self, length: u8) -> Result<u32, Stop> {
+    pub(super) fn take(&mut self, length: u8) -> Result<u32, Stop> {
         self.fill();
         self.count = self.count.checked_sub(length).ok_or(Stop::End)?;
         let taken = self.waiting >> self.count & ((1 << length) - 1);
@@ -374,7 +502,7 @@ impl<'a> Bits<'a> {
 }
 
 /// A table of Huffman's code.
-struct Table {
+pub(super) struct Table {
     /// Length and symbol of the codes that begin with these bits; a length of 0 where they are longer.
     short: Vec<(u8, u8)>,
     /// By length: the code behind the last of it, in 16 bits, and where its symbols begin less its first code.
@@ -415,6 +543,17 @@ impl Table {
         Some((table, usize::from(CODE_BITS_MAX) + total))
     }
 
+    /// Length and code of a symbol.
+    pub(super) fn code(&self, symbol: u8) -> Option<(u8, u32)> {
+        let index = i64::try_from(self.symbols.iter().position(|&own| own == symbol)?).ok()?;
+        (1..=CODE_BITS_MAX).find_map(|length| {
+            let code = u32::try_from(index - self.starts[usize::from(length)]).ok()?;
+            let is_long_enough = code < 1 << length;
+            let found = || self.find(code << (CODE_BITS_MAX - length));
+            (is_long_enough && found() == Some((length, symbol))).then_some((length, code))
+        })
+    }
+
     /// Length and symbol of the code that these 16 bits begin with.
     fn find(&self, bits: u32) -> Option<(u8, u8)> {
         match self.short[(bits >> (CODE_BITS_MAX - LOOKUP_BITS)) as usize] {
@@ -429,21 +568,4 @@ impl Table {
         let index = usize::try_from(self.starts[usize::from(length)] + code).ok()?;
         Some((length, *self.symbols.get(index)?))
     }
-}
-
-/// Coded data between restart marks; all of it where there should be none.
-fn intervals(coded: &[u8], marked: bool) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(coded);
-    std::iter::from_fn(move || {
-        let bytes = rest?;
-        let mark =
-            |pair: &[u8]| pair[0] == PREFIX && (RESTART_FIRST..=RESTART_LAST).contains(&pair[1]);
-        match bytes.windows(2).position(mark).filter(|_| marked) {
-            Some(at) => {
-                rest = Some(&bytes[at + 2..]);
-                Some(&bytes[..at])
-            }
-            None => rest.take(),
-        }
-    })
 }
