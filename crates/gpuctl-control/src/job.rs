@@ -143,7 +143,7 @@ pub struct JobResult {
     pub finished_at: Timestamp,
     /// How long the model ran for this job: its share of the batch.
     pub inference: TimeDelta,
-    /// That with the decoding of its inputs: what the job took of the machine, without its waits; none for a job that failed.
+    /// That with the decoding of its inputs: what the job took of the machine, without its waits; none in results of older workers.
     pub worked: Option<TimeDelta>,
 }
 

@@ -75,7 +75,7 @@ impl Worker {
         }
         let outcome = match done {
             Ok(inferred) => Ok(inferred),
-            Err(Stop::Failed(failure)) => Err(failure),
+            Err(Stop::Failed(failure, worked)) => Err((failure, worked)),
             Err(Stop::Late) => {
                 tracing::info!(job = %job.id, "cannot begin soon: released for another worker");
                 return self.release(&message, TimeDelta::zero()).await;
@@ -148,7 +148,7 @@ impl Worker {
                 ended => return ended,
             };
             if Fix::FinalErrorOnBoxFault.is_left_out() {
-                return Err(Stop::Failed(failure_of(fault)));
+                return Err(Stop::Failed(failure_of(fault), TimeDelta::zero()));
             }
             match trials.judge(&self.faults, part, &fault) {
                 Trial::Fault => self.faults.raise(part, &fault, self.now()),
@@ -188,7 +188,7 @@ impl Worker {
         &self,
         job: &Job,
         message: &Message,
-        outcome: Result<Inferred, JobFailure>,
+        outcome: Result<Inferred, (JobFailure, TimeDelta)>,
     ) -> Finished {
         let mut result = JobResult {
             job: job.clone(),
@@ -212,7 +212,10 @@ impl Worker {
                 result.outcome = Ok(inferred.output);
                 files = inferred.files;
             }
-            Err(failure) => result.outcome = Err(failure),
+            Err((failure, worked)) => {
+                result.worked = Some(worked);
+                result.outcome = Err(failure);
+            }
         }
         Finished { result, files, stored: Vec::new() }
     }

@@ -27,8 +27,8 @@ const TIMEOUT: &str = "job.timeout";
 
 /// Why a try has no output.
 pub(crate) enum Stop {
-    /// The job failed, and would fail again.
-    Failed(JobFailure),
+    /// The job failed, and would fail again; with how long it was worked on.
+    Failed(JobFailure, TimeDelta),
     /// The box or a service failed; the job may succeed later, or elsewhere.
     Fault(Part, BoxFault),
     /// It could not begin soon enough.
@@ -40,9 +40,19 @@ pub(crate) enum Stop {
 impl From<Fault> for Stop {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Input(failure) => Self::Failed(failure),
+            Fault::Input(failure) => Self::Failed(failure, TimeDelta::zero()),
             Fault::Box(fault) => Self::Fault(Part::Box, fault),
             Fault::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+impl Stop {
+    /// The same, after the job was worked on for so long.
+    fn after(self, worked: TimeDelta) -> Self {
+        match self {
+            Self::Failed(failure, before) => Self::Failed(failure, before + worked),
+            other => other,
         }
     }
 }
@@ -134,7 +144,7 @@ impl Worker {
         alone: Option<u32>,
     ) -> Result<Inferred, Stop> {
         let cancel = &message.lease.cancel;
-        let needs = self.inference.check(job).map_err(Stop::Failed)?;
+        let needs = self.inference.check(job).map_err(Fault::Input)?;
         let inputs = unless(cancel, self.fetch_all(job, needs)).await?;
         tracing::debug!(job = %job.id, stage = "fetched");
         let model = self.inference.model(job);
@@ -169,7 +179,8 @@ impl Worker {
         let timer = Arc::new(JobTimer::new());
         timer.start(1);
         let decode = self.inference.decode(job, inputs, &wait.lease.cancel);
-        let decoded = self.limited(decode, wait, &timer).await?;
+        let decoded = self.limited(decode, wait, &timer).await;
+        let decoded = decoded.map_err(|stop| stop.after(timer.spent()))?;
         let decoding = decoded.took;
         tracing::debug!(job = %job.id, stage = "decoded");
         let spare = memory.num_permits().saturating_sub(mib(decoded.bytes) as usize);
@@ -188,10 +199,10 @@ impl Worker {
         tokio::select! {
             biased;
             never = begun => never,
-            done = self.limited(infer, wait, &timer) => done.map(|inferred| Inferred {
-                worked: inferred.worked + decoding,
-                ..inferred
-            }),
+            done = self.limited(infer, wait, &timer) => match done {
+                Ok(inferred) => Ok(Inferred { worked: inferred.worked + decoding, ..inferred }),
+                Err(stop) => Err(stop.after(decoding + timer.spent())),
+            },
         }
     }
 
@@ -212,7 +223,7 @@ impl Worker {
                 Ok(fetched)
             }
             Err(error) => Err(match input_failure(&error) {
-                Some(failure) => Stop::Failed(failure),
+                Some(failure) => Fault::Input(failure).into(),
                 None => {
                     let mut fault = part.fault(&error);
                     match error.class {
@@ -335,7 +346,7 @@ impl Worker {
         match stopped {
             // It was done in the last moment.
             Ok(Ok(done)) if is_over => Ok(done),
-            _ if is_over => Err(Stop::Failed(limit.is_over())),
+            _ if is_over => Err(Fault::Input(limit.is_over()).into()),
             _ => Err(Stop::Cancelled),
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -34,6 +35,12 @@ impl JobTimer {
 
     pub(crate) fn has_begun(&self) -> bool {
         self.started().is_some()
+    }
+
+    /// The job's share of the time since the model began; none before.
+    pub(crate) fn spent(&self) -> TimeDelta {
+        let share = self.started().map(|(began, inputs)| began.elapsed() / inputs);
+        TimeDelta::from_std(share.unwrap_or_default()).unwrap_or_default()
     }
 
     /// Completes once the model has begun.

@@ -246,7 +246,7 @@ pub struct JobDocument {
     pub finished_at: Option<String>,
     /// From submission until the worker had the outcome, less `run_seconds`: in the queue, and within the worker behind other jobs.
     pub wait_seconds: Option<f64>,
-    /// Decoding, and the job's share of its batch; of a job that failed all from when the worker had it.
+    /// Decoding, and the job's share of its batch, also of a job that failed in one of them.
     pub run_seconds: Option<f64>,
     /// How long the model ran for it.
     pub inference_seconds: Option<f64>,

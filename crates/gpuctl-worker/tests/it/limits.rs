@@ -47,6 +47,25 @@ async fn a_job_worked_for_as_long_as_its_decoding_and_its_share_of_the_model() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_job_that_fails_worked_for_as_long_as_the_model_ran_and_not_for_its_wait() {
+    let world = World::new("");
+    world.submit("slow:5");
+    world.submit("fails:2");
+    world.submit("unknown");
+    let serving = world.serve();
+    world.wait(seconds(60), |state| state.results.len() == 3).await;
+    let worked = |task: &str| {
+        world.see(|state| {
+            let result = state.results.iter().find(|result| result.job.task == task);
+            result.and_then(|result| result.worked)
+        })
+    };
+    assert_eq!(worked("fails:2"), Some(TimeDelta::milliseconds(2_100) + DECODING));
+    assert_eq!(worked("unknown"), Some(TimeDelta::zero()));
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_over_its_limit_ends_once_with_a_result_that_says_so() {
     let world = World::new("");
     world.submit("slow:4000");
