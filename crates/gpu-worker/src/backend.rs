@@ -156,6 +156,7 @@ async fn on_aws(
     let instance = Arc::new(instance);
     let results = gpuctl_aws::results(&aws, account)?;
     let ledger = DynamoLedger::new(&aws, table, aws.clock(), results.clone());
+    let ledger = ledger.of_worker(named.pool.clone());
     let box_id = instance.identity().box_id.clone();
     let memory = ledger.memory(&named.pool).await?;
     // A run that is over did not lead to this boot, however short ago it was.

@@ -138,7 +138,7 @@ impl Ec2Cloud {
     /// Whether this very order was carried out already. A box that is up by another order is a conflict: EC2 reports success
     /// for the start of a running box, and the order would then count as the one that started it (R3, R4).
     async fn is_done(&self, order: &StartOrder, filters: Vec<Filter>) -> Result<bool, PortError> {
-        let boxes = self.describe(filters).await?;
+        let boxes = listing::describe(self.client.clone(), filters).await?;
         if boxes.is_empty() && order.box_id.as_str().starts_with("i-") {
             return Err(listing::no_box(order.box_id.as_str(), &self.region));
         }

@@ -9,6 +9,7 @@ mod jobs;
 mod listing;
 mod pools;
 mod probe;
+mod records;
 mod service;
 mod state;
 mod table;
@@ -37,14 +38,13 @@ use crate::error::code;
 use crate::files::S3Files;
 use crate::queue::SqsQueue;
 
-use self::items::{Key, Reader, Writer, from_micros};
-use self::table::{Order, Page, Table, condition_failed, taken_over};
+use self::items::{Key, Reader, from_micros};
+use self::records::NewestRecord;
+use self::service::Mean;
+use self::table::{Page, Table, condition_failed};
 
 /// Boxes whose reports are read side by side.
 const REPORTS_SIDE_BY_SIDE_MAX: usize = 50;
-
-/// How long a record is kept: as long as the month whose bill it explains.
-const RECORDS_KEPT: TimeDelta = TimeDelta::days(30);
 
 /// How long a request to the function is known: longer than SQS (14 days) or Lambda (6 hours) delivers it again.
 const REQUESTS_KEPT: TimeDelta = TimeDelta::days(15);
@@ -55,8 +55,12 @@ pub struct DynamoLedger {
     clock: Arc<dyn Clock>,
     /// Where results are stored that are too long for an item.
     results: Option<S3Files>,
-    /// The moving mean of a job's time in microseconds, by box; only the box's own worker writes it.
-    service: Mutex<HashMap<BoxId, i64>>,
+    /// The pool whose worker this is; `None` in a controller.
+    pool: Option<PoolId>,
+    /// The moving means of a job's time, by box; only the box's own worker writes its.
+    means: Mutex<HashMap<BoxId, Mean>>,
+    /// The newest record, which is being read since the lease was taken.
+    newest_record: Mutex<Option<NewestRecord>>,
     /// Tells how long a queue keeps messages.
     queues: Option<Arc<SqsQueue>>,
 }
@@ -69,9 +73,17 @@ impl DynamoLedger {
             table: Table::new(aws, table),
             clock,
             results,
-            service: Mutex::default(),
+            pool: None,
+            means: Mutex::default(),
+            newest_record: Mutex::default(),
             queues: None,
         }
+    }
+
+    /// For a worker of this pool: what it commits moves the mean time of the pool's jobs.
+    #[must_use]
+    pub fn of_worker(self, pool: PoolId) -> Self {
+        Self { pool: Some(pool), ..self }
     }
 
     /// Asks `queues` how long they keep messages: a job that waited for longer is `expired`. Without it such a job stays `queued`.
@@ -153,6 +165,7 @@ impl Ledger for DynamoLedger {
         };
         let number = Reader(&item).number("number")?;
         let until = from_micros(until.timestamp_micros());
+        self.read_newest_record(number);
         Ok(Some(Fence { owner: owner.to_owned(), number, until }))
     }
 
@@ -249,53 +262,21 @@ impl Ledger for DynamoLedger {
         self.runs_up_since(since).await
     }
 
-    /// The caller holds the reconcile lease, so no one writes between the read and the write; one whose lease is over is told so by the
-    /// fence of the last record.
     async fn record(&self, record: &Record, fence: &Fence) -> Result<(), PortError> {
-        let newest = Page { order: Order::Last, limit: Some(1), ..Page::of(Key::RECORDS) };
-        let last = self.table.query(&newest).await?.into_iter().next();
-        let newest_fence = last.as_ref().and_then(|item| Reader(item).number_if("fence"));
-        if newest_fence.is_some_and(|newest| newest > fence.number) {
-            return Err(taken_over("add a record"));
-        }
-        let expires = items::expires(self.now() + RECORDS_KEPT);
-        let same = last.as_ref().is_some_and(|item| items::is_same_record(item, record));
-        let Some(last) = last.filter(|_| same) else {
-            let key = Key::record(&record.at, &Uuid::new_v4().to_string());
-            let text = serde_json::to_string(record).expect("a record of texts is always JSON");
-            let item = Writer::new(&key)
-                .text("record", text)
-                .text("last_at", &record.at)
-                .number("repeats", 0)
-                .number("fence", fence.number)
-                .value("expires", expires);
-            return self.table.put(item.done(), "add a record").await;
-        };
-        let answer = self
-            .table
-            .update(&Key::of(&last)?)
-            .update_expression(
-                "SET last_at = :at, expires = :expires, fence = :fence ADD repeats :one",
-            )
-            .condition_expression("attribute_not_exists(fence) OR fence <= :fence")
-            .expression_attribute_values(":fence", items::number(fence.number))
-            .expression_attribute_values(":at", AttributeValue::S(record.at.clone()))
-            .expression_attribute_values(":expires", expires)
-            .expression_attribute_values(":one", items::number(1))
-            .send()
-            .await;
-        match answer {
-            Ok(_) => Ok(()),
-            Err(error) if code(&error) == Some("ConditionalCheckFailedException") => {
-                Err(taken_over("count a record"))
-            }
-            Err(error) => Err(self.table.failed("UpdateItem", "count a record", error)),
+        match self.last_record_to_repeat(record, fence).await? {
+            Some(last) => self.count_again(&last, record, fence).await,
+            None => self.add_record(record, fence).await,
         }
     }
 
+    /// Both at once: a record needs no lease, since its fence and its time in the key put it in its place.
+    async fn finish(&self, record: &Record, fence: &Fence) -> Result<(), PortError> {
+        let (recorded, released) = tokio::join!(self.record(record, fence), self.release(fence));
+        released.and(recorded)
+    }
+
     async fn last_reconcile(&self) -> Result<Option<Timestamp>, PortError> {
-        let newest = Page { order: Order::Last, limit: Some(1), ..Page::of(Key::RECORDS) };
-        let last = self.table.query(&newest).await?.into_iter().next();
+        let last = records::newest(&self.table).await?;
         let at = last.as_ref().and_then(|item| Reader(item).text_if("last_at"));
         Ok(at.and_then(|at| at.parse().ok()))
     }

@@ -9,6 +9,7 @@ mod tests;
 pub mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -22,6 +23,7 @@ use gpuctl_core::units::{BoxId, MicroUsd, PoolId, QueueName, Timestamp};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::workers::Reports;
 use crate::ports::{
     Fence, LEASE_LASTS, Listing, PoolMemory, PortError, PortErrorClass, Ports, QueueMemory,
 };
@@ -64,17 +66,21 @@ impl Observed {
     /// Writes what should be remembered: queues and runs to the ledger, and to the cloud which boxes were seen alive. What could not be
     /// written is seen again by the next observation. Returns the errors: one that fails does not keep the others.
     ///
-    /// Queues come first: without their last sample no queue ever counts as waiting or as empty (Q3, Q4).
+    /// All at once, queues first: without their last sample no queue ever counts as waiting or as empty (Q3, Q4).
     pub async fn remember(&self, ports: &Ports, fence: Option<&Fence>) -> Vec<PortError> {
-        let mut written = Vec::new();
-        for (pool, memory) in &self.queues_changed {
-            written.push(ports.ledger.remember_queue(pool, memory, fence).await);
+        let mut writes = JoinSet::new();
+        for (pool, memory) in self.queues_changed.iter().cloned() {
+            let (ledger, fence) = (Arc::clone(&ports.ledger), fence.cloned());
+            writes
+                .spawn(async move { ledger.remember_queue(&pool, &memory, fence.as_ref()).await });
         }
-        for run in &self.runs_changed {
-            written.push(ports.ledger.save_run(run, fence).await);
+        for run in self.runs_changed.iter().cloned() {
+            let (ledger, fence) = (Arc::clone(&ports.ledger), fence.cloned());
+            writes.spawn(async move { ledger.save_run(&run, fence.as_ref()).await });
         }
-        written.push(ports.cloud.note_alive(&self.boxes_alive).await);
-        written.into_iter().filter_map(Result::err).collect()
+        let (written, noted) =
+            tokio::join!(writes.join_all(), ports.cloud.note_alive(&self.boxes_alive));
+        written.into_iter().chain([noted]).filter_map(Result::err).collect()
     }
 
     /// The value of a part; its error is kept if it could not be read.
@@ -91,16 +97,19 @@ pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observ
     };
     let mut observed = Observed::new(ports.clock.now(), witness);
     let deadline = Instant::now() + OBSERVATION_TIME_MAX;
-    let (listing, mut reads) = tokio::join!(
-        by(deadline, "the boxes", ports.cloud.boxes(policy)),
-        read_pools(ports, policy, costs, deadline)
-    );
+    let ledger = async {
+        let reads = read_pools(ports, policy, costs, deadline).await;
+        // While the boxes are still being listed: those that are up have an open run.
+        let reports = Reports::read(ports, with_open_runs(policy, &reads), deadline).await;
+        (reads, reports)
+    };
+    let (listing, (mut reads, reports)) =
+        tokio::join!(by(deadline, "the boxes", ports.cloud.boxes(policy)), ledger);
     let mut listing = observed.value_of(listing).unwrap_or_default();
     observed.errors.append(&mut listing.errors);
     observed.boxes_alive = alive(&listing);
-    let ending = with_open_runs(&reads);
     let merged =
-        workers::merge_worker_reports(ports, policy, &mut listing, &ending, deadline).await;
+        workers::merge_worker_reports(ports, policy, &mut listing, reports, deadline).await;
     observed.value_of(merged);
     workers::end_with_faults(&mut listing);
     workers::assume_ready_after_boot(policy, &mut listing, observed.observation.at);
@@ -114,9 +123,10 @@ pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observ
     observed
 }
 
-/// The boxes whose latest runs have no end in the ledger yet.
-fn with_open_runs(reads: &BTreeMap<PoolId, PoolRead>) -> BTreeSet<BoxId> {
-    let memories = reads.values().filter_map(|read| read.memory.as_ref().ok());
+/// The boxes whose latest runs have no end in the ledger yet, of pools whose workers report.
+fn with_open_runs(policy: &Policy, reads: &BTreeMap<PoolId, PoolRead>) -> BTreeSet<BoxId> {
+    let of_pools = reads.iter().filter(|(pool, _)| workers::report(policy, pool));
+    let memories = of_pools.filter_map(|(_, read)| read.memory.as_ref().ok());
     let open = memories.flat_map(|memory| &memory.runs).filter(|run| run.stopped_at.is_none());
     open.map(|run| run.box_id.clone()).collect()
 }

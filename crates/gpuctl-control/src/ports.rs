@@ -350,6 +350,13 @@ pub trait Ledger: Send + Sync {
     /// Adds a record. One that says the same as the last is counted there instead. The fence as in `remember_queue`.
     async fn record(&self, record: &Record, fence: &Fence) -> Result<(), PortError>;
 
+    /// Adds the last record of a reconcile, and releases the right to it, also where the record cannot be added.
+    async fn finish(&self, record: &Record, fence: &Fence) -> Result<(), PortError> {
+        let recorded = self.record(record, fence).await;
+        self.release(fence).await?;
+        recorded
+    }
+
     /// When the last recorded reconcile observed, of any controller; `None` if there is no record.
     async fn last_reconcile(&self) -> Result<Option<Timestamp>, PortError>;
 

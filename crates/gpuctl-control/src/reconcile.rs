@@ -56,13 +56,11 @@ pub async fn reconcile_for(
         return Ok(None);
     };
     fence.until = caller.until.map_or(fence.until, |until| until.min(fence.until));
-    let reconciled = reconcile_with_fallback(ports, policy, caller.trigger, &fence).await;
-    ports.ledger.release(&fence).await?;
-    reconciled.map(Some)
+    reconcile_with_fallback(ports, policy, caller.trigger, &fence).await.map(Some)
 }
 
 /// Reconciles, and again at once after a start that the cloud refused, at most `REFUSALS_MAX` times: the next offering must not wait
-/// for the next tick. Each refusal is in the ledger by then, so no offering is asked for twice.
+/// for the next tick. Each refusal is in the ledger by then, so no offering is asked for twice. The right is released with the last record.
 async fn reconcile_with_fallback(
     ports: &Ports,
     policy: &Policy,
@@ -72,11 +70,16 @@ async fn reconcile_with_fallback(
     let mut left = REFUSALS_MAX;
     loop {
         let reconciled = reconcile_once(ports, policy, fence).await;
-        ports.ledger.record(&reconciled.record(trigger, &fence.owner), fence).await?;
+        let record = reconciled.record(trigger, &fence.owner);
         left -= 1;
         let is_refused = reconciled.acted.iter().any(is_refused);
         if left == 0 || !is_refused || ports.clock.now() >= fence.until {
+            ports.ledger.finish(&record, fence).await?;
             return Ok(reconciled);
+        }
+        if let Err(error) = ports.ledger.record(&record, fence).await {
+            ports.ledger.release(fence).await?;
+            return Err(error);
         }
     }
 }

@@ -75,7 +75,7 @@ fn all() -> Vec<Found> {
             90,
             &[Fault::StoreDown, Fault::LedgerDown, Fault::QueueDown],
         ),
-        found(Fix::PrefetchTen, Guarantee::Hoarding, 38, &[]),
+        found(Fix::PrefetchTen, Guarantee::Hoarding, 99, &[]),
         found(Fix::FilesNotFenced, Guarantee::OwnFiles, 66, &[Fault::Duplicates]),
         found(
             Fix::ExitWithoutPowerOff,

@@ -5,12 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{Filter, Instance};
 use gpuctl_control::ports::{Listing, PortError, PortErrorClass};
 use gpuctl_core::observation::{BoxState, SeenBox};
 use gpuctl_core::offering::{ANY_ZONE, CapacityType, Offering};
 use gpuctl_core::policy::{Boxes, LaunchTemplate, Policy, Pool, Work};
 use gpuctl_core::units::{BoxId, Timestamp};
+use tokio::task::JoinSet;
 
 use super::seen::{self, Requests};
 use super::{Ec2Cloud, Known, LastListing, failed, outdated};
@@ -24,13 +26,15 @@ pub(super) const FILTER_VALUES_MAX: usize = 200;
 impl Ec2Cloud {
     /// Lists the boxes of all pools; also returns what later calls need to know about them.
     pub(super) async fn list(&self) -> Result<(Listing, LastListing), PortError> {
-        let mut instances: BTreeMap<String, Instance> = BTreeMap::new();
+        let mut calls = JoinSet::new();
         for filters in filters(&self.policy) {
-            for instance in self.describe(filters).await? {
-                if let Some(id) = instance.instance_id() {
-                    instances.insert(id.to_owned(), instance);
-                }
-            }
+            calls.spawn(describe(self.client.clone(), filters));
+        }
+        let mut instances: BTreeMap<String, Instance> = BTreeMap::new();
+        for found in calls.join_all().await {
+            let found = found?.into_iter();
+            let with_id = found.filter_map(|one| Some((one.instance_id()?.to_owned(), one)));
+            instances.extend(with_id);
         }
         let requests = self.requests(instances.values()).await?;
         let mut listed = Listed {
@@ -44,21 +48,6 @@ impl Ec2Cloud {
             listed.pool(pool, &instances);
         }
         Ok((listed.listing, listed.last))
-    }
-
-    pub(super) async fn describe(&self, filters: Vec<Filter>) -> Result<Vec<Instance>, PortError> {
-        show(format_args!("ec2 describe-instances --filters {}", cli_words(&filters)));
-        let call = self.client.describe_instances().set_filters(Some(filters));
-        let mut pages = call.into_paginator().page_size(PAGE_ROWS_MAX).send();
-        let mut all = Vec::new();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| {
-                failed("ec2:DescribeInstances", "the boxes cannot be read".to_owned(), error)
-            })?;
-            let reservations = page.reservations.unwrap_or_default();
-            all.extend(reservations.into_iter().filter_map(|one| one.instances).flatten());
-        }
-        Ok(all)
     }
 
     async fn requests(
@@ -88,6 +77,25 @@ impl Ec2Cloud {
         }
         Ok(all)
     }
+}
+
+/// The instances that match.
+pub(super) async fn describe(
+    client: Client,
+    filters: Vec<Filter>,
+) -> Result<Vec<Instance>, PortError> {
+    show(format_args!("ec2 describe-instances --filters {}", cli_words(&filters)));
+    let call = client.describe_instances().set_filters(Some(filters));
+    let mut pages = call.into_paginator().page_size(PAGE_ROWS_MAX).send();
+    let mut all = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| {
+            failed("ec2:DescribeInstances", "the boxes cannot be read".to_owned(), error)
+        })?;
+        let reservations = page.reservations.unwrap_or_default();
+        all.extend(reservations.into_iter().filter_map(|one| one.instances).flatten());
+    }
+    Ok(all)
 }
 
 /// The filters of the calls that list every pool: one call for all ids, one for each tag key by which pools with a single tag are

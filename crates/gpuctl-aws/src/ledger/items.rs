@@ -5,12 +5,12 @@
 //! |---|---|---|
 //! | `loop` | `lease` | the lease of the reconcile: `owner`, `number`, `until`, `nonce`; without it the next number is that of the time |
 //! | `pool#POOL` | `hold` | the latest hold |
+//! | `pool#POOL` | `mean#BOX` | the mean time of this box's jobs |
 //! | `pool#POOL` | `queue` | the queue as last read |
 //! | `pool#POOL` | `run#START#BOX` | a run |
 //! | `open` | `POOL#START#BOX` | the same run while it is open |
 //! | `ended#YYYY-MM` | `END#POOL#BOX#START` | the same run once it is over, in the month of its end |
 //! | `box#BOX` | `report`, `report#DEVICE` | its worker's latest report, or one for each device |
-//! | `box#BOX` | `service` | the mean time of its jobs |
 //! | `records` | `TIME#ID` | a record, with `repeats` |
 //! | `told` | `KEY` | when this notice was last published |
 //! | `request#ID` | `seen` | when this request to the function was delivered first |
@@ -114,8 +114,9 @@ impl Key {
         format!("box#{box_id}")
     }
 
-    pub(super) fn service(box_id: &BoxId) -> Self {
-        Self::new(Self::of_box(box_id), "service")
+    /// Sorts between the pool's hold and its queue.
+    pub(super) fn mean(pool: &PoolId, box_id: &BoxId) -> Self {
+        Self::new(Self::pool(pool), format!("mean#{box_id}"))
     }
 
     pub(super) fn record(at: &str, unique: &str) -> Self {

@@ -106,6 +106,7 @@ impl DynamoLedger {
         results: &[JobResult],
     ) -> Vec<Result<Committed, PortError>> {
         let mut outcomes = Vec::with_capacity(results.len());
+        let mut written = Vec::with_capacity(results.len());
         for some in results.chunks(SIDE_BY_SIDE_MAX) {
             let mut writes: Vec<_> = Vec::with_capacity(some.len());
             for result in some {
@@ -118,11 +119,12 @@ impl DynamoLedger {
                     Err(PortError::new(PortErrorClass::Unavailable, what).because(error))
                 });
                 if matches!(outcome, Ok(Committed::Written)) {
-                    self.note_service(result).await;
+                    written.push(result);
                 }
                 outcomes.push(outcome);
             }
         }
+        self.note_service(&written).await;
         outcomes
     }
 

@@ -12,10 +12,11 @@ use gpuctl_control::hold::not_ahead;
 use gpuctl_control::ports::{PoolMemory, PortError, PortErrorClass};
 use gpuctl_core::observation::{RUNS_REMEMBERED_MAX, Run};
 use gpuctl_core::period::month_of;
-use gpuctl_core::units::{BoxId, PoolId, Timestamp};
+use gpuctl_core::units::{PoolId, Timestamp};
 
 use super::DynamoLedger;
 use super::items::{self, Item, Key, RUNS_KEPT, Reader, Written};
+use super::service;
 use super::table::{Order, Page, attributes, taken_over};
 
 /// Tries of one write, each after another writer has changed the run.
@@ -24,8 +25,8 @@ const SAVE_TRIES_MAX: u32 = 5;
 impl DynamoLedger {
     pub(super) async fn pool_memory(&self, pool: &PoolId) -> Result<PoolMemory, PortError> {
         let pk = Key::pool(pool);
-        // `hold` and `queue` sort before `run#…`.
-        let hold_and_queue = Page { before: Some("run".to_owned()), ..Page::of(&pk) };
+        // `hold`, `mean#…` and `queue` sort before `run#…`.
+        let notes = Page { before: Some("run".to_owned()), ..Page::of(&pk) };
         let newest = Page {
             prefix: Some("run#".to_owned()),
             order: Order::Last,
@@ -33,35 +34,23 @@ impl DynamoLedger {
             ..Page::of(&pk)
         };
         let open = Page { prefix: Some(format!("{pool}#")), ..Page::of(Key::OPEN) };
-        let (hold_and_queue, newest, open) = tokio::try_join!(
-            self.table.query(&hold_and_queue),
+        let (notes, newest, open) = tokio::try_join!(
+            self.table.query(&notes),
             self.table.query(&newest),
             self.table.query(&open)
         )?;
         let named = |name| {
-            hold_and_queue
-                .iter()
-                .find(|item| Reader(item).text_if("sk").is_some_and(|sk| sk == name))
+            notes.iter().find(|item| Reader(item).text_if("sk").is_some_and(|sk| sk == name))
         };
         let hold = named("hold").map(items::hold_of).transpose()?;
         let runs = newest_first(newest.iter().chain(&open))?;
+        let boxes = runs.iter().map(|run| &run.box_id).collect();
         Ok(PoolMemory {
             hold: hold.map(|hold| not_ahead(hold, self.now())),
             queue: named("queue").map(items::queue_memory_of).transpose()?,
-            service: self.service_of(&runs).await?,
+            service: service::mean_of(notes.iter(), pool, &boxes),
             runs,
         })
-    }
-
-    /// The mean of the moving means of the boxes that ran.
-    async fn service_of(&self, runs: &[Run]) -> Result<Option<TimeDelta>, PortError> {
-        let boxes: BTreeSet<&BoxId> = runs.iter().map(|run| &run.box_id).collect();
-        let keys: Vec<Key> = boxes.into_iter().map(Key::service).collect();
-        let found = self.table.get_many(keys).await?;
-        let means: Vec<i64> =
-            found.iter().filter_map(|item| Reader(item).number_if("mean")).collect();
-        let count = i64::try_from(means.len()).unwrap_or(i64::MAX);
-        Ok((count > 0).then(|| TimeDelta::microseconds(means.iter().sum::<i64>() / count)))
     }
 
     pub(super) async fn runs_up_since(&self, since: Timestamp) -> Result<Vec<Run>, PortError> {
@@ -86,6 +75,14 @@ impl DynamoLedger {
 
     /// Merges the run with the stored one and writes it; again if another writer came between.
     pub(super) async fn fill_in_run(&self, run: &Run, fence: Option<i64>) -> Result<(), PortError> {
+        // A run that begins is hardly ever there already: asking first would cost a start one round trip more.
+        if run.ready_at.is_none() && run.stopping_at.is_none() && run.stopped_at.is_none() {
+            let new = Written { fence, ..Written::default() };
+            match self.write_run(run, new).await {
+                Err(error) if error.class == PortErrorClass::Conflict => {}
+                answer => return answer,
+            }
+        }
         for _ in 0..SAVE_TRIES_MAX {
             let old = self.table.get(&Key::run(run)).await?;
             let (before, written) = match &old {

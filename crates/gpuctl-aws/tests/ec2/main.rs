@@ -21,3 +21,4 @@ mod self_instance;
 mod spot;
 mod stable;
 mod support;
+mod trips;

@@ -50,7 +50,12 @@ impl Moto {
 
     /// Launches boxes, which run at once.
     pub(super) async fn run(&self, count: i32) -> Vec<String> {
-        let tag = Tag::builder().key("role").value(&self.mark).build();
+        self.run_as(&self.mark, count).await
+    }
+
+    /// The same with this role.
+    pub(super) async fn run_as(&self, role: &str, count: i32) -> Vec<String> {
+        let tag = Tag::builder().key("role").value(role).build();
         let tags = TagSpecification::builder().resource_type(ResourceType::Instance).tags(tag);
         let call = self.client.run_instances().image_id(IMAGE).min_count(count).max_count(count);
         let call = call.instance_type(InstanceType::G4dnXlarge).tag_specifications(tags.build());

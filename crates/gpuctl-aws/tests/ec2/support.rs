@@ -28,6 +28,10 @@ impl Clock for Hand {
 }
 
 impl Hand {
+    pub(crate) fn at(now: Timestamp) -> Self {
+        Self(Mutex::new(now))
+    }
+
     pub(crate) fn pass(&self, seconds: i64) {
         *self.0.lock().unwrap() += TimeDelta::seconds(seconds);
     }

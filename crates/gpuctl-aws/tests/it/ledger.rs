@@ -156,7 +156,7 @@ async fn without_a_bucket_only_a_short_result_is_stored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_time_of_a_job_is_a_moving_mean_of_the_pool_s_boxes() {
     let aws = moto().await;
-    let ledger = a_ledger(&aws).await;
+    let ledger = a_ledger(&aws).await.of_worker("gpu".parse().unwrap());
     let reason = Reason::new(Rule::Demand, "1 job waits");
     let run = Run::begin("gpu".parse().unwrap(), "gpu-1".parse().unwrap(), now(), reason);
     ledger.save_run(&run, None).await.unwrap();

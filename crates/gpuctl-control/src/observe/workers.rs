@@ -18,8 +18,39 @@ const REPORTS_APART_MAX: TimeDelta = TimeDelta::minutes(2);
 /// How old the report of a worker that is excused counts as, at least.
 const EXCUSED_FOR: TimeDelta = TimeDelta::minutes(1);
 
-/// Merges the latest reports into the boxes that run without a known worker, and into those of `ending` that do not run any more: what
-/// their workers last reported is the end of their runs.
+/// Whether the workers of this pool report.
+pub(super) fn report(policy: &Policy, pool: &PoolId) -> bool {
+    policy.pool(pool).and_then(Pool::queue).is_some_and(|queue| queue.reports)
+}
+
+/// The latest reports of some boxes' workers.
+pub(super) struct Reports {
+    of: BTreeSet<BoxId>,
+    read: Result<Vec<WorkerReport>, PortError>,
+}
+
+impl Reports {
+    pub(super) async fn read(ports: &Ports, of: BTreeSet<BoxId>, deadline: Instant) -> Self {
+        let boxes: Vec<BoxId> = of.iter().cloned().collect();
+        let read = match boxes.is_empty() {
+            true => Ok(Vec::new()),
+            false => by(deadline, "the workers' reports", ports.ledger.reports(&boxes)).await,
+        };
+        Self { of, read }
+    }
+
+    /// These, and `newer` for its boxes.
+    fn with(self, newer: Self) -> Result<Vec<WorkerReport>, PortError> {
+        let mut all = self.read?;
+        all.retain(|report| !newer.of.contains(&report.box_id));
+        all.extend(newer.read?);
+        Ok(all)
+    }
+}
+
+/// Merges the latest reports into the boxes that run without a known worker, and into those with an open run that do not run any more:
+/// what their workers last reported is the end of their runs. `reports` were read beside the listing, for the boxes with an open run.
+/// Others are read here: of a box that was just started outside gpuctl, and the last words of one that has ended.
 ///
 /// # Errors
 /// When the reports cannot be read. Whether those boxes are ready is not known then, so their pools are dropped from the listing: they
@@ -28,15 +59,14 @@ pub(super) async fn merge_worker_reports(
     ports: &Ports,
     policy: &Policy,
     listing: &mut Listing,
-    ending: &BTreeSet<BoxId>,
+    reports: Reports,
     deadline: Instant,
 ) -> Result<(), PortError> {
-    let has_workers =
-        |id: &PoolId| policy.pool(id).and_then(Pool::queue).is_some_and(|queue| queue.reports);
-    let pools: Vec<PoolId> = listing.pools.keys().filter(|id| has_workers(id)).cloned().collect();
+    let pools: Vec<PoolId> =
+        listing.pools.keys().filter(|pool| report(policy, pool)).cloned().collect();
     // A cloud that shows workers shows them for all boxes that are ready.
     let is_asked = |one: &&mut SeenBox| {
-        let has_ended = !one.is_up() && ending.contains(&one.id);
+        let has_ended = !one.is_up() && reports.of.contains(&one.id);
         one.worker.is_none() && (one.state == BoxState::Running || has_ended)
     };
     let of_pools = listing.pools.iter_mut().filter(|(id, _)| pools.contains(id));
@@ -45,8 +75,10 @@ pub(super) async fn merge_worker_reports(
     if boxes.is_empty() {
         return Ok(());
     }
-    let ids: Vec<BoxId> = boxes.iter().map(|one| one.id.clone()).collect();
-    match by(deadline, "the workers' reports", ports.ledger.reports(&ids)).await {
+    let is_read = |one: &SeenBox| one.state == BoxState::Running && reports.of.contains(&one.id);
+    let others = boxes.iter().filter(|one| !is_read(one)).map(|one| one.id.clone()).collect();
+    let others = Reports::read(ports, others, deadline).await;
+    match reports.with(others) {
         Ok(reports) => {
             boxes.iter_mut().for_each(|one| apply_report(&reports, one));
             Ok(())

@@ -304,7 +304,7 @@ async fn a_call_that_the_cloud_does_not_answer_ends_with_the_lease() {
 #[tokio::test(start_paused = true)]
 async fn an_observation_with_its_reports_ends_below_the_lease() {
     let world =
-        World { delays: BTreeMap::from([("boxes", 8), ("reports", 8)]), ..World::reporting() };
+        World { delays: BTreeMap::from([("boxes", 8), ("reports", 10)]), ..World::reporting() };
     let (world, reconciled) = reconcile_in(world).await;
     let record = world.calls.lock().unwrap().last().cloned().unwrap();
     assert_eq!(record.0, "record #7");
