@@ -28,8 +28,11 @@ struct Newest {
 }
 
 impl Origin {
-    /// Of an instance that was launched from a template.
+    /// Of an instance that was launched from a template, and that EC2 does not merely list for an hour more.
     pub(super) fn of(instance: &Instance) -> Option<Self> {
+        if seen::is_terminated(instance) {
+            return None;
+        }
         Some(Self {
             template: seen::tag(instance, TEMPLATE_ID)?.to_owned(),
             version: seen::tag(instance, TEMPLATE_VERSION)?.parse().ok()?,

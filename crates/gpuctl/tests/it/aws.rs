@@ -167,10 +167,12 @@ async fn the_function_starts_a_box_for_a_job_and_the_box_does_it_and_stops_itsel
         "{checks}"
     );
 
-    let page = sample("page.png");
-    let sent =
-        sandbox.run(&["submit", "vision.ocr", page.to_str().unwrap(), "--json"]).expect(0).json();
-    let job = sent["job_ids"][0].as_str().unwrap().to_owned();
+    let submit = |task: &str, input: &str| {
+        let input = sample(input).display().to_string();
+        let sent = sandbox.run(&["submit", task, &input, "--json"]).expect(0).json();
+        sent["job_ids"][0].as_str().unwrap().to_owned()
+    };
+    let jobs = [submit("vision.ocr", "page.png"), submit("vision.segment", "astronaut.png")];
     account.deploy(&sandbox, &front.url());
     account.schedule();
     wait_until("a tick of the schedule starts the box", || {
@@ -180,8 +182,8 @@ async fn the_function_starts_a_box_for_a_job_and_the_box_does_it_and_stops_itsel
 
     let imds = front.imds(&id).await.unwrap();
     let mut worker = serve(&sandbox, &imds.url());
-    wait_until("the job has its answer", || {
-        sandbox.run(&["job", &job, "--json"]).json()["state"] == "succeeded"
+    wait_until("the jobs have their answers", || {
+        jobs.iter().all(|job| sandbox.run(&["job", job, "--json"]).json()["state"] == "succeeded")
     });
     wait_until("the worker shuts its box down", || sandbox.path("off").exists());
     front.ec2().power_off(SystemClock.now(), &id);
@@ -196,6 +198,14 @@ async fn the_function_starts_a_box_for_a_job_and_the_box_does_it_and_stops_itsel
     assert!(runs.contains("demand") && runs.contains("idle"), "{runs}");
     let report = sandbox.run(&["cost", "report", "--json"]).expect(0).json();
     assert_eq!(report["starts"], 1, "{report}");
+
+    let copied = sandbox.run(&["jobs", "export", "out", "--json"]).expect(0).json();
+    assert_eq!((&copied["files"], &copied["missing"]), (&json!(1), &json!([])), "{copied}");
+    let lines = std::fs::read_to_string(sandbox.path("out/jobs.jsonl")).unwrap();
+    assert!(jobs.iter().all(|job| lines.contains(job)), "{lines}");
+    let attempts = std::fs::read_dir(sandbox.path("out/files").join(&jobs[1])).unwrap();
+    let mask = attempts.last().unwrap().unwrap().path().join("mask.png");
+    assert!(std::fs::read(mask).unwrap().starts_with(b"\x89PNG"));
 
     // A message with a command sets a hold, since the function's environment names its queue, and is deleted once it was read.
     account.ring(&json!({ "action": "stop", "target": "gpu", "for": "30m", "by": "bell" }));
@@ -286,6 +296,24 @@ async fn a_start_and_a_stop_observe_ec2_once_and_status_shows_what_they_did() {
     let expected = ["DescribeInstances", "CreateTags", "StopInstances"];
     assert_eq!(made, expected, "nothing is read after the stop");
     assert!(status.starts_with("app: stopping\n"), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_box_that_was_stopped_for_long_is_terminated() {
+    let (front, id) = ec2().await;
+    let config = format!(
+        "[cloud]\nkind = \"aws\"\nregion = \"{REGION}\"\n[pool.app]\ninstances = [\"{id}\"]\n\
+         retire_stopped_after = \"1h\"\n"
+    );
+    let sandbox = Sandbox::new(&config)
+        .with("AWS_ACCESS_KEY_ID", "test")
+        .with("AWS_SECRET_ACCESS_KEY", "test")
+        .with("AWS_ENDPOINT_URL_EC2", front.url());
+    sandbox.run(&["stop", "app"]).expect(0);
+    let orders: Vec<String> =
+        front.calls().into_iter().filter(|call| !call.starts_with("Describe")).collect();
+    assert!(orders.iter().any(|call| call == "TerminateInstances"), "{orders:?}");
+    assert!(!front.ec2().instance(&id).unwrap().is_there());
 }
 
 /// P18: afterwards only EC2 could start it.

@@ -1,4 +1,4 @@
-//! `start-gpu` on another project's EC2: after a stop outside gpuctl, and with a box that EC2 does not know.
+//! Another project's EC2: `start-gpu` after a stop outside gpuctl and with a box that EC2 does not know, and boxes that are outdated.
 
 use std::time::{Duration, Instant};
 
@@ -28,11 +28,9 @@ fn ec2(moto: &Emulator, query: &str) -> String {
     }
 }
 
-fn launch(moto: &Emulator) -> String {
+fn launch(moto: &Emulator, from: &str) -> String {
     ec2(moto, "DescribeInstances");
-    let query =
-        format!("RunInstances&ImageId={IMAGE}&InstanceType=g4dn.xlarge&MinCount=1&MaxCount=1");
-    let answer = ec2(moto, &query);
+    let answer = ec2(moto, &format!("RunInstances&{from}&MinCount=1&MaxCount=1"));
     let (_, rest) = answer.split_once("<instanceId>").unwrap();
     rest.split_once('<').unwrap().0.to_owned()
 }
@@ -48,7 +46,7 @@ fn sandbox(moto: &Emulator, id: &str) -> Sandbox {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_box_that_was_stopped_outside_gpuctl_starts_when_a_user_says_so() {
     let moto = emulators::moto().await;
-    let id = launch(moto);
+    let id = launch(moto, &format!("ImageId={IMAGE}&InstanceType=g4dn.xlarge"));
     let sandbox = sandbox(moto, &id);
     for _ in 0..2 {
         ec2(moto, &format!("StopInstances&InstanceId.1={id}"));
@@ -74,4 +72,38 @@ async fn a_box_that_ec2_does_not_know_is_told_at_once() {
     let json = sandbox.run(&["start-gpu", "--json"]).expect(4);
     let error: Value = serde_json::from_str(&json.stderr).unwrap();
     assert_eq!(error["error"]["code"], "start.impossible", "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_box_that_differs_from_its_launch_template_is_shown_and_retired_once_it_is_stopped() {
+    let moto = emulators::moto().await;
+    ec2(moto, "DescribeInstances");
+    let version = |action: &str, kind: &str| {
+        let data =
+            format!("LaunchTemplateData.ImageId={IMAGE}&LaunchTemplateData.InstanceType={kind}");
+        ec2(moto, &format!("{action}&LaunchTemplateName=kept&{data}"));
+    };
+    version("CreateLaunchTemplate", "g4dn.xlarge");
+    let from = "LaunchTemplate.LaunchTemplateName=kept&LaunchTemplate.Version=%24Latest";
+    let id = launch(moto, from);
+    let sandbox = sandbox(moto, &id);
+    let how = "was made from version 1 of its launch template, which is at 2";
+    let before = sandbox.run(&["status"]).expect(0);
+    assert!(!before.stdout.contains("outdated"), "{}", before.stdout);
+    version("CreateLaunchTemplateVersion", "g4dn.2xlarge");
+    let after = sandbox.run(&["status"]).expect(0);
+    assert!(after.stdout.contains("outdated") && after.stdout.contains(how), "{}", after.stdout);
+    let stays = sandbox.run(&["retire", "--outdated", "--yes"]).expect(0);
+    let words = format!("{how}; it is not stopped, and stays");
+    assert!(stays.stderr.contains(&words), "{}", stays.stderr);
+    assert!(stays.stderr.contains("no stopped box is outdated"), "{}", stays.stderr);
+    ec2(moto, &format!("StopInstances&InstanceId.1={id}"));
+    sandbox.wait_for("gpu", "stopped");
+    let unasked = sandbox.run(&["retire", "--outdated"]).expect(2);
+    assert!(unasked.stderr.contains("--yes"), "{}", unasked.stderr);
+    sandbox.run(&["retire", "--outdated", "--yes"]).expect(0);
+    let gone = ec2(moto, &format!("DescribeInstances&InstanceId.1={id}"));
+    assert!(gone.contains("<name>terminated</name>"), "{gone}");
+    let none = sandbox.run(&["retire", "--outdated", "--yes"]).expect(0);
+    assert!(none.stderr.contains("no stopped box is outdated"), "{}", none.stderr);
 }
