@@ -37,6 +37,9 @@ FACTS = [
     (DEFAULT, "Table.TimeToLiveSpecification", {"AttributeName": "expires", "Enabled": True}),
     (DEFAULT, "Table.PointInTimeRecoverySpecification", {"PointInTimeRecoveryEnabled": True}),
     (DEFAULT, "Bucket.VersioningConfiguration.Status", "Enabled"),
+    # By which `gpuctl destroy` knows it; ministack drops it.
+    (DEFAULT, "Bucket.Tags.0.Key", "gpuctl:stack"),
+    (DEFAULT, "Bucket.Tags.0.Value", "gpuctl"),
     (DEFAULT, "Bucket.BucketEncryption.ServerSideEncryptionConfiguration.0.ServerSideEncryptionByDefault.SSEAlgorithm", "AES256"),
     (DEFAULT, "Bucket.LifecycleConfiguration.Rules.0.Prefix", "gpuctl/"),
     (DEFAULT, "Bucket.LifecycleConfiguration.Rules.0.ExpirationInDays", "90"),

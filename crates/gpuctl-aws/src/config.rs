@@ -210,6 +210,12 @@ impl Aws {
         aws_sdk_cloudformation::Client::from_conf(config.build())
     }
 
+    #[cfg(feature = "deploy")]
+    pub(crate) fn efs(&self) -> aws_sdk_efs::Client {
+        let config = aws_sdk_efs::config::Builder::from(&self.sdk).interceptor(self.follow());
+        aws_sdk_efs::Client::from_conf(config.build())
+    }
+
     /// EC2 for what has nothing to do with a pool's boxes.
     #[cfg(feature = "deploy")]
     pub(crate) fn ec2(&self) -> aws_sdk_ec2::Client {

@@ -29,6 +29,8 @@ use gpuctl_core::policy::{Boxes, Policy};
 use gpuctl_core::units::{BoxId, Timestamp};
 
 pub use check::Finding;
+#[cfg(feature = "deploy")]
+pub(crate) use facts::vcpus;
 pub(crate) use market::spot_prices;
 #[cfg(feature = "deploy")]
 pub(crate) use seen::order_hash;

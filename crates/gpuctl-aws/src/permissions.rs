@@ -262,6 +262,7 @@ pub const STATEMENTS: &[Statement] = &[
             "s3:DeleteBucket",
             "s3:DeleteObject",
             "s3:DeleteObjectVersion",
+            "s3:GetBucketTagging",
             "s3:GetObject",
             "s3:ListBucket",
             "s3:ListBucketVersions",
@@ -269,6 +270,12 @@ pub const STATEMENTS: &[Statement] = &[
             "s3:PutObject",
         ],
         &["arn:aws:s3:::gpuctl*"],
+    ),
+    on(
+        Role::Deployer,
+        "SharedFiles",
+        &["elasticfilesystem:DeleteFileSystem", "elasticfilesystem:DescribeFileSystems"],
+        &["arn:aws:elasticfilesystem:eu-west-1:123456789012:file-system/*"],
     ),
     on(
         Role::Deployer,
@@ -400,12 +407,14 @@ mod tests {
         ("create_tags", &["ec2:CreateTags"]),
         ("delete_bucket", &["s3:DeleteBucket"]),
         ("delete_change_set", &["cloudformation:DeleteChangeSet"]),
+        ("delete_file_system", &["elasticfilesystem:DeleteFileSystem"]),
         ("delete_item", &["dynamodb:DeleteItem"]),
         ("delete_message_batch", &["sqs:DeleteMessage"]),
         ("delete_objects", &["s3:DeleteObject", "s3:DeleteObjectVersion"]),
         ("delete_stack", &["cloudformation:DeleteStack"]),
         ("describe_addresses", &["ec2:DescribeAddresses"]),
         ("describe_change_set", &["cloudformation:DescribeChangeSet"]),
+        ("describe_file_systems", &["elasticfilesystem:DescribeFileSystems"]),
         ("describe_images", &["ec2:DescribeImages"]),
         ("describe_instance_type_offerings", &["ec2:DescribeInstanceTypeOfferings"]),
         ("describe_instance_types", &["ec2:DescribeInstanceTypes"]),
@@ -428,6 +437,7 @@ mod tests {
         ("filter_log_events", &["logs:FilterLogEvents"]),
         ("get_aws_default_service_quota", &["servicequotas:GetAWSDefaultServiceQuota"]),
         ("get_bucket_lifecycle_configuration", &["s3:GetLifecycleConfiguration"]),
+        ("get_bucket_tagging", &["s3:GetBucketTagging"]),
         ("get_caller_identity", &[]),
         ("get_console_output", &["ec2:GetConsoleOutput"]),
         ("get_item", &["dynamodb:GetItem"]),
@@ -559,6 +569,9 @@ mod tests {
                 "kms()",
                 "quotas()",
                 "logs()",
+                "cloudformation()",
+                "ec2()",
+                "efs()",
             ] {
                 for (at, _) in code.match_indices(&format!(".{client};")) {
                     let line = &code[code[..at].rfind(';').map_or(0, |end| end + 1)..at];

@@ -95,13 +95,12 @@ impl Bill {
             hour,
             as_of: price.map(|price| price.as_of.clone()).unwrap_or_default(),
         });
-        let boxes = crate::boxes::kept(template, one, values);
-        if boxes == 0 {
+        if !crate::boxes::is_kept(template, one, values) {
             return;
         }
         let disks = data["BlockDeviceMappings"].as_array().into_iter().flatten();
         let sizes = disks.filter_map(|disk| text(&disk["Ebs"]["VolumeSize"])?.parse::<i64>().ok());
-        let gib: i64 = sizes.sum::<i64>() * boxes;
+        let gib: i64 = sizes.sum();
         let detail = format!("{gib} GiB of disk, stopped or not");
         self.lines.extend(line(one.name, detail, "disk", region, gib));
     }

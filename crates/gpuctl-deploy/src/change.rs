@@ -20,6 +20,13 @@ pub struct Change {
     pub action: Action,
 }
 
+impl Change {
+    /// Of a resource of a new stack.
+    pub(crate) fn addition(one: Resource<'_>) -> Self {
+        Self { name: one.name.to_owned(), kind: one.kind.to_owned(), action: Action::Add }
+    }
+}
+
 /// What happens to a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -29,6 +36,20 @@ pub enum Action {
     MayReplace,
     Replace,
     Remove,
+}
+
+impl Action {
+    /// As a user reads it.
+    #[must_use]
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Modify => "change",
+            Self::MayReplace => "may replace",
+            Self::Replace => "replace",
+            Self::Remove => "remove",
+        }
+    }
 }
 
 /// A change, and what it means.
@@ -42,23 +63,15 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// One line, e.g. `replace Jobs (AWS::SQS::Queue): its data are lost`.
-    #[must_use]
-    pub fn line(&self) -> String {
+    /// One line, e.g. `replace Jobs (AWS::SQS::Queue): what is in it is lost`.
+    fn line(&self) -> String {
         let Change { name, kind, action } = &self.change;
-        let verb = match action {
-            Action::Add => "add",
-            Action::Modify => "change",
-            Action::MayReplace => "change, or replace,",
-            Action::Replace => "replace",
-            Action::Remove => "remove",
-        };
         let loss = if self.loses_data { ": what is in it is lost" } else { "" };
-        format!("{verb} {name} ({kind}){loss}")
+        format!("{} {name} ({kind}){loss}", action.verb())
     }
 }
 
-/// Judges changes, by the policies of the template: `old` is what the stack was made from.
+/// Judges changes, by the policies of the template: a resource that it has no more counts as one whose data are lost.
 #[must_use]
 pub fn judge(changes: &[Change], template: &Template) -> Vec<Judged> {
     let find = |name: &str| template.all().find(|one| one.name == name);
@@ -90,7 +103,7 @@ pub fn check(judged: &[Judged], allowed: &[String]) -> Result<(), Trouble> {
     }
     let what = format!("{} resources would be replaced or lose data", gated.len());
     let mut trouble = Trouble::new(Kind::Gated, what);
-    trouble.causes = gated.iter().map(|one| one.line()).collect();
+    trouble.causes = gated.iter().copied().map(Judged::line).collect();
     let flags: Vec<String> =
         gated.iter().map(|one| format!("--allow-replace {}", one.change.name)).collect();
     Err(trouble.hint(format!("to allow it: {}", flags.join(" "))))

@@ -3,18 +3,27 @@
 use std::path::PathBuf;
 
 use chrono::TimeDelta;
-use gpuctl_control::ports::PortErrorClass;
 use gpuctl_core::cost::PriceTable;
 
 use crate::bill::Bill;
-use crate::change::{Action, Change, Judged, check, judge};
+use crate::change::{Change, Judged, check, judge};
+use crate::change_set::{execute, propose, withdraw};
 use crate::files::{Content, Models};
-use crate::follow::{Done, State, follow, newest, pause};
-use crate::ports::{Proposal, Proposed, Stack};
+use crate::follow::{Done, State, operate, wait};
+use crate::ports::{Proposal, Stack};
 use crate::preflight::{POLICY_BYTES_MAX, check_account, check_values, identify};
 use crate::template::{Template, Values};
 use crate::trouble::{Kind, Trouble};
-use crate::{Files, Site, all_values, boxes, policy};
+use crate::{Files, Site, boxes, policy};
+
+/// How often a stack is waited for or removed before another try: someone else may be changing it, too.
+const SETTLE_MAX: usize = 4;
+/// The parameters that say where in the code bucket a file lies: what it is, and where it comes from.
+const FILES: [(&str, &str, &str); 3] = [
+    ("FunctionKey", "the function's zip", "scripts/package.sh makes it; name it with --function"),
+    ("BootKey", "the boot files", "name their folder with --boot"),
+    ("WorkerKey", "the worker", "scripts/package.sh makes it; name its folder with --worker"),
+];
 
 /// What to deploy.
 pub struct Wanted {
@@ -77,11 +86,11 @@ pub fn code_bucket(account: &str, region: &str) -> String {
 /// # Errors
 /// When something is not as it must be, or a call fails.
 pub async fn difference(site: &Site<'_>, wanted: &Wanted) -> Result<Difference, Trouble> {
-    let prepared = prepare(site, wanted).await?;
-    let Some(stack) = &prepared.stack else { return Ok(prepared.of_new(wanted, site)) };
-    let proposed = propose(site, wanted, &prepared).await?;
-    let difference = prepared.difference(wanted, site, stack, &proposed);
-    site.stacks.withdraw(&wanted.name, &wanted.change_set).await?;
+    let prepared = prepare(site, wanted, false).await?;
+    let difference = prepared.difference(site, wanted).await?;
+    if !prepared.proposal.creates {
+        withdraw(site, &prepared.proposal).await?;
+    }
     Ok(difference)
 }
 
@@ -90,14 +99,10 @@ pub async fn difference(site: &Site<'_>, wanted: &Wanted) -> Result<Difference, 
 /// # Errors
 /// When something is not as it must be, is not allowed, or fails. What was changed until then is said.
 pub async fn deploy(site: &Site<'_>, wanted: &Wanted) -> Result<Deployed, Trouble> {
-    settle(site, &wanted.name).await?;
-    let prepared = prepare(site, wanted).await?;
+    let prepared = prepare(site, wanted, true).await?;
     prepared.check_complete(wanted)?;
     let models = wanted.models.as_deref().map(Models::of).transpose()?;
-    let difference = match &prepared.stack {
-        Some(_) => change(site, wanted, &prepared).await?,
-        None => create(site, wanted, &prepared).await?,
-    };
+    let difference = apply(site, wanted, &prepared).await?;
     let stack = site.stacks.stack(&wanted.name).await?;
     let stack = stack.ok_or_else(|| Trouble::new(Kind::Failed, "the stack is gone again"))?;
     let (policy_uri, new_policy) = store_policy(site, wanted, &stack).await?;
@@ -109,38 +114,73 @@ pub async fn deploy(site: &Site<'_>, wanted: &Wanted) -> Result<Deployed, Troubl
     Ok(Deployed { difference, outputs: stack.outputs, policy_uri, new_policy, boxes })
 }
 
-/// Stores the user's policy in the stack's bucket; without one the bucket's stays, or one is made. Returns its place, and its text if it was
-/// made.
-async fn store_policy(
-    site: &Site<'_>,
-    wanted: &Wanted,
-    stack: &Stack,
-) -> Result<(String, Option<String>), Trouble> {
-    let bucket = output(stack, "Bucket")?;
-    let uri = format!("s3://{bucket}/{}", policy::KEY);
-    if let Some(text) = &wanted.policy {
-        site.account.replace(&bucket, policy::KEY, &Content::of(text)).await?;
-        return Ok((uri, None));
-    }
-    if site.account.has(&bucket, policy::KEY).await? {
-        return Ok((uri, None));
-    }
-    let text = policy::of(&wanted.template, stack, &wanted.name, site.account.region());
-    site.account.replace(&bucket, policy::KEY, &Content::of(&text)).await?;
-    Ok((uri, Some(text)))
+/// What is known before a change set is made.
+struct Prepared {
+    /// `None` if it is new.
+    stack: Option<Stack>,
+    bucket: String,
+    proposal: Proposal,
 }
 
-/// Waits for an operation that is under way, and removes what can only be removed, so that the stack is absent or can be changed.
-async fn settle(site: &Site<'_>, name: &str) -> Result<(), Trouble> {
-    // Deleted, and then made anew by someone else, and so on: not for ever.
-    for _ in 0..4 {
-        let Some(stack) = site.stacks.stack(name).await? else { return Ok(()) };
-        match State::of(Some(&stack)) {
-            State::Absent | State::Ready => return Ok(()),
-            State::Busy => {
-                site.show.note(&format!("stack {name} is {}: waiting for it", stack.status));
-                follow(site, &stack.id, newest(site, &stack.id).await).await?;
-            }
+/// Checks what can be checked before anything is changed, but for a stack that can only be removed: it is, if `removes`.
+async fn prepare(site: &Site<'_>, wanted: &Wanted, removes: bool) -> Result<Prepared, Trouble> {
+    check_values(&wanted.template, &wanted.set)?;
+    if let Some(bytes) = wanted.policy.as_ref().map(String::len).filter(|n| *n > POLICY_BYTES_MAX) {
+        let what = format!("the policy has {bytes} bytes, the function reads {POLICY_BYTES_MAX}");
+        return Err(
+            Trouble::new(Kind::Invalid, what).hint("calendars and comments can go elsewhere")
+        );
+    }
+    let caller = identify(site.account).await?;
+    let stack = settle(site, &wanted.name, removes).await?;
+    let bucket = code_bucket(&caller.account, site.account.region());
+    let (bucket, values) = values(wanted, stack.as_ref(), bucket);
+    // What only a file gives is asked for by `check_complete`.
+    let mut complete = values.clone();
+    for (name, ..) in FILES {
+        complete.entry(name.to_owned()).or_default();
+    }
+    let all = wanted.template.values(&complete, &wanted.name, site.account.region());
+    check_account(site, &wanted.template, &all, stack.is_none()).await?;
+    let proposal = Proposal {
+        stack: wanted.name.clone(),
+        change_set: wanted.change_set.clone(),
+        creates: stack.is_none(),
+        template: Some(wanted.template.text.clone()),
+        values,
+        role: wanted.role.clone(),
+    };
+    Ok(Prepared { stack, bucket, proposal })
+}
+
+/// The code bucket, and all values that the template has parameters for.
+fn values(wanted: &Wanted, stack: Option<&Stack>, default: String) -> (String, Values) {
+    let mut values = stack.map(|stack| stack.parameters.clone()).unwrap_or_default();
+    let named = wanted.set.get("CodeBucket").or(wanted.code_bucket.as_ref());
+    let before = values.get("CodeBucket").cloned();
+    let bucket = named.or(before.as_ref()).cloned().unwrap_or(default);
+    if before.is_some_and(|before| before != bucket) {
+        // The stack's files lie in the other bucket: they are needed again.
+        values.retain(|name, _| FILES.iter().all(|(file, ..)| file != name));
+    }
+    values.insert("CodeBucket".to_owned(), bucket.clone());
+    // `gpuctl destroy` switches it off first, and may have been interrupted.
+    values.insert("Tick".to_owned(), "on".to_owned());
+    values.extend(wanted.files.values());
+    values.extend(wanted.set.clone());
+    let parameters = wanted.template.parameters();
+    values.retain(|name, _| parameters.iter().any(|one| one.name == *name));
+    (bucket, values)
+}
+
+/// Waits for an operation that is under way. What can only be removed is removed, if `removes`. Returns a stack that can be changed, or `None`.
+async fn settle(site: &Site<'_>, name: &str, removes: bool) -> Result<Option<Stack>, Trouble> {
+    for _ in 0..SETTLE_MAX {
+        let Some(stack) = site.stacks.stack(name).await? else { return Ok(None) };
+        match State::of(&stack) {
+            State::Absent => return Ok(None),
+            State::Ready => return Ok(Some(stack)),
+            State::Busy => drop(wait(site, name, &stack).await?),
             State::Stuck => return Err(stuck(site, name, &stack).await),
             State::Undeleted => {
                 let done =
@@ -149,7 +189,8 @@ async fn settle(site: &Site<'_>, name: &str) -> Result<(), Trouble> {
                     .trouble(format!("stack {name} is half deleted: its deletion failed"))
                     .hint("`gpuctl destroy` deletes the rest"));
             }
-            State::Proposed | State::Dead => remove(site, name, &stack).await?,
+            State::Proposed | State::Dead if removes => remove(site, name, &stack).await?,
+            State::Proposed | State::Dead => return Ok(None),
         }
     }
     Err(Trouble::new(Kind::Failed, format!("stack {name} is changed by someone else all the time")))
@@ -162,9 +203,7 @@ async fn remove(site: &Site<'_>, name: &str, stack: &Stack) -> Result<(), Troubl
         _ => "failed to be made, and can only be deleted",
     };
     site.show.warn(&format!("stack {name} ({}) {why}: it is deleted and made anew", stack.status));
-    let known = newest(site, &stack.id).await;
-    site.stacks.delete(&stack.id).await?;
-    let done = follow(site, &stack.id, known).await?;
+    let done = operate(site, &stack.id, site.stacks.delete(&stack.id)).await?;
     match done.state() {
         State::Absent => Ok(()),
         _ => Err(done.trouble(format!("stack {name} could not be deleted"))),
@@ -193,183 +232,109 @@ async fn stuck(site: &Site<'_>, name: &str, stack: &Stack) -> Trouble {
     ))
 }
 
-/// What is known before a change set is made.
-struct Prepared {
-    /// `None` if it is new.
-    stack: Option<Stack>,
-    bucket: String,
-    /// All values that the template has parameters for.
-    values: Values,
-}
-
-async fn prepare(site: &Site<'_>, wanted: &Wanted) -> Result<Prepared, Trouble> {
-    check_values(&wanted.template, &wanted.set)?;
-    if let Some(bytes) = wanted.policy.as_ref().map(String::len).filter(|n| *n > POLICY_BYTES_MAX) {
-        let what = format!("the policy has {bytes} bytes, the function reads {POLICY_BYTES_MAX}");
-        return Err(
-            Trouble::new(Kind::Invalid, what).hint("calendars and comments can go elsewhere")
-        );
-    }
-    let caller = identify(site.account).await?;
-    let stack = site.stacks.stack(&wanted.name).await?;
-    let stack = stack.filter(|one| State::of(Some(one)) == State::Ready);
-    let kept = stack.iter().flat_map(|stack| stack.parameters.clone());
-    let mut values: Values = kept.collect();
-    values.extend(wanted.files.values());
-    // `gpuctl destroy` switches it off first, and may have been interrupted.
-    values.insert("Tick".to_owned(), "on".to_owned());
-    let bucket = wanted.code_bucket.clone().or_else(|| values.get("CodeBucket").cloned());
-    let bucket = bucket.unwrap_or_else(|| code_bucket(&caller.account, site.account.region()));
-    values.insert("CodeBucket".to_owned(), bucket.clone());
-    values.extend(wanted.set.clone());
-    let parameters = wanted.template.parameters();
-    values.retain(|name, _| parameters.iter().any(|one| one.name == *name));
-    let is_new = stack.is_none();
-    // What only a file gives is asked for by `check_complete`.
-    let mut complete = values.clone();
-    for name in ["FunctionKey", "BootKey", "WorkerKey"] {
-        complete.entry(name.to_owned()).or_default();
-    }
-    let all = all_values(&wanted.template, &complete, &wanted.name, site.account.region());
-    check_account(site, &wanted.template, &all, is_new).await?;
-    Ok(Prepared { stack, bucket, values })
-}
-
 impl Prepared {
     /// A new stack needs every file.
     fn check_complete(&self, wanted: &Wanted) -> Result<(), Trouble> {
-        let missing = |name: &str| {
-            wanted.template.parameters().iter().any(|one| one.name == name && one.default.is_none())
-                && !self.values.contains_key(name)
+        let parameters = wanted.template.parameters();
+        let is_missing = |(name, ..): &&(&str, &str, &str)| {
+            parameters.iter().any(|one| one.name == *name && one.default.is_none())
+                && !self.proposal.values.contains_key(*name)
         };
-        for (name, what, hint) in [
-            (
-                "FunctionKey",
-                "the function's zip",
-                "scripts/package.sh makes it; name it with --function",
-            ),
-            ("BootKey", "the boot files", "name their folder with --boot"),
-            (
-                "WorkerKey",
-                "the worker",
-                "scripts/package.sh makes it; name its folder with --worker",
-            ),
-        ] {
-            if missing(name) {
-                return Err(Trouble::new(Kind::Invalid, format!("{what} was not found")).hint(hint));
+        match FILES.iter().find(is_missing) {
+            Some((_, what, hint)) => {
+                Err(Trouble::new(Kind::Invalid, format!("{what} was not found")).hint(*hint))
             }
-        }
-        Ok(())
-    }
-
-    fn bill(&self, wanted: &Wanted, site: &Site<'_>, values: &Values) -> Bill {
-        let all = all_values(&wanted.template, values, &wanted.name, site.account.region());
-        Bill::of(&wanted.template, &all, &wanted.prices)
-    }
-
-    /// A new stack has what the template says: no need to ask CloudFormation.
-    fn of_new(&self, wanted: &Wanted, site: &Site<'_>) -> Difference {
-        let all = all_values(&wanted.template, &self.values, &wanted.name, site.account.region());
-        let added = wanted.template.resources(&all).map(|one| Change {
-            name: one.name.to_owned(),
-            kind: one.kind.to_owned(),
-            action: Action::Add,
-        });
-        Difference {
-            stack: wanted.name.clone(),
-            region: site.account.region().to_owned(),
-            is_new: true,
-            changes: judge(&added.collect::<Vec<_>>(), &wanted.template),
-            before: None,
-            after: self.bill(wanted, site, &self.values),
+            None => Ok(()),
         }
     }
 
-    fn difference(
-        &self,
-        wanted: &Wanted,
-        site: &Site<'_>,
-        stack: &Stack,
-        proposed: &Proposed,
-    ) -> Difference {
-        Difference {
-            is_new: false,
-            changes: judge(&proposed.changes, &wanted.template),
-            before: Some(self.bill(wanted, site, &stack.parameters)),
-            ..self.of_new(wanted, site)
-        }
+    /// What would change. Of a new stack the template says it: CloudFormation is not asked.
+    async fn difference(&self, site: &Site<'_>, wanted: &Wanted) -> Result<Difference, Trouble> {
+        let Wanted { name, template, prices, .. } = wanted;
+        let region = site.account.region();
+        let all = |values: &Values| template.values(values, name, region);
+        let bill = |values: &Values| Bill::of(template, &all(values), prices);
+        let changes = match &self.stack {
+            Some(_) => propose(site, &self.proposal).await?.changes,
+            None => {
+                let values = all(&self.proposal.values);
+                template.resources(&values).map(Change::addition).collect()
+            }
+        };
+        Ok(Difference {
+            stack: name.clone(),
+            region: region.to_owned(),
+            is_new: self.stack.is_none(),
+            changes: judge(&changes, template),
+            before: self.stack.as_ref().map(|stack| bill(&stack.parameters)),
+            after: bill(&self.proposal.values),
+        })
     }
 }
 
-/// Makes a new stack.
-async fn create(
+/// Makes or changes the stack, once the user has seen how.
+async fn apply(
     site: &Site<'_>,
     wanted: &Wanted,
     prepared: &Prepared,
 ) -> Result<Difference, Trouble> {
-    let difference = prepared.of_new(wanted, site);
-    site.show.difference(&difference);
-    confirm(site, &format!("make stack {} in {}?", wanted.name, difference.region))?;
-    upload(site, wanted, &prepared.bucket).await?;
-    let proposed = propose(site, wanted, prepared).await;
-    let stack = site.stacks.stack(&wanted.name).await?;
-    if let Err(trouble) = proposed {
-        // A change set that failed leaves an empty stack.
-        if let Some(stack) = &stack {
-            site.stacks.delete(&stack.id).await?;
-        }
-        return Err(trouble);
-    }
-    let stack = stack.ok_or_else(|| Trouble::new(Kind::Failed, "the stack is gone again"))?;
-    let done = execute(site, wanted, &stack).await?;
-    let is_made = done.stack.as_ref().is_some_and(|one| one.status == "CREATE_COMPLETE");
-    if is_made {
-        return Ok(difference);
-    }
-    let rest = match done.state() {
-        State::Absent => "nothing of it is left",
-        _ => "run `gpuctl deploy` again: what is left of it is deleted first",
+    let proposal = &prepared.proposal;
+    let difference = prepared.difference(site, wanted).await?;
+    let ready = match ask(site, wanted, &difference) {
+        Ok(()) => upload(site, wanted, &prepared.bucket).await,
+        declined => declined,
     };
-    Err(done.trouble(format!("stack {} could not be made", wanted.name)).hint(rest))
+    if proposal.creates {
+        ready?;
+        propose(site, proposal).await?;
+    } else if ready.is_err() || difference.changes.is_empty() {
+        withdraw(site, proposal).await?;
+        return ready.map(|()| difference);
+    }
+    let done = execute(site, proposal).await?;
+    match done.stack.as_ref().map(|stack| stack.status.as_str()) {
+        Some("CREATE_COMPLETE" | "UPDATE_COMPLETE") => tell_left(site, &done),
+        _ => return Err(undone(site, &wanted.name, &done, difference.is_new).await),
+    }
+    Ok(difference)
 }
 
-/// Changes a stack that is there.
-async fn change(
-    site: &Site<'_>,
-    wanted: &Wanted,
-    prepared: &Prepared,
-) -> Result<Difference, Trouble> {
-    let Some(stack) = &prepared.stack else {
-        return create(site, wanted, prepared).await;
-    };
-    upload(site, wanted, &prepared.bucket).await?;
-    let proposed = propose(site, wanted, prepared).await?;
-    let difference = prepared.difference(wanted, site, stack, &proposed);
-    let asked = match difference.changes.is_empty() {
-        true => Err(Trouble::new(Kind::Declined, "nothing to change")),
-        false => {
-            site.show.difference(&difference);
-            let allowed = check(&difference.changes, &wanted.allow_replace);
-            allowed.and_then(|()| confirm(site, &format!("change stack {}?", wanted.name)))
-        }
-    };
-    if let Err(trouble) = asked {
-        site.stacks.withdraw(&wanted.name, &wanted.change_set).await?;
-        return if difference.changes.is_empty() { Ok(difference) } else { Err(trouble) };
+/// Shows what would change, and asks.
+fn ask(site: &Site<'_>, wanted: &Wanted, difference: &Difference) -> Result<(), Trouble> {
+    let Difference { stack, region, is_new, changes, .. } = difference;
+    if changes.is_empty() {
+        return Ok(());
     }
-    let done = execute(site, wanted, stack).await?;
-    if done.stack.as_ref().is_none_or(|one| one.status != "UPDATE_COMPLETE") {
-        let what = format!("stack {} was not changed: the update was undone", wanted.name);
-        return Err(done.trouble(what));
+    site.show.difference(difference);
+    check(changes, &wanted.allow_replace)?;
+    match is_new {
+        true => confirm(site, &format!("make stack {stack} in {region}?")),
+        false => confirm(site, &format!("change stack {stack}?")),
     }
-    // An update is complete even if something that it replaced could not be deleted.
-    let left = done.events.iter().filter(|event| event.status == "DELETE_FAILED");
-    for event in left {
+}
+
+/// An update is complete even if something that it replaced could not be deleted.
+fn tell_left(site: &Site<'_>, done: &Done) {
+    for event in done.events.iter().filter(|event| event.status == "DELETE_FAILED") {
         let id = event.physical.as_deref().unwrap_or(&event.name);
         let why = event.reason.as_deref().unwrap_or("no reason was given");
         site.show.warn(&format!("{id} ({}) is left behind, and may cost: {why}", event.kind));
     }
-    Ok(difference)
+}
+
+/// A stack that was not made, or not changed.
+async fn undone(site: &Site<'_>, name: &str, done: &Done, is_new: bool) -> Trouble {
+    match (is_new, done.state(), &done.stack) {
+        (true, State::Absent, _) => {
+            let trouble = done.trouble(format!("stack {name} could not be made"));
+            trouble.hint("nothing of it is left")
+        }
+        (true, ..) => done
+            .trouble(format!("stack {name} could not be made"))
+            .hint("run `gpuctl deploy` again: what is left of it is deleted first"),
+        (false, State::Stuck, Some(stack)) => stuck(site, name, stack).await,
+        (false, ..) => done.trouble(format!("stack {name} was not changed: the update was undone")),
+    }
 }
 
 async fn upload(site: &Site<'_>, wanted: &Wanted, bucket: &str) -> Result<(), Trouble> {
@@ -379,52 +344,25 @@ async fn upload(site: &Site<'_>, wanted: &Wanted, bucket: &str) -> Result<(), Tr
     wanted.files.upload(site.account, bucket).await
 }
 
-/// Makes the change set, and waits until CloudFormation has worked it out.
-async fn propose(
+/// Stores the user's policy in the stack's bucket; without one the bucket's stays, or one is made. Returns its place, and its text if it was
+/// made.
+async fn store_policy(
     site: &Site<'_>,
     wanted: &Wanted,
-    prepared: &Prepared,
-) -> Result<Proposed, Trouble> {
-    let proposal = Proposal {
-        stack: wanted.name.clone(),
-        change_set: wanted.change_set.clone(),
-        creates: prepared.stack.is_none(),
-        template: Some(wanted.template.text.clone()),
-        values: prepared.values.clone(),
-        role: wanted.role.clone(),
-    };
-    site.stacks.propose(&proposal).await.map_err(|error| match error.class {
-        PortErrorClass::Other => Trouble { kind: Kind::Invalid, ..error.into() },
-        _ => error.into(),
-    })?;
-    work_out(site, &proposal).await
-}
-
-/// Waits for a change set; one without changes is an empty one.
-pub(crate) async fn work_out(site: &Site<'_>, proposal: &Proposal) -> Result<Proposed, Trouble> {
-    let mut looks = 0;
-    loop {
-        let proposed = site.stacks.proposed(&proposal.stack, &proposal.change_set).await?;
-        match proposed.status.as_str() {
-            "CREATE_COMPLETE" => return Ok(proposed),
-            "FAILED" => {
-                let reason = proposed.reason.unwrap_or_default();
-                let is_empty = ["didn't contain changes", "No updates are to be performed"];
-                if is_empty.iter().any(|words| reason.contains(words)) {
-                    return Ok(Proposed { status: proposed.status, ..Proposed::default() });
-                }
-                let what = "CloudFormation does not accept the change";
-                return Err(Trouble::new(Kind::Invalid, what).because(reason));
-            }
-            _ => pause(&mut looks).await?,
-        }
+    stack: &Stack,
+) -> Result<(String, Option<String>), Trouble> {
+    let bucket = output(stack, "Bucket")?;
+    let uri = format!("s3://{bucket}/{}", policy::KEY);
+    if let Some(text) = &wanted.policy {
+        site.account.replace(&bucket, policy::KEY, &Content::of(text)).await?;
+        return Ok((uri, None));
     }
-}
-
-async fn execute(site: &Site<'_>, wanted: &Wanted, stack: &Stack) -> Result<Done, Trouble> {
-    let known = newest(site, &stack.id).await;
-    site.stacks.execute(&wanted.name, &wanted.change_set).await?;
-    follow(site, &stack.id, known).await
+    if site.account.has(&bucket, policy::KEY).await? {
+        return Ok((uri, None));
+    }
+    let text = policy::of(&wanted.template, stack, &wanted.name, site.account.region());
+    site.account.replace(&bucket, policy::KEY, &Content::of(&text)).await?;
+    Ok((uri, Some(text)))
 }
 
 pub(crate) fn confirm(site: &Site<'_>, question: &str) -> Result<(), Trouble> {

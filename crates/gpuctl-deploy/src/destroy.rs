@@ -7,9 +7,10 @@ use gpuctl_core::cost::service_price;
 use gpuctl_core::units::MicroUsd;
 use tokio::time::Instant;
 
-use crate::deploy::{confirm, work_out};
-use crate::follow::{Done, State, follow, newest, pause};
-use crate::ports::{BUCKET, FILE_SYSTEM, Jobs, Left, Proposal, Stack, StackBox};
+use crate::change_set::{execute, propose, withdraw};
+use crate::deploy::confirm;
+use crate::follow::{Done, State, operate, pause, wait};
+use crate::ports::{Jobs, Left, Proposal, Stack, StackBox};
 use crate::preflight::identify;
 use crate::trouble::{Kind, Trouble};
 use crate::{Site, code_bucket};
@@ -22,7 +23,7 @@ const BOXES_END_MAX: TimeDelta = TimeDelta::minutes(10);
 pub struct Removal {
     /// The stack's name.
     pub name: String,
-    /// Also what a deletion of the stack keeps: results, and the code bucket if no other stack uses it.
+    /// Also what a deletion of the stack keeps: results, shared files, and the code bucket if no other stack uses it.
     pub everything: bool,
     /// Wait this long for the queue to become empty.
     pub drain: Option<TimeDelta>,
@@ -50,44 +51,44 @@ pub struct Destroyed {
 /// When jobs would be lost, something cannot be removed, or a call fails.
 pub async fn destroy(site: &Site<'_>, removal: &Removal) -> Result<Destroyed, Trouble> {
     let caller = identify(site.account).await?;
+    let others = site.stacks.others(&removal.name).await?;
+    let code = code_bucket(&caller.account, site.account.region());
+    let shared = (!others.is_empty()).then_some(code.as_str());
     let stack = settled(site, &removal.name).await?;
     let jobs = jobs(site, stack.as_ref()).await?;
     if let Some(stack) = &stack {
         check_protection(stack, &removal.name)?;
     }
-    ask(site, removal, stack.as_ref(), jobs).await?;
-    if let (Some(stack), Some(longest)) = (&stack, removal.drain) {
-        drain(site, stack, longest).await?;
-    }
+    ask(site, removal, stack.as_ref(), jobs, shared).await?;
     if let Some(stack) = &stack {
+        if let Some(longest) = removal.drain {
+            drain(site, stack, longest).await?;
+        }
         switch_off(site, removal, stack).await?;
     }
     let boxes = end_boxes(site, &removal.name).await?;
     if let Some(stack) = &stack {
         delete(site, removal, stack).await?;
     }
-    let code = code_bucket(&caller.account, site.account.region());
-    if removal.everything {
-        empty_buckets(site, removal, &code).await?;
+    for one in doomed(site, removal, shared).await? {
+        site.account.remove(&one).await?;
+        site.show.note(&format!("deleted {} {} with everything in it", one.kind, one.id));
     }
-    let files = stack.as_ref().and_then(|stack| file_system(site, stack));
-    let (kept, left) = sweep(site, removal, &code, files).await?;
+    if let Some(code) = shared.filter(|_| removal.everything) {
+        let names: Vec<&str> = others.iter().map(|one| one.name.as_str()).collect();
+        site.show.note(&format!("bucket {code} stays: stack {} uses it", names.join(", ")));
+    }
+    let (kept, left) = sweep(site, removal, shared).await?;
     Ok(Destroyed { was_there: stack.is_some(), boxes, kept, left })
 }
 
 /// The stack once nothing is being done to it, except that it may be half deleted; `None` if there is none.
 async fn settled(site: &Site<'_>, name: &str) -> Result<Option<Stack>, Trouble> {
-    let stack = site.stacks.stack(name).await?;
-    match (State::of(stack.as_ref()), stack) {
-        (State::Busy, Some(stack)) => {
-            site.show.note(&format!("stack {name} is {}: waiting for it", stack.status));
-            let known = newest(site, &stack.id).await;
-            let done = follow(site, &stack.id, known).await?;
-            Ok(done.stack.filter(|one| State::of(Some(one)) != State::Absent))
-        }
-        (State::Absent, _) => Ok(None),
-        (_, stack) => Ok(stack),
+    let mut stack = site.stacks.stack(name).await?;
+    if let Some(busy) = stack.take_if(|one| State::of(one) == State::Busy) {
+        stack = wait(site, name, &busy).await?.stack;
     }
+    Ok(stack.filter(|one| State::of(one) != State::Absent))
 }
 
 async fn jobs(site: &Site<'_>, stack: Option<&Stack>) -> Result<Jobs, Trouble> {
@@ -111,10 +112,10 @@ async fn ask(
     site: &Site<'_>,
     removal: &Removal,
     stack: Option<&Stack>,
-    jobs: Jobs,
+    Jobs { waiting, running }: Jobs,
+    shared: Option<&str>,
 ) -> Result<(), Trouble> {
     let name = &removal.name;
-    let Jobs { waiting, running } = jobs;
     let has_jobs = waiting + running > 0;
     if has_jobs && removal.drain.is_none() && !removal.lose_jobs {
         let what = format!("stack {name} has jobs: {running} running, {waiting} waiting");
@@ -132,8 +133,8 @@ async fn ask(
     if has_jobs && removal.lose_jobs {
         parts.push(format!("{} jobs", waiting + running));
     }
-    if removal.everything {
-        parts.push("all results and uploaded files".to_owned());
+    for one in doomed(site, removal, shared).await? {
+        parts.push(format!("{} {} with everything in it", one.kind, one.id));
     }
     if parts.is_empty() {
         return Ok(());
@@ -173,7 +174,7 @@ async fn drain(site: &Site<'_>, stack: &Stack, longest: TimeDelta) -> Result<(),
 /// as it is.
 async fn switch_off(site: &Site<'_>, removal: &Removal, stack: &Stack) -> Result<(), Trouble> {
     let is_on = stack.parameters.get("Tick").is_some_and(|tick| tick == "on");
-    if State::of(Some(stack)) != State::Ready || !is_on {
+    if State::of(stack) != State::Ready || !is_on {
         return Ok(());
     }
     let mut values = stack.parameters.clone();
@@ -186,18 +187,15 @@ async fn switch_off(site: &Site<'_>, removal: &Removal, stack: &Stack) -> Result
         values,
         role: None,
     };
-    site.show.note("the function is switched off");
-    let known = newest(site, &stack.id).await;
-    site.stacks.propose(&proposal).await?;
-    if work_out(site, &proposal).await?.changes.is_empty() {
-        return Ok(site.stacks.withdraw(&removal.name, &removal.change_set).await?);
+    if propose(site, &proposal).await?.changes.is_empty() {
+        return withdraw(site, &proposal).await;
     }
-    site.stacks.execute(&removal.name, &removal.change_set).await?;
-    let done = follow(site, &stack.id, known).await?;
+    let done = execute(site, &proposal).await?;
     match done.stack.as_ref().is_some_and(|one| one.status == "UPDATE_COMPLETE") {
-        true => Ok(()),
-        false => Err(done.trouble("the function could not be switched off".to_owned())),
+        true => site.show.note("the function is switched off"),
+        false => return Err(done.trouble("the function could not be switched off".to_owned())),
     }
+    Ok(())
 }
 
 /// Cancels spot requests first, since EC2 would replace their boxes; then ends every box, also one that was launched meanwhile.
@@ -234,15 +232,12 @@ async fn end_boxes(site: &Site<'_>, name: &str) -> Result<Vec<String>, Trouble> 
 /// Deletes the stack; twice, since a box that was launched in the last second keeps its network from going.
 async fn delete(site: &Site<'_>, removal: &Removal, stack: &Stack) -> Result<(), Trouble> {
     let name = &removal.name;
-    let mut known = newest(site, &stack.id).await;
     for is_last in [false, true] {
-        site.stacks.delete(&stack.id).await?;
-        let done = follow(site, &stack.id, known.clone()).await?;
+        let done = operate(site, &stack.id, site.stacks.delete(&stack.id)).await?;
         match done.state() {
             State::Absent => return Ok(()),
             State::Undeleted if !is_last => {
                 site.show.warn("the deletion failed; trying once more");
-                known = done.events.last().map(|event| event.id.clone()).or(known);
                 end_boxes(site, name).await?;
             }
             _ => return Err(undeleted(&done, name)),
@@ -256,32 +251,18 @@ fn undeleted(done: &Done, name: &str) -> Trouble {
         .hint("remove what is named above by hand, then run `gpuctl destroy` again")
 }
 
-/// Removes the buckets that the stack's deletion keeps, with everything in them.
-async fn empty_buckets(site: &Site<'_>, removal: &Removal, code: &str) -> Result<(), Trouble> {
-    let others = site.stacks.others(&removal.name).await?;
-    let others: Vec<&str> = others.iter().map(|one| one.name.as_str()).collect();
-    for left in site.account.left(&removal.name).await? {
-        if left.kind != BUCKET {
-            continue;
-        }
-        if left.id == code && !others.is_empty() {
-            site.show.note(&format!("bucket {code} stays: stack {} uses it", others.join(", ")));
-            continue;
-        }
-        site.account.empty(&left.id).await?;
-        site.show.note(&format!("deleted bucket {} with everything in it", left.id));
+/// What `--everything` deletes of that which a deletion of the stack keeps; a bucket that another stack uses stays.
+async fn doomed(
+    site: &Site<'_>,
+    removal: &Removal,
+    shared: Option<&str>,
+) -> Result<Vec<Left>, Trouble> {
+    if !removal.everything {
+        return Ok(Vec::new());
     }
-    Ok(())
-}
-
-/// The stack's file system, which its deletion keeps: only the stack knows it, and only EFS how much is in it.
-fn file_system(site: &Site<'_>, stack: &Stack) -> Option<Left> {
-    let id = stack.outputs.get("Files")?.clone();
-    let region = site.account.region();
-    site.show.note(&format!(
-        "file system {id} stays: `aws efs delete-file-system --region {region} --file-system-id {id}` deletes it"
-    ));
-    Some(Left { kind: FILE_SYSTEM, id, units: 1, item: Some("files"), per_gb: true })
+    let mut kept = site.account.left(&removal.name).await?;
+    kept.retain(|one| one.is_data() && shared != Some(&one.id));
+    Ok(kept)
 }
 
 type Priced = Vec<(Left, MicroUsd)>;
@@ -290,11 +271,9 @@ type Priced = Vec<(Left, MicroUsd)>;
 async fn sweep(
     site: &Site<'_>,
     removal: &Removal,
-    code: &str,
-    files: Option<Left>,
+    shared: Option<&str>,
 ) -> Result<(Priced, Priced), Trouble> {
     let mut left = site.account.left(&removal.name).await?;
-    left.extend(files);
     left.sort();
     let price = |left: Left| {
         let price = left.item.and_then(|item| service_price(item, site.account.region()));
@@ -302,7 +281,7 @@ async fn sweep(
         (left, month)
     };
     let is_meant = |(one, _): &(Left, MicroUsd)| {
-        one.kind == FILE_SYSTEM || one.kind == BUCKET && (!removal.everything || one.id == code)
+        one.is_data() && (!removal.everything || shared == Some(&one.id))
     };
     Ok(left.into_iter().map(price).partition(is_meant))
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use gpuctl_control::ports::PortError;
 use tokio::time::Instant;
 
 use crate::Site;
@@ -38,8 +39,8 @@ pub enum State {
 impl State {
     /// The state of a stack.
     #[must_use]
-    pub fn of(stack: Option<&Stack>) -> Self {
-        match stack.map_or("DELETE_COMPLETE", |stack| &stack.status) {
+    pub fn of(stack: &Stack) -> Self {
+        match stack.status.as_str() {
             "DELETE_COMPLETE" => Self::Absent,
             "REVIEW_IN_PROGRESS" => Self::Proposed,
             "UPDATE_ROLLBACK_FAILED" => Self::Stuck,
@@ -75,7 +76,7 @@ pub(crate) struct Done {
 
 impl Done {
     pub(crate) fn state(&self) -> State {
-        State::of(self.stack.as_ref())
+        self.stack.as_ref().map_or(State::Absent, State::of)
     }
 
     /// Parts that could not be made, changed or deleted, with the reason; what was only cancelled with them is left out.
@@ -102,17 +103,20 @@ impl Done {
     }
 }
 
-/// Waits for the operation on a stack to end. Only events after `known` are told.
+/// Begins an operation on a stack, and waits for its end. Only its own events are told.
 ///
 /// # Errors
 /// When a call fails, or the operation takes too long.
-pub(crate) async fn follow(
+pub(crate) async fn operate(
     site: &Site<'_>,
     id: &str,
-    known: Option<String>,
+    begin: impl Future<Output = Result<(), PortError>>,
 ) -> Result<Done, Trouble> {
+    let events = site.stacks.events(id, None).await.unwrap_or_default();
+    let mut known = events.into_iter().next().map(|event| event.id);
+    begin.await?;
     let until = Instant::now() + OPERATION_MAX.to_std().unwrap_or_default();
-    let (mut known, mut told, mut looks) = (known, Vec::new(), 0);
+    let (mut told, mut looks) = (Vec::new(), 0);
     loop {
         // The state is read first: events of before its end are then all there.
         let stack = site.stacks.stack(id).await?;
@@ -124,7 +128,7 @@ pub(crate) async fn follow(
         }
         new.iter().filter(|event| is_news(event)).for_each(|event| site.show.note(&line(event)));
         told.extend(new);
-        if State::of(stack.as_ref()) != State::Busy {
+        if stack.as_ref().is_none_or(|stack| State::of(stack) != State::Busy) {
             return Ok(Done { stack, events: told });
         }
         if Instant::now() >= until {
@@ -135,10 +139,10 @@ pub(crate) async fn follow(
     }
 }
 
-/// The newest event so far, so that `follow` tells only later ones.
-pub(crate) async fn newest(site: &Site<'_>, id: &str) -> Option<String> {
-    let events = site.stacks.events(id, None).await.ok()?;
-    events.into_iter().next().map(|event| event.id)
+/// Waits for what someone has begun to do to a stack.
+pub(crate) async fn wait(site: &Site<'_>, name: &str, stack: &Stack) -> Result<Done, Trouble> {
+    site.show.note(&format!("stack {name} is {}: waiting for it", stack.status));
+    operate(site, &stack.id, async { Ok(()) }).await
 }
 
 /// Ends are news, beginnings are not.
@@ -180,8 +184,7 @@ mod tests {
             ("UPDATE_ROLLBACK_IN_PROGRESS", State::Busy),
         ] {
             let stack = Stack { status: status.to_owned(), ..Stack::default() };
-            assert_eq!(State::of(Some(&stack)), state, "{status}");
+            assert_eq!(State::of(&stack), state, "{status}");
         }
-        assert_eq!(State::of(None), State::Absent);
     }
 }

@@ -5,6 +5,7 @@
 pub mod bill;
 mod boxes;
 pub mod change;
+mod change_set;
 mod denial;
 mod deploy;
 mod destroy;
@@ -46,13 +47,4 @@ pub trait Show: Send + Sync {
     fn difference(&self, difference: &Difference);
     /// Asks; whether the answer is yes.
     fn confirm(&self, question: &str) -> bool;
-}
-
-/// All values of a stack of this name: its parameters, their defaults, and what CloudFormation fills in itself.
-#[must_use]
-pub fn all_values(template: &Template, given: &Values, name: &str, region: &str) -> Values {
-    let mut values = template.with_defaults(given);
-    values.insert("AWS::StackName".to_owned(), name.to_owned());
-    values.insert("AWS::Region".to_owned(), region.to_owned());
-    values
 }

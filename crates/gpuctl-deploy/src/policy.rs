@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use crate::all_values;
 use crate::ports::Stack;
 use crate::template::Template;
 
@@ -11,7 +10,7 @@ pub(crate) const KEY: &str = "gpuctl.toml";
 
 /// The text for a stack that has none yet.
 pub(crate) fn of(template: &Template, stack: &Stack, name: &str, region: &str) -> String {
-    let values = all_values(template, &stack.parameters, name, region);
+    let values = template.values(&stack.parameters, name, region);
     let value = |name: &str| values.get(name).map(String::as_str).unwrap_or_default();
     let output = |name: &str| stack.outputs.get(name).map(String::as_str).unwrap_or_default();
     let mut text = format!(

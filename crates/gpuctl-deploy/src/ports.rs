@@ -110,8 +110,8 @@ pub trait Account: Send + Sync {
     /// Who is asking, and how far this machine's clock is ahead of AWS's.
     async fn caller(&self) -> (Result<Caller, PortError>, Option<TimeDelta>);
 
-    /// Whether a zone of the region has this instance type; `None` if that cannot be told.
-    async fn offers(&self, instance_type: &str) -> Result<Option<bool>, PortError>;
+    /// Whether a zone of the region has this instance type.
+    async fn offers(&self, instance_type: &str) -> Result<bool, PortError>;
 
     /// The quota for boxes of a type; `None` if that cannot be told.
     async fn quota(
@@ -163,11 +163,11 @@ pub trait Account: Send + Sync {
     /// Messages that wait, and that workers hold; `None` if there is no such queue.
     async fn jobs(&self, queue: &str) -> Result<Option<Jobs>, PortError>;
 
-    /// What carries the stack's tag, or in the case of buckets its name.
+    /// What carries the stack's tag, its launch templates, and the code bucket.
     async fn left(&self, stack: &str) -> Result<Vec<Left>, PortError>;
 
-    /// Deletes a bucket with all versions of everything in it. One that is gone is a success.
-    async fn empty(&self, bucket: &str) -> Result<(), PortError>;
+    /// Deletes a bucket or a file system with everything in it. One that is gone is a success.
+    async fn remove(&self, one: &Left) -> Result<(), PortError>;
 }
 
 /// Whose credentials these are.
@@ -202,7 +202,7 @@ pub struct StackBox {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoxOrder {
     pub template: String,
-    pub subnet: Option<String>,
+    pub subnet: String,
     /// What the launch template tags its boxes with, and `TEMPLATE_TAG`.
     pub tags: Values,
     pub token: String,
@@ -221,10 +221,15 @@ pub struct Left {
     /// E.g. `volume`, `BUCKET`.
     pub kind: &'static str,
     pub id: String,
-    /// GiB of a disk or snapshot, or hours of an address; 0 of what costs nothing by itself.
+    /// GiB of a disk or snapshot, GB of data, or hours of an address; 0 of what costs nothing by itself.
     pub units: i64,
     /// Its price in the table, if it has one.
     pub item: Option<&'static str>,
-    /// How much is in it is not known: the price is that of a GB.
-    pub per_gb: bool,
+}
+
+impl Left {
+    /// Whether a deletion of the stack keeps it on purpose.
+    pub(crate) fn is_data(&self) -> bool {
+        matches!(self.kind, BUCKET | FILE_SYSTEM)
+    }
 }

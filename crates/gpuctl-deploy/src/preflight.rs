@@ -1,6 +1,7 @@
 //! What would keep a stack from being made or its boxes from starting, found before anything is changed: one line each.
 
 use chrono::TimeDelta;
+use gpuctl_control::ports::PortError;
 use gpuctl_core::offering::CapacityType;
 use gpuctl_core::suggest::did_you_mean;
 use gpuctl_core::units::show_duration;
@@ -12,6 +13,8 @@ use crate::trouble::{Kind, Trouble};
 
 /// From here on AWS rejects requests by their date.
 const CLOCK_MAX: TimeDelta = TimeDelta::minutes(5);
+/// How far the comparison of the clocks may be off: a `Date` has whole seconds, and a response takes its time.
+const CLOCK_ERROR_MAX: TimeDelta = TimeDelta::seconds(10);
 /// The largest policy that the function reads from S3.
 pub(crate) const POLICY_BYTES_MAX: usize = 1 << 20;
 
@@ -21,16 +24,18 @@ pub(crate) const POLICY_BYTES_MAX: usize = 1 << 20;
 /// When AWS does not accept them, and then also if the clock is the cause.
 pub(crate) async fn identify(account: &dyn Account) -> Result<Caller, Trouble> {
     let (caller, ahead) = account.caller().await;
-    caller.map_err(|error| match ahead.filter(|ahead| ahead.abs() >= CLOCK_MAX) {
-        Some(ahead) => {
-            let way = if ahead < TimeDelta::zero() { "behind" } else { "ahead of" };
-            let off = show_duration(TimeDelta::seconds(ahead.abs().num_seconds()));
-            Trouble::new(Kind::Blocked, format!("this machine's clock is {off} {way} AWS's"))
-                .because(error.to_string())
-                .hint("synchronise it with chrony or systemd-timesyncd: AWS rejects requests by their date")
-        }
-        None => error.into(),
-    })
+    caller.map_err(|error| clock_trouble(&error, ahead).unwrap_or_else(|| error.into()))
+}
+
+/// The clock as the cause of an error, if it is that far off.
+fn clock_trouble(error: &PortError, ahead: Option<TimeDelta>) -> Option<Trouble> {
+    let ahead = ahead.filter(|ahead| ahead.abs() >= CLOCK_MAX - CLOCK_ERROR_MAX)?;
+    let way = if ahead < TimeDelta::zero() { "behind" } else { "ahead of" };
+    let off = show_duration(TimeDelta::seconds(ahead.abs().num_seconds()));
+    let trouble = Trouble::new(Kind::Blocked, format!("this machine's clock is {off} {way} AWS's"));
+    let hint =
+        "synchronise it with chrony or systemd-timesyncd: AWS rejects requests by their date";
+    Some(trouble.because(error.to_string()).hint(hint))
 }
 
 /// Checks values against the template's parameters.
@@ -125,7 +130,7 @@ async fn boxes(
     }
     let Some(kind) = template.value(&data["InstanceType"], values) else { return Ok(problems) };
     match account.offers(&kind).await {
-        Ok(Some(false)) => {
+        Ok(false) => {
             let region = account.region();
             problems.push(format!("{}: no zone of {region} has {kind}", one.name));
             return Ok(problems);
@@ -252,7 +257,27 @@ fn all(mut problems: Vec<String>, kind: Kind, several: &str) -> Result<(), Troub
 
 #[cfg(test)]
 mod tests {
+    use gpuctl_control::ports::PortErrorClass;
+
     use super::*;
+
+    #[test]
+    fn a_clock_is_blamed_from_five_minutes_on_both_ways() {
+        let refused = PortError::new(PortErrorClass::Denied, "not accepted");
+        let said = |seconds| Some(clock_trouble(&refused, Some(TimeDelta::seconds(seconds)))?.what);
+        for (seconds, words) in [
+            (240, None),
+            (-240, None),
+            // AWS's limit, and what a comparison a little wrong makes of it.
+            (300, Some("this machine's clock is 5m ahead of AWS's")),
+            (-300, Some("this machine's clock is 5m behind AWS's")),
+            (-299, Some("this machine's clock is 4m59s behind AWS's")),
+            (301, Some("this machine's clock is 5m1s ahead of AWS's")),
+        ] {
+            assert_eq!(said(seconds).as_deref(), words, "{seconds}");
+        }
+        assert!(clock_trouble(&refused, None).is_none());
+    }
 
     #[test]
     fn a_pool_of_launched_boxes_is_shared_by_no_other_stack() {

@@ -73,13 +73,15 @@ impl Template {
         members(&self.root["Parameters"]).map(|(name, one)| parameter(name, one)).collect()
     }
 
-    /// All values of the stack: what is given, and the defaults.
+    /// All values of a stack of this name: what is given, the defaults, and what CloudFormation fills in itself.
     #[must_use]
-    pub fn with_defaults(&self, given: &Values) -> Values {
+    pub fn values(&self, given: &Values, name: &str, region: &str) -> Values {
         let defaults =
             self.parameters().into_iter().filter_map(|one| Some((one.name, one.default?)));
         let mut values: Values = defaults.collect();
         values.extend(given.clone());
+        values.insert("AWS::StackName".to_owned(), name.to_owned());
+        values.insert("AWS::Region".to_owned(), region.to_owned());
         values
     }
 
@@ -217,12 +219,12 @@ Conditions:
   HasEfs: !Equals [!Ref Efs, \"true\"]
   Large: !Not [!Equals [!Ref Size, 100]]
   Both: !And [!Condition HasEfs, !Condition Large]
-  Region: !Equals [!Ref AWS::Region, mars-1]
+  Unknown: !Equals [!Ref AWS::Partition, aws]
 Resources:
   Jobs: {Type: AWS::SQS::Queue, Properties: {QueueName: !Sub \"${AWS::StackName}-jobs\"}}
   Files: {Type: AWS::EFS::FileSystem, Condition: HasEfs, DeletionPolicy: Retain}
   Both: {Type: AWS::SNS::Topic, Condition: Both, Properties: {TopicName: !If [Large, !Ref Size, x]}}
-  There: {Type: AWS::SNS::Topic, Condition: Region}
+  There: {Type: AWS::SNS::Topic, Condition: Unknown}
 ";
 
     fn values(pairs: &[(&str, &str)]) -> Values {
@@ -233,18 +235,18 @@ Resources:
     fn conditions_choose_the_resources_and_what_cannot_be_read_counts_as_there() {
         let template = Template::parse(TEXT).unwrap();
         let names = |given: &[(&str, &str)]| {
-            let all = template.with_defaults(&values(given));
+            let all = template.values(&values(given), "s", "mars-1");
             template.resources(&all).map(|one| one.name.to_owned()).collect::<Vec<_>>()
         };
         assert_eq!(names(&[]), ["Jobs", "There"]);
-        assert_eq!(names(&[("AWS::Region", "eu-west-1"), ("Efs", "true")]), ["Files", "Jobs"]);
+        assert_eq!(names(&[("Efs", "true")]), ["Files", "Jobs", "There"]);
         assert_eq!(names(&[("Efs", "true"), ("Size", "120")]), ["Both", "Files", "Jobs", "There"]);
     }
 
     #[test]
     fn values_follow_parameters() {
         let template = Template::parse(TEXT).unwrap();
-        let all = template.with_defaults(&values(&[("AWS::StackName", "s"), ("Size", "60")]));
+        let all = template.values(&values(&[("Size", "60")]), "s", "mars-1");
         let of = |name: &str, property: &str| {
             let one = template.all().find(|one| one.name == name).unwrap();
             template.value(one.property(property), &all)

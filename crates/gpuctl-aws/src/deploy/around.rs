@@ -1,30 +1,28 @@
 //! The account around a stack: who asks, what region and account allow, the stack's boxes and jobs.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_ec2::types::{
-    Filter, Instance, InstanceStateName, LaunchTemplateSpecification, ResourceType, Tag,
-    TagSpecification,
+    Filter, Instance, InstanceStateName, LaunchTemplateSpecification, Reservation, ResourceType,
+    SpotInstanceRequest, Subnet, Tag, TagSpecification,
 };
 use chrono::TimeDelta;
-use gpuctl_control::clock::SystemClock;
 use gpuctl_control::ports::{Clock, JobQueue, PortError, PortErrorClass};
 use gpuctl_core::offering::CapacityType;
-use gpuctl_core::policy::{DEFAULT_TEXT, Policy};
 use gpuctl_core::units::{QueueName, Timestamp};
 use gpuctl_deploy::ports::{
-    Account, BoxOrder, Caller, Jobs, Left, QuotaFound, STACK_TAG, StackBox, TEMPLATE_TAG,
+    Account, BoxOrder, Caller, FILE_SYSTEM, Jobs, Left, QuotaFound, STACK_TAG, StackBox,
+    TEMPLATE_TAG,
 };
 use gpuctl_deploy::{Content, Values};
 
 use super::{buckets, left};
 use crate::calls::show;
-use crate::ec2::failed;
+use crate::ec2::{failed, vcpus};
 use crate::files::Existing;
 use crate::limits::quota_of;
-use crate::{Aws, Ec2Cloud, SqsQueue};
+use crate::{Aws, SqsQueue};
 
 /// The parameter of an image, e.g. `resolve:ssm:/aws/…/ami-id`.
 const BY_PARAMETER: &str = "resolve:ssm:";
@@ -51,44 +49,47 @@ impl AwsAccount {
 
     async fn instances(&self, stack: &str) -> Result<Vec<Instance>, PortError> {
         let call = self.client.describe_instances().filters(of_stack(stack));
-        let mut pages = call.into_paginator().items().send();
-        let mut all = Vec::new();
-        while let Some(reservation) = pages.next().await {
-            let reservation = reservation.map_err(|error| {
-                let what = format!("the boxes of stack {stack} cannot be read");
-                failed("ec2:DescribeInstances", what, error)
-            })?;
-            all.extend(reservation.instances.unwrap_or_default());
-        }
-        Ok(all)
+        let found = call.into_paginator().items().send().try_collect().await;
+        let found: Vec<Reservation> = found.map_err(|error| {
+            let what = format!("the boxes of stack {stack} cannot be read");
+            failed("ec2:DescribeInstances", what, error)
+        })?;
+        Ok(found.into_iter().flat_map(|one| one.instances.unwrap_or_default()).collect())
     }
 
     /// Open spot requests: those with the stack's tag, and those of its boxes.
     pub(super) async fn requests(&self, stack: &str) -> Result<BTreeSet<String>, PortError> {
-        let instances = self.instances(stack).await?;
-        let of_boxes = instances.into_iter().filter_map(|one| one.spot_instance_request_id);
-        let mut found: BTreeSet<String> = BTreeSet::new();
+        let instances = self.instances(stack).await?.into_iter();
+        let of_boxes: Vec<String> =
+            instances.filter_map(|one| one.spot_instance_request_id).collect();
         let mut choices = vec![of_stack(stack)];
-        let of_boxes: Vec<String> = of_boxes.collect();
         if !of_boxes.is_empty() {
             let ids = Filter::builder().name("spot-instance-request-id").set_values(Some(of_boxes));
             choices.push(ids.build());
         }
         let open = ["open", "active", "disabled"].map(str::to_owned).to_vec();
         let open = Filter::builder().name("state").set_values(Some(open)).build();
+        let mut all = BTreeSet::new();
         for choice in choices {
             let call = self.client.describe_spot_instance_requests();
             let call = call.filters(choice).filters(open.clone());
-            let mut pages = call.into_paginator().items().send();
-            while let Some(request) = pages.next().await {
-                let request = request.map_err(|error| {
-                    let what = format!("the spot requests of stack {stack} cannot be read");
-                    failed("ec2:DescribeSpotInstanceRequests", what, error)
-                })?;
-                found.extend(request.spot_instance_request_id);
-            }
+            let found = call.into_paginator().items().send().try_collect().await;
+            let found: Vec<SpotInstanceRequest> = found.map_err(|error| {
+                let what = format!("the spot requests of stack {stack} cannot be read");
+                failed("ec2:DescribeSpotInstanceRequests", what, error)
+            })?;
+            all.extend(found.into_iter().filter_map(|one| one.spot_instance_request_id));
         }
-        Ok(found)
+        Ok(all)
+    }
+
+    /// The subnets that a filter chooses.
+    async fn subnets(&self, filter: Filter) -> Result<Vec<Subnet>, PortError> {
+        let call = self.client.describe_subnets().filters(filter);
+        let found = call.into_paginator().items().send().try_collect().await;
+        found.map_err(|error| {
+            failed("ec2:DescribeSubnets", "the subnets cannot be read".to_owned(), error)
+        })
     }
 }
 
@@ -107,14 +108,14 @@ impl Account for AwsAccount {
         (identity.map(|who| Caller { account: who.account, arn: who.arn }), ahead)
     }
 
-    async fn offers(&self, instance_type: &str) -> Result<Option<bool>, PortError> {
+    async fn offers(&self, instance_type: &str) -> Result<bool, PortError> {
         let call = self.client.describe_instance_type_offerings();
         let sent = call.filters(filter("instance-type", instance_type)).send().await;
         let found = sent.map_err(|error| {
             let what = format!("whether {instance_type} is offered cannot be read");
             failed("ec2:DescribeInstanceTypeOfferings", what, error)
         })?;
-        Ok(Some(!found.instance_type_offerings().is_empty()))
+        Ok(!found.instance_type_offerings().is_empty())
     }
 
     async fn quota(
@@ -122,9 +123,7 @@ impl Account for AwsAccount {
         instance_type: &str,
         capacity: CapacityType,
     ) -> Result<Option<QuotaFound>, PortError> {
-        let policy = Policy::parse(DEFAULT_TEXT).expect("the built-in policy is checked by a test");
-        let ec2 = Ec2Cloud::new(&self.aws, policy, Arc::new(SystemClock));
-        let vcpus = ec2.vcpus(&BTreeSet::from([instance_type.to_owned()])).await?;
+        let vcpus = vcpus(&self.client, &BTreeSet::from([instance_type.to_owned()])).await?;
         let Some(needed) = vcpus.get(instance_type).copied() else { return Ok(None) };
         let found = quota_of(&self.aws, instance_type, capacity).await?;
         Ok(found.map(|(code, name, vcpus)| QuotaFound {
@@ -156,21 +155,13 @@ impl Account for AwsAccount {
 
     async fn zones(&self, subnets: &[String]) -> Result<Values, PortError> {
         let ids = Filter::builder().name("subnet-id").set_values(Some(subnets.to_vec())).build();
-        let found = self.client.describe_subnets().filters(ids).send().await;
-        let found = found.map_err(|error| {
-            failed("ec2:DescribeSubnets", "the subnets cannot be read".to_owned(), error)
-        })?;
-        let zone = |one: aws_sdk_ec2::types::Subnet| Some((one.subnet_id?, one.availability_zone?));
-        Ok(found.subnets.unwrap_or_default().into_iter().filter_map(zone).collect())
+        let found = self.subnets(ids).await?.into_iter();
+        Ok(found.filter_map(|one| Some((one.subnet_id?, one.availability_zone?))).collect())
     }
 
     async fn default_zones(&self) -> Result<Vec<String>, PortError> {
-        let call = self.client.describe_subnets().filters(filter("default-for-az", "true"));
-        let found = call.send().await.map_err(|error| {
-            failed("ec2:DescribeSubnets", "the subnets cannot be read".to_owned(), error)
-        })?;
-        let subnets = found.subnets.unwrap_or_default().into_iter();
-        let zones: BTreeSet<String> = subnets.filter_map(|one| one.availability_zone).collect();
+        let found = self.subnets(filter("default-for-az", "true")).await?.into_iter();
+        let zones: BTreeSet<String> = found.filter_map(|one| one.availability_zone).collect();
         Ok(zones.into_iter().collect())
     }
 
@@ -210,8 +201,7 @@ impl Account for AwsAccount {
     async fn make_box(&self, order: &BoxOrder) -> Result<String, PortError> {
         let BoxOrder { template, subnet, tags, token } = order;
         show(format_args!(
-            "ec2 run-instances --count 1 --launch-template 'LaunchTemplateName={template},Version=$Latest' --subnet-id {}",
-            subnet.as_deref().unwrap_or("…")
+            "ec2 run-instances --count 1 --launch-template 'LaunchTemplateName={template},Version=$Latest' --subnet-id {subnet}"
         ));
         let from = LaunchTemplateSpecification::builder();
         let from = from.launch_template_name(template).version("$Latest").build();
@@ -220,7 +210,7 @@ impl Account for AwsAccount {
             .resource_type(ResourceType::Instance)
             .set_tags(Some(tags.iter().map(tag).collect()));
         let call = self.client.run_instances().launch_template(from).min_count(1).max_count(1);
-        let call = call.set_subnet_id(subnet.clone()).tag_specifications(tags.build());
+        let call = call.subnet_id(subnet).tag_specifications(tags.build());
         let call = call.client_token(crate::ec2::order_hash(token));
         let made = call.send().await.map_err(|error| {
             let what = format!("no box was made from launch template {template}");
@@ -283,10 +273,13 @@ impl Account for AwsAccount {
     }
 
     async fn left(&self, stack: &str) -> Result<Vec<Left>, PortError> {
-        left::of_stack(self, stack).await
+        left::everything(self, stack).await
     }
 
-    async fn empty(&self, bucket: &str) -> Result<(), PortError> {
-        buckets::remove(&self.aws, bucket).await
+    async fn remove(&self, one: &Left) -> Result<(), PortError> {
+        match one.kind {
+            FILE_SYSTEM => left::remove_file_system(&self.aws, &one.id).await,
+            _ => buckets::remove(&self.aws, &one.id).await,
+        }
     }
 }

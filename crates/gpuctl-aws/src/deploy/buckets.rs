@@ -120,6 +120,11 @@ pub(super) async fn gigabytes(aws: &Aws, bucket: &str) -> i64 {
             break;
         }
     }
+    in_gb(bytes)
+}
+
+/// In whole GB, rounded up.
+pub(super) fn in_gb(bytes: i64) -> i64 {
     (bytes + GB - 1) / GB
 }
 
@@ -161,20 +166,37 @@ pub(super) async fn remove(aws: &Aws, bucket: &str) -> Result<(), PortError> {
     })
 }
 
-/// The buckets whose names begin with one of these.
-pub(super) async fn named(aws: &Aws, prefixes: &[String]) -> Result<Vec<String>, PortError> {
+/// The buckets of this region whose names begin like this. The list of an account is that of all regions.
+pub(super) async fn named(aws: &Aws, prefix: &str) -> Result<Vec<String>, PortError> {
     let client = aws.s3();
+    let call = client.list_buckets().prefix(prefix).bucket_region(aws.region());
+    let mut pages = call.into_paginator().send();
     let mut all = Vec::new();
-    for prefix in prefixes {
-        let mut pages = client.list_buckets().prefix(prefix).into_paginator().send();
-        while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| {
-                port_error("s3:ListAllMyBuckets", "the buckets cannot be listed", error)
-            })?;
-            let names = page.buckets.unwrap_or_default().into_iter().filter_map(|one| one.name);
-            // Not every server of S3 knows the prefix.
-            all.extend(names.filter(|name| name.starts_with(prefix)));
-        }
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| {
+            port_error("s3:ListAllMyBuckets", "the buckets cannot be listed", error)
+        })?;
+        // Not every server of S3 knows prefix and region.
+        let buckets = page.buckets.unwrap_or_default().into_iter();
+        let here =
+            buckets.filter(|one| one.bucket_region().is_none_or(|region| region == aws.region()));
+        all.extend(here.filter_map(|one| one.name).filter(|name| name.starts_with(prefix)));
     }
     Ok(all)
+}
+
+/// The tags of a bucket.
+pub(super) async fn tags(aws: &Aws, bucket: &str) -> Result<Vec<(String, String)>, PortError> {
+    let client = aws.s3();
+    let found = client.get_bucket_tagging().bucket(bucket).send().await;
+    match found {
+        Ok(found) => Ok(found.tag_set.into_iter().map(|tag| (tag.key, tag.value)).collect()),
+        Err(error) if matches!(code(&error), Some("NoSuchTagSet" | "NoSuchBucket")) => {
+            Ok(Vec::new())
+        }
+        Err(error) => {
+            let what = format!("the tags of bucket {bucket} cannot be read");
+            Err(port_error("s3:GetBucketTagging", what, error))
+        }
+    }
 }

@@ -1,111 +1,136 @@
 //! What of a stack is there: by its tag, and by its name where a service has no tags to ask for.
 
+use aws_sdk_ec2::types::{LaunchTemplate, SecurityGroup, Snapshot, Volume, VolumeState};
+use aws_sdk_efs::types::{FileSystemDescription, LifeCycleState};
 use gpuctl_control::ports::PortError;
 use gpuctl_core::cost::MONTH_SECONDS;
 use gpuctl_deploy::code_bucket;
-use gpuctl_deploy::ports::{Account, BUCKET, Left};
+use gpuctl_deploy::ports::{Account, BUCKET, FILE_SYSTEM, Left, STACK_TAG};
 
-use super::around::{self, AwsAccount, filter};
-use super::buckets;
+use super::around::{AwsAccount, filter, of_stack};
+use super::buckets::{self, in_gb};
 use crate::Aws;
 use crate::ec2::failed;
 use crate::error::{code, port_error};
 
-fn one(
-    kind: &'static str,
-    id: Option<String>,
-    item: Option<&'static str>,
-    units: i64,
-) -> Option<Left> {
-    Some(Left { kind, id: id?, units, item, per_gb: false })
+type Found = Result<Vec<Left>, PortError>;
+
+fn one(kind: &'static str, id: Option<String>) -> Option<Left> {
+    Some(Left { kind, id: id?, units: 0, item: None })
+}
+
+fn priced(kind: &'static str, id: Option<String>, item: &'static str, units: i64) -> Option<Left> {
+    Some(Left { units, item: Some(item), ..one(kind, id)? })
 }
 
 /// Everything of a stack that costs, or keeps a stack of this name from being made again.
-pub(super) async fn of_stack(account: &AwsAccount, stack: &str) -> Result<Vec<Left>, PortError> {
+pub(super) async fn everything(account: &AwsAccount, stack: &str) -> Found {
     let mut all = Vec::new();
-    for found in account.boxes(stack).await? {
-        if found.state != "terminated" {
-            all.extend(one("box", Some(found.id), None, 1));
-        }
-    }
-    for request in account.requests(stack).await? {
-        all.extend(one("spot request", Some(request), None, 1));
-    }
+    let boxes = account.boxes(stack).await?.into_iter().filter(|one| one.state != "terminated");
+    all.extend(boxes.filter_map(|found| one("box", Some(found.id))));
+    let requests = account.requests(stack).await?.into_iter();
+    all.extend(requests.filter_map(|id| one("spot request", Some(id))));
     all.extend(disks(account, stack).await?);
     all.extend(addresses(account, stack).await?);
     all.extend(network(account, stack).await?);
     all.extend(own_buckets(account, stack).await?);
+    all.extend(file_systems(account, stack).await?);
     Ok(all)
 }
 
-async fn disks(account: &AwsAccount, stack: &str) -> Result<Vec<Left>, PortError> {
-    let mut all = Vec::new();
-    let call = account.client.describe_volumes().filters(around::of_stack(stack));
-    let mut volumes = call.into_paginator().items().send();
-    while let Some(volume) = volumes.next().await {
-        let volume = volume.map_err(|error| unread("ec2:DescribeVolumes", "volumes", error))?;
-        all.extend(one("volume", volume.volume_id, Some("disk"), volume.size.unwrap_or(0).into()));
-    }
-    let call = account.client.describe_snapshots().owner_ids("self");
-    let call = call.filters(around::of_stack(stack));
-    let mut snapshots = call.into_paginator().items().send();
-    while let Some(snapshot) = snapshots.next().await {
-        let snapshot =
-            snapshot.map_err(|error| unread("ec2:DescribeSnapshots", "snapshots", error))?;
-        let size = snapshot.volume_size.unwrap_or(0).into();
-        all.extend(one("snapshot", snapshot.snapshot_id, Some("snapshot"), size));
-    }
-    Ok(all)
+async fn disks(account: &AwsAccount, stack: &str) -> Found {
+    let call = account.client.describe_volumes().filters(of_stack(stack));
+    let volumes = call.into_paginator().items().send().try_collect().await;
+    let volumes: Vec<Volume> =
+        volumes.map_err(|error| unread("ec2:DescribeVolumes", "volumes", error))?;
+    let call = account.client.describe_snapshots().owner_ids("self").filters(of_stack(stack));
+    let snapshots = call.into_paginator().items().send().try_collect().await;
+    let snapshots: Vec<Snapshot> =
+        snapshots.map_err(|error| unread("ec2:DescribeSnapshots", "snapshots", error))?;
+    // The disk of a box that has just ended is listed for some seconds more, and costs nothing.
+    let volumes = volumes.into_iter().filter(|one| one.state != Some(VolumeState::Deleting));
+    let volumes = volumes
+        .filter_map(|one| priced("volume", one.volume_id, "disk", one.size.unwrap_or(0).into()));
+    let snapshots = snapshots.into_iter().filter_map(|one| {
+        priced("snapshot", one.snapshot_id, "snapshot", one.volume_size.unwrap_or(0).into())
+    });
+    Ok(volumes.chain(snapshots).collect())
 }
 
-async fn addresses(account: &AwsAccount, stack: &str) -> Result<Vec<Left>, PortError> {
-    let call = account.client.describe_addresses().filters(around::of_stack(stack));
-    let found =
-        call.send().await.map_err(|error| unread("ec2:DescribeAddresses", "addresses", error))?;
+async fn addresses(account: &AwsAccount, stack: &str) -> Found {
+    let found = account.client.describe_addresses().filters(of_stack(stack)).send().await;
+    let found = found.map_err(|error| unread("ec2:DescribeAddresses", "addresses", error))?;
     let hours = MONTH_SECONDS / 3_600;
     let addresses = found.addresses.unwrap_or_default().into_iter();
-    Ok(addresses
-        .filter_map(|address| one("address", address.allocation_id, Some("address"), hours))
-        .collect())
+    Ok(addresses.filter_map(|one| priced("address", one.allocation_id, "address", hours)).collect())
 }
 
 /// What costs nothing, and is in the way of another stack of this name.
-async fn network(account: &AwsAccount, stack: &str) -> Result<Vec<Left>, PortError> {
-    let mut all = Vec::new();
-    let call = account.client.describe_security_groups().filters(around::of_stack(stack));
-    let mut groups = call.into_paginator().items().send();
-    while let Some(group) = groups.next().await {
-        let group = group
-            .map_err(|error| unread("ec2:DescribeSecurityGroups", "security groups", error))?;
-        all.extend(one("security group", group.group_id, None, 1));
-    }
+async fn network(account: &AwsAccount, stack: &str) -> Found {
+    let call = account.client.describe_security_groups().filters(of_stack(stack));
+    let groups = call.into_paginator().items().send().try_collect().await;
+    let groups: Vec<SecurityGroup> =
+        groups.map_err(|error| unread("ec2:DescribeSecurityGroups", "security groups", error))?;
     let named = filter("launch-template-name", &format!("{stack}-*"));
     let call = account.client.describe_launch_templates().filters(named);
-    let mut templates = call.into_paginator().items().send();
-    while let Some(template) = templates.next().await {
-        let template = template
-            .map_err(|error| unread("ec2:DescribeLaunchTemplates", "launch templates", error))?;
-        // Another stack's name may begin alike, e.g. `gpuctl-test`.
-        let ours = ["gpu-spot", "gpu", "app"];
-        let is_ours = |name: &str| ours.iter().any(|end| name == format!("{stack}-{end}"));
-        if template.launch_template_name().is_some_and(is_ours) {
-            all.extend(one("launch template", template.launch_template_name, None, 1));
+    let templates = call.into_paginator().items().send().try_collect().await;
+    let templates: Vec<LaunchTemplate> = templates
+        .map_err(|error| unread("ec2:DescribeLaunchTemplates", "launch templates", error))?;
+    // Another stack's name may begin alike, e.g. `gpuctl-test`.
+    let ours = ["gpu-spot", "gpu", "app"].map(|end| format!("{stack}-{end}"));
+    let names = templates.into_iter().filter_map(|one| one.launch_template_name);
+    let names = names.filter(|name| ours.contains(name));
+    let groups = groups.into_iter().filter_map(|group| one("security group", group.group_id));
+    Ok(groups.chain(names.filter_map(|name| one("launch template", Some(name)))).collect())
+}
+
+/// CloudFormation names the stack's bucket after the stack and its logical name. So may anyone: the stack's has its tag, too.
+async fn own_buckets(account: &AwsAccount, stack: &str) -> Found {
+    let owner = account.aws.identity().await?.account;
+    let code = code_bucket(&owner, account.aws.region());
+    let own = format!("{}-bucket-", stack.to_lowercase());
+    let mut all = Vec::new();
+    for prefix in [&own, &code] {
+        for name in buckets::named(&account.aws, prefix).await? {
+            let is_tag = |(key, value): &(String, String)| key == STACK_TAG && value == stack;
+            if name == code || buckets::tags(&account.aws, &name).await?.iter().any(is_tag) {
+                let gigabytes = buckets::gigabytes(&account.aws, &name).await;
+                all.extend(priced(BUCKET, Some(name), "bucket", gigabytes));
+            }
         }
     }
     Ok(all)
 }
 
-/// CloudFormation names the stack's bucket after the stack and its logical name.
-async fn own_buckets(account: &AwsAccount, stack: &str) -> Result<Vec<Left>, PortError> {
-    let owner = account.aws.identity().await?.account;
-    let code = code_bucket(&owner, account.aws.region());
-    let own = format!("{}-bucket-", stack.to_lowercase());
-    let mut all = Vec::new();
-    for name in buckets::named(&account.aws, &[own, code]).await? {
-        let gigabytes = buckets::gigabytes(&account.aws, &name).await;
-        all.extend(one(BUCKET, Some(name), Some("bucket"), gigabytes));
+async fn file_systems(account: &AwsAccount, stack: &str) -> Found {
+    let client = account.aws.efs();
+    let found = client.describe_file_systems().into_paginator().items().send().try_collect().await;
+    let found: Vec<FileSystemDescription> = found
+        .map_err(|error| unread("elasticfilesystem:DescribeFileSystems", "file systems", error))?;
+    let is_ours = |one: &FileSystemDescription| {
+        let is_going =
+            matches!(one.life_cycle_state, LifeCycleState::Deleting | LifeCycleState::Deleted);
+        !is_going && one.tags().iter().any(|tag| tag.key() == STACK_TAG && tag.value() == stack)
+    };
+    let left = |one: FileSystemDescription| {
+        let bytes = one.size_in_bytes.map_or(0, |size| size.value);
+        priced(FILE_SYSTEM, Some(one.file_system_id), "files", in_gb(bytes))
+    };
+    Ok(found.into_iter().filter(is_ours).filter_map(left).collect())
+}
+
+/// Deletes a file system with everything in it. One that is not there is a success.
+pub(super) async fn remove_file_system(aws: &Aws, id: &str) -> Result<(), PortError> {
+    let client = aws.efs();
+    let sent = client.delete_file_system().file_system_id(id).send().await;
+    match sent {
+        Ok(_) => Ok(()),
+        Err(error) if code(&error) == Some("FileSystemNotFound") => Ok(()),
+        Err(error) => {
+            let what = format!("file system {id} was not deleted");
+            Err(port_error("elasticfilesystem:DeleteFileSystem", what, error))
+        }
     }
-    Ok(all)
 }
 
 /// Whether a resource of this name is there that a new stack would want to make.

@@ -34,19 +34,14 @@ impl CloudFormation {
 
     async fn described(&self, name: Option<&str>) -> Result<Vec<SdkStack>, PortError> {
         let call = self.client.describe_stacks().set_stack_name(name.map(str::to_owned));
-        let mut pages = call.into_paginator().items().send();
-        let mut all = Vec::new();
-        while let Some(stack) = pages.next().await {
-            match stack {
-                Ok(stack) => all.push(stack),
-                Err(error) if is_absent(&error) => return Ok(Vec::new()),
-                Err(error) => {
-                    let what = "the stacks cannot be read";
-                    return Err(failed("cloudformation:DescribeStacks", what, error));
-                }
+        match call.into_paginator().items().send().try_collect().await {
+            Ok(found) => Ok(found),
+            Err(error) if is_absent(&error) => Ok(Vec::new()),
+            Err(error) => {
+                let what = "the stacks cannot be read";
+                Err(failed("cloudformation:DescribeStacks", what, error))
             }
         }
-        Ok(all)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{InstanceType, VCpuInfo, VolumeAttachment};
 use gpuctl_control::ports::PortError;
 
@@ -12,42 +13,44 @@ use crate::calls::show;
 /// Types in one call.
 const TYPES_MAX: usize = 100;
 
+/// The vCPUs of these types; types that the region does not have are left out.
+pub(crate) async fn vcpus(
+    client: &Client,
+    types: &BTreeSet<String>,
+) -> Result<BTreeMap<String, u32>, PortError> {
+    let mut all = BTreeMap::new();
+    let types: Vec<&str> = types.iter().map(String::as_str).collect();
+    for some in types.chunks(TYPES_MAX) {
+        // By a filter, since one unknown name among `InstanceTypes` fails the whole call.
+        let filter = filter("instance-type", some.iter().map(ToString::to_string).collect());
+        let shown = some.join(",");
+        show(format_args!(
+            "ec2 describe-instance-types --filters Name=instance-type,Values={shown}"
+        ));
+        let call = client.describe_instance_types().filters(filter);
+        let mut rows = call.into_paginator().items().send();
+        while let Some(row) = rows.next().await {
+            let row = row.map_err(|error| {
+                let what = "the vCPUs of the boxes' types cannot be read".to_owned();
+                failed("ec2:DescribeInstanceTypes", what, error)
+            })?;
+            let vcpus = row.v_cpu_info().and_then(VCpuInfo::default_v_cpus);
+            let kind = row.instance_type().map(InstanceType::as_str);
+            if let (Some(kind), Some(vcpus)) = (kind, vcpus.and_then(|n| u32::try_from(n).ok())) {
+                all.insert(kind.to_owned(), vcpus);
+            }
+        }
+    }
+    Ok(all)
+}
+
 impl Ec2Cloud {
-    /// The vCPUs of these types; types that the region does not have are left out.
+    /// As `vcpus`.
     pub(crate) async fn vcpus(
         &self,
         types: &BTreeSet<String>,
     ) -> Result<BTreeMap<String, u32>, PortError> {
-        let mut all = BTreeMap::new();
-        let types: Vec<&str> = types.iter().map(String::as_str).collect();
-        for some in types.chunks(TYPES_MAX) {
-            // By a filter, since one unknown name among `InstanceTypes` fails the whole call.
-            let filter = filter("instance-type", some.iter().map(ToString::to_string).collect());
-            let shown = some.join(",");
-            show(format_args!(
-                "ec2 describe-instance-types --filters Name=instance-type,Values={shown}"
-            ));
-            let mut rows = self
-                .client
-                .describe_instance_types()
-                .filters(filter)
-                .into_paginator()
-                .items()
-                .send();
-            while let Some(row) = rows.next().await {
-                let row = row.map_err(|error| {
-                    let what = "the vCPUs of the boxes' types cannot be read".to_owned();
-                    failed("ec2:DescribeInstanceTypes", what, error)
-                })?;
-                let vcpus = row.v_cpu_info().and_then(VCpuInfo::default_v_cpus);
-                let kind = row.instance_type().map(InstanceType::as_str);
-                if let (Some(kind), Some(vcpus)) = (kind, vcpus.and_then(|n| u32::try_from(n).ok()))
-                {
-                    all.insert(kind.to_owned(), vcpus);
-                }
-            }
-        }
-        Ok(all)
+        vcpus(&self.client, types).await
     }
 
     /// The ids of the boxes that are stopped and started. Launched boxes are left out: each has new disks.

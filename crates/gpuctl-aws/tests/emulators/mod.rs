@@ -147,6 +147,11 @@ impl Emulator {
 
 /// A server whose clock says 2020, and which therefore accepts no signature of today.
 pub(crate) fn refusing_in_2020() -> String {
+    refusing(|| "Wed, 01 Jan 2020 00:00:00 GMT".to_owned())
+}
+
+/// A server that accepts no signature, and whose clock says this.
+pub(crate) fn refusing(date: impl Fn() -> String + Send + 'static) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let body = "<ErrorResponse><Error><Type>Sender</Type><Code>SignatureDoesNotMatch</Code>\
@@ -163,8 +168,9 @@ pub(crate) fn refusing_in_2020() -> String {
             }
             let length = body.len();
             let head = format!(
-                "HTTP/1.1 403 Forbidden\r\nDate: Wed, 01 Jan 2020 00:00:00 GMT\r\nContent-Type: text/xml\r\n\
-                 Content-Length: {length}\r\nConnection: close\r\n\r\n"
+                "HTTP/1.1 403 Forbidden\r\nDate: {}\r\nContent-Type: text/xml\r\n\
+                 Content-Length: {length}\r\nConnection: close\r\n\r\n",
+                date()
             );
             let _ =
                 stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));

@@ -65,6 +65,9 @@ struct Script {
     change_sets: BTreeMap<String, BTreeMap<String, String>>,
     lost: BTreeSet<String>,
     denied: BTreeMap<String, String>,
+    /// Why CloudFormation accepts no change set.
+    rejection: Option<&'static str>,
+    is_overtaken: bool,
     calls: Vec<String>,
     looks: u32,
 }
@@ -136,6 +139,16 @@ impl CloudFormation {
     /// Refuses the action with this sentence of IAM.
     pub fn deny(&self, action: &str, sentence: &str) {
         lock(&self.shared).denied.insert(action.to_owned(), sentence.to_owned());
+    }
+
+    /// Change sets are made, and then fail for this reason.
+    pub fn reject(&self, reason: &'static str) {
+        lock(&self.shared).rejection = Some(reason);
+    }
+
+    /// Just before the next change set is made, someone else's stack of this name is complete.
+    pub fn overtake(&self) {
+        lock(&self.shared).is_overtaken = true;
     }
 
     /// Lets an operation that hangs succeed.
@@ -301,6 +314,11 @@ impl Script {
         if self.change_sets.contains_key(&name) {
             return Err(("AlreadyExistsException", format!("ChangeSet {name} already exists")));
         }
+        if std::mem::take(&mut self.is_overtaken) {
+            self.status = Some("CREATE_COMPLETE".to_owned());
+            let message = "Stack [s] already exists and cannot be created again with the changeSet";
+            return Err(("ValidationError", message.to_owned()));
+        }
         if query.text("ChangeSetType") == Some("CREATE") {
             self.generation += 1;
             self.status = Some("REVIEW_IN_PROGRESS".to_owned());
@@ -319,6 +337,9 @@ impl Script {
         let name = query.text("ChangeSetName").unwrap_or_default();
         if !self.change_sets.contains_key(name) {
             return Err(("ChangeSetNotFound", format!("ChangeSet [{name}] does not exist")));
+        }
+        if let Some(reason) = self.rejection {
+            return Ok(text("Status", "FAILED") + &text("StatusReason", reason));
         }
         let change = |(part, kind, how): &(&str, &str, &str)| {
             let (action, replacement) = match *how {

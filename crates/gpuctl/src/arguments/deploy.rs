@@ -86,7 +86,7 @@ pub(crate) struct DeployArguments {
 pub(crate) struct DestroyArguments {
     #[command(flatten)]
     pub(crate) of: StackArguments,
-    /// Also delete what is kept otherwise: results, and the code bucket if no other stack uses it
+    /// Also delete what is kept otherwise: results, shared files, and the code bucket if no other stack uses it
     #[arg(long)]
     pub(crate) everything: bool,
     /// First wait until the queue is empty, at most this long

@@ -1,7 +1,9 @@
 //! `deploy`, `diff`, `destroy` and `cost stack`: the stack of an account. What is done is in `gpuctl-deploy`; here are its files, and what
 //! the user sees of it.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
 
 use gpuctl_aws::{Aws, AwsAccount, CloudFormation};
 use gpuctl_control::clock::SystemClock;
@@ -9,11 +11,10 @@ use gpuctl_control::config::{Config, FILE_NAME};
 use gpuctl_control::ports::Clock;
 use gpuctl_core::units::MicroUsd;
 use gpuctl_deploy::bill::Bill;
-use gpuctl_deploy::change::Action;
 use gpuctl_deploy::ports::Left;
 use gpuctl_deploy::{
     Deployed, Destroyed, Difference, Files, Removal, Show, Site, TEMPLATE, Template, Values,
-    Wanted, all_values, export,
+    Wanted, export,
 };
 
 use crate::arguments::{
@@ -69,27 +70,36 @@ impl Show for OnPrinter<'_> {
     }
 }
 
-async fn connect(config: &Config, of: &StackArguments) -> Result<Aws, Failure> {
-    let named = config.policy.cloud.aws.as_ref();
-    let region = of.region.as_deref().or(named.and_then(|aws| aws.region.as_deref()));
-    let profile = named.and_then(|aws| aws.profile.as_deref());
-    Ok(Aws::connect_to(of.endpoint_url.as_deref(), region, profile).await?)
+/// The account and region of a stack.
+struct Place<'p> {
+    stacks: CloudFormation,
+    account: AwsAccount,
+    show: OnPrinter<'p>,
 }
 
-fn site<'s>(
-    stacks: &'s CloudFormation,
-    account: &'s AwsAccount,
-    show: &'s OnPrinter<'_>,
-) -> Site<'s> {
-    Site { stacks, account, show }
+impl<'p> Place<'p> {
+    async fn of(
+        config: &Config,
+        stack: &StackArguments,
+        printer: &'p Printer,
+    ) -> Result<Self, Failure> {
+        let named = config.policy.cloud.aws.as_ref();
+        let region = stack.region.as_deref().or(named.and_then(|aws| aws.region.as_deref()));
+        let profile = named.and_then(|aws| aws.profile.as_deref());
+        let aws = Aws::connect_to(stack.endpoint_url.as_deref(), region, profile).await?;
+        let (stacks, account) = (CloudFormation::new(&aws), AwsAccount::new(&aws));
+        Ok(Self { stacks, account, show: OnPrinter(printer) })
+    }
+
+    fn site(&self) -> Site<'_> {
+        Site { stacks: &self.stacks, account: &self.account, show: &self.show }
+    }
 }
 
 async fn diff(config: &Config, printer: &Printer, what: &DiffArguments) -> Result<Output, Failure> {
     let wanted = wanted(config, what)?;
-    let aws = connect(config, &what.of).await?;
-    let (stacks, account) = (CloudFormation::new(&aws), AwsAccount::new(&aws));
-    let found =
-        gpuctl_deploy::difference(&site(&stacks, &account, &OnPrinter(printer)), &wanted).await?;
+    let place = Place::of(config, &what.of, printer).await?;
+    let found = gpuctl_deploy::difference(&place.site(), &wanted).await?;
     Ok(Output::Difference(Box::new(difference_document(&found))))
 }
 
@@ -112,28 +122,37 @@ async fn deploy(
             file.display()
         ));
     }
-    let aws = connect(config, &arguments.what.of).await?;
-    let (stacks, account) = (CloudFormation::new(&aws), AwsAccount::new(&aws));
-    let done =
-        gpuctl_deploy::deploy(&site(&stacks, &account, &OnPrinter(printer)), &wanted).await?;
+    let place = Place::of(config, &arguments.what.of, printer).await?;
+    let done = gpuctl_deploy::deploy(&place.site(), &wanted).await?;
     let file = match &done.new_policy {
-        Some(text) => Some(write_policy(config, &wanted.name, text)?),
+        Some(text) => write_policy(config, printer, &wanted.name, text)?,
         None => None,
     };
     deployed_document(done, file).map(|document| Output::Deployed(Box::new(document)))
 }
 
 /// Writes a new stack's `gpuctl.toml`, where the user has none for AWS; what is there stays.
-fn write_policy(config: &Config, stack: &str, text: &str) -> Result<String, Failure> {
+fn write_policy(
+    config: &Config,
+    printer: &Printer,
+    stack: &str,
+    text: &str,
+) -> Result<Option<String>, Failure> {
     let name = match &config.file {
         None => FILE_NAME.to_owned(),
         Some(_) => format!("gpuctl-{stack}.toml"),
     };
-    let path = PathBuf::from(&name);
-    std::fs::write(&path, text).map_err(|error| {
-        Failure::new(Code::FileUnwritable, format!("{name} cannot be written")).because(&error)
-    })?;
-    Ok(name)
+    match File::create_new(&name).and_then(|mut file| file.write_all(text.as_bytes())) {
+        Ok(()) => Ok(Some(name)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            printer.note(&format!("{name} is there already, and stays: the stack has a new one"));
+            Ok(None)
+        }
+        Err(error) => {
+            let what = format!("{name} cannot be written");
+            Err(Failure::new(Code::FileUnwritable, what).because(&error))
+        }
+    }
 }
 
 async fn destroy(
@@ -141,8 +160,7 @@ async fn destroy(
     printer: &Printer,
     arguments: &DestroyArguments,
 ) -> Result<Output, Failure> {
-    let aws = connect(config, &arguments.of).await?;
-    let (stacks, account) = (CloudFormation::new(&aws), AwsAccount::new(&aws));
+    let place = Place::of(config, &arguments.of, printer).await?;
     let removal = Removal {
         name: arguments.of.stack.clone(),
         everything: arguments.everything,
@@ -150,8 +168,7 @@ async fn destroy(
         lose_jobs: arguments.lose_jobs,
         change_set: change_set(),
     };
-    let done =
-        gpuctl_deploy::destroy(&site(&stacks, &account, &OnPrinter(printer)), &removal).await?;
+    let done = gpuctl_deploy::destroy(&place.site(), &removal).await?;
     let is_clean = done.left.is_empty();
     let output = Output::Destroyed(destroyed_document(removal.name, done));
     Ok(if is_clean { output } else { output.exit(Exit::Failed) })
@@ -164,7 +181,7 @@ pub(super) fn bill(context: &Context, wanted: &StackCostArguments) -> Result<Out
     gpuctl_deploy::check_values(&template, &set)?;
     let named = context.config.policy.cloud.aws.as_ref().and_then(|aws| aws.region.clone());
     let region = wanted.region.clone().or(named).unwrap_or_else(|| "us-east-1".to_owned());
-    let all = all_values(&template, &set, "gpuctl", &region);
+    let all = template.values(&set, "gpuctl", &region);
     let bill = Bill::of(&template, &all, &context.config.policy.cost.prices);
     Ok(Output::StackCost(bill_document(&bill, &region)))
 }
@@ -279,13 +296,7 @@ fn difference_document(found: &Difference) -> DifferenceDocument {
     let change = |one: &gpuctl_deploy::change::Judged| ChangeDocument {
         name: one.change.name.clone(),
         kind: one.change.kind.clone(),
-        action: match one.change.action {
-            Action::Add => "add",
-            Action::Modify => "change",
-            Action::MayReplace => "may replace",
-            Action::Replace => "replace",
-            Action::Remove => "remove",
-        },
+        action: one.change.action.verb(),
         loses_data: one.loses_data,
         needs_permission: one.is_gated,
     };
@@ -320,7 +331,6 @@ fn destroyed_document(stack: String, done: Destroyed) -> DestroyedDocument {
         kind: left.kind,
         id: left.id,
         usd_month: month.as_usd(),
-        per_gb: left.per_gb,
     };
     DestroyedDocument {
         stack,

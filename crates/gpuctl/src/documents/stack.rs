@@ -99,7 +99,6 @@ pub(crate) struct DestroyedDocument {
 pub(crate) struct LeftDocument {
     pub(crate) kind: &'static str,
     pub(crate) id: String,
-    /// What it costs a month; where `per_gb` is set, each GB of what is in it.
+    /// What it costs a month.
     pub(crate) usd_month: f64,
-    pub(crate) per_gb: bool,
 }

@@ -115,12 +115,11 @@ pub(super) fn destroyed(document: &DestroyedDocument) -> Lines {
             lines.add(heading);
         }
         for one in these {
-            let each = if one.per_gb { " a GB" } else { "" };
-            let cost = format!("${:.2}{each} a month", one.usd_month);
+            let cost = format!("${:.2} a month", one.usd_month);
             lines.add(format!("  {:<16} {:<40} {cost}", one.kind, one.id));
         }
     };
-    list("kept on purpose (--everything deletes buckets):", kept);
+    list("kept on purpose (--everything deletes it, too):", kept);
     list("left although nothing should be:", left);
     if left.is_empty() {
         lines.add("nothing else of it costs anything");

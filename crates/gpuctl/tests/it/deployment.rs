@@ -47,7 +47,43 @@ impl Account {
         self.call_with("ssm", "POST /", "X-Amz-Target: AmazonSSM.PutParameter\r\n", &image);
     }
 
-    fn call_with(self, service: &str, request: &str, headers: &str, body: &Value) -> Value {
+    /// One call of S3; `request` is method and path.
+    pub(crate) fn s3(self, region: &str, request: &str, body: &str) -> String {
+        let (method, path) = request.split_once(' ').unwrap();
+        let headers = format!(
+            "Content-Type: text/plain\r\nAuthorization: AWS4-HMAC-SHA256 Credential=test/20261122/{region}/s3/aws4_request\r\n"
+        );
+        let answer = emulators::request_with(self.port, method, path, &headers, body).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 20"), "{request}: {answer}");
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+
+    /// Tags a bucket as that of a stack.
+    pub(crate) fn tag(self, region: &str, bucket: &str, stack: &str) {
+        let tag = format!("<Tag><Key>gpuctl:stack</Key><Value>{stack}</Value></Tag>");
+        let body = format!("<Tagging><TagSet>{tag}</TagSet></Tagging>");
+        self.s3(region, &format!("PUT /{bucket}?tagging"), &body);
+    }
+
+    /// The buckets of a stack. The emulator's CloudFormation drops their tags: they get it here.
+    pub(crate) fn buckets_of(self, stack: &str) -> Vec<String> {
+        let listed = self.s3(REGION, "GET /", "");
+        let names = listed.split("<Name>").filter_map(|rest| Some(rest.split_once('<')?.0));
+        let own = format!("{stack}-bucket-");
+        let names: Vec<String> =
+            names.filter(|name| name.starts_with(&own)).map(str::to_owned).collect();
+        names.iter().for_each(|name| self.tag(REGION, name, stack));
+        names
+    }
+
+    /// One call with these headers.
+    pub(crate) fn call_with(
+        self,
+        service: &str,
+        request: &str,
+        headers: &str,
+        body: &Value,
+    ) -> Value {
         let (method, path) = request.split_once(' ').unwrap();
         let headers = format!(
             "{headers}Authorization: AWS4-HMAC-SHA256 Credential=test/20261122/{REGION}/{service}/aws4_request\r\n"

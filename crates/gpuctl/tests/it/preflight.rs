@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use gpuctl_control::clock::SystemClock;
+use gpuctl_control::ports::Clock;
 use gpuctl_sim::wire::{Canned, Front, Rest};
 use gpuctl_sim::world::ec2::Ec2;
 use serde_json::{Value, json};
 
 use crate::aws::settings;
-use crate::deployment::REGION;
+use crate::deployment::{Account, REGION};
 use crate::emulators;
 use crate::support::Sandbox;
 
@@ -56,10 +58,13 @@ impl Place {
 
     /// The one line that `gpuctl deploy` says, with these parameters.
     fn refused(&self, set: &[&str]) -> String {
+        self.refused_as("refused", set)
+    }
+
+    fn refused_as(&self, stack: &str, set: &[&str]) -> String {
         let images = ["GpuAmi=ami-0123456789abcdef0", "AppAmi=ami-0123456789abcdef0"];
         let set = images.iter().chain(set).flat_map(|one| ["--set", one]);
-        let all: Vec<&str> =
-            ["deploy", "--stack", "refused", "--yes"].into_iter().chain(set).collect();
+        let all: Vec<&str> = ["deploy", "--stack", stack, "--yes"].into_iter().chain(set).collect();
         let said = self.sandbox.run(&all).expect(1).stderr;
         let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
         assert_eq!(errors.len(), 1, "{said}");
@@ -94,13 +99,63 @@ async fn a_quota_of_zero_is_named_with_its_code_and_market() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_clock_is_named() {
-    let mut place = Place::new().await;
-    place.sandbox = place.sandbox.with("AWS_ENDPOINT_URL_STS", emulators::refusing_in_2020());
+async fn names_that_are_taken_are_listed() {
+    let place = Place::new().await;
+    let account = Account { port: emulators::ministack().await.port };
+    account.sqs("CreateQueue", &json!({ "QueueName": "taken-jobs" }));
+    let said = place.refused_as("taken", &[]);
+    let line =
+        "error: Queue taken-jobs is there already: delete it, or deploy with another --stack";
+    assert!(said.contains(line), "{said}");
+    let table = json!({
+        "TableName": "taken",
+        "KeySchema": [{ "AttributeName": "pk", "KeyType": "HASH" }],
+        "AttributeDefinitions": [{ "AttributeName": "pk", "AttributeType": "S" }],
+        "BillingMode": "PAY_PER_REQUEST",
+    });
+    let target = |action: &str| format!("X-Amz-Target: {action}\r\n");
+    account.call_with("dynamodb", "POST /", &target("DynamoDB_20120810.CreateTable"), &table);
+    let group = json!({ "logGroupName": "/aws/lambda/taken" });
+    account.call_with("logs", "POST /", &target("Logs_20140328.CreateLogGroup"), &group);
+    let said = place.refused_as("taken", &[]);
+    assert!(said.contains("error: 3 things would keep the stack from working"), "{said}");
+    for line in ["Table taken is there already", "LogGroup /aws/lambda/taken is there already"] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subnets_in_one_zone_are_not_enough() {
+    let place = Place::new().await;
+    let subnets = "<item><subnetId>subnet-1</subnetId><availabilityZone>us-east-1a</availabilityZone></item>\
+        <item><subnetId>subnet-2</subnetId><availabilityZone>us-east-1a</availabilityZone></item>";
+    place.front.answer("DescribeSubnets", &format!("<subnetSet>{subnets}</subnetSet>"));
     let said = place.refused(&[]);
-    assert!(
-        said.contains("error: this machine's clock is ") && said.contains(" ahead of AWS's\n"),
-        "{said}"
-    );
-    assert!(said.contains("hint: synchronise it"), "{said}");
+    let line = "error: of us-east-1's zones only us-east-1a has a default subnet: name two zones with --set ZoneA=";
+    assert!(said.contains(line), "{said}");
+    let existing = ["ExistingVpc=vpc-1", "ExistingSubnetA=subnet-1", "ExistingSubnetB=subnet-2"];
+    let said = place.refused(&existing);
+    assert!(said.contains("error: the subnets are all in one zone"), "{said}");
+}
+
+/// AWS accepts signatures up to five minutes old or early.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_clock_is_named_both_ways_and_only_where_it_is_the_cause() {
+    let mut place = Place::new().await;
+    for (ahead, words) in [
+        (305, "error: this machine's clock is 5m"),
+        (-305, "error: this machine's clock is 5m"),
+        (240, "error: cannot find out whose credentials these are\n"),
+        (-240, "error: cannot find out whose credentials these are\n"),
+    ] {
+        let theirs = move || SystemClock.now() - TimeDelta::seconds(ahead);
+        let url =
+            emulators::refusing(move || theirs().format("%a, %d %b %Y %H:%M:%S GMT").to_string());
+        place.sandbox = place.sandbox.with("AWS_ENDPOINT_URL_STS", url);
+        let said = place.refused(&[]);
+        assert!(said.contains(words), "{ahead}: {said}");
+        let way = if ahead > 0 { " ahead of AWS's" } else { " behind AWS's" };
+        assert_eq!(said.contains(way), ahead.abs() > 300, "{said}");
+        assert_eq!(said.contains("hint: synchronise it"), ahead.abs() > 300, "{said}");
+    }
 }

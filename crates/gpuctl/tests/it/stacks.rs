@@ -38,7 +38,10 @@ struct Place {
 
 impl Place {
     async fn new(name: &str) -> Self {
-        let ministack = account().await;
+        Self::on(account().await, name).await
+    }
+
+    async fn on(ministack: &Emulator, name: &str) -> Self {
         let cloudformation = CloudFormation::open().await.unwrap();
         let account = Account { port: ministack.port };
         let bucket = format!("{name}-bucket-1");
@@ -119,6 +122,7 @@ async fn a_dead_stack_is_removed_and_made_anew_aloud() {
     for (status, words) in [
         ("REVIEW_IN_PROGRESS", "was proposed and never made"),
         ("ROLLBACK_COMPLETE", "failed to be made, and can only be deleted"),
+        ("ROLLBACK_FAILED", "failed to be made, and can only be deleted"),
         ("CREATE_FAILED", "failed to be made, and can only be deleted"),
     ] {
         let place = Place::new(&status.to_lowercase().replace('_', "-")).await;
@@ -133,6 +137,52 @@ async fn a_dead_stack_is_removed_and_made_anew_aloud() {
         assert_eq!(calls, ["DeleteStack", "CreateChangeSet", "ExecuteChangeSet"], "{status}");
         assert_eq!(place.cloudformation.status().as_deref(), Some("CREATE_COMPLETE"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_difference_waits_and_removes_nothing() {
+    let place = Place::new("differs").await;
+    place.is_in("UPDATE_IN_PROGRESS");
+    let changed = place.run("diff", &["--json"]).expect(0).json();
+    assert_eq!(changed["is_new"], false, "{changed}");
+    assert_eq!(place.cloudformation.calls(), ["CreateChangeSet", "DeleteChangeSet"]);
+    place.is_in("ROLLBACK_COMPLETE");
+    let new = place.run("diff", &["--json"]).expect(0).json();
+    assert_eq!(new["is_new"], true, "{new}");
+    assert_eq!(place.cloudformation.calls(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_not_accepted_leaves_no_trace() {
+    let place = Place::new("rejected").await;
+    place.cloudformation.reject("Template format error");
+    let rejected = place.run("deploy", &["--yes"]).expect(2);
+    assert!(rejected.stderr.contains("Template format error"), "{}", rejected.stderr);
+    assert_eq!(place.cloudformation.calls(), ["CreateChangeSet", "DeleteStack"]);
+    place.deployed();
+    for command in ["deploy", "diff"] {
+        place.run(command, &["--yes"]).expect(2);
+        assert_eq!(place.cloudformation.calls(), ["CreateChangeSet", "DeleteChangeSet"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_that_someone_else_has_made_meanwhile_is_theirs() {
+    let place = Place::new("overtaken").await;
+    place.cloudformation.overtake();
+    let refused = place.run("deploy", &["--yes"]).expect(2);
+    assert!(refused.stderr.contains("already exists"), "{}", refused.stderr);
+    assert_eq!(place.cloudformation.calls(), ["CreateChangeSet"]);
+    assert_eq!(place.cloudformation.status().as_deref(), Some("CREATE_COMPLETE"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_code_bucket_gets_every_file_anew() {
+    let place = Place::new("moved").await;
+    place.deployed();
+    let other = [&["deploy", "--yes", "--code-bucket", "other"][..], &SET].concat();
+    let missing = place.sandbox.run(&other).expect(2);
+    assert!(missing.stderr.contains("the function's zip was not found"), "{}", missing.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,7 +204,10 @@ async fn a_change_that_is_not_confirmed_leaves_no_trace() {
 async fn an_operation_under_way_is_waited_for() {
     let place = Place::new("busy").await;
     place.is_in("UPDATE_IN_PROGRESS");
+    let edited = place.sandbox.write("gpuctl-gpuctl.toml", b"# mine");
     let done = place.run("deploy", &["--yes"]).expect(0);
+    assert!(done.stderr.contains("gpuctl-gpuctl.toml is there already"), "{}", done.stderr);
+    assert_eq!(std::fs::read_to_string(edited).unwrap(), "# mine");
     assert!(
         done.stderr.contains("stack gpuctl is UPDATE_IN_PROGRESS: waiting for it"),
         "{}",
@@ -216,13 +269,15 @@ async fn a_stuck_stack_says_how_to_get_it_going() {
     let failed = place.run("deploy", &["--yes"]).expect(1);
     assert!(failed.stderr.contains("Table: Rate exceeded"), "{}", failed.stderr);
     assert_eq!(place.cloudformation.status().as_deref(), Some("UPDATE_ROLLBACK_FAILED"));
-    let stuck = place.run("deploy", &["--yes"]).expect(1);
+    let again = place.run("deploy", &["--yes"]).expect(1);
     for words in [
         "is stuck: an update failed, and so did undoing it",
         "aws cloudformation continue-update-rollback --stack-name gpuctl",
         "--resources-to-skip Table",
     ] {
-        assert!(stuck.stderr.contains(words), "{words}\n{}", stuck.stderr);
+        for said in [&failed, &again] {
+            assert!(said.stderr.contains(words), "{words}\n{}", said.stderr);
+        }
     }
 }
 
@@ -336,6 +391,9 @@ async fn a_stack_with_jobs_is_not_deleted_unawares() {
     place.cloudformation.put("CREATE_COMPLETE", &[("Tick", "off")], &[("QueueUrl", url.as_str())]);
     let refused = place.run("destroy", &["--yes"]).expect(4);
     assert!(refused.stderr.contains("has jobs: 0 running, 1 waiting"), "{}", refused.stderr);
+    account.sqs("ReceiveMessage", &json!({ "QueueUrl": url, "VisibilityTimeout": 600 }));
+    let refused = place.run("destroy", &["--yes"]).expect(4);
+    assert!(refused.stderr.contains("has jobs: 1 running, 0 waiting"), "{}", refused.stderr);
     let timed_out = place.run("destroy", &["--yes", "--drain", "1s"]).expect(5);
     assert!(
         timed_out.stderr.contains("1 jobs are left: nothing was deleted"),
@@ -383,6 +441,10 @@ async fn what_cannot_be_used_is_said_before_anything_is_asked() {
     ];
     let said = place.run("deploy", &[&["--yes"][..], &no_subnet].concat()).expect(1);
     assert!(said.stderr.contains("us-east-1 has no subnet subnet-1"), "{}", said.stderr);
+    let policy = "[cloud]\nkind = \"aws\"\n[pool.gpu]\ninstances = [\"i-0123456789abcdef0\"]\n# ";
+    place.sandbox.write("gpuctl.toml", policy.to_owned() + &"x".repeat(1 << 20));
+    let large = place.run("deploy", &["--yes"]).expect(2);
+    assert!(large.stderr.contains("the function reads 1048576"), "{}", large.stderr);
     assert_eq!(place.cloudformation.calls(), Vec::<String>::new());
 }
 
@@ -471,6 +533,20 @@ impl Life {
         Self { sandbox, ministack }
     }
 
+    /// Makes a bucket with a file, tagged as that of a stack.
+    fn bucket(&self, region: &str, name: &str, stack: &str) {
+        let account = Account { port: self.ministack.port };
+        let place = match region {
+            REGION => String::new(),
+            _ => format!(
+                "<CreateBucketConfiguration><LocationConstraint>{region}</LocationConstraint></CreateBucketConfiguration>"
+            ),
+        };
+        account.s3(region, &format!("PUT /{name}"), &place);
+        account.s3(region, &format!("PUT /{name}/a-file"), "text");
+        account.tag(region, name, stack);
+    }
+
     fn run(&self, command: &str, stack: &str, more: &[&str]) -> Said {
         let url = self.ministack.url();
         let mut arguments = vec![command, "--stack", stack, "--endpoint-url", &url];
@@ -480,7 +556,11 @@ impl Life {
             arguments.extend(&SET[2..]);
         }
         arguments.extend(more);
-        self.sandbox.run(&arguments)
+        let said = self.sandbox.run(&arguments);
+        if command == "deploy" {
+            Account { port: self.ministack.port }.buckets_of(stack);
+        }
+        said
     }
 }
 
@@ -491,7 +571,9 @@ async fn a_stack_is_made_changed_removed_and_made_again() {
     let run = |command: &str, more: &[&str]| life.run(command, "life", more);
     let bare = run("deploy", &["--yes"]).expect(1);
     assert!(bare.stderr.contains("/models/ has no models: no GPU box was made"), "{}", bare.stderr);
-    assert!(bare.stderr.contains("hint: the stack is complete; `gpuctl deploy --models"));
+    assert!(
+        bare.stderr.contains("hint: the stack is complete; `gpuctl deploy --stack life --models")
+    );
     // No worker boots on the emulator, so the box is told to stop.
     let with_models = ["--models", "models", "--yes", "--boot-timeout", "1s"];
     let made = run("deploy", &with_models).expect(5);
@@ -516,14 +598,60 @@ async fn a_stack_is_made_changed_removed_and_made_again() {
     assert_eq!((&gone["left"], kept.iter().filter(is_bucket).count()), (&json!([]), 2), "{gone}");
     assert_eq!(run("destroy", &["--yes", "--json"]).expect(0).json()["was_there"], false);
 
-    run("deploy", &["--yes", "--set", "GpuBoxes=launched", "--set", "Efs=on"]).expect(0);
+    let made = run("deploy", &["--yes", "--set", "GpuBoxes=launched", "--set", "Efs=on"]).expect(0);
+    let words = "/models/ has no models: each GPU box powers itself off at its boot";
+    assert!(made.stderr.contains(words), "{}", made.stderr);
     let gone = run("destroy", &["--yes"]).expect(0);
-    let delete = "aws efs delete-file-system --region us-east-1 --file-system-id fs-";
-    assert!(gone.stderr.contains(delete), "{}", gone.stderr);
     let kept = gone.stdout.lines().find(|line| line.starts_with("  file system ")).unwrap();
-    assert!(kept.ends_with(" $0.30 a GB a month"), "{}", gone.stdout);
-    let gone = run("destroy", &["--yes", "--everything", "--json"]).expect(0).json();
-    assert_eq!((&gone["left"], &gone["kept"]), (&json!([]), &json!([])), "{gone}");
+    assert!(kept.ends_with(" $0.00 a month"), "{}", gone.stdout);
+    // Buckets of such a name may be anyone's; the list of an account has those of all regions.
+    life.bucket(REGION, "life-bucket-photographs", "another");
+    life.bucket("eu-west-1", "life-bucket-elsewhere", "life");
+    let gone = run("destroy", &["--yes", "--everything"]).expect(0);
+    assert!(gone.stderr.contains("deleted file system fs-"), "{}", gone.stderr);
+    let gone = [gone, run("destroy", &["--everything", "--json"]).expect(0)];
+    for other in ["photographs", "elsewhere"] {
+        assert!(gone.iter().all(|said| !said.stderr.contains(other)), "{}", gone[0].stderr);
+    }
+    let last = gone[1].json();
+    assert_eq!((&last["left"], &last["kept"]), (&json!([]), &json!([])), "{last}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_app_box_gets_its_address_also_where_an_earlier_deployment_ended_before() {
+    // The emulator lists an address for every stack.
+    let ministack = emulators::new_ministack().await;
+    let place = Place::on(&ministack, "address").await;
+    let port = ministack.port;
+    let ec2 = |query: &str| {
+        let headers = format!(
+            "Content-Type: application/x-www-form-urlencoded\r\nAuthorization: AWS4-HMAC-SHA256 Credential=test/20261122/{REGION}/ec2/aws4_request\r\n"
+        );
+        let body = format!("Version=2016-11-15&Action={query}");
+        emulators::request_with(port, "POST", "/", &headers, &body).unwrap()
+    };
+    let id = |answer: &str, name: &str| {
+        let (_, rest) = answer.split_once(&format!("<{name}>")).unwrap();
+        rest.split_once('<').unwrap().0.to_owned()
+    };
+    let data = "LaunchTemplateData.InstanceType=t3.large&LaunchTemplateData.ImageId=ami-1";
+    ec2(&format!("CreateLaunchTemplate&LaunchTemplateName=address-app&{data}"));
+    let address = id(&ec2("AllocateAddress&Domain=vpc"), "allocationId");
+    let subnet = id(&ec2("DescribeSubnets"), "subnetId");
+    let mut outputs = vec![("Bucket", place.bucket.as_str()), ("Subnets", subnet.as_str())];
+    place.cloudformation.outputs(&outputs);
+    std::fs::create_dir_all(place.sandbox.path("models/any")).unwrap();
+    place.sandbox.write("models/any/model.toml", b"");
+    let kept = ["--set", "GpuBoxes=kept", "--set", "Layout=gpu-and-app", "--models", "models"];
+    let what = [&["--yes", "--stack", "address", "--boot-timeout", "1s"][..], &kept].concat();
+    // No worker boots on the emulator, so the GPU box is told to stop.
+    let made = place.run("deploy", &what).expect(5);
+    assert!(made.stderr.contains("from launch template address-app;"), "{}", made.stderr);
+    outputs.push(("AppAddressId", &address));
+    place.cloudformation.outputs(&outputs);
+    place.run("deploy", &what).expect(0);
+    let held = ec2(&format!("DescribeAddresses&AllocationId.1={address}"));
+    assert!(held.contains("<instanceId>i-"), "{held}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

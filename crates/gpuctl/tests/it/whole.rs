@@ -115,26 +115,14 @@ impl Place {
 
     /// The policy that `deploy` wrote, with a box that starts at once and stops soon; the function and the box read it in the bucket.
     fn hurry(&self) -> String {
-        let listed = self.raw("s3", "GET", "/", "");
-        let at = listed.find("<Name>whole-bucket-").unwrap() + "<Name>".len();
-        let bucket = listed[at..].split('<').next().unwrap();
+        let bucket = self.account.buckets_of(STACK).remove(0);
         let path = format!("/{bucket}/gpuctl.toml");
-        let policy = self.raw("s3", "GET", &path, "");
+        let policy = self.account.s3(REGION, &format!("GET {path}"), "");
         let faster = "[pool.gpu]\nmax_wait = \"0s\"\nidle_stop = \"3s\"\n";
         let policy = policy.replacen("[pool.gpu]\n", faster, 1);
-        self.raw("s3", "PUT", &path, &policy);
+        self.account.s3(REGION, &format!("PUT {path}"), &policy);
         self.sandbox.write("box/gpuctl.toml", policy);
         format!("s3:/{path}")
-    }
-
-    fn raw(&self, service: &str, method: &str, path: &str, body: &str) -> String {
-        let headers = format!(
-            "Content-Type: text/plain\r\nAuthorization: AWS4-HMAC-SHA256 Credential=test/20261122/{REGION}/{service}/aws4_request\r\n"
-        );
-        let answer =
-            emulators::request_with(self.account.port, method, path, &headers, body).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 20"), "{method} {path}: {answer}");
-        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 }
 
