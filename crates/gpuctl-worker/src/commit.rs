@@ -235,10 +235,15 @@ impl Worker {
     }
 
     /// Whether the job's generation has a result.
-    pub(crate) async fn has_result(&self, job: &Job) -> Result<bool, PortError> {
+    async fn has_result(&self, job: &Job) -> Result<bool, PortError> {
+        self.result(job).await.map(|result| result.is_some())
+    }
+
+    /// The result of the job's generation, if it has one.
+    pub(crate) async fn result(&self, job: &Job) -> Result<Option<JobResult>, PortError> {
         let results = within("the ledger", self.ports.ledger.results(&job.id)).await?;
         let any = Fix::DuplicateGeneration.is_left_out();
-        Ok(results.iter().any(|result| any || result.job.generation == job.generation))
+        Ok(results.into_iter().find(|result| any || result.job.generation == job.generation))
     }
 
     /// Commits the result; where it is too large for the ledger, it becomes a failure that says so.

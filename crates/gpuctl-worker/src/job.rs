@@ -44,8 +44,8 @@ enum Verdict {
     Run,
     /// It may have crashed its worker, as often as this or elsewhere.
     RunAlone(u32),
-    /// It has a result.
-    HasResult,
+    /// It has this result.
+    HasResult(Box<JobResult>),
     /// It has crashed its worker too often, or was received too often.
     Bury(JobFailure),
 }
@@ -59,7 +59,7 @@ impl Worker {
         };
         tracing::debug!(job = %job.id, stage = "received");
         let alone = match self.judge(&job, &message.received).await {
-            Verdict::HasResult => return self.ack(&message, &job).await,
+            Verdict::HasResult(result) => return self.ack_again(&message, &result).await,
             Verdict::Bury(failure) => {
                 self.suspects.forget(&job);
                 return self.bury(&message, job, failure).await;
@@ -102,15 +102,16 @@ impl Worker {
             false => self.suspects.crashes(job),
         };
         // Without the ledger it is not known: the job runs, and its commit finds out.
-        let has_result = match received.receive_count > 1 || crashes > 0 {
-            true => self.has_result(job).await.ok(),
-            false => Some(false),
+        let result = match received.receive_count > 1 || crashes > 0 {
+            true => self.result(job).await,
+            false => Ok(None),
         };
-        if has_result == Some(true) {
-            return Verdict::HasResult;
+        let is_known = result.is_ok();
+        if let Ok(Some(result)) = result {
+            return Verdict::HasResult(Box::new(result));
         }
         let receives = received.receive_count - 1;
-        let is_over = receives >= self.queue.receives_max.get() && has_result.is_some();
+        let is_over = receives >= self.queue.receives_max.get() && is_known;
         if crashes > 0 {
             return match is_over || self.suspects.is_too_often(crashes) {
                 true => Verdict::Bury(crashed(crashes)),
@@ -248,6 +249,25 @@ impl Worker {
                 () = tokio::time::sleep(backoff.next_wait()) => {}
             }
         }
+    }
+
+    /// Acks a message that came again although its job has a result. The worker that committed it may have ended before it had acked it, and
+    /// on DynamoDB also between the result and the job's state: committing it again completes that, and changes nothing else.
+    async fn ack_again(&self, message: &Message, result: &JobResult) {
+        message.lease.begin();
+        let mut backoff = Backoff::new();
+        while let Err(error) = within("the commit", self.ports.ledger.commit_one(result)).await {
+            self.faults.raise(Part::Results, &Part::Results.fault(&error), self.now());
+            tokio::select! {
+                biased;
+                () = self.ending.cancelled() => {
+                    return self.release(message, TimeDelta::zero()).await;
+                }
+                () = tokio::time::sleep(backoff.next_wait()) => {}
+            }
+        }
+        self.faults.clear(Part::Results);
+        self.ack(message, &result.job).await;
     }
 
     /// Ends the lease, so that the message is delivered again after that time.

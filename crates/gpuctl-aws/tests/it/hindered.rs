@@ -79,6 +79,25 @@ async fn a_job_that_is_retried_while_it_is_deleted_keeps_its_new_generation() {
     assert_eq!((entry.job, entry.state), (second, JobState::Queued));
 }
 
+/// The result is written first: a worker may end before it has written the job's state.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_broke_off_after_the_result_is_completed_by_the_next_one() {
+    let (table, ledger) = a_table().await;
+    let job = a_job();
+    ledger.submitted(std::slice::from_ref(&job)).await.unwrap();
+    let look = |action: &str, _: &Value| {
+        (action == "UpdateItem").then(|| error("ValidationException", &json!({})))
+    };
+    let (_recorder, broken) = watched(&table, look).await;
+    let done = result(&job, "done");
+    broken.commit_one(&done).await.unwrap_err();
+    let succeeded = JobFilter { state: Some(JobState::Succeeded), ..ALL };
+    assert_eq!(ledger.results(&job.id).await.unwrap().len(), 1);
+    assert!(ledger.jobs(succeeded).await.unwrap().is_empty());
+    ledger.commit_one(&done).await.unwrap();
+    assert_eq!(ledger.jobs(succeeded).await.unwrap().len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_cannot_be_deleted_hides_none_that_was() {
     let (table, ledger) = a_table().await;

@@ -46,6 +46,7 @@ async fn a_result_whose_lease_was_lost_is_committed_if_there_is_none_and_not_ack
     // The next receive finds the result, and acks.
     world.wait(seconds(200), |state| state.messages.is_empty()).await;
     assert_eq!(world.see(|state| (state.inferences, state.files.len())), (1, 1));
+    assert_eq!(world.state().acks.len(), 1, "not with the lost lease: SQS would take it");
     serving.kill().await;
 }
 
@@ -114,6 +115,8 @@ async fn a_drain_gives_back_what_is_decoded_and_waits_for_its_model() {
 #[tokio::test(start_paused = true)]
 async fn a_heartbeat_under_way_does_not_hide_what_a_drain_gives_back() {
     let world = World::new("");
+    // One message is held at a time, so no receive under way takes it again.
+    world.state().service = None;
     world.state().extension_takes = Duration::from_millis(400);
     world.submit("waits");
     let serving = world.serve();

@@ -192,14 +192,25 @@ async fn a_message_of_an_older_generation_is_dropped_without_a_result() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_has_its_result_is_acked_and_not_run_again() {
+async fn a_job_that_has_its_result_is_committed_again_and_acked_and_not_run_again() {
     let world = World::new("");
     world.fail(Call::Ack, PortErrorClass::LeaseLost);
     world.submit("ok");
     let serving = world.serve();
     world.wait(seconds(5), |state| state.results.len() == 1).await;
     world.mend(Call::Ack);
+    world.fail(Call::Commit, PortErrorClass::Unavailable);
+    tokio::time::sleep(seconds(120)).await;
+    assert_eq!(
+        world.state().messages.len(),
+        1,
+        "the worker that committed it may have ended in the middle"
+    );
+    world.mend(Call::Commit);
     world.wait(seconds(120), |state| state.messages.is_empty()).await;
-    assert_eq!(world.state().inferences, 1);
+    assert_eq!(
+        world.see(|state| (state.inferences, state.commits, state.results.len())),
+        (1, 2, 1)
+    );
     serving.kill().await;
 }

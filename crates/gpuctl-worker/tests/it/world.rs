@@ -69,6 +69,7 @@ pub(crate) struct Message {
 pub(crate) struct State {
     pub(crate) messages: Vec<Message>,
     pub(crate) results: Vec<JobResult>,
+    pub(crate) commits: u32,
     pub(crate) problems: Vec<JobProblem>,
     pub(crate) reports: Vec<WorkerReport>,
     /// The newest generation of each job that a user has had sent again.
@@ -76,6 +77,8 @@ pub(crate) struct State {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) failing: BTreeMap<Call, PortErrorClass>,
     pub(crate) panicking: Option<Call>,
+    /// Each receipt that was to be acked, also those that were void.
+    pub(crate) acks: Vec<Receipt>,
     /// How long a change of a lease takes, and how much longer an extension.
     pub(crate) change_takes: Duration,
     pub(crate) extension_takes: Duration,
@@ -457,6 +460,7 @@ impl Ledger for World {
                 _ => Err(error),
             })?;
             let mut state = self.state();
+            state.commits += 1;
             let same = |one: &JobResult| {
                 one.job.id == result.job.id && one.job.generation == result.job.generation
             };

@@ -56,6 +56,7 @@ impl JobQueue for World {
         let ack = |receipt: &Receipt| {
             self.check(Call::Ack)?;
             let mut state = self.state();
+            state.acks.push(receipt.clone());
             state.held(receipt)?;
             state.messages.retain(|one| one.receipt.as_ref() != Some(receipt));
             Ok(())
