@@ -4,7 +4,7 @@
 #     --quick         leaves out the demo
 #     --infra         also tests infra/ as a whole, by scripts/test-infra.sh
 #     --no-install    says which Debian packages are missing and ends, where it would install them
-#     --kills[=TIMES] only the kill tests, with many more jobs, as often as TIMES says, each time with another seed: about a quarter of an hour a time
+#     --kills[=TIMES] only the kill tests, with many more jobs, as often as TIMES says, each time with another seed: about twenty minutes a time
 # Installs what it needs, and says so first; asks for nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -63,6 +63,7 @@ kill_tests() {
   for seed in $(seq "$kills"); do
     step "kill tests, $seed of $kills"
     kill_test "$seed" 10000 a_small_graph_on_this_machine
+    kill_test "$seed" 400 a_small_graph_on_emulated_aws
     kill_test "$seed" 200 real_models_on_this_machine
   done
 }

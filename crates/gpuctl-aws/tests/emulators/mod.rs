@@ -206,6 +206,18 @@ pub(crate) fn request_with(
     headers: &str,
     body: &str,
 ) -> Option<String> {
+    let answer = request_bytes(port, method, path, headers, body)?;
+    Some(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// As `request_with`, for a response that may be anything but text.
+pub(crate) fn request_bytes(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Option<Vec<u8>> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
     let length = body.len();
@@ -220,5 +232,5 @@ pub(crate) fn request_with(
     let mut answer = Vec::new();
     // A server that closed the connection while it was starting is asked again.
     stream.read_to_end(&mut answer).ok()?;
-    Some(String::from_utf8_lossy(&answer).into_owned())
+    Some(answer)
 }

@@ -85,14 +85,23 @@ impl Account {
         body: &Value,
     ) -> Value {
         let (method, path) = request.split_once(' ').unwrap();
-        let headers = format!(
-            "{headers}Authorization: AWS4-HMAC-SHA256 Credential=test/20261122/{REGION}/{service}/aws4_request\r\n"
-        );
+        let headers = format!("{headers}{}", authorization(service));
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let answer = emulators::request_with(self.port, method, path, &headers, &body).unwrap();
         assert!(answer.starts_with("HTTP/1.1 20"), "{request}: {answer}");
         let body = answer.split_once("\r\n\r\n").unwrap().1;
         serde_json::from_str(body).unwrap_or_default()
+    }
+
+    /// The body of the response to a GET, which need not be text.
+    pub(crate) fn get(self, service: &str, path: &str) -> Vec<u8> {
+        let headers = authorization(service);
+        let answer = emulators::request_bytes(self.port, "GET", path, &headers, "").unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        let head = String::from_utf8_lossy(&answer[..end]);
+        assert!(head.starts_with("HTTP/1.1 200"), "{path}: {head}");
+        assert!(!head.to_lowercase().contains("transfer-encoding"), "{path}: {head}");
+        answer[end..].to_vec()
     }
 
     /// Makes the function of the real program, with the place's configuration in its zip, and wakes it by the queue `bell`.
@@ -161,6 +170,13 @@ impl Account {
         let url = format!("http://127.0.0.1:{}/{ACCOUNT}/bell", self.port);
         self.sqs("SendMessage", &json!({ "QueueUrl": url, "MessageBody": event.to_string() }));
     }
+}
+
+/// The header of a call of a service: emulators read the service in it, and check no signature.
+fn authorization(service: &str) -> String {
+    format!(
+        "Authorization: AWS4-HMAC-SHA256 Credential=test/20261122/{REGION}/{service}/aws4_request\r\n"
+    )
 }
 
 /// The function's program as it was built.

@@ -64,6 +64,16 @@ fn real_models_on_this_machine() {
     run(&place::local::Local::new(), &load::real_models(), &Size::of(18, 20));
 }
 
+/// Over SQS, DynamoDB and S3 of an emulator.
+#[cfg(feature = "aws")]
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: scripts/test.sh --kills"]
+async fn a_small_graph_on_emulated_aws() {
+    let place = place::aws::Aws::new().await;
+    let kinds = load::small_graphs(place.sandbox());
+    tokio::task::block_in_place(|| run(&place, &kinds, &Size::of(120, 60)));
+}
+
 /// Sends the jobs, kills until all are over, and checks what became of them.
 fn run(place: &dyn Place, kinds: &[Kind], size: &Size) {
     let mut random = Random::from_environment("KILLS_SEED", 20_261_130);

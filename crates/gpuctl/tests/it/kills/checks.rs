@@ -32,12 +32,16 @@ impl Checked<'_> {
         self.each_file_is_explained(&good);
     }
 
-    /// No message waits, and the dead letters are the poison.
+    /// No message waits, and the dead letters are the poison. SQS cannot move a message in one step: one whose worker was killed meanwhile may
+    /// be there twice.
     fn no_message_is_left(&self) {
         let queue = self.place.sandbox().run(&["queue", "--json"]).expect(0).json();
         let count = |name: &str| queue["queues"][0][name].as_u64().unwrap();
         assert_eq!(["visible", "in_flight", "delayed"].map(count), [0; 3], "{queue}");
-        assert_eq!(count("dead"), self.sent.poison.len() as u64, "{queue}");
+        let (dead, poison) = (count("dead"), self.sent.poison.len() as u64);
+        let killed = self.journal.lives.iter().filter(|life| life.is_killed()).count() as u64;
+        let twice = if self.place.moves_at_once() { 0 } else { killed };
+        assert!((poison..=poison + twice).contains(&dead), "{poison} are poison: {queue}");
     }
 
     fn listed(&self, state: &str) -> BTreeMap<String, Value> {

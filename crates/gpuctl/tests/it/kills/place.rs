@@ -1,5 +1,7 @@
-//! Where the jobs run.
+//! Where the jobs run: on this machine, or on an emulated AWS.
 
+#[cfg(feature = "aws")]
+pub(super) mod aws;
 pub(super) mod local;
 
 use std::os::unix::fs::symlink;
@@ -17,6 +19,10 @@ visibility = \"3s\"
 receives_max = 12
 ";
 
+/// As the pools say.
+#[cfg(feature = "aws")]
+const RECEIVES_MAX: u32 = 12;
+
 pub(super) trait Place: Sync {
     fn sandbox(&self) -> &Sandbox;
 
@@ -25,6 +31,9 @@ pub(super) trait Place: Sync {
 
     /// Sends a message as it is.
     fn send(&self, body: &str);
+
+    /// Whether the queue moves a message to its dead letters in one step.
+    fn moves_at_once(&self) -> bool;
 
     /// Every file that attempts have stored, as `JOB/ATTEMPT/NAME`.
     fn files(&self) -> Vec<String>;

@@ -44,6 +44,10 @@ impl Place for Local {
         self.store.send_now(&"jobs".parse().unwrap(), &[message]).unwrap();
     }
 
+    fn moves_at_once(&self) -> bool {
+        true
+    }
+
     fn files(&self) -> Vec<String> {
         let results = self.sandbox.path(".gpuctl/results");
         let mut found = Vec::new();
