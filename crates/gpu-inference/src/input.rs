@@ -12,11 +12,14 @@ pub(crate) mod picture;
 pub(crate) mod tensors;
 pub(crate) mod text;
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use gpu_tasks::{ParamKind, Params, Task};
 
@@ -61,12 +64,48 @@ pub enum Content {
     Bytes(FileEnds),
     /// Named tensors.
     Tensors(Tensors),
+    /// In the form that an opened model takes: see [`crate::Preparation`].
+    Ready(Ready),
+}
+
+/// An input in the form that one opened model takes.
+#[derive(Clone)]
+pub struct Ready {
+    /// The number of the preparation that made it.
+    pub(crate) by: u64,
+    pub(crate) form: Arc<dyn Any + Send + Sync>,
+    pub(crate) load: Load,
+}
+
+/// How much work and memory a model's form of an input is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// The memory that it takes.
+    pub(crate) bytes: u64,
+    /// How much of a batch's budget it takes: pixels or tokens.
+    pub(crate) cost: u64,
+    /// Only inputs of one bucket share a batch.
+    pub(crate) shape_bucket: u64,
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ready")
+            .field("by", &self.by)
+            .field("load", &self.load)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Prepared {
     #[must_use]
     pub fn content(&self) -> &Content {
         &self.content
+    }
+
+    /// This input, with what was decoded replaced by a model's form of it.
+    pub(crate) fn made_ready(self, ready: Ready) -> Self {
+        Self { content: Content::Ready(ready), ..self }
     }
 
     /// What it is for, if that is known.
@@ -113,6 +152,7 @@ impl Content {
             Self::Tensors(tensors) => {
                 tensors.values().map(|tensor| tensor.elements().bytes()).sum()
             }
+            Self::Ready(ready) => ready.load.bytes,
         }
     }
 }

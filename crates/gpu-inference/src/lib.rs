@@ -4,7 +4,7 @@
 //! hands it batches. Queues, JSON results and metrics are not here; nothing here prints or ends the process.
 //!
 //! The modules are layers, each of which uses only those below it: `bench`, `open`, `families`, `pipelines`, `models`,
-//! `run`, then `output`, `preprocess` and `input`, and `cancel`, `onnx_error`, `size` and `text`.
+//! `run` and `preparation`, then `output`, `preprocess` and `input`, and `cancel`, `onnx_error`, `size` and `text`.
 
 mod bench;
 mod cancel;
@@ -15,6 +15,7 @@ mod onnx_error;
 mod open;
 mod output;
 mod pipelines;
+mod preparation;
 mod preprocess;
 mod run;
 mod size;
@@ -30,7 +31,7 @@ pub use input::picture::Picture;
 pub use input::picture::programs::picture_programs;
 pub use input::tensors::{Elements, Tensor, Tensors};
 pub use input::{
-    Content, Decoder, FileEnds, FileKind, InputError, InputLimits, Prepared, Text, decode,
+    Content, Decoder, FileEnds, FileKind, InputError, InputLimits, Prepared, Ready, Text, decode,
 };
 pub use models::{
     Device, DevicePreference, Gpu, Manifest, ManifestError, ModelError, ModelFile, ModelStore,
@@ -45,5 +46,6 @@ pub use output::{
     Sound, TaskResult, TensorSummary, TextBasis, Transcript, Warning,
 };
 pub use pipelines::Pipeline;
+pub use preparation::Preparation;
 pub use preprocess::phonemes::PhonemeError;
 pub use run::RunError;

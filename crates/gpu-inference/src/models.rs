@@ -18,7 +18,7 @@ mod store;
 pub use self::error::ModelError;
 pub(crate) use self::family::{Families, FamilySpec, Need, Use};
 pub(crate) use self::files::verified_bytes;
-pub(crate) use self::graph::{Feed, Graph};
+pub(crate) use self::graph::{Feed, Graph, Stack};
 pub(crate) use self::io_spec::{DimSpec, IoName, IoSpec, Signature};
 pub use self::manifest::{Manifest, ManifestError, ModelFile, ModelTask, Precision, catalogue};
 pub(crate) use self::opener::{Opener, Place, SessionSource};

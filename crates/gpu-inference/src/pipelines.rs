@@ -9,6 +9,7 @@ pub(crate) mod detect;
 mod load;
 pub(crate) mod ocr;
 pub(crate) mod raw;
+mod scaling;
 pub(crate) mod segment;
 pub(crate) mod sentence;
 pub(crate) mod siglip;
@@ -17,12 +18,13 @@ pub(crate) mod transcribe;
 mod vectors;
 mod wav;
 
-use crate::input::Prepared;
+use crate::input::{Content, Prepared};
 use gpu_tasks::Blame;
 
 use crate::models::{Device, Opener, Place, Runtime};
 use crate::onnx_error::OnnxError;
 use crate::output::Output;
+use crate::preparation::Preparation;
 use crate::run::{Cancel, Run, RunError};
 
 /// An opened model.
@@ -55,6 +57,19 @@ impl Pipeline {
     #[must_use]
     pub fn batch_max(&self) -> usize {
         self.batch_max
+    }
+
+    /// How inputs are prepared for this model on other threads, before their batch runs; `None` where nothing is to be done before.
+    #[must_use]
+    pub fn preparation(&self) -> Option<Preparation> {
+        self.run.preparation()
+    }
+
+    /// Whether it can run this input: not one that was prepared for another model, or for this one before it was opened again.
+    #[must_use]
+    pub fn takes(&self, input: &Prepared) -> bool {
+        let Content::Ready(ready) = input.content() else { return true };
+        self.run.preparation().is_some_and(|own| own.made(ready))
     }
 
     /// Returns one output for each input, in order. An output does not depend on the other inputs.

@@ -10,6 +10,7 @@ use crate::cancel::Cancelled;
 use crate::input::Prepared;
 use crate::onnx_error::{About, OnnxError};
 use crate::output::Output;
+use crate::preparation::Preparation;
 use crate::preprocess::phonemes::PhonemeError;
 
 /// The code of a model family, with its opened sessions.
@@ -19,6 +20,11 @@ pub(crate) trait Run: Send {
     /// # Errors
     /// The work was cancelled, an input is of the wrong kind, or the model failed. Then no input has an output.
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError>;
+
+    /// How its inputs are prepared before their batch runs; `None`: they are run as they were decoded.
+    fn preparation(&self) -> Option<Preparation> {
+        None
+    }
 }
 
 /// Why a batch has no outputs.

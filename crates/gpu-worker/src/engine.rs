@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gpu_inference::{
-    Device, DevicePreference, InputLimits, ModelError, ModelStore, Output, Pipeline, Prepared,
-    Resolved, RunError, Runtime, RuntimeOptions, Task, open,
+    Device, DevicePreference, InputLimits, ModelError, ModelStore, Output, Pipeline, Preparation,
+    Prepared, Resolved, RunError, Runtime, RuntimeOptions, Task, open,
 };
 use gpuctl_control::log::shown;
 use gpuctl_core::batch::{BatchLimits, Candidate, form};
@@ -60,10 +60,19 @@ struct Shared {
     setup: EngineSetup,
     /// What jobs mean by their task and the model that they name, if they do.
     resolved: Mutex<HashMap<(Task, Option<String>), Resolved>>,
-    threads: Mutex<HashMap<Resolved, Sender<Item>>>,
+    threads: Mutex<HashMap<Resolved, ModelLine>>,
     /// One permit for each core.
     decoders: Arc<Semaphore>,
 }
+
+/// The way to a model's thread.
+struct ModelLine {
+    items: Sender<Item>,
+    preparation: Published,
+}
+
+/// How inputs are prepared for a model, while it is open.
+type Published = Arc<Mutex<Option<Preparation>>>;
 
 /// One input that waits for its model.
 struct Item {
@@ -169,6 +178,14 @@ impl Engine {
         })
     }
 
+    /// How inputs are prepared for this model before they are run; `None` while it is not open, and for models that want nothing prepared.
+    pub(crate) fn preparation(&self, task: Task, model: Option<&str>) -> Option<Preparation> {
+        let wanted = self.resolve(task, model).ok()?;
+        let threads = self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let published = &threads.get(&wanted)?.preparation;
+        published.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn resolve(&self, task: Task, model: Option<&str>) -> Result<Resolved, Fault> {
         let key = (task, model.map(str::to_owned));
         let known = || self.shared.resolved.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,24 +200,31 @@ impl Engine {
 
     fn enqueue(&self, wanted: &Resolved, item: Item) {
         let mut threads = self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = threads.entry(wanted.clone()).or_insert_with(|| self.spawn(wanted.clone()));
-        if let Err(unsent) = sender.send(item) {
+        let line = threads.entry(wanted.clone()).or_insert_with(|| self.spawn(wanted.clone()));
+        if let Err(unsent) = line.items.send(item) {
             // Its thread ended: a new one takes over. It is started under this lock, so it is there to receive.
-            *sender = self.spawn(wanted.clone());
-            let _ = sender.send(unsent.0);
+            *line = self.spawn(wanted.clone());
+            let _ = line.items.send(unsent.0);
         }
     }
 
-    fn spawn(&self, wanted: Resolved) -> Sender<Item> {
+    fn spawn(&self, wanted: Resolved) -> ModelLine {
         let (sender, items) = channel();
+        let published = Published::default();
+        let line = ModelLine { items: sender, preparation: Arc::clone(&published) };
         let engine = self.clone();
         std::thread::spawn(move || match engine.open(&wanted) {
             Ok(pipeline) => {
+                let publish = |preparation| {
+                    *published.lock().unwrap_or_else(PoisonError::into_inner) = preparation;
+                };
+                publish(pipeline.preparation());
                 ModelThread { model: wanted.model().to_owned(), pipeline, items }.run();
+                publish(None);
             }
             Err(fault) => engine.fail_waiting(&wanted, &items, &fault),
         });
-        sender
+        line
     }
 
     fn runtime(&self) -> Result<Runtime, Fault> {
@@ -261,6 +285,9 @@ impl ModelThread {
             for item in waiting.extract_if(.., |item| item.is_dropped()) {
                 let _ = item.reply.send(Err(Fault::Cancelled));
             }
+            for item in waiting.extract_if(.., |item| !self.pipeline.takes(&item.prepared)) {
+                let _ = item.reply.send(Err(Fault::Box(reopened(&self.model))));
+            }
             let batch = take_batch(&mut waiting, limits);
             if self.run_batch(batch) == Health::Failed {
                 // Its session may be broken, e.g. after an error of the device: the next job opens a new one.
@@ -313,6 +340,15 @@ impl ModelThread {
                 if matches!(fault, Fault::Box(_)) { Health::Failed } else { Health::Good }
             }
         }
+    }
+}
+
+/// An input that was prepared before the model had to be opened again is decoded once more: its form may be another one now.
+fn reopened(model: &str) -> BoxFault {
+    BoxFault {
+        code: "model.reopened".to_owned(),
+        message: format!("the model {} was opened again meanwhile", shown(model)),
+        hint: None,
     }
 }
 

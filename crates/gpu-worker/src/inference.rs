@@ -5,9 +5,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use gpu_inference::{
-    Cancel as RunCancel, Decoder, InputError, Output, Params, Prepared, Task, TaskError,
-};
+use gpu_inference::{Cancel as RunCancel, Decoder, Output, Params, Prepared, Task, TaskError};
 use gpuctl_control::job::{Job, JobFailure};
 use gpuctl_worker::{
     BoxFault, Cancel, Decoded, Fault, Inference, Inferred, Inputs, JobTimer, Needs, OutputFile,
@@ -54,7 +52,9 @@ impl Inference for Engine {
     fn bytes_max(&self, job: &Job, inputs: &Inputs) -> u64 {
         let Ok((task, params)) = read(job, inputs) else { return 0 };
         let decoder = Decoder { limits: self.limits(), cancel: RunCancel::new() };
-        decoder.bytes_max(task, inputs.input.path(), &params)
+        let decoded = decoder.bytes_max(task, inputs.input.path(), &params);
+        let preparation = self.preparation(task, job.model.as_deref());
+        decoded + preparation.map_or(0, |preparation| preparation.bytes_max())
     }
 
     async fn decode(&self, job: &Job, inputs: Inputs, cancel: &Cancel) -> Result<Decoded, Fault> {
@@ -62,19 +62,24 @@ impl Inference for Engine {
         let permit = self.decoders().acquire_owned().await;
         let decoder = Decoder { limits: self.limits(), cancel: RunCancel::new() };
         let stop = decoder.cancel.clone();
+        let (engine, model) = (self.clone(), job.model.clone());
         let decode = tokio::task::spawn_blocking(move || {
             let (_permit, began) = (permit, Instant::now());
-            let prepared = decoder.decode(task, inputs.input.path(), &params)?;
-            Ok::<_, InputError>((
-                prepared,
-                TimeDelta::from_std(began.elapsed()).unwrap_or_default(),
-            ))
+            let decoded = decoder.decode(task, inputs.input.path(), &params);
+            let decoded = decoded.map_err(|error| failure::input(&error, task))?;
+            // While its model is not open yet, the model's thread prepares it.
+            let prepared = match engine.preparation(task, model.as_deref()) {
+                Some(preparation) => preparation.apply(decoded),
+                None => Ok(decoded),
+            };
+            let prepared = prepared.map_err(|error| failure::run(&error))?;
+            Ok((prepared, TimeDelta::from_std(began.elapsed()).unwrap_or_default()))
         });
         match cancelled_with(decode, cancel, || stop.cancel()).await {
             Ok(Ok((prepared, took))) => {
                 Ok(Decoded { bytes: prepared.bytes(), took, inner: Box::new(prepared) })
             }
-            Ok(Err(error)) => Err(failure::input(&error, task)),
+            Ok(Err(fault)) => Err(fault),
             // A decoder's panic is an error above; only a runtime that ends cancels the call.
             Err(_) => Err(Fault::Cancelled),
         }
@@ -149,6 +154,7 @@ fn check_job(job: &Job) -> Result<(Task, Params), TaskError> {
 #[cfg(test)]
 mod tests {
     use gpu_inference::{DevicePreference, InputLimits, RuntimeOptions};
+    use gpuctl_control::ports::Fetched;
     use serde_json::json;
 
     use super::*;
@@ -177,16 +183,77 @@ mod tests {
         assert!(check_job(&job("vision.ocr", None, &json!({}))).is_ok());
     }
 
-    #[test]
-    fn a_job_is_limited_by_the_model_that_it_names_or_by_that_of_its_task() {
-        let engine = Engine::new(EngineSetup {
+    /// An engine with the small graphs of scripts/make-graphs.py.
+    fn engine() -> Engine {
+        Engine::new(EngineSetup {
             library: None,
             models: gpu_inference::cache_folder().join("graphs"),
             device: DevicePreference::Cpu,
             device_of: std::collections::BTreeMap::new(),
             options: RuntimeOptions::default(),
             limits: InputLimits::default(),
-        });
+        })
+    }
+
+    async fn decoded(engine: &Engine, job: &Job, text: &str) -> Result<Decoded, Fault> {
+        let inputs = Inputs { input: Fetched::of_text(text).unwrap(), files: Vec::new() };
+        engine.decode(job, inputs, &Cancel::new()).await
+    }
+
+    async fn inferred(engine: &Engine, job: &Job, decoded: Decoded) -> Result<Inferred, Fault> {
+        engine.infer(job, decoded, &Cancel::new(), &Arc::new(JobTimer::new())).await
+    }
+
+    #[tokio::test]
+    async fn once_a_model_is_open_its_thread_prepares_nothing() {
+        let engine = engine();
+        let job = job("text.embed", Some("sentences-small"), &json!({}));
+        // Decoded before the model is open.
+        let first = decoded(&engine, &job, "a red thing").await.unwrap();
+        assert!(engine.preparation(Task::TextEmbed, job.model.as_deref()).is_none());
+        let first = inferred(&engine, &job, first).await.unwrap();
+        let preparation = engine.preparation(Task::TextEmbed, job.model.as_deref()).unwrap();
+        assert_eq!(preparation.late(), 1);
+        for _ in 0..3 {
+            let next = decoded(&engine, &job, "a red thing").await.unwrap();
+            assert_eq!(inferred(&engine, &job, next).await.unwrap().output, first.output);
+        }
+        assert_eq!(preparation.late(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_input_that_its_model_cannot_use_fails_while_it_is_decoded() {
+        let engine = engine();
+        let job = job("text.classify", Some("classifier-one"), &json!({}));
+        let zeros = "\0\u{1}\u{2}";
+        let code = |failed: Fault| match failed {
+            Fault::Input(failure) => failure.code,
+            other => panic!("{other:?}"),
+        };
+        // Before its model is open it is found on the model's thread.
+        let late = decoded(&engine, &job, zeros).await.unwrap();
+        assert_eq!(code(inferred(&engine, &job, late).await.unwrap_err()), "input.wrong_kind");
+        assert_eq!(code(decoded(&engine, &job, zeros).await.err().unwrap()), "input.wrong_kind");
+    }
+
+    #[tokio::test]
+    async fn an_input_that_was_prepared_for_an_earlier_opening_is_decoded_again() {
+        let (before, after) = (engine(), engine());
+        let job = job("text.embed", Some("sentences-small"), &json!({}));
+        let opening = decoded(&before, &job, "one").await.unwrap();
+        inferred(&before, &job, opening).await.unwrap();
+        let prepared = decoded(&before, &job, "two").await.unwrap();
+        match inferred(&after, &job, prepared).await.unwrap_err() {
+            Fault::Box(fault) => assert_eq!(fault.code, "model.reopened"),
+            other => panic!("{other:?}"),
+        }
+        let again = decoded(&after, &job, "two").await.unwrap();
+        inferred(&after, &job, again).await.unwrap();
+    }
+
+    #[test]
+    fn a_job_is_limited_by_the_model_that_it_names_or_by_that_of_its_task() {
+        let engine = engine();
         let model = |task, model| engine.model(&job(task, model, &json!({})));
         assert_eq!(model("onnx.run", Some("sam2-small/encoder")).as_deref(), Some("sam2-small"));
         assert_eq!(model("text.classify", None).as_deref(), Some("classifier-any"));

@@ -8,7 +8,9 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorElementType, TensorRef};
 
+use crate::preprocess::pixels::{FloatWidth, Numbers, Planes};
 use crate::run::{RunError, failed};
+use crate::size::Size;
 
 /// An opened graph.
 pub(crate) struct Graph {
@@ -19,8 +21,40 @@ pub(crate) struct Graph {
 pub(crate) enum Feed<'a> {
     /// Numbers, in the width that the graph wants.
     Floats(ArrayViewD<'a, f32>),
+    /// Numbers that have the 16 bits which the graph wants.
+    Halves(ArrayViewD<'a, f16>),
     /// Token ids, masks and the like.
     Whole(ArrayViewD<'a, i64>),
+}
+
+/// Pictures side by side, as one call takes them. Its memory is used again for the next call.
+#[derive(Default)]
+pub(crate) struct Stack {
+    single: Vec<f32>,
+    half: Vec<f16>,
+}
+
+impl Stack {
+    /// The feed for planes that all have the size of the first.
+    pub(crate) fn of<'p>(&mut self, planes: impl IntoIterator<Item = &'p Planes>) -> Feed<'_> {
+        self.single.clear();
+        self.half.clear();
+        let (mut count, mut size) = (0, Size::default());
+        for planes in planes {
+            (count, size) = (count + 1, planes.size);
+            match &planes.numbers {
+                Numbers::Single(numbers) => self.single.extend_from_slice(numbers),
+                Numbers::Half(numbers) => self.half.extend_from_slice(numbers),
+            }
+        }
+        let shape = [count, 3, size.height as usize, size.width as usize];
+        let fits = "planes of one graph have one size and one width";
+        if self.half.is_empty() {
+            Feed::Floats(ArrayViewD::from_shape(IxDyn(&shape), &self.single).expect(fits))
+        } else {
+            Feed::Halves(ArrayViewD::from_shape(IxDyn(&shape), &self.half).expect(fits))
+        }
+    }
 }
 
 impl Graph {
@@ -62,6 +96,9 @@ impl Graph {
                 Feed::Whole(numbers) => {
                     TensorRef::from_array_view(numbers).map_err(failed(stage))?.into()
                 }
+                Feed::Halves(numbers) => {
+                    TensorRef::from_array_view(numbers).map_err(failed(stage))?.into()
+                }
                 Feed::Floats(numbers) => match self.wanted(name) {
                     Some(TensorElementType::Float16) => {
                         let half = numbers.mapv(f16::from_f32);
@@ -84,6 +121,14 @@ impl Graph {
             *target = to_floats(output).map_err(failed(stage))?;
         }
         Ok(wanted_outputs)
+    }
+
+    /// The width of an input's numbers.
+    pub(crate) fn float_width(&self, name: &str) -> FloatWidth {
+        match self.wanted(name) {
+            Some(TensorElementType::Float16) => FloatWidth::Half,
+            _ => FloatWidth::Single,
+        }
     }
 
     fn wanted(&self, name: &str) -> Option<TensorElementType> {

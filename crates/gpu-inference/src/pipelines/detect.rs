@@ -5,10 +5,8 @@
 pub(crate) mod centerface;
 pub(crate) mod yolo;
 
-use crate::input::picture::Picture;
-use crate::input::{Content, Prepared};
+use crate::input::Prepared;
 use crate::output::Detection;
-use crate::run::RunError;
 
 /// Keeps the box of the highest score among those of one label that overlap more than `overlap_max`, and at most `count_max`
 /// boxes.
@@ -39,15 +37,6 @@ pub(crate) fn overlap(a: &[f32; 4], b: &[f32; 4]) -> f32 {
     let shared = area(&[a[0].max(b[0]), a[1].max(b[1]), a[2].min(b[2]), a[3].min(b[3])]);
     let all = area(a) + area(b) - shared;
     if all > 0.0 { shared / all } else { 0.0 }
-}
-
-/// The pictures of a batch.
-pub(crate) fn pictures(batch: &[Prepared]) -> Result<Vec<&Picture>, RunError> {
-    let picture = |(index, input)| match Prepared::content(input) {
-        Content::Picture(picture) => Ok(picture),
-        _ => Err(RunError::WrongInput { index, wanted: "a picture" }),
-    };
-    batch.iter().enumerate().map(picture).collect()
 }
 
 /// The lowest score that a job asks for, else the model's own.

@@ -22,6 +22,7 @@ impl Prepared {
             }
             Content::Text(text) => u64::from(text.len().next_power_of_two().ilog2()),
             Content::Bytes(_) | Content::Tensors(_) => 0,
+            Content::Ready(ready) => ready.load.shape_bucket,
         }
     }
 
@@ -39,6 +40,7 @@ impl Prepared {
             Content::Tensors(tensors) => {
                 tensors.values().map(|tensor| tensor.elements().len() as u64).sum()
             }
+            Content::Ready(ready) => ready.load.cost,
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::models::{
 };
 use crate::output::{Embedding, Output, TaskResult};
 use crate::pipelines::vectors::l2_normalized;
+use crate::preparation::{Preparation, Prepare, Stage};
 use crate::preprocess::tokens::{self, Encoded, Tokens};
 use crate::run::{Cancel, Run, RunError};
 
@@ -69,9 +70,36 @@ impl Settings for SentenceSettings {
 
 pub(crate) struct SentencePipeline {
     encoder: Graph,
+    stage: Stage<SentenceInputs>,
+    pad_id: i64,
+    batch_max: usize,
+}
+
+/// How texts become tokens.
+struct SentenceInputs {
     tokens: Tokens,
     settings: SentenceSettings,
-    batch_max: usize,
+}
+
+impl Prepare for SentenceInputs {
+    type Form = Encoded;
+
+    fn prepare(&self, input: &Prepared) -> Result<Encoded, RunError> {
+        let Content::Text(text) = input.content() else {
+            return Err(RunError::WrongInput { index: 0, wanted: "a text" });
+        };
+        let text: &str = text;
+        let prefix = match input.params().text("as") {
+            Some(AS_PASSAGE) => &self.settings.passage_prefix,
+            _ => &self.settings.query_prefix,
+        };
+        let tokens = self.tokens.encode(&format!("{prefix}{text}"));
+        tokens.map_err(|problem| RunError::Unfit { problem })
+    }
+
+    fn bytes_max(&self) -> u64 {
+        Encoded::bytes_max(self.settings.tokens_max)
+    }
 }
 
 impl SentencePipeline {
@@ -86,11 +114,13 @@ impl SentencePipeline {
         let tokens = Tokens::open(&opener.bytes("tokenizer")?, settings.tokens_max)
             .map_err(|problem| opener.interface_mismatch("tokenizer", problem))?;
         let batch_max = opener.batch_max();
-        Ok(Self { encoder, tokens, settings, batch_max })
+        let pad_id = settings.pad_id;
+        let stage = Stage::new(SentenceInputs { tokens, settings });
+        Ok(Self { encoder, stage, pad_id, batch_max })
     }
 
     fn encode(&mut self, texts: &[&Encoded]) -> Result<Vec<Vec<f32>>, RunError> {
-        let padded = tokens::pad(texts, self.settings.pad_id, 0);
+        let padded = tokens::pad(texts, self.pad_id, 0);
         let [states] = run_tokens(&mut self.encoder, &padded, STAGE, ["last_hidden_state"])?;
         mean(&states, texts)
     }
@@ -98,25 +128,13 @@ impl SentencePipeline {
 
 impl Run for SentencePipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
-        let mut encoded = Vec::with_capacity(batch.len());
-        for (index, input) in batch.iter().enumerate() {
-            let Content::Text(text) = input.content() else {
-                return Err(RunError::WrongInput { index, wanted: "a text" });
-            };
-            let text: &str = text;
-            let prefix = match input.params().text("as") {
-                Some(AS_PASSAGE) => &self.settings.passage_prefix,
-                _ => &self.settings.query_prefix,
-            };
-            let tokens = self.tokens.encode(&format!("{prefix}{text}"));
-            encoded.push(tokens.map_err(|problem| RunError::Unfit { problem })?);
-        }
+        let encoded = self.stage.forms(batch)?;
         let mut outputs: Vec<Option<Output>> = vec![None; batch.len()];
         for group in tokens::groups(&encoded, self.batch_max, TOKENS_MAX) {
             cancel.check()?;
-            let texts: Vec<&Encoded> = group.iter().map(|&index| &encoded[index]).collect();
+            let texts: Vec<&Encoded> = group.iter().map(|&index| &*encoded[index]).collect();
             for (&index, values) in group.iter().zip(self.encode(&texts)?) {
-                let Encoded { ids, truncated, .. } = &encoded[index];
+                let Encoded { ids, truncated, .. } = &*encoded[index];
                 let (tokens, truncated) = (Some(ids.len()), *truncated);
                 let embedding = Embedding { values, tokens, truncated };
                 let mut output = Output::from(TaskResult::Embedding(embedding));
@@ -125,6 +143,10 @@ impl Run for SentencePipeline {
             }
         }
         Ok(outputs.into_iter().flatten().collect())
+    }
+
+    fn preparation(&self) -> Option<Preparation> {
+        Some(self.stage.preparation())
     }
 }
 

@@ -7,19 +7,19 @@
 use std::collections::BTreeMap;
 
 use gpu_tasks::Task;
-use ndarray::{Array2, Array4, ArrayD, Axis, Ix2};
+use ndarray::{Array2, ArrayD, Axis, Ix2};
 use ort::value::TensorElementType;
 use serde::Deserialize;
 
-use crate::input::picture::Picture;
-use crate::input::{Content, Prepared};
+use crate::input::{Content, Load, Prepared};
 use crate::models::{
     DimSpec, FamilySpec, Feed, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, Settings,
-    check_settings,
+    Stack, check_settings,
 };
 use crate::output::{Classification, Embedding, Label, Output, TaskResult};
 use crate::pipelines::vectors::{l2_normalized, sigmoid};
-use crate::preprocess::pixels::{Filter, Normalisation, resize, write_planes};
+use crate::preparation::{Form, Preparation, Prepare, Stage};
+use crate::preprocess::pixels::{Filter, FloatWidth, Normalisation, Planes, resize};
 use crate::preprocess::tokens::{Encoded, Tokens};
 use crate::run::{Cancel, Run, RunError};
 use crate::size::Size;
@@ -36,6 +36,7 @@ pub(crate) static FAMILY: FamilySpec = FamilySpec {
 
 const PICTURES: &str = "picture tower";
 const TEXTS: &str = "text tower";
+const PIXELS: &str = "pixel_values";
 /// Longest text of any SigLIP, in tokens.
 const LENGTH_MAX: usize = 1_024;
 /// Largest picture of any SigLIP: so400m at 1,152.
@@ -83,6 +84,15 @@ pub(crate) enum SiglipFilter {
     Bicubic,
 }
 
+impl From<SiglipFilter> for Filter {
+    fn from(filter: SiglipFilter) -> Self {
+        match filter {
+            SiglipFilter::Bilinear => Self::Bilinear,
+            SiglipFilter::Bicubic => Self::Bicubic,
+        }
+    }
+}
+
 impl Default for SiglipSettings {
     fn default() -> Self {
         Self {
@@ -118,12 +128,65 @@ impl Settings for SiglipSettings {
 pub(crate) struct SiglipPipeline {
     vision: Graph,
     text: Graph,
-    tokens: Tokens,
-    side: u32,
+    stage: Stage<SiglipInputs>,
+    stack: Stack,
     /// The vectors of labels seen before.
     labels: BTreeMap<String, Vec<f32>>,
     settings: SiglipSettings,
     batch_max: usize,
+}
+
+/// How pictures and texts are prepared for the towers.
+struct SiglipInputs {
+    tokens: Tokens,
+    side: u32,
+    width: FloatWidth,
+    settings: SiglipSettings,
+}
+
+/// What a tower takes.
+enum SiglipForm {
+    Picture(Planes),
+    Text(Encoded),
+}
+
+impl Form for SiglipForm {
+    fn load(&self) -> Load {
+        match self {
+            Self::Picture(planes) => planes.load(),
+            Self::Text(text) => text.load(),
+        }
+    }
+}
+
+impl Prepare for SiglipInputs {
+    type Form = SiglipForm;
+
+    fn prepare(&self, input: &Prepared) -> Result<SiglipForm, RunError> {
+        match input.content() {
+            Content::Picture(picture) => {
+                let square = Size::square(self.side);
+                let scaled = resize(picture.rgb(), square, self.settings.filter.into());
+                let planes = Planes::of(&scaled, &Normalisation::SIGNED, self.width);
+                Ok(SiglipForm::Picture(planes))
+            }
+            Content::Text(text) => self.encode(text).map(SiglipForm::Text),
+            _ => Err(RunError::WrongInput { index: 0, wanted: "a picture or a text" }),
+        }
+    }
+
+    fn bytes_max(&self) -> u64 {
+        Planes::bytes(Size::square(self.side), self.width)
+            .max(Encoded::bytes_max(self.settings.tokens))
+    }
+}
+
+impl SiglipInputs {
+    fn encode(&self, text: &str) -> Result<Encoded, RunError> {
+        let encoded = self.tokens.encode(&text.to_lowercase());
+        let encoded = encoded.map_err(|problem| RunError::Unfit { problem })?;
+        Ok(framed(encoded, &self.settings))
+    }
 }
 
 impl SiglipPipeline {
@@ -131,7 +194,7 @@ impl SiglipPipeline {
         let settings = opener.settings::<SiglipSettings>()?;
         // Answers are told apart by name: a tower may give its states beside the vector.
         let pictures = [IoSpec {
-            name: IoName::Is("pixel_values"),
+            name: IoName::Is(PIXELS),
             element: TensorElementType::Float32,
             shape: &[DimSpec::Free, DimSpec::Is(3), DimSpec::Any, DimSpec::Any],
         }];
@@ -159,30 +222,20 @@ impl SiglipPipeline {
         }
         let side = own(&vision, 2).and_then(|side| u32::try_from(side).ok());
         let side = side.unwrap_or(settings.side);
-        let batch_max = opener.batch_max();
-        let labels = BTreeMap::new();
-        Ok(Self { vision, text, tokens, side, labels, settings, batch_max })
+        let width = vision.float_width(PIXELS);
+        let stage = Stage::new(SiglipInputs { tokens, side, width, settings: settings.clone() });
+        let (batch_max, labels) = (opener.batch_max(), BTreeMap::new());
+        Ok(Self { vision, text, stage, stack: Stack::default(), labels, settings, batch_max })
     }
 
-    fn embed_pictures(&mut self, pictures: &[&Picture]) -> Result<Vec<Vec<f32>>, RunError> {
-        let filter = match self.settings.filter {
-            SiglipFilter::Bilinear => Filter::Bilinear,
-            SiglipFilter::Bicubic => Filter::Bicubic,
-        };
-        let (square, side) = (Size::square(self.side), self.side as usize);
-        let mut input = Array4::<f32>::zeros((pictures.len(), 3, side, side));
-        for (mut row, picture) in input.outer_iter_mut().zip(pictures) {
-            let row = row.as_slice_mut().expect("in standard order");
-            let scaled = resize(picture.rgb(), square, filter);
-            write_planes(row, square, &scaled, &Normalisation::SIGNED);
-        }
+    fn embed_pictures(&mut self, pictures: &[&Planes]) -> Result<Vec<Vec<f32>>, RunError> {
         let name = self.vision.output_among(&VECTOR_NAMES);
-        let feeds = vec![("pixel_values", Feed::Floats(input.view().into_dyn()))];
+        let feeds = vec![(PIXELS, self.stack.of(pictures.iter().copied()))];
         let [vectors] = self.vision.run(PICTURES, feeds, [name.as_str()])?;
         rows(&vectors, pictures.len(), PICTURES)
     }
 
-    fn embed_texts(&mut self, texts: &[Encoded]) -> Result<Vec<Vec<f32>>, RunError> {
+    fn embed_texts(&mut self, texts: &[&Encoded]) -> Result<Vec<Vec<f32>>, RunError> {
         let name = self.text.output_among(&VECTOR_NAMES);
         let mut vectors = Vec::with_capacity(texts.len());
         for texts in texts.chunks(TEXTS_MAX) {
@@ -198,12 +251,6 @@ impl SiglipPipeline {
         Ok(vectors)
     }
 
-    fn encode(&self, text: &str) -> Result<Encoded, RunError> {
-        let encoded = self.tokens.encode(&text.to_lowercase());
-        let encoded = encoded.map_err(|problem| RunError::Unfit { problem })?;
-        Ok(framed(encoded, &self.settings))
-    }
-
     /// The vectors of a job's labels.
     fn label_vectors(&mut self, labels: &[String]) -> Result<Vec<Vec<f32>>, RunError> {
         if self.labels.len() + labels.len() > KEPT_MAX {
@@ -213,9 +260,10 @@ impl SiglipPipeline {
             labels.iter().filter(|label| !self.labels.contains_key(*label)).collect();
         let encoded: Result<Vec<_>, _> = unseen
             .iter()
-            .map(|label| self.encode(&self.settings.template.replace(PLACE, label)))
+            .map(|label| self.stage.own().encode(&self.settings.template.replace(PLACE, label)))
             .collect();
-        let vectors = self.embed_texts(&encoded?)?;
+        let encoded = encoded?;
+        let vectors = self.embed_texts(&encoded.iter().collect::<Vec<_>>())?;
         self.labels.extend(unseen.into_iter().cloned().zip(vectors));
         Ok(labels.iter().map(|label| self.labels[label].clone()).collect())
     }
@@ -241,24 +289,24 @@ impl SiglipPipeline {
 
 impl Run for SiglipPipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
+        let forms = self.stage.forms(batch)?;
         let (mut pictures, mut texts) = (Vec::new(), Vec::new());
-        for (index, input) in batch.iter().enumerate() {
-            match input.content() {
-                Content::Picture(picture) => pictures.push((index, picture)),
-                Content::Text(text) => texts.push((index, self.encode(text)?)),
-                _ => return Err(RunError::WrongInput { index, wanted: "a picture or a text" }),
+        for (index, form) in forms.iter().enumerate() {
+            match &**form {
+                SiglipForm::Picture(planes) => pictures.push((index, planes)),
+                SiglipForm::Text(text) => texts.push((index, text)),
             }
         }
         let mut vectors: Vec<Vec<f32>> = vec![Vec::new(); batch.len()];
         for pictures in pictures.chunks(self.batch_max) {
             cancel.check()?;
-            let some: Vec<&Picture> = pictures.iter().map(|(_, picture)| *picture).collect();
+            let some: Vec<&Planes> = pictures.iter().map(|(_, planes)| *planes).collect();
             for ((index, _), vector) in pictures.iter().zip(self.embed_pictures(&some)?) {
                 vectors[*index] = vector;
             }
         }
         cancel.check()?;
-        let encoded: Vec<Encoded> = texts.iter().map(|(_, text)| text.clone()).collect();
+        let encoded: Vec<&Encoded> = texts.iter().map(|(_, text)| *text).collect();
         for ((index, _), vector) in texts.iter().zip(self.embed_texts(&encoded)?) {
             vectors[*index] = vector;
         }
@@ -275,6 +323,10 @@ impl Run for SiglipPipeline {
             });
         }
         Ok(outputs)
+    }
+
+    fn preparation(&self) -> Option<Preparation> {
+        Some(self.stage.preparation())
     }
 }
 

@@ -5,9 +5,12 @@
 
 mod pil;
 
-use crate::size::Size;
+use crate::input::Load;
+use crate::preparation::Form;
+use crate::size::{Offset, Size};
 use fast_image_resize as fir;
 use fast_image_resize::images::{Image, ImageRef};
+use half::f16;
 use image::{GrayImage, RgbImage};
 
 /// PIL's filters, by its names.
@@ -117,28 +120,119 @@ pub(crate) fn enlarge(map: &[f32], from: Size, to: Size) -> Vec<f32> {
     enlarged
 }
 
-/// Writes a picture as three planes (red, green, blue) at the top left of planes of `size`.
-pub(crate) fn write_planes(
-    target: &mut [f32],
-    size: Size,
+/// The width of a graph's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FloatWidth {
+    Single,
+    Half,
+}
+
+/// A picture as a graph takes it: three planes (red, green, blue) of numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Planes {
+    pub(crate) size: Size,
+    pub(crate) numbers: Numbers,
+}
+
+/// Numbers in a graph's width.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Numbers {
+    Single(Vec<f32>),
+    Half(Vec<f16>),
+}
+
+impl Planes {
+    /// All of a picture.
+    pub(crate) fn of(picture: &RgbImage, normalisation: &Normalisation, width: FloatWidth) -> Self {
+        let ground = Ground { size: picture.dimensions().into(), number: 0.0 };
+        Self::on(ground, Offset { left: 0, top: 0 }, picture, normalisation, width)
+    }
+
+    /// A picture somewhere on a ground that is as large or larger.
+    pub(crate) fn on(
+        ground: Ground,
+        corner: Offset,
+        picture: &RgbImage,
+        normalisation: &Normalisation,
+        width: FloatWidth,
+    ) -> Self {
+        let numbers = match width {
+            FloatWidth::Single => Numbers::Single(planes(ground, corner, picture, normalisation)),
+            FloatWidth::Half => Numbers::Half(planes(ground, corner, picture, normalisation)),
+        };
+        Self { size: ground.size, numbers }
+    }
+
+    /// The memory that planes of this size take.
+    pub(crate) fn bytes(size: Size, width: FloatWidth) -> u64 {
+        let number = match width {
+            FloatWidth::Single => size_of::<f32>(),
+            FloatWidth::Half => size_of::<f16>(),
+        };
+        3 * size.pixels() * number as u64
+    }
+}
+
+impl Form for Planes {
+    fn load(&self) -> Load {
+        let bytes = match &self.numbers {
+            Numbers::Single(numbers) => size_of_val(numbers.as_slice()),
+            Numbers::Half(numbers) => size_of_val(numbers.as_slice()),
+        };
+        Load { bytes: bytes as u64, cost: self.size.pixels(), shape_bucket: 0 }
+    }
+}
+
+/// What planes are filled with around a picture.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ground {
+    pub(crate) size: Size,
+    pub(crate) number: f32,
+}
+
+/// A number in a graph's width.
+trait Number: Copy {
+    fn of(value: f32) -> Self;
+}
+
+impl Number for f32 {
+    fn of(value: f32) -> Self {
+        value
+    }
+}
+
+impl Number for f16 {
+    fn of(value: f32) -> Self {
+        Self::from_f32(value)
+    }
+}
+
+fn planes<N: Number>(
+    ground: Ground,
+    corner: Offset,
     picture: &RgbImage,
     normalisation: &Normalisation,
-) {
-    let (width, height) = (size.width as usize, size.height as usize);
-    debug_assert_eq!(target.len(), 3 * width * height);
-    let table: [[f32; 256]; 3] = std::array::from_fn(|channel| {
+) -> Vec<N> {
+    let (width, height) = (ground.size.width as usize, ground.size.height as usize);
+    let (left, top) = (corner.left as usize, corner.top as usize);
+    let mut target = vec![N::of(ground.number); 3 * width * height];
+    let table: [[N; 256]; 3] = std::array::from_fn(|channel| {
         std::array::from_fn(|byte| {
-            normalisation.of(channel, u8::try_from(byte).expect("below 256"))
+            N::of(normalisation.of(channel, u8::try_from(byte).expect("below 256")))
         })
     });
-    for (y, pixels) in picture.rows().enumerate() {
+    let lines = picture.as_raw().chunks_exact(3 * picture.width() as usize);
+    for (y, line) in lines.enumerate() {
+        let (pixels, _) = line.as_chunks::<3>();
         for (channel, table) in table.iter().enumerate() {
-            let line = &mut target[(channel * height + y) * width..][..pixels.len()];
-            for (target, pixel) in line.iter_mut().zip(pixels.clone()) {
-                *target = table[usize::from(pixel.0[channel])];
+            let start = (channel * height + top + y) * width + left;
+            let target = &mut target[start..][..pixels.len()];
+            for (target, pixel) in target.iter_mut().zip(pixels) {
+                *target = table[usize::from(pixel[channel])];
             }
         }
     }
+    target
 }
 
 #[cfg(test)]
@@ -163,11 +257,11 @@ mod tests {
     fn a_photograph_becomes_the_numbers_that_the_reference_makes_of_it() {
         let wide = image::imageops::crop_imm(&photograph(), 90, 40, 340, 130).to_image();
         for (picture, name) in [(photograph(), "siglip-224.npy"), (wide, "siglip-from-wide.npy")] {
-            let mut planes = vec![0.0; 3 * 224 * 224];
             let scaled = resize(&picture, Size::square(224), Filter::Bilinear);
-            write_planes(&mut planes, Size::square(224), &scaled, &Normalisation::SIGNED);
+            let planes = Planes::of(&scaled, &Normalisation::SIGNED, FloatWidth::Single);
+            let Numbers::Single(numbers) = planes.numbers else { panic!("in 32 bits") };
             let Elements::F32(expected) = reference(name) else { panic!("not floats") };
-            let off = planes.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let off = numbers.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(off < 1e-3, "{name}: off by {off}");
         }
     }
@@ -178,6 +272,26 @@ mod tests {
         let Elements::U8(expected) = reference("bicubic.npy") else { panic!("not bytes") };
         let off = scaled.as_raw().iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
         assert_eq!(off, Some(0), "of 255");
+    }
+
+    #[test]
+    fn a_picture_on_a_ground_has_the_same_numbers_in_either_width() {
+        let picture = image::imageops::crop_imm(&photograph(), 100, 100, 7, 5).to_image();
+        let (ground, corner) =
+            (Ground { size: (9, 8).into(), number: 0.25 }, Offset { left: 1, top: 2 });
+        let on =
+            |width| Planes::on(ground, corner, &picture, &Normalisation::IMAGENET, width).numbers;
+        let (Numbers::Single(single), Numbers::Half(half)) =
+            (on(FloatWidth::Single), on(FloatWidth::Half))
+        else {
+            panic!("each in its width")
+        };
+        let at = |channel: usize, x: usize, y: usize| single[(channel * 8 + y) * 9 + x];
+        assert_eq!([at(0, 0, 0), at(1, 8, 7), at(2, 1, 1)], [0.25; 3]);
+        let pixel = picture.get_pixel(6, 4).0;
+        assert_eq!(at(2, 7, 6), Normalisation::IMAGENET.of(2, pixel[2]));
+        let rounded: Vec<f16> = single.iter().map(|&number| f16::from_f32(number)).collect();
+        assert_eq!(half, rounded);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use gpu_tasks::WarningCode;
 use ndarray::Array2;
 use tokenizers::{Tokenizer, TruncationParams};
 
+use crate::input::Load;
 use crate::output::Remarks;
+use crate::preparation::Form;
 
 /// What stands for a word that a vocabulary lacks: BERT's, and that of SentencePiece.
 const UNKNOWN: [&str; 2] = ["[UNK]", "<unk>"];
@@ -29,7 +31,20 @@ pub(crate) struct Encoded {
     pub(crate) unknown: usize,
 }
 
+impl Form for Encoded {
+    fn load(&self) -> Load {
+        let tokens = self.ids.len() as u64;
+        let shape_bucket = u64::from(tokens.next_power_of_two().ilog2());
+        Load { bytes: Self::bytes_max(self.ids.len()), cost: tokens, shape_bucket }
+    }
+}
+
 impl Encoded {
+    /// The most memory that this many tokens take.
+    pub(crate) fn bytes_max(tokens: usize) -> u64 {
+        tokens as u64 * size_of::<i64>() as u64
+    }
+
     /// Warns where half of the text or more is unknown to the model: then every such text is the same to it.
     pub(crate) fn remark(&self, remarks: &mut Remarks) {
         let Self { own, unknown, .. } = self;
@@ -90,12 +105,17 @@ pub(crate) fn pad(texts: &[&Encoded], pad_id: i64, length: usize) -> Padded {
 }
 
 /// The texts' indices in groups of like length, none with more than `tokens_max` tokens after padding or `rows_max` rows.
-pub(crate) fn groups(texts: &[Encoded], rows_max: usize, tokens_max: usize) -> Vec<Vec<usize>> {
+pub(crate) fn groups(
+    texts: &[impl AsRef<Encoded>],
+    rows_max: usize,
+    tokens_max: usize,
+) -> Vec<Vec<usize>> {
     let mut indices: Vec<usize> = (0..texts.len()).collect();
-    indices.sort_by_key(|&index| texts[index].ids.len());
+    let length = |index: usize| texts[index].as_ref().ids.len();
+    indices.sort_by_key(|&index| length(index));
     let mut groups: Vec<Vec<usize>> = Vec::new();
     for index in indices {
-        let length = texts[index].ids.len();
+        let length = length(index);
         match groups.last_mut() {
             Some(group) if group.len() < rows_max && (group.len() + 1) * length <= tokens_max => {
                 group.push(index);
@@ -116,7 +136,7 @@ mod tests {
 
     #[test]
     fn texts_of_like_length_share_a_group_within_its_budget() {
-        let texts = [of(5), of(100), of(4), of(90), of(6)];
+        let texts = [5, 100, 4, 90, 6].map(|length| std::sync::Arc::new(of(length)));
         assert_eq!(groups(&texts, 8, 200), [vec![2, 0, 4], vec![3, 1]]);
         assert_eq!(groups(&texts, 2, 150), [vec![2, 0], vec![4], vec![3], vec![1]]);
     }

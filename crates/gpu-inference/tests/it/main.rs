@@ -21,6 +21,8 @@ mod ocr;
 #[cfg(test)]
 mod pictures;
 #[cfg(test)]
+mod preparation;
+#[cfg(test)]
 mod raw;
 #[cfg(test)]
 mod recordings;

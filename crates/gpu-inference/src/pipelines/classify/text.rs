@@ -17,6 +17,7 @@ use crate::models::{
 };
 use crate::output::{Classification, Output, TaskResult};
 use crate::pipelines::sentence::{run_tokens, token_inputs};
+use crate::preparation::{Preparation, Prepare, Stage};
 use crate::preprocess::tokens::{self, Encoded, Tokens};
 use crate::run::{Cancel, Run, RunError};
 
@@ -68,11 +69,17 @@ struct Config {
 
 pub(crate) struct TextClassifierPipeline {
     classifier: Graph,
-    tokens: Tokens,
+    stage: Stage<ClassifierInputs>,
     labels: Vec<String>,
     scale: Scale,
     settings: TextClassifierSettings,
     batch_max: usize,
+}
+
+/// How files and texts become tokens.
+struct ClassifierInputs {
+    tokens: Tokens,
+    settings: TextClassifierSettings,
 }
 
 /// How the model's numbers become scores.
@@ -104,9 +111,40 @@ impl TextClassifierPipeline {
         let tokens = Tokens::open(&opener.bytes("tokenizer")?, settings.tokens_max)
             .map_err(|problem| opener.interface_mismatch("tokenizer", problem))?;
         let batch_max = opener.batch_max();
-        Ok(Self { classifier, tokens, labels, scale, settings, batch_max })
+        let stage = Stage::new(ClassifierInputs { tokens, settings });
+        Ok(Self { classifier, stage, labels, scale, settings, batch_max })
     }
 
+    fn classify(&mut self, texts: &[&Encoded]) -> Result<Vec<Vec<f32>>, RunError> {
+        let padded = tokens::pad(texts, self.settings.pad_id, 0);
+        let [logits] = run_tokens(&mut self.classifier, &padded, STAGE, ["logits"])?;
+        if logits.shape() != [texts.len(), self.labels.len()] {
+            return Err(RunError::Shape { stage: STAGE, shape: logits.shape().to_vec() });
+        }
+        let row = |row: ndarray::ArrayViewD<'_, f32>| {
+            scores(&row.to_owned().into_raw_vec_and_offset().0, self.scale)
+        };
+        Ok(logits.outer_iter().map(row).collect())
+    }
+}
+
+impl Prepare for ClassifierInputs {
+    type Form = Encoded;
+
+    fn prepare(&self, input: &Prepared) -> Result<Encoded, RunError> {
+        match input.content() {
+            Content::Bytes(file) => self.encode_file(file),
+            Content::Text(text) => self.encode(text),
+            _ => Err(RunError::WrongInput { index: 0, wanted: "a text" }),
+        }
+    }
+
+    fn bytes_max(&self) -> u64 {
+        Encoded::bytes_max(self.settings.tokens_max)
+    }
+}
+
+impl ClassifierInputs {
     fn encode_file(&self, file: &FileEnds) -> Result<Encoded, RunError> {
         let bytes = file.beginning();
         if kind::is_no_text(bytes) {
@@ -129,34 +167,15 @@ impl TextClassifierPipeline {
         let truncated = encoded.truncated || beginning.len() < text.len();
         Ok(Encoded { truncated, ..encoded })
     }
-
-    fn classify(&mut self, texts: &[&Encoded]) -> Result<Vec<Vec<f32>>, RunError> {
-        let padded = tokens::pad(texts, self.settings.pad_id, 0);
-        let [logits] = run_tokens(&mut self.classifier, &padded, STAGE, ["logits"])?;
-        if logits.shape() != [texts.len(), self.labels.len()] {
-            return Err(RunError::Shape { stage: STAGE, shape: logits.shape().to_vec() });
-        }
-        let row = |row: ndarray::ArrayViewD<'_, f32>| {
-            scores(&row.to_owned().into_raw_vec_and_offset().0, self.scale)
-        };
-        Ok(logits.outer_iter().map(row).collect())
-    }
 }
 
 impl Run for TextClassifierPipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
-        let mut encoded = Vec::with_capacity(batch.len());
-        for (index, input) in batch.iter().enumerate() {
-            encoded.push(match input.content() {
-                Content::Bytes(file) => self.encode_file(file)?,
-                Content::Text(text) => self.encode(text)?,
-                _ => return Err(RunError::WrongInput { index, wanted: "a text" }),
-            });
-        }
+        let encoded = self.stage.forms(batch)?;
         let mut outputs: Vec<Option<Output>> = vec![None; batch.len()];
         for group in tokens::groups(&encoded, self.batch_max, TOKENS_MAX) {
             cancel.check()?;
-            let texts: Vec<&Encoded> = group.iter().map(|&index| &encoded[index]).collect();
+            let texts: Vec<&Encoded> = group.iter().map(|&index| &*encoded[index]).collect();
             for (&index, scores) in group.iter().zip(self.classify(&texts)?) {
                 let labels = ranking(&scores, &self.labels, top(batch[index].params()));
                 let label = labels[0].name.clone();
@@ -168,6 +187,10 @@ impl Run for TextClassifierPipeline {
             }
         }
         Ok(outputs.into_iter().flatten().collect())
+    }
+
+    fn preparation(&self) -> Option<Preparation> {
+        Some(self.stage.preparation())
     }
 }
 

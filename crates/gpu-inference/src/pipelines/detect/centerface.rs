@@ -7,14 +7,16 @@ use ndarray::{Array4, ArrayD, Axis, Ix4};
 use ort::value::TensorElementType;
 use serde::Deserialize;
 
-use super::{distinct, pictures, score_min};
+use super::{distinct, score_min};
 use crate::input::Prepared;
 use crate::models::{
-    DimSpec, FamilySpec, Feed, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, Settings,
-    Signature, check_settings,
+    DimSpec, FamilySpec, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, Settings, Signature,
+    Stack, check_settings,
 };
 use crate::output::{Detection, Detections, Output, TaskResult};
-use crate::preprocess::pixels::{Filter, Normalisation, resize, write_planes};
+use crate::pipelines::scaling::Scaling;
+use crate::preparation::{Preparation, Stage};
+use crate::preprocess::pixels::{Filter, FloatWidth, Normalisation, Planes, resize};
 use crate::run::{Cancel, Run, RunError};
 use crate::size::Size;
 
@@ -78,6 +80,8 @@ impl Settings for CenterFaceSettings {
 
 pub(crate) struct CenterFacePipeline {
     graph: Graph,
+    stage: Stage<Scaling>,
+    stack: Stack,
     settings: CenterFaceSettings,
 }
 
@@ -101,37 +105,32 @@ impl CenterFacePipeline {
         // The file declares ten pictures of 32 x 32, but the graph takes any batch, height and width.
         let signature = Signature { inputs: &inputs, outputs: &outputs };
         let graph = opener.graph_with_free_dims("detect", signature, INPUT, &[0, 2, 3])?;
-        Ok(Self { graph, settings })
+        let stage = Stage::new(scaling(settings.side_max, graph.float_width(INPUT)));
+        Ok(Self { graph, stage, stack: Stack::default(), settings })
     }
 }
 
 impl Run for CenterFacePipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
-        let pictures = pictures(batch)?;
+        let pictures = self.stage.forms(batch)?;
         let mut by_size: BTreeMap<Size, Vec<usize>> = BTreeMap::new();
         for (index, picture) in pictures.iter().enumerate() {
-            let size = canvas(picture.rgb().dimensions().into(), self.settings.side_max);
-            by_size.entry(size).or_default().push(index);
+            by_size.entry(picture.planes.size).or_default().push(index);
         }
         let mut outputs: Vec<Option<Output>> = vec![None; batch.len()];
         for (size, members) in by_size {
-            let (width, height) = (size.width as usize, size.height as usize);
             let together = usize::try_from(PIXELS_MAX / size.pixels()).unwrap_or(1).max(1);
             for members in members.chunks(together) {
                 cancel.check()?;
-                let mut input = Array4::<f32>::zeros((members.len(), 3, height, width));
-                for (mut row, &index) in input.outer_iter_mut().zip(members) {
-                    let scaled = resize(pictures[index].rgb(), size, Filter::Bilinear);
-                    let row = row.as_slice_mut().expect("in standard order");
-                    write_planes(row, size, &scaled, &Normalisation::BYTES);
-                }
-                let feeds = vec![(INPUT, Feed::Floats(input.view().into_dyn()))];
+                let planes = members.iter().map(|&index| &pictures[index].planes);
+                let feeds = vec![(INPUT, self.stack.of(planes))];
                 let maps = Maps::new(self.graph.run(STAGE, feeds, OUTPUTS)?, members.len(), size)?;
                 for (row, &index) in members.iter().enumerate() {
                     let least = score_min(&batch[index], self.settings.score_min);
-                    let (width, height) = pictures[index].rgb().dimensions();
-                    let faces = maps.faces(row, least, Size { width, height });
+                    let picture = pictures[index].picture;
+                    let faces = maps.faces(row, least, picture);
                     let objects = distinct(faces, self.settings.overlap_max, FACES_MAX);
+                    let Size { width, height } = picture;
                     let detections = Detections { width, height, objects };
                     outputs[index] = Some(TaskResult::Detections(detections).into());
                 }
@@ -139,6 +138,19 @@ impl Run for CenterFacePipeline {
         }
         Ok(outputs.into_iter().flatten().collect())
     }
+
+    fn preparation(&self) -> Option<Preparation> {
+        Some(self.stage.preparation())
+    }
+}
+
+/// Pictures as large as the graph takes them.
+fn scaling(side_max: u32, width: FloatWidth) -> Scaling {
+    let largest = Size::square(side_max.next_multiple_of(STEP));
+    Scaling::by(Planes::bytes(largest, width), move |picture| {
+        let size = canvas(picture.dimensions().into(), side_max);
+        Planes::of(&resize(picture, size, Filter::Bilinear), &Normalisation::BYTES, width)
+    })
 }
 
 /// The size that a picture is scaled to: its own, in steps, unless it is too long.

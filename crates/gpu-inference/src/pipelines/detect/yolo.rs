@@ -4,18 +4,20 @@
 //! columns with a score a label (v8, v9, v11), boxes in rows with a score of their own (v5), and finished boxes (v10).
 
 use gpu_tasks::Task;
-use ndarray::{Array4, ArrayView2, Axis, Ix3};
+use ndarray::{ArrayView2, Axis, Ix3};
 use ort::value::TensorElementType;
 use serde::Deserialize;
 
-use super::{distinct, pictures, score_min};
+use super::{distinct, score_min};
 use crate::input::Prepared;
 use crate::models::{
-    DimSpec, FamilySpec, Feed, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, Settings,
+    DimSpec, FamilySpec, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, Settings, Stack,
     check_settings,
 };
 use crate::output::{Detection, Detections, Output, TaskResult};
-use crate::preprocess::pixels::{Filter, Normalisation, resize, write_planes};
+use crate::pipelines::scaling::Scaling;
+use crate::preparation::{Preparation, Stage};
+use crate::preprocess::pixels::{Filter, FloatWidth, Ground, Normalisation, Planes, resize};
 use crate::run::{Cancel, Run, RunError};
 use crate::size::{Offset, Size};
 
@@ -82,6 +84,8 @@ pub(crate) struct YoloPipeline {
     output: String,
     labels: Vec<String>,
     side: u32,
+    stage: Stage<Scaling>,
+    stack: Stack,
     settings: YoloSettings,
     batch_max: usize,
 }
@@ -107,11 +111,14 @@ impl YoloPipeline {
         }
         let metadata = graph.session().metadata().ok();
         let names = metadata.and_then(|metadata| metadata.custom(LABELS_KEY)).unwrap_or_default();
+        let (input, side) = (graph.only_input(), own(2).unwrap_or(settings.side));
         Ok(Self {
-            input: graph.only_input(),
+            stage: Stage::new(fitting(side, graph.float_width(&input))),
+            stack: Stack::default(),
+            input,
             output: graph.output_among(&["output0"]),
             labels: labels(&names),
-            side: own(2).unwrap_or(settings.side),
+            side,
             graph,
             settings,
             batch_max: opener.batch_max(),
@@ -165,35 +172,24 @@ impl YoloPipeline {
 
 impl Run for YoloPipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
-        let pictures = pictures(batch)?;
-        let square = Size::square(self.side);
-        let side = self.side as usize;
+        let pictures = self.stage.forms(batch)?;
         let mut outputs = Vec::with_capacity(batch.len());
         let mut inputs = batch.iter();
         for pictures in pictures.chunks(self.batch_max) {
             cancel.check()?;
-            let mut input = Array4::from_elem((pictures.len(), 3, side, side), GREY);
-            let mut fits = Vec::with_capacity(pictures.len());
-            for (mut row, picture) in input.outer_iter_mut().zip(pictures) {
-                let fit = Fit::new(picture.rgb().dimensions().into(), self.side);
-                let scaled = resize(picture.rgb(), fit.scaled, Filter::Bilinear);
-                let row = row.as_slice_mut().expect("in standard order");
-                // From the fit's corner on, the planes' lines are as long as before.
-                let corner = fit.corner.top as usize * side + fit.corner.left as usize;
-                write_planes_at(row, square, corner, &scaled);
-                fits.push(fit);
-            }
-            let feeds = vec![(self.input.as_str(), Feed::Floats(input.view().into_dyn()))];
+            let planes = self.stack.of(pictures.iter().map(|picture| &picture.planes));
+            let feeds = vec![(self.input.as_str(), planes)];
             let [found] = self.graph.run(STAGE, feeds, [self.output.as_str()])?;
             let wrong = || RunError::Shape { stage: STAGE, shape: found.shape().to_vec() };
             let found = found.view().into_dimensionality::<Ix3>().map_err(|_| wrong())?;
             if found.dim().0 != pictures.len() {
                 return Err(wrong());
             }
-            for (row, fit) in fits.iter().enumerate() {
+            for (row, picture) in pictures.iter().enumerate() {
+                let fit = Fit::new(picture.picture, self.side);
                 let input = inputs.next().ok_or_else(wrong)?;
                 let least = score_min(input, self.settings.score_min);
-                let objects = self.read(&found.index_axis(Axis(0), row), fit, least);
+                let objects = self.read(&found.index_axis(Axis(0), row), &fit, least);
                 let (overlap, most) = (self.settings.overlap_max, self.settings.objects_max);
                 let objects = distinct(objects, overlap, most);
                 let Size { width, height } = fit.picture;
@@ -203,21 +199,20 @@ impl Run for YoloPipeline {
         }
         Ok(outputs)
     }
+
+    fn preparation(&self) -> Option<Preparation> {
+        Some(self.stage.preparation())
+    }
 }
 
-/// Writes a picture as planes into larger ones, from the index `corner` of each plane on.
-fn write_planes_at(row: &mut [f32], planes: Size, corner: usize, picture: &image::RgbImage) {
-    let stride = planes.width as usize;
-    let plane = stride * planes.height as usize;
-    let size = Size::from(picture.dimensions());
-    let (width, height) = (size.width as usize, size.height as usize);
-    let mut own = vec![0.0; 3 * width * height];
-    write_planes(&mut own, size, picture, &Normalisation::UNIT);
-    for (line, values) in own.chunks(width).enumerate() {
-        let (channel, y) = (line / height, line % height);
-        let from = channel * plane + corner + y * stride;
-        row[from..from + values.len()].copy_from_slice(values);
-    }
+/// Pictures fitted into the square on grey.
+fn fitting(side: u32, width: FloatWidth) -> Scaling {
+    let ground = Ground { size: Size::square(side), number: GREY };
+    Scaling::by(Planes::bytes(ground.size, width), move |picture| {
+        let fit = Fit::new(picture.dimensions().into(), side);
+        let scaled = resize(picture, fit.scaled, Filter::Bilinear);
+        Planes::on(ground, fit.corner, &scaled, &Normalisation::UNIT, width)
+    })
 }
 
 /// Where a picture lies in the square.

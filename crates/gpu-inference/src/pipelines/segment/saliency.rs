@@ -2,18 +2,19 @@
 
 use gpu_tasks::Task;
 use image::{GrayImage, RgbImage};
-use ndarray::{Array4, Ix4};
+use ndarray::Ix4;
 use ort::value::TensorElementType;
 
 use super::{Mask, output};
 use crate::input::Prepared;
 use crate::models::{
-    DimSpec, FamilySpec, Feed, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, no_settings,
+    DimSpec, FamilySpec, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, Stack, no_settings,
 };
 use crate::output::Output;
-use crate::pipelines::detect::pictures;
+use crate::pipelines::scaling::{Scaled, Scaling};
+use crate::preparation::{Preparation, Stage};
 use crate::preprocess::pixels::{
-    Filter, IMAGENET, Normalisation, resize, resize_grey, write_planes,
+    Filter, FloatWidth, IMAGENET, Normalisation, Planes, resize, resize_grey,
 };
 use crate::run::{Cancel, Run, RunError, reject_unsupported_params};
 use crate::size::Size;
@@ -37,6 +38,8 @@ pub(crate) struct SaliencyPipeline {
     graph: Graph,
     input: String,
     output: String,
+    stage: Stage<Scaling>,
+    stack: Stack,
 }
 
 impl SaliencyPipeline {
@@ -55,15 +58,12 @@ impl SaliencyPipeline {
         let graph = opener.graph("segment", &pictures, &maps)?;
         let (input, output) = (graph.only_input(), graph.output_among(&[]));
         opener.limit_batch(1);
-        Ok(Self { graph, input, output })
+        let stage = Stage::new(scaling(graph.float_width(&input)));
+        Ok(Self { graph, input, output, stage, stack: Stack::default() })
     }
 
-    fn mask(&mut self, picture: &RgbImage) -> Result<GrayImage, RunError> {
-        let mut input = Array4::<f32>::zeros((1, 3, SIDE as usize, SIDE as usize));
-        let planes = input.as_slice_mut().expect("in standard order");
-        let scaled = resize(picture, SQUARE, Filter::Lanczos);
-        write_planes(planes, SQUARE, &scaled, &normalisation(&scaled));
-        let feeds = vec![(self.input.as_str(), Feed::Floats(input.view().into_dyn()))];
+    fn mask(&mut self, picture: &Scaled) -> Result<GrayImage, RunError> {
+        let feeds = vec![(self.input.as_str(), self.stack.of([&picture.planes]))];
         let [map] = self.graph.run(STAGE, feeds, [self.output.as_str()])?;
         let wrong = || RunError::Shape { stage: STAGE, shape: map.shape().to_vec() };
         let map = map.view().into_dimensionality::<Ix4>().map_err(|_| wrong())?;
@@ -83,21 +83,32 @@ impl SaliencyPipeline {
         let byte = |value: &f32| ((value - least) / span * 255.0) as u8;
         let bytes = map.iter().map(byte).collect();
         let mask = GrayImage::from_raw(SIDE, SIDE, bytes).expect("a byte for each number");
-        Ok(resize_grey(&mask, picture.dimensions().into(), Filter::Lanczos))
+        Ok(resize_grey(&mask, picture.picture, Filter::Lanczos))
     }
 }
 
 impl Run for SaliencyPipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut outputs = Vec::with_capacity(batch.len());
-        for (picture, input) in pictures(batch)?.into_iter().zip(batch) {
+        for (picture, input) in self.stage.forms(batch)?.into_iter().zip(batch) {
             cancel.check()?;
             reject_unsupported_params(input.params(), &[])?;
-            let mask = Mask::new(&self.mask(picture.rgb())?, None, None);
-            outputs.push(output(vec![mask], picture.rgb().dimensions().into()));
+            let mask = Mask::new(&self.mask(&picture)?, None, None);
+            outputs.push(output(vec![mask], picture.picture));
         }
         Ok(outputs)
     }
+
+    fn preparation(&self) -> Option<Preparation> {
+        Some(self.stage.preparation())
+    }
+}
+
+fn scaling(width: FloatWidth) -> Scaling {
+    Scaling::by(Planes::bytes(SQUARE, width), move |picture| {
+        let scaled = resize(picture, SQUARE, Filter::Lanczos);
+        Planes::of(&scaled, &normalisation(&scaled), width)
+    })
 }
 
 /// U²-Net is used with the brightest channel of the scaled picture as 1, so that a dark picture is lit up.

@@ -1,18 +1,19 @@
 //! The object at points or in boxes, by SAM 2: the picture is encoded once, and each box decoded for itself.
 
 use gpu_tasks::Task;
-use image::RgbImage;
 use ndarray::{Array1, Array2, Array3, Array4, ArrayD, Axis, Ix2, Ix4};
 use ort::value::TensorElementType;
 
 use super::{Mask, above_zero, boxes, output, points};
 use crate::input::Prepared;
 use crate::models::{
-    DimSpec, FamilySpec, Feed, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, no_settings,
+    DimSpec, FamilySpec, Feed, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, Stack,
+    no_settings,
 };
 use crate::output::Output;
-use crate::pipelines::detect::pictures;
-use crate::preprocess::pixels::{Filter, Normalisation, resize, write_planes};
+use crate::pipelines::scaling::Scaling;
+use crate::preparation::{Preparation, Stage};
+use crate::preprocess::pixels::{Filter, Normalisation, Planes};
 use crate::run::{Cancel, Run, RunError, reject_unsupported_params};
 use crate::size::Size;
 
@@ -30,7 +31,6 @@ const ENCODE: &str = "picture encoder";
 const DECODE: &str = "mask decoder";
 /// The side of the square that the encoder takes.
 const SIDE: u32 = 1_024;
-const SQUARE: Size = Size::square(SIDE);
 /// The side of an earlier mask, which is never given here.
 const MASK_SIDE: usize = 256;
 /// What the decoder calls the corners of a box.
@@ -43,6 +43,8 @@ pub(crate) struct Sam2Pipeline {
     encoder: Graph,
     decoder: Graph,
     input: String,
+    stage: Stage<Scaling>,
+    stack: Stack,
 }
 
 /// Points of one object in the encoder's square, with what each means.
@@ -76,15 +78,14 @@ impl Sam2Pipeline {
         let decoder = opener.graph("decoder", &inputs, &outputs)?;
         let input = encoder.only_input();
         opener.limit_batch(1);
-        Ok(Self { encoder, decoder, input })
+        let width = encoder.float_width(&input);
+        let scaling = Scaling::to_square(SIDE, Filter::Bilinear, Normalisation::IMAGENET, width);
+        let (stage, stack) = (Stage::new(scaling), Stack::default());
+        Ok(Self { encoder, decoder, input, stage, stack })
     }
 
-    fn encode(&mut self, picture: &RgbImage) -> Result<[ArrayD<f32>; 3], RunError> {
-        let mut input = Array4::<f32>::zeros((1, 3, SIDE as usize, SIDE as usize));
-        let planes = input.as_slice_mut().expect("in standard order");
-        let scaled = resize(picture, SQUARE, Filter::Bilinear);
-        write_planes(planes, SQUARE, &scaled, &Normalisation::IMAGENET);
-        let feeds = vec![(self.input.as_str(), Feed::Floats(input.view().into_dyn()))];
+    fn encode(&mut self, picture: &Planes) -> Result<[ArrayD<f32>; 3], RunError> {
+        let feeds = vec![(self.input.as_str(), self.stack.of([picture]))];
         self.encoder.run(ENCODE, feeds, FEATURES)
     }
 
@@ -133,12 +134,12 @@ impl Sam2Pipeline {
 impl Run for Sam2Pipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut outputs = Vec::with_capacity(batch.len());
-        for (picture, input) in pictures(batch)?.into_iter().zip(batch) {
+        for (picture, input) in self.stage.forms(batch)?.into_iter().zip(batch) {
             cancel.check()?;
             reject_unsupported_params(input.params(), &["points", "boxes"])?;
-            let size = Size::from(picture.rgb().dimensions());
+            let size = picture.picture;
             let prompts = prompts(input, size)?;
-            let features = self.encode(picture.rgb())?;
+            let features = self.encode(&picture.planes)?;
             let mut masks = Vec::with_capacity(prompts.len());
             for prompt in &prompts {
                 cancel.check()?;
@@ -147,6 +148,10 @@ impl Run for Sam2Pipeline {
             outputs.push(output(masks, size));
         }
         Ok(outputs)
+    }
+
+    fn preparation(&self) -> Option<Preparation> {
+        Some(self.stage.preparation())
     }
 }
 

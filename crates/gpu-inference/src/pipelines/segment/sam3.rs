@@ -4,8 +4,7 @@
 //! knows boxes. The latest encoded name is kept, since jobs come in series with one name.
 
 use gpu_tasks::Task;
-use image::RgbImage;
-use ndarray::{Array2, Array3, Array4, ArrayD, Axis, Ix2, Ix3, Ix4};
+use ndarray::{Array2, Array3, ArrayD, Axis, Ix2, Ix3, Ix4};
 use ort::value::TensorElementType;
 use serde::Deserialize;
 
@@ -13,12 +12,14 @@ use super::{MASKS_MAX, Mask, above_zero, boxes, output};
 use crate::input::Prepared;
 use crate::models::{
     DimSpec, FamilySpec, Feed, Graph, IoName, IoSpec, ModelError, ModelTask, Opener, Settings,
-    check_settings,
+    Stack, check_settings,
 };
 use crate::output::Output;
-use crate::pipelines::detect::{pictures, score_min};
+use crate::pipelines::detect::score_min;
+use crate::pipelines::scaling::{Scaled, Scaling};
 use crate::pipelines::vectors::sigmoid;
-use crate::preprocess::pixels::{Filter, Normalisation, resize, write_planes};
+use crate::preparation::{Preparation, Stage};
+use crate::preprocess::pixels::{Filter, Normalisation, Planes};
 use crate::preprocess::tokens::{self, Tokens};
 use crate::run::{Cancel, Run, RunError, reject_unsupported_params};
 use crate::size::Size;
@@ -34,11 +35,12 @@ pub(crate) static FAMILY: FamilySpec = FamilySpec {
 };
 
 const ENCODE: &str = "picture encoder";
+/// What the encoder calls its input.
+const PICTURES: &str = "images";
 const TEXT: &str = "text encoder";
 const DECODE: &str = "mask decoder";
 /// The side of the square that the encoder takes.
 const SIDE: u32 = 1_008;
-const SQUARE: Size = Size::square(SIDE);
 /// Tokens of a word or phrase, padding included.
 const TOKENS: usize = 32;
 /// The text that SAM 3 was trained with where only boxes are given.
@@ -76,6 +78,8 @@ pub(crate) struct Sam3Pipeline {
     text: Graph,
     decoder: Graph,
     tokens: Tokens,
+    stage: Stage<Scaling>,
+    stack: Stack,
     /// The latest phrase, and what the text encoder made of it: features and mask.
     latest: Option<(String, [ArrayD<f32>; 2])>,
     settings: Sam3Settings,
@@ -89,7 +93,7 @@ impl Sam3Pipeline {
         let feature = |name| float(IoName::Is(name), &[DimSpec::Any; 4]);
         let whole = TensorElementType::Int64;
         let pictures = [float(
-            IoName::Is("images"),
+            IoName::Is(PICTURES),
             &[DimSpec::Any, DimSpec::Is(3), DimSpec::Is(SIDE), DimSpec::Is(SIDE)],
         )];
         let encoder = opener.graph("encoder", &pictures, &FEATURES.map(feature))?;
@@ -118,15 +122,14 @@ impl Sam3Pipeline {
         let tokens = Tokens::open(&opener.bytes("tokenizer")?, TOKENS)
             .map_err(|problem| opener.interface_mismatch("tokenizer", problem))?;
         opener.limit_batch(1);
-        Ok(Self { encoder, text, decoder, tokens, latest: None, settings })
+        let width = encoder.float_width(PICTURES);
+        let scaling = Scaling::to_square(SIDE, Filter::Bilinear, Normalisation::SIGNED, width);
+        let (stage, stack) = (Stage::new(scaling), Stack::default());
+        Ok(Self { encoder, text, decoder, tokens, stage, stack, latest: None, settings })
     }
 
-    fn encode(&mut self, picture: &RgbImage) -> Result<[ArrayD<f32>; 4], RunError> {
-        let mut input = Array4::<f32>::zeros((1, 3, SIDE as usize, SIDE as usize));
-        let planes = input.as_slice_mut().expect("in standard order");
-        let scaled = resize(picture, SQUARE, Filter::Bilinear);
-        write_planes(planes, SQUARE, &scaled, &Normalisation::SIGNED);
-        let feeds = vec![("images", Feed::Floats(input.view().into_dyn()))];
+    fn encode(&mut self, picture: &Planes) -> Result<[ArrayD<f32>; 4], RunError> {
+        let feeds = vec![(PICTURES, self.stack.of([picture]))];
         self.encoder.run(ENCODE, feeds, FEATURES)
     }
 
@@ -151,11 +154,11 @@ impl Sam3Pipeline {
 
     fn segment(
         &mut self,
-        picture: &RgbImage,
+        picture: &Scaled,
         input: &Prepared,
         cancel: &Cancel,
     ) -> Result<Vec<Mask>, RunError> {
-        let size = Size::from(picture.dimensions());
+        let size = picture.picture;
         let boxes = boxes(input, size)?;
         let word = input.params().text("text");
         let phrase = match (word, boxes.is_empty()) {
@@ -167,7 +170,7 @@ impl Sam3Pipeline {
             }
         };
         let [features, mask] = self.encode_phrase(phrase)?;
-        let pictures = self.encode(picture)?;
+        let pictures = self.encode(&picture.planes)?;
         cancel.check()?;
         let (boxes_in_shares, meanings) = prompt(&boxes, size);
         let mut feeds = vec![
@@ -189,13 +192,17 @@ impl Sam3Pipeline {
 impl Run for Sam3Pipeline {
     fn run(&mut self, batch: &[Prepared], cancel: &Cancel) -> Result<Vec<Output>, RunError> {
         let mut outputs = Vec::with_capacity(batch.len());
-        for (picture, input) in pictures(batch)?.into_iter().zip(batch) {
+        for (picture, input) in self.stage.forms(batch)?.into_iter().zip(batch) {
             cancel.check()?;
             reject_unsupported_params(input.params(), &["boxes", "text", "score_min"])?;
-            let masks = self.segment(picture.rgb(), input, cancel)?;
-            outputs.push(output(masks, picture.rgb().dimensions().into()));
+            let masks = self.segment(&picture, input, cancel)?;
+            outputs.push(output(masks, picture.picture));
         }
         Ok(outputs)
+    }
+
+    fn preparation(&self) -> Option<Preparation> {
+        Some(self.stage.preparation())
     }
 }
 
