@@ -206,7 +206,7 @@ impl Worker {
         let mut files = Vec::new();
         match outcome {
             Ok(inferred) => {
-                self.service.note(inferred.took);
+                self.service.note(inferred.took, inferred.worked);
                 (result.model, result.device) = (Some(inferred.model), Some(inferred.device));
                 result.inference = inferred.took;
                 result.worked = Some(inferred.worked);

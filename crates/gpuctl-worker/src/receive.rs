@@ -15,6 +15,9 @@ use crate::job::{Dead, Message, crashed};
 use crate::leases::{Which, within};
 use crate::pace::{Backoff, RECEIVE_OVERTIME_MAX, std_time};
 
+/// A worker receives once this part of what it may hold is free.
+const ROOM_PART: u32 = 8;
+
 impl Worker {
     /// Gets ready, and receives until the worker drains; then waits for its jobs.
     pub(crate) async fn receive_loop(self: Arc<Self>) {
@@ -88,12 +91,14 @@ impl Worker {
         self.commit_put_away().await;
     }
 
-    /// How many more messages this worker may hold: none while a suspect waits or runs.
+    /// How many messages to receive now: none while a suspect waits or runs, nor a few where many are held: fewer calls fetch as many.
     fn room(&self) -> u32 {
         if self.line.len() > 0 && !Fix::FullHandsAfterCrash.is_left_out() {
             return 0;
         }
-        self.service.held_max(self.queue.visibility).saturating_sub(self.leases.count().0)
+        let most = self.service.held_max(self.queue.visibility);
+        let room = most.saturating_sub(self.leases.count().0);
+        if room >= most / ROOM_PART { room } else { 0 }
     }
 
     /// While a fault lasts: waits, longer each time, and asks whether the box could run a job.

@@ -17,12 +17,12 @@ use crate::faults::Faults;
 use crate::leases::Leases;
 use crate::line::Line;
 use crate::pace::std_time;
-use crate::service::Service;
+use crate::service::{HELD_MAX, Service};
 use crate::suspects::Suspects;
 use crate::{Cancel, Inference, Neighbours, Scratch, WorkerExit};
 
 /// The most jobs that are decoded or wait for a model at once; a suspect takes all of these places.
-pub(crate) const RUNS_MAX: u32 = 10;
+pub(crate) const RUNS_MAX: u32 = HELD_MAX;
 /// The most memory for decoded inputs, in MiB. An input that needs more is decoded alone.
 pub(crate) const DECODED_MIB_MAX: u32 = 2_048;
 

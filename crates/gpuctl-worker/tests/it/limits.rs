@@ -27,11 +27,24 @@ async fn ten_long_jobs_one_after_the_other_are_no_timeout_and_none_waits_in_a_wo
 async fn short_jobs_are_fetched_ahead() {
     let world = World::new("");
     for _ in 0..30 {
+        world.submit("slow:1");
+    }
+    let serving = world.serve();
+    world.wait(seconds(60), |state| state.results.len() == 30).await;
+    assert_eq!(world.state().held_max, 10);
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_fast_jobs_are_held_and_not_more_than_take_two_seconds() {
+    let world = World::new("");
+    for _ in 0..200 {
         world.submit("ok");
     }
     let serving = world.serve();
-    world.wait(seconds(10), |state| state.results.len() == 30).await;
-    assert_eq!(world.state().held_max, 10);
+    world.wait(seconds(60), |state| state.results.len() == 200).await;
+    // Each takes 107 ms.
+    assert_eq!(world.state().held_max, 19);
     serving.kill().await;
 }
 

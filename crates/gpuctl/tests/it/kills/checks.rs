@@ -12,7 +12,7 @@ use crate::kills::place::Place;
 use crate::support::workers;
 
 /// The most messages that a worker holds, and so the most receives that a process which was signalled explains without a line in its log.
-const HELD_MAX: usize = 10;
+const HELD_MAX: usize = 128;
 
 pub(super) struct Checked<'a> {
     pub(super) place: &'a dyn Place,
