@@ -28,6 +28,8 @@ pub enum WarningCode {
     PicturePagesLeftOut,
     /// Pages could not be decoded, where others could.
     PicturePagesUnread,
+    /// A page was looked at in a size in which small print is not seen.
+    PictureShrunk,
     /// A text's encoding was guessed.
     TextEncoding,
     /// A text has bytes that are no characters.
@@ -44,7 +46,7 @@ pub enum WarningCode {
 
 impl WarningCode {
     /// All codes, in the order of the page.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::AudioChannels,
         Self::AudioDamaged,
         Self::AudioLength,
@@ -57,6 +59,7 @@ impl WarningCode {
         Self::PictureLinesSmall,
         Self::PicturePagesLeftOut,
         Self::PicturePagesUnread,
+        Self::PictureShrunk,
         Self::TextEncoding,
         Self::TextDamaged,
         Self::TextUnknown,
@@ -117,6 +120,10 @@ impl WarningCode {
             Self::PicturePagesUnread => {
                 ("picture.pages_unread", "pages could not be decoded and were left out")
             }
+            Self::PictureShrunk => (
+                "picture.shrunk",
+                "text was looked for in a smaller copy of the picture, so that small print may be missing",
+            ),
             Self::TextEncoding => {
                 ("text.encoding", "the text is not in Unicode, and its encoding was guessed")
             }

@@ -385,8 +385,11 @@ fn long_pictures_are_read_from_end_to_end() {
     let (lines, reading) = read(drawn((450, 10_000), &tall));
     assert_eq!(lines, named);
     assert!(reading.tiles > 1 && reading.lines_unread == 0, "{reading:?}");
-    let wide = [(100, 100, LINES[0]), (100, 200, LINES[1]), (5_500, 100, LINES[1])];
-    assert_eq!(read(drawn((7_000, 420), &wide)).0, [LINES[0], LINES[1], LINES[1]]);
+    // The last line is more than 66 times as long as high.
+    let long = (1..=40).map(|number| format!("Item {number}")).collect::<Vec<_>>().join(" ");
+    let wide =
+        [(100, 100, LINES[0]), (100, 200, LINES[1]), (5_500, 100, LINES[1]), (100, 300, &long)];
+    assert_eq!(read(drawn((7_000, 420), &wide)).0, [LINES[0], LINES[1], LINES[1], &long]);
 }
 
 #[test]

@@ -75,6 +75,15 @@ fn pair(code: WarningCode) -> Pair {
             raises: made::grey_pages(&[1, 999]),
             healthy: made::grey_pages(&[1, 1]),
         },
+        WarningCode::PictureShrunk => {
+            let page = |letters| made::png(made::large_page(letters));
+            Pair {
+                task: Task::VisionOcr,
+                model: Some("pp-ocr-v6-small"),
+                raises: page(14.0),
+                healthy: page(70.0),
+            }
+        }
         WarningCode::SpeechLeftOut => of_speech("Hello 👍", "Hello"),
         WarningCode::SpeechScript => of_speech("Hello, good morning мир", "Hello, good morning"),
         WarningCode::SpeechIncomplete => of_speech("Hello, good мир", "Hello, good"),

@@ -12,8 +12,8 @@ const LINES_MAX: usize = 6;
 const LINE_WIDTH_STEP: u32 = 160;
 /// PP-OCR's own narrowest input of the recogniser.
 const LINE_WIDTH_MIN: u32 = 320;
-/// A longer line is squeezed: 66 times as wide as high.
-const LINE_WIDTH_MAX: u32 = 3_200;
+/// A longer line is read in parts: 66 times as wide as high.
+pub(super) const LINE_WIDTH_MAX: u32 = 3_200;
 /// Most pixels of a line's width times lines in a call of the recogniser on a processor, whose output has 18,710 numbers for each 8 of them.
 const LINES_WIDTH_MAX: u32 = 6 * 1_280;
 

@@ -18,8 +18,9 @@ use rayon::prelude::*;
 use super::angle::Angle;
 use super::boxes::{self, Corners, Turn};
 use super::detector::{Detector, Map};
+use super::lines;
 use super::recogniser::{Call, Recogniser, Text, Waiting};
-use super::shapes::Shapes;
+use super::shapes::{LINE_WIDTH_MAX, Shapes};
 use super::tensor::{Canvas, Canvases, Placement};
 use super::tiles::Tiles;
 use super::{OcrPipeline, OcrSettings};
@@ -59,9 +60,11 @@ struct Unread {
     page: usize,
     corners: Corners,
     height: u32,
+    /// Of each part that it is read in: whether a space follows.
+    spaced: Vec<bool>,
 }
 
-/// Lines on a canvas, with their numbers.
+/// Parts of lines on a canvas, with their numbers.
 struct Filled {
     numbers: Vec<usize>,
     canvas: Canvas,
@@ -261,14 +264,18 @@ fn fill(
         canvas.draw_lines(shapes.line_rows(width, lines.len()), width, &pictures);
         to_read.send(Filled { numbers: lines.iter().map(|(number, _)| *number).collect(), canvas })
     };
-    let (mut unread, mut waiting) = (Vec::new(), Waiting::new(shapes));
+    let (mut unread, mut waiting, mut numbers) = (Vec::new(), Waiting::new(shapes), 0..);
     for Lines { page, lines } in upright {
         for Found { corners, picture } in lines {
             cancel.check()?;
-            let (number, height) = (unread.len(), picture.height());
-            unread.push(Unread { page, corners, height });
-            if waiting.add(number, picture).is_some_and(|call| hand_on(call).is_err()) {
-                return Ok(unread);
+            let height = picture.height();
+            let parts = lines::parts(picture, LINE_WIDTH_MAX);
+            let spaced = parts.iter().map(|part| part.spaced).collect();
+            unread.push(Unread { page, corners, height, spaced });
+            for (part, number) in parts.into_iter().zip(&mut numbers) {
+                if waiting.add(number, part.picture).is_some_and(|call| hand_on(call).is_err()) {
+                    return Ok(unread);
+                }
             }
         }
     }
@@ -306,7 +313,10 @@ fn assembled(
     };
     let mut pages: Vec<Read> = sheets.iter().map(empty).collect();
     texts.sort_unstable_by_key(|(number, _)| *number);
-    for (Unread { page, corners, height }, (_, text)) in unread.into_iter().zip(texts) {
+    let mut texts = texts.into_iter().map(|(_, text)| text);
+    for Unread { page, corners, height, spaced } in unread {
+        let of_line: Vec<Text> = texts.by_ref().take(spaced.len()).collect();
+        let text = lines::joined(spaced.into_iter().zip(of_line));
         pages[page].lines.push(ReadLine { corners, height, text });
     }
     pages

@@ -156,28 +156,41 @@ impl Piece {
         let beside = |direction: Along| {
             overlap(range(&self.corners, direction), range(&other.corners, direction))
         };
-        let goes_on = self.cut_at_end && other.cut_at_start;
+        // The edge of a part may lie between two words: the boxes end there, and have seen some of the same line.
+        let (low, high) = (range(&self.corners, along), range(&other.corners, along));
+        let height = |piece: &Self| extent(range(&piece.corners, across));
+        let in_both = low[1].min(high[1]) - low[0].max(high[0]);
+        let goes_on =
+            self.cut_at_end && other.cut_at_start || in_both > height(self).min(height(other));
         goes_on && beside(along) > 0.0 && beside(across) > SHARED_MIN
     }
 
     fn joined(&self, other: &Self, along: Along) -> Self {
+        let is_part = shared(&self.corners, &other.corners) > SHARED_MIN;
         match (self.cut_at_end, other.cut_at_start) {
-            (true, true) => {
-                let ([a, b, _, d], [_, f, g, h]) = (self.corners, other.corners);
-                let corners = if along == Along::Width { [a, f, g, d] } else { [a, b, g, h] };
-                Self { corners, cut_at_start: self.cut_at_start, cut_at_end: other.cut_at_end }
-            }
-            (true, false) => *other,
+            cuts if !is_part || cuts == (true, true) => self.followed_by(other, along),
+            (true, _) => *other,
             (false, true) => Self { cut_at_end: false, ..*self },
             (false, false) if area(&self.corners) > area(&other.corners) => *self,
             (false, false) => *other,
         }
+    }
+
+    /// From the beginning of this piece to the end of the other one.
+    fn followed_by(&self, other: &Self, along: Along) -> Self {
+        let ([a, b, _, d], [_, f, g, h]) = (self.corners, other.corners);
+        let corners = if along == Along::Width { [a, f, g, d] } else { [a, b, g, h] };
+        Self { corners, cut_at_start: self.cut_at_start, cut_at_end: other.cut_at_end }
     }
 }
 
 fn range(corners: &Corners, along: Along) -> [f32; 2] {
     let ([left, top], [right, bottom]) = bounds(corners);
     if along == Along::Width { [left, right] } else { [top, bottom] }
+}
+
+fn extent(range: [f32; 2]) -> f32 {
+    range[1] - range[0]
 }
 
 /// How much of the shorter range lies in the other.
@@ -291,5 +304,13 @@ mod tests {
         parts[0] = vec![at(start + 5.0, 30.0, 20.0, 40.0), at(start + 30.0, 30.0, 20.0, 40.0)];
         parts[1] = vec![at(5.0, 30.0, 45.0, 40.0)];
         assert_eq!(tiles.joined(parts), [at(start + 5.0, 30.0, 45.0, 40.0)]);
+        // A line that goes on behind the overlap, where the edges lie between two words, and another one above it.
+        let (first, second) = (length - 12.0, 15.0);
+        let mut parts = vec![Vec::new(); tiles.count()];
+        parts[0] = vec![at(100.0, 50.0, first - 100.0, 40.0), at(100.0, 5.0, first - 100.0, 38.0)];
+        parts[1] = vec![at(second, 50.0, 1_500.0, 40.0)];
+        let joined = tiles.joined(parts);
+        assert!(joined.contains(&at(100.0, 50.0, start + second + 1_400.0, 40.0)), "{joined:?}");
+        assert_eq!(joined.len(), 2);
     }
 }

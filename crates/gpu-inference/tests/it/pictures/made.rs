@@ -38,6 +38,14 @@ pub(crate) fn small_print(letters: f32) -> RgbImage {
     picture
 }
 
+/// A page of 4,200 x 1,600 pixels with a line of letters of this height.
+pub(crate) fn large_page(letters: f32) -> RgbImage {
+    let font = FontVec::try_from_vec(std::fs::read(sample("DejaVuSans.ttf")).unwrap()).unwrap();
+    let mut picture = RgbImage::from_pixel(4_200, 1_600, WHITE);
+    draw_text_mut(&mut picture, BLACK, 200, 400, PxScale::from(letters), &font, LINES[0]);
+    picture
+}
+
 /// A TIFF of small grey pages; of each it is said what its numbers mean. TIFF has no meaning 999.
 pub(crate) fn grey_pages(colours: &[u16]) -> Vec<u8> {
     let page = |&colours: &u16| TiffPage::new((40, 40), (1, 8), colours, vec![200; 1_600]);
