@@ -3,6 +3,8 @@
 //! One binary, since a process has one ONNX Runtime. Models and samples come from `scripts/fetch-models.py`.
 
 #[cfg(test)]
+mod aac;
+#[cfg(test)]
 mod audio;
 #[cfg(test)]
 mod convert;

@@ -235,6 +235,19 @@ pub(crate) fn head_bytes(delay: u16, rate_hz: u32) -> Vec<u8> {
 }
 
 #[test]
+fn silence_is_as_long_as_it_is_however_few_bytes_it_takes() {
+    // Each of 20 ms.
+    let packets = vec![vec![0xfc, 0xff, 0xfe]; 60 * 50];
+    let (_, head) = opus(16_000, &[]);
+    let description = head_bytes(0, 16_000);
+    for file in [ogg(&packets, head), craft::webm(16_000.0, &packets, &description)] {
+        let found = try_decode(&file).unwrap();
+        assert!((seconds(&found) - 60.0).abs() < 0.1, "{} bytes: {}", file.len(), seconds(&found));
+        assert!(found.basis.left_out.is_zero(), "{:?}", found.basis);
+    }
+}
+
+#[test]
 fn the_same_speech_is_the_same_text_in_every_format() {
     let whole = std::fs::read(sample("beckett.wav")).unwrap();
     let (packets, head) = opus(16_000, &speech());

@@ -33,8 +33,10 @@ use crate::text;
 const HEADER_BYTES_MAX: u64 = 32 << 20;
 /// Packets in a row that cannot be read, before what follows is given up.
 const BAD_PACKETS_MAX: u32 = 1_000;
-/// Less than speech needs in any codec, silence aside: what a file without a length can hold.
-const BITS_PER_SECOND_MIN: u64 = 4_000;
+/// Less than silence needs in WebM and in fragments of MP4: what a file without a length can hold.
+const BITS_PER_SECOND_MIN: u64 = 2_000;
+/// What silence needs at least in any codec: packets of one byte, which last for 120 ms.
+const SILENT_BITS_PER_SECOND_MIN: u64 = 64;
 /// Longer gaps between packets are wrong numbers.
 const GAP_MAX: Duration = Duration::from_secs(60);
 /// FLAC has two bits a frame and more, silence aside.
@@ -123,6 +125,8 @@ pub(super) struct Container<'a> {
     is_flac: bool,
     /// MP4 lists its packets in front or at the end: what is listed and not there was cut off.
     is_listed: bool,
+    /// Its file ends before it.
+    is_cut: bool,
     tracks: usize,
     rate_hz: u32,
     channels: usize,
@@ -156,10 +160,11 @@ impl<'a> Container<'a> {
         let head = head_of(&mut file, data.start);
         let unreadable = |source| InputError::Unreadable { path: own(), source };
         let head = head.map_err(unreadable)?;
-        let delay = if head.get(4..8) == Some(b"ftyp") {
-            mp4::delay(&mut file, file_bytes).map_err(unreadable)?
+        let (delay, is_cut) = if head.get(4..8) == Some(b"ftyp") {
+            let delay = mp4::delay(&mut file, file_bytes).map_err(unreadable)?;
+            (delay, mp4::is_cut(&mut file, file_bytes).map_err(unreadable)?)
         } else {
-            Duration::ZERO
+            (Duration::ZERO, false)
         };
         let part = FilePart::new(file, header, data, Arc::clone(&bytes_left));
         let part = part.map_err(|source| InputError::Unreadable { path: own(), source })?;
@@ -189,6 +194,7 @@ impl<'a> Container<'a> {
             track_id: track.id,
             is_flac: codec.codec == CODEC_ID_FLAC,
             is_listed: format.format_info().short_name == "isomp4",
+            is_cut,
             expected: track.num_frames.filter(|&frames| frames > 0),
             decoding,
             format,
@@ -313,7 +319,9 @@ impl Stream for Container<'_> {
     }
 
     fn length_max(&self) -> Duration {
-        let by_size = Duration::from_secs((self.file_bytes * 8).div_ceil(BITS_PER_SECOND_MIN) + 1);
+        let by_size = |bits_per_second: u64| {
+            Duration::from_secs((self.file_bytes * 8).div_ceil(bits_per_second) + 1)
+        };
         match self.expected {
             Some(frames) if self.is_flac => {
                 let by_size = self.file_bytes * FLAC_FRAMES_PER_BYTE;
@@ -321,10 +329,11 @@ impl Stream for Container<'_> {
             }
             // What a header announces is doubled for a codec whose second half is not decoded.
             Some(frames) => {
-                by_size.min(2 * time_of(frames, self.rate_hz) + Duration::from_secs(10))
+                let announced = 2 * time_of(frames, self.rate_hz) + Duration::from_secs(10);
+                by_size(SILENT_BITS_PER_SECOND_MIN).min(announced)
             }
             None if self.is_flac => Duration::MAX,
-            None => by_size,
+            None => by_size(BITS_PER_SECOND_MIN),
         }
     }
 
@@ -359,7 +368,7 @@ impl Stream for Container<'_> {
             return Err(unreadable);
         }
         if let Some(expected_frames) = self.expected
-            && (is_end || self.is_flac || self.is_listed && self.failure.is_some())
+            && (is_end || self.is_flac || self.is_cut || self.is_listed && self.failure.is_some())
             && self.found < expected_frames
             && !self.is_verified()
         {

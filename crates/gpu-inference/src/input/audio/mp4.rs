@@ -11,6 +11,27 @@ const INDEX_BYTES_MAX: u64 = 16 << 20;
 /// Encoders' delays are below; a later beginning was cut by someone, and is kept.
 const DELAY_MAX: Duration = Duration::from_millis(400);
 
+/// Lengths are off by less in files that are whole.
+const SLACK_BYTES: u64 = 64;
+
+/// Whether the sound goes on behind the end of the file: then Symphonia finds no packet at all.
+pub(super) fn is_cut(file: &mut File, file_bytes: u64) -> io::Result<bool> {
+    let mut at = 0;
+    for _ in 0..BOXES_MAX {
+        let mut head = Vec::new();
+        file.seek(SeekFrom::Start(at))?;
+        (&mut *file).take(16).read_to_end(&mut head)?;
+        let Some((name, _, bytes)) = header(&head, file_bytes.saturating_sub(at)) else {
+            break;
+        };
+        at = at.saturating_add(bytes);
+        if at > file_bytes {
+            return Ok(name == *b"mdat" && at - file_bytes > SLACK_BYTES);
+        }
+    }
+    Ok(false)
+}
+
 /// The delay of the first track with sound; zero where the file says none.
 pub(super) fn delay(file: &mut File, file_bytes: u64) -> io::Result<Duration> {
     let mut at = 0;

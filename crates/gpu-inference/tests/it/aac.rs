@@ -1,0 +1,140 @@
+//! AAC in MP4, made here frame by frame: as phones record it, and HE-AAC, of which the plain core is read.
+
+use crate::audio::try_decode;
+
+/// Samples of a frame, and what they are a second: HE-AAC says twice as many of both.
+const FRAME: u32 = 1_024;
+const RATE_HZ: u32 = 22_050;
+/// Its index in AAC's list of rates, and that of the double.
+const RATE: u32 = 7;
+const DOUBLE_RATE: u32 = 4;
+/// Kinds of sound: low complexity, HE-AAC, and HE-AAC v2.
+const LOW_COMPLEXITY: u32 = 2;
+const HIGH_EFFICIENCY: u32 = 5;
+const HIGH_EFFICIENCY_2: u32 = 29;
+
+/// Bits, the highest first.
+#[derive(Default)]
+struct Bits(Vec<bool>);
+
+impl Bits {
+    fn put(&mut self, value: u32, length: u32) -> &mut Self {
+        self.0.extend((0..length).rev().map(|bit| value >> bit & 1 == 1));
+        self
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let byte = |bits: &[bool]| {
+            bits.iter().zip((0..8).rev()).map(|(&bit, at)| u8::from(bit) << at).sum()
+        };
+        self.0.chunks(8).map(byte).collect()
+    }
+}
+
+/// A frame of one channel with a tone, and perhaps the upper half of the band as HE-AAC adds it.
+fn frame(is_high_efficiency: bool) -> Vec<u8> {
+    let mut bits = Bits::default();
+    // A single channel, its gain; one long window with ten bands.
+    bits.put(0, 3).put(0, 4).put(190, 8).put(0, 4).put(10, 6).put(0, 1);
+    // Nine bands of nothing, and one in the first code, the gain of which is the channel's.
+    bits.put(0, 4).put(9, 5).put(1, 4).put(1, 5).put(0, 1);
+    // No pulses, noise shaping or gain control; four numbers: 0, 0, 0 and 1.
+    bits.put(0, 3).put(0x14, 5);
+    if is_high_efficiency {
+        bits.put(6, 3).put(8, 4).put(13, 4).put(0, 30).put(0, 30);
+    }
+    bits.put(7, 3);
+    bits.bytes()
+}
+
+/// How the sound is described to a decoder.
+fn description(kind: u32) -> Vec<u8> {
+    let mut bits = Bits::default();
+    match kind {
+        HIGH_EFFICIENCY_2 | HIGH_EFFICIENCY => {
+            bits.put(kind, 5).put(RATE, 4).put(1, 4).put(DOUBLE_RATE, 4).put(LOW_COMPLEXITY, 5)
+        }
+        _ => bits.put(kind, 5).put(RATE, 4).put(1, 4),
+    };
+    bits.put(0, 3).bytes()
+}
+
+fn atom(name: &[u8; 4], content: &[&[u8]]) -> Vec<u8> {
+    let content = content.concat();
+    let length = u32::try_from(content.len() + 8).unwrap();
+    [&length.to_be_bytes(), &name[..], &content].concat()
+}
+
+/// With a version and flags of 0.
+fn full(name: &[u8; 4], numbers: &[u32]) -> Vec<u8> {
+    let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
+    atom(name, &[&[0; 4], &bytes])
+}
+
+/// An M4A of some frames, with the rate and length of a frame that its header says.
+fn m4a(frames: &[Vec<u8>], description: &[u8], rate_hz: u32, frame_samples: u32) -> Vec<u8> {
+    let count = u32::try_from(frames.len()).unwrap();
+    let length = count * frame_samples;
+    let part = |tag: u8, content: &[&[u8]]| {
+        let content = content.concat();
+        [&[tag, u8::try_from(content.len()).unwrap()], &content[..]].concat()
+    };
+    let config = part(4, &[b"\x40\x15\0\0\0\0\0\0\0\0\0\0\0", &part(5, &[description])]);
+    let esds = atom(b"esds", &[&[0; 4], &part(3, &[&[0; 3], &config, &part(6, &[&[2]])])]);
+    let rate = (rate_hz << 16).to_be_bytes();
+    let mp4a =
+        atom(b"mp4a", &[b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\x01\0\x10\0\0\0\0", &rate, &esds]);
+    let sizes: Vec<u32> = frames.iter().map(|frame| u32::try_from(frame.len()).unwrap()).collect();
+    let index = |data_at: u32| {
+        let table = atom(
+            b"stbl",
+            &[
+                &atom(b"stsd", &[&[0, 0, 0, 0, 0, 0, 0, 1], &mp4a]),
+                &full(b"stts", &[1, count, frame_samples]),
+                &full(b"stsc", &[1, 1, count, 1]),
+                &full(b"stsz", &[&[0, count], &sizes[..]].concat()),
+                &full(b"stco", &[1, data_at]),
+            ],
+        );
+        let handler = atom(b"hdlr", &[&[0; 8], b"soun", &[0; 13]]);
+        let data = atom(
+            b"dinf",
+            &[&atom(b"dref", &[&[0, 0, 0, 0, 0, 0, 0, 1], &atom(b"url ", &[&[0, 0, 0, 1]])])],
+        );
+        let media = atom(b"minf", &[&full(b"smhd", &[0]), &data, &table]);
+        let times = full(b"mdhd", &[0, 0, rate_hz, length, 0x55c4_0000]);
+        let media = atom(b"mdia", &[&times, &handler, &media]);
+        let track = full(b"tkhd", &[&[0, 0, 1, 0, length][..], &[0; 15]].concat());
+        let whole = full(b"mvhd", &[&[0, 0, rate_hz, length][..], &[0; 20], &[2]].concat());
+        atom(b"moov", &[&whole, &atom(b"trak", &[&track, &media])])
+    };
+    let kind = atom(b"ftyp", &[b"M4A \0\0\0\0M4A mp42isom"]);
+    let data_at = u32::try_from(kind.len() + index(0).len() + 8).unwrap();
+    [kind, index(data_at), atom(b"mdat", &[&frames.concat()])].concat()
+}
+
+#[test]
+fn a_phone_s_aac_is_read_and_of_he_aac_the_core() {
+    let plain = vec![frame(false); 64];
+    let high = vec![frame(true); 64];
+    let (core, double) = ((RATE_HZ, FRAME), (2 * RATE_HZ, 2 * FRAME));
+    let of = |frames: &[Vec<u8>], kind, (rate_hz, samples)| {
+        m4a(frames, &description(kind), rate_hz, samples)
+    };
+    let expected = try_decode(&of(&plain, LOW_COMPLEXITY, core)).unwrap();
+    let seconds = f64::from(64 * FRAME) / f64::from(RATE_HZ);
+    assert!((expected.audio.duration().as_secs_f64() - seconds).abs() < 0.001);
+    assert!((0.01..1.0).contains(&expected.basis.peak), "{:?}", expected.basis);
+    for (name, file) in [
+        ("described", of(&high, HIGH_EFFICIENCY, double)),
+        ("described, in two channels", of(&high, HIGH_EFFICIENCY_2, double)),
+        ("not described", of(&high, LOW_COMPLEXITY, double)),
+        ("of its core's rate", of(&high, HIGH_EFFICIENCY, core)),
+    ] {
+        let found = try_decode(&file).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(found.audio.samples(), expected.audio.samples(), "{name}");
+        assert!(found.warnings.is_empty(), "{name}: {:?}", found.warnings);
+        let error = try_decode(&file[..file.len() * 3 / 4]).unwrap_err();
+        assert_eq!(error.code(), "input.truncated", "{name}: {error}");
+    }
+}
