@@ -4,13 +4,18 @@
 Why it exists: to measure a GPU with graphs of real size where the real weights cannot be fetched. Their results mean nothing.
 - vit-b16: a picture tower of SigLIP's shape (ViT-B/16 at 224)
 - converter: OpenVoice V2's tone colour converter (VITS: a posterior encoder of 16 layers, a flow of 4 blocks there and back, HiFi-GAN)
-`gpuctl models bench vit-b16-fp32 vit-b16-fp16 converter-fp32 converter-fp16` measures them. Weights are never committed.
+- pictures: vit-b16 as a model of `vision.embed`, beside a text tower that is next to nothing
+- sentences: MiniLM's shape (6 layers of 384) as a model of `text.embed`, with a small vocabulary
+- tiny: two products, 0.3 million weights
+`gpuctl models bench vit-b16-fp32 vit-b16-fp16 converter-fp32 converter-fp16` measures graphs, `scripts/bench-gpu.sh` workers. Weights are never
+committed.
 
 Needs the packages of crates/gpu-inference/tests/graphs/requirements.txt; installs them into the cache if they are missing.
 """
 
 import argparse
 import hashlib
+import json
 import sys
 from pathlib import Path
 
@@ -46,7 +51,10 @@ class Graph:
         self.precision = "fp16" if half else "fp32"
         self.random = np.random.default_rng(0)
         self.nodes, self.constants, self.inputs, self.outputs = [], [], [], []
-        self.multiplications = 0.0
+        self.multiplications, self.per = 0.0, "a picture"
+        self.family, self.task, self.role = "onnx", "onnx.run", "graph"
+        # By role, the name and content of files beside the graph.
+        self.beside = {}
 
     def constant(self, values, kind=None):
         import numpy as np
@@ -71,10 +79,17 @@ class Graph:
         self.nodes.append(helper.make_node(operator, list(inputs), [out], **attributes))
         return out
 
-    def takes(self, name, shape):
+    def linear(self, value, inner, outer, rows=1):
+        self.multiplications += rows * inner * outer
+        return self.add("Add", self.add("MatMul", value, self.weights(inner, outer)), self.zeros(outer))
+
+    def norm(self, value, width, epsilon=1e-6):
+        return self.add("LayerNormalization", value, self.constant([1.0] * width), self.zeros(width), axis=-1, epsilon=epsilon)
+
+    def takes(self, name, shape, element=None):
         from onnx import helper
 
-        self.inputs.append(helper.make_tensor_value_info(name, self.element, shape))
+        self.inputs.append(helper.make_tensor_value_info(name, element or self.element, shape))
         return name
 
     def answers(self, name, shape):
@@ -82,33 +97,43 @@ class Graph:
 
         self.outputs.append(helper.make_tensor_value_info(name, self.element, shape))
 
-    def save(self, folder, name):
+    def bytes(self):
         from onnx import helper
 
-        graph = helper.make_graph(self.nodes, name, self.inputs, self.outputs, self.constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        graph = helper.make_graph(self.nodes, "random", self.inputs, self.outputs, self.constants)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+    def save(self, folder, name):
         folder = folder / f"{name}-{self.precision}"
         folder.mkdir(parents=True, exist_ok=True)
-        content = model.SerializeToString()
-        (folder / "model.onnx").write_bytes(content)
+        files = {self.role: ("model.onnx", self.bytes()), **self.beside}
+        for path, content in files.values():
+            (folder / path).write_bytes(content)
         manifest = f"""# Random weights in a real model's shape: for measuring only. Made by scripts/make-random-models.py.
 name = "{folder.name}"
-family = "onnx"
-task = "onnx.run"
+family = "{self.family}"
+task = "{self.task}"
 licence = "none: random numbers"
 precision = "{self.precision}"
 max_batch = 64
 memory_mib = 1000
+"""
+        manifest += "".join(entry(role, path, content) for role, (path, content) in files.items())
+        (folder / "model.toml").write_text(manifest, encoding="utf-8")
+        size = sum(len(content) for _, content in files.values()) / 1e6
+        print(f"made {folder}: {size:.0f} MB, {2 * self.multiplications / 1e9:.2f} GFLOP {self.per}")
 
+
+def entry(role, path, content):
+    """A file's part of a manifest."""
+    return f"""
 [[file]]
-role = "graph"
-path = "model.onnx"
+role = "{role}"
+path = "{path}"
 sha256 = "{hashlib.sha256(content).hexdigest()}"
 size_bytes = {len(content)}
 origin = {{ url = "file:///made-by/scripts/make-random-models.py" }}
 """
-        (folder / "model.toml").write_text(manifest, encoding="utf-8")
-        print(f"made {folder / 'model.onnx'}: {len(content) / 1e6:.0f} MB, {2 * self.multiplications / 1e9:.1f} GFLOP {self.per}")
 
 
 def vit(graph):
@@ -116,11 +141,10 @@ def vit(graph):
     tokens = (side // patch) ** 2
 
     def linear(value, inner, outer):
-        graph.multiplications += tokens * inner * outer
-        return graph.add("Add", graph.add("MatMul", value, graph.weights(inner, outer)), graph.zeros(outer))
+        return graph.linear(value, inner, outer, rows=tokens)
 
     def norm(value):
-        return graph.add("LayerNormalization", value, graph.constant([1.0] * width), graph.zeros(width), axis=-1, epsilon=1e-6)
+        return graph.norm(value, width)
 
     def split(value, axes):
         shape = graph.constant([0, 0, heads, width // heads], "int64")
@@ -143,7 +167,6 @@ def vit(graph):
         gate = graph.add("Add", graph.add("Tanh", graph.add("Mul", bent, graph.constant(0.7978845608))), graph.constant(1.0))
         return linear(graph.add("Mul", graph.add("Mul", inner, graph.constant(0.5)), gate), hidden, width)
 
-    graph.per = "a picture"
     pixels = graph.takes("pixel_values", ["batch", 3, side, side])
     graph.multiplications += tokens * 3 * patch * patch * width
     value = graph.add("Conv", pixels, graph.weights(width, 3, patch, patch), graph.zeros(width), strides=[patch, patch])
@@ -222,7 +245,89 @@ def converter(graph):
     graph.answers("audio", ["batch", 1, "samples"])
 
 
-MODELS = {"vit-b16": vit, "converter": converter}
+def pictures(graph):
+    vit(graph)
+    graph.family, graph.task, graph.role = "siglip", "vision.embed", "vision"
+    text = Graph(half=False)
+    vectors = text.add("Gather", text.weights(len(WORDS), 768), text.takes("input_ids", ["batch", 64], WHOLE))
+    text.add("ReduceSum", vectors, text.constant([1], "int64"), out="pooler_output", keepdims=0)
+    text.answers("pooler_output", ["batch", 768])
+    graph.beside = {"text": ("text.onnx", text.bytes()), "tokenizer": ("tokenizer.json", tokenizer())}
+
+
+def sentences(graph):
+    """BERT as the usual exporters leave it: an additive mask, and query, key and value apart."""
+    width, heads, hidden, layers, length_max = 384, 12, 1536, 6, 512
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    ids, mask, kinds = (graph.takes(name, ["batch", "length"], WHOLE) for name in names)
+
+    def split(value, axes):
+        shape = graph.constant([0, 0, heads, width // heads], "int64")
+        return graph.add("Transpose", graph.add("Reshape", graph.linear(value, width, width), shape), perm=axes)
+
+    def attention(value):
+        query, key, values = (split(value, axes) for axes in ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]))
+        scores = graph.add("Div", graph.add("MatMul", query, key), graph.constant((width // heads) ** 0.5))
+        shares = graph.add("Softmax", graph.add("Add", scores, hidden_tokens), axis=-1)
+        joined = graph.add("Transpose", graph.add("MatMul", shares, values), perm=[0, 2, 1, 3])
+        return graph.linear(graph.add("Reshape", joined, graph.constant([0, 0, width], "int64")), width, width)
+
+    def feed_forward(value):
+        inner = graph.linear(value, width, hidden)
+        gate = graph.add("Add", graph.add("Erf", graph.add("Div", inner, graph.constant(2**0.5))), graph.constant(1.0))
+        return graph.linear(graph.add("Mul", graph.add("Mul", inner, gate), graph.constant(0.5)), hidden, width)
+
+    # Read as 32 bits in both widths: the worker averages the tokens.
+    length = graph.add("Gather", graph.add("Shape", ids), graph.constant(1, "int64"))
+    places = graph.add("Range", graph.constant(0, "int64"), length, graph.constant(1, "int64"))
+    vectors = [graph.add("Gather", graph.weights(count, width), which) for count, which in ((len(WORDS), ids), (2, kinds), (length_max, places))]
+    value = graph.norm(graph.add("Sum", vectors[0], vectors[1], vectors[2]), width, epsilon=1e-12)
+    hidden_tokens = graph.add("Cast", graph.add("Unsqueeze", mask, graph.constant([1, 2], "int64")), to=graph.element)
+    hidden_tokens = graph.add("Mul", graph.add("Sub", graph.constant(1.0), hidden_tokens), graph.constant(-10000.0))
+    for _ in range(layers):
+        value = graph.norm(graph.add("Add", attention(value), value), width, epsilon=1e-12)
+        value = graph.norm(graph.add("Add", feed_forward(value), value), width, epsilon=1e-12)
+    graph.add("Identity", value, out="last_hidden_state")
+    graph.answers("last_hidden_state", ["batch", "length", width])
+    graph.per = "a token"
+    graph.family, graph.task, graph.role = "sentence-encoder", "text.embed", "encoder"
+    graph.beside = {"tokenizer": ("tokenizer.json", tokenizer())}
+
+
+def tiny(graph):
+    inner = graph.add("Relu", graph.linear(graph.takes("x", ["batch", 256]), 256, 1024))
+    graph.add("Identity", graph.linear(inner, 1024, 64), out="y")
+    graph.answers("y", ["batch", 64])
+    graph.per = "a row"
+
+
+def tokenizer():
+    """A `tokenizer.json` of BERT's kind that knows a few words and all letters."""
+    vocabulary = {word: number for number, word in enumerate(WORDS)}
+    marks = {name: {"id": name, "ids": [vocabulary[name]], "tokens": [name]} for name in ("[CLS]", "[SEP]")}
+    one, special = {"Sequence": {"id": "A", "type_id": 0}}, [{"SpecialToken": {"id": name, "type_id": 0}} for name in marks]
+    framed = [special[0], one, special[1]]
+    document = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "TemplateProcessing", "single": framed, "pair": framed, "special_tokens": marks},
+        "decoder": None,
+        "model": {"type": "WordPiece", "vocab": vocabulary, "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100},
+    }
+    return json.dumps(document).encode()
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+COMMON = ["the", "of", "and", "to", "in", "is", "that", "for", "it", "as", "with"]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *COMMON, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+# `TensorProto.INT64`: the element of token ids.
+WHOLE = 7
+
+MODELS = {"vit-b16": vit, "converter": converter, "pictures": pictures, "sentences": sentences, "tiny": tiny}
 
 if __name__ == "__main__":
     main()
