@@ -79,7 +79,7 @@ cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 scripts/install-emulators.sh
 
 # `cargo clippy` would compile every dependency a second time, without code. Here the linter compiles the workspace's own crates
-# as the tests run them, so each dependency is compiled once.
+# as the tests run them, so each dependency is compiled once; and two of them without `deploy`, too.
 export RUSTC_WORKSPACE_WRAPPER=$PWD/scripts/lib/lint-and-compile.sh
 
 if [ "$kills" != 0 ]; then
