@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::config::http::HttpResponse;
 use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::operation::receive_message::{ReceiveMessageError, ReceiveMessageOutput};
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName, QueueAttributeName};
 use chrono::TimeDelta;
 use gpuctl_control::ports::{
@@ -24,7 +25,8 @@ use gpuctl_control::ports::{
 };
 use gpuctl_core::observation::SeenQueue;
 use gpuctl_core::units::{QueueName, Timestamp};
-use tokio::time::Instant;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 use crate::config::{Aws, attempt_time};
 use crate::error::port_error;
@@ -33,6 +35,13 @@ pub use describe::{DeadLetters, QueueFacts, Retention};
 
 /// Messages in one receive.
 const RECEIVE_MAX: u32 = 10;
+/// The most receives side by side, after one that returned as many messages as it may.
+const RECEIVES_MAX: u32 = 12;
+/// How long these may take: who waits for the first one's messages must not give up.
+const MORE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// What a receive returned.
+type Answer = Result<ReceiveMessageOutput, SdkError<ReceiveMessageError, HttpResponse>>;
 
 /// SQS's longest long poll; a longer wait is several polls.
 const POLL_SECONDS_MAX: i64 = 20;
@@ -135,10 +144,21 @@ impl SqsQueue {
         request: ReceiveRequest,
         wait: TimeDelta,
     ) -> Result<Vec<Received>, PortError> {
+        let answer = self.receive_call(located, request, wait).await;
+        let answer = answer
+            .map_err(|error| self.failed("ReceiveMessage", "receive from", located.queue, error))?;
+        Ok(self.hold(located, request, answer))
+    }
+
+    fn receive_call(
+        &self,
+        located: &Located<'_>,
+        request: ReceiveRequest,
+        wait: TimeDelta,
+    ) -> impl Future<Output = Answer> + Send + use<> {
         let most = i32::try_from(request.max.clamp(1, RECEIVE_MAX)).unwrap_or(1);
         let visibility = seconds_up(request.visibility).min(LEASE_SECONDS_MAX);
-        let answer = self
-            .client
+        self.client
             .receive_message()
             .queue_url(located.url)
             .max_number_of_messages(most)
@@ -152,8 +172,16 @@ impl SqsQueue {
                 aws_sdk_sqs::config::Builder::new().timeout_config(attempt_time(POLL_TIME_MAX)),
             )
             .send()
-            .await
-            .map_err(|error| self.failed("ReceiveMessage", "receive from", located.queue, error))?;
+    }
+
+    /// Notes the leases of what was received.
+    fn hold(
+        &self,
+        located: &Located<'_>,
+        request: ReceiveRequest,
+        answer: ReceiveMessageOutput,
+    ) -> Vec<Received> {
+        let visibility = seconds_up(request.visibility).min(LEASE_SECONDS_MAX);
         let now = Instant::now();
         let mut leases = locked(&self.leases);
         // Leases that ran out: who still asks about one gets `LeaseLost`.
@@ -166,7 +194,45 @@ impl SqsQueue {
             leases.insert(one.receipt.clone(), Lease { url, received: now, until, message_id });
             all.push(one);
         }
-        Ok(all)
+        all
+    }
+
+    /// What one call returned, with what others return at once if it returned as many as it may: then there are more, as a rule. What fails
+    /// here costs none of the messages that have come.
+    async fn and_more(
+        &self,
+        located: &Located<'_>,
+        request: ReceiveRequest,
+        mut received: Vec<Received>,
+    ) -> Vec<Received> {
+        let count = u32::try_from(received.len()).unwrap_or(u32::MAX);
+        if count < RECEIVE_MAX {
+            return received;
+        }
+        let left = request.max.saturating_sub(count);
+        let part = |call: u32| left.saturating_sub(call * RECEIVE_MAX).min(RECEIVE_MAX);
+        let mut calls = JoinSet::new();
+        for max in (0..RECEIVES_MAX).map(part).take_while(|&max| max > 0) {
+            let request = ReceiveRequest { max, ..request };
+            calls.spawn(self.receive_call(located, request, TimeDelta::zero()));
+        }
+        let all = async {
+            while let Some(answered) = calls.join_next().await {
+                match answered {
+                    Ok(Ok(answer)) => received.extend(self.hold(located, request, answer)),
+                    Ok(Err(error)) => {
+                        let error =
+                            self.failed("ReceiveMessage", "receive from", located.queue, error);
+                        tracing::warn!(%error, "one of several receives failed");
+                    }
+                    Err(_) => {}
+                }
+            }
+        };
+        if timeout(MORE_TIME_MAX, all).await.is_err() {
+            tracing::warn!("one of several receives took too long");
+        }
+        received
     }
 
     /// The lease of a receipt; `LeaseLost` after its end.
@@ -194,9 +260,10 @@ impl JobQueue for SqsQueue {
             let left = until.saturating_duration_since(Instant::now());
             let left = TimeDelta::from_std(left).unwrap_or_default();
             let received = self.receive_once(&Located { queue, url: &url }, request, left).await?;
-            if !received.is_empty() || Instant::now() >= until {
-                return Ok(received);
+            if received.is_empty() && Instant::now() < until {
+                continue;
             }
+            return Ok(self.and_more(&Located { queue, url: &url }, request, received).await);
         }
     }
 

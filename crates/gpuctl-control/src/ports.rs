@@ -178,7 +178,7 @@ pub struct NewMessage {
 /// What a worker asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceiveRequest {
-    /// Maximum number of messages; SQS allows 1 to 10.
+    /// Maximum number of messages. SQS returns at most 10 a call: where there are more, several calls are made.
     pub max: u32,
     /// The lease's length.
     pub visibility: TimeDelta,

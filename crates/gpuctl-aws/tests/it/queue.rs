@@ -1,5 +1,7 @@
 //! What is particular to SQS: parts of batches, settings, URLs, and no ages.
 
+use std::collections::BTreeSet;
+
 use chrono::TimeDelta;
 use gpuctl_aws::SqsQueue;
 use gpuctl_control::ports::{
@@ -174,6 +176,26 @@ async fn many_leases_change_in_batches_and_a_lost_one_does_not_keep_the_others()
     assert_eq!((seen.visible, seen.in_flight), (6, 0));
     let again = queue.change_visibility(&receipts[20..], MINUTE).await;
     assert_eq!(lost(&again).len(), 6, "a released message is not held any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_ten_are_received_by_several_calls_and_each_once() {
+    let (queue, name) = setup().await;
+    let messages: Vec<NewMessage> = (0..35).map(|n| message("a", &n.to_string())).collect();
+    for some in messages.chunks(10) {
+        queue.send(&name, some).await.unwrap();
+    }
+    let receive = async |max| {
+        let request = ReceiveRequest { max, visibility: MINUTE, wait: TimeDelta::zero() };
+        queue.receive(&name, request).await.unwrap()
+    };
+    let some = receive(23).await;
+    assert_eq!(some.len(), 23);
+    let rest = receive(128).await;
+    let bodies: BTreeSet<String> = some.iter().chain(&rest).map(|one| one.body.clone()).collect();
+    assert_eq!((rest.len(), bodies.len()), (12, 35));
+    let receipts: Vec<Receipt> = some.into_iter().chain(rest).map(|one| one.receipt).collect();
+    assert!(queue.ack(&receipts).await.iter().all(Result::is_ok), "each lease is held");
 }
 
 /// The message goes with all it had, and is in one place afterwards.
