@@ -3,6 +3,7 @@
 //! `scripts/bench-gpu.py` compares the worker with it. usage: bare TASK MODEL DEVICE BATCH JOBS FILE…
 
 #![expect(
+    clippy::panic,
     clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a benchmark prints its figure and ends at the first error"
