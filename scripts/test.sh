@@ -101,6 +101,8 @@ step "lints"
 cargo test --workspace --all-targets --locked --quiet --no-run
 
 step "tests, and the libraries' documentation"
+# Many tests wait for emulators and programs: two for each core leave no core idle.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 RUSTDOC=$PWD/scripts/lib/rustdoc-and-lint.sh cargo test --workspace --locked --quiet
 
 step "other feature sets: without AWS, and a worker's part of AWS alone"

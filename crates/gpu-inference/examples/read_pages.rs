@@ -13,6 +13,7 @@ use gpu_inference::{
     RuntimeOptions, Task, TaskResult, cache_folder, decode, open_pipeline,
 };
 
+#[expect(clippy::print_stdout, reason = "the figures are what this program is for")]
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let usage = "usage: read_pages MODEL ROUNDS FILE…";

@@ -69,13 +69,14 @@ impl Observed {
     /// All at once, queues first: without their last sample no queue ever counts as waiting or as empty (Q3, Q4).
     pub async fn remember(&self, ports: &Ports, fence: Option<&Fence>) -> Vec<PortError> {
         let mut writes = JoinSet::new();
-        for (pool, memory) in self.queues_changed.iter().cloned() {
+        for changed in &self.queues_changed {
             let (ledger, fence) = (Arc::clone(&ports.ledger), fence.cloned());
+            let (pool, memory) = changed.clone();
             writes
                 .spawn(async move { ledger.remember_queue(&pool, &memory, fence.as_ref()).await });
         }
-        for run in self.runs_changed.iter().cloned() {
-            let (ledger, fence) = (Arc::clone(&ports.ledger), fence.cloned());
+        for run in &self.runs_changed {
+            let (ledger, fence, run) = (Arc::clone(&ports.ledger), fence.cloned(), run.clone());
             writes.spawn(async move { ledger.save_run(&run, fence.as_ref()).await });
         }
         let (written, noted) =

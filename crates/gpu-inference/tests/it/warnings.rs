@@ -48,41 +48,23 @@ fn pair(code: WarningCode) -> Pair {
                 craft::webm(48_000.0, &packets, head),
             )
         }
-        WarningCode::PictureDamaged => Pair {
-            task: Task::VisionDetect,
-            model: None,
-            raises: made::damaged_jpeg(&made::page()),
-            healthy: made::restarted_jpeg(&made::page()).0,
-        },
+        WarningCode::PictureDamaged => {
+            let page = made::page();
+            of_pictures(made::damaged_jpeg(&page), made::restarted_jpeg(&page).0)
+        }
         WarningCode::PictureLinesSmall => {
             let print = |letters| made::png(made::small_print(letters));
-            Pair {
-                task: Task::VisionOcr,
-                model: Some("pp-ocr-v6-small"),
-                raises: print(7.0),
-                healthy: print(24.0),
-            }
+            of_pages(print(7.0), print(24.0))
         }
-        WarningCode::PicturePagesLeftOut => Pair {
-            task: Task::VisionDetect,
-            model: None,
-            raises: made::grey_pages(&[1, 1]),
-            healthy: made::grey_pages(&[1]),
-        },
-        WarningCode::PicturePagesUnread => Pair {
-            task: Task::VisionOcr,
-            model: Some("pp-ocr-v6-small"),
-            raises: made::grey_pages(&[1, 999]),
-            healthy: made::grey_pages(&[1, 1]),
-        },
+        WarningCode::PicturePagesLeftOut => {
+            of_pictures(made::grey_pages(&[1, 1]), made::grey_pages(&[1]))
+        }
+        WarningCode::PicturePagesUnread => {
+            of_pages(made::grey_pages(&[1, 999]), made::grey_pages(&[1, 1]))
+        }
         WarningCode::PictureShrunk => {
             let page = |letters| made::png(made::large_page(letters));
-            Pair {
-                task: Task::VisionOcr,
-                model: Some("pp-ocr-v6-small"),
-                raises: page(14.0),
-                healthy: page(70.0),
-            }
+            of_pages(page(14.0), page(70.0))
         }
         WarningCode::SpeechLeftOut => of_speech("Hello 👍", "Hello"),
         WarningCode::SpeechScript => of_speech("Hello, good morning мир", "Hello, good morning"),
@@ -110,6 +92,15 @@ fn each_warning_is_raised_by_what_it_is_about_and_not_by_a_healthy_input() {
 
 fn of_recordings(raises: Vec<u8>, healthy: Vec<u8>) -> Pair {
     Pair { task: Task::VoiceTranscribe, model: None, raises, healthy }
+}
+
+fn of_pictures(raises: Vec<u8>, healthy: Vec<u8>) -> Pair {
+    Pair { task: Task::VisionDetect, model: None, raises, healthy }
+}
+
+/// Where the model says so.
+fn of_pages(raises: Vec<u8>, healthy: Vec<u8>) -> Pair {
+    Pair { task: Task::VisionOcr, model: Some("pp-ocr-v6-small"), raises, healthy }
 }
 
 fn of_texts(raises: &[u8], healthy: &[u8]) -> Pair {

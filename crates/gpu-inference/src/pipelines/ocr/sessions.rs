@@ -37,7 +37,7 @@ impl Sessions {
         match self {
             Self::One(session) => Ok(session),
             Self::PerShape { stage, source, sessions } => {
-                let failed = |source| RunError::Model { stage: *stage, source };
+                let failed = |source| RunError::Model { stage, source };
                 sessions.of(shape, || source.session().map_err(failed))
             }
         }
