@@ -376,6 +376,8 @@ fn save_run(tx: &Transaction<'_>, run: &Run, fence: Option<i64>) -> rusqlite::Re
            ready_at = coalesce(ready_at, ?4), stopping_at = coalesce(stopping_at, ?5), stopped_at = coalesce(stopped_at, ?6),
            stop_rule = coalesce(stop_rule, ?9), stop_text = coalesce(stop_text, ?10), error = coalesce(error, ?11),
            jobs = coalesce(jobs, ?12), refusal_class = coalesce(refusal_class, ?16), refusal_text = coalesce(refusal_text, ?17),
+           instance_type = coalesce(instance_type, ?13), zone = iif(instance_type IS NULL, ?14, zone),
+           capacity = iif(instance_type IS NULL, ?15, capacity),
            interrupted_at = coalesce(interrupted_at, ?18), fence = coalesce(?19, fence)
          WHERE coalesce(?19, fence) >= fence",
     )?

@@ -147,6 +147,7 @@ fn filled_in(old: &Run, later: &Run) -> Run {
         error: old.error.clone().or_else(|| later.error.clone()),
         jobs: old.jobs.or(later.jobs),
         refusal: old.refusal.clone().or_else(|| later.refusal.clone()),
+        offering: old.offering.clone().or_else(|| later.offering.clone()),
         interrupted_at: old.interrupted_at.or(later.interrupted_at),
         ..old.clone()
     }

@@ -111,7 +111,13 @@ pub async fn what_a_run_has_stays_and_what_it_lacks_is_filled_in(subject: &dyn S
     let begun = run(subject, "merged", 0);
     ledger.save_run(&begun, None).await.unwrap();
     let at = begun.started_at;
-    let ready = Run { ready_at: Some(at + MINUTE), jobs: Some(3), ..begun.clone() };
+    let bought = |zone: &str| {
+        let (instance_type, zone) = ("g4dn.xlarge".to_owned(), zone.to_owned());
+        Some(Offering { instance_type, zone, capacity: CapacityType::Spot })
+    };
+    // A launched box is bought only after its run was written.
+    let (ready_at, jobs, offering) = (Some(at + MINUTE), Some(3), bought("eu-west-1a"));
+    let ready = Run { ready_at, jobs, offering, ..begun.clone() };
     ledger.save_run(&ready, None).await.unwrap();
     let reason = Reason::new(Rule::Idle, "idle for 30s");
     let stopped = Run {
@@ -120,6 +126,7 @@ pub async fn what_a_run_has_stays_and_what_it_lacks_is_filled_in(subject: &dyn S
         stop: Some(reason.clone()),
         start: Reason::new(Rule::Hold, "another reason"),
         jobs: Some(7),
+        offering: bought("eu-west-1b"),
         ..begun.clone()
     };
     ledger.save_run(&stopped, None).await.unwrap();
@@ -130,6 +137,7 @@ pub async fn what_a_run_has_stays_and_what_it_lacks_is_filled_in(subject: &dyn S
         stopped_at: Some(at + MINUTE * 5),
         stop: Some(reason),
         jobs: Some(3),
+        offering: bought("eu-west-1a"),
         ..begun
     };
     assert_eq!(ledger.memory(&pool("merged")).await.unwrap().runs, [wanted]);

@@ -138,6 +138,7 @@ impl LedgerState {
         known.stop = known.stop.take().or_else(|| run.stop.clone());
         known.error = known.error.take().or_else(|| run.error.clone());
         known.refusal = known.refusal.take().or_else(|| run.refusal.clone());
+        known.offering = known.offering.take().or_else(|| run.offering.clone());
     }
 
     /// The runs of every pool, oldest first within each.
