@@ -57,9 +57,20 @@ impl Inference for Engine {
         decoded + preparation.map_or(0, |preparation| preparation.bytes_max())
     }
 
-    async fn decode(&self, job: &Job, inputs: Inputs, cancel: &Cancel) -> Result<Decoded, Fault> {
+    async fn decode(
+        &self,
+        job: &Job,
+        inputs: Inputs,
+        cancel: &Cancel,
+        timer: &JobTimer,
+    ) -> Result<Decoded, Fault> {
         let (task, params) = read(job, &inputs)?;
-        let permit = self.decoders().acquire_owned().await;
+        let permit = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Fault::Cancelled),
+            permit = self.decoders().acquire_owned() => permit,
+        };
+        timer.start(1);
         let decoder = Decoder { limits: self.limits(), cancel: RunCancel::new() };
         let stop = decoder.cancel.clone();
         let (engine, model) = (self.clone(), job.model.clone());
@@ -197,7 +208,7 @@ mod tests {
 
     async fn decoded(engine: &Engine, job: &Job, text: &str) -> Result<Decoded, Fault> {
         let inputs = Inputs { input: Fetched::of_text(text).unwrap(), files: Vec::new() };
-        engine.decode(job, inputs, &Cancel::new()).await
+        engine.decode(job, inputs, &Cancel::new(), &JobTimer::new()).await
     }
 
     async fn inferred(engine: &Engine, job: &Job, decoded: Decoded) -> Result<Inferred, Fault> {

@@ -399,6 +399,7 @@ mod tests {
         ("associate_address", &["ec2:AssociateAddress"]),
         ("batch_get_item", &["dynamodb:BatchGetItem"]),
         ("cancel_spot_instance_requests", &["ec2:CancelSpotInstanceRequests"]),
+        ("change_message_visibility", &["sqs:ChangeMessageVisibility"]),
         ("change_message_visibility_batch", &["sqs:ChangeMessageVisibility"]),
         ("create_bucket", &["s3:CreateBucket"]),
         ("create_change_set", &["cloudformation:CreateChangeSet"]),

@@ -26,7 +26,7 @@ use gpuctl_control::ports::{
 use gpuctl_core::observation::SeenQueue;
 use gpuctl_core::units::{QueueName, Timestamp};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::{Aws, attempt_time};
 use crate::error::port_error;
@@ -39,6 +39,8 @@ const RECEIVE_MAX: u32 = 10;
 const RECEIVES_MAX: u32 = 12;
 /// How long these may take: who waits for the first one's messages must not give up.
 const MORE_TIME_MAX: Duration = Duration::from_secs(5);
+/// And no longer than this part of the leases.
+const MORE_TIME_PART: u32 = 6;
 
 /// What a receive returned.
 type Answer = Result<ReceiveMessageOutput, SdkError<ReceiveMessageError, HttpResponse>>;
@@ -216,29 +218,45 @@ impl SqsQueue {
             let request = ReceiveRequest { max, ..request };
             calls.spawn(self.receive_call(located, request, TimeDelta::zero()));
         }
-        let all = async {
-            while let Some(answered) = calls.join_next().await {
-                match answered {
-                    Ok(Ok(answer)) => received.extend(self.hold(located, request, answer)),
-                    Ok(Err(error)) => {
-                        let error =
-                            self.failed("ReceiveMessage", "receive from", located.queue, error);
-                        tracing::warn!(%error, "one of several receives failed");
-                    }
-                    Err(_) => {}
+        // The first one's leases are not extended yet.
+        let lease = request.visibility.to_std().unwrap_or_default();
+        let until = Instant::now() + MORE_TIME_MAX.min(lease / MORE_TIME_PART);
+        loop {
+            match timeout_at(until, calls.join_next()).await {
+                Ok(Some(Ok(Ok(answer)))) => received.extend(self.hold(located, request, answer)),
+                Ok(Some(Ok(Err(error)))) => {
+                    let error = self.failed("ReceiveMessage", "receive from", located.queue, error);
+                    tracing::warn!(%error, "one of several receives failed");
+                }
+                Ok(Some(Err(_))) => {}
+                Ok(None) => return received,
+                Err(_) => {
+                    tracing::warn!("one of several receives took too long");
+                    tokio::spawn(give_back(self.client.clone(), located.url.to_owned(), calls));
+                    return received;
                 }
             }
-        };
-        if timeout(MORE_TIME_MAX, all).await.is_err() {
-            tracing::warn!("one of several receives took too long");
         }
-        received
     }
 
     /// The lease of a receipt; `LeaseLost` after its end.
     fn lease(&self, receipt: &Receipt) -> Result<Lease, PortError> {
         let lease = locked(&self.leases).get(receipt).cloned();
         lease.filter(|lease| lease.until > Instant::now()).ok_or_else(lease_lost)
+    }
+}
+
+/// Makes visible again what receives return that no one waits for any more.
+async fn give_back(client: Client, url: String, mut calls: JoinSet<Answer>) {
+    while let Some(answered) = calls.join_next().await {
+        let Ok(Ok(answer)) = answered else { continue };
+        for message in answer.messages.unwrap_or_default() {
+            let call = client.change_message_visibility().queue_url(&url).visibility_timeout(0);
+            let given_back = call.set_receipt_handle(message.receipt_handle).send().await;
+            if let Err(error) = given_back {
+                tracing::debug!(?error, "a message stays hidden until its lease ends");
+            }
+        }
     }
 }
 

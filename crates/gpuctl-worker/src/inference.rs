@@ -30,8 +30,15 @@ pub trait Inference: Send + Sync {
         0
     }
 
-    /// Decodes the job's inputs, which needs no model.
-    async fn decode(&self, job: &Job, inputs: Inputs, cancel: &Cancel) -> Result<Decoded, Fault>;
+    /// Decodes the job's inputs, which needs no model, and starts the timer when it begins: it may wait for other jobs' inputs first. A job
+    /// that was cancelled before that is left out.
+    async fn decode(
+        &self,
+        job: &Job,
+        inputs: Inputs,
+        cancel: &Cancel,
+        timer: &JobTimer,
+    ) -> Result<Decoded, Fault>;
 
     /// Runs the model on what was decoded, beside others that wait for the same one, and starts the timer when the model begins with it.
     /// A job that was cancelled, or whose future was dropped, before that is left out.

@@ -206,7 +206,6 @@ impl Worker {
         let mut files = Vec::new();
         match outcome {
             Ok(inferred) => {
-                self.service.note(inferred.took, inferred.worked);
                 (result.model, result.device) = (Some(inferred.model), Some(inferred.device));
                 result.inference = inferred.took;
                 result.worked = Some(inferred.worked);
@@ -252,11 +251,18 @@ impl Worker {
     }
 
     /// Acks a message that came again although its job has a result. The worker that committed it may have ended before it had acked it, and
-    /// on DynamoDB also between the result and the job's state: committing it again completes that, and changes nothing else.
+    /// on DynamoDB also between the result and the job's state: committing it again completes that.
     async fn ack_again(&self, message: &Message, result: &JobResult) {
         message.lease.begin();
         let mut backoff = Backoff::new();
         while let Err(error) = within("the commit", self.ports.ledger.commit_one(result)).await {
+            let passes =
+                matches!(error.class, PortErrorClass::Unavailable | PortErrorClass::Throttled);
+            if !passes || message.lease.is_lost() {
+                // The result is there, which is what the ack needs.
+                tracing::warn!(job = %result.job.id, %error, "the job's state could not be completed");
+                break;
+            }
             self.faults.raise(Part::Results, &Part::Results.fault(&error), self.now());
             tokio::select! {
                 biased;

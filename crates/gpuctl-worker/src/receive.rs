@@ -13,7 +13,7 @@ use crate::Worker;
 use crate::faults::{Intake, Part};
 use crate::job::{Dead, Message, crashed};
 use crate::leases::{Which, within};
-use crate::pace::{Backoff, RECEIVE_OVERTIME_MAX, std_time};
+use crate::pace::{Backoff, CALL_TIME_MAX, RECEIVE_OVERTIME_MAX, std_time};
 
 /// A worker receives once this part of what it may hold is free.
 const ROOM_PART: u32 = 8;
@@ -75,9 +75,15 @@ impl Worker {
         if is_again && !Fix::FullHandsAfterCrash.is_left_out() {
             self.service.hold_one_for(std_time(one_at_a_time(self.queue.visibility)));
         }
-        for (job, crashes) in suspects {
-            tracing::warn!(job = %job.id, crashes, "the last worker died while this job ran");
-            self.note_problem(job, crashed(crashes), Dead::No).await;
+        let notes = async {
+            for (job, crashes) in suspects {
+                tracing::warn!(job = %job.id, crashes, "the last worker died while this job ran");
+                self.note_problem(job, crashed(crashes), Dead::No).await;
+            }
+        };
+        // This box knows its suspects by its own markers: a ledger that hangs must not keep it from being ready.
+        if timeout(CALL_TIME_MAX, notes).await.is_err() {
+            tracing::warn!("not every job that ran was noted in the ledger in time");
         }
         let mut backoff = Backoff::new();
         while let Err(fault) = self.inference.probe().await {

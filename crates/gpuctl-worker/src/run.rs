@@ -145,14 +145,22 @@ impl Worker {
     ) -> Result<Inferred, Stop> {
         let cancel = &message.lease.cancel;
         let needs = self.inference.check(job).map_err(Fault::Input)?;
-        let inputs = unless(cancel, self.fetch_all(job, needs)).await?;
-        tracing::debug!(job = %job.id, stage = "fetched");
         let model = self.inference.model(job);
         let limit = self.limit(model.as_deref(), message);
-        let wait = Wait { lease: &message.lease, late_at: self.late_at(message), limit };
-        let _turn = match alone {
-            Some(crashes) => Some(self.in_line(crashes, wait).await?),
-            None => None,
+        let wait = || Wait { lease: &message.lease, late_at: self.late_at(message), limit };
+        let place = self.in_time(wait(), async { self.fetches.acquire().await.ok() }).await?;
+        let began = Instant::now();
+        let inputs = unless(cancel, self.fetch_all(job, needs)).await?;
+        let fetching = TimeDelta::from_std(began.elapsed()).unwrap_or_default();
+        tracing::debug!(job = %job.id, stage = "fetched");
+        let wait = wait();
+        // A suspect waits until no other job is held: it must not keep their inputs from being fetched meanwhile.
+        let (_turn, place) = match alone {
+            Some(crashes) => {
+                drop(place);
+                (Some(self.in_line(crashes, wait).await?), None)
+            }
+            None => (None, Some(place)),
         };
         let runs = if alone.is_some() { RUNS_MAX } else { 1 };
         let _run = self.in_time(wait, async { self.runs.acquire_many(runs).await.ok() }).await?;
@@ -161,8 +169,11 @@ impl Worker {
         let permit = async { self.memory.acquire_many(most).await.ok() };
         let mut memory = self.in_time(wait, permit).await?;
         self.suspects.begin(job);
-        let inferred = self.decode_and_infer(job, inputs, wait, &mut memory).await;
+        let inferred = self.decode_and_infer(job, inputs, wait, (place, &mut memory)).await;
         self.suspects.end(job);
+        if let Ok(inferred) = &inferred {
+            self.service.note(inferred.took, inferred.worked + fetching);
+        }
         if inferred.is_ok() {
             self.faults.clear(Part::Box);
         }
@@ -174,13 +185,13 @@ impl Worker {
         job: &Job,
         inputs: Inputs,
         wait: Wait<'_>,
-        memory: &mut SemaphorePermit<'_>,
+        (place, memory): (Option<SemaphorePermit<'_>>, &mut SemaphorePermit<'_>),
     ) -> Result<Inferred, Stop> {
         let timer = Arc::new(JobTimer::new());
-        timer.start(1);
-        let decode = self.inference.decode(job, inputs, &wait.lease.cancel);
+        let decode = self.inference.decode(job, inputs, &wait.lease.cancel, &timer);
         let decoded = self.limited(decode, wait, &timer).await;
         let decoded = decoded.map_err(|stop| stop.after(timer.spent()))?;
+        drop(place);
         let decoding = decoded.took;
         tracing::debug!(job = %job.id, stage = "decoded");
         let spare = memory.num_permits().saturating_sub(mib(decoded.bytes) as usize);

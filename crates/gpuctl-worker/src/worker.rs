@@ -23,6 +23,8 @@ use crate::{Cancel, Inference, Neighbours, Scratch, WorkerExit};
 
 /// The most jobs that are decoded or wait for a model at once; a suspect takes all of these places.
 pub(crate) const RUNS_MAX: u32 = HELD_MAX;
+/// The most jobs whose inputs are fetched, or lie on the disk until they are decoded: each may be gigabytes.
+const FETCHES_MAX: usize = 32;
 /// The most memory for decoded inputs, in MiB. An input that needs more is decoded alone.
 pub(crate) const DECODED_MIB_MAX: u32 = 2_048;
 
@@ -83,6 +85,7 @@ pub struct Worker {
     pub(crate) lifetime_end: Option<Instant>,
     /// Places for jobs that are decoded or wait for a model.
     pub(crate) runs: Semaphore,
+    pub(crate) fetches: Semaphore,
     /// Memory for decoded inputs, in MiB.
     pub(crate) memory: Semaphore,
     /// Held while a receive is under way: who holds it knows that no message arrives.
@@ -136,6 +139,7 @@ impl Worker {
             pace: parts.pace,
             lifetime_end: Instant::now().checked_add(left),
             runs: Semaphore::new(RUNS_MAX as usize),
+            fetches: Semaphore::new(FETCHES_MAX),
             memory: Semaphore::new(DECODED_MIB_MAX as usize),
             receiving: AsyncMutex::new(()),
             stopping: AsyncMutex::new(()),

@@ -79,7 +79,14 @@ impl Inference for Model {
         Ok(Needs { files: Vec::new(), bytes_max: 1 << 30 })
     }
 
-    async fn decode(&self, _: &Job, _: Inputs, cancel: &Cancel) -> Result<Decoded, Failure> {
+    async fn decode(
+        &self,
+        _: &Job,
+        _: Inputs,
+        cancel: &Cancel,
+        timer: &JobTimer,
+    ) -> Result<Decoded, Failure> {
+        timer.start(1);
         tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(Failure::Cancelled),

@@ -531,7 +531,14 @@ impl Inference for World {
         self.state().decoded_bytes
     }
 
-    async fn decode(&self, _: &Job, _: Inputs, _: &Cancel) -> Result<Decoded, Fault> {
+    async fn decode(
+        &self,
+        _: &Job,
+        _: Inputs,
+        _: &Cancel,
+        timer: &JobTimer,
+    ) -> Result<Decoded, Fault> {
+        timer.start(1);
         let bytes = self.state().decoded_bytes;
         Ok(Decoded { bytes, took: DECODING, inner: Box::new(()) })
     }
