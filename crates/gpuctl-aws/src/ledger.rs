@@ -39,7 +39,7 @@ use crate::files::S3Files;
 use crate::queue::SqsQueue;
 
 use self::items::{Key, Reader, from_micros};
-use self::records::NewestRecord;
+use self::records::{Lease, NewestRecord};
 use self::service::Mean;
 use self::table::{Page, Table, condition_failed};
 
@@ -263,16 +263,15 @@ impl Ledger for DynamoLedger {
     }
 
     async fn record(&self, record: &Record, fence: &Fence) -> Result<(), PortError> {
-        match self.last_record_to_repeat(record, fence).await? {
-            Some(last) => self.count_again(&last, record, fence).await,
-            None => self.add_record(record, fence).await,
-        }
+        self.note_record(record, fence, Lease::Kept).await
     }
 
-    /// Both at once: a record needs no lease, since its fence and its time in the key put it in its place.
     async fn finish(&self, record: &Record, fence: &Fence) -> Result<(), PortError> {
-        let (recorded, released) = tokio::join!(self.record(record, fence), self.release(fence));
-        released.and(recorded)
+        let finished = self.note_record(record, fence, Lease::Released).await;
+        if finished.is_err() {
+            self.release(fence).await?;
+        }
+        finished
     }
 
     async fn last_reconcile(&self) -> Result<Option<Timestamp>, PortError> {

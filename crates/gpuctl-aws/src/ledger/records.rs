@@ -1,9 +1,10 @@
 //! Records of reconciles: one that says the same as the last is counted there.
 //!
-//! Only the holder of the reconcile lease reads the last one, so no one writes between that read and the write; one whose lease is over
-//! is told so by the fence of the last record.
+//! Only the holder of the reconcile lease reads the last one and writes, so no one writes in between; one whose lease is over is told so by
+//! the fence of the last record. The last record of a reconcile and the release of its lease are one transaction.
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::builders::UpdateBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem, Update};
 use chrono::TimeDelta;
 use gpuctl_control::ports::{Fence, PortError, PortErrorClass};
 use gpuctl_control::wire::record::Record;
@@ -12,8 +13,7 @@ use uuid::Uuid;
 
 use super::DynamoLedger;
 use super::items::{self, Item, Key, Reader, Writer};
-use super::table::{Order, Page, Table, taken_over};
-use crate::error::code;
+use super::table::{Order, Page, Table, attributes, taken_over};
 
 /// How long a record is kept: as long as the month whose bill it explains.
 const RECORDS_KEPT: TimeDelta = TimeDelta::days(30);
@@ -23,6 +23,18 @@ pub(super) struct NewestRecord {
     /// The lease's number.
     fence: i64,
     read: JoinHandle<Result<Option<Item>, PortError>>,
+}
+
+/// What becomes of the reconcile lease with a record.
+#[derive(Clone, Copy)]
+pub(super) enum Lease {
+    Kept,
+    Released,
+}
+
+fn whole(update: UpdateBuilder) -> TransactWriteItem {
+    let update = update.build().expect("it has a table, a key and an expression");
+    TransactWriteItem::builder().update(update).build()
 }
 
 /// The newest record.
@@ -45,7 +57,10 @@ impl DynamoLedger {
         record: &Record,
         fence: &Fence,
     ) -> Result<Option<Item>, PortError> {
-        let begun = self.newest_record().take().filter(|newest| newest.fence == fence.number);
+        // Once the lease is over another controller may have added one since.
+        let is_valid =
+            |newest: &NewestRecord| newest.fence == fence.number && self.now() < fence.until;
+        let begun = self.newest_record().take().filter(is_valid);
         let last = match begun {
             Some(newest) => newest.read.await.unwrap_or_else(|error| {
                 let what = "the last record could not be read";
@@ -60,7 +75,29 @@ impl DynamoLedger {
         Ok(last.filter(|item| items::is_same_record(item, record)))
     }
 
-    pub(super) async fn add_record(&self, record: &Record, fence: &Fence) -> Result<(), PortError> {
+    /// Adds the record, or counts the last one again.
+    pub(super) async fn note_record(
+        &self,
+        record: &Record,
+        fence: &Fence,
+        lease: Lease,
+    ) -> Result<(), PortError> {
+        const VERB: &str = "add a record";
+        let last = self.last_record_to_repeat(record, fence).await?;
+        let mut writes = vec![match last {
+            Some(last) => self.one_more(&last, record, fence)?,
+            None => self.addition(record, fence),
+        }];
+        if let Lease::Released = lease {
+            writes.push(self.release_of(fence));
+        }
+        match self.table.transact(writes, VERB).await {
+            Err(error) if error.class == PortErrorClass::Conflict => Err(taken_over(VERB)),
+            answer => answer,
+        }
+    }
+
+    fn addition(&self, record: &Record, fence: &Fence) -> TransactWriteItem {
         let key = Key::record(&record.at, &Uuid::new_v4().to_string());
         let text = serde_json::to_string(record).expect("a record of texts is always JSON");
         let item = Writer::new(&key)
@@ -69,17 +106,17 @@ impl DynamoLedger {
             .number("repeats", 0)
             .number("fence", fence.number)
             .value("expires", self.records_expire());
-        self.table.put(item.done(), "add a record").await
+        let put = Put::builder().table_name(self.table.name()).set_item(Some(item.done()));
+        TransactWriteItem::builder().put(put.build().expect("it has a table and an item")).build()
     }
 
-    pub(super) async fn count_again(
+    fn one_more(
         &self,
         last: &Item,
         record: &Record,
         fence: &Fence,
-    ) -> Result<(), PortError> {
-        let answer = self
-            .table
+    ) -> Result<TransactWriteItem, PortError> {
+        let update = self
             .update(&Key::of(last)?)
             .update_expression(
                 "SET last_at = :at, expires = :expires, fence = :fence ADD repeats :one",
@@ -88,16 +125,26 @@ impl DynamoLedger {
             .expression_attribute_values(":fence", items::number(fence.number))
             .expression_attribute_values(":at", AttributeValue::S(record.at.clone()))
             .expression_attribute_values(":expires", self.records_expire())
-            .expression_attribute_values(":one", items::number(1))
-            .send()
-            .await;
-        match answer {
-            Ok(_) => Ok(()),
-            Err(error) if code(&error) == Some("ConditionalCheckFailedException") => {
-                Err(taken_over("count a record"))
-            }
-            Err(error) => Err(self.table.failed("UpdateItem", "count a record", error)),
-        }
+            .expression_attribute_values(":one", items::number(1));
+        Ok(whole(update))
+    }
+
+    /// Fails where another controller has the lease by now.
+    fn release_of(&self, fence: &Fence) -> TransactWriteItem {
+        let update = self
+            .update(&Key::lease())
+            .update_expression("SET #until = :zero REMOVE #owner")
+            .condition_expression("#number = :number")
+            .expression_attribute_names("#owner", "owner")
+            .expression_attribute_names("#until", "until")
+            .expression_attribute_names("#number", "number")
+            .expression_attribute_values(":zero", items::number(0))
+            .expression_attribute_values(":number", items::number(fence.number));
+        whole(update)
+    }
+
+    fn update(&self, key: &Key) -> UpdateBuilder {
+        Update::builder().table_name(self.table.name()).set_key(Some(attributes(key)))
     }
 
     fn records_expire(&self) -> AttributeValue {

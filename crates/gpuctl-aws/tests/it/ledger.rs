@@ -60,6 +60,41 @@ async fn t14_a_lease_is_over_for_its_holder_before_another_takes_it_however_thei
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_controller_that_hung_adds_no_record_and_releases_no_one_else_s_lease() {
+    let aws = moto().await;
+    let table = fresh("ledger");
+    let true_seconds = Arc::new(AtomicI64::new(1_795_000_000));
+    let clock =
+        || Arc::new(Set { true_seconds: Arc::clone(&true_seconds), off: TimeDelta::zero() });
+    let hung = DynamoLedger::new(&aws, &table, clock(), None);
+    let other = DynamoLedger::new(&aws, &table, clock(), None);
+    hung.create_table().await.unwrap();
+    let old = hung.lease("hung", LEASE_LASTS).await.unwrap().unwrap();
+    true_seconds.fetch_add(60, Ordering::Relaxed);
+    let new = other.lease("other", LEASE_LASTS).await.unwrap().unwrap();
+    let late = hung.finish(&record(1), &old).await.unwrap_err();
+    assert_eq!(late.class, PortErrorClass::Conflict);
+    assert_eq!(other.last_reconcile().await.unwrap(), None);
+    assert_eq!(hung.lease("third", LEASE_LASTS).await.unwrap(), None, "the other still has it");
+    other.finish(&record(2), &new).await.unwrap();
+    assert_eq!(hung.finish(&record(3), &old).await.unwrap_err().class, PortErrorClass::Conflict);
+    assert_eq!(other.last_reconcile().await.unwrap(), Some(record(2).at.parse().unwrap()));
+    let next = hung.lease("next", LEASE_LASTS).await.unwrap().unwrap();
+    hung.finish(&record(4), &next).await.unwrap();
+    assert_eq!(other.last_reconcile().await.unwrap(), Some(record(4).at.parse().unwrap()));
+}
+
+fn record(minute: u32) -> Record {
+    Record {
+        at: format!("2026-11-21T12:0{minute}:00.000Z"),
+        trigger: "tick".to_owned(),
+        by: "test".to_owned(),
+        pools: Vec::new(),
+        errors: Vec::new(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lease_whose_item_was_lost_is_newer_than_all_before() {
     let aws = moto().await;
     let table = fresh("ledger");
