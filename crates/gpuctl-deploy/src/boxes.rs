@@ -57,7 +57,7 @@ fn instance_tags(template: &Template, one: Resource<'_>, values: &Values) -> Val
 /// Makes the kept boxes that are missing, and waits until each has booted for the first time and stopped.
 ///
 /// # Errors
-/// When one cannot be made; when one does not stop by itself in time, after it was stopped.
+/// When one cannot be made, or does not get its address; when one does not stop by itself in time, after it was stopped.
 pub(crate) async fn make_kept(
     site: &Site<'_>,
     (template, name): (&Template, &str),
@@ -73,7 +73,7 @@ pub(crate) async fn make_kept(
         .await?;
     let is_one = values.get("Layout").is_some_and(|layout| layout == "one-box");
     let mut address = stack.outputs.get("AppAddressId");
-    let mut made = Vec::new();
+    let (mut made, mut without) = (Vec::new(), None);
     for one in &kept {
         let found = of(one).map(|found| found.id.clone());
         let id = match &found {
@@ -81,10 +81,16 @@ pub(crate) async fn make_kept(
             None => make(site, stack, one).await?,
         };
         // Also to a box that is there: an earlier deployment may have been interrupted.
-        if let Some(address) = address.take_if(|_| one.is_app || is_one) {
-            // EC2 gives none to a box that is pending.
-            leaves(site, name, &id, &["pending"], first_boot_max).await?;
-            site.account.give_address(&id, address).await?;
+        if let Some(address) = address.take_if(|_| one.is_app || is_one)
+            && let Err(trouble) = give(site, name, &id, address, first_boot_max).await
+        {
+            site.show.warn(&format!(
+                "box {id} is without its address: `gpuctl deploy` gives it, and so does `aws ec2 associate-address --instance-id {id} --allocation-id {address}`"
+            ));
+            if trouble.kind == Kind::Interrupted {
+                return Err(trouble);
+            }
+            without = Some(trouble);
         }
         if found.is_none() {
             made.push((id, one.is_app));
@@ -93,7 +99,22 @@ pub(crate) async fn make_kept(
     for (id, _) in made.iter().filter(|(_, is_app)| !is_app) {
         first_boot(site, name, id, first_boot_max).await?;
     }
-    Ok(made.into_iter().map(|(id, _)| id).collect())
+    match without {
+        Some(trouble) => Err(trouble),
+        None => Ok(made.into_iter().map(|(id, _)| id).collect()),
+    }
+}
+
+/// Gives a box its address, once it is up: EC2 gives none to a box that is pending.
+async fn give(
+    site: &Site<'_>,
+    name: &str,
+    id: &str,
+    address: &str,
+    first_boot_max: TimeDelta,
+) -> Result<(), Trouble> {
+    leaves(site, name, id, &["pending"], first_boot_max).await?;
+    Ok(site.account.give_address(id, address).await?)
 }
 
 /// A GPU box without models powers itself off at its first boot, and would only have cost money. One that is made later, for its jobs or by a

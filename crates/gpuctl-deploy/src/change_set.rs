@@ -15,7 +15,7 @@ pub(crate) async fn propose(site: &Site<'_>, proposal: &Proposal) -> Result<Prop
     })?;
     let proposed = work_out(site, proposal).await;
     if proposed.is_err() {
-        withdraw(site, proposal).await?;
+        abandon(site, proposal).await;
     }
     proposed
 }
@@ -42,7 +42,7 @@ async fn work_out(site: &Site<'_>, proposal: &Proposal) -> Result<Proposed, Trou
 }
 
 /// Removes what was proposed and will not be made: the change set, or the empty stack that it has made. A stack that someone else has made
-/// meanwhile is theirs.
+/// meanwhile is theirs; one that they have only proposed looks like ours, and goes: no port method lists the change sets of a stack.
 pub(crate) async fn withdraw(site: &Site<'_>, proposal: &Proposal) -> Result<(), Trouble> {
     if !proposal.creates {
         return Ok(site.stacks.withdraw(&proposal.stack, &proposal.change_set).await?);
@@ -52,6 +52,15 @@ pub(crate) async fn withdraw(site: &Site<'_>, proposal: &Proposal) -> Result<(),
             Ok(site.stacks.delete(&stack.id).await?)
         }
         _ => Ok(()),
+    }
+}
+
+/// Withdraws after a failure, which is what the caller returns: if this fails, too, it is a warning.
+pub(crate) async fn abandon(site: &Site<'_>, proposal: &Proposal) {
+    if let Err(trouble) = withdraw(site, proposal).await {
+        let why: Vec<String> = std::iter::once(trouble.what).chain(trouble.causes).collect();
+        let stack = &proposal.stack;
+        site.show.warn(&format!("the change of stack {stack} stays proposed: {}", why.join(": ")));
     }
 }
 

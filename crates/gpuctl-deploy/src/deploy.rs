@@ -7,7 +7,7 @@ use gpuctl_core::cost::PriceTable;
 
 use crate::bill::Bill;
 use crate::change::{Change, Judged, check, judge};
-use crate::change_set::{execute, propose, withdraw};
+use crate::change_set::{abandon, execute, propose, withdraw};
 use crate::files::{Content, Models};
 use crate::follow::{Done, State, operate, wait};
 use crate::ports::{Proposal, Stack};
@@ -287,9 +287,12 @@ async fn apply(
     if proposal.creates {
         ready?;
         propose(site, proposal).await?;
-    } else if ready.is_err() || difference.changes.is_empty() {
+    } else if let Err(trouble) = ready {
+        abandon(site, proposal).await;
+        return Err(trouble);
+    } else if difference.changes.is_empty() {
         withdraw(site, proposal).await?;
-        return ready.map(|()| difference);
+        return Ok(difference);
     }
     let done = execute(site, proposal).await?;
     match done.stack.as_ref().map(|stack| stack.status.as_str()) {

@@ -70,6 +70,9 @@ pub async fn destroy(site: &Site<'_>, removal: &Removal) -> Result<Destroyed, Tr
     if let Some(stack) = &stack {
         delete(site, removal, stack).await?;
     }
+    // Another stack may have been made since the question.
+    let others = site.stacks.others(&removal.name).await?;
+    let shared = (!others.is_empty()).then_some(code.as_str());
     for one in doomed(site, removal, shared).await? {
         site.account.remove(&one).await?;
         site.show.note(&format!("deleted {} {} with everything in it", one.kind, one.id));

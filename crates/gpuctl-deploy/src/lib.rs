@@ -16,6 +16,8 @@ mod policy;
 pub mod ports;
 mod preflight;
 pub mod template;
+#[cfg(test)]
+mod tests;
 mod trouble;
 
 use ports::{Account, Stacks};

@@ -150,7 +150,7 @@ pub trait Account: Send + Sync {
     /// Makes a box from a launch template's newest version. The same order twice makes one box.
     async fn make_box(&self, order: &BoxOrder) -> Result<String, PortError>;
 
-    /// Gives a box an Elastic IP address; one that it has already stays.
+    /// Gives a box an Elastic IP address, unless a box has that address already: the user may have moved it.
     async fn give_address(&self, id: &str, allocation: &str) -> Result<(), PortError>;
 
     async fn stop_box(&self, id: &str) -> Result<(), PortError>;

@@ -20,6 +20,7 @@ use gpuctl_deploy::{Content, Values};
 use super::{buckets, left};
 use crate::calls::show;
 use crate::ec2::{failed, vcpus};
+use crate::error::code;
 use crate::files::Existing;
 use crate::limits::quota_of;
 use crate::{Aws, SqsQueue};
@@ -222,9 +223,14 @@ impl Account for AwsAccount {
 
     async fn give_address(&self, id: &str, allocation: &str) -> Result<(), PortError> {
         let call = self.client.associate_address().instance_id(id).allocation_id(allocation);
-        call.send().await.map(drop).map_err(|error| {
-            failed("ec2:AssociateAddress", format!("box {id} did not get its address"), error)
-        })
+        match call.allow_reassociation(false).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if code(&error) == Some("AlreadyAssociated") => Ok(()),
+            Err(error) => {
+                let what = format!("box {id} did not get its address");
+                Err(failed("ec2:AssociateAddress", what, error))
+            }
+        }
     }
 
     async fn stop_box(&self, id: &str) -> Result<(), PortError> {
