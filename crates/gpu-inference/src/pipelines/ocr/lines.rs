@@ -168,10 +168,11 @@ pub(super) fn joined(mut parts: impl ExactSizeIterator<Item = (bool, Text)>) -> 
         let chars = text.chars().count() as f32;
         (sum, count) = (sum + score * chars, count + chars);
         line.push_str(&text);
-        if spaced && !line.ends_with(' ') {
+        if spaced && !line.is_empty() && !line.ends_with(' ') {
             line.push(' ');
         }
     }
+    line.truncate(line.trim_end().len());
     (line, if count > 0.0 { sum / count } else { 0.0 })
 }
 
