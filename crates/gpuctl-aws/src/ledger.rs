@@ -170,24 +170,11 @@ impl Ledger for DynamoLedger {
     }
 
     async fn release(&self, fence: &Fence) -> Result<(), PortError> {
-        let answer = self
-            .table
-            .update(&Key::lease())
-            .update_expression("SET #until = :zero REMOVE #owner")
-            .condition_expression("#number = :number")
-            .expression_attribute_names("#owner", "owner")
-            .expression_attribute_names("#until", "until")
-            .expression_attribute_names("#number", "number")
-            .expression_attribute_values(":zero", items::number(0))
-            .expression_attribute_values(":number", items::number(fence.number))
-            .send()
-            .await;
-        match answer {
+        let release = vec![self.release_of(fence)];
+        match self.table.transact(release, "release the reconcile lease").await {
             // Another controller has the lease by now, and keeps it.
-            Err(error) if code(&error) != Some("ConditionalCheckFailedException") => {
-                Err(self.table.failed("UpdateItem", "release the reconcile lease", error))
-            }
-            _ => Ok(()),
+            Err(error) if error.class == PortErrorClass::Conflict => Ok(()),
+            answer => answer,
         }
     }
 

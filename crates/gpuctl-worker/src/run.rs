@@ -108,6 +108,14 @@ struct Wait<'a> {
     limit: Limit<'a>,
 }
 
+/// What a job takes of the worker's room.
+struct Room<'a> {
+    /// For its inputs, until they are decoded; `None` for a suspect.
+    disk: Option<SemaphorePermit<'a>>,
+    /// For what was decoded.
+    memory: SemaphorePermit<'a>,
+}
+
 /// How long a job may take.
 #[derive(Clone, Copy)]
 struct Limit<'a> {
@@ -148,33 +156,29 @@ impl Worker {
         let model = self.inference.model(job);
         let limit = self.limit(model.as_deref(), message);
         let wait = || Wait { lease: &message.lease, late_at: self.late_at(message), limit };
-        let place = self.in_time(wait(), async { self.fetches.acquire().await.ok() }).await?;
+        let disk = self.in_time(wait(), async { self.fetches.acquire().await.ok() }).await?;
         let began = Instant::now();
         let inputs = unless(cancel, self.fetch_all(job, needs)).await?;
         let fetching = TimeDelta::from_std(began.elapsed()).unwrap_or_default();
         tracing::debug!(job = %job.id, stage = "fetched");
         let wait = wait();
         // A suspect waits until no other job is held: it must not keep their inputs from being fetched meanwhile.
-        let (_turn, place) = match alone {
-            Some(crashes) => {
-                drop(place);
-                (Some(self.in_line(crashes, wait).await?), None)
-            }
-            None => (None, Some(place)),
+        let disk = alone.is_none().then_some(disk);
+        let _turn = match alone {
+            Some(crashes) => Some(self.in_line(crashes, wait).await?),
+            None => None,
         };
         let runs = if alone.is_some() { RUNS_MAX } else { 1 };
         let _run = self.in_time(wait, async { self.runs.acquire_many(runs).await.ok() }).await?;
         let most = mib(self.inference.bytes_max(job, &inputs)).min(DECODED_MIB_MAX);
         // A job that needs more memory than there is gets all.
         let permit = async { self.memory.acquire_many(most).await.ok() };
-        let mut memory = self.in_time(wait, permit).await?;
+        let room = Room { disk, memory: self.in_time(wait, permit).await? };
         self.suspects.begin(job);
-        let inferred = self.decode_and_infer(job, inputs, wait, (place, &mut memory)).await;
+        let inferred = self.decode_and_infer(job, inputs, wait, room).await;
         self.suspects.end(job);
         if let Ok(inferred) = &inferred {
             self.service.note(inferred.took, inferred.worked + fetching);
-        }
-        if inferred.is_ok() {
             self.faults.clear(Part::Box);
         }
         inferred
@@ -185,17 +189,17 @@ impl Worker {
         job: &Job,
         inputs: Inputs,
         wait: Wait<'_>,
-        (place, memory): (Option<SemaphorePermit<'_>>, &mut SemaphorePermit<'_>),
+        mut room: Room<'_>,
     ) -> Result<Inferred, Stop> {
         let timer = Arc::new(JobTimer::new());
         let decode = self.inference.decode(job, inputs, &wait.lease.cancel, &timer);
         let decoded = self.limited(decode, wait, &timer).await;
         let decoded = decoded.map_err(|stop| stop.after(timer.spent()))?;
-        drop(place);
+        drop(room.disk.take());
         let decoding = decoded.took;
         tracing::debug!(job = %job.id, stage = "decoded");
-        let spare = memory.num_permits().saturating_sub(mib(decoded.bytes) as usize);
-        drop(memory.split(spare));
+        let spare = room.memory.num_permits().saturating_sub(mib(decoded.bytes) as usize);
+        drop(room.memory.split(spare));
         let timer = Arc::new(JobTimer::new());
         let infer = async {
             tracing::debug!(job = %job.id, stage = "inferring");

@@ -130,7 +130,7 @@ impl DynamoLedger {
     }
 
     /// Fails where another controller has the lease by now.
-    fn release_of(&self, fence: &Fence) -> TransactWriteItem {
+    pub(super) fn release_of(&self, fence: &Fence) -> TransactWriteItem {
         let update = self
             .update(&Key::lease())
             .update_expression("SET #until = :zero REMOVE #owner")

@@ -46,20 +46,25 @@ pub(crate) async fn ec2() -> (Front, String) {
 fn launched(market: MarketOptions) -> (Ec2, String) {
     let mut ec2 = Ec2::new(settings(), 7);
     let now = SystemClock.now();
-    let wanted = RunInstances {
+    let wanted = gpu_boxes(1, market);
+    let id = ec2.run_instances(now - TimeDelta::hours(2), &wanted).unwrap().remove(0).id;
+    ec2.advance(now - TimeDelta::hours(1));
+    (ec2, id)
+}
+
+/// An order for GPU boxes.
+pub(crate) fn gpu_boxes(count: u32, market: MarketOptions) -> RunInstances {
+    RunInstances {
         client_token: None,
         launch_template: None,
         image_id: Some("ami-1".to_owned()),
         instance_type: Some("g4dn.xlarge".to_owned()),
         zone: Some("us-east-1a".to_owned()),
         market: Some(market),
-        count: 1,
+        count,
         tags: BTreeMap::new(),
         shutdown: ShutdownBehaviour::Stop,
-    };
-    let id = ec2.run_instances(now - TimeDelta::hours(2), &wanted).unwrap().remove(0).id;
-    ec2.advance(now - TimeDelta::hours(1));
-    (ec2, id)
+    }
 }
 
 /// A queue with dead letters, one whose messages are events for the function, and a bucket.

@@ -1,6 +1,5 @@
 //! On an emulated AWS: SQS, DynamoDB and S3 by an emulator, the boxes in the simulated EC2.
 
-use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -9,11 +8,11 @@ use gpuctl_control::clock::SystemClock;
 use gpuctl_control::ports::Clock;
 use gpuctl_core::policy::RECEIVES_SPARE;
 use gpuctl_sim::wire::{Front, Imds};
-use gpuctl_sim::world::ec2::{Ec2, Ec2Settings, MarketOptions, RunInstances, ShutdownBehaviour};
+use gpuctl_sim::world::ec2::{Ec2, Ec2Settings, MarketOptions};
 use serde_json::json;
 
 use super::{POOL, Place, RECEIVES_MAX, models, worker};
-use crate::aws::settings;
+use crate::aws::{gpu_boxes, settings};
 use crate::deployment::{ACCOUNT, Account, REGION};
 use crate::emulators::{self, Emulator};
 use crate::support::{Sandbox, cache};
@@ -91,17 +90,7 @@ fn furnish(account: Account) {
 async fn running_boxes() -> (Front, Vec<String>) {
     let mut ec2 = Ec2::new(Ec2Settings { vcpus_on_demand: 16, ..settings() }, 7);
     let now = SystemClock.now();
-    let wanted = RunInstances {
-        client_token: None,
-        launch_template: None,
-        image_id: Some("ami-1".to_owned()),
-        instance_type: Some("g4dn.xlarge".to_owned()),
-        zone: Some("us-east-1a".to_owned()),
-        market: Some(MarketOptions::OnDemand),
-        count: 3,
-        tags: BTreeMap::new(),
-        shutdown: ShutdownBehaviour::Stop,
-    };
+    let wanted = gpu_boxes(3, MarketOptions::OnDemand);
     let started = ec2.run_instances(now - TimeDelta::minutes(1), &wanted).unwrap();
     ec2.advance(now);
     let ids = started.into_iter().map(|instance| instance.id).collect();
