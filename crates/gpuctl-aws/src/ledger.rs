@@ -305,6 +305,10 @@ impl Ledger for DynamoLedger {
         self.commit_all(results).await
     }
 
+    async fn have_ended(&self, held: &[(JobId, u32)]) -> Result<Vec<bool>, PortError> {
+        self.which_have_ended(held).await
+    }
+
     async fn note_problem(&self, problem: &JobProblem) -> Result<(), PortError> {
         self.note_job_problem(problem).await
     }

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+pub mod cancel;
 pub mod cloud;
 pub mod fences;
 pub mod generations;
@@ -83,7 +84,8 @@ impl<K: Send + Sync> cloud::CloudSubject for WaitingSubject<K> {
 }
 
 /// A test for each guarantee: `contract_tests!(queue, setup)`, `(lists, setup)`, `(redrive, setup)`, `(ledger, setup)`,
-/// `(fences, setup)`, `(jobs, setup)`, `(generations, setup)`, `(problems, setup)`, `(deletion, setup)` or `(cloud, setup)`, where `setup().await` makes a `Subject`, for the last a `CloudSubject`.
+/// `(fences, setup)`, `(jobs, setup)`, `(generations, setup)`, `(cancel, setup)`, `(problems, setup)`, `(deletion, setup)` or
+/// `(cloud, setup)`, where `setup().await` makes a `Subject`, for the last a `CloudSubject`.
 #[macro_export]
 macro_rules! contract_tests {
     (queue, $setup:path) => {
@@ -119,7 +121,17 @@ macro_rules! contract_tests {
             a_late_result_is_kept_with_its_own_generation,
         );
     };
+    (cancel, $setup:path) => {
+        $crate::contract_tests!(@ cancel, $setup:
+            a_waiting_job_is_cancelled_and_never_run,
+            a_result_that_came_before_the_cancellation_stays,
+            a_running_job_is_cancelled_and_its_worker_told,
+            a_job_has_its_result_or_is_cancelled,
+            a_cancelled_job_stays_so_whatever_becomes_of_its_message,
+        );
+    };
     (problems, $setup:path) => {
+        $crate::contract_tests!(@ cancel, $setup: a_cancelled_job_may_be_sent_again,);
         $crate::contract_tests!(@ generations, $setup:
             a_problem_is_shown_until_there_is_a_result,
             a_buried_job_is_dead_with_its_reason,

@@ -77,6 +77,8 @@ pub enum JobState {
     Succeeded,
     /// Has an error as its result: trying again would not help.
     Failed,
+    /// Ended by a user before it had a result: it never gets one.
+    Cancelled,
     /// Tried too often without a result; `redrive` lets it be tried again.
     Dead,
     /// Purged from the queue before it had a result.
@@ -87,11 +89,12 @@ pub enum JobState {
 
 impl JobState {
     /// Every state.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Queued,
         Self::Running,
         Self::Succeeded,
         Self::Failed,
+        Self::Cancelled,
         Self::Dead,
         Self::Purged,
         Self::Expired,
@@ -105,6 +108,7 @@ impl JobState {
             Self::Running => "running",
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
             Self::Dead => "dead",
             Self::Purged => "purged",
             Self::Expired => "expired",
@@ -147,6 +151,44 @@ pub struct JobResult {
     pub worked: Option<TimeDelta>,
 }
 
+impl JobResult {
+    /// The result of a job that a user has cancelled: it takes the place of a worker's, so that a job has either.
+    #[must_use]
+    pub fn cancelled(job: Job, by: &str, at: Timestamp) -> Self {
+        Self {
+            outcome: Err(JobFailure::cancelled(&job.id, by)),
+            model: None,
+            device: None,
+            box_id: "gpuctl".parse().expect("it is a name"),
+            attempt: 0,
+            received_at: at,
+            finished_at: at,
+            inference: TimeDelta::zero(),
+            worked: None,
+            job,
+        }
+    }
+
+    /// The state of a job that has this result.
+    #[must_use]
+    pub fn state(&self) -> JobState {
+        match &self.outcome {
+            Ok(_) => JobState::Succeeded,
+            Err(failure) if failure.code == CANCELLED => JobState::Cancelled,
+            Err(_) => JobState::Failed,
+        }
+    }
+
+    /// Whether it is a worker's, and not a user's word.
+    #[must_use]
+    pub fn is_of_worker(&self) -> bool {
+        self.state() != JobState::Cancelled
+    }
+}
+
+/// The code of a cancelled job's error.
+pub const CANCELLED: &str = "job.cancelled";
+
 /// Why a job failed; another try would fail as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobFailure {
@@ -158,6 +200,16 @@ pub struct JobFailure {
 }
 
 impl JobFailure {
+    /// Of a job that a user has cancelled.
+    #[must_use]
+    pub fn cancelled(job: &JobId, by: &str) -> Self {
+        Self {
+            code: CANCELLED.to_owned(),
+            message: format!("{by} cancelled it"),
+            hint: Some(format!("`gpuctl retry {job}` sends it again")),
+        }
+    }
+
     /// Of a job that was received as often as it may be.
     #[must_use]
     pub fn unfinished(receives: u32) -> Self {

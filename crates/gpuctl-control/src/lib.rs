@@ -5,6 +5,7 @@
 
 pub mod act;
 pub mod calendar;
+pub mod cancel;
 pub mod clock;
 pub mod config;
 #[cfg(feature = "contract")]

@@ -374,8 +374,8 @@ pub trait Ledger: Send + Sync {
     /// Notes that jobs were submitted. A job that is known already stays as it is, unless this is a newer generation of it.
     async fn submitted(&self, jobs: &[Job]) -> Result<(), PortError>;
 
-    /// Notes that a worker has begun a job, unless a newer generation of it is known. A ledger that can read the queue's messages, and
-    /// whose redrive leaves older generations out, keeps this default.
+    /// Notes that a worker has begun a job, unless a newer generation of it is known, or this one has ended. A ledger that can read the
+    /// queue's messages, whose redrive leaves older generations out, and whose `cancel` deletes the message, keeps this default.
     async fn began(&self, _job: &Job, _attempt: &Attempt) -> Result<Began, PortError> {
         Ok(Began::Newest)
     }
@@ -396,6 +396,18 @@ pub trait Ledger: Send + Sync {
     /// `commit` of one result.
     async fn commit_one(&self, result: &JobResult) -> Result<Committed, PortError> {
         only(self.commit(std::slice::from_ref(result)).await)
+    }
+
+    /// Ends a job as cancelled: keeps a result as [`JobResult::cancelled`] makes it, unless its generation has one. A ledger that can
+    /// delete the message does so in the same write; elsewhere the worker that has it is told by `began` or `have_ended`, and acks it.
+    async fn cancel(&self, cancelled: &JobResult) -> Result<Committed, PortError> {
+        self.commit_one(cancelled).await
+    }
+
+    /// Whether these generations of jobs, which a worker holds, have ended without it; in their order. A ledger whose `cancel` deletes the
+    /// message keeps this default: there the worker's lease is lost.
+    async fn have_ended(&self, held: &[(JobId, u32)]) -> Result<Vec<bool>, PortError> {
+        Ok(vec![false; held.len()])
     }
 
     /// Notes why a job has no result. The newest note is kept until there is one.
@@ -449,8 +461,10 @@ impl Totals {
         for entry in jobs {
             *states.entry(entry.state.unless_running()).or_default() += 1;
         }
-        let wait =
-            |entry: &JobEntry| Some(entry.result.as_ref()?.received_at - entry.job.submitted_at);
+        let wait = |entry: &JobEntry| {
+            let result = entry.result.as_ref().filter(|result| result.is_of_worker())?;
+            Some(result.received_at - entry.job.submitted_at)
+        };
         let mut waits: Vec<TimeDelta> = jobs.iter().filter_map(wait).collect();
         waits.sort_unstable();
         Self { first_job, states, waits, runs }
@@ -548,6 +562,8 @@ pub enum Began {
     Newest,
     /// A user has had the job sent again since: no one waits for this generation.
     Superseded,
+    /// This generation has its result: a user has cancelled it, or another delivery was faster.
+    Ended,
 }
 
 /// What a user did to a queue.

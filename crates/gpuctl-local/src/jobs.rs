@@ -12,6 +12,7 @@ use gpuctl_core::units::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::ledger::unreadable;
+use crate::schema::ENDED;
 use crate::time::{Now, micros};
 
 /// Notes a job. One that is known stays as it is, unless this is a newer generation of it: that one has no result yet.
@@ -67,9 +68,29 @@ pub(crate) fn commit(
     tx.prepare_cached(
         "UPDATE jobs SET touched_at = ?3, problem = NULL, waited = ?4 - submitted_at WHERE job_id = ?1 AND generation = ?2",
     )?
-    .execute(params![job.id.as_str(), job.generation, now.at, micros(result.received_at)])?;
+    .execute(params![
+        job.id.as_str(),
+        job.generation,
+        now.at,
+        result.is_of_worker().then(|| micros(result.received_at))
+    ])?;
     note_service(tx, result)?;
     Ok(Committed::Written)
+}
+
+/// Keeps a cancellation as the result, and deletes the message: no worker receives it any more, and one that has it loses its lease.
+pub(crate) fn cancel(
+    tx: &Transaction<'_>,
+    now: Now,
+    cancelled: &JobResult,
+) -> rusqlite::Result<Committed> {
+    let committed = commit(tx, now, cancelled)?;
+    if committed == Committed::Written {
+        let job = &cancelled.job;
+        tx.prepare_cached("DELETE FROM messages WHERE job_id = ?1 AND generation = ?2")?
+            .execute(params![job.id.as_str(), job.generation])?;
+    }
+    Ok(committed)
 }
 
 /// Moves the mean of the box towards what this job took: constant cost, however many results there are.
@@ -91,7 +112,7 @@ pub(crate) fn note_problem(
     note_job(tx, now, &problem.job)?;
     tx.prepare_cached(
         "UPDATE jobs SET problem = ?3, noted_dead = max(noted_dead, ?4), touched_at = CASE WHEN ?4 THEN ?5 ELSE touched_at END
-         WHERE job_id = ?1 AND generation = ?2 AND state NOT IN ('succeeded', 'failed')",
+         WHERE job_id = ?1 AND generation = ?2 AND state NOT IN ('succeeded', 'failed', 'cancelled')",
     )?
     .execute(params![
         problem.job.id.as_str(),
@@ -114,10 +135,10 @@ pub(crate) fn results(c: &Connection, id: &JobId) -> rusqlite::Result<Vec<JobRes
 /// Deletes ended jobs, at most `JOBS_DELETED_MAX`. Dead ones stay as long as their messages do.
 pub(crate) fn delete_jobs(tx: &Transaction<'_>, before: Timestamp) -> rusqlite::Result<Vec<JobId>> {
     let deleted: Vec<String> = tx
-        .prepare_cached(
+        .prepare_cached(&format!(
             "DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs
-               WHERE state IN ('succeeded', 'failed', 'purged', 'expired') AND submitted_at < ?1 LIMIT ?2) RETURNING job_id",
-        )?
+               WHERE state IN {ENDED} AND submitted_at < ?1 LIMIT ?2) RETURNING job_id"
+        ))?
         .query_map(params![micros(before), JOBS_DELETED_MAX], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     Ok(deleted.iter().filter_map(|id| id.parse().ok()).collect())

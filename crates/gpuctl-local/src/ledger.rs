@@ -18,7 +18,9 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::group::Write;
-use crate::jobs::{commit, delete_jobs, job, jobs, note_job, note_problem, results, unknown};
+use crate::jobs::{
+    cancel, commit, delete_jobs, job, jobs, note_job, note_problem, results, unknown,
+};
 use crate::retention::Writer;
 use crate::store::Store;
 use crate::time::{Now, micros, span_micros, timestamp};
@@ -164,6 +166,15 @@ impl Ledger for Store {
         self.sweep_if_due();
         let told = |written| if written { Committed::Written } else { Committed::AlreadyThere };
         committed.map(|one| one.map(told)).collect()
+    }
+
+    async fn cancel(&self, cancelled: &JobResult) -> Result<Committed, PortError> {
+        let cancelled = cancelled.clone();
+        self.off_thread(move |store| {
+            let now = store.now();
+            store.write_with_room(Writer::Commit, |tx| cancel(tx, now, &cancelled))
+        })
+        .await
     }
 
     async fn note_problem(&self, problem: &JobProblem) -> Result<(), PortError> {

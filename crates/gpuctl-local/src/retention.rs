@@ -11,6 +11,7 @@ use gpuctl_core::policy::{DEFAULT_TEXT, Policy};
 use gpuctl_core::units::show_duration;
 use rusqlite::{Connection, Transaction, params};
 
+use crate::schema::ENDED;
 use crate::store::Store;
 use crate::time::Now;
 
@@ -168,8 +169,7 @@ fn delete_old(tx: &Transaction<'_>, now: Now, retention: Retention) -> rusqlite:
         noted,
         delete(DELETE_OLD_LETTERS, now.before(retention.dead_letters))?,
         delete(
-            "DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs INDEXED BY jobs_ended
-               WHERE state IN ('succeeded', 'failed', 'purged', 'expired') AND touched_at < ?1 ORDER BY touched_at LIMIT ?2)",
+            &delete_ended_sql(),
             now.before(retention.jobs),
         )?,
         delete(
@@ -293,14 +293,18 @@ impl Used {
     }
 }
 
+/// Deletes the first `?2` jobs that ended before `?1`.
+fn delete_ended_sql() -> String {
+    format!(
+        "DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs INDEXED BY jobs_ended
+           WHERE state IN {ENDED} AND touched_at < ?1 ORDER BY touched_at LIMIT ?2)"
+    )
+}
+
 /// Deletes jobs that have ended and are not new, oldest first; where there are none those that have no result.
 fn delete_ended(tx: &Transaction<'_>, now: Now, jobs: u32) -> rusqlite::Result<usize> {
-    let deleted = tx
-        .prepare_cached(
-            "DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs INDEXED BY jobs_ended
-               WHERE state IN ('succeeded', 'failed', 'purged', 'expired') AND touched_at < ?1 ORDER BY touched_at LIMIT ?2)",
-        )?
-        .execute(params![now.before(KEPT_MIN), jobs])?;
+    let deleted =
+        tx.prepare_cached(&delete_ended_sql())?.execute(params![now.before(KEPT_MIN), jobs])?;
     if deleted > 0 {
         return Ok(deleted);
     }

@@ -6,11 +6,11 @@
 use rusqlite::Transaction;
 
 /// The version of the schema; a file with a higher one was written by a newer gpuctl.
-pub(crate) const SCHEMA_VERSION: i64 = 6;
+pub(crate) const SCHEMA_VERSION: i64 = 7;
 
 /// From each version to the next; a file of an older gpuctl is brought up to date when it is opened.
-pub(crate) const MIGRATIONS: [&str; 6] =
-    [FIRST, CAPACITY_AND_COST, NOTICES, GENERATIONS, DEVICES, TOTALS];
+pub(crate) const MIGRATIONS: [&str; 7] =
+    [FIRST, CAPACITY_AND_COST, NOTICES, GENERATIONS, DEVICES, TOTALS, CANCELLED];
 
 /// Brings a file up to date, from the version that it has.
 pub(crate) fn migrate(tx: &Transaction<'_>, found: i64) -> rusqlite::Result<()> {
@@ -22,7 +22,8 @@ pub(crate) fn migrate(tx: &Transaction<'_>, found: i64) -> rusqlite::Result<()> 
 
 /// A step of `MIGRATIONS` as it is run.
 pub(crate) fn sql(step: &str) -> String {
-    step.replace("{STATE}", STATE)
+    let state = if step == CANCELLED { STATE } else { STATE_BEFORE_CANCELLED };
+    step.replace("{TRIGGERS}", TRIGGERS).replace("{STATE}", state).replace("{ENDED}", ENDED)
 }
 
 const FIRST: &str = "
@@ -78,14 +79,52 @@ const NOTICES: &str = "
 CREATE TABLE notices (key TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
+/// What a job's state is in once it has ended, and goes by its age.
+pub(crate) const ENDED: &str = "('succeeded', 'failed', 'cancelled', 'purged', 'expired')";
+
 /// A job's state without the time: `live` is `running` while its lease lasts, else `queued`. Triggers write it in the transaction that
 /// changes the job, its message or its result, so it cannot disagree with them.
 const STATE: &str = "coalesce(
+  (SELECT CASE WHEN succeeded THEN 'succeeded' WHEN json_extract(result, '$.error.code') = 'job.cancelled' THEN 'cancelled' ELSE 'failed' END
+   FROM results WHERE results.job_id = jobs.job_id AND results.generation = jobs.generation),
+  (SELECT CASE min(messages.dead) WHEN 0 THEN 'live' WHEN 1 THEN 'dead' END FROM messages
+   WHERE messages.job_id = jobs.job_id AND messages.generation = jobs.generation),
+  CASE WHEN noted_dead THEN 'dead' WHEN expired THEN 'expired' ELSE 'purged' END)";
+
+/// The same before users could cancel jobs.
+const STATE_BEFORE_CANCELLED: &str = "coalesce(
   (SELECT CASE succeeded WHEN 0 THEN 'failed' ELSE 'succeeded' END FROM results
    WHERE results.job_id = jobs.job_id AND results.generation = jobs.generation),
   (SELECT CASE min(messages.dead) WHEN 0 THEN 'live' WHEN 1 THEN 'dead' END FROM messages
    WHERE messages.job_id = jobs.job_id AND messages.generation = jobs.generation),
   CASE WHEN noted_dead THEN 'dead' WHEN expired THEN 'expired' ELSE 'purged' END)";
+
+/// What writes a job's state.
+const TRIGGERS: &str = "
+CREATE TRIGGER message_added AFTER INSERT ON messages BEGIN
+  INSERT INTO message_counts VALUES (new.queue, new.dead = 0, new.dead = 1)
+    ON CONFLICT (queue) DO UPDATE SET live = live + excluded.live, dead = dead + excluded.dead;
+  UPDATE jobs SET state = {STATE} WHERE job_id = new.job_id;
+END;
+CREATE TRIGGER message_deleted AFTER DELETE ON messages BEGIN
+  UPDATE message_counts SET live = live - (old.dead = 0), dead = dead - (old.dead = 1) WHERE queue = old.queue;
+  UPDATE jobs SET state = {STATE} WHERE job_id = old.job_id AND state IN ('live', 'dead');
+END;
+CREATE TRIGGER message_moved AFTER UPDATE OF dead ON messages WHEN old.dead <> new.dead BEGIN
+  UPDATE message_counts SET live = live + (new.dead = 0) - (old.dead = 0), dead = dead + (new.dead = 1) - (old.dead = 1)
+    WHERE queue = new.queue;
+  UPDATE jobs SET state = {STATE} WHERE job_id = new.job_id;
+END;
+CREATE TRIGGER job_added AFTER INSERT ON jobs BEGIN
+  UPDATE jobs SET state = {STATE} WHERE job_id = new.job_id;
+END;
+CREATE TRIGGER job_changed AFTER UPDATE OF generation, noted_dead, expired ON jobs BEGIN
+  UPDATE jobs SET state = {STATE} WHERE job_id = new.job_id;
+END;
+CREATE TRIGGER result_added AFTER INSERT ON results BEGIN
+  UPDATE jobs SET state = {STATE} WHERE job_id = new.job_id;
+END;
+";
 
 /// Generations of jobs, reasons of dead ones, fences, the file's time, and indexes for hundreds of thousands of jobs.
 const GENERATIONS: &str = "
@@ -125,31 +164,9 @@ CREATE INDEX jobs_by_state ON jobs (state, submitted_at, job_id);
 CREATE INDEX jobs_noted_dead ON jobs (job_id) WHERE noted_dead;
 CREATE INDEX jobs_ended ON jobs (touched_at) WHERE state IN ('succeeded', 'failed', 'purged', 'expired');
 
-CREATE TRIGGER message_added AFTER INSERT ON messages BEGIN
-  INSERT INTO message_counts VALUES (new.queue, new.dead = 0, new.dead = 1)
-    ON CONFLICT (queue) DO UPDATE SET live = live + excluded.live, dead = dead + excluded.dead;
-  UPDATE jobs SET state = {STATE} WHERE job_id = new.job_id;
-END;
-CREATE TRIGGER message_deleted AFTER DELETE ON messages BEGIN
-  UPDATE message_counts SET live = live - (old.dead = 0), dead = dead - (old.dead = 1) WHERE queue = old.queue;
-  UPDATE jobs SET state = {STATE} WHERE job_id = old.job_id AND state IN ('live', 'dead');
-END;
-CREATE TRIGGER message_moved AFTER UPDATE OF dead ON messages WHEN old.dead <> new.dead BEGIN
-  UPDATE message_counts SET live = live + (new.dead = 0) - (old.dead = 0), dead = dead + (new.dead = 1) - (old.dead = 1)
-    WHERE queue = new.queue;
-  UPDATE jobs SET state = {STATE} WHERE job_id = new.job_id;
-END;
-CREATE TRIGGER job_added AFTER INSERT ON jobs BEGIN
-  UPDATE jobs SET state = {STATE} WHERE job_id = new.job_id;
-END;
-CREATE TRIGGER job_changed AFTER UPDATE OF generation, noted_dead, expired ON jobs BEGIN
-  UPDATE jobs SET state = {STATE} WHERE job_id = new.job_id;
-END;
+{TRIGGERS}
 CREATE TRIGGER job_deleted AFTER DELETE ON jobs BEGIN
   DELETE FROM results WHERE job_id = old.job_id;
-END;
-CREATE TRIGGER result_added AFTER INSERT ON results BEGIN
-  UPDATE jobs SET state = {STATE} WHERE job_id = new.job_id;
 END;
 
 ALTER TABLE runs ADD COLUMN fence INTEGER NOT NULL DEFAULT 0;
@@ -189,4 +206,17 @@ CREATE TABLE reports (
 INSERT INTO reports SELECT box, '', run_started_at, at, pid, ready_at, leases, idle_since, last_error, jobs_done, fault_code, fault_message,
   fault_since, keep_until FROM reports_before;
 DROP TABLE reports_before;
+";
+
+/// The state of jobs that a user has cancelled.
+const CANCELLED: &str = "
+DROP TRIGGER message_added;
+DROP TRIGGER message_deleted;
+DROP TRIGGER message_moved;
+DROP TRIGGER job_added;
+DROP TRIGGER job_changed;
+DROP TRIGGER result_added;
+{TRIGGERS}
+DROP INDEX jobs_ended;
+CREATE INDEX jobs_ended ON jobs (touched_at) WHERE state IN {ENDED};
 ";

@@ -373,8 +373,10 @@ pub(crate) fn store_error(file: &Path, error: rusqlite::Error) -> PortError {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use gpuctl_control::job::{Job, JobResult, JobState};
-    use gpuctl_control::ports::{Cloud, JobQueue, Ledger, Purge, ReceiveRequest, WorkerReport};
+    use gpuctl_control::job::{Job, JobFailure, JobResult, JobState};
+    use gpuctl_control::ports::{
+        Cloud, Committed, JobQueue, Ledger, Purge, ReceiveRequest, WorkerReport,
+    };
     use gpuctl_control::wire::job::{job_from_json, job_to_json, result_to_json};
     use gpuctl_core::units::Timestamp;
     use rusqlite::params;
@@ -519,6 +521,43 @@ pub(crate) mod tests {
         assert_eq!(store.receive_now(&"jobs".parse().unwrap(), request).unwrap().len(), 2);
         store.purge(&"jobs".parse().unwrap(), Purge::Dead).await.unwrap();
         assert_eq!(states().await[3], Purged);
+    }
+
+    #[tokio::test]
+    async fn jobs_of_an_older_gpuctl_can_be_cancelled() {
+        let folder = tempfile::tempdir().unwrap();
+        let (waiting, failed) = (job_numbered(1), job_numbered(2));
+        let error = JobFailure { code: "x".into(), message: "y".into(), hint: None };
+        let result = JobResult { outcome: Err(error), ..result_of(failed.clone()) };
+        let options = file_of(folder.path(), 6, |old| {
+            for job in [&waiting, &failed] {
+                let values = params![job.id.as_str(), 5, job_to_json(job)];
+                let sql = "INSERT INTO jobs (job_id, submitted_at, generation, touched_at, job) VALUES (?1, ?2, 0, 5, ?3)";
+                old.execute(sql, values).unwrap();
+            }
+            let sql = "INSERT INTO messages (queue, sent_at, visible_at, job_id, attributes, body) VALUES ('jobs', 5, 5, ?1, '[]', ?2)";
+            old.execute(sql, params![waiting.id.as_str(), job_to_json(&waiting)]).unwrap();
+            let values = params![failed.id.as_str(), result_to_json(&result)];
+            old.execute("INSERT INTO results VALUES (?1, 0, 0, ?2)", values).unwrap();
+        });
+        let store = Store::open(&options).unwrap();
+        let state = async |job: &Job| store.job(&job.id).await.unwrap().unwrap().state;
+        assert_eq!(
+            (state(&waiting).await, state(&failed).await),
+            (JobState::Queued, JobState::Failed)
+        );
+        let at = KernelClocks.wall();
+        for (job, wanted) in [(&waiting, Committed::Written), (&failed, Committed::AlreadyThere)] {
+            let word = JobResult::cancelled(job.clone(), "ada", at);
+            assert_eq!(store.cancel(&word).await.unwrap(), wanted);
+        }
+        let states = (state(&waiting).await, state(&failed).await);
+        assert_eq!(states, (JobState::Cancelled, JobState::Failed));
+        assert!(store.counts(&"jobs".parse().unwrap()).await.unwrap().is_empty());
+    }
+
+    fn job_numbered(number: u32) -> Job {
+        job_from_json(&JOB.replace("c3", &format!("{number:02}"))).unwrap()
     }
 
     #[tokio::test]

@@ -41,5 +41,6 @@ contract_tests!(ledger, setup);
 contract_tests!(fences, setup);
 contract_tests!(jobs, setup);
 contract_tests!(generations, setup);
+contract_tests!(cancel, setup);
 contract_tests!(problems, setup);
 contract_tests!(deletion, setup);

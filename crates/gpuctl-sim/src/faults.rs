@@ -61,6 +61,7 @@ gpuctl_core::named! {
         ChildKilled "child-killed" "The signal that asks a worker to stop also kills the child process of its job.",
         Retention "retention" "The queue deletes messages that have waited for an hour.",
         Retries "retries" "A user retries failed and dead jobs.",
+        Cancels "cancels" "A user cancels waiting and running jobs.",
     }
 }
 

@@ -27,3 +27,4 @@ contract_tests!(lists, setup);
 contract_tests!(redrive, setup);
 contract_tests!(ledger, setup);
 contract_tests!(jobs, setup);
+contract_tests!(cancel, setup);

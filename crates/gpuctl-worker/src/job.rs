@@ -4,6 +4,7 @@
 //! that cannot be done although others can goes back to the queue. When to receive, and how many, is `receive`'s business.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobFailure, JobResult};
@@ -57,6 +58,7 @@ impl Worker {
             Ok(job) => job,
             Err(error) => return self.bury_unreadable(&message, &error).await,
         };
+        message.lease.is_of(&job);
         tracing::debug!(job = %job.id, stage = "received");
         let alone = match self.judge(&job, &message.received).await {
             Verdict::HasResult(result) => return self.ack_again(&message, &result).await,
@@ -69,9 +71,12 @@ impl Worker {
         };
         let (done, began) =
             tokio::join!(self.run(&job, &message, alone), self.note_attempt(&job, &message));
-        if began == Began::Superseded {
-            tracing::info!(job = %job.id, generation = job.generation, "dropped: a user has had this job sent again since");
-            return self.ack(&message, &job).await;
+        match began {
+            Began::Newest => {}
+            Began::Superseded => {
+                return self.drop_job(&message, &job, "a user has had it sent again since").await;
+            }
+            Began::Ended => return self.drop_job(&message, &job, ENDED).await,
         }
         let outcome = match done {
             Ok(inferred) => Ok(inferred),
@@ -81,6 +86,9 @@ impl Worker {
                 return self.release(&message, TimeDelta::zero()).await;
             }
             Err(Stop::Fault(_, fault)) => return self.set_aside(&message, job, fault).await,
+            Err(Stop::Cancelled) if message.lease.has_ended() => {
+                return self.drop_job(&message, &job, ENDED).await;
+            }
             Err(Stop::Cancelled) => {
                 tracing::info!(job = %job.id, "cancelled: its lease was lost, or this worker drains");
                 return;
@@ -164,7 +172,7 @@ impl Worker {
         }
     }
 
-    /// Notes the attempt for ledgers that cannot see the queue's messages; a job that no one waits for is cancelled. One whose attempt cannot
+    /// Notes the attempt for ledgers that cannot see the queue's messages; a job that no one waits for is stopped. One whose attempt cannot
     /// be noted runs.
     async fn note_attempt(&self, job: &Job, message: &Message) -> Began {
         let attempt = Attempt {
@@ -179,7 +187,7 @@ impl Worker {
             tracing::warn!(job = %job.id, %error, "the attempt could not be noted");
             Began::Newest
         });
-        if began == Began::Superseded {
+        if began != Began::Newest {
             message.lease.cancel.cancel();
         }
         began
@@ -221,8 +229,19 @@ impl Worker {
     }
 }
 
+/// Why a job that has its result is not run.
+const ENDED: &str = "a user has cancelled it, or another delivery has its result";
+
 /// How a message ends.
 impl Worker {
+    /// Acks a message whose job no one waits for. It counts as done: a box that was started for it did what there was to do.
+    async fn drop_job(&self, message: &Message, job: &Job, why: &str) {
+        tracing::info!(job = %job.id, generation = job.generation, "dropped: {why}");
+        self.suspects.forget(job);
+        self.jobs_done.fetch_add(1, Ordering::Relaxed);
+        self.ack(message, job).await;
+    }
+
     /// Acks a message whose job has a result. Never with a lease that is known to be lost: the next receive finds the result.
     async fn ack(&self, message: &Message, job: &Job) {
         message.lease.begin();

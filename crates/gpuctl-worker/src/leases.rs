@@ -3,9 +3,10 @@
 //! A lease that is lost cancels its job: another worker may have the message. What becomes of a message is decided in `job`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use chrono::TimeDelta;
+use gpuctl_control::job::{Job, JobId};
 use gpuctl_control::ports::{PortError, PortErrorClass, Ports, Receipt};
 use gpuctl_core::units::{QueueName, Timestamp};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
@@ -35,6 +36,10 @@ pub(crate) struct Lease {
     /// Set if the lease is lost or given up before its job is done.
     pub(crate) cancel: Cancel,
     is_lost: AtomicBool,
+    /// The job's id and generation, once its message was read.
+    job: OnceLock<(JobId, u32)>,
+    /// Set if the job has ended without this worker.
+    has_ended: AtomicBool,
     /// Whether the model has begun with its job: then a drain lets it finish.
     has_begun: AtomicBool,
     /// Whether the heartbeat leaves it out.
@@ -44,6 +49,16 @@ pub(crate) struct Lease {
 impl Lease {
     pub(crate) fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Relaxed)
+    }
+
+    /// Notes whose lease it is.
+    pub(crate) fn is_of(&self, job: &Job) {
+        // A message is read once.
+        let _ = self.job.set((job.id.clone(), job.generation));
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
     }
 
     pub(crate) fn begin(&self) {
@@ -63,6 +78,8 @@ impl Leases {
             receipt: receipt.clone(),
             cancel: Cancel::new(),
             is_lost: AtomicBool::new(false),
+            job: OnceLock::new(),
+            has_ended: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
             is_left: AtomicBool::new(false),
         });
@@ -174,6 +191,33 @@ impl Leases {
             Err(_) => tracing::warn!(
                 "leases could not be extended in time; the next heartbeat tries again"
             ),
+        }
+    }
+
+    /// Cancels the jobs that a user has cancelled, where that does not end their leases.
+    pub(crate) async fn cancel_ended(&self, ports: &Ports) {
+        let all = self.with(|held| held.leases.clone());
+        let is_open = |lease: &&Arc<Lease>| {
+            !lease.cancel.is_cancelled() && !lease.is_left.load(Ordering::Relaxed)
+        };
+        let (leases, held): (Vec<&Arc<Lease>>, Vec<(JobId, u32)>) = all
+            .iter()
+            .filter(is_open)
+            .filter_map(|lease| Some((lease, lease.job.get()?.clone())))
+            .unzip();
+        if held.is_empty() {
+            return;
+        }
+        match within("the ledger", ports.ledger.have_ended(&held)).await {
+            Ok(ended) => {
+                for (lease, _) in leases.iter().zip(ended).filter(|(_, has_ended)| *has_ended) {
+                    lease.has_ended.store(true, Ordering::Relaxed);
+                    lease.cancel.cancel();
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot see which jobs were cancelled; the next heartbeat tries again")
+            }
         }
     }
 

@@ -43,13 +43,15 @@ pub async fn serve(worker: Arc<Worker>, signals: &Signals) -> WorkerExit {
     worker.survive("the end", end).await.unwrap_or(exit)
 }
 
-/// Extends every lease at each heartbeat, for ever.
+/// Extends every lease at each heartbeat, and asks which jobs were cancelled, for ever.
 async fn heartbeats(worker: Arc<Worker>) {
     let visibility = worker.queue.visibility;
     loop {
         tokio::time::sleep(std_time(heartbeat_every(visibility))).await;
         let heartbeat = worker.leases.extend_all(&worker.ports, visibility);
         worker.survive("a heartbeat", heartbeat).await;
+        let cancelled = worker.leases.cancel_ended(&worker.ports);
+        worker.survive("a check for cancelled jobs", cancelled).await;
     }
 }
 

@@ -73,7 +73,7 @@ pub struct Worker {
     pub(crate) suspects: Suspects,
     pub(crate) line: Line,
     pub(crate) service: Service,
-    /// Results committed in this run.
+    /// Results committed in this run, and jobs that it dropped since no one waits for them.
     pub(crate) jobs_done: AtomicU32,
     /// Bytes of results that cannot be committed now.
     pub(crate) held_bytes: AtomicU64,

@@ -106,6 +106,12 @@ pub(crate) enum ContextCommand {
     },
     /// Send jobs again, each as its next generation; results so far stay readable
     Retry(RetryArguments),
+    /// Cancel jobs that wait or run: they end without a result
+    Cancel {
+        /// The jobs: their ids, or the beginnings or ends of them
+        #[arg(required = true, value_name = "JOB")]
+        jobs: Vec<String>,
+    },
     /// Show how many jobs each queue holds
     Queue,
     /// Send dead jobs back to their queue
@@ -501,7 +507,7 @@ pub(crate) struct RetryArguments {
     #[arg(required_unless_present = "state", value_name = "JOB")]
     pub(crate) jobs: Vec<String>,
     /// Every job in this state
-    #[arg(long, value_parser = ["failed", "dead", "purged", "expired"], conflicts_with = "jobs")]
+    #[arg(long, value_parser = ["failed", "cancelled", "dead", "purged", "expired"], conflicts_with = "jobs")]
     pub(crate) state: Option<String>,
     /// Only jobs whose error has this code, e.g. model.missing
     #[arg(long, value_name = "CODE", requires = "state")]

@@ -1,6 +1,7 @@
 //! The commands. Each returns its output; none prints, except for progress through the printer.
 
 mod backup;
+mod cancel;
 mod cost;
 #[cfg(feature = "deploy")]
 mod deploy;
@@ -115,6 +116,7 @@ async fn with_context(
         ContextCommand::Submit(wanted) => submit::submit(context, printer, &wanted).await,
         ContextCommand::Jobs(wanted) => jobs::run(context, printer, &wanted).await,
         ContextCommand::Retry(wanted) => retry::retry(context, printer, &wanted).await,
+        ContextCommand::Cancel { jobs } => cancel::cancel(context, printer, &jobs).await,
         ContextCommand::Job { id } => jobs::show(context, &id).await,
         ContextCommand::Queue => queue::counts(context).await,
         ContextCommand::Redrive { pool } => queue::redrive(context, printer, pool.as_ref()).await,

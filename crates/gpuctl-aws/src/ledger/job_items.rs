@@ -12,7 +12,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::TimeDelta;
-use gpuctl_control::job::{Job, JobFailure, JobId};
+use gpuctl_control::job::{Job, JobFailure, JobId, JobState};
 use gpuctl_control::ports::{Attempt, JobProblem, PortError};
 use gpuctl_control::wire::job::{job_from_json, job_to_json};
 use gpuctl_core::units::{QueueName, Timestamp};
@@ -135,11 +135,32 @@ pub(super) fn problem(problem: &JobProblem) -> Vec<(&'static str, AttributeValue
 }
 
 /// That a generation has a result.
-pub(super) fn done(generation: u32, succeeded: bool) -> Vec<(&'static str, AttributeValue)> {
-    vec![
-        ("succeeded", AttributeValue::Bool(succeeded)),
-        ("done_generation", number(i64::from(generation))),
+pub(super) fn done(generation: u32, state: JobState) -> Vec<(&'static str, AttributeValue)> {
+    let [succeeded, cancelled] = outcome(state);
+    vec![succeeded, cancelled, ("done_generation", number(i64::from(generation)))]
+}
+
+/// What a result came to. A version that knows no cancelled jobs takes one for a failed job.
+pub(super) fn outcome(state: JobState) -> [(&'static str, AttributeValue); 2] {
+    [
+        ("succeeded", AttributeValue::Bool(state == JobState::Succeeded)),
+        ("cancelled", AttributeValue::Bool(state == JobState::Cancelled)),
     ]
+}
+
+/// What `outcome` has written, if anything.
+pub(super) fn outcome_of(item: Reader<'_>) -> Option<JobState> {
+    Some(match (item.bool_if("succeeded")?, item.bool_if("cancelled")) {
+        (true, _) => JobState::Succeeded,
+        (false, Some(true)) => JobState::Cancelled,
+        (false, _) => JobState::Failed,
+    })
+}
+
+/// Whether the item of a job says that this generation has a result.
+pub(super) fn has_ended(item: &Item, generation: u32) -> bool {
+    let done = Reader(item).number_if("done_generation");
+    outcome_of(Reader(item)).is_some() && done == Some(i64::from(generation))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -178,8 +199,8 @@ pub(super) struct Noted {
     pub(super) noted_at: Option<Timestamp>,
     pub(super) attempt: Option<Attempt>,
     pub(super) problem: Option<Problem>,
-    /// Whether it succeeded, once it has a result.
-    pub(super) succeeded: Option<bool>,
+    /// What its result came to, once it has one.
+    pub(super) outcome: Option<JobState>,
     /// Whether the item is of the layout before shards, with its result in it.
     pub(super) is_old: bool,
 }
@@ -197,7 +218,7 @@ impl Noted {
         };
         let attempt = attempt_of(item)?.filter(|_| is_of_this("attempt_generation"));
         let problem = problem_of(item)?.filter(|_| is_of_this("problem_generation"));
-        let succeeded = item.bool_if("succeeded").filter(|_| is_of_this("done_generation"));
+        let outcome = outcome_of(item).filter(|_| is_of_this("done_generation"));
         Ok(Self {
             generation: u32::try_from(generation.unwrap_or_default())
                 .map_err(|_| item.unreadable("job_generation"))?,
@@ -208,7 +229,7 @@ impl Noted {
             queue,
             attempt,
             problem,
-            succeeded,
+            outcome,
         })
     }
 
@@ -222,7 +243,7 @@ impl Noted {
         Ok(match (new, old) {
             (Some(new), Some(old)) => {
                 let is_done_there =
-                    new.generation == 0 && new.succeeded.is_none() && old.succeeded.is_some();
+                    new.generation == 0 && new.outcome.is_none() && old.outcome.is_some();
                 Some(if is_done_there { old } else { new })
             }
             (new, old) => new.or(old),
@@ -326,16 +347,17 @@ mod tests {
             at: at(3),
             dead: true,
         };
-        let notes = [attempt(&first, &attempt_1), problem(&crashed), done(0, false)].concat();
+        let notes =
+            [attempt(&first, &attempt_1), problem(&crashed), done(0, JobState::Failed)].concat();
         let of_first = Noted::of(&item(&first, notes.clone())).unwrap();
         assert_eq!(of_first.job.as_ref(), Some(&first));
         assert_eq!(of_first.attempt, Some(attempt_1));
         assert_eq!(of_first.problem, Some(Problem { failure, at: at(3), dead: true }));
-        assert_eq!((of_first.succeeded, of_first.noted_at), (Some(false), Some(at(1))));
+        assert_eq!((of_first.outcome, of_first.noted_at), (Some(JobState::Failed), Some(at(1))));
         let retried = Job { generation: 1, ..first };
         let of_retried = Noted::of(&item(&retried, notes)).unwrap();
         assert_eq!(
-            (of_retried.attempt, of_retried.problem, of_retried.succeeded),
+            (of_retried.attempt, of_retried.problem, of_retried.outcome),
             (None, None, None)
         );
     }

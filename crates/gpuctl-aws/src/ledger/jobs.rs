@@ -3,7 +3,9 @@
 //! The result of a generation is one item that is written once: that decides which result is the first. The job's own item says afterwards
 //! that there is one; a second delivery repairs it if the first worker died in between.
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use std::collections::HashSet;
+
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 use gpuctl_control::job::{Job, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
     Attempt, AttemptName, Began, Committed, JOBS_DELETED_MAX, JobProblem, PortError,
@@ -14,7 +16,7 @@ use gpuctl_core::units::{QueueName, Timestamp};
 use tokio::task::JoinSet;
 
 use super::DynamoLedger;
-use super::items::{self, Key, Reader, Writer};
+use super::items::{self, Item, Key, Reader, Writer};
 use super::job_items;
 use super::listing::{Context, Found, Merged};
 use super::table::{Page, Table};
@@ -65,7 +67,7 @@ impl DynamoLedger {
                 let (writer, job) = (self.writer(), job.clone());
                 writes.spawn(async move { writer.write(&job, Which::New, Vec::new()).await });
             }
-            writes.join_all().await.into_iter().collect::<Result<Vec<bool>, _>>()?;
+            writes.join_all().await.into_iter().collect::<Result<Vec<_>, _>>()?;
         }
         Ok(())
     }
@@ -75,8 +77,23 @@ impl DynamoLedger {
         job: &Job,
         attempt: &Attempt,
     ) -> Result<Began, PortError> {
-        let is_noted = self.writer().note(job, job_items::attempt(job, attempt)).await?;
-        Ok(if is_noted { Began::Newest } else { Began::Superseded })
+        Ok(match self.writer().note(job, job_items::attempt(job, attempt)).await? {
+            Some(item) if job_items::has_ended(&item, job.generation) => Began::Ended,
+            Some(_) => Began::Newest,
+            None => Began::Superseded,
+        })
+    }
+
+    /// Which of these generations have a result.
+    pub(super) async fn which_have_ended(
+        &self,
+        held: &[(JobId, u32)],
+    ) -> Result<Vec<bool>, PortError> {
+        let keys: Vec<Key> =
+            held.iter().map(|(id, generation)| Key::result(id, *generation)).collect();
+        let found = self.table.get_many(keys.clone()).await?;
+        let found: HashSet<Key> = found.iter().filter_map(|item| Key::of(item).ok()).collect();
+        Ok(keys.iter().map(|key| found.contains(key)).collect())
     }
 
     pub(super) async fn note_job_problem(&self, problem: &JobProblem) -> Result<(), PortError> {
@@ -191,14 +208,14 @@ impl DynamoLedger {
 }
 
 impl JobWriter {
-    /// Writes attributes of a generation of a job; also the job itself, if this generation is not known yet. `false` if the generation is
-    /// not the one that `which` says, and nothing was written.
+    /// Writes attributes of a generation of a job; also the job itself, if this generation is not known yet. Returns the job's item, or
+    /// `None` if the generation is not the one that `which` says, and nothing was written.
     async fn write(
         &self,
         job: &Job,
         which: Which,
         mut attributes: Attributes,
-    ) -> Result<bool, PortError> {
+    ) -> Result<Option<Item>, PortError> {
         let condition = match which {
             Which::Known => "job_generation = :generation",
             Which::New => "attribute_not_exists(job_generation) OR job_generation < :generation",
@@ -223,22 +240,23 @@ impl JobWriter {
         }
         let generation = items::number(i64::from(job.generation));
         call = call.expression_attribute_values(":generation", generation);
-        match call.update_expression(update).send().await {
-            Ok(_) => Ok(true),
-            Err(error) if code(&error) == Some("ConditionalCheckFailedException") => Ok(false),
+        let call = call.update_expression(update).return_values(ReturnValue::AllNew);
+        match call.send().await {
+            Ok(answer) => Ok(Some(answer.attributes.unwrap_or_default())),
+            Err(error) if code(&error) == Some("ConditionalCheckFailedException") => Ok(None),
             Err(error) => Err(self.table.failed("UpdateItem", "note a job", error)),
         }
     }
 
-    /// Writes attributes of a generation, whether it is known or not. `false` if a newer one is known, and nothing was written.
-    async fn note(&self, job: &Job, attributes: Attributes) -> Result<bool, PortError> {
+    /// Writes attributes of a generation, whether it is known or not. `None` if a newer one is known, and nothing was written.
+    async fn note(&self, job: &Job, attributes: Attributes) -> Result<Option<Item>, PortError> {
         // Known again: another writer may have noted it between the two.
         for which in [Which::Known, Which::New, Which::Known] {
-            if self.write(job, which, attributes.clone()).await? {
-                return Ok(true);
+            if let Some(item) = self.write(job, which, attributes.clone()).await? {
+                return Ok(Some(item));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     async fn commit(&self, result: &JobResult) -> Result<Committed, PortError> {
@@ -247,16 +265,18 @@ impl JobWriter {
         let key = Key::result(id, generation);
         let item = Writer::new(&key)
             .text(name, &value)
-            .value("succeeded", AttributeValue::Bool(result.outcome.is_ok()))
             .value("expires", job_items::job_expires(&result.job, self.now));
+        let item = job_items::outcome(result.state())
+            .into_iter()
+            .fold(item, |item, (name, value)| item.value(name, value));
         let there = self.table.put_first(item.done(), "store a result").await?;
         // The response to our own write may have been lost, and the SDK wrote it again.
         let other = there.filter(|there| Reader(there).text_if(name) != Some(&value));
-        let first = other.as_ref().map_or(result.outcome.is_ok(), |other| {
-            Reader(other).bool_if("succeeded").unwrap_or_default()
+        let first = other.as_ref().map_or(result.state(), |other| {
+            job_items::outcome_of(Reader(other)).unwrap_or(JobState::Failed)
         });
         let done = job_items::done(generation, first);
-        if !self.write(&result.job, Which::Known, done.clone()).await? {
+        if self.write(&result.job, Which::Known, done.clone()).await?.is_none() {
             if generation == 0 && other.is_none() && self.is_done_in_old_layout(id).await? {
                 self.table.delete_if(&key, None).await?;
                 return Ok(Committed::AlreadyThere);

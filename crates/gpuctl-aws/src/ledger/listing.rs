@@ -186,7 +186,7 @@ impl DynamoLedger {
     async fn entries(&self, found: Vec<(Found, JobState)>) -> Result<Vec<JobEntry>, PortError> {
         let mut keys = Vec::new();
         for (Found { id, noted, .. }, _) in &found {
-            if noted.succeeded.is_some() {
+            if noted.outcome.is_some() {
                 keys.push(result_key(id, noted));
             }
             if noted.job.is_none() {
@@ -237,7 +237,7 @@ impl DynamoLedger {
         noted: &Noted,
         context: &mut Context,
     ) -> Result<JobState, PortError> {
-        if noted.succeeded.is_some() {
+        if noted.outcome.is_some() {
             return Ok(state(noted, Around::default(), self.now()));
         }
         let changes = self.changes(&noted.queue, context).await?;
@@ -334,11 +334,7 @@ fn entry(parts: Parts<'_>, id: &JobId) -> Result<JobEntry, PortError> {
         }
     };
     // The job's own item may not say yet that there is a result.
-    let state = match &result {
-        Some(result) if result.outcome.is_ok() => JobState::Succeeded,
-        Some(_) => JobState::Failed,
-        None => state,
-    };
+    let state = result.as_ref().map_or(state, JobResult::state);
     let unfinished = || {
         let last = noted.attempt.filter(|_| state == JobState::Dead)?;
         Some(JobFailure::unfinished(last.number))

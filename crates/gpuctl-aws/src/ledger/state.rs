@@ -30,10 +30,8 @@ pub(super) struct Around<'a> {
 
 /// The state of a job.
 pub(super) fn state(job: &Noted, around: Around<'_>, now: Timestamp) -> JobState {
-    match job.succeeded {
-        Some(true) => return JobState::Succeeded,
-        Some(false) => return JobState::Failed,
-        None => {}
+    if let Some(outcome) = job.outcome {
+        return outcome;
     }
     let Around { changes, retention, reports } = around;
     let last_over = job.attempt.as_ref().filter(|attempt| attempt.number >= attempt.of);
@@ -128,7 +126,7 @@ mod tests {
             noted_at: Some(at(0)),
             attempt,
             problem: None,
-            succeeded: None,
+            outcome: None,
             is_old: false,
         }
     }

@@ -44,6 +44,7 @@ mod on_ministack {
     contract_tests!(queue, setup);
     contract_tests!(ledger, setup);
     contract_tests!(jobs, setup);
+    contract_tests!(cancel, setup);
     contract_tests!(problems, setup);
 }
 
@@ -61,5 +62,6 @@ mod on_moto {
     contract_tests!(ledger, setup);
     contract_tests!(fences, setup);
     contract_tests!(jobs, setup);
+    contract_tests!(cancel, setup);
     contract_tests!(problems, setup);
 }

@@ -116,7 +116,7 @@ pub async fn a_job_that_was_never_submitted_is_unknown(subject: &dyn Subject) {
 }
 
 /// Receives and begins a job as a worker does.
-async fn begin(subject: &dyn Subject, lease: TimeDelta) -> (Received, Job) {
+pub(super) async fn begin(subject: &dyn Subject, lease: TimeDelta) -> (Received, Job) {
     let held = receive_soon(subject, lease).await;
     let job = job_from_json(&held.body).unwrap();
     let at = whole(subject.ports().clock.now());

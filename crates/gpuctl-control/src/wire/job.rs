@@ -5,7 +5,7 @@ use gpuctl_core::units::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Versioned, seconds, time};
-use crate::job::{InputUriError, Job, JobFailure, JobResult, JobState};
+use crate::job::{InputUriError, Job, JobFailure, JobResult};
 use crate::ports::JobEntry;
 
 /// The version of the message that this program writes; it reads every version up to it.
@@ -236,13 +236,13 @@ pub struct JobDocument {
     /// The task's params.
     #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
     pub params: serde_json::Map<String, serde_json::Value>,
-    /// `queued`, `running`, `succeeded`, `failed`, `dead`, `purged` or `expired`.
+    /// `queued`, `running`, `succeeded`, `failed`, `cancelled`, `dead`, `purged` or `expired`.
     pub state: &'static str,
     /// 0 at first; each `gpuctl retry` is one more. All that follows is of the newest.
     pub generation: u32,
     /// When it was submitted.
     pub submitted_at: String,
-    /// When the worker had the outcome.
+    /// When the worker had the outcome, or a user cancelled it.
     pub finished_at: Option<String>,
     /// From submission until the worker had the outcome, less `run_seconds`: in the queue, and within the worker behind other jobs.
     pub wait_seconds: Option<f64>,
@@ -267,12 +267,12 @@ pub struct JobDocument {
 #[derive(Clone, Debug, Serialize)]
 pub struct ResultDocument {
     pub generation: u32,
-    /// `succeeded` or `failed`.
+    /// `succeeded`, `failed` or `cancelled`.
     pub state: &'static str,
-    /// When the worker had the outcome.
+    /// When the worker had the outcome, or a user cancelled it.
     pub finished_at: String,
-    /// The box whose worker did it.
-    pub r#box: String,
+    /// The box whose worker did it; none of a cancelled one.
+    pub r#box: Option<String>,
     pub output: Option<serde_json::Value>,
     /// Why there is none.
     pub error: Option<FailureDocument>,
@@ -280,12 +280,11 @@ pub struct ResultDocument {
 
 impl ResultDocument {
     fn of(result: &JobResult) -> Self {
-        let state = if result.outcome.is_ok() { JobState::Succeeded } else { JobState::Failed };
         Self {
             generation: result.job.generation,
-            state: state.as_str(),
+            state: result.state().as_str(),
             finished_at: time(result.finished_at),
-            r#box: result.box_id.to_string(),
+            r#box: result.is_of_worker().then(|| result.box_id.to_string()),
             output: result.outcome.as_ref().ok().cloned(),
             error: result.outcome.as_ref().err().map(FailureDocument::of),
         }
@@ -304,6 +303,7 @@ impl JobDocument {
     pub fn of(entry: &JobEntry) -> Self {
         let (job, result) = (&entry.job, entry.result.as_ref());
         let outcome = result.map(|result| &result.outcome);
+        let worked = result.filter(|result| result.is_of_worker());
         Self {
             job_id: job.id.to_string(),
             queue: job.queue.to_string(),
@@ -315,12 +315,12 @@ impl JobDocument {
             generation: job.generation,
             submitted_at: time(job.submitted_at),
             finished_at: result.map(|result| time(result.finished_at)),
-            wait_seconds: result
+            wait_seconds: worked
                 .map(|result| seconds(result.finished_at - job.submitted_at - run_time(result))),
-            run_seconds: result.map(|result| seconds(run_time(result))),
-            inference_seconds: result.map(|result| seconds(result.inference)),
-            attempts: result.map(|result| result.attempt),
-            r#box: result.map(|result| result.box_id.to_string()),
+            run_seconds: worked.map(|result| seconds(run_time(result))),
+            inference_seconds: worked.map(|result| seconds(result.inference)),
+            attempts: worked.map(|result| result.attempt),
+            r#box: worked.map(|result| result.box_id.to_string()),
             device: result.and_then(|result| result.device.clone()),
             output: outcome.and_then(|outcome| outcome.as_ref().ok().cloned()),
             error: outcome
@@ -352,6 +352,7 @@ fn to_json(value: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::JobState;
 
     const OLD: &str = r#"{"version":1,"job_id":"01a200ab-52ac-72da-a503-1913f00238c3","queue":"jobs","task":"vision.ocr","input":"file:///a.png","submitted_at":"2026-11-22T00:00:00+00:00"}"#;
 

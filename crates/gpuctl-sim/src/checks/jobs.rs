@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
-use gpuctl_control::job::{Job, JobFailure, JobResult};
+use gpuctl_control::job::{CANCELLED, Job, JobFailure, JobResult};
 use gpuctl_control::ports::{Committed, Receipt, Received};
 use gpuctl_control::wire::job::job_from_json;
 use gpuctl_core::units::Timestamp;
@@ -73,6 +73,8 @@ pub(super) struct Jobs {
     hung: BTreeSet<Name>,
     /// Jobs that the queue delivered twice at once.
     doubled: BTreeSet<Name>,
+    /// Jobs that a user has cancelled.
+    cancelled: BTreeSet<Name>,
     /// Receipts of which a worker was told that their lease is lost.
     lost: BTreeSet<String>,
     /// Processes that a poison job has crashed.
@@ -97,6 +99,16 @@ impl Checks {
     /// Inference of the job hangs.
     pub(crate) fn job_hangs(&mut self, job: &Job) {
         self.jobs.hung.insert((job.id.to_string(), job.generation));
+    }
+
+    /// A user has cancelled the job.
+    pub(crate) fn job_is_cancelled(&mut self, job: &Job) {
+        self.jobs.cancelled.insert((job.id.to_string(), job.generation));
+    }
+
+    /// Whether a user has cancelled any job.
+    pub(crate) fn is_any_cancelled(&self) -> bool {
+        !self.jobs.cancelled.is_empty()
     }
 
     /// A poison job has crashed this process.
@@ -232,6 +244,7 @@ impl World {
         let late = kind.service > limit || self.checks.jobs.hung.contains(name);
         let fair = match failure.code.as_str() {
             "job.timeout" => late,
+            CANCELLED => self.checks.jobs.cancelled.contains(name),
             _ => kind.outcome == JobOutcome::Fails,
         };
         self.checks.check(fair, Guarantee::WhoseFault, now, || {

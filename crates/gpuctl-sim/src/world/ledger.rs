@@ -255,8 +255,7 @@ impl LedgerState {
             self.problems.get(id).filter(|problem| problem.job.generation == job.generation);
         let mut problem = problem.map(|problem| problem.failure.clone());
         let state = match result {
-            Some(result) if result.outcome.is_ok() => JobState::Succeeded,
-            Some(_) => JobState::Failed,
+            Some(result) => result.state(),
             None => match message_state(id.as_str(), job.generation) {
                 MessageState::Waiting => JobState::Queued,
                 MessageState::InFlight => JobState::Running,

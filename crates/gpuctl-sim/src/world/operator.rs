@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use gpuctl_control::job::{InputUri, Job, JobId, JobState};
-use gpuctl_control::ports::{JobFilter, NewMessage};
+use gpuctl_control::job::{InputUri, Job, JobId, JobResult, JobState};
+use gpuctl_control::ports::{Committed, JobFilter, NewMessage};
 use gpuctl_control::wire::job::job_to_json;
 use gpuctl_core::observation::{Hold, HoldWants};
 use gpuctl_core::units::Timestamp;
@@ -15,10 +15,10 @@ use super::{Shared, World};
 use crate::chance::Chance;
 use crate::faults::Fault;
 
-/// How often a user retries jobs in one window.
-const RETRIES: usize = 3;
+/// How often a user retries or cancels jobs in one window.
+const TIMES: usize = 3;
 /// How many jobs at once.
-const RETRIED_AT_ONCE: usize = 5;
+const AT_ONCE: usize = 5;
 
 /// Submits the week's jobs.
 pub(super) async fn submit(shared: Arc<Shared>) {
@@ -74,23 +74,36 @@ impl World {
 
 /// Retries jobs without a good result now and then, as `gpuctl retry` does.
 pub(super) async fn retry(shared: Arc<Shared>) {
-    let (seed, windows) = {
-        let world = shared.advance_to_now();
-        (world.scenario.seed, world.faults.windows(Fault::Retries).to_vec())
-    };
-    let mut chance = Chance::stream(seed, "retries of users");
-    let mut times: Vec<Timestamp> = Vec::new();
-    for window in windows {
-        let minutes = (window.to - window.from).num_minutes();
-        let one = |_| window.from + TimeDelta::minutes(chance.between(0, minutes));
-        times.extend((0..RETRIES).map(one));
-    }
-    times.sort_unstable();
-    for at in times {
+    for at in times(&shared, Fault::Retries, "retries of users") {
         shared.sleep_until(at).await;
         retry_jobs(&mut shared.advance_to_now(), at);
         shared.queue_changed.notify_waiters();
     }
+}
+
+/// Cancels jobs that wait or run now and then, as `gpuctl cancel` does.
+pub(super) async fn cancel(shared: Arc<Shared>) {
+    for at in times(&shared, Fault::Cancels, "cancellations of users") {
+        shared.sleep_until(at).await;
+        cancel_jobs(&mut shared.advance_to_now(), at);
+    }
+}
+
+/// When a user acts: a few times in each window of the fault.
+fn times(shared: &Shared, fault: Fault, stream: &str) -> Vec<Timestamp> {
+    let (seed, windows) = {
+        let world = shared.advance_to_now();
+        (world.scenario.seed, world.faults.windows(fault).to_vec())
+    };
+    let mut chance = Chance::stream(seed, stream);
+    let mut times: Vec<Timestamp> = Vec::new();
+    for window in windows {
+        let minutes = (window.to - window.from).num_minutes();
+        let one = |_| window.from + TimeDelta::minutes(chance.between(0, minutes));
+        times.extend((0..TIMES).map(one));
+    }
+    times.sort_unstable();
+    times
 }
 
 fn retry_jobs(world: &mut World, now: Timestamp) {
@@ -100,13 +113,37 @@ fn retry_jobs(world: &mut World, now: Timestamp) {
     jobs.retain(|entry| {
         matches!(entry.state, JobState::Failed | JobState::Dead | JobState::Expired)
     });
-    for entry in jobs.into_iter().take(RETRIED_AT_ONCE) {
+    for entry in jobs.into_iter().take(AT_ONCE) {
         let job = Job { generation: entry.job.generation + 1, submitted_at: now, ..entry.job };
         world.faults.count(Fault::Retries, 1);
         world.generations.insert(job.id.to_string(), job.generation);
         world.log_event(now, format!("job {} is retried: generation {}", job.id, job.generation));
         world.ledger.submitted(std::slice::from_ref(&job));
         world.send(now, &job.id, job.generation, job_to_json(&job));
+    }
+}
+
+fn cancel_jobs(world: &mut World, now: Timestamp) {
+    let filter = JobFilter { state: None, limit: u32::MAX, since: None };
+    let state = |job: &str, generation| world.message_state(now, job, generation);
+    let mut jobs = world.ledger.jobs(filter, state);
+    jobs.retain(|entry| !entry.state.is_final());
+    for entry in jobs.into_iter().take(AT_ONCE) {
+        world.faults.count(Fault::Cancels, 1);
+        world.cancel(now, &JobResult::cancelled(entry.job, "ada", now));
+    }
+}
+
+impl World {
+    /// Keeps a cancellation, where the job has no result.
+    pub(super) fn cancel(&mut self, now: Timestamp, cancelled: &JobResult) -> Committed {
+        let done = self.ledger.commit(cancelled);
+        if done == Committed::Written {
+            self.checks.job_is_cancelled(&cancelled.job);
+        }
+        self.log_event(now, format!("job {} is cancelled: {done:?}", cancelled.job.id));
+        self.check_commit(now, cancelled, done);
+        done
     }
 }
 

@@ -8,9 +8,9 @@ use gpuctl_control::clock::{CLOCKS_APART_MAX, CorrectedClock};
 use gpuctl_control::hold::{not_ahead, outdated};
 use gpuctl_control::job::{Job, JobId, JobResult};
 use gpuctl_control::ports::{
-    Clock, Committed, Fence, JobEntry, JobFilter, JobProblem, JobQueue, Ledger, NewMessage,
-    PoolMemory, PortError, PortErrorClass, Ports, Purge, QueueMemory, Receipt, ReceiveRequest,
-    Received, SEND_BATCH_MAX, WorkerReport,
+    Attempt, Began, Clock, Committed, Fence, JobEntry, JobFilter, JobProblem, JobQueue, Ledger,
+    NewMessage, PoolMemory, PortError, PortErrorClass, Ports, Purge, QueueMemory, Receipt,
+    ReceiveRequest, Received, SEND_BATCH_MAX, WorkerReport,
 };
 use gpuctl_control::wire::record::Record;
 use gpuctl_core::observation::{Hold, Run, SeenQueue};
@@ -624,6 +624,27 @@ impl Ledger for Client {
                 results.iter().map(|_| Err(again())).collect()
             }
         }
+    }
+
+    async fn cancel(&self, cancelled: &JobResult) -> Result<Committed, PortError> {
+        self.on_ledger(|world, now| world.cancel(now, cancelled)).await
+    }
+
+    async fn began(&self, job: &Job, _: &Attempt) -> Result<Began, PortError> {
+        let held = [(job.id.clone(), job.generation)];
+        let ended = self.have_ended(&held).await?;
+        Ok(if ended == [true] { Began::Ended } else { Began::Newest })
+    }
+
+    async fn have_ended(&self, held: &[(JobId, u32)]) -> Result<Vec<bool>, PortError> {
+        // No call where it says nothing: weeks in which no one cancels a job stay as they are.
+        if !self.shared.advance_to_now().checks.is_any_cancelled() {
+            return Ok(vec![false; held.len()]);
+        }
+        let has_ended = |world: &World, (id, generation): &(JobId, u32)| {
+            world.ledger.result(id, *generation).is_some()
+        };
+        self.on_ledger(|world, _| held.iter().map(|one| has_ended(world, one)).collect()).await
     }
 
     async fn note_problem(&self, problem: &JobProblem) -> Result<(), PortError> {

@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::controller::{SECOND, SECOND_IN, control};
 use super::ec2::{Change, ChangeKind, Ec2Counts, InstanceState};
 use super::machine::Machine;
-use super::operator::{retry, run_operator, submit};
+use super::operator::{cancel, retry, run_operator, submit};
 use super::scenario::{Only, Scenario};
 use super::{Shared, World};
 use crate::chance::Chance;
@@ -69,6 +69,7 @@ async fn run_scenario(scenario: Scenario) -> Week {
     tasks.spawn(submit(Arc::clone(&shared)));
     tasks.spawn(run_operator(Arc::clone(&shared)));
     tasks.spawn(retry(Arc::clone(&shared)));
+    tasks.spawn(cancel(Arc::clone(&shared)));
     tasks.spawn(deliver_events(Arc::clone(&shared), wakeups));
     let later = TimeDelta::milliseconds(7_013);
     tasks.spawn(control(Arc::clone(&shared), "lambda", TimeDelta::zero(), first));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gpuctl_control::job::JobState;
 use gpuctl_control::ports::PortErrorClass;
 use gpuctl_worker::WorkerExit;
 
@@ -29,6 +30,37 @@ async fn a_job_whose_lease_is_lost_is_cancelled_while_it_runs() {
     // The message comes again when the other lease is over.
     world.wait(seconds(700), |state| state.messages.is_empty()).await;
     assert_eq!(world.outcomes(), ["ok"]);
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_a_user_cancels_stops_at_the_next_heartbeat_and_others_go_on() {
+    let world = World::new("");
+    let (cancelled, other) = (world.submit("slow:600"), world.submit("slow:200"));
+    let serving = world.serve();
+    world.wait(seconds(5), |state| state.running.len() == 2).await;
+    world.cancel(&cancelled);
+    world.wait(seconds(30), |state| state.messages.len() == 1).await;
+    assert_eq!(world.see(|state| (state.inferences, state.running.len())), (0, 1));
+    world.wait(seconds(300), |state| state.messages.is_empty()).await;
+    let ended = world.see(|state| state.results.iter().map(|one| one.state()).collect::<Vec<_>>());
+    assert_eq!(ended, [JobState::Cancelled, JobState::Succeeded]);
+    assert_eq!(world.see(|state| state.results[1].job.id.clone()), other);
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_cancelled_while_it_waited_is_dropped_and_not_run() {
+    let world = World::new("");
+    let slow = world.submit("slow:300");
+    world.cancel(&slow);
+    let serving = world.serve();
+    world.wait(seconds(5), |state| state.messages.is_empty()).await;
+    assert_eq!(world.see(|state| (state.inferences, state.results.len())), (0, 1));
+    // The box was started for it, and has not failed.
+    world
+        .wait(seconds(30), |state| state.reports.last().is_some_and(|last| last.jobs_done == 1))
+        .await;
     serving.kill().await;
 }
 

@@ -74,6 +74,8 @@ pub(crate) struct State {
     pub(crate) reports: Vec<WorkerReport>,
     /// The newest generation of each job that a user has had sent again.
     pub(crate) newest: BTreeMap<JobId, u32>,
+    /// Jobs that a user has cancelled, which no lease shows.
+    pub(crate) cancelled: BTreeSet<JobId>,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) failing: BTreeMap<Call, PortErrorClass>,
     pub(crate) panicking: Option<Call>,
@@ -319,6 +321,16 @@ impl World {
     }
 
     /// Notes a problem of the first message's job, as another box does.
+    /// As `gpuctl cancel` on a ledger that cannot delete the message.
+    pub(crate) fn cancel(&self, id: &JobId) {
+        let mut state = self.state();
+        let of_it = |message: &&Message| message.body.contains(id.as_str());
+        let body = state.messages.iter().find(of_it).unwrap().body.clone();
+        let result = JobResult::cancelled(job_from_json(&body).unwrap(), "ada", self.began_at());
+        state.results.push(result);
+        state.cancelled.insert(id.clone());
+    }
+
     pub(crate) fn note_problem_of_first(&self, code: &str) {
         let mut state = self.state();
         let job = job_from_json(&state.messages[0].body).unwrap();
@@ -449,7 +461,16 @@ impl Ledger for World {
     async fn began(&self, job: &Job, _: &Attempt) -> Result<Began, PortError> {
         let newest = self.see(|state| state.newest.get(&job.id).copied());
         let is_newest = newest.is_none_or(|newest| newest <= job.generation);
-        Ok(if is_newest { Began::Newest } else { Began::Superseded })
+        Ok(match is_newest {
+            true if self.see(|state| state.cancelled.contains(&job.id)) => Began::Ended,
+            true => Began::Newest,
+            false => Began::Superseded,
+        })
+    }
+
+    async fn have_ended(&self, held: &[(JobId, u32)]) -> Result<Vec<bool>, PortError> {
+        let state = self.state();
+        Ok(held.iter().map(|(id, _)| state.cancelled.contains(id)).collect())
     }
 
     async fn commit(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>> {

@@ -67,7 +67,8 @@ fn retried(entry: &JobEntry, outcome: &'static str) -> RetriedJob {
     }
 }
 
-async fn named(context: &Context, ids: &[String]) -> Result<Vec<JobEntry>, Failure> {
+/// The jobs of these ids, each once.
+pub(super) async fn named(context: &Context, ids: &[String]) -> Result<Vec<JobEntry>, Failure> {
     let mut entries: Vec<JobEntry> = Vec::with_capacity(ids.len());
     for id in ids {
         let entry = find(context, id).await?;

@@ -319,7 +319,8 @@ pub(crate) async fn export(
     let entries = context.ports.ledger.jobs(filter).await?;
     let first = entries.iter().map(|entry| entry.job.submitted_at).min();
     for entry in &entries {
-        let (Some(result), Some(first)) = (&entry.result, first) else { continue };
+        let result = entry.result.as_ref().filter(|result| result.is_of_worker());
+        let (Some(result), Some(first)) = (result, first) else { continue };
         jobs.push((entry.job.submitted_at - first, result.inference));
     }
     if jobs.is_empty() {

@@ -46,6 +46,23 @@ pub(crate) struct RetriedJob {
     pub(crate) outcome: &'static str,
 }
 
+/// `gpuctl.cancelled`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CancelledDocument {
+    pub(crate) jobs: Vec<CancelledJob>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CancelledJob {
+    pub(crate) job_id: String,
+    /// Its newest generation.
+    pub(crate) generation: u32,
+    /// Its state now.
+    pub(crate) state: &'static str,
+    /// `cancelled`, or `left alone` where it had ended before.
+    pub(crate) outcome: &'static str,
+}
+
 /// `gpuctl.deleted`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct DeletedDocument {
@@ -222,6 +239,7 @@ pub(crate) struct JobCounts {
     /// Moved to the dead letters after too many tries.
     pub(crate) dead: u32,
     /// Deleted before they had a result.
+    pub(crate) cancelled: u32,
     pub(crate) purged: u32,
     pub(crate) expired: u32,
     /// Waiting or running.

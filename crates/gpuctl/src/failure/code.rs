@@ -76,6 +76,7 @@ codes! {
     BoxNotStarted "box.not_started" Failed "A box ended before it was ready."
     JobUnknown "job.unknown" Failed "There is no such job."
     JobAmbiguous "job.ambiguous" Usage "The given part of an id matches several jobs."
+    JobEnded "job.ended" Failed "A job that was to be cancelled has already ended."
     TaskUnknown "task.unknown" Usage "There is no such task."
     ParamUnknown "input.param_unknown" Usage "The task has no such param."
     ParamInvalid "input.param" Usage "The value of a param is invalid for the task."

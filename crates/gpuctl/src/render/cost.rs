@@ -15,10 +15,11 @@ pub(super) fn report(document: &CostReportDocument) -> Lines {
 fn jobs(lines: &mut Lines, document: &CostReportDocument) {
     let jobs = document.jobs;
     let words = format!(
-        "{} submitted: {} succeeded, {} failed, {} dead, {} purged, {} expired, {} open",
+        "{} submitted: {} succeeded, {} failed, {} cancelled, {} dead, {} purged, {} expired, {} open",
         jobs.submitted,
         jobs.succeeded,
         jobs.failed,
+        jobs.cancelled,
         jobs.dead,
         jobs.purged,
         jobs.expired,

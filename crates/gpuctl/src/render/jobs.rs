@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::status::counts;
 use super::words::{Lines, short, shown, shown_name};
-use crate::documents::reply::{JobsDocument, QueuesDocument, RetriedDocument};
+use crate::documents::reply::{CancelledDocument, JobsDocument, QueuesDocument, RetriedDocument};
 
 /// A finished job in one line.
 pub(super) fn job_line(job: &JobDocument) -> String {
@@ -77,6 +77,14 @@ pub(super) fn retried(document: &RetriedDocument) -> Lines {
     lines
 }
 
+pub(super) fn cancelled(document: &CancelledDocument) -> Lines {
+    let mut lines = Lines::default();
+    for job in &document.jobs {
+        lines.add(format!("{}  {} ({})", job.job_id, job.outcome, job.state));
+    }
+    lines
+}
+
 pub(super) fn job(job: &JobDocument) -> Lines {
     let mut lines = Lines::default();
     add_job(&mut lines, job);
@@ -121,10 +129,8 @@ fn add_earlier(lines: &mut Lines, result: &ResultDocument) {
     let why = result.error.as_ref().map(|error| format!(": {} [{}]", error.message, error.code));
     let (generation, state, at) = (result.generation, result.state, short(&result.finished_at));
     let why = why.unwrap_or_default();
-    lines.label(
-        "earlier",
-        format!("generation {generation} {state} at {at} on {}{why}", result.r#box),
-    );
+    let on = result.r#box.as_ref().map(|name| format!(" on {name}")).unwrap_or_default();
+    lines.label("earlier", format!("generation {generation} {state} at {at}{on}{why}"));
 }
 
 /// A file by its path if it is on this machine, else by its URI.

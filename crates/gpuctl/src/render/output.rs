@@ -15,9 +15,9 @@ use serde::Serialize;
 use super::json;
 use crate::documents::logs::LogsDocument;
 use crate::documents::reply::{
-    CopiedDocument, CostReportDocument, DeletedDocument, DoctorDocument, EstimateDocument,
-    InitDocument, JobsDocument, ManPagesDocument, MovedDocument, PricesDocument, QueuesDocument,
-    RetriedDocument, ScriptDocument, SubmittedDocument, versioned,
+    CancelledDocument, CopiedDocument, CostReportDocument, DeletedDocument, DoctorDocument,
+    EstimateDocument, InitDocument, JobsDocument, ManPagesDocument, MovedDocument, PricesDocument,
+    QueuesDocument, RetriedDocument, ScriptDocument, SubmittedDocument, versioned,
 };
 use crate::documents::schedule::{ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument};
 use crate::documents::simulate::{
@@ -46,6 +46,7 @@ pub(crate) enum Output {
     Jobs(JobsDocument),
     Job(Box<JobDocument>),
     Retried(RetriedDocument),
+    Cancelled(CancelledDocument),
     Deleted(DeletedDocument),
     Queues(QueuesDocument),
     Moved(MovedDocument),
@@ -101,6 +102,7 @@ impl Output {
             Self::Results(document) | Self::Jobs(document) => named("gpuctl.jobs", document),
             Self::Job(document) => named("gpuctl.job", document),
             Self::Retried(document) => named("gpuctl.retried", document),
+            Self::Cancelled(document) => named("gpuctl.cancelled", document),
             Self::Deleted(document) => named("gpuctl.deleted", document),
             Self::Queues(document) => named("gpuctl.queues", document),
             Self::Moved(document) => named("gpuctl.moved", document),

@@ -26,6 +26,7 @@ pub(super) fn output(output: &Output) -> Option<Lines> {
         Output::Jobs(document) => jobs::list(document),
         Output::Job(document) => jobs::job(document),
         Output::Retried(document) => jobs::retried(document),
+        Output::Cancelled(document) => jobs::cancelled(document),
         Output::Deleted(document) => {
             Lines::of(format!("{} deleted, with results and files", jobs_of(document.jobs as u64)))
         }

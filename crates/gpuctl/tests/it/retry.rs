@@ -1,4 +1,4 @@
-//! `retry` and `jobs delete` on a used state: generations, and what stays.
+//! `retry`, `cancel` and `jobs delete` on a used state: generations, and what stays.
 
 use serde_json::{Value, json};
 
@@ -125,4 +125,58 @@ fn finished_jobs_are_deleted_with_their_files_and_the_others_stay() {
     assert!(!folder.exists(), "{} stays", folder.display());
     let left: Vec<Value> = sandbox.jobs().into_iter().map(|job| job["state"].clone()).collect();
     assert_eq!(left, ["queued", "dead"], "a dead job can still be sent again");
+}
+
+#[test]
+fn a_waiting_job_is_cancelled_once_and_can_be_sent_again() {
+    let sandbox = sandbox();
+    let waiting = of_state(&sandbox, "queued");
+    let said = sandbox.run(&["cancel", id(&waiting), "--json"]).expect(0).json();
+    let line = json!({ "job_id": id(&waiting), "generation": 0, "state": "cancelled", "outcome": "cancelled" });
+    assert_eq!(said["jobs"], json!([line]), "{said}");
+    let again = sandbox.run(&["cancel", id(&waiting)]).expect(0).stdout;
+    assert_eq!(again, format!("{}  cancelled (cancelled)\n", id(&waiting)));
+    assert!(used::receive_all(&used::store(&sandbox)).is_empty(), "no worker receives it");
+    let job = sandbox.run(&["job", id(&waiting), "--json"]).expect(0).json();
+    assert_eq!(
+        (&job["state"], &job["error"]["code"]),
+        (&json!("cancelled"), &json!("job.cancelled")),
+        "{job}"
+    );
+    assert!(job["error"]["message"].as_str().unwrap().ends_with(" cancelled it"), "{job}");
+    assert!(
+        job["box"].is_null() && job["run_seconds"].is_null() && !job["finished_at"].is_null(),
+        "{job}"
+    );
+    let listed = sandbox.run(&["jobs", "--state", "cancelled", "--json"]).expect(0).json();
+    assert_eq!(listed["jobs"].as_array().unwrap().len(), 1, "{listed}");
+    let report = sandbox.run(&["cost", "report", "--json"]).expect(0).json();
+    assert_eq!(
+        (&report["jobs"]["cancelled"], &report["jobs"]["open"]),
+        (&json!(1), &json!(0)),
+        "{report}"
+    );
+    assert_eq!(retry(&sandbox, &["--state", "cancelled"])["sent"], 1);
+    let text = sandbox.run(&["job", id(&waiting)]).expect(0).stdout;
+    assert!(text.contains("earlier   generation 0 cancelled at "), "{text}");
+}
+
+#[test]
+fn a_job_that_has_ended_is_not_cancelled_and_keeps_none_of_the_others() {
+    let sandbox = sandbox();
+    for state in ["succeeded", "failed", "dead"] {
+        let said = sandbox.run(&["cancel", id(&of_state(&sandbox, state)), "--json"]).expect(1);
+        let error = &serde_json::from_str::<Value>(&said.stderr).unwrap()["error"];
+        assert_eq!(error["code"], "job.ended", "{error}");
+        let wanted = format!("has already ended: it is {state}");
+        assert!(error["message"].as_str().unwrap().ends_with(&wanted), "{error}");
+    }
+    let (done, waiting) = (of_state(&sandbox, "succeeded"), of_state(&sandbox, "queued"));
+    let said = sandbox.run(&["cancel", id(&done), id(&waiting), "--json"]).expect(1);
+    assert!(said.stderr.contains("it is succeeded"), "{}", said.stderr);
+    let outcomes: Vec<Value> =
+        said.json()["jobs"].as_array().unwrap().iter().map(|job| job["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["left alone", "cancelled"]);
+    sandbox.run(&["cancel", "nowhere"]).expect(1);
+    assert_eq!(of_state(&sandbox, "succeeded")["job_id"], done["job_id"]);
 }

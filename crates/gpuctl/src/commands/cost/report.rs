@@ -103,6 +103,7 @@ fn count(totals: &Totals) -> JobCounts {
         failed: of(JobState::Failed),
         dead: of(JobState::Dead),
         open: of(JobState::Queued),
+        cancelled: of(JobState::Cancelled),
         purged: of(JobState::Purged),
         expired: of(JobState::Expired),
     }
