@@ -74,7 +74,53 @@ fn full(name: &[u8; 4], numbers: &[u32]) -> Vec<u8> {
 /// An M4A of some frames, with the rate and length of a frame that its header says.
 fn m4a(frames: &[Vec<u8>], description: &[u8], rate_hz: u32, frame_samples: u32) -> Vec<u8> {
     let count = u32::try_from(frames.len()).unwrap();
-    let length = count * frame_samples;
+    let index = |data_at: u32| {
+        let lists = [
+            full(b"stts", &[1, count, frame_samples]),
+            full(b"stsc", &[1, 1, count, 1]),
+            full(b"stsz", &[&[0, count], &sizes(frames)[..]].concat()),
+            full(b"stco", &[1, data_at]),
+        ];
+        moov(description, rate_hz, count * frame_samples, &lists.concat(), &[])
+    };
+    let data_at = u32::try_from(KIND.len() + index(0).len() + 16).unwrap();
+    [atom(b"ftyp", &[KIND]), index(data_at), atom(b"mdat", &[&frames.concat()])].concat()
+}
+
+/// The same in fragments, each with a list of its own, behind a header that says this length.
+fn fragmented(frames: &[Vec<u8>], length: u32) -> Vec<u8> {
+    let lists = [b"stts", b"stsc"].map(|name| full(name, &[0]));
+    let lists = [&lists.concat(), &full(b"stsz", &[0, 0])[..], &full(b"stco", &[0])].concat();
+    let more = atom(b"mvex", &[&full(b"trex", &[1, 1, FRAME, 0, 0])]);
+    let index = moov(&description(LOW_COMPLEXITY), RATE_HZ, length, &lists, &more);
+    let mut bytes = [atom(b"ftyp", &[KIND]), index].concat();
+    for (number, part) in (1..).zip(frames.chunks(16)) {
+        let count = u32::try_from(part.len()).unwrap();
+        // Places count from the fragment; a run has the place of its first frame, and the size of each.
+        let head = atom(b"tfhd", &[&[0, 2, 0, 0], &1_u32.to_be_bytes()]);
+        let begin = full(b"tfdt", &[(number - 1) * 16 * FRAME]);
+        let fragment = |data_at: u32| {
+            let numbers = [&[count, data_at], &sizes(part)[..]].concat();
+            let numbers: Vec<u8> = numbers.iter().flat_map(|one| one.to_be_bytes()).collect();
+            let run = atom(b"trun", &[&[0, 0, 2, 1], &numbers]);
+            let track = atom(b"traf", &[&head, &begin, &run]);
+            atom(b"moof", &[&full(b"mfhd", &[number]), &track])
+        };
+        let data_at = u32::try_from(fragment(0).len() + 8).unwrap();
+        bytes.extend([fragment(data_at), atom(b"mdat", &[&part.concat()])].concat());
+    }
+    bytes
+}
+
+/// What the content of the first box is.
+const KIND: &[u8] = b"M4A \0\0\0\0M4A mp42isom";
+
+fn sizes(frames: &[Vec<u8>]) -> Vec<u32> {
+    frames.iter().map(|frame| u32::try_from(frame.len()).unwrap()).collect()
+}
+
+/// The index of a file with one track.
+fn moov(description: &[u8], rate_hz: u32, length: u32, lists: &[u8], more: &[u8]) -> Vec<u8> {
     let part = |tag: u8, content: &[&[u8]]| {
         let content = content.concat();
         [&[tag, u8::try_from(content.len()).unwrap()], &content[..]].concat()
@@ -84,33 +130,19 @@ fn m4a(frames: &[Vec<u8>], description: &[u8], rate_hz: u32, frame_samples: u32)
     let rate = (rate_hz << 16).to_be_bytes();
     let mp4a =
         atom(b"mp4a", &[b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\x01\0\x10\0\0\0\0", &rate, &esds]);
-    let sizes: Vec<u32> = frames.iter().map(|frame| u32::try_from(frame.len()).unwrap()).collect();
-    let index = |data_at: u32| {
-        let table = atom(
-            b"stbl",
-            &[
-                &atom(b"stsd", &[&[0, 0, 0, 0, 0, 0, 0, 1], &mp4a]),
-                &full(b"stts", &[1, count, frame_samples]),
-                &full(b"stsc", &[1, 1, count, 1]),
-                &full(b"stsz", &[&[0, count], &sizes[..]].concat()),
-                &full(b"stco", &[1, data_at]),
-            ],
-        );
-        let handler = atom(b"hdlr", &[&[0; 8], b"soun", &[0; 13]]);
-        let data = atom(
-            b"dinf",
-            &[&atom(b"dref", &[&[0, 0, 0, 0, 0, 0, 0, 1], &atom(b"url ", &[&[0, 0, 0, 1]])])],
-        );
-        let media = atom(b"minf", &[&full(b"smhd", &[0]), &data, &table]);
-        let times = full(b"mdhd", &[0, 0, rate_hz, length, 0x55c4_0000]);
-        let media = atom(b"mdia", &[&times, &handler, &media]);
-        let track = full(b"tkhd", &[&[0, 0, 1, 0, length][..], &[0; 15]].concat());
-        let whole = full(b"mvhd", &[&[0, 0, rate_hz, length][..], &[0; 20], &[2]].concat());
-        atom(b"moov", &[&whole, &atom(b"trak", &[&track, &media])])
-    };
-    let kind = atom(b"ftyp", &[b"M4A \0\0\0\0M4A mp42isom"]);
-    let data_at = u32::try_from(kind.len() + index(0).len() + 8).unwrap();
-    [kind, index(data_at), atom(b"mdat", &[&frames.concat()])].concat()
+    let described = atom(b"stsd", &[&[0, 0, 0, 0, 0, 0, 0, 1], &mp4a]);
+    let table = atom(b"stbl", &[&described, lists]);
+    let handler = atom(b"hdlr", &[&[0; 8], b"soun", &[0; 13]]);
+    let data = atom(
+        b"dinf",
+        &[&atom(b"dref", &[&[0, 0, 0, 0, 0, 0, 0, 1], &atom(b"url ", &[&[0, 0, 0, 1]])])],
+    );
+    let media = atom(b"minf", &[&full(b"smhd", &[0]), &data, &table]);
+    let times = full(b"mdhd", &[0, 0, rate_hz, length, 0x55c4_0000]);
+    let media = atom(b"mdia", &[&times, &handler, &media]);
+    let track = full(b"tkhd", &[&[0, 0, 1, 0, length][..], &[0; 15]].concat());
+    let whole = full(b"mvhd", &[&[0, 0, rate_hz, length][..], &[0; 20], &[2]].concat());
+    atom(b"moov", &[&whole, &atom(b"trak", &[&track, &media]), more])
 }
 
 #[test]
@@ -137,4 +169,18 @@ fn a_phone_s_aac_is_read_and_of_he_aac_the_core() {
         let error = try_decode(&file[..file.len() * 3 / 4]).unwrap_err();
         assert_eq!(error.code(), "input.truncated", "{name}: {error}");
     }
+}
+
+#[test]
+fn a_length_in_front_of_fragments_is_a_claim() {
+    let frames = vec![frame(false); 1_300];
+    let whole = try_decode(&m4a(&frames, &description(LOW_COMPLEXITY), RATE_HZ, FRAME)).unwrap();
+    assert!(whole.audio.duration().as_secs() == 60, "{:?}", whole.audio.duration());
+    for claimed in [0, 1, 16 * FRAME, 1_300 * FRAME, 5_000 * FRAME] {
+        let found = try_decode(&fragmented(&frames, claimed));
+        let found = found.unwrap_or_else(|error| panic!("{claimed}: {error}"));
+        assert_eq!(found.audio.samples(), whole.audio.samples(), "{claimed}");
+    }
+    let cut = fragmented(&frames, 1_300 * FRAME);
+    assert_eq!(try_decode(&cut[..cut.len() * 3 / 4]).unwrap_err().code(), "input.truncated");
 }

@@ -125,6 +125,8 @@ pub(super) struct Container<'a> {
     is_flac: bool,
     /// MP4 lists its packets in front or at the end: what is listed and not there was cut off.
     is_listed: bool,
+    /// An MP4 whose length in front says nothing of what follows.
+    is_fragmented: bool,
     /// Its file ends before it.
     is_cut: bool,
     tracks: usize,
@@ -132,6 +134,8 @@ pub(super) struct Container<'a> {
     channels: usize,
     /// Frames that the header announces.
     expected: Option<u64>,
+    /// Frames by what the file has at its end.
+    numbered: u64,
     /// The encoder's delay that is still to be dropped.
     delay: Duration,
     file_bytes: u64,
@@ -160,11 +164,12 @@ impl<'a> Container<'a> {
         let head = head_of(&mut file, data.start);
         let unreadable = |source| InputError::Unreadable { path: own(), source };
         let head = head.map_err(unreadable)?;
-        let (delay, is_cut) = if head.get(4..8) == Some(b"ftyp") {
+        let (delay, is_cut, is_fragmented) = if head.get(4..8) == Some(b"ftyp") {
             let delay = mp4::delay(&mut file, file_bytes).map_err(unreadable)?;
-            (delay, mp4::is_cut(&mut file, file_bytes).map_err(unreadable)?)
+            let is_fragmented = mp4::is_fragmented(&mut file, file_bytes).map_err(unreadable)?;
+            (delay, mp4::is_cut(&mut file, file_bytes).map_err(unreadable)?, is_fragmented)
         } else {
-            (Duration::ZERO, false)
+            (Duration::ZERO, false, false)
         };
         let part = FilePart::new(file, header, data, Arc::clone(&bytes_left));
         let part = part.map_err(|source| InputError::Unreadable { path: own(), source })?;
@@ -194,8 +199,10 @@ impl<'a> Container<'a> {
             track_id: track.id,
             is_flac: codec.codec == CODEC_ID_FLAC,
             is_listed: format.format_info().short_name == "isomp4",
+            is_fragmented,
             is_cut,
             expected: track.num_frames.filter(|&frames| frames > 0),
+            numbered: 0,
             decoding,
             format,
             tracks,
@@ -210,6 +217,11 @@ impl<'a> Container<'a> {
             failure: None,
             any_decoded: false,
         })
+    }
+
+    /// With the number of frames that the end of the file shows.
+    pub(super) fn with_frames(self, numbered: u64) -> Self {
+        Self { numbered, ..self }
     }
 
     /// The track's next packet; none at the end, or where nothing more can be read.
@@ -325,12 +337,14 @@ impl Stream for Container<'_> {
         match self.expected {
             Some(frames) if self.is_flac => {
                 let by_size = self.file_bytes * FLAC_FRAMES_PER_BYTE;
-                time_of(frames.max(by_size), self.rate_hz)
+                time_of(frames.max(by_size).max(self.numbered), self.rate_hz)
             }
             // What a header announces is doubled for a codec whose second half is not decoded.
             Some(frames) => {
                 let announced = 2 * time_of(frames, self.rate_hz) + Duration::from_secs(10);
-                by_size(SILENT_BITS_PER_SECOND_MIN).min(announced)
+                let unknown = by_size(BITS_PER_SECOND_MIN);
+                let bound = if self.is_fragmented { announced.max(unknown) } else { announced };
+                by_size(SILENT_BITS_PER_SECOND_MIN).min(bound)
             }
             None if self.is_flac => Duration::MAX,
             None => by_size(BITS_PER_SECOND_MIN),

@@ -1,7 +1,9 @@
-//! How much of an MP4's sound is the encoder's delay: its list of edits says where the recording begins. Symphonia leaves it out.
+//! What Symphonia does not say of an MP4: how much of its sound is the encoder's delay, by its list of edits; whether it was cut; and whether it is in
+//! fragments.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::time::Duration;
 
 /// Boxes on the way to the index.
@@ -32,8 +34,22 @@ pub(super) fn is_cut(file: &mut File, file_bytes: u64) -> io::Result<bool> {
     Ok(false)
 }
 
+/// Whether the sound is in fragments, each of which lists its own packets. What is said of its length in front is a claim then.
+pub(super) fn is_fragmented(file: &mut File, file_bytes: u64) -> io::Result<bool> {
+    Ok(top_box(file, file_bytes, *b"moof")?.is_some())
+}
+
 /// The delay of the first track with sound; zero where the file says none.
 pub(super) fn delay(file: &mut File, file_bytes: u64) -> io::Result<Duration> {
+    let Some(content) = top_box(file, file_bytes, *b"moov")? else { return Ok(Duration::ZERO) };
+    let mut index = Vec::new();
+    file.seek(SeekFrom::Start(content.start))?;
+    file.take((content.end - content.start).min(INDEX_BYTES_MAX)).read_to_end(&mut index)?;
+    Ok(of_index(&index))
+}
+
+/// Where the content of the first box of this name is, of those that are in no other.
+fn top_box(file: &mut File, file_bytes: u64, wanted: [u8; 4]) -> io::Result<Option<Range<u64>>> {
     let mut at = 0;
     for _ in 0..BOXES_MAX {
         if at >= file_bytes {
@@ -45,15 +61,13 @@ pub(super) fn delay(file: &mut File, file_bytes: u64) -> io::Result<Duration> {
         let Some((name, head_bytes, bytes)) = header(&head, file_bytes.saturating_sub(at)) else {
             break;
         };
-        if name == *b"moov" {
-            let mut index = Vec::new();
-            file.seek(SeekFrom::Start(at + head_bytes))?;
-            file.take((bytes - head_bytes).min(INDEX_BYTES_MAX)).read_to_end(&mut index)?;
-            return Ok(of_index(&index));
+        let end = at.saturating_add(bytes);
+        if name == wanted {
+            return Ok(Some(at + head_bytes..end));
         }
-        at = at.saturating_add(bytes);
+        at = end;
     }
-    Ok(Duration::ZERO)
+    Ok(None)
 }
 
 /// Name, length of the header, and of the whole box, of which `there` bytes are there.

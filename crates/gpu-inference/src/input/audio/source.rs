@@ -112,8 +112,9 @@ impl<'a> Source<'a> {
             let problem = format!("it is {name}");
             return Err(InputError::Unsupported { path: path.to_owned(), problem });
         }
-        if let Some((header, frames)) = flac::parts(&mut file, file_bytes).map_err(unreadable)? {
-            let stream = Box::new(Container::open(file, path, header, frames)?);
+        if let Some(parts) = flac::parts(&mut file, file_bytes).map_err(unreadable)? {
+            let container = Container::open(file, path, parts.header, parts.frames)?;
+            let stream = Box::new(container.with_frames(parts.samples));
             return Ok(Self { stream, next: None, beyond: Duration::ZERO });
         }
         let again = file.try_clone().map_err(unreadable)?;
