@@ -1,6 +1,7 @@
 //! Pictures as they are sent: each odd one is read as others read it, or refused by the right name.
 
 pub(crate) mod made;
+pub(crate) mod progressive;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,6 +17,7 @@ use self::made::{
     heic, huffman, jpeg, locked, marker, packed, page, pdf, png, png_chunk, restarted_jpeg,
     reversed, tag, tiff, ycbcr,
 };
+use self::progressive::progressive_jpeg;
 use crate::support::{page as page_of, pipeline, run_one};
 
 const MODEL: &str = "pp-ocr-v6-small";
@@ -253,6 +255,50 @@ fn damage_in_a_jpeg_costs_what_lies_before_the_next_restart_mark() {
     for end in [&b""[..], b"\xff\xd9"] {
         assert_eq!(code(&[&whole[..whole.len() / 2], end].concat()), "input.truncated");
     }
+}
+
+#[test]
+fn damage_in_a_progressive_jpeg_costs_detail_and_only_without_colours_is_nothing_left() {
+    let page = page();
+    let page = imageops::crop_imm(&page, 0, 0, 416, 240).to_image();
+    let (whole, scans) = progressive_jpeg(&page);
+    let expected = picture(&whole).unwrap();
+    assert!(difference(expected.rgb(), &page) < 2.0, "{}", difference(expected.rgb(), &page));
+    for (number, scan) in scans.iter().enumerate() {
+        let middle = scan.start + scan.len() / 2;
+        // No code begins with nine ones; what is cut out makes a scan end too early.
+        let no_code = [&whole[..middle], &b"\xff\0".repeat(6), &whole[middle + 12..]].concat();
+        let cut_out = [&whole[..middle], &whole[scan.end..]].concat();
+        for (name, damaged) in [("no code", no_code), ("cut out", cut_out)] {
+            let is_last = number + 1 == scans.len();
+            if is_last && name == "cut out" {
+                assert_eq!(code(&damaged), "input.truncated");
+                continue;
+            }
+            let prepared = decoded(Task::VisionDetect, &damaged);
+            let prepared = prepared.unwrap_or_else(|error| panic!("{name} {number}: {error}"));
+            let Content::Picture(read) = prepared.content() else { panic!("not a picture") };
+            // Colours in whole bits have no code that is wrong.
+            let mut warnings = prepared.remarks().warnings.iter();
+            let is_told = warnings.any(|warning| warning.code == WarningCode::PictureDamaged);
+            let off = difference(read.rgb(), expected.rgb());
+            assert!(is_told || off < 1.0, "{name} {number}: off by {off}");
+            // The upper half is there in any case.
+            let upper = |of: &RgbImage| imageops::crop_imm(of, 0, 0, 416, 96).to_image();
+            let off = difference(&upper(read.rgb()), &upper(expected.rgb()));
+            assert!(off < 8.0, "{name} {number}: off by {off} in its upper half");
+        }
+    }
+    for end in [&b""[..], b"\xff\xd9"] {
+        for scan in &scans[1..] {
+            let cut = [&whole[..scan.start + scan.len() / 2], end].concat();
+            assert_eq!(code(&cut), "input.truncated");
+        }
+    }
+    let mut nothing = whole.clone();
+    let colours = &mut nothing[scans[0].clone()];
+    colours.chunks_mut(2).for_each(|pair| pair.copy_from_slice(&b"\xff\0"[..pair.len()]));
+    assert_eq!(code(&nothing), "input.damaged");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! The decoder fills up with grey what a cut file lacks, ends at bytes between two segments, and draws rubbish where colours are sampled
 //! more finely than brightness, each without a word. So the segments are judged here, and the decoder gets those that it needs; what is
-//! damaged up to the next restart mark is replaced before.
+//! damaged up to the next restart mark is replaced before. Of a progressive picture a scan that builds on a damaged one is left out.
 
 mod entropy;
 mod frame;
@@ -55,9 +55,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<(RgbImage, Option<String>), Problem
     let Judged { clean, orientation, lost } = judge(bytes)?;
     let decoder = JpegDecoder::new(Cursor::new(clean.as_slice()))?;
     let picture = upright(DynamicImage::from_decoder(decoder)?, orientation);
-    let damage =
-        lost.map(|(lost, of)| format!("{lost} of {of} blocks of the picture were left out"));
-    Ok((picture, damage))
+    Ok((picture, lost))
 }
 
 /// A file that can be decoded as a whole.
@@ -65,8 +63,8 @@ struct Judged {
     /// Its segments without those that say nothing about pixels.
     clean: Vec<u8>,
     orientation: Orientation,
-    /// Blocks that are damaged, and of how many.
-    lost: Option<(usize, usize)>,
+    /// What of it is damaged.
+    lost: Option<String>,
 }
 
 fn judge(bytes: &[u8]) -> Result<Judged, Problem> {
@@ -85,8 +83,10 @@ fn judge(bytes: &[u8]) -> Result<Judged, Problem> {
         match marker {
             SCAN => {
                 let coded = segments.coded();
-                keep(&mut clean, marker, content);
-                clean.extend_from_slice(&scans.read(content, coded)?);
+                if let Some(sound) = scans.read(content, coded)? {
+                    keep(&mut clean, marker, content);
+                    clean.extend_from_slice(&sound);
+                }
                 if scans.count() > SCANS_MAX {
                     return Err(Problem::unsupported("more than 100 scans"));
                 }

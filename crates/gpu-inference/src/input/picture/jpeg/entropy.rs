@@ -29,8 +29,13 @@ pub(super) struct Scans {
     restarts: usize,
     seen: Vec<Seen>,
     count: usize,
+    /// Units of damaged scans that are lost, and of how many.
     lost: usize,
     of: usize,
+    /// Scans of a progressive picture that are damaged, or build on one that is.
+    damaged: usize,
+    /// Whether the data of the last scan ends too early.
+    is_short: bool,
 }
 
 /// What came of a component.
@@ -39,6 +44,8 @@ struct Seen {
     bits: [u8; COEFFICIENTS as usize],
     /// The coefficients of each block that are not 0, in a progressive picture: they decide how later scans are read.
     set: Vec<u64>,
+    /// Coefficients that a damaged scan had: what is set of them is not known.
+    doubtful: u64,
 }
 
 /// Why a block cannot be read.
@@ -62,7 +69,7 @@ impl Scans {
         let seen = |component: &super::frame::Component| {
             let blocks = frame.units.pixels() * u64::from(component.across * component.down);
             let kept = if frame.progressive { usize::try_from(blocks).unwrap_or(0) } else { 0 };
-            Seen { bits: [NOTHING; COEFFICIENTS as usize], set: vec![0; kept] }
+            Seen { bits: [NOTHING; COEFFICIENTS as usize], set: vec![0; kept], doubtful: 0 }
         };
         self.seen = frame.components.iter().map(seen).collect();
         self.frame = Some(frame);
@@ -87,27 +94,40 @@ impl Scans {
         Ok(())
     }
 
-    /// Reads a scan, by its header and its coded data. Returns the data, with what is damaged in it replaced.
+    /// Reads a scan, by its header and its coded data. Returns the data, with what is damaged in it replaced; none where the whole scan has to be
+    /// left out.
     pub(super) fn read<'a>(
         &mut self,
         header: &[u8],
         coded: &'a [u8],
-    ) -> Result<Cow<'a, [u8]>, Problem> {
+    ) -> Result<Option<Cow<'a, [u8]>>, Problem> {
         let frame = self.frame.as_ref().ok_or(Problem::damaged("it begins without a header"))?;
         let scan = Scan::parse(header, frame).ok_or(Problem::damaged("a scan's header"))?;
         self.count += 1;
+        self.is_short = false;
         let units = scan.units(frame);
         let of_interval = if self.restarts == 0 { units.max(1) } else { self.restarts };
         let known = Known { frame, first: &self.first, others: &self.others };
+        let intervals = || Intervals::of(coded, self.restarts > 0);
+        let is_doubtful = scan.is_doubtful(&self.seen);
         let mut read = Reading { scan: &scan, known, seen: &mut self.seen, units, of_interval };
-        let mut data = Cow::Borrowed(coded);
-        match read.whole(Intervals::of(coded, self.restarts > 0)) {
-            Err(Problem::Damaged(_) | Problem::Truncated) if !scan.progressive => {
-                let (repaired, lost) = read.repaired(Intervals::of(coded, self.restarts > 0))?;
-                (self.lost, self.of) = (self.lost + lost, self.of + units);
-                data = Cow::Owned(repaired);
+        let mut data = Some(Cow::Borrowed(coded));
+        if is_doubtful {
+            (data, self.damaged) = (None, self.damaged + 1);
+        } else if let Err(problem) = read.whole(intervals()) {
+            let repaired = if scan.refines() { None } else { Some(read.repaired(intervals())) };
+            match repaired {
+                Some(Err(problem)) if scan.is_needed() => return Err(problem),
+                Some(Ok((_, lost))) if !scan.progressive => {
+                    (self.lost, self.of) = (self.lost + lost, self.of + units);
+                }
+                _ => {
+                    self.is_short = matches!(problem, Problem::Truncated);
+                    self.damaged += 1;
+                }
             }
-            read => read?,
+            data = repaired.and_then(Result::ok).map(|(repaired, _)| Cow::Owned(repaired));
+            scan.doubt(&mut self.seen);
         }
         for &(component, ..) in &scan.components {
             let (from, to) = (usize::from(scan.from), usize::from(scan.to));
@@ -116,9 +136,14 @@ impl Scans {
         Ok(data)
     }
 
-    /// Blocks, or units of them, that were damaged, of all in those scans; none where all is sound.
-    pub(super) fn lost(&self) -> Option<(usize, usize)> {
-        (self.lost > 0).then_some((self.lost, self.of))
+    /// What of the picture was damaged; none where all is sound.
+    pub(super) fn lost(&self) -> Option<String> {
+        let Self { lost, of, damaged, count, .. } = self;
+        if *damaged > 0 {
+            let lacking = "the picture is blurred or blank in places";
+            return Some(format!("{damaged} of its {count} scans are damaged: {lacking}"));
+        }
+        (*lost > 0).then(|| format!("{lost} of {of} blocks of the picture were left out"))
     }
 
     /// Whether each component came, and without an end mark each bit of it, too.
@@ -126,7 +151,7 @@ impl Scans {
         let lacks = |seen: &Seen| {
             seen.bits[0] == NOTHING || (!ended && seen.bits.iter().any(|&low_bit| low_bit != 0))
         };
-        if self.seen.is_empty() || self.seen.iter().any(lacks) {
+        if self.seen.is_empty() || self.is_short || self.seen.iter().any(lacks) {
             return Err(Problem::Truncated);
         }
         Ok(())
@@ -173,10 +198,15 @@ impl Reading<'_> {
         let mut repaired = Repaired::default();
         let (mut done, mut number, mut lost) = (0, 0, 0);
         while done < self.units {
-            let Some(interval) = intervals.next() else { return Err(Problem::Truncated) };
+            let interval = match intervals.next() {
+                Some(interval) => interval,
+                // Of a progressive picture further scans may follow.
+                None if self.scan.progressive => Interval::default(),
+                None => return Err(Problem::Truncated),
+            };
             let range = self.range_at(done);
             let Read { units, bits, stop } = self.interval(&interval, range.clone());
-            if stop == Some(Stop::End) && interval.is_last() {
+            if stop == Some(Stop::End) && interval.is_last() && !self.scan.progressive {
                 return Err(Problem::Truncated);
             }
             repaired.begin_interval();
@@ -225,7 +255,13 @@ impl Reading<'_> {
         let is_alone = self.scan.components.len() == 1;
         for _ in 0..units {
             for &(component, first, others) in &self.scan.components {
-                let tables = [table(self.known.first, first), table(self.known.others, others)];
+                let first = table(self.known.first, first);
+                let others = table(self.known.others, others);
+                let tables = match (self.scan.progressive, self.scan.from) {
+                    (false, _) => &[first, others][..],
+                    (true, 0) => &[first],
+                    (true, _) => &[others],
+                };
                 let component = &self.known.frame.components[component];
                 let blocks = if is_alone { 1 } else { component.across * component.down };
                 for _ in 0..blocks {
@@ -271,6 +307,34 @@ impl Scan {
         let valid = from <= to && to < COEFFICIENTS && !components.is_empty();
         let (high_bit, low_bit) = if progressive { (bits >> 4, bits & 0xf) } else { (0, 0) };
         valid.then_some(Self { components, progressive, from, to, high_bit, low_bit })
+    }
+
+    /// Whether it adds bits to coefficients that came before.
+    fn refines(&self) -> bool {
+        self.high_bit > 0
+    }
+
+    /// Whether nothing of its components can be shown without it.
+    fn is_needed(&self) -> bool {
+        self.from == 0 && !self.refines()
+    }
+
+    /// Whether it goes on with coefficients of which something is lost.
+    fn is_doubtful(&self, seen: &[Seen]) -> bool {
+        let is_doubtful = |component: usize| seen[component].doubtful & self.mask() != 0;
+        self.progressive && self.components.iter().any(|&(component, ..)| is_doubtful(component))
+    }
+
+    /// Remembers that some of its coefficients are lost. Those that blocks begin with are read without regard to what came before.
+    fn doubt(&self, seen: &mut [Seen]) {
+        for &(component, ..) in &self.components {
+            seen[component].doubtful |= self.mask() & !1;
+        }
+    }
+
+    /// Its coefficients, a bit each.
+    fn mask(&self) -> u64 {
+        u64::MAX << self.from & u64::MAX >> (COEFFICIENTS - 1 - self.to)
     }
 
     /// Units of several components, or blocks of one.

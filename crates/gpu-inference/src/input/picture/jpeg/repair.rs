@@ -9,6 +9,7 @@ const NUMBERS: u8 = RESTART_LAST - RESTART_FIRST + 1;
 const AHEAD_MAX: u8 = 3;
 
 /// Coded data between two restart marks, and the number of the mark behind it.
+#[derive(Default)]
 pub(super) struct Interval<'a> {
     pub(super) bytes: &'a [u8],
     mark: Option<u8>,
@@ -98,8 +99,8 @@ impl Repaired {
         }
     }
 
-    /// A block that is the colour of the one before it.
-    pub(super) fn unchanged(&mut self, tables: [Option<&Table>; 2]) -> Result<(), Stop> {
+    /// A block that is the colour of the one before it, or has no detail: a 0 in each of the tables.
+    pub(super) fn unchanged(&mut self, tables: &[Option<&Table>]) -> Result<(), Stop> {
         for table in tables {
             let (length, code) = table.and_then(|table| table.code(0)).ok_or(Stop::Code)?;
             self.push(code, length);
