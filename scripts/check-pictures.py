@@ -5,15 +5,17 @@ Why it exists: these are the odd files that people have reported over twenty yea
 else than what Pillow reads. The archive is fetched by pip from the index that pip is configured to use, and its pictures are kept in
 gpuctl's cache; nothing of it is installed. Pillow itself comes with the packages that make the small graphs.
 
-usage: check-pictures.py [--table] [--details]
-Prints what differs, and with --table a table by format. Ends with 1 if a decoder crashed.
+usage: check-pictures.py [--write] [--details]
+Prints what differs and a table by format; with --write the table is put into TASKS.md, with the date. Ends with 1 if a decoder crashed.
 Needs Python 3.11 or newer with pip, and cargo.
 """
 
 import argparse
+import datetime
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,6 +49,7 @@ FORMATS = {
     ".avif": "AVIF",
     ".pdf": "PDF",
 }
+TASKS = ROOT / "crates" / "gpu-tasks" / "TASKS.md"
 # Two small copies of 16 x 16 pixels that differ by more than this on average show different pictures.
 DIFFERENCE_MAX = 12
 SIDE = 16
@@ -56,7 +59,7 @@ FILES_MAX = 100
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--table", action="store_true", help="print a table by format")
+    parser.add_argument("--write", action="store_true", help="put the table into TASKS.md")
     parser.add_argument("--details", action="store_true", help="print every file with what was found")
     arguments = parser.parse_args()
     folder = fetched(cache_folder() / "pictures")
@@ -71,8 +74,10 @@ def main():
             print(f"{path.relative_to(folder)}: {verdict}: {detail}")
         if verdict in ("crash", "differs", "refused though Pillow reads it"):
             problems.append(f"{path.relative_to(folder)}: {verdict}: {detail}")
-    if arguments.table:
-        print_table(table)
+    shown = shown_table(table)
+    print(shown)
+    if arguments.write:
+        write(shown)
     for problem in problems:
         print(problem)
     return 1 if any(": crash: " in problem for problem in problems) else 0
@@ -157,12 +162,20 @@ def judged(found, expected):
     return "read", f"{difference:.1f} of 255"
 
 
-def print_table(table):
+def shown_table(table):
     columns = ["read", "read though Pillow refuses it", "refused, as by Pillow", "refused though Pillow reads it", "differs", "crash"]
-    print("| format | " + " | ".join(columns) + " |")
-    print("|---" * (len(columns) + 1) + "|")
-    for name in sorted(table):
-        print(f"| {name} | " + " | ".join(str(table[name][column]) for column in columns) + " |")
+    rows = ["| format | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    rows += [f"| {name} | " + " | ".join(str(table[name][column]) for column in columns) + " |" for name in sorted(table)]
+    return "\n".join(rows)
+
+
+def write(shown):
+    """In place of the table behind the sentence that says what it is."""
+    said = f"Compared with Pillow's own test files by `scripts/check-pictures.py` (version {PACKAGE.split('==')[1]}; image-rs' crates ship none)"
+    text = TASKS.read_text(encoding="utf-8")
+    before, rest = text.split("Compared with Pillow's own test files", 1)
+    behind = re.sub(r"^.*?\n\n(\|.*\n)+", "", rest)
+    TASKS.write_text(f"{before}{said}, {datetime.date.today()}:\n\n{shown}\n{behind}", encoding="utf-8")
 
 
 if __name__ == "__main__":
