@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use gpuctl_control::input::{InputRejected, KEY_BYTES_MAX};
-use gpuctl_control::job::{InputLocation, InputUri, JobId};
+use gpuctl_control::job::{InputLocation, InputUri, InputUriError, JobId};
 use gpuctl_control::ports::{
-    AttemptName, Fetched, FileStore, PortError, PortErrorClass, ResultFile,
+    AttemptName, Fetched, FileStore, PortError, PortErrorClass, ResultFile, Upload,
 };
 use gpuctl_core::policy::{Aws as Named, Policy};
 
@@ -128,6 +128,31 @@ impl FileStore for AwsFiles {
             )
             .hint("set `results = \"s3://bucket/prefix\"` in [cloud]")),
         }
+    }
+
+    fn admit(&self, uri: &InputUri) -> Result<(), InputRejected> {
+        self.places.admit(uri).map(drop)
+    }
+
+    /// S3 has no names of parts of a file: the copy is uploaded under the name that it has in a folder of its own.
+    async fn take_in(&self, upload: Upload<'_>) -> Result<InputUri, PortError> {
+        let Some(results) = &self.results else {
+            let what = "there is no `results` under [cloud] to upload inputs to";
+            return Err(PortError::new(PortErrorClass::Other, what)
+                .hint("set `results = \"s3://bucket/prefix\"` in [cloud]"));
+        };
+        let unwritten = |error: std::io::Error| {
+            PortError::new(PortErrorClass::Unavailable, "cannot name an uploaded file")
+                .because(error)
+        };
+        let folder = tempfile::tempdir().map_err(unwritten)?;
+        let path = folder.path().join(upload.name);
+        upload.file.persist(&path).map_err(|error| unwritten(error.error))?;
+        let copy = results.upload(&path).await?;
+        copy.parse().map_err(|error: InputUriError| {
+            let what = format!("`{copy}` is not a valid input URI");
+            PortError::new(PortErrorClass::Other, what).because(error)
+        })
     }
 
     async fn remove(&self, job: &JobId, attempt: Option<&AttemptName>) -> Result<(), PortError> {

@@ -28,6 +28,15 @@ impl JobId {
         Self(uuid::Uuid::new_v7(stamp).to_string())
     }
 
+    /// The one that belongs to a request: the same for the same digest and time.
+    #[must_use]
+    pub fn of_request(at: Timestamp, digest: &[u8; 32]) -> Self {
+        let millis = u64::try_from(at.timestamp_millis()).unwrap_or_default();
+        let mut random = [0; 10];
+        random.copy_from_slice(&digest[..10]);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid().to_string())
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

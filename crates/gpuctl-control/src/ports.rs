@@ -3,11 +3,11 @@
 //!
 //! Each method says what its adapters guarantee; `contract` tests it.
 
+mod files;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
-use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,11 +19,12 @@ use gpuctl_core::period::Period;
 use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};
-use tempfile::TempPath;
 
 use crate::input::InputRejected;
-use crate::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState};
+use crate::job::{Job, JobFailure, JobId, JobResult, JobState};
 use crate::wire::record::Record;
+
+pub use files::{AttemptName, Fetched, FileStore, NoFiles, ResultFile, Upload};
 
 /// The ports together; cloning shares them.
 #[derive(Clone)]
@@ -204,113 +205,6 @@ pub struct Received {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Receipt(pub String);
 
-/// Files: a job's inputs, wherever they are, and the files of its result.
-#[async_trait]
-pub trait FileStore: Send + Sync {
-    /// The input as a file on this machine: the file itself, or a copy that is deleted with the returned value.
-    ///
-    /// A failure that another try would not change has an [`InputRejected`] as its cause; an input larger than `bytes_max` is one.
-    async fn fetch(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, PortError>;
-
-    /// Writes one file of a job's result durably, and returns its URI. No other attempt writes to the same place.
-    async fn keep(&self, file: &ResultFile<'_>) -> Result<String, PortError>;
-
-    /// Deletes the files of one attempt, or of all attempts of the job. None is a success.
-    async fn remove(&self, job: &JobId, attempt: Option<&AttemptName>) -> Result<(), PortError>;
-}
-
-/// A file of a job's result.
-#[derive(Clone, Copy, Debug)]
-pub struct ResultFile<'a> {
-    pub job: &'a JobId,
-    pub attempt: &'a AttemptName,
-    /// A plain file name.
-    pub name: &'a str,
-    pub bytes: &'a [u8],
-}
-
-/// Tells an attempt from all others of its job, in names of files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttemptName(String);
-
-impl AttemptName {
-    /// The attempt at this generation of the job that this box received at this time.
-    #[must_use]
-    pub fn new(generation: u32, box_id: &BoxId, received_at: Timestamp) -> Self {
-        Self(format!("{generation}-{box_id}-{}", received_at.timestamp_micros()))
-    }
-
-    /// The name as text: a plain file name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// A store without files, for a controller that runs no jobs.
-#[derive(Clone, Copy, Debug)]
-pub struct NoFiles;
-
-#[async_trait]
-impl FileStore for NoFiles {
-    async fn fetch(&self, uri: &InputUri, _: u64) -> Result<Fetched, PortError> {
-        let what = format!("{} is not fetched here", uri.as_str());
-        Err(PortError::new(PortErrorClass::Other, what))
-    }
-
-    async fn keep(&self, file: &ResultFile<'_>) -> Result<String, PortError> {
-        Err(PortError::new(PortErrorClass::Other, format!("{} is not kept here", file.name)))
-    }
-
-    async fn remove(&self, _: &JobId, _: Option<&AttemptName>) -> Result<(), PortError> {
-        Ok(())
-    }
-}
-
-/// An input on this machine.
-#[derive(Debug)]
-pub struct Fetched {
-    path: PathBuf,
-    /// The copy, deleted when this is dropped; `None` where the file is the user's own.
-    _temporary: Option<TempPath>,
-}
-
-impl Fetched {
-    /// A file of the user's, which stays.
-    #[must_use]
-    pub fn own(path: PathBuf) -> Self {
-        Self { path, _temporary: None }
-    }
-
-    /// A copy, which is deleted with this value.
-    #[must_use]
-    pub fn temporary(copy: TempPath) -> Self {
-        Self { path: copy.to_path_buf(), _temporary: Some(copy) }
-    }
-
-    /// A file of a text that is in the URI itself.
-    ///
-    /// # Errors
-    /// When it cannot be written to the folder of temporary files.
-    pub fn of_text(text: &str) -> Result<Self, PortError> {
-        let write = || {
-            let mut file = tempfile::NamedTempFile::with_suffix(".txt")?;
-            file.write_all(text.as_bytes())?;
-            Ok(Self::temporary(file.into_temp_path()))
-        };
-        write().map_err(|error: std::io::Error| {
-            let class = PortErrorClass::Unavailable;
-            PortError::new(class, "cannot write a text to a temporary file").because(error)
-        })
-    }
-
-    /// The file on this machine, as long as this value lives.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
 /// What gpuctl remembers: the right to reconcile, holds, runs, jobs and records.
 #[async_trait]
 pub trait Ledger: Send + Sync {
@@ -427,6 +321,22 @@ pub trait Ledger: Send + Sync {
     /// The newest jobs, newest first.
     async fn jobs(&self, filter: JobFilter) -> Result<Vec<JobEntry>, PortError>;
 
+    /// The next page of a listing, newest first. A store that can begin in the middle keeps no default: this one reads what comes before.
+    async fn jobs_page(&self, page: &JobPage) -> Result<Vec<JobEntry>, PortError> {
+        let mut limit = page.filter.limit;
+        loop {
+            let listed = self.jobs(JobFilter { limit, ..page.filter }).await?;
+            let is_all = listed.len() < limit as usize || limit >= PAGE_JOBS_MAX;
+            let mut wanted: Vec<JobEntry> =
+                listed.into_iter().filter(|entry| page.has(entry)).collect();
+            if is_all || wanted.len() >= page.filter.limit as usize {
+                wanted.truncate(page.filter.limit as usize);
+                return Ok(wanted);
+            }
+            limit = limit.saturating_mul(4).min(PAGE_JOBS_MAX);
+        }
+    }
+
     /// What the jobs that were submitted in a period, and the runs in it, add up to. A store that can add up keeps no default: this one
     /// reads each of them.
     async fn totals(&self, period: Period) -> Result<Totals, PortError> {
@@ -438,6 +348,9 @@ pub trait Ledger: Send + Sync {
         Ok(Totals::of(&jobs, run_totals(&runs, period)))
     }
 }
+
+/// The most jobs that are read for a page.
+const PAGE_JOBS_MAX: u32 = 100_000;
 
 /// The most jobs that are read to add them up.
 const TOTALS_JOBS_MAX: u32 = 1_000_000;
@@ -615,6 +528,42 @@ pub struct JobFilter {
     pub limit: u32,
     /// Only those submitted at or after this.
     pub since: Option<Timestamp>,
+}
+
+/// A part of a listing of jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobPage {
+    pub filter: JobFilter,
+    /// Only jobs of this task.
+    pub task: Option<String>,
+    /// The last job of the page before.
+    pub after: Option<JobPlace>,
+}
+
+/// Where a job is in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobPlace {
+    pub submitted_at: Timestamp,
+    pub id: JobId,
+}
+
+impl JobPlace {
+    #[must_use]
+    pub fn of(job: &Job) -> Self {
+        Self { submitted_at: job.submitted_at, id: job.id.clone() }
+    }
+}
+
+impl JobPage {
+    /// Whether the job is behind the page before, and of the wanted task.
+    fn has(&self, entry: &JobEntry) -> bool {
+        let job = &entry.job;
+        let is_behind = self
+            .after
+            .as_ref()
+            .is_none_or(|after| (job.submitted_at, &job.id) < (after.submitted_at, &after.id));
+        is_behind && self.task.as_ref().is_none_or(|task| *task == job.task)
+    }
 }
 
 /// What a caller branches on.

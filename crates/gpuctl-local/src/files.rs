@@ -12,13 +12,15 @@ use async_trait::async_trait;
 use gpuctl_control::input::{InputRejected, admit};
 use gpuctl_control::job::{InputLocation, InputUri, JobId};
 use gpuctl_control::ports::{
-    AttemptName, Fetched, FileStore, PortError, PortErrorClass, ResultFile,
+    AttemptName, Fetched, FileStore, PortError, PortErrorClass, ResultFile, Upload,
 };
 use gpuctl_control::state_folder;
 use tempfile::NamedTempFile;
 
 /// The folder of results in the state folder.
 pub(crate) const FOLDER_NAME: &str = "results";
+/// How names of files begin that a client is sending.
+const INCOMING: &str = ".incoming-";
 /// Longest file name that every common file system takes.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -38,13 +40,20 @@ impl LocalFiles {
         Self { results: state.join(FOLDER_NAME), input_roots: input_roots.into() }
     }
 
+    /// The file, if it may be read. What gpuctl keeps may be, wherever inputs must be: results, and inputs that clients sent.
+    fn admitted(&self, path: &Path) -> Result<PathBuf, InputRejected> {
+        admit(path, &self.input_roots).or_else(|refused| {
+            admit(path, std::slice::from_ref(&self.results)).map_err(|_| refused)
+        })
+    }
+
     fn find(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, PortError> {
         let path = match uri.location() {
             InputLocation::Text(text) => return Fetched::of_text(&text),
             InputLocation::S3 { .. } => {
                 return Err(InputRejected::Elsewhere { uri: uri.as_str().to_owned() }.into());
             }
-            InputLocation::File(path) => admit(&path, &self.input_roots)?,
+            InputLocation::File(path) => self.admitted(&path)?,
         };
         let found = std::fs::metadata(&path)
             .map_err(|source| InputRejected::Unreadable { path: path.clone(), source })?;
@@ -62,11 +71,7 @@ impl LocalFiles {
         name: &str,
         bytes: &[u8],
     ) -> Result<String, PortError> {
-        let plain = !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || !plain {
-            let what = format!("`{name}` is not a valid name for a result's file");
-            return Err(PortError::new(PortErrorClass::Other, what));
-        }
+        check_name(name)?;
         let folder = self.results.join(job.as_str()).join(attempt.as_str());
         let path = folder.join(name);
         write_durably(&folder, &path, bytes).map_err(|error| keep_error(&path, error))?;
@@ -87,6 +92,41 @@ impl FileStore for LocalFiles {
         off_thread(move || files.write(&job, &attempt, &name, &bytes)).await
     }
 
+    fn admit(&self, uri: &InputUri) -> Result<(), InputRejected> {
+        match uri.location() {
+            InputLocation::File(path) => self.admitted(&path).map(drop),
+            InputLocation::S3 { .. } => {
+                Err(InputRejected::Elsewhere { uri: uri.as_str().to_owned() })
+            }
+            InputLocation::Text(_) => Ok(()),
+        }
+    }
+
+    async fn incoming(&self) -> Result<NamedTempFile, PortError> {
+        let folder = self.results.clone();
+        off_thread(move || {
+            let made = state_folder::make(&folder)
+                .and_then(|()| NamedTempFile::with_prefix_in(INCOMING, &folder));
+            made.map_err(|error| keep_error(&folder, error))
+        })
+        .await
+    }
+
+    async fn take_in(&self, upload: Upload<'_>) -> Result<InputUri, PortError> {
+        check_name(upload.name)?;
+        let folder = format!("upload-{}", upload.digest);
+        let folder = self.results.join(upload.job.as_str()).join(folder);
+        let (path, file) = (folder.join(upload.name), upload.file);
+        off_thread(move || {
+            let kept = state_folder::make(&folder)
+                .and_then(|()| file.as_file().sync_all())
+                .and_then(|()| persist(file, &folder, &path));
+            kept.map_err(|error| keep_error(&path, error))?;
+            Ok(InputUri::of_path(&path))
+        })
+        .await
+    }
+
     async fn remove(&self, job: &JobId, attempt: Option<&AttemptName>) -> Result<(), PortError> {
         let mut folder = self.results.join(job.as_str());
         if let Some(attempt) = attempt {
@@ -103,12 +143,26 @@ impl FileStore for LocalFiles {
     }
 }
 
+fn check_name(name: &str) -> Result<(), PortError> {
+    let plain = !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !plain {
+        let what = format!("`{name}` is not a valid name for a job's file");
+        return Err(PortError::new(PortErrorClass::Other, what));
+    }
+    Ok(())
+}
+
 /// Readers see the old file or the whole new one, also after a loss of power.
 fn write_durably(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     state_folder::make(folder)?;
     let mut file = NamedTempFile::with_prefix_in(".new-", folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
+    persist(file, folder, path)
+}
+
+/// Gives the file its final name, durably.
+fn persist(file: NamedTempFile, folder: &Path, path: &Path) -> io::Result<()> {
     file.persist(path).map_err(|error| error.error)?;
     File::open(folder)?.sync_all()?;
     folder.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())

@@ -2,7 +2,7 @@
 
 use gpuctl_control::job::{Job, JobFailure, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
-    Committed, JOBS_DELETED_MAX, JobEntry, JobFilter, JobProblem, SERVICE_WEIGHT,
+    Committed, JOBS_DELETED_MAX, JobEntry, JobFilter, JobPage, JobProblem, SERVICE_WEIGHT,
 };
 use gpuctl_control::wire::job::{
     failure_from_json, failure_to_json, job_from_json, job_to_json, result_from_json,
@@ -168,6 +168,16 @@ pub(crate) fn job(c: &Connection, now: Now, id: &JobId) -> rusqlite::Result<Opti
 
 /// Jobs in a state are found by that state's own index, and running ones by the few messages that are held.
 pub(crate) fn jobs(c: &Connection, now: Now, filter: JobFilter) -> rusqlite::Result<Vec<JobEntry>> {
+    jobs_page(c, now, &JobPage { filter, task: None, after: None })
+}
+
+/// A page begins behind the last job of the one before, which the index finds.
+pub(crate) fn jobs_page(
+    c: &Connection,
+    now: Now,
+    page: &JobPage,
+) -> rusqlite::Result<Vec<JobEntry>> {
+    let filter = page.filter;
     let (from, is_wanted) = match filter.state {
         None => ("jobs INDEXED BY jobs_by_time", "?4 IS NULL".to_owned()),
         Some(JobState::Running) => (
@@ -181,13 +191,18 @@ pub(crate) fn jobs(c: &Connection, now: Now, filter: JobFilter) -> rusqlite::Res
         Some(_) => ("jobs INDEXED BY jobs_by_state", "state = ?4".to_owned()),
     };
     let sql = format!(
-        "{} WHERE {is_wanted} AND jobs.submitted_at >= ?2 ORDER BY jobs.submitted_at DESC, jobs.job_id DESC LIMIT ?3",
+        "{} WHERE {is_wanted} AND jobs.submitted_at >= ?2 AND jobs.submitted_at <= ?5 AND (jobs.submitted_at < ?5 OR jobs.job_id < ?6)
+           AND (?7 IS NULL OR json_extract(jobs.job, '$.task') = ?7) ORDER BY jobs.submitted_at DESC, jobs.job_id DESC LIMIT ?3",
         select(from)
     );
     let (state, since) =
         (filter.state.map(JobState::as_str), filter.since.map_or(i64::MIN, micros));
+    let (before, id) = match &page.after {
+        Some(after) => (micros(after.submitted_at), after.id.as_str()),
+        None => (i64::MAX, ""),
+    };
     c.prepare_cached(&sql)?
-        .query_map(params![now.at, since, filter.limit, state], job_entry)?
+        .query_map(params![now.at, since, filter.limit, state, before, id, page.task], job_entry)?
         .collect()
 }
 

@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use gpuctl_control::hold::outdated;
 use gpuctl_control::job::{Job, JobId, JobResult};
 use gpuctl_control::ports::{
-    Committed, Fence, JobEntry, JobFilter, JobProblem, Ledger, PoolMemory, PortError,
+    Committed, Fence, JobEntry, JobFilter, JobPage, JobProblem, Ledger, PoolMemory, PortError,
     PortErrorClass, QueueMemory, Totals, WorkerReport,
 };
 use gpuctl_control::wire::record::Record;
@@ -19,12 +19,15 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::group::Write;
 use crate::jobs::{
-    cancel, commit, delete_jobs, job, jobs, note_job, note_problem, results, unknown,
+    cancel, commit, delete_jobs, job, jobs, jobs_page, note_job, note_problem, results, unknown,
 };
 use crate::retention::Writer;
 use crate::store::Store;
 use crate::time::{Now, micros, span_micros, timestamp};
 use crate::totals::totals;
+
+/// How long a request of a client is remembered: longer than any client may send it again as the same.
+const REQUESTS_KEPT: TimeDelta = TimeDelta::days(2);
 
 #[async_trait]
 impl Ledger for Store {
@@ -80,6 +83,15 @@ impl Ledger for Store {
                 0 => Err(outdated(&hold)),
                 _ => Ok(()),
             }
+        })
+        .await
+    }
+
+    async fn first_seen(&self, request: &str, now: Timestamp) -> Result<Timestamp, PortError> {
+        let request = request.to_owned();
+        self.off_thread(move |store| {
+            let at = store.now();
+            store.write(|tx| first_seen(tx, at, &request, now))
         })
         .await
     }
@@ -200,6 +212,15 @@ impl Ledger for Store {
         self.off_thread(move |store| {
             let now = store.now();
             store.read(|c| job(c, now, &id))
+        })
+        .await
+    }
+
+    async fn jobs_page(&self, page: &JobPage) -> Result<Vec<JobEntry>, PortError> {
+        let page = page.clone();
+        self.off_thread(move |store| {
+            let now = store.now();
+            store.read(|c| jobs_page(c, now, &page))
         })
         .await
     }
@@ -366,6 +387,20 @@ fn bounded(now: Now, since: i64) -> Timestamp {
 
 const RUN: &str = "box, started_at, pool, ready_at, stopping_at, stopped_at, start_rule, start_text, stop_rule, stop_text, error,
     jobs, instance_type, zone, capacity, refusal_class, refusal_text, interrupted_at";
+
+fn first_seen(
+    tx: &Transaction<'_>,
+    at: Now,
+    request: &str,
+    now: Timestamp,
+) -> rusqlite::Result<Timestamp> {
+    tx.prepare_cached("DELETE FROM requests WHERE at <= ?1")?
+        .execute([at.before(REQUESTS_KEPT)])?;
+    tx.prepare_cached("INSERT INTO requests VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+        .execute(params![request, micros(now), at.at])?;
+    tx.prepare_cached("SELECT first_at FROM requests WHERE request = ?1")?
+        .query_row([request], |row| Ok(timestamp(row.get(0)?)))
+}
 
 fn claim_notice(
     tx: &Transaction<'_>,

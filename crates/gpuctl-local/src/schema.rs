@@ -6,11 +6,11 @@
 use rusqlite::Transaction;
 
 /// The version of the schema; a file with a higher one was written by a newer gpuctl.
-pub(crate) const SCHEMA_VERSION: i64 = 7;
+pub(crate) const SCHEMA_VERSION: i64 = 8;
 
 /// From each version to the next; a file of an older gpuctl is brought up to date when it is opened.
-pub(crate) const MIGRATIONS: [&str; 7] =
-    [FIRST, CAPACITY_AND_COST, NOTICES, GENERATIONS, DEVICES, TOTALS, CANCELLED];
+pub(crate) const MIGRATIONS: [&str; 8] =
+    [FIRST, CAPACITY_AND_COST, NOTICES, GENERATIONS, DEVICES, TOTALS, CANCELLED, REQUESTS];
 
 /// Brings a file up to date, from the version that it has.
 pub(crate) fn migrate(tx: &Transaction<'_>, found: i64) -> rusqlite::Result<()> {
@@ -219,4 +219,10 @@ DROP TRIGGER result_added;
 {TRIGGERS}
 DROP INDEX jobs_ended;
 CREATE INDEX jobs_ended ON jobs (touched_at) WHERE state IN {ENDED};
+";
+
+/// Requests that clients may send again: when each came first, by the wall clock and in the file's time.
+const REQUESTS: &str = "
+CREATE TABLE requests (request TEXT PRIMARY KEY, first_at INTEGER NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX requests_by_age ON requests (at);
 ";

@@ -7,7 +7,9 @@ use gpuctl_core::units::Timestamp;
 
 use super::{LONG, RECEIVES_MAX, Subject, TRIES_MAX, receive, receive_soon, whole};
 use crate::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState};
-use crate::ports::{Attempt, Began, Committed, JobFilter, Purge, QueueChange, Received};
+use crate::ports::{
+    Attempt, Began, Committed, JobEntry, JobFilter, JobPage, JobPlace, Purge, QueueChange, Received,
+};
 use crate::submit::submit;
 use crate::wire::job::job_from_json;
 
@@ -107,6 +109,23 @@ pub async fn jobs_are_listed_newest_first_by_state_and_time(subject: &dyn Subjec
     assert_eq!(list(None, 1_000, Some(jobs[3].submitted_at)).await, [0, 1, 2, 3]);
     assert_eq!(list(Some(JobState::Succeeded), 1_000, None).await, [1, 2]);
     assert!(list(None, 2, None).await.len() <= 2);
+    let mut pages = Vec::new();
+    let mut after = None;
+    loop {
+        let filter = JobFilter { state: None, limit: 2, since: Some(jobs[4].submitted_at) };
+        let task = Some(jobs[0].task.clone());
+        let page = ledger.jobs_page(&JobPage { filter, task, after }).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(JobPlace::of(&last.job));
+        let known = |entry: &JobEntry| jobs.iter().position(|job| job.id == entry.job.id);
+        pages.push(page.iter().filter_map(known).collect::<Vec<_>>());
+    }
+    let listed: Vec<usize> = pages.concat();
+    assert_eq!(listed.iter().filter(|at| **at < 5).copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    assert!(pages.iter().all(|page| page.len() <= 2), "{pages:?}");
+    let filter = JobFilter { state: None, limit: 2, since: None };
+    let other = JobPage { filter, task: Some("no.such".to_owned()), after: None };
+    assert!(ledger.jobs_page(&other).await.unwrap().is_empty());
 }
 
 /// An unknown job is not an error.

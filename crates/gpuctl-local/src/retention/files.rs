@@ -80,14 +80,15 @@ fn delete_old_logs(store: &Store, now: Now, kept: TimeDelta) {
 struct Job {
     has_ended: bool,
     ended_at: i64,
-    results: Vec<String>,
+    /// The job itself and its results, as they are stored.
+    documents: Vec<String>,
 }
 
 impl Job {
-    /// Whether a result has files of this attempt.
+    /// Whether a result has files of this attempt, or the job has an input there that a client sent.
     fn names(&self, attempt: &Path) -> bool {
         let name = attempt.file_name().unwrap_or_default().to_string_lossy();
-        self.results.iter().any(|result| result.contains(&*name))
+        self.documents.iter().any(|document| document.contains(&*name))
     }
 }
 
@@ -100,11 +101,13 @@ fn job(store: &Store, id: &str) -> Result<Option<Job>, PortError> {
             .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         let Some((has_ended, ended_at)) = found else { return Ok(None) };
-        let results = c
-            .prepare_cached("SELECT result FROM results WHERE job_id = ?1")?
+        let documents = c
+            .prepare_cached(
+                "SELECT result FROM results WHERE job_id = ?1 UNION ALL SELECT job FROM jobs WHERE job_id = ?1",
+            )?
             .query_map(params![id], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
-        Ok(Some(Job { has_ended, ended_at, results }))
+        Ok(Some(Job { has_ended, ended_at, documents }))
     })
 }
 
