@@ -17,10 +17,11 @@ EDGES = {
     "gpuctl-deploy": {"gpuctl-control", "gpuctl-core"},
     "gpuctl-aws": {"gpuctl-deploy", "gpuctl-control", "gpuctl-core"},
     "gpuctl-worker": {"gpuctl-control", "gpuctl-core", "gpu-tasks"},
+    "gpuctl-http": {"gpuctl-control", "gpuctl-core", "gpu-tasks"},
     "gpuctl-sim": {"gpuctl-worker", "gpuctl-control", "gpuctl-core"},
     "gpu-inference": {"gpu-tasks"},
     "gpu-worker": {"gpuctl-worker", "gpu-inference", "gpuctl-local", "gpuctl-aws", "gpuctl-control", "gpuctl-core"},
-    "gpuctl": {"gpuctl-deploy", "gpuctl-sim", "gpuctl-local", "gpuctl-aws", "gpuctl-control", "gpuctl-core", "gpu-tasks"},
+    "gpuctl": {"gpuctl-deploy", "gpuctl-http", "gpuctl-sim", "gpuctl-local", "gpuctl-aws", "gpuctl-control", "gpuctl-core", "gpu-tasks"},
     "gpuctl-lambda": {"gpuctl-aws", "gpuctl-control", "gpuctl-core"},
 }
 
@@ -33,6 +34,7 @@ NEVER = {
     "gpuctl-deploy": ["rusqlite", "ort", "clap", "aws-config"],
     "gpuctl-aws": ["ort", "clap", "rusqlite"],
     "gpuctl-worker": ["ort", "clap", "rusqlite", "aws-config"],
+    "gpuctl-http": ["ort", "clap", "rusqlite", "aws-config"],
     "gpuctl-sim": ["ort", "clap", "rusqlite", "aws-config"],
     "gpu-inference": ["tokio", "rusqlite", "clap", "aws-config"],
     "gpuctl": ["ort"],

@@ -1,7 +1,7 @@
 //! Sets `GPUCTL_COMMIT` for `gpuctl --version`: the variable of this name, else the commit of the Git checkout. A debug build has no
 //! commit: it would be rebuilt after every commit.
 //!
-//! Also lists the names of the models whose manifests come with gpu-worker, so that `submit` knows them where no worker is.
+//! Also lists the models whose manifests come with gpu-worker, each with its task, so that `submit` knows them where no worker is.
 
 use std::path::Path;
 use std::process::Command;
@@ -19,20 +19,24 @@ fn main() {
         _ => Some("unknown: debug build".to_owned()),
     };
     println!("cargo::rustc-env=GPUCTL_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
-    println!("cargo::rustc-env=GPUCTL_MODEL_NAMES={}", model_names().join(" "));
+    println!("cargo::rustc-env=GPUCTL_MODELS={}", models().join(" "));
 }
 
-/// The names of the folders with a manifest.
-fn model_names() -> Vec<String> {
+/// `NAME=TASK` of each folder with a manifest.
+fn models() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("gpu-inference/models");
     println!("cargo::rerun-if-changed={}", folder.display());
     let entries = folder.read_dir().into_iter().flatten().flatten();
-    let with_manifest = entries.filter(|entry| entry.path().join("model.toml").is_file());
-    let mut names: Vec<String> =
-        with_manifest.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    assert!(!names.is_empty(), "no manifest in {}", folder.display());
-    names
+    let model = |entry: std::fs::DirEntry| {
+        let manifest = std::fs::read_to_string(entry.path().join("model.toml")).ok()?;
+        let task = manifest.lines().find_map(|line| line.strip_prefix("task = "));
+        let task = task.expect("a manifest has a task").trim().trim_matches('"').to_owned();
+        Some(format!("{}={task}", entry.file_name().into_string().ok()?))
+    };
+    let mut models: Vec<String> = entries.filter_map(model).collect();
+    models.sort();
+    assert!(!models.is_empty(), "no manifest in {}", folder.display());
+    models
 }
 
 /// The checkout's commit, with `+` if tracked files differ from it. The build script runs again when HEAD moves.

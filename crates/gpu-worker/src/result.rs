@@ -2,19 +2,17 @@
 //!
 //! Files that belong to it are listed in it by `gpuctl-worker`, which stores them, or by the command `run`, which writes them.
 
-mod document;
 mod vision;
 
 use std::time::Duration;
 
 use gpu_inference::{Basis, Output, Remarks, TaskResult, TextBasis};
-use serde_json::Value;
-
-use self::document::{
+use gpuctl_control::wire::output::{
     AudioBasisDocument, LineDocument, PageDocument, PageSizeDocument, PictureBasisDocument,
     SegmentDocument, SoundDocument, TextBasisDocument, TranscriptDocument, WarningDocument,
     to_value,
 };
+use serde_json::Value;
 
 /// The `output` of a job's result: one JSON object, its fields given by the task, with what it is based on and what is doubtful about it.
 #[must_use]

@@ -14,6 +14,8 @@ pub mod hold;
 pub mod input;
 pub mod job;
 pub mod log;
+pub mod media;
+pub mod models;
 pub mod notice;
 pub mod observe;
 pub mod outcome;

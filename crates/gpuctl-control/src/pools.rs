@@ -1,6 +1,6 @@
 //! Finding pools by the name that a user wrote, for the CLI and the function alike.
 
-use gpuctl_core::policy::{Policy, Pool};
+use gpuctl_core::policy::{Policy, Pool, QueuePolicy};
 use gpuctl_core::suggest::did_you_mean;
 use gpuctl_core::units::PoolId;
 
@@ -56,6 +56,65 @@ pub fn targeted(policy: &Policy, target: &str) -> Result<Vec<PoolId>, UnknownPoo
         return Ok(policy.pools.iter().map(|pool| pool.id.clone()).collect());
     }
     named(policy, target).map(|pool| vec![pool.id.clone()])
+}
+
+/// Why there is no queue for a job.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoQueue {
+    #[error(transparent)]
+    Unknown(#[from] UnknownPool),
+    /// The pool that was named has none.
+    #[error("pool `{0}` has no queue")]
+    OfPool(PoolId),
+    /// No pool has one.
+    #[error("no pool has a queue")]
+    Anywhere,
+    /// Several pools have one, and none was named.
+    #[error("several pools have a queue")]
+    Ambiguous,
+}
+
+impl NoQueue {
+    /// A short, stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown(_) => "pool.unknown",
+            Self::OfPool(_) | Self::Anywhere => "pool.no_queue",
+            Self::Ambiguous => "pool.ambiguous",
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &str {
+        match self {
+            Self::Unknown(error) => error.hint(),
+            Self::OfPool(_) => "it runs a command; submit to a pool with a `queue`",
+            Self::Anywhere => "add `queue = \"jobs\"` to one",
+            Self::Ambiguous => "name one of them as the job's pool",
+        }
+    }
+}
+
+/// The pool that a job goes to: the one that is named, or the only one with a queue.
+///
+/// # Errors
+/// When there is none, or more than one.
+pub fn for_job<'p>(
+    policy: &'p Policy,
+    wanted: Option<&str>,
+) -> Result<(&'p Pool, &'p QueuePolicy), NoQueue> {
+    if let Some(name) = wanted {
+        let pool = named(policy, name)?;
+        return pool.queue().map(|queue| (pool, queue)).ok_or(NoQueue::OfPool(pool.id.clone()));
+    }
+    let mut pools = policy.queue_pools();
+    match (pools.next(), pools.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(NoQueue::Anywhere),
+        (Some(_), Some(_)) => Err(NoQueue::Ambiguous),
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod explain;
 pub mod function;
 pub mod job;
 pub mod models;
+pub mod output;
 pub mod plan;
 pub mod record;
 pub mod status;
@@ -14,6 +15,7 @@ pub mod status;
 use chrono::TimeDelta;
 use gpuctl_core::plan::Reason;
 use gpuctl_core::units::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A time as it is written: RFC 3339 in UTC, to the millisecond.
@@ -29,7 +31,7 @@ pub fn seconds(span: TimeDelta) -> f64 {
 }
 
 /// A rule and its sentence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReasonDocument {
     pub rule: String,
     pub text: String,
@@ -42,7 +44,7 @@ impl From<&Reason> for ReasonDocument {
 }
 
 /// A document under its name and version.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Versioned<D> {
     /// The schema's name, as `gpuctl.status`.
     pub schema: &'static str,

@@ -4,6 +4,7 @@
 //! module sees only text.
 
 mod aws;
+mod http;
 mod problems;
 #[cfg(test)]
 mod reference;
@@ -16,6 +17,7 @@ use std::num::NonZeroU32;
 
 use chrono::{NaiveDate, TimeDelta};
 
+pub use http::Http;
 pub use problems::{Problem, Problems};
 
 use crate::cost::{CostSettings, PriceTable};
@@ -34,6 +36,7 @@ pub struct Policy {
     /// Settings of single models, by name.
     pub models: BTreeMap<String, Model>,
     pub cost: CostSettings,
+    pub http: Http,
     /// In the order of the file.
     pub pools: Vec<Pool>,
 }

@@ -139,6 +139,12 @@ pub(crate) enum ContextCommand {
     Schedule(ScheduleCommand),
     /// Run the controller: watch queues and schedules, start and stop boxes, until interrupted
     Run,
+    /// Run the controller, and serve the HTTP API for other programs, until interrupted
+    Serve {
+        /// Where to listen [default: `address` under [http]: 127.0.0.1:8686]
+        #[arg(long, value_name = "IP:PORT")]
+        address: Option<std::net::SocketAddr>,
+    },
     /// Show, estimate and price the cost of boxes
     #[command(subcommand)]
     Cost(CostCommand),

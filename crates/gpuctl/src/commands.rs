@@ -23,6 +23,7 @@ mod queue;
 mod retry;
 mod run;
 mod schedule;
+mod serve;
 mod simulate;
 mod status;
 mod submit;
@@ -128,6 +129,9 @@ async fn with_context(
         ContextCommand::Explain { pool } => status::explain(context, &pool).await,
         ContextCommand::Schedule(command) => schedule::run(context, &command),
         ContextCommand::Run => run::watch(context, printer).await,
+        ContextCommand::Serve { address } => {
+            Box::pin(serve::serve(context, printer, address)).await
+        }
         ContextCommand::Cost(command) => cost::run(context, command).await,
         ContextCommand::Simulate(wanted) => simulate::run(context, &wanted, printer),
         ContextCommand::Tune(wanted) => simulate::tune(context, &wanted),

@@ -140,24 +140,7 @@ impl Context {
         &self,
         wanted: Option<&PoolId>,
     ) -> Result<(&Pool, &QueuePolicy), Failure> {
-        if let Some(id) = wanted {
-            let pool = self.pool(id)?;
-            let queue = pool.queue();
-            return queue.map(|queue| (pool, queue)).ok_or_else(|| {
-                Failure::new(Code::PoolNoQueue, format!("pool `{id}` has no queue"))
-                    .hint("it runs a command; submit to a pool with a `queue`")
-            });
-        }
-        let mut pools = self.config.policy.queue_pools();
-        match (pools.next(), pools.next()) {
-            (Some(only), None) => Ok(only),
-            (None, _) => Err(Failure::new(Code::PoolNoQueue, "no pool has a queue")
-                .hint("add `queue = \"jobs\"` to one")),
-            (Some(_), Some(_)) => {
-                Err(Failure::new(Code::PoolAmbiguous, "several pools have a queue")
-                    .hint("name one with --pool"))
-            }
-        }
+        Ok(pools::for_job(&self.config.policy, wanted.map(PoolId::as_str))?)
     }
 
     /// How often to poll while waiting: here a poll reads a file, on AWS it makes API calls, which cost money and are throttled.

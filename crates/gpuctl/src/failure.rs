@@ -9,7 +9,8 @@ use gpu_tasks::{ParamError, TaskError};
 use gpuctl_control::config::ConfigError;
 use gpuctl_control::hold::HoldLengthError;
 use gpuctl_control::input::InputRejected;
-use gpuctl_control::pools::UnknownPool;
+use gpuctl_control::models::ModelError;
+use gpuctl_control::pools::{NoQueue, UnknownPool};
 use gpuctl_control::ports::{PortError, PortErrorClass};
 use gpuctl_control::submit::SubmitError;
 use gpuctl_control::text::causes;
@@ -162,6 +163,31 @@ impl From<InputRejected> for Failure {
 impl From<UnknownPool> for Failure {
     fn from(error: UnknownPool) -> Self {
         Self::new(Code::PoolUnknown, error.to_string()).hint(error.hint())
+    }
+}
+
+impl From<NoQueue> for Failure {
+    fn from(error: NoQueue) -> Self {
+        let code = match &error {
+            NoQueue::Unknown(_) => Code::PoolUnknown,
+            NoQueue::OfPool(_) | NoQueue::Anywhere => Code::PoolNoQueue,
+            NoQueue::Ambiguous => Code::PoolAmbiguous,
+        };
+        let hint = match error {
+            NoQueue::Ambiguous => "name one with --pool",
+            _ => error.hint(),
+        };
+        Self::new(code, error.to_string()).hint(hint)
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        let code = match &error {
+            ModelError::Unknown { .. } => Code::ModelUnknown,
+            ModelError::OtherTask { .. } => Code::ModelTask,
+        };
+        Self::new(code, error.to_string()).hint(error.hint())
     }
 }
 

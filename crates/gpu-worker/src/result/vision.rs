@@ -5,7 +5,7 @@ use gpu_inference::{
 };
 use serde_json::Value;
 
-use super::document::{
+use gpuctl_control::wire::output::{
     ClassificationDocument, DetectionDocument, DetectionsDocument, EmbeddingDocument,
     LabelDocument, SegmentedDocument, SegmentsDocument, TensorDocument, TensorsDocument, to_value,
 };

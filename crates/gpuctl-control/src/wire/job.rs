@@ -2,6 +2,7 @@
 
 use chrono::TimeDelta;
 use gpuctl_core::units::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Versioned, seconds, time};
@@ -201,7 +202,7 @@ pub fn failure_from_json(text: &str) -> Result<JobFailure, JobReadError> {
 }
 
 /// Why a job failed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FailureDocument {
     /// A short, stable code.
     pub code: String,
@@ -224,7 +225,7 @@ impl FailureDocument {
 }
 
 /// `gpuctl.job`, and one entry of `gpuctl.jobs`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct JobDocument {
     pub job_id: String,
     pub queue: String,
@@ -264,7 +265,7 @@ pub struct JobDocument {
 }
 
 /// The result of an earlier generation of a job.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ResultDocument {
     pub generation: u32,
     /// `succeeded`, `failed` or `cancelled`.

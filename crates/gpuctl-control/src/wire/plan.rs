@@ -3,12 +3,13 @@
 use gpuctl_core::observation::Run;
 use gpuctl_core::plan::{Action, Effect, KeptBox, NextChange, Plan, PoolPlan, StopMode};
 use gpuctl_core::units::{MicroUsd, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ReasonDocument, Versioned, seconds, time};
 
 /// `gpuctl.plan`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PlanDocument {
     /// The instant that it was made for.
     pub at: String,
@@ -28,7 +29,7 @@ impl PlanDocument {
 }
 
 /// One pool's plan.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PoolPlanDocument {
     pub pool: String,
     /// How many boxes should be up.
@@ -45,7 +46,7 @@ pub struct PoolPlanDocument {
 }
 
 /// What keeps a box up: its file `keep-until`, or a hold.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct KeptDocument {
     pub r#box: String,
     /// When it may be stopped.
@@ -99,7 +100,7 @@ impl PoolPlanDocument {
 }
 
 /// One action.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ActionDocument {
     /// `start`, `stop` or `force-stop`.
     pub action: &'static str,
@@ -108,7 +109,7 @@ pub struct ActionDocument {
 }
 
 /// One rule's verdict.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct VerdictDocument {
     pub rule: &'static str,
     /// `at least N`, `stop`, `keep`, `forbid` or `abstain`.
@@ -117,14 +118,14 @@ pub struct VerdictDocument {
 }
 
 /// The next change.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct NextChangeDocument {
     pub at: String,
     pub reason: ReasonDocument,
 }
 
 /// One run of a box.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RunDocument {
     pub pool: String,
     pub r#box: String,

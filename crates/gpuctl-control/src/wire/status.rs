@@ -7,13 +7,14 @@ use gpuctl_core::observation::{
 };
 use gpuctl_core::plan::{Plan, PoolPlan};
 use gpuctl_core::units::{BoxId, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{KeptDocument, NextChangeDocument, RunDocument, next_change};
 use super::{ReasonDocument, Versioned, seconds, time};
 
 /// `gpuctl.status`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StatusDocument {
     /// The instant that it holds for.
     pub at: String,
@@ -45,7 +46,7 @@ impl StatusDocument {
 }
 
 /// One pool.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PoolDocument {
     pub pool: String,
     /// The state of its busiest box: `running`, `pending`, `stopping`, `stopped` or `unknown`.
@@ -96,7 +97,7 @@ pub fn state(boxes: &[SeenBox]) -> &'static str {
 }
 
 /// One box.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct BoxDocument {
     pub r#box: String,
     /// `pending`, `running`, `stopping` or `stopped`.
@@ -124,14 +125,14 @@ pub struct BoxDocument {
 }
 
 /// A part of a box's boot.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct BootPhaseDocument {
     pub phase: String,
     pub seconds: f64,
 }
 
 /// Why a worker takes no jobs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FaultDocument {
     /// A short, stable code such as `models.missing`.
     pub code: String,
@@ -186,7 +187,7 @@ impl BootPhaseDocument {
 }
 
 /// A queue's counts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct QueueDocument {
     /// Waiting for a worker.
     pub visible: u64,
@@ -215,7 +216,7 @@ impl QueueDocument {
 }
 
 /// A hold.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct HoldDocument {
     pub pool: String,
     /// `running` or `stopped`.

@@ -13,7 +13,7 @@ use super::problems::{Problems, Sink};
 use super::section::{Keys, Section};
 use super::{
     Boxes, Budget, Cloud, Files, IdleStop, Model, Policy, Pool, PowerOff, QueuePolicy, ReadDates,
-    Work, Worker, aws, schedule,
+    Work, Worker, aws, http, schedule,
 };
 use crate::cost::{CostSettings, GP3_USD_GIB_MONTH, PriceTable};
 use crate::observation::RUNS_REMEMBERED_MAX;
@@ -74,6 +74,7 @@ pub(super) fn read_into(text: &str, files: Files<'_>, sink: &mut Sink<'_>) -> Op
     let worker = worker(root.section("worker"));
     let prices = (files.prices)(cloud.state.as_deref());
     let cost = cost(root.section("cost"), prices);
+    let http = http::read(root.section("http"));
     let models: BTreeMap<_, _> = root
         .named("model", |name, section| Some((name.to_owned(), model(section))))
         .into_iter()
@@ -83,7 +84,7 @@ pub(super) fn read_into(text: &str, files: Files<'_>, sink: &mut Sink<'_>) -> Op
     check_pools(&mut root, &pools);
     aws::check(&mut root, cloud.aws.as_ref(), &pools);
     root.report_unknown_keys();
-    Some(Policy { cloud, worker, models, cost, pools })
+    Some(Policy { cloud, worker, models, cost, http, pools })
 }
 
 /// Defaults of pools that depend on the backend.

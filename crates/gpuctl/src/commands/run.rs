@@ -7,6 +7,7 @@ use std::time::Duration;
 use gpuctl_control::Trigger;
 use gpuctl_core::units::show_duration;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::context::Context;
@@ -24,6 +25,16 @@ const RECONCILE_EVERY_MIN: Duration = Duration::from_millis(100);
 
 /// `gpuctl run`.
 pub(crate) async fn watch(context: &Context, printer: &Printer) -> Result<Output, Failure> {
+    watch_beside(context, printer, &Notify::new(), std::future::pending()).await
+}
+
+/// The same, `beside` something else of this process that never ends, and that says when it has `changed` something.
+pub(super) async fn watch_beside(
+    context: &Context,
+    printer: &Printer,
+    changed: &Notify,
+    beside: impl Future<Output = ()>,
+) -> Result<Output, Failure> {
     let lock = lock(context).await?;
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|error| Failure::new(Code::Internal, "cannot catch signals").because(&error))?;
@@ -48,13 +59,18 @@ pub(crate) async fn watch(context: &Context, printer: &Printer) -> Result<Output
                 // The next reconcile is the retry; meanwhile boxes stop by themselves when idle.
                 Err(failure) => printer.report_failure(&failure),
             }
-            trigger =
-                change_or_tick(context, version, tick.to_std().unwrap_or(RECONCILE_EVERY_MIN))
-                    .await;
+            trigger = change_or_tick(
+                context,
+                version,
+                changed,
+                tick.to_std().unwrap_or(RECONCILE_EVERY_MIN),
+            )
+            .await;
         }
     };
     tokio::select! {
         () = watch => {}
+        () = beside => {}
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
@@ -76,15 +92,22 @@ async fn notify(context: &Context, printer: &Printer, reconciled: &gpuctl_contro
 #[expect(clippy::unused_async, reason = "with AWS it publishes")]
 async fn notify(_: &Context, _: &Printer, _: &gpuctl_control::Reconciled) {}
 
-/// Waits for a write by another process, or for the tick.
-async fn change_or_tick(context: &Context, before: Option<i64>, tick: Duration) -> Trigger {
+/// Waits for a write by another process, for one that this process tells of, or for the tick.
+async fn change_or_tick(
+    context: &Context,
+    before: Option<i64>,
+    changed: &Notify,
+    tick: Duration,
+) -> Trigger {
     let began = Instant::now();
     tokio::time::sleep(RECONCILE_EVERY_MIN.min(tick)).await;
     while began.elapsed() < tick {
         if version(context) != before {
             return Trigger::Change;
         }
-        tokio::time::sleep(POLL_EVERY).await;
+        if tokio::time::timeout(POLL_EVERY, changed.notified()).await.is_ok() {
+            return Trigger::Change;
+        }
     }
     Trigger::Tick
 }

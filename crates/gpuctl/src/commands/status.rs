@@ -6,9 +6,8 @@ use gpuctl_control::Reconciled;
 use gpuctl_control::act::Acted;
 use gpuctl_control::plan as observe_and_decide;
 use gpuctl_control::wire::explain::ExplainDocument;
-use gpuctl_control::wire::plan::{PlanDocument, PoolPlanDocument, RunDocument};
-use gpuctl_control::wire::status::{QueueDocument, StatusDocument, box_documents, state};
-use gpuctl_control::wire::time;
+use gpuctl_control::wire::plan::PlanDocument;
+use gpuctl_control::wire::status::StatusDocument;
 use gpuctl_core::decide;
 use gpuctl_core::observation::{BoxState, Observation, Run, SeenPool, Witness};
 use gpuctl_core::plan::{Action, Plan};
@@ -90,16 +89,7 @@ pub(super) async fn explain(context: &Context, pool: &PoolId) -> Result<Output, 
     else {
         return Err(Failure::new(Code::PoolUnread, format!("pool `{pool}` could not be read")));
     };
-    let queue = found.queue.as_ref().and_then(|queue| queue.value.as_ref());
-    Ok(Output::Explain(Box::new(ExplainDocument {
-        at: time(at),
-        plan: PoolPlanDocument::of(plan),
-        state: found.boxes.value.as_deref().map_or("unknown", state),
-        boxes: box_documents(found.boxes.value.as_deref().unwrap_or_default(), plan, at),
-        queue: queue.map(|queue| QueueDocument::of(queue, at)),
-        last_run: found.runs.first().map(|run| RunDocument::of(run, at)),
-        errors: seen.errors,
-    })))
+    Ok(Output::Explain(Box::new(ExplainDocument::of(found, plan, at, seen.errors))))
 }
 
 /// An observation, and what was decided from it for the wanted pools.
@@ -122,6 +112,7 @@ async fn observe(context: &Context, pool: Option<&PoolId>) -> Result<Seen, Failu
 
 #[cfg(test)]
 mod tests {
+    use gpuctl_control::wire::status::state;
     use gpuctl_core::observation::{Seen, SeenBox};
     use gpuctl_core::plan::{Reason, Rule, StopMode};
 

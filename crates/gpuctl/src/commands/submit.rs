@@ -1,12 +1,13 @@
 //! `submit`: checks the inputs, sends the jobs, reconciles, and waits for the results if asked to.
 
-mod model;
+pub(super) mod model;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use gpu_tasks::{Task, TaskError, UnknownTask};
 use gpuctl_control::Trigger;
-use gpuctl_control::input::{InputRejected, admit};
+use gpuctl_control::input::admit;
 use gpuctl_control::job::{InputLocation, InputUri, InputUriError, Job, JobId, JobState};
 use gpuctl_control::params::{Param, params_of};
 use gpuctl_control::ports::{JobEntry, JobFilter, PortError};
@@ -33,7 +34,7 @@ pub(crate) async fn submit(
 ) -> Result<Output, Failure> {
     let (pool, queue) = context.queue_pool(arguments.pool.as_ref())?;
     if let Some(model) = &arguments.model {
-        model::check(context, printer, model)?;
+        model::check(context, printer, task(arguments)?, model)?;
     }
     let jobs = jobs(context, &queue.name, arguments)?;
     #[cfg(feature = "aws")]
@@ -53,6 +54,10 @@ pub(crate) async fn submit(
         queue: queue.name.to_string(),
         job_ids: jobs.iter().map(|job| job.id.to_string()).collect(),
     }))
+}
+
+fn task(arguments: &SubmitArguments) -> Result<Task, Failure> {
+    arguments.task.parse().map_err(|error: UnknownTask| TaskError::from(error).into())
 }
 
 /// Every input is checked before any is sent: a typo in the last of a hundred sends nothing.
@@ -104,25 +109,11 @@ fn admit_uri(context: &Context, text: &str, roots: &[PathBuf]) -> Result<InputUr
         Failure::new(Code::UsageInvalidValue, error.to_string()).hint(error.hint())
     })?;
     match uri.location() {
-        InputLocation::S3 { .. } => admit_object(context, &uri)?,
+        InputLocation::S3 { .. } => context.ports.files.admit(&uri)?,
         InputLocation::File(path) => drop(admit(&path, roots)?),
         InputLocation::Text(_) => {}
     }
     Ok(uri)
-}
-
-/// Refuses an object that no worker may fetch. On this machine that is each.
-#[cfg(feature = "aws")]
-fn admit_object(context: &Context, uri: &InputUri) -> Result<(), Failure> {
-    match &context.backend.account {
-        Some(account) => account.places.admit(uri).map(drop).map_err(Failure::from),
-        None => Err(InputRejected::Elsewhere { uri: uri.as_str().to_owned() }.into()),
-    }
-}
-
-#[cfg(not(feature = "aws"))]
-fn admit_object(_: &Context, uri: &InputUri) -> Result<(), Failure> {
-    Err(InputRejected::Elsewhere { uri: uri.as_str().to_owned() }.into())
 }
 
 /// The params, checked here too and not only by [`send`], so that nothing is uploaded for a job that is rejected.

@@ -269,7 +269,8 @@ fn a_model_that_cannot_be_used_fails_no_job_and_holds_up_no_other() {
         "--wait",
         "--json",
     ]);
-    assert_eq!(outcome(&wrong_task.expect(1).json()["jobs"][0]), "model.task");
+    let error: Value = serde_json::from_str(&wrong_task.expect(2).stderr).unwrap();
+    assert_eq!(error["error"]["code"], "model.task");
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod preflight;
 mod prices;
 mod random;
 mod retry;
+mod serve;
 mod snapshots;
 #[cfg(feature = "deploy")]
 mod stacks;

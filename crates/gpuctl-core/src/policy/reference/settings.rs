@@ -96,6 +96,13 @@ pub(super) const SECTIONS: &[SectionDoc] = &[
         about: "The prices of budgets and of `gpuctl cost`. `gpuctl cost prices` lists the known ones.",
         settings: COST,
     },
+    SectionDoc {
+        heading: "[http]",
+        path: "http",
+        about: "The HTTP API of `gpuctl serve`. [gpuctl-http](../gpuctl-http/README.md) describes it; what is limited otherwise is in its \
+            `/openapi.json`.",
+        settings: HTTP,
+    },
 ];
 
 const CLOUD: &[SettingDoc] = &[
@@ -335,4 +342,33 @@ const COST: &[SettingDoc] = &[
         Value("false"),
         "Whether each box keeps a public IPv4 address, which is billed all the time.",
     ),
+];
+
+const HTTP: &[SettingDoc] = &[
+    setting(
+        "address",
+        Value("\"127.0.0.1:8686\""),
+        "Where it listens: a loopback address of this machine, since there are no keys yet; for other machines put a proxy in front that \
+        asks who calls, and speaks TLS. Port 0 takes a free one, which is printed.",
+    )
+    .takes("IP address and port"),
+    setting(
+        "hosts",
+        Value("[]"),
+        "Names under which it may be called, beside `localhost` and the loopback addresses, e.g. that of a container.",
+    ),
+    setting("upload_mib_max", Value("512"), "The largest file that a client may upload, in MiB."),
+    setting("connections_max", Value("512"), "The most connections at once; further ones wait to be accepted."),
+    setting(
+        "waiting_max",
+        Value("64"),
+        "The most requests that wait for a job at once; further ones are answered at once, as if their wait were over.",
+    ),
+    setting(
+        "wait_max",
+        Value("\"570s\""),
+        "How long a request may wait for a job. Set it lower than the limit of a proxy in front: nginx and AWS's load balancer cut a \
+        request after 60 s, Cloudflare after 100 s.",
+    ),
+    setting("queued_max", Value("10000"), "The most jobs that may wait in the queue; beyond that no job is taken."),
 ];

@@ -1,17 +1,20 @@
 //! What a job's `output` holds: one document for each kind of task. Its field names are a contract with the programs that read results.
 
+use gpu_tasks::Task;
+use schemars::{JsonSchema, Schema, schema_for};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 /// What is doubtful about an output, in its `warnings`; absent where nothing is.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct WarningDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct WarningDocument {
     pub code: &'static str,
     pub message: String,
 }
 
 /// What an output is based on, in its `basis`, where its input is a recording.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct AudioBasisDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct AudioBasisDocument {
     pub decoded_seconds: f64,
     /// From 0 to 1: less than 1 where parts could not be decoded.
     pub used_share: f64,
@@ -29,8 +32,8 @@ pub(super) struct AudioBasisDocument {
 }
 
 /// What an output is based on, in its `basis`, where its input is a picture or document.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct PictureBasisDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct PictureBasisDocument {
     /// Pages that were looked at, and those that the file has.
     pub pages: usize,
     pub pages_total: usize,
@@ -52,8 +55,8 @@ pub(super) struct PictureBasisDocument {
 }
 
 /// What speech is based on.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct TextBasisDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct TextBasisDocument {
     /// Letters and digits of the text, without tags and other codes.
     pub letters: usize,
     /// Those that were said.
@@ -61,8 +64,8 @@ pub(super) struct TextBasisDocument {
 }
 
 /// The output of `voice.transcribe`.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct TranscriptDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct TranscriptDocument {
     /// The texts of all segments.
     pub text: String,
     pub audio_seconds: f64,
@@ -70,8 +73,8 @@ pub(super) struct TranscriptDocument {
 }
 
 /// A piece of speech; its times count from the beginning of the recording.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct SegmentDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct SegmentDocument {
     pub start_seconds: f64,
     pub end_seconds: f64,
     pub text: String,
@@ -81,8 +84,8 @@ pub(super) struct SegmentDocument {
 }
 
 /// The output of `vision.ocr`. Sizes and corners are those of a page after it was turned upright.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct PageDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct PageDocument {
     /// The lines, separated by line breaks.
     pub text: String,
     /// Of the first page.
@@ -94,15 +97,15 @@ pub(super) struct PageDocument {
 }
 
 /// The size of a page.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct PageSizeDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct PageSizeDocument {
     pub width_pixels: u32,
     pub height_pixels: u32,
 }
 
 /// A line of text.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct LineDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct LineDocument {
     pub text: String,
     /// How sure the model is, from 0 to 1.
     pub score: f32,
@@ -113,15 +116,15 @@ pub(super) struct LineDocument {
 }
 
 /// The output of the tasks that make sound; the sound is the first of its `files`.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct SoundDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct SoundDocument {
     pub audio_seconds: f64,
     pub sample_rate_hz: u32,
 }
 
 /// The output of `text.embed`, and of `vision.embed` without labels.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct EmbeddingDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct EmbeddingDocument {
     /// Of length 1: its squares add up to 1.
     pub vector: Vec<f32>,
     /// How many tokens the text has; absent for a picture.
@@ -132,8 +135,8 @@ pub(super) struct EmbeddingDocument {
 }
 
 /// The output of `text.classify`, and of `vision.embed` with labels.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct ClassificationDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ClassificationDocument {
     /// The best label.
     pub label: String,
     /// For a file: its type, e.g. `image/png`.
@@ -146,16 +149,16 @@ pub(super) struct ClassificationDocument {
 }
 
 /// A label and its score.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct LabelDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct LabelDocument {
     pub label: String,
     /// How sure the model is, from 0 to 1.
     pub score: f32,
 }
 
 /// The output of `vision.detect`. Sizes and edges are those of the picture after it was turned upright.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct DetectionsDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct DetectionsDocument {
     pub width_pixels: u32,
     pub height_pixels: u32,
     /// The highest score first.
@@ -163,8 +166,8 @@ pub(super) struct DetectionsDocument {
 }
 
 /// One object in a picture.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct DetectionDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct DetectionDocument {
     pub label: String,
     /// How sure the model is, from 0 to 1.
     pub score: f32,
@@ -176,8 +179,8 @@ pub(super) struct DetectionDocument {
 }
 
 /// The output of `vision.segment`. Sizes and edges are those of the picture after it was turned upright.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct SegmentsDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct SegmentsDocument {
     pub width_pixels: u32,
     pub height_pixels: u32,
     /// The highest score first.
@@ -185,8 +188,8 @@ pub(super) struct SegmentsDocument {
 }
 
 /// An object and its mask.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct SegmentedDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct SegmentedDocument {
     /// The name of the mask's file among `files`: white where the object is.
     pub file: String,
     /// The words by which the object was asked for, where it was.
@@ -202,14 +205,14 @@ pub(super) struct SegmentedDocument {
 }
 
 /// The output of `onnx.run`.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct TensorsDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct TensorsDocument {
     pub tensors: Vec<TensorDocument>,
 }
 
 /// One output of the graph.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct TensorDocument {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct TensorDocument {
     pub name: String,
     /// NumPy's name of the element type, e.g. `float32`.
     pub dtype: String,
@@ -223,6 +226,54 @@ pub(super) struct TensorDocument {
 
 /// The document as JSON.
 #[must_use]
-pub(super) fn to_value(document: &impl Serialize) -> serde_json::Value {
+pub fn to_value(document: &impl Serialize) -> Value {
     serde_json::to_value(document).expect("a document of texts and numbers is always JSON")
+}
+
+/// The JSON Schema of a task's output.
+#[must_use]
+pub fn schema(task: Task) -> Value {
+    let whole = |schema: Schema| with_remarks(schema.to_value());
+    match task {
+        Task::VoiceTranscribe => whole(schema_for!(TranscriptDocument)),
+        Task::VoiceSynthesize | Task::VoiceConvert | Task::VoiceDenoise => {
+            whole(schema_for!(SoundDocument))
+        }
+        Task::VisionOcr => whole(schema_for!(PageDocument)),
+        Task::VisionSegment => whole(schema_for!(SegmentsDocument)),
+        Task::VisionDetect => whole(schema_for!(DetectionsDocument)),
+        Task::TextEmbed => whole(schema_for!(EmbeddingDocument)),
+        Task::TextClassify => whole(schema_for!(ClassificationDocument)),
+        Task::OnnxRun => whole(schema_for!(TensorsDocument)),
+        Task::VisionEmbed => json!({
+            "anyOf": [whole(schema_for!(EmbeddingDocument)), whole(schema_for!(ClassificationDocument))]
+        }),
+    }
+}
+
+/// With what every output may have: what it is based on, what is doubtful about it, and its files.
+fn with_remarks(mut schema: Value) -> Value {
+    let basis = [
+        schema_for!(AudioBasisDocument),
+        schema_for!(PictureBasisDocument),
+        schema_for!(TextBasisDocument),
+    ];
+    let properties = &mut schema["properties"];
+    properties["basis"] = json!({ "anyOf": basis });
+    properties["warnings"] = json!({ "type": "array", "items": schema_for!(WarningDocument) });
+    properties["files"] = json!({
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["name", "uri", "bytes", "sha256", "media_type"],
+            "properties": {
+                "name": { "type": "string" },
+                "uri": { "type": ["string", "null"] },
+                "bytes": { "type": "integer" },
+                "sha256": { "type": "string" },
+                "media_type": { "type": "string" },
+            },
+        },
+    });
+    schema
 }

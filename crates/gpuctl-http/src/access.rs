@@ -1,0 +1,112 @@
+//! Who may call: only this machine's own programs, told by where the server listens and by the headers that a browser sets.
+//!
+//! A page of a foreign site can make a browser here send requests to a loopback address. It cannot choose `Host` (its own name, also where
+//! that is made to lead here) nor leave out `Origin`.
+
+use std::net::SocketAddr;
+
+use axum::extract::{Request, State};
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use gpuctl_core::policy::Http;
+use gpuctl_core::text::excerpt;
+
+use crate::Shared;
+use crate::problem::Problem;
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// Empty: there are no keys yet.
+    pub(crate) name: String,
+}
+
+/// Which names it may be called by.
+pub(crate) struct Access {
+    hosts: Vec<String>,
+}
+
+impl Access {
+    pub(crate) fn new(http: &Http) -> Self {
+        Self { hosts: http.hosts.iter().map(|host| host.to_ascii_lowercase()).collect() }
+    }
+
+    /// Whether a name, with or without a port, is one of this machine.
+    fn is_own(&self, authority: &str) -> bool {
+        let authority = authority.to_ascii_lowercase();
+        if let Ok(address) = authority.parse::<SocketAddr>() {
+            return address.ip().is_loopback();
+        }
+        let name = match authority.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+            _ => authority.as_str(),
+        };
+        let ip = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+        name == "localhost"
+            || ip.is_ok_and(|ip| ip.is_loopback())
+            || self.hosts.iter().any(|host| host == name)
+    }
+
+    fn check_own(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let forbidden = |code, detail: String| Problem::new(StatusCode::FORBIDDEN, code, detail);
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let host = text(HOST).unwrap_or_default();
+        if !self.is_own(host) {
+            let detail = format!("the host `{}` may not be called", excerpt(host));
+            return Err(forbidden("request.host", detail)
+                .hint("call it as localhost, or add the name to `hosts` under [http]"));
+        }
+        let Some(origin) = text(ORIGIN) else { return Ok(()) };
+        let name = origin.split_once("://").map_or(origin, |(_, name)| name);
+        if self.is_own(name) {
+            return Ok(());
+        }
+        let detail = format!("a page of `{}` may not call it", excerpt(origin));
+        Err(forbidden("request.origin", detail)
+            .hint("call it from a program, or add the name to `hosts` under [http]"))
+    }
+}
+
+/// Lets a request through, with its caller, or refuses it.
+pub(crate) async fn check(State(api): State<Shared>, mut request: Request, next: Next) -> Response {
+    match api.access.check_own(request.headers()) {
+        Ok(()) => {
+            request.extensions_mut().insert(Caller { name: String::new() });
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_may_be_called() {
+        let access = Access { hosts: vec!["box.internal".to_owned()] };
+        for own in [
+            "localhost",
+            "LOCALHOST:8686",
+            "127.0.0.1:80",
+            "127.0.0.1",
+            "[::1]:80",
+            "[::1]",
+            "box.internal:1",
+        ] {
+            assert!(access.is_own(own), "{own}");
+        }
+        for other in [
+            "",
+            "other.invalid",
+            "localhost.other.invalid",
+            "10.0.0.1:80",
+            "0.0.0.0",
+            "127.0.0.1.other.invalid:80",
+        ] {
+            assert!(!access.is_own(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! New jobs: read from JSON or multipart, checked by the checks of `gpuctl submit`, and sent once, however often the request comes.
+
+use axum::extract::{Extension, Path, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use gpu_tasks::{ParamKind, Task};
+use gpuctl_control::job::{InputLocation, InputUri, InputUriError, Job, JobId, JobState};
+use gpuctl_control::media;
+use gpuctl_control::pools;
+use gpuctl_control::ports::{JobEntry, Upload};
+use gpuctl_control::submit::submit;
+use gpuctl_core::policy::QueuePolicy;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::access::Caller;
+use crate::body::{self, Parts, UploadedFile};
+use crate::problem::Problem;
+use crate::request::Identity;
+use crate::{Api, Shared};
+
+/// A job to submit. Of `input`, `text` and, in a multipart body, the part `file`, it has exactly one.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CreateJob {
+    /// The task, e.g. `voice.transcribe`; `GET /v1/tasks` lists them.
+    pub(crate) task: String,
+    /// The model; without one the task's default is used.
+    pub(crate) model: Option<String>,
+    /// The input's URI: `s3://BUCKET/KEY`, or `data:,TEXT`.
+    pub(crate) input: Option<String>,
+    /// The input, where it is a text.
+    pub(crate) text: Option<String>,
+    /// The task's params.
+    pub(crate) params: Map<String, Value>,
+    /// The pool whose queue gets the job; needed only where several have one.
+    pub(crate) pool: Option<String>,
+}
+
+/// A job to submit, with the files that came with it.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) job: CreateJob,
+    /// The part `file`, and parts that are params, by name.
+    pub(crate) files: Vec<(String, UploadedFile)>,
+}
+
+/// What a repeated request has in common with the one before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// Nothing: it is a job of its own.
+    New,
+    /// The id that the client chose.
+    ById,
+    /// The key that the client chose.
+    ByKey,
+    /// All of it.
+    ByContent,
+}
+
+/// A job that is in the ledger.
+pub(crate) struct Accepted {
+    pub(crate) entry: JobEntry,
+    /// Whether it was there before.
+    pub(crate) is_replay: bool,
+}
+
+/// `POST /v1/jobs`.
+pub(crate) async fn create(
+    State(api): State<Shared>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let headers = request.headers().clone();
+    let wait = api.preferred_wait(&headers)?;
+    let identity = Identity::of_header(&headers, &caller.name)?;
+    let wanted = read(&api, request).await?;
+    let (id, named) = match identity {
+        Some(identity) => (identity.job(&api).await?, Named::ByKey),
+        None => (JobId::new(api.ports.clock.now()), Named::New),
+    };
+    let accepted = api.accept(wanted, id, named).await?;
+    api.answer_created(accepted, wait).await
+}
+
+/// `PUT /v1/jobs/{id}`.
+pub(crate) async fn put(
+    State(api): State<Shared>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response, Problem> {
+    let wait = api.preferred_wait(&headers)?;
+    let id: JobId = id.parse().map_err(|_| {
+        Problem::new(StatusCode::BAD_REQUEST, "job.id", "the job's id is not a UUID")
+            .hint("use a new UUID for each job, best of version 7")
+    })?;
+    let wanted = read(&api, request).await?;
+    let accepted = api.accept(wanted, id, Named::ById).await?;
+    api.answer_created(accepted, wait).await
+}
+
+async fn read(api: &Api, request: Request) -> Result<Wanted, Problem> {
+    if !body::is_of_type(&request, "multipart/form-data") {
+        return Ok(Wanted { job: body::json(request).await?, files: Vec::new() });
+    }
+    let Parts { fields, files } = Parts::read(api, request).await?;
+    let mut json = Map::new();
+    for (name, text) in fields {
+        let value = match name.as_str() {
+            "params" => serde_json::from_str(&text).map_err(|error| {
+                Problem::form(format!("`params` is not JSON: {error}"))
+                    .hint("e.g. `{\"speed\": 1.2}`")
+                    .at("/params")
+            })?,
+            _ => Value::String(text),
+        };
+        json.insert(name, value);
+    }
+    let json = Value::Object(json).to_string();
+    Ok(Wanted { job: body::read_json(json.as_bytes())?, files })
+}
+
+impl Api {
+    /// Checks the job and sends it, unless one of this id is there.
+    pub(crate) async fn accept(
+        &self,
+        wanted: Wanted,
+        id: JobId,
+        named: Named,
+    ) -> Result<Accepted, Problem> {
+        let checked = self.check(wanted)?;
+        let _alone = match named {
+            Named::New => None,
+            _ => Some(self.requests.alone(&id).await),
+        };
+        let before = match named {
+            Named::New => None,
+            _ => self.ports.ledger.job(&id).await?,
+        };
+        if before.is_none() {
+            self.check_room(checked.queue).await?;
+        }
+        let job = self.job(id, checked, before.as_ref()).await?;
+        match before {
+            Some(entry) if is_same(&entry.job, &job) => Ok(Accepted { entry, is_replay: true }),
+            Some(entry) => Err(differs(&entry.job, named)),
+            None => {
+                submit(&self.ports, std::slice::from_ref(&job)).await?;
+                self.changed.notify_one();
+                let entry = JobEntry { job, state: JobState::Queued, result: None, problem: None };
+                Ok(Accepted { entry, is_replay: false })
+            }
+        }
+    }
+
+    fn check(&self, wanted: Wanted) -> Result<Checked<'_>, Problem> {
+        let Wanted { job, files } = wanted;
+        if job.task.is_empty() {
+            let detail = "the job has no `task`";
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "task.missing", detail)
+                .hint("`GET /v1/tasks` lists the tasks")
+                .at("/task"));
+        }
+        let task: Task = job.task.parse().map_err(gpu_tasks::TaskError::from)?;
+        let (_, queue) = pools::for_job(&self.policy, job.pool.as_deref())?;
+        if let Some(model) = &job.model {
+            self.models.check(task, model)?;
+        }
+        let mut params = job.params;
+        let (mut input, mut attached) = (None, Vec::new());
+        for (name, file) in files {
+            media_of(task, &name, &file)?;
+            if name == "file" && input.is_none() {
+                input = Some(file);
+            } else {
+                let name = file_param(task, &name)?;
+                // Its URI is known when it is kept; until then any will do.
+                params.insert(name.to_owned(), Value::from("data:,"));
+                attached.push((name, file));
+            }
+        }
+        for (name, uri) in gpu_tasks::check(task.name(), &params)?.uris() {
+            if attached.iter().all(|(attached, _)| *attached != name) {
+                self.admit(uri).map_err(|problem| problem.at(format!("/params/{name}")))?;
+            }
+        }
+        let input = self.one_input(input, job.input, job.text)?;
+        Ok(Checked { task, model: job.model, params, queue, input, attached })
+    }
+
+    fn one_input(
+        &self,
+        file: Option<UploadedFile>,
+        uri: Option<String>,
+        text: Option<String>,
+    ) -> Result<GivenInput, Problem> {
+        let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
+        let hint = "send one of `text`, `input` (a URI), and the part `file` of a multipart body";
+        match (file, uri, text) {
+            (Some(file), None, None) => Ok(GivenInput::File(file)),
+            (None, Some(uri), None) => self.admit(&uri).map(GivenInput::Uri),
+            (None, None, Some(text)) if text.trim().is_empty() => {
+                Err(Problem::new(unprocessable, "input.no_text", "the text is empty")
+                    .hint("send a text with at least one letter")
+                    .at("/text"))
+            }
+            (None, None, Some(text)) => Ok(match InputUri::of_text(&text) {
+                Ok(uri) => GivenInput::Uri(uri),
+                Err(_) => GivenInput::LongText(text),
+            }),
+            (None, None, None) => {
+                Err(Problem::new(unprocessable, "input.missing", "the job has no input").hint(hint))
+            }
+            _ => {
+                Err(Problem::new(unprocessable, "input.several", "the job has more than one input")
+                    .hint(hint))
+            }
+        }
+    }
+
+    /// A URI that a client may name: never a file of this machine.
+    fn admit(&self, text: &str) -> Result<InputUri, Problem> {
+        let uri: InputUri = text.parse().map_err(|error: InputUriError| Problem::from(error))?;
+        if matches!(uri.location(), InputLocation::File(_)) {
+            let detail =
+                "`file:` inputs are refused: the files of the server are none of its clients'";
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "input.outside", detail)
+                .hint("send the file as the part `file` of a multipart body")
+                .at("/input"));
+        }
+        self.ports.files.admit(&uri)?;
+        Ok(uri)
+    }
+
+    /// Refuses a job for a queue that holds as many as it may.
+    async fn check_room(&self, queue: &QueuePolicy) -> Result<(), Problem> {
+        let queued_max = u64::from(self.policy.http.queued_max.get());
+        let waiting = self.queued(&queue.name).await?;
+        if waiting < queued_max {
+            return Ok(());
+        }
+        let detail = format!(
+            "the queue `{}` holds {waiting} jobs, at most {queued_max} may wait",
+            queue.name
+        );
+        Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue.full", detail)
+            .hint("send it again later, or raise `queued_max` under [http]")
+            .retry_after(60))
+    }
+
+    /// The job, with its files kept. One whose bytes were kept before is not written again.
+    async fn job(
+        &self,
+        id: JobId,
+        checked: Checked<'_>,
+        before: Option<&JobEntry>,
+    ) -> Result<Job, Problem> {
+        let Checked { task, model, mut params, queue, input, attached } = checked;
+        for (name, file) in attached {
+            let kept = before.and_then(|entry| entry.job.params.get(name)?.as_str()?.parse().ok());
+            let uri = self.keep(&id, file, kept).await?;
+            params.insert(name.to_owned(), Value::from(uri.as_str()));
+        }
+        let kept = before.map(|entry| entry.job.input.clone());
+        let input = match input {
+            GivenInput::Uri(uri) => uri,
+            GivenInput::File(file) => self.keep(&id, file, kept).await?,
+            GivenInput::LongText(text) => {
+                self.keep(&id, body::file_of_text(self, text).await?, kept).await?
+            }
+        };
+        Ok(Job {
+            id,
+            queue: queue.name.clone(),
+            task: task.name().to_owned(),
+            model,
+            input,
+            params,
+            submitted_at: self.ports.clock.now(),
+            generation: 0,
+        })
+    }
+
+    async fn keep(
+        &self,
+        id: &JobId,
+        file: UploadedFile,
+        kept: Option<InputUri>,
+    ) -> Result<InputUri, Problem> {
+        let UploadedFile { name, digest, file, .. } = file;
+        if let Some(kept) = kept.filter(|uri| uri.as_str().contains(&digest)) {
+            return Ok(kept);
+        }
+        let upload = Upload { job: id, name: &name, digest: &digest, file };
+        Ok(self.ports.files.take_in(upload).await?)
+    }
+}
+
+/// A job that may be sent.
+struct Checked<'a> {
+    task: Task,
+    model: Option<String>,
+    params: Map<String, Value>,
+    queue: &'a QueuePolicy,
+    input: GivenInput,
+    /// Files that are params.
+    attached: Vec<(&'static str, UploadedFile)>,
+}
+
+enum GivenInput {
+    Uri(InputUri),
+    File(UploadedFile),
+    /// Too long for a URI.
+    LongText(String),
+}
+
+fn media_of(task: Task, part: &str, file: &UploadedFile) -> Result<(), Problem> {
+    media::check(task, &file.name, &file.head)
+        .map_err(|error| Problem::from(error).at(format!("/{part}")))
+}
+
+/// The param of this name, if it is a file.
+fn file_param(task: Task, name: &str) -> Result<&'static str, Problem> {
+    let of_kind = |kind: &ParamKind| matches!(kind, ParamKind::File);
+    let found = task.params().iter().find(|spec| spec.name == name && of_kind(&spec.kind));
+    found.map(|spec| spec.name).ok_or_else(|| {
+        let files = task.params().iter().filter(|spec| of_kind(&spec.kind)).map(|spec| spec.name);
+        let known: Vec<String> = std::iter::once("file").chain(files).map(str::to_owned).collect();
+        body::unknown_field(name, &known)
+    })
+}
+
+/// Whether a request for the second job asks for the first.
+fn is_same(a: &Job, b: &Job) -> bool {
+    a.queue == b.queue
+        && a.task == b.task
+        && a.model == b.model
+        && a.params == b.params
+        && a.input == b.input
+}
+
+fn differs(job: &Job, named: Named) -> Problem {
+    let (status, what) = match named {
+        Named::ByKey => (StatusCode::UNPROCESSABLE_ENTITY, "this `Idempotency-Key`"),
+        _ => (StatusCode::CONFLICT, "this id"),
+    };
+    let detail = format!("there is another job of {what}");
+    Problem { job_id: Some(job.id.to_string()), ..Problem::new(status, "job.differs", detail) }
+        .hint("use a new one for a new job; the first one goes on")
+}

@@ -1,0 +1,87 @@
+//! The HTTP API: jobs are submitted, waited for and read by other programs. README.md of this crate is the page for them.
+//!
+//! It is a router over the ports, and knows no sockets: `gpuctl serve` accepts connections and hands them over. It decides nothing: what a
+//! job waits for is read off the plan, and what is refused is refused by the checks of `gpuctl submit`.
+
+mod access;
+mod body;
+mod catalog;
+mod create;
+mod events;
+mod files;
+mod jobs;
+mod limits;
+mod openapi;
+mod problem;
+mod request;
+mod routes;
+mod snapshot;
+mod status;
+mod waiting;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gpuctl_control::models::KnownModels;
+use gpuctl_control::ports::Ports;
+use gpuctl_core::policy::Policy;
+use tokio::sync::{Notify, Semaphore};
+
+use self::request::Requests;
+use self::snapshot::Snapshots;
+
+pub use self::limits::{
+    BODY_TIME_MAX, HEADER_BYTES_MAX, HEADER_TIME_MAX, HEADERS_MAX, JSON_BYTES_MAX,
+};
+pub use self::routes::router;
+
+/// What the API works with.
+pub struct Api {
+    ports: Ports,
+    policy: Policy,
+    models: KnownModels,
+    /// How often a waiting request looks at its job: a read of a file here, a call on AWS.
+    poll_every: Duration,
+    /// Which names it may be called by.
+    access: access::Access,
+    waiting: Arc<Semaphore>,
+    snapshots: Snapshots,
+    requests: Requests,
+    changed: Arc<Notify>,
+}
+
+/// What [`Api::new`] needs beside the ports.
+pub struct Settings {
+    pub policy: Policy,
+    pub models: KnownModels,
+    /// How often a waiting request looks at its job.
+    pub poll_every: Duration,
+}
+
+impl Api {
+    #[must_use]
+    pub fn new(ports: Ports, settings: Settings) -> Self {
+        let Settings { policy, models, poll_every } = settings;
+        let waiting_max = usize::try_from(policy.http.waiting_max.get()).unwrap_or(usize::MAX);
+        Self {
+            access: access::Access::new(&policy.http),
+            waiting: Arc::new(Semaphore::new(waiting_max.min(Semaphore::MAX_PERMITS))),
+            snapshots: Snapshots::new(poll_every),
+            requests: Requests::default(),
+            changed: Arc::new(Notify::new()),
+            ports,
+            policy,
+            models,
+            poll_every,
+        }
+    }
+
+    /// Told after each job that was sent: a reason for the controller in this process to look at once.
+    #[must_use]
+    pub fn changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.changed)
+    }
+}
+
+/// The API, as handlers have it.
+type Shared = Arc<Api>;

@@ -1,0 +1,91 @@
+//! What the controller would see and decide now, kept for a moment: many requests ask for it, and it is read from the whole backend.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gpuctl_control::plan;
+use gpuctl_control::ports::PortError;
+use gpuctl_core::observation::{Observation, SeenPool, Witness};
+use gpuctl_core::plan::{Plan, PoolPlan};
+use gpuctl_core::units::{PoolId, QueueName};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::Api;
+
+/// The least time between two observations: a burst of requests must not read the backend again for each.
+const APART_MIN: Duration = Duration::from_millis(250);
+
+/// An observation, and what was decided from it.
+pub(crate) struct Snapshot {
+    pub(crate) observation: Observation,
+    pub(crate) plan: Plan,
+    /// The parts that could not be read.
+    pub(crate) errors: Vec<String>,
+}
+
+impl Snapshot {
+    pub(crate) fn pool(&self, id: &PoolId) -> Option<(&SeenPool, &PoolPlan)> {
+        let plan = self.plan.pools.iter().find(|plan| plan.pool == *id)?;
+        Some((self.observation.pools.get(id)?, plan))
+    }
+}
+
+/// The latest snapshot, and how many jobs each queue held when it was last counted.
+pub(crate) struct Snapshots {
+    latest: Mutex<Option<(Instant, Arc<Snapshot>)>>,
+    counted: Mutex<BTreeMap<QueueName, (Instant, u64)>>,
+    kept: Duration,
+}
+
+impl Snapshots {
+    /// On AWS an observation is calls that cost money: it is kept for longer, as waiting requests poll more seldom.
+    pub(crate) fn new(poll_every: Duration) -> Self {
+        let kept = poll_every.max(APART_MIN);
+        Self { latest: Mutex::new(None), counted: Mutex::new(BTreeMap::new()), kept }
+    }
+}
+
+impl Api {
+    /// A snapshot that is a moment old at most; requests that ask meanwhile wait for the same.
+    pub(crate) async fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot_since(None).await
+    }
+
+    /// A snapshot that has seen what was done until now, where an observation is a few reads of a file. On AWS it may be a moment older.
+    pub(crate) async fn new_snapshot(&self) -> Arc<Snapshot> {
+        let is_cheap = self.snapshots.kept <= APART_MIN;
+        self.snapshot_since(is_cheap.then(Instant::now)).await
+    }
+
+    async fn snapshot_since(&self, since: Option<Instant>) -> Arc<Snapshot> {
+        let mut latest = self.snapshots.latest.lock().await;
+        if let Some((at, snapshot)) = &*latest
+            && at.elapsed() < self.snapshots.kept
+            && since.is_none_or(|since| *at >= since)
+        {
+            return Arc::clone(snapshot);
+        }
+        let begun = Instant::now();
+        let (observed, plan) = plan(&self.ports, &self.policy, Witness::Controller).await;
+        let errors = observed.errors.iter().map(ToString::to_string).collect();
+        let snapshot = Arc::new(Snapshot { observation: observed.observation, plan, errors });
+        *latest = Some((begun, Arc::clone(&snapshot)));
+        snapshot
+    }
+
+    /// How many jobs wait in the queue, as of a moment ago at most.
+    pub(crate) async fn queued(&self, queue: &QueueName) -> Result<u64, PortError> {
+        let mut counted = self.snapshots.counted.lock().await;
+        if let Some((at, count)) = counted.get(queue)
+            && at.elapsed() < self.snapshots.kept
+        {
+            return Ok(*count);
+        }
+        let counts = self.ports.queue.counts(queue).await?;
+        let count = counts.visible + counts.delayed;
+        counted.insert(queue.clone(), (Instant::now(), count));
+        Ok(count)
+    }
+}

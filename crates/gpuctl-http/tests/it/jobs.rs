@@ -1,0 +1,213 @@
+//! Jobs from request to result.
+
+use gpuctl_control::job::InputLocation;
+use gpuctl_control::ports::{JobFilter, Purge};
+use serde_json::json;
+
+use crate::place::{FORM, POLICY, Place, form, json_request, queue, request};
+
+const WAV: &[u8] = b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0";
+
+#[tokio::test]
+async fn a_job_is_submitted_waited_for_and_read() {
+    let place = Place::new(POLICY);
+    let job = json!({ "task": "text.embed", "text": "a cat", "params": { "as": "query" } });
+    let created = place.post("/v1/jobs", &job).await.expect(202);
+    let shown = created.json();
+    let own = created.header("location").to_owned();
+    assert_eq!(own, format!("/v1/jobs/{}", shown["job_id"].as_str().unwrap()));
+    assert_eq!((&shown["state"], &shown["input"]), (&json!("queued"), &json!("data:,a%20cat")));
+    assert!(created.header("retry-after").parse::<u64>().unwrap() > 0);
+    let waiting = &shown["waiting"];
+    assert_eq!((&waiting["rule"], &waiting["blocked"]), (&json!("demand"), &json!(null)));
+    assert!(waiting["box_expected_at"].is_string() && waiting["since"].is_string(), "{waiting}");
+    let poll = format!("{own}?wait=20");
+    let (answer, _) = tokio::join!(place.get(&poll), place.work(json!({ "vector": [1.0] }), &[]));
+    let done = answer.expect(200).json();
+    assert_eq!((&done["state"], &done["output"]["vector"]), (&json!("succeeded"), &json!([1.0])));
+    assert_eq!((&done["waiting"], &done["box"]), (&json!(null), &json!("gpu-1")));
+    // Of a box on this machine without a price it is not known.
+    assert_eq!(done["cost_usd"], json!(null));
+    let again = place.post(&format!("{own}/retry"), &json!({})).await.expect(202).json();
+    assert_eq!((&again["state"], &again["generation"]), (&json!("queued"), &json!(1)));
+    let open = place.post(&format!("{own}/retry"), &json!({})).await.expect(409).json();
+    assert_eq!(open["code"], "job.open");
+}
+
+#[tokio::test]
+async fn who_prefers_to_wait_gets_the_result_at_once() {
+    let place = Place::new(POLICY);
+    let job = json!({ "task": "text.embed", "text": "a cat" });
+    let wait = json_request("POST", "/v1/jobs", &[("prefer", "wait=20")], &job);
+    let (answer, _) = tokio::join!(place.send(wait), place.work(json!({ "vector": [0.5] }), &[]));
+    assert_eq!(answer.expect(200).json()["output"]["vector"], json!([0.5]));
+    let short = json_request("POST", "/v1/jobs", &[("prefer", "respond-async, wait=0")], &job);
+    assert_eq!(place.send(short).await.expect(202).json()["state"], "queued");
+}
+
+#[tokio::test]
+async fn an_upload_is_the_input_and_no_path_of_the_server_is_shown() {
+    let place = Place::new(POLICY);
+    let body = form(
+        &[("task", "voice.convert"), ("params", "{\"tau\": 0.5}")],
+        &[("file", "../a b.wav", WAV), ("reference", "voice.wav", WAV)],
+    );
+    let created = place.send(request("POST", "/v1/jobs", &[FORM], body)).await.expect(202).json();
+    assert_eq!(created["input"], "a b.wav");
+    assert_eq!(created["params"], json!({ "tau": 0.5, "reference": "voice.wav" }));
+    let job = place.work(json!({ "audio_seconds": 1.0 }), &[("speech.wav", b"0123456789")]).await;
+    let InputLocation::File(path) = job.input.location() else { panic!("{:?}", job.input) };
+    assert_eq!(std::fs::read(path).unwrap(), WAV);
+    let own = format!("/v1/jobs/{}", job.id);
+    let done = place.get(&own).await.expect(200);
+    let folder = place.folder.path().display().to_string();
+    assert!(!done.text().contains(&folder), "{}", done.text());
+    let uri = done.json()["output"]["files"][0]["uri"].as_str().unwrap().to_owned();
+    let whole = place.get(&uri).await.expect(200);
+    assert_eq!((whole.text().as_str(), whole.header("content-type")), ("0123456789", "audio/wav"));
+    assert_eq!(whole.header("content-disposition"), "attachment; filename=\"speech.wav\"");
+    let part = place.send(request("GET", &uri, &[("range", "bytes=2-4")], "")).await.expect(206);
+    assert_eq!((part.text().as_str(), part.header("content-range")), ("234", "bytes 2-4/10"));
+    let beyond = request("GET", &uri, &[("range", "bytes=10-")], "");
+    assert_eq!(place.send(beyond).await.expect(416).json()["code"], "request.range");
+    place.send(request("GET", &uri, &[("if-none-match", "\"ab12\"")], "")).await.expect(304);
+    let none = place.get(&format!("{own}/files/other")).await.expect(404).json();
+    assert_eq!(
+        (&none["code"], &none["hint"]),
+        (&json!("file.unknown"), &json!("it has speech.wav"))
+    );
+}
+
+#[tokio::test]
+async fn a_thousand_posts_with_one_key_are_one_job() {
+    let place = std::sync::Arc::new(Place::new(POLICY));
+    let job = json!({ "task": "text.embed", "text": "a cat" });
+    let posts: Vec<_> = (0..1_000)
+        .map(|_| {
+            let request = json_request("POST", "/v1/jobs", &[("idempotency-key", "k-1")], &job);
+            let place = std::sync::Arc::clone(&place);
+            tokio::spawn(async move { place.send(request).await })
+        })
+        .collect();
+    let mut ids = std::collections::BTreeSet::new();
+    let mut replays = 0;
+    for post in posts {
+        let answer = post.await.unwrap().expect(202);
+        replays += u32::from(answer.header("idempotent-replay") == "true");
+        ids.insert(answer.json()["job_id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!((ids.len(), replays, place.queued().await), (1, 999, 1));
+    let other = json!({ "task": "text.embed", "text": "a dog" });
+    let other = json_request("POST", "/v1/jobs", &[("idempotency-key", "k-1")], &other);
+    assert_eq!(place.send(other).await.expect(422).json()["code"], "job.differs");
+}
+
+#[tokio::test]
+async fn a_job_under_an_id_of_the_client_is_submitted_once() {
+    let place = Place::new(POLICY);
+    let path = "/v1/jobs/0192a1b2-0000-7000-8000-000000000001";
+    let put = |text: &'static [u8]| {
+        let body = form(&[("task", "text.embed")], &[("file", "a.txt", text)]);
+        request("PUT", path, &[FORM], body)
+    };
+    let first = place.send(put(b"a cat")).await.expect(202);
+    let again = place.send(put(b"a cat")).await.expect(202);
+    assert_eq!(
+        (first.header("idempotent-replay"), again.header("idempotent-replay")),
+        ("", "true")
+    );
+    let other = place.send(put(b"a dog")).await.expect(409).json();
+    assert_eq!((&other["code"], place.queued().await), (&json!("job.differs"), 1));
+    let bad = place.send(json_request("PUT", "/v1/jobs/mine", &[], &json!({}))).await.expect(400);
+    assert_eq!(bad.json()["code"], "job.id");
+}
+
+#[tokio::test]
+async fn a_job_is_cancelled_once_and_one_that_is_over_is_not() {
+    let place = Place::new(POLICY);
+    let job = json!({ "task": "text.embed", "text": "a cat" });
+    let over = place.post("/v1/jobs", &job).await.expect(202).header("location").to_owned();
+    place.work(json!({ "vector": [1.0] }), &[]).await;
+    let ended = place.send(request("DELETE", &over, &[], "")).await.expect(409).json();
+    assert_eq!(ended["code"], "job.ended");
+    let own = place.post("/v1/jobs", &job).await.expect(202).header("location").to_owned();
+    for _ in 0..2 {
+        let gone = place.post(&format!("{own}/cancel"), &json!({})).await.expect(200).json();
+        assert_eq!((&gone["state"], &gone["waiting"]), (&json!("cancelled"), &json!(null)));
+    }
+    assert_eq!(place.get(&own).await.expect(200).json()["state"], "cancelled");
+    let again = place.post(&format!("{own}/retry"), &json!({})).await.expect(202).json();
+    assert_eq!((&again["state"], &again["generation"]), (&json!("queued"), &json!(1)));
+}
+
+#[tokio::test]
+async fn jobs_are_listed_page_by_page() {
+    let place = Place::new(POLICY);
+    for n in 0..5 {
+        place
+            .post("/v1/jobs", &json!({ "task": "text.embed", "text": format!("{n}") }))
+            .await
+            .expect(202);
+    }
+    place.post("/v1/jobs", &json!({ "task": "voice.synthesize", "text": "5" })).await.expect(202);
+    let mut path = "/v1/jobs?limit=2&task=text.embed&state=queued".to_owned();
+    let mut inputs = Vec::new();
+    let mut pages = 0;
+    loop {
+        let answer = place.get(&path).await.expect(200);
+        let page = answer.json();
+        inputs.extend(page["jobs"].as_array().unwrap().iter().map(|job| job["input"].clone()));
+        pages += 1;
+        let Some(next) = page["next"].as_str() else { break };
+        let link = answer.header("link");
+        path = link[1..link.find('>').unwrap()].to_owned();
+        assert!(path.contains(next) && path.contains("task=text.embed"), "{link}");
+    }
+    assert_eq!(
+        (inputs, pages),
+        (["4", "3", "2", "1", "0"].map(|n| json!(format!("data:,{n}"))).into(), 3)
+    );
+}
+
+#[tokio::test]
+async fn a_job_is_followed_by_events() {
+    let place = Place::new(POLICY);
+    let job = json!({ "task": "text.embed", "text": "a cat" });
+    let own = place.post("/v1/jobs", &job).await.expect(202).header("location").to_owned();
+    let path = format!("{own}/events");
+    let (events, _) = tokio::join!(place.get(&path), place.work(json!({ "vector": [1.0] }), &[]));
+    let names: Vec<String> = events
+        .expect(200)
+        .text()
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("event: ")?.to_owned()))
+        .collect();
+    assert_eq!(names[..2], ["state", "waiting"], "{names:?}");
+    assert_eq!(names[names.len() - 2..], ["state", "result"], "{names:?}");
+    let known = request("GET", &path, &[("last-event-id", "0.succeeded")], "");
+    let rest = place.send(known).await.expect(200).text();
+    assert!(!rest.contains("event: state") && rest.contains("event: result"), "{rest}");
+}
+
+#[tokio::test]
+async fn a_full_queue_takes_no_job_and_says_when_to_try_again() {
+    let place = Place::new(&format!("{POLICY}[http]\nqueued_max = 1\n"));
+    let job = json!({ "task": "text.embed", "text": "a cat" });
+    place.post("/v1/jobs", &job).await.expect(202);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    // What is known of the queue may be a moment old.
+    loop {
+        let answer = place.post("/v1/jobs", &job).await;
+        if answer.status.as_u16() == 429 {
+            assert_eq!(
+                (&answer.json()["code"], answer.header("retry-after")),
+                (&json!("queue.full"), "60")
+            );
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline);
+    }
+    place.ports.queue.purge(&queue(), Purge::Live).await.unwrap();
+    let filter = JobFilter { state: None, limit: 100, since: None };
+    assert!(place.ports.ledger.jobs(filter).await.unwrap().len() < 100);
+}

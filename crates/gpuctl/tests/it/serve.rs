@@ -1,0 +1,100 @@
+//! `gpuctl serve`: other programs submit jobs and get results, with the box off at the start.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::{PATIENCE, Sandbox};
+
+const ONE_POOL: &str = "[pool.gpu]\nqueue = \"jobs\"\nidle_stop = \"2s\"\n";
+
+/// A running `gpuctl serve`, killed at the end.
+pub(crate) struct Server {
+    process: Child,
+    pub(crate) address: String,
+}
+
+impl Server {
+    pub(crate) fn start(sandbox: &Sandbox) -> Self {
+        let mut command = sandbox.command(&["serve", "--address", "127.0.0.1:0"]);
+        let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let address = lines.find_map(|line| {
+            Some(line.unwrap().split_once("listening on http://")?.1.trim().to_owned())
+        });
+        // The pipe is read on, so that no write to it fails.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { process, address: address.expect("it says where it listens") }
+    }
+
+    /// Status, head and body of an answer.
+    pub(crate) fn call(
+        &self,
+        method: &str,
+        path: &str,
+        head: &str,
+        body: &[u8],
+    ) -> (u16, String, Vec<u8>) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n{head}\r\n"
+        );
+        stream.write_all(&[request.as_bytes(), body].concat()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        (head[9..12].parse().unwrap(), head, answer[end + 4..].to_vec())
+    }
+
+    fn json(&self, method: &str, path: &str, head: &str, body: &Value) -> (u16, Value) {
+        let head = format!("content-type: application/json\r\n{head}");
+        let (status, _, body) = self.call(method, path, &head, body.to_string().as_bytes());
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_program_gets_its_vector_from_a_box_that_was_off() {
+    let sandbox = Sandbox::new(ONE_POOL);
+    let server = Server::start(&sandbox);
+    let job = json!({ "task": "text.embed", "text": "a cat" });
+    let (status, done) = server.json("POST", "/v1/jobs", "prefer: wait=110\r\n", &job);
+    assert_eq!((status, &done["state"]), (200, &json!("succeeded")), "{done}");
+    assert_eq!(done["output"]["vector"].as_array().unwrap().len(), 384);
+    // The command line sees the same job, and the box stops although the server goes on.
+    let id = done["job_id"].as_str().unwrap();
+    assert_eq!(sandbox.run(&["job", id, "--json"]).expect(0).json()["state"], "succeeded");
+    sandbox.wait_for("gpu", "stopped");
+    let (status, health) = server.json("GET", "/healthz", "", &json!(null));
+    assert!(status == 200 && health["last_reconcile_at"].is_string(), "{health}");
+    // There is one controller on a state folder.
+    let second = sandbox.run(&["run", "--json"]).expect(1);
+    assert!(second.stderr.contains("controller.running"), "{}", second.stderr);
+}
+
+#[test]
+fn another_machine_may_not_call_without_a_key_and_heads_are_limited() {
+    let sandbox = Sandbox::new(ONE_POOL);
+    let open = sandbox.run(&["serve", "--address", "0.0.0.0:0", "--json"]).expect(2);
+    assert!(open.stderr.contains("http.open"), "{}", open.stderr);
+    let server = Server::start(&sandbox);
+    let (status, ..) = server.call("GET", "/healthz", "", b"");
+    assert_eq!(status, 200);
+    let many: String = (0..100).map(|n| format!("x-{n}: y\r\n")).collect();
+    assert_eq!(server.call("GET", "/healthz", &many, b"").0, 431);
+    let (status, head, body) = server.call("POST", "/v1/jobs", "", b"{}");
+    let problem: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((status, &problem["code"]), (415, &json!("request.media_type")), "{head}");
+}
