@@ -145,6 +145,16 @@ fn moov(description: &[u8], rate_hz: u32, length: u32, lists: &[u8], more: &[u8]
     atom(b"moov", &[&whole, &atom(b"trak", &[&track, &media]), more])
 }
 
+/// A recording as phones make it, of this number of frames.
+pub(crate) fn recording(frames: usize) -> Vec<u8> {
+    m4a(&vec![frame(false); frames], &description(LOW_COMPLEXITY), RATE_HZ, FRAME)
+}
+
+/// A recording as browsers make it.
+pub(crate) fn in_fragments(frames: usize) -> Vec<u8> {
+    fragmented(&vec![frame(false); frames], 0)
+}
+
 #[test]
 fn a_phone_s_aac_is_read_and_of_he_aac_the_core() {
     let plain = vec![frame(false); 64];

@@ -29,6 +29,8 @@ mod raw;
 #[cfg(test)]
 mod recordings;
 #[cfg(test)]
+mod seeds;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod support;

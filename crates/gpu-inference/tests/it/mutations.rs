@@ -89,7 +89,7 @@ fn a_changed_recording_is_decoded_or_refused_and_never_brings_the_decoder_down()
 }
 
 /// A small file of each kind.
-fn files() -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn files() -> Vec<(&'static str, Vec<u8>)> {
     let tone: Vec<i16> =
         (0..4_000).map(|at| if at / 10 % 2 == 0 { 5_000 } else { -5_000 }).collect();
     let plain: Vec<u8> = tone.iter().flat_map(|sample| sample.to_le_bytes()).collect();
