@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use gpu_inference::OpenSides;
 use gpuctl_control::params::{Param, parse_param};
 
+use crate::commands::gpus::Gpus;
+
 /// Processes the jobs of a queue on a GPU box; normally started by gpuctl or by the box's service manager.
 #[derive(Parser)]
 #[command(version)]
@@ -38,9 +40,21 @@ pub(crate) enum Command {
     Box(BoxCommand),
 }
 
-/// Which box this is; on EC2 the instance's metadata says it.
 #[derive(Args)]
 pub(crate) struct ServeArguments {
+    #[command(flatten)]
+    pub(crate) of: WhichBox,
+    /// A worker for each of these GPUs, from 0: all, or numbers as in 0,1 [default: one worker, on the first GPU]
+    #[arg(long, value_name = "GPUS", conflicts_with = "device_index")]
+    pub(crate) gpus: Option<Gpus>,
+    /// The process that this one does not outlive
+    #[arg(long, hide = true, value_name = "PID")]
+    pub(crate) supervisor: Option<i32>,
+}
+
+/// Which box this is; on EC2 the instance's metadata says it.
+#[derive(Args)]
+pub(crate) struct WhichBox {
     /// The pool, as in gpuctl.toml
     #[arg(long)]
     pub(crate) pool: String,
@@ -72,7 +86,7 @@ pub(crate) enum BoxCommand {
     /// Report to the ledger why this box cannot run jobs
     Fault {
         #[command(flatten)]
-        of: ServeArguments,
+        of: WhichBox,
         /// A short code, e.g. boot.no-gpu
         code: String,
         /// The reason

@@ -13,7 +13,7 @@ use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 use gpuctl_local::{Store, StoreOptions};
 use gpuctl_worker::WorkerSetup;
 
-use crate::arguments::ServeArguments;
+use crate::arguments::WhichBox;
 
 #[cfg(feature = "aws")]
 use gpuctl_control::text::with_causes;
@@ -37,10 +37,10 @@ pub(crate) struct NamedBox {
     pub(crate) run_micros: Option<i64>,
 }
 
-impl TryFrom<ServeArguments> for NamedBox {
+impl TryFrom<WhichBox> for NamedBox {
     type Error = Box<dyn Error>;
 
-    fn try_from(given: ServeArguments) -> Result<Self, Self::Error> {
+    fn try_from(given: WhichBox) -> Result<Self, Self::Error> {
         Ok(Self {
             pool: given.pool.parse()?,
             box_id: given.r#box,

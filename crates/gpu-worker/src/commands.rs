@@ -11,10 +11,12 @@ use gpu_worker::EngineSetup;
 use gpu_worker::trial::Trials;
 use gpuctl_control::config::Config;
 
+pub(crate) mod gpus;
 pub(crate) mod models;
 pub(crate) mod own_box;
 pub(crate) mod run;
 pub(crate) mod serve;
+pub(crate) mod supervise;
 
 /// The engine's settings as the configuration has them.
 pub(crate) fn engine_setup(config: &Config) -> Result<EngineSetup, Box<dyn Error>> {

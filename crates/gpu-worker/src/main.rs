@@ -47,7 +47,7 @@ const LOGGED: &str = "info,ort=warn,symphonia=off";
 type Failed = (Box<dyn Error>, ExitCode);
 
 /// The exit code for a wrong configuration: repeating is useless.
-const WRONG_CONFIGURATION: u8 = 2;
+pub(crate) const WRONG_CONFIGURATION: u8 = 2;
 
 fn run(arguments: Arguments) -> Result<ExitCode, Failed> {
     let wrong = |error| (error, ExitCode::from(WRONG_CONFIGURATION));

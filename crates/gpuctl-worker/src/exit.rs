@@ -24,6 +24,22 @@ pub enum WorkerExit {
 }
 
 impl WorkerExit {
+    const ALL: [Self; 7] = [
+        Self::ToldToStop,
+        Self::Idle,
+        Self::Lifetime,
+        Self::Interrupted,
+        Self::Hung,
+        Self::ReportFailed,
+        Self::CannotStart,
+    ];
+
+    /// The reason with this exit code; a process that crashed has another code, or none.
+    #[must_use]
+    pub fn of_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|exit| exit.code() == code)
+    }
+
     /// The process's exit code.
     #[must_use]
     pub fn code(self) -> u8 {

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use gpu_inference::DevicePreference;
 use gpu_worker::locks::BoxLocks;
 use gpu_worker::scratch::{ALIVE_EVERY, FolderScratch};
 use gpu_worker::{Engine, EngineSetup};
@@ -14,12 +15,15 @@ use gpuctl_control::ports::PortError;
 use gpuctl_control::text::with_causes;
 use gpuctl_control::worker_timing::WorkerPace;
 use gpuctl_worker::{Parts, Signals, Worker, WorkerExit, serve as serve_worker};
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Signal, getpid, getppid, kill_process, set_parent_process_death_signal};
+use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
+use super::gpus::{self, Gpus};
 use super::runtime;
-use crate::arguments::ServeArguments;
+use super::supervise::supervise;
+use crate::arguments::{ServeArguments, WhichBox};
 use crate::backend::{Backend, NamedBox};
 
 /// How long the connection to AWS is tried at the start: credentials and network may come later than this process.
@@ -34,8 +38,20 @@ pub(crate) fn serve(
     mut setup: EngineSetup,
     wanted: ServeArguments,
 ) -> Result<Infallible, Box<dyn Error>> {
-    setup.options.gpu_index = wanted.device_index.unwrap_or_default();
-    let named = NamedBox::try_from(wanted)?;
+    if let Some(gpus) = &wanted.gpus {
+        let gpus = gpus::find(gpus, setup.device != DevicePreference::Cpu)?;
+        // A single one of a machine needs no supervisor, nor a report of its own.
+        if wanted.gpus != Some(Gpus::All) || gpus.len() > 1 {
+            let code = supervise(config, &gpus, || worker_of(config, &wanted.of))?;
+            signal_hook::low_level::exit(code.into());
+        }
+    }
+    match wanted.supervisor {
+        // CUDA sees a single one.
+        Some(supervisor) => end_with(supervisor)?,
+        None => setup.options.gpu_index = wanted.of.device_index.unwrap_or_default(),
+    }
+    let named = NamedBox::try_from(wanted.of)?;
     let runtime = runtime()?;
     let exit = runtime.block_on(serve_box(config, Engine::new(setup), &named))?;
     std::thread::spawn(|| {
@@ -46,6 +62,29 @@ pub(crate) fn serve(
     runtime.shutdown_background();
     // Without the library's own cleaning up: under a model that still runs it crashes, and the exit code would be lost.
     signal_hook::low_level::exit(exit.code().into())
+}
+
+/// The command of a worker on one of a box's GPUs.
+fn worker_of(config: &Config, of: &WhichBox) -> Result<Command, std::io::Error> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["serve", "--pool", &of.pool, "--supervisor", &getpid().to_string()]);
+    if let Some(file) = &config.file {
+        command.arg("--config").arg(file);
+    }
+    if let Some(name) = &of.r#box {
+        command.args(["--box", name]);
+    }
+    if let Some(run) = of.run {
+        command.args(["--run", &run.to_string()]);
+    }
+    Ok(command)
+}
+
+/// Has the kernel tell this process to stop when its supervisor ends.
+fn end_with(supervisor: i32) -> Result<(), Box<dyn Error>> {
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    let is_there = getppid().is_some_and(|parent| parent.as_raw_pid() == supervisor);
+    if is_there { Ok(()) } else { Err("the supervisor of this worker has ended".into()) }
 }
 
 async fn serve_box(
@@ -69,7 +108,7 @@ async fn serve_box(
     let device = setup.device.as_deref();
     let Some(locks) = BoxLocks::take(&config.state, &setup.box_id, device)? else {
         let id = &setup.box_id;
-        let text = "a box has one worker, or one for each `--device-index`";
+        let text = "a box has one worker, or one for each GPU (`--gpus`)";
         return Err(format!("another gpu-worker serves box {id} on this machine: {text}").into());
     };
     let scratch = FolderScratch::open(&config.state, &setup.box_id, device)?;

@@ -21,6 +21,7 @@ mod emulators;
 #[cfg(feature = "aws")]
 mod function;
 mod generated;
+mod gpus;
 mod hostile;
 mod jobs;
 mod kills;
