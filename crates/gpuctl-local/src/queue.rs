@@ -65,6 +65,12 @@ impl JobQueue for Store {
         of_each(receipts.len(), changed)
     }
 
+    async fn give_back(&self, receipts: &[Receipt]) -> Vec<Result<(), PortError>> {
+        let wanted = receipts.to_vec();
+        let given_back = self.off_thread(move |store| store.give_back_now(&wanted)).await;
+        of_each(receipts.len(), given_back)
+    }
+
     async fn ack(&self, receipts: &[Receipt]) -> Vec<Result<(), PortError>> {
         let acks = receipts.iter().map(|receipt| Write::Ack(receipt.clone())).collect();
         let acked = self.write_together(acks).await.into_iter();
@@ -178,6 +184,17 @@ impl Store {
                 change.execute(params![receipt.0, now.after(visibility), is_released])
             };
             receipts.iter().map(|receipt| Ok(change(receipt)? > 0)).collect()
+        })
+    }
+
+    /// As if they had not been received, for each whether its receipt was of a lease.
+    fn give_back_now(&self, receipts: &[Receipt]) -> Result<Vec<bool>, PortError> {
+        self.write(|tx| {
+            let mut give_back = tx.prepare_cached(
+                "UPDATE messages SET visible_at = sent_at, receipt = NULL, receive_count = receive_count - 1 WHERE receipt = ?1",
+            )?;
+            let mut give_back = |receipt: &Receipt| give_back.execute([&receipt.0]);
+            receipts.iter().map(|receipt| Ok(give_back(receipt)? > 0)).collect()
         })
     }
 }

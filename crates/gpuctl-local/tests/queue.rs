@@ -76,6 +76,20 @@ async fn messages_are_received_in_order_and_counted_exactly() {
 }
 
 #[tokio::test]
+async fn a_message_given_back_keeps_its_place_and_all_its_receives() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder);
+    send(&store, &["a", "b"]);
+    for _ in 0..3 {
+        let held = receive(&store, 1, LONG).remove(0);
+        assert_eq!((held.body.as_str(), held.receive_count), ("a", 1));
+        assert!(store.give_back(std::slice::from_ref(&held.receipt)).await[0].is_ok());
+        assert!(store.ack_now(&held.receipt).is_err(), "its lease has ended");
+    }
+    assert_eq!(counts(&store).await, (2, 0, 0, 0));
+}
+
+#[tokio::test]
 async fn a_waiting_receive_sees_that_a_delay_or_a_lease_is_over() {
     let folder = TempDir::new().unwrap();
     let store = open(&folder);

@@ -164,11 +164,20 @@ impl Leases {
         }
         let _ = timeout(HEARTBEAT_WAIT_MAX, self.beating.lock()).await;
         chosen.iter().for_each(|lease| lease.cancel.cancel());
-        let receipts: Vec<Receipt> = chosen.iter().map(|lease| lease.receipt.clone()).collect();
-        let released = ports.queue.change_visibility(&receipts, TimeDelta::zero());
-        match timeout(CALL_TIME_MAX, released).await {
-            Ok(released) => released.iter().for_each(log_unreleased),
-            Err(_) => tracing::warn!("messages could not be released in time"),
+        let (begun, untouched): (Vec<_>, Vec<_>) =
+            chosen.iter().copied().partition(|lease| lease.has_begun.load(Ordering::Relaxed));
+        let (begun, untouched) = (receipts(&begun), receipts(&untouched));
+        let released = async {
+            if !begun.is_empty() {
+                let released = ports.queue.change_visibility(&begun, TimeDelta::zero()).await;
+                released.iter().for_each(log_unreleased);
+            }
+            if !untouched.is_empty() {
+                ports.queue.give_back(&untouched).await.iter().for_each(log_unreleased);
+            }
+        };
+        if timeout(CALL_TIME_MAX, released).await.is_err() {
+            tracing::warn!("messages could not be released in time");
         }
         chosen.iter().for_each(|lease| self.forget(lease, now));
     }
@@ -180,7 +189,7 @@ impl Leases {
         let is_kept =
             |lease: &&Arc<Lease>| !lease.is_lost() && !lease.is_left.load(Ordering::Relaxed);
         let kept: Vec<&Arc<Lease>> = all.iter().filter(is_kept).collect();
-        let receipts: Vec<Receipt> = kept.iter().map(|lease| lease.receipt.clone()).collect();
+        let receipts = receipts(&kept);
         if receipts.is_empty() {
             return;
         }
@@ -231,6 +240,10 @@ impl Leases {
 pub(crate) enum Which {
     All,
     NotBegun,
+}
+
+fn receipts(leases: &[&Arc<Lease>]) -> Vec<Receipt> {
+    leases.iter().map(|lease| lease.receipt.clone()).collect()
 }
 
 fn note(lease: &Lease, extended: Result<(), PortError>) {

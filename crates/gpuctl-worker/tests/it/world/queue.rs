@@ -52,6 +52,15 @@ impl JobQueue for World {
         changes.into_iter().map(|change| change.map(drop)).collect()
     }
 
+    async fn give_back(&self, receipts: &[Receipt]) -> Vec<Result<(), PortError>> {
+        for receipt in receipts {
+            if let Ok(message) = self.state().held(receipt) {
+                message.receives -= 1;
+            }
+        }
+        self.change_visibility(receipts, TimeDelta::zero()).await
+    }
+
     async fn ack(&self, receipts: &[Receipt]) -> Vec<Result<(), PortError>> {
         let ack = |receipt: &Receipt| {
             self.check(Call::Ack)?;

@@ -159,7 +159,8 @@ impl Checked<'_> {
     }
 
     fn story(&self, id: &str) -> String {
-        self.journal.story(id)
+        let shown = self.place.sandbox().run(&["job", id, "--json"]);
+        format!("{}\n{}{}", self.journal.story(id), shown.stdout, shown.stderr)
     }
 }
 
