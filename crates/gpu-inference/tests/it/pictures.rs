@@ -350,6 +350,11 @@ fn a_bmp_whose_header_points_elsewhere_is_the_page() {
         assert_eq!(picture(&spaced).unwrap().rgb(), expected.rgb(), "a gap is no lie");
         assert_eq!(code(&pointing(&whole[..whole.len() / 2], right + 4)), "input.truncated");
     }
+    // No number counts the pixels of these sides and bits.
+    let mut vast = bmp(page.clone().into());
+    vast[18..26].copy_from_slice(&[i32::MAX.to_le_bytes(), i32::MAX.to_le_bytes()].concat());
+    vast[28..30].fill(0xff);
+    assert_ne!(code(&vast), "input.crash");
     // A palette that is shorter than it says: the numbers of its end are not used.
     let dark = RgbImage::from_fn(40, 40, |x, y| Rgb([u8::try_from(x + y).unwrap(); 3]));
     let whole = bmp(imageops::grayscale(&dark).into());

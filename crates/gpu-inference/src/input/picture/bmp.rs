@@ -67,7 +67,7 @@ impl Header {
             claimed: wide(10)?.into(),
             described,
             expected: described + colours * colour_bytes,
-            bytes: is_plain.then(|| line * u64::from(height)),
+            bytes: is_plain.then(|| line.saturating_mul(u64::from(height))),
         })
     }
 
