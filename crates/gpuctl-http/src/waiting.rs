@@ -7,7 +7,7 @@ use gpuctl_control::wire::{seconds, time};
 use gpuctl_core::cost::usd_hour;
 use gpuctl_core::observation::{BoxState, Run, SeenPool, boot_estimate};
 use gpuctl_core::offering::RefusalClass;
-use gpuctl_core::plan::{Action, PoolPlan, Reason, Rule};
+use gpuctl_core::plan::{Action, Effect, PoolPlan, Reason, Rule, Verdict};
 use gpuctl_core::policy::{Policy, Pool};
 use gpuctl_core::units::{MicroUsd, Timestamp};
 use schemars::JsonSchema;
@@ -93,6 +93,14 @@ impl Waiting {
         }
         if let Some(reason) = plan.blocked.first() {
             return Self { blocked: Some(blocked_by(reason.rule, &seen.runs)), ..of(reason) };
+        }
+        let is_held = |verdict: &&Verdict| {
+            verdict.reason.rule == Rule::Hold && verdict.effect == Effect::Stop
+        };
+        if let Some(held) = plan.verdicts.iter().find(is_held) {
+            let end = plan.next_change.as_ref().filter(|next| next.reason.rule == Rule::Hold);
+            let box_expected_at = end.and_then(|end| expected(end.at));
+            return Self { blocked: Some("pool.held"), box_expected_at, ..of(&held.reason) };
         }
         if at < since {
             return Self::because("the controller looks at it next", None, since);

@@ -190,6 +190,28 @@ async fn a_job_is_followed_by_events() {
 }
 
 #[tokio::test]
+async fn a_start_that_is_refused_is_told_at_once() {
+    let place = Place::new("[pool.gpu]\nqueue = \"jobs\"\n[cost]\nusd_hour = 1\n");
+    let hold = gpuctl_core::observation::Hold {
+        pool: "gpu".parse().unwrap(),
+        wants: gpuctl_core::observation::HoldWants::Stopped,
+        since: place.ports.clock.now(),
+        until: place.ports.clock.now() + chrono::TimeDelta::hours(1),
+        by: "ada".to_owned(),
+        why: None,
+        over_budget: None,
+    };
+    place.ports.ledger.set_hold(&hold).await.unwrap();
+    let job = json!({ "task": "text.embed", "text": "a cat" });
+    let wait = json_request("POST", "/v1/jobs", &[("prefer", "wait=500")], &job);
+    // A wait of 500 s would outlast the test.
+    let waiting = place.send(wait).await.expect(202).json()["waiting"].clone();
+    assert_eq!((&waiting["blocked"], &waiting["rule"]), (&json!("pool.held"), &json!("hold")));
+    // When the hold ends.
+    assert!(waiting["box_expected_at"].is_string() && waiting["queue_length"] == 1, "{waiting}");
+}
+
+#[tokio::test]
 async fn a_full_queue_takes_no_job_and_says_when_to_try_again() {
     let place = Place::new(&format!("{POLICY}[http]\nqueued_max = 1\n"));
     let job = json!({ "task": "text.embed", "text": "a cat" });
