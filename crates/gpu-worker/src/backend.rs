@@ -147,6 +147,7 @@ async fn on_aws(
     use std::sync::Arc;
 
     use gpuctl_aws::{Aws, DynamoLedger, SelfInstance, SqsQueue};
+    use gpuctl_control::lanes::Lanes;
     use gpuctl_control::ports::Ledger;
     use gpuctl_core::observation::Run;
 
@@ -166,7 +167,7 @@ async fn on_aws(
     let local = gpuctl_local::LocalFiles::new(&config.state, config.input_roots());
     let ports = Ports {
         cloud: instance.clone(),
-        queue: Arc::new(SqsQueue::new(&aws)),
+        queue: Arc::new(Lanes::new(Arc::new(SqsQueue::new(&aws)), &config.policy)),
         ledger: Arc::new(ledger),
         files: Arc::new(gpuctl_aws::AwsFiles::new(
             &aws,

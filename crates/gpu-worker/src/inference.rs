@@ -182,6 +182,7 @@ mod tests {
             params: params.as_object().unwrap().clone(),
             submitted_at,
             generation: 0,
+            urgency: gpuctl_control::job::Urgency::default(),
         }
     }
 

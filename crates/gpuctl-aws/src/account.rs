@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpuctl_control::Reconciled;
+use gpuctl_control::lanes::Lanes;
 use gpuctl_control::log::shown;
 use gpuctl_control::notice::{NOTIFY_AGAIN_AFTER, notices};
 use gpuctl_control::ports::{FileStore, Ledger, NoFiles, PortError, Ports};
@@ -28,6 +29,8 @@ pub struct Account {
     /// Where inputs may be.
     pub places: InputPlaces,
     topic: Option<SnsTopic>,
+    /// `sqs`, with a lane for each priority.
+    queue: Arc<Lanes>,
 }
 
 impl Account {
@@ -51,6 +54,7 @@ impl Account {
         });
         Ok(Self {
             ec2: Arc::new(Ec2Cloud::new(&aws, policy.clone(), aws.clock())),
+            queue: Arc::new(Lanes::new(sqs.clone(), policy)),
             sqs,
             topic: named.notify.as_deref().map(|arn| SnsTopic::new(&aws, arn)),
             places: InputPlaces::of(policy),
@@ -89,7 +93,7 @@ impl Account {
     pub fn ports_with(&self, ledger: Arc<dyn Ledger>, local: Arc<dyn FileStore>) -> Ports {
         Ports {
             cloud: self.ec2.clone(),
-            queue: self.sqs.clone(),
+            queue: self.queue.clone(),
             ledger,
             files: Arc::new(AwsFiles::new(
                 &self.aws,

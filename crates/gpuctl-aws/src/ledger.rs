@@ -13,6 +13,7 @@ mod records;
 mod service;
 mod state;
 mod table;
+mod urgent;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -28,7 +29,7 @@ use gpuctl_control::ports::{
     PortError, PortErrorClass, QueueChange, QueueMemory, WorkerReport,
 };
 use gpuctl_control::wire::record::Record;
-use gpuctl_core::observation::{Hold, Run};
+use gpuctl_core::observation::{Hold, Run, UrgentJob};
 use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -303,6 +304,11 @@ impl Ledger for DynamoLedger {
 
     async fn commit(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>> {
         self.commit_all(results).await
+    }
+
+    async fn most_urgent(&self, queue: &QueueName) -> Result<Option<UrgentJob>, PortError> {
+        // Boxed, since it reads the job's state in turn.
+        Box::pin(self.first_urgent(queue)).await
     }
 
     async fn have_ended(&self, held: &[(JobId, u32)]) -> Result<Vec<bool>, PortError> {

@@ -11,7 +11,9 @@ pub mod fences;
 pub mod generations;
 pub mod jobs;
 pub mod ledger;
+pub mod priority;
 pub mod queue;
+pub mod urgent;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -84,7 +86,7 @@ impl<K: Send + Sync> cloud::CloudSubject for WaitingSubject<K> {
 }
 
 /// A test for each guarantee: `contract_tests!(queue, setup)`, `(lists, setup)`, `(redrive, setup)`, `(ledger, setup)`,
-/// `(fences, setup)`, `(jobs, setup)`, `(generations, setup)`, `(cancel, setup)`, `(problems, setup)`, `(deletion, setup)` or
+/// `(fences, setup)`, `(jobs, setup)`, `(generations, setup)`, `(cancel, setup)`, `(priority, setup)`, `(urgent, setup)`, `(problems, setup)`, `(deletion, setup)` or
 /// `(cloud, setup)`, where `setup().await` makes a `Subject`, for the last a `CloudSubject`.
 #[macro_export]
 macro_rules! contract_tests {
@@ -128,6 +130,20 @@ macro_rules! contract_tests {
             a_running_job_is_cancelled_and_its_worker_told,
             a_job_has_its_result_or_is_cancelled,
             a_cancelled_job_stays_so_whatever_becomes_of_its_message,
+        );
+    };
+    (priority, $setup:path) => {
+        $crate::contract_tests!(@ priority, $setup:
+            higher_priorities_come_first,
+            no_priority_waits_for_ever,
+            a_message_of_another_priority_is_released_and_buried_like_any_other,
+        );
+    };
+    (urgent, $setup:path) => {
+        $crate::contract_tests!(@ urgent, $setup:
+            the_job_with_the_least_patience_is_found,
+            a_job_that_a_worker_has_begun_is_urgent_no_more,
+            a_purged_job_is_urgent_no_more,
         );
     };
     (problems, $setup:path) => {

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
 use chrono::TimeDelta;
+use gpuctl_core::priority::Priority;
 use gpuctl_core::units::{BoxId, QueueName, Timestamp};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 
@@ -74,6 +75,77 @@ pub struct Job {
     pub submitted_at: Timestamp,
     /// 0 at first; each retry by a user is one more, with a result of its own.
     pub generation: u32,
+    pub urgency: Urgency,
+}
+
+/// How soon a job is to be done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Urgency {
+    /// Compared with the other jobs of its queue.
+    pub priority: Priority,
+    /// How long it may wait for a box, counted from its submission, where that is less than its pool's `max_wait`.
+    pub max_wait: Option<TimeDelta>,
+}
+
+/// The longest that a job may say that it can wait, as for pools.
+pub const OWN_WAIT_MAX: TimeDelta = TimeDelta::days(14);
+
+/// Why a job's own patience was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrgencyError {
+    /// The instant by which it is to begin.
+    #[error("the deadline {0} is in the past")]
+    DeadlinePassed(Timestamp),
+    /// Negative, or more than a queue keeps a message.
+    #[error("a job may wait for 0s to {} days", OWN_WAIT_MAX.num_days())]
+    WaitOutside,
+}
+
+impl UrgencyError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::DeadlinePassed(_) => {
+                "give a later one, or `--max-wait 0s` for a job that is to begin as soon as possible"
+            }
+            Self::WaitOutside => {
+                "give a duration such as `30s`, or leave it out for the pool's `max_wait`"
+            }
+        }
+    }
+}
+
+impl Urgency {
+    /// The same for a job that may wait for so long.
+    ///
+    /// # Errors
+    /// When that is negative, or longer than [`OWN_WAIT_MAX`].
+    pub fn waiting(self, max_wait: TimeDelta) -> Result<Self, UrgencyError> {
+        if max_wait < TimeDelta::zero() || max_wait > OWN_WAIT_MAX {
+            return Err(UrgencyError::WaitOutside);
+        }
+        Ok(Self { max_wait: Some(max_wait), ..self })
+    }
+
+    /// The same for a job that is submitted now and is to begin by then.
+    ///
+    /// # Errors
+    /// When that is in the past, or too far ahead.
+    pub fn until(self, deadline: Timestamp, now: Timestamp) -> Result<Self, UrgencyError> {
+        if deadline < now {
+            return Err(UrgencyError::DeadlinePassed(deadline));
+        }
+        self.waiting(deadline - now)
+    }
+}
+
+impl Job {
+    /// When a box should be ready for it at the latest, if it has a patience of its own.
+    #[must_use]
+    pub fn begin_by(&self) -> Option<Timestamp> {
+        Some(self.submitted_at + self.urgency.max_wait?)
+    }
 }
 
 /// The state of a job.
@@ -414,6 +486,21 @@ mod tests {
         assert_eq!(InputUri::of_text(&long), Err(InputUriError::TextTooLong(long.len())));
         assert!(format!("data:,{long}").parse::<InputUri>().is_err());
         assert!(InputUri::of_text(&long[1..]).is_ok());
+    }
+
+    #[test]
+    fn a_deadline_is_a_patience_and_one_in_the_past_is_refused() {
+        let now: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
+        let urgency = Urgency::default();
+        let (second, day) = (TimeDelta::seconds(1), TimeDelta::days(1));
+        assert_eq!(urgency.until(now + second, now).unwrap().max_wait, Some(second));
+        assert_eq!(urgency.until(now, now).unwrap().max_wait, Some(TimeDelta::zero()));
+        let passed = urgency.until(now - second, now).unwrap_err();
+        assert_eq!(passed.to_string(), "the deadline 2026-11-21 11:59:59 UTC is in the past");
+        for wait in [-second, day * 15] {
+            assert_eq!(urgency.waiting(wait), Err(UrgencyError::WaitOutside));
+        }
+        assert_eq!(urgency.until(now + day * 15, now), Err(UrgencyError::WaitOutside));
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod contract;
 pub mod hold;
 pub mod input;
 pub mod job;
+pub mod lanes;
 pub mod log;
 pub mod media;
 pub mod models;

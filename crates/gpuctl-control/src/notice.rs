@@ -189,6 +189,7 @@ mod tests {
         let seen = SeenPool {
             boxes: Seen::now(vec![one], at(now)),
             queue: Some(Seen::now(queue, at(now))),
+            urgent: None,
             hold: None,
             runs,
             service: None,

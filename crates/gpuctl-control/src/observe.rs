@@ -15,7 +15,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use gpuctl_core::cost::{spent_since, standing};
 use gpuctl_core::observation::{
-    BoxState, Hold, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue, Spent, Witness,
+    BoxState, Hold, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue, Spent, UrgentJob, Witness,
 };
 use gpuctl_core::period::{day_of, month_of};
 use gpuctl_core::policy::{Policy, Pool};
@@ -144,6 +144,7 @@ struct Parts {
     queue: QueueRead,
     /// `None` where the cloud could not be asked.
     boxes: Option<Vec<SeenBox>>,
+    urgent: Option<UrgentJob>,
     /// `None` where it was not read, or could not be.
     spent: Option<Spent>,
 }
@@ -172,6 +173,7 @@ impl Observed {
             Some(None) => QueueRead::Failed,
             Some(Some(counts)) => QueueRead::Counted(counts),
         };
+        let urgent = self.value_of(read.urgent).flatten();
         let runs = read.runs_of_month.and_then(|runs| self.value_of(runs));
         let hold = memory.as_ref().and_then(|memory| memory.hold.as_ref());
         let at = self.observation.at;
@@ -187,7 +189,7 @@ impl Observed {
             memory.as_ref().and_then(|memory| memory.queue.as_ref()).map(|last| last.at);
         let unwritten = written_at.map_or(TimeDelta::zero(), |written_at| at - written_at);
         boxes.iter_mut().flatten().for_each(|one| workers::excuse_silence(one, at, unwritten));
-        Parts { memory, queue, boxes, spent }
+        Parts { memory, queue, boxes, urgent, spent }
     }
 
     fn pool(&mut self, policy: &Pool, parts: Parts) -> SeenPool {
@@ -209,7 +211,7 @@ impl Observed {
             None => Seen { value: None, at },
         };
         let (hold, service, spent) = (memory.hold, memory.service, parts.spent);
-        SeenPool { boxes, queue, hold, runs, service, spent }
+        SeenPool { boxes, queue, urgent: parts.urgent, hold, runs, service, spent }
     }
 
     /// Brings runs and boxes together, and notes the runs that the ledger should know.
@@ -265,6 +267,7 @@ fn spent(cost: impl Fn(Timestamp) -> MicroUsd, hold: Option<&Hold>, at: Timestam
 struct PoolRead {
     memory: Result<PoolMemory, PortError>,
     counts: Option<Result<SeenQueue, PortError>>,
+    urgent: Result<Option<UrgentJob>, PortError>,
     runs_of_month: Option<Result<Vec<Run>, PortError>>,
 }
 
@@ -318,8 +321,17 @@ async fn read_pool(ports: &Ports, question: &PoolQuestion, deadline: Instant) ->
         let month = month_of(ports.clock.now()).begin;
         Some(by(deadline, "the month's runs", ports.ledger.runs_since(month)).await)
     };
-    let (memory, counts, runs_of_month) = tokio::join!(memory, counts, runs_of_month);
-    PoolRead { memory, counts, runs_of_month }
+    let urgent = async {
+        match &question.queue {
+            Some(queue) => {
+                by(deadline, "the most urgent job", ports.ledger.most_urgent(queue)).await
+            }
+            None => Ok(None),
+        }
+    };
+    let (memory, counts, urgent, runs_of_month) =
+        tokio::join!(memory, counts, urgent, runs_of_month);
+    PoolRead { memory, counts, urgent, runs_of_month }
 }
 
 /// What was read by the deadline.

@@ -239,6 +239,7 @@ mod tests {
         let seen = SeenPool {
             boxes: Seen::now(boxes, now()),
             queue: None,
+            urgent: None,
             hold: Some(hold),
             runs: Vec::new(),
             service: None,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use gpuctl_core::cost::{RunTotal, run_totals};
-use gpuctl_core::observation::{BootPhase, Hold, Run, SeenBox, SeenQueue, WorkerFault};
+use gpuctl_core::observation::{BootPhase, Hold, Run, SeenBox, SeenQueue, UrgentJob, WorkerFault};
 use gpuctl_core::offering::RefusalClass;
 use gpuctl_core::period::Period;
 use gpuctl_core::plan::StopMode;
@@ -102,7 +102,7 @@ pub trait JobQueue: Send + Sync {
     /// those that are not.
     async fn send(&self, queue: &QueueName, batch: &[NewMessage]) -> Result<(), PortError>;
 
-    /// Takes up to `request.max` visible messages under a lease, waiting up to `request.wait` for the first.
+    /// Takes up to `request.max` visible messages under a lease, as `Priority::order` says, waiting up to `request.wait` for the first.
     async fn receive(
         &self,
         queue: &QueueName,
@@ -302,6 +302,11 @@ pub trait Ledger: Send + Sync {
     /// delete the message does so in the same write; elsewhere the worker that has it is told by `began` or `have_ended`, and acks it.
     async fn cancel(&self, cancelled: &JobResult) -> Result<Committed, PortError> {
         self.commit_one(cancelled).await
+    }
+
+    /// Of the jobs in this queue that no worker has begun, the one with the least patience of its own. A ledger without such jobs keeps this.
+    async fn most_urgent(&self, _queue: &QueueName) -> Result<Option<UrgentJob>, PortError> {
+        Ok(None)
     }
 
     /// Whether these generations of jobs, which a worker holds, have ended without it; in their order. A ledger whose `cancel` deletes the

@@ -2,9 +2,12 @@
 
 use chrono::TimeDelta;
 use gpu_tasks::TaskError;
+use gpuctl_core::policy::{Policy, QueuePolicy};
+use gpuctl_core::priority::Priority;
 use gpuctl_core::units::Timestamp;
 
 use crate::job::{Job, JobFailure};
+use crate::lanes::{PRIORITY_ATTRIBUTE, unserved};
 use crate::ports::{JobEntry, JobProblem, NewMessage, PortError, Ports, SEND_BATCH_MAX};
 use crate::text::with_causes;
 use crate::wire::job::job_to_json;
@@ -28,6 +31,22 @@ pub async fn submit(ports: &Ports, jobs: &[Job]) -> Result<(), SubmitError> {
         ports.ledger.submitted(batch).await?;
     }
     Ok(())
+}
+
+/// Refuses a priority for which the pool's queue has no room: on AWS each but the normal one has a queue of its own.
+///
+/// # Errors
+/// When no worker would receive such a job.
+pub fn check_priority(
+    policy: &Policy,
+    queue: &QueuePolicy,
+    priority: Priority,
+) -> Result<(), PortError> {
+    let has_lane = queue.lanes().any(|(lane, _)| lane == priority);
+    if policy.cloud.aws.is_none() || has_lane {
+        return Ok(());
+    }
+    Err(unserved(&queue.name, priority))
 }
 
 /// The next generation of jobs that are over.
@@ -83,12 +102,41 @@ pub enum SubmitError {
 }
 
 fn message(job: &Job) -> NewMessage {
-    NewMessage {
-        body: job_to_json(job),
-        attributes: vec![
-            ("job_id".to_owned(), job.id.to_string()),
-            ("task".to_owned(), job.task.clone()),
-        ],
-        delay: TimeDelta::zero(),
+    let mut attributes =
+        vec![("job_id".to_owned(), job.id.to_string()), ("task".to_owned(), job.task.clone())];
+    if job.urgency.priority != Priority::Normal {
+        attributes.push((PRIORITY_ATTRIBUTE.to_owned(), job.urgency.priority.to_string()));
+    }
+    NewMessage { body: job_to_json(job), attributes, delay: TimeDelta::zero() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_priority_that_nobody_serves_is_refused_with_a_hint() {
+        let pool = "[pool.gpu]\nqueue = \"jobs\"\n";
+        let aws =
+            format!("[cloud]\nkind = \"aws\"\ntable = \"t\"\n{pool}select = {{ a = \"b\" }}\n");
+        let with_high = format!("{aws}queue_high = \"urgent\"\n");
+        for (text, priority, is_served) in [
+            (pool, Priority::Low, true),
+            (&aws, Priority::Normal, true),
+            (&aws, Priority::High, false),
+            (&with_high, Priority::High, true),
+            (&with_high, Priority::Low, false),
+        ] {
+            let policy = Policy::parse(text).unwrap();
+            let (_, queue) = policy.queue_pools().next().unwrap();
+            let checked = check_priority(&policy, queue, priority);
+            assert_eq!(checked.is_ok(), is_served, "{priority} in {text}");
+            if let Err(error) = checked {
+                let wanted = format!("takes no jobs of priority {priority}");
+                assert!(error.what.contains("`jobs`") && error.what.ends_with(&wanted), "{error}");
+                let named = format!("`queue_{priority} = ");
+                assert!(error.hint.is_some_and(|hint| hint.contains(&named)));
+            }
+        }
     }
 }

@@ -73,7 +73,10 @@ fn world(pools: usize, boxes: usize) -> (Policy, Observation) {
         let (boxes, queue) = (Seen::now(boxes, at), Some(Seen::now(queue, at)));
         let service = Some(TimeDelta::seconds(2));
         let spent = Some(gpuctl_core::observation::Spent::default());
-        seen.insert(pool, SeenPool { boxes, queue, hold: None, runs, service, spent });
+        seen.insert(
+            pool,
+            SeenPool { boxes, queue, urgent: None, hold: None, runs, service, spent },
+        );
     }
     (Policy::parse(&text).unwrap(), Observation { at, witness: Witness::Controller, pools: seen })
 }

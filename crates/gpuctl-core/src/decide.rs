@@ -55,6 +55,7 @@ pub const STALE_AFTER: TimeDelta = TimeDelta::minutes(2);
 /// let seen = SeenPool {
 ///     boxes: Seen::now(vec![stopped], now),
 ///     queue: Some(Seen::now(queue, now)),
+///     urgent: None,
 ///     hold: None,
 ///     runs: vec![],
 ///     service: None,

@@ -12,6 +12,7 @@ pub mod offering;
 pub mod period;
 pub mod plan;
 pub mod policy;
+pub mod priority;
 pub mod refusals;
 pub mod schedule;
 pub mod suggest;

@@ -84,6 +84,8 @@ pub struct SeenPool {
     pub boxes: Seen<Vec<SeenBox>>,
     /// `None` if the pool has no queue.
     pub queue: Option<Seen<SeenQueue>>,
+    /// The waiting job with the least patience of its own, if any has one.
+    pub urgent: Option<UrgentJob>,
     /// The latest hold, also one that has expired.
     pub hold: Option<Hold>,
     /// Its latest runs, newest first.
@@ -92,6 +94,15 @@ pub struct SeenPool {
     pub service: Option<TimeDelta>,
     /// What its boxes have cost so far, if it has a budget.
     pub spent: Option<Spent>,
+}
+
+/// A job that waits, and may wait for less long than its pool lets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UrgentJob {
+    /// Its id.
+    pub id: String,
+    /// When a box should be ready for it at the latest.
+    pub begin_by: Timestamp,
 }
 
 /// What a pool's boxes have cost in the current periods, in UTC as AWS bills them.

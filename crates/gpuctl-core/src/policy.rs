@@ -22,6 +22,7 @@ pub use problems::{Problem, Problems};
 
 use crate::cost::{CostSettings, PriceTable};
 use crate::offering::CapacityType;
+use crate::priority::Priority;
 use crate::schedule::Schedule;
 use crate::units::{MicroUsd, PoolId, QueueName};
 
@@ -309,6 +310,10 @@ pub enum Work {
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueuePolicy {
     pub name: QueueName,
+    /// On AWS: the queue of its jobs with this priority; `None` where they are refused.
+    pub high: Option<QueueName>,
+    /// Likewise.
+    pub low: Option<QueueName>,
     /// How long a job may wait for a box.
     pub max_wait: TimeDelta,
     /// A box starts at this number of waiting jobs, however long they have waited.
@@ -322,6 +327,18 @@ pub struct QueuePolicy {
     pub receives_max: NonZeroU32,
     /// Whether its boxes run `gpu-worker`, which reports when it is ready and idle.
     pub reports: bool,
+}
+
+impl QueuePolicy {
+    /// The queues on AWS that hold its jobs, by priority.
+    pub fn lanes(&self) -> impl Iterator<Item = (Priority, &QueueName)> {
+        let lanes = [
+            (Priority::High, self.high.as_ref()),
+            (Priority::Normal, Some(&self.name)),
+            (Priority::Low, self.low.as_ref()),
+        ];
+        lanes.into_iter().filter_map(|(priority, name)| Some((priority, name?)))
+    }
 }
 
 /// Receives that a queue on AWS should give a message beyond `receives_max`. At the first of them a worker moves the message to the dead

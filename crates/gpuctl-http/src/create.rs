@@ -4,7 +4,7 @@ use axum::extract::{Extension, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use gpu_tasks::{ParamKind, Task};
-use gpuctl_control::job::{InputLocation, InputUri, InputUriError, Job, JobId, JobState};
+use gpuctl_control::job::{InputLocation, InputUri, InputUriError, Job, JobId, JobState, Urgency};
 use gpuctl_control::media;
 use gpuctl_control::pools;
 use gpuctl_control::ports::{JobEntry, Upload};
@@ -280,6 +280,7 @@ impl Api {
             params,
             submitted_at: self.ports.clock.now(),
             generation: 0,
+            urgency: Urgency::default(),
         })
     }
 

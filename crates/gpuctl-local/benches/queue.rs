@@ -130,7 +130,7 @@ fn bare_drain(folder: &Path) -> usize {
     let mut drained = 0;
     loop {
         let sql = "UPDATE messages SET receipt = lower(hex(randomblob(16))), visible_at = 1 << 60, receive_count = receive_count + 1
-                   WHERE id = (SELECT id FROM messages WHERE queue = 'jobs' AND dead = 0 AND visible_at < 1 << 59
+                   WHERE id = (SELECT id FROM messages WHERE queue = 'jobs' AND dead = 0 AND priority = 1 AND visible_at < 1 << 59
                                ORDER BY visible_at LIMIT 1) RETURNING receipt, body";
         let taken = connection
             .prepare_cached(sql)

@@ -8,12 +8,13 @@ use gpuctl_control::wire::job::{
     failure_from_json, failure_to_json, job_from_json, job_to_json, result_from_json,
     result_to_json,
 };
-use gpuctl_core::units::Timestamp;
+use gpuctl_core::observation::UrgentJob;
+use gpuctl_core::units::{QueueName, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::ledger::unreadable;
 use crate::schema::ENDED;
-use crate::time::{Now, micros};
+use crate::time::{Now, micros, timestamp};
 
 /// Notes a job. One that is known stays as it is, unless this is a newer generation of it: that one has no result yet.
 pub(crate) fn note_job(tx: &Transaction<'_>, now: Now, job: &Job) -> rusqlite::Result<()> {
@@ -101,6 +102,21 @@ fn note_service(tx: &Transaction<'_>, result: &JobResult) -> rusqlite::Result<()
     tx.prepare_cached("INSERT INTO service VALUES (?1, ?2) ON CONFLICT DO UPDATE SET mean = mean + (?2 - mean) / ?3")?
         .execute(params![result.box_id.as_str(), result.inference.num_microseconds(), SERVICE_WEIGHT])
         .map(drop)
+}
+
+/// The job with the least patience of those that no worker has received.
+pub(crate) fn most_urgent(
+    c: &Connection,
+    queue: &QueueName,
+) -> rusqlite::Result<Option<UrgentJob>> {
+    c.prepare_cached(
+        "SELECT job_id, begin_by FROM messages INDEXED BY messages_urgent
+         WHERE queue = ?1 AND dead = 0 AND begin_by IS NOT NULL AND receive_count = 0 ORDER BY begin_by LIMIT 1",
+    )?
+    .query_row([queue.as_str()], |row| {
+        Ok(UrgentJob { id: row.get(0)?, begin_by: timestamp(row.get(1)?) })
+    })
+    .optional()
 }
 
 /// Notes why a generation of a job has no result. An older generation, or one with a result, keeps none.

@@ -9,17 +9,18 @@ use gpuctl_control::ports::{
     PortErrorClass, QueueMemory, Totals, WorkerReport,
 };
 use gpuctl_control::wire::record::Record;
-use gpuctl_core::observation::{Hold, HoldWants, RUNS_REMEMBERED_MAX, Run, SeenQueue};
+use gpuctl_core::observation::{Hold, HoldWants, RUNS_REMEMBERED_MAX, Run, SeenQueue, UrgentJob};
 use gpuctl_core::offering::{Offering, Refusal, RefusalClass};
 use gpuctl_core::period::Period;
 use gpuctl_core::plan::{Reason, Rule};
-use gpuctl_core::units::{MicroUsd, PoolId, Timestamp};
+use gpuctl_core::units::{MicroUsd, PoolId, QueueName, Timestamp};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::group::Write;
 use crate::jobs::{
-    cancel, commit, delete_jobs, job, jobs, jobs_page, note_job, note_problem, results, unknown,
+    cancel, commit, delete_jobs, job, jobs, jobs_page, most_urgent, note_job, note_problem,
+    results, unknown,
 };
 use crate::retention::Writer;
 use crate::store::Store;
@@ -178,6 +179,11 @@ impl Ledger for Store {
         self.sweep_if_due();
         let told = |written| if written { Committed::Written } else { Committed::AlreadyThere };
         committed.map(|one| one.map(told)).collect()
+    }
+
+    async fn most_urgent(&self, queue: &QueueName) -> Result<Option<UrgentJob>, PortError> {
+        let queue = queue.clone();
+        self.off_thread(move |store| store.read(|c| most_urgent(c, &queue))).await
     }
 
     async fn cancel(&self, cancelled: &JobResult) -> Result<Committed, PortError> {

@@ -7,19 +7,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use gpuctl_control::job::Job;
+use gpuctl_control::lanes::priority_of;
 use gpuctl_control::ports::{
     JobQueue, NewMessage, PortError, PortErrorClass, Purge, Receipt, ReceiveRequest, Received,
 };
 use gpuctl_control::wire::job::{SUBMITTER_AHEAD_MAX, job_from_json};
 use gpuctl_core::observation::SeenQueue;
+use gpuctl_core::priority::Priority;
 use gpuctl_core::units::QueueName;
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::group::Write;
 use crate::jobs::note_job;
 use crate::retention::Writer;
 use crate::store::Store;
-use crate::time::Now;
+use crate::time::{Now, micros};
 
 /// How often a waiting receive checks whether another process has sent something; a check costs a few microseconds.
 const CHECK_EVERY: Duration = Duration::from_millis(5);
@@ -143,7 +146,7 @@ impl Store {
         let now = self.now();
         // An idle worker receives all day long: that must not write.
         let any = self.read(|c| {
-            c.prepare_cached("SELECT EXISTS (SELECT 1 FROM messages WHERE queue = ?1 AND dead = 0 AND visible_at <= ?2)")?
+            c.prepare_cached("SELECT EXISTS (SELECT 1 FROM messages WHERE queue = ?1 AND dead = 0 AND priority IN (0, 1, 2) AND visible_at <= ?2)")?
                 .query_row(params![queue.as_str(), now.at], |row| row.get::<_, bool>(0))
         })?;
         if any { self.write(|tx| receive(tx, now, queue, request)) } else { Ok(Vec::new()) }
@@ -244,7 +247,8 @@ fn send(
     let attributes =
         serde_json::to_string(&message.attributes).expect("pairs of texts are always JSON");
     tx.prepare_cached(
-        "INSERT INTO messages (queue, sent_at, visible_at, job_id, generation, attributes, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO messages (queue, sent_at, visible_at, job_id, generation, attributes, body, priority, begin_by)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?
     .execute(params![
         queue.as_str(),
@@ -253,7 +257,9 @@ fn send(
         job_id.or_else(|| attribute.map(|(_, value)| value.as_str())),
         job.as_ref().map_or(0, |job| job.generation),
         attributes,
-        message.body
+        message.body,
+        priority_of(&message.attributes) as u8,
+        job.as_ref().and_then(Job::begin_by).map(micros)
     ])
     .map(drop)
 }
@@ -264,25 +270,82 @@ fn receive(
     queue: &QueueName,
     request: ReceiveRequest,
 ) -> rusqlite::Result<Vec<Received>> {
-    // Only those that are next: a check of the whole backlog at each receive would make the cost quadratic.
+    let mut waiting = [0; 3];
+    for priority in Priority::ALL {
+        waiting[priority as usize] = waiting_next(tx, now, (queue, priority), request.max)?;
+    }
+    let shares = shares(tx, queue, request.max, waiting)?;
+    let mut taken = Vec::new();
+    for priority in Priority::ALL {
+        let share = shares[priority as usize];
+        taken.extend(take(tx, now, (queue, priority), ReceiveRequest { max: share, ..request })?);
+    }
+    Ok(taken)
+}
+
+/// How many messages of this priority can be received, `max` at most. What was received too often is moved to the dead letters, but only
+/// of those that are next: a check of the whole backlog at each receive would make the cost quadratic.
+fn waiting_next(
+    tx: &Transaction<'_>,
+    now: Now,
+    (queue, priority): (&QueueName, Priority),
+    max: u32,
+) -> rusqlite::Result<u32> {
     let mut mark_dead = tx.prepare_cached(
         "UPDATE messages SET dead = 1, receipt = NULL, dead_at = ?2
          WHERE receive_count >= (SELECT receives_max FROM queues WHERE name = ?1)
-         AND id IN (SELECT id FROM messages WHERE queue = ?1 AND dead = 0 AND visible_at <= ?2
+         AND id IN (SELECT id FROM messages WHERE queue = ?1 AND dead = 0 AND priority = ?4 AND visible_at <= ?2
                     ORDER BY visible_at, sent_at, id LIMIT ?3)",
     )?;
-    while mark_dead.execute(params![queue.as_str(), now.at, request.max])? > 0 {}
+    let which = params![queue.as_str(), now.at, max, priority as u8];
+    while mark_dead.execute(which)? > 0 {}
+    tx.prepare_cached(
+        "SELECT count(*) FROM (SELECT 1 FROM messages WHERE queue = ?1 AND dead = 0 AND priority = ?4 AND visible_at <= ?2 LIMIT ?3)",
+    )?
+    .query_row(which, |row| row.get(0))
+}
+
+/// How many messages of each priority are next. The queue counts what it gives out, but only while it has a choice: else a receive would
+/// write twice.
+fn shares(
+    tx: &Transaction<'_>,
+    queue: &QueueName,
+    max: u32,
+    waiting: [u32; 3],
+) -> rusqlite::Result<[u32; 3]> {
+    if waiting.iter().filter(|count| **count > 0).count() < 2 {
+        return Ok(waiting);
+    }
+    let given_out: u64 = tx
+        .prepare_cached("SELECT given_out FROM queues WHERE name = ?1")?
+        .query_row([queue.as_str()], |row| row.get(0))
+        .optional()?
+        .unwrap_or_default();
+    let shares = Priority::shares(given_out, max, waiting);
+    tx.prepare_cached("UPDATE queues SET given_out = given_out + ?2 WHERE name = ?1")?
+        .execute(params![queue.as_str(), shares.iter().sum::<u32>()])?;
+    Ok(shares)
+}
+
+/// Takes the next messages of this priority, oldest first.
+fn take(
+    tx: &Transaction<'_>,
+    now: Now,
+    (queue, priority): (&QueueName, Priority),
+    request: ReceiveRequest,
+) -> rusqlite::Result<Vec<Received>> {
+    if request.max == 0 {
+        return Ok(Vec::new());
+    }
     let mut take = tx.prepare_cached(
         "UPDATE messages SET receipt = lower(hex(randomblob(16))), visible_at = ?3, receive_count = receive_count + 1
-         WHERE id IN (SELECT id FROM messages WHERE queue = ?1 AND dead = 0 AND visible_at <= ?2
+         WHERE id IN (SELECT id FROM messages WHERE queue = ?1 AND dead = 0 AND priority = ?5 AND visible_at <= ?2
                       ORDER BY visible_at, sent_at, id LIMIT ?4)
          RETURNING id, receipt, body, attributes, receive_count, sent_at",
     )?;
     let leased_until = now.after(request.visibility);
-    let rows = take
-        .query_map(params![queue.as_str(), now.at, leased_until, request.max], |row| {
-            Ok((row.get::<_, i64>(0)?, received(row, now)?))
-        })?;
+    let which = params![queue.as_str(), now.at, leased_until, request.max, priority as u8];
+    let rows = take.query_map(which, |row| Ok((row.get::<_, i64>(0)?, received(row, now)?)))?;
     let mut taken: Vec<(i64, Received)> = rows.collect::<Result<_, _>>()?;
     // RETURNING guarantees no order.
     taken.sort_by_key(|(id, received)| (received.sent_at, *id));
@@ -303,8 +366,8 @@ fn received(row: &Row<'_>, now: Now) -> rusqlite::Result<Received> {
 fn counts(c: &Connection, now: Now, queue: &QueueName) -> rusqlite::Result<SeenQueue> {
     c.prepare_cached(
         "SELECT coalesce((SELECT live FROM message_counts WHERE queue = ?1), 0), coalesce((SELECT dead FROM message_counts WHERE queue = ?1), 0),
-                (SELECT count(*) FROM messages WHERE queue = ?1 AND dead = 0 AND visible_at > ?2 AND receipt IS NOT NULL),
-                (SELECT count(*) FROM messages WHERE queue = ?1 AND dead = 0 AND visible_at > ?2 AND receipt IS NULL),
+                (SELECT count(*) FROM messages WHERE queue = ?1 AND dead = 0 AND priority IN (0, 1, 2) AND visible_at > ?2 AND receipt IS NOT NULL),
+                (SELECT count(*) FROM messages WHERE queue = ?1 AND dead = 0 AND priority IN (0, 1, 2) AND visible_at > ?2 AND receipt IS NULL),
                 (SELECT sent_at FROM messages INDEXED BY messages_by_age WHERE queue = ?1 AND dead = 0 AND visible_at <= ?2
                  ORDER BY sent_at LIMIT 1)",
     )?

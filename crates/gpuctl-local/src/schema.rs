@@ -6,11 +6,21 @@
 use rusqlite::Transaction;
 
 /// The version of the schema; a file with a higher one was written by a newer gpuctl.
-pub(crate) const SCHEMA_VERSION: i64 = 8;
+pub(crate) const SCHEMA_VERSION: i64 = 10;
 
 /// From each version to the next; a file of an older gpuctl is brought up to date when it is opened.
-pub(crate) const MIGRATIONS: [&str; 8] =
-    [FIRST, CAPACITY_AND_COST, NOTICES, GENERATIONS, DEVICES, TOTALS, CANCELLED, REQUESTS];
+pub(crate) const MIGRATIONS: [&str; 10] = [
+    FIRST,
+    CAPACITY_AND_COST,
+    NOTICES,
+    GENERATIONS,
+    DEVICES,
+    TOTALS,
+    CANCELLED,
+    REQUESTS,
+    PRIORITIES,
+    URGENT,
+];
 
 /// Brings a file up to date, from the version that it has.
 pub(crate) fn migrate(tx: &Transaction<'_>, found: i64) -> rusqlite::Result<()> {
@@ -225,4 +235,18 @@ CREATE INDEX jobs_ended ON jobs (touched_at) WHERE state IN {ENDED};
 const REQUESTS: &str = "
 CREATE TABLE requests (request TEXT PRIMARY KEY, first_at INTEGER NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX requests_by_age ON requests (at);
+";
+
+/// Each message's priority (0 is the highest), and how many messages a queue gave out while several priorities waited.
+const PRIORITIES: &str = "
+ALTER TABLE messages ADD COLUMN priority INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE queues ADD COLUMN given_out INTEGER NOT NULL DEFAULT 0;
+DROP INDEX messages_by_turn;
+CREATE INDEX messages_by_turn ON messages (queue, dead, priority, visible_at, sent_at);
+";
+
+/// By when a job is to begin that has a patience of its own, by the wall clock.
+const URGENT: &str = "
+ALTER TABLE messages ADD COLUMN begin_by INTEGER;
+CREATE INDEX messages_urgent ON messages (queue, dead, begin_by) WHERE begin_by IS NOT NULL;
 ";

@@ -130,7 +130,7 @@ impl Store {
         }
         self.write(|tx| {
             for (name, receives_max) in &wanted {
-                tx.prepare_cached("INSERT INTO queues VALUES (?1, ?2) ON CONFLICT DO UPDATE SET receives_max = ?2")?
+                tx.prepare_cached("INSERT INTO queues (name, receives_max) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET receives_max = ?2")?
                     .execute((name, receives_max))?;
             }
             Ok(())

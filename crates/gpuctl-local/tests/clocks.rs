@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex};
 
 use chrono::TimeDelta;
-use gpuctl_control::job::{InputUri, Job, JobId, JobState};
+use gpuctl_control::job::{InputUri, Job, JobId, JobState, Urgency};
 use gpuctl_control::ports::{
     Cloud, JobQueue, Ledger, NewMessage, ReceiveRequest, Received, WorkerReport,
 };
@@ -90,6 +90,7 @@ fn job(at: Timestamp) -> Job {
         params: serde_json::Map::new(),
         submitted_at: at,
         generation: 0,
+        urgency: Urgency::default(),
     }
 }
 

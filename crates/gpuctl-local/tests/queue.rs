@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use gpuctl_control::job::{InputUri, Job};
+use gpuctl_control::job::{InputUri, Job, Urgency};
 use gpuctl_control::ports::{JobFilter, JobQueue, Ledger, NewMessage, ReceiveRequest, Received};
 use gpuctl_control::wire::job::{job_from_json, job_to_json};
 use gpuctl_core::policy::Policy;
@@ -211,5 +211,6 @@ fn job() -> Job {
         params: serde_json::Map::new(),
         submitted_at: "2026-11-22T00:00:00Z".parse().unwrap(),
         generation: 0,
+        urgency: Urgency::default(),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use gpuctl_control::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState};
+use gpuctl_control::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState, Urgency};
 use gpuctl_control::ports::{
     AttemptName, Fence, FileStore, JobProblem, JobQueue, Ledger, NewMessage, PortError,
     PortErrorClass, Purge, ReceiveRequest, Received, ResultFile,
@@ -71,6 +71,7 @@ impl Fixture {
             params: serde_json::Map::new(),
             submitted_at: at,
             generation: 0,
+            urgency: Urgency::default(),
         }
     }
 

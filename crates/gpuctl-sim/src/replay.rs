@@ -165,6 +165,7 @@ impl<'a> Replay<'a> {
         let seen = SeenPool {
             boxes: Seen::now(boxes, at),
             queue: Some(Seen::now(SeenQueue::default(), at)),
+            urgent: None,
             hold: None,
             runs: Vec::new(),
             service: None,

@@ -1,7 +1,7 @@
 //! Messages that are no jobs: what can be read of one, so that it can be listed among the dead.
 
 use chrono::TimeDelta;
-use gpuctl_control::job::{InputUri, Job, JobId};
+use gpuctl_control::job::{InputUri, Job, JobId, Urgency};
 use gpuctl_control::ports::Received;
 use gpuctl_core::units::QueueName;
 use serde_json::Value;
@@ -28,6 +28,7 @@ pub(crate) fn job_of(message: &Received, queue: &QueueName) -> Job {
         params: serde_json::Map::new(),
         submitted_at: message.sent_at,
         generation: generation(&fields),
+        urgency: Urgency::default(),
     }
 }
 

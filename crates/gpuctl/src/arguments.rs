@@ -12,6 +12,7 @@ use gpu_tasks::Task;
 use gpuctl_control::job::JobState;
 use gpuctl_control::params::{Param, parse_param};
 use gpuctl_core::offering::CapacityType;
+use gpuctl_core::priority::Priority;
 use gpuctl_core::units::{BoxId, MicroUsd, PoolId, Timestamp, parse_duration};
 
 use crate::version::version;
@@ -466,6 +467,15 @@ pub(crate) struct SubmitArguments {
     /// The pool whose queue receives the jobs [default: the only one with a queue]
     #[arg(long)]
     pub(crate) pool: Option<PoolId>,
+    /// Which jobs come first
+    #[arg(long, value_parser = Priority::ALL.map(Priority::as_str), default_value = "normal")]
+    pub(crate) priority: String,
+    /// How long the jobs may wait for a box, where that is less than the pool's max_wait
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
+    pub(crate) max_wait: Option<TimeDelta>,
+    /// By when the jobs are to begin, as an RFC 3339 time, e.g. 2026-12-24T18:00:00+09:00
+    #[arg(long, value_name = "TIME", conflicts_with = "max_wait")]
+    pub(crate) deadline: Option<String>,
     /// Wait for the results and print them
     #[arg(long)]
     pub(crate) wait: bool,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use gpu_inference::{DevicePreference, InputLimits, RuntimeOptions, cache_folder};
 use gpu_worker::{Engine, EngineSetup};
-use gpuctl_control::job::{InputUri, Job, JobId, JobResult};
+use gpuctl_control::job::{InputUri, Job, JobId, JobResult, Urgency};
 use gpuctl_control::ports::{Clock, Ledger, Ports};
 use gpuctl_control::submit::submit;
 use gpuctl_control::worker_timing::WorkerPace;
@@ -121,5 +121,6 @@ fn job(task: &str, input: &Path) -> Job {
         params: serde_json::Map::new(),
         submitted_at,
         generation: 0,
+        urgency: Urgency::default(),
     }
 }

@@ -14,6 +14,7 @@
 //! | `records` | `TIME#ID` | a record, with `repeats` |
 //! | `told` | `KEY` | when this notice was last published |
 //! | `request#ID` | `seen` | when this request to the function was delivered first |
+//! | `urgent#QUEUE` | `BEGIN_BY#JOB#GENERATION` | a job that waits and has a `max_wait` of its own |
 //! | `queue#QUEUE` | `changes` | when it was last purged or redriven through gpuctl |
 //!
 //! Jobs and their results are in `job_items`.

@@ -284,7 +284,7 @@ fn problem_of(item: Reader<'_>) -> Result<Option<Problem>, PortError> {
 mod tests {
     use std::collections::HashMap;
 
-    use gpuctl_control::job::InputUri;
+    use gpuctl_control::job::{InputUri, Urgency};
 
     use super::*;
 
@@ -302,6 +302,7 @@ mod tests {
             input: InputUri::of_text(text).unwrap(),
             submitted_at: at(0),
             generation: 0,
+            urgency: Urgency::default(),
         }
     }
 

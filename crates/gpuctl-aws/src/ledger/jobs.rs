@@ -20,6 +20,7 @@ use super::items::{self, Item, Key, Reader, Writer};
 use super::job_items;
 use super::listing::{Context, Found, Merged};
 use super::table::{Page, Table};
+use super::urgent;
 use crate::error::code;
 use crate::files::S3Files;
 
@@ -65,9 +66,14 @@ impl DynamoLedger {
             let mut writes = JoinSet::new();
             for job in some {
                 let (writer, job) = (self.writer(), job.clone());
-                writes.spawn(async move { writer.write(&job, Which::New, Vec::new()).await });
+                writes.spawn(async move {
+                    match writer.write(&job, Which::New, Vec::new()).await? {
+                        Some(_) => urgent::note(&writer.table, &job, writer.now).await,
+                        None => Ok(()),
+                    }
+                });
             }
-            writes.join_all().await.into_iter().collect::<Result<Vec<_>, _>>()?;
+            writes.join_all().await.into_iter().collect::<Result<(), _>>()?;
         }
         Ok(())
     }
@@ -77,7 +83,9 @@ impl DynamoLedger {
         job: &Job,
         attempt: &Attempt,
     ) -> Result<Began, PortError> {
-        Ok(match self.writer().note(job, job_items::attempt(job, attempt)).await? {
+        let noted = self.writer().note(job, job_items::attempt(job, attempt)).await?;
+        urgent::forget(&self.table, job).await;
+        Ok(match noted {
             Some(item) if job_items::has_ended(&item, job.generation) => Began::Ended,
             Some(_) => Began::Newest,
             None => Began::Superseded,
@@ -283,6 +291,7 @@ impl JobWriter {
             }
             self.note(&result.job, done).await?;
         }
+        urgent::forget(&self.table, &result.job).await;
         Ok(if other.is_none() { Committed::Written } else { Committed::AlreadyThere })
     }
 

@@ -33,18 +33,43 @@ impl Subject for OnAws {
 }
 
 mod on_ministack {
-    use super::{OnAws, support};
+    use std::sync::Arc;
+
     use gpuctl_control::contract_tests;
+    use gpuctl_control::lanes::Lanes;
+    use gpuctl_control::ports::Ports;
+    use gpuctl_core::policy::Policy;
+
+    use super::{OnAws, support};
 
     async fn setup() -> OnAws {
         let aws = support::aws(&support::ministack().await.url());
         OnAws { ports: support::ports(&aws, &aws).await, queue: support::a_queue(&aws).await }
     }
 
+    /// A queue for each priority.
+    async fn with_lanes() -> OnAws {
+        let aws = support::aws(&support::ministack().await.url());
+        let ports = support::ports(&aws, &aws).await;
+        let [queue, high, low] = [
+            support::a_queue(&aws).await,
+            support::a_queue(&aws).await,
+            support::a_queue(&aws).await,
+        ];
+        let policy = format!(
+            "[cloud]\nkind = \"aws\"\ntable = \"t\"\n[pool.gpu]\nqueue = \"{queue}\"\nqueue_high = \"{high}\"\n\
+             queue_low = \"{low}\"\nselect = {{ a = \"b\" }}"
+        );
+        let lanes = Lanes::new(ports.queue.clone(), &Policy::parse(&policy).unwrap());
+        OnAws { ports: Ports { queue: Arc::new(lanes), ..ports }, queue }
+    }
+
+    contract_tests!(priority, with_lanes);
     contract_tests!(queue, setup);
     contract_tests!(ledger, setup);
     contract_tests!(jobs, setup);
     contract_tests!(cancel, setup);
+    contract_tests!(urgent, setup);
     contract_tests!(problems, setup);
 }
 
@@ -63,5 +88,6 @@ mod on_moto {
     contract_tests!(fences, setup);
     contract_tests!(jobs, setup);
     contract_tests!(cancel, setup);
+    contract_tests!(urgent, setup);
     contract_tests!(problems, setup);
 }

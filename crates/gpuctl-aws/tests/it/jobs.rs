@@ -9,7 +9,7 @@ use aws_sdk_sqs::types::QueueAttributeName;
 use chrono::TimeDelta;
 use gpuctl_aws::{Aws, DynamoLedger, S3Files, SqsQueue};
 use gpuctl_control::clock::SystemClock;
-use gpuctl_control::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState};
+use gpuctl_control::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState, Urgency};
 use gpuctl_control::ports::{
     Attempt, Began, Clock, Committed, Fence, JobFilter, JobProblem, Ledger, PortErrorClass,
     QueueMemory,
@@ -41,6 +41,7 @@ pub(crate) fn a_job() -> Job {
         input: InputUri::of_path(Path::new("/a.png")),
         submitted_at: now(),
         generation: 0,
+        urgency: Urgency::default(),
     }
 }
 

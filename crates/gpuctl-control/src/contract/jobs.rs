@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use gpuctl_core::units::Timestamp;
 
 use super::{LONG, RECEIVES_MAX, Subject, TRIES_MAX, receive, receive_soon, whole};
-use crate::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState};
+use crate::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState, Urgency};
 use crate::ports::{
     Attempt, Began, Committed, JobEntry, JobFilter, JobPage, JobPlace, Purge, QueueChange, Received,
 };
@@ -180,6 +180,7 @@ pub(super) fn job_at(subject: &dyn Subject, at: Timestamp) -> Job {
         params: serde_json::Map::new(),
         submitted_at: at,
         generation: 0,
+        urgency: Urgency::default(),
     }
 }
 

@@ -57,6 +57,7 @@ fn q3_a_ledger_that_cannot_be_read_does_not_restart_the_row_of_empty_samples() {
         memory,
         queue: QueueRead::Counted(SeenQueue::default()),
         boxes: Some(Vec::new()),
+        urgent: None,
         spent: None,
     };
     let seen = observed.pool(pool, parts(None));

@@ -1,12 +1,13 @@
 //! The documents of jobs: the message in the queue, the result in the ledger, and `gpuctl.job` as people see it.
 
 use chrono::TimeDelta;
+use gpuctl_core::priority::Priority;
 use gpuctl_core::units::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Versioned, seconds, time};
-use crate::job::{InputUriError, Job, JobFailure, JobResult};
+use crate::job::{InputUriError, Job, JobFailure, JobResult, OWN_WAIT_MAX, Urgency};
 use crate::ports::JobEntry;
 
 /// The version of the message that this program writes; it reads every version up to it.
@@ -45,6 +46,11 @@ struct JobMessage {
     submitted_at: String,
     #[serde(default, skip_serializing_if = "is_first")]
     generation: u32,
+    /// `normal` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    priority: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_wait_milliseconds: Option<u32>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -98,7 +104,19 @@ fn message(job: &Job) -> JobMessage {
         params: job.params.clone(),
         submitted_at: job.submitted_at.to_rfc3339(),
         generation: job.generation,
+        priority: other_than_normal(job.urgency.priority),
+        max_wait_milliseconds: job.urgency.max_wait.map(milliseconds),
     }
+}
+
+/// At most 14 days, which 32 bits hold.
+fn milliseconds(span: TimeDelta) -> u32 {
+    u32::try_from(span.clamp(TimeDelta::zero(), OWN_WAIT_MAX).num_milliseconds())
+        .unwrap_or(u32::MAX)
+}
+
+fn other_than_normal(priority: Priority) -> Option<String> {
+    (priority != Priority::Normal).then(|| priority.to_string())
 }
 
 fn job(message: JobMessage) -> Result<Job, JobReadError> {
@@ -117,6 +135,15 @@ fn job(message: JobMessage) -> Result<Job, JobReadError> {
             .parse()
             .map_err(|_| JobReadError::Field("submitted_at"))?,
         generation: message.generation,
+        urgency: Urgency {
+            priority: match message.priority {
+                Some(name) => name.parse().map_err(|_| JobReadError::Field("priority"))?,
+                None => Priority::Normal,
+            },
+            max_wait: message
+                .max_wait_milliseconds
+                .map(|wait| TimeDelta::milliseconds(wait.into())),
+        },
     })
 }
 
@@ -239,6 +266,11 @@ pub struct JobDocument {
     pub params: serde_json::Map<String, serde_json::Value>,
     /// `queued`, `running`, `succeeded`, `failed`, `cancelled`, `dead`, `purged` or `expired`.
     pub state: &'static str,
+    /// `high`, `normal` or `low`.
+    pub priority: &'static str,
+    /// How long it may wait for a box, if it says so itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_wait_seconds: Option<f64>,
     /// 0 at first; each `gpuctl retry` is one more. All that follows is of the newest.
     pub generation: u32,
     /// When it was submitted.
@@ -313,6 +345,8 @@ impl JobDocument {
             input: job.input.as_str().to_owned(),
             params: job.params.clone(),
             state: entry.state.as_str(),
+            priority: job.urgency.priority.as_str(),
+            max_wait_seconds: job.urgency.max_wait.map(seconds),
             generation: job.generation,
             submitted_at: time(job.submitted_at),
             finished_at: result.map(|result| time(result.finished_at)),
@@ -363,7 +397,10 @@ mod tests {
         assert!(job.params.is_empty());
         assert_eq!(job_to_json(&job), OLD);
         job.params.insert("speed".to_owned(), 1.25.into());
+        job.urgency = Urgency { priority: Priority::High, max_wait: Some(TimeDelta::days(14)) };
         assert_eq!(job_from_json(&job_to_json(&job)).unwrap(), job);
+        let unknown = OLD.replace("\"version\":1", "\"version\":1,\"priority\":\"urgent\"");
+        assert!(matches!(job_from_json(&unknown), Err(JobReadError::Field("priority"))));
     }
 
     #[test]

@@ -285,6 +285,7 @@ mod tests {
         let seen = SeenPool {
             boxes: Seen::now(vec![one], now),
             queue: None,
+            urgent: None,
             hold: None,
             runs: vec![],
             service: None,

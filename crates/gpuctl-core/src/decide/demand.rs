@@ -2,12 +2,13 @@
 //!
 //! Starting as late as `max_wait` allows and stopping when the queue is empty cost 1 to 6 % more box time than the least possible
 //! on recorded traces (`gpuctl simulate` compares with that bound). `start_depth` only starts boxes earlier: with a depth rule
-//! alone, a single job would wait for ever.
+//! alone, a single job would wait for ever. A job's own `max_wait` does so, too: a job with less patience than the pool's is met, one with
+//! more waits no longer than others.
 
 use chrono::TimeDelta;
 
 use super::{PoolDecision, PoolInput, jobs_wait};
-use crate::observation::{SeenBox, SeenQueue};
+use crate::observation::{SeenBox, SeenQueue, UrgentJob};
 use crate::plan::{Effect, Rule};
 use crate::policy::QueuePolicy;
 use crate::units::{Timestamp, show_duration};
@@ -40,15 +41,31 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
         );
         return;
     }
-    // Q4: SQS may report messages that do not exist, for one sample; the next reconcile confirms them.
-    let Some(oldest) = queue.oldest_sent_at else {
+    let urgent = Urgent::of(input);
+    // Q4: SQS may report messages that do not exist, for one sample; the next reconcile confirms them. A job that the ledger knows is
+    // one that exists.
+    let oldest = queue.oldest_sent_at.or_else(|| urgent.as_ref().map(|_| input.now));
+    let Some(oldest) = oldest else {
         let waiting = jobs_wait(queue.visible);
         let text = format!("{waiting}, seen once: the next reconcile confirms it");
         decision.record(Effect::Keep, Rule::Demand, text);
         return;
     };
     let boxes = boxes_for(input, policy, queue);
-    weigh(input, decision, boxes, Waiting { policy, queue, oldest });
+    weigh(input, decision, boxes, &Waiting { policy, queue, oldest, urgent });
+}
+
+/// The job with the least patience of its own, and when a box must start for it.
+struct Urgent<'a> {
+    job: &'a UrgentJob,
+    last_moment: Timestamp,
+}
+
+impl<'a> Urgent<'a> {
+    fn of(input: &PoolInput<'a>) -> Option<Self> {
+        let job = input.seen.urgent.as_ref()?;
+        Some(Self { job, last_moment: job.begin_by - lead(input) })
+    }
 }
 
 /// The jobs that wait, and since when the oldest does.
@@ -56,20 +73,43 @@ struct Waiting<'a> {
     policy: &'a QueuePolicy,
     queue: &'a SeenQueue,
     oldest: Timestamp,
+    urgent: Option<Urgent<'a>>,
 }
 
-fn weigh(
-    input: &PoolInput<'_>,
-    decision: &mut PoolDecision,
-    boxes: u32,
-    Waiting { policy, queue, oldest }: Waiting<'_>,
-) {
-    let last_moment = oldest + slack(policy, input);
+impl Waiting<'_> {
+    /// When a box must start at the latest, and the job that makes it so if that is not the oldest.
+    fn last_moment(&self, input: &PoolInput<'_>) -> (Timestamp, Option<&UrgentJob>) {
+        let of_oldest = self.oldest + slack(self.policy, input);
+        match &self.urgent {
+            Some(urgent) if urgent.last_moment < of_oldest => {
+                (urgent.last_moment, Some(urgent.job))
+            }
+            _ => (of_oldest, None),
+        }
+    }
+
+    /// What waits, and for how long it may.
+    fn text(&self, input: &PoolInput<'_>, urgent: Option<&UrgentJob>) -> String {
+        let waiting = jobs_wait(self.queue.visible);
+        match urgent {
+            Some(UrgentJob { id, begin_by }) => {
+                let at = begin_by.format("%Y-%m-%d %H:%M:%S UTC");
+                format!("{waiting}; job {id} may wait until {at} and no longer")
+            }
+            None => {
+                let (age, max_wait) = (input.ago(self.oldest), show_duration(self.policy.max_wait));
+                format!("{waiting}, the oldest for {age}; max_wait is {max_wait}")
+            }
+        }
+    }
+}
+
+fn weigh(input: &PoolInput<'_>, decision: &mut PoolDecision, boxes: u32, waits: &Waiting<'_>) {
+    let (last_moment, urgent) = waits.last_moment(input);
+    let Waiting { policy, queue, oldest, .. } = *waits;
     // The time to find a cheaper box comes before the last moment, so that `max_wait` is kept.
     let start_at = last_moment - input.pool.capacity_deadline;
-    let waiting = jobs_wait(queue.visible);
-    let (age, max_wait) = (input.ago(oldest), show_duration(policy.max_wait));
-    let text = format!("{waiting}, the oldest for {age}; max_wait is {max_wait}");
+    let (waiting, text) = (jobs_wait(queue.visible), waits.text(input, urgent));
     let deep = policy.start_depth.filter(|depth| queue.visible >= u64::from(depth.get()));
     let mut preferred_only_until = last_moment;
     if let Some(depth) = deep {
@@ -84,7 +124,11 @@ fn weigh(
         return;
     } else {
         decision.abstain(Rule::Demand, format!("{text}: starts in {}", input.until(start_at)));
-        decision.change(start_at, Rule::Demand, "the oldest job needs a box to keep max_wait");
+        let why = match urgent {
+            Some(job) => format!("job {} needs a box to keep its own max_wait", job.id),
+            None => "the oldest job needs a box to keep max_wait".to_owned(),
+        };
+        decision.change(start_at, Rule::Demand, why);
         return;
     }
     if let Some(text) = service_fault(input) {
@@ -108,11 +152,15 @@ fn service_fault(input: &PoolInput<'_>) -> Option<String> {
     input.up().all(is_same).then_some(text)
 }
 
-/// How long the oldest job may wait before a box must start: `max_wait` less the boot, less a tick, since the next reconcile may
-/// be that late, and less a margin for a slow boot.
+/// How long the oldest job may wait before a box must start.
 fn slack(policy: &QueuePolicy, input: &PoolInput<'_>) -> TimeDelta {
-    let margin = input.boot / MARGIN_OF_BOOT;
-    (policy.max_wait - input.boot - input.tick - margin).max(TimeDelta::zero())
+    (policy.max_wait - lead(input)).max(TimeDelta::zero())
+}
+
+/// How long before a job is to begin a box must start: the boot, a tick, since the next reconcile may be that late, and a margin for a
+/// slow boot.
+fn lead(input: &PoolInput<'_>) -> TimeDelta {
+    input.boot + input.tick + input.boot / MARGIN_OF_BOOT
 }
 
 /// One box for each `jobs_per_box` jobs, or as many as clear the backlog within `max_wait` at the measured speed of one.

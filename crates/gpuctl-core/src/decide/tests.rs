@@ -93,6 +93,7 @@ fn world(policy: Policy, one: SeenBox, queue: SeenQueue) -> World {
     let seen = SeenPool {
         boxes: Seen::now(vec![one], now()),
         queue: Some(Seen::now(queue, now())),
+        urgent: None,
         hold: None,
         runs: vec![],
         service: None,

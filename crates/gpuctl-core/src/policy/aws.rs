@@ -168,6 +168,10 @@ fn wrong_backend(aws: Option<&Aws>, pool: &Pool) -> Option<Found> {
             "has the URL of an SQS queue, but `[cloud] kind` is not \"aws\"",
             "a queue on this machine has a name, e.g. `jobs`",
         ),
+        (None, None) if pool.queue().is_some_and(|queue| queue.lanes().count() > 1) => (
+            "has `queue_high` or `queue_low`, but `[cloud] kind` is not \"aws\"",
+            "remove it: on this machine one queue has all priorities",
+        ),
         (Some(_), None) => (
             "has no boxes",
             "give it `instances = [\"i-…\"]`, `select = { … }` or `launch_template = \"…\"`",
@@ -250,6 +254,11 @@ mod tests {
                 "has settings for AWS",
             ),
             ("[pool.a]\nqueue = \"https://sqs/1/q\"".into(), "the URL of an SQS queue"),
+            ("[pool.a]\nqueue = \"q\"\nqueue_high = \"h\"".into(), "one queue has all priorities"),
+            (
+                format!("{AWS}[pool.a]\nqueue = \"q\"\nqueue_low = \"q\"\ninstances = [\"{id}\"]"),
+                "queue `q` already belongs to pool `a`",
+            ),
             (format!("{AWS}[pool.a]\nqueue = \"q\""), "has no boxes"),
             (format!("{AWS}[pool.a]\ninstances = [\"i-xyz\"]"), "is not a valid instance id"),
             (format!("{AWS}[pool.a]\ninstances = [\"{id}\", \"{id}\"]"), "each once"),

@@ -122,15 +122,16 @@ fn check_pools(root: &mut Section<'_, '_, '_>, pools: &[Pool]) {
     let mut owners: BTreeMap<&QueueName, &PoolId> = BTreeMap::new();
     for pool in pools {
         // R8: two pools on one queue would each start a box for the same job.
-        if let Some(queue) = pool.queue()
-            && let Some(first) = owners.insert(&queue.name, &pool.id)
-        {
-            let message = format!("queue `{}` already belongs to pool `{first}`", queue.name);
+        for (_, name) in pool.queue().into_iter().flat_map(QueuePolicy::lanes) {
+            let Some(first) = owners.insert(name, &pool.id) else { continue };
+            let message = format!("queue `{name}` already belongs to pool `{first}`");
             root.problem(
                 &format!("pool.{}", pool.id),
                 0..0,
                 message,
-                Some("a queue can belong to only one pool".to_owned()),
+                Some(
+                    "a queue can belong to only one pool, and to one of its priorities".to_owned(),
+                ),
             );
         }
     }
@@ -412,6 +413,8 @@ fn queue_settings(section: &mut Section<'_, '_, '_>) -> QueuePolicy {
     QueuePolicy {
         // The caller, which knows whether there is a queue, replaces it.
         name: "unnamed".parse().expect("a plain word is a name"),
+        high: section.parsed::<QueueName>("queue_high"),
+        low: section.parsed::<QueueName>("queue_low"),
         max_wait: section.duration_or("max_wait", zero..=day * 14, zero),
         start_depth: depth(section, "start_depth"),
         jobs_per_box: depth(section, "jobs_per_box"),

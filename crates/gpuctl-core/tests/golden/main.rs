@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod failing;
+mod patience;
 mod quiet;
 mod world;
 
@@ -36,6 +37,7 @@ fn cases() -> Vec<Case> {
         handover(),
         budgets(),
         quiet::cases(),
+        patience::cases(),
     ]
     .into_iter()
     .flatten()
@@ -139,18 +141,6 @@ fn demand() -> Vec<Case> {
             .waiting(3, 60),
         case("demand: the last moment to keep max_wait", "max_wait = \"10m\"", vec![stopped()])
             .waiting(3, 470),
-        case(
-            "demand: start_depth starts early",
-            "max_wait = \"10m\"\nstart_depth = 10",
-            vec![stopped()],
-        )
-        .waiting(10, 5),
-        case(
-            "demand: start_depth never starves a lone job",
-            "max_wait = \"10m\"\nstart_depth = 10",
-            vec![stopped()],
-        )
-        .waiting(1, 500),
         case("Q4 counts that are seen only once start nothing", "", vec![stopped()])
             .queue(SeenQueue { visible: 4, ..SeenQueue::default() }),
         case("Q5 counts that are too old start nothing", "", vec![stopped()])

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use gpuctl_core::decide;
 use gpuctl_core::observation::{
     BoxState, Foreign, Hold, HoldWants, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue,
-    SeenWorker, Spent, Witness, WorkerFault,
+    SeenWorker, Spent, UrgentJob, Witness, WorkerFault,
 };
 use gpuctl_core::offering::{CapacityType, Offering, Refusal, RefusalClass};
 use gpuctl_core::plan::{PoolPlan, Reason, Rule};
@@ -40,6 +40,7 @@ pub(crate) fn case(name: &'static str, settings: &str, boxes: Vec<SeenBox>) -> C
         seen: SeenPool {
             boxes: Seen::now(boxes, now()),
             queue: Some(Seen::now(queue, now())),
+            urgent: None,
             hold: None,
             runs: vec![],
             service: None,
@@ -68,6 +69,12 @@ impl Case {
             oldest_sent_at: Some(ago(oldest_seconds)),
             ..SeenQueue::default()
         })
+    }
+
+    /// A job that may wait until then.
+    pub(crate) fn urgent(self, in_seconds: i64) -> Self {
+        let id = "01a200ab-52ac-72da-a503-1913f00238c3".to_owned();
+        self.with(|seen| seen.urgent = Some(UrgentJob { id, begin_by: ago(-in_seconds) }))
     }
 
     pub(crate) fn queue(self, queue: SeenQueue) -> Self {

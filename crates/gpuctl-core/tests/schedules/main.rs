@@ -237,6 +237,7 @@ fn state_after(vector: &Value, at: Timestamp) -> &'static str {
     let seen = SeenPool {
         boxes: Seen::now(vec![one], at),
         queue: None,
+        urgent: None,
         hold,
         runs: vec![],
         service: None,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gpuctl_control::job::{InputUri, Job, JobId};
+use gpuctl_control::job::{InputUri, Job, JobId, Urgency};
 use gpuctl_control::ports::{Clock, Cloud, Ports};
 use gpuctl_control::submit::submit;
 use gpuctl_core::policy::Policy;
@@ -33,6 +33,7 @@ pub(crate) async fn waiting(policy: &str, cloud: Arc<dyn Cloud>) -> Waiting {
         params: serde_json::Map::new(),
         submitted_at,
         generation: 0,
+        urgency: Urgency::default(),
     };
     submit(&ports, &[job]).await.unwrap();
     Waiting { store, policy, ports, _folder: folder }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use gpuctl_control::job::{InputUri, Job, JobId, JobResult, JobState};
+use gpuctl_control::job::{InputUri, Job, JobId, JobResult, JobState, Urgency};
 use gpuctl_control::ports::{Committed, JobFilter, NewMessage};
 use gpuctl_control::wire::job::job_to_json;
 use gpuctl_core::observation::{Hold, HoldWants};
@@ -48,6 +48,7 @@ fn send(world: &mut World, now: Timestamp, name: &str, kind: JobKind) {
         input: "s3://jobs/page.png".parse::<InputUri>().expect("bucket and key are a URI"),
         submitted_at: now,
         generation: 0,
+        urgency: Urgency::default(),
     };
     world.jobs.insert(id.to_string(), kind);
     let what = format!("is submitted: {:?}, {} s", kind.outcome, kind.service.num_seconds());

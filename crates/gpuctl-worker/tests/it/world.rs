@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use gpuctl_control::job::{Job, JobFailure, JobId, JobResult, JobState};
+use gpuctl_control::job::{Job, JobFailure, JobId, JobResult, JobState, Urgency};
 use gpuctl_control::ports::{
     Attempt, Began, Clock, Cloud, Committed, Fence, JobEntry, JobFilter, JobProblem, Ledger,
     Listing, PoolMemory, PortError, PortErrorClass, Ports, QueueMemory, Receipt, StartOrder,
@@ -248,6 +248,7 @@ impl World {
             params: serde_json::Map::new(),
             submitted_at,
             generation: 0,
+            urgency: Urgency::default(),
         };
         self.send(&job_to_json(&job));
         job.id

@@ -56,7 +56,10 @@ pub(super) async fn check(
     checks.push(table(account, repair).await);
     checks.push(last_reconcile(context).await);
     for (pool, queue) in config.policy.queue_pools() {
-        checks.extend(self::queue(account, pool, queue).await);
+        for (_, name) in queue.lanes() {
+            let lane = QueuePolicy { name: name.clone(), ..queue.clone() };
+            checks.extend(self::queue(account, pool, &lane).await);
+        }
     }
     checks.extend(account.ec2.check().await.into_iter().map(finding));
     let limits = check_limits(&account.aws, &account.ec2, &config.policy).await;

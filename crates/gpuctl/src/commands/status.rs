@@ -123,7 +123,15 @@ mod tests {
         let id = "gpu-1".parse().expect("a name");
         let one = SeenBox::new(id, BoxState::Stopped, now);
         let boxes = Seen::now(vec![one], now);
-        SeenPool { boxes, queue: None, hold: None, runs: Vec::new(), service: None, spent: None }
+        SeenPool {
+            boxes,
+            queue: None,
+            urgent: None,
+            hold: None,
+            runs: Vec::new(),
+            service: None,
+            spent: None,
+        }
     }
 
     #[test]

@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 use gpu_tasks::{Task, TaskError, UnknownTask};
 use gpuctl_control::Trigger;
 use gpuctl_control::input::admit;
-use gpuctl_control::job::{InputLocation, InputUri, InputUriError, Job, JobId, JobState};
+use gpuctl_control::job::{
+    InputLocation, InputUri, InputUriError, Job, JobId, JobState, Urgency, UrgencyError,
+};
 use gpuctl_control::params::{Param, params_of};
 use gpuctl_control::ports::{JobEntry, JobFilter, PortError};
-use gpuctl_control::submit::submit as send;
+use gpuctl_control::submit::{check_priority, submit as send};
 use gpuctl_control::wire::job::JobDocument;
+use gpuctl_core::policy::QueuePolicy;
 use gpuctl_core::units::{QueueName, show_duration};
 use serde_json::{Map, Value};
 
@@ -36,7 +39,8 @@ pub(crate) async fn submit(
     if let Some(model) = &arguments.model {
         model::check(context, printer, task(arguments)?, model)?;
     }
-    let jobs = jobs(context, &queue.name, arguments)?;
+    let urgency = urgency(context, queue, arguments)?;
+    let jobs = jobs(context, &queue.name, urgency, arguments)?;
     #[cfg(feature = "aws")]
     let jobs = super::upload::to_s3(context, jobs).await?;
     send(&context.ports, &jobs).await?;
@@ -60,10 +64,36 @@ fn task(arguments: &SubmitArguments) -> Result<Task, Failure> {
     arguments.task.parse().map_err(|error: UnknownTask| TaskError::from(error).into())
 }
 
+/// How soon the jobs are to be done, if the pool can serve that.
+fn urgency(
+    context: &Context,
+    queue: &QueuePolicy,
+    arguments: &SubmitArguments,
+) -> Result<Urgency, Failure> {
+    // The command line takes no other names.
+    let priority = arguments.priority.parse().unwrap_or_default();
+    check_priority(&context.config.policy, queue, priority)
+        .map_err(|error| Failure { code: Code::PriorityUnserved, ..Failure::from(&error) })?;
+    let urgency = Urgency { priority, max_wait: None };
+    let of_wait = match (&arguments.max_wait, &arguments.deadline) {
+        (Some(max_wait), _) => urgency.waiting(*max_wait),
+        (None, Some(deadline)) => urgency.until(context.time(deadline)?, context.now()),
+        (None, None) => Ok(urgency),
+    };
+    of_wait.map_err(|error| {
+        let code = match error {
+            UrgencyError::DeadlinePassed(_) => Code::DeadlinePassed,
+            UrgencyError::WaitOutside => Code::UsageInvalidValue,
+        };
+        Failure::new(code, error.to_string()).hint(error.hint())
+    })
+}
+
 /// Every input is checked before any is sent: a typo in the last of a hundred sends nothing.
 fn jobs(
     context: &Context,
     queue: &QueueName,
+    urgency: Urgency,
     arguments: &SubmitArguments,
 ) -> Result<Vec<Job>, Failure> {
     let params = params(context, &arguments.task, &arguments.param)?;
@@ -79,6 +109,7 @@ fn jobs(
             params: params.clone(),
             submitted_at,
             generation: 0,
+            urgency,
         });
     }
     Ok(jobs)

@@ -76,6 +76,8 @@ codes! {
     BoxNotStarted "box.not_started" Failed "A box ended before it was ready."
     JobUnknown "job.unknown" Failed "There is no such job."
     JobAmbiguous "job.ambiguous" Usage "The given part of an id matches several jobs."
+    PriorityUnserved "priority.unserved" Usage "The pool has no queue for jobs of this priority."
+    DeadlinePassed "deadline.passed" Usage "The deadline of a job is in the past."
     JobEnded "job.ended" Failed "A job that was to be cancelled has already ended."
     TaskUnknown "task.unknown" Usage "There is no such task."
     ParamUnknown "input.param_unknown" Usage "The task has no such param."

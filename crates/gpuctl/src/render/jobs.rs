@@ -2,6 +2,7 @@
 
 use gpuctl_control::job::{InputLocation, InputUri};
 use gpuctl_control::wire::job::{JobDocument, ResultDocument};
+use gpuctl_core::priority::Priority;
 use serde_json::Value;
 
 use super::status::counts;
@@ -96,6 +97,12 @@ fn add_job(lines: &mut Lines, job: &JobDocument) {
     match job.generation {
         0 => lines.label("job", &job.job_id),
         generation => lines.label("job", format!("{}, generation {generation}", job.job_id)),
+    }
+    if job.priority != Priority::Normal.as_str() {
+        lines.label("priority", job.priority);
+    }
+    if let Some(wait) = job.max_wait_seconds {
+        lines.label("max_wait", format!("{wait:.0} s, its own"));
     }
     if let (Some(model), Some(device), Some(name)) = (&job.model, &job.device, &job.r#box) {
         let inference = job.inference_seconds.unwrap_or_default();

@@ -19,6 +19,11 @@ fn id(job: &Value) -> &str {
     job["job_id"].as_str().unwrap()
 }
 
+/// The error that a command has printed with `--json`.
+fn error(stderr: &str) -> Value {
+    serde_json::from_str::<Value>(stderr).unwrap()["error"].clone()
+}
+
 fn retry(sandbox: &Sandbox, arguments: &[&str]) -> Value {
     sandbox.run(&[&["retry"], arguments, &["--json"]].concat()).expect(0).json()
 }
@@ -166,7 +171,7 @@ fn a_job_that_has_ended_is_not_cancelled_and_keeps_none_of_the_others() {
     let sandbox = sandbox();
     for state in ["succeeded", "failed", "dead"] {
         let said = sandbox.run(&["cancel", id(&of_state(&sandbox, state)), "--json"]).expect(1);
-        let error = &serde_json::from_str::<Value>(&said.stderr).unwrap()["error"];
+        let error = error(&said.stderr);
         assert_eq!(error["code"], "job.ended", "{error}");
         let wanted = format!("has already ended: it is {state}");
         assert!(error["message"].as_str().unwrap().ends_with(&wanted), "{error}");
@@ -179,4 +184,48 @@ fn a_job_that_has_ended_is_not_cancelled_and_keeps_none_of_the_others() {
     assert_eq!(outcomes, ["left alone", "cancelled"]);
     sandbox.run(&["cancel", "nowhere"]).expect(1);
     assert_eq!(of_state(&sandbox, "succeeded")["job_id"], done["job_id"]);
+}
+
+#[test]
+fn a_job_of_a_higher_priority_comes_first_and_says_so() {
+    let sandbox = sandbox();
+    for (name, priority) in [("low.png", "low"), ("high.png", "high")] {
+        sandbox.write(name, "x");
+        sandbox.run(&["submit", "vision.ocr", name, "--priority", priority]).expect(0);
+    }
+    sandbox.run(&["submit", "vision.ocr", "high.png", "--priority", "urgent"]).expect(2);
+    let came = used::receive_all(&used::store(&sandbox));
+    let name = |body: &str| {
+        let message: Value = serde_json::from_str(body).unwrap();
+        message["input"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()
+    };
+    let names: Vec<String> = came.iter().map(|one| name(&one.body)).collect();
+    assert_eq!(names, ["high.png", "waiting.png", "low.png"]);
+    let listed = sandbox.jobs();
+    let high = listed.iter().find(|job| job["priority"] == "high").unwrap();
+    let text = sandbox.run(&["job", id(high)]).expect(0).stdout;
+    assert!(text.contains("  priority  high\n"), "{text}");
+}
+
+#[test]
+fn a_job_with_less_patience_than_its_pool_starts_a_box_and_is_named() {
+    let sandbox = sandbox();
+    sandbox.write("urgent.png", "x");
+    let submit = |more: &[&str]| {
+        sandbox.run(&[&["submit", "vision.ocr", "urgent.png", "--json"], more].concat())
+    };
+    let past = error(&submit(&["--deadline", "2026-01-01T00:00:00Z"]).expect(2).stderr);
+    assert_eq!(past["code"], "deadline.passed", "{past}");
+    let long = error(&submit(&["--max-wait", "15d"]).expect(2).stderr);
+    assert_eq!(long["code"], "usage.invalid_value", "{long}");
+    let plan = |sandbox: &Sandbox| sandbox.run(&["plan", "gpu"]).expect(0).stdout;
+    assert!(!plan(&sandbox).contains("its own max_wait"), "{}", plan(&sandbox));
+    let sent = submit(&["--max-wait", "40m"]).expect(0).json();
+    let job = sent["job_ids"][0].as_str().unwrap();
+    let text = plan(&sandbox);
+    assert!(text.contains(&format!("job {job} needs a box to keep its own max_wait")), "{text}");
+    let text = sandbox.run(&["explain", "gpu"]).expect(0).stdout;
+    assert!(text.contains(&format!("job {job} may wait until ")), "{text}");
+    let shown = sandbox.run(&["job", job]).expect(0).stdout;
+    assert!(shown.contains("  max_wait  2400 s, its own\n"), "{shown}");
 }

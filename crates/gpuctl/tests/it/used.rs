@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use chrono::TimeDelta;
-use gpuctl_control::job::{InputUri, Job, JobFailure, JobId, JobResult};
+use gpuctl_control::job::{InputUri, Job, JobFailure, JobId, JobResult, Urgency};
 use gpuctl_control::ports::{Clock, JobProblem, Ledger, ReceiveRequest, Received};
 use gpuctl_control::wire::job::job_from_json;
 use gpuctl_core::policy::Policy;
@@ -140,6 +140,7 @@ pub(crate) fn commit_failed(sandbox: &Sandbox, queue: &str, jobs: usize) -> Vec<
             params: serde_json::Map::new(),
             submitted_at: at,
             generation: 0,
+            urgency: Urgency::default(),
         };
         let failure =
             JobFailure { code: "model.failed".into(), message: "it failed".into(), hint: None };

@@ -175,6 +175,9 @@ const CLOUD: &[SettingDoc] = &[
 
 const POOL: &[SettingDoc] = &[
     setting("queue", NONE, "The queue whose jobs the boxes do; on AWS the name or URL of an SQS queue. A queue belongs to one pool."),
+    setting("queue_high", NONE, "On AWS: the queue of this pool's jobs with the priority `high`; without one they are refused. On this machine \
+        one queue has all priorities."),
+    setting("queue_low", NONE, "On AWS: the queue of those with the priority `low`."),
     setting("command", NONE, "A command that runs in the foreground while schedule or hold want it, as a list of its words. Not on AWS."),
     setting("instances", NONE, "The ids of the EC2 instances that are the boxes, up to 200. On AWS, a pool has exactly one of \
         `instances`, `select` and `launch_template`."),

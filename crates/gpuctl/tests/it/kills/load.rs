@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gpuctl_control::clock::SystemClock;
-use gpuctl_control::job::{InputUri, Job, JobId};
+use gpuctl_control::job::{InputUri, Job, JobId, Urgency};
 use gpuctl_control::ports::Clock;
 use gpuctl_control::wire::job::job_to_json;
 use serde_json::{Value, json};
@@ -123,6 +123,7 @@ impl Poison {
             params: serde_json::Map::new(),
             submitted_at: SystemClock.now(),
             generation: 0,
+            urgency: Urgency::default(),
         };
         let mut fields: Value = serde_json::from_str(&job_to_json(&job)).unwrap();
         match self {
