@@ -217,6 +217,7 @@ async fn apply_command(ready: &Ready, command: &Command) -> Result<(), PortError
                 by: command.by.clone(),
                 why: command.why.clone(),
                 over_budget: None,
+                until_empty: false,
             };
             hold::set(ledger, &pools, &request).await
         }

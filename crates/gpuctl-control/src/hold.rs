@@ -30,6 +30,8 @@ pub struct HoldRequest {
     pub why: Option<String>,
     /// How much the hold may spend beyond each pool's budget.
     pub over_budget: Option<MicroUsd>,
+    /// Whether a start ends once the queue is empty and no box is busy.
+    pub until_empty: bool,
 }
 
 /// Why a hold cannot be of this length.
@@ -103,6 +105,7 @@ pub async fn set(
             by: request.by.clone(),
             why: request.why.clone(),
             over_budget: request.over_budget,
+            until_empty: request.until_empty,
         };
         if let Err(error) = ledger.set_hold(&hold).await {
             // A newer hold is final; a failed write must be told, so that the command is tried again.
@@ -135,6 +138,7 @@ pub async fn release(
         by: by.to_owned(),
         why: None,
         over_budget: None,
+        until_empty: false,
     };
     set(ledger, pools, &ended).await
 }

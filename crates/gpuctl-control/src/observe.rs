@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use gpuctl_core::cost::{spent_since, standing};
+use gpuctl_core::decide::hold_is_done;
 use gpuctl_core::observation::{
     BoxState, Hold, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue, Spent, UrgentJob, Witness,
 };
@@ -49,6 +50,8 @@ pub struct Observed {
     pub errors: Vec<PortError>,
     runs_changed: Vec<Run>,
     queues_changed: Vec<(PoolId, QueueMemory)>,
+    /// Holds that have ended before their time: jobs that come later must not begin them again.
+    holds_ended: Vec<Hold>,
     boxes_alive: Vec<BoxId>,
 }
 
@@ -59,6 +62,7 @@ impl Observed {
             errors: Vec::new(),
             runs_changed: Vec::new(),
             queues_changed: Vec::new(),
+            holds_ended: Vec::new(),
             boxes_alive: Vec::new(),
         }
     }
@@ -78,6 +82,16 @@ impl Observed {
         for run in &self.runs_changed {
             let (ledger, fence, run) = (Arc::clone(&ports.ledger), fence.cloned(), run.clone());
             writes.spawn(async move { ledger.save_run(&run, fence.as_ref()).await });
+        }
+        for hold in self.holds_ended.iter().cloned() {
+            let ledger = Arc::clone(&ports.ledger);
+            writes.spawn(async move {
+                match ledger.set_hold(&hold).await {
+                    // A user has set another one since.
+                    Err(error) if error.class == PortErrorClass::Conflict => Ok(()),
+                    answer => answer,
+                }
+            });
         }
         let (written, noted) =
             tokio::join!(writes.join_all(), ports.cloud.note_alive(&self.boxes_alive));
@@ -119,6 +133,7 @@ pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observ
         let boxes = listing.pools.remove(&pool.id);
         let parts = observed.parts(policy, pool, read, boxes);
         let seen = observed.pool(pool, parts);
+        observed.note_hold(&seen);
         observed.observation.pools.insert(pool.id.clone(), seen);
     }
     observed
@@ -212,6 +227,13 @@ impl Observed {
         };
         let (hold, service, spent) = (memory.hold, memory.service, parts.spent);
         SeenPool { boxes, queue, urgent: parts.urgent, hold, runs, service, spent }
+    }
+
+    fn note_hold(&mut self, seen: &SeenPool) {
+        let at = self.observation.at;
+        if let Some(hold) = seen.hold.as_ref().filter(|_| hold_is_done(seen, at)) {
+            self.holds_ended.push(Hold { until: at, ..hold.clone() });
+        }
     }
 
     /// Brings runs and boxes together, and notes the runs that the ledger should know.

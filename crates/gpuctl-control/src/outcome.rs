@@ -235,6 +235,7 @@ mod tests {
             by: "ada".to_owned(),
             why: None,
             over_budget: None,
+            until_empty: false,
         };
         let seen = SeenPool {
             boxes: Seen::now(boxes, now()),

@@ -18,6 +18,7 @@ mod schedule;
 use chrono::TimeDelta;
 
 use self::decision::PoolDecision;
+pub use self::hold::hold_is_done;
 pub use self::keep::KEEP_MAX;
 pub use self::limits::FAULT_MAX;
 use crate::cost::CostSettings;
@@ -150,7 +151,8 @@ impl<'a> PoolInput<'a> {
 
     /// The hold in force, if there is one.
     fn hold(&self) -> Option<&'a Hold> {
-        self.seen.hold.as_ref().filter(|hold| hold.until > self.now)
+        let hold = self.seen.hold.as_ref().filter(|hold| hold.until > self.now);
+        hold.filter(|_| !hold_is_done(self.seen, self.now))
     }
 
     /// The boxes that are up and not being interrupted.

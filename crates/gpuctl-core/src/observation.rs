@@ -362,6 +362,8 @@ pub struct Hold {
     pub why: Option<String>,
     /// How much it may spend beyond the pool's budget; `None` is nothing.
     pub over_budget: Option<MicroUsd>,
+    /// Whether it ends before that, once the queue is empty and no box is busy.
+    pub until_empty: bool,
 }
 
 /// What a hold asks for.

@@ -284,7 +284,7 @@ fn lease(
 fn memory(c: &Connection, now: Now, pool: &PoolId) -> rusqlite::Result<PoolMemory> {
     let hold = c
         .prepare_cached(
-            "SELECT wants_running, since, until, by, why, over_budget FROM holds WHERE pool = ?1",
+            "SELECT wants_running, since, until, by, why, over_budget, until_empty FROM holds WHERE pool = ?1",
         )?
         .query_row([pool.as_str()], |row| {
             Ok(Hold {
@@ -295,6 +295,7 @@ fn memory(c: &Connection, now: Now, pool: &PoolId) -> rusqlite::Result<PoolMemor
                 by: row.get(3)?,
                 why: row.get(4)?,
                 over_budget: row.get::<_, Option<i64>>(5)?.map(MicroUsd),
+                until_empty: row.get(6)?,
             })
         })
         .optional()?;
@@ -366,8 +367,8 @@ fn remember_queue(
 /// newer than a user's word of now.
 fn set_hold(tx: &Transaction<'_>, now: Now, hold: &Hold) -> rusqlite::Result<usize> {
     tx.prepare_cached(
-        "INSERT INTO holds (pool, wants_running, since, until, by, why, over_budget) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT DO UPDATE SET wants_running = ?2, since = ?3, until = ?4, by = ?5, why = ?6, over_budget = ?7
+        "INSERT INTO holds (pool, wants_running, since, until, by, why, over_budget, until_empty) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?9)
+         ON CONFLICT DO UPDATE SET wants_running = ?2, since = ?3, until = ?4, by = ?5, why = ?6, over_budget = ?7, until_empty = ?9
            WHERE since <= ?3 OR since > ?8",
     )?
     .execute(params![
@@ -378,7 +379,8 @@ fn set_hold(tx: &Transaction<'_>, now: Now, hold: &Hold) -> rusqlite::Result<usi
         hold.by,
         hold.why,
         hold.over_budget.map(|most| most.0),
-        now.wall_micros().saturating_add(AHEAD_MICROS_MAX)
+        now.wall_micros().saturating_add(AHEAD_MICROS_MAX),
+        hold.until_empty
     ])
 }
 

@@ -6,10 +6,10 @@
 use rusqlite::Transaction;
 
 /// The version of the schema; a file with a higher one was written by a newer gpuctl.
-pub(crate) const SCHEMA_VERSION: i64 = 10;
+pub(crate) const SCHEMA_VERSION: i64 = 11;
 
 /// From each version to the next; a file of an older gpuctl is brought up to date when it is opened.
-pub(crate) const MIGRATIONS: [&str; 10] = [
+pub(crate) const MIGRATIONS: [&str; 11] = [
     FIRST,
     CAPACITY_AND_COST,
     NOTICES,
@@ -20,6 +20,7 @@ pub(crate) const MIGRATIONS: [&str; 10] = [
     REQUESTS,
     PRIORITIES,
     URGENT,
+    UNTIL_EMPTY,
 ];
 
 /// Brings a file up to date, from the version that it has.
@@ -249,4 +250,9 @@ CREATE INDEX messages_by_turn ON messages (queue, dead, priority, visible_at, se
 const URGENT: &str = "
 ALTER TABLE messages ADD COLUMN begin_by INTEGER;
 CREATE INDEX messages_urgent ON messages (queue, dead, begin_by) WHERE begin_by IS NOT NULL;
+";
+
+/// Whether a hold ends with its queue.
+const UNTIL_EMPTY: &str = "
+ALTER TABLE holds ADD COLUMN until_empty INTEGER NOT NULL DEFAULT 0;
 ";

@@ -275,6 +275,7 @@ async fn a_hold_from_before_the_wall_clock_was_set_back_gives_way_to_a_newer_one
         by: "ada".to_owned(),
         why: None,
         over_budget: None,
+        until_empty: false,
     };
     let stop = hold(HoldWants::Stopped);
     store.set_hold(&stop).await.unwrap();

@@ -307,6 +307,7 @@ pub(super) fn hold(hold: &Hold) -> Item {
         .text("by", &hold.by)
         .text_if("why", hold.why.as_ref())
         .number_if("over_budget", hold.over_budget.map(|most| most.0))
+        .value("until_empty", AttributeValue::Bool(hold.until_empty))
         .done()
 }
 
@@ -325,6 +326,7 @@ pub(super) fn hold_of(item: &Item) -> Result<Hold, PortError> {
         by: item.text("by")?.clone(),
         why: item.text_if("why").cloned(),
         over_budget: item.number_if("over_budget").map(MicroUsd),
+        until_empty: item.bool_if("until_empty").unwrap_or_default(),
     })
 }
 
@@ -576,6 +578,7 @@ mod tests {
             by: "ada".to_owned(),
             why: Some(String::new()),
             over_budget: Some(MicroUsd(-1)),
+            until_empty: false,
         };
         assert_eq!(hold_of(&hold(&a_hold)).unwrap(), a_hold);
         let a_report = WorkerReport {

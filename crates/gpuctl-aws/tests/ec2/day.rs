@@ -186,6 +186,7 @@ impl Day {
             by: "ada".to_owned(),
             why: None,
             over_budget: None,
+            until_empty: false,
         };
         self.ports.ledger.set_hold(&hold).await.unwrap();
     }

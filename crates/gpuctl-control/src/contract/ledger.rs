@@ -70,12 +70,19 @@ pub async fn a_hold_replaces_the_one_before(subject: &dyn Subject) {
         by: "ada".to_owned(),
         why: Some("a demo — für später".to_owned()),
         over_budget: Some(MicroUsd(5_000_001)),
+        until_empty: true,
     };
     ledger.set_hold(&first).await.unwrap();
     assert_eq!(ledger.memory(&pool("held")).await.unwrap().hold, Some(first.clone()));
     let until = now + TimeDelta::hours(1);
-    let second =
-        Hold { wants: HoldWants::Stopped, until, why: None, over_budget: None, ..first.clone() };
+    let second = Hold {
+        wants: HoldWants::Stopped,
+        until,
+        why: None,
+        over_budget: None,
+        until_empty: false,
+        ..first.clone()
+    };
     ledger.set_hold(&second).await.unwrap();
     let older = Hold { since: now - TimeDelta::microseconds(1), ..first };
     let refused = ledger.set_hold(&older).await.unwrap_err();
@@ -96,6 +103,7 @@ pub async fn a_hold_from_the_future_keeps_no_later_one_out(subject: &dyn Subject
         by: "ada".to_owned(),
         why: None,
         over_budget: None,
+        until_empty: false,
     };
     ledger.set_hold(&hold(now + TimeDelta::days(1), HoldWants::Running)).await.unwrap();
     let remembered = ledger.memory(&pool("held-ahead")).await.unwrap().hold.unwrap();

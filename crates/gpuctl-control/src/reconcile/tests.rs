@@ -72,6 +72,7 @@ impl World {
             by: "ada".to_owned(),
             why: None,
             over_budget: None,
+            until_empty: false,
         };
         Self {
             began: Instant::now(),
@@ -202,8 +203,9 @@ impl Ledger for World {
         self.call("remember_queue", fence).await
     }
 
-    async fn set_hold(&self, _: &Hold) -> Result<(), PortError> {
-        elsewhere()
+    async fn set_hold(&self, hold: &Hold) -> Result<(), PortError> {
+        assert!(hold.until <= self.now(), "a reconcile only ends holds: {hold:?}");
+        self.call("set_hold", None).await
     }
 
     async fn save_run(&self, _: &Run, fence: Option<&Fence>) -> Result<(), PortError> {
@@ -337,6 +339,25 @@ async fn a_run_that_cannot_be_written_keeps_neither_the_queue_nor_the_stop() {
     assert_eq!(reconciled.errors.len(), 1, "{:?}", reconciled.errors);
     let (_, reconciled) = reconcile_in(broken(&["save_run", "remember_queue"])).await;
     assert_eq!(reconciled.errors.len(), 2, "{:?}", reconciled.errors);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_ends_with_its_queue_is_ended_for_good_once_nothing_is_left_to_do() {
+    let until_empty = |leases: u32| {
+        let mut world = World::stopping();
+        let hold = world.memory.hold.as_mut().unwrap();
+        (hold.wants, hold.until_empty) = (HoldWants::Running, true);
+        world.boxes[0].worker.as_mut().unwrap().leases = leases;
+        let empty_since = Some(epoch() - TimeDelta::minutes(2));
+        let seen = SeenQueue { empty_since, ..SeenQueue::default() };
+        world.memory.queue = Some(QueueMemory { seen, at: epoch() - TimeDelta::seconds(1) });
+        world
+    };
+    let (world, _) = reconcile_in(until_empty(1)).await;
+    assert!(!world.called().contains(&"set_hold".to_owned()), "{:?}", world.called());
+    let (world, reconciled) = reconcile_in(until_empty(0)).await;
+    assert!(world.called().contains(&"set_hold".to_owned()), "{:?}", world.called());
+    assert!(reconciled.errors.is_empty(), "{:?}", reconciled.errors);
 }
 
 #[tokio::test(start_paused = true)]

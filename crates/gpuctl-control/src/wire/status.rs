@@ -224,6 +224,9 @@ pub struct HoldDocument {
     pub until: String,
     pub by: String,
     pub why: Option<String>,
+    /// Whether it ends before, once the queue is empty and no box is busy.
+    #[serde(default)]
+    pub until_empty: bool,
 }
 
 impl HoldDocument {
@@ -239,6 +242,7 @@ impl HoldDocument {
             until: time(hold.until),
             by: hold.by.clone(),
             why: hold.why.clone(),
+            until_empty: hold.until_empty,
         }
     }
 }

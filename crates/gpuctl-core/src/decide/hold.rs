@@ -6,14 +6,20 @@
 //! always say when a box was stopped: then it counts from when it was first seen, and only against a hold that is older than the run
 //! that it ended. So an unknown time never wins over a user's newer command.
 
-use super::{PoolDecision, PoolInput};
-use crate::observation::{Foreign, Hold, HoldWants, SeenBox};
+use chrono::TimeDelta;
+
+use super::{PoolDecision, PoolInput, STALE_AFTER};
+use crate::observation::{BoxState, Foreign, Hold, HoldWants, SeenBox, SeenPool};
 use crate::plan::{Effect, Rule};
 use crate::units::Timestamp;
 
 pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let Some(latest) = in_force(input) else {
-        decision.abstain(Rule::Hold, "no hold is in force");
+        let text = match hold_is_done(input.seen, input.now) {
+            true => "the hold has ended: the queue is empty, and no box is busy",
+            false => "no hold is in force",
+        };
+        decision.abstain(Rule::Hold, text);
         return;
     };
     match latest.wants {
@@ -45,6 +51,24 @@ pub(super) fn in_force(input: &PoolInput<'_>) -> Option<Override> {
         .or_else(|| by_command(input))
 }
 
+/// How long the queue of a hold that ends with it must have been empty: a job that was submitted just before may not be counted yet.
+const EMPTY_FOR: TimeDelta = TimeDelta::minutes(1);
+
+/// Whether the pool's hold has ended before its time, since all that it was for is done: no job waits, none is held, and no box boots.
+#[must_use]
+pub fn hold_is_done(seen: &SeenPool, now: Timestamp) -> bool {
+    let hold = seen.hold.as_ref().filter(|hold| hold.until_empty && hold.until > now);
+    let queue = seen.queue.as_ref().and_then(|queue| queue.fresh(now, STALE_AFTER));
+    let boxes = seen.boxes.fresh(now, STALE_AFTER);
+    let (Some(hold), Some(queue), Some(boxes)) = (hold, queue, boxes) else { return false };
+    let Some(empty_since) = queue.empty_since.filter(|_| queue.is_empty()) else { return false };
+    let is_busy = |one: &SeenBox| {
+        let holds = one.worker.as_ref().is_some_and(|worker| worker.leases > 0);
+        one.state == BoxState::Pending || (one.is_up() && holds)
+    };
+    now - empty_since.max(hold.since) >= EMPTY_FOR && !boxes.iter().any(is_busy)
+}
+
 fn by_command(input: &PoolInput<'_>) -> Option<Override> {
     let hold = input.hold()?;
     let why = hold.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
@@ -52,7 +76,13 @@ fn by_command(input: &PoolInput<'_>) -> Option<Override> {
         HoldWants::Running => "running",
         HoldWants::Stopped => "stopped",
     };
-    let text = format!("{} wants it {wants} for {} more{why}", hold.by, input.until(hold.until));
+    let (by, left) = (&hold.by, input.until(hold.until));
+    let text = match hold.until_empty {
+        true => {
+            format!("{by} wants it {wants} until its queue is empty, for {left} more at most{why}")
+        }
+        false => format!("{by} wants it {wants} for {left} more{why}"),
+    };
     Some(Override { wants: hold.wants, until: hold.until, text })
 }
 

@@ -69,6 +69,7 @@ fn hold(wants: HoldWants, until_seconds: i64) -> Hold {
         by: "ada".to_owned(),
         why: None,
         over_budget: None,
+        until_empty: false,
     }
 }
 

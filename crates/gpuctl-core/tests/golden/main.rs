@@ -7,6 +7,7 @@
 mod failing;
 mod patience;
 mod quiet;
+mod until_empty;
 mod world;
 
 use std::fmt::Write as _;
@@ -38,6 +39,7 @@ fn cases() -> Vec<Case> {
         budgets(),
         quiet::cases(),
         patience::cases(),
+        until_empty::cases(),
     ]
     .into_iter()
     .flatten()

@@ -106,8 +106,14 @@ impl Case {
             by: "ada".to_owned(),
             why: Some("a demo".to_owned()),
             over_budget: over_budget.map(|cents| MicroUsd(cents * 10_000)),
+            until_empty: false,
         };
         self.with(|seen| seen.hold = Some(hold))
+    }
+
+    /// The hold ends once the queue is empty.
+    pub(crate) fn until_empty(self) -> Self {
+        self.with(|seen| seen.hold.as_mut().unwrap().until_empty = true)
     }
 
     pub(crate) fn by_worker(mut self) -> Self {

@@ -228,6 +228,7 @@ fn state_after(vector: &Value, at: Timestamp) -> &'static str {
         by: "ada".to_owned(),
         why: None,
         over_budget: None,
+        until_empty: false,
     });
     let mut policy = Policy::parse("[pool.app]\ncommand = [\"./app\"]").unwrap();
     policy.pools[0].schedule = schedule(&specs(vector));

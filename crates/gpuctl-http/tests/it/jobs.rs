@@ -200,6 +200,7 @@ async fn a_start_that_is_refused_is_told_at_once() {
         by: "ada".to_owned(),
         why: None,
         over_budget: None,
+        until_empty: false,
     };
     place.ports.ledger.set_hold(&hold).await.unwrap();
     let job = json!({ "task": "text.embed", "text": "a cat" });

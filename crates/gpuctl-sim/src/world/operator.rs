@@ -187,6 +187,7 @@ fn hold(world: &World, now: Timestamp, wants: HoldWants, lasts: TimeDelta) -> Ho
         by: "ada".to_owned(),
         why: None,
         over_budget: None,
+        until_empty: false,
     }
 }
 

@@ -109,6 +109,7 @@ async fn a_user_who_looks_at_the_box_keeps_it_on_but_not_beyond_its_lifetime() {
         by: "kim".to_owned(),
         why: None,
         over_budget: None,
+        until_empty: false,
     });
     let began = Instant::now();
     assert_eq!(world.serve().exit().await, WorkerExit::Lifetime);

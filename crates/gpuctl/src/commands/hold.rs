@@ -34,9 +34,29 @@ pub(super) async fn hold(
         by: user(),
         why: asked.arguments.reason.clone(),
         over_budget: asked.arguments.over_budget,
+        until_empty: until_empty(context, &goal, &asked.arguments)?,
     };
     hold::set(&*context.ports.ledger, &goal.pools, &request).await?;
     goal.act(context, printer, &asked.arguments).await
+}
+
+/// Whether the hold ends with its queue. Only a start of pools that have one can.
+fn until_empty(context: &Context, goal: &Goal, arguments: &HoldArguments) -> Result<bool, Failure> {
+    let policy = &context.config.policy;
+    let has_queue = |id: &PoolId| policy.pool(id).is_some_and(|pool| pool.queue().is_some());
+    if !arguments.until_empty {
+        return Ok(false);
+    }
+    if goal.wants == HoldWants::Stopped {
+        return Err(Failure::new(Code::UsageConflict, "`--until-empty` is for a start")
+            .hint("a stop ends at its time: `--for` or `--until`"));
+    }
+    if let Some(pool) = goal.pools.iter().find(|pool| !has_queue(pool)) {
+        let message = format!("pool `{pool}` has no queue that could become empty");
+        return Err(Failure::new(Code::PoolNoQueue, message)
+            .hint("leave `--until-empty` out: `--for` says when the hold ends"));
+    }
+    Ok(true)
 }
 
 /// What a command asks for.

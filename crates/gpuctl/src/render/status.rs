@@ -24,7 +24,9 @@ pub(super) fn pool(lines: &mut Lines, pool: &PoolDocument) {
     queue_line(lines, pool.queue.as_ref());
     if let Some(hold) = &pool.hold {
         let why = hold.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        let words = format!("{} until {}, by {}{why}", hold.wants, short(&hold.until), hold.by);
+        let end = if hold.until_empty { "until its queue is empty, at most " } else { "" };
+        let words =
+            format!("{} {end}until {}, by {}{why}", hold.wants, short(&hold.until), hold.by);
         lines.label("hold", words);
     }
     if let Some(run) = &pool.last_run {

@@ -229,3 +229,27 @@ fn a_job_with_less_patience_than_its_pool_starts_a_box_and_is_named() {
     let shown = sandbox.run(&["job", job]).expect(0).stdout;
     assert!(shown.contains("  max_wait  2400 s, its own\n"), "{shown}");
 }
+
+#[test]
+fn a_start_until_the_queue_is_empty_says_so_and_needs_a_queue() {
+    let sandbox = sandbox();
+    for (command, code) in
+        [(["stop", "gpu"], "usage.conflict"), (["start", "app"], "pool.no_queue")]
+    {
+        let said = sandbox.run(&[&command[..], &["--until-empty", "--json"]].concat()).expect(2);
+        assert_eq!(error(&said.stderr)["code"], code);
+    }
+    sandbox.run(&["start", "gpu", "--until-empty", "--for", "3h"]);
+    let status = sandbox.run(&["status", "gpu", "--json"]).expect(0).json();
+    let hold = &status["pools"][0]["hold"];
+    assert_eq!(
+        (&hold["wants"], &hold["until_empty"]),
+        (&json!("running"), &json!(true)),
+        "{status}"
+    );
+    let text = sandbox.run(&["status", "gpu"]).expect(0).stdout;
+    assert!(text.contains("running until its queue is empty, at most until "), "{text}");
+    let text = sandbox.run(&["explain", "gpu"]).expect(0).stdout;
+    assert!(text.contains("wants it running until its queue is empty, for "), "{text}");
+    sandbox.run(&["stop", "gpu"]).expect(0);
+}
