@@ -13,6 +13,7 @@ pub mod jobs;
 pub mod ledger;
 pub mod priority;
 pub mod queue;
+pub mod scheduled;
 pub mod urgent;
 
 use async_trait::async_trait;
@@ -86,7 +87,7 @@ impl<K: Send + Sync> cloud::CloudSubject for WaitingSubject<K> {
 }
 
 /// A test for each guarantee: `contract_tests!(queue, setup)`, `(lists, setup)`, `(redrive, setup)`, `(ledger, setup)`,
-/// `(fences, setup)`, `(jobs, setup)`, `(generations, setup)`, `(cancel, setup)`, `(priority, setup)`, `(urgent, setup)`, `(problems, setup)`, `(deletion, setup)` or
+/// `(fences, setup)`, `(jobs, setup)`, `(generations, setup)`, `(cancel, setup)`, `(priority, setup)`, `(urgent, setup)`, `(scheduled, setup)`, `(problems, setup)`, `(deletion, setup)` or
 /// `(cloud, setup)`, where `setup().await` makes a `Subject`, for the last a `CloudSubject`.
 #[macro_export]
 macro_rules! contract_tests {
@@ -145,6 +146,9 @@ macro_rules! contract_tests {
             a_job_that_a_worker_has_begun_is_urgent_no_more,
             a_purged_job_is_urgent_no_more,
         );
+    };
+    (scheduled, $setup:path) => {
+        $crate::contract_tests!(@ scheduled, $setup: each_time_has_one_job,);
     };
     (problems, $setup:path) => {
         $crate::contract_tests!(@ cancel, $setup: a_cancelled_job_may_be_sent_again,);

@@ -26,6 +26,7 @@ pub mod ports;
 pub mod prices;
 pub mod reconcile;
 pub mod reconciled;
+pub mod scheduled;
 pub mod state_folder;
 pub mod submit;
 pub mod text;

@@ -14,6 +14,7 @@ use crate::log::shown;
 use crate::observe::{Observed, observe};
 use crate::ports::{Fence, LEASE_LASTS, PortError, PortErrorClass, Ports};
 use crate::reconciled::{Reconciled, Trigger};
+use crate::scheduled::submit_due;
 use crate::text::with_causes;
 use crate::wire::plan::verb;
 
@@ -90,7 +91,10 @@ fn is_refused(acted: &Acted) -> bool {
 }
 
 async fn reconcile_once(ports: &Ports, policy: &Policy, fence: &Fence) -> Reconciled {
+    // Before it is observed, so that what is submitted counts at once.
+    let not_submitted = submit_due(ports, policy, ports.clock.now()).await;
     let (mut observed, plan) = plan(ports, policy, Witness::Controller).await;
+    observed.errors.extend(not_submitted);
     // If this write fails, the next reconcile observes the same facts: a stop must not wait for it.
     let failed = observed.remember(ports, Right::Lease(fence).fence()).await;
     observed.errors.extend(failed);

@@ -242,6 +242,8 @@ pub struct Pool {
     pub schedule: Schedule,
     /// While one of its windows lasts, the queue starts no box.
     pub quiet: Schedule,
+    /// Jobs that are submitted at certain times.
+    pub submits: Vec<ScheduledSubmit>,
     /// The accepted capacity types, in order of preference.
     pub capacity: Vec<CapacityType>,
     /// How long only the preferred capacity type is tried before the others. It ends when `max_wait` needs a box.
@@ -327,6 +329,23 @@ pub struct QueuePolicy {
     pub receives_max: NonZeroU32,
     /// Whether its boxes run `gpu-worker`, which reports when it is ready and idle.
     pub reports: bool,
+}
+
+/// A job that is submitted at certain times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduledSubmit {
+    /// Names it among all of the policy: with a time, it is what its job's id is made of.
+    pub name: String,
+    /// Its starts are the times.
+    pub when: Schedule,
+    pub task: String,
+    /// The task's default if `None`.
+    pub model: Option<String>,
+    /// A URI, or the absolute path of a file.
+    pub input: String,
+    /// As on the command line: JSON, or a text.
+    pub params: BTreeMap<String, String>,
+    pub priority: Priority,
 }
 
 impl QueuePolicy {

@@ -30,6 +30,7 @@ pub use self::week::Day;
 
 use self::calendar::Turn;
 use self::entry::{Effect, Kind};
+use self::fires::Fires;
 use self::stretches::{Stretch, Stretches};
 use crate::units::Timestamp;
 use crate::zone::Zone;
@@ -102,6 +103,25 @@ impl Schedule {
     #[must_use]
     pub fn zone(&self) -> Zone {
         self.entries.first().map_or(Zone::UTC, Entry::zone)
+    }
+
+    /// The last instant up to this one at which an entry that is only a start fires.
+    #[must_use]
+    pub fn last_start(&self, upto: Timestamp) -> Option<Timestamp> {
+        let last = |fires: &Fires| fires.last(&self.calendar, upto);
+        self.starts(upto).filter_map(last).max()
+    }
+
+    /// The first instant after this one at which such an entry fires.
+    #[must_use]
+    pub fn next_start(&self, after: Timestamp) -> Option<Timestamp> {
+        let next = |fires: &Fires| fires.next(&self.calendar, after, clocks::last());
+        self.starts(after).filter_map(next).min()
+    }
+
+    /// The entries that are only starts; none at an instant of years that schedules do not know.
+    fn starts(&self, at: Timestamp) -> impl Iterator<Item = &Fires> {
+        self.entries.iter().filter(move |_| clocks::is_known(at)).filter_map(Entry::starts)
     }
 
     /// What the schedule wants at `now`, and why.

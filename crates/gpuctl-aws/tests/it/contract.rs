@@ -70,6 +70,7 @@ mod on_ministack {
     contract_tests!(jobs, setup);
     contract_tests!(cancel, setup);
     contract_tests!(urgent, setup);
+    contract_tests!(scheduled, setup);
     contract_tests!(problems, setup);
 }
 
@@ -89,5 +90,6 @@ mod on_moto {
     contract_tests!(jobs, setup);
     contract_tests!(cancel, setup);
     contract_tests!(urgent, setup);
+    contract_tests!(scheduled, setup);
     contract_tests!(problems, setup);
 }

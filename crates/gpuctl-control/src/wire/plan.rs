@@ -2,11 +2,13 @@
 
 use gpuctl_core::observation::Run;
 use gpuctl_core::plan::{Action, Effect, KeptBox, NextChange, Plan, PoolPlan, StopMode};
-use gpuctl_core::units::{MicroUsd, Timestamp};
+use gpuctl_core::policy::{Policy, Pool, QueuePolicy, ScheduledSubmit};
+use gpuctl_core::units::{MicroUsd, PoolId, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ReasonDocument, Versioned, seconds, time};
+use crate::scheduled;
 
 /// `gpuctl.plan`.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -14,16 +16,48 @@ pub struct PlanDocument {
     /// The instant that it was made for.
     pub at: String,
     pub pools: Vec<PoolPlanDocument>,
+    /// What is submitted at certain times.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub submits: Vec<SubmitDocument>,
     /// The parts that could not be read.
     pub errors: Vec<String>,
+}
+
+/// A job that is submitted at certain times.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct SubmitDocument {
+    pub pool: String,
+    pub name: String,
+    pub task: String,
+    /// When it is submitted next; `null` if never.
+    pub next_at: Option<String>,
+    /// Why no worker would accept it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+impl SubmitDocument {
+    /// What the policy submits to this pool, or to all, after this instant.
+    #[must_use]
+    pub fn all(policy: &Policy, pool: Option<&PoolId>, after: Timestamp) -> Vec<Self> {
+        let of_pool = scheduled::all(policy).filter(|(of, ..)| pool.is_none_or(|id| of.id == *id));
+        let document = |(pool, queue, one): (&Pool, &QueuePolicy, &ScheduledSubmit)| Self {
+            pool: pool.id.to_string(),
+            name: one.name.clone(),
+            task: one.task.clone(),
+            next_at: one.when.next_start(after).map(time),
+            problem: scheduled::job(policy, queue, (one, after)).err(),
+        };
+        of_pool.map(document).collect()
+    }
 }
 
 impl PlanDocument {
     /// The document of a plan.
     #[must_use]
-    pub fn of(plan: &Plan, errors: Vec<String>) -> Versioned<Self> {
+    pub fn of(plan: &Plan, submits: Vec<SubmitDocument>, errors: Vec<String>) -> Versioned<Self> {
         let pools = plan.pools.iter().map(PoolPlanDocument::of).collect();
-        let document = Self { at: time(plan.at), pools, errors };
+        let document = Self { at: time(plan.at), pools, submits, errors };
         Versioned { schema: "gpuctl.plan", version: 1, document }
     }
 }

@@ -103,6 +103,11 @@ fn parsed(backend: Backend, path: &str, line: &str) -> Policy {
     match path {
         "cloud" => cloud.push_str(line),
         "pool.NAME" => pool.push_str(line),
+        "pool.NAME.submit" => {
+            rest = format!(
+                "[[{path}]]\nzone = \"UTC\"\nbegin = \"02:00\"\nname = \"n\"\ntask = \"vision.ocr\"\ninput = \"/a\"\n{line}"
+            );
+        }
         "pool.NAME.schedule" | "pool.NAME.quiet" => {
             rest = format!("[[{path}]]\nzone = \"UTC\"\n{line}");
         }
@@ -114,7 +119,7 @@ fn parsed(backend: Backend, path: &str, line: &str) -> Policy {
 
 /// All keys that the sections ask for, each with the values that it takes.
 fn asked() -> Vec<(String, Takes)> {
-    let text = "[pool.NAME]\nqueue = \"jobs\"\nselect = {}\n[[pool.NAME.schedule]]\n[[pool.NAME.quiet]]\n[model.NAME]";
+    let text = "[pool.NAME]\nqueue = \"jobs\"\nselect = {}\n[[pool.NAME.schedule]]\n[[pool.NAME.quiet]]\n[[pool.NAME.submit]]\n[model.NAME]";
     let mut sink = Sink::new(text);
     let dates = |_: &str| Ok(FileDates::default());
     let files = Files { dates: &dates, prices: &|_| PriceTable::default() };
@@ -122,7 +127,10 @@ fn asked() -> Vec<(String, Takes)> {
     let _ = sections::read_into(text, files, &mut sink);
     let is_setting = |(path, takes): &(String, Takes)| {
         // The root's tables are the sections themselves.
-        !path.starts_with('.') && !path.ends_with(".calendar") && !matches!(takes, Takes::Tables)
+        !path.starts_with('.')
+            && !path.ends_with(".calendar")
+            && !path.ends_with(".params")
+            && !matches!(takes, Takes::Tables)
     };
     sink.asked.into_iter().filter(is_setting).collect()
 }

@@ -6,8 +6,9 @@ use std::ops::{Range, RangeInclusive};
 
 use chrono::NaiveDate;
 
-use super::ReadDates;
 use super::section::Section;
+use super::{ReadDates, ScheduledSubmit};
+use crate::priority::Priority;
 use crate::schedule::{
     CALENDAR_DATES_MAX, Calendar, Entry, EntryError, EntrySpec, Schedule, Source,
 };
@@ -21,7 +22,7 @@ const FILES_MAX: usize = 20;
 
 pub(super) fn read(pool: &mut Section<'_, '_, '_>, dates: ReadDates<'_>) -> Schedule {
     let entries = pool.list("schedule", ENTRIES_MAX, entry);
-    if pool.has("calendar") && !pool.has("schedule") {
+    if pool.has("calendar") && !pool.has("schedule") && !pool.has("submit") {
         let at = pool.span.clone();
         let hint = "a calendar changes a schedule: add `[[….schedule]]`, or remove it".to_owned();
         pool.problem("calendar", at, "has no schedule to change".to_owned(), Some(hint));
@@ -49,15 +50,63 @@ pub(super) fn quiet(pool: &mut Section<'_, '_, '_>) -> Schedule {
     Schedule { entries, ..Schedule::default() }
 }
 
+/// Jobs that are submitted at certain times; the pool's calendar counts for them, too.
+pub(super) fn submits(pool: &mut Section<'_, '_, '_>, calendar: &Calendar) -> Vec<ScheduledSubmit> {
+    let submits = pool.list("submit", ENTRIES_MAX, |section| submit(section, calendar));
+    if pool.has("submit") && !pool.has("queue") {
+        let at = pool.span.clone();
+        let hint = "give the pool a `queue`, or move the submit to a pool that has one".to_owned();
+        pool.problem("submit", at, "has no queue to submit to".to_owned(), Some(hint));
+    }
+    submits
+}
+
+fn submit(mut section: Section<'_, '_, '_>, calendar: &Calendar) -> Option<ScheduledSubmit> {
+    let at = section.span.clone();
+    let when = spanned(&mut section, "start");
+    let entry = read_entry(&mut section, &START, [when, None]);
+    let mut needed = |key: &'static str, hint: &str| {
+        let found = section.text(key);
+        if found.is_none() && !section.has(key) {
+            let hint = Some(hint.to_owned());
+            section.problem(key, at.clone(), "is missing".to_owned(), hint);
+        }
+        found
+    };
+    let name = needed("name", "e.g. `name = \"nightly\"`");
+    let task = needed("task", "e.g. `task = \"vision.ocr\"`");
+    let input = needed("input", "an absolute path, `s3://BUCKET/KEY` or `data:,TEXT`");
+    let model = section.text("model").map(|(_, text)| text);
+    let params = section.optional_section("params").map(|mut params| params.texts_by_name());
+    let priority = section.parsed::<Priority>("priority").unwrap_or_default();
+    section.report_unknown_keys();
+    let entry = entry?;
+    if entry.is_two_sided() {
+        let hint = "write `begin = \"02:00\"` or `start = \"cron(…)\"`".to_owned();
+        section.problem("", at.clone(), "has no time".to_owned(), Some(hint));
+        return None;
+    }
+    let ((_, name), (_, task), (span, input)) = (name?, task?, input?);
+    if !(input.starts_with('/') || input.contains(':')) {
+        let hint = "an absolute path, `s3://BUCKET/KEY` or `data:,TEXT`".to_owned();
+        let message = format!("`{}` is neither an absolute path nor a URI", excerpt(&input));
+        section.problem("input", span, message, Some(hint));
+        return None;
+    }
+    let when = Schedule { entries: vec![entry], calendar: calendar.clone() };
+    let params = params.unwrap_or_default();
+    Some(ScheduledSubmit { name, when, task, model, input, params, priority })
+}
+
 fn entry(mut section: Section<'_, '_, '_>) -> Option<Entry> {
     let (start, stop) = (spanned(&mut section, "start"), spanned(&mut section, "stop"));
-    let entry = read_entry(&mut section, [start, stop]);
+    let entry = read_entry(&mut section, &WINDOW, [start, stop]);
     section.report_unknown_keys();
     entry
 }
 
 fn window(section: &mut Section<'_, '_, '_>) -> Option<Entry> {
-    read_entry(section, [None, None])
+    read_entry(section, &WINDOW, [None, None])
 }
 
 type SpannedText = Option<(&'static str, Range<usize>, String)>;
@@ -66,10 +115,17 @@ fn spanned(section: &mut Section<'_, '_, '_>, key: &'static str) -> SpannedText 
     section.text(key).map(|(span, text)| (key, span, text))
 }
 
-fn read_entry(section: &mut Section<'_, '_, '_>, expressions: [SpannedText; 2]) -> Option<Entry> {
-    let window = ["zone", "begin", "end", "weekdays", "monthdays", "months"];
-    let texts: Vec<(&str, Range<usize>, String)> = window
-        .into_iter()
+/// The keys of a window, and those of them that a start has.
+const WINDOW: [&str; 6] = ["zone", "begin", "end", "weekdays", "monthdays", "months"];
+const START: [&str; 5] = ["zone", "begin", "weekdays", "monthdays", "months"];
+
+fn read_entry(
+    section: &mut Section<'_, '_, '_>,
+    keys: &[&'static str],
+    expressions: [SpannedText; 2],
+) -> Option<Entry> {
+    let texts: Vec<(&str, Range<usize>, String)> = keys
+        .iter()
         .filter_map(|key| spanned(section, key))
         .chain(expressions.into_iter().flatten())
         .collect();
@@ -200,6 +256,42 @@ fn too_many(section: &mut Section<'_, '_, '_>, key: &'static str, at: Range<usiz
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Policy;
+
+    const SUBMIT: &str = "[pool.gpu]\nqueue = \"jobs\"\n[[pool.gpu.submit]]\nname = \"nightly\"\nzone = \"Asia/Tokyo\"\n\
+        begin = \"02:00\"\ntask = \"vision.ocr\"\ninput = \"/data/a.png\"\n";
+
+    #[test]
+    fn a_submit_has_times_that_the_calendar_skips() {
+        let text = format!("{SUBMIT}[pool.gpu.calendar]\nskip = [\"2026-12-02\"]");
+        let policy = Policy::parse(&text).unwrap();
+        let submit = &policy.pools[0].submits[0];
+        assert_eq!((submit.name.as_str(), submit.task.as_str()), ("nightly", "vision.ocr"));
+        let at = |text: &str| text.parse::<crate::units::Timestamp>().unwrap();
+        let first = at("2026-11-30T17:00:00Z");
+        assert_eq!(submit.when.last_start(first), Some(first));
+        assert_eq!(submit.when.last_start(at("2026-12-01T16:59:00Z")), Some(first));
+        assert_eq!(submit.when.next_start(first), Some(at("2026-12-02T17:00:00Z")));
+    }
+
+    #[test]
+    fn a_submit_that_could_not_be_carried_out_is_rejected_with_a_hint() {
+        let again = SUBMIT.split_once("[[").unwrap().1;
+        for (text, wanted) in [
+            (SUBMIT.replace("begin = \"02:00\"\n", ""), "has no time"),
+            (SUBMIT.replace("zone = \"Asia/Tokyo\"\n", ""), "zone: is missing"),
+            (SUBMIT.replace("name = \"nightly\"\n", ""), "name: is missing"),
+            (SUBMIT.replace("/data/", ""), "neither an absolute path nor a URI"),
+            (format!("{SUBMIT}stop = \"rate(1 day)\"\n"), "stop"),
+            (format!("{SUBMIT}priority = \"urgent\"\n"), "is not a priority"),
+            (format!("{SUBMIT}[[{again}"), "has the name `nightly`, too"),
+            (SUBMIT.replace("queue = \"jobs\"", "command = [\"x\"]"), "has no queue to submit to"),
+        ] {
+            let problems = Policy::parse(&text).unwrap_err();
+            let all: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
+            assert!(all.iter().any(|one| one.contains(wanted)), "{text}\n{all:?}");
+        }
+    }
 
     #[test]
     fn ranges_that_overlap_are_made_into_dates_once() {

@@ -119,6 +119,16 @@ fn check_pools(root: &mut Section<'_, '_, '_>, pools: &[Pool]) {
     if pools.len() > POOLS_MAX {
         root.problem("pool", 0..0, format!("has more than {POOLS_MAX} pools"), None);
     }
+    let mut names: BTreeMap<&str, &PoolId> = BTreeMap::new();
+    for (pool, submit) in
+        pools.iter().flat_map(|pool| pool.submits.iter().map(move |one| (pool, one)))
+    {
+        if let Some(first) = names.insert(&submit.name, &pool.id) {
+            let message = format!("a submit of pool `{first}` has the name `{}`, too", submit.name);
+            let hint = "give each a name of its own: a job's id is made of it".to_owned();
+            root.problem(&format!("pool.{}.submit", pool.id), 0..0, message, Some(hint));
+        }
+    }
     let mut owners: BTreeMap<&QueueName, &PoolId> = BTreeMap::new();
     for pool in pools {
         // R8: two pools on one queue would each start a box for the same job.
@@ -268,6 +278,7 @@ fn pool(
     let boxes = aws::boxes(&mut section);
     let schedule = schedule::read(&mut section, dates);
     let quiet = schedule::quiet(&mut section);
+    let submits = schedule::submits(&mut section, &schedule.calendar);
     let capacity = capacity(&mut section);
     let capacity_deadline = section.duration_or("capacity_deadline", zero..=day, zero);
     let budget =
@@ -298,6 +309,7 @@ fn pool(
         boxes_max,
         schedule,
         quiet,
+        submits,
         capacity,
         capacity_deadline,
         budget,

@@ -220,6 +220,14 @@ impl Entry {
         }
     }
 
+    /// When it fires, if it is a start without a stop.
+    pub(super) fn starts(&self) -> Option<&Fires> {
+        match &self.kind {
+            Kind::Lone(fires) if fires.turn == Turn::Begin => Some(fires),
+            _ => None,
+        }
+    }
+
     pub(super) fn effect(&self) -> Effect {
         match &self.kind {
             Kind::Lone(fires) if fires.turn == Turn::End => Effect::Stop,

@@ -1,5 +1,6 @@
 //! `schedule at`, `show` and `lint`: what schedules want, regardless of queue and holds. They read no box.
 
+use gpuctl_control::wire::plan::SubmitDocument;
 use gpuctl_core::policy::Pool;
 use gpuctl_core::units::PoolId;
 
@@ -51,6 +52,7 @@ fn lint(context: &Context, only: Option<&PoolId>) -> Result<Output, Failure> {
             .iter()
             .flat_map(|pool| CalendarDocument::of_pool(pool, context.now()))
             .collect(),
+        submits: SubmitDocument::all(&context.config.policy, only, context.now()),
         time_zones: TimeZonesDocument::of(context.now()),
     }))
 }

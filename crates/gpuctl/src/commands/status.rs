@@ -6,7 +6,7 @@ use gpuctl_control::Reconciled;
 use gpuctl_control::act::Acted;
 use gpuctl_control::plan as observe_and_decide;
 use gpuctl_control::wire::explain::ExplainDocument;
-use gpuctl_control::wire::plan::PlanDocument;
+use gpuctl_control::wire::plan::{PlanDocument, SubmitDocument};
 use gpuctl_control::wire::status::StatusDocument;
 use gpuctl_core::decide;
 use gpuctl_core::observation::{BoxState, Observation, Run, SeenPool, Witness};
@@ -77,7 +77,8 @@ pub(super) async fn plan(context: &Context, wanted: &PlanArguments) -> Result<Ou
         seen.plan.pools.retain(|entry| pool.is_none_or(|id| entry.pool == *id));
     }
     let is_pending = seen.plan.pools.iter().any(|pool| !pool.actions.is_empty());
-    let output = Output::Plan(PlanDocument::of(&seen.plan, seen.errors));
+    let submits = SubmitDocument::all(&context.config.policy, pool, seen.plan.at);
+    let output = Output::Plan(PlanDocument::of(&seen.plan, submits, seen.errors));
     Ok(if wanted.exit_code && is_pending { output.exit(Exit::ChangesPending) } else { output })
 }
 

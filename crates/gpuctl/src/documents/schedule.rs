@@ -1,6 +1,7 @@
 //! The documents of `gpuctl schedule`: the state at a time, the days ahead, and warnings.
 
 use chrono::Datelike;
+use gpuctl_control::wire::plan::SubmitDocument;
 use gpuctl_core::policy::Pool;
 use gpuctl_core::schedule::{Day, Desired, Schedule, Source, Warning};
 use gpuctl_core::units::{PoolId, Timestamp};
@@ -151,6 +152,8 @@ pub(crate) struct ScheduleLintDocument {
     pub(crate) warnings: Vec<WarningDocument>,
     /// What the pools' calendars hold.
     pub(crate) calendars: Vec<CalendarDocument>,
+    /// What is submitted at certain times.
+    pub(crate) submits: Vec<SubmitDocument>,
     pub(crate) time_zones: TimeZonesDocument,
 }
 

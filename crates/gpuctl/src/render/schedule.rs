@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::status::submit;
 use super::words::{Lines, shown_name};
 use crate::documents::schedule::{
     CalendarDocument, DayDocument, PartDocument, ScheduleAtDocument, ScheduleLintDocument,
@@ -142,6 +143,12 @@ pub(super) fn lint(document: &ScheduleLintDocument) -> Lines {
     }
     for calendar in &document.calendars {
         lines.add(self::calendar(calendar));
+    }
+    for one in &document.submits {
+        lines.add(submit(one));
+        if let Some(problem) = &one.problem {
+            lines.add(format!("  problem: {problem}"));
+        }
     }
     if let Some(warning) = &document.time_zones.warning {
         lines.add(warning);

@@ -3,11 +3,12 @@
 use gpuctl_control::wire::ReasonDocument;
 use gpuctl_control::wire::explain::ExplainDocument;
 use gpuctl_control::wire::plan::{
-    NextChangeDocument, PlanDocument, PoolPlanDocument, RunDocument, VerdictDocument,
+    NextChangeDocument, PlanDocument, PoolPlanDocument, RunDocument, SubmitDocument,
+    VerdictDocument,
 };
 use gpuctl_control::wire::status::{BoxDocument, PoolDocument, QueueDocument, StatusDocument};
 
-use super::words::{Lines, jobs_of, short, span};
+use super::words::{Lines, jobs_of, short, shown_name, span};
 
 pub(super) fn status(document: &StatusDocument) -> Lines {
     let mut lines = Lines::default();
@@ -139,8 +140,19 @@ pub(super) fn plan(document: &PlanDocument) -> Lines {
         pool.kept.iter().for_each(|kept| lines.label("kept", &kept.text));
         rules(&mut lines, pool);
     }
+    document.submits.iter().for_each(|one| lines.add(submit(one)));
     errors(&mut lines, &document.errors);
     lines
+}
+
+/// What is submitted next, in a line.
+pub(super) fn submit(one: &SubmitDocument) -> String {
+    let SubmitDocument { pool, name, task, next_at, .. } = one;
+    let next = match next_at {
+        Some(at) => format!("next at {}", short(at)),
+        None => "never again".to_owned(),
+    };
+    format!("{pool}: submits `{}` ({}) {next}", shown_name(name), shown_name(task))
 }
 
 fn pool_plan(lines: &mut Lines, pool: &PoolPlanDocument) {

@@ -73,6 +73,15 @@ pub(super) const SECTIONS: &[SectionDoc] = &[
         settings: QUIET,
     },
     SectionDoc {
+        heading: "[[pool.NAME.submit]]",
+        path: "pool.NAME.submit",
+        about: "A job that is submitted at certain times, once for each, by whatever controller is running: a time such as `begin = \
+            \"02:00\"` on the days of a schedule's window, or `start`. The pool's calendar counts for it. One that no controller was there for is \
+            submitted up to an hour late, else left out, and never are several made up for at once. A table `[pool.NAME.submit.params]` has the \
+            task's params as texts. Up to 100 entries.",
+        settings: SUBMIT,
+    },
+    SectionDoc {
         heading: "[pool.NAME.calendar]",
         path: "pool.NAME.calendar",
         about: "Dates that differ from the schedule. [SCHEDULES.md](SCHEDULES.md#several-entries-and-the-calendar) has the rules.",
@@ -259,6 +268,32 @@ const SCHEDULE: &[SettingDoc] = &[
         "When boxes start: `cron(…)`, `rate(…)` or `at(…)`, e.g. `\"cron(0 9 ? * MON-FRI *)\"`.",
     ),
     setting("stop", NONE, "When they stop, in the same grammar."),
+];
+
+const SUBMIT: &[SettingDoc] = &[
+    setting(
+        "name",
+        Words("required"),
+        "Names it; with the time it makes the job's id, so that no time is submitted twice.",
+    ),
+    setting("task", Words("required"), "The task, e.g. `\"vision.ocr\"`."),
+    setting(
+        "input",
+        Words("required"),
+        "The input: the absolute path of a file, `s3://BUCKET/KEY` or `data:,TEXT`. On AWS a file is one of the box.",
+    ),
+    setting("model", Words("the task's"), "The model."),
+    setting("priority", Value("\"normal\""), "`\"high\"`, `\"normal\"` or `\"low\"`."),
+    setting(
+        "zone",
+        Words("required for a time of day, else `UTC`"),
+        "An IANA time zone, e.g. `\"Asia/Tokyo\"`.",
+    ),
+    setting("begin", NONE, "The time of day, e.g. `\"02:00\"`."),
+    setting("weekdays", Words("every day"), "The days of the week, as in a schedule."),
+    setting("monthdays", Words("every day"), "The days of the month, as in a schedule."),
+    setting("months", Words("every month"), "The months, as in a schedule."),
+    setting("start", NONE, "In place of `begin` and days: `cron(…)`, `rate(…)` or `at(…)`."),
 ];
 
 /// The keys of a window.
