@@ -46,7 +46,7 @@ pub async fn a_result_that_came_before_the_cancellation_stays(subject: &dyn Subj
     let at = whole(subject.ports().clock.now());
     for seen in [waiting, ledger.job(&job.id).await.unwrap().unwrap()] {
         let outcome = cancel(subject.ports(), &seen, "ada", at).await.unwrap();
-        let Cancelled::AlreadyEnded(entry) = outcome else { panic!("{outcome:?}") };
+        let Cancelled::AlreadyEnded(entry) = outcome else { unreachable!("{outcome:?}") };
         assert_eq!((entry.state, entry.result.as_ref()), (JobState::Succeeded, Some(&first)));
     }
     assert_eq!(ledger.results(&job.id).await.unwrap(), [first]);
@@ -94,7 +94,7 @@ pub async fn a_job_has_its_result_or_is_cancelled(subject: &dyn Subject) {
         let kept = match (first.unwrap(), second.unwrap()) {
             (Committed::Written, Committed::AlreadyThere) => word,
             (Committed::AlreadyThere, Committed::Written) => work,
-            both => panic!("{both:?}"),
+            both => unreachable!("{both:?}"),
         };
         let entry = ledger.job(&job.id).await.unwrap().unwrap();
         assert_eq!((entry.state, entry.result), (kept.state(), Some(kept)));
@@ -110,7 +110,7 @@ pub async fn a_cancelled_job_may_be_sent_again(subject: &dyn Subject) {
     let next = next_generation(std::slice::from_ref(&cancelled));
     resubmit(subject.ports(), &next).await.unwrap();
     state_becomes(subject, &next[0], JobState::Queued).await;
-    assert_eq!(run_all(subject).await, [job.id.clone()]);
+    assert_eq!(run_all(subject).await, std::slice::from_ref(&job.id));
     state_becomes(subject, &next[0], JobState::Succeeded).await;
     let results = ledger.results(&job.id).await.unwrap();
     let states: Vec<JobState> = results.iter().map(JobResult::state).collect();
@@ -158,7 +158,7 @@ fn done(outcome: Cancelled) -> JobEntry {
             assert_eq!(entry.state, JobState::Cancelled);
             entry
         }
-        Cancelled::AlreadyEnded(entry) => panic!("it ended before: {entry:?}"),
+        Cancelled::AlreadyEnded(entry) => unreachable!("it ended before: {entry:?}"),
     }
 }
 
