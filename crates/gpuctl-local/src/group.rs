@@ -5,12 +5,11 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use gpuctl_control::job::JobResult;
 use gpuctl_control::ports::{Committed, PortError, PortErrorClass, Receipt};
 use rusqlite::Transaction;
 use tokio::sync::oneshot;
 
-use crate::jobs::commit;
+use crate::jobs::{Document, commit};
 use crate::queue::ack;
 use crate::retention::Writer;
 use crate::store::Store;
@@ -21,7 +20,7 @@ const GROUP_MAX: usize = 256;
 
 /// What can be written together.
 pub(crate) enum Write {
-    Commit(Box<JobResult>),
+    Commit(Box<Document>),
     Ack(Receipt),
 }
 
@@ -191,6 +190,8 @@ mod tests {
     async fn results_that_come_at_once_share_a_transaction() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path());
+        // What is too old is looked for by transactions of their own.
+        store.sweep_at.store(i64::MAX, Ordering::Relaxed);
         let count = commits(&store);
         let held = store.hold_back();
         let mut calls = Vec::new();

@@ -9,7 +9,7 @@ use gpuctl_control::wire::job::{
     result_to_json,
 };
 use gpuctl_core::observation::UrgentJob;
-use gpuctl_core::units::{QueueName, Timestamp};
+use gpuctl_core::units::{BoxId, QueueName, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::ledger::unreadable;
@@ -47,34 +47,48 @@ pub(crate) fn unknown(c: &Connection, jobs: &[Job]) -> rusqlite::Result<Vec<Job>
     Ok(unknown)
 }
 
+/// A result as the file keeps it. Made before the file is locked: a long one takes longer to write as JSON than to insert.
+pub(crate) struct Document {
+    job: Job,
+    box_id: BoxId,
+    /// None of a cancellation, which no worker received.
+    received_at: Option<i64>,
+    inference: Option<i64>,
+    succeeded: bool,
+    text: String,
+}
+
+impl Document {
+    pub(crate) fn of(result: &JobResult) -> Self {
+        Self {
+            job: result.job.clone(),
+            box_id: result.box_id.clone(),
+            received_at: result.is_of_worker().then(|| micros(result.received_at)),
+            inference: result.inference.num_microseconds(),
+            succeeded: result.outcome.is_ok(),
+            text: result_to_json(result),
+        }
+    }
+}
+
 /// Keeps the result, unless its generation has one.
 pub(crate) fn commit(
     tx: &Transaction<'_>,
     now: Now,
-    result: &JobResult,
+    result: &Document,
 ) -> rusqlite::Result<Committed> {
-    let job = &result.job;
-    note_job(tx, now, job)?;
+    let Document { job, succeeded, text, .. } = result;
+    // Before the result, with which the job's state changes: then each index of the row is changed once.
+    if !note_end(tx, now, result)? {
+        note_job(tx, now, job)?;
+        note_end(tx, now, result)?;
+    }
     let written = tx
         .prepare_cached("INSERT INTO results VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING")?
-        .execute(params![
-            job.id.as_str(),
-            job.generation,
-            result.outcome.is_ok(),
-            result_to_json(result)
-        ])?;
+        .execute(params![job.id.as_str(), job.generation, succeeded, text])?;
     if written == 0 {
         return Ok(Committed::AlreadyThere);
     }
-    tx.prepare_cached(
-        "UPDATE jobs SET touched_at = ?3, problem = NULL, waited = ?4 - submitted_at WHERE job_id = ?1 AND generation = ?2",
-    )?
-    .execute(params![
-        job.id.as_str(),
-        job.generation,
-        now.at,
-        result.is_of_worker().then(|| micros(result.received_at))
-    ])?;
     note_service(tx, result)?;
     Ok(Committed::Written)
 }
@@ -83,7 +97,7 @@ pub(crate) fn commit(
 pub(crate) fn cancel(
     tx: &Transaction<'_>,
     now: Now,
-    cancelled: &JobResult,
+    cancelled: &Document,
 ) -> rusqlite::Result<Committed> {
     let committed = commit(tx, now, cancelled)?;
     if committed == Committed::Written {
@@ -94,13 +108,24 @@ pub(crate) fn cancel(
     Ok(committed)
 }
 
+/// Notes when the job ended and how long it had waited, if this is its newest generation and has no result; returns whether it is.
+fn note_end(tx: &Transaction<'_>, now: Now, result: &Document) -> rusqlite::Result<bool> {
+    let (id, generation) = (result.job.id.as_str(), result.job.generation);
+    tx.prepare_cached(
+        "UPDATE jobs SET touched_at = ?3, problem = NULL, waited = ?4 - submitted_at
+         WHERE job_id = ?1 AND generation = ?2 AND state NOT IN ('succeeded', 'failed', 'cancelled')",
+    )?
+    .execute(params![id, generation, now.at, result.received_at])
+    .map(|changed| changed > 0)
+}
+
 /// Moves the mean of the box towards what this job took: constant cost, however many results there are.
-fn note_service(tx: &Transaction<'_>, result: &JobResult) -> rusqlite::Result<()> {
-    if result.outcome.is_err() {
+fn note_service(tx: &Transaction<'_>, result: &Document) -> rusqlite::Result<()> {
+    if !result.succeeded {
         return Ok(());
     }
     tx.prepare_cached("INSERT INTO service VALUES (?1, ?2) ON CONFLICT DO UPDATE SET mean = mean + (?2 - mean) / ?3")?
-        .execute(params![result.box_id.as_str(), result.inference.num_microseconds(), SERVICE_WEIGHT])
+        .execute(params![result.box_id.as_str(), result.inference, SERVICE_WEIGHT])
         .map(drop)
 }
 

@@ -19,8 +19,8 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::group::Write;
 use crate::jobs::{
-    cancel, commit, delete_jobs, job, jobs, jobs_page, most_urgent, note_job, note_problem,
-    results, unknown,
+    Document, cancel, commit, delete_jobs, job, jobs, jobs_page, most_urgent, note_job,
+    note_problem, results, unknown,
 };
 use crate::retention::Writer;
 use crate::store::Store;
@@ -174,7 +174,8 @@ impl Ledger for Store {
     }
 
     async fn commit(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>> {
-        let commits = results.iter().map(|one| Write::Commit(Box::new(one.clone()))).collect();
+        let commits =
+            results.iter().map(|one| Write::Commit(Box::new(Document::of(one)))).collect();
         let committed = self.write_together(commits).await.into_iter();
         self.sweep_if_due();
         let told = |written| if written { Committed::Written } else { Committed::AlreadyThere };
@@ -187,7 +188,7 @@ impl Ledger for Store {
     }
 
     async fn cancel(&self, cancelled: &JobResult) -> Result<Committed, PortError> {
-        let cancelled = cancelled.clone();
+        let cancelled = Document::of(cancelled);
         self.off_thread(move |store| {
             let now = store.now();
             store.write_with_room(Writer::Commit, |tx| cancel(tx, now, &cancelled))
@@ -250,8 +251,8 @@ impl Store {
     /// # Errors
     /// As there.
     pub fn commit_now(&self, result: &JobResult) -> Result<Committed, PortError> {
-        let now = self.now();
-        self.write_with_room(Writer::Commit, |tx| commit(tx, now, result))
+        let (now, result) = (self.now(), Document::of(result));
+        self.write_with_room(Writer::Commit, |tx| commit(tx, now, &result))
     }
 }
 

@@ -25,8 +25,12 @@ use crate::time::{FileTime, KernelClocks, MachineClocks, Now};
 /// The file's name in the state folder.
 pub const FILE_NAME: &str = "gpuctl.db";
 
-/// How long a call waits for another process's write.
-const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a call waits between two looks whether another process's write is over: first briefly, as most writes are short. SQLite's own
+/// waits grow to a tenth of a second, in which a file that two workers share lies idle.
+const BUSY_WAITS: [(Duration, u32); 2] =
+    [(Duration::from_micros(100), 100), (Duration::from_millis(1), BUSY_WAITS_MAX)];
+/// How often it looks before it gives up: for 5 s.
+const BUSY_WAITS_MAX: u32 = 5_000;
 
 const PAGE_BYTES: u32 = 4_096;
 
@@ -95,8 +99,15 @@ impl Store {
         drop(one_at_a_time);
         let opened = Arc::new(Mutex::new(Opened { connection, synchronous: "" }));
         let retention = Arc::new(Mutex::new(Retention::default()));
-        let (sweep_at, sweeping, group) = (Arc::default(), Arc::default(), Arc::default());
-        Ok(Self { opened, folder: folder.clone(), time, retention, sweep_at, sweeping, group })
+        Ok(Self {
+            opened,
+            folder: folder.clone(),
+            time,
+            retention,
+            sweep_at: Arc::default(),
+            sweeping: Arc::default(),
+            group: Arc::default(),
+        })
     }
 
     /// This instant, in the file's time and by the wall clock.
@@ -142,7 +153,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be read.
     pub fn version(&self) -> Result<i64, PortError> {
-        self.read(|c| c.query_row("PRAGMA data_version", [], |row| row.get(0)))
+        self.read(|c| c.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0)))
     }
 
     /// Reads. Another process's write never makes it wait, only this process's other calls do.
@@ -271,9 +282,16 @@ fn make_private(file: &Path) -> Result<(), PortError> {
     Ok(())
 }
 
+/// Waits for another process's write, after a number of such waits; whether to look again.
+fn wait_for_other(before: i32) -> bool {
+    let before = before.unsigned_abs();
+    let wait = BUSY_WAITS.into_iter().find(|(_, until)| before < *until);
+    wait.inspect(|(wait, _)| std::thread::sleep(*wait)).is_some()
+}
+
 fn connect(file: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(file)?;
-    connection.busy_timeout(BUSY_WAIT_MAX)?;
+    let mut connection = Connection::open(file)?;
+    connection.busy_handler(Some(wait_for_other))?;
     connection.set_prepared_statement_cache_capacity(64);
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     // Of effect in a new file only.

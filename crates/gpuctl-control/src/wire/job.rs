@@ -1,5 +1,7 @@
 //! The documents of jobs: the message in the queue, the result in the ledger, and `gpuctl.job` as people see it.
 
+use std::borrow::Cow;
+
 use chrono::TimeDelta;
 use gpuctl_core::priority::Priority;
 use gpuctl_core::units::Timestamp;
@@ -148,10 +150,10 @@ fn job(message: JobMessage) -> Result<Job, JobReadError> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct ResultMessage {
+struct ResultMessage<'a> {
     job: JobMessage,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    output: Option<serde_json::Value>,
+    output: Option<Cow<'a, serde_json::Value>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<FailureDocument>,
     model: Option<String>,
@@ -169,7 +171,7 @@ struct ResultMessage {
 #[must_use]
 pub fn result_to_json(result: &JobResult) -> String {
     let (output, error) = match &result.outcome {
-        Ok(output) => (Some(output.clone()), None),
+        Ok(output) => (Some(Cow::Borrowed(output)), None),
         Err(failure) => (None, Some(FailureDocument::of(failure))),
     };
     to_json(&ResultMessage {
@@ -192,12 +194,12 @@ pub fn result_to_json(result: &JobResult) -> String {
 /// # Errors
 /// When the text is not a result.
 pub fn result_from_json(text: &str) -> Result<JobResult, JobReadError> {
-    let message: ResultMessage = serde_json::from_str(text)?;
+    let message: ResultMessage<'_> = serde_json::from_str(text)?;
     let outcome = match message.error {
         Some(error) => {
             Err(JobFailure { code: error.code, message: error.message, hint: error.hint })
         }
-        None => Ok(message.output.unwrap_or_default()),
+        None => Ok(message.output.unwrap_or_default().into_owned()),
     };
     Ok(JobResult {
         job: job(message.job)?,
