@@ -1,9 +1,10 @@
 //! The worker's trait [`Scratch`] over a folder: one file a blob.
 
 use std::error::Error;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gpuctl_core::units::BoxId;
@@ -16,6 +17,8 @@ pub struct FolderScratch {
     /// The same for all workers of the box: one that is alive is enough.
     alive: PathBuf,
     keep_until: PathBuf,
+    /// The blob that was appended to last, and its open file: opened and closed for each marker, the folder would be what all jobs wait for.
+    appended: Arc<Mutex<Option<(String, File)>>>,
 }
 
 impl FolderScratch {
@@ -30,7 +33,8 @@ impl FolderScratch {
             folder.push(format!("device-{device}"));
         }
         fs::create_dir_all(&folder)?;
-        Ok(Self { folder, alive, keep_until: state.join(KEEP_UNTIL) })
+        let keep_until = state.join(KEEP_UNTIL);
+        Ok(Self { folder, alive, keep_until, appended: Arc::default() })
     }
 
     /// Notes that this worker does something at least every [`ALIVE_EVERY`]. Where the disk is full there is nothing to note it on.
@@ -61,6 +65,15 @@ impl FolderScratch {
         Err(format!("no worker in {} was alive in the last {seconds} s", state.display()).into())
     }
 
+    fn appended(&self) -> MutexGuard<'_, Option<(String, File)>> {
+        self.appended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is appended to this blob next is not to go to the file that had its name.
+    fn close(&self, name: &str) {
+        self.appended().take_if(|(of, _)| of == name);
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         if name == KEEP_UNTIL { self.keep_until.clone() } else { self.folder.join(name) }
     }
@@ -85,7 +98,21 @@ impl Scratch for FolderScratch {
         // Not synced: it has to survive this process, which may be killed, and not the machine.
         let unfinished = self.folder.join(format!("{name}{UNFINISHED}"));
         fs::write(&unfinished, bytes)?;
-        fs::rename(unfinished, self.path(name))
+        fs::rename(unfinished, self.path(name))?;
+        self.close(name);
+        Ok(())
+    }
+
+    fn append(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut appended = self.appended();
+        let file = match appended.take().filter(|(of, _)| of == name) {
+            Some((_, file)) => file,
+            None => File::options().create(true).append(true).open(self.path(name))?,
+        };
+        // In one call, of which a kill cuts nothing off within a page.
+        (&file).write_all(bytes)?;
+        *appended = Some((name.to_owned(), file));
+        Ok(())
     }
 
     fn get(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
@@ -97,6 +124,7 @@ impl Scratch for FolderScratch {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.close(name);
         match fs::remove_file(self.path(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -137,6 +165,24 @@ mod tests {
         scratch.remove("a").unwrap();
         assert_eq!(open(&folder, "gpu-1").list().unwrap(), ["b"]);
         assert!(open(&folder, "gpu-2").list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_appended_goes_to_the_blob_that_has_the_name_now() {
+        let folder = tempfile::tempdir().unwrap();
+        let scratch = open(&folder, "gpu-1");
+        let text = || open(&folder, "gpu-1").get("a").unwrap();
+        scratch.append("a", b"1").unwrap();
+        scratch.append("a", b"2").unwrap();
+        assert_eq!(text().as_deref(), Some(&b"12"[..]));
+        scratch.put("a", b"3").unwrap();
+        scratch.append("a", b"4").unwrap();
+        assert_eq!(text().as_deref(), Some(&b"34"[..]));
+        scratch.append("b", b"5").unwrap();
+        scratch.remove("a").unwrap();
+        assert_eq!(text(), None);
+        scratch.append("a", b"6").unwrap();
+        assert_eq!(text().as_deref(), Some(&b"6"[..]));
     }
 
     #[test]

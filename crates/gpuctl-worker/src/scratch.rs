@@ -12,6 +12,12 @@ pub trait Scratch: Send + Sync {
     /// When it cannot be written.
     fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
 
+    /// Writes at the end of a blob, which is made where there is none. Of what a process writes while it is killed a part may be there.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn append(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
+
     /// A blob, or `None` if there is none of this name.
     ///
     /// # Errors
@@ -44,6 +50,11 @@ impl MemoryScratch {
 impl Scratch for MemoryScratch {
     fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.with(|blobs| blobs.insert(name.to_owned(), bytes.to_vec()));
+        Ok(())
+    }
+
+    fn append(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.with(|blobs| blobs.entry(name.to_owned()).or_default().extend_from_slice(bytes));
         Ok(())
     }
 
