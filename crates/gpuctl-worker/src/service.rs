@@ -7,8 +7,8 @@ use chrono::TimeDelta;
 use gpuctl_core::without::Fix;
 use tokio::time::Instant;
 
-/// The most messages held at once: two batches of a fast model, one that runs and one that is decoded meanwhile.
-pub(crate) const HELD_MAX: u32 = 128;
+/// The most messages held at once: twice as many as are decoded or wait for a model, since others are fetched and committed meanwhile.
+pub(crate) const HELD_MAX: u32 = 256;
 /// The most of jobs that are not fast: what SQS returns for one call.
 const HELD_SLOW_MAX: i64 = 10;
 /// A message may wait for a model for this part of its lease.
@@ -118,7 +118,7 @@ mod tests {
         let alike = |millis: i64| held([millis; 2]);
         assert_eq!([1_000, 5_000, 15_000, 60_000].map(alike), [10, 4, 2, 1]);
         // Two seconds' worth of fast jobs.
-        assert_eq!([0, 1, 15, 50, 100, 400].map(alike), [128, 128, 128, 41, 21, 10]);
+        assert_eq!([0, 1, 5, 15, 50, 100, 400].map(alike), [256, 256, 256, 134, 41, 21, 10]);
         // A model that is fast does not make up for decoding that is not: ten at most.
         assert_eq!(held([1, 5_000]), 10);
     }
@@ -133,6 +133,6 @@ mod tests {
         service.be_cautious();
         assert_eq!(service.held_max(lease), 1);
         service.note(short, short);
-        assert_eq!(service.held_max(lease), 128);
+        assert_eq!(service.held_max(lease), 201);
     }
 }

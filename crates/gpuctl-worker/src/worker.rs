@@ -17,12 +17,12 @@ use crate::faults::Faults;
 use crate::leases::Leases;
 use crate::line::Line;
 use crate::pace::std_time;
-use crate::service::{HELD_MAX, Service};
+use crate::service::Service;
 use crate::suspects::Suspects;
 use crate::{Cancel, Inference, Neighbours, Scratch, WorkerExit};
 
-/// The most jobs that are decoded or wait for a model at once; a suspect takes all of these places.
-pub(crate) const RUNS_MAX: u32 = HELD_MAX;
+/// The most jobs that are decoded or wait for a model at once: two batches of a fast model. A suspect takes all of these places.
+pub(crate) const RUNS_MAX: u32 = 128;
 /// The most jobs whose inputs are fetched, or lie on the disk until they are decoded: each may be gigabytes.
 const FETCHES_MAX: usize = 32;
 /// The most memory for decoded inputs, in MiB. An input that needs more is decoded alone.
