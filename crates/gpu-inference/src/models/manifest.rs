@@ -265,7 +265,7 @@ impl Manifest {
         self.max_batch
     }
 
-    /// Estimated memory while it runs.
+    /// Estimated memory while it runs; where it was measured on a GPU, that of the card, with what CUDA itself takes.
     #[must_use]
     pub fn memory_mib(&self) -> u32 {
         self.memory_mib

@@ -3,7 +3,7 @@
 use image::RgbImage;
 use rayon::prelude::*;
 
-use super::sessions::Sessions;
+use super::sessions::{Kept, Sessions};
 use super::shapes::Shapes;
 use super::tensor::Canvas;
 use super::{LINES, float, lines, run, wrong};
@@ -31,7 +31,8 @@ impl Angle {
         const TURNED: &[DimSpec] = &[DimSpec::Free, DimSpec::Is(2)];
         let (input, output) = (float(IoName::Is("x"), LINES), float(IoName::Only, TURNED));
         let first = opener.session(ROLE, &[input], &[output])?;
-        let sessions = Sessions::new(opener, (ROLE, STAGE), first, (shapes, Shapes::VIEWS_MAX))?;
+        let sessions =
+            Sessions::new(opener, (ROLE, STAGE), first, (shapes, Kept::Shapes(Shapes::VIEWS_MAX)))?;
         Ok(Self { sessions, shapes, turn_score_min, canvas: Canvas::default() })
     }
 

@@ -6,7 +6,7 @@ use image::RgbImage;
 
 use super::best::BestOf;
 use super::lines::Alphabet;
-use super::sessions::Sessions;
+use super::sessions::{Kept, Sessions};
 use super::shapes::Shapes;
 use super::tensor::Canvas;
 use super::{LINES, float};
@@ -32,7 +32,12 @@ impl Recogniser {
         let first = opener.session(ROLE, &[input], &[output])?;
         let alphabet =
             Alphabet::of(&first).map_err(|problem| opener.interface_mismatch(ROLE, problem))?;
-        let sessions = Sessions::new(opener, (ROLE, STAGE), first, (shapes, Shapes::WIDTHS_MAX))?;
+        let sessions = Sessions::new(
+            opener,
+            (ROLE, STAGE),
+            first,
+            (shapes, Kept::Shapes(Shapes::WIDTHS_MAX)),
+        )?;
         Ok(Self { sessions, best: BestOf::open(opener)?, alphabet })
     }
 
