@@ -4,6 +4,7 @@
 //! Each method says what its adapters guarantee; `contract` tests it.
 
 mod files;
+mod report;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use gpuctl_core::cost::{RunTotal, run_totals};
-use gpuctl_core::observation::{BootPhase, Hold, Run, SeenBox, SeenQueue, UrgentJob, WorkerFault};
+use gpuctl_core::observation::{Hold, Run, SeenBox, SeenQueue, UrgentJob};
 use gpuctl_core::offering::RefusalClass;
 use gpuctl_core::period::Period;
 use gpuctl_core::plan::StopMode;
@@ -25,6 +26,7 @@ use crate::job::{Job, JobFailure, JobId, JobResult, JobState};
 use crate::wire::record::Record;
 
 pub use files::{AttemptName, Fetched, FileStore, NoFiles, ResultFile, Upload};
+pub use report::WorkerReport;
 
 /// The ports together; cloning shares them.
 #[derive(Clone)]
@@ -434,36 +436,6 @@ pub struct QueueMemory {
     pub seen: SeenQueue,
     /// When the counts were read.
     pub at: Timestamp,
-}
-
-/// A worker's report on itself: a sign of life, and whether it is idle.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WorkerReport {
-    pub box_id: BoxId,
-    /// Which of the box's devices it works on, where several workers share the box; with the box, the key of its report.
-    pub device: Option<String>,
-    /// When its run started: with the box, the key of the run.
-    pub run_started_at: Timestamp,
-    pub at: Timestamp,
-    pub pid: u32,
-    /// Since when it is ready for work.
-    pub ready_at: Option<Timestamp>,
-    /// Number of messages that it holds.
-    pub leases: u32,
-    /// Since when it has held none.
-    pub idle_since: Option<Timestamp>,
-    /// Number of results that it has committed in this run.
-    pub jobs_done: u32,
-    /// The error that it is about to end with.
-    pub last_error: Option<String>,
-    /// Why it receives no jobs now, although it is up.
-    pub fault: Option<WorkerFault>,
-    /// Until when a user on the box wants it kept up: the file `keep-until` in its state folder.
-    pub keep_until: Option<Timestamp>,
-    /// When EC2 recommended to replace the box, which only the box itself is told.
-    pub rebalance: Option<Timestamp>,
-    /// How long the parts of the box's boot took; a ledger on this machine keeps none.
-    pub boot_phases: Vec<BootPhase>,
 }
 
 /// A worker's try at a job, for ledgers that cannot read the queue's messages.

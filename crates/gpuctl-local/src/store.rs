@@ -451,21 +451,14 @@ pub(crate) mod tests {
         let seen = worker().await;
         assert_eq!((seen.leases, seen.idle_since, seen.jobs_done), (1, None, 7));
         let at = store.now().wall(store.now().at);
+        let started = Timestamp::from_timestamp_micros(began).unwrap();
         let report = |device: Option<&str>, leases: u32| WorkerReport {
-            box_id: "gpu-1".parse().unwrap(),
             device: device.map(str::to_owned),
-            run_started_at: Timestamp::from_timestamp_micros(began).unwrap(),
-            at,
-            pid: 1,
             ready_at: Some(at),
             leases,
             idle_since: (leases == 0).then_some(at),
             jobs_done: 7,
-            last_error: None,
-            fault: None,
-            keep_until: None,
-            rebalance: None,
-            boot_phases: Vec::new(),
+            ..WorkerReport::begin("gpu-1".parse().unwrap(), started, at, 1)
         };
         store.report(&report(None, 0)).await.unwrap();
         assert!(worker().await.idle_since.is_some());

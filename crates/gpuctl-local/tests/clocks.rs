@@ -146,24 +146,16 @@ async fn a_step_of_the_wall_clock_does_not_make_a_busy_worker_look_silent() {
         at.clocks.pass(MINUTE);
         let now = at.clocks.wall();
         let report = WorkerReport {
-            box_id: "gpu-1".parse().unwrap(),
-            device: None,
-            run_started_at: started,
-            at: now,
-            pid: 1,
             ready_at: Some(now - TimeDelta::seconds(50)),
             leases: 1,
             idle_since: Some(now - TimeDelta::seconds(20)),
-            jobs_done: 0,
-            last_error: None,
             fault: Some(WorkerFault {
                 code: "models.missing".to_owned(),
                 message: "models are missing".to_owned(),
                 since: now - TimeDelta::seconds(30),
             }),
             keep_until: Some(now + MINUTE),
-            rebalance: None,
-            boot_phases: Vec::new(),
+            ..WorkerReport::begin("gpu-1".parse().unwrap(), started, now, 1)
         };
         store.report(&report).await.unwrap();
         at.clocks.pass(TimeDelta::seconds(2));

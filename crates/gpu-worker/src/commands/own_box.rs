@@ -49,20 +49,10 @@ async fn tell_fault(config: &Config, named: &NamedBox, words: Told) -> Result<()
     let Backend { ports, setup, .. } = Backend::open(config, named).await?;
     let at = ports.clock.now();
     let report = WorkerReport {
-        box_id: setup.box_id,
         device: setup.device,
-        run_started_at: setup.run_started_at,
-        at,
-        pid: setup.pid,
-        ready_at: None,
-        leases: 0,
-        idle_since: None,
-        jobs_done: 0,
         last_error: Some(words.message.clone()),
         fault: Some(WorkerFault { code: words.code, message: words.message, since: at }),
-        keep_until: None,
-        rebalance: None,
-        boot_phases: Vec::new(),
+        ..WorkerReport::begin(setup.box_id, setup.run_started_at, at, setup.pid)
     };
     Ok(ports.ledger.report(&report).await?)
 }

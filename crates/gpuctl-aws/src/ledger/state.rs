@@ -99,22 +99,8 @@ mod tests {
     }
 
     fn report(said: i64, leases: u32) -> WorkerReport {
-        WorkerReport {
-            box_id: "gpu-1".parse().unwrap(),
-            device: None,
-            run_started_at: at(0),
-            at: at(said),
-            pid: 1,
-            ready_at: None,
-            leases,
-            idle_since: None,
-            jobs_done: 0,
-            last_error: None,
-            fault: None,
-            keep_until: None,
-            rebalance: None,
-            boot_phases: Vec::new(),
-        }
+        let begun = WorkerReport::begin("gpu-1".parse().unwrap(), at(0), at(said), 1);
+        WorkerReport { leases, ..begun }
     }
 
     fn noted(attempt: Option<Attempt>) -> Noted {

@@ -249,21 +249,13 @@ impl Worker {
     async fn report(&self, ports: &Ports, id: &str) {
         let runs = ports.ledger.memory(&Day::gpu()).await.unwrap().runs;
         let started = runs.iter().filter(|run| run.box_id.as_str() == id).map(|run| run.started_at);
+        let began = started.max().unwrap_or(self.ready_at);
         let report = WorkerReport {
-            box_id: id.parse().unwrap(),
-            device: None,
-            run_started_at: started.max().unwrap_or(self.ready_at),
-            at: ports.clock.now(),
-            pid: 1,
             ready_at: Some(self.ready_at),
             leases: u32::try_from(self.holds.len()).unwrap(),
             idle_since: self.holds.is_empty().then_some(self.since),
             jobs_done: self.jobs_done,
-            last_error: None,
-            fault: None,
-            keep_until: None,
-            rebalance: None,
-            boot_phases: Vec::new(),
+            ..WorkerReport::begin(id.parse().unwrap(), began, ports.clock.now(), 1)
         };
         ports.ledger.report(&report).await.unwrap();
     }

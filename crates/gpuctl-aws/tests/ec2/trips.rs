@@ -200,19 +200,8 @@ async fn twenty_pools_take_as_many_round_trips_as_one() {
 fn report(id: &str, started: &Reconciled) -> WorkerReport {
     let at = started.observation.at;
     WorkerReport {
-        box_id: id.parse().unwrap(),
-        device: None,
-        run_started_at: at,
-        at: at + TimeDelta::seconds(30),
-        pid: 1,
         ready_at: Some(at + TimeDelta::seconds(20)),
         leases: 1,
-        idle_since: None,
-        jobs_done: 0,
-        last_error: None,
-        fault: None,
-        keep_until: None,
-        rebalance: None,
-        boot_phases: Vec::new(),
+        ..WorkerReport::begin(id.parse().unwrap(), at, at + TimeDelta::seconds(30), 1)
     }
 }

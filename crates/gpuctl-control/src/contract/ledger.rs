@@ -333,22 +333,7 @@ pub async fn the_last_record_is_the_last_reconcile(subject: &dyn Subject) {
 /// Proof of life, in its fullest and in its barest form.
 pub async fn a_report_is_accepted(subject: &dyn Subject) {
     let at = subject.ports().clock.now();
-    let bare = WorkerReport {
-        box_id: "gpu-1".parse().unwrap(),
-        device: None,
-        run_started_at: at,
-        at,
-        pid: 1,
-        ready_at: None,
-        leases: 0,
-        idle_since: None,
-        jobs_done: 0,
-        last_error: None,
-        fault: None,
-        keep_until: None,
-        rebalance: None,
-        boot_phases: Vec::new(),
-    };
+    let bare = WorkerReport::begin("gpu-1".parse().unwrap(), at, at, 1);
     subject.ports().ledger.report(&bare).await.unwrap();
     let full = WorkerReport {
         ready_at: Some(at),

@@ -130,21 +130,11 @@ fn p4_a_box_that_ec2_restarts_after_an_interruption_is_no_hold() {
 
 #[test]
 fn s10_a_box_is_ready_when_its_worker_reports_it_in_this_run() {
-    let report = |seconds, ready| WorkerReport {
-        box_id: "gpu-1".parse().expect("a name"),
-        device: None,
-        run_started_at: at(seconds),
-        at: at(seconds),
-        pid: 1,
-        ready_at: ready,
+    let report = |seconds, ready_at| WorkerReport {
+        ready_at,
         leases: 2,
-        idle_since: None,
         jobs_done: 3,
-        last_error: None,
-        fault: None,
-        keep_until: None,
-        rebalance: None,
-        boot_phases: Vec::new(),
+        ..WorkerReport::begin("gpu-1".parse().expect("a name"), at(seconds), at(seconds), 1)
     };
     let seen = |reports: &[WorkerReport]| {
         let mut one = a_box(BoxState::Running, 100);
@@ -251,20 +241,12 @@ fn two_workers_of_one_box_are_idle_and_at_fault_only_together() {
         since: at(since),
     };
     let report = |device: &str, heard: i64, leases: u32| WorkerReport {
-        box_id: "gpu-1".parse().expect("a name"),
         device: Some(device.to_owned()),
-        run_started_at: at(100),
-        at: at(heard),
-        pid: 1,
         ready_at: Some(at(heard - 50)),
         leases,
         idle_since: (leases == 0).then(|| at(heard - 40)),
         jobs_done: 3,
-        last_error: None,
-        fault: None,
-        keep_until: None,
-        rebalance: None,
-        boot_phases: Vec::new(),
+        ..WorkerReport::begin("gpu-1".parse().expect("a name"), at(100), at(heard), 1)
     };
     let seen = |reports: &[WorkerReport]| {
         let mut one = SeenBox { run_started_at: Some(at(100)), ..a_box(BoxState::Running, 100) };
@@ -294,24 +276,14 @@ fn two_workers_of_one_box_are_idle_and_at_fault_only_together() {
 fn a_run_ends_with_what_its_worker_last_reported() {
     let one = || SeenBox { run_started_at: Some(at(100)), ..a_box(BoxState::Stopped, 300) };
     let report = WorkerReport {
-        box_id: "gpu-1".parse().expect("a name"),
-        device: None,
-        run_started_at: at(100),
-        at: at(290),
-        pid: 1,
         ready_at: Some(at(150)),
-        leases: 0,
         idle_since: Some(at(150)),
-        jobs_done: 0,
-        last_error: None,
         fault: Some(WorkerFault {
             code: "models.missing".to_owned(),
             message: "models missing".to_owned(),
             since: at(160),
         }),
-        keep_until: None,
-        rebalance: None,
-        boot_phases: Vec::new(),
+        ..WorkerReport::begin("gpu-1".parse().expect("a name"), at(100), at(290), 1)
     };
     let mut boxes = vec![one()];
     apply_report(&[report], &mut boxes[0]);
