@@ -295,7 +295,7 @@ impl Cloud for SelfInstance {
             rebalance,
             ..SeenBox::new(self.identity.box_id.clone(), state, since)
         };
-        Ok(Listing { pools: [(self.pool.clone(), vec![own])].into(), errors: Vec::new() })
+        Ok(Listing { pools: [(self.pool.clone(), vec![own])].into(), ..Listing::default() })
     }
 
     async fn start(&self, _: &StartOrder) -> Result<(), PortError> {

@@ -131,8 +131,9 @@ pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observ
     for pool in &policy.pools {
         let Some(read) = reads.remove(&pool.id) else { continue };
         let boxes = listing.pools.remove(&pool.id);
-        let parts = observed.parts(policy, pool, read, boxes);
-        let seen = observed.pool(pool, parts);
+        let gone = listing.gone.remove(&pool.id).unwrap_or_default();
+        let parts = observed.parts(read, boxes, gone);
+        let seen = observed.pool(policy, pool, parts);
         observed.note_hold(&seen);
         observed.observation.pools.insert(pool.id.clone(), seen);
     }
@@ -160,8 +161,10 @@ struct Parts {
     /// `None` where the cloud could not be asked.
     boxes: Option<Vec<SeenBox>>,
     urgent: Option<UrgentJob>,
-    /// `None` where it was not read, or could not be.
-    spent: Option<Spent>,
+    /// Those that the cloud still lists and that are gone.
+    gone: Vec<SeenBox>,
+    /// `None` where they were not read, or could not be.
+    runs_of_month: Option<Vec<Run>>,
 }
 
 /// What is known of a pool's queue.
@@ -177,10 +180,9 @@ enum QueueRead {
 impl Observed {
     fn parts(
         &mut self,
-        policy: &Policy,
-        pool: &Pool,
         read: PoolRead,
         mut boxes: Option<Vec<SeenBox>>,
+        gone: Vec<SeenBox>,
     ) -> Parts {
         let memory = self.value_of(read.memory);
         let queue = match read.counts.map(|counts| self.value_of(counts)) {
@@ -189,44 +191,47 @@ impl Observed {
             Some(Some(counts)) => QueueRead::Counted(counts),
         };
         let urgent = self.value_of(read.urgent).flatten();
-        let runs = read.runs_of_month.and_then(|runs| self.value_of(runs));
-        let hold = memory.as_ref().and_then(|memory| memory.hold.as_ref());
+        let runs_of_month = read.runs_of_month.and_then(|runs| self.value_of(runs));
         let at = self.observation.at;
-        let spent = runs.map(|mut runs| {
-            runs.retain(|run| run.pool == pool.id);
-            let cost = |since| {
-                spent_since(&runs, &policy.cost, since, at)
-                    + standing(&policy.cost, pool.boxes_max.get(), at - since)
-            };
-            spent(cost, hold, at)
-        });
         let written_at =
             memory.as_ref().and_then(|memory| memory.queue.as_ref()).map(|last| last.at);
         let unwritten = written_at.map_or(TimeDelta::zero(), |written_at| at - written_at);
         boxes.iter_mut().flatten().for_each(|one| workers::excuse_silence(one, at, unwritten));
-        Parts { memory, queue, boxes, urgent, spent }
+        Parts { memory, queue, boxes, urgent, gone, runs_of_month }
     }
 
-    fn pool(&mut self, policy: &Pool, parts: Parts) -> SeenPool {
-        let (at, pool) = (self.observation.at, &policy.id);
+    fn pool(&mut self, policy: &Policy, pool: &Pool, parts: Parts) -> SeenPool {
+        let at = self.observation.at;
         let is_remembered = parts.memory.is_some();
         let memory = parts.memory.unwrap_or_default();
-        let queue = self.queue(pool, parts.queue, memory.queue.as_ref());
+        let queue = self.queue(&pool.id, parts.queue, memory.queue.as_ref());
         if !is_remembered {
             // What could not be read is not overwritten: the row of empty samples would start again with each failure.
-            self.queues_changed.retain(|(other, _)| other != pool);
+            self.queues_changed.retain(|(other, _)| *other != pool.id);
         }
         let mut runs = memory.runs;
+        let mut changed = Vec::new();
         // Without the ledger a hold may be missing: acting then could go against what a user asked for.
         let boxes = match parts.boxes.filter(|_| is_remembered) {
             Some(mut boxes) => {
-                self.runs(pool, &mut runs, &mut boxes);
+                let up_max = pool.lifetime_max + policy.worker.drain;
+                changed = self.runs((&pool.id, up_max), &mut runs, &mut boxes, parts.gone);
                 Seen::now(boxes, at)
             }
             None => Seen { value: None, at },
         };
-        let (hold, service, spent) = (memory.hold, memory.service, parts.spent);
-        SeenPool { boxes, queue, urgent: parts.urgent, hold, runs, service, spent }
+        let (hold, service, urgent) = (memory.hold, memory.service, parts.urgent);
+        let spent = parts.runs_of_month.map(|mut of_month| {
+            of_month.retain(|run| run.pool == pool.id);
+            runs::overlay(&mut of_month, &changed);
+            let cost = |since| {
+                spent_since(&of_month, &policy.cost, since, at)
+                    + standing(&policy.cost, pool.boxes_max.get(), at - since)
+            };
+            spent(cost, hold.as_ref(), at)
+        });
+        self.runs_changed.extend(changed);
+        SeenPool { boxes, queue, urgent, hold, runs, service, spent }
     }
 
     fn note_hold(&mut self, seen: &SeenPool) {
@@ -236,18 +241,29 @@ impl Observed {
         }
     }
 
-    /// Brings runs and boxes together, and notes the runs that the ledger should know.
-    fn runs(&mut self, pool: &PoolId, runs: &mut Vec<Run>, boxes: &mut [SeenBox]) {
+    /// Brings runs and boxes together; returns the runs that the ledger should know. A box of the pool is up for `up_max` at most.
+    fn runs(
+        &self,
+        (pool, up_max): (&PoolId, TimeDelta),
+        runs: &mut Vec<Run>,
+        boxes: &mut [SeenBox],
+        mut gone: Vec<SeenBox>,
+    ) -> Vec<Run> {
         let at = self.observation.at;
-        self.runs_changed.extend(runs::update_runs(runs, boxes, at));
+        let mut changed = runs::update_runs(runs, boxes, at);
+        changed.extend(runs::update_runs(runs, &mut gone, at));
+        let listed = || boxes.iter().chain(&gone);
         if self.observation.witness == Witness::Controller {
             // A worker sees its own box alone, so a box that it does not see may well exist.
-            self.runs_changed.extend(runs::close_runs_without_box(runs, boxes, at));
+            changed.extend(runs::close_runs_without_box(runs, listed(), at));
         }
-        let found = runs::runs_started_elsewhere(runs, boxes, pool, at);
-        self.runs_changed.extend(found.iter().cloned());
+        let mut found = runs::runs_started_elsewhere(runs, boxes, pool, at);
+        found.extend(runs::runs_ended_elsewhere(runs, listed(), pool, at, up_max));
+        changed.extend(found.iter().cloned());
         runs.splice(0..0, found);
+        runs.sort_by_key(|run| std::cmp::Reverse(run.started_at));
         runs::clear_foreign_after_interruption(runs, boxes);
+        changed
     }
 
     fn queue(

@@ -82,6 +82,8 @@ pub trait Cloud: Send + Sync {
 pub struct Listing {
     /// The boxes of each pool that could be read.
     pub pools: BTreeMap<PoolId, Vec<SeenBox>>,
+    /// Boxes that are gone for good while the cloud still lists them: nothing is decided about them, but what they cost counts.
+    pub gone: BTreeMap<PoolId, Vec<SeenBox>>,
     /// Why pools are missing.
     pub errors: Vec<PortError>,
 }

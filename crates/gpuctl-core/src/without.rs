@@ -25,6 +25,7 @@ crate::named! {
         DuplicateGeneration "duplicate-generation" "A result of an older generation counts as that of a retried job.",
         ExitWithoutPowerOff "exit-without-power-off" "A worker that gives up leaves its box on.",
         UncorrectedClock "uncorrected-clock" "A worker believes the clock of its box.",
+        EndedUnseen "ended-unseen" "A box that was started outside gpuctl, and stopped, before the ledger took a write costs nothing.",
         LifetimeFromReady "lifetime-from-ready" "`lifetime_max` counts anew from each start of the worker.",
     }
 }

@@ -40,7 +40,7 @@ impl Cloud for SoldOut {
             SeenBox { offering: Some(offering), ..seen }
         };
         let pool = "gpu".parse().unwrap();
-        Ok(Listing { pools: [(pool, BOXES.map(a_box).to_vec())].into(), errors: Vec::new() })
+        Ok(Listing { pools: [(pool, BOXES.map(a_box).to_vec())].into(), ..Listing::default() })
     }
 
     async fn start(&self, order: &StartOrder) -> Result<(), PortError> {

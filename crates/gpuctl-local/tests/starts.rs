@@ -32,7 +32,7 @@ struct OneBox {
 impl Cloud for OneBox {
     async fn boxes(&self, _: &Policy) -> Result<Listing, PortError> {
         let seen = SeenBox::new("gpu-1".parse().unwrap(), BoxState::Stopped, SystemClock.now());
-        Ok(Listing { pools: [("gpu".parse().unwrap(), vec![seen])].into(), errors: Vec::new() })
+        Ok(Listing { pools: [("gpu".parse().unwrap(), vec![seen])].into(), ..Listing::default() })
     }
 
     async fn start(&self, order: &StartOrder) -> Result<(), PortError> {

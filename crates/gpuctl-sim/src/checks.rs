@@ -472,15 +472,16 @@ impl World {
     }
 
     /// How much longer a run was up by the ledger than by EC2, where its end could not be observed: a cost that is too high is
-    /// noticed, one that is too low is not.
+    /// noticed, one that is too low is not. A start in the console that no one saw either may lie within it.
     fn unseen_end(&self, run: &Run) -> Option<TimeDelta> {
         run.error.as_ref().filter(|error| error.contains("was not observed"))?;
         let stopped_at = run.stopped_at?;
         let mine = |one: &&Metered| {
             one.id == run.box_id.as_str() && (run.started_at..stopped_at).contains(&one.asked_at)
         };
-        let ended = self.ec2.meter().iter().filter(mine).filter_map(|one| one.to).max()?;
-        Some((stopped_at - ended).max(TimeDelta::zero()))
+        let metered = self.ec2.meter().iter().filter(mine);
+        let ran: TimeDelta = metered.filter_map(|one| Some(one.to? - one.from)).sum();
+        Some((stopped_at - run.started_at - ran).max(TimeDelta::zero()))
     }
 
     fn check_spend(&mut self, now: Timestamp) {

@@ -50,6 +50,8 @@ use crate::faults::{Fault, Faults};
 
 /// The instance type of every box.
 const INSTANCE_TYPE: &str = "g4dn.xlarge";
+/// How long before the week its boxes were made: so long that no budget of the week counts their first start.
+const MADE_BEFORE: TimeDelta = TimeDelta::days(40);
 /// Maximum number of events that a failure shows.
 const LOG_MAX: usize = 40;
 /// vCPUs of the account when its quotas are fine, and when they are not.
@@ -128,7 +130,7 @@ impl World {
             latency: Chance::stream(seed, "latency"),
             scenario,
         };
-        world.launch_initial_instances(begin - TimeDelta::hours(1));
+        world.launch_initial_instances(begin - MADE_BEFORE);
         world.plan_outages();
         world
     }

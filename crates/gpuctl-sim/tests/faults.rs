@@ -52,7 +52,7 @@ struct OnceBroken {
     was: &'static str,
 }
 
-const ONCE_BROKEN: [OnceBroken; 8] = [
+const ONCE_BROKEN: [OnceBroken; 10] = [
     OnceBroken {
         seed: 36,
         faults: &[Fault::ForeignHands],
@@ -117,6 +117,33 @@ const ONCE_BROKEN: [OnceBroken; 8] = [
         boxes: usize::MAX,
         jobs: usize::MAX,
         was: "ticks that the simulation skipped missed that an overdue report had arrived",
+    },
+    OnceBroken {
+        seed: 692,
+        faults: &[
+            Fault::LedgerErrors,
+            Fault::LostReplies,
+            Fault::SlowCalls,
+            Fault::ControllerCrash,
+            Fault::ControllerStall,
+            Fault::MissingTicks,
+            Fault::ForeignHands,
+            Fault::LedgerDown,
+            Fault::LedgerThrottled,
+            Fault::QueueThrottled,
+        ],
+        hours: 96,
+        boxes: 3,
+        jobs: 63,
+        was: "a box that was started in the console and stopped while the ledger took no writes cost nothing",
+    },
+    OnceBroken {
+        seed: 1_001,
+        faults: &[Fault::ForeignHands, Fault::LedgerThrottled],
+        hours: 60,
+        boxes: 1,
+        jobs: 26,
+        was: "of a run that counts until the next start the check did not excuse the time before another one in it",
     },
 ];
 

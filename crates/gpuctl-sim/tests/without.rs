@@ -85,6 +85,24 @@ fn all() -> Vec<Found> {
         ),
         found(Fix::UncorrectedClock, Guarantee::Clocks, 11, &[Fault::ClockOff]),
         found(Fix::SilenceAfterOutage, Guarantee::Clocks, 219, &[Fault::LedgerDown]),
+        // Few weeks have two starts in the console within an outage of the ledger, and a budget that they exceed.
+        found(
+            Fix::EndedUnseen,
+            Guarantee::Budget,
+            692,
+            &[
+                Fault::LedgerErrors,
+                Fault::LostReplies,
+                Fault::SlowCalls,
+                Fault::ControllerCrash,
+                Fault::ControllerStall,
+                Fault::MissingTicks,
+                Fault::ForeignHands,
+                Fault::LedgerDown,
+                Fault::LedgerThrottled,
+                Fault::QueueThrottled,
+            ],
+        ),
         found(Fix::SuspectByReceiveCount, Guarantee::Poison, 0, Fault::ALL),
         found(
             Fix::DuplicateGeneration,

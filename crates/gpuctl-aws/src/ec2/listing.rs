@@ -174,9 +174,11 @@ impl Listed<'_> {
                 let has = |one: &&Instance| {
                     tags.iter().all(|(key, value)| seen::tag(one, key) == Some(value.as_str()))
                 };
-                let selected =
-                    instances.values().filter(has).filter(|one| !seen::is_terminated(one));
-                selected.filter_map(|one| self.instance(pool, one.instance_id()?, one)).collect()
+                let (gone, there): (Vec<&Instance>, Vec<&Instance>) =
+                    instances.values().filter(has).partition(|one| seen::is_terminated(one));
+                self.gone(pool, &gone);
+                let boxes = there.into_iter();
+                boxes.filter_map(|one| self.instance(pool, one.instance_id()?, one)).collect()
             }
             Some(Boxes::Launch(template)) => self.slots(pool, template, instances),
             None => Vec::new(),
@@ -184,6 +186,14 @@ impl Listed<'_> {
         if !std::mem::take(&mut self.unclear) {
             self.listing.pools.insert(pool.id.clone(), boxes);
         }
+    }
+
+    /// Lists terminated boxes, for what they have cost.
+    fn gone(&mut self, pool: &Pool, instances: &[&Instance]) {
+        let seen =
+            |one: &&Instance| seen::seen_box(one.instance_id()?.parse().ok()?, one, &self.requests);
+        let gone = instances.iter().filter_map(seen).collect();
+        self.listing.gone.insert(pool.id.clone(), gone);
     }
 
     fn named(&mut self, pool: &Pool, id: &str, instance: Option<&Instance>) -> SeenBox {
@@ -312,6 +322,34 @@ mod tests {
             );
         }
         assert_eq!(filters(&Policy::parse(&text).unwrap()).len(), 3);
+    }
+
+    #[test]
+    fn r1_a_terminated_box_is_listed_for_what_it_cost_and_for_nothing_else() {
+        use aws_sdk_ec2::types::{InstanceState, InstanceStateName, InstanceType, Placement, Tag};
+        let text = "[cloud]\nkind = \"aws\"\n[pool.gpu]\nselect = { role = \"gpu\" }";
+        let policy = Policy::parse(text).unwrap();
+        let terminated = Instance::builder()
+            .instance_id("i-1")
+            .instance_type(InstanceType::from("g4dn.xlarge"))
+            .placement(Placement::builder().availability_zone("us-east-1a").build())
+            .tags(Tag::builder().key("role").value("gpu").build())
+            .launch_time(aws_sdk_ec2::primitives::DateTime::from_secs(1_800_000_000))
+            .state(InstanceState::builder().name(InstanceStateName::Terminated).build())
+            .state_transition_reason("User initiated (2027-01-15 09:00:00 GMT)")
+            .build();
+        let mut listed = Listed {
+            requests: Requests::new(),
+            region: "us-east-1",
+            listing: Listing::default(),
+            last: LastListing::default(),
+            unclear: false,
+        };
+        listed.pool(&policy.pools[0], &[("i-1".to_owned(), terminated)].into());
+        assert_eq!(listed.listing.pools[&policy.pools[0].id], []);
+        let [gone] = listed.listing.gone[&policy.pools[0].id].as_slice() else { panic!("one") };
+        assert_eq!((gone.state, gone.since_is_bound), (BoxState::Stopped, false));
+        assert_eq!((gone.since - gone.run_started_at.unwrap()).num_minutes(), 60);
     }
 
     #[test]

@@ -198,7 +198,8 @@ impl Day {
 
     /// Each run has its reason and its end, and there are no more runs than the day had causes.
     async fn told_all(&self) {
-        let since = "2026-11-22T00:00:00Z".parse().unwrap();
+        // The boxes were made, and were up for a minute, before the day began.
+        let since = "2026-11-22T00:30:00Z".parse().unwrap();
         let runs = self.ports.ledger.runs_since(since).await.unwrap();
         let rules: Vec<Rule> = runs.iter().map(|run| run.start.rule).collect();
         for rule in [Rule::Demand, Rule::Schedule, Rule::Hold] {

@@ -5,7 +5,8 @@ use gpuctl_core::offering::{CapacityType, Offering};
 use gpuctl_core::plan::{Reason, Rule};
 
 use super::runs::{
-    clear_foreign_after_interruption, close_runs_without_box, runs_started_elsewhere, update_runs,
+    clear_foreign_after_interruption, close_runs_without_box, runs_ended_elsewhere,
+    runs_started_elsewhere, update_runs,
 };
 use super::workers::{apply_report, assume_ready_after_boot, end_with_faults, excuse_silence};
 use super::*;
@@ -58,12 +59,13 @@ fn q3_a_ledger_that_cannot_be_read_does_not_restart_the_row_of_empty_samples() {
         queue: QueueRead::Counted(SeenQueue::default()),
         boxes: Some(Vec::new()),
         urgent: None,
-        spent: None,
+        gone: Vec::new(),
+        runs_of_month: None,
     };
-    let seen = observed.pool(pool, parts(None));
+    let seen = observed.pool(&policy, pool, parts(None));
     assert!(seen.queue.is_some_and(|queue| queue.value.is_some()));
     assert!(observed.queues_changed.is_empty(), "{:?}", observed.queues_changed);
-    observed.pool(pool, parts(Some(PoolMemory::default())));
+    observed.pool(&policy, pool, parts(Some(PoolMemory::default())));
     assert_eq!(observed.queues_changed.len(), 1);
 }
 
@@ -111,7 +113,7 @@ fn a_queue_that_knows_ages_is_believed() {
 #[test]
 fn a_run_whose_box_no_longer_exists_ends() {
     let mut runs = [run(100)];
-    assert_eq!(close_runs_without_box(&mut runs, &[], at(500)).len(), 1);
+    assert_eq!(close_runs_without_box(&mut runs, [].iter(), at(500)).len(), 1);
     assert_eq!(runs[0].stopped_at, Some(at(500)));
 }
 
@@ -163,7 +165,7 @@ fn a_box_whose_worker_reports_nothing_is_ready_after_a_boot() {
     let policy = Policy::parse(text).expect("a policy");
     let seen = |now| {
         let boxes = vec![a_box(BoxState::Running, 100)];
-        let mut listing = Listing { pools: [(pool(), boxes)].into(), errors: Vec::new() };
+        let mut listing = Listing { pools: [(pool(), boxes)].into(), ..Listing::default() };
         assume_ready_after_boot(&policy, &mut listing, at(now));
         let one = &listing.pools[&pool()][0];
         (one.state, one.since)
@@ -201,6 +203,119 @@ fn a_run_whose_end_was_not_seen_costs_until_the_next_one_began() {
     let mut stopping = [Run { ready_at: Some(at(130)), stopping_at: Some(at(500)), ..run(100) }];
     update_runs(&mut stopping, &mut [next], at(910));
     assert_eq!(stopping[0].stopped_at, Some(at(500)), "unless its stop was noted");
+}
+
+fn on_ec2(state: BoxState, began: i64, since: i64) -> SeenBox {
+    let offering = Offering {
+        instance_type: "g4dn.xlarge".to_owned(),
+        zone: "us-east-1a".to_owned(),
+        capacity: CapacityType::Spot,
+    };
+    SeenBox { run_started_at: Some(at(began)), offering: Some(offering), ..a_box(state, since) }
+}
+
+fn found_ended(runs: &[Run], one: &SeenBox, now: i64) -> Vec<Run> {
+    runs_ended_elsewhere(runs, [one], &pool(), at(now), TimeDelta::hours(8))
+}
+
+#[test]
+fn r1_a_box_that_was_started_and_stopped_while_the_ledger_took_no_writes_has_a_run() {
+    let before = Run { stopped_at: Some(at(50)), ..run(10) };
+    let one = on_ec2(BoxState::Stopped, 3_600, 7_200);
+    let found = found_ended(std::slice::from_ref(&before), &one, 9_000);
+    let [ended] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((ended.started_at, ended.stopped_at), (at(3_600), Some(at(7_200))));
+    assert_eq!((&ended.offering, &ended.error), (&one.offering, &None));
+    assert!(ended.start.text.contains("the ledger had none"), "{:?}", ended.start);
+    assert!(!ended.failed() && !ended.ended_without_result(), "it is no failed start: {ended:?}");
+    // A write that is repeated is the same run; once it is in the ledger there is no other.
+    assert_eq!(found_ended(std::slice::from_ref(&before), &one, 12_000), found);
+    assert_eq!(found_ended(&[ended.clone(), before], &one, 12_000), []);
+    // On its way off it is open until it is off.
+    let stopping = on_ec2(BoxState::Stopping, 3_600, 7_100);
+    let mut open = found_ended(&[], &stopping, 7_110);
+    assert_eq!((open.len(), open[0].stopped_at, open[0].failed()), (1, None, false));
+    assert_eq!(update_runs(&mut open, &mut [one], at(9_000)).len(), 1);
+    assert_eq!(open[0].stopped_at, Some(at(7_200)));
+    assert!(!open[0].failed(), "{open:?}");
+}
+
+#[test]
+fn what_was_not_a_run_of_the_pool_or_is_one_already_is_not_found_again() {
+    let one = on_ec2(BoxState::Stopped, 100, 900);
+    let of_order = Run { stopped_at: Some(at(900)), ..run(97) };
+    // EC2 refused an order later, so that only the time of the launch is left.
+    assert_eq!(found_ended(&[of_order], &one, 2_000), []);
+    assert_eq!(found_ended(&[run(40)], &one, 2_000), [], "its run is open");
+    let next = Run { stopped_at: Some(at(100)), ..run(40) };
+    assert_eq!(
+        found_ended(&[next], &one, 2_000).len(),
+        1,
+        "a run that had ended by then is another"
+    );
+    let never = SeenBox { run_started_at: None, ..one.clone() };
+    let here = SeenBox { offering: None, ..one.clone() };
+    assert_eq!((found_ended(&[], &never, 2_000), found_ended(&[], &here, 2_000)), (vec![], vec![]));
+    assert_eq!(found_ended(&[], &one, 40 * 86_400), [], "it is in no budget of now");
+    let other = |n: i64| Run { box_id: "gpu-2".parse().expect("a name"), ..run(5_000 - n) };
+    let hundred: Vec<Run> = (0..100_i64).map(other).collect();
+    assert_eq!(found_ended(&hundred, &one, 6_000), [], "its run may be older than those at hand");
+    assert_eq!(found_ended(&hundred[1..], &one, 6_000).len(), 1);
+}
+
+#[test]
+fn an_end_that_ec2_does_not_tell_costs_neither_nothing_nor_until_now() {
+    let unknown = |now| {
+        let one = SeenBox { since_is_bound: true, ..on_ec2(BoxState::Stopped, 100, 100) };
+        found_ended(&[], &one, now).pop().expect("a run")
+    };
+    assert_eq!(unknown(1_000).stopped_at, Some(at(1_000)), "the latest possible");
+    let later = unknown(10 * 86_400);
+    assert_eq!(later.stopped_at, Some(at(100) + TimeDelta::hours(8)), "as long as it may be up");
+    assert!(later.error.is_some_and(|error| error.contains("was not observed")));
+    // EC2 bills a minute also of a start that ended within the second.
+    let at_once = found_ended(&[], &on_ec2(BoxState::Stopped, 100, 100), 500);
+    assert_eq!(at_once[0].stopped_at, Some(at(101)));
+}
+
+#[test]
+fn a_run_that_was_never_seen_ready_costs_until_its_box_was_started_again_or_was_gone() {
+    let mut unseen = [run(100)];
+    update_runs(&mut unseen, &mut [on_ec2(BoxState::Stopped, 5_000, 6_000)], at(9_000));
+    assert_eq!(unseen[0].stopped_at, Some(at(5_000)));
+    // EC2 has forgotten the box: its slot is free, or its id is not known.
+    let mut forgotten = [Run { ready_at: Some(at(130)), ..run(100) }];
+    let slot =
+        SeenBox::new("gpu-1".parse().expect("a name"), BoxState::Stopped, Timestamp::UNIX_EPOCH);
+    update_runs(&mut forgotten, &mut [slot], at(9_000));
+    assert_eq!(forgotten[0].stopped_at, Some(at(9_000)), "not a run that cost nothing");
+}
+
+#[test]
+fn a_budget_counts_a_run_at_once_that_the_ledger_does_not_have_yet() {
+    let text = "[cloud]\nkind = \"aws\"\n[cost]\nusd_hour = 1.0\n[pool.gpu]\nqueue = \"jobs\"\nworker = \"own\"\nselect = { role = \"gpu\" }\n\
+        budget_usd_day = 5";
+    let policy = Policy::parse(text).expect("a policy");
+    let spent = |boxes, gone, runs: &[Run]| {
+        let mut observed = Observed::new(at(9_000), Witness::Controller);
+        let memory = PoolMemory { runs: runs.to_vec(), ..PoolMemory::default() };
+        let parts = Parts {
+            memory: Some(memory),
+            queue: QueueRead::None,
+            boxes: Some(boxes),
+            urgent: None,
+            gone,
+            runs_of_month: Some(runs.to_vec()),
+        };
+        let seen = observed.pool(&policy, &policy.pools[0], parts);
+        seen.spent.expect("it has a budget").day
+    };
+    let one = on_ec2(BoxState::Stopped, 3_600, 7_200);
+    let none = spent(Vec::new(), Vec::new(), &[]);
+    assert_eq!(spent(vec![one.clone()], Vec::new(), &[]), none + MicroUsd(1_000_000));
+    assert_eq!(spent(Vec::new(), vec![one.clone()], &[]), none + MicroUsd(1_000_000), "terminated");
+    // An open run that ends now is counted once.
+    assert_eq!(spent(vec![one], Vec::new(), &[run(3_600)]), none + MicroUsd(1_000_000));
 }
 
 #[test]
@@ -288,7 +403,7 @@ fn a_run_ends_with_what_its_worker_last_reported() {
     let mut boxes = vec![one()];
     apply_report(&[report], &mut boxes[0]);
     assert_eq!((boxes[0].state, boxes[0].since), (BoxState::Stopped, at(300)));
-    let mut listing = Listing { pools: [(pool(), boxes)].into(), errors: Vec::new() };
+    let mut listing = Listing { pools: [(pool(), boxes)].into(), ..Listing::default() };
     end_with_faults(&mut listing);
     let mut runs = [Run { ready_at: Some(at(150)), ..run(100) }];
     update_runs(&mut runs, listing.pools.get_mut(&pool()).expect("the pool"), at(310));

@@ -125,7 +125,7 @@ impl Clock for World {
 impl Cloud for World {
     async fn boxes(&self, _: &Policy) -> Result<Listing, PortError> {
         self.call("boxes", None).await?;
-        Ok(Listing { pools: [(pool(), self.boxes.clone())].into(), errors: Vec::new() })
+        Ok(Listing { pools: [(pool(), self.boxes.clone())].into(), ..Listing::default() })
     }
 
     async fn start(&self, _: &StartOrder) -> Result<(), PortError> {

@@ -48,15 +48,19 @@ impl Cloud for Client {
         let requests =
             world.ec2.describe_spot_instance_requests(now, &all).map_err(port_error)?.rows;
         let pool = world.pool().id.clone();
-        let seen = instances
-            .iter()
-            .filter(|one| one.is_there())
-            .filter_map(|one| seen(one, &requests))
-            .collect();
+        let (there, gone): (Vec<&Instance>, Vec<&Instance>) =
+            instances.iter().partition(|one| one.is_there() && !has_ended(one, &requests));
+        let shown = |some: Vec<&Instance>| {
+            some.into_iter().filter_map(|one| seen(one, &requests)).collect::<Vec<_>>()
+        };
         if reply == Reply::Arrives {
             world.checks.boxes_read_at = Some(now);
         }
-        reply.deliver(Ok(Listing { pools: [(pool, seen)].into(), errors: Vec::new() }))
+        reply.deliver(Ok(Listing {
+            pools: [(pool.clone(), shown(there))].into(),
+            gone: [(pool, shown(gone))].into(),
+            errors: Vec::new(),
+        }))
     }
 
     async fn start(&self, order: &StartOrder) -> Result<(), PortError> {
@@ -153,19 +157,27 @@ impl Shared {
     }
 }
 
-/// An instance as gpuctl sees it; `None` if it can never start again.
+/// P7: whether it can never be started again, so that it is not a box any more.
+fn has_ended(one: &Instance, requests: &[SpotRequest]) -> bool {
+    let request = request_of(one, requests);
+    let cancelled = request.is_some_and(|request| request.state == RequestState::Cancelled);
+    cancelled && one.state == InstanceState::Stopped
+}
+
+fn request_of<'r>(one: &Instance, requests: &'r [SpotRequest]) -> Option<&'r SpotRequest> {
+    requests.iter().find(|request| one.spot_request_id.as_ref() == Some(&request.id))
+}
+
+/// An instance as gpuctl sees it; `None` if a box cannot be called by its id.
 fn seen(one: &Instance, requests: &[SpotRequest]) -> Option<SeenBox> {
     let run = run_of(one);
-    let request = requests.iter().find(|request| one.spot_request_id.as_ref() == Some(&request.id));
-    // P7: it can never be started again, so it is not a box any more.
-    let ended = request.is_some_and(|request| request.state == RequestState::Cancelled);
-    if ended && one.state == InstanceState::Stopped {
-        return None;
-    }
+    let request = request_of(one, requests);
     let (state, since) = match one.state {
         InstanceState::Running => (BoxState::Running, one.launch_time),
         InstanceState::Pending => (BoxState::Pending, one.launch_time),
-        InstanceState::Stopping => (BoxState::Stopping, one.transition_at),
+        InstanceState::Stopping | InstanceState::ShuttingDown => {
+            (BoxState::Stopping, one.transition_at)
+        }
         _ => (BoxState::Stopped, one.transition_at),
     };
     let fell_back =
@@ -262,7 +274,7 @@ impl Client {
             interruption: world.ec2.spot_action(instance).map(|action| action.at),
             ..SeenBox::new(id, BoxState::Running, launched_at)
         };
-        Ok(Listing { pools: [(world.pool().id.clone(), vec![own])].into(), errors: Vec::new() })
+        Ok(Listing { pools: [(world.pool().id.clone(), vec![own])].into(), ..Listing::default() })
     }
 
     /// The start of the run that the worker's own box is in.

@@ -370,7 +370,7 @@ impl Cloud for World {
         let now = self.now();
         let mut own = SeenBox::new("gpu-1".parse().unwrap(), BoxState::Running, now);
         own.interruption = self.state().interruption;
-        Ok(Listing { pools: [("gpu".parse().unwrap(), vec![own])].into(), errors: Vec::new() })
+        Ok(Listing { pools: [("gpu".parse().unwrap(), vec![own])].into(), ..Listing::default() })
     }
 
     async fn start(&self, _: &StartOrder) -> Result<(), PortError> {
