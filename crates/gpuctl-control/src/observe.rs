@@ -19,7 +19,7 @@ use gpuctl_core::observation::{
     BoxState, Hold, Observation, Run, Seen, SeenBox, SeenPool, SeenQueue, Spent, UrgentJob, Witness,
 };
 use gpuctl_core::period::{day_of, month_of};
-use gpuctl_core::policy::{Policy, Pool};
+use gpuctl_core::policy::{Budget, Policy, Pool};
 use gpuctl_core::units::{BoxId, MicroUsd, PoolId, QueueName, Timestamp};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -111,9 +111,10 @@ pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observ
         Witness::Worker(_) => Costs::LeftOut,
     };
     let mut observed = Observed::new(ports.clock.now(), witness);
+    let at = observed.observation.at;
     let deadline = Instant::now() + OBSERVATION_TIME_MAX;
     let ledger = async {
-        let reads = read_pools(ports, policy, costs, deadline).await;
+        let reads = read_pools(ports, policy, (costs, at), deadline).await;
         // While the boxes are still being listed: those that are up have an open run.
         let reports = Reports::read(ports, with_open_runs(policy, &reads), deadline).await;
         (reads, reports)
@@ -127,7 +128,7 @@ pub async fn observe(ports: &Ports, policy: &Policy, witness: Witness) -> Observ
         workers::merge_worker_reports(ports, policy, &mut listing, reports, deadline).await;
     observed.value_of(merged);
     workers::end_with_faults(&mut listing);
-    workers::assume_ready_after_boot(policy, &mut listing, observed.observation.at);
+    workers::assume_ready_after_boot(policy, &mut listing, at);
     for pool in &policy.pools {
         let Some(read) = reads.remove(&pool.id) else { continue };
         let boxes = listing.pools.remove(&pool.id);
@@ -164,7 +165,7 @@ struct Parts {
     /// Those that the cloud still lists and that are gone.
     gone: Vec<SeenBox>,
     /// `None` where they were not read, or could not be.
-    runs_of_month: Option<Vec<Run>>,
+    runs_of_budget: Option<Vec<Run>>,
 }
 
 /// What is known of a pool's queue.
@@ -191,13 +192,13 @@ impl Observed {
             Some(Some(counts)) => QueueRead::Counted(counts),
         };
         let urgent = self.value_of(read.urgent).flatten();
-        let runs_of_month = read.runs_of_month.and_then(|runs| self.value_of(runs));
+        let runs_of_budget = read.runs_of_budget.and_then(|runs| self.value_of(runs));
         let at = self.observation.at;
         let written_at =
             memory.as_ref().and_then(|memory| memory.queue.as_ref()).map(|last| last.at);
         let unwritten = written_at.map_or(TimeDelta::zero(), |written_at| at - written_at);
         boxes.iter_mut().flatten().for_each(|one| workers::excuse_silence(one, at, unwritten));
-        Parts { memory, queue, boxes, urgent, gone, runs_of_month }
+        Parts { memory, queue, boxes, urgent, gone, runs_of_budget }
     }
 
     fn pool(&mut self, policy: &Policy, pool: &Pool, parts: Parts) -> SeenPool {
@@ -221,14 +222,14 @@ impl Observed {
             None => Seen { value: None, at },
         };
         let (hold, service, urgent) = (memory.hold, memory.service, parts.urgent);
-        let spent = parts.runs_of_month.map(|mut of_month| {
-            of_month.retain(|run| run.pool == pool.id);
-            runs::overlay(&mut of_month, &changed);
+        let spent = parts.runs_of_budget.map(|mut of_budget| {
+            of_budget.retain(|run| run.pool == pool.id);
+            runs::overlay(&mut of_budget, &changed);
             let cost = |since| {
-                spent_since(&of_month, &policy.cost, since, at)
+                spent_since(&of_budget, &policy.cost, since, at)
                     + standing(&policy.cost, pool.boxes_max.get(), at - since)
             };
-            spent(cost, hold.as_ref(), at)
+            spent(cost, hold.as_ref(), (budget_begins(pool.budget, at), at))
         });
         self.runs_changed.extend(changed);
         SeenPool { boxes, queue, urgent, hold, runs, service, spent }
@@ -294,11 +295,19 @@ impl Observed {
     }
 }
 
-/// What a pool has cost this month, today and under its hold, where `cost` says what it has cost since an instant.
-fn spent(cost: impl Fn(Timestamp) -> MicroUsd, hold: Option<&Hold>, at: Timestamp) -> Spent {
-    let (month, day) = (month_of(at).begin, day_of(at).begin);
-    let under_hold = hold.map_or_else(Default::default, |hold| cost(hold.since.max(month)));
-    Spent { month: cost(month), day: cost(day), hold: under_hold }
+/// What a pool has cost in its budget's period, today and under its hold, where `cost` says what it has cost since an instant.
+fn spent(
+    cost: impl Fn(Timestamp) -> MicroUsd,
+    hold: Option<&Hold>,
+    (begin, at): (Timestamp, Timestamp),
+) -> Spent {
+    let under_hold = hold.map_or_else(Default::default, |hold| cost(hold.since.max(begin)));
+    Spent { month: cost(begin), day: cost(day_of(at).begin), hold: under_hold }
+}
+
+/// Since when a budget counts: a day's needs no run of the days before.
+fn budget_begins(budget: Budget, at: Timestamp) -> Timestamp {
+    if budget.month.is_some() { month_of(at).begin } else { day_of(at).begin }
 }
 
 /// What the ports said of one pool; `None` where the pool has no such part, or it is not asked for.
@@ -306,7 +315,7 @@ struct PoolRead {
     memory: Result<PoolMemory, PortError>,
     counts: Option<Result<SeenQueue, PortError>>,
     urgent: Result<Option<UrgentJob>, PortError>,
-    runs_of_month: Option<Result<Vec<Run>, PortError>>,
+    runs_of_budget: Option<Result<Vec<Run>, PortError>>,
 }
 
 /// Whether to read what pools have cost.
@@ -320,13 +329,14 @@ enum Costs {
 struct PoolQuestion {
     pool: PoolId,
     queue: Option<QueueName>,
-    costs: Costs,
+    /// From when on the runs are to be read that its budget counts.
+    budget_begins: Option<Timestamp>,
 }
 
 async fn read_pools(
     ports: &Ports,
     policy: &Policy,
-    costs: Costs,
+    (costs, at): (Costs, Timestamp),
     deadline: Instant,
 ) -> BTreeMap<PoolId, PoolRead> {
     let mut reads = JoinSet::new();
@@ -335,7 +345,8 @@ async fn read_pools(
         let question = PoolQuestion {
             pool: pool.id.clone(),
             queue: pool.queue().map(|queue| queue.name.clone()),
-            costs: if pool.budget.is_set() { costs } else { Costs::LeftOut },
+            budget_begins: (pool.budget.is_set() && costs == Costs::Read)
+                .then(|| budget_begins(pool.budget, at)),
         };
         let ports = ports.clone();
         reads.spawn(async move {
@@ -352,12 +363,9 @@ async fn read_pool(ports: &Ports, question: &PoolQuestion, deadline: Instant) ->
         let queue = question.queue.as_ref()?;
         Some(by(deadline, "the queue's counts", ports.queue.counts(queue)).await)
     };
-    let runs_of_month = async {
-        if question.costs == Costs::LeftOut {
-            return None;
-        }
-        let month = month_of(ports.clock.now()).begin;
-        Some(by(deadline, "the month's runs", ports.ledger.runs_since(month)).await)
+    let runs_of_budget = async {
+        let runs = ports.ledger.runs_since(question.budget_begins?);
+        Some(by(deadline, "the runs of the budget", runs).await)
     };
     let urgent = async {
         match &question.queue {
@@ -367,9 +375,9 @@ async fn read_pool(ports: &Ports, question: &PoolQuestion, deadline: Instant) ->
             None => Ok(None),
         }
     };
-    let (memory, counts, urgent, runs_of_month) =
-        tokio::join!(memory, counts, urgent, runs_of_month);
-    PoolRead { memory, counts, urgent, runs_of_month }
+    let (memory, counts, urgent, runs_of_budget) =
+        tokio::join!(memory, counts, urgent, runs_of_budget);
+    PoolRead { memory, counts, urgent, runs_of_budget }
 }
 
 /// What was read by the deadline.

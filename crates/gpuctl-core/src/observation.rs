@@ -108,7 +108,7 @@ pub struct UrgentJob {
 /// What a pool's boxes have cost in the current periods, in UTC as AWS bills them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent {
-    /// Since the first of the month.
+    /// Since the first of the month; of a pool without a monthly budget since midnight.
     pub month: MicroUsd,
     /// Since midnight.
     pub day: MicroUsd,

@@ -60,7 +60,7 @@ fn q3_a_ledger_that_cannot_be_read_does_not_restart_the_row_of_empty_samples() {
         boxes: Some(Vec::new()),
         urgent: None,
         gone: Vec::new(),
-        runs_of_month: None,
+        runs_of_budget: None,
     };
     let seen = observed.pool(&policy, pool, parts(None));
     assert!(seen.queue.is_some_and(|queue| queue.value.is_some()));
@@ -305,7 +305,7 @@ fn a_budget_counts_a_run_at_once_that_the_ledger_does_not_have_yet() {
             boxes: Some(boxes),
             urgent: None,
             gone,
-            runs_of_month: Some(runs.to_vec()),
+            runs_of_budget: Some(runs.to_vec()),
         };
         let seen = observed.pool(&policy, &policy.pools[0], parts);
         seen.spent.expect("it has a budget").day

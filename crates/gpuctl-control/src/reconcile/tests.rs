@@ -28,6 +28,8 @@ struct World {
     broken: BTreeSet<&'static str>,
     boxes: Vec<SeenBox>,
     memory: PoolMemory,
+    /// Since when runs were read, each time that they were.
+    runs_read_since: Mutex<Vec<Timestamp>>,
 }
 
 fn epoch() -> Timestamp {
@@ -81,6 +83,7 @@ impl World {
             broken: BTreeSet::new(),
             boxes: vec![one],
             memory: PoolMemory { hold: Some(hold), runs: vec![run], ..PoolMemory::default() },
+            runs_read_since: Mutex::default(),
         }
     }
 
@@ -212,8 +215,9 @@ impl Ledger for World {
         self.call("save_run", fence).await
     }
 
-    async fn runs_since(&self, _: Timestamp) -> Result<Vec<Run>, PortError> {
-        elsewhere()
+    async fn runs_since(&self, since: Timestamp) -> Result<Vec<Run>, PortError> {
+        self.runs_read_since.lock().unwrap().push(since);
+        Ok(Vec::new())
     }
 
     async fn record(&self, _: &Record, fence: &Fence) -> Result<(), PortError> {
@@ -266,6 +270,10 @@ impl Ledger for World {
 }
 
 async fn reconcile_in(world: World) -> (Arc<World>, Reconciled) {
+    reconcile_under(world, &policy()).await
+}
+
+async fn reconcile_under(world: World, policy: &Policy) -> (Arc<World>, Reconciled) {
     let world = Arc::new(world);
     let ports = Ports {
         cloud: world.clone(),
@@ -274,12 +282,27 @@ async fn reconcile_in(world: World) -> (Arc<World>, Reconciled) {
         clock: world.clone(),
         files: Arc::new(NoFiles),
     };
-    let reconciled = reconcile(&ports, &policy(), Trigger::Tick, "a test").await.unwrap().unwrap();
+    let reconciled = reconcile(&ports, policy, Trigger::Tick, "a test").await.unwrap().unwrap();
     (world, reconciled)
 }
 
 fn lease() -> Duration {
     LEASE_LASTS.to_std().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_reads_the_runs_of_its_own_period_once() {
+    let midnight: Timestamp = "2027-01-15T00:00:00Z".parse().unwrap();
+    let month: Timestamp = "2027-01-01T00:00:00Z".parse().unwrap();
+    for (budget, since) in [
+        ("", vec![]),
+        ("budget_usd_day = 5", vec![midnight]),
+        ("budget_usd_month = 50\nbudget_usd_day = 5", vec![month]),
+    ] {
+        let policy = Policy::parse(&format!("[pool.gpu]\nqueue = \"jobs\"\n{budget}")).unwrap();
+        let (world, _) = reconcile_under(World::stopping(), &policy).await;
+        assert_eq!(*world.runs_read_since.lock().unwrap(), since, "{budget}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
