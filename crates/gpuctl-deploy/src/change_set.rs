@@ -1,11 +1,16 @@
 //! A change set, from its proposal until it is executed or withdrawn.
 
+use chrono::TimeDelta;
 use gpuctl_control::ports::PortErrorClass;
+use gpuctl_core::units::Timestamp;
 
 use crate::Site;
 use crate::follow::{Done, State, operate, pause};
-use crate::ports::{Proposal, Proposed};
+use crate::ports::{OpenChangeSet, Proposal, Proposed, Stack};
 use crate::trouble::{Kind, Trouble};
+
+/// How long after it was made someone else's change set of a new stack may still be executed: gpuctl does it within a minute or two.
+const EXECUTED_WITHIN: TimeDelta = TimeDelta::minutes(15);
 
 /// Makes the change set, and waits until CloudFormation has worked it out. One that is not accepted is withdrawn.
 pub(crate) async fn propose(site: &Site<'_>, proposal: &Proposal) -> Result<Proposed, Trouble> {
@@ -41,18 +46,39 @@ async fn work_out(site: &Site<'_>, proposal: &Proposal) -> Result<Proposed, Trou
     }
 }
 
-/// Removes what was proposed and will not be made: the change set, or the empty stack that it has made. A stack that someone else has made
-/// meanwhile is theirs; one that they have only proposed looks like ours, and goes: no port method lists the change sets of a stack.
+/// Deletes the change set that was proposed and will not be made, and the empty stack that it has made. A stack for which someone else
+/// has proposed, too, is theirs as well.
 pub(crate) async fn withdraw(site: &Site<'_>, proposal: &Proposal) -> Result<(), Trouble> {
-    if !proposal.creates {
-        return Ok(site.stacks.withdraw(&proposal.stack, &proposal.change_set).await?);
+    let Proposal { stack, change_set, creates, .. } = proposal;
+    site.stacks.withdraw(stack, change_set).await?;
+    if !creates {
+        return Ok(());
     }
-    match site.stacks.stack(&proposal.stack).await? {
-        Some(stack) if State::of(&stack) == State::Proposed => {
-            Ok(site.stacks.delete(&stack.id).await?)
-        }
-        _ => Ok(()),
+    let Some(empty) = site.stacks.stack(stack).await? else { return Ok(()) };
+    let open = site.stacks.open_change_sets(&empty.id).await?;
+    let is_free = open.iter().all(|one| one.name == *change_set);
+    if State::of(&empty) == State::Proposed && is_free {
+        site.stacks.delete(&empty.id).await?;
     }
+    Ok(())
+}
+
+/// Fails if another deployment is about to make this stack, which was only proposed: with the stack its change set would go. One that is
+/// older was left behind.
+pub(crate) async fn check_unclaimed(site: &Site<'_>, stack: &Stack) -> Result<(), Trouble> {
+    let now = site.account.now();
+    let is_fresh = |one: &OpenChangeSet| one.at.is_none_or(|at| now - at < EXECUTED_WITHIN);
+    let open = site.stacks.open_change_sets(&stack.id).await?;
+    let Some(other) = open.into_iter().find(is_fresh) else { return Ok(()) };
+    let what = format!("another deployment is making stack {}", stack.name);
+    let made = other.at.map_or_else(|| "at an unknown time".to_owned(), show_time);
+    Err(Trouble::new(Kind::Blocked, what)
+        .because(format!("its change set {} was made {made}", other.name))
+        .hint("wait until it is done; if it was interrupted, `gpuctl destroy` removes what it has proposed"))
+}
+
+fn show_time(at: Timestamp) -> String {
+    at.format("on %Y-%m-%d at %H:%M:%S UTC").to_string()
 }
 
 /// Withdraws after a failure, which is what the caller returns: if this fails, too, it is a warning.

@@ -7,7 +7,7 @@ use gpuctl_core::cost::PriceTable;
 
 use crate::bill::Bill;
 use crate::change::{Change, Judged, check, judge};
-use crate::change_set::{abandon, execute, propose, withdraw};
+use crate::change_set::{abandon, check_unclaimed, execute, propose, withdraw};
 use crate::files::{Content, Models};
 use crate::follow::{Done, State, operate, wait};
 use crate::ports::{Proposal, Stack};
@@ -189,7 +189,12 @@ async fn settle(site: &Site<'_>, name: &str, removes: bool) -> Result<Option<Sta
                     .trouble(format!("stack {name} is half deleted: its deletion failed"))
                     .hint("`gpuctl destroy` deletes the rest"));
             }
-            State::Proposed | State::Dead if removes => remove(site, name, &stack).await?,
+            State::Proposed | State::Dead if removes => {
+                if State::of(&stack) == State::Proposed {
+                    check_unclaimed(site, &stack).await?;
+                }
+                remove(site, name, &stack).await?;
+            }
             State::Proposed | State::Dead => return Ok(None),
         }
     }

@@ -36,10 +36,13 @@ pub trait Stacks: Send + Sync {
     /// What a change set would do, as far as CloudFormation has worked it out.
     async fn proposed(&self, stack: &str, change_set: &str) -> Result<Proposed, PortError>;
 
-    /// Executes a change set. One that is executing already, or has been, is a success.
+    /// Executes a change set. One that is executing already, or has been, is a success; a `Conflict` if another is instead.
     async fn execute(&self, stack: &str, change_set: &str) -> Result<(), PortError>;
 
-    /// Deletes a change set.
+    /// The change sets of a stack that are worked out or may be executed, not those that failed.
+    async fn open_change_sets(&self, stack: &str) -> Result<Vec<OpenChangeSet>, PortError>;
+
+    /// Deletes a change set. One that is gone with its stack is a success.
     async fn withdraw(&self, stack: &str, change_set: &str) -> Result<(), PortError>;
 
     /// Deletes a stack. One that is being deleted, or is gone, is a success.
@@ -83,6 +86,14 @@ pub struct Proposed {
     pub status: String,
     pub reason: Option<String>,
     pub changes: Vec<Change>,
+}
+
+/// A change set that may be executed, also one that someone else made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenChangeSet {
+    pub name: String,
+    /// When it was made, if CloudFormation says so.
+    pub at: Option<Timestamp>,
 }
 
 /// One thing that happened to a stack or a part of it.

@@ -12,8 +12,8 @@ use gpuctl_core::units::Timestamp;
 use crate::boxes::make_kept;
 use crate::change_set::propose;
 use crate::ports::{
-    Account, BUCKET, BoxOrder, Caller, Event, Jobs, Left, Proposal, Proposed, QuotaFound, Stack,
-    StackBox, Stacks,
+    Account, BUCKET, BoxOrder, Caller, Event, Jobs, Left, OpenChangeSet, Proposal, Proposed,
+    QuotaFound, Stack, StackBox, Stacks,
 };
 use crate::{Content, Difference, Removal, Show, Site, Template, Values, code_bucket, destroy};
 
@@ -119,6 +119,10 @@ impl Stacks for Fake {
     }
 
     async fn execute(&self, _: &str, _: &str) -> Result<(), PortError> {
+        unreachable!()
+    }
+
+    async fn open_change_sets(&self, _: &str) -> Result<Vec<OpenChangeSet>, PortError> {
         unreachable!()
     }
 

@@ -30,7 +30,7 @@ pub use imds::Imds;
 use query::Query;
 pub use rest::Rest;
 use server::Server;
-pub use stacks::{CloudFormation, End};
+pub use stacks::{CloudFormation, End, Rival};
 
 /// An HTTP server for one EC2 on 127.0.0.1, until it is dropped.
 pub struct Front {

@@ -5,14 +5,14 @@ use aws_sdk_cloudformation::Client;
 use aws_sdk_cloudformation::config::http::HttpResponse;
 use aws_sdk_cloudformation::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_cloudformation::types::{
-    Capability, ChangeAction, ChangeSetType, OnStackFailure, Parameter, Replacement,
-    ResourceChange, Stack as SdkStack, StackEvent, Tag,
+    Capability, ChangeAction, ChangeSetStatus, ChangeSetSummary, ChangeSetType, OnStackFailure,
+    Parameter, Replacement, ResourceChange, Stack as SdkStack, StackEvent, Tag,
 };
 use chrono::DateTime;
 use gpuctl_control::ports::{PortError, PortErrorClass};
 use gpuctl_deploy::Values;
 use gpuctl_deploy::change::{Action, Change};
-use gpuctl_deploy::ports::{Event, Proposal, Proposed, STACK_TAG, Stack, Stacks};
+use gpuctl_deploy::ports::{Event, OpenChangeSet, Proposal, Proposed, STACK_TAG, Stack, Stacks};
 
 use crate::Aws;
 use crate::calls::show;
@@ -123,23 +123,48 @@ impl Stacks for CloudFormation {
         ));
         let call = self.client.execute_change_set().stack_name(stack).change_set_name(change_set);
         let call = call.client_request_token(change_set).retain_except_on_create(true);
-        match call.send().await {
-            Ok(_) => Ok(()),
-            // The answer to an earlier try was lost: the change is under way, or done.
-            Err(error) if self.is_under_way(stack, &error).await => Ok(()),
-            Err(error) => {
+        let Err(error) = call.send().await else { return Ok(()) };
+        match self.under_way(stack, &error).await {
+            // The answer to an earlier try was lost: the change is under way, or done. Not every emulator says whose it is.
+            Some(by) if by.is_none() || by.as_deref() == Some(change_set) => Ok(()),
+            Some(by) => {
+                let what = format!("another deployment is changing stack {stack}");
+                let cause = format!("its change set is {}", by.unwrap_or_default());
+                Err(PortError::new(PortErrorClass::Conflict, what)
+                    .because(cause)
+                    .hint("nothing of this one was done; run it again once the other is complete"))
+            }
+            None => {
                 let what = format!("the change of stack {stack} was not begun");
                 Err(failed("cloudformation:ExecuteChangeSet", what, error))
             }
         }
     }
 
+    async fn open_change_sets(&self, stack: &str) -> Result<Vec<OpenChangeSet>, PortError> {
+        let mut pages = self.client.list_change_sets().stack_name(stack).into_paginator().send();
+        let mut all = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| {
+                let what =
+                    format!("the changes that are proposed for stack {stack} cannot be read");
+                failed("cloudformation:ListChangeSets", what, error)
+            })?;
+            all.extend(page.summaries().iter().filter_map(open_change_set));
+        }
+        Ok(all)
+    }
+
     async fn withdraw(&self, stack: &str, change_set: &str) -> Result<(), PortError> {
         let call = self.client.delete_change_set().stack_name(stack).change_set_name(change_set);
-        call.send().await.map(drop).map_err(|error| {
-            let what = format!("change set {change_set} of stack {stack} was not deleted");
-            failed("cloudformation:DeleteChangeSet", what, error)
-        })
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if is_absent(&error) => Ok(()),
+            Err(error) => {
+                let what = format!("change set {change_set} of stack {stack} was not deleted");
+                Err(failed("cloudformation:DeleteChangeSet", what, error))
+            }
+        }
     }
 
     async fn delete(&self, id: &str) -> Result<(), PortError> {
@@ -173,22 +198,40 @@ impl Stacks for CloudFormation {
 }
 
 impl CloudFormation {
-    /// Whether an execution was refused because it has begun already.
-    async fn is_under_way<E: ProvideErrorMetadata>(
+    /// Whether an execution was refused because one has begun already, and the token that it was given: with gpuctl its change set's name.
+    async fn under_way<E: ProvideErrorMetadata>(
         &self,
         stack: &str,
         error: &SdkError<E, HttpResponse>,
-    ) -> bool {
+    ) -> Option<Option<String>> {
         if !matches!(code(error), Some("InvalidChangeSetStatus" | "ChangeSetNotFound")) {
-            return false;
+            return None;
         }
-        let found = self.stack(stack).await;
-        found.is_ok_and(|found| {
-            found.is_some_and(|found| {
-                found.status != "REVIEW_IN_PROGRESS" && found.status.ends_with("_IN_PROGRESS")
-            })
-        })
+        let found = self.stack(stack).await.ok()??;
+        let is_busy =
+            found.status != "REVIEW_IN_PROGRESS" && found.status.ends_with("_IN_PROGRESS");
+        if !is_busy {
+            return None;
+        }
+        let events = self.client.describe_stack_events().stack_name(&found.id).send().await;
+        let events = events.ok()?.stack_events.unwrap_or_default();
+        Some(events.into_iter().next().and_then(|newest| newest.client_request_token))
     }
+}
+
+fn open_change_set(found: &ChangeSetSummary) -> Option<OpenChangeSet> {
+    let is_open = matches!(
+        found.status(),
+        Some(
+            ChangeSetStatus::CreatePending
+                | ChangeSetStatus::CreateInProgress
+                | ChangeSetStatus::CreateComplete
+        )
+    );
+    let at =
+        found.creation_time().and_then(|at| DateTime::from_timestamp(at.secs(), at.subsec_nanos()));
+    let name = found.change_set_name()?.to_owned();
+    is_open.then_some(OpenChangeSet { name, at })
 }
 
 /// CloudFormation has one code for whatever is not valid, also for a stack that does not exist: only the message tells.

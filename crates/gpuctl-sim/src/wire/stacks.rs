@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::Response;
 use axum::routing::post;
+use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::query::Query;
 use super::server::Server;
@@ -42,6 +43,21 @@ pub enum End {
     Hangs,
 }
 
+/// What another deployment of the stack does at the same time, with a change set of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rival {
+    /// It proposes to make the stack, just before the next change set is made.
+    Proposes(&'static str),
+    /// It executes its change set, just before the next one is executed.
+    Executes(&'static str),
+}
+
+/// A change set: the parameters that it sets, and when it was made.
+struct ChangeSet {
+    parameters: BTreeMap<String, String>,
+    at: DateTime<Utc>,
+}
+
 /// An HTTP server on 127.0.0.1, until it is dropped.
 pub struct CloudFormation {
     shared: Arc<Mutex<Script>>,
@@ -62,7 +78,11 @@ struct Script {
     running: Option<(u32, Vec<String>)>,
     ends: VecDeque<End>,
     changes: Vec<(&'static str, &'static str, &'static str)>,
-    change_sets: BTreeMap<String, BTreeMap<String, String>>,
+    change_sets: BTreeMap<String, ChangeSet>,
+    /// What another deployment does just before the next call of its kind.
+    rival: Option<Rival>,
+    /// The token of the operation that began last.
+    token: String,
     lost: BTreeSet<String>,
     denied: BTreeMap<String, String>,
     /// Why CloudFormation accepts no change set.
@@ -151,6 +171,20 @@ impl CloudFormation {
         lock(&self.shared).is_overtaken = true;
     }
 
+    /// Another deployment works on the stack, too.
+    pub fn rival(&self, rival: Rival) {
+        lock(&self.shared).rival = Some(rival);
+    }
+
+    /// Someone else has proposed to make the stack at that time.
+    pub fn proposed(&self, change_set: &str, at: DateTime<Utc>) {
+        let mut script = lock(&self.shared);
+        script.status = Some("REVIEW_IN_PROGRESS".to_owned());
+        script
+            .change_sets
+            .insert(change_set.to_owned(), ChangeSet { parameters: BTreeMap::new(), at });
+    }
+
     /// Lets an operation that hangs succeed.
     pub fn finish(&self) {
         if let Some(running) = &mut lock(&self.shared).running {
@@ -221,7 +255,7 @@ impl Script {
         if let Some(sentence) = self.denied.get(action) {
             return Err(("AccessDenied", sentence.clone()));
         }
-        if !action.starts_with("Describe") {
+        if !action.starts_with("Describe") && !action.starts_with("List") {
             self.calls.push(action.to_owned());
         }
         match action {
@@ -229,6 +263,7 @@ impl Script {
             "DescribeStackEvents" => Ok(self.describe_events()),
             "CreateChangeSet" => self.create_change_set(query),
             "DescribeChangeSet" => self.describe_change_set(query),
+            "ListChangeSets" => Ok(self.list_change_sets()),
             "ExecuteChangeSet" => self.execute(query),
             "DeleteChangeSet" => {
                 self.change_sets.remove(query.text("ChangeSetName").unwrap_or_default());
@@ -303,6 +338,7 @@ impl Script {
                 text("Timestamp", "2026-11-30T00:00:00Z"),
                 text("ResourceStatus", status),
                 text("ResourceStatusReason", reason),
+                text("ClientRequestToken", &self.token),
             ]
             .concat()
         };
@@ -319,18 +355,40 @@ impl Script {
             let message = "Stack [s] already exists and cannot be created again with the changeSet";
             return Err(("ValidationError", message.to_owned()));
         }
+        if let Some(Rival::Proposes(theirs)) = self.rival {
+            self.rival = None;
+            self.review();
+            let parameters = BTreeMap::new();
+            self.change_sets.insert(theirs.to_owned(), ChangeSet { parameters, at: Utc::now() });
+        }
         if query.text("ChangeSetType") == Some("CREATE") {
-            self.generation += 1;
-            self.status = Some("REVIEW_IN_PROGRESS".to_owned());
-            self.events.clear();
+            self.review();
         }
         let pair = |item: String| {
             let value = query.text(&format!("{item}.ParameterValue")).unwrap_or_default();
             Some((query.text(&format!("{item}.ParameterKey"))?.to_owned(), value.to_owned()))
         };
         let parameters = query.items("Parameters.member").into_iter().filter_map(pair).collect();
-        self.change_sets.insert(name, parameters);
+        self.change_sets.insert(name, ChangeSet { parameters, at: Utc::now() });
         Ok(text("Id", "change-set") + &text("StackId", &self.id()))
+    }
+
+    /// The stack exists for change sets that would make it.
+    fn review(&mut self) {
+        if self.status.as_deref() != Some("REVIEW_IN_PROGRESS") {
+            self.generation += 1;
+            self.status = Some("REVIEW_IN_PROGRESS".to_owned());
+            self.events.clear();
+        }
+    }
+
+    fn list_change_sets(&self) -> String {
+        let summary = |(name, one): (&String, &ChangeSet)| {
+            let at = one.at.to_rfc3339_opts(SecondsFormat::Millis, true);
+            let status = text("Status", "CREATE_COMPLETE");
+            [text("ChangeSetName", name), status, text("CreationTime", &at)].concat()
+        };
+        list("Summaries", self.change_sets.iter().map(summary))
     }
 
     fn describe_change_set(&self, query: &Query) -> Result<String, Refusal> {
@@ -363,20 +421,34 @@ impl Script {
 
     fn execute(&mut self, query: &Query) -> Result<String, Refusal> {
         let name = query.text("ChangeSetName").unwrap_or_default();
-        let Some(parameters) = self.change_sets.remove(name) else {
+        if let Some(Rival::Executes(theirs)) = self.rival {
+            self.rival = None;
+            self.carry_out(theirs, BTreeMap::new());
+        }
+        let Some(mine) = self.change_sets.remove(name) else {
             return Err(("ChangeSetNotFound", format!("ChangeSet [{name}] does not exist")));
         };
+        self.carry_out(query.text("ClientRequestToken").unwrap_or_default(), mine.parameters);
+        Ok(String::new())
+    }
+
+    /// With one change set all others of the stack are gone.
+    fn carry_out(&mut self, token: &str, parameters: BTreeMap<String, String>) {
         let is_new = self.status.as_deref() == Some("REVIEW_IN_PROGRESS");
         let verb = if is_new { "CREATE" } else { "UPDATE" };
+        self.change_sets.clear();
         self.parameters = parameters;
+        token.clone_into(&mut self.token);
         self.begin(verb);
-        Ok(String::new())
     }
 
     fn delete(&mut self) {
         match self.status.as_deref() {
             None | Some("DELETE_COMPLETE" | "DELETE_IN_PROGRESS") => {}
-            Some("REVIEW_IN_PROGRESS") => self.status = Some("DELETE_COMPLETE".to_owned()),
+            Some("REVIEW_IN_PROGRESS") => {
+                self.change_sets.clear();
+                self.status = Some("DELETE_COMPLETE".to_owned());
+            }
             Some(_) => self.begin("DELETE"),
         }
     }

@@ -35,6 +35,8 @@ mod preflight;
 mod prices;
 mod random;
 mod retry;
+#[cfg(feature = "deploy")]
+mod rivals;
 mod serve;
 mod snapshots;
 #[cfg(feature = "deploy")]

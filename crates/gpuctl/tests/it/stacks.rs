@@ -29,15 +29,15 @@ async fn account() -> &'static Emulator {
 }
 
 /// A place to deploy from: files, an account, and the stack's bucket, which a scripted CloudFormation does not make.
-struct Place {
+pub(crate) struct Place {
     sandbox: Sandbox,
-    cloudformation: CloudFormation,
+    pub(crate) cloudformation: CloudFormation,
     bucket: String,
     code: String,
 }
 
 impl Place {
-    async fn new(name: &str) -> Self {
+    pub(crate) async fn new(name: &str) -> Self {
         Self::on(account().await, name).await
     }
 
@@ -93,7 +93,7 @@ impl Place {
         all
     }
 
-    fn run(&self, command: &str, more: &[&str]) -> Said {
+    pub(crate) fn run(&self, command: &str, more: &[&str]) -> Said {
         self.sandbox.run(&self.arguments(command, more))
     }
 }
@@ -158,7 +158,8 @@ async fn a_change_that_is_not_accepted_leaves_no_trace() {
     place.cloudformation.reject("Template format error");
     let rejected = place.run("deploy", &["--yes"]).expect(2);
     assert!(rejected.stderr.contains("Template format error"), "{}", rejected.stderr);
-    assert_eq!(place.cloudformation.calls(), ["CreateChangeSet", "DeleteStack"]);
+    let withdrawn = ["CreateChangeSet", "DeleteChangeSet", "DeleteStack"];
+    assert_eq!(place.cloudformation.calls(), withdrawn);
     place.deployed();
     for command in ["deploy", "diff"] {
         place.run(command, &["--yes"]).expect(2);
