@@ -1,12 +1,16 @@
 //! Reading bodies: JSON into a type, and multipart into fields and files on disk. Both within limits of size and time.
 
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, ready};
 
 use axum::body::{Body, Bytes};
 use axum::extract::multipart::Field;
 use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use futures_util::{StreamExt, stream};
 use gpuctl_control::media;
 use gpuctl_control::text::hexadecimal;
 use gpuctl_core::suggest::did_you_mean;
@@ -20,8 +24,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Api;
 use crate::limits::{
-    BODY_TIME_MAX, FIELD_BYTES_MAX, JSON_BYTES_MAX, NAME_BYTES_MAX, PARTS_MAX, UPLOAD_TIME_MAX,
-    upload_bytes_max,
+    BODY_TIME_MAX, FIELD_BYTES_MAX, JSON_BYTES_MAX, NAME_BYTES_MAX, PART_HEAD_BYTES_MAX, PARTS_MAX,
+    UPLOAD_TIME_MAX, upload_bytes_max,
 };
 use crate::problem::Problem;
 
@@ -131,24 +135,34 @@ pub(crate) struct Parts {
 impl Parts {
     /// Reads the body; parts named in `files`, and those with a file name, are files.
     pub(crate) async fn read(api: &Api, request: Request) -> Result<Self, Problem> {
+        let (request, quiet) = paced(request);
         let multipart = Multipart::from_request(request, &()).await;
         let mut multipart = multipart.map_err(|error| {
             Problem::form(format!("the body is not multipart: {}", error.body_text()))
                 .hint("let your HTTP library make the body and its `Content-Type`")
         })?;
-        let (mut parts, mut left) = (Self::default(), upload_bytes_max(&api.policy.http));
         let end = Instant::now() + UPLOAD_TIME_MAX;
+        let read = Self::read_all(api, &mut multipart, &quiet);
+        timeout_at(end, read).await.map_err(|_| too_slow())?
+    }
+
+    async fn read_all(
+        api: &Api,
+        multipart: &mut Multipart,
+        quiet: &Quiet,
+    ) -> Result<Self, Problem> {
+        let mut parts = Self::default();
+        let (mut left, mut text_left) = (upload_bytes_max(&api.policy.http), JSON_BYTES_MAX);
         for _ in 0..PARTS_MAX {
             let next = timeout(BODY_TIME_MAX, multipart.next_field()).await;
-            let Some(field) = next.map_err(|_| too_slow())?.map_err(unreadable)? else {
-                return Ok(parts);
-            };
+            let next = next.map_err(|_| too_slow())?.map_err(|error| quiet.unreadable(&error))?;
+            let Some(field) = next else { return Ok(parts) };
+            quiet.ended();
             let name = field.name().unwrap_or_default().to_owned();
             if name == "file" || field.file_name().is_some() {
-                let read = timeout_at(end, file(api, field, &mut left)).await;
-                parts.files.push((name, read.map_err(|_| too_slow())??));
+                parts.files.push((name, file(api, field, quiet, &mut left).await?));
             } else {
-                parts.fields.push((name, text(field).await?));
+                parts.fields.push((name, text(field, quiet, &mut text_left).await?));
             }
         }
         Err(Problem::form(format!("the body has more than {PARTS_MAX} parts"))
@@ -156,27 +170,75 @@ impl Parts {
     }
 }
 
-async fn chunk(field: &mut Field<'_>) -> Result<Option<Bytes>, Problem> {
-    timeout(BODY_TIME_MAX, field.chunk()).await.map_err(|_| too_slow())?.map_err(unreadable)
-}
+/// How many bytes came since the last part or chunk of one was read. The reader of multipart bodies keeps all that is there, and the head
+/// of a part until it is whole: what it keeps must have an end.
+#[derive(Clone, Default)]
+struct Quiet(Arc<AtomicUsize>);
 
-#[expect(clippy::needless_pass_by_value, reason = "as `map_err` calls it")]
-fn unreadable(error: axum::extract::multipart::MultipartError) -> Problem {
-    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        let detail = "the body is too large";
-        return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "request.too_large", detail)
-            .hint("`/openapi.json` lists the limits; `upload_mib_max` under [http] sets this one");
+impl Quiet {
+    fn ended(&self) {
+        self.0.store(0, Ordering::Relaxed);
     }
-    Problem::form(format!("the multipart body cannot be read: {}", excerpt(&error.body_text())))
-        .hint("it may have been cut short: send all of it, with its last boundary")
+
+    /// Whether more than is taken at once has come; `added` counts, too.
+    fn is_over(&self, added: usize) -> bool {
+        let before = self.0.fetch_add(added, Ordering::Relaxed);
+        before.saturating_add(added) > PART_HEAD_BYTES_MAX
+    }
+
+    fn unreadable(&self, error: &axum::extract::multipart::MultipartError) -> Problem {
+        let is_cut = error.status() == StatusCode::PAYLOAD_TOO_LARGE;
+        if is_cut || self.is_over(0) {
+            let detail =
+                if is_cut { "the body is too large" } else { "the head of a part is too large" };
+            return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "request.too_large", detail)
+                .hint("`/openapi.json` lists the limits; `upload_mib_max` under [http] sets that of a body");
+        }
+        let said = excerpt(&error.body_text());
+        Problem::form(format!("the multipart body cannot be read: {said}"))
+            .hint("it may have been cut short: send all of it, with its last boundary")
+    }
 }
 
-async fn text(mut field: Field<'_>) -> Result<String, Problem> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = chunk(&mut field).await? {
-        if bytes.len() + chunk.len() > FIELD_BYTES_MAX {
-            return Err(too_large(FIELD_BYTES_MAX as u64).hint("send a long text as a file"));
+/// A request whose body stops where nothing is read of it: once for the reader to look at what it has, and then for good.
+fn paced(request: Request) -> (Request, Quiet) {
+    let quiet = Quiet::default();
+    let (parts, body) = request.into_parts();
+    let (mut body, counted, mut has_paused) = (body.into_data_stream(), quiet.clone(), false);
+    let paced = stream::poll_fn(move |context| {
+        if counted.is_over(0) {
+            if has_paused {
+                return Poll::Ready(Some(Err(axum::Error::new("the head of a part is too large"))));
+            }
+            has_paused = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
         }
+        has_paused = false;
+        let next = ready!(body.poll_next_unpin(context));
+        if let Some(Ok(bytes)) = &next {
+            counted.is_over(bytes.len());
+        }
+        Poll::Ready(next)
+    });
+    (Request::from_parts(parts, Body::from_stream(paced)), quiet)
+}
+
+async fn chunk(field: &mut Field<'_>, quiet: &Quiet) -> Result<Option<Bytes>, Problem> {
+    let chunk = timeout(BODY_TIME_MAX, field.chunk()).await.map_err(|_| too_slow())?;
+    quiet.ended();
+    chunk.map_err(|error| quiet.unreadable(&error))
+}
+
+/// `left` is how many bytes all texts of the body may still have.
+async fn text(mut field: Field<'_>, quiet: &Quiet, left: &mut usize) -> Result<String, Problem> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunk(&mut field, quiet).await? {
+        let within = bytes.len() + chunk.len() <= FIELD_BYTES_MAX;
+        *left = left
+            .checked_sub(chunk.len())
+            .filter(|_| within)
+            .ok_or_else(|| too_large(FIELD_BYTES_MAX as u64).hint("send a long text as a file"))?;
         bytes.extend_from_slice(&chunk);
     }
     String::from_utf8(bytes)
@@ -184,11 +246,16 @@ async fn text(mut field: Field<'_>) -> Result<String, Problem> {
 }
 
 /// Writes a part to the disk; `left` is how many bytes the body may still have.
-async fn file(api: &Api, mut field: Field<'_>, left: &mut u64) -> Result<UploadedFile, Problem> {
+async fn file(
+    api: &Api,
+    mut field: Field<'_>,
+    quiet: &Quiet,
+    left: &mut u64,
+) -> Result<UploadedFile, Problem> {
     let name = plain_name(field.file_name().unwrap_or_default());
     let mut file = api.ports.files.incoming().await?;
     let (mut digest, mut head) = (Sha256::new(), Vec::new());
-    while let Some(chunk) = chunk(&mut field).await? {
+    while let Some(chunk) = chunk(&mut field, quiet).await? {
         let length = chunk.len() as u64;
         *left = left
             .checked_sub(length)
@@ -231,16 +298,17 @@ async fn write(mut file: NamedTempFile, chunk: Bytes) -> Result<NamedTempFile, P
     })
 }
 
-/// A name without folders, of letters that every file system takes.
+/// A name without folders, of letters that every file system takes. Its end stays: it has the extension.
 fn plain_name(given: &str) -> String {
     let last = given.rsplit(['/', '\\']).next().unwrap_or_default();
-    let plain = |c: char| !c.is_control() && !gpuctl_core::text::is_unsafe(c);
-    let mut name: String = last.trim_start_matches('.').chars().filter(|c| plain(*c)).collect();
-    while name.len() > NAME_BYTES_MAX {
-        // The end stays: it has the extension.
-        name.remove(0);
+    let from = last.len().saturating_sub(NAME_BYTES_MAX);
+    let cut = (from..=last.len()).find(|at| last.is_char_boundary(*at)).unwrap_or(last.len());
+    let plain = |c: &char| !c.is_control() && !gpuctl_core::text::is_unsafe(*c);
+    let name: String = last[cut..].chars().filter(plain).collect();
+    match name.trim_start_matches('.') {
+        "" => "upload".to_owned(),
+        name => name.to_owned(),
     }
-    if name.is_empty() { "upload".to_owned() } else { name }
 }
 
 #[cfg(test)]
@@ -256,10 +324,14 @@ mod tests {
             ("..", "upload"),
             (".hidden", "hidden"),
             ("a\0\u{1b}b", "ab"),
+            ("\u{1b}.hidden", "hidden"),
             ("", "upload"),
         ] {
             assert_eq!(plain_name(given), name);
         }
-        assert_eq!(plain_name(&format!("{}.wav", "é".repeat(300))).len() <= NAME_BYTES_MAX, true);
+        for long in ["é".repeat(300), "x".repeat(1 << 20)] {
+            let name = plain_name(&format!("{long}.wav"));
+            assert!(name.len() <= NAME_BYTES_MAX && name.ends_with(".wav"), "{name}");
+        }
     }
 }

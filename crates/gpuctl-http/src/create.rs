@@ -8,7 +8,8 @@ use gpuctl_control::job::{InputLocation, InputUri, InputUriError, Job, JobId, Jo
 use gpuctl_control::media;
 use gpuctl_control::pools;
 use gpuctl_control::ports::{JobEntry, Upload};
-use gpuctl_control::submit::submit;
+use gpuctl_control::submit::{SubmitError, submit};
+use gpuctl_control::wire::job::{job_from_json, job_to_json};
 use gpuctl_core::policy::QueuePolicy;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -55,8 +56,6 @@ pub(crate) enum Named {
     ById,
     /// The key that the client chose.
     ByKey,
-    /// All of it.
-    ByContent,
 }
 
 /// A job that is in the ledger.
@@ -142,12 +141,19 @@ impl Api {
         if before.is_none() {
             self.check_room(checked.queue).await?;
         }
+        if let Some(entry) = &before
+            && !checked.has_files_of(&entry.job)
+        {
+            return Err(differs(&entry.job, named));
+        }
         let job = self.job(id, checked, before.as_ref()).await?;
         match before {
             Some(entry) if is_same(&entry.job, &job) => Ok(Accepted { entry, is_replay: true }),
             Some(entry) => Err(differs(&entry.job, named)),
             None => {
-                submit(&self.ports, std::slice::from_ref(&job)).await?;
+                submit(&self.ports, std::slice::from_ref(&job))
+                    .await
+                    .map_err(|error| perhaps_sent(error, &job))?;
                 self.changed.notify_one();
                 let entry = JobEntry { job, state: JobState::Queued, result: None, problem: None };
                 Ok(Accepted { entry, is_replay: false })
@@ -172,8 +178,10 @@ impl Api {
         let (mut input, mut attached) = (None, Vec::new());
         for (name, file) in files {
             media_of(task, &name, &file)?;
-            if name == "file" && input.is_none() {
-                input = Some(file);
+            if name == "file" {
+                if input.replace(file).is_some() {
+                    return Err(several_inputs());
+                }
             } else {
                 let name = file_param(task, &name)?;
                 // Its URI is known when it is kept; until then any will do.
@@ -197,7 +205,6 @@ impl Api {
         text: Option<String>,
     ) -> Result<GivenInput, Problem> {
         let unprocessable = StatusCode::UNPROCESSABLE_ENTITY;
-        let hint = "send one of `text`, `input` (a URI), and the part `file` of a multipart body";
         match (file, uri, text) {
             (Some(file), None, None) => Ok(GivenInput::File(file)),
             (None, Some(uri), None) => self.admit(&uri).map(GivenInput::Uri),
@@ -211,11 +218,12 @@ impl Api {
                 Err(_) => GivenInput::LongText(text),
             }),
             (None, None, None) => {
-                Err(Problem::new(unprocessable, "input.missing", "the job has no input").hint(hint))
+                Err(Problem::new(unprocessable, "input.missing", "the job has no input")
+                    .hint(ONE_INPUT))
             }
             _ => {
                 Err(Problem::new(unprocessable, "input.several", "the job has more than one input")
-                    .hint(hint))
+                    .hint(ONE_INPUT))
             }
         }
     }
@@ -235,7 +243,7 @@ impl Api {
     }
 
     /// Refuses a job for a queue that holds as many as it may.
-    async fn check_room(&self, queue: &QueuePolicy) -> Result<(), Problem> {
+    pub(crate) async fn check_room(&self, queue: &QueuePolicy) -> Result<(), Problem> {
         let queued_max = u64::from(self.policy.http.queued_max.get());
         let waiting = self.queued(&queue.name).await?;
         if waiting < queued_max {
@@ -310,6 +318,43 @@ struct Checked<'a> {
     attached: Vec<(&'static str, UploadedFile)>,
 }
 
+impl Checked<'_> {
+    /// Whether the files are those that a job has: told by their digests, before they are kept.
+    fn has_files_of(&self, job: &Job) -> bool {
+        let input = match &self.input {
+            GivenInput::File(file) => job.input.as_str().contains(&file.digest),
+            GivenInput::Uri(_) | GivenInput::LongText(_) => true,
+        };
+        let is_kept = |(name, file): &(&str, UploadedFile)| {
+            let kept = job.params.get(*name).and_then(Value::as_str);
+            kept.is_some_and(|uri| uri.contains(&file.digest))
+        };
+        input && self.attached.iter().all(is_kept)
+    }
+}
+
+const ONE_INPUT: &str =
+    "send one of `text`, `input` (a URI), and the part `file` of a multipart body";
+
+fn several_inputs() -> Problem {
+    let detail = "the job has more than one input";
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "input.several", detail).hint(ONE_INPUT)
+}
+
+/// A job is sent before it is noted: where that fails, it may run all the same.
+fn perhaps_sent(error: SubmitError, job: &Job) -> Problem {
+    let is_port = matches!(error, SubmitError::Port(_));
+    let problem = Problem::from(error);
+    if !is_port {
+        return problem;
+    }
+    let hint = format!(
+        "it may be in the queue all the same: look at `GET /v1/jobs/{}`, or use `PUT` or an `Idempotency-Key`; {}",
+        job.id, problem.hint
+    );
+    Problem { job_id: Some(job.id.to_string()), ..problem }.hint(hint)
+}
+
 enum GivenInput {
     Uri(InputUri),
     File(UploadedFile),
@@ -333,13 +378,15 @@ fn file_param(task: Task, name: &str) -> Result<&'static str, Problem> {
     })
 }
 
-/// Whether a request for the second job asks for the first.
+/// Whether a request for the second job asks for the first, which was stored: numbers may change their last digit by that.
 fn is_same(a: &Job, b: &Job) -> bool {
-    a.queue == b.queue
-        && a.task == b.task
-        && a.model == b.model
-        && a.params == b.params
-        && a.input == b.input
+    job_from_json(&job_to_json(b)).is_ok_and(|b| {
+        a.queue == b.queue
+            && a.task == b.task
+            && a.model == b.model
+            && a.params == b.params
+            && a.input == b.input
+    })
 }
 
 fn differs(job: &Job, named: Named) -> Problem {

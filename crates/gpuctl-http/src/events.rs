@@ -2,20 +2,22 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use gpuctl_control::ports::JobEntry;
 use serde::Serialize;
 use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 
 use crate::Shared;
-use crate::limits::EVENTS_TIME_MAX;
+use crate::limits::{EVENTS_MAX, EVENTS_TIME_MAX};
 use crate::problem::Problem;
 use crate::waiting::Waiting;
 
@@ -29,6 +31,12 @@ pub(crate) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let entry = api.job_of(&id).await?;
+    let place = Arc::clone(&api.following).try_acquire_owned().map_err(|_| {
+        let detail = format!("{EVENTS_MAX} clients follow jobs already");
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "request.events", detail)
+            .hint("poll with `GET /v1/jobs/{id}?wait=30`, or try again")
+            .retry_after(COMMENT_EVERY.as_secs())
+    })?;
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let follow = Follow {
         api,
@@ -39,6 +47,7 @@ pub(crate) async fn events(
         first: Some(entry),
         end: Instant::now() + EVENTS_TIME_MAX,
         is_over: false,
+        _place: place,
     };
     let events = stream::unfold(follow, |mut follow| async {
         let event = follow.next().await?;
@@ -59,6 +68,7 @@ struct Follow {
     first: Option<JobEntry>,
     end: Instant,
     is_over: bool,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Follow {

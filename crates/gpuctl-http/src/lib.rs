@@ -45,6 +45,7 @@ pub struct Api {
     /// Which names it may be called by.
     access: access::Access,
     waiting: Arc<Semaphore>,
+    following: Arc<Semaphore>,
     snapshots: Snapshots,
     requests: Requests,
     changed: Arc<Notify>,
@@ -66,6 +67,7 @@ impl Api {
         Self {
             access: access::Access::new(&policy.http),
             waiting: Arc::new(Semaphore::new(waiting_max.min(Semaphore::MAX_PERMITS))),
+            following: Arc::new(Semaphore::new(limits::EVENTS_MAX)),
             snapshots: Snapshots::new(poll_every),
             requests: Requests::default(),
             changed: Arc::new(Notify::new()),

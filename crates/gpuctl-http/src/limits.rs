@@ -19,7 +19,11 @@ pub const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 pub(crate) const UPLOAD_TIME_MAX: Duration = Duration::from_secs(3_600);
 /// The most parts of a multipart body.
 pub(crate) const PARTS_MAX: usize = 32;
-/// The largest part of a multipart body that is not a file.
+/// The most bytes of a multipart body, such as the head of a part, of which nothing can be read yet.
+pub(crate) const PART_HEAD_BYTES_MAX: usize = 64 << 10;
+/// The most clients that follow a job's events at once.
+pub(crate) const EVENTS_MAX: usize = 128;
+/// The largest part of a multipart body that is not a file; all of them together may be as large as a body that is JSON.
 pub(crate) const FIELD_BYTES_MAX: usize = 256 << 10;
 /// The longest `Idempotency-Key`.
 pub(crate) const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
@@ -39,6 +43,8 @@ pub(crate) struct Limits {
     upload_bytes_max: u64,
     parts_max: usize,
     field_bytes_max: usize,
+    part_head_bytes_max: usize,
+    events_max: usize,
     header_bytes_max: usize,
     headers_max: usize,
     header_seconds_max: u64,
@@ -61,6 +67,8 @@ impl Limits {
             upload_bytes_max: upload_bytes_max(http),
             parts_max: PARTS_MAX,
             field_bytes_max: FIELD_BYTES_MAX,
+            part_head_bytes_max: PART_HEAD_BYTES_MAX,
+            events_max: EVENTS_MAX,
             header_bytes_max: HEADER_BYTES_MAX,
             headers_max: HEADERS_MAX,
             header_seconds_max: HEADER_TIME_MAX.as_secs(),

@@ -8,6 +8,7 @@ use axum::response::Response;
 use axum::routing::{self, MethodRouter};
 use gpuctl_core::suggest::did_you_mean;
 use gpuctl_core::text::excerpt;
+use percent_encoding::percent_decode_str;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::catalog::{self, ModelDocument, ModelsDocument, TasksDocument};
@@ -199,9 +200,23 @@ pub fn router(api: Shared) -> Router {
         .method_not_allowed_fallback(wrong_method)
         // Beside the file an upload has some text.
         .layer(DefaultBodyLimit::max(bytes_max.saturating_add(crate::JSON_BYTES_MAX)))
+        .layer(from_fn(readable_path))
         .layer(from_fn_with_state(api.clone(), access::check))
         .layer(from_fn(safe_headers))
         .with_state(api)
+}
+
+/// Refuses a path that is not UTF-8, before it is taken apart.
+async fn readable_path(
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Result<Response, Problem> {
+    if percent_decode_str(request.uri().path()).decode_utf8().is_err() {
+        let detail = "the path is not UTF-8";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "request.path", detail)
+            .hint("escape the bytes of UTF-8 in it"));
+    }
+    Ok(next.run(request).await)
 }
 
 /// What a browser must not do with an answer.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::place::{FORM, POLICY, Place, form, json_request, request};
 
+const WAV: &[u8] = b"RIFF\x24\0\0\0WAVE";
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
 
 fn post(body: &Value) -> Request<Body> {
@@ -33,6 +34,8 @@ fn cases() -> Vec<(Request<Body>, u16, &'static str)> {
     let cut = whole[..whole.len() - 20].to_vec();
     let empty_part =
         b"--XX\r\nContent-Disposition: form-data; name=\"task\"\r\n\r\n\xff\xfe\r\n--XX--\r\n";
+    let long = "x".repeat(250 << 10);
+    let texts = ["a", "b", "c", "d", "e"].map(|name| (name, long.as_str()));
     vec![
         (raw(b""), 400, "request.body"),
         (raw(b"{\"task\": "), 400, "request.body"),
@@ -108,6 +111,9 @@ fn cases() -> Vec<(Request<Body>, u16, &'static str)> {
             "request.idempotency_key",
         ),
         (request("GET", "/v1/jobs/nothing", &[], ""), 404, "job.unknown"),
+        (request("GET", "/v1/jobs/%ff", &[], ""), 400, "request.path"),
+        (upload(asr, &[("file", "a.wav", WAV), ("file", "b.wav", WAV)]), 422, "input.several"),
+        (upload(&texts, &[]), 413, "request.too_large"),
         (
             request("GET", "/v1/jobs/0192a1b2-0000-7000-8000-000000000001", &[], ""),
             404,
@@ -169,4 +175,21 @@ async fn each_mistake_has_its_status_a_sentence_and_a_hint_and_makes_no_job() {
     let left = std::fs::read_dir(place.folder.path().join("state/results")).unwrap().flatten();
     let left: Vec<_> = left.map(|entry| entry.path()).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_part_whose_head_does_not_end_is_cut_off() {
+    let place = Place::new(POLICY);
+    let begin = "--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"".to_owned();
+    let taken = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&taken);
+    let endless = std::iter::once(begin).chain(std::iter::repeat_with(move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        "x".repeat(1 << 10)
+    }));
+    let body = Body::from_stream(futures_util::stream::iter(endless.map(Ok::<_, std::io::Error>)));
+    let answer = place.send(request("POST", "/v1/jobs", &[FORM], body)).await.expect(413).json();
+    assert_eq!(answer["code"], "request.too_large");
+    let kib = taken.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(kib < 200, "{kib} KiB were taken");
 }
