@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::header::{
     ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, RANGE,
+    IF_NONE_MATCH, IF_RANGE, RANGE,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -33,20 +33,26 @@ pub(crate) async fn get(
     let entry = api.job_of(&id).await?;
     let listed = listed(&entry, &name)?;
     let tag = listed["sha256"].as_str().map(|digest| format!("\"{digest}\""));
-    let matches = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    if tag.is_some() && matches == tag.as_deref() {
-        return Ok(StatusCode::NOT_MODIFIED.into_response());
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    let is_known = |known: &str| {
+        known == "*" || known.split(',').any(|one| Some(one.trim()) == tag.as_deref())
+    };
+    if let Some(tag) = tag.as_ref().filter(|_| text(IF_NONE_MATCH).is_some_and(is_known)) {
+        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, tag.clone())]).into_response());
     }
-    let mut response = api.open(listed).await?.answer(headers.get(RANGE))?;
+    // A part of another file than the client has the rest of would make neither.
+    let is_same = text(IF_RANGE).is_none_or(|wanted| Some(wanted) == tag.as_deref());
+    let range = headers.get(RANGE).filter(|_| is_same);
+    let mut response = api.open(listed).await?.answer(range)?;
     let media_type = listed["media_type"].as_str().unwrap_or("application/octet-stream");
     let disposition = format!("attachment; filename=\"{}\"", name.replace(['"', '\\'], "_"));
     let set = [
         (CONTENT_TYPE, media_type.to_owned()),
         (CONTENT_DISPOSITION, disposition),
-        (ETAG, tag.unwrap_or_default()),
         (ACCEPT_RANGES, "bytes".to_owned()),
     ];
-    for (name, value) in set {
+    let tag = tag.map(|tag| (ETAG, tag));
+    for (name, value) in set.into_iter().chain(tag) {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(name, value);
         }
@@ -112,19 +118,6 @@ fn is_rejected(error: &gpuctl_control::ports::PortError) -> bool {
 }
 
 impl Opened {
-    /// All bytes, for a file that is small.
-    pub(crate) async fn read(mut self, bytes_max: u64) -> Result<Vec<u8>, Problem> {
-        let read = tokio::task::spawn_blocking(move || {
-            let mut bytes = Vec::new();
-            self.file.by_ref().take(bytes_max).read_to_end(&mut bytes).map(|_| bytes)
-        });
-        read.await.ok().and_then(Result::ok).ok_or_else(|| {
-            let detail = "a file of the result cannot be read";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "backend.unavailable", detail)
-                .hint("try again")
-        })
-    }
-
     fn answer(mut self, range: Option<&HeaderValue>) -> Result<Response, Problem> {
         let range = range.and_then(|range| range.to_str().ok());
         let part = range.and_then(|range| part(range, self.bytes));

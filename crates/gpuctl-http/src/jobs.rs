@@ -153,6 +153,9 @@ pub(crate) async fn retry(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let entry = api.job_of(&id).await?;
+    // Two at once would send the same generation twice.
+    let alone = api.requests.alone(&entry.job.id).await;
+    let entry = api.job_of(entry.job.id.as_str()).await?;
     if !entry.state.is_final() {
         let detail = format!("the job is {}: it is not over", entry.state.as_str());
         return Err(Problem {
@@ -161,8 +164,14 @@ pub(crate) async fn retry(
         }
         .hint("wait for it: `GET /v1/jobs/{id}?wait=60`"));
     }
+    if let Some((_, queue)) =
+        api.policy.queue_pools().find(|(_, queue)| queue.name == entry.job.queue)
+    {
+        api.check_room(queue).await?;
+    }
     let jobs = next_generation(std::slice::from_ref(&entry));
     resubmit(&api.ports, &jobs).await?;
+    drop(alone);
     api.changed.notify_one();
     let entry = api.job_of(&id).await?;
     api.answer_created(Accepted { entry, is_replay: false }, None).await
@@ -209,8 +218,10 @@ impl Api {
             for preference in value.to_str().unwrap_or_default().split(',') {
                 let Some(wait) = preference.trim().strip_prefix("wait") else { continue };
                 let seconds = match wait.trim_start().strip_prefix('=') {
+                    Some(given) => given.trim().parse().ok(),
                     None if wait.is_empty() => return Ok(Some(self.wait_max())),
-                    given => given.and_then(|given| given.trim().parse().ok()),
+                    // Another preference, which is not known.
+                    None => continue,
                 };
                 return seconds.map(|seconds| Some(Duration::from_secs(seconds))).ok_or_else(
                     || {
@@ -324,7 +335,8 @@ fn hidden(mut document: JobDocument, entry: &JobEntry) -> JobDocument {
             file["uri"] = Value::Null;
         }
     }
-    if let Some(error) = &mut document.error {
+    let earlier = document.earlier.iter_mut().filter_map(|earlier| earlier.error.as_mut());
+    for error in document.error.iter_mut().chain(earlier) {
         error.message = without_folder(&error.message, &job.input);
     }
     document

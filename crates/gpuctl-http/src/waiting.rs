@@ -22,8 +22,8 @@ pub(crate) struct Waiting {
     pub(crate) reason: String,
     /// The rule that says so; `gpuctl explain` has every rule's verdict.
     pub(crate) rule: Option<&'static str>,
-    /// Since when it waits.
-    pub(crate) since: String,
+    /// Since when it waits; `null` for a job that was sent again, of which only the first time is known.
+    pub(crate) since: Option<String>,
     /// When its box is expected to be ready; `null` where no start is planned.
     pub(crate) box_expected_at: Option<String>,
     /// Why no box may start for it now, e.g. `budget.exhausted`; `null` where none is needed or one may start.
@@ -49,14 +49,16 @@ impl Waiting {
         let at = snapshot.observation.at;
         let queue = seen.queue.as_ref().and_then(|queue| queue.value.as_ref());
         let queue_length = queue.map(|queue| queue.visible + queue.delayed);
-        Some(Self { queue_length, ..Self::of_pool(pool, seen, plan, since, at) })
+        let waiting = Self::of_pool(pool, seen, plan, since, at);
+        let since = waiting.since.filter(|_| entry.job.generation == 0);
+        Some(Self { queue_length, since, ..waiting })
     }
 
     fn because(text: &str, rule: Option<Rule>, since: Timestamp) -> Self {
         Self {
             reason: text.to_owned(),
             rule: rule.map(Rule::as_str),
-            since: time(since),
+            since: Some(time(since)),
             box_expected_at: None,
             blocked: None,
             queue_length: None,

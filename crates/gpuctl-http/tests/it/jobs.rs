@@ -30,6 +30,7 @@ async fn a_job_is_submitted_waited_for_and_read() {
     assert_eq!(done["cost_usd"], json!(null));
     let again = place.post(&format!("{own}/retry"), &json!({})).await.expect(202).json();
     assert_eq!((&again["state"], &again["generation"]), (&json!("queued"), &json!(1)));
+    assert_eq!(again["waiting"]["since"], json!(null));
     let open = place.post(&format!("{own}/retry"), &json!({})).await.expect(409).json();
     assert_eq!(open["code"], "job.open");
 }
@@ -40,7 +41,10 @@ async fn who_prefers_to_wait_gets_the_result_at_once() {
     let job = json!({ "task": "text.embed", "text": "a cat" });
     let wait = json_request("POST", "/v1/jobs", &[("prefer", "wait=20")], &job);
     let (answer, _) = tokio::join!(place.send(wait), place.work(json!({ "vector": [0.5] }), &[]));
-    assert_eq!(answer.expect(200).json()["output"]["vector"], json!([0.5]));
+    let done = answer.expect(200).json();
+    assert_eq!(done["output"]["vector"], json!([0.5]));
+    let unknown = json_request("POST", "/v1/jobs", &[("prefer", "waiting")], &job);
+    place.send(unknown).await.expect(202);
     let short = json_request("POST", "/v1/jobs", &[("prefer", "respond-async, wait=0")], &job);
     assert_eq!(place.send(short).await.expect(202).json()["state"], "queued");
 }
@@ -71,6 +75,10 @@ async fn an_upload_is_the_input_and_no_path_of_the_server_is_shown() {
     let beyond = request("GET", &uri, &[("range", "bytes=10-")], "");
     assert_eq!(place.send(beyond).await.expect(416).json()["code"], "request.range");
     place.send(request("GET", &uri, &[("if-none-match", "\"ab12\"")], "")).await.expect(304);
+    let old = [("range", "bytes=2-4"), ("if-range", "\"other\"")];
+    assert_eq!(place.send(request("GET", &uri, &old, "")).await.expect(200).text(), "0123456789");
+    let known = request("GET", &uri, &[("if-none-match", "*")], "");
+    assert_eq!(place.send(known).await.expect(304).header("etag"), "\"ab12\"");
     let none = place.get(&format!("{own}/files/other")).await.expect(404).json();
     assert_eq!(
         (&none["code"], &none["hint"]),
@@ -118,6 +126,27 @@ async fn a_job_under_an_id_of_the_client_is_submitted_once() {
     );
     let other = place.send(put(b"a dog")).await.expect(409).json();
     assert_eq!((&other["code"], place.queued().await), (&json!("job.differs"), 1));
+    // The file that was refused was not kept.
+    let kept = place.folder.path().join("state/results/0192a1b2-0000-7000-8000-000000000001");
+    assert_eq!(std::fs::read_dir(kept).unwrap().count(), 1);
+    // A number that is stored otherwise than it was sent.
+    let number = json_request(
+        "PUT",
+        "/v1/jobs/0192a1b2-0000-7000-8000-000000000002",
+        &[],
+        &serde_json::from_str(
+            r#"{"task": "voice.synthesize", "text": "a", "params": {"speed": 1.1500000000000001}}"#,
+        )
+        .unwrap(),
+    );
+    place.send(number).await.expect(202);
+    let number = request(
+        "PUT",
+        "/v1/jobs/0192a1b2-0000-7000-8000-000000000002",
+        &[("content-type", "application/json")],
+        r#"{"task": "voice.synthesize", "text": "a", "params": {"speed": 1.1500000000000001}}"#,
+    );
+    assert_eq!(place.send(number).await.expect(202).header("idempotent-replay"), "true");
     let bad = place.send(json_request("PUT", "/v1/jobs/mine", &[], &json!({}))).await.expect(400);
     assert_eq!(bad.json()["code"], "job.id");
 }
@@ -175,13 +204,17 @@ async fn a_job_is_followed_by_events() {
     let job = json!({ "task": "text.embed", "text": "a cat" });
     let own = place.post("/v1/jobs", &job).await.expect(202).header("location").to_owned();
     let path = format!("{own}/events");
-    let (events, _) = tokio::join!(place.get(&path), place.work(json!({ "vector": [1.0] }), &[]));
-    let names: Vec<String> = events
-        .expect(200)
-        .text()
-        .lines()
-        .filter_map(|line| Some(line.strip_prefix("event: ")?.to_owned()))
-        .collect();
+    let mut body = place.open(request("GET", &path, &[], "")).await;
+    let mut text = String::new();
+    while !text.contains("event: waiting") {
+        text.push_str(&body.next().await.unwrap());
+    }
+    place.work(json!({ "vector": [1.0] }), &[]).await;
+    while let Some(more) = body.next().await {
+        text.push_str(&more);
+    }
+    let names: Vec<String> =
+        text.lines().filter_map(|line| Some(line.strip_prefix("event: ")?.to_owned())).collect();
     assert_eq!(names[..2], ["state", "waiting"], "{names:?}");
     assert_eq!(names[names.len() - 2..], ["state", "result"], "{names:?}");
     let known = request("GET", &path, &[("last-event-id", "0.succeeded")], "");

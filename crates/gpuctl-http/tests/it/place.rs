@@ -79,6 +79,11 @@ impl Place {
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
+    /// An answer that is read as it comes.
+    pub(crate) async fn open(&self, request: Request<Body>) -> Opened {
+        Opened(self.router.clone().oneshot(request).await.unwrap().into_body())
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(request("GET", path, &[], "")).await
     }
@@ -130,6 +135,17 @@ impl Place {
         self.ports.ledger.commit_one(&result).await.unwrap();
         self.ports.queue.ack_one(&held.receipt).await.unwrap();
         job
+    }
+}
+
+/// A body that is read as it comes.
+pub(crate) struct Opened(Body);
+
+impl Opened {
+    /// The next part; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<String> {
+        let part = self.0.frame().await?.unwrap().into_data().unwrap();
+        Some(String::from_utf8(part.to_vec()).unwrap())
     }
 }
 
