@@ -134,10 +134,18 @@ pub(super) fn problem(problem: &JobProblem) -> Vec<(&'static str, AttributeValue
     ]
 }
 
-/// That a generation has a result.
-pub(super) fn done(generation: u32, state: JobState) -> Vec<(&'static str, AttributeValue)> {
-    let [succeeded, cancelled] = outcome(state);
-    vec![succeeded, cancelled, ("done_generation", number(i64::from(generation)))]
+/// That a generation has a result. When one was cancelled stays noted: its message is still in the queue, also after a retry.
+pub(super) fn done(
+    generation: u32,
+    state: JobState,
+    now: Timestamp,
+) -> Vec<(&'static str, AttributeValue)> {
+    let mut attributes = outcome(state).to_vec();
+    attributes.push(("done_generation", number(i64::from(generation))));
+    if state == JobState::Cancelled {
+        attributes.push(("cancelled_at", time(now)));
+    }
+    attributes
 }
 
 /// What a result came to. A version that knows no cancelled jobs takes one for a failed job.
@@ -201,6 +209,8 @@ pub(super) struct Noted {
     pub(super) problem: Option<Problem>,
     /// What its result came to, once it has one.
     pub(super) outcome: Option<JobState>,
+    /// When a user last cancelled a generation of it.
+    pub(super) cancelled_at: Option<Timestamp>,
     /// Whether the item is of the layout before shards, with its result in it.
     pub(super) is_old: bool,
 }
@@ -230,6 +240,7 @@ impl Noted {
             attempt,
             problem,
             outcome,
+            cancelled_at: item.time_if("cancelled_at"),
         })
     }
 
@@ -349,7 +360,8 @@ mod tests {
             dead: true,
         };
         let notes =
-            [attempt(&first, &attempt_1), problem(&crashed), done(0, JobState::Failed)].concat();
+            [attempt(&first, &attempt_1), problem(&crashed), done(0, JobState::Failed, at(3))]
+                .concat();
         let of_first = Noted::of(&item(&first, notes.clone())).unwrap();
         assert_eq!(of_first.job.as_ref(), Some(&first));
         assert_eq!(of_first.attempt, Some(attempt_1));

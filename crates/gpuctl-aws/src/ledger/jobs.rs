@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
     Attempt, AttemptName, Began, Committed, JOBS_DELETED_MAX, JobProblem, PortError,
@@ -17,7 +18,7 @@ use tokio::task::JoinSet;
 
 use super::DynamoLedger;
 use super::items::{self, Item, Key, Reader, Writer};
-use super::job_items;
+use super::job_items::{self, Noted};
 use super::listing::{Context, Found, Merged};
 use super::table::{Page, Table};
 use super::urgent;
@@ -32,6 +33,9 @@ const RESULT_BYTES_WITHOUT_BUCKET_MAX: usize = 300 * 1_024;
 
 /// Writes that are made side by side.
 const SIDE_BY_SIDE_MAX: usize = 16;
+
+/// How long a queue keeps a message at most, where it is not known: SQS's limit.
+const QUEUE_KEEPS_MAX: TimeDelta = TimeDelta::days(14);
 
 /// The name of a long result's file.
 const RESULT_FILE: &str = "gpuctl-result.json";
@@ -99,8 +103,9 @@ impl DynamoLedger {
     ) -> Result<Vec<bool>, PortError> {
         let keys: Vec<Key> =
             held.iter().map(|(id, generation)| Key::result(id, *generation)).collect();
-        let found = self.table.get_many(keys.clone()).await?;
-        let found: HashSet<Key> = found.iter().filter_map(|item| Key::of(item).ok()).collect();
+        // A worker may hold two deliveries of one job, and DynamoDB refuses a key that is given twice.
+        let each: HashSet<Key> = keys.iter().cloned().collect();
+        let found = self.table.which_exist(each.into_iter().collect()).await?;
         Ok(keys.iter().map(|key| found.contains(key)).collect())
     }
 
@@ -177,7 +182,9 @@ impl DynamoLedger {
             while let Some(found) = jobs.next().await? {
                 let state = self.state_of(&found.noted, &mut context).await?;
                 // A dead job's message is still in the dead letters.
-                let is_over = state.is_final() && state != JobState::Dead;
+                let is_over = state.is_final()
+                    && state != JobState::Dead
+                    && !self.may_come_again(&found.noted, &mut context).await;
                 if found.noted.submitted_at < before && is_over {
                     finished.push(found);
                 }
@@ -191,6 +198,16 @@ impl DynamoLedger {
             }
         }
         self.delete_all(finished, deleted).await
+    }
+
+    /// Whether a message of the job may still be in its queue or the dead letters although a user has cancelled it: without the cancellation
+    /// its next worker would run it.
+    async fn may_come_again(&self, noted: &Noted, context: &mut Context) -> bool {
+        let Some(cancelled_at) = noted.cancelled_at else { return false };
+        let kept = self.retention_of(&noted.queue, context).await;
+        let kept =
+            kept.map_or(QUEUE_KEEPS_MAX, |kept| kept.dead.unwrap_or(kept.live).max(kept.live));
+        self.now() - cancelled_at <= kept
     }
 
     /// Deletes these jobs, and adds those that are gone; one that fails does not keep the others.
@@ -239,9 +256,14 @@ impl JobWriter {
         let set: Vec<String> =
             attributes.iter().map(|(name, _)| format!("{name} = :{name}")).collect();
         let mut update = format!("SET {}", set.join(", "));
-        if which == Which::New && attributes.iter().all(|(name, _)| *name != "job") {
-            // An earlier generation may have been short enough to lie here.
-            update.push_str(" REMOVE job");
+        if which == Which::New {
+            // An earlier generation may have been short enough to lie here. And a worker of a version that knows no cancelled jobs would leave
+            // it so.
+            let is_left = |name: &&&str| attributes.iter().all(|(set, _)| set != *name);
+            let stale: Vec<&str> = ["job", "cancelled"].iter().filter(is_left).copied().collect();
+            if !stale.is_empty() {
+                update.push_str(&format!(" REMOVE {}", stale.join(", ")));
+            }
         }
         for (name, value) in attributes {
             call = call.expression_attribute_values(format!(":{name}"), value);
@@ -283,7 +305,7 @@ impl JobWriter {
         let first = other.as_ref().map_or(result.state(), |other| {
             job_items::outcome_of(Reader(other)).unwrap_or(JobState::Failed)
         });
-        let done = job_items::done(generation, first);
+        let done = job_items::done(generation, first, self.now);
         if self.write(&result.job, Which::Known, done.clone()).await?.is_none() {
             if generation == 0 && other.is_none() && self.is_done_in_old_layout(id).await? {
                 self.table.delete_if(&key, None).await?;

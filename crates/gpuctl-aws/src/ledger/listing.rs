@@ -284,7 +284,11 @@ impl DynamoLedger {
     }
 
     /// How long the queue keeps messages; `None` where that cannot be read.
-    async fn retention_of(&self, queue: &QueueName, context: &mut Context) -> Option<Retention> {
+    pub(super) async fn retention_of(
+        &self,
+        queue: &QueueName,
+        context: &mut Context,
+    ) -> Option<Retention> {
         if let Some(known) = context.retentions.get(queue) {
             return *known;
         }

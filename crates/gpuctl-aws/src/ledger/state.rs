@@ -113,6 +113,7 @@ mod tests {
             attempt,
             problem: None,
             outcome: None,
+            cancelled_at: None,
             is_old: false,
         }
     }

@@ -1,5 +1,6 @@
 //! The one table: creating it, and the few ways in which it is read and written. What items hold is in `items`.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -207,10 +208,21 @@ impl Table {
 
     /// The items of these keys that exist, in no particular order.
     pub(super) async fn get_many(&self, keys: Vec<Key>) -> Result<Vec<Item>, PortError> {
+        self.get_parts(keys, None).await
+    }
+
+    /// Which of these keys have an item.
+    pub(super) async fn which_exist(&self, keys: Vec<Key>) -> Result<HashSet<Key>, PortError> {
+        self.get_parts(keys, Some("pk, sk")).await?.iter().map(Key::of).collect()
+    }
+
+    /// As `get_many`, with these attributes only.
+    async fn get_parts(&self, keys: Vec<Key>, only: Option<&str>) -> Result<Vec<Item>, PortError> {
         let mut found = Vec::new();
         for chunk in keys.chunks(GET_MANY_MAX) {
             let wanted = KeysAndAttributes::builder()
                 .set_keys(Some(chunk.iter().map(attributes).collect()))
+                .set_projection_expression(only.map(str::to_owned))
                 .consistent_read(true);
             let mut wanted = Some(wanted.build().expect("it has keys"));
             let mut tries = 0;

@@ -172,6 +172,77 @@ async fn q18_a_job_that_waited_for_longer_than_its_queue_keeps_messages_is_expir
     assert_eq!(tomorrow.job(&job.id).await.unwrap().unwrap().state, JobState::Succeeded);
 }
 
+/// Its message is still in the queue: without the cancellation the next worker would run it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_job_is_deleted_only_once_its_message_cannot_come_again() {
+    let aws = moto().await;
+    let queues = support::aws(&support::ministack().await.url());
+    let (sqs, name) = (queues.sqs(), fresh("short"));
+    let call = sqs.create_queue().queue_name(&name);
+    let call = call.attributes(QueueAttributeName::MessageRetentionPeriod, "3600");
+    call.send().await.unwrap();
+    let table = fresh("ledger");
+    let ledger = |clock: Arc<dyn Clock>| {
+        let ledger = DynamoLedger::new(&aws, &table, clock, None);
+        ledger.with_queues(Arc::new(SqsQueue::new(&queues)))
+    };
+    let today = ledger(Arc::new(SystemClock));
+    today.create_table().await.unwrap();
+    let of_queue = || Job { queue: name.parse().unwrap(), ..a_job() };
+    let (cancelled, retried, done) = (of_queue(), of_queue(), of_queue());
+    today.submitted(&[cancelled.clone(), retried.clone(), done.clone()]).await.unwrap();
+    for job in [&cancelled, &retried] {
+        today.cancel(&JobResult::cancelled(job.clone(), "ada", now())).await.unwrap();
+    }
+    let again = Job { generation: 1, ..retried.clone() };
+    today.submitted(std::slice::from_ref(&again)).await.unwrap();
+    today.commit_one(&result(&again, "done")).await.unwrap();
+    today.commit_one(&result(&done, "done")).await.unwrap();
+    let before = now() + TimeDelta::minutes(1);
+    assert_eq!(today.delete_jobs(before).await.unwrap(), [done.id]);
+    assert_eq!(today.began(&cancelled, &attempt()).await.unwrap(), Began::Ended);
+    let later = ledger(Arc::new(Later(TimeDelta::minutes(61))));
+    let mut deleted = later.delete_jobs(before).await.unwrap();
+    deleted.sort();
+    assert_eq!(deleted, [cancelled.id, retried.id]);
+}
+
+/// A worker of an older gpuctl, which writes nothing of cancelled jobs, does the next generation.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_fails_on_an_older_worker_is_not_shown_as_cancelled() {
+    let (aws, table) = (moto().await, fresh("ledger"));
+    let ledger = DynamoLedger::new(&aws, &table, Arc::new(SystemClock), None);
+    ledger.create_table().await.unwrap();
+    let first = a_job();
+    ledger.submitted(std::slice::from_ref(&first)).await.unwrap();
+    ledger.cancel(&JobResult::cancelled(first.clone(), "ada", now())).await.unwrap();
+    let again = Job { generation: 1, ..first.clone() };
+    ledger.submitted(std::slice::from_ref(&again)).await.unwrap();
+    let rows = aws.dynamodb().scan().table_name(&table).send().await.unwrap();
+    let id = AttributeValue::S(first.id.to_string());
+    let row = rows.items().iter().find(|row| row["sk"] == id).unwrap();
+    let call = aws.dynamodb().update_item().table_name(&table);
+    call.key("pk", row["pk"].clone())
+        .key("sk", id)
+        .update_expression("SET succeeded = :no, done_generation = :one")
+        .expression_attribute_values(":no", AttributeValue::Bool(false))
+        .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(ledger.job(&first.id).await.unwrap().unwrap().state, JobState::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_holds_a_job_twice_is_told_of_both() {
+    let ledger = a_ledger(&moto().await).await;
+    let (cancelled, other) = (a_job(), a_job());
+    ledger.submitted(&[cancelled.clone(), other.clone()]).await.unwrap();
+    ledger.cancel(&JobResult::cancelled(cancelled.clone(), "ada", now())).await.unwrap();
+    let held = [&cancelled, &other, &cancelled].map(|job| (job.id.clone(), job.generation));
+    assert_eq!(ledger.have_ended(&held).await.unwrap(), [true, false, true]);
+}
+
 /// The machine's clock, and this much more.
 struct Later(TimeDelta);
 
