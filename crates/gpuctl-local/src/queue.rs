@@ -241,6 +241,9 @@ fn send(
         if job.generation > 0 {
             delete_outdated(tx, "job_id = ?1", job.id.as_str())?;
         }
+        if has_ended(tx, job)? {
+            return Ok(());
+        }
     }
     let attribute = message.attributes.iter().find(|(name, _)| name == "job_id");
     let job_id = job.as_ref().map(|job| job.id.as_str());
@@ -262,6 +265,14 @@ fn send(
         job.as_ref().and_then(Job::begin_by).map(micros)
     ])
     .map(drop)
+}
+
+/// Whether this generation has its result, or was cancelled: then its message would only be dropped.
+fn has_ended(tx: &Transaction<'_>, job: &Job) -> rusqlite::Result<bool> {
+    tx.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM results WHERE job_id = ?1 AND generation = ?2)",
+    )?
+    .query_row(params![job.id.as_str(), job.generation], |row| row.get(0))
 }
 
 fn receive(
@@ -397,12 +408,13 @@ fn redrive(tx: &Transaction<'_>, now: Now, queue: &QueueName) -> rusqlite::Resul
     Ok(moved as u64)
 }
 
-/// Deletes dead letters of generations that are not their job's newest: a user has had the job sent again since, so they are no longer
-/// sent.
+/// Deletes dead letters of generations that are not their job's newest, or have ended: a user has had the job sent again since, or has
+/// cancelled it, so they are no longer sent.
 fn delete_outdated(tx: &Transaction<'_>, which: &str, name: &str) -> rusqlite::Result<()> {
     tx.prepare_cached(&format!(
         "DELETE FROM messages WHERE {which} AND dead = 1
-         AND generation < (SELECT generation FROM jobs WHERE jobs.job_id = messages.job_id)"
+         AND (generation < (SELECT generation FROM jobs WHERE jobs.job_id = messages.job_id)
+           OR EXISTS (SELECT 1 FROM results WHERE results.job_id = messages.job_id AND results.generation = messages.generation))"
     ))?
     .execute([name])
     .map(drop)

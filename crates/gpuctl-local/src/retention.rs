@@ -296,7 +296,7 @@ impl Used {
 /// Deletes the first `?2` jobs that ended before `?1`.
 fn delete_ended_sql() -> String {
     format!(
-        "DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs INDEXED BY jobs_ended
+        "DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs INDEXED BY jobs_over
            WHERE state IN {ENDED} AND touched_at < ?1 ORDER BY touched_at LIMIT ?2)"
     )
 }

@@ -219,7 +219,7 @@ INSERT INTO reports SELECT box, '', run_started_at, at, pid, ready_at, leases, i
 DROP TABLE reports_before;
 ";
 
-/// The state of jobs that a user has cancelled.
+/// The state of jobs that a user has cancelled. Processes of an older gpuctl that are still up name the index `jobs_ended`, so it stays.
 const CANCELLED: &str = "
 DROP TRIGGER message_added;
 DROP TRIGGER message_deleted;
@@ -228,8 +228,7 @@ DROP TRIGGER job_added;
 DROP TRIGGER job_changed;
 DROP TRIGGER result_added;
 {TRIGGERS}
-DROP INDEX jobs_ended;
-CREATE INDEX jobs_ended ON jobs (touched_at) WHERE state IN {ENDED};
+CREATE INDEX jobs_over ON jobs (touched_at) WHERE state IN {ENDED};
 ";
 
 /// Requests that clients may send again: when each came first, by the wall clock and in the file's time.

@@ -565,6 +565,10 @@ pub(crate) mod tests {
         let states = (state(&waiting).await, state(&failed).await);
         assert_eq!(states, (JobState::Cancelled, JobState::Failed));
         assert!(store.counts(&"jobs".parse().unwrap()).await.unwrap().is_empty());
+        // A process of that gpuctl may be up, and goes on.
+        let sweep = "DELETE FROM jobs WHERE job_id IN (SELECT job_id FROM jobs INDEXED BY jobs_ended
+            WHERE state IN ('succeeded', 'failed', 'purged', 'expired') AND touched_at < ?1 ORDER BY touched_at LIMIT ?2)";
+        store.with_connection(|connection| connection.prepare(sweep).map(drop)).unwrap();
     }
 
     fn job_numbered(number: u32) -> Job {

@@ -135,6 +135,9 @@ pub async fn a_cancelled_job_stays_so_whatever_becomes_of_its_message(subject: &
         }
         subject.let_time_pass(subject.lease_min() / 8).await;
     }
+    // Where the cancellation has not deleted the message, it is dead.
+    let seen = queue.counts(subject.queue()).await.unwrap();
+    assert!(seen.visible + seen.in_flight == 0 && seen.dead <= 1, "{seen:?}");
     state_becomes(subject, &job, JobState::Cancelled).await;
     // As a redrive sends it.
     let again = NewMessage { body: job_to_json(&job), ..message("again") };
@@ -190,10 +193,9 @@ async fn run_one(subject: &dyn Subject, held: &Received) -> Option<JobId> {
         until: at + LONG,
     };
     let began = ledger.began(&job, &attempt).await.unwrap();
-    let committed = match began {
-        Began::Newest => Some(ledger.commit_one(&result(subject, &job, "done")).await.unwrap()),
-        Began::Ended | Began::Superseded => None,
-    };
+    if began == Began::Newest {
+        ledger.commit_one(&result(subject, &job, "done")).await.unwrap();
+    }
     queue.ack_one(&held.receipt).await.unwrap();
-    (committed == Some(Committed::Written)).then_some(job.id)
+    (began == Began::Newest).then_some(job.id)
 }
