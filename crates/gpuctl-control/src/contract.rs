@@ -151,7 +151,10 @@ macro_rules! contract_tests {
         $crate::contract_tests!(@ scheduled, $setup: each_time_has_one_job,);
     };
     (problems, $setup:path) => {
-        $crate::contract_tests!(@ cancel, $setup: a_cancelled_job_may_be_sent_again,);
+        $crate::contract_tests!(@ cancel, $setup:
+            a_cancelled_job_may_be_sent_again,
+            what_was_sent_again_meanwhile_is_cancelled_too,
+        );
         $crate::contract_tests!(@ generations, $setup:
             a_problem_is_shown_until_there_is_a_result,
             a_buried_job_is_dead_with_its_reason,

@@ -108,6 +108,9 @@ pub(crate) enum ContextCommand {
     /// Send jobs again, each as its next generation; results so far stay readable
     Retry(RetryArguments),
     /// Cancel jobs that wait or run: they end without a result
+    ///
+    /// A worker stops a running job at its next heartbeat; one that goes on for another minute ends its worker with exit code 13. On AWS a waiting
+    /// job is counted until a worker receives it, and a box may start for it: where all that waits was cancelled, `gpuctl purge` removes it
     Cancel {
         /// The jobs: their ids, or the beginnings or ends of them
         #[arg(required = true, value_name = "JOB")]

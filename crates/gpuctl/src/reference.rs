@@ -58,7 +58,9 @@ fn usage(page: &mut String, command: &Command, own: Vec<&Arg>) {
 }
 
 fn about(command: &Command) -> String {
-    command.get_about().map(ToString::to_string).unwrap_or_default()
+    let about = command.get_long_about().or_else(|| command.get_about());
+    // Its paragraphs end without a full stop, as a short help does.
+    about.map(|text| text.to_string().replace("\n\n", ". ")).unwrap_or_default()
 }
 
 fn argument(page: &mut String, argument: &Arg) {

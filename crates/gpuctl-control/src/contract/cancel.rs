@@ -3,7 +3,7 @@
 use super::jobs::{begin, job, result, state_becomes};
 use super::{LONG, RECEIVES_MAX, Subject, TRIES_MAX, message, receive, whole};
 use crate::cancel::{Cancelled, cancel};
-use crate::job::{CANCELLED, Job, JobId, JobResult, JobState};
+use crate::job::{CANCELLED, Job, JobFailure, JobId, JobResult, JobState};
 use crate::ports::{
     Attempt, Began, Committed, JobEntry, JobFilter, NewMessage, PortErrorClass, Purge, QueueChange,
     Received,
@@ -115,6 +115,26 @@ pub async fn a_cancelled_job_may_be_sent_again(subject: &dyn Subject) {
     let results = ledger.results(&job.id).await.unwrap();
     let states: Vec<JobState> = results.iter().map(JobResult::state).collect();
     assert_eq!(states, [JobState::Succeeded, JobState::Cancelled]);
+}
+
+/// Who cancels a job that fails and is sent again meanwhile wants it not to run.
+pub async fn what_was_sent_again_meanwhile_is_cancelled_too(subject: &dyn Subject) {
+    let ledger = &subject.ports().ledger;
+    let job = job(subject);
+    ledger.submitted(std::slice::from_ref(&job)).await.unwrap();
+    let seen = JobEntry { state: JobState::Queued, ..ledger.job(&job.id).await.unwrap().unwrap() };
+    let error = JobFailure { code: "x".into(), message: "y".into(), hint: None };
+    let failed = JobResult { outcome: Err(error), ..result(subject, &job, "") };
+    ledger.commit_one(&failed).await.unwrap();
+    let next = next_generation(std::slice::from_ref(&seen));
+    resubmit(subject.ports(), &next).await.unwrap();
+    let at = whole(subject.ports().clock.now());
+    let entry = done(cancel(subject.ports(), &seen, "ada", at).await.unwrap());
+    assert_eq!(entry.job, next[0]);
+    let results = ledger.results(&job.id).await.unwrap();
+    let states: Vec<JobState> = results.iter().map(JobResult::state).collect();
+    assert_eq!(states, [JobState::Cancelled, JobState::Failed]);
+    assert!(run_all(subject).await.is_empty());
 }
 
 /// What becomes of its message, also in the dead letters, changes nothing: one that comes back from there is not run.

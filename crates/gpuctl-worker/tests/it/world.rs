@@ -321,7 +321,6 @@ impl World {
         self.state().messages.iter().filter_map(|message| message.dead.clone()).collect()
     }
 
-    /// Notes a problem of the first message's job, as another box does.
     /// As `gpuctl cancel` on a ledger that cannot delete the message.
     pub(crate) fn cancel(&self, id: &JobId) {
         let mut state = self.state();
@@ -332,6 +331,7 @@ impl World {
         state.cancelled.insert(id.clone());
     }
 
+    /// Notes a problem of the first message's job, as another box does.
     pub(crate) fn note_problem_of_first(&self, code: &str) {
         let mut state = self.state();
         let job = job_from_json(&state.messages[0].body).unwrap();

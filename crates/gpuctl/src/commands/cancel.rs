@@ -9,7 +9,7 @@ use crate::documents::reply::{CancelledDocument, CancelledJob};
 use crate::failure::{Code, Exit, Failure};
 use crate::render::{Output, Printer};
 
-/// `gpuctl cancel JOB…`. Of several jobs those that have ended keep none of the others; one that was cancelled before is left so, and
+/// `gpuctl cancel JOB…`. Of several jobs those that have ended, or cannot be cancelled, keep none of the others; one that was cancelled before is left so, and
 /// the command may be repeated.
 pub(super) async fn cancel(
     context: &Context,
@@ -19,11 +19,16 @@ pub(super) async fn cancel(
     let mut jobs = Vec::with_capacity(ids.len());
     let mut failures = Vec::new();
     for entry in named(context, ids).await? {
-        match cancel_job(&context.ports, &entry, &user(), context.now()).await? {
-            Cancelled::Done(entry) => jobs.push(line(&entry, "cancelled")),
-            Cancelled::AlreadyEnded(entry) => {
+        match cancel_job(&context.ports, &entry, &user(), context.now()).await {
+            Ok(Cancelled::Done(entry)) => jobs.push(line(&entry, "cancelled")),
+            Ok(Cancelled::AlreadyEnded(entry)) => {
                 failures.push(ended(&entry));
                 jobs.push(line(&entry, "left alone"));
+            }
+            // Whether it is cancelled is not known.
+            Err(error) => {
+                failures.push(Failure::from(&error));
+                jobs.push(line(&entry, "failed"));
             }
         }
     }

@@ -59,7 +59,7 @@ pub(crate) struct CancelledJob {
     pub(crate) generation: u32,
     /// Its state now.
     pub(crate) state: &'static str,
-    /// `cancelled`, or `left alone` where it had ended before.
+    /// `cancelled`, `left alone` where it had ended before, or `failed`: it was as `state` says, and may be cancelled.
     pub(crate) outcome: &'static str,
 }
 
@@ -238,8 +238,9 @@ pub(crate) struct JobCounts {
     pub(crate) failed: u32,
     /// Moved to the dead letters after too many tries.
     pub(crate) dead: u32,
-    /// Deleted before they had a result.
+    /// Ended by a user before they had a result.
     pub(crate) cancelled: u32,
+    /// Deleted before they had a result.
     pub(crate) purged: u32,
     pub(crate) expired: u32,
     /// Waiting or running.
