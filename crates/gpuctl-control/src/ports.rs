@@ -121,7 +121,7 @@ pub trait JobQueue: Send + Sync {
         visibility: TimeDelta,
     ) -> Vec<Result<(), PortError>>;
 
-    /// Releases messages with which nothing has begun: they are visible at once and, where the queue can, this receive does not count. One
+    /// Releases messages whose jobs were not tried: they are visible at once and, where the queue can, this receive does not count. One
     /// result for each receipt, as with `change_visibility`.
     async fn give_back(&self, receipts: &[Receipt]) -> Vec<Result<(), PortError>> {
         self.change_visibility(receipts, TimeDelta::zero()).await

@@ -152,7 +152,11 @@ impl Worker {
     ) -> Result<Inferred, Stop> {
         let mut trials = Trials::new();
         loop {
-            let (part, fault) = match self.try_once(job, message, alone).await {
+            let ended = self.try_once(job, message, alone).await;
+            if !matches!(ended, Err(Stop::Cancelled | Stop::Late)) {
+                message.lease.note_try();
+            }
+            let (part, fault) = match ended {
                 Err(Stop::Fault(part, fault)) => (part, fault),
                 ended => return ended,
             };

@@ -42,6 +42,8 @@ pub(crate) struct Lease {
     has_ended: AtomicBool,
     /// Whether the model has begun with its job: then a drain lets it finish.
     has_begun: AtomicBool,
+    /// Whether its job was tried, be it in vain: then this receive counts.
+    is_tried: AtomicBool,
     /// Whether the heartbeat leaves it out.
     is_left: AtomicBool,
 }
@@ -63,6 +65,11 @@ impl Lease {
 
     pub(crate) fn begin(&self) {
         self.has_begun.store(true, Ordering::Relaxed);
+        self.note_try();
+    }
+
+    pub(crate) fn note_try(&self) {
+        self.is_tried.store(true, Ordering::Relaxed);
     }
 }
 
@@ -81,6 +88,7 @@ impl Leases {
             job: OnceLock::new(),
             has_ended: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
+            is_tried: AtomicBool::new(false),
             is_left: AtomicBool::new(false),
         });
         self.with(|held| {
@@ -164,16 +172,16 @@ impl Leases {
         }
         let _ = timeout(HEARTBEAT_WAIT_MAX, self.beating.lock()).await;
         chosen.iter().for_each(|lease| lease.cancel.cancel());
-        let (begun, untouched): (Vec<_>, Vec<_>) =
-            chosen.iter().copied().partition(|lease| lease.has_begun.load(Ordering::Relaxed));
-        let (begun, untouched) = (receipts(&begun), receipts(&untouched));
+        let (tried, untried): (Vec<_>, Vec<_>) =
+            chosen.iter().copied().partition(|lease| lease.is_tried.load(Ordering::Relaxed));
+        let (tried, untried) = (receipts(&tried), receipts(&untried));
         let released = async {
-            if !begun.is_empty() {
-                let released = ports.queue.change_visibility(&begun, TimeDelta::zero()).await;
+            if !tried.is_empty() {
+                let released = ports.queue.change_visibility(&tried, TimeDelta::zero()).await;
                 released.iter().for_each(log_unreleased);
             }
-            if !untouched.is_empty() {
-                ports.queue.give_back(&untouched).await.iter().for_each(log_unreleased);
+            if !untried.is_empty() {
+                ports.queue.give_back(&untried).await.iter().for_each(log_unreleased);
             }
         };
         if timeout(CALL_TIME_MAX, released).await.is_err() {

@@ -175,6 +175,7 @@ impl Worker {
         let permit = async { self.memory.acquire_many(most).await.ok() };
         let room = Room { disk, memory: self.in_time(wait, permit).await? };
         self.suspects.begin(job);
+        message.lease.note_try();
         let inferred = self.decode_and_infer(job, inputs, wait, room).await;
         self.suspects.end(job);
         if let Ok(inferred) = &inferred {

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::process::Command;
 use std::str::FromStr;
+use std::time::Duration;
 
 use gpuctl_control::log::shown;
+use tokio::process::Command;
+use tokio::time::timeout;
 
 /// The environment variable by which CUDA sees some GPUs only.
 pub(crate) const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
+/// How long nvidia-smi may take: it hangs where the driver does.
+const LIST_TIME_MAX: Duration = Duration::from_secs(120);
 
 /// What `--gpus` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,18 +87,22 @@ fn in_variable(visible: &str) -> Vec<String> {
 }
 
 /// By their UUIDs, since CUDA may number them otherwise.
-fn in_driver() -> Result<Vec<String>, String> {
-    let asked =
-        Command::new("nvidia-smi").args(["--query-gpu=uuid", "--format=csv,noheader"]).output();
-    let unknown = |why: String| {
-        format!("the GPUs of this machine cannot be listed by nvidia-smi: {}", shown(why))
+fn in_driver() -> Result<Vec<String>, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut command = Command::new("nvidia-smi");
+    command.args(["--query-gpu=uuid", "--format=csv,noheader"]).kill_on_drop(true);
+    let asked = runtime.block_on(async { timeout(LIST_TIME_MAX, command.output()).await });
+    let unknown =
+        |why: &str| format!("nvidia-smi cannot list the GPUs of this machine: {}", shown(why));
+    let answer = match asked {
+        Ok(answer) => answer.map_err(|error| unknown(&error.to_string()))?,
+        Err(_) => return Err(unknown("it takes too long").into()),
     };
-    let answer = asked.map_err(|error| unknown(error.to_string()))?;
     let text = String::from_utf8_lossy(&answer.stdout);
-    if !answer.status.success() {
-        return Err(unknown(text.trim().to_owned()));
+    match answer.status.success() {
+        true => Ok(text.lines().map(|line| line.trim().to_owned()).collect()),
+        false => Err(unknown(text.trim()).into()),
     }
-    Ok(text.lines().map(|line| line.trim().to_owned()).collect())
 }
 
 fn listed(numbers: &BTreeSet<u32>, there: &[String]) -> Result<Vec<Gpu>, Box<dyn Error>> {

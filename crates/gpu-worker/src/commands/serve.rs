@@ -42,7 +42,7 @@ pub(crate) fn serve(
         let gpus = gpus::find(gpus, setup.device != DevicePreference::Cpu)?;
         // A single one of a machine needs no supervisor, nor a report of its own.
         if wanted.gpus != Some(Gpus::All) || gpus.len() > 1 {
-            let code = supervise(config, &gpus, || worker_of(config, &wanted.of))?;
+            let code = supervise(&gpus, || worker_of(config, &wanted.of))?;
             signal_hook::low_level::exit(code.into());
         }
     }

@@ -8,7 +8,6 @@ use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use gpuctl_control::config::Config;
 use gpuctl_control::log::shown;
 use gpuctl_worker::WorkerExit;
 use rustix::process::{Pid, Signal, kill_process};
@@ -20,27 +19,28 @@ use tokio::time::{Instant, sleep};
 
 use super::gpus::{Gpu, VISIBLE};
 use crate::WRONG_CONFIGURATION;
-use crate::backend::Backend;
 
-/// How often in a row a worker may crash, each time within `STEADY_AFTER` of its start; then its GPU is left alone.
+/// Once the workers of all GPUs have crashed this often in a row, each time within `STEADY_AFTER` of their start, the box is given up.
 const CRASHES_MAX: u32 = 5;
 /// A worker that was up for this long did not fail at its start.
 const STEADY_AFTER: Duration = Duration::from_secs(10 * 60);
 /// The wait before the first restart; it doubles with each crash.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
+const RESTART_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
 /// From this signal on workers are killed. The first two they get as they are: they drain, and end at once.
 const KILLED_FROM: u32 = 3;
+/// Where no worker ended for a reason: the service manager restarts a crashed process, and knows when to give up.
+const CRASHED: u8 = 1;
 
 /// Runs a worker on each GPU until all have ended, and returns the exit code for the box. `command` is that of a worker, but for its GPU.
 pub(crate) fn supervise(
-    config: &Config,
     gpus: &[Gpu],
     command: impl Fn() -> io::Result<Command>,
 ) -> Result<u8, Box<dyn Error>> {
     // On this thread alone: the kernel tells a child of the end of the thread that started it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let state = watch::Sender::new(State::default());
+        let state = watch::Sender::new(State { steady: gpus.len(), ..State::default() });
         let mut keepers = JoinSet::new();
         for gpu in gpus {
             let mut command = command()?;
@@ -50,87 +50,86 @@ pub(crate) fn supervise(
             if let Some(name) = &gpu.visible {
                 command.env(VISIBLE, name);
             }
-            let keeper = Keeper { gpu: gpu.number, command, state: state.clone() };
+            let keeper = Keeper { gpu: gpu.number, command, crashes: 0, state: state.clone() };
             keepers.spawn(keeper.keep());
         }
         let mut signals = JoinSet::new();
         signals.spawn(pass_on(signal(SignalKind::terminate())?, state.clone()));
         signals.spawn(pass_on(signal(SignalKind::interrupt())?, state.clone()));
         let ends = keepers.join_all().await;
-        let code = exit_code(&ends, *state.borrow());
-        if ends.iter().all(Option::is_none) && code != WorkerExit::ToldToStop.code() {
-            Backend::power_off_unconnected(config).await;
-        }
-        Ok(code)
+        Ok(exit_code(&ends, state.borrow().is_told))
     })
 }
 
 /// What all of a box's workers are told.
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
-    /// How many signals came.
+    /// How often the workers are to be signalled.
     signals: u32,
+    /// Whether a signal came from outside.
+    is_told: bool,
     /// Whether a worker has ended for a reason.
     is_ending: bool,
+    /// How many GPUs have a worker that did not crash `CRASHES_MAX` times in a row.
+    steady: usize,
+}
+
+impl State {
+    /// Whether no worker is started again.
+    fn is_over(&self) -> bool {
+        self.is_ending || self.signals > 0 || self.steady == 0
+    }
 }
 
 async fn pass_on(mut signals: tokio::signal::unix::Signal, state: watch::Sender<State>) {
     while signals.recv().await.is_some() {
-        state.send_modify(|state| state.signals += 1);
+        state.send_modify(|state| {
+            state.signals += 1;
+            state.is_told = true;
+        });
     }
 }
 
-/// The exit code for the box, by how each worker ended: none crashed for good, at last.
-fn exit_code(ends: &[Option<u8>], state: State) -> u8 {
-    let [told, interrupted] =
-        [WorkerExit::ToldToStop, WorkerExit::Interrupted].map(WorkerExit::code);
-    let of_all = [WRONG_CONFIGURATION, told, interrupted];
-    let first = of_all.into_iter().find(|code| ends.contains(&Some(*code)));
-    let any = || ends.iter().copied().flatten().max();
-    first.or_else(any).unwrap_or(match state.signals {
-        0 => WorkerExit::CannotStart.code(),
-        _ => told,
-    })
+/// The exit code for the box, by how each worker ended; those that crashed and were not started again have none. A box stays where it was
+/// told to stop, or is interrupted; else it goes off if any worker ended so.
+fn exit_code(ends: &[Option<u8>], is_told: bool) -> u8 {
+    let interrupted = WorkerExit::Interrupted.code();
+    if is_told {
+        return WorkerExit::ToldToStop.code();
+    }
+    if ends.contains(&Some(interrupted)) {
+        return interrupted;
+    }
+    ends.iter().copied().flatten().max().unwrap_or(CRASHED)
 }
 
 /// Keeps the worker of one GPU running.
 struct Keeper {
     gpu: u32,
     command: Command,
+    /// How often the worker has crashed in a row.
+    crashes: u32,
     state: watch::Sender<State>,
 }
 
 impl Keeper {
     /// Returns the worker's exit code once it has ended for a reason; none if it crashed, and is not started again.
     async fn keep(mut self) -> Option<u8> {
-        let mut crashes = 0;
         loop {
-            let started = Instant::now();
             let ended = self.run_worker().await;
-            if let Some(code) = ended.as_ref().ok().and_then(reason) {
+            if let Some(code) = ended.as_ref().ok().and_then(|status| self.reason(*status)) {
                 self.end_box(code);
                 return Some(code);
             }
             let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-            crashes = if started.elapsed() < STEADY_AFTER { crashes + 1 } else { 1 };
-            let (gpu, how) = (self.gpu, shown(how));
-            if crashes >= CRASHES_MAX {
-                tracing::error!(
-                    gpu,
-                    "the worker crashed: {how}; {crashes} times in a row, so its GPU is left alone"
-                );
-                return None;
-            }
-            let wait = RESTART_AFTER * 2_u32.pow(crashes - 1);
-            tracing::error!(
-                gpu,
-                "the worker crashed: {how}; restarting it in {} s",
-                wait.as_secs()
-            );
+            self.count_crash();
+            let wait = restart_after(self.crashes);
+            let (gpu, how, seconds) = (self.gpu, shown(how), wait.as_secs());
+            tracing::error!(gpu, "the worker ended by itself: {how}; restarting it in {seconds} s");
             let mut state = self.state.subscribe();
             tokio::select! {
                 biased;
-                _ = state.wait_for(|state| state.is_ending || state.signals > 0) => return None,
+                _ = state.wait_for(State::is_over) => return None,
                 () = sleep(wait) => {}
             }
         }
@@ -139,6 +138,7 @@ impl Keeper {
     async fn run_worker(&mut self) -> io::Result<ExitStatus> {
         let mut worker = self.command.spawn()?;
         tracing::info!(gpu = self.gpu, pid = worker.id(), "started a worker");
+        let steady_at = Instant::now() + STEADY_AFTER;
         let mut state = self.state.subscribe();
         let mut passed_on = 0;
         loop {
@@ -149,11 +149,36 @@ impl Keeper {
                     passed_on += 1;
                     send(&worker, if passed_on < KILLED_FROM { Signal::TERM } else { Signal::KILL });
                 }
+                () = tokio::time::sleep_until(steady_at), if self.crashes > 0 => self.count_steady(),
             }
         }
     }
 
-    /// The others are not restarted, and where they cannot run either, ended.
+    fn count_crash(&mut self) {
+        self.crashes += 1;
+        if self.crashes == CRASHES_MAX {
+            self.state.send_modify(|state| state.steady -= 1);
+        }
+    }
+
+    fn count_steady(&mut self) {
+        if self.crashes >= CRASHES_MAX {
+            self.state.send_modify(|state| state.steady += 1);
+        }
+        self.crashes = 0;
+    }
+
+    /// The exit code of a worker that did not crash. One that was told to stop by another than this process is missing all the same.
+    fn reason(&self, status: ExitStatus) -> Option<u8> {
+        let code = status.code().and_then(|code| u8::try_from(code).ok())?;
+        match WorkerExit::of_code(code) {
+            Some(WorkerExit::ToldToStop) if self.state.borrow().signals == 0 => None,
+            Some(_) => Some(code),
+            None => (code == WRONG_CONFIGURATION).then_some(code),
+        }
+    }
+
+    /// The others are not started again and, where the configuration is wrong for them, too, ended.
     fn end_box(&self, code: u8) {
         self.state.send_modify(|state| {
             state.is_ending = true;
@@ -162,11 +187,9 @@ impl Keeper {
     }
 }
 
-/// The exit code of a worker that did not crash.
-fn reason(status: &ExitStatus) -> Option<u8> {
-    let code = status.code().and_then(|code| u8::try_from(code).ok())?;
-    let is_reason = code == WRONG_CONFIGURATION || WorkerExit::of_code(code).is_some();
-    is_reason.then_some(code)
+fn restart_after(crashes: u32) -> Duration {
+    let doubled = 2_u32.saturating_pow(crashes.saturating_sub(1));
+    RESTART_AFTER.saturating_mul(doubled).min(RESTART_AFTER_MAX)
 }
 
 fn send(worker: &Child, signal: Signal) {
@@ -183,18 +206,25 @@ mod tests {
 
     #[test]
     fn a_box_ends_for_the_reason_of_its_workers() {
-        let told = State { signals: 1, is_ending: false };
-        let cases: [(&[Option<u8>], State, u8); 7] = [
-            (&[Some(10), Some(10)], State::default(), 10),
-            (&[Some(15), None], State::default(), 15),
-            (&[None, None], State::default(), 15),
-            (&[None, None], told, 0),
-            (&[Some(10), Some(0)], told, 0),
-            (&[Some(12), Some(14)], State::default(), 12),
-            (&[Some(2), Some(0)], told, 2),
+        let cases: [(&[Option<u8>], bool, u8); 8] = [
+            (&[Some(10), Some(10)], false, 10),
+            (&[Some(15), None], false, 15),
+            // No user told the box to stop: a worker that was ended by hand does not keep it on.
+            (&[Some(10), Some(0)], false, 10),
+            (&[Some(15), Some(2)], false, 15),
+            (&[Some(0), Some(2)], false, 2),
+            (&[Some(12), Some(14)], false, 12),
+            (&[None, None], false, 1),
+            (&[Some(10), None], true, 0),
         ];
-        for (ends, state, code) in cases {
-            assert_eq!(exit_code(ends, state), code, "{ends:?} {state:?}");
+        for (ends, is_told, code) in cases {
+            assert_eq!(exit_code(ends, is_told), code, "{ends:?} {is_told}");
         }
+    }
+
+    #[test]
+    fn restarts_come_later_each_time_up_to_the_longest_wait() {
+        let waits = [1, 2, 5, 9, 10, 99].map(|crashes| restart_after(crashes).as_secs());
+        assert_eq!(waits, [1, 2, 16, 256, 300, 300]);
     }
 }

@@ -103,5 +103,5 @@ fn gpus_that_are_not_there_or_taken_are_refused() {
     });
     std::fs::remove_file(sandbox.path("bin/nvidia-smi")).unwrap();
     let error = refused(&sandbox, "0");
-    assert!(error.contains("cannot be listed by nvidia-smi"), "{error}");
+    assert!(error.contains("nvidia-smi cannot list the GPUs"), "{error}");
 }
