@@ -83,8 +83,8 @@ impl Observed {
             let (ledger, fence, run) = (Arc::clone(&ports.ledger), fence.cloned(), run.clone());
             writes.spawn(async move { ledger.save_run(&run, fence.as_ref()).await });
         }
-        for hold in self.holds_ended.iter().cloned() {
-            let ledger = Arc::clone(&ports.ledger);
+        for hold in &self.holds_ended {
+            let (ledger, hold) = (Arc::clone(&ports.ledger), hold.clone());
             writes.spawn(async move {
                 match ledger.set_hold(&hold).await {
                     // A user has set another one since.

@@ -16,7 +16,7 @@ use gpuctl_control::submit::{next_generation, resubmit};
 use gpuctl_control::wire::Versioned;
 use gpuctl_control::wire::job::JobDocument;
 use gpuctl_core::suggest::did_you_mean;
-use gpuctl_core::units::Timestamp;
+use gpuctl_core::units::{MicroUsd, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -298,7 +298,7 @@ impl Api {
         let own = format!("/v1/jobs/{}", entry.job.id);
         ApiJob {
             waiting: Waiting::of(entry, &self.policy, snapshot),
-            cost_usd: cost(entry, &self.policy, snapshot).map(|cost| cost.as_usd()),
+            cost_usd: cost(entry, &self.policy, snapshot).map(MicroUsd::as_usd),
             urls: Urls {
                 events: format!("{own}/events"),
                 retry: format!("{own}/retry"),

@@ -3,6 +3,8 @@
 //! It is a router over the ports, and knows no sockets: `gpuctl serve` accepts connections and hands them over. It decides nothing: what a
 //! job waits for is read off the plan, and what is refused is refused by the checks of `gpuctl submit`.
 
+#![expect(clippy::result_large_err, reason = "a request has one problem, which is its answer")]
+
 mod access;
 mod body;
 mod catalog;

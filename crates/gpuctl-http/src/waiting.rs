@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use gpuctl_control::job::JobState;
 use gpuctl_control::ports::JobEntry;
-use gpuctl_control::wire::{seconds, time};
+use gpuctl_control::wire::time;
 use gpuctl_core::cost::usd_hour;
 use gpuctl_core::observation::{BoxState, Run, SeenPool, boot_estimate};
 use gpuctl_core::offering::RefusalClass;
@@ -161,7 +161,7 @@ pub(crate) fn retry_after(waiting: Option<&Waiting>, at: Timestamp) -> u64 {
     let until = expected.and_then(|text| text.parse::<Timestamp>().ok()).map(|until| until - at);
     let seconds = match (waiting, until) {
         (None, _) => MIN,
-        (Some(_), Some(until)) => seconds(until).ceil() as i64,
+        (Some(_), Some(until)) => until.num_seconds() + 1,
         (Some(_), None) => MAX,
     };
     seconds.clamp(MIN, MAX).unsigned_abs()

@@ -283,6 +283,7 @@ fn make_private(file: &Path) -> Result<(), PortError> {
 }
 
 /// Waits for another process's write, after a number of such waits; whether to look again.
+#[expect(clippy::disallowed_methods, reason = "SQLite calls it on a thread that may wait")]
 fn wait_for_other(before: i32) -> bool {
     let before = before.unsigned_abs();
     let wait = BUSY_WAITS.into_iter().find(|(_, until)| before < *until);

@@ -233,7 +233,7 @@ impl Leases {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot see which jobs were cancelled; the next heartbeat tries again")
+                tracing::warn!(%error, "cannot see which jobs were cancelled; the next heartbeat tries again");
             }
         }
     }

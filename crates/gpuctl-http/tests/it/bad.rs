@@ -28,6 +28,7 @@ fn upload(fields: &[(&str, &str)], files: &[(&str, &str, &[u8])]) -> Request<Bod
     request("POST", "/v1/jobs", &[FORM], form(fields, files))
 }
 
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn cases() -> Vec<(Request<Body>, u16, &'static str)> {
     let asr = &[("task", "voice.transcribe")][..];
     let whole = form(asr, &[("file", "a.wav", b"RIFF\x24\0\0\0WAVE")]);

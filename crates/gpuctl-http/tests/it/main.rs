@@ -1,6 +1,6 @@
 //! The API on a real queue and ledger: what clients send right and wrong, and what they get.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 mod bad;
 mod jobs;

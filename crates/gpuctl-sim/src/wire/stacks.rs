@@ -345,6 +345,10 @@ impl Script {
         list("StackEvents", self.events.iter().enumerate().rev().map(event))
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it stands for AWS, which has a clock of its own"
+    )]
     fn create_change_set(&mut self, query: &Query) -> Result<String, Refusal> {
         let name = query.text("ChangeSetName").unwrap_or_default().to_owned();
         if self.change_sets.contains_key(&name) {

@@ -1,6 +1,8 @@
 //! Two deployments of one stack at the same time.
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
+use gpuctl_control::clock::SystemClock;
+use gpuctl_control::ports::Clock;
 use gpuctl_sim::wire::Rival;
 
 use crate::stacks::Place;
@@ -9,11 +11,11 @@ use crate::stacks::Place;
 async fn of_two_deployments_at_once_neither_withdraws_what_the_other_proposes() {
     let place = Place::new("rivals").await;
     // It was there before: a new one is waited for, an old one was left behind.
-    place.cloudformation.proposed("theirs", Utc::now());
+    place.cloudformation.proposed("theirs", SystemClock.now());
     let refused = place.run("deploy", &["--yes"]).expect(1);
     assert!(refused.stderr.contains("its change set theirs was made"), "{}", refused.stderr);
     assert_eq!(place.cloudformation.calls(), Vec::<String>::new());
-    place.cloudformation.proposed("theirs", Utc::now() - TimeDelta::hours(1));
+    place.cloudformation.proposed("theirs", SystemClock.now() - TimeDelta::hours(1));
     place.run("deploy", &["--yes"]).expect(0);
     let anew = ["DeleteStack", "CreateChangeSet", "ExecuteChangeSet"];
     assert_eq!(place.cloudformation.calls(), anew);

@@ -33,9 +33,8 @@ pub(crate) fn progressive_jpeg(picture: &RgbImage) -> (Vec<u8>, Vec<Range<usize>
     let mut scans = Vec::new();
     for (range, before, now) in SCANS {
         // Colours come together, details one component after the other.
-        let together: Vec<Range<usize>> =
-            if range.start == 0 { vec![0..3] } else { (0..3).map(|one| one..one + 1).collect() };
-        for together in together {
+        let at_once = if range.start == 0 { 3 } else { 1 };
+        for together in (0..3).step_by(at_once).map(|first| first..first + at_once) {
             let count = u8::try_from(together.len()).unwrap();
             bytes.extend([0xff, 0xda, 0, 6 + 2 * count, count]);
             bytes.extend(together.clone().flat_map(|one| [u8::try_from(one + 1).unwrap(), 0]));
