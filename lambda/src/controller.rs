@@ -205,7 +205,7 @@ async fn apply_command(ready: &Ready, command: &Command) -> Result<(), PortError
     }
     let ledger = &*ready.ports.ledger;
     let delivery = &command.delivery;
-    let first = ledger.first_seen(&delivery.id, ready.ports.clock.now()).await?;
+    let first = ledger.first_seen(&delivery.id, ready.ports.clock.now(), TimeDelta::MAX).await?;
     // A sender's clock that is ahead must not keep later commands from counting.
     let since = delivery.sent_at.map_or(first, |sent_at| sent_at.min(first));
     match command.action {

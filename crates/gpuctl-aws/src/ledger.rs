@@ -121,6 +121,26 @@ impl DynamoLedger {
     }
 }
 
+impl DynamoLedger {
+    /// Notes a request unless it is noted; returns when that was.
+    async fn note_request(&self, request: &str, now: Timestamp) -> Result<Timestamp, PortError> {
+        let answer = self
+            .table
+            .update(&Key::request(request))
+            .update_expression("SET #at = if_not_exists(#at, :now), expires = :expires, v = :v")
+            .expression_attribute_names("#at", "at")
+            .expression_attribute_values(":now", items::time(now))
+            .expression_attribute_values(":expires", items::expires(now + REQUESTS_KEPT))
+            .expression_attribute_values(":v", items::number(items::VERSION))
+            .return_values(ReturnValue::AllNew)
+            .send()
+            .await;
+        let answer =
+            answer.map_err(|error| self.table.failed("UpdateItem", "note a request", error))?;
+        Reader(&answer.attributes.unwrap_or_default()).time("at")
+    }
+}
+
 #[async_trait]
 impl Ledger for DynamoLedger {
     async fn lease(&self, owner: &str, lasts: TimeDelta) -> Result<Option<Fence>, PortError> {
@@ -204,21 +224,31 @@ impl Ledger for DynamoLedger {
         }
     }
 
-    async fn first_seen(&self, request: &str, now: Timestamp) -> Result<Timestamp, PortError> {
-        let answer = self
+    async fn first_seen(
+        &self,
+        request: &str,
+        now: Timestamp,
+        lasts: TimeDelta,
+    ) -> Result<Timestamp, PortError> {
+        let first = self.note_request(request, now).await?;
+        if now - first < lasts {
+            return Ok(first);
+        }
+        // One of several that come at once makes it a new request; the others find that.
+        let renewed = self
             .table
             .update(&Key::request(request))
-            .update_expression("SET #at = if_not_exists(#at, :now), expires = :expires, v = :v")
+            .update_expression("SET #at = :now")
+            .condition_expression("#at = :first")
             .expression_attribute_names("#at", "at")
             .expression_attribute_values(":now", items::time(now))
-            .expression_attribute_values(":expires", items::expires(now + REQUESTS_KEPT))
-            .expression_attribute_values(":v", items::number(items::VERSION))
-            .return_values(ReturnValue::AllNew)
+            .expression_attribute_values(":first", items::time(first))
             .send()
             .await;
-        let answer =
-            answer.map_err(|error| self.table.failed("UpdateItem", "note a request", error))?;
-        Reader(&answer.attributes.unwrap_or_default()).time("at")
+        match renewed.map_err(|error| self.table.failed("UpdateItem", "renew a request", error)) {
+            Err(error) if error.class != PortErrorClass::Conflict => Err(error),
+            _ => self.note_request(request, now).await,
+        }
     }
 
     async fn claim_notice(&self, key: &str, again_after: TimeDelta) -> Result<bool, PortError> {

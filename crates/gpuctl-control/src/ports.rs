@@ -239,9 +239,14 @@ pub trait Ledger: Send + Sync {
     /// Sets a hold in place of an older one on its pool. One whose `since` is later stays: that is a `Conflict`.
     async fn set_hold(&self, hold: &Hold) -> Result<(), PortError>;
 
-    /// Notes a request of a sender that may deliver it again, and returns when it was noted first. A ledger that no such sender
-    /// reaches keeps this default.
-    async fn first_seen(&self, _request: &str, now: Timestamp) -> Result<Timestamp, PortError> {
+    /// Notes a request of a sender that may deliver it again, and returns when it was noted first. After `lasts` it counts as another,
+    /// and is noted anew. A ledger that no such sender reaches keeps this default.
+    async fn first_seen(
+        &self,
+        _request: &str,
+        now: Timestamp,
+        _lasts: TimeDelta,
+    ) -> Result<Timestamp, PortError> {
         Ok(now)
     }
 

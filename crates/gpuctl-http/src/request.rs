@@ -67,16 +67,9 @@ impl Identity {
 
     /// The job of this request: the same as for an equal request before, until that may not come again.
     pub(crate) async fn job(&self, api: &Api) -> Result<JobId, Problem> {
-        let now = api.ports.clock.now();
+        let (name, now) = (hexadecimal(&self.digest), api.ports.clock.now());
         let lasts = TimeDelta::from_std(self.lasts).unwrap_or(TimeDelta::MAX);
-        let mut name = hexadecimal(&self.digest);
-        loop {
-            let first = api.ports.ledger.first_seen(&name, now).await?;
-            if now - first < lasts {
-                return Ok(JobId::of_request(first, &self.digest));
-            }
-            // It is over, and remembered for longer: what comes now is another request.
-            name = format!("{}-{}", hexadecimal(&self.digest), first.timestamp_micros());
-        }
+        let first = api.ports.ledger.first_seen(&name, now, lasts).await?;
+        Ok(JobId::of_request(first, &self.digest))
     }
 }

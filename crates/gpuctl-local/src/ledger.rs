@@ -28,7 +28,9 @@ use crate::time::{Now, micros, span_micros, timestamp};
 use crate::totals::totals;
 
 /// How long a request of a client is remembered: longer than any client may send it again as the same.
-const REQUESTS_KEPT: TimeDelta = TimeDelta::days(2);
+const REQUESTS_AGE_MAX: TimeDelta = TimeDelta::days(2);
+/// The most requests of clients that are remembered.
+const REQUESTS_MAX: u32 = 100_000;
 
 #[async_trait]
 impl Ledger for Store {
@@ -88,11 +90,16 @@ impl Ledger for Store {
         .await
     }
 
-    async fn first_seen(&self, request: &str, now: Timestamp) -> Result<Timestamp, PortError> {
+    async fn first_seen(
+        &self,
+        request: &str,
+        now: Timestamp,
+        lasts: TimeDelta,
+    ) -> Result<Timestamp, PortError> {
         let request = request.to_owned();
         self.off_thread(move |store| {
             let at = store.now();
-            store.write(|tx| first_seen(tx, at, &request, now))
+            store.write_with_room(Writer::Submit, |tx| first_seen(tx, at, &request, (now, lasts)))
         })
         .await
     }
@@ -397,16 +404,25 @@ fn bounded(now: Now, since: i64) -> Timestamp {
 const RUN: &str = "box, started_at, pool, ready_at, stopping_at, stopped_at, start_rule, start_text, stop_rule, stop_text, error,
     jobs, instance_type, zone, capacity, refusal_class, refusal_text, interrupted_at";
 
+/// Notes a request, or finds it. It ages by the file's time, and those beyond the limit are forgotten, oldest first.
 fn first_seen(
     tx: &Transaction<'_>,
     at: Now,
     request: &str,
-    now: Timestamp,
+    (now, lasts): (Timestamp, TimeDelta),
 ) -> rusqlite::Result<Timestamp> {
     tx.prepare_cached("DELETE FROM requests WHERE at <= ?1")?
-        .execute([at.before(REQUESTS_KEPT)])?;
-    tx.prepare_cached("INSERT INTO requests VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
-        .execute(params![request, micros(now), at.at])?;
+        .execute([at.before(REQUESTS_AGE_MAX)])?;
+    tx.prepare_cached(
+        "INSERT INTO requests VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET first_at = excluded.first_at, at = excluded.at WHERE at <= ?4",
+    )?
+    .execute(params![request, micros(now), at.at, at.before(lasts)])?;
+    tx.prepare_cached(
+        "DELETE FROM requests WHERE request IN
+           (SELECT request FROM requests ORDER BY at LIMIT max(0, (SELECT count(*) FROM requests) - ?1))",
+    )?
+    .execute([REQUESTS_MAX])?;
     tx.prepare_cached("SELECT first_at FROM requests WHERE request = ?1")?
         .query_row([request], |row| Ok(timestamp(row.get(0)?)))
 }
