@@ -120,6 +120,7 @@ pub(crate) struct UploadedFile {
     /// A plain file name.
     pub(crate) name: String,
     pub(crate) digest: String,
+    pub(crate) bytes: u64,
     /// The first bytes.
     pub(crate) head: Vec<u8>,
     pub(crate) file: NamedTempFile,
@@ -254,27 +255,28 @@ async fn file(
 ) -> Result<UploadedFile, Problem> {
     let name = plain_name(field.file_name().unwrap_or_default());
     let mut file = api.ports.files.incoming().await?;
-    let (mut digest, mut head) = (Sha256::new(), Vec::new());
+    let (mut digest, mut head, mut bytes) = (Sha256::new(), Vec::new(), 0_u64);
     while let Some(chunk) = chunk(&mut field, quiet).await? {
         let length = chunk.len() as u64;
         *left = left
             .checked_sub(length)
             .ok_or_else(|| too_large(upload_bytes_max(&api.policy.http)))?;
+        bytes += length;
         digest.update(&chunk);
         let missing = media::HEAD_BYTES_MAX - head.len();
         head.extend_from_slice(&chunk[..chunk.len().min(missing)]);
         file = write(file, chunk).await?;
     }
     let digest = hexadecimal(&digest.finalize()[..DIGEST_BYTES]);
-    Ok(UploadedFile { name, digest, head, file })
+    Ok(UploadedFile { name, digest, bytes, head, file })
 }
 
 /// A text as an uploaded file.
 pub(crate) async fn file_of_text(api: &Api, text: String) -> Result<UploadedFile, Problem> {
-    let head = Vec::new();
+    let (head, bytes) = (Vec::new(), text.len() as u64);
     let digest = hexadecimal(&Sha256::digest(&text)[..DIGEST_BYTES]);
     let file = write(api.ports.files.incoming().await?, text.into()).await?;
-    Ok(UploadedFile { name: "text.txt".to_owned(), digest, head, file })
+    Ok(UploadedFile { name: "text.txt".to_owned(), digest, bytes, head, file })
 }
 
 async fn write(mut file: NamedTempFile, chunk: Bytes) -> Result<NamedTempFile, Problem> {

@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::access::Caller;
 use crate::body::{self, Parts, UploadedFile};
+use crate::limits::uploads_bytes_max;
 use crate::problem::Problem;
 use crate::request::Identity;
 use crate::{Api, Shared};
@@ -47,15 +48,14 @@ pub(crate) struct Wanted {
     pub(crate) files: Vec<(String, UploadedFile)>,
 }
 
-/// What a repeated request has in common with the one before.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Which job a request is for.
 pub(crate) enum Named {
-    /// Nothing: it is a job of its own.
+    /// One of its own.
     New,
-    /// The id that the client chose.
-    ById,
-    /// The key that the client chose.
-    ByKey,
+    /// The one of the id that the client chose.
+    ById(JobId),
+    /// The one of the key that the client chose.
+    ByKey(Identity),
 }
 
 /// A job that is in the ledger.
@@ -75,11 +75,7 @@ pub(crate) async fn create(
     let wait = api.preferred_wait(&headers)?;
     let identity = Identity::of_header(&headers, &caller.name)?;
     let wanted = read(&api, request).await?;
-    let (id, named) = match identity {
-        Some(identity) => (identity.job(&api).await?, Named::ByKey),
-        None => (JobId::new(api.ports.clock.now()), Named::New),
-    };
-    let accepted = api.accept(wanted, id, named).await?;
+    let accepted = api.accept(wanted, identity.map_or(Named::New, Named::ByKey)).await?;
     api.answer_created(accepted, wait).await
 }
 
@@ -96,7 +92,7 @@ pub(crate) async fn put(
             .hint("use a new UUID for each job, best of version 7")
     })?;
     let wanted = read(&api, request).await?;
-    let accepted = api.accept(wanted, id, Named::ById).await?;
+    let accepted = api.accept(wanted, Named::ById(id)).await?;
     api.answer_created(accepted, wait).await
 }
 
@@ -122,34 +118,33 @@ async fn read(api: &Api, request: Request) -> Result<Wanted, Problem> {
 }
 
 impl Api {
-    /// Checks the job and sends it, unless one of this id is there.
-    pub(crate) async fn accept(
-        &self,
-        wanted: Wanted,
-        id: JobId,
-        named: Named,
-    ) -> Result<Accepted, Problem> {
+    /// Checks the job and sends it, unless it is there. A request that is refused leaves nothing behind.
+    pub(crate) async fn accept(&self, wanted: Wanted, named: Named) -> Result<Accepted, Problem> {
         let checked = self.check(wanted)?;
-        let _alone = match named {
-            Named::New => None,
-            _ => Some(self.requests.alone(&id).await),
+        let (id, is_new) = match &named {
+            Named::New => (JobId::new(self.ports.clock.now()), true),
+            Named::ById(id) => (id.clone(), false),
+            Named::ByKey(identity) => (identity.job(self).await?, false),
         };
-        let before = match named {
-            Named::New => None,
-            _ => self.ports.ledger.job(&id).await?,
+        let (_alone, before) = if is_new {
+            (None, None)
+        } else {
+            let alone = self.requests.alone(&id).await;
+            (Some(alone), self.ports.ledger.job(&id).await?)
         };
         if before.is_none() {
             self.check_room(checked.queue).await?;
+            self.check_uploads(checked.uploaded_bytes()).await?;
         }
         if let Some(entry) = &before
             && !checked.has_files_of(&entry.job)
         {
-            return Err(differs(&entry.job, named));
+            return Err(differs(&entry.job, &named));
         }
         let job = self.job(id, checked, before.as_ref()).await?;
         match before {
             Some(entry) if is_same(&entry.job, &job) => Ok(Accepted { entry, is_replay: true }),
-            Some(entry) => Err(differs(&entry.job, named)),
+            Some(entry) => Err(differs(&entry.job, &named)),
             None => {
                 submit(&self.ports, std::slice::from_ref(&job))
                     .await
@@ -258,6 +253,18 @@ impl Api {
             .retry_after(60))
     }
 
+    /// Refuses files where clients have sent as many as may lie on the disk.
+    async fn check_uploads(&self, bytes: u64) -> Result<(), Problem> {
+        let bytes_max = uploads_bytes_max(&self.policy);
+        if bytes == 0 || self.uploaded().await?.saturating_add(bytes) <= bytes_max {
+            return Ok(());
+        }
+        let detail = format!("files that clients sent may take {bytes_max} bytes on the server");
+        Err(Problem::new(StatusCode::INSUFFICIENT_STORAGE, "uploads.full", detail)
+            .hint("wait for jobs, delete old ones (`gpuctl jobs delete`), or raise `results_mib_max` under [cloud]")
+            .retry_after(60))
+    }
+
     /// The job, with its files kept. One whose bytes were kept before is not written again.
     async fn job(
         &self,
@@ -319,6 +326,15 @@ struct Checked<'a> {
 }
 
 impl Checked<'_> {
+    fn uploaded_bytes(&self) -> u64 {
+        let input = match &self.input {
+            GivenInput::File(file) => file.bytes,
+            GivenInput::LongText(text) => text.len() as u64,
+            GivenInput::Uri(_) => 0,
+        };
+        self.attached.iter().map(|(_, file)| file.bytes).sum::<u64>() + input
+    }
+
     /// Whether the files are those that a job has: told by their digests, before they are kept.
     fn has_files_of(&self, job: &Job) -> bool {
         let input = match &self.input {
@@ -389,9 +405,9 @@ fn is_same(a: &Job, b: &Job) -> bool {
     })
 }
 
-fn differs(job: &Job, named: Named) -> Problem {
+fn differs(job: &Job, named: &Named) -> Problem {
     let (status, what) = match named {
-        Named::ByKey => (StatusCode::UNPROCESSABLE_ENTITY, "this `Idempotency-Key`"),
+        Named::ByKey(_) => (StatusCode::UNPROCESSABLE_ENTITY, "this `Idempotency-Key`"),
         _ => (StatusCode::CONFLICT, "this id"),
     };
     let detail = format!("there is another job of {what}");

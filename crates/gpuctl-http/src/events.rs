@@ -77,7 +77,7 @@ impl Follow {
             if let Some(event) = self.pending.pop_front() {
                 return Some(event);
             }
-            if self.is_over || Instant::now() > self.end {
+            if self.is_over || Instant::now() > self.end || self.api.is_closing() {
                 return None;
             }
             let entry = match self.first.take() {

@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
 use crate::create::Accepted;
-use crate::limits::PAGE_JOBS_MAX;
+use crate::limits::{LISTED_BYTES_MAX, PAGE_JOBS_MAX};
 use crate::problem::Problem;
 use crate::snapshot::Snapshot;
 use crate::waiting::{Waiting, cost, retry_after};
@@ -139,7 +139,7 @@ pub(crate) async fn list(
     let full = entries.len() == limit as usize;
     let next = entries.last().filter(|_| full).map(|last| cursor(&last.job));
     let snapshot = api.snapshot().await;
-    let jobs = entries.iter().map(|entry| api.document(entry, &snapshot)).collect();
+    let jobs = entries.iter().map(|entry| short(api.document(entry, &snapshot))).collect();
     let mut response = Json(JobsPage { jobs, next: next.clone() }).into_response();
     if let Some(link) = next.and_then(|next| link(&query, limit, &next)) {
         response.headers_mut().insert(LINK, link);
@@ -169,6 +169,7 @@ pub(crate) async fn retry(
     {
         api.check_room(queue).await?;
     }
+    api.check_inputs(&entry)?;
     let jobs = next_generation(std::slice::from_ref(&entry));
     resubmit(&api.ports, &jobs).await?;
     drop(alone);
@@ -201,6 +202,22 @@ pub(crate) async fn cancel(
 }
 
 impl Api {
+    /// Refuses to send a job again whose input is no longer there: a box would start for nothing.
+    fn check_inputs(&self, entry: &JobEntry) -> Result<(), Problem> {
+        let params = entry.job.params.values().filter_map(Value::as_str);
+        let files = params.filter(|text| text.starts_with("file:///"));
+        let files = files.filter_map(|uri| uri.parse::<InputUri>().ok());
+        for uri in files.chain([entry.job.input.clone()]) {
+            if let Err(refused) = self.ports.files.admit(&uri) {
+                let problem = Problem::from(refused);
+                let detail = without_folder(&problem.detail, &uri);
+                return Err(Problem { status: StatusCode::GONE, detail, ..problem }
+                    .hint("send the input again, as a new job"));
+            }
+        }
+        Ok(())
+    }
+
     /// The job of this id.
     pub(crate) async fn job_of(&self, id: &str) -> Result<JobEntry, Problem> {
         let unknown = || {
@@ -248,7 +265,7 @@ impl Api {
     ) -> Result<JobEntry, Problem> {
         let Ok(_place) = self.waiting.try_acquire() else { return Ok(entry) };
         let end = Instant::now() + wait.min(self.wait_max());
-        while !entry.state.is_final() && Instant::now() < end {
+        while !entry.state.is_final() && Instant::now() < end && !self.is_closing() {
             if patience == Patience::UntilBlocked && self.is_blocked(&entry).await {
                 break;
             }
@@ -256,6 +273,10 @@ impl Api {
             entry = self.job_of(entry.job.id.as_str()).await?;
         }
         Ok(entry)
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Whether no box may start for the job.
@@ -308,6 +329,19 @@ impl Api {
             job: hidden(JobDocument::of(entry), entry).versioned(),
         }
     }
+}
+
+/// A job as a listing shows it: what is long about it is left out, and is in the job itself.
+fn short(mut job: ApiJob) -> ApiJob {
+    let document = &mut job.job.document;
+    let is_long = |value: &Value| value.to_string().len() > LISTED_BYTES_MAX;
+    document.output = document.output.take().filter(|output| !is_long(output));
+    if document.input.len() > LISTED_BYTES_MAX {
+        document.input.truncate(LISTED_BYTES_MAX);
+        document.input.push('…');
+    }
+    document.params.retain(|_, value| !is_long(value));
+    job
 }
 
 /// The document without the server's paths: files have their names, and those of results the path at which they are read.

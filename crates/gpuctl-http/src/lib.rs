@@ -22,6 +22,7 @@ mod status;
 mod waiting;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gpuctl_control::models::KnownModels;
@@ -51,6 +52,8 @@ pub struct Api {
     snapshots: Snapshots,
     requests: Requests,
     changed: Arc<Notify>,
+    /// Set once the server is to end: requests that wait are answered then.
+    closing: AtomicBool,
 }
 
 /// What [`Api::new`] needs beside the ports.
@@ -73,11 +76,17 @@ impl Api {
             snapshots: Snapshots::new(poll_every),
             requests: Requests::default(),
             changed: Arc::new(Notify::new()),
+            closing: AtomicBool::new(false),
             ports,
             policy,
             models,
             poll_every,
         }
+    }
+
+    /// Has requests that wait for a job answered as if their wait were over, since the server ends.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
     }
 
     /// Told after each job that was sent: a reason for the controller in this process to look at once.

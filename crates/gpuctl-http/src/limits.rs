@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gpuctl_core::policy::Http;
+use gpuctl_core::policy::{Http, Policy};
 use serde::Serialize;
 
 /// The largest body that is JSON.
@@ -30,7 +30,9 @@ pub(crate) const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// How long an `Idempotency-Key` names the same job.
 pub(crate) const IDEMPOTENCY_TIME_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// The most jobs of one page of a listing.
-pub(crate) const PAGE_JOBS_MAX: u32 = 1_000;
+pub(crate) const PAGE_JOBS_MAX: u32 = 200;
+/// The largest output, and the longest text as input, that a listing shows.
+pub(crate) const LISTED_BYTES_MAX: usize = 4 << 10;
 /// The longest file name of an upload that is kept.
 pub(crate) const NAME_BYTES_MAX: usize = 200;
 /// The longest time for which events of a job are sent; a client then asks again.
@@ -41,6 +43,7 @@ pub(crate) const EVENTS_TIME_MAX: Duration = Duration::from_secs(3_600);
 pub(crate) struct Limits {
     json_bytes_max: usize,
     upload_bytes_max: u64,
+    uploads_bytes_max: u64,
     parts_max: usize,
     field_bytes_max: usize,
     part_head_bytes_max: usize,
@@ -61,10 +64,12 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn of(http: &Http) -> Self {
+    pub(crate) fn of(policy: &Policy) -> Self {
+        let http = &policy.http;
         Self {
             json_bytes_max: JSON_BYTES_MAX,
             upload_bytes_max: upload_bytes_max(http),
+            uploads_bytes_max: uploads_bytes_max(policy),
             parts_max: PARTS_MAX,
             field_bytes_max: FIELD_BYTES_MAX,
             part_head_bytes_max: PART_HEAD_BYTES_MAX,
@@ -84,6 +89,11 @@ impl Limits {
             events_seconds_max: EVENTS_TIME_MAX.as_secs(),
         }
     }
+}
+
+/// The most bytes of files that clients sent, on this machine: results and files of jobs that have ended are deleted beyond half of it.
+pub(crate) fn uploads_bytes_max(policy: &Policy) -> u64 {
+    (u64::from(policy.cloud.results_mib_max) << 20) * 2
 }
 
 pub(crate) fn upload_bytes_max(http: &Http) -> u64 {

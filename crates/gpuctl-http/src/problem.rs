@@ -106,9 +106,6 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert("www-authenticate", HeaderValue::from_static("Bearer"));
-        }
         // An adapter with errors of another shape finds it here.
         response.extensions_mut().insert(self);
         response

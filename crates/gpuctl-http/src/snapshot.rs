@@ -14,8 +14,11 @@ use tokio::time::Instant;
 
 use crate::Api;
 
-/// The least time between two observations: a burst of requests must not read the backend again for each.
+/// How long an observation is kept for those who only read; requests that have just submitted share one that is newer.
 const APART_MIN: Duration = Duration::from_millis(250);
+
+/// How long the bytes of clients' files are not added up again: that looks at each folder.
+const UPLOADED_KEPT: Duration = Duration::from_secs(5);
 
 /// An observation, and what was decided from it.
 pub(crate) struct Snapshot {
@@ -36,6 +39,7 @@ impl Snapshot {
 pub(crate) struct Snapshots {
     latest: Mutex<Option<(Instant, Arc<Snapshot>)>>,
     counted: Mutex<BTreeMap<QueueName, (Instant, u64)>>,
+    uploaded: Mutex<Option<(Instant, u64)>>,
     kept: Duration,
 }
 
@@ -43,7 +47,12 @@ impl Snapshots {
     /// On AWS an observation is calls that cost money: it is kept for longer, as waiting requests poll more seldom.
     pub(crate) fn new(poll_every: Duration) -> Self {
         let kept = poll_every.max(APART_MIN);
-        Self { latest: Mutex::new(None), counted: Mutex::new(BTreeMap::new()), kept }
+        Self {
+            latest: Mutex::new(None),
+            counted: Mutex::new(BTreeMap::new()),
+            uploaded: Mutex::new(None),
+            kept,
+        }
     }
 }
 
@@ -73,6 +82,19 @@ impl Api {
         let snapshot = Arc::new(Snapshot { observation: observed.observation, plan, errors });
         *latest = Some((begun, Arc::clone(&snapshot)));
         snapshot
+    }
+
+    /// How many bytes the files take that clients sent, as of some seconds ago at most.
+    pub(crate) async fn uploaded(&self) -> Result<u64, PortError> {
+        let mut uploaded = self.snapshots.uploaded.lock().await;
+        if let Some((at, bytes)) = *uploaded
+            && at.elapsed() < UPLOADED_KEPT
+        {
+            return Ok(bytes);
+        }
+        let bytes = self.ports.files.uploaded_bytes().await?;
+        *uploaded = Some((Instant::now(), bytes));
+        Ok(bytes)
     }
 
     /// How many jobs wait in the queue, as of a moment ago at most.

@@ -21,6 +21,8 @@ use tempfile::NamedTempFile;
 pub(crate) const FOLDER_NAME: &str = "results";
 /// How names of files begin that a client is sending.
 const INCOMING: &str = ".incoming-";
+/// How names of folders begin that have a file which a client sent.
+const UPLOAD: &str = "upload-";
 /// Longest file name that every common file system takes.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -114,7 +116,7 @@ impl FileStore for LocalFiles {
 
     async fn take_in(&self, upload: Upload<'_>) -> Result<InputUri, PortError> {
         check_name(upload.name)?;
-        let folder = format!("upload-{}", upload.digest);
+        let folder = format!("{UPLOAD}{}", upload.digest);
         let folder = self.results.join(upload.job.as_str()).join(folder);
         let (path, file) = (folder.join(upload.name), upload.file);
         off_thread(move || {
@@ -123,6 +125,17 @@ impl FileStore for LocalFiles {
                 .and_then(|()| persist(file, &folder, &path));
             kept.map_err(|error| keep_error(&path, error))?;
             Ok(InputUri::of_path(&path))
+        })
+        .await
+    }
+
+    async fn uploaded_bytes(&self) -> Result<u64, PortError> {
+        let results = self.results.clone();
+        off_thread(move || {
+            let jobs = entries(&results).into_iter().flat_map(|job| entries(&job));
+            let uploads = jobs.filter(|folder| is_upload(folder));
+            let files = uploads.flat_map(|folder| entries(&folder));
+            Ok(files.filter_map(|file| file.metadata().ok()).map(|facts| facts.len()).sum())
         })
         .await
     }
@@ -141,6 +154,15 @@ impl FileStore for LocalFiles {
         })
         .await
     }
+}
+
+fn is_upload(folder: &Path) -> bool {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with(UPLOAD))
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 fn check_name(name: &str) -> Result<(), PortError> {

@@ -10,7 +10,7 @@ use chrono::TimeDelta;
 use gpuctl_control::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState, Urgency};
 use gpuctl_control::ports::{
     AttemptName, Fence, FileStore, JobProblem, JobQueue, Ledger, NewMessage, PortError,
-    PortErrorClass, Purge, ReceiveRequest, Received, ResultFile,
+    PortErrorClass, Purge, ReceiveRequest, Received, ResultFile, Upload,
 };
 use gpuctl_control::wire::job::{job_from_json, job_to_json};
 use gpuctl_control::wire::record::Record;
@@ -417,6 +417,33 @@ async fn results_files_go_oldest_first_and_those_that_no_result_names_after_a_da
     at.record("three").await;
     assert_eq!((found(&second), found(&stray), found(&running)), (1, 0, 1));
     assert_eq!(at.state(&first).await, Some(JobState::Succeeded), "its result stays");
+}
+
+#[tokio::test]
+async fn an_input_that_a_client_sent_stays_as_long_as_its_job_and_without_one_for_a_day() {
+    let at = Fixture::new("", 64);
+    let files = LocalFiles::new(at.folder.path(), Vec::new());
+    let take = async |job: &Job| {
+        let file = files.incoming().await.unwrap();
+        let upload = Upload { job: &job.id, name: "a.txt", digest: "ab12", file };
+        files.take_in(upload).await.unwrap()
+    };
+    let (sent, stray) = (at.job(), at.job());
+    // Its submitter ended after it had sent it: the ledger does not know it yet.
+    take(&sent).await;
+    let attributes = vec![("job_id".to_owned(), sent.id.to_string())];
+    let body = job_to_json(&sent);
+    let message = NewMessage { body, attributes, delay: TimeDelta::zero() };
+    at.store.send(&queue(), &[message]).await.unwrap();
+    take(&stray).await;
+    // Of a job that has ended: it may be sent again.
+    let mut done = at.job();
+    done.input = take(&done).await;
+    at.store.commit_one(&at.result(&done, 0)).await.unwrap();
+    at.pass(TimeDelta::hours(25));
+    at.record("one").await;
+    let found = |job: &Job| at.folder.path().join("results").join(job.id.as_str()).exists();
+    assert_eq!((found(&sent), found(&stray), found(&done)), (true, false, true));
 }
 
 #[tokio::test]

@@ -43,6 +43,11 @@ pub trait FileStore: Send + Sync {
         Err(PortError::new(PortErrorClass::Other, what))
     }
 
+    /// How many bytes of this machine's disk the files of `take_in` take, of jobs that wait and of those that have ended.
+    async fn uploaded_bytes(&self) -> Result<u64, PortError> {
+        Ok(0)
+    }
+
     /// Deletes the files of one attempt, or of all attempts of the job. None is a success.
     async fn remove(&self, job: &JobId, attempt: Option<&AttemptName>) -> Result<(), PortError>;
 }

@@ -1,7 +1,7 @@
 //! Jobs from request to result.
 
 use gpuctl_control::job::InputLocation;
-use gpuctl_control::ports::{JobFilter, Purge};
+use gpuctl_control::ports::Purge;
 use serde_json::json;
 
 use crate::place::{FORM, POLICY, Place, form, json_request, queue, request};
@@ -108,6 +108,39 @@ async fn a_thousand_posts_with_one_key_are_one_job() {
     let other = json!({ "task": "text.embed", "text": "a dog" });
     let other = json_request("POST", "/v1/jobs", &[("idempotency-key", "k-1")], &other);
     assert_eq!(place.send(other).await.expect(422).json()["code"], "job.differs");
+}
+
+#[tokio::test]
+async fn a_key_names_another_job_once_its_time_is_over_and_no_third_one() {
+    let place = Place::new(POLICY);
+    let (ledger, now) = (&place.ports.ledger, place.ports.clock.now());
+    let (day, never) = (chrono::TimeDelta::days(1), chrono::TimeDelta::zero());
+    let micros = |at: chrono::DateTime<chrono::Utc>| at.timestamp_micros();
+    let first = ledger.first_seen("k", now, day).await.unwrap();
+    let later = now + chrono::TimeDelta::hours(1);
+    assert_eq!(micros(ledger.first_seen("k", later, day).await.unwrap()), micros(first));
+    // What lasts no time is over.
+    assert_eq!(micros(ledger.first_seen("k", later, never).await.unwrap()), micros(later));
+    let much_later = now + chrono::TimeDelta::hours(2);
+    assert_eq!(micros(ledger.first_seen("k", much_later, day).await.unwrap()), micros(later));
+}
+
+#[tokio::test]
+async fn files_that_clients_sent_have_a_limit_in_all_and_a_retry_needs_its_input() {
+    let place = Place::new(&format!("{POLICY}[cloud]\nresults_mib_max = 1\n"));
+    let upload = |bytes: usize| {
+        let text = vec![b'a'; bytes];
+        let body = form(&[("task", "text.classify")], &[("file", "a.txt", &text)]);
+        place.send(request("POST", "/v1/jobs", &[FORM], body))
+    };
+    let kept = upload(1 << 20).await.expect(202).header("location").to_owned();
+    assert_eq!(upload(3 << 20).await.expect(507).json()["code"], "uploads.full");
+    assert_eq!(place.queued().await, 1);
+    let job = place.work(json!({ "label": "txt" }), &[]).await;
+    std::fs::remove_dir_all(place.folder.path().join("state/results").join(job.id.as_str()))
+        .unwrap();
+    let gone = place.post(&format!("{kept}/retry"), &json!({})).await.expect(410).json();
+    assert_eq!((&gone["code"], place.queued().await), (&json!("input.missing"), 0));
 }
 
 #[tokio::test]
@@ -264,6 +297,4 @@ async fn a_full_queue_takes_no_job_and_says_when_to_try_again() {
         assert!(std::time::Instant::now() < deadline);
     }
     place.ports.queue.purge(&queue(), Purge::Live).await.unwrap();
-    let filter = JobFilter { state: None, limit: 100, since: None };
-    assert!(place.ports.ledger.jobs(filter).await.unwrap().len() < 100);
 }

@@ -47,22 +47,26 @@ pub(super) fn sweep(store: &Store, now: Now, retention: Retention) -> Result<(),
             Some(_) => {}
         }
     }
-    delete_beyond(kept, retention.results_bytes_max);
+    delete_beyond(store, kept, retention.results_bytes_max)?;
     delete_old_logs(store, now, retention.jobs);
     Ok(())
 }
 
-/// Oldest first, by when the job ended.
-fn delete_beyond(mut kept: Vec<Kept>, bytes_max: u64) {
+/// Oldest first, by when the job ended. One that was sent again meanwhile keeps its files.
+fn delete_beyond(store: &Store, mut kept: Vec<Kept>, bytes_max: u64) -> Result<(), PortError> {
     kept.sort_by_key(|kept| kept.ended_at);
     let mut bytes: u64 = kept.iter().map(|kept| kept.bytes).sum();
     for oldest in kept {
         if bytes <= bytes_max {
-            return;
+            return Ok(());
         }
         bytes -= oldest.bytes;
-        delete(&oldest.folder);
+        let name = oldest.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if job(store, &name)?.is_none_or(|job| job.has_ended) {
+            delete(&oldest.folder);
+        }
     }
+    Ok(())
 }
 
 /// Logs of boxes that have not run for as long as jobs are kept.
@@ -100,7 +104,14 @@ fn job(store: &Store, id: &str) -> Result<Option<Job>, PortError> {
             )?
             .query_row([id], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        let Some((has_ended, ended_at)) = found else { return Ok(None) };
+        let Some((has_ended, ended_at)) = found else {
+            // It was sent, and its submitter ended before it was noted: a worker will want its input.
+            let is_sent = c
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM messages WHERE job_id = ?1)")?
+                .query_row([id], |row| row.get(0))?;
+            let waiting = Job { has_ended: false, ended_at: 0, documents: Vec::new() };
+            return Ok(Some(waiting).filter(|_| is_sent));
+        };
         let documents = c
             .prepare_cached(
                 "SELECT result FROM results WHERE job_id = ?1 UNION ALL SELECT job FROM jobs WHERE job_id = ?1",
