@@ -1,28 +1,39 @@
 //! `serve`: the daemon and the HTTP API in one process. The API knows no sockets: here connections are accepted, within limits.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use gpuctl_http::{Api, HEADER_BYTES_MAX, HEADER_TIME_MAX, HEADERS_MAX, Settings, router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Sleep, sleep};
 
 use super::run;
 use super::submit::model;
-use crate::context::Context;
+use crate::context::Context as Commands;
 use crate::failure::{Code, Failure};
 use crate::render::{Output, Printer};
 
 /// How long no connection is accepted after that failed: it fails again at once while no file can be opened.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
+/// How long a client may take nothing of an answer.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// How long requests that are under way may take once the server is to end.
+const END_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// `gpuctl serve`.
 pub(super) async fn serve(
-    context: &Context,
+    context: &Commands,
     printer: &Printer,
     address: Option<SocketAddr>,
 ) -> Result<Output, Failure> {
@@ -46,37 +57,124 @@ pub(super) async fn serve(
         },
     ));
     let connections_max = usize::try_from(http.connections_max.get()).unwrap_or(usize::MAX);
-    let accepting = accept(&listener, Arc::clone(&api), connections_max);
+    let server = Server {
+        router: router(Arc::clone(&api)),
+        places: Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))),
+        ending: watch::channel(false).0,
+    };
     printer.note(&format!("listening on http://{address}"));
-    run::watch_beside(context, printer, &api.changed(), accepting).await
+    let output =
+        run::watch_beside(context, printer, &api.changed(), server.accept(&listener)).await;
+    drop(listener);
+    api.close();
+    server.end(connections_max).await;
+    output
 }
 
-async fn accept(listener: &TcpListener, api: Arc<Api>, connections_max: usize) {
-    let router = router(api);
-    let places = Arc::new(Semaphore::new(connections_max));
-    loop {
-        let place = Arc::clone(&places).acquire_owned().await;
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(ACCEPT_AGAIN).await;
-            continue;
-        };
-        let router = router.clone();
-        tokio::spawn(async move {
-            converse(stream, router).await;
-            drop(place);
-        });
+/// Accepts connections, and ends them.
+struct Server {
+    router: axum::Router,
+    places: Arc<Semaphore>,
+    /// Whether connections are to end once they have answered.
+    ending: watch::Sender<bool>,
+}
+
+impl Server {
+    async fn accept(&self, listener: &TcpListener) {
+        loop {
+            let place = Arc::clone(&self.places).acquire_owned().await;
+            let Ok((stream, _)) = listener.accept().await else {
+                tokio::time::sleep(ACCEPT_AGAIN).await;
+                continue;
+            };
+            let (router, ending) = (self.router.clone(), self.ending.subscribe());
+            tokio::spawn(async move {
+                converse(stream, router, ending).await;
+                drop(place);
+            });
+        }
+    }
+
+    /// Waits until every request has its answer, but not for long.
+    async fn end(&self, connections_max: usize) {
+        self.ending.send_replace(true);
+        let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
+        // What is cut off then is the client's to send again.
+        let _ = tokio::time::timeout(END_TIME_MAX, self.places.acquire_many(all)).await;
     }
 }
 
-/// One connection, until the client or a limit ends it.
-async fn converse(stream: TcpStream, router: axum::Router) {
+/// One connection, until the client or a limit ends it, or the server ends.
+async fn converse(stream: TcpStream, router: axum::Router, mut ending: watch::Receiver<bool>) {
     let service = TowerToHyperService::new(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME_MAX)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream)), service);
+    let mut connection = std::pin::pin!(connection);
     // A client that closes the connection, or does not speak HTTP, needs no answer.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = ending.wait_for(|ending| *ending) => {}
+    }
+    connection.as_mut().graceful_shutdown();
     let _ = connection.await;
+}
+
+/// A connection that ends when the client takes nothing for `WRITE_TIME_MAX`.
+struct Patient {
+    stream: TcpStream,
+    /// Runs while the client takes nothing.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patient {
+    fn new(stream: TcpStream) -> Self {
+        Self { stream, timer: None }
+    }
+
+    fn watched<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.timer = None;
+            return written;
+        }
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(WRITE_TIME_MAX)));
+        ready!(timer.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Patient {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Patient {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.watched(context, written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
 }

@@ -4,9 +4,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
 
+use rustix::process::Pid;
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, Sandbox};
+use crate::support::{PATIENCE, Sandbox, wait_until};
 
 const ONE_POOL: &str = "[pool.gpu]\nqueue = \"jobs\"\nidle_stop = \"2s\"\n";
 
@@ -60,7 +61,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.process.kill().unwrap();
+        // It may have ended.
+        let _ = self.process.kill();
         self.process.wait().unwrap();
     }
 }
@@ -82,6 +84,22 @@ fn a_program_gets_its_vector_from_a_box_that_was_off() {
     // There is one controller on a state folder.
     let second = sandbox.run(&["run", "--json"]).expect(1);
     assert!(second.stderr.contains("controller.running"), "{}", second.stderr);
+}
+
+#[test]
+fn a_server_that_is_to_end_answers_those_who_wait_first() {
+    // No box starts within the test.
+    let sandbox = Sandbox::new("[pool.gpu]\nqueue = \"jobs\"\nmax_wait = \"12h\"\n");
+    let server = Server::start(&sandbox);
+    let job = json!({ "task": "text.embed", "text": "a cat" });
+    let process = Pid::from_raw(i32::try_from(server.process.id()).unwrap()).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| server.json("POST", "/v1/jobs", "prefer: wait=500\r\n", &job));
+        wait_until("the job is there", || sandbox.jobs().len() == 1);
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+        let (status, answer) = waiting.join().unwrap();
+        assert_eq!((status, &answer["state"]), (202, &json!("queued")));
+    });
 }
 
 #[test]
