@@ -219,21 +219,28 @@ pub(crate) fn jobs_page(
     page: &JobPage,
 ) -> rusqlite::Result<Vec<JobEntry>> {
     let filter = page.filter;
+    // Of one task the index of that is read, in the same order; few messages are held.
+    let index = |other| if page.task.is_some() { "jobs INDEXED BY jobs_by_task" } else { other };
     let (from, is_wanted) = match filter.state {
-        None => ("jobs INDEXED BY jobs_by_time", "?4 IS NULL".to_owned()),
+        None => (index("jobs INDEXED BY jobs_by_time"), "?4 IS NULL".to_owned()),
         Some(JobState::Running) => (
             "(SELECT DISTINCT job_id AS held_id FROM messages WHERE receipt IS NOT NULL AND visible_at > ?1 AND dead = 0)
              CROSS JOIN jobs ON jobs.job_id = held_id",
             format!("?4 = 'running' AND +state = 'live' AND {IS_HELD}"),
         ),
-        Some(JobState::Queued) => {
-            ("jobs INDEXED BY jobs_by_state", format!("?4 = 'queued' AND state = 'live' AND NOT {IS_HELD}"))
-        }
-        Some(_) => ("jobs INDEXED BY jobs_by_state", "state = ?4".to_owned()),
+        Some(JobState::Queued) => (
+            index("jobs INDEXED BY jobs_by_state"),
+            format!("?4 = 'queued' AND state = 'live' AND NOT {IS_HELD}"),
+        ),
+        Some(_) => (index("jobs INDEXED BY jobs_by_state"), "state = ?4".to_owned()),
+    };
+    let is_of_task = match page.task {
+        Some(_) => "CASE WHEN json_valid(jobs.job) THEN json_extract(jobs.job, '$.task') END = ?7",
+        None => "?7 IS NULL",
     };
     let sql = format!(
         "{} WHERE {is_wanted} AND jobs.submitted_at >= ?2 AND jobs.submitted_at <= ?5 AND (jobs.submitted_at < ?5 OR jobs.job_id < ?6)
-           AND (?7 IS NULL OR json_extract(jobs.job, '$.task') = ?7) ORDER BY jobs.submitted_at DESC, jobs.job_id DESC LIMIT ?3",
+           AND {is_of_task} ORDER BY jobs.submitted_at DESC, jobs.job_id DESC LIMIT ?3",
         select(from)
     );
     let (state, since) =

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gpuctl_control::job::{JobId, JobState};
-use gpuctl_control::ports::{JobFilter, JobQueue, Ledger, Totals};
+use gpuctl_control::ports::{JobFilter, JobPage, JobQueue, Ledger, Totals};
 use gpuctl_core::period::Period;
 use gpuctl_core::policy::Policy;
 use gpuctl_core::units::Timestamp;
@@ -90,6 +90,12 @@ async fn costs(rows: i64) -> Vec<(&'static str, u64)> {
             store.jobs(filter).await.unwrap();
         };
         costs.push((state.map_or("jobs", JobState::as_str), steps(&store, list).await));
+        let task = Some("no.such".to_owned());
+        let page = JobPage { filter, task, after: None };
+        let list = async |store: &Store| {
+            assert!(store.jobs_page(&page).await.unwrap().is_empty());
+        };
+        costs.push(("jobs of a task", steps(&store, list).await));
     }
     costs
 }

@@ -6,10 +6,10 @@
 use rusqlite::Transaction;
 
 /// The version of the schema; a file with a higher one was written by a newer gpuctl.
-pub(crate) const SCHEMA_VERSION: i64 = 11;
+pub(crate) const SCHEMA_VERSION: i64 = 12;
 
 /// From each version to the next; a file of an older gpuctl is brought up to date when it is opened.
-pub(crate) const MIGRATIONS: [&str; 11] = [
+pub(crate) const MIGRATIONS: [&str; 12] = [
     FIRST,
     CAPACITY_AND_COST,
     NOTICES,
@@ -21,6 +21,7 @@ pub(crate) const MIGRATIONS: [&str; 11] = [
     PRIORITIES,
     URGENT,
     UNTIL_EMPTY,
+    TASKS,
 ];
 
 /// Brings a file up to date, from the version that it has.
@@ -254,4 +255,9 @@ CREATE INDEX messages_urgent ON messages (queue, dead, begin_by) WHERE begin_by 
 /// Whether a hold ends with its queue.
 const UNTIL_EMPTY: &str = "
 ALTER TABLE holds ADD COLUMN until_empty INTEGER NOT NULL DEFAULT 0;
+";
+
+/// An index of jobs by their task, for listings of one task.
+const TASKS: &str = "
+CREATE INDEX jobs_by_task ON jobs (CASE WHEN json_valid(job) THEN json_extract(job, '$.task') END, submitted_at, job_id);
 ";
