@@ -39,6 +39,7 @@ const NO_LEASES: &[Fault] = &[
 /// How many weeks are tried: whether one of them shows it must not depend on each detail of gpuctl.
 const SEEDS: u64 = 30;
 
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn all() -> Vec<Found> {
     vec![
         found(Fix::StopAfterLease, Guarantee::OneActor, 100, &[Fault::ControllerStall]),

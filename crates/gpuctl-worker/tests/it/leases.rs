@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gpuctl_control::job::JobState;
+use gpuctl_control::job::{JobResult, JobState};
 use gpuctl_control::ports::PortErrorClass;
 use gpuctl_worker::WorkerExit;
 
@@ -43,7 +43,7 @@ async fn a_job_that_a_user_cancels_stops_at_the_next_heartbeat_and_others_go_on(
     world.wait(seconds(30), |state| state.messages.len() == 1).await;
     assert_eq!(world.see(|state| (state.inferences, state.running.len())), (0, 1));
     world.wait(seconds(300), |state| state.messages.is_empty()).await;
-    let ended = world.see(|state| state.results.iter().map(|one| one.state()).collect::<Vec<_>>());
+    let ended = world.see(|state| state.results.iter().map(JobResult::state).collect::<Vec<_>>());
     assert_eq!(ended, [JobState::Cancelled, JobState::Succeeded]);
     assert_eq!(world.see(|state| state.results[1].job.id.clone()), other);
     serving.kill().await;
