@@ -3,6 +3,7 @@
 use axum::extract::{Extension, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use chrono::TimeDelta;
 use gpu_tasks::{ParamKind, Task};
 use gpuctl_control::job::{InputLocation, InputUri, InputUriError, Job, JobId, JobState, Urgency};
 use gpuctl_control::media;
@@ -46,6 +47,8 @@ pub(crate) struct Wanted {
     pub(crate) job: CreateJob,
     /// The part `file`, and parts that are params, by name.
     pub(crate) files: Vec<(String, UploadedFile)>,
+    /// Whether the client waits for it: then it is not to wait for others, as `max_wait` of its pool may let it.
+    pub(crate) is_waited_for: bool,
 }
 
 /// Which job a request is for.
@@ -56,6 +59,8 @@ pub(crate) enum Named {
     ById(JobId),
     /// The one of the key that the client chose.
     ByKey(Identity),
+    /// The one of an equal request.
+    ByContent(Identity),
 }
 
 /// A job that is in the ledger.
@@ -74,7 +79,7 @@ pub(crate) async fn create(
     let headers = request.headers().clone();
     let wait = api.preferred_wait(&headers)?;
     let identity = Identity::of_header(&headers, &caller.name)?;
-    let wanted = read(&api, request).await?;
+    let wanted = Wanted { is_waited_for: wait.is_some(), ..read(&api, request).await? };
     let accepted = api.accept(wanted, identity.map_or(Named::New, Named::ByKey)).await?;
     api.answer_created(accepted, wait).await
 }
@@ -91,14 +96,14 @@ pub(crate) async fn put(
         Problem::new(StatusCode::BAD_REQUEST, "job.id", "the job's id is not a UUID")
             .hint("use a new UUID for each job, best of version 7")
     })?;
-    let wanted = read(&api, request).await?;
+    let wanted = Wanted { is_waited_for: wait.is_some(), ..read(&api, request).await? };
     let accepted = api.accept(wanted, Named::ById(id)).await?;
     api.answer_created(accepted, wait).await
 }
 
 async fn read(api: &Api, request: Request) -> Result<Wanted, Problem> {
     if !body::is_of_type(&request, "multipart/form-data") {
-        return Ok(Wanted { job: body::json(request).await?, files: Vec::new() });
+        return Ok(Wanted { job: body::json(request).await?, ..Wanted::default() });
     }
     let Parts { fields, files } = Parts::read(api, request).await?;
     let mut json = Map::new();
@@ -114,7 +119,7 @@ async fn read(api: &Api, request: Request) -> Result<Wanted, Problem> {
         json.insert(name, value);
     }
     let json = Value::Object(json).to_string();
-    Ok(Wanted { job: body::read_json(json.as_bytes())?, files })
+    Ok(Wanted { job: body::read_json(json.as_bytes())?, files, is_waited_for: false })
 }
 
 impl Api {
@@ -124,7 +129,9 @@ impl Api {
         let (id, is_new) = match &named {
             Named::New => (JobId::new(self.ports.clock.now()), true),
             Named::ById(id) => (id.clone(), false),
-            Named::ByKey(identity) => (identity.job(self).await?, false),
+            Named::ByKey(identity) | Named::ByContent(identity) => {
+                (identity.job(self).await?, false)
+            }
         };
         let (_alone, before) = if is_new {
             (None, None)
@@ -157,7 +164,7 @@ impl Api {
     }
 
     fn check(&self, wanted: Wanted) -> Result<Checked<'_>, Problem> {
-        let Wanted { job, files } = wanted;
+        let Wanted { job, files, is_waited_for } = wanted;
         if job.task.is_empty() {
             let detail = "the job has no `task`";
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "task.missing", detail)
@@ -190,7 +197,9 @@ impl Api {
             }
         }
         let input = self.one_input(input, job.input, job.text)?;
-        Ok(Checked { task, model: job.model, params, queue, input, attached })
+        let max_wait = is_waited_for.then(TimeDelta::zero);
+        let urgency = Urgency { max_wait, ..Urgency::default() };
+        Ok(Checked { task, model: job.model, params, queue, input, attached, urgency })
     }
 
     fn one_input(
@@ -272,7 +281,7 @@ impl Api {
         checked: Checked<'_>,
         before: Option<&JobEntry>,
     ) -> Result<Job, Problem> {
-        let Checked { task, model, mut params, queue, input, attached } = checked;
+        let Checked { task, model, mut params, queue, input, attached, urgency } = checked;
         for (name, file) in attached {
             let kept = before.and_then(|entry| entry.job.params.get(name)?.as_str()?.parse().ok());
             let uri = self.keep(&id, file, kept).await?;
@@ -295,7 +304,7 @@ impl Api {
             params,
             submitted_at: self.ports.clock.now(),
             generation: 0,
-            urgency: Urgency::default(),
+            urgency,
         })
     }
 
@@ -323,6 +332,7 @@ struct Checked<'a> {
     input: GivenInput,
     /// Files that are params.
     attached: Vec<(&'static str, UploadedFile)>,
+    urgency: Urgency,
 }
 
 impl Checked<'_> {

@@ -118,6 +118,19 @@ fn is_rejected(error: &gpuctl_control::ports::PortError) -> bool {
 }
 
 impl Opened {
+    /// All bytes, for a file that is small.
+    pub(crate) async fn read(mut self, bytes_max: u64) -> Result<Vec<u8>, Problem> {
+        let read = tokio::task::spawn_blocking(move || {
+            let mut bytes = Vec::new();
+            self.file.by_ref().take(bytes_max).read_to_end(&mut bytes).map(|_| bytes)
+        });
+        read.await.ok().and_then(Result::ok).ok_or_else(|| {
+            let detail = "a file of the result cannot be read";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "backend.unavailable", detail)
+                .hint("try again")
+        })
+    }
+
     fn answer(mut self, range: Option<&HeaderValue>) -> Result<Response, Problem> {
         let range = range.and_then(|range| range.to_str().ok());
         let part = range.and_then(|range| part(range, self.bytes));

@@ -164,16 +164,8 @@ pub(crate) async fn retry(
         }
         .hint("wait for it: `GET /v1/jobs/{id}?wait=60`"));
     }
-    if let Some((_, queue)) =
-        api.policy.queue_pools().find(|(_, queue)| queue.name == entry.job.queue)
-    {
-        api.check_room(queue).await?;
-    }
-    api.check_inputs(&entry)?;
-    let jobs = next_generation(std::slice::from_ref(&entry));
-    resubmit(&api.ports, &jobs).await?;
+    api.send_again(&entry).await?;
     drop(alone);
-    api.changed.notify_one();
     let entry = api.job_of(&id).await?;
     api.answer_created(Accepted { entry, is_replay: false }, None).await
 }
@@ -202,6 +194,18 @@ pub(crate) async fn cancel(
 }
 
 impl Api {
+    /// Sends a job that is over as its next generation.
+    pub(crate) async fn send_again(&self, entry: &JobEntry) -> Result<(), Problem> {
+        let queue = self.policy.queue_pools().find(|(_, queue)| queue.name == entry.job.queue);
+        if let Some((_, queue)) = queue {
+            self.check_room(queue).await?;
+        }
+        self.check_inputs(entry)?;
+        resubmit(&self.ports, &next_generation(std::slice::from_ref(entry))).await?;
+        self.changed.notify_one();
+        Ok(())
+    }
+
     /// Refuses to send a job again whose input is no longer there: a box would start for nothing.
     fn check_inputs(&self, entry: &JobEntry) -> Result<(), Problem> {
         let params = entry.job.params.values().filter_map(Value::as_str);

@@ -13,6 +13,7 @@ mod events;
 mod files;
 mod jobs;
 mod limits;
+mod openai;
 mod openapi;
 mod problem;
 mod request;

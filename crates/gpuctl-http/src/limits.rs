@@ -29,6 +29,16 @@ pub(crate) const FIELD_BYTES_MAX: usize = 256 << 10;
 pub(crate) const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// How long an `Idempotency-Key` names the same job.
 pub(crate) const IDEMPOTENCY_TIME_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// How long an equal call of OpenAI's clients joins the job of the first: longer than a job waits for a box that has no capacity.
+pub(crate) const JOINED_TIME_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// How long after its end a failed job answers an equal call.
+pub(crate) const FAILURE_JOINED_TIME_MAX: Duration = Duration::from_secs(60);
+/// The longest `Retry-After`.
+pub(crate) const RETRY_SECONDS_MAX: u64 = 90;
+/// The most texts of one call for embeddings.
+pub(crate) const EMBEDDED_TEXTS_MAX: usize = 256;
+/// The most jobs of one call that are submitted at once.
+pub(crate) const SUBMITTED_AT_ONCE_MAX: usize = 32;
 /// The most jobs of one page of a listing.
 pub(crate) const PAGE_JOBS_MAX: u32 = 200;
 /// The largest output, and the longest text as input, that a listing shows.
@@ -61,6 +71,9 @@ pub(crate) struct Limits {
     idempotency_key_bytes_max: usize,
     idempotency_seconds_max: u64,
     events_seconds_max: u64,
+    joined_seconds_max: u64,
+    retry_seconds_max: u64,
+    embedded_texts_max: usize,
 }
 
 impl Limits {
@@ -87,6 +100,9 @@ impl Limits {
             idempotency_key_bytes_max: IDEMPOTENCY_KEY_BYTES_MAX,
             idempotency_seconds_max: IDEMPOTENCY_TIME_MAX.as_secs(),
             events_seconds_max: EVENTS_TIME_MAX.as_secs(),
+            joined_seconds_max: JOINED_TIME_MAX.as_secs(),
+            retry_seconds_max: RETRY_SECONDS_MAX,
+            embedded_texts_max: EMBEDDED_TEXTS_MAX,
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::catalog::{self, ModelDocument, ModelsDocument, TasksDocument};
 use crate::create::{self, CreateJob};
 use crate::jobs::{self, ApiJob, JobsPage};
 use crate::limits::upload_bytes_max;
+use crate::openai::{self, EmbeddingsRequest, SpeechRequest};
 use crate::problem::Problem;
 use crate::status::{self, GpusDocument, HealthDocument};
 use crate::{Shared, access, events, files, openapi};
@@ -91,6 +92,7 @@ const CREATED: &[(u16, &str)] = &[
 /// All routes.
 pub(crate) fn routes() -> Vec<Route> {
     let mut routes = job_routes();
+    routes.extend(openai_routes());
     routes.extend(other_routes());
     routes
 }
@@ -153,6 +155,32 @@ fn job_routes() -> Vec<Route> {
     ]
 }
 
+/// What clients of OpenAI call.
+fn openai_routes() -> Vec<Route> {
+    vec![
+        Route::new(
+            "post",
+            "/v1/audio/transcriptions",
+            "Write down a recording, as OpenAI's clients ask for it",
+            routing::post(openai::transcriptions),
+        ),
+        Route::new(
+            "post",
+            "/v1/audio/speech",
+            "Speak a text, as OpenAI's clients ask for it",
+            routing::post(openai::speech),
+        )
+        .body::<SpeechRequest>(false),
+        Route::new(
+            "post",
+            "/v1/embeddings",
+            "Embed texts, as OpenAI's clients ask for it",
+            routing::post(openai::embeddings),
+        )
+        .body::<EmbeddingsRequest>(false),
+    ]
+}
+
 fn other_routes() -> Vec<Route> {
     vec![
         Route::new(
@@ -202,6 +230,7 @@ pub fn router(api: Shared) -> Router {
         .layer(DefaultBodyLimit::max(bytes_max.saturating_add(crate::JSON_BYTES_MAX)))
         .layer(from_fn(readable_path))
         .layer(from_fn_with_state(api.clone(), access::check))
+        .layer(from_fn(openai::errors))
         .layer(from_fn(safe_headers))
         .with_state(api)
 }

@@ -13,6 +13,7 @@ use gpuctl_core::units::{MicroUsd, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::limits::RETRY_SECONDS_MAX;
 use crate::snapshot::Snapshot;
 
 /// What a queued job waits for.
@@ -156,13 +157,13 @@ pub(crate) fn cost(entry: &JobEntry, policy: &Policy, snapshot: &Snapshot) -> Op
 pub(crate) fn retry_after(waiting: Option<&Waiting>, at: Timestamp) -> u64 {
     /// Of a job that runs, or whose box is about to be ready.
     const MIN: i64 = 1;
-    const MAX: i64 = 90;
+    let max = i64::try_from(RETRY_SECONDS_MAX).unwrap_or(i64::MAX);
     let expected = waiting.and_then(|waiting| waiting.box_expected_at.as_ref());
     let until = expected.and_then(|text| text.parse::<Timestamp>().ok()).map(|until| until - at);
     let seconds = match (waiting, until) {
         (None, _) => MIN,
         (Some(_), Some(until)) => until.num_seconds() + 1,
-        (Some(_), None) => MAX,
+        (Some(_), None) => max,
     };
-    seconds.clamp(MIN, MAX).unsigned_abs()
+    seconds.clamp(MIN, max).unsigned_abs()
 }

@@ -134,7 +134,6 @@ fn cases() -> Vec<(Request<Body>, u16, &'static str)> {
         (request("GET", "/v1/jobs?stat=queued", &[], ""), 400, "request.query"),
         (request("GET", "/v1/job", &[], ""), 404, "request.path"),
         (request("DELETE", "/v1/tasks", &[], ""), 405, "request.method"),
-        (request("GET", "/v1/models/pipper", &[], ""), 404, "model.unknown"),
         (request("GET", "/v1/explain/gpo", &[], ""), 404, "pool.unknown"),
         (request("GET", "/v1/jobs", &[("host", "other.invalid")], ""), 403, "request.host"),
         (

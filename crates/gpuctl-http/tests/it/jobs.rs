@@ -43,6 +43,10 @@ async fn who_prefers_to_wait_gets_the_result_at_once() {
     let (answer, _) = tokio::join!(place.send(wait), place.work(json!({ "vector": [0.5] }), &[]));
     let done = answer.expect(200).json();
     assert_eq!(done["output"]["vector"], json!([0.5]));
+    // Its box is not to wait for other jobs, as those of the pool may.
+    let id = done["job_id"].as_str().unwrap().parse().unwrap();
+    let entry = place.ports.ledger.job(&id).await.unwrap().unwrap();
+    assert_eq!(entry.job.urgency.max_wait, Some(chrono::TimeDelta::zero()));
     let unknown = json_request("POST", "/v1/jobs", &[("prefer", "waiting")], &job);
     place.send(unknown).await.expect(202);
     let short = json_request("POST", "/v1/jobs", &[("prefer", "respond-async, wait=0")], &job);

@@ -4,5 +4,6 @@
 
 mod bad;
 mod jobs;
+mod openai;
 mod openapi;
 mod place;

@@ -1,0 +1,220 @@
+//! OpenAI's subset: clients of OpenAI work after a change of their base URL alone, also while the box is off.
+//!
+//! Each call is a job. One that is repeated, as OpenAI's clients do without saying so, joins the job of the call before.
+
+mod embeddings;
+mod sound;
+mod speech;
+mod transcriptions;
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use gpu_tasks::Task;
+use gpuctl_control::job::{JobFailure, JobState};
+use gpuctl_control::ports::JobEntry;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::Api;
+use crate::access::Caller;
+use crate::create::{Accepted, CreateJob, Named, Wanted};
+use crate::jobs::{Patience, without_folder};
+use crate::limits::{FAILURE_JOINED_TIME_MAX, JOINED_TIME_MAX, RETRY_SECONDS_MAX};
+use crate::problem::Problem;
+use crate::request::Identity;
+use crate::waiting::{Waiting, retry_after};
+
+pub(crate) use embeddings::{EmbeddingsRequest, embeddings};
+pub(crate) use speech::{SpeechRequest, speech};
+pub(crate) use transcriptions::transcriptions;
+
+/// OpenAI's names of models, which stand for the task's default.
+const ALIASES: [&str; 9] = [
+    "whisper-1",
+    "gpt-4o-transcribe",
+    "gpt-4o-mini-transcribe",
+    "tts-1",
+    "tts-1-hd",
+    "gpt-4o-mini-tts",
+    "text-embedding-3-small",
+    "text-embedding-3-large",
+    "text-embedding-ada-002",
+];
+
+/// The model of a job for one of OpenAI's names, or of gpuctl's.
+fn model_of(name: &str) -> Option<String> {
+    (!ALIASES.contains(&name)).then(|| name.to_owned())
+}
+
+/// A request that these clients can make, and this server does not do.
+fn unsupported(code: &'static str, field: &'static str, detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, code, detail).at(format!("/{field}"))
+}
+
+impl Api {
+    /// Submits the job of a call, or finds that of an equal call a short time ago.
+    async fn join(&self, caller: &Caller, wanted: Wanted) -> Result<JobEntry, Problem> {
+        let job = &wanted.job;
+        let what = json!([job.task, job.model, job.input, job.text, job.params]).to_string();
+        let digests = wanted.files.iter().map(|(_, file)| file.digest.as_bytes());
+        let parts = [caller.name.as_bytes(), what.as_bytes()].into_iter().chain(digests);
+        let named = Named::ByContent(Identity::of(parts, JOINED_TIME_MAX));
+        let Accepted { entry, is_replay } = self.accept(wanted, named).await?;
+        if !is_replay || self.answers(&entry) {
+            return Ok(entry);
+        }
+        // Two at once must not send it twice.
+        let _alone = self.requests.alone(&entry.job.id).await;
+        let entry = self.job_of(entry.job.id.as_str()).await?;
+        if !entry.state.is_final() {
+            return Ok(entry);
+        }
+        self.send_again(&entry).await?;
+        self.job_of(entry.job.id.as_str()).await
+    }
+
+    /// Whether the job of an equal call before is this call's, as it is. A failure is for the client's own retries alone, since its cause may
+    /// be repaired; a dead job is not tried again by a program that knows nothing of it.
+    fn answers(&self, entry: &JobEntry) -> bool {
+        match (entry.state, &entry.result) {
+            (JobState::Succeeded | JobState::Dead, _) => true,
+            (JobState::Failed, Some(result)) => {
+                let age = self.ports.clock.now() - result.finished_at;
+                age.to_std().is_ok_and(|age| age < FAILURE_JOINED_TIME_MAX)
+            }
+            (state, _) => !state.is_final(),
+        }
+    }
+
+    /// The output of the job, once it is over; before `end`, or an error with which clients try again.
+    async fn output(&self, entry: JobEntry, end: Instant) -> Result<Value, Problem> {
+        // As it is now: of many texts most are done while the first is waited for.
+        let entry = self.job_of(entry.job.id.as_str()).await?;
+        let left = end.saturating_duration_since(Instant::now());
+        let entry = self.wait_for(entry, left, Patience::UntilBlocked).await?;
+        let problem = match entry.result.as_ref().map(|result| &result.outcome) {
+            Some(Ok(output)) => return Ok(output.clone()),
+            Some(Err(failure)) => failed(&entry, failure),
+            None if entry.state.is_final() => unfinished(&entry),
+            None => self.not_yet(&entry).await,
+        };
+        Err(Problem { job_id: Some(entry.job.id.to_string()), ..problem })
+    }
+
+    /// Why there is no output yet, and when to try again: the client's next try joins the same job.
+    async fn not_yet(&self, entry: &JobEntry) -> Problem {
+        let waiting = Waiting::of(entry, &self.policy, &*self.snapshot().await);
+        let hint = format!("the same call joins this job: GET /v1/jobs/{} shows it", entry.job.id);
+        let problem = |code, detail: String| {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).hint(hint.clone())
+        };
+        let seconds = retry_after(waiting.as_ref(), self.ports.clock.now());
+        match waiting {
+            None => problem("job.running", "the job runs".to_owned()).retry_after(seconds),
+            Some(Waiting { blocked: Some(code), reason, .. }) => {
+                problem(code, format!("no box may start: {reason}")).retry_after(RETRY_SECONDS_MAX)
+            }
+            Some(waiting) => {
+                let detail = format!("the box is not ready yet: {}", waiting.reason);
+                problem("box_starting", detail).retry_after(seconds)
+            }
+        }
+    }
+
+    /// Submits the job of a call, and waits for its output.
+    async fn call(&self, caller: &Caller, wanted: Wanted) -> Result<(JobEntry, Value), Problem> {
+        let end = Instant::now() + self.wait_max();
+        let entry = self.join(caller, wanted).await?;
+        let id = entry.job.id.clone();
+        let output = self.output(entry, end).await?;
+        Ok((self.job_of(id.as_str()).await?, output))
+    }
+}
+
+fn failed(entry: &JobEntry, failure: &JobFailure) -> Problem {
+    let is_cancelled = entry.state == JobState::Cancelled;
+    let code = if is_cancelled { "job.cancelled" } else { "job.failed" };
+    let detail = without_folder(&failure.message, &entry.job.input);
+    let (id, own) =
+        (&entry.job.id, failure.hint.as_deref().unwrap_or("`gpuctl retry` sends it again"));
+    Problem::new(StatusCode::BAD_REQUEST, code, detail)
+        .hint(format!("{own} (job {id}, {})", failure.code))
+}
+
+fn unfinished(entry: &JobEntry) -> Problem {
+    let (id, detail) = (&entry.job.id, format!("the job is {}", entry.state.as_str()));
+    match entry.state {
+        // Clients would try again by themselves.
+        JobState::Dead => Problem::new(StatusCode::BAD_REQUEST, "job.dead", detail)
+            .hint(format!("`gpuctl job {id}` says why, `gpuctl retry {id}` sends it again")),
+        _ => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "job.unfinished", detail)
+            .hint(format!("`gpuctl job {id}` says why; the same call sends it again")),
+    }
+}
+
+fn wanted(task: Task, model: &str) -> Wanted {
+    let job =
+        CreateJob { task: task.name().to_owned(), model: model_of(model), ..CreateJob::default() };
+    Wanted { job, files: Vec::new(), is_waited_for: true }
+}
+
+/// Writes problems as OpenAI's clients read errors, on the paths that they call.
+pub(crate) async fn errors(request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let is_theirs = path.starts_with("/v1/audio/")
+        || path == "/v1/embeddings"
+        || path == "/v1/models"
+        || path.starts_with("/v1/models/");
+    let mut response = next.run(request).await;
+    match response.extensions_mut().remove::<Problem>() {
+        Some(problem) if is_theirs => error(&problem),
+        _ => response,
+    }
+}
+
+fn error(problem: &Problem) -> Response {
+    let (status, body) = error_value(problem);
+    let mut response = (status, Json(body)).into_response();
+    if let Some(seconds) = problem.retry_after {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+fn error_value(problem: &Problem) -> (StatusCode, Value) {
+    let (status, code) = match (problem.status, problem.code) {
+        (_, "model.unknown") => (StatusCode::NOT_FOUND, "model_not_found"),
+        (StatusCode::UNPROCESSABLE_ENTITY | StatusCode::CONFLICT, code) => {
+            (StatusCode::BAD_REQUEST, code)
+        }
+        (status, code) => (status, code),
+    };
+    let kind = match status.as_u16() {
+        401 => "authentication_error",
+        403 => "permission_error",
+        429 => "rate_limit_error",
+        500.. => "server_error",
+        _ => "invalid_request_error",
+    };
+    let message = match problem.hint.as_str() {
+        "" => problem.detail.clone(),
+        hint => format!("{}; {hint}", problem.detail),
+    };
+    let param = problem.pointer.as_deref().map(|pointer| pointer.trim_start_matches('/'));
+    let error = json!({ "message": message, "type": kind, "param": param, "code": code });
+    (status, json!({ "error": error }))
+}
+
+/// What a part of an answer counts as for clients that bill by it: nothing here is billed by tokens.
+fn usage(tokens: u64) -> Value {
+    json!({ "prompt_tokens": tokens, "total_tokens": tokens })
+}
+
+/// How often the client of a stream is told that it is alive.
+const COMMENT_EVERY: Duration = Duration::from_secs(15);
