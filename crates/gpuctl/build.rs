@@ -19,7 +19,7 @@ fn main() {
         _ => Some("unknown: debug build".to_owned()),
     };
     println!("cargo::rustc-env=GPUCTL_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
-    println!("cargo::rustc-env=GPUCTL_MODELS={}", models().join(" "));
+    println!("cargo::rustc-env=GPUCTL_MANIFESTS={}", models().join(" "));
 }
 
 /// `NAME=TASK` of each folder with a manifest.

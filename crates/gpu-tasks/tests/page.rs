@@ -68,8 +68,9 @@ fn the_table_of_warnings_has_every_code_and_no_others() {
     assert_eq!(rows, expected);
 }
 
-/// A job that was cancelled has no result.
-const NEVER_SHOWN: [&str; 1] = ["input.cancelled"];
+/// A job that was cancelled has no result, and one for no queue is refused before it is a job.
+const NEVER_SHOWN: [&str; 4] =
+    ["input.cancelled", "pool.ambiguous", "pool.no_queue", "pool.unknown"];
 
 #[test]
 fn the_table_has_every_code_that_a_job_or_a_box_can_show_and_no_others() {

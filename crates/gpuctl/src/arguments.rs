@@ -406,7 +406,7 @@ pub(crate) struct HoldArguments {
     /// Allow a start to spend this much beyond the pool's budget
     #[arg(long, value_name = "USD", value_parser = parse_usd, allow_hyphen_values = true)]
     pub(crate) over_budget: Option<MicroUsd>,
-    /// End a start once the queue is empty and no box is busy; --for and --until say when at the latest
+    /// End a start once its queue has been empty for a minute and no box is busy; --for and --until say when at the latest
     #[arg(long)]
     pub(crate) until_empty: bool,
     /// Wait until a box of each pool is running; after a stop, until all have stopped

@@ -81,7 +81,10 @@ pub(super) fn retried(document: &RetriedDocument) -> Lines {
 pub(super) fn cancelled(document: &CancelledDocument) -> Lines {
     let mut lines = Lines::default();
     for job in &document.jobs {
-        lines.add(format!("{}  {} ({})", job.job_id, job.outcome, job.state));
+        lines.add(match job.outcome == job.state {
+            true => format!("{}  {}", job.job_id, job.state),
+            false => format!("{}  {} ({})", job.job_id, job.outcome, job.state),
+        });
     }
     lines
 }

@@ -140,7 +140,7 @@ fn a_waiting_job_is_cancelled_once_and_can_be_sent_again() {
     let line = json!({ "job_id": id(&waiting), "generation": 0, "state": "cancelled", "outcome": "cancelled" });
     assert_eq!(said["jobs"], json!([line]), "{said}");
     let again = sandbox.run(&["cancel", id(&waiting)]).expect(0).stdout;
-    assert_eq!(again, format!("{}  cancelled (cancelled)\n", id(&waiting)));
+    assert_eq!(again, format!("{}  cancelled\n", id(&waiting)));
     assert!(used::receive_all(&used::store(&sandbox)).is_empty(), "no worker receives it");
     let job = sandbox.run(&["job", id(&waiting), "--json"]).expect(0).json();
     assert_eq!(

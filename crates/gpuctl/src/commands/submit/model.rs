@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::render::Printer;
 
 /// The models whose manifests come with gpu-worker: `NAME=TASK`, separated by spaces.
-const WITH_MANIFEST: &str = env!("GPUCTL_MODELS");
+const WITH_MANIFEST: &str = env!("GPUCTL_MANIFESTS");
 
 /// The models that a job may name.
 pub(crate) fn known(context: &Context) -> KnownModels {
