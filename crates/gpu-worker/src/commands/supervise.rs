@@ -168,7 +168,7 @@ impl Keeper {
         self.crashes = 0;
     }
 
-    /// The exit code of a worker that did not crash. One that was told to stop by another than this process is missing all the same.
+    /// The exit code of a worker that ended for a reason. One that a user stopped directly, and not through this process, is started again.
     fn reason(&self, status: ExitStatus) -> Option<u8> {
         let code = status.code().and_then(|code| u8::try_from(code).ok())?;
         match WorkerExit::of_code(code) {

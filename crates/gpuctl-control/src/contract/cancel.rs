@@ -1,12 +1,11 @@
 //! What queue and ledger guarantee of a job that a user cancels: it has either a worker's result or the cancellation, and is not run again.
 
-use super::jobs::{begin, job, result, state_becomes};
+use super::jobs::{attempt, begin, job, result, state_becomes};
 use super::{LONG, RECEIVES_MAX, Subject, TRIES_MAX, message, receive, whole};
 use crate::cancel::{Cancelled, cancel};
 use crate::job::{CANCELLED, Job, JobFailure, JobId, JobResult, JobState};
 use crate::ports::{
-    Attempt, Began, Committed, JobEntry, JobFilter, NewMessage, PortErrorClass, Purge, QueueChange,
-    Received,
+    Began, Committed, JobEntry, JobFilter, NewMessage, PortErrorClass, Purge, QueueChange, Received,
 };
 use crate::submit::{next_generation, resubmit, submit};
 use crate::wire::job::{job_from_json, job_to_json};
@@ -204,15 +203,7 @@ async fn run_all(subject: &dyn Subject) -> Vec<JobId> {
 async fn run_one(subject: &dyn Subject, held: &Received) -> Option<JobId> {
     let (queue, ledger) = (&subject.ports().queue, &subject.ports().ledger);
     let job = job_from_json(&held.body).unwrap();
-    let at = whole(subject.ports().clock.now());
-    let attempt = Attempt {
-        box_id: "gpu-1".parse().unwrap(),
-        number: held.receive_count,
-        of: RECEIVES_MAX,
-        at,
-        until: at + LONG,
-    };
-    let began = ledger.began(&job, &attempt).await.unwrap();
+    let began = ledger.began(&job, &attempt(subject, held, LONG)).await.unwrap();
     if began == Began::Newest {
         ledger.commit_one(&result(subject, &job, "done")).await.unwrap();
     }

@@ -138,16 +138,21 @@ pub async fn a_job_that_was_never_submitted_is_unknown(subject: &dyn Subject) {
 pub(super) async fn begin(subject: &dyn Subject, lease: TimeDelta) -> (Received, Job) {
     let held = receive_soon(subject, lease).await;
     let job = job_from_json(&held.body).unwrap();
+    let attempt = attempt(subject, &held, lease);
+    assert_eq!(subject.ports().ledger.began(&job, &attempt).await.unwrap(), Began::Newest);
+    (held, job)
+}
+
+/// The attempt at the job of a message that was just received.
+pub(super) fn attempt(subject: &dyn Subject, held: &Received, lease: TimeDelta) -> Attempt {
     let at = whole(subject.ports().clock.now());
-    let attempt = Attempt {
+    Attempt {
         box_id: "gpu-1".parse().unwrap(),
         number: held.receive_count,
         of: RECEIVES_MAX,
         at,
         until: at + lease,
-    };
-    assert_eq!(subject.ports().ledger.began(&job, &attempt).await.unwrap(), Began::Newest);
-    (held, job)
+    }
 }
 
 async fn state(subject: &dyn Subject, job: &Job) -> JobState {
