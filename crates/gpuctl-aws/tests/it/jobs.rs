@@ -146,14 +146,20 @@ async fn a_problem_is_kept_until_there_is_a_result_and_a_buried_job_is_dead() {
     assert_eq!((entry.state, entry.problem), (JobState::Succeeded, None));
 }
 
+/// A queue that drops messages after an hour, and its name.
+async fn queue_that_keeps_an_hour() -> (Aws, String) {
+    let queues = support::aws(&support::ministack().await.url());
+    let name = fresh("short");
+    let call = queues.sqs().create_queue().queue_name(&name);
+    let call = call.attributes(QueueAttributeName::MessageRetentionPeriod, "3600");
+    call.send().await.unwrap();
+    (queues, name)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn q18_a_job_that_waited_for_longer_than_its_queue_keeps_messages_is_expired() {
     let aws = moto().await;
-    let queues = support::aws(&support::ministack().await.url());
-    let (sqs, name) = (queues.sqs(), fresh("short"));
-    let call = sqs.create_queue().queue_name(&name);
-    let call = call.attributes(QueueAttributeName::MessageRetentionPeriod, "3600");
-    call.send().await.unwrap();
+    let (queues, name) = queue_that_keeps_an_hour().await;
     let later = Arc::new(Later(TimeDelta::minutes(61)));
     let table = fresh("ledger");
     let ledger = |clock: Arc<dyn Clock>| {
@@ -176,11 +182,7 @@ async fn q18_a_job_that_waited_for_longer_than_its_queue_keeps_messages_is_expir
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_job_is_deleted_only_once_its_message_cannot_come_again() {
     let aws = moto().await;
-    let queues = support::aws(&support::ministack().await.url());
-    let (sqs, name) = (queues.sqs(), fresh("short"));
-    let call = sqs.create_queue().queue_name(&name);
-    let call = call.attributes(QueueAttributeName::MessageRetentionPeriod, "3600");
-    call.send().await.unwrap();
+    let (queues, name) = queue_that_keeps_an_hour().await;
     let table = fresh("ledger");
     let ledger = |clock: Arc<dyn Clock>| {
         let ledger = DynamoLedger::new(&aws, &table, clock, None);
