@@ -1,6 +1,7 @@
 //! The definition of the command line, and its help texts.
 
 mod deploy;
+mod overview;
 mod parse;
 mod simulate;
 
@@ -21,33 +22,33 @@ pub(crate) use deploy::StackArguments;
 pub(crate) use deploy::{
     DeployArguments, DestroyArguments, DiffArguments, ParameterValue, StackCostArguments,
 };
+pub(crate) use overview::{command, overview};
 use parse::{parse_fixed, parse_hours, parse_lines, parse_month, parse_second_box, parse_usd};
 pub(crate) use simulate::{FaultArguments, SimulateArguments, TuneArguments, WorldArguments};
 
 /// Runs GPU boxes only while there is work for them.
 #[derive(Debug, Parser)]
-#[command(name = "gpuctl", version = version(), arg_required_else_help = true, after_help = FIRST_STEPS)]
+#[command(name = "gpuctl", version = version(), arg_required_else_help = true, after_help = EXIT_CODES)]
 pub(crate) struct Arguments {
     /// Print one JSON document instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Options of every command")]
     pub(crate) json: bool,
     /// The configuration file, or s3://BUCKET/KEY [default: ./gpuctl.toml or the nearest above, then ~/.config/gpuctl/config.toml]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, help_heading = "Options of every command", value_name = "PATH")]
     pub(crate) config: Option<PathBuf>,
     /// Do not ask for confirmation
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = "Options of every command")]
     pub(crate) yes: bool,
     /// Show each call to AWS as a command of the AWS CLI
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Options of every command")]
     pub(crate) show_calls: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
 /// What the end of `gpuctl --help` says.
-const FIRST_STEPS: &str = "First steps: `gpuctl init`, `gpuctl submit voice.transcribe FILE --wait`, `gpuctl status`.
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 changes pending (plan --exit-code), 4 a start or stop
-is outranked or cannot happen, 5 timed out, 130 interrupted while waiting.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 changes pending (plan --exit-code), \
+                          4 a start or stop is outranked or cannot happen, 5 timed out, 130 interrupted while waiting.";
 
 /// The commands, by what they need.
 #[derive(Debug, Subcommand)]
@@ -245,6 +246,8 @@ pub(crate) enum StandaloneCommand {
         #[arg(default_value = "man")]
         folder: PathBuf,
     },
+    /// Show this program's version, commit, and the version of its time zones
+    Version,
 }
 
 /// Shells with completion scripts.

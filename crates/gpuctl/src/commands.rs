@@ -97,6 +97,7 @@ async fn standalone(
         StandaloneCommand::Restore { path, replace } => backup::restore(&config?, &path, replace),
         StandaloneCommand::Completions { shell } => generate::completions(shell),
         StandaloneCommand::Man { folder } => generate::man(&folder),
+        StandaloneCommand::Version => Ok(Output::Version(crate::version::document())),
     }
 }
 

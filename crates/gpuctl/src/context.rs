@@ -162,10 +162,10 @@ impl Context {
     }
 }
 
-/// The user's name, for holds and records.
+/// The user's name, for holds and records; cron and containers may set none.
 pub(crate) fn user() -> String {
     ["USER", "LOGNAME"]
         .iter()
-        .find_map(|name| std::env::var(name).ok())
-        .unwrap_or_else(|| "unknown".to_owned())
+        .find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()))
+        .unwrap_or_else(|| format!("uid {}", rustix::process::getuid()))
 }

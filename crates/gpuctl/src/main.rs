@@ -18,7 +18,7 @@ mod worker_program;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 use arguments::Arguments;
 use failure::{Code, Failure};
@@ -26,7 +26,7 @@ use render::{Confirmation, Format, Printer};
 
 fn main() -> ExitCode {
     let given: Vec<OsString> = std::env::args_os().collect();
-    let arguments = match Arguments::try_parse_from(&given) {
+    let arguments = match parse(&given) {
         Ok(arguments) => arguments,
         Err(error) => return Printer::new(format(&given), Confirmation::Ask).not_parsed(&error),
     };
@@ -46,6 +46,10 @@ fn main() -> ExitCode {
         Ok(output) => printer.output(&output),
         Err(failure) => printer.failure(&failure),
     }
+}
+
+fn parse(given: &[OsString]) -> Result<Arguments, clap::Error> {
+    Arguments::from_arg_matches_mut(&mut arguments::command().try_get_matches_from(given)?)
 }
 
 /// The format that a command line asks for although it cannot be parsed.

@@ -94,11 +94,19 @@ impl Printer {
                 ExitCode::SUCCESS
             }
             (ClapErrorKind::DisplayHelpOnMissingArgumentOrSubcommand, Format::Text) => {
-                let _ = error.print();
-                ExitCode::from(Exit::Usage as u8)
+                self.no_command(error)
             }
             _ => self.failure(&error.into()),
         }
+    }
+
+    /// Prints what there is: `gpuctl` alone is a question, `gpuctl cost` an unfinished command.
+    fn no_command(&self, error: &clap::Error) -> ExitCode {
+        if std::env::args_os().len() > 1 {
+            let _ = error.print();
+            return ExitCode::from(Exit::Usage as u8);
+        }
+        self.output(&Output::Overview)
     }
 
     pub(crate) fn failure(&self, failure: &Failure) -> ExitCode {

@@ -148,10 +148,15 @@ fn help(program: &Path, command: &[String], out: &mut String) {
     }
 }
 
-/// The names under `Commands:`.
+/// The names under `Commands:`, or under the headings of groups.
 fn commands(help: &str) -> Vec<String> {
-    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
-    let names = listed.take_while(|line| !line.is_empty()).filter_map(|line| {
+    let lists_commands = |part: &&str| {
+        let heading = part.lines().next().unwrap_or_default();
+        heading.ends_with(':')
+            && !["Arguments:", "Options:", "Options of every command:"].contains(&heading)
+    };
+    let lines = help.split("\n\n").filter(lists_commands).flat_map(|part| part.lines().skip(1));
+    let names = lines.filter_map(|line| {
         let name = line.strip_prefix("  ")?.split(' ').next()?;
         (!name.is_empty() && name != "help").then(|| name.to_owned())
     });

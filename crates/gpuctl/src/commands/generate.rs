@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use clap::CommandFactory;
-
-use crate::arguments::{Arguments, Shell};
+use crate::arguments::{Shell, command};
 use crate::documents::reply::{ManPagesDocument, ScriptDocument};
 use crate::failure::{Code, Failure};
 use crate::render::Output;
@@ -17,7 +15,7 @@ pub(super) fn completions(shell: Shell) -> Result<Output, Failure> {
         Shell::Fish => clap_complete::Shell::Fish,
     };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "gpuctl", &mut script);
+    clap_complete::generate(shell, &mut command(), "gpuctl", &mut script);
     let script = String::from_utf8(script).map_err(|error| {
         Failure::new(Code::Internal, "cannot generate the script").because(&error)
     })?;
@@ -27,8 +25,8 @@ pub(super) fn completions(shell: Shell) -> Result<Output, Failure> {
 /// `gpuctl man [FOLDER]`: one page per command, e.g. `gpuctl-cost-report.1`.
 pub(super) fn man(folder: &Path) -> Result<Output, Failure> {
     let shown = folder.display().to_string();
-    let written = std::fs::create_dir_all(folder)
-        .and_then(|()| clap_mangen::generate_to(Arguments::command(), folder));
+    let written =
+        std::fs::create_dir_all(folder).and_then(|()| clap_mangen::generate_to(command(), folder));
     written.map_err(|error| {
         Failure::new(Code::FileUnwritable, format!("cannot write man pages to {shown}"))
             .because(&error)

@@ -15,12 +15,14 @@ pub(super) fn init(path: &Path) -> Result<Output, Failure> {
     let shown = path.display().to_string();
     let file = OpenOptions::new().write(true).create_new(true).open(path);
     file.and_then(|mut file| file.write_all(DEFAULT_TEXT.as_bytes())).map_err(|error| {
-        let failure =
-            Failure::new(Code::FileUnwritable, format!("cannot write {shown}")).because(&error);
         if error.kind() == ErrorKind::AlreadyExists {
-            failure.hint("the file exists already; name another path")
+            Failure::new(
+                Code::FileUnwritable,
+                format!("{shown} exists already: nothing was changed"),
+            )
+            .hint("edit it, name another path, or move it away")
         } else {
-            failure
+            Failure::new(Code::FileUnwritable, format!("cannot write {shown}")).because(&error)
         }
     })?;
     Ok(Output::Init(InitDocument { path: shown }))

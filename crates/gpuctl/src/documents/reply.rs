@@ -120,6 +120,19 @@ pub(crate) struct MovedDocument {
     pub(crate) messages: u64,
 }
 
+/// `gpuctl.version`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct VersionDocument {
+    /// This program's version.
+    pub(crate) gpuctl: &'static str,
+    /// The commit that it was built from.
+    pub(crate) commit: &'static str,
+    /// Whether it was built with AWS.
+    pub(crate) aws: bool,
+    /// The version of the time zone database.
+    pub(crate) time_zones: &'static str,
+}
+
 /// `gpuctl.init`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct InitDocument {

@@ -17,7 +17,7 @@ use crate::documents::logs::LogsDocument;
 use crate::documents::reply::{
     CancelledDocument, CopiedDocument, CostReportDocument, DeletedDocument, DoctorDocument,
     EstimateDocument, InitDocument, JobsDocument, ManPagesDocument, MovedDocument, PricesDocument,
-    QueuesDocument, RetriedDocument, ScriptDocument, SubmittedDocument, versioned,
+    QueuesDocument, RetriedDocument, ScriptDocument, SubmittedDocument, VersionDocument, versioned,
 };
 use crate::documents::schedule::{ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument};
 use crate::documents::simulate::{
@@ -79,6 +79,9 @@ pub(crate) enum Output {
     ModelsBench(BenchDocument),
     Script(ScriptDocument),
     ManPages(ManPagesDocument),
+    Version(VersionDocument),
+    /// What `gpuctl` alone prints.
+    Overview,
     Nothing,
     /// Output of a command that did not succeed.
     WithExit(Box<Output>, Exit),
@@ -135,7 +138,8 @@ impl Output {
             Self::ModelsBench(document) => named("gpuctl.models-bench", document),
             Self::Script(document) => named("gpuctl.completions", document),
             Self::ManPages(document) => named("gpuctl.man", document),
-            Self::Nothing => return None,
+            Self::Version(document) => named("gpuctl.version", document),
+            Self::Overview | Self::Nothing => return None,
             Self::WithExit(output, _) => return output.json(),
         })
     }

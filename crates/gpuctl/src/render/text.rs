@@ -71,6 +71,8 @@ pub(super) fn output(output: &Output) -> Option<Lines> {
             "wrote man pages to {folder}; next: `man -l {folder}/gpuctl.1`",
             folder = document.folder
         )),
+        Output::Version(_) => Lines::of(format!("gpuctl {}", crate::version::version())),
+        Output::Overview => Lines::verbatim(crate::arguments::overview()),
         Output::Nothing => return None,
         Output::WithExit(inner, _) => return self::output(inner),
     })

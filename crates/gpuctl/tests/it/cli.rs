@@ -440,7 +440,9 @@ fn without_a_configuration_the_default_serves() {
     assert_eq!(said.expect(0).json()["pools"][0]["pool"], "gpu");
     assert!(home.join(".local/state/gpuctl/gpuctl.db").is_file());
     sandbox.run(&["init"]).expect(0);
-    assert!(sandbox.run(&["init"]).expect(1).stderr.contains("the file exists already"));
+    assert!(
+        sandbox.run(&["init"]).expect(1).stderr.contains("exists already: nothing was changed")
+    );
 }
 
 #[test]

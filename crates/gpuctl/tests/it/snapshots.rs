@@ -59,6 +59,8 @@ fn record(text: &mut String, sandbox: &Sandbox, arguments: &[&str]) {
 fn version() {
     let mut text = String::new();
     record(&mut text, &Sandbox::new(""), &["--version"]);
+    record(&mut text, &Sandbox::new(""), &["version"]);
+    record(&mut text, &Sandbox::new(""), &[]);
     settings(&[]).bind(|| insta::assert_snapshot!(text));
 }
 
