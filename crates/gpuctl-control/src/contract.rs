@@ -109,7 +109,7 @@ macro_rules! contract_tests {
     };
     (lists, $setup:path) => {
         $crate::contract_tests!(@ queue, $setup: leases_are_changed_and_acked_as_a_list, a_buried_message_is_dead_at_once,);
-        $crate::contract_tests!(@ generations, $setup: results_are_committed_as_a_list,);
+        $crate::contract_tests!(@ generations, $setup: results_are_committed_as_a_list, a_result_may_ack_its_message,);
     };
     (fences, $setup:path) => {
         $crate::contract_tests!(@ fences, $setup:

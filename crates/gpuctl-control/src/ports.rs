@@ -302,9 +302,29 @@ pub trait Ledger: Send + Sync {
     /// for each result, in their order.
     async fn commit(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>>;
 
+    /// `commit`, and where a result is written the ack of the message under its receipt, in the same durable write. A ledger that is no
+    /// queue keeps this default, which acks none: that is up to the caller, as it is for a result that was there, or a lost lease.
+    async fn commit_and_ack(
+        &self,
+        ended: &[(JobResult, Receipt)],
+    ) -> Vec<Result<Ended, PortError>> {
+        let results: Vec<JobResult> = ended.iter().map(|(result, _)| result.clone()).collect();
+        let unacked = |committed| Ended { committed, is_acked: false };
+        self.commit(&results).await.into_iter().map(|one| one.map(unacked)).collect()
+    }
+
     /// `commit` of one result.
     async fn commit_one(&self, result: &JobResult) -> Result<Committed, PortError> {
         only(self.commit(std::slice::from_ref(result)).await)
+    }
+
+    /// `commit_and_ack` of one result.
+    async fn commit_and_ack_one(
+        &self,
+        result: &JobResult,
+        receipt: &Receipt,
+    ) -> Result<Ended, PortError> {
+        only(self.commit_and_ack(&[(result.clone(), receipt.clone())]).await)
     }
 
     /// Ends a job as cancelled: keeps a result as [`JobResult::cancelled`] makes it, unless its generation has one. A ledger that can
@@ -496,6 +516,15 @@ pub enum Committed {
     Written,
     /// The job had one already, from another delivery of the same message.
     AlreadyThere,
+}
+
+/// What came of a result and its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Whether the result was kept.
+    pub committed: Committed,
+    /// Whether the message is deleted.
+    pub is_acked: bool,
 }
 
 /// A job, its state and its result.

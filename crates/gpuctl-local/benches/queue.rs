@@ -142,7 +142,7 @@ fn jobs(side: Side) -> f64 {
     MESSAGES as f64 / took.as_secs_f64()
 }
 
-/// As a worker does it: each job commits and acks by itself, all of a batch at once.
+/// As a worker does it: each job is committed and acked by itself, all of a batch at once.
 async fn do_jobs(store: &Store) {
     let request =
         ReceiveRequest { max: BATCH, visibility: TimeDelta::seconds(60), wait: TimeDelta::zero() };
@@ -156,8 +156,8 @@ async fn do_jobs(store: &Store) {
             let store = store.clone();
             jobs.spawn(async move {
                 let result = result_of(job_from_json(&message.body).unwrap());
-                store.commit_one(&result).await.unwrap();
-                store.ack_one(&message.receipt).await.unwrap();
+                let ended = store.commit_and_ack_one(&result, &message.receipt).await.unwrap();
+                assert!(ended.is_acked);
             });
         }
         while let Some(ended) = jobs.join_next().await {

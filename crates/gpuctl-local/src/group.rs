@@ -1,7 +1,8 @@
 //! Results and acks of this process, written together: those that wait while a transaction is written share the next one.
 //!
 //! A worker finishes a batch of jobs at once. Each result must be on the disk before its message is acked, so alone each would wait for
-//! the disk by itself. No timer is involved: a write that comes alone is written at once.
+//! the disk by itself. A result and the ack of its message are one write: a power failure keeps both or neither. No timer is involved: a
+//! write that comes alone is written at once.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -20,12 +21,18 @@ const GROUP_MAX: usize = 256;
 
 /// What can be written together.
 pub(crate) enum Write {
-    Commit(Box<Document>),
+    Commit(Box<Document>, Option<Receipt>),
     Ack(Receipt),
 }
 
-/// Whether each changed anything: a result where there was none, the message of a lease.
-type Outcomes = Vec<Result<bool, PortError>>;
+/// Of each whether its result was written, and whether the message of its lease was deleted.
+type Outcomes = Vec<Result<Outcome, PortError>>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) is_written: bool,
+    pub(crate) is_acked: bool,
+}
 
 /// The writes that wait.
 #[derive(Default)]
@@ -78,7 +85,7 @@ impl Store {
             writes.iter().map(|write| write.apply(tx, now)).collect::<rusqlite::Result<Vec<_>>>()
         };
         // An ack that a power failure undoes is done again: the next receive finds the result.
-        let together = match writes.iter().any(|write| matches!(write, Write::Commit(_))) {
+        let together = match writes.iter().any(|write| matches!(write, Write::Commit(..))) {
             true => self.write_with_room(Writer::Commit, all),
             false => self.write(all),
         };
@@ -91,11 +98,16 @@ impl Store {
 }
 
 impl Write {
-    fn apply(&self, tx: &Transaction<'_>, now: Now) -> rusqlite::Result<bool> {
-        match self {
-            Self::Commit(result) => Ok(commit(tx, now, result)? == Committed::Written),
-            Self::Ack(receipt) => ack(tx, receipt),
-        }
+    fn apply(&self, tx: &Transaction<'_>, now: Now) -> rusqlite::Result<Outcome> {
+        let (is_written, receipt) = match self {
+            Self::Commit(result, receipt) => {
+                let is_written = commit(tx, now, result)? == Committed::Written;
+                (is_written, receipt.as_ref().filter(|_| is_written))
+            }
+            Self::Ack(receipt) => (false, Some(receipt)),
+        };
+        let is_acked = receipt.map(|receipt| ack(tx, receipt)).transpose()?;
+        Ok(Outcome { is_written, is_acked: is_acked.unwrap_or_default() })
     }
 }
 
@@ -147,7 +159,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use gpuctl_control::job::Job;
-    use gpuctl_control::ports::{JobQueue, Ledger, NewMessage, ReceiveRequest};
+    use gpuctl_control::ports::{Ended, JobQueue, Ledger, NewMessage, ReceiveRequest, Received};
     use gpuctl_control::wire::job::{job_from_json, job_to_json};
     use gpuctl_core::policy::Policy;
     use gpuctl_core::units::QueueName;
@@ -171,6 +183,17 @@ mod tests {
 
     fn job(number: usize) -> Job {
         job_from_json(&JOB.replace("1913f00238c3", &format!("{number:012}"))).unwrap()
+    }
+
+    async fn received(store: &Store, jobs: u32) -> Vec<Received> {
+        let zero = chrono::TimeDelta::zero();
+        for number in 0..jobs as usize {
+            let body = job_to_json(&job(number));
+            let message = NewMessage { body, attributes: vec![], delay: zero };
+            store.send(&queue(), &[message]).await.unwrap();
+        }
+        let visibility = chrono::TimeDelta::minutes(1);
+        store.receive(&queue(), ReceiveRequest { max: jobs, visibility, wait: zero }).await.unwrap()
     }
 
     fn commits(store: &Store) -> Arc<AtomicUsize> {
@@ -212,20 +235,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_result_and_the_ack_of_its_message_are_one_transaction() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        store.sweep_at.store(i64::MAX, Ordering::Relaxed);
+        let held = received(&store, 1).await;
+        let count = commits(&store);
+        let ended = store.commit_and_ack_one(&result_of(job(0)), &held[0].receipt).await.unwrap();
+        assert_eq!(ended, Ended { committed: Committed::Written, is_acked: true });
+        assert_eq!(count.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_job_and_a_result_wait_for_the_disk_and_a_receive_and_an_ack_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        store.sweep_at.store(i64::MAX, Ordering::Relaxed);
+        let before = store.waits();
+        let held = received(&store, 1).await;
+        assert_eq!(store.waits() - before, 1);
+        store.commit_one(&result_of(job(0))).await.unwrap();
+        assert_eq!(store.waits() - before, 2);
+        store.ack_one(&held[0].receipt).await.unwrap();
+        assert_eq!(store.waits() - before, 2);
+    }
+
+    #[tokio::test]
     async fn each_ack_is_told_by_itself_whether_its_lease_was_lost() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path());
-        for number in 0..2 {
-            let body = job_to_json(&job(number));
-            let message = NewMessage { body, attributes: vec![], delay: chrono::TimeDelta::zero() };
-            store.send_now(&queue(), &[message]).unwrap();
-        }
-        let request = ReceiveRequest {
-            max: 2,
-            visibility: chrono::TimeDelta::minutes(1),
-            wait: chrono::TimeDelta::zero(),
-        };
-        let held = store.receive_now(&queue(), request).unwrap();
+        let held = received(&store, 2).await;
         let receipts =
             [held[0].receipt.clone(), Receipt("gone".to_owned()), held[1].receipt.clone()];
         let acked: Vec<bool> = store.ack(&receipts).await.iter().map(Result::is_ok).collect();

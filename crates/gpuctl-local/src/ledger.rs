@@ -5,8 +5,8 @@ use chrono::TimeDelta;
 use gpuctl_control::hold::outdated;
 use gpuctl_control::job::{Job, JobId, JobResult};
 use gpuctl_control::ports::{
-    Committed, Fence, JobEntry, JobFilter, JobPage, JobProblem, Ledger, PoolMemory, PortError,
-    PortErrorClass, QueueMemory, Totals, WorkerReport,
+    Committed, Ended, Fence, JobEntry, JobFilter, JobPage, JobProblem, Ledger, PoolMemory,
+    PortError, PortErrorClass, QueueMemory, Receipt, Totals, WorkerReport,
 };
 use gpuctl_control::wire::record::Record;
 use gpuctl_core::observation::{Hold, HoldWants, RUNS_REMEMBERED_MAX, Run, SeenQueue, UrgentJob};
@@ -17,7 +17,7 @@ use gpuctl_core::units::{MicroUsd, PoolId, QueueName, Timestamp};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use crate::group::Write;
+use crate::group::{Outcome, Write};
 use crate::jobs::{
     Document, cancel, commit, delete_jobs, job, jobs, jobs_page, most_urgent, note_job,
     note_problem, results, unknown,
@@ -181,12 +181,19 @@ impl Ledger for Store {
     }
 
     async fn commit(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>> {
-        let commits =
-            results.iter().map(|one| Write::Commit(Box::new(Document::of(one)))).collect();
-        let committed = self.write_together(commits).await.into_iter();
-        self.sweep_if_due();
-        let told = |written| if written { Committed::Written } else { Committed::AlreadyThere };
-        committed.map(|one| one.map(told)).collect()
+        let write = |result| Write::Commit(Box::new(Document::of(result)), None);
+        let ended = self.end_together(results.iter().map(write).collect()).await;
+        ended.into_iter().map(|one| one.map(|ended| ended.committed)).collect()
+    }
+
+    async fn commit_and_ack(
+        &self,
+        ended: &[(JobResult, Receipt)],
+    ) -> Vec<Result<Ended, PortError>> {
+        let writes = ended.iter().map(|(result, receipt)| {
+            Write::Commit(Box::new(Document::of(result)), Some(receipt.clone()))
+        });
+        self.end_together(writes.collect()).await
     }
 
     async fn most_urgent(&self, queue: &QueueName) -> Result<Option<UrgentJob>, PortError> {
@@ -253,6 +260,16 @@ impl Ledger for Store {
 }
 
 impl Store {
+    async fn end_together(&self, writes: Vec<Write>) -> Vec<Result<Ended, PortError>> {
+        let ended = self.write_together(writes).await.into_iter();
+        self.sweep_if_due();
+        let told = |Outcome { is_written, is_acked }| Ended {
+            committed: if is_written { Committed::Written } else { Committed::AlreadyThere },
+            is_acked,
+        };
+        ended.map(|one| one.map(told)).collect()
+    }
+
     /// `Ledger::commit` of one result, blocking.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod files;
 mod group;
 mod jobs;
 mod ledger;
+mod log;
 mod logs;
 mod queue;
 mod retention;

@@ -77,7 +77,7 @@ impl JobQueue for Store {
     async fn ack(&self, receipts: &[Receipt]) -> Vec<Result<(), PortError>> {
         let acks = receipts.iter().map(|receipt| Write::Ack(receipt.clone())).collect();
         let acked = self.write_together(acks).await.into_iter();
-        acked.map(|held| if held? { Ok(()) } else { Err(lease_lost()) }).collect()
+        acked.map(|held| if held?.is_acked { Ok(()) } else { Err(lease_lost()) }).collect()
     }
 
     async fn bury(&self, _: &QueueName, message: &Received, reason: &str) -> Result<(), PortError> {
@@ -295,25 +295,34 @@ fn receive(
 }
 
 /// How many messages of this priority can be received, `max` at most. What was received too often is moved to the dead letters, but only
-/// of those that are next: a check of the whole backlog at each receive would make the cost quadratic.
+/// of those that are next: a check of the whole backlog at each receive would make the cost quadratic. Mostly there is none, and then
+/// nothing is written.
 fn waiting_next(
     tx: &Transaction<'_>,
     now: Now,
     (queue, priority): (&QueueName, Priority),
     max: u32,
 ) -> rusqlite::Result<u32> {
-    let mut mark_dead = tx.prepare_cached(
-        "UPDATE messages SET dead = 1, receipt = NULL, dead_at = ?2
-         WHERE receive_count >= (SELECT receives_max FROM queues WHERE name = ?1)
-         AND id IN (SELECT id FROM messages WHERE queue = ?1 AND dead = 0 AND priority = ?4 AND visible_at <= ?2
-                    ORDER BY visible_at, sent_at, id LIMIT ?3)",
-    )?;
     let which = params![queue.as_str(), now.at, max, priority as u8];
-    while mark_dead.execute(which)? > 0 {}
-    tx.prepare_cached(
-        "SELECT count(*) FROM (SELECT 1 FROM messages WHERE queue = ?1 AND dead = 0 AND priority = ?4 AND visible_at <= ?2 LIMIT ?3)",
-    )?
-    .query_row(which, |row| row.get(0))
+    let mut next = tx.prepare_cached(
+        "SELECT count(*), coalesce(max(receive_count) >= (SELECT receives_max FROM queues WHERE name = ?1), 0)
+         FROM (SELECT receive_count FROM messages WHERE queue = ?1 AND dead = 0 AND priority = ?4 AND visible_at <= ?2
+               ORDER BY visible_at, sent_at, id LIMIT ?3)",
+    )?;
+    loop {
+        let (count, is_any_over): (u32, bool) =
+            next.query_row(which, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if !is_any_over {
+            return Ok(count);
+        }
+        tx.prepare_cached(
+            "UPDATE messages SET dead = 1, receipt = NULL, dead_at = ?2
+             WHERE receive_count >= (SELECT receives_max FROM queues WHERE name = ?1)
+             AND id IN (SELECT id FROM messages WHERE queue = ?1 AND dead = 0 AND priority = ?4 AND visible_at <= ?2
+                        ORDER BY visible_at, sent_at, id LIMIT ?3)",
+        )?
+        .execute(which)?;
+    }
 }
 
 /// How many messages of each priority are next. The queue counts what it gives out, but only while it has a choice: else a receive would

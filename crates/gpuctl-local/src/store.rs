@@ -2,6 +2,11 @@
 //!
 //! SQLite in WAL mode, so that readers never wait for a writer. What a user relies on (a submitted job, a result, a hold) is on the
 //! disk before the call returns. The rest may be lost when the power fails, and is then observed or done again.
+//!
+//! SQLite itself waits for the disk only where it moves the log into the file (`synchronous = NORMAL`). A durable write waits for the log
+//! after its transaction, so that no other writer, of this process or another, waits for the disk meanwhile. Another may see the write
+//! before it is on the disk; but what it writes then comes later in the log, of which a power failure keeps a beginning: an ack never
+//! outlives the result that it follows.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions};
@@ -18,6 +23,7 @@ use gpuctl_core::policy::Policy;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior};
 
 use crate::group::Group;
+use crate::log::Log;
 use crate::retention::Retention;
 use crate::schema::{SCHEMA_VERSION, migrate};
 use crate::time::{FileTime, KernelClocks, MachineClocks, Now};
@@ -49,7 +55,9 @@ pub struct StoreOptions {
 /// Queue and ledger; cloning shares the connection.
 #[derive(Clone)]
 pub struct Store {
-    opened: Arc<Mutex<Opened>>,
+    connection: Arc<Mutex<Connection>>,
+    /// The log, which durable writes wait for; none where the file system allows none, and SQLite waits by itself.
+    log: Option<Arc<Log>>,
     folder: PathBuf,
     time: FileTime,
     /// What is kept, by the policy; its defaults until `configure`.
@@ -60,12 +68,6 @@ pub struct Store {
     pub(crate) sweeping: Arc<Mutex<()>>,
     /// Results and acks that are written together.
     pub(crate) group: Arc<Group>,
-}
-
-struct Opened {
-    connection: Connection,
-    /// The setting in force: it is changed only between writes that differ in it.
-    synchronous: &'static str,
 }
 
 impl Store {
@@ -97,10 +99,11 @@ impl Store {
         limit_size(&connection, options.file_mib_max).map_err(failed)?;
         let time = file_time(&mut connection, clocks).map_err(failed)?;
         drop(one_at_a_time);
-        let opened = Arc::new(Mutex::new(Opened { connection, synchronous: "" }));
+        let log = Log::open(&connection, &file)?.map(Arc::new);
         let retention = Arc::new(Mutex::new(Retention::default()));
         Ok(Self {
-            opened,
+            connection: Arc::new(Mutex::new(connection)),
+            log,
             folder: folder.clone(),
             time,
             retention,
@@ -161,20 +164,26 @@ impl Store {
         &self,
         read: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, PortError> {
-        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        read(&opened.connection).map_err(|error| store_error(&self.folder.join(FILE_NAME), error))
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        read(&connection).map_err(|error| store_error(&self.folder.join(FILE_NAME), error))
     }
 
     /// The connection itself, for a test that watches it.
     #[cfg(test)]
     pub(crate) fn with_connection<T>(&self, call: impl FnOnce(&mut Connection) -> T) -> T {
-        call(&mut self.opened.lock().unwrap().connection)
+        call(&mut self.connection.lock().unwrap())
+    }
+
+    /// How often this process waited for the disk.
+    #[cfg(test)]
+    pub(crate) fn waits(&self) -> usize {
+        self.log.as_ref().unwrap().waits.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Keeps the file from this process's other calls, for a test that has them wait.
     #[cfg(test)]
     pub(crate) fn hold_back(&self) -> impl Drop {
-        self.opened.lock().unwrap()
+        self.connection.lock().unwrap()
     }
 
     /// Writes in one transaction, whole or not at all.
@@ -182,7 +191,14 @@ impl Store {
         &self,
         write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, PortError> {
-        self.transact(write, "NORMAL")
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let transact = || {
+            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let result = write(&tx)?;
+            tx.commit()?;
+            Ok(result)
+        };
+        transact().map_err(|error| store_error(&self.folder.join(FILE_NAME), error))
     }
 
     /// Writes in one transaction that is on the disk when this returns.
@@ -190,27 +206,11 @@ impl Store {
         &self,
         write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, PortError> {
-        self.transact(write, "FULL")
-    }
-
-    fn transact<T>(
-        &self,
-        write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
-        synchronous: &'static str,
-    ) -> Result<T, PortError> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        let Opened { connection, synchronous: in_force } = &mut *opened;
-        let transact = || {
-            if *in_force != synchronous {
-                connection.pragma_update(None, "synchronous", synchronous)?;
-                *in_force = synchronous;
-            }
-            let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let result = write(&tx)?;
-            tx.commit()?;
-            Ok(result)
-        };
-        transact().map_err(|error| store_error(&self.folder.join(FILE_NAME), error))
+        let result = self.write(write)?;
+        if let Some(log) = &self.log {
+            log.wait(&self.folder.join(FILE_NAME))?;
+        }
+        Ok(result)
     }
 
     /// Runs a blocking call off the async threads: SQLite may wait for another process.

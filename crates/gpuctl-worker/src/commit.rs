@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use gpuctl_control::job::{Job, JobResult};
 use gpuctl_control::log::shown;
-use gpuctl_control::ports::{Committed, PortError, PortErrorClass, ResultFile};
+use gpuctl_control::ports::{Committed, Ended, PortError, PortErrorClass, ResultFile};
 use gpuctl_control::text::with_causes;
 use gpuctl_core::without::Fix;
 
@@ -24,8 +24,10 @@ const HELD_BYTES_MAX: u64 = 256 << 20;
 /// What became of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Commitment {
-    /// The job's generation has a result: this one, or one that came first.
+    /// The job's generation has a result: this one, or one that came first. Its message is still to be acked.
     Done,
+    /// … and its message is acked.
+    DoneAndAcked,
     /// The worker ends: the next one on this box commits it.
     PutAway,
 }
@@ -77,7 +79,7 @@ impl Worker {
                 biased;
                 () = self.ending.cancelled() => return self.put_away(&finished),
                 done = self.commit_once(lease, &mut finished) => match done {
-                    Ok(()) => return Commitment::Done,
+                    Ok(done) => return done,
                     Err(_) if Fix::DropUnkeptResult.is_left_out() => return Commitment::PutAway,
                     Err(failed) => failed,
                 },
@@ -155,14 +157,15 @@ impl Worker {
         &self,
         lease: Option<&Lease>,
         finished: &mut Finished,
-    ) -> Result<(), (Part, PortError)> {
+    ) -> Result<Commitment, (Part, PortError)> {
         let job = finished.result.job.id.clone();
         let is_kept = self.keep_files(lease, finished).await?;
-        let committed = match is_kept {
+        let (committed, is_acked) = match is_kept {
             Kept::All => {
-                self.commit_result(finished).await.map_err(|error| (Part::Results, error))?
+                let committed = self.commit_result(lease, finished).await;
+                committed.map_err(|error| (Part::Results, error))?
             }
-            Kept::Superseded => Commit::Superseded,
+            Kept::Superseded => (Commit::Superseded, false),
         };
         self.faults.clear(Part::Results);
         tracing::debug!(%job, stage = "committed");
@@ -172,7 +175,7 @@ impl Worker {
         if committed != Commit::WithFiles {
             self.remove_files(finished).await;
         }
-        Ok(())
+        Ok(if is_acked { Commitment::DoneAndAcked } else { Commitment::Done })
     }
 
     async fn keep_files(
@@ -200,17 +203,23 @@ impl Worker {
         Ok(Kept::All)
     }
 
-    async fn commit_result(&self, finished: &Finished) -> Result<Commit, PortError> {
+    /// Whether the result is kept, and whether its message was acked with it.
+    async fn commit_result(
+        &self,
+        lease: Option<&Lease>,
+        finished: &Finished,
+    ) -> Result<(Commit, bool), PortError> {
         let mut result = finished.result.clone();
         result.outcome = result.outcome.map(|output| with_files(output, &finished.stored));
-        let committed = self.commit_or_say_full(&mut result).await?;
+        let Ended { committed, is_acked } = self.commit_or_say_full(lease, &mut result).await?;
         if committed == Committed::AlreadyThere && !self.is_own(finished).await? {
-            return Ok(Commit::Superseded);
+            return Ok((Commit::Superseded, is_acked));
         }
         self.jobs_done.fetch_add(1, Ordering::Relaxed);
         let code = result.outcome.as_ref().err().map(|failure| failure.code.as_str());
         tracing::info!(job = %result.job.id, task = %shown(&result.job.task), failed = code, "done");
-        Ok(if result.outcome.is_ok() { Commit::WithFiles } else { Commit::WithoutFiles })
+        let commit = if result.outcome.is_ok() { Commit::WithFiles } else { Commit::WithoutFiles };
+        Ok((commit, is_acked))
     }
 
     /// Whether the result that the ledger has is this one: its first commit may have been written although its reply was lost.
@@ -247,13 +256,33 @@ impl Worker {
     }
 
     /// Commits the result; where it is too large for the ledger, it becomes a failure that says so.
-    async fn commit_or_say_full(&self, result: &mut JobResult) -> Result<Committed, PortError> {
-        match within("the commit", self.ports.ledger.commit_one(&*result)).await {
+    async fn commit_or_say_full(
+        &self,
+        lease: Option<&Lease>,
+        result: &mut JobResult,
+    ) -> Result<Ended, PortError> {
+        match self.commit_under(lease, result).await {
             Err(error) if error.class == PortErrorClass::Full && result.outcome.is_ok() => {
                 result.outcome = Err(faults::full(&error));
-                within("the commit", self.ports.ledger.commit_one(result)).await
+                self.commit_under(lease, result).await
             }
-            committed => committed,
+            ended => ended,
+        }
+    }
+
+    /// Commits, with the ack where the ledger can; without it where there is no lease, or none that is live.
+    async fn commit_under(
+        &self,
+        lease: Option<&Lease>,
+        result: &JobResult,
+    ) -> Result<Ended, PortError> {
+        let ledger = &self.ports.ledger;
+        match lease.filter(|lease| !lease.is_lost()) {
+            Some(lease) => lease.end_by(ledger.commit_and_ack_one(result, &lease.receipt)).await,
+            None => {
+                let committed = within("the commit", ledger.commit_one(result)).await?;
+                Ok(Ended { committed, is_acked: false })
+            }
         }
     }
 }

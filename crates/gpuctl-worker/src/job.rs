@@ -99,6 +99,7 @@ impl Worker {
         let finished = self.finished(&job, &message, outcome);
         match self.commit(Some(&message.lease), finished).await {
             Commitment::Done => self.ack(&message, &job).await,
+            Commitment::DoneAndAcked => self.note_ack(&job),
             Commitment::PutAway => self.release(&message, TimeDelta::zero()).await,
         }
     }
@@ -252,10 +253,7 @@ impl Worker {
         let mut backoff = Backoff::new();
         while !message.lease.is_lost() || Fix::AckWithDeadReceipt.is_left_out() {
             let error = match self.leases.ack(&self.ports, &message.lease).await {
-                Ok(()) => {
-                    self.faults.clear(Part::Queue);
-                    return tracing::debug!(job = %job.id, stage = "acked");
-                }
+                Ok(()) => return self.note_ack(job),
                 Err(error) => error,
             };
             if matches!(error.class, PortErrorClass::LeaseLost | PortErrorClass::NotFound) {
@@ -271,6 +269,11 @@ impl Worker {
                 () = tokio::time::sleep(backoff.next_wait()) => {}
             }
         }
+    }
+
+    fn note_ack(&self, job: &Job) {
+        self.faults.clear(Part::Queue);
+        tracing::debug!(job = %job.id, stage = "acked");
     }
 
     /// Acks a message that came again although its job has a result. The worker that committed it may have ended before it had acked it, and

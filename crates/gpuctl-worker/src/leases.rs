@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobId};
-use gpuctl_control::ports::{PortError, PortErrorClass, Ports, Receipt};
+use gpuctl_control::ports::{Ended, PortError, PortErrorClass, Ports, Receipt};
 use gpuctl_core::units::{QueueName, Timestamp};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::time::timeout;
@@ -46,6 +46,8 @@ pub(crate) struct Lease {
     is_tried: AtomicBool,
     /// Whether the heartbeat leaves it out.
     is_left: AtomicBool,
+    /// Whether its message may have been deleted with the commit of its result: then a heartbeat that does not find it says nothing.
+    is_ending: AtomicBool,
 }
 
 impl Lease {
@@ -71,6 +73,45 @@ impl Lease {
     pub(crate) fn note_try(&self) {
         self.is_tried.store(true, Ordering::Relaxed);
     }
+
+    /// Commits the result, and with it perhaps the ack. The heartbeat goes on meanwhile, since a store may need long.
+    pub(crate) async fn end_by(
+        &self,
+        commit: impl Future<Output = Result<Ended, PortError>>,
+    ) -> Result<Ended, PortError> {
+        let ending = Ending::new(self);
+        let ended = within("the commit", commit).await?;
+        if ended.is_acked {
+            ending.stays();
+        }
+        Ok(ended)
+    }
+
+    /// Whether a heartbeat, a release or a cancellation has nothing to do with it.
+    fn is_left_out(&self) -> bool {
+        self.is_left.load(Ordering::Relaxed) || self.is_ending.load(Ordering::Relaxed)
+    }
+}
+
+/// A lease that may end with the commit of its result, as long as this lives.
+struct Ending<'a>(&'a Lease);
+
+impl<'a> Ending<'a> {
+    fn new(lease: &'a Lease) -> Self {
+        lease.is_ending.store(true, Ordering::Relaxed);
+        Self(lease)
+    }
+
+    /// The message is deleted.
+    fn stays(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.is_ending.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Leases {
@@ -90,6 +131,7 @@ impl Leases {
             has_begun: AtomicBool::new(false),
             is_tried: AtomicBool::new(false),
             is_left: AtomicBool::new(false),
+            is_ending: AtomicBool::new(false),
         });
         self.with(|held| {
             held.leases.push(Arc::clone(&lease));
@@ -164,7 +206,10 @@ impl Leases {
         let all = self.with(|held| held.leases.clone());
         let chosen = |lease: &&Arc<Lease>| {
             let begun = lease.has_begun.load(Ordering::Relaxed);
-            (which == Which::All || !begun) && !lease.is_left.swap(true, Ordering::Relaxed)
+            let is_open = !lease.is_ending.load(Ordering::Relaxed);
+            (which == Which::All || !begun)
+                && is_open
+                && !lease.is_left.swap(true, Ordering::Relaxed)
         };
         let chosen: Vec<&Arc<Lease>> = all.iter().filter(chosen).collect();
         if chosen.is_empty() {
@@ -214,9 +259,7 @@ impl Leases {
     /// Cancels the jobs that a user has cancelled, where that does not end their leases.
     pub(crate) async fn cancel_ended(&self, ports: &Ports) {
         let all = self.with(|held| held.leases.clone());
-        let is_open = |lease: &&Arc<Lease>| {
-            !lease.cancel.is_cancelled() && !lease.is_left.load(Ordering::Relaxed)
-        };
+        let is_open = |lease: &&Arc<Lease>| !lease.cancel.is_cancelled() && !lease.is_left_out();
         let (leases, held): (Vec<&Arc<Lease>>, Vec<(JobId, u32)>) = all
             .iter()
             .filter(is_open)
@@ -258,7 +301,7 @@ fn note(lease: &Lease, extended: Result<(), PortError>) {
     let Err(error) = extended else { return };
     if error.class != PortErrorClass::LeaseLost {
         tracing::warn!(%error, "a lease could not be extended; the next heartbeat tries again");
-    } else if !lease.is_left.load(Ordering::Relaxed) {
+    } else if !lease.is_left_out() {
         tracing::warn!("a lease was lost: its job is cancelled here");
         lease.is_lost.store(true, Ordering::Relaxed);
         lease.cancel.cancel();
@@ -280,4 +323,32 @@ pub(crate) async fn within<T>(
         let text = format!("{what} took longer than {} s", CALL_TIME_MAX.as_secs());
         Err(PortError::new(PortErrorClass::Unavailable, text))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use gpuctl_control::ports::Committed;
+
+    use super::*;
+
+    fn lost() -> Result<(), PortError> {
+        Err(PortError::new(PortErrorClass::LeaseLost, "no such lease"))
+    }
+
+    #[tokio::test]
+    async fn a_heartbeat_that_meets_a_message_which_its_result_has_acked_says_nothing() {
+        let leases = Leases::new(chrono::DateTime::UNIX_EPOCH);
+        let lease = leases.hold(&Receipt("a".to_owned()));
+        for is_acked in [true, false] {
+            let commit = async {
+                note(&lease, lost());
+                Ok(Ended { committed: Committed::Written, is_acked })
+            };
+            lease.end_by(commit).await.unwrap();
+            assert!(!lease.is_lost());
+        }
+        // The message is still there, and so is the lease: it can be lost.
+        note(&lease, lost());
+        assert!(lease.is_lost());
+    }
 }

@@ -7,12 +7,12 @@ use chrono::TimeDelta;
 use gpuctl_core::observation::SeenQueue;
 use gpuctl_core::units::QueueName;
 
-use super::jobs::{job, job_at, result, state_becomes};
-use super::{LONG, Subject, receive_soon, whole};
+use super::jobs::{begin, job, job_at, result, state_becomes};
+use super::{LONG, Subject, counts_become, receive_soon, whole};
 use crate::job::{Job, JobFailure, JobResult, JobState};
 use crate::ports::{
-    Committed, JobFilter, JobProblem, JobQueue, NewMessage, PortError, PortErrorClass, Ports,
-    Purge, QueueChange, Receipt, ReceiveRequest, Received,
+    Committed, Ended, JobFilter, JobProblem, JobQueue, NewMessage, PortError, PortErrorClass,
+    Ports, Purge, QueueChange, Receipt, ReceiveRequest, Received,
 };
 use crate::submit::{next_generation, resubmit, submit};
 use crate::wire::job::job_from_json;
@@ -76,6 +76,30 @@ pub async fn results_are_committed_as_a_list(subject: &dyn Subject) {
         assert_eq!(ledger.job(&job.id).await.unwrap().unwrap().result, Some(result));
     }
     assert!(ledger.commit(&[]).await.is_empty());
+}
+
+/// Only a result that is written acks, and only under a live lease: an ack without a result would lose the job.
+pub async fn a_result_may_ack_its_message(subject: &dyn Subject) {
+    let Ports { queue, ledger, .. } = subject.ports();
+    let (a, b) = (job(subject), job(subject));
+    submit(subject.ports(), &[a, b]).await.unwrap();
+    let (a_held, a) = begin(subject, LONG).await;
+    let (b_held, b) = begin(subject, LONG).await;
+    let (a, b) = (result(subject, &a, "a"), result(subject, &b, "b"));
+    let lost = Receipt("unknown".to_owned());
+    let ended = ledger.commit_and_ack(&[(a, a_held.receipt.clone()), (b.clone(), lost)]).await;
+    let ended: Vec<Ended> = ended.into_iter().map(Result::unwrap).collect();
+    assert!(ended.iter().all(|one| one.committed == Committed::Written), "{ended:?}");
+    assert!(!ended[1].is_acked);
+    if !ended[0].is_acked {
+        queue.ack_one(&a_held.receipt).await.unwrap();
+    }
+    counts_become(subject, (0, 1, 0, 0)).await;
+    let again = ledger.commit_and_ack_one(&b, &b_held.receipt).await.unwrap();
+    assert_eq!(again, Ended { committed: Committed::AlreadyThere, is_acked: false });
+    queue.ack_one(&b_held.receipt).await.unwrap();
+    counts_become(subject, (0, 0, 0, 0)).await;
+    assert!(ledger.commit_and_ack(&[]).await.is_empty());
 }
 
 /// What crashed its worker says so while it waits for its next try, and until it has a result.

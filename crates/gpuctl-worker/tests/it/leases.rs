@@ -175,3 +175,19 @@ async fn what_arrives_in_a_receive_under_way_goes_back_at_once() {
     // Where the queue can take it back, a receive without a try brings no job nearer to the dead letters.
     assert_eq!(world.see(|state| state.messages[0].receives), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_its_result_has_acked_is_not_acked_again() {
+    let world = World::new("");
+    world.state().acks_with_commit = true;
+    (0..3).for_each(|_| drop(world.submit("ok")));
+    // The first commit's reply is lost: its message is acked by itself.
+    world.state().failing.insert(Call::CommitReply, PortErrorClass::Unavailable);
+    let serving = world.serve();
+    world.wait(seconds(5), |state| state.results.len() == 3).await;
+    world.state().failing.clear();
+    world.submit("ok");
+    world.wait(seconds(60), |state| state.messages.is_empty()).await;
+    assert_eq!(world.see(|state| (state.results.len(), state.acks.len())), (4, 3));
+    serving.kill().await;
+}

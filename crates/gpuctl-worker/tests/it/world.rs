@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobFailure, JobId, JobResult, JobState, Urgency};
 use gpuctl_control::ports::{
-    Attempt, Began, Clock, Cloud, Committed, Fence, JobEntry, JobFilter, JobProblem, Ledger,
+    Attempt, Began, Clock, Cloud, Committed, Ended, Fence, JobEntry, JobFilter, JobProblem, Ledger,
     Listing, PoolMemory, PortError, PortErrorClass, Ports, QueueMemory, Receipt, StartOrder,
     WorkerReport,
 };
@@ -70,6 +70,8 @@ pub(crate) struct State {
     pub(crate) messages: Vec<Message>,
     pub(crate) results: Vec<JobResult>,
     pub(crate) commits: u32,
+    /// Whether the ledger is the queue, too, and acks with a commit.
+    pub(crate) acks_with_commit: bool,
     pub(crate) problems: Vec<JobProblem>,
     pub(crate) reports: Vec<WorkerReport>,
     /// The newest generation of each job that a user has had sent again.
@@ -495,6 +497,26 @@ impl Ledger for World {
             Ok(Committed::Written)
         };
         results.iter().map(commit).collect()
+    }
+
+    async fn commit_and_ack(
+        &self,
+        ended: &[(JobResult, Receipt)],
+    ) -> Vec<Result<Ended, PortError>> {
+        let mut outcomes = Vec::new();
+        for (result, receipt) in ended {
+            outcomes.push(self.commit_one(result).await.map(|committed| {
+                let mut state = self.state();
+                let is_acked = state.acks_with_commit
+                    && committed == Committed::Written
+                    && state.held(receipt).is_ok();
+                if is_acked {
+                    state.messages.retain(|one| one.receipt.as_ref() != Some(receipt));
+                }
+                Ended { committed, is_acked }
+            }));
+        }
+        outcomes
     }
 
     async fn note_problem(&self, problem: &JobProblem) -> Result<(), PortError> {
