@@ -5,6 +5,7 @@
 
 use chrono::{Datelike, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone};
 
+use super::work;
 use crate::units::Timestamp;
 use crate::zone::Zone;
 
@@ -33,6 +34,7 @@ pub(super) fn instant(
     minute: u16,
     occurrence: Occurrence,
 ) -> Option<Timestamp> {
+    work::step();
     let local = day.and_hms_opt(0, 0, 0)?.checked_add_signed(TimeDelta::minutes(minute.into()))?;
     let found = zone.from_local_datetime(&local);
     let found = match occurrence {

@@ -134,16 +134,16 @@ impl Fires {
             let local = at.with_timezone(&self.zone);
             let day = local.date_naive();
             let begins = calendar.next_from(&times.days, self.turn, day, last_day)?;
-            let midnight = instant(self.zone, day, 0, Occurrence::Second)?;
-            at = if begins != day && at < midnight {
+            at = if begins == day {
+                if times.minutes & 1 << local.minute() != 0 {
+                    return Some(at);
+                }
+                at + MINUTE
+            } else if at < instant(self.zone, day, 0, Occurrence::Second)? {
                 // Clocks are set back over this midnight: the day before has more minutes to come.
                 at + MINUTE
-            } else if begins != day {
-                instant(self.zone, begins, 0, Occurrence::First)?.max(at + MINUTE)
-            } else if times.minutes & 1 << local.minute() != 0 {
-                return Some(at);
             } else {
-                at + MINUTE
+                instant(self.zone, begins, 0, Occurrence::First)?.max(at + MINUTE)
             };
         }
         None
@@ -161,17 +161,17 @@ impl Fires {
             let local = at.with_timezone(&self.zone);
             let day = local.date_naive();
             let ends = calendar.last_to(&times.days, self.turn, day, first_day()?)?;
-            let midnight = instant(self.zone, day, DAY_MINUTES, Occurrence::First)?;
-            at = if ends != day && at > midnight {
+            at = if ends == day {
+                if times.minutes & 1 << local.minute() != 0 {
+                    return Some(at);
+                }
+                at - MINUTE
+            } else if at > instant(self.zone, day, DAY_MINUTES, Occurrence::First)? {
                 // Likewise, the day after has had minutes before.
                 at - MINUTE
-            } else if ends != day {
+            } else {
                 (instant(self.zone, ends, DAY_MINUTES, Occurrence::Second)? - MINUTE)
                     .min(at - MINUTE)
-            } else if times.minutes & 1 << local.minute() != 0 {
-                return Some(at);
-            } else {
-                at - MINUTE
             };
         }
         None

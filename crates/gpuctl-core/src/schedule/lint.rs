@@ -154,13 +154,17 @@ fn overlap(
         return None;
     }
     let meeting = meeting(this, other)?;
-    let (covered, covers) = (is_covered(other, this), is_covered(this, other));
+    let covered = is_covered(other, this);
+    if !covered && index < other_index {
+        return None;
+    }
+    let covers = is_covered(this, other);
     let (entry, other, number) = (this.entry, other.entry, other_index + 1);
     if covered && (!covers || index > other_index) {
         let message = format!("{entry} is redundant: entry {number}, {other}, covers it");
         return Some((message, "remove it".to_owned()));
     }
-    (!covered && !covers && index > other_index).then(|| {
+    (!covered && !covers).then(|| {
         let from = show(entry.zone(), meeting.begin);
         let until = show(entry.zone(), meeting.end);
         let message =

@@ -5,7 +5,7 @@ thread_local! {
     static STEPS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// A day, a minute or a stretch was looked at.
+/// A day, a minute or a stretch was looked at, or the instant of a local time looked up.
 pub(super) fn step() {
     #[cfg(test)]
     STEPS.set(STEPS.get() + 1);
