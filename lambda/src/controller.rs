@@ -105,6 +105,7 @@ impl Controller {
             Some(error) => Err(error.into()),
             None => Ok(response::document(
                 &event,
+                &ready.policy,
                 outcome,
                 Response { errors, failed_messages: failed.messages },
             )),

@@ -43,10 +43,10 @@ pub(crate) struct Response {
 }
 
 /// The response: each pool as in `gpuctl status --json`, what was done, and what went wrong.
-pub(crate) fn document(event: &Event, outcome: Outcome, wrong: Response) -> Value {
+pub(crate) fn document(event: &Event, policy: &Policy, outcome: Outcome, wrong: Response) -> Value {
     let (errors, failed) = (wrong.errors, matches!(outcome, Outcome::Failed));
     let mut response = match outcome {
-        Outcome::Done(reconciled) => of_reconcile(&reconciled, errors),
+        Outcome::Done(reconciled) => of_reconcile(policy, &reconciled, errors),
         Outcome::Busy => {
             json!({ "skipped": "another controller is reconciling", "errors": errors })
         }
@@ -63,9 +63,10 @@ pub(crate) fn document(event: &Event, outcome: Outcome, wrong: Response) -> Valu
     response
 }
 
-fn of_reconcile(reconciled: &Reconciled, mut errors: Vec<String>) -> Value {
+fn of_reconcile(policy: &Policy, reconciled: &Reconciled, mut errors: Vec<String>) -> Value {
     errors.extend(reconciled.errors.iter().map(ToString::to_string));
-    let document = StatusDocument::of(&reconciled.observation, &reconciled.plan, errors);
+    let document =
+        StatusDocument::of(&reconciled.observation, &reconciled.plan, &policy.cost, errors);
     let acted: Vec<ActedDocument> = reconciled
         .acted
         .iter()
@@ -143,9 +144,10 @@ mod tests {
         let records = [json!({"messageId": "a", "body": "{}"}), json!({"messageId": "b"})];
         let event = json!({ "Records": records });
         let event = Event::read(&event, "r-1", &CommandSources::default()).unwrap();
+        let policy = Policy::parse("[pool.gpu]\nqueue = \"jobs\"").unwrap();
         let of = |outcome, failed: &[&str]| {
             let failed_messages = failed.iter().map(ToString::to_string).collect();
-            document(&event, outcome, Response { errors: Vec::new(), failed_messages })
+            document(&event, &policy, outcome, Response { errors: Vec::new(), failed_messages })
         };
         let failed = of(Outcome::Failed, &[]);
         assert_eq!(failed["statusCode"], 503);

@@ -15,6 +15,7 @@ pub mod policy;
 pub mod priority;
 pub mod refusals;
 pub mod schedule;
+pub mod sentence;
 pub mod suggest;
 pub mod text;
 pub mod units;

@@ -18,7 +18,12 @@ use crate::problem::Problem;
 /// `GET /v1/status`.
 pub(crate) async fn status(State(api): State<Shared>) -> Json<Versioned<StatusDocument>> {
     let snapshot = api.snapshot().await;
-    Json(StatusDocument::of(&snapshot.observation, &snapshot.plan, snapshot.errors.clone()))
+    Json(StatusDocument::of(
+        &snapshot.observation,
+        &snapshot.plan,
+        &api.policy.cost,
+        snapshot.errors.clone(),
+    ))
 }
 
 /// `GET /v1/explain/{pool}`.

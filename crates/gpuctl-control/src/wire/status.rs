@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 
+use gpuctl_core::cost::CostSettings;
 use gpuctl_core::observation::{
     BootPhase, Hold, HoldWants, Observation, SeenBox, SeenPool, SeenQueue,
 };
 use gpuctl_core::plan::{Plan, PoolPlan};
+use gpuctl_core::sentence::{busiest, sentence};
 use gpuctl_core::units::{BoxId, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,12 +36,17 @@ impl StatusDocument {
 
     /// The document of an observation and the plan made from it.
     #[must_use]
-    pub fn of(seen: &Observation, plan: &Plan, errors: Vec<String>) -> Versioned<Self> {
-        let pools = plan
-            .pools
-            .iter()
-            .filter_map(|plan| Some(PoolDocument::of(seen.pools.get(&plan.pool)?, plan, seen.at)))
-            .collect();
+    pub fn of(
+        seen: &Observation,
+        plan: &Plan,
+        cost: &CostSettings,
+        errors: Vec<String>,
+    ) -> Versioned<Self> {
+        let pool = |plan: &PoolPlan| {
+            let pool = seen.pools.get(&plan.pool)?;
+            Some(PoolDocument::of(pool, plan, cost, seen.at))
+        };
+        let pools = plan.pools.iter().filter_map(pool).collect();
         let document = Self { at: time(seen.at), pools, errors };
         Versioned { schema: "gpuctl.status", version: 1, document }
     }
@@ -51,6 +58,9 @@ pub struct PoolDocument {
     pub pool: String,
     /// The state of its busiest box: `running`, `pending`, `stopping`, `stopped` or `unknown`.
     pub state: Cow<'static, str>,
+    /// Its state, since when and why, what an hour of it costs, and what comes next, for people.
+    #[serde(default)]
+    pub sentence: String,
     /// How many boxes should be up.
     pub boxes_wanted: u32,
     pub boxes: Vec<BoxDocument>,
@@ -65,13 +75,14 @@ pub struct PoolDocument {
 }
 
 impl PoolDocument {
-    fn of(seen: &SeenPool, plan: &PoolPlan, now: Timestamp) -> Self {
+    fn of(seen: &SeenPool, plan: &PoolPlan, cost: &CostSettings, now: Timestamp) -> Self {
         let boxes = seen.boxes.value.as_deref();
         let run = seen.runs.first();
         let reason = run.map(|run| run.stop.as_ref().unwrap_or(&run.start));
         Self {
             pool: plan.pool.to_string(),
             state: boxes.map_or("unknown", state).into(),
+            sentence: sentence(seen, plan, cost, now),
             boxes_wanted: plan.boxes_wanted,
             boxes: box_documents(boxes.unwrap_or_default(), plan, now),
             queue: seen
@@ -90,10 +101,7 @@ impl PoolDocument {
 /// The state of the busiest of some boxes, as seen.
 #[must_use]
 pub fn state(boxes: &[SeenBox]) -> &'static str {
-    ["running", "pending", "stopping"]
-        .into_iter()
-        .find(|state| boxes.iter().any(|one| one.state.as_str() == *state))
-        .unwrap_or("stopped")
+    busiest(boxes).as_str()
 }
 
 /// One box.
@@ -298,7 +306,8 @@ mod tests {
         let policy = Policy::parse("[pool.gpu]\nqueue = \"jobs\"\n[cost]\nusd_hour = 0.5").unwrap();
         let pools = BTreeMap::from([("gpu".parse().unwrap(), seen)]);
         let seen = Observation { at: now, witness: Witness::Controller, pools };
-        let document = StatusDocument::of(&seen, &decide(&policy, &seen), vec![]).document;
+        let document =
+            StatusDocument::of(&seen, &decide(&policy, &seen), &policy.cost, vec![]).document;
         let shown = &document.pools[0].boxes[0];
         assert_eq!(shown.rebalance.as_deref(), Some("2026-11-21T11:58:00.000Z"));
         assert_eq!((shown.boot[0].phase.as_str(), shown.boot[0].seconds), ("kernel", 3.2));

@@ -113,7 +113,7 @@ impl Goal {
                     }
                 }
                 if !arguments.wait || self.is_reached(&reconciled, printer)? {
-                    return Ok(status::of_reconciled(&reconciled, &self.pools));
+                    return Ok(status::of_reconciled(context, &reconciled, &self.pools));
                 }
             }
             if context.now() > deadline {
@@ -224,7 +224,7 @@ pub(super) async fn release(
     let (ledger, pools) = (&*context.ports.ledger, std::slice::from_ref(pool));
     hold::release(ledger, pools, &user(), context.now()).await?;
     match context.reconcile_until_free(printer).await {
-        Some(reconciled) => Ok(status::of_reconciled(&reconciled, pools)),
+        Some(reconciled) => Ok(status::of_reconciled(context, &reconciled, pools)),
         None => status::status(context, Some(pool)).await,
     }
 }
@@ -313,7 +313,7 @@ pub(super) async fn retire(
         context.ports.cloud.retire(id).await?;
     }
     match context.reconcile_until_free(printer).await {
-        Some(reconciled) => Ok(status::of_reconciled(&reconciled, &context.pools())),
+        Some(reconciled) => Ok(status::of_reconciled(context, &reconciled, &context.pools())),
         None => status::status(context, None).await,
     }
 }

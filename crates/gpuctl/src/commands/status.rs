@@ -21,7 +21,8 @@ use crate::render::Output;
 /// `gpuctl status [POOL]`.
 pub(super) async fn status(context: &Context, pool: Option<&PoolId>) -> Result<Output, Failure> {
     let seen = observe(context, pool).await?;
-    let mut status = StatusDocument::of(&seen.observation, &seen.plan, seen.errors);
+    let mut status =
+        StatusDocument::of(&seen.observation, &seen.plan, &context.config.policy.cost, seen.errors);
     match context.outdated().await {
         Ok(found) => status.document.note_outdated(&found),
         Err(error) => status.document.errors.push(error.to_string()),
@@ -30,7 +31,11 @@ pub(super) async fn status(context: &Context, pool: Option<&PoolId>) -> Result<O
 }
 
 /// The status of some pools after a reconcile: what it observed, and what its actions changed.
-pub(super) fn of_reconciled(reconciled: &Reconciled, pools: &[PoolId]) -> Output {
+pub(super) fn of_reconciled(
+    context: &Context,
+    reconciled: &Reconciled,
+    pools: &[PoolId],
+) -> Output {
     let mut observation = reconciled.observation.clone();
     for acted in reconciled.acted.iter().filter(|acted| acted.result.is_ok()) {
         if let Some(seen) = observation.pools.get_mut(&acted.pool) {
@@ -40,7 +45,7 @@ pub(super) fn of_reconciled(reconciled: &Reconciled, pools: &[PoolId]) -> Output
     let mut plan = reconciled.plan.clone();
     plan.pools.retain(|plan| pools.contains(&plan.pool));
     let errors = reconciled.errors.iter().map(ToString::to_string).collect();
-    Output::Status(StatusDocument::of(&observation, &plan, errors))
+    Output::Status(StatusDocument::of(&observation, &plan, &context.config.policy.cost, errors))
 }
 
 /// What a successful action changes: the box's state and its run.

@@ -13,7 +13,7 @@ use super::words::{Lines, jobs_of, short, shown_name, span};
 pub(super) fn status(document: &StatusDocument) -> Lines {
     let mut lines = Lines::default();
     for pool in &document.pools {
-        lines.add(format!("{}: {}", pool.pool, pool.state));
+        lines.add(format!("{}: {}", pool.pool, pool.sentence));
         self::pool(&mut lines, pool);
     }
     errors(&mut lines, &document.errors);

@@ -295,13 +295,13 @@ async fn a_start_and_a_stop_observe_ec2_once_and_status_shows_what_they_did() {
     let expected =
         ["DescribeInstances", "DescribeInstances", "CreateTags", "StartInstances", "CreateTags"];
     assert_eq!(made, expected, "nothing is read after the start");
-    assert!(status.starts_with("app: pending\n"), "{status}");
+    assert!(status.starts_with("app: pending for "), "{status}");
     assert!(status.contains("started") && status.contains("by hold: "), "{status}");
     wait_until("the box is on", || state(&front, &id) == InstanceState::Running);
     let (made, status) = calls(&["stop-app"]);
     let expected = ["DescribeInstances", "CreateTags", "StopInstances"];
     assert_eq!(made, expected, "nothing is read after the stop");
-    assert!(status.starts_with("app: stopping\n"), "{status}");
+    assert!(status.starts_with("app: stopping for "), "{status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,7 +53,7 @@ async fn a_box_that_was_stopped_outside_gpuctl_starts_when_a_user_says_so() {
         // An observation before the start must not make the stop newer than the start.
         sandbox.wait_for("gpu", "stopped");
         let said = sandbox.run(&["start-gpu", "--wait", "--timeout", "60s"]).expect(0);
-        assert!(said.stdout.starts_with("gpu: running\n"), "{}\n{}", said.stdout, said.stderr);
+        assert!(said.stdout.starts_with("gpu: running"), "{}\n{}", said.stdout, said.stderr);
     }
 }
 
