@@ -16,9 +16,8 @@ thread_local! {
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// What a decoder may take beside what it announces: tables, files that it holds, and what image-tiff reserves for a tag's values before it reads
-/// them, up to 256 MB, of which it touches what the file has.
-const MEMORY_SLACK: u64 = 320 << 20;
+/// What a decoder may take beside what it announces: tables, and files that it holds.
+const MEMORY_SLACK: u64 = 64 << 20;
 /// Small, so that a run gets to many inputs.
 const LIMITS: InputLimits = InputLimits {
     audio_seconds_max: 60,

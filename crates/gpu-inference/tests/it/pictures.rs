@@ -185,6 +185,20 @@ fn a_list_of_pages_is_bounded_and_a_circle_ends() {
     assert_eq!(picture(&circle).unwrap().pages_total(), 1);
 }
 
+/// image-tiff reserves memory for all the values that a tag is said to have, and is the only one to read pixels of 32 bits as floats.
+#[test]
+fn a_tag_of_more_bytes_than_its_file_is_not_handed_to_a_decoder_that_believes_it() {
+    let pixels = [0.2_f32, 0.4, 0.6, 0.8].map(f32::to_le_bytes).concat();
+    let page = TiffPage::new((2, 2), (1, 32), BLACK_IS_ZERO, pixels);
+    let page = page.with(tag::FORMAT, &[3]).with(tag::PALETTE, &[7; 6]);
+    let mut bytes = tiff(Layout::Little, &[page]);
+    assert_eq!(code(&bytes), "decoded");
+    let entry = [tag::PALETTE, 3, 6, 0].map(u16::to_le_bytes).concat();
+    let at = bytes.windows(entry.len()).position(|window| window == entry).unwrap();
+    bytes[at + 4..at + 8].copy_from_slice(&7_000_000_u32.to_le_bytes());
+    assert_ne!(code(&bytes), "decoded");
+}
+
 #[test]
 fn a_jpeg_is_truncated_only_where_pixels_are_missing() {
     let page = page();

@@ -125,6 +125,9 @@ impl Page<'_> {
     }
 
     fn by_image(&self, source: &mut Source<'_>) -> Result<RgbImage, Problem> {
+        if self.directory.exceeds_file() {
+            return Err(Problem::damaged("a tag is said to have more bytes than the file"));
+        }
         // The crate reads only the page that the header points to.
         let file = source.file.get_ref().try_clone()?;
         let pointed = Patched::new(file, self.header.pointing_to(self.directory.at))?;

@@ -33,6 +33,8 @@ const TILE_WIDTH: u16 = 322;
 const TILES_AT: u16 = 324;
 const TILES_BYTES: u16 = 325;
 const FORMAT: u16 = 339;
+/// Tags from here on are programs' own, which no decoder asks for.
+const OWN: u16 = 32_768;
 /// In [`KIND`]: a smaller copy of another page, and a mask of one.
 const IS_REDUCED: u64 = 1;
 const IS_MASK: u64 = 4;
@@ -76,6 +78,8 @@ pub(super) struct Directory {
     fields: Vec<Field>,
     /// Red, green and blue of each number, in 16 bits.
     palette: Vec<u64>,
+    /// A tag is said to have more bytes than the file.
+    exceeds: bool,
 }
 
 /// A tag with its number, and where that lies.
@@ -174,6 +178,11 @@ impl Directory {
     /// Whether some of its pixels lie behind the end of the file.
     pub(super) fn is_cut(&self, file_bytes: u64) -> bool {
         self.ends_at > file_bytes
+    }
+
+    /// Whether a tag is said to have more bytes than the file, for which a decoder may reserve memory before it reads them.
+    pub(super) fn exceeds_file(&self) -> bool {
+        self.exceeds
     }
 
     /// How its pixels are packed in a way that the decoder does not know: in 1 or 2 bits with a palette, in 2 or 12 bits, in bits that are
@@ -312,6 +321,8 @@ struct Entry {
     /// Bytes of a number; 0 for what is none.
     width: usize,
     count: u64,
+    /// As the header says, whatever the file has.
+    bytes: u64,
     /// Where its numbers lie.
     at: u64,
 }
@@ -350,6 +361,7 @@ impl<F: BufRead + Seek> Numbers<'_, F> {
         let mut directory = Directory { at, bits: 1, samples: 1, ..Directory::default() };
         let mut pieces = [Vec::new(), Vec::new()];
         for entry in entries {
+            directory.exceeds |= entry.tag < OWN && entry.bytes > self.file_bytes;
             let first = |numbers: &mut Self| Ok(numbers.numbers(&entry, 1)?.first().copied());
             let first: Result<Option<u64>, Problem> = first(self);
             let first = first?;
@@ -377,19 +389,25 @@ impl<F: BufRead + Seek> Numbers<'_, F> {
 
     fn entry(&mut self) -> Result<Entry, Problem> {
         let tag = u16::try_from(self.number(2)?).unwrap_or(u16::MAX);
-        let width = match self.number(2)? {
-            1 => 1,
-            3 => 2,
-            4 | 13 => 4,
-            16 | 18 => 8,
-            _ => 0,
+        // Texts, signed numbers and fractions are no places, sizes or kinds.
+        let (width, bytes) = match self.number(2)? {
+            1 => (1, 1),
+            2 | 6 | 7 => (0, 1),
+            3 => (2, 2),
+            8 => (0, 2),
+            4 | 13 => (4, 4),
+            9 | 11 => (0, 4),
+            16 | 18 => (8, 8),
+            5 | 10 | 12 | 17 => (0, 8),
+            _ => (0, 0),
         };
         let count = self.offset()?;
         let own = self.file.stream_position()?;
         let inside = if self.header.big { 8 } else { 4 };
         let place = self.offset()?;
-        let fits = count.saturating_mul(width as u64) <= inside;
-        Ok(Entry { tag, width, count, at: if fits { own } else { place } })
+        let bytes = count.saturating_mul(bytes);
+        let fits = bytes <= inside;
+        Ok(Entry { tag, width, count, bytes, at: if fits { own } else { place } })
     }
 
     /// The numbers of an entry, as far as the file has them.
