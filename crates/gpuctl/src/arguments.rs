@@ -56,13 +56,15 @@ pub(crate) enum Command {
     #[command(flatten)]
     WithContext(ContextCommand),
     #[command(flatten)]
+    Configured(ConfiguredCommand),
+    #[command(flatten)]
     Standalone(StandaloneCommand),
 }
 
 impl Command {
     /// Whether it runs workers that are none of this machine.
     pub(crate) fn is_simulated(&self) -> bool {
-        matches!(self, Self::WithContext(ContextCommand::Simulate(wanted)) if wanted.faults.faults)
+        matches!(self, Self::Configured(ConfiguredCommand::Simulate(wanted)) if wanted.faults.faults)
     }
 }
 
@@ -139,9 +141,6 @@ pub(crate) enum ContextCommand {
         /// The pool
         pool: PoolId,
     },
-    /// Show and check the schedules of pools
-    #[command(subcommand)]
-    Schedule(ScheduleCommand),
     /// Run the controller: watch queues and schedules, start and stop boxes, until interrupted
     Run,
     /// Run the controller, and serve the HTTP API for other programs, until interrupted
@@ -150,13 +149,6 @@ pub(crate) enum ContextCommand {
         #[arg(long, value_name = "IP:PORT")]
         address: Option<std::net::SocketAddr>,
     },
-    /// Show, estimate and price the cost of boxes
-    #[command(subcommand)]
-    Cost(CostCommand),
-    /// Replay a demand trace under several policies: the cost of each, and how long jobs wait
-    Simulate(Box<SimulateArguments>),
-    /// Choose max_wait and idle_stop for a given cost of waiting, by replaying a trace
-    Tune(TuneArguments),
     /// Write this machine's state into one file, while it is in use: queue, jobs, results with their files, holds and runs
     Backup {
         /// The file to write
@@ -197,6 +189,21 @@ pub(crate) enum HoldCommand {
         #[command(flatten)]
         hold: HoldArguments,
     },
+}
+
+/// Commands on the configuration. They open no backend, but for two of `cost`: they need neither credentials nor this machine's state.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfiguredCommand {
+    /// Show and check the schedules of pools
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
+    /// Show, estimate and price the cost of boxes
+    #[command(subcommand)]
+    Cost(CostCommand),
+    /// Replay a demand trace under several policies: the cost of each, and how long jobs wait
+    Simulate(Box<SimulateArguments>),
+    /// Choose max_wait and idle_stop for a given cost of waiting, by replaying a trace
+    Tune(TuneArguments),
 }
 
 /// Commands that open no backend, and work without a configuration or report its errors themselves.

@@ -36,9 +36,10 @@ use gpuctl_control::config::{Config, ConfigError};
 use gpuctl_control::ports::Purge;
 
 use crate::arguments::{
-    Arguments, Command, ContextCommand, HistoryCommand, InvokeArguments, StandaloneCommand,
+    Arguments, Command, ConfiguredCommand, ContextCommand, HistoryCommand, InvokeArguments,
+    StandaloneCommand,
 };
-use crate::context::Context;
+use crate::context::{Configured, Context};
 use crate::failure::Failure;
 use crate::render::{Output, Printer};
 
@@ -47,6 +48,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Outpu
     let config = configuration(arguments.config.as_deref()).await;
     match arguments.command {
         Command::Standalone(command) => standalone(command, config, printer).await,
+        Command::Configured(command) => configured(command, config?, printer).await,
         Command::WithContext(command) => {
             let context = Context::open(config?).await?;
             with_context(command, &context, printer).await
@@ -101,6 +103,21 @@ async fn standalone(
     }
 }
 
+async fn configured(
+    command: ConfiguredCommand,
+    config: Config,
+    printer: &Printer,
+) -> Result<Output, Failure> {
+    match command {
+        ConfiguredCommand::Cost(command) => cost::run(config, command).await,
+        ConfiguredCommand::Schedule(command) => schedule::run(&Configured::new(config), &command),
+        ConfiguredCommand::Simulate(wanted) => {
+            simulate::run(&Configured::new(config), &wanted, printer)
+        }
+        ConfiguredCommand::Tune(wanted) => simulate::tune(&Configured::new(config), &wanted),
+    }
+}
+
 async fn with_context(
     command: ContextCommand,
     context: &Context,
@@ -128,14 +145,10 @@ async fn with_context(
         }
         ContextCommand::Plan(wanted) => status::plan(context, &wanted).await,
         ContextCommand::Explain { pool } => status::explain(context, &pool).await,
-        ContextCommand::Schedule(command) => schedule::run(context, &command),
         ContextCommand::Run => run::watch(context, printer).await,
         ContextCommand::Serve { address } => {
             Box::pin(serve::serve(context, printer, address)).await
         }
-        ContextCommand::Cost(command) => cost::run(context, command).await,
-        ContextCommand::Simulate(wanted) => simulate::run(context, &wanted, printer),
-        ContextCommand::Tune(wanted) => simulate::tune(context, &wanted),
         ContextCommand::Backup { path } => backup::backup(context, &path),
         ContextCommand::History(HistoryCommand::Export { path, since }) => {
             simulate::export(context, &path, since).await

@@ -1,12 +1,15 @@
-//! What most commands work with: the configuration, and the ports on its backend.
+//! What commands work with: the configuration, and most of them the ports on its backend, too.
 
+use std::ops::Deref;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::DateTime;
 use gpuctl_control::Reconciled;
+use gpuctl_control::clock::SystemClock;
 use gpuctl_control::config::Config;
-use gpuctl_control::ports::{Fence, LEASE_LASTS, PortError, Ports};
+use gpuctl_control::ports::{Clock, Fence, LEASE_LASTS, PortError, Ports};
 use gpuctl_control::{Trigger, pools, reconcile};
 use gpuctl_core::policy::{Pool, QueuePolicy};
 use gpuctl_core::text::excerpt;
@@ -24,23 +27,19 @@ const LEASE_RETRY: Duration = Duration::from_millis(50);
 const POLL_EVERY: Duration = Duration::from_millis(200);
 const POLL_EVERY_AWS: Duration = Duration::from_secs(3);
 
-/// The configuration and the ports.
-pub(crate) struct Context {
+/// The configuration, and a clock.
+pub(crate) struct Configured {
     pub(crate) config: Config,
-    pub(crate) backend: Backend,
-    pub(crate) ports: Ports,
-    owner: String,
+    clock: Arc<dyn Clock>,
 }
 
-impl Context {
-    pub(crate) async fn open(config: Config) -> Result<Self, Failure> {
-        let backend = Backend::open(&config).await?;
-        let owner = format!("{}, process {}", user(), std::process::id());
-        Ok(Self { config, ports: backend.ports.clone(), backend, owner })
+impl Configured {
+    pub(crate) fn new(config: Config) -> Self {
+        Self { config, clock: Arc::new(SystemClock) }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        self.ports.clock.now()
+        self.clock.now()
     }
 
     /// Reads `now`, or a time with its offset: without one it would mean something else on each machine.
@@ -72,6 +71,48 @@ impl Context {
             Ok(age) => Ok(self.now() - age),
             Err(_) => self.time(text),
         }
+    }
+
+    /// All pools.
+    pub(crate) fn pools(&self) -> Vec<PoolId> {
+        self.config.policy.pools.iter().map(|pool| pool.id.clone()).collect()
+    }
+
+    pub(crate) fn pool(&self, id: &PoolId) -> Result<&Pool, Failure> {
+        Ok(pools::named(&self.config.policy, id.as_str())?)
+    }
+
+    /// The pool that a submitted job goes to.
+    pub(crate) fn queue_pool(
+        &self,
+        wanted: Option<&PoolId>,
+    ) -> Result<(&Pool, &QueuePolicy), Failure> {
+        Ok(pools::for_job(&self.config.policy, wanted.map(PoolId::as_str))?)
+    }
+}
+
+/// The configuration and the ports.
+pub(crate) struct Context {
+    configured: Configured,
+    pub(crate) backend: Backend,
+    pub(crate) ports: Ports,
+    owner: String,
+}
+
+impl Deref for Context {
+    type Target = Configured;
+
+    fn deref(&self) -> &Configured {
+        &self.configured
+    }
+}
+
+impl Context {
+    pub(crate) async fn open(config: Config) -> Result<Self, Failure> {
+        let backend = Backend::open(&config).await?;
+        let owner = format!("{}, process {}", user(), std::process::id());
+        let (ports, clock) = (backend.ports.clone(), backend.ports.clock.clone());
+        Ok(Self { configured: Configured { config, clock }, backend, ports, owner })
     }
 
     /// One reconcile; `None` if another controller holds the lease.
@@ -124,23 +165,6 @@ impl Context {
     #[expect(clippy::unused_async, reason = "with AWS it asks EC2")]
     pub(crate) async fn outdated(&self) -> Result<Vec<(BoxId, String)>, PortError> {
         Ok(Vec::new())
-    }
-
-    /// All pools.
-    pub(crate) fn pools(&self) -> Vec<PoolId> {
-        self.config.policy.pools.iter().map(|pool| pool.id.clone()).collect()
-    }
-
-    pub(crate) fn pool(&self, id: &PoolId) -> Result<&Pool, Failure> {
-        Ok(pools::named(&self.config.policy, id.as_str())?)
-    }
-
-    /// The pool that a submitted job goes to.
-    pub(crate) fn queue_pool(
-        &self,
-        wanted: Option<&PoolId>,
-    ) -> Result<(&Pool, &QueuePolicy), Failure> {
-        Ok(pools::for_job(&self.config.policy, wanted.map(PoolId::as_str))?)
     }
 
     /// How often to poll while waiting: here a poll reads a file, on AWS it makes API calls, which cost money and are throttled.

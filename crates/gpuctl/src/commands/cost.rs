@@ -3,6 +3,7 @@
 mod estimate;
 mod report;
 
+use gpuctl_control::config::Config;
 use gpuctl_core::cost::PriceTable;
 use gpuctl_core::offering::CapacityType;
 use gpuctl_core::units::MicroUsd;
@@ -14,23 +15,26 @@ use crate::failure::{Code, Failure};
 use crate::render::Output;
 
 /// `gpuctl cost …`.
-pub(super) async fn run(context: &Context, command: CostCommand) -> Result<Output, Failure> {
+pub(super) async fn run(config: Config, command: CostCommand) -> Result<Output, Failure> {
+    let known = &config.policy.cost;
     match command {
-        CostCommand::Report(wanted) => report::report(context, &wanted).await,
-        CostCommand::Stack(wanted) => stack(context, &wanted),
-        CostCommand::Estimate(wanted) => estimate::estimate(&context.config.policy.cost, &wanted),
-        CostCommand::Prices(wanted) if wanted.refresh => prices::refresh(context, &wanted).await,
-        CostCommand::Prices(wanted) => prices::known(&context.config.policy.cost, &wanted),
+        CostCommand::Report(wanted) => report::report(&Context::open(config).await?, &wanted).await,
+        CostCommand::Stack(wanted) => stack(&config, &wanted),
+        CostCommand::Estimate(wanted) => estimate::estimate(known, &wanted),
+        CostCommand::Prices(wanted) if wanted.refresh => {
+            prices::refresh(&Context::open(config).await?, &wanted).await
+        }
+        CostCommand::Prices(wanted) => prices::known(known, &wanted),
     }
 }
 
 #[cfg(feature = "deploy")]
-fn stack(context: &Context, wanted: &StackCostArguments) -> Result<Output, Failure> {
-    super::deploy::bill(context, wanted)
+fn stack(config: &Config, wanted: &StackCostArguments) -> Result<Output, Failure> {
+    super::deploy::bill(&config.policy, wanted)
 }
 
 #[cfg(not(feature = "deploy"))]
-fn stack(_: &Context, _: &StackCostArguments) -> Result<Output, Failure> {
+fn stack(_: &Config, _: &StackCostArguments) -> Result<Output, Failure> {
     Err(crate::backend::without_deploy())
 }
 

@@ -9,6 +9,7 @@ use gpuctl_aws::{Aws, AwsAccount, CloudFormation};
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::config::{Config, FILE_NAME};
 use gpuctl_control::ports::Clock;
+use gpuctl_core::policy::Policy;
 use gpuctl_core::units::MicroUsd;
 use gpuctl_deploy::bill::Bill;
 use gpuctl_deploy::ports::Left;
@@ -21,7 +22,6 @@ use crate::arguments::{
     DeployArguments, DestroyArguments, DiffArguments, ParameterValue, StackArguments,
     StackCostArguments, StandaloneCommand,
 };
-use crate::context::Context;
 use crate::documents::stack::{
     ChangeDocument, DeployedDocument, DestroyedDocument, DifferenceDocument, ExportDocument,
     HourCostDocument, LeftDocument, PartCostDocument, StackCostDocument,
@@ -175,14 +175,14 @@ async fn destroy(
 }
 
 /// `gpuctl cost stack`.
-pub(super) fn bill(context: &Context, wanted: &StackCostArguments) -> Result<Output, Failure> {
+pub(super) fn bill(policy: &Policy, wanted: &StackCostArguments) -> Result<Output, Failure> {
     let template = Template::parse(TEMPLATE)?;
     let set = values(&wanted.set);
     gpuctl_deploy::check_values(&template, &set)?;
-    let named = context.config.policy.cloud.aws.as_ref().and_then(|aws| aws.region.clone());
+    let named = policy.cloud.aws.as_ref().and_then(|aws| aws.region.clone());
     let region = wanted.region.clone().or(named).unwrap_or_else(|| "us-east-1".to_owned());
     let all = template.values(&set, "gpuctl", &region);
-    let bill = Bill::of(&template, &all, &context.config.policy.cost.prices);
+    let bill = Bill::of(&template, &all, &policy.cost.prices);
     Ok(Output::StackCost(bill_document(&bill, &region)))
 }
 

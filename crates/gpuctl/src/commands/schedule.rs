@@ -5,7 +5,7 @@ use gpuctl_core::policy::Pool;
 use gpuctl_core::units::PoolId;
 
 use crate::arguments::ScheduleCommand;
-use crate::context::Context;
+use crate::context::Configured;
 use crate::documents::schedule::{
     CalendarDocument, ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument,
     TimeZonesDocument, WarningDocument,
@@ -14,7 +14,7 @@ use crate::failure::{Code, Failure};
 use crate::render::Output;
 
 /// `gpuctl schedule …`.
-pub(crate) fn run(context: &Context, command: &ScheduleCommand) -> Result<Output, Failure> {
+pub(crate) fn run(context: &Configured, command: &ScheduleCommand) -> Result<Output, Failure> {
     match command {
         ScheduleCommand::At { pool, time } => {
             let (pool, at) = (context.pool(pool)?, context.time(time)?);
@@ -36,7 +36,7 @@ pub(crate) fn run(context: &Context, command: &ScheduleCommand) -> Result<Output
     }
 }
 
-fn lint(context: &Context, only: Option<&PoolId>) -> Result<Output, Failure> {
+fn lint(context: &Configured, only: Option<&PoolId>) -> Result<Output, Failure> {
     let pools: Vec<&Pool> = match only {
         Some(id) => vec![context.pool(id)?],
         None => context.config.policy.pools.iter().collect(),

@@ -20,7 +20,7 @@ use gpuctl_sim::tune::tune as choose;
 use super::cost::{BoxKind, hour_price};
 use super::faults;
 use crate::arguments::{SimulateArguments, TuneArguments, WorldArguments};
-use crate::context::Context;
+use crate::context::{Configured, Context};
 use crate::documents::simulate::{
     ChoiceDocument, ExportedDocument, PolicyScoreDocument, SimulationDocument, TunedDocument,
     TuningDocument,
@@ -37,7 +37,7 @@ pub(super) const JOBS_MAX: u32 = 1_000_000;
 
 /// `gpuctl simulate`: a replay of traces, or the fault simulation.
 pub(crate) fn run(
-    context: &Context,
+    context: &Configured,
     wanted: &SimulateArguments,
     printer: &Printer,
 ) -> Result<Output, Failure> {
@@ -61,7 +61,7 @@ impl Settings {
     const MAX_WAIT: TimeDelta = TimeDelta::minutes(10);
     const BOOT: TimeDelta = TimeDelta::minutes(2);
 
-    fn of(context: &Context, world: &WorldArguments) -> Result<Self, Failure> {
+    fn of(context: &Configured, world: &WorldArguments) -> Result<Self, Failure> {
         let pool = match &world.pool {
             Some(id) => Some(context.queue_pool(Some(id))?),
             // The user has not chosen the built-in default.
@@ -90,7 +90,7 @@ impl Settings {
     }
 }
 
-fn traces(context: &Context, wanted: &SimulateArguments) -> Result<Output, Failure> {
+fn traces(context: &Configured, wanted: &SimulateArguments) -> Result<Output, Failure> {
     let settings = Settings::of(context, &wanted.world)?;
     let settings = Settings {
         max_wait: wanted.max_wait.unwrap_or(settings.max_wait),
@@ -274,7 +274,7 @@ fn geometric_mean(permille: &[i64]) -> f64 {
 }
 
 /// `gpuctl tune`.
-pub(crate) fn tune(context: &Context, wanted: &TuneArguments) -> Result<Output, Failure> {
+pub(crate) fn tune(context: &Configured, wanted: &TuneArguments) -> Result<Output, Failure> {
     let world = &wanted.world;
     let settings = Settings::of(context, world)?;
     let [file] = world.demand.as_slice() else {

@@ -446,6 +446,30 @@ fn without_a_configuration_the_default_serves() {
 }
 
 #[test]
+fn what_needs_no_state_works_beside_the_state_of_a_newer_gpuctl() {
+    let sandbox = Sandbox::new(OFFICE);
+    sandbox.write("holidays.ics", HOLIDAYS);
+    sandbox.run(&["queue"]).expect(0);
+    let file = sandbox.path(".gpuctl/gpuctl.db");
+    let database = rusqlite::Connection::open(file).unwrap();
+    database.pragma_update(None, "user_version", 99).unwrap();
+    let refused = sandbox.run(&["status"]).expect(1).stderr;
+    assert!(refused.contains("has version 99, this gpuctl knows up to"), "{refused}");
+    let commands: [&[&str]; 9] = [
+        &["schedule", "at", "app", "2026-11-26T08:00Z"],
+        &["schedule", "show", "app"],
+        &["schedule", "lint"],
+        &["cost", "prices", "--region", "us-east-1"],
+        &["cost", "estimate", "--instance-type", "g6.xlarge", "--region", "us-east-1"],
+        &["simulate", "--demand", "example", "--policy", "gpuctl"],
+        &["simulate", "--faults", "--seeds", "1", "--only", "none", "--hours", "24"],
+        &["tune", "--demand", "example", "--wait-usd-hour", "1"],
+        &["completions", "bash"],
+    ];
+    commands.iter().for_each(|command| drop(sandbox.run(command).expect(0)));
+}
+
+#[test]
 fn a_reader_that_closes_the_pipe_is_no_error() {
     let sandbox = Sandbox::new(TWO_POOLS);
     let mut child =
