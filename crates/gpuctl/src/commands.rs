@@ -48,7 +48,7 @@ pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Outpu
     let config = configuration(arguments.config.as_deref()).await;
     match arguments.command {
         Command::Standalone(command) => standalone(command, config, printer).await,
-        Command::Configured(command) => configured(command, config?, printer).await,
+        Command::Configured(command) => Box::pin(configured(command, config?, printer)).await,
         Command::WithContext(command) => {
             let context = Context::open(config?).await?;
             with_context(command, &context, printer).await
@@ -109,7 +109,7 @@ async fn configured(
     printer: &Printer,
 ) -> Result<Output, Failure> {
     match command {
-        ConfiguredCommand::Cost(command) => cost::run(config, command).await,
+        ConfiguredCommand::Cost(command) => Box::pin(cost::run(config, command)).await,
         ConfiguredCommand::Schedule(command) => schedule::run(&Configured::new(config), &command),
         ConfiguredCommand::Simulate(wanted) => {
             simulate::run(&Configured::new(config), &wanted, printer)
