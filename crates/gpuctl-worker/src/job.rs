@@ -83,7 +83,7 @@ impl Worker {
             Err(Stop::Failed(failure, worked)) => Err((failure, worked)),
             Err(Stop::Late) => {
                 tracing::info!(job = %job.id, "cannot begin soon: released for another worker");
-                return self.release(&message, TimeDelta::zero()).await;
+                return self.leases.give_back(&self.ports, &message.lease).await;
             }
             Err(Stop::Fault(_, fault)) => return self.set_aside(&message, job, fault).await,
             Err(Stop::Cancelled) if message.lease.has_ended() => {

@@ -184,6 +184,16 @@ impl Leases {
         log_unreleased(&within("the release", released).await);
     }
 
+    /// The same at once for a message whose job has not begun: where the queue can, this receive does not count.
+    pub(crate) async fn give_back(&self, ports: &Ports, lease: &Arc<Lease>) {
+        self.leave_out(lease).await;
+        let given_back = ports.queue.give_back(std::slice::from_ref(&lease.receipt));
+        match timeout(CALL_TIME_MAX, given_back).await {
+            Ok(given_back) => given_back.iter().for_each(log_unreleased),
+            Err(_) => tracing::warn!("a message could not be released in time"),
+        }
+    }
+
     /// Moves the message to the dead letters, after a heartbeat that is under way.
     pub(crate) async fn bury(
         &self,
