@@ -52,7 +52,7 @@ struct OnceBroken {
     was: &'static str,
 }
 
-const ONCE_BROKEN: [OnceBroken; 10] = [
+const ONCE_BROKEN: [OnceBroken; 11] = [
     OnceBroken {
         seed: 36,
         faults: &[Fault::ForeignHands],
@@ -144,6 +144,14 @@ const ONCE_BROKEN: [OnceBroken; 10] = [
         boxes: 1,
         jobs: 26,
         was: "of a run that counts until the next start the check did not excuse the time before another one in it",
+    },
+    OnceBroken {
+        seed: 1_510,
+        faults: &[Fault::ControllerStall, Fault::BrokenBox],
+        hours: 108,
+        boxes: 1,
+        jobs: usize::MAX,
+        was: "the check did not see the fault for which a worker had ended hours before a user's hold on its box did",
     },
 ];
 

@@ -93,6 +93,22 @@ struct Receive {
     killed: bool,
     /// Whether the worker could not help it that it came to nothing.
     excused: bool,
+    /// Whether the worker buried the message without running its job.
+    buried: bool,
+}
+
+impl Receive {
+    /// By which process, when, and what became of it.
+    fn told(&self, queue_failed: bool) -> String {
+        let end = match (self.excused, self.killed) {
+            _ if self.buried => "buried",
+            _ if queue_failed => "the queue failed",
+            (true, _) => "excused",
+            (false, true) => "crashed by poison",
+            (false, false) => "let go of",
+        };
+        format!("{} by process {} ({end})", self.at.format("%a %H:%M:%S"), self.process)
+    }
 }
 
 impl Checks {
@@ -145,7 +161,13 @@ impl World {
     pub(crate) fn note_receives(&mut self, now: Timestamp, taken: &[Received], process: u64) {
         for message in taken {
             let receives = self.checks.jobs.receives.entry(name(message)).or_default();
-            receives.push(Receive { process, at: now, killed: false, excused: false });
+            receives.push(Receive {
+                process,
+                at: now,
+                killed: false,
+                excused: false,
+                buried: false,
+            });
         }
     }
 
@@ -166,6 +188,10 @@ impl World {
         });
         if !reason.is_empty() {
             self.checks.jobs.buried.insert(name(message).0);
+        }
+        let receives = self.checks.jobs.receives.get_mut(&name(message));
+        if let Some(last) = receives.and_then(|all| all.last_mut()) {
+            last.buried = true;
         }
     }
 
@@ -301,7 +327,10 @@ impl World {
         self.checks.check(exit != WorkerExit::Lifetime || !young, Guarantee::Lifetime, now, || {
             format!("the worker on {instance} ends for its lifetime, launched at {launched_at}")
         });
-        let since = now - TimeDelta::hours(1);
+        // A user may keep the box of a worker on that has given up: what counts is when its fault began.
+        let report = self.ledger.report_of(instance).filter(|report| report.at >= launched_at);
+        let fault = report.and_then(|report| report.fault.as_ref());
+        let since = fault.map_or(now, |fault| fault.since.min(now)) - TimeDelta::hours(1);
         let troubled = each(NO_START).any(|fault| {
             let windows = self.faults.windows(fault).iter();
             windows.clone().any(|window| window.from < now && window.to > since)
@@ -329,15 +358,18 @@ impl World {
     pub(super) fn check_death(&mut self, now: Timestamp, id: &str, kind: JobKind, generation: u32) {
         let receives = self.checks.jobs.receives.get(&(id.to_owned(), generation));
         let receives = receives.map_or(&[][..], Vec::as_slice);
-        let excused = receives.iter().filter(|one| one.excused || self.queue_failed(one)).count();
+        let is_excused = |one: &&Receive| one.excused || self.queue_failed(one);
+        let tries = receives.iter().filter(|one| !one.buried);
+        let (excused, all) = (tries.clone().filter(is_excused).count(), tries.count());
         let innocent = matches!(kind.outcome, JobOutcome::Succeeds | JobOutcome::Fails);
         let hung = self.checks.jobs.hung.contains(&(id.to_owned(), generation));
-        let unfair = innocent && !hung && excused * 2 < receives.len();
+        let unfair = innocent && !hung && excused * 2 < all;
         let count = receives.len();
+        let told: Vec<String> =
+            receives.iter().map(|one| one.told(self.queue_failed(one))).collect();
+        let told = told.join(", ");
         self.checks.check(!unfair, Guarantee::WhoseFault, now, || {
-            format!(
-                "job {id} ({kind:?}) is dead after {count} receives, {excused} of them no fault of its worker"
-            )
+            format!("job {id}, generation {generation} ({kind:?}) is dead after {count} receives: {told}")
         });
         if kind.outcome == JobOutcome::Poison && excused == 0 {
             let named = self.ledger.has_problem(id) || self.checks.jobs.buried.contains(id);
