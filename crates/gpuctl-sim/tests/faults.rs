@@ -52,7 +52,7 @@ struct OnceBroken {
     was: &'static str,
 }
 
-const ONCE_BROKEN: [OnceBroken; 11] = [
+const ONCE_BROKEN: [OnceBroken; 12] = [
     OnceBroken {
         seed: 36,
         faults: &[Fault::ForeignHands],
@@ -144,6 +144,22 @@ const ONCE_BROKEN: [OnceBroken; 11] = [
         boxes: 1,
         jobs: 26,
         was: "of a run that counts until the next start the check did not excuse the time before another one in it",
+    },
+    OnceBroken {
+        seed: 1_374,
+        faults: &[
+            Fault::ApiErrors,
+            Fault::ControllerCrash,
+            Fault::Poison,
+            Fault::Garbage,
+            Fault::OutOfMemory,
+            Fault::Retention,
+            Fault::Retries,
+        ],
+        hours: 72,
+        boxes: 1,
+        jobs: 49,
+        was: "a crash while no job ran was none, so that poison used up a receive of what its worker held once more",
     },
     OnceBroken {
         seed: 1_510,

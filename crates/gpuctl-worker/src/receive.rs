@@ -71,8 +71,8 @@ impl Worker {
     /// Settles what an earlier worker left on this box, and waits until the box can run jobs.
     async fn get_ready(&self) {
         let suspects = self.suspects.after_crash();
-        let is_again = !suspects.is_empty() && self.suspects.crashes_again(self.now());
-        if is_again && !Fix::FullHandsAfterCrash.is_left_out() {
+        let may_crash = self.suspects.serve_after_crashes(self.now());
+        if may_crash && !Fix::FullHandsAfterCrash.is_left_out() {
             self.service.hold_one_for(std_time(one_at_a_time(self.queue.visibility)));
         }
         let notes = async {

@@ -27,13 +27,18 @@ const MARKERS: &str = "markers";
 /// The most bytes that are added to it before what is over is left out; more where what runs alone has more.
 const MARKERS_BYTES_MAX: usize = 1 << 20;
 const CRASHES: &str = "crashes-";
+/// The blob that is there while a worker serves: one that finds it comes after a crash, also where no job ran then.
+const SERVING: &str = "serving";
 const LAST_CRASH: &str = "last-crash";
 /// Crashes that come sooner one after the other are not chance: another job may crash the worker next.
 const CRASHES_APART_MIN: TimeDelta = TimeDelta::minutes(10);
+/// Of so few receives two crashes leave one: there a single crash counts as several.
+const FEW_RECEIVES_MAX: u32 = 3;
 
 /// The suspects of this box.
 pub(crate) struct Suspects {
     scratch: Arc<dyn Scratch>,
+    receives_max: u32,
     crashes_max: u32,
     markers: Mutex<Markers>,
     /// How often jobs have crashed a worker of this box, by key.
@@ -95,7 +100,8 @@ impl Suspects {
         let crashes = names.iter().filter_map(of).collect();
         // The queue moves a message to the dead letters after `receives_max` receives, without a reason: it is buried before that.
         let crashes_max = receives_max.saturating_sub(1).max(1);
-        Self { scratch, crashes_max, markers: Mutex::default(), crashes: Mutex::new(crashes) }
+        let (markers, crashes) = (Mutex::default(), Mutex::new(crashes));
+        Self { scratch, receives_max, crashes_max, markers, crashes }
     }
 
     /// Counts the crash whose markers are still there; returns its jobs, and how often each has crashed its worker.
@@ -115,7 +121,7 @@ impl Suspects {
             self.with_crashes(|noted| noted.insert(key(&job), crashes));
             suspects.push((job, crashes));
         }
-        self.clear();
+        self.clear_markers();
         // Keys sort by the jobs' ids, which sort by time.
         let old: Vec<String> = self.with_crashes(|noted| {
             noted.keys().take(noted.len().saturating_sub(SUSPECTS_MAX)).cloned().collect()
@@ -124,8 +130,16 @@ impl Suspects {
         suspects
     }
 
+    /// Notes that a worker serves, until [`Suspects::clear`]. Whether what crashed the last one, be it between two jobs, may strike again
+    /// before its messages have ended.
+    pub(crate) fn serve_after_crashes(&self, now: Timestamp) -> bool {
+        let has_crashed = self.scratch.get(SERVING).ok().flatten().is_some();
+        log(self.scratch.put(SERVING, b""), "that a worker serves could not be noted");
+        has_crashed && (self.crashes_again(now) || self.receives_max <= FEW_RECEIVES_MAX)
+    }
+
     /// Notes a crash; whether it is the second within `CRASHES_APART_MIN`.
-    pub(crate) fn crashes_again(&self, now: Timestamp) -> bool {
+    fn crashes_again(&self, now: Timestamp) -> bool {
         let before = self.scratch.get(LAST_CRASH).ok().flatten().unwrap_or_default();
         let before: Option<Timestamp> = String::from_utf8_lossy(&before).parse().ok();
         let noted = self.scratch.put(LAST_CRASH, now.to_rfc3339().as_bytes());
@@ -160,6 +174,11 @@ impl Suspects {
 
     /// Notes that no job runs any longer, at the end of a worker that ends in order.
     pub(crate) fn clear(&self) {
+        self.clear_markers();
+        log(self.scratch.remove(SERVING), "that a worker has ended could not be noted");
+    }
+
+    fn clear_markers(&self) {
         let removed = self.with_markers(|markers| {
             *markers = Markers::default();
             self.scratch.remove(MARKERS)

@@ -1,7 +1,7 @@
 //! Outages: what is finished is kept, and committed once.
 
 use gpuctl_control::ports::PortErrorClass;
-use gpuctl_worker::{Scratch, WorkerExit};
+use gpuctl_worker::WorkerExit;
 
 use crate::world::{Call, LARGE_BYTES, World, seconds};
 
@@ -54,7 +54,7 @@ async fn a_drain_puts_a_result_away_and_the_next_worker_commits_it() {
     let output = world.see(|state| state.results[0].outcome.clone()).unwrap();
     let uri = output["files"][0]["uri"].as_str().unwrap();
     assert!(world.state().files.contains_key(uri));
-    assert!(world.scratch.list().unwrap().is_empty());
+    assert!(world.put_away().is_empty());
     serving.kill().await;
 }
 
@@ -93,8 +93,7 @@ async fn results_too_large_for_memory_are_held_on_disk_and_committed_later() {
         let serving = world.serve();
         world.wait(seconds(10), |state| state.inferences == count).await;
         tokio::time::sleep(seconds(100)).await;
-        let names = || world.scratch.list().unwrap();
-        let held = || names().iter().filter(|name| !name.contains('.')).count();
+        let held = || world.put_away().iter().filter(|name| !name.contains('.')).count();
         world.wait(seconds(60), |_| held() == on_disk).await;
         assert!(world.see(|state| state.files.is_empty() && state.results.is_empty()));
 
@@ -106,7 +105,7 @@ async fn results_too_large_for_memory_are_held_on_disk_and_committed_later() {
             (count, count as usize)
         );
         assert!(world.state().files.values().all(|bytes| bytes.len() == LARGE_BYTES));
-        assert!(names().is_empty(), "{:?}", names());
+        assert!(world.put_away().is_empty(), "{:?}", world.put_away());
         serving.kill().await;
     }
 }

@@ -94,6 +94,26 @@ async fn a_suspect_runs_while_its_worker_holds_nothing_else() {
     serving.kill().await;
 }
 
+/// A crash between two jobs leaves no marker: what crashes the worker next would use up a receive of each message that it holds.
+#[tokio::test(start_paused = true)]
+async fn after_two_crashes_one_message_is_held_at_a_time_also_where_no_job_ran() {
+    for (receives_max, crashes, held_max) in [(5, 1, 4), (5, 2, 1), (3, 1, 1)] {
+        let world = World::new("").with_receives_max(receives_max);
+        for _ in 0..crashes {
+            world.state().reports.clear();
+            let serving = world.serve();
+            let is_ready = |state: &State| state.reports.iter().any(|one| one.ready_at.is_some());
+            world.wait(seconds(5), is_ready).await;
+            serving.kill().await;
+        }
+        (0..4).for_each(|_| drop(world.submit("slow:5")));
+        let serving = world.serve();
+        world.wait(seconds(60), |state| state.results.len() == 4).await;
+        assert_eq!(world.state().held_max, held_max, "{crashes} of {receives_max}");
+        serving.kill().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_job_that_crashed_another_box_is_a_suspect_here_as_well() {
     let world = World::new("");

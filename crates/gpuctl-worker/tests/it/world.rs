@@ -24,7 +24,7 @@ use gpuctl_core::policy::{Policy, RECEIVES_SPARE};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 use gpuctl_worker::{
     Alone, BoxFault, Cancel, Decoded, Fault, Inference, Inferred, Inputs, JobTimer, MemoryScratch,
-    Needs, OutputFile, Parts, Signals, Worker, WorkerExit, WorkerSetup, serve,
+    Needs, OutputFile, Parts, Scratch, Signals, Worker, WorkerExit, WorkerSetup, serve,
 };
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -173,6 +173,15 @@ impl World {
         self
     }
 
+    pub(crate) fn with_receives_max(mut self, receives_max: u32) -> Self {
+        let text = format!(
+            "[pool.gpu]\nqueue = \"jobs\"\nvisibility = \"60s\"\nidle_stop = \"1d\"\nreceives_max = {receives_max}"
+        );
+        self.policy = Policy::parse(&text).unwrap();
+        self.receives_max = receives_max;
+        self
+    }
+
     pub(crate) fn with_drain(mut self, drain: &str) -> Self {
         let text = format!(
             "[worker]\ndrain = \"{drain}\"\n[pool.gpu]\nqueue = \"jobs\"\nidle_stop = \"1d\""
@@ -306,6 +315,13 @@ impl World {
             Err(failure) => failure.code.clone(),
         };
         self.state().results.iter().map(outcome).collect()
+    }
+
+    /// The blobs of results that are put away.
+    pub(crate) fn put_away(&self) -> Vec<String> {
+        let mut names = self.scratch.list().unwrap();
+        names.retain(|name| name.starts_with("result-"));
+        names
     }
 
     pub(crate) fn receives(&self) -> Vec<u32> {
