@@ -52,7 +52,7 @@ struct OnceBroken {
     was: &'static str,
 }
 
-const ONCE_BROKEN: [OnceBroken; 12] = [
+const ONCE_BROKEN: [OnceBroken; 13] = [
     OnceBroken {
         seed: 36,
         faults: &[Fault::ForeignHands],
@@ -168,6 +168,14 @@ const ONCE_BROKEN: [OnceBroken; 12] = [
         boxes: 1,
         jobs: usize::MAX,
         was: "the check did not see the fault for which a worker had ended hours before a user's hold on its box did",
+    },
+    OnceBroken {
+        seed: 1_899,
+        faults: &[Fault::CountsLag, Fault::Duplicates, Fault::LedgerErrors],
+        hours: 60,
+        boxes: 2,
+        jobs: usize::MAX,
+        was: "a worker acked although a heartbeat that came back meanwhile had not found the message",
     },
 ];
 

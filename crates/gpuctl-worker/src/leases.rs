@@ -46,8 +46,10 @@ pub(crate) struct Lease {
     is_tried: AtomicBool,
     /// Whether the heartbeat leaves it out.
     is_left: AtomicBool,
-    /// Whether its message may have been deleted with the commit of its result: then a heartbeat that does not find it says nothing.
+    /// Whether its message may be deleted with the commit of its result, which is under way.
     is_ending: AtomicBool,
+    /// Whether a heartbeat did not find it in either case: if its message is not deleted by then, the lease is lost.
+    is_missed: AtomicBool,
 }
 
 impl Lease {
@@ -87,6 +89,13 @@ impl Lease {
         Ok(ended)
     }
 
+    /// A heartbeat did not find it.
+    fn lose(&self) {
+        tracing::warn!("a lease was lost: its job is cancelled here");
+        self.is_lost.store(true, Ordering::Relaxed);
+        self.cancel.cancel();
+    }
+
     /// Whether a heartbeat, a release or a cancellation has nothing to do with it.
     fn is_left_out(&self) -> bool {
         self.is_left.load(Ordering::Relaxed) || self.is_ending.load(Ordering::Relaxed)
@@ -111,6 +120,9 @@ impl<'a> Ending<'a> {
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.0.is_ending.store(false, Ordering::Relaxed);
+        if self.0.is_missed.load(Ordering::Relaxed) {
+            self.0.lose();
+        }
     }
 }
 
@@ -132,6 +144,7 @@ impl Leases {
             is_tried: AtomicBool::new(false),
             is_left: AtomicBool::new(false),
             is_ending: AtomicBool::new(false),
+            is_missed: AtomicBool::new(false),
         });
         self.with(|held| {
             held.leases.push(Arc::clone(&lease));
@@ -172,7 +185,12 @@ impl Leases {
     /// Deletes the message, after a heartbeat that is under way: one that meets a message which is being deleted reports a lost lease.
     pub(crate) async fn ack(&self, ports: &Ports, lease: &Lease) -> Result<(), PortError> {
         self.leave_out(lease).await;
-        let acked = within("the ack", ports.queue.ack_one(&lease.receipt)).await;
+        let acked = if lease.is_missed.load(Ordering::Relaxed) {
+            lease.lose();
+            Err(PortError::new(PortErrorClass::LeaseLost, "a heartbeat did not find the message"))
+        } else {
+            within("the ack", ports.queue.ack_one(&lease.receipt)).await
+        };
         lease.is_left.store(false, Ordering::Relaxed);
         acked
     }
@@ -311,10 +329,10 @@ fn note(lease: &Lease, extended: Result<(), PortError>) {
     let Err(error) = extended else { return };
     if error.class != PortErrorClass::LeaseLost {
         tracing::warn!(%error, "a lease could not be extended; the next heartbeat tries again");
-    } else if !lease.is_left_out() {
-        tracing::warn!("a lease was lost: its job is cancelled here");
-        lease.is_lost.store(true, Ordering::Relaxed);
-        lease.cancel.cancel();
+    } else if lease.is_left_out() {
+        lease.is_missed.store(true, Ordering::Relaxed);
+    } else {
+        lease.lose();
     }
 }
 
@@ -346,19 +364,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_heartbeat_that_meets_a_message_which_its_result_has_acked_says_nothing() {
+    async fn a_heartbeat_during_the_commit_loses_a_lease_unless_the_message_is_acked_with_it() {
         let leases = Leases::new(chrono::DateTime::UNIX_EPOCH);
-        let lease = leases.hold(&Receipt("a".to_owned()));
         for is_acked in [true, false] {
+            let lease = leases.hold(&Receipt("a".to_owned()));
             let commit = async {
                 note(&lease, lost());
+                assert!(!lease.is_lost());
                 Ok(Ended { committed: Committed::Written, is_acked })
             };
             lease.end_by(commit).await.unwrap();
-            assert!(!lease.is_lost());
+            assert_eq!(lease.is_lost(), !is_acked);
         }
-        // The message is still there, and so is the lease: it can be lost.
-        note(&lease, lost());
-        assert!(lease.is_lost());
     }
 }

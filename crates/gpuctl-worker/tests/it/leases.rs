@@ -83,6 +83,23 @@ async fn a_result_whose_lease_was_lost_is_committed_if_there_is_none_and_not_ack
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_a_heartbeat_under_way_does_not_find_is_not_acked() {
+    let world = World::new("");
+    world.state().extension_takes = Duration::from_millis(400);
+    // It is done while the first heartbeat, after a third of the lease, is under way.
+    world.submit("slow:20");
+    let serving = world.serve();
+    world.wait(seconds(5), |state| !state.running.is_empty()).await;
+    world.take_leases();
+    world.wait(seconds(30), |state| state.results.len() == 1).await;
+    assert!(world.state().is_extending);
+    tokio::time::sleep(seconds(5)).await;
+    assert!(world.state().acks.is_empty());
+    world.wait(seconds(200), |state| state.messages.is_empty()).await;
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn files_of_an_attempt_that_came_second_are_removed() {
     let world = World::new("");
     world.fail(Call::Commit, PortErrorClass::Unavailable);
