@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use gpuctl_control::input::{InputRejected, KEY_BYTES_MAX};
 use gpuctl_control::job::{InputLocation, InputUri, InputUriError, JobId};
 use gpuctl_control::ports::{
-    AttemptName, Fetched, FileStore, PortError, PortErrorClass, ResultFile, Upload,
+    AttemptName, Fetched, FileStore, PortError, PortErrorClass, ResultFile, Upload, WorkingFile,
 };
 use gpuctl_core::policy::{Aws as Named, Policy};
 
@@ -103,6 +103,12 @@ pub fn results(aws: &Aws, named: &Named) -> Result<Option<S3Files>, PortError> {
     Ok(Some(S3Files::new(aws, bucket, prefix)))
 }
 
+fn no_results() -> PortError {
+    let what = "there is no `results` under [cloud], so a job's files cannot be kept";
+    PortError::new(PortErrorClass::Other, what)
+        .hint("set `results = \"s3://bucket/prefix\"` in [cloud]")
+}
+
 #[async_trait]
 impl FileStore for AwsFiles {
     async fn fetch(&self, uri: &InputUri, bytes_max: u64) -> Result<Fetched, PortError> {
@@ -122,11 +128,23 @@ impl FileStore for AwsFiles {
         match &self.results {
             Some(results) => results.keep(file).await,
             // Files on the box's own disk would be lost with the box: no result is better than a result that gets lost.
-            None => Err(PortError::new(
-                PortErrorClass::Other,
-                "there is no `results` under [cloud], so a result's files cannot be kept",
-            )
-            .hint("set `results = \"s3://bucket/prefix\"` in [cloud]")),
+            None => Err(no_results()),
+        }
+    }
+
+    async fn keep_working(&self, file: &WorkingFile<'_>) -> Result<String, PortError> {
+        self.results.as_ref().ok_or_else(no_results)?.keep_working(file).await
+    }
+
+    async fn working(&self, file: &WorkingFile<'_>) -> Result<Option<Fetched>, PortError> {
+        let found = self.results.as_ref().ok_or_else(no_results)?.working(file).await?;
+        Ok(found.map(|copy| Fetched::temporary(copy.into_temp_path())))
+    }
+
+    async fn remove_working(&self, job: &JobId, generation: u32) -> Result<(), PortError> {
+        match &self.results {
+            Some(results) => results.remove_working(job, generation).await,
+            None => Ok(()),
         }
     }
 

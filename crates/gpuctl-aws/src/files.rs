@@ -14,7 +14,9 @@ use gpuctl_control::clock::CorrectedClock;
 use gpuctl_control::input::{INPUT_BYTES_MAX, InputRejected};
 use gpuctl_control::job::JobId;
 use gpuctl_control::log::shown;
-use gpuctl_control::ports::{AttemptName, Clock, PortError, PortErrorClass, ResultFile};
+use gpuctl_control::ports::{
+    AttemptName, Clock, PortError, PortErrorClass, ResultFile, WorkingFile,
+};
 use gpuctl_control::text::hexadecimal;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
@@ -152,9 +154,55 @@ impl S3Files {
         job: &JobId,
         attempt: Option<&AttemptName>,
     ) -> Result<(), PortError> {
-        let prefix = self.folder(job, attempt);
-        let what = || format!("cannot delete {}", self.uri(&prefix));
-        let call = self.client.list_objects_v2().bucket(&self.bucket).prefix(&prefix);
+        self.remove_below(&self.folder(job, attempt)).await
+    }
+
+    /// Stores a job's file under `jobs/JOB/working-GENERATION/NAME`, in place of what is there; returns its URI.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub async fn keep_working(&self, file: &WorkingFile<'_>) -> Result<String, PortError> {
+        let unread = |error: std::io::Error| {
+            PortError::new(PortErrorClass::Other, format!("cannot read {}", file.path.display()))
+                .because(error)
+        };
+        let length = std::fs::metadata(file.path).map_err(unread)?.len();
+        let body = ByteStream::from_path(file.path).await;
+        let body = body.map_err(|error| unread(std::io::Error::other(error)))?;
+        self.put(self.working_key(file), body, length, Existing::Replace).await
+    }
+
+    /// What was kept last, if anything.
+    ///
+    /// # Errors
+    /// When it cannot be fetched.
+    pub async fn working(
+        &self,
+        file: &WorkingFile<'_>,
+    ) -> Result<Option<NamedTempFile>, PortError> {
+        match self.fetch(&self.uri(&self.working_key(file)), u64::MAX, None).await {
+            Err(error) if error.class == PortErrorClass::NotFound => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// Deletes what was kept of a job's generation.
+    ///
+    /// # Errors
+    /// As `remove`.
+    pub async fn remove_working(&self, job: &JobId, generation: u32) -> Result<(), PortError> {
+        let folder = WorkingFile::folder(generation);
+        self.remove_below(&format!("{}{folder}/", self.folder(job, None))).await
+    }
+
+    fn working_key(&self, file: &WorkingFile<'_>) -> String {
+        let folder = WorkingFile::folder(file.generation);
+        format!("{}{folder}/{}", self.folder(file.job, None), file.name)
+    }
+
+    async fn remove_below(&self, prefix: &str) -> Result<(), PortError> {
+        let what = || format!("cannot delete {}", self.uri(prefix));
+        let call = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix);
         let mut pages = call.into_paginator().send();
         while let Some(page) = pages.next().await {
             let page = page.map_err(|error| port_error("s3:ListBucket", what(), error))?;

@@ -25,7 +25,7 @@ use crate::input::InputRejected;
 use crate::job::{Job, JobFailure, JobId, JobResult, JobState};
 use crate::wire::record::Record;
 
-pub use files::{AttemptName, Fetched, FileStore, NoFiles, ResultFile, Upload};
+pub use files::{AttemptName, Fetched, FileStore, NoFiles, ResultFile, Upload, WorkingFile};
 pub use report::WorkerReport;
 
 /// The ports together; cloning shares them.

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use gpuctl_control::input::{InputRejected, admit};
 use gpuctl_control::job::{InputLocation, InputUri, JobId};
 use gpuctl_control::ports::{
-    AttemptName, Fetched, FileStore, PortError, PortErrorClass, ResultFile, Upload,
+    AttemptName, Fetched, FileStore, PortError, PortErrorClass, ResultFile, Upload, WorkingFile,
 };
 use gpuctl_control::state_folder;
 use tempfile::NamedTempFile;
@@ -64,6 +64,10 @@ impl LocalFiles {
             return Err(InputRejected::TooLarge { uri, bytes, bytes_max }.into());
         }
         Ok(Fetched::own(path))
+    }
+
+    fn working_folder(&self, job: &JobId, generation: u32) -> PathBuf {
+        self.results.join(job.as_str()).join(WorkingFile::folder(generation))
     }
 
     fn write(
@@ -140,19 +144,43 @@ impl FileStore for LocalFiles {
         .await
     }
 
+    async fn keep_working(&self, file: &WorkingFile<'_>) -> Result<String, PortError> {
+        check_name(file.name)?;
+        let folder = self.working_folder(file.job, file.generation);
+        let (from, path) = (file.path.to_owned(), folder.join(file.name));
+        off_thread(move || {
+            copy_durably(&from, &folder, &path).map_err(|error| keep_error(&path, error))?;
+            Ok(InputUri::of_path(&path).as_str().to_owned())
+        })
+        .await
+    }
+
+    async fn working(&self, file: &WorkingFile<'_>) -> Result<Option<Fetched>, PortError> {
+        let path = self.working_folder(file.job, file.generation).join(file.name);
+        off_thread(move || Ok(path.is_file().then(|| Fetched::own(path)))).await
+    }
+
+    async fn remove_working(&self, job: &JobId, generation: u32) -> Result<(), PortError> {
+        let folder = self.working_folder(job, generation);
+        off_thread(move || remove_folder(&folder)).await
+    }
+
     async fn remove(&self, job: &JobId, attempt: Option<&AttemptName>) -> Result<(), PortError> {
         let mut folder = self.results.join(job.as_str());
         if let Some(attempt) = attempt {
             folder.push(attempt.as_str());
         }
-        off_thread(move || match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let what = format!("cannot delete {}", folder.display());
-                Err(PortError::new(PortErrorClass::Unavailable, what).because(error))
-            }
-            _ => Ok(()),
-        })
-        .await
+        off_thread(move || remove_folder(&folder)).await
+    }
+}
+
+fn remove_folder(folder: &Path) -> Result<(), PortError> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            let what = format!("cannot delete {}", folder.display());
+            Err(PortError::new(PortErrorClass::Unavailable, what).because(error))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -179,6 +207,15 @@ fn write_durably(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     state_folder::make(folder)?;
     let mut file = NamedTempFile::with_prefix_in(".new-", folder)?;
     file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    persist(file, folder, path)
+}
+
+/// The same for the bytes of another file.
+fn copy_durably(from: &Path, folder: &Path, path: &Path) -> io::Result<()> {
+    state_folder::make(folder)?;
+    let mut file = NamedTempFile::with_prefix_in(".new-", folder)?;
+    io::copy(&mut File::open(from)?, &mut file)?;
     file.as_file().sync_all()?;
     persist(file, folder, path)
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use gpuctl_control::input::InputRejected;
 use gpuctl_control::job::{InputLocation, InputUri, JobId};
-use gpuctl_control::ports::{AttemptName, Clock, FileStore, PortError, ResultFile};
+use gpuctl_control::ports::{AttemptName, Clock, FileStore, PortError, ResultFile, WorkingFile};
 use gpuctl_core::units::Timestamp;
 use gpuctl_local::{LocalFiles, SystemClock};
 
@@ -50,6 +50,29 @@ async fn what_may_not_be_read_is_refused_with_its_own_code() {
         assert_eq!(refusal(&error).code(), code, "{uri:?}");
         assert!(error.hint.is_some());
     }
+}
+
+#[tokio::test]
+async fn a_file_that_attempts_go_on_with_is_replaced_and_is_that_of_its_generation() {
+    let state = tempfile::tempdir().unwrap();
+    let files = LocalFiles::new(state.path(), Vec::new());
+    let job = JobId::new(SystemClock.now());
+    let path = state.path().join("here");
+    let of = |generation| WorkingFile { job: &job, generation, name: "checkpoint", path: &path };
+    assert!(files.working(&of(0)).await.unwrap().is_none());
+    for text in ["one", "another"] {
+        std::fs::write(&path, text).unwrap();
+        files.keep_working(&of(0)).await.unwrap();
+        let kept = files.working(&of(0)).await.unwrap().unwrap();
+        assert_eq!(std::fs::read_to_string(kept.path()).unwrap(), text);
+    }
+    assert!(files.working(&of(1)).await.unwrap().is_none());
+    for _ in 0..2 {
+        files.remove_working(&job, 0).await.unwrap();
+        assert!(files.working(&of(0)).await.unwrap().is_none());
+    }
+    let outside = WorkingFile { name: "../x", ..of(0) };
+    assert!(files.keep_working(&outside).await.is_err());
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@ use gpuctl_aws::S3Files;
 use gpuctl_control::clock::SystemClock;
 use gpuctl_control::input::InputRejected;
 use gpuctl_control::job::JobId;
-use gpuctl_control::ports::{AttemptName, Clock, PortError, PortErrorClass, ResultFile};
+use gpuctl_control::ports::{
+    AttemptName, Clock, PortError, PortErrorClass, ResultFile, WorkingFile,
+};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -105,6 +107,29 @@ async fn a_file_that_an_attempt_has_kept_is_not_replaced() {
     let first = keep(&files, &job, "speech.wav", b"first").await.unwrap();
     assert_eq!(keep(&files, &job, "speech.wav", b"second").await.unwrap(), first);
     assert_eq!(files.text(&first, 100).await.unwrap(), "first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_attempts_go_on_with_is_replaced_and_is_that_of_its_generation() {
+    let aws = support::aws(&support::moto().await.url());
+    let bucket = a_bucket(&aws).await;
+    let files = S3Files::new(&aws, &bucket, "gpuctl");
+    let job = JobId::new(SystemClock.now());
+    let here = tempfile::NamedTempFile::new().unwrap();
+    let of =
+        |generation| WorkingFile { job: &job, generation, name: "checkpoint", path: here.path() };
+    assert!(files.working(&of(0)).await.unwrap().is_none());
+    for text in ["one", "another"] {
+        std::fs::write(here.path(), text).unwrap();
+        files.keep_working(&of(0)).await.unwrap();
+        let kept = files.working(&of(0)).await.unwrap().unwrap();
+        assert_eq!(std::fs::read_to_string(kept.path()).unwrap(), text);
+    }
+    assert!(files.working(&of(1)).await.unwrap().is_none());
+    for _ in 0..2 {
+        files.remove_working(&job, 0).await.unwrap();
+        assert!(files.working(&of(0)).await.unwrap().is_none());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -48,6 +48,23 @@ pub trait FileStore: Send + Sync {
         Ok(0)
     }
 
+    /// Keeps a file that a job's later attempts go on with, such as a checkpoint, durably and in place of any other of its name: readers see
+    /// the old one or the whole new one. Returns its URI.
+    async fn keep_working(&self, file: &WorkingFile<'_>) -> Result<String, PortError> {
+        let what = format!("{} is not kept here", file.name);
+        Err(PortError::new(PortErrorClass::Other, what))
+    }
+
+    /// What `keep_working` has kept last under this name, if anything; `path` of `file` is not looked at.
+    async fn working(&self, _file: &WorkingFile<'_>) -> Result<Option<Fetched>, PortError> {
+        Ok(None)
+    }
+
+    /// Deletes all that `keep_working` has kept of this generation of the job. None is a success.
+    async fn remove_working(&self, _job: &JobId, _generation: u32) -> Result<(), PortError> {
+        Ok(())
+    }
+
     /// Deletes the files of one attempt, or of all attempts of the job. None is a success.
     async fn remove(&self, job: &JobId, attempt: Option<&AttemptName>) -> Result<(), PortError>;
 }
@@ -71,6 +88,25 @@ pub struct ResultFile<'a> {
     /// A plain file name.
     pub name: &'a str,
     pub bytes: &'a [u8],
+}
+
+/// A file that a job's later attempts go on with.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkingFile<'a> {
+    pub job: &'a JobId,
+    pub generation: u32,
+    /// A plain file name.
+    pub name: &'a str,
+    /// Where it lies on this machine.
+    pub path: &'a Path,
+}
+
+impl WorkingFile<'_> {
+    /// The folder of such files beside those of attempts.
+    #[must_use]
+    pub fn folder(generation: u32) -> String {
+        format!("working-{generation}")
+    }
 }
 
 /// Tells an attempt from all others of its job, in names of files.
