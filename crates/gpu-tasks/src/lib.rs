@@ -5,12 +5,14 @@
 //! compares it with the list.
 
 mod blame;
+mod command;
 mod params;
 mod spec;
 mod task;
 mod warning;
 
 pub use blame::Blame;
+pub use command::CommandError;
 pub use params::{ParamError, Params};
 pub use spec::{AS_PASSAGE, Need, ParamKind, ParamSpec};
 pub use task::{Task, UnknownTask};
@@ -44,6 +46,9 @@ pub enum TaskError {
     /// The task cannot be asked to do that.
     #[error(transparent)]
     Param(#[from] ParamError),
+    /// The configuration has no such command, or the command cannot be asked to do that.
+    #[error(transparent)]
+    Command(#[from] CommandError),
 }
 
 impl TaskError {
@@ -53,6 +58,7 @@ impl TaskError {
         match self {
             Self::Task(error) => error.code(),
             Self::Param(error) => error.code(),
+            Self::Command(error) => error.code(),
         }
     }
 
@@ -68,6 +74,7 @@ impl TaskError {
         match self {
             Self::Task(error) => error.hint().to_owned(),
             Self::Param(error) => error.hint(),
+            Self::Command(error) => error.hint(),
         }
     }
 }

@@ -115,8 +115,9 @@ fn is_code(text: &str) -> bool {
     let is_word = |word: &str| {
         word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
     };
-    let is_file =
-        || ["csv", "ics", "onnx", "toml", "json", "wav", "png", "bmp", "txt"].contains(&what);
+    let is_file = || {
+        ["csv", "ics", "onnx", "toml", "json", "wav", "png", "bmp", "txt", "zip"].contains(&what)
+    };
     is_word(subject)
         && is_word(what)
         && !is_file()

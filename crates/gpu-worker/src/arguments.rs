@@ -38,6 +38,19 @@ pub(crate) enum Command {
     /// What a box's boot scripts ask and tell
     #[command(subcommand)]
     Box(BoxCommand),
+    /// Become another program, which does not outlive the one that asked for it
+    #[command(hide = true)]
+    Exec(ExecArguments),
+}
+
+#[derive(Args)]
+pub(crate) struct ExecArguments {
+    /// The process that the program does not outlive
+    #[arg(long, value_name = "PID")]
+    pub(crate) parent: i32,
+    /// The program and its words
+    #[arg(last = true, required = true)]
+    pub(crate) words: Vec<std::ffi::OsString>,
 }
 
 #[derive(Args)]

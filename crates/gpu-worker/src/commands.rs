@@ -11,6 +11,7 @@ use gpu_worker::EngineSetup;
 use gpu_worker::trial::Trials;
 use gpuctl_control::config::Config;
 
+pub(crate) mod exec;
 pub(crate) mod gpus;
 pub(crate) mod models;
 pub(crate) mod own_box;

@@ -17,7 +17,7 @@ use crate::failure;
 use crate::result::output_document;
 
 /// The largest input in bytes: 4 hours of 48 kHz stereo sound in 16 bits are 2.8 GB.
-const INPUT_BYTES_MAX: u64 = 4 << 30;
+pub(crate) const INPUT_BYTES_MAX: u64 = 4 << 30;
 
 #[async_trait]
 impl Inference for Engine {

@@ -2,6 +2,7 @@
 
 pub mod cancel;
 pub mod check;
+pub mod command;
 pub mod engine;
 pub mod failure;
 mod inference;
@@ -11,5 +12,6 @@ pub mod result;
 pub mod scratch;
 pub mod trial;
 
+pub use command::{Commands, Tasks};
 pub use engine::{Engine, EngineSetup};
 pub use inference::output_files;

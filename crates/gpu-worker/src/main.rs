@@ -51,6 +51,9 @@ pub(crate) const WRONG_CONFIGURATION: u8 = 2;
 
 fn run(arguments: Arguments) -> Result<ExitCode, Failed> {
     let wrong = |error| (error, ExitCode::from(WRONG_CONFIGURATION));
+    if let Command::Exec(wanted) = &arguments.command {
+        return Err((commands::exec::exec(wanted), ExitCode::from(commands::exec::NOT_STARTED)));
+    }
     let config =
         Config::load(arguments.config.as_deref()).map_err(|error| wrong(in_full(error)))?;
     let setup = commands::engine_setup(&config).map_err(wrong)?;
@@ -69,6 +72,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failed> {
                 .map_err(wrong);
         }
         Command::Run(wanted) => commands::run::run(setup, &wanted),
+        Command::Exec(_) => unreachable!("it is done without a configuration, above"),
     };
     done.map(|()| ExitCode::SUCCESS).map_err(|error| (error, ExitCode::FAILURE))
 }

@@ -34,6 +34,11 @@ fn a_box_is_powered_off_after_lifetime_drain_and_ten_minutes() {
     let desk = desk();
     let said = worker(desk.path(), &["box", "lifetime", "--pool", "gpu"]);
     assert_eq!((said.status.code(), text(&said.stdout).as_str()), (Some(0), "11490\n"));
+    // A command that runs may go on until its own limit, and half an hour is for what it has saved.
+    let with_command = format!("{POLICY}[command.train]\nargv = [\"t\"]\nhard_max = \"10h\"\n");
+    std::fs::write(desk.path().join("gpuctl.toml"), with_command).unwrap();
+    let said = worker(desk.path(), &["box", "lifetime", "--pool", "gpu"]);
+    assert_eq!(text(&said.stdout), format!("{}\n", 11_490 + 10 * 3_600 + 1_800));
     let said = worker(desk.path(), &["box", "lifetime", "--pool", "gpx"]);
     assert_eq!(said.status.code(), Some(2));
     assert!(text(&said.stderr).contains("there is no [pool.gpx]"), "{}", text(&said.stderr));

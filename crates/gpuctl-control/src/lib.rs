@@ -7,6 +7,7 @@ pub mod act;
 pub mod calendar;
 pub mod cancel;
 pub mod clock;
+pub mod commands;
 pub mod config;
 #[cfg(feature = "contract")]
 pub mod contract;

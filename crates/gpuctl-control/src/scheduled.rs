@@ -12,10 +12,11 @@ use gpuctl_core::policy::{Policy, Pool, QueuePolicy, ScheduledSubmit};
 use gpuctl_core::units::Timestamp;
 use sha2::{Digest, Sha256};
 
+use crate::commands;
 use crate::job::{InputUri, InputUriError, Job, JobId, Urgency};
 use crate::params::{Param, params_of};
 use crate::ports::{PortError, PortErrorClass, Ports};
-use crate::submit::{SubmitError, check_priority, submit};
+use crate::submit::{SubmitError, check_priority, submit_with_commands};
 
 /// How late a job is still submitted.
 pub const LATE_MAX: TimeDelta = TimeDelta::hours(1);
@@ -68,7 +69,7 @@ async fn submit_slot(
     if ports.ledger.job(&job.id).await?.is_some() {
         return Ok(());
     }
-    match submit(ports, std::slice::from_ref(&job)).await {
+    match submit_with_commands(ports, policy, std::slice::from_ref(&job)).await {
         Ok(()) => {
             tracing::info!(job = %job.id, name = scheduled.name, %slot, "submitted as scheduled");
             Ok(())
@@ -94,7 +95,7 @@ pub fn job(
         .map(|(name, value)| Param { name: name.clone(), value: value.clone() })
         .collect();
     let params = params_of(&given, Path::new("/"));
-    gpu_tasks::check(&scheduled.task, &params).map_err(|error| error.to_string())?;
+    commands::check(policy, &scheduled.task, &params).map_err(|error| error.to_string())?;
     Ok(Job {
         id: id(&scheduled.name, slot),
         queue: queue.name.clone(),

@@ -6,6 +6,7 @@ use gpuctl_core::policy::{Policy, QueuePolicy};
 use gpuctl_core::priority::Priority;
 use gpuctl_core::units::Timestamp;
 
+use crate::commands;
 use crate::job::{Job, JobFailure};
 use crate::lanes::{PRIORITY_ATTRIBUTE, unserved};
 use crate::ports::{JobEntry, JobProblem, NewMessage, PortError, Ports, SEND_BATCH_MAX};
@@ -23,6 +24,25 @@ pub async fn submit(ports: &Ports, jobs: &[Job]) -> Result<(), SubmitError> {
     for job in jobs {
         gpu_tasks::check(&job.task, &job.params)?;
     }
+    send(ports, jobs).await
+}
+
+/// The same for jobs that may run a command of the policy, too.
+///
+/// # Errors
+/// As `submit`.
+pub async fn submit_with_commands(
+    ports: &Ports,
+    policy: &Policy,
+    jobs: &[Job],
+) -> Result<(), SubmitError> {
+    for job in jobs {
+        commands::check(policy, &job.task, &job.params)?;
+    }
+    send(ports, jobs).await
+}
+
+async fn send(ports: &Ports, jobs: &[Job]) -> Result<(), SubmitError> {
     for batch in jobs.chunks(SEND_BATCH_MAX) {
         for of_queue in batch.chunk_by(|a, b| a.queue == b.queue) {
             let messages: Vec<NewMessage> = of_queue.iter().map(message).collect();

@@ -4,6 +4,7 @@
 //! module sees only text.
 
 mod aws;
+mod command;
 mod http;
 mod problems;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::num::NonZeroU32;
 
 use chrono::{NaiveDate, TimeDelta};
 
+pub use command::{COMMAND_MARGIN, COMMAND_TASK, Command, CommandParam, CommandParamKind, PLACES};
 pub use http::Http;
 pub use problems::{Problem, Problems};
 
@@ -36,6 +38,8 @@ pub struct Policy {
     pub worker: Worker,
     /// Settings of single models, by name.
     pub models: BTreeMap<String, Model>,
+    /// Programs that jobs may run, by name.
+    pub commands: BTreeMap<String, Command>,
     pub cost: CostSettings,
     pub http: Http,
     /// In the order of the file.
@@ -92,6 +96,12 @@ impl Policy {
     #[must_use]
     pub fn job_max_of(&self, model: &str) -> Option<TimeDelta> {
         self.models.get(model)?.job_max
+    }
+
+    /// The command that jobs of this task run, if it is one of a command that there is.
+    #[must_use]
+    pub fn command(&self, task: &str) -> Option<&Command> {
+        self.commands.get(task.strip_prefix(COMMAND_TASK)?)
     }
 
     /// The pools that drain a queue.
@@ -256,6 +266,8 @@ pub struct Pool {
     pub boot_default: TimeDelta,
     /// The least time that a box is up before it stops because it is idle.
     pub run_min: TimeDelta,
+    /// How long a job that runs may keep a box up beyond `lifetime_max`: the longest limit of a command; zero without any.
+    pub command_max: TimeDelta,
     /// How long a box may take to become ready.
     pub boot_deadline: TimeDelta,
     /// How long a box may be up before it is drained, also while it has work.

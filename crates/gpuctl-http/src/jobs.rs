@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use gpuctl_control::cancel::{self, Cancelled};
+use gpuctl_control::commands::is_command;
 use gpuctl_control::job::{InputLocation, InputUri, JobId, JobState};
 use gpuctl_control::ports::{JobEntry, JobFilter, JobPage, JobPlace};
 use gpuctl_control::submit::{next_generation, resubmit};
@@ -130,7 +131,7 @@ pub(crate) async fn list(
         limit,
         since: query.since.as_deref().map(time).transpose()?,
     };
-    if let Some(task) = &query.task {
+    if let Some(task) = query.task.as_ref().filter(|task| !is_command(task)) {
         task.parse::<gpu_tasks::Task>().map_err(gpu_tasks::TaskError::from)?;
     }
     let after = query.after.as_deref().map(place).transpose()?;

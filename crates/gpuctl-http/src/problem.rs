@@ -144,7 +144,7 @@ const UNPROCESSABLE: StatusCode = StatusCode::UNPROCESSABLE_ENTITY;
 impl From<TaskError> for Problem {
     fn from(error: TaskError) -> Self {
         let pointer = match &error {
-            TaskError::Task(_) => "/task",
+            TaskError::Task(_) | TaskError::Command(_) => "/task",
             TaskError::Param(_) => "/params",
         };
         // The hints are those of the command line, except where they name it.
@@ -153,7 +153,7 @@ impl From<TaskError> for Problem {
             TaskError::Param(_) if error.hint().contains("--param") => {
                 "send the file as a part of a multipart body that has the param's name".to_owned()
             }
-            TaskError::Param(_) => error.hint(),
+            TaskError::Param(_) | TaskError::Command(_) => error.hint(),
         };
         Self::new(UNPROCESSABLE, error.code(), error.to_string()).hint(hint).at(pointer)
     }

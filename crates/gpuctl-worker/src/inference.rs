@@ -49,6 +49,17 @@ pub trait Inference: Send + Sync {
         cancel: &Cancel,
         timer: &Arc<JobTimer>,
     ) -> Result<Inferred, Fault>;
+
+    /// Whether a command runs: nothing else is received meanwhile, and the box's lifetime does not end it.
+    fn runs_command(&self) -> bool {
+        false
+    }
+
+    /// Has commands stop soon, each with [`Fault::HandedOver`]: this worker ends, and another one goes on with them.
+    fn hand_over(&self) {}
+
+    /// The job's generation has its result: what was kept for further attempts is not needed any more.
+    async fn forget(&self, _job: &Job) {}
 }
 
 /// What a job needs.
@@ -113,6 +124,8 @@ pub enum Fault {
     Box(BoxFault),
     /// The job was cancelled.
     Cancelled,
+    /// It stopped for another worker to go on with it: this attempt does not count.
+    HandedOver,
 }
 
 /// What keeps a box from running jobs.

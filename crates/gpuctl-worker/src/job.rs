@@ -86,6 +86,10 @@ impl Worker {
                 return self.leases.give_back(&self.ports, &message.lease).await;
             }
             Err(Stop::Fault(_, fault)) => return self.set_aside(&message, job, fault).await,
+            Err(Stop::HandedOver) => {
+                tracing::info!(job = %job.id, "stopped for another worker to go on with it");
+                return self.leases.give_back(&self.ports, &message.lease).await;
+            }
             Err(Stop::Cancelled) if message.lease.has_ended() => {
                 return self.drop_job(&message, &job, ENDED).await;
             }
@@ -97,7 +101,13 @@ impl Worker {
         self.suspects.forget(&job);
         message.lease.begin();
         let finished = self.finished(&job, &message, outcome);
-        match self.commit(Some(&message.lease), finished).await {
+        let succeeded = finished.result.outcome.is_ok();
+        let commitment = self.commit(Some(&message.lease), finished).await;
+        // What a job that failed has kept is there to be looked at.
+        if succeeded && commitment != Commitment::PutAway {
+            self.inference.forget(&job).await;
+        }
+        match commitment {
             Commitment::Done => self.ack(&message, &job).await,
             Commitment::DoneAndAcked => self.note_ack(&job),
             Commitment::PutAway => self.release(&message, TimeDelta::zero()).await,
@@ -154,7 +164,7 @@ impl Worker {
         let mut trials = Trials::new();
         loop {
             let ended = self.try_once(job, message, alone).await;
-            if !matches!(ended, Err(Stop::Cancelled | Stop::Late)) {
+            if !matches!(ended, Err(Stop::Cancelled | Stop::HandedOver | Stop::Late)) {
                 message.lease.note_try();
             }
             let (part, fault) = match ended {

@@ -202,7 +202,7 @@ impl Leases {
         log_unreleased(&within("the release", released).await);
     }
 
-    /// The same at once for a message whose job has not begun: where the queue can, this receive does not count.
+    /// The same at once for a message whose job has not begun, or goes on elsewhere: where the queue can, this receive does not count.
     pub(crate) async fn give_back(&self, ports: &Ports, lease: &Arc<Lease>) {
         self.leave_out(lease).await;
         let given_back = ports.queue.give_back(std::slice::from_ref(&lease.receipt));

@@ -97,9 +97,13 @@ impl Worker {
         self.commit_put_away().await;
     }
 
-    /// How many messages to receive now: none while a suspect waits or runs, nor a few where many are held: fewer calls fetch as many.
+    /// How many messages to receive now: none while a suspect waits or runs, or a command runs, nor a few where many are held: fewer calls
+    /// fetch as many.
     fn room(&self) -> u32 {
         if self.line.len() > 0 && !Fix::FullHandsAfterCrash.is_left_out() {
+            return 0;
+        }
+        if self.inference.runs_command() {
             return 0;
         }
         let most = self.service.held_max(self.queue.visibility);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use gpuctl_control::job::{InputUri, Job, JobFailure};
 use gpuctl_control::ports::{Fetched, PortErrorClass};
+use gpuctl_core::policy::COMMAND_MARGIN;
 use gpuctl_core::without::Fix;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -35,6 +36,8 @@ pub(crate) enum Stop {
     Late,
     /// Its lease was lost, or the worker drains.
     Cancelled,
+    /// Another worker goes on with it.
+    HandedOver,
 }
 
 impl From<Fault> for Stop {
@@ -43,6 +46,7 @@ impl From<Fault> for Stop {
             Fault::Input(failure) => Self::Failed(failure, TimeDelta::zero()),
             Fault::Box(fault) => Self::Fault(Part::Box, fault),
             Fault::Cancelled => Self::Cancelled,
+            Fault::HandedOver => Self::HandedOver,
         }
     }
 }
@@ -154,7 +158,7 @@ impl Worker {
         let cancel = &message.lease.cancel;
         let needs = self.inference.check(job).map_err(Fault::Input)?;
         let model = self.inference.model(job);
-        let limit = self.limit(model.as_deref(), message);
+        let limit = self.limit(job, model.as_deref(), message);
         let wait = || Wait { lease: &message.lease, late_at: self.late_at(message), limit };
         let disk = self.in_time(wait(), async { self.fetches.acquire().await.ok() }).await?;
         let began = Instant::now();
@@ -304,8 +308,8 @@ impl Worker {
         can_release.then(|| Instant::now() + std_time(self.queue.visibility))
     }
 
-    fn limit<'a>(&self, model: Option<&'a str>, message: &Message) -> Limit<'a> {
-        let most = std_time(self.policy.job_max(model));
+    fn limit<'a>(&self, job: &Job, model: Option<&'a str>, message: &Message) -> Limit<'a> {
+        let most = std_time(self.job_max_with(job, model));
         let most = match Fix::JobClockFromReceipt.is_left_out() {
             true => most.saturating_sub(std_time(self.now() - message.received_at)),
             false => most,
@@ -315,7 +319,14 @@ impl Worker {
 
     /// How long the job may take.
     pub(crate) fn job_max(&self, job: &Job) -> TimeDelta {
-        self.policy.job_max(self.inference.model(job).as_deref())
+        self.job_max_with(job, self.inference.model(job).as_deref())
+    }
+
+    /// A command has limits of its own, and keeps to them by itself: this one ends what does not.
+    fn job_max_with(&self, job: &Job, model: Option<&str>) -> TimeDelta {
+        let of_command = self.policy.command(&job.task);
+        of_command
+            .map_or_else(|| self.policy.job_max(model), |command| command.hard_max + COMMAND_MARGIN)
     }
 
     fn late(&self) -> Stop {

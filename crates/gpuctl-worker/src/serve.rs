@@ -68,8 +68,15 @@ async fn drain(worker: &Arc<Worker>, signals: &Signals, receiving: &mut JoinSet<
         while receiving.join_next().await.is_some() {}
         worker.leases.none_held().await;
     };
+    // A command that outlives the box's lifetime does not outlive an order to stop.
+    let handed_over = async {
+        signals.stop_wanted().await;
+        worker.inference.hand_over();
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         biased;
+        () = handed_over => {}
         () = signals.end_wanted() => tracing::warn!("told to stop a second time: ending at once"),
         done = timeout(drain_time(worker), finished) => if done.is_err() {
             tracing::warn!("the drain deadline is over: the rest is released to the queue");
@@ -86,6 +93,10 @@ async fn drain(worker: &Arc<Worker>, signals: &Signals, receiving: &mut JoinSet<
 fn drain_time(worker: &Worker) -> Duration {
     std_time(match worker.interrupted_at() {
         Some(at) => at - worker.now() - DRAIN_MARGIN,
+        None if worker.exit() == Some(WorkerExit::Lifetime) && worker.inference.runs_command() => {
+            let longest = worker.policy.pool(&worker.setup.pool).map(|pool| pool.command_max);
+            longest.unwrap_or_default() + worker.policy.worker.drain
+        }
         None => worker.policy.worker.drain,
     })
 }

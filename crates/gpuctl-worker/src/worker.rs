@@ -157,6 +157,10 @@ impl Worker {
     /// Tells the worker's tasks to finish what they hold and to receive nothing more.
     pub(crate) fn drain(&self, exit: WorkerExit) {
         self.will_end(exit);
+        // A command that runs outlives the box's lifetime: it has a limit of its own.
+        if exit != WorkerExit::Lifetime {
+            self.inference.hand_over();
+        }
         self.draining.cancel();
     }
 
@@ -171,6 +175,7 @@ impl Worker {
             state.exit = Some(WorkerExit::Interrupted);
             state.interrupted_at = Some(interrupted_at);
         });
+        self.inference.hand_over();
         self.draining.cancel();
     }
 

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use gpu_tasks::Task;
 use gpuctl_control::job::JobState;
 use gpuctl_control::params::{Param, parse_param};
 use gpuctl_core::offering::CapacityType;
@@ -23,7 +22,9 @@ pub(crate) use deploy::{
     DeployArguments, DestroyArguments, DiffArguments, ParameterValue, StackCostArguments,
 };
 pub(crate) use overview::{command, overview};
-use parse::{parse_fixed, parse_hours, parse_lines, parse_month, parse_second_box, parse_usd};
+use parse::{
+    TaskName, parse_fixed, parse_hours, parse_lines, parse_month, parse_second_box, parse_usd,
+};
 pub(crate) use simulate::{FaultArguments, SimulateArguments, TuneArguments, WorldArguments};
 
 /// Runs GPU boxes only while there is work for them.
@@ -465,15 +466,18 @@ pub(crate) struct InvokeArguments {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SubmitArguments {
-    /// The task
-    #[arg(value_parser = Task::ALL.map(Task::name))]
+    /// The task, or command.NAME for a command of the configuration
+    #[arg(value_parser = TaskName)]
     pub(crate) task: String,
     /// The input files, one job each
-    #[arg(required_unless_present = "text", value_name = "INPUT")]
+    #[arg(required_unless_present_any = ["text", "no_input"], value_name = "INPUT")]
     pub(crate) inputs: Vec<PathBuf>,
     /// A text as the input, instead of a file
     #[arg(long, value_name = "TEXT", conflicts_with = "inputs")]
     pub(crate) text: Option<String>,
+    /// No input, for a command that needs none
+    #[arg(long, conflicts_with_all = ["inputs", "text"])]
+    pub(crate) no_input: bool,
     /// A param of the task, e.g. speed=1.2; a file as reference=@voice.wav
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_param)]
     pub(crate) param: Vec<Param>,

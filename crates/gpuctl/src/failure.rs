@@ -5,7 +5,7 @@ mod usage;
 
 use std::error::Error;
 
-use gpu_tasks::{ParamError, TaskError};
+use gpu_tasks::{CommandError, ParamError, TaskError};
 use gpuctl_control::config::ConfigError;
 use gpuctl_control::hold::HoldLengthError;
 use gpuctl_control::input::InputRejected;
@@ -129,6 +129,10 @@ impl From<TaskError> for Failure {
             TaskError::Param(ParamError::Unknown { .. }) => Code::ParamUnknown,
             TaskError::Param(ParamError::Invalid { .. }) => Code::ParamInvalid,
             TaskError::Param(ParamError::Missing { .. }) => Code::ParamMissing,
+            TaskError::Command(CommandError::Unknown { .. }) => Code::TaskUnknown,
+            TaskError::Command(CommandError::ParamUnknown { .. }) => Code::ParamUnknown,
+            TaskError::Command(CommandError::ParamInvalid { .. }) => Code::ParamInvalid,
+            TaskError::Command(CommandError::ParamMissing { .. }) => Code::ParamMissing,
         };
         Self::of(code, &error).hint(error.hint())
     }

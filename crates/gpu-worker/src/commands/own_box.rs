@@ -37,7 +37,8 @@ pub(crate) fn own_box(config: &Config, command: BoxCommand) -> Result<(), Box<dy
 /// How long a box of this pool may be up, by a timer that does not know of its worker.
 fn lifetime(config: &Config, pool: &PoolId) -> Result<TimeDelta, Box<dyn Error>> {
     let settings = config.policy.pool(pool).ok_or_else(|| format!("there is no [pool.{pool}]"))?;
-    Ok(settings.lifetime_max + config.policy.worker.drain + LIFETIME_MARGIN)
+    let drain = config.policy.worker.drain;
+    Ok(settings.lifetime_max + settings.command_max + drain + LIFETIME_MARGIN)
 }
 
 struct Told {

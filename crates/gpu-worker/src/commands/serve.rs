@@ -8,7 +8,7 @@ use std::time::Duration;
 use gpu_inference::DevicePreference;
 use gpu_worker::locks::BoxLocks;
 use gpu_worker::scratch::{ALIVE_EVERY, FolderScratch};
-use gpu_worker::{Engine, EngineSetup};
+use gpu_worker::{Commands, Engine, EngineSetup, Tasks};
 use gpuctl_control::config::Config;
 use gpuctl_control::log::shown;
 use gpuctl_control::ports::PortError;
@@ -114,9 +114,12 @@ async fn serve_box(
     let scratch = FolderScratch::open(&config.state, &setup.box_id, device)?;
     tokio::spawn(say_alive(scratch.clone()));
     let pace = if config.policy.cloud.aws.is_some() { WorkerPace::AWS } else { WorkerPace::LOCAL };
+    let launcher = std::env::current_exe()?;
+    let files = Arc::clone(&backend.ports.files);
+    let commands = Commands::new(&config.policy, files, &config.state, Some(launcher));
     let parts = Parts {
         ports: backend.ports.clone(),
-        inference: Arc::new(engine),
+        inference: Arc::new(Tasks::new(engine, commands)),
         scratch: Arc::new(scratch),
         neighbours: Arc::new(locks),
         pace,

@@ -77,7 +77,7 @@ fn deadlines(input: &PoolInput<'_>, one: &SeenBox) -> Vec<(Timestamp, String)> {
         BoxState::Stopping | BoxState::Running | BoxState::Stopped => {}
     }
     if one.is_up() {
-        limits.push((up_since(one), pool.lifetime_max, "lifetime_max"));
+        limits.push((up_since(one), lifetime(input, one), "lifetime_max"));
         limits.extend(one.fault().map(|fault| (fault.since, FAULT_MAX, "the time for a fault")));
     }
     let ahead = |(since, most, name): (Timestamp, TimeDelta, &str)| {
@@ -123,7 +123,7 @@ fn due(input: &PoolInput<'_>, one: &SeenBox) -> Option<Due> {
     let pool = input.pool;
     let drain = |delay, text| Some(Due { mode: StopMode::Drain, delay, text });
     let up = input.now - up_since(one);
-    if one.is_up() && up > pool.lifetime_max {
+    if one.is_up() && up > lifetime(input, one) {
         let most = show_duration(pool.lifetime_max);
         let text = format!("up for {}, lifetime_max is {most}", show_duration(up));
         return drain(Delay::Not, text);
@@ -146,6 +146,14 @@ fn due(input: &PoolInput<'_>, one: &SeenBox) -> Option<Due> {
         }
         _ => None,
     }
+}
+
+/// How long the box may be up. A command that runs is not ended for `lifetime_max`, but has a limit of its own: its worker receives nothing
+/// more meanwhile.
+fn lifetime(input: &PoolInput<'_>, one: &SeenBox) -> TimeDelta {
+    let holds_job = one.worker.as_ref().is_some_and(|worker| worker.leases > 0);
+    let beyond = if holds_job { input.pool.command_max } else { TimeDelta::zero() };
+    input.pool.lifetime_max + beyond
 }
 
 fn silence(input: &PoolInput<'_>, one: &SeenBox) -> Option<String> {

@@ -435,6 +435,30 @@ fn every_rule_leaves_a_verdict_in_order() {
     assert_eq!(rules, Rule::ALL);
 }
 
+#[test]
+fn a_command_that_runs_outlives_lifetime_max_by_its_own_limit_and_an_idle_box_does_not() {
+    let mut policy = queue_policy("lifetime_max = \"1h\"\nboot_deadline = \"1h\"");
+    policy.pools[0].command_max = TimeDelta::hours(2);
+    let stops = |up: i64, leases: u32| {
+        let worker = SeenWorker {
+            leases,
+            idle_since: (leases == 0).then(|| ago(1)),
+            ..idle_box(0).worker.unwrap()
+        };
+        let one = SeenBox {
+            run_started_at: Some(ago(up)),
+            worker: Some(worker),
+            ..a_box(BoxState::Running, 60)
+        };
+        world(policy.clone(), one, waiting(1, 1)).says().contains(&"stop limits".to_owned())
+    };
+    assert_eq!(
+        [(3_500, 1), (3_700, 0), (3_700, 1)].map(|(up, leases)| stops(up, leases)),
+        [false, true, false]
+    );
+    assert_eq!([(10_700, 1), (10_900, 1)].map(|(up, leases)| stops(up, leases)), [false, true]);
+}
+
 proptest! {
     /// Nothing that a user or a worker does, a restart of the worker included, keeps a box up beyond `lifetime_max`.
     #[test]

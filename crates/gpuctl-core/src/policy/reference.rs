@@ -111,6 +111,7 @@ fn parsed(backend: Backend, path: &str, line: &str) -> Policy {
         "pool.NAME.schedule" | "pool.NAME.quiet" => {
             rest = format!("[[{path}]]\nzone = \"UTC\"\n{line}");
         }
+        "command.NAME" => rest = format!("[{path}]\nargv = [\"a\"]\n{line}"),
         _ => rest = format!("[{path}]\n{line}"),
     }
     let text = format!("[cloud]\n{cloud}\n[pool.NAME]\n{pool}\n{rest}\n");
@@ -119,7 +120,7 @@ fn parsed(backend: Backend, path: &str, line: &str) -> Policy {
 
 /// All keys that the sections ask for, each with the values that it takes.
 fn asked() -> Vec<(String, Takes)> {
-    let text = "[pool.NAME]\nqueue = \"jobs\"\nselect = {}\n[[pool.NAME.schedule]]\n[[pool.NAME.quiet]]\n[[pool.NAME.submit]]\n[model.NAME]";
+    let text = "[pool.NAME]\nqueue = \"jobs\"\nselect = {}\n[[pool.NAME.schedule]]\n[[pool.NAME.quiet]]\n[[pool.NAME.submit]]\n[model.NAME]\n[command.NAME]\n[command.NAME.params.NAME]";
     let mut sink = Sink::new(text);
     let dates = |_: &str| Ok(FileDates::default());
     let files = Files { dates: &dates, prices: &|_| PriceTable::default() };
@@ -183,6 +184,8 @@ fn kind(takes: &Takes) -> String {
         Takes::Whole(range) => format!("whole number, {} to {}", range.start(), range.end()),
         Takes::Money => "US dollars, above 0".to_owned(),
         Takes::Flag => "`true` or `false`".to_owned(),
+        Takes::Scalar => "text, number, `true` or `false`".to_owned(),
+        Takes::Scalars => "list of numbers".to_owned(),
         Takes::Table => "table".to_owned(),
         Takes::Tables => "list of tables".to_owned(),
     }

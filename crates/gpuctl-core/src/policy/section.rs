@@ -29,6 +29,8 @@ pub(super) enum Takes {
     Whole(RangeInclusive<i128>),
     Money,
     Flag,
+    Scalar,
+    Scalars,
     Table,
     Tables,
 }
@@ -48,6 +50,8 @@ impl fmt::Display for Takes {
             Self::Whole(_) => f.write_str("a whole number"),
             Self::Money => f.write_str("an amount of US dollars, e.g. `60` or `0.30`"),
             Self::Flag => f.write_str("true or false"),
+            Self::Scalar => f.write_str("a text in quotes, a number, true or false"),
+            Self::Scalars => f.write_str("a list of numbers, e.g. `[75, 137]`"),
             Self::Table => f.write_str("a table"),
             Self::Tables => f.write_str("a list of tables"),
         }
@@ -363,6 +367,29 @@ impl<'d, 's, 't> Section<'d, 's, 't> {
         }
     }
 
+    /// A text, a number, or true or false, as a text.
+    pub(super) fn scalar(&mut self, key: &'static str) -> Option<(Range<usize>, String)> {
+        let (span, value) = self.value(key, &Takes::Scalar)?;
+        let text = scalar_of(value);
+        if text.is_none() {
+            self.wrong_type(key, span.clone(), value, &Takes::Scalar);
+        }
+        text.map(|text| (span, text))
+    }
+
+    /// A list of what `scalar` takes.
+    pub(super) fn scalars(&mut self, key: &'static str) -> Option<(Range<usize>, Vec<String>)> {
+        let (span, value) = self.value(key, &Takes::Scalars)?;
+        let texts = match value {
+            DeValue::Array(items) => items.iter().map(|item| scalar_of(item.get_ref())).collect(),
+            _ => None,
+        };
+        if texts.is_none() {
+            self.wrong_type(key, span.clone(), value, &Takes::Scalars);
+        }
+        texts.map(|texts| (span, texts))
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
@@ -452,6 +479,16 @@ pub(super) enum Keys {
 fn texts_of(value: &DeValue<'_>) -> Option<Vec<String>> {
     let DeValue::Array(items) = value else { return None };
     items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
+}
+
+fn scalar_of(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
+        DeValue::Float(number) => Some(number.as_str().to_owned()),
+        DeValue::Boolean(flag) => Some(flag.to_string()),
+        _ => None,
+    }
 }
 
 /// A date or a time of TOML as our keys take it: times have no seconds.

@@ -12,8 +12,8 @@ use toml::de::DeTable;
 use super::problems::{Problems, Sink};
 use super::section::{Keys, Section};
 use super::{
-    Boxes, Budget, Cloud, Files, IdleStop, Model, Policy, Pool, PowerOff, QueuePolicy, ReadDates,
-    Work, Worker, aws, http, schedule,
+    Boxes, Budget, COMMAND_MARGIN, Cloud, Files, IdleStop, Model, Policy, Pool, PowerOff,
+    QueuePolicy, ReadDates, Work, Worker, aws, command, http, schedule,
 };
 use crate::cost::{CostSettings, GP3_USD_GIB_MONTH, PriceTable};
 use crate::observation::RUNS_REMEMBERED_MAX;
@@ -80,11 +80,16 @@ pub(super) fn read_into(text: &str, files: Files<'_>, sink: &mut Sink<'_>) -> Op
         .into_iter()
         .collect();
     let backend = BackendDefaults::of(&cloud, &worker);
-    let pools = root.named("pool", |name, section| pool(name, section, &backend, files.dates));
+    let commands = command::all(&mut root, backend.is_aws);
+    let mut pools = root.named("pool", |name, section| pool(name, section, &backend, files.dates));
     check_pools(&mut root, &pools);
     aws::check(&mut root, cloud.aws.as_ref(), &pools);
     root.report_unknown_keys();
-    Some(Policy { cloud, worker, models, cost, http, pools })
+    let longest = commands.values().map(|one| one.hard_max + COMMAND_MARGIN).max();
+    for pool in pools.iter_mut().filter(|pool| pool.queue().is_some()) {
+        pool.command_max = longest.unwrap_or_default();
+    }
+    Some(Policy { cloud, worker, models, commands, cost, http, pools })
 }
 
 /// Defaults of pools that depend on the backend.
@@ -316,6 +321,7 @@ fn pool(
         foreign_hold,
         boot_default,
         run_min,
+        command_max: zero,
         boot_deadline,
         lifetime_max,
         retire_stopped_after,

@@ -52,6 +52,49 @@ async fn a_lifetime_counts_from_the_start_of_the_box_also_without_a_ledger() {
     assert_eq!(world.serve_since(started).exit().await, WorkerExit::Lifetime);
 }
 
+const COMMAND: &str = "lifetime_max = \"1h\"\n[command.train]\nargv = [\"t\"]\nhard_max = \"5h\"\n";
+
+#[tokio::test(start_paused = true)]
+async fn lifetime_does_not_end_a_command_and_nothing_else_is_received_meanwhile() {
+    let world = World::new(COMMAND);
+    world.submit("command.train");
+    let serving = world.serve();
+    world.wait(seconds(20), |state| state.commands_running > 0).await;
+    // After a receive that was under way.
+    tokio::time::sleep(seconds(60)).await;
+    world.submit("slow:1");
+    let began = Instant::now();
+    assert_eq!(serving.exit().await, WorkerExit::Lifetime);
+    assert!(began.elapsed() > seconds(3 * 3_600 - 120), "{:?}", began.elapsed());
+    let state = world.state();
+    assert_eq!((state.results.len(), state.inferences, state.messages.len()), (1, 1, 1));
+    assert_eq!(state.messages[0].receives, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_is_handed_over_by_an_order_to_stop_or_an_interruption() {
+    for (after, is_interrupted) in
+        [(seconds(600), false), (seconds(2 * 3_600), false), (seconds(2 * 3_600), true)]
+    {
+        let world = World::new(COMMAND);
+        world.submit("command.train");
+        let serving = world.serve();
+        world.wait(seconds(20), |state| state.commands_running > 0).await;
+        tokio::time::sleep(after).await;
+        let began = Instant::now();
+        if is_interrupted {
+            world.state().interruption = Some(world.now() + TimeDelta::minutes(2));
+        } else {
+            serving.signals.stop();
+        }
+        serving.exit().await;
+        assert!(began.elapsed() < seconds(30), "{:?}", began.elapsed());
+        let state = world.state();
+        assert_eq!((state.results.len(), state.problems.len(), state.messages.len()), (0, 0, 1));
+        assert_eq!((&state.messages[0].dead, state.messages[0].receives), (&None, 0));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_idle_worker_that_cannot_report_ends_and_says_why() {
     let world = World::new("");

@@ -1,5 +1,6 @@
 //! A queue, a ledger, files, a box and a model in memory, each of which can be told to fail, in tokio's paused time.
 
+mod commands;
 mod files;
 mod queue;
 
@@ -89,6 +90,9 @@ pub(crate) struct State {
     /// Whether an extension is under way.
     pub(crate) is_extending: bool,
     pub(crate) inferences: u32,
+    pub(crate) commands_running: u32,
+    /// Set once commands are to be handed over.
+    pub(crate) handed_over: Cancel,
     pub(crate) running: BTreeSet<String>,
     pub(crate) running_max: usize,
     pub(crate) held_max: usize,
@@ -622,6 +626,9 @@ impl Inference for World {
             state.running.insert(job.id.to_string());
             state.running_max = state.running_max.max(state.running.len());
         }
+        if job.task.starts_with("command.") {
+            return self.run_command(job, cancel).await;
+        }
         let (kind, takes) = job.task.split_once(':').unwrap_or((&job.task, "0"));
         let takes = Duration::from_secs(takes.parse().unwrap()) + Duration::from_millis(100);
         let cancelled = match kind {
@@ -661,6 +668,14 @@ impl Inference for World {
             took: TimeDelta::from_std(takes).unwrap(),
             worked: TimeDelta::from_std(takes).unwrap(),
         })
+    }
+
+    fn runs_command(&self) -> bool {
+        self.state().commands_running > 0
+    }
+
+    fn hand_over(&self) {
+        self.state().handed_over.cancel();
     }
 }
 

@@ -1,6 +1,9 @@
 //! Parsers of values on the command line. Each error is a sentence with the value and the expected form.
 
 use chrono::TimeDelta;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use gpu_tasks::Task;
+use gpuctl_control::commands::is_command;
 use gpuctl_core::policy::IdleStop;
 use gpuctl_core::units::{MicroUsd, Timestamp, parse_duration};
 
@@ -8,6 +11,37 @@ use super::{FixedCost, ParameterValue, SecondBox};
 
 /// The most decimals of a number of hours: a millionth of an hour is 3.6 ms.
 const HOURS_DECIMALS_MAX: usize = 6;
+
+/// The name of a task, or of a command, which the configuration has to know.
+#[derive(Clone)]
+pub(super) struct TaskName;
+
+impl TaskName {
+    fn tasks() -> PossibleValuesParser {
+        PossibleValuesParser::new(Task::ALL.map(Task::name))
+    }
+}
+
+impl TypedValueParser for TaskName {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<String, clap::Error> {
+        match value.to_str().filter(|text| is_command(text)) {
+            Some(text) => Ok(text.to_owned()),
+            None => Self::tasks().parse_ref(command, argument, value),
+        }
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let names = Task::ALL.map(|task| PossibleValue::new(task.name()));
+        Some(Box::new(names.into_iter()))
+    }
+}
 
 pub(super) fn parse_usd(text: &str) -> Result<MicroUsd, String> {
     MicroUsd::parse(text.trim_start_matches('$'))

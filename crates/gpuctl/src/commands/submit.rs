@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use gpu_tasks::{Task, TaskError, UnknownTask};
 use gpuctl_control::Trigger;
+use gpuctl_control::commands;
 use gpuctl_control::input::admit;
 use gpuctl_control::job::{
     InputLocation, InputUri, InputUriError, Job, JobId, JobState, Urgency, UrgencyError,
 };
 use gpuctl_control::params::{Param, params_of};
 use gpuctl_control::ports::{JobEntry, JobFilter, PortError};
-use gpuctl_control::submit::{check_priority, submit as send};
+use gpuctl_control::submit::{check_priority, submit_with_commands as send};
 use gpuctl_control::wire::job::JobDocument;
 use gpuctl_core::policy::QueuePolicy;
 use gpuctl_core::units::{QueueName, show_duration};
@@ -43,7 +44,7 @@ pub(crate) async fn submit(
     let jobs = jobs(context, &queue.name, urgency, arguments)?;
     #[cfg(feature = "aws")]
     let jobs = super::upload::to_s3(context, jobs).await?;
-    send(&context.ports, &jobs).await?;
+    send(&context.ports, &context.config.policy, &jobs).await?;
     context.reconcile_until_free(printer).await;
     if arguments.wait {
         return wait(context, printer, &jobs, arguments).await;
@@ -116,7 +117,13 @@ fn jobs(
 }
 
 fn inputs(context: &Context, arguments: &SubmitArguments) -> Result<Vec<InputUri>, Failure> {
-    if let Some(text) = &arguments.text {
+    if arguments.no_input && !commands::is_command(&arguments.task) {
+        let message = format!("{} needs an input", arguments.task);
+        return Err(Failure::new(Code::UsageMissingArgument, message)
+            .hint("name a file, or give a text with `--text`; only commands may go without"));
+    }
+    let text = if arguments.no_input { Some("") } else { arguments.text.as_deref() };
+    if let Some(text) = text {
         let uri = InputUri::of_text(text).map_err(|error| {
             Failure::new(Code::InputTooLarge, error.to_string()).hint(error.hint())
         })?;
@@ -155,7 +162,7 @@ fn params(context: &Context, task: &str, given: &[Param]) -> Result<Map<String, 
     let params = params_of(given, &here);
     // The files among them are checked like inputs.
     let roots = context.config.input_roots();
-    for (_, uri) in gpu_tasks::check(task, &params)?.uris() {
+    for (_, uri) in commands::check(&context.config.policy, task, &params)?.uris() {
         admit_uri(context, uri, &roots)?;
     }
     Ok(params)

@@ -12,6 +12,7 @@ mod aws;
 mod backup;
 mod chaos;
 mod cli;
+mod commands;
 #[cfg(feature = "aws")]
 mod deployment;
 mod doctor;

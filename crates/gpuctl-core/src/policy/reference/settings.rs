@@ -100,6 +100,20 @@ pub(super) const SECTIONS: &[SectionDoc] = &[
         settings: MODEL,
     },
     SectionDoc {
+        heading: "[command.NAME]",
+        path: "command.NAME",
+        about: "A program that jobs of the task `command.NAME` run, such as a training. A job names it and gives it params, never a command \
+            line. The name has 1 to 80 of a-z A-Z 0-9 - _. [gpu-worker](../gpu-worker/COMMANDS.md) has an example, and says what the \
+            program finds and what becomes of its files.",
+        settings: COMMAND,
+    },
+    SectionDoc {
+        heading: "[command.NAME.params.NAME]",
+        path: "command.NAME.params.NAME",
+        about: "What a job may say to the command: `gpuctl submit command.NAME --param NAME=VALUE`. The name has a-z, 0-9 and _.",
+        settings: COMMAND_PARAM,
+    },
+    SectionDoc {
         heading: "[cost]",
         path: "cost",
         about: "The prices of budgets and of `gpuctl cost`. `gpuctl cost prices` lists the known ones.",
@@ -355,6 +369,79 @@ const WORKER: &[SettingDoc] = &[
 const MODEL: &[SettingDoc] = &[
     setting("device", Words("that of `[worker]`"), "The device of this model."),
     setting("job_max", Words("that of `[worker]`"), "How long each job of this model may take."),
+];
+
+const COMMAND: &[SettingDoc] = &[
+    setting(
+        "argv",
+        NONE,
+        "Required: the program and its words. `{NAME}` in a word stands for a param, for `{input}`, `{output_dir}` or `{checkpoint_dir}`. \
+         There is no shell.",
+    ),
+    setting(
+        "env",
+        NONE,
+        "Variables of its environment, e.g. `env = { OMP_NUM_THREADS = \"4\" }`. Of the worker's own it gets few: `PATH`, \
+         `HOME`, the language, and those of CUDA.",
+    ),
+    setting(
+        "secrets",
+        NONE,
+        "Variables whose values are secret, each with the absolute path of a file on the box that only its owner may read (mode 0600). \
+         No ledger, log or page has the value; where the program prints it, the log has `***`. A worker does not read SSM by itself.",
+    ),
+    setting(
+        "soft_max",
+        Words("an hour less than `hard_max`"),
+        "After so long it gets SIGTERM: it may save and end. If it ends with 0, that is its result. The time of earlier attempts counts.",
+    ),
+    setting(
+        "hard_max",
+        ValueOf { local: "\"24h\"", aws: "\"11h30m\"" },
+        "After so long it is killed, and the job fails with `command.timeout`. On AWS at most 11h30m: SQS ends a lease after 12 hours. \
+         While it runs, `lifetime_max` does not stop the box.",
+    ),
+    setting(
+        "grace",
+        Value("\"20s\""),
+        "How long after SIGTERM it is killed, where its box is to stop. `[worker] drain` must be longer, and an interruption leaves two \
+         minutes.",
+    ),
+    setting(
+        "checkpoint_every",
+        Value("\"10m\""),
+        "How often its checkpoint is stored, if it has changed; also whenever its box is to stop.",
+    ),
+    setting(
+        "checkpoint_mib_max",
+        Value("4096"),
+        "The largest checkpoint, in MiB; beyond that the job fails with `command.full`.",
+    ),
+    setting(
+        "output_mib_max",
+        Value("1024"),
+        "The largest size of all its result's files, in MiB, which are held in memory while they are stored.",
+    ),
+    setting("log_mib_max", Value("64"), "The largest log, in MiB; what comes beyond is left out."),
+    setting(
+        "retry_exit_codes",
+        NONE,
+        "Exit codes after which it is run again from its checkpoint, e.g. `[75]`; a signal counts as 128 and its number.",
+    ),
+    setting("retries_max", Value("3"), "How often it is run again for these."),
+];
+
+const COMMAND_PARAM: &[SettingDoc] = &[
+    setting(
+        "type",
+        NONE,
+        "Required: what its values are. A text is one line, and must not begin with `-`.",
+    ),
+    setting("min", NONE, "The least `integer` or `number`."),
+    setting("max", NONE, "The greatest one."),
+    setting("chars_max", Words("1000"), "The longest `text`."),
+    setting("choices", NONE, "The values of a `choice`."),
+    setting("default", Words("none: a job must have it"), "The value of jobs that leave it out."),
 ];
 
 const COST: &[SettingDoc] = &[
