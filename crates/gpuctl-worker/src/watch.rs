@@ -101,12 +101,13 @@ impl Worker {
         if let Some(at) = own.interruption {
             tracing::warn!(%at, "EC2 interrupts this box");
             self.drain_before(at);
-        } else if own.state == BoxState::Stopping
-            && self.policy.cloud.aws.is_some()
-            && !self.is_draining()
-        {
-            tracing::info!("a controller told this box to drain");
-            self.drain(WorkerExit::Idle);
+        } else if own.state == BoxState::Stopping && self.policy.cloud.aws.is_some() {
+            // A command that outlives the box's lifetime does not outlive an order to stop.
+            self.inference.hand_over();
+            if !self.is_draining() {
+                tracing::info!("a controller told this box to drain");
+                self.drain(WorkerExit::Idle);
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use gpuctl_control::ports::{Clock, PortErrorClass};
 use gpuctl_core::observation::{Hold, HoldWants};
+use gpuctl_core::policy::Aws;
 use gpuctl_worker::{KEEP_UNTIL, Scratch, WorkerExit};
 use tokio::time::Instant;
 
@@ -71,21 +72,36 @@ async fn lifetime_does_not_end_a_command_and_nothing_else_is_received_meanwhile(
     assert_eq!(state.messages[0].receives, 0);
 }
 
+/// What has a worker stop.
+#[derive(Clone, Copy)]
+enum By {
+    Signal,
+    Controller,
+    Interruption,
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_command_is_handed_over_by_an_order_to_stop_or_an_interruption() {
-    for (after, is_interrupted) in
-        [(seconds(600), false), (seconds(2 * 3_600), false), (seconds(2 * 3_600), true)]
-    {
-        let world = World::new(COMMAND);
+    let (early, after_lifetime) = (seconds(600), seconds(2 * 3_600));
+    for (after, by) in [
+        (early, By::Signal),
+        (after_lifetime, By::Signal),
+        (early, By::Controller),
+        (after_lifetime, By::Controller),
+        (after_lifetime, By::Interruption),
+    ] {
+        let mut world = World::new(COMMAND);
+        world.policy.cloud.aws = Some(Aws::default());
         world.submit("command.train");
         let serving = world.serve();
         world.wait(seconds(20), |state| state.commands_running > 0).await;
         tokio::time::sleep(after).await;
         let began = Instant::now();
-        if is_interrupted {
-            world.state().interruption = Some(world.now() + TimeDelta::minutes(2));
-        } else {
-            serving.signals.stop();
+        let notice = world.now() + TimeDelta::minutes(2);
+        match by {
+            By::Signal => serving.signals.stop(),
+            By::Controller => world.state().is_stopping = true,
+            By::Interruption => world.state().interruption = Some(notice),
         }
         serving.exit().await;
         assert!(began.elapsed() < seconds(30), "{:?}", began.elapsed());

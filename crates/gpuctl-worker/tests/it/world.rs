@@ -97,6 +97,8 @@ pub(crate) struct State {
     pub(crate) running_max: usize,
     pub(crate) held_max: usize,
     pub(crate) interruption: Option<Timestamp>,
+    /// Whether a controller has told the box to stop.
+    pub(crate) is_stopping: bool,
     pub(crate) hold: Option<Hold>,
     pub(crate) service: Option<TimeDelta>,
     queue: Option<QueueMemory>,
@@ -390,7 +392,8 @@ impl Clock for World {
 impl Cloud for World {
     async fn boxes(&self, _: &Policy) -> Result<Listing, PortError> {
         let now = self.now();
-        let mut own = SeenBox::new("gpu-1".parse().unwrap(), BoxState::Running, now);
+        let state = if self.state().is_stopping { BoxState::Stopping } else { BoxState::Running };
+        let mut own = SeenBox::new("gpu-1".parse().unwrap(), state, now);
         own.interruption = self.state().interruption;
         Ok(Listing { pools: [("gpu".parse().unwrap(), vec![own])].into(), ..Listing::default() })
     }
