@@ -116,9 +116,18 @@ impl FromStr for DevicePreference {
 
 /// A device name that is not one of auto, cpu, cuda.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("unknown device {given:?}: it is one of auto, cpu, cuda")]
+#[error("unknown device {given:?}: it is one of auto, cpu, cuda{}", why_not(given))]
 pub struct UnknownDevice {
     pub given: String,
+}
+
+/// What is said of devices that others have and that are not used here.
+fn why_not(given: &str) -> &'static str {
+    match given.to_ascii_lowercase().as_str() {
+        "mps" | "coreml" => "; Apple's GPUs are not used: take `cpu`",
+        "rocm" | "hip" | "directml" | "xpu" => "; only GPUs of NVIDIA are used: take `cpu`",
+        _ => "",
+    }
 }
 
 /// Why ONNX Runtime, or the requested device, cannot be used.
@@ -498,5 +507,7 @@ mod tests {
         }
         let error = "gpu".parse::<DevicePreference>().unwrap_err();
         assert_eq!(error.to_string(), "unknown device \"gpu\": it is one of auto, cpu, cuda");
+        let error = "mps".parse::<DevicePreference>().unwrap_err();
+        assert!(error.to_string().ends_with("; Apple's GPUs are not used: take `cpu`"), "{error}");
     }
 }
