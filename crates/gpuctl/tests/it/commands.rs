@@ -287,3 +287,24 @@ fn a_program_or_secret_that_a_box_lacks_is_a_fault_of_the_box_and_fails_no_job()
         assert_eq!(sandbox.jobs()[0]["error"], Value::Null);
     }
 }
+
+#[test]
+fn a_command_that_a_user_cancels_ends_with_what_it_has_started() {
+    let sandbox = sandbox("");
+    let script = sandbox.write("train.py", "sleep 600 & sleep 600");
+    let settings = format!("[command.it]\nargv = [\"sh\", \"{}\"]\n", script.display());
+    sandbox.write("gpuctl.toml", format!("{POOL}{settings}"));
+    let id = submit(&sandbox, &["command.it", "--no-input"]);
+    wait_until("the program runs", || runs_here(&sandbox));
+    let folder = sandbox.path(".gpuctl/commands").join(format!("{id}-0"));
+    let in_folder = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let places = processes.filter_map(|one| std::fs::read_link(one.path().join("cwd")).ok());
+        places.filter(|place| place.starts_with(&folder)).count()
+    };
+    wait_until("it has started others", || in_folder() >= 3);
+    sandbox.run(&["cancel", &id, "--yes"]).expect(0);
+    assert_eq!(ended(&sandbox, &id)["state"], "cancelled");
+    wait_until("nothing of it is left", || in_folder() == 0);
+    wait_until("nor its folder", || !folder.exists());
+}
