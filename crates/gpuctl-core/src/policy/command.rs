@@ -167,6 +167,21 @@ pub(super) fn all(root: &mut Section<'_, '_, '_>, is_aws: bool) -> BTreeMap<Stri
     read.into_iter().collect()
 }
 
+/// A program that gets as long as the drain, or longer, would be killed before what it saved at the last is stored.
+pub(super) fn check_graces(
+    root: &mut Section<'_, '_, '_>,
+    commands: &BTreeMap<String, Command>,
+    drain: TimeDelta,
+) {
+    for (name, command) in commands.iter().filter(|(_, command)| command.grace >= drain) {
+        let (grace, shown) = (show_duration(command.grace), show_duration(drain));
+        let message = format!("is {grace}, and the worker's `drain` is only {shown}");
+        let hint = "a last checkpoint is stored after the grace: raise `drain` in [worker], or lower `grace`";
+        let key = format!("command.{}.grace", excerpt(name));
+        root.problem(&key, 0..0, message, Some(hint.to_owned()));
+    }
+}
+
 fn command(name: &str, mut section: Section<'_, '_, '_>, is_aws: bool) -> Option<Command> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     if name.is_empty() || name.len() > 80 || !name.chars().all(fits) {
@@ -467,6 +482,10 @@ mod tests {
         assert!(Policy::parse(&on_aws).is_ok(), "{}", problems(&on_aws));
         for (text, wanted) in [
             (TRAIN.replace("{epochs}", "{epoch}"), "`{epoch}` is not a param"),
+            (
+                format!("{TRAIN}[worker]\ndrain = \"20s\"\n"),
+                "command.train.grace: is 20s, and the worker's `drain` is only 20s",
+            ),
             (TRAIN.replace("{epochs}", "3"), "no word has the param `epochs`"),
             (
                 TRAIN.replace("min = 1\n", "min = 1\ndefault = 0\n"),

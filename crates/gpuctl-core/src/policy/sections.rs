@@ -81,6 +81,7 @@ pub(super) fn read_into(text: &str, files: Files<'_>, sink: &mut Sink<'_>) -> Op
         .collect();
     let backend = BackendDefaults::of(&cloud, &worker);
     let commands = command::all(&mut root, backend.is_aws);
+    command::check_graces(&mut root, &commands, worker.drain);
     let mut pools = root.named("pool", |name, section| pool(name, section, &backend, files.dates));
     check_pools(&mut root, &pools);
     aws::check(&mut root, cloud.aws.as_ref(), &pools);

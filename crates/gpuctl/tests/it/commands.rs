@@ -12,7 +12,7 @@ const TRAIN: &str = include_str!("commands/train.py");
 
 /// One box; leases are short, so that a box that was killed is soon missed.
 const POOL: &str = "[cloud]\ntick = \"200ms\"\n[pool.gpu]\nqueue = \"jobs\"\nidle_stop = \"2s\"\nvisibility = \"3s\"\n\
-    starts_without_result_max = 100\nstarts_per_hour_max = 100\n[worker]\ndrain = \"20s\"\n";
+    starts_without_result_max = 100\nstarts_per_hour_max = 100\n[worker]\ndrain = \"25s\"\n";
 
 /// A place whose configuration has these commands, and no models.
 fn sandbox(commands: &str) -> Sandbox {

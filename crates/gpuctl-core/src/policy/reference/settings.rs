@@ -404,7 +404,7 @@ const COMMAND: &[SettingDoc] = &[
     setting(
         "grace",
         Value("\"20s\""),
-        "How long after SIGTERM it is killed, where its box is to stop. `[worker] drain` must be longer, and an interruption leaves two \
+        "How long after SIGTERM it is killed, where its box is to stop. `[worker] drain` is longer, so that the last checkpoint is stored, and an interruption leaves two \
          minutes.",
     ),
     setting(
