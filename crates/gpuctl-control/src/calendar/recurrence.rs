@@ -2,7 +2,7 @@
 
 use chrono::{Datelike, NaiveDate};
 use gpuctl_core::zone::Zone;
-use rrule::{Frequency, RRule, Tz, Unvalidated};
+use rrule::{Frequency, NWeekday, RRule, Tz, Unvalidated};
 
 use super::YEARS;
 use super::event::Fault;
@@ -45,7 +45,7 @@ pub(super) fn days(
     let rule: RRule<Unvalidated> = rule.parse().map_err(|_| bad())?;
     let daily = [Frequency::Yearly, Frequency::Monthly, Frequency::Weekly, Frequency::Daily];
     let bounds = rule.get_interval() > 0 && rule.get_count() != Some(0);
-    if !bounds || !daily.contains(&rule.get_freq()) {
+    if !bounds || !daily.contains(&rule.get_freq()) || contradicts_itself(&rule) {
         return Err(bad());
     }
     let midnight = start.and_time(chrono::NaiveTime::MIN).and_utc().with_timezone(&Tz::UTC);
@@ -63,6 +63,21 @@ pub(super) fn days(
         steps.take(FRUITLESS_STEPS)?;
     }
     Ok(Some(days))
+}
+
+/// Whether it has what RFC 5545 forbids and the library passes over, as if it were not there: that makes a Monday of each month every day.
+fn contradicts_itself(rule: &RRule<Unvalidated>) -> bool {
+    let is_numbered = rule.get_by_weekday().iter().any(|day| matches!(day, NWeekday::Nth(..)));
+    let has_numbers = matches!(rule.get_freq(), Frequency::Monthly | Frequency::Yearly)
+        && rule.get_by_week_no().is_empty();
+    let chooses_of_nothing = !rule.get_by_set_pos().is_empty()
+        && rule.get_by_weekday().is_empty()
+        && rule.get_by_month_day().is_empty()
+        && rule.get_by_month().is_empty()
+        && rule.get_by_year_day().is_empty()
+        && rule.get_by_week_no().is_empty();
+    let zeroth = rule.get_by_month_day().contains(&0) || rule.get_by_year_day().contains(&0);
+    is_numbered && !has_numbers || chooses_of_nothing || zeroth
 }
 
 /// The rule with an `UNTIL` at the end of its last day, in UTC as the start is; and that day.
