@@ -7,6 +7,7 @@ mod clean;
 mod container;
 pub(crate) mod external;
 mod flac;
+mod joined;
 mod level;
 mod mixing;
 mod mp4;

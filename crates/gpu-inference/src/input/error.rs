@@ -61,12 +61,17 @@ fn is_of_the_path(error: &io::Error) -> bool {
     ) || error.raw_os_error() == Some(Errno::LOOP.raw_os_error())
 }
 
+/// The kernel's number of an error for which the machine is to blame. Without one it is the decoder's own, e.g. about an early end; and the kernel
+/// refuses a place in a file that is beyond all counting, which only a file's header can ask for.
+pub(crate) fn of_machine(error: &io::Error) -> Option<i32> {
+    error.raw_os_error().filter(|&code| code != Errno::INVAL.raw_os_error())
+}
+
 impl InputError {
     /// What a decoder says about a file: damage, unless the machine could not read the file.
     pub(crate) fn of_decoder(path: &Path, error: &dyn Error, io: Option<&io::Error>) -> Self {
         let path = path.to_owned();
-        // An error without the kernel's number is the decoder's own, e.g. about an early end.
-        match io.and_then(io::Error::raw_os_error) {
+        match io.and_then(of_machine) {
             Some(code) => Self::Unreadable { path, source: io::Error::from_raw_os_error(code) },
             None => Self::Damaged { path, problem: text::said(error) },
         }

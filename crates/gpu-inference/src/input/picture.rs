@@ -24,7 +24,7 @@ use image::{DynamicImage, ImageError, ImageFormat, RgbImage};
 use memchr::memmem;
 
 use super::Decoder;
-use super::error::{InputError, InputLimits};
+use super::error::{InputError, InputLimits, of_machine};
 use crate::cancel::Cancel;
 use crate::output::{Basis, PictureBasis, Remarks};
 use crate::size::Size;
@@ -164,7 +164,7 @@ impl Problem {
 impl From<io::Error> for Problem {
     /// An error without the kernel's number is a reader's own, about an early end.
     fn from(error: io::Error) -> Self {
-        match error.raw_os_error() {
+        match of_machine(&error) {
             Some(_) => Self::Unreadable(error),
             None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Truncated,
             None => Self::Damaged(text::said(&error)),
@@ -175,7 +175,7 @@ impl From<io::Error> for Problem {
 impl From<ImageError> for Problem {
     fn from(error: ImageError) -> Self {
         match error {
-            ImageError::IoError(error) if error.raw_os_error().is_some() => Self::Unreadable(error),
+            ImageError::IoError(error) if of_machine(&error).is_some() => Self::Unreadable(error),
             ImageError::Unsupported(problem) => Self::Unsupported(text::said(&problem)),
             error => Self::Damaged(text::said(&error)),
         }

@@ -226,6 +226,7 @@ fn samples_of_few_bits_sound_alike() {
     let (tone, wave) = (tone(), tone_wave());
     let twelve: Vec<i16> = tone.iter().map(|sample| sample >> 4).collect();
     let twelve_above: Vec<i16> = tone.iter().map(|sample| sample >> 4 << 4).collect();
+    let eight_above: Vec<i16> = tone.iter().map(|sample| sample >> 8 << 8).collect();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "8 bits")]
     let eight: Vec<u8> = tone.iter().map(|sample| ((sample >> 8) + 128) as u8).collect();
     let a_law: Vec<u8> = tone.iter().map(|&sample| a_law(sample)).collect();
@@ -233,6 +234,10 @@ fn samples_of_few_bits_sound_alike() {
         ("12 bits below", Wave { bits: 12, data: bytes_of(&twelve), ..wave.clone() }),
         ("12 bits above", Wave { bits: 12, data: bytes_of(&twelve_above), ..wave.clone() }),
         ("8 bits", Wave { bits: 8, data: eight, ..wave.clone() }),
+        (
+            "8 bits in two bytes",
+            Wave { bits: 8, frame: Some(2), data: bytes_of(&eight_above), ..wave.clone() },
+        ),
         ("A-law", Wave { tag: 6, bits: 8, data: a_law.clone(), ..wave.clone() }),
         (
             "A-law without its bits",

@@ -85,6 +85,43 @@ fn mp3s_put_together_are_read_to_the_end() {
 }
 
 #[test]
+fn recordings_of_every_kind_put_together_are_read_one_after_the_other() {
+    let samples: Vec<u8> = tone()[44..].to_vec();
+    let bytes = u32::try_from(samples.len()).unwrap();
+    let swapped: Vec<u8> = samples.chunks_exact(2).flat_map(|pair| [pair[1], pair[0]]).collect();
+    let (packets, _) = opus(16_000, &speech());
+    for (name, one) in [
+        ("FLAC", flac(&tone())),
+        ("AU", craft::au(3, 16_000, bytes, &swapped)),
+        ("WebM", craft::webm(48_000.0, &packets, &head_bytes(312, 48_000))),
+        ("MP4", crate::aac::recording(20)),
+    ] {
+        let alone = seconds(&try_decode(&one).unwrap());
+        let found = try_decode(&[one.clone(), one].concat()).unwrap();
+        assert!((seconds(&found) - 2.0 * alone).abs() < 0.05, "{name}: {} s", seconds(&found));
+        let damaged = found.warnings.contains(&WarningCode::AudioDamaged);
+        assert!(!damaged, "{name}: {:?}", found.warnings);
+    }
+}
+
+#[test]
+fn a_kind_that_is_not_read_is_left_to_ffmpeg_by_its_name() {
+    let packet = [&b"G"[..], &[0xff; 187]].concat();
+    let film = crate::aac::recording(8);
+    let at = memchr::memmem::find(&film, b"mp4a\0\0").unwrap();
+    let unknown = [&film[..at], b"zzzz", &film[at + 4..]].concat();
+    for (name, bytes) in [("transport", packet.repeat(9)), ("codec of its sound", unknown)] {
+        let error = try_decode(&bytes).unwrap_err();
+        assert_eq!(error.code(), "input.unsupported");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    // Cut within its header, a known kind stays one.
+    let (packets, _) = opus(16_000, &speech());
+    let bytes = craft::webm(48_000.0, &packets, &head_bytes(312, 48_000));
+    assert_eq!(try_decode(&bytes[..70]).unwrap_err().code(), "input.damaged");
+}
+
+#[test]
 fn damage_in_the_middle_of_an_mp3_costs_its_frames_alone() {
     let mut bytes = mp3(&["-b", "64"], &tone());
     let middle = bytes.len() / 2;
@@ -124,6 +161,9 @@ fn tags_around_an_mp3_are_no_sound() {
         [id3.clone(), id3.clone(), bytes.clone()].concat(),
         [vec![0; 700], bytes.clone()].concat(),
         [bytes.clone(), ape, tag].concat(),
+        // A length that goes on behind the end of the file, and a tag in front of another kind.
+        [b"ID3\x03\0\0\x7f\x7f\x7f\x7f".to_vec(), bytes.clone()].concat(),
+        [id3.clone(), tone()].concat(),
     ] {
         let found = try_decode(&file).unwrap();
         assert_eq!((seconds(&found), found.warnings.len()), (2.0, 0));

@@ -11,8 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use symphonia::core::audio::Channels;
-use symphonia::core::codecs::audio::well_known::{CODEC_ID_AAC, CODEC_ID_FLAC, CODEC_ID_OPUS};
-use symphonia::core::codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions};
+use symphonia::core::codecs::audio::well_known::{
+    CODEC_ID_AAC, CODEC_ID_AC3, CODEC_ID_DCA, CODEC_ID_EAC3, CODEC_ID_FLAC, CODEC_ID_OPUS,
+    CODEC_ID_SPEEX, CODEC_ID_TRUEHD, CODEC_ID_TTA, CODEC_ID_WAVPACK, CODEC_ID_WMA,
+};
+use symphonia::core::codecs::audio::{
+    AudioCodecId, AudioCodecParameters, AudioDecoder, AudioDecoderOptions,
+};
 use symphonia::core::errors::Error as SymphoniaError;
 use symphonia::core::formats::probe::{Hint, Probe};
 use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
@@ -43,11 +48,13 @@ const GAP_MAX: Duration = Duration::from_secs(60);
 const FLAC_FRAMES_PER_BYTE: u64 = 4;
 
 /// Whether the file is one of those that only Symphonia reads. An MP3 has no magic number of its own.
-pub(super) fn is_known(file: &mut File) -> io::Result<bool> {
-    let head = head_of(file, 0)?;
-    file.seek(SeekFrom::Start(0))?;
+pub(super) fn is_known(file: &mut File, start: u64) -> io::Result<bool> {
+    Ok(is_container(&head_of(file, start)?))
+}
+
+fn is_container(head: &[u8]) -> bool {
     let starts: [&[u8]; 5] = [b"fLaC", b"OggS", b"\x1a\x45\xdf\xa3", b"caff", b"\x89PNG"];
-    Ok(starts.iter().any(|start| head.starts_with(start)) || head.get(4..8) == Some(b"ftyp"))
+    starts.iter().any(|start| head.starts_with(start)) || head.get(4..8) == Some(b"ftyp")
 }
 
 /// The header of a WAV of unknown length with this codec; none if there is no decoder for it.
@@ -165,21 +172,32 @@ impl<'a> Container<'a> {
         let unreadable = |source| InputError::Unreadable { path: own(), source };
         let head = head.map_err(unreadable)?;
         let (delay, is_cut, is_fragmented) = if head.get(4..8) == Some(b"ftyp") {
-            let delay = mp4::delay(&mut file, file_bytes).map_err(unreadable)?;
-            let is_fragmented = mp4::is_fragmented(&mut file, file_bytes).map_err(unreadable)?;
-            (delay, mp4::is_cut(&mut file, file_bytes).map_err(unreadable)?, is_fragmented)
+            let delay = mp4::delay(&mut file, &data).map_err(unreadable)?;
+            let is_fragmented = mp4::is_fragmented(&mut file, &data).map_err(unreadable)?;
+            (delay, mp4::is_cut(&mut file, &data).map_err(unreadable)?, is_fragmented)
         } else {
             (Duration::ZERO, false, false)
         };
+        let is_mp4 = head.get(4..8) == Some(b"ftyp");
+        // Pictures are among them, whose kind the error is to name.
+        let is_picture = is_mp4 || head.starts_with(b"\x89PNG");
+        let is_known = has_header || is_container(&head) && !is_picture;
+        let has_sound = is_mp4 && mp4::has_sound(&mut file, &data).map_err(unreadable)?;
         let part = FilePart::new(file, header, data, Arc::clone(&bytes_left));
         let part = part.map_err(|source| InputError::Unreadable { path: own(), source })?;
         let stream = MediaSourceStream::new(Box::new(part), Default::default());
         let format = readers(has_header, &head)
             // No hint: the content decides, the extension may be anything.
             .probe(&Hint::new(), stream, FormatOptions::default(), MetadataOptions::default())
-            .map_err(|error| probe_error(path, &error))?;
+            .map_err(|error| probe_error(path, &error, is_known))?;
         bytes_left.store(u64::MAX, Ordering::Relaxed);
-        let wrong_kind = || InputError::WrongKind { path: own(), wanted: WANTED };
+        let wrong_kind = || match has_sound {
+            true => InputError::Unsupported {
+                path: own(),
+                problem: "the codec of its sound is not known".to_owned(),
+            },
+            false => InputError::WrongKind { path: own(), wanted: WANTED },
+        };
         let is_sound = |track: &&Track| track.track_type() == Some(TrackType::Audio);
         let tracks = format.tracks().iter().filter(is_sound).count();
         let track = format.default_track(TrackType::Audio).ok_or_else(wrong_kind)?;
@@ -423,7 +441,25 @@ fn decoding(path: &Path, codec: &AudioCodecParameters) -> Result<Decoding, Input
     symphonia::default::get_codecs()
         .make_audio_decoder(&codec, &AudioDecoderOptions::default().verify(true))
         .map(Decoding::Symphonia)
-        .map_err(|error| unsupported(text::said(&error)))
+        .map_err(|error| match codec_name(codec.codec) {
+            Some(name) => unsupported(format!("its codec is {name}")),
+            None => unsupported(text::said(&error)),
+        })
+}
+
+/// Codecs that containers have and no decoder here reads.
+fn codec_name(codec: AudioCodecId) -> Option<&'static str> {
+    const NAMES: [(AudioCodecId, &str); 8] = [
+        (CODEC_ID_AC3, "AC-3"),
+        (CODEC_ID_EAC3, "E-AC-3"),
+        (CODEC_ID_DCA, "DTS"),
+        (CODEC_ID_TRUEHD, "TrueHD"),
+        (CODEC_ID_SPEEX, "Speex"),
+        (CODEC_ID_WMA, "WMA"),
+        (CODEC_ID_WAVPACK, "WavPack"),
+        (CODEC_ID_TTA, "True Audio"),
+    ];
+    NAMES.iter().find(|(known, _)| *known == codec).map(|(_, name)| *name)
 }
 
 /// HE-AAC as the plain AAC that is its core: half the band, which is what speech has.
@@ -448,7 +484,8 @@ fn of_symphonia(path: &Path, error: &SymphoniaError) -> InputError {
     InputError::of_decoder(path, error, io)
 }
 
-fn probe_error(path: &Path, error: &SymphoniaError) -> InputError {
+/// `is_known` says that it begins as one of the kinds that are read.
+fn probe_error(path: &Path, error: &SymphoniaError, is_known: bool) -> InputError {
     match of_symphonia(path, error) {
         InputError::Damaged { .. } => {}
         unreadable => return unreadable,
@@ -470,6 +507,9 @@ fn probe_error(path: &Path, error: &SymphoniaError) -> InputError {
         }
         SymphoniaError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
             InputError::Damaged { path, problem: "it ends inside its header".to_owned() }
+        }
+        _ if is_known => {
+            InputError::Damaged { path, problem: "its header cannot be read".to_owned() }
         }
         _ => InputError::WrongKind { path, wanted: WANTED },
     }
@@ -530,7 +570,8 @@ impl Seek for FilePart {
             SeekFrom::Current(offset) => self.at.checked_add_signed(offset),
         };
         let at = at.ok_or_else(outside)?;
-        let within = at.saturating_sub(self.header.len() as u64);
+        // A place behind the end is the file's claim: the system refuses the largest.
+        let within = at.min(self.length()).saturating_sub(self.header.len() as u64);
         self.file.seek(SeekFrom::Start(self.data.start.saturating_add(within)))?;
         self.at = at;
         Ok(at)

@@ -24,11 +24,13 @@ const TIME_MAX: Duration = Duration::from_secs(10 * 60);
 /// What it may read: recordings and films in one file.
 const FORMATS: &str = "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,dtshd,eac3,flac,flv,gsm,iff,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,ogg,\
     rm,tak,tta,voc,w64,wav,wv,xwma";
+/// As much as is looked at: three packets of a transport stream.
+const HEAD_BYTES: u64 = 512;
 /// The rate of its output: the highest that a model takes.
 const RATE_HZ: &str = "48000";
 
-/// What a file is that begins so, where it holds sound that no reader here knows.
-pub(super) fn known_kind(file: &mut File) -> io::Result<Option<&'static str>> {
+/// What the recording at `start` is by its first bytes, where no reader here knows its kind.
+pub(super) fn known_kind(file: &mut File, start: u64) -> io::Result<Option<&'static str>> {
     const KINDS: [(usize, &[u8], &str); 19] = [
         (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a WMA or WMV file"),
         (0, b"#!AMR", "an AMR recording"),
@@ -51,10 +53,16 @@ pub(super) fn known_kind(file: &mut File) -> io::Result<Option<&'static str>> {
         (28, b"Speex   ", "a Speex recording"),
     ];
     let mut head = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.take(64).read_to_end(&mut head)?;
+    file.seek(SeekFrom::Start(start))?;
+    file.take(HEAD_BYTES).read_to_end(&mut head)?;
     let is_at =
         |at: usize, magic: &[u8]| head.get(at..).is_some_and(|bytes| bytes.starts_with(magic));
+    // Packets of 188 bytes, each with a mark; on disks of cameras behind a time of four bytes.
+    let is_transport =
+        |begin: usize, bytes: usize| (0..3).all(|of| is_at(begin + of * bytes, b"G"));
+    if is_transport(0, 188) || is_transport(4, 192) {
+        return Ok(Some("an MPEG transport stream"));
+    }
     Ok(KINDS.iter().find(|(at, magic, _)| is_at(*at, magic)).map(|(.., name)| *name))
 }
 

@@ -31,8 +31,8 @@ pub(super) struct Parts {
 }
 
 /// None where the file does not begin as a FLAC.
-pub(super) fn parts(file: &mut File, file_bytes: u64) -> io::Result<Option<Parts>> {
-    let begin = after_tags(file)?;
+pub(super) fn parts(file: &mut File, data: &Range<u64>) -> io::Result<Option<Parts>> {
+    let begin = data.start;
     let mut head = [0; 4 + DESCRIPTION_BYTES];
     file.seek(SeekFrom::Start(begin))?;
     match file.read_exact(&mut head) {
@@ -48,23 +48,9 @@ pub(super) fn parts(file: &mut File, file_bytes: u64) -> io::Result<Option<Parts
     let frames = if is_only { first } else { after_blocks(file, first)? };
     let frames = if is_frame(file, frames)? { Some(frames) } else { search_frame(file, first)? };
     head[4] |= 0x80;
-    let Some(frames) = frames.map(|frames| frames..file_bytes) else { return Ok(None) };
+    let Some(frames) = frames.map(|frames| frames..data.end) else { return Ok(None) };
     let samples = samples(file, &frames)?;
     Ok(Some(Parts { header: head.to_vec(), frames, samples }))
-}
-
-/// Where the file begins behind ID3 tags, which do not belong there.
-fn after_tags(file: &mut File) -> io::Result<u64> {
-    let mut at = 0;
-    loop {
-        let mut head = Vec::new();
-        file.seek(SeekFrom::Start(at))?;
-        (&mut *file).take(10).read_to_end(&mut head)?;
-        match super::mpeg::tag_bytes(&head) {
-            Some(bytes) => at += bytes,
-            None => return Ok(at),
-        }
-    }
 }
 
 fn after_blocks(file: &mut File, mut at: u64) -> io::Result<u64> {

@@ -13,52 +13,71 @@ const INDEX_BYTES_MAX: u64 = 16 << 20;
 /// Encoders' delays are below; a later beginning was cut by someone, and is kept.
 const DELAY_MAX: Duration = Duration::from_millis(400);
 
+/// Length and name of a box.
+const BOX_HEAD_BYTES: u64 = 8;
+
 /// Lengths are off by less in files that are whole.
 const SLACK_BYTES: u64 = 64;
 
-/// Whether the sound goes on behind the end of the file: then Symphonia finds no packet at all.
-pub(super) fn is_cut(file: &mut File, file_bytes: u64) -> io::Result<bool> {
-    let mut at = 0;
+/// Whether the sound goes on behind the end of the recording: then Symphonia finds no packet at all.
+pub(super) fn is_cut(file: &mut File, data: &Range<u64>) -> io::Result<bool> {
+    let mut at = data.start;
     for _ in 0..BOXES_MAX {
         let mut head = Vec::new();
         file.seek(SeekFrom::Start(at))?;
         (&mut *file).take(16).read_to_end(&mut head)?;
-        let Some((name, _, bytes)) = header(&head, file_bytes.saturating_sub(at)) else {
+        let Some((name, _, bytes)) = header(&head, data.end.saturating_sub(at)) else {
             break;
         };
         at = at.saturating_add(bytes);
-        if at > file_bytes {
-            return Ok(name == *b"mdat" && at - file_bytes > SLACK_BYTES);
+        if at > data.end {
+            return Ok(name == *b"mdat" && at - data.end > SLACK_BYTES);
         }
     }
     Ok(false)
 }
 
 /// Whether the sound is in fragments, each of which lists its own packets. What is said of its length in front is a claim then.
-pub(super) fn is_fragmented(file: &mut File, file_bytes: u64) -> io::Result<bool> {
-    Ok(top_box(file, file_bytes, *b"moof")?.is_some())
+pub(super) fn is_fragmented(file: &mut File, data: &Range<u64>) -> io::Result<bool> {
+    Ok(top_box(file, data, *b"moof")?.is_some())
 }
 
 /// The delay of the first track with sound; zero where the file says none.
-pub(super) fn delay(file: &mut File, file_bytes: u64) -> io::Result<Duration> {
-    let Some(content) = top_box(file, file_bytes, *b"moov")? else { return Ok(Duration::ZERO) };
+pub(super) fn delay(file: &mut File, data: &Range<u64>) -> io::Result<Duration> {
+    Ok(of_index(&index(file, data)?))
+}
+
+/// Whether it has a track with sound, in whatever codec.
+pub(super) fn has_sound(file: &mut File, data: &Range<u64>) -> io::Result<bool> {
+    Ok(sounds(&index(file, data)?).next().is_some())
+}
+
+/// Where another MP4 begins behind this one, which has an index by then.
+pub(super) fn next(file: &mut File, data: &Range<u64>) -> io::Result<Option<u64>> {
+    let Some(index) = top_box(file, data, *b"moov")? else { return Ok(None) };
+    let second = top_box(file, &(index.end..data.end), *b"ftyp")?;
+    Ok(second.map(|content| content.start - BOX_HEAD_BYTES))
+}
+
+fn index(file: &mut File, data: &Range<u64>) -> io::Result<Vec<u8>> {
     let mut index = Vec::new();
+    let Some(content) = top_box(file, data, *b"moov")? else { return Ok(index) };
     file.seek(SeekFrom::Start(content.start))?;
     file.take((content.end - content.start).min(INDEX_BYTES_MAX)).read_to_end(&mut index)?;
-    Ok(of_index(&index))
+    Ok(index)
 }
 
 /// Where the content of the first box of this name is, of those that are in no other.
-fn top_box(file: &mut File, file_bytes: u64, wanted: [u8; 4]) -> io::Result<Option<Range<u64>>> {
-    let mut at = 0;
+fn top_box(file: &mut File, data: &Range<u64>, wanted: [u8; 4]) -> io::Result<Option<Range<u64>>> {
+    let mut at = data.start;
     for _ in 0..BOXES_MAX {
-        if at >= file_bytes {
+        if at >= data.end {
             break;
         }
         let mut head = Vec::new();
         file.seek(SeekFrom::Start(at))?;
         (&mut *file).take(16).read_to_end(&mut head)?;
-        let Some((name, head_bytes, bytes)) = header(&head, file_bytes.saturating_sub(at)) else {
+        let Some((name, head_bytes, bytes)) = header(&head, data.end.saturating_sub(at)) else {
             break;
         };
         let end = at.saturating_add(bytes);
@@ -81,13 +100,18 @@ fn header(head: &[u8], there: u64) -> Option<([u8; 4], u64, u64)> {
     (bytes >= head_bytes).then_some((name, head_bytes, bytes))
 }
 
-fn of_index(index: &[u8]) -> Duration {
+/// The tracks with sound.
+fn sounds(index: &[u8]) -> impl Iterator<Item = &[u8]> {
     let tracks = boxes(index).filter(|(name, _)| *name == b"trak").map(|(_, track)| track);
     let is_sound = |track: &&[u8]| {
         let handler = find(track, &[b"mdia", b"hdlr"]);
         handler.is_some_and(|handler| handler.get(8..12) == Some(b"soun"))
     };
-    let found = tracks.filter(is_sound).map(of_track).next();
+    tracks.filter(is_sound)
+}
+
+fn of_index(index: &[u8]) -> Duration {
+    let found = sounds(index).map(of_track).next();
     found.flatten().filter(|&delay| delay <= DELAY_MAX).unwrap_or(Duration::ZERO)
 }
 

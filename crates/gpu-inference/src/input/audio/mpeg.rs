@@ -31,6 +31,8 @@ const FRAMES_WITHOUT_PAST: u64 = 10;
 const DECODER_DELAY: u64 = 529;
 /// By how many frames an encoder's own count may be off.
 const FRAMES_OFF_MAX: u64 = 2;
+/// What an ID3 tag says its length in.
+const TAG_HEAD_BYTES: u64 = 10;
 /// Parts of a file; one of radio recordings has some hundred.
 const PARTS_MAX: usize = 10_000;
 
@@ -237,11 +239,13 @@ impl Frames {
         loop {
             let before = self.before;
             let goes_on = before.filter(|_| self.bytes_skipped == 0);
+            let there = (self.window.len() - self.at) as u64 + self.data.limit();
             let bytes = self.ahead()?;
             if bytes.is_empty() {
                 return Ok(None);
             }
-            if let Some(length) = tag_bytes(bytes) {
+            // A tag of more bytes than there are is none, or its length is wrong.
+            if let Some(length) = tag_bytes(bytes).filter(|&length| length <= there) {
                 self.skip(length)?;
                 continue;
             }
@@ -290,6 +294,20 @@ fn is_followed(bytes: &[u8], header: &Header, before: Option<Header>) -> bool {
             .is_some_and(|next| next.layer == header.layer && next.rate_hz == header.rate_hz)
     };
     rest.is_empty() || next() || tag_bytes(rest).is_some()
+}
+
+/// Where the recording at `start` begins behind ID3 tags, which programs put in front of files of any kind.
+pub(super) fn after_tags(file: &mut File, start: u64, file_bytes: u64) -> io::Result<u64> {
+    let mut at = start;
+    loop {
+        let mut head = Vec::new();
+        file.seek(SeekFrom::Start(at))?;
+        (&mut *file).take(TAG_HEAD_BYTES).read_to_end(&mut head)?;
+        match tag_bytes(&head).and_then(|bytes| at.checked_add(bytes)) {
+            Some(behind) if behind <= file_bytes => at = behind,
+            _ => return Ok(at),
+        }
+    }
 }
 
 /// The length of a tag that begins here.

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::container::{self, Container};
-use super::mpeg::MpegStream;
+use super::mpeg::{self, MpegStream};
 use super::pcm::PcmStream;
 use super::wave::{self, Coded, HeaderError, Layout};
-use super::{external, flac};
+use super::{external, flac, joined};
 use crate::input::error::InputError;
 
 /// What is accepted, in the words of the error.
@@ -101,6 +101,7 @@ impl<'a> Source<'a> {
     pub(super) fn open(mut file: File, path: &'a Path, start: u64) -> Result<Self, InputError> {
         let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
         let file_bytes = file.metadata().map_err(unreadable)?.len();
+        let start = mpeg::after_tags(&mut file, start, file_bytes).map_err(unreadable)?;
         let layout = wave::layout(&mut file, start, file_bytes).map_err(|error| match error {
             HeaderError::Io(source) => unreadable(source),
             HeaderError::Damaged(problem) => InputError::Damaged { path: path.to_owned(), problem },
@@ -108,23 +109,25 @@ impl<'a> Source<'a> {
         if let Some(layout) = layout {
             return Self::of_layout(file, path, layout);
         }
-        if let Some(name) = external::known_kind(&mut file).map_err(unreadable)? {
+        if let Some(name) = external::known_kind(&mut file, start).map_err(unreadable)? {
             let problem = format!("it is {name}");
             return Err(InputError::Unsupported { path: path.to_owned(), problem });
         }
-        if let Some(parts) = flac::parts(&mut file, file_bytes).map_err(unreadable)? {
+        let next = joined::next(&mut file, &(start..file_bytes)).map_err(unreadable)?;
+        let data = start..next.unwrap_or(file_bytes);
+        if let Some(parts) = flac::parts(&mut file, &data).map_err(unreadable)? {
             let container = Container::open(file, path, parts.header, parts.frames)?;
             let stream = Box::new(container.with_frames(parts.samples));
-            return Ok(Self { stream, next: None, beyond: Duration::ZERO });
+            return Ok(Self { stream, next, beyond: Duration::ZERO });
         }
         let again = file.try_clone().map_err(unreadable)?;
-        let is_container = container::is_known(&mut file).map_err(unreadable)?;
-        let mpeg = if is_container { None } else { MpegStream::open(again, path, 0..file_bytes)? };
+        let is_container = container::is_known(&mut file, start).map_err(unreadable)?;
+        let mpeg = if is_container { None } else { MpegStream::open(again, path, data.clone())? };
         let stream: Box<dyn Stream> = match mpeg {
             Some(mpeg) => Box::new(mpeg),
-            None => Box::new(Container::open(file, path, Vec::new(), 0..file_bytes)?),
+            None => Box::new(Container::open(file, path, Vec::new(), data)?),
         };
-        Ok(Self { stream, next: None, beyond: Duration::ZERO })
+        Ok(Self { stream, next, beyond: Duration::ZERO })
     }
 
     fn of_layout(file: File, path: &'a Path, layout: Layout) -> Result<Self, InputError> {
@@ -238,6 +241,10 @@ impl Share {
 
 /// Rejects what no recording has, and what would take too much memory.
 pub(super) fn check(path: &Path, rate_hz: u32, channels: usize) -> Result<(), InputError> {
+    if rate_hz == 0 {
+        let problem = "its sample rate is 0 Hz".to_owned();
+        return Err(InputError::Damaged { path: path.to_owned(), problem });
+    }
     let problem = if !SOURCE_RATES_HZ.contains(&rate_hz) {
         format!("a sample rate of {rate_hz} Hz")
     } else if channels > CHANNELS_MAX {

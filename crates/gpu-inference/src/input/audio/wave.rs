@@ -84,7 +84,9 @@ pub(super) fn layout(
     let Some(kind) = Kind::of(&head) else { return Ok(None) };
     let mut form = Form { file, file_bytes, start, kind };
     match kind {
-        Kind::Au { is_big_endian } => au(&head, is_big_endian, start, file_bytes).map(Some),
+        Kind::Au { is_big_endian } => {
+            au(form.file, &head, is_big_endian, start, file_bytes).map(Some)
+        }
         Kind::Aiff => form.aiff().map(Some),
         Kind::Wave { .. } | Kind::Wave64 => form.wave().map(Some),
     }
@@ -355,8 +357,10 @@ fn coded(description: &[u8], is_big_endian: bool) -> Result<Coded, HeaderError> 
     };
     let is_extended = number(0) == EXTENSIBLE && description.len() >= 26;
     let tag = if is_extended { number(24) } else { number(0) };
+    // Only samples of one byte have no sign, however few bits of a wider one count.
+    let is_wide = number(12) > number(2);
     let (coding, bytes) = match tag {
-        1 | EXTENSIBLE if (1..=8).contains(&number(14)) => (Coding::Unsigned, 1),
+        1 | EXTENSIBLE if (1..=8).contains(&number(14)) && !is_wide => (Coding::Unsigned, 1),
         1 | EXTENSIBLE => (Coding::Signed, usize::from(number(14)).div_ceil(8)),
         3 => (Coding::Float, usize::from(number(14)).div_ceil(8)),
         6 => (Coding::ALaw, 1),
@@ -464,6 +468,7 @@ fn aiff_format(description: &[u8]) -> Result<PcmFormat, HeaderError> {
 }
 
 fn au(
+    file: &mut File,
     head: &[u8],
     is_big_endian: bool,
     start: u64,
@@ -493,12 +498,15 @@ fn au(
     let is_unknown = claimed == 0 || (claimed >= UNKNOWN_MIN && claimed / 4 > there);
     let cut = (!is_unknown && claimed > there + SLACK_BYTES).then_some(claimed);
     let end = if is_unknown { file_bytes } else { file_bytes.min(begin + claimed) };
+    let mut behind = Vec::new();
+    file.seek(SeekFrom::Start(end))?;
+    file.take(12).read_to_end(&mut behind)?;
     Ok(Layout {
         coded: Coded::Pcm(format),
         data: begin..end.max(begin),
         cut,
         beyond: 0,
-        next: None,
+        next: Kind::of(&behind).map(|_| end),
     })
 }
 
