@@ -13,6 +13,7 @@ echo "$(date -u +%F), $(nproc) cores, $(sed -n 's/^model name[^:]*: //p' /proc/c
 cargo bench --locked --quiet -p gpuctl-core --bench decide
 cargo bench --locked --quiet -p gpuctl-core --bench schedule
 cargo bench --locked --quiet -p gpuctl-local --bench queue
+cargo bench --locked --quiet -p gpuctl-local --bench fleet
 cargo bench --locked --quiet -p gpu-worker --bench overhead
 cargo bench --locked --quiet -p gpu-worker --bench throughput
 
