@@ -5,9 +5,10 @@ For each task: `bare` decodes and prepares on all cores, runs the model at its b
 queues set it up by default (one message at a time, acked once the job is done), on Python's onnxruntime; the rest are workers of gpuctl,
 each jobs a second between the 10th and the 95th percentile of the times in the results. Models have random weights.
 
-usage: bench-gpu.py PROGRAMS [--device cuda] [--jobs 1.0] [--tasks …] [--gpus 1] [--before GPU_WORKER] [--json FILE]
+usage: bench-gpu.py PROGRAMS [--device cuda] [--jobs 1.0] [--tasks …] [--ways …] [--pages FOLDER] [--gpus 1] [--before …] [--json FILE]
 PROGRAMS is the folder of gpuctl, gpu-worker and examples/bare (release builds). Needs numpy, Pillow, onnx, and for the Python worker
-onnxruntime and tokenizers; run it with `taskset -c 0-3` to see what four cores do.
+onnxruntime and tokenizers. FOLDER has pages as the example `print_pages … full` makes them, which are read through the queue alone, all of
+one size and of twelve: the example `read_pages` reads them without. With several GPUs a box serves with `--gpus all`, too. Run it with `taskset -c 0-3` to see what four cores do.
 """
 
 import argparse
@@ -30,8 +31,9 @@ WORDS = ["the", "of", "and", "to", "in", "is", "that", "for", "it", "as", "with"
 
 
 class Case:
-    def __init__(self, task, model, pattern, jobs):
+    def __init__(self, task, model, pattern, jobs, name=None):
         self.task, self.model, self.pattern, self.jobs = task, model, pattern, jobs
+        self.name = name or task
 
 
 # fp16 on a GPU, fp32 on a processor, which computes in 16 bits only by detours.
@@ -49,6 +51,9 @@ CASES = {
 }
 
 
+PAGES = [Case("vision.ocr", "pp-ocr-v6-small", f"{sizes}-*.png", 400, f"pages, {sizes}") for sizes in ("equal", "mixed")]
+
+
 def main():
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory() as scratch:
@@ -61,7 +66,9 @@ def main():
         if "GPUCTL_ONNXRUNTIME" in os.environ:
             os.environ.setdefault("ORT_DYLIB_PATH", os.environ["GPUCTL_ONNXRUNTIME"])
         make_inputs(scratch)
-        rows = [row for case in CASES[arguments.device] if case.task in arguments.tasks for row in measured(arguments, case, scratch)]
+        cases = [(case, scratch) for case in CASES[arguments.device] if case.task in arguments.tasks]
+        cases += [(case, arguments.pages) for case in PAGES if arguments.pages]
+        rows = [row for case, folder in cases for row in measured(arguments, case, folder)]
     if arguments.json:
         arguments.json.write_text(json.dumps({"cores": cores(), "device": arguments.device, "rows": rows}, indent=1), encoding="utf-8")
 
@@ -72,7 +79,9 @@ def parse_arguments():
     parser.add_argument("--device", default="cuda", choices=CASES)
     parser.add_argument("--jobs", type=float, default=1.0, help="how many, as a multiple of the usual number")
     parser.add_argument("--tasks", default="vision.embed,text.embed,onnx.run", type=lambda text: text.split(","))
-    parser.add_argument("--gpus", type=int, default=1, help="also a worker on each of so many GPUs")
+    parser.add_argument("--ways", default="bare,python,before,worker,two,gpus", type=lambda text: text.split(","))
+    parser.add_argument("--pages", type=Path, help="the folder of `print_pages … full`")
+    parser.add_argument("--gpus", type=int, default=1, help="also a box that serves on all of its GPUs, so many")
     parser.add_argument("--before", type=Path, help="the gpu-worker of another commit, to compare with")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
@@ -95,32 +104,38 @@ def make_inputs(folder):
         np.save(folder / f"{n:03}.npy", numbers.standard_normal((8, 256), np.float32))
 
 
-def measured(arguments, case, scratch):
+def measured(arguments, case, folder):
     """One row for each way to run the case's jobs, printed as it comes."""
-    jobs, programs = max(20, int(case.jobs * arguments.jobs)), arguments.programs
-    files = sorted(str(path) for path in scratch.glob(case.pattern))
-    ways = [
-        ("bare", lambda: bare(programs, arguments.device, case, jobs, files)),
-        ("python", lambda: python_worker(arguments.device, case, max(20, jobs // 8), files)),
-    ]
-    if arguments.before:
-        ways.append(("worker before", lambda: through_queue(arguments, case, jobs // 4, files, worker=arguments.before)))
-    ways += [
-        ("worker", lambda: through_queue(arguments, case, jobs, files)),
-        ("two workers, one GPU", lambda: through_queue(arguments, case, jobs, files, workers=2)),
-    ]
-    if arguments.gpus > 1:
-        ways.append((f"{arguments.gpus} workers, {arguments.gpus} GPUs", lambda: through_queue(arguments, case, jobs, files, arguments.gpus, arguments.gpus)))
+    jobs = max(20, int(case.jobs * arguments.jobs))
+    files = sorted(str(path) for path in folder.glob(case.pattern))
+    ways = [(way, run) for key, way, run in ways_of(arguments, case, jobs, files) if key in arguments.ways]
     found = {}
     for way, run in ways:
         try:
             found[way] = run()
         except (subprocess.SubprocessError, RuntimeError, ValueError) as error:
-            print(f"{case.task:13} {way:22} failed: {str(error)[-400:]}", flush=True)
+            print(f"{case.name:13} {way:22} failed: {str(error)[-400:]}", flush=True)
             continue
-        against = "".join(f", {found[way] / found[other]:.2f} of {other}" for other in ("bare", "python", "worker before") if found.get(other) and other != way)
-        print(f"{case.task:13} {way:22} {found[way]:9,.1f} a second{against} ({cores()} cores, {arguments.device})", flush=True)
-        yield {"task": case.task, "model": case.model, "way": way, "jobs": jobs, "per_second": round(found[way], 1)}
+        others = [other for other in ("bare", "python", "worker before", "worker") if found.get(other) and other != way]
+        against = "".join(f", {found[way] / found[other]:.2f} of {other}" for other in others)
+        print(f"{case.name:13} {way:22} {found[way]:9,.1f} a second{against} ({cores()} cores, {arguments.device})", flush=True)
+        yield {"task": case.name, "model": case.model, "way": way, "jobs": jobs, "per_second": round(found[way], 1)}
+
+
+def ways_of(arguments, case, jobs, files):
+    programs = arguments.programs
+    ways = []
+    if case not in PAGES:
+        ways.append(("bare", "bare", lambda: bare(programs, arguments.device, case, jobs, files)))
+        ways.append(("python", "python", lambda: python_worker(arguments.device, case, max(20, jobs // 8), files)))
+    if arguments.before:
+        ways.append(("before", "worker before", lambda: through_queue(arguments, case, jobs // 4, files, worker=arguments.before)))
+    ways.append(("worker", "worker", lambda: through_queue(arguments, case, jobs, files)))
+    ways.append(("two", "two workers, one GPU", lambda: through_queue(arguments, case, jobs, files, workers=2)))
+    if arguments.gpus > 1:
+        gpus = arguments.gpus
+        ways.append(("gpus", f"serve --gpus all, {gpus}", lambda: through_queue(arguments, case, jobs * gpus, files, gpus=gpus)))
+    return ways
 
 
 def bare(programs, device, case, jobs, files):
@@ -168,9 +183,12 @@ def through_queue(arguments, case, jobs, files, workers=1, gpus=1, worker=None):
 
 def serve(worker, config, number, gpus, state):
     environment = {**os.environ, "GPUCTL_LOG": "warn"}
-    if gpus > 1:
-        environment["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
     command = [worker, "--config", config, "serve", "--pool", "gpu", "--box", f"gpu-{number + 1}"]
+    # On one it has the first alone, as a box with one has.
+    if gpus > 1:
+        command += ["--gpus", "all"]
+    else:
+        environment["CUDA_VISIBLE_DEVICES"] = "0"
     with (Path(state) / f"log-{number}").open("wb") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 

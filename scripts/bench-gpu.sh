@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The figures of workers in crates/FIGURES.md, measured here and now, with all cores and with four. Leave the machine alone meanwhile.
-#   usage: scripts/bench-gpu.sh [--device cpu] [--gpus 2] [--before GPU_WORKER]
+#   usage: scripts/bench-gpu.sh [--device cpu] [--gpus 2] [--before GPU_WORKER] [--pages FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/environment.sh
