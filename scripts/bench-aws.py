@@ -2,8 +2,9 @@
 """Measure the Lambda function against a Python handler, and `gpuctl status` against the AWS CLI, in one run on one machine.
 
 Why it exists: to see what a Rust function saves at a cold start, and to list the calls of one tick. Both functions run under
-the same runtime API (served here) and make the same calls to the same emulator (moto): the calls of gpuctl's own tick are
-recorded and the Python handler repeats them with boto3. It is no measurement of Lambda itself: no sandbox start, no TLS.
+the same runtime API (served here) and make the same calls: those of gpuctl's own tick are recorded on an emulator (moto), with
+their responses, and the Python handler repeats them with boto3. A stub gives the responses, each after 10 ms, as AWS would
+take; moto takes longer. It is no measurement of Lambda itself: no sandbox start, no TLS.
 
 usage: bench-aws.py [--bootstrap PATH] [--gpuctl PATH] [--rounds 12]
 Needs release builds, and scripts/install-emulators.sh; installs boto3, awslambdaric and the AWS CLI into the cache.
@@ -11,6 +12,7 @@ Needs release builds, and scripts/install-emulators.sh; installs boto3, awslambd
 
 import argparse
 import http.server
+import itertools
 import json
 import os
 import queue
@@ -34,14 +36,17 @@ TARGET = target_folder() / "release"
 PACKAGES = ["awscli==1.46.3", "boto3==1.44.5", "awslambdaric==4.2.2"]
 REGION = "eu-west-1"
 WARM = 30
+# Of a response of the stub, in seconds.
+DELAY = 0.010
 HANDLER = """
-import boto3, json, os
+import boto3, itertools, json, os
 from botocore.exceptions import ClientError
 with open(os.environ["CALLS"]) as file:
-    CALLS = json.load(file)
-CLIENTS = {service: boto3.client(service) for service, _, _ in CALLS}
+    FIRST, LATER = json.load(file)
+CLIENTS = {service: boto3.client(service) for service, _, _ in FIRST + LATER}
+TICKS = itertools.chain([FIRST], itertools.repeat(LATER))
 def handler(event, context):
-    for service, operation, parameters in CALLS:
+    for service, operation, parameters in next(TICKS):
         try:
             CLIENTS[service]._make_api_call(operation, parameters)
         except ClientError:
@@ -147,20 +152,25 @@ def functions(arguments, tools, folder, url):
     python = [tools / "python", "-m", "awslambdaric", "handler.handler"]
     variables = {"GPUCTL_POLICY": str(folder / "gpuctl.toml"), "GPUCTL_LOG": "warn"}
     with Function(rust, credentials(recorder.url) | variables, folder) as function:
-        function.call()  # the first makes notes that later ones find
-        recorder.calls.clear()
-        function.call()
-    calls = list(recorder.calls)
-    print(f"one tick of two pools, one with a queue: {len(calls)} calls")
-    for service, operation, _ in calls:
+        function.call()  # it makes notes that later ones find
+    recorded = []
+    with Function(rust, credentials(recorder.url) | variables, folder) as function:
+        for _ in range(2):
+            recorder.calls.clear()
+            function.call()
+            recorded.append(list(recorder.calls))
+    stub = Stub(recorded[0] + recorded[1])
+    first, later = ([call for call, _ in tick] for tick in recorded)
+    print(f"a tick of two pools, one with a queue: {len(later)} calls, a process's first one {len(first)}")
+    for service, operation, _ in first:
         print(f"  {service}:{operation}")
-    (folder / "calls.json").write_text(json.dumps(calls))
+    (folder / "calls.json").write_text(json.dumps([first, later]))
     (folder / "handler.py").write_text(HANDLER)
     variables |= {"CALLS": str(folder / "calls.json"), "LAMBDA_TASK_ROOT": str(folder), "_HANDLER": "handler.handler"}
     figures = {"Rust": [], "Python": []}
     for _ in range(arguments.rounds):
         for name, command in (("Rust", rust), ("Python", python)):
-            with Function(command, credentials(url) | variables, folder) as function:
+            with Function(command, credentials(stub.url) | variables, folder) as function:
                 figures[name].append(function.measure())
     print(f"{'':8} {'ready':>9} {'answered':>9} {'warm':>9} {'memory':>9}   medians of {arguments.rounds} starts, from the process's start")
     columns = {name: [median(column) for column in zip(*rows)] for name, rows in figures.items()}
@@ -187,26 +197,64 @@ class Recorder:
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                recorder.calls.append(call_of(self.headers, body))
                 headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
                 request = urllib.request.Request(upstream + self.path, body, headers)
                 try:
                     answer = urllib.request.urlopen(request)
                 except urllib.error.HTTPError as error:
                     answer = error
-                content = answer.read()
-                self.send_response(answer.status)
-                self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+                response = answer.status, answer.headers.get("Content-Type", "application/json"), answer.read()
+                recorder.calls.append((call_of(self.headers, body), response))
+                respond(self, response)
 
             def log_message(self, *_):
                 pass
 
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{server.server_address[1]}"
+        self.url = serve(Handler)
+
+
+class Stub:
+    """Gives the recorded responses of each operation in turns, after `DELAY`."""
+
+    def __init__(self, recorded):
+        responses = {}
+        for (service, operation, _), response in recorded:
+            responses.setdefault((service, operation), []).append(response)
+        turns = {key: itertools.cycle(values) for key, values in responses.items()}
+        lock = threading.Lock()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            # Else the kernel holds a body back until the head is acknowledged.
+            disable_nagle_algorithm = True
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                service, operation, _ = call_of(self.headers, body)
+                time.sleep(DELAY)
+                with lock:
+                    response = next(turns[service, operation])
+                respond(self, response)
+
+            def log_message(self, *_):
+                pass
+
+        self.url = serve(Handler)
+
+
+def respond(handler, response):
+    status, kind, content = response
+    handler.send_response(status)
+    handler.send_header("Content-Type", kind)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+def serve(handler):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_address[1]}"
 
 
 def call_of(headers, body):
@@ -221,6 +269,7 @@ def call_of(headers, body):
         parameters["InstanceIds"] = ids
     filters = sorted({name.split(".")[1] for name in fields if name.startswith("Filter.")})
     if filters:
+
         def values(index):
             return [value[0] for name, value in fields.items() if name.startswith(f"Filter.{index}.Value.")]
 
@@ -237,6 +286,7 @@ class Function:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def do_GET(self):
                 function.ready.set()
