@@ -8,7 +8,8 @@ each jobs a second between the 10th and the 95th percentile of the times in the 
 usage: bench-gpu.py PROGRAMS [--device cuda] [--jobs 1.0] [--tasks …] [--ways …] [--pages FOLDER] [--gpus 1] [--before …] [--json FILE]
 PROGRAMS is the folder of gpuctl, gpu-worker and examples/bare (release builds). Needs numpy, Pillow, onnx, and for the Python worker
 onnxruntime and tokenizers. FOLDER has pages as the example `print_pages … full` makes them, which are read through the queue alone, all of
-one size and of twelve: the example `read_pages` reads them without. With several GPUs a box serves with `--gpus all`, too. Run it with `taskset -c 0-3` to see what four cores do.
+one size and of twelve: the example `read_pages` reads them without. With several GPUs a box serves with `--gpus all`, too. `taskset -c 0-3`
+shows what four cores do.
 """
 
 import argparse
