@@ -217,7 +217,8 @@ fn command(name: &str, mut section: Section<'_, '_, '_>, is_aws: bool) -> Option
         return None;
     };
     let command = Command { argv, ..command };
-    check_words(&mut section, span, &command);
+    check_words(&mut section, &span, &command);
+    check_programs(&mut section, &span, &command.argv);
     Some(command)
 }
 
@@ -277,7 +278,11 @@ fn exit_codes(section: &mut Section<'_, '_, '_>) -> BTreeSet<u32> {
 }
 
 /// Each name in braces must be known, and each param used.
-fn check_words(section: &mut Section<'_, '_, '_>, span: std::ops::Range<usize>, command: &Command) {
+fn check_words(
+    section: &mut Section<'_, '_, '_>,
+    span: &std::ops::Range<usize>,
+    command: &Command,
+) {
     let mut unused: BTreeSet<&str> = command.params.keys().map(String::as_str).collect();
     for name in command.argv.iter().flat_map(|word| parts(word)) {
         let Part::Name(name) = name else { continue };
@@ -297,6 +302,64 @@ fn check_words(section: &mut Section<'_, '_, '_>, span: std::ops::Range<usize>, 
         let hint = format!("write `{{{name}}}` where it belongs, e.g. `--{name}={{{name}}}`");
         section.problem("argv", span.clone(), message, Some(hint));
     }
+}
+
+/// Programs that run the text after a `-c`, and those that run the text after an `-e`.
+const RUN_AFTER_C: [&str; 7] = ["sh", "bash", "dash", "zsh", "ksh", "ash", "python"];
+const RUN_AFTER_E: [&str; 3] = ["perl", "ruby", "node"];
+
+/// No job chooses which program runs, or brings a part of a script: neither is a value that a program takes.
+fn check_programs(
+    section: &mut Section<'_, '_, '_>,
+    span: &std::ops::Range<usize>,
+    argv: &[String],
+) {
+    if let Some(name) = first_name(&argv[0]) {
+        let message = format!("`{{{name}}}` would let a job choose the program");
+        let hint = "name the program itself; for a choice of programs write a command for each";
+        section.problem("argv", span.clone(), message, Some(hint.to_owned()));
+    }
+    if let Some(name) = script(argv).into_iter().find_map(first_name) {
+        let message = format!("`{{{name}}}` is in a script, so that a job could run anything");
+        let hint = format!(
+            "give it as a word after the script: `[\"sh\", \"-c\", \"train \\\"$1\\\"\", \"sh\", \"{{{name}}}\"]`"
+        );
+        section.problem("argv", span.clone(), message, Some(hint));
+    }
+}
+
+/// The words that a shell or another interpreter of the command line takes as a script: the option, to which it may be attached, and the next
+/// word that is not an option.
+fn script(argv: &[String]) -> Vec<&str> {
+    let letter_of = |word: &String| {
+        let name =
+            word.rsplit('/').next()?.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+        let takes = |letter, names: &[&str]| names.contains(&name).then_some(letter);
+        takes('c', &RUN_AFTER_C).or_else(|| takes('e', &RUN_AFTER_E))
+    };
+    let found = argv.iter().enumerate().find_map(|(at, word)| Some((at, letter_of(word)?)));
+    let Some((at, letter)) = found else { return Vec::new() };
+    let (mut script, mut words) = (Vec::new(), argv[at + 1..].iter());
+    while let Some(word) = words.next() {
+        if !word.starts_with(['-', '+']) {
+            script.extend((!script.is_empty()).then_some(word.as_str()));
+            break;
+        }
+        if !word.starts_with("--") && word.to_ascii_lowercase().contains(letter) {
+            script.push(word);
+        } else if word.ends_with(['o', 'O', 'W', 'X']) {
+            // `-o pipefail`, `-W error`: the next word is the option's.
+            words.next();
+        }
+    }
+    script
+}
+
+fn first_name(word: &str) -> Option<&str> {
+    parts(word).into_iter().find_map(|part| match part {
+        Part::Name(name) => Some(name),
+        Part::Text(_) => None,
+    })
 }
 
 fn check_variables(
@@ -472,6 +535,46 @@ mod tests {
             ["1e-4", "1.5", "NaN", "inf"].map(|v| number.accepts(v)),
             [true, false, false, false]
         );
+    }
+
+    #[test]
+    fn no_param_is_a_program_or_a_part_of_a_script() {
+        let choice = "`{epochs}` would let a job choose the program";
+        let in_script = "`{epochs}` is in a script";
+        let argv = |words: &str| {
+            let text = TRAIN.replace("\"python3\", \"t.py\", \"--epochs={epochs}\"", words);
+            Policy::parse(&text).map_or_else(|_| problems(&text), |_| String::new())
+        };
+        for (words, wanted) in [
+            ("'{epochs}'", choice),
+            ("'/opt/{epochs}/train', '{epochs}'", choice),
+            ("'sh', '-c', 'train {epochs}'", in_script),
+            ("'/bin/bash', '-euo', 'pipefail', '-c', 'train {epochs}'", in_script),
+            ("'bash', '-lc', '-x', 'train {epochs}'", in_script),
+            ("'env', 'A=b', 'zsh', '-c', '{epochs}'", in_script),
+            ("'python3.12', '-uc', 'print({epochs})'", in_script),
+            ("'python3', '-cprint({epochs})'", in_script),
+            ("'perl', '-ne', 'print {epochs}'", in_script),
+        ] {
+            assert!(argv(words).contains(wanted), "{words}: {}", argv(words));
+            assert!(
+                argv(words).ends_with(
+                    ")
+"
+                ),
+                "with a hint: {}",
+                argv(words)
+            );
+        }
+        for words in [
+            "'sh', '-c', 'train \"$1\"', 'sh', '{epochs}'",
+            "'bash', '/opt/train.sh', '-c', '{epochs}'",
+            "'python3', '-u', 't.py', '-c', '{epochs}'",
+            "'python3', '-m', 'train', '-c', '{epochs}'",
+            "'/opt/train', '-c', '{epochs}'",
+        ] {
+            assert_eq!(argv(words), "", "{words}");
+        }
     }
 
     #[test]
