@@ -11,6 +11,8 @@ use gpuctl_worker::BoxFault;
 
 /// The longest secret.
 const SECRET_BYTES_MAX: u64 = 64 << 10;
+/// The shortest line of a secret of several lines that is blotted out by itself: a brace gives nothing away.
+const LINE_CHARS_MIN: usize = 8;
 /// Permissions of users other than the owner.
 const MODE_OF_OTHERS: u32 = 0o077;
 
@@ -50,13 +52,15 @@ fn read_one(path: &Path) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// The texts that must not appear in a log: each line of each secret, also as JSON writes it.
+/// The texts that must not appear in a log, also as JSON writes them: each secret, and the longer lines of one that has several.
 pub(super) fn blotted(secrets: &BTreeMap<String, String>) -> Vec<String> {
-    let lines = secrets.values().flat_map(|secret| secret.lines()).map(str::trim);
+    let is_long = |line: &&str| line.chars().count() >= LINE_CHARS_MIN;
     let mut texts = Vec::new();
-    for line in lines.filter(|line| !line.is_empty()) {
-        let json = serde_json::Value::from(line).to_string();
-        texts.extend([json[1..json.len() - 1].to_owned(), line.to_owned()]);
+    for secret in secrets.values().map(|secret| secret.trim()) {
+        for text in secret.lines().map(str::trim).filter(is_long).chain([secret]) {
+            let json = serde_json::Value::from(text).to_string();
+            texts.extend([json[1..json.len() - 1].to_owned(), text.to_owned()]);
+        }
     }
     // The longest first: one may be a part of another.
     texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
@@ -95,8 +99,12 @@ mod tests {
     }
 
     #[test]
-    fn each_line_of_a_secret_is_blotted_out_also_as_json_writes_it() {
-        let secrets = BTreeMap::from([("A".to_owned(), "one\n\ntwo \"2\"".to_owned())]);
-        assert_eq!(blotted(&secrets), ["two \\\"2\\\"", "two \"2\"", "one"]);
+    fn a_secret_and_its_longer_lines_are_blotted_out_also_as_json_writes_them() {
+        let of = |text: &str| blotted(&BTreeMap::from([("A".to_owned(), text.to_owned())]));
+        assert_eq!(of("abc"), ["abc"], "a secret of one line however short it is");
+        let account = "{\n  \"key\": \"hunter2\"\n}";
+        let whole = [account.replace('"', "\\\"").replace('\n', "\\n"), account.to_owned()];
+        let line = ["\\\"key\\\": \\\"hunter2\\\"", "\"key\": \"hunter2\""];
+        assert_eq!(of(account), [&whole[0], &whole[1], line[0], line[1]], "no brace by itself");
     }
 }
