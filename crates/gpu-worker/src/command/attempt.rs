@@ -93,7 +93,10 @@ impl Attempt<'_> {
         };
         let output = done?;
         let files = tokio::task::block_in_place(|| outputs(&folders, self.command.output_mib_max));
-        let files = files.map_err(|error| snapshot_fault("its output", &error))?;
+        let files = match files {
+            Ok(files) => files,
+            Err(error) => return Err(run.output_failure(&error).await),
+        };
         let took = TimeDelta::from_std(began.elapsed()).unwrap_or_default();
         Ok(Inferred {
             output,
@@ -330,9 +333,23 @@ impl<P: Fn(u32) -> Process> Run<'_, P> {
             let text = format!("it ended with exit code {}: {}", ended.code, journal.last_line());
             ("command.failed", text, "see its log; `retry_exit_codes` has a command run again")
         };
+        let hint = Some(self.with_log(hint).await);
+        Err(Fault::Input(JobFailure { code: code.to_owned(), message: text, hint }))
+    }
+
+    /// A program that has ended well is not run again, whatever its output is: that is the job's error.
+    async fn output_failure(&mut self, error: &SnapshotError) -> Fault {
+        let mut fault = output_failure(error);
+        if let Fault::Input(JobFailure { hint: Some(hint), .. }) = &mut fault {
+            *hint = self.with_log(hint).await;
+        }
+        fault
+    }
+
+    /// A hint that says where the log is, which is kept first.
+    async fn with_log(&mut self, hint: &str) -> String {
         let log = self.keeping.keep_log().await;
-        let hint = log.map_or_else(|| hint.to_owned(), |uri| format!("{hint}; the log: {uri}"));
-        Err(Fault::Input(JobFailure { code: code.to_owned(), message: text, hint: Some(hint) }))
+        log.map_or_else(|| hint.to_owned(), |uri| format!("{hint}; the log: {uri}"))
     }
 
     /// Keeps checkpoint and log now, after what is being kept. While a store fails the earlier ones stay.
@@ -538,6 +555,21 @@ fn snapshot_fault(what: &str, error: &SnapshotError) -> Fault {
         }),
         SnapshotError::Disk(error) => disk(error),
     }
+}
+
+/// Why there is no result of a program that has ended well.
+fn output_failure(error: &SnapshotError) -> Fault {
+    let SnapshotError::Disk(cause) = error else { return snapshot_fault("its output", error) };
+    let hint = if cause.kind() == std::io::ErrorKind::StorageFull {
+        "the box needs room for the output folder twice: a larger disk, or less output; `gpuctl retry` runs it again"
+    } else {
+        "see that the output folder stays, that the worker may read all in it, and that names are UTF-8; `gpuctl retry` runs it again"
+    };
+    Fault::Input(JobFailure {
+        code: "command.output".to_owned(),
+        message: format!("it ended well, but its output cannot be kept: {cause}"),
+        hint: Some(hint.to_owned()),
+    })
 }
 
 fn disk(error: &std::io::Error) -> Fault {

@@ -253,6 +253,25 @@ fn a_checkpoint_or_output_beyond_its_limit_is_told_by_name() {
 }
 
 #[test]
+fn an_output_that_cannot_be_packed_is_the_jobs_error_and_the_program_is_not_run_again() {
+    for (script, wanted) in [
+        ("rmdir \"$GPUCTL_OUTPUT_DIR\"", "No such file or directory"),
+        (
+            "mkdir \"$GPUCTL_OUTPUT_DIR/d\"; : > \"$GPUCTL_OUTPUT_DIR/d/$(printf 'a\\377')\"",
+            "is not UTF-8",
+        ),
+    ] {
+        let (_sandbox, job) = run("", &format!("echo ran; {script}"));
+        let said = error(&job);
+        assert!(said.starts_with("command.output: it ended well, but"), "{job:#}");
+        assert!(said.contains(wanted), "{said}");
+        let hint = job["error"]["hint"].as_str().unwrap();
+        let log = hint.split_once("the log: file://").unwrap_or_else(|| panic!("{hint}")).1;
+        assert_eq!(std::fs::read_to_string(log).unwrap(), "ran\n");
+    }
+}
+
+#[test]
 fn a_checkpoint_of_another_generation_is_refused() {
     let (sandbox, job) = run("retry_exit_codes = [75]\nretries_max = 1\n", "exit 75");
     let id = job["job_id"].as_str().unwrap();
