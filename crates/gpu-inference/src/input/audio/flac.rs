@@ -48,6 +48,7 @@ pub(super) fn parts(file: &mut File, data: &Range<u64>) -> io::Result<Option<Par
     let frames = if is_only { first } else { after_blocks(file, first)? };
     let frames = if is_frame(file, frames)? { Some(frames) } else { search_frame(file, first)? };
     head[4] |= 0x80;
+    let frames = frames.filter(|frames| *frames < data.end);
     let Some(frames) = frames.map(|frames| frames..data.end) else { return Ok(None) };
     let samples = samples(file, &frames)?;
     Ok(Some(Parts { header: head.to_vec(), frames, samples }))
@@ -94,7 +95,8 @@ fn samples(file: &mut File, frames: &Range<u64>) -> io::Result<u64> {
     let mut bytes = Vec::new();
     let from = frames.start.max(frames.end.saturating_sub(LAST_BYTES_MAX));
     file.seek(SeekFrom::Start(from))?;
-    (&mut *file).take(LAST_BYTES_MAX).read_to_end(&mut bytes)?;
+    // What comes after is another part of the file.
+    (&mut *file).take(frames.end - from).read_to_end(&mut bytes)?;
     let last = memchr::memrchr_iter(PREFIX, &bytes)
         .filter_map(|at| Frame::parse(&bytes[at..]))
         .find(|frame| frame.is_numbered_by_sample == first.is_numbered_by_sample);
