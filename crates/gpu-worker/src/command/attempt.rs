@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::folders::{CHECKPOINT, Folders, LOG, METRICS, outputs};
+use super::folders::{CHECKPOINT, Folders, LOG, METRICS, NOTE, outputs};
 use super::journal::Journal;
 use super::program::Program;
 use super::snapshot::{Entry, Note, SnapshotError, entries, pack, unpack};
@@ -77,6 +77,7 @@ impl Attempt<'_> {
             job: self.job.clone(),
             checkpoint: folders.checkpoint(),
             archive: folders.archive(),
+            note: folders.note(),
             mib_max: self.command.checkpoint_mib_max,
             journal: Arc::new(journal),
         });
@@ -115,6 +116,21 @@ impl Attempt<'_> {
                 std::fs::copy(kept.path(), &path).map_err(|e| disk(&e))?;
             }
         }
+        let checkpoint = self.restore_checkpoint(folders).await?;
+        let Some(kept) = self.kept(NOTE).await? else { return Ok(checkpoint) };
+        // What is not a note is left aside: it only counts what the checkpoint does not.
+        let later = std::fs::read(kept.path()).ok();
+        let later = later.and_then(|text| serde_json::from_slice(&text).ok());
+        let note = match later {
+            Some(later) => checkpoint.at_least(&later),
+            None => checkpoint,
+        };
+        tracing::info!(job = %self.job.id, ran_ms = note.ran_millis, "goes on from what is kept of it");
+        Ok(note)
+    }
+
+    /// Puts the files of its checkpoint in place.
+    async fn restore_checkpoint(&self, folders: &Folders) -> Result<Note, Fault> {
         let fresh = Note {
             job: self.job.id.to_string(),
             generation: self.job.generation,
@@ -125,20 +141,17 @@ impl Attempt<'_> {
         let Some(kept) = self.kept(CHECKPOINT).await? else { return Ok(fresh) };
         let note = tokio::task::block_in_place(|| unpack(kept.path(), &folders.checkpoint()));
         let note = note.map_err(|error| snapshot_fault("its checkpoint", &error))?;
-        if (&note.job, note.generation) != (&fresh.job, fresh.generation) {
-            return Err(Fault::Input(JobFailure {
-                code: "command.checkpoint".to_owned(),
-                message: format!(
-                    "its checkpoint is of generation {} of job {}, and this is generation {}",
-                    note.generation, note.job, fresh.generation
-                ),
-                hint: Some(
-                    "each generation begins anew: `gpuctl retry` sends the next one".to_owned(),
-                ),
-            }));
+        if (&note.job, note.generation) == (&fresh.job, fresh.generation) {
+            return Ok(note);
         }
-        tracing::info!(job = %self.job.id, ran_ms = note.ran_millis, "goes on from its checkpoint");
-        Ok(note)
+        Err(Fault::Input(JobFailure {
+            code: "command.checkpoint".to_owned(),
+            message: format!(
+                "its checkpoint is of generation {} of job {}, and this is generation {}",
+                note.generation, note.job, fresh.generation
+            ),
+            hint: Some("each generation begins anew: `gpuctl retry` sends the next one".to_owned()),
+        }))
     }
 
     async fn kept(&self, name: &str) -> Result<Option<Fetched>, Fault> {
@@ -426,8 +439,9 @@ impl Keeping {
         self.under_way = Some(tokio::spawn(async move {
             let checkpoint = match what {
                 What::Log => None,
-                What::Changed | What::All => keeper.keep_checkpoint(note, before).await,
+                What::Changed | What::All => keeper.keep_checkpoint(note.clone(), before).await,
             };
+            keeper.keep_note(&note).await;
             Kept { checkpoint, log_bytes: keeper.keep_log(log_bytes).await }
         }));
     }
@@ -472,6 +486,7 @@ struct Keeper {
     job: Job,
     checkpoint: PathBuf,
     archive: PathBuf,
+    note: PathBuf,
     mib_max: u32,
     journal: Arc<Journal>,
 }
@@ -509,6 +524,19 @@ impl Keeper {
                 tracing::warn!(job = %self.job.id, %error, "its checkpoint could not be kept; the earlier one stays");
                 None
             }
+        }
+    }
+
+    /// Keeps how long the job has run, also where its program has saved nothing: its limits count that.
+    async fn keep_note(&self, note: &Note) {
+        let written = serde_json::to_vec(note).map_err(std::io::Error::from);
+        let written = written.and_then(|text| std::fs::write(&self.note, text));
+        let kept = match written {
+            Ok(()) => self.keep(NOTE, &self.note).await.map(drop).map_err(|e| with_causes(&e)),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(job = %self.job.id, error, "its time could not be kept; the next time is the retry");
         }
     }
 

@@ -16,6 +16,8 @@ pub(super) const LOG: &str = "command-log.txt";
 pub(super) const METRICS: &str = "command-metrics.jsonl";
 /// The checkpoint where it is kept.
 pub(super) const CHECKPOINT: &str = "command-checkpoint.zip";
+/// How long the job has run, where that is kept.
+pub(super) const NOTE: &str = "command-note.json";
 /// The most files of a result.
 const OUTPUTS_MAX: usize = 1_000;
 
@@ -61,6 +63,10 @@ impl Folders {
 
     pub(super) fn metrics(&self) -> PathBuf {
         self.0.join(METRICS)
+    }
+
+    pub(super) fn note(&self) -> PathBuf {
+        self.0.join(NOTE)
     }
 
     /// Where the checkpoint is packed before it is kept.

@@ -37,6 +37,21 @@ pub(super) struct Note {
     pub(super) retries: u32,
 }
 
+impl Note {
+    /// With what a later note counts of the same generation of the same job.
+    pub(super) fn at_least(self, later: &Self) -> Self {
+        if (&self.job, self.generation) != (&later.job, later.generation) {
+            return self;
+        }
+        Self {
+            ran_millis: self.ran_millis.max(later.ran_millis),
+            attempts: self.attempts.max(later.attempts),
+            retries: self.retries.max(later.retries),
+            ..self
+        }
+    }
+}
+
 /// Why there is no archive, or no folder from one.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SnapshotError {

@@ -272,6 +272,21 @@ fn an_output_that_cannot_be_packed_is_the_jobs_error_and_the_program_is_not_run_
 }
 
 #[test]
+fn attempts_count_also_where_a_program_saves_nothing() {
+    let sandbox = sandbox(
+        "[command.it]\ncheckpoint_every = \"1s\"\n\
+         argv = [\"sh\", \"-c\", \"[ $GPUCTL_ATTEMPT -gt 1 ] || exec sleep 600\"]\n",
+    );
+    let _daemon = sandbox.daemon();
+    let id = submit(&sandbox, &["command.it", "--no-input"]);
+    let kept = sandbox.path(".gpuctl/results").join(&id).join("working-0/command-note.json");
+    wait_until("its time is kept", || kept.is_file());
+    signal_workers(&sandbox, Signal::KILL);
+    let job = ended(&sandbox, &id);
+    assert_eq!(job["output"]["attempts"], 2, "{job:#}");
+}
+
+#[test]
 fn a_checkpoint_of_another_generation_is_refused() {
     let (sandbox, job) = run("retry_exit_codes = [75]\nretries_max = 1\n", "exit 75");
     let id = job["job_id"].as_str().unwrap();
