@@ -18,7 +18,8 @@ use gpu_inference::TaskError;
 use gpuctl_control::commands::{command, is_command, values};
 use gpuctl_control::job::{Job, JobFailure};
 use gpuctl_control::ports::{Fetched, FileStore};
-use gpuctl_core::policy::Policy;
+use gpuctl_core::policy::{Command, Policy};
+use gpuctl_core::units::PoolId;
 use gpuctl_worker::{
     BoxFault, Cancel, Decoded, Fault, Inference, Inferred, Inputs, JobTimer, Needs,
 };
@@ -35,6 +36,7 @@ const ONLY_FOR_MODELS: [&str; 2] = ["models.missing", "runtime.missing"];
 /// What runs commands.
 pub struct Commands {
     policy: Policy,
+    pool: PoolId,
     files: Arc<dyn FileStore>,
     /// The folder of the folders in which they run.
     folder: PathBuf,
@@ -47,16 +49,18 @@ pub struct Commands {
 }
 
 impl Commands {
-    /// The commands of the policy, run in folders below `state`, with files kept by `files`.
+    /// The commands of the policy that boxes of this pool run, in folders below `state`, with files kept by `files`.
     #[must_use]
     pub fn new(
         policy: &Policy,
+        pool: &PoolId,
         files: Arc<dyn FileStore>,
         state: &Path,
         launcher: Option<PathBuf>,
     ) -> Self {
         Self {
             policy: policy.clone(),
+            pool: pool.clone(),
             files,
             folder: state.join("commands"),
             launcher,
@@ -66,11 +70,14 @@ impl Commands {
         }
     }
 
-    /// Refuses a command or params that this box's configuration does not have.
+    /// Refuses a command or params that this box's configuration does not have, and a command of other pools: `lifetime_max` would end it.
     fn check(&self, job: &Job) -> Result<Needs, JobFailure> {
-        let checked = command(&self.policy, &job.task)
-            .and_then(|command| values(&job.task, command, &job.params));
-        checked.map_err(|error| failure::task(&TaskError::from(error)))?;
+        let refused = |error| failure::task(&TaskError::from(error));
+        let command = command(&self.policy, &job.task).map_err(refused)?;
+        values(&job.task, command, &job.params).map_err(refused)?;
+        if !command.runs_in(&self.pool) {
+            return Err(of_other_pools(job, command, &self.pool));
+        }
         Ok(Needs { files: Vec::new(), bytes_max: INPUT_BYTES_MAX })
     }
 
@@ -93,6 +100,19 @@ impl Commands {
         timer.start(1);
         let _running = Running::new(&self.is_running);
         Attempt { commands: self, job, command, values, input, cancel }.run().await
+    }
+}
+
+fn of_other_pools(job: &Job, command: &Command, pool: &PoolId) -> JobFailure {
+    let pools: Vec<&str> = command.pools.iter().flatten().map(String::as_str).collect();
+    let hint = match pools.as_slice() {
+        [] => "add a pool to its `pools`".to_owned(),
+        pools => format!("submit it to {}, or add the pool to its `pools`", pools.join(" or ")),
+    };
+    JobFailure {
+        code: "command.pool".to_owned(),
+        message: format!("{} does not run in the pool {pool}", job.task),
+        hint: Some(hint),
     }
 }
 

@@ -266,7 +266,7 @@ pub struct Pool {
     pub boot_default: TimeDelta,
     /// The least time that a box is up before it stops because it is idle.
     pub run_min: TimeDelta,
-    /// How long a job that runs may keep a box up beyond `lifetime_max`: the longest limit of a command; zero without any.
+    /// How long a job that runs may keep a box up beyond `lifetime_max`: the longest limit of a command that its boxes run; zero without any.
     pub command_max: TimeDelta,
     /// How long a box may take to become ready.
     pub boot_deadline: TimeDelta,

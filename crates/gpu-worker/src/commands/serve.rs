@@ -116,7 +116,7 @@ async fn serve_box(
     let pace = if config.policy.cloud.aws.is_some() { WorkerPace::AWS } else { WorkerPace::LOCAL };
     let launcher = std::env::current_exe()?;
     let files = Arc::clone(&backend.ports.files);
-    let commands = Commands::new(&config.policy, files, &config.state, Some(launcher));
+    let commands = Commands::new(&config.policy, &setup.pool, files, &config.state, Some(launcher));
     let parts = Parts {
         ports: backend.ports.clone(),
         inference: Arc::new(Tasks::new(engine, commands)),

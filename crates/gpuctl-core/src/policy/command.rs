@@ -6,9 +6,10 @@ use std::ops::RangeInclusive;
 
 use chrono::TimeDelta;
 
+use super::Pool;
 use super::section::Section;
 use crate::text::excerpt;
-use crate::units::show_duration;
+use crate::units::{PoolId, show_duration};
 
 /// How the tasks of commands begin.
 pub const COMMAND_TASK: &str = "command.";
@@ -38,6 +39,8 @@ pub struct Command {
     /// The program and its words; `{NAME}` in a word stands for a param or one of [`PLACES`].
     pub argv: Vec<String>,
     pub params: BTreeMap<String, CommandParam>,
+    /// The pools whose boxes run it; `None`: all with a queue.
+    pub pools: Option<BTreeSet<String>>,
     /// Variables of its environment.
     pub env: BTreeMap<String, String>,
     /// Variables whose values are read from these files.
@@ -114,6 +117,12 @@ impl fmt::Display for CommandParamKind {
 }
 
 impl Command {
+    /// Whether boxes of this pool run it.
+    #[must_use]
+    pub fn runs_in(&self, pool: &PoolId) -> bool {
+        self.pools.as_ref().is_none_or(|pools| pools.contains(pool.as_str()))
+    }
+
     /// The words of the command line, with `value` in place of each `{NAME}`.
     pub fn words<'v>(&self, value: impl Fn(&str) -> Option<&'v str>) -> Vec<String> {
         let filled = |word: &String| {
@@ -182,6 +191,31 @@ pub(super) fn check_graces(
     }
 }
 
+/// The pools that are named have boxes that take jobs.
+pub(super) fn check_pools(
+    root: &mut Section<'_, '_, '_>,
+    commands: &BTreeMap<String, Command>,
+    pools: &[Pool],
+) {
+    let has_queue =
+        |name: &str| pools.iter().any(|pool| pool.id.as_str() == name && pool.queue().is_some());
+    for (name, command) in commands {
+        let named = command.pools.iter().flatten();
+        for pool in named.filter(|pool| !has_queue(pool)) {
+            let key = format!("command.{}.pools", excerpt(name));
+            let message = format!("`{}` is not a pool with a queue", excerpt(pool));
+            let hint = format!("write `[pool.{}]` with a `queue`, or leave it out", excerpt(pool));
+            root.problem(&key, 0..0, message, Some(hint));
+        }
+    }
+}
+
+/// How long a command may keep a box of this pool up.
+pub(super) fn longest(commands: &BTreeMap<String, Command>, pool: &PoolId) -> TimeDelta {
+    let here = commands.values().filter(|command| command.runs_in(pool));
+    here.map(|command| command.hard_max + COMMAND_MARGIN).max().unwrap_or_default()
+}
+
 fn command(name: &str, mut section: Section<'_, '_, '_>, is_aws: bool) -> Option<Command> {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     if name.is_empty() || name.len() > 80 || !name.chars().all(fits) {
@@ -196,6 +230,7 @@ fn command(name: &str, mut section: Section<'_, '_, '_>, is_aws: bool) -> Option
     }
     let params: BTreeMap<_, _> =
         listed.into_iter().filter_map(|(name, param)| Some((name, param?))).collect();
+    let pools = section.texts("pools").map(|(_, pools)| pools.into_iter().collect());
     let env = section.section("env").texts_by_name();
     let secrets = section.section("secrets").texts_by_name();
     check_variables(&mut section, &env, &secrets);
@@ -203,6 +238,7 @@ fn command(name: &str, mut section: Section<'_, '_, '_>, is_aws: bool) -> Option
     let command = Command {
         argv: Vec::new(),
         params,
+        pools,
         env,
         secrets,
         retry_exit_codes: exit_codes(&mut section),
@@ -241,6 +277,7 @@ fn limits(section: &mut Section<'_, '_, '_>, is_aws: bool) -> Command {
     Command {
         argv: Vec::new(),
         params: BTreeMap::new(),
+        pools: None,
         env: BTreeMap::new(),
         secrets: BTreeMap::new(),
         soft_max,
@@ -507,6 +544,24 @@ mod tests {
         );
         assert_eq!(policy.pools[0].command_max, TimeDelta::hours(24) + COMMAND_MARGIN);
         assert!(policy.command("train").is_none() && policy.command("command.x").is_none());
+    }
+
+    #[test]
+    fn only_boxes_of_pools_that_run_a_command_may_be_up_longer_for_it() {
+        let two = format!("[pool.train]\nqueue = \"long\"\n{TRAIN}");
+        let longest = |text: &str| {
+            let policy = Policy::parse(text).unwrap();
+            ["gpu", "train"].map(|id| policy.pool(&id.parse().unwrap()).unwrap().command_max)
+        };
+        let (day, none) = (TimeDelta::hours(24) + COMMAND_MARGIN, TimeDelta::zero());
+        assert_eq!(longest(&two), [day, day]);
+        let named = |pools: &str| {
+            two.replace("[command.train]\n", &format!("[command.train]\npools = {pools}\n"))
+        };
+        assert_eq!(longest(&named("[\"train\"]")), [none, day]);
+        assert_eq!(longest(&named("[]")), [none, none]);
+        let said = problems(&named("[\"trian\"]"));
+        assert!(said.contains("command.train.pools: `trian` is not a pool with a queue"), "{said}");
     }
 
     #[test]

@@ -12,8 +12,8 @@ use toml::de::DeTable;
 use super::problems::{Problems, Sink};
 use super::section::{Keys, Section};
 use super::{
-    Boxes, Budget, COMMAND_MARGIN, Cloud, Files, IdleStop, Model, Policy, Pool, PowerOff,
-    QueuePolicy, ReadDates, Work, Worker, aws, command, http, schedule,
+    Boxes, Budget, Cloud, Files, IdleStop, Model, Policy, Pool, PowerOff, QueuePolicy, ReadDates,
+    Work, Worker, aws, command, http, schedule,
 };
 use crate::cost::{CostSettings, GP3_USD_GIB_MONTH, PriceTable};
 use crate::observation::RUNS_REMEMBERED_MAX;
@@ -84,11 +84,11 @@ pub(super) fn read_into(text: &str, files: Files<'_>, sink: &mut Sink<'_>) -> Op
     command::check_graces(&mut root, &commands, worker.drain);
     let mut pools = root.named("pool", |name, section| pool(name, section, &backend, files.dates));
     check_pools(&mut root, &pools);
+    command::check_pools(&mut root, &commands, &pools);
     aws::check(&mut root, cloud.aws.as_ref(), &pools);
     root.report_unknown_keys();
-    let longest = commands.values().map(|one| one.hard_max + COMMAND_MARGIN).max();
     for pool in pools.iter_mut().filter(|pool| pool.queue().is_some()) {
-        pool.command_max = longest.unwrap_or_default();
+        pool.command_max = command::longest(&commands, &pool.id);
     }
     Some(Policy { cloud, worker, models, commands, cost, http, pools })
 }

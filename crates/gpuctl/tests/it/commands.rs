@@ -218,6 +218,12 @@ fn a_program_that_fails_or_takes_too_long_says_so_and_its_log_stays() {
 }
 
 #[test]
+fn a_command_of_other_pools_is_not_run() {
+    let (_sandbox, job) = run("pools = []\n", "echo ran");
+    assert_eq!(error(&job), "command.pool: command.it does not run in the pool gpu", "{job:#}");
+}
+
+#[test]
 fn a_program_that_ends_well_when_its_time_is_over_has_a_result() {
     let script = "trap 'echo saved > \"$GPUCTL_OUTPUT_DIR/a.txt\"; exit 0' TERM; while :; do sleep 0.05; done";
     let (_sandbox, job) = run("soft_max = \"1s\"\nhard_max = \"50s\"\n", script);

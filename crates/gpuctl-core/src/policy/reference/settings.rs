@@ -379,6 +379,12 @@ const COMMAND: &[SettingDoc] = &[
          There is no shell.",
     ),
     setting(
+        "pools",
+        Words("all with a queue"),
+        "The pools whose boxes run it, e.g. `[\"train\"]`; elsewhere its jobs fail with `command.pool`. Boxes of these pools may be up for longer than \
+         `lifetime_max` while they hold a job, and their dead man's timer is later by `hard_max` and half an hour.",
+    ),
+    setting(
         "env",
         NONE,
         "Variables of its environment, e.g. `env = { OMP_NUM_THREADS = \"4\" }`. Of the worker's own it gets few: `PATH`, \
