@@ -200,6 +200,18 @@ fn a_tag_of_more_bytes_than_its_file_is_not_handed_to_a_decoder_that_believes_it
 }
 
 #[test]
+fn colours_of_a_tiff_that_too_many_pixels_share_are_refused_before_memory_is_taken() {
+    let page = page();
+    let (width, height) = page.dimensions();
+    let made = TiffPage::new((width, height), (3, 8), YCBCR, ycbcr(&page));
+    let sampled =
+        |pixels: &[u16]| tiff(Layout::Little, &[made.clone().with(tag::SUBSAMPLING, pixels)]);
+    assert_eq!(code(&sampled(&[1, 1])), "decoded");
+    let error = picture(&sampled(&[11_777, 65_535])).unwrap_err();
+    assert!(error.to_string().contains("shared by too many"), "{error}");
+}
+
+#[test]
 fn a_jpeg_is_truncated_only_where_pixels_are_missing() {
     let page = page();
     let whole = jpeg(&page);

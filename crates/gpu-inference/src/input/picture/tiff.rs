@@ -101,6 +101,9 @@ impl Page<'_> {
     }
 
     fn by_oxideav(&self, bytes: &[u8]) -> Result<RgbImage, Problem> {
+        if !self.directory.has_known_sampling() {
+            return Err(Problem::damaged("its colours are said to be shared by too many pixels"));
+        }
         if let Some(packing) = self.directory.packing(*self.header) {
             let (bytes, line_bytes) = self.directory.as_bytes(bytes, *self.header);
             let size = Size { width: line_bytes, ..self.directory.size };

@@ -33,6 +33,9 @@ const TILE_WIDTH: u16 = 322;
 const TILES_AT: u16 = 324;
 const TILES_BYTES: u16 = 325;
 const FORMAT: u16 = 339;
+const SAMPLING: u16 = 530;
+/// Pixels of a row, or of a column, that share a colour.
+const SAMPLING_MAX: u64 = 4;
 /// Tags from here on are programs' own, which no decoder asks for.
 const OWN: u16 = 32_768;
 /// In [`KIND`]: a smaller copy of another page, and a mask of one.
@@ -78,6 +81,8 @@ pub(super) struct Directory {
     fields: Vec<Field>,
     /// Red, green and blue of each number, in 16 bits.
     palette: Vec<u64>,
+    /// How many pixels of a row and of a column share a colour: 1, 2 or 4.
+    sampling: Vec<u64>,
     /// A tag is said to have more bytes than the file.
     exceeds: bool,
 }
@@ -178,6 +183,11 @@ impl Directory {
     /// Whether some of its pixels lie behind the end of the file.
     pub(super) fn is_cut(&self, file_bytes: u64) -> bool {
         self.ends_at > file_bytes
+    }
+
+    /// Whether colours are shared by no more pixels than TIFF allows: the decoder takes memory for as many as are said.
+    pub(super) fn has_known_sampling(&self) -> bool {
+        self.sampling.iter().all(|pixels| *pixels <= SAMPLING_MAX)
     }
 
     /// Whether a tag is said to have more bytes than the file, for which a decoder may reserve memory before it reads them.
@@ -376,6 +386,7 @@ impl<F: BufRead + Seek> Numbers<'_, F> {
                 (HEIGHT, Some(height)) => directory.size.height = side(height),
                 (BITS, Some(bits)) => directory.bits = bits,
                 (SAMPLES, Some(samples)) => directory.samples = samples,
+                (SAMPLING, _) => directory.sampling = self.numbers(&entry, 2)?,
                 (PALETTE, _) => directory.palette = self.numbers(&entry, PALETTE_NUMBERS_MAX)?,
                 (STRIPS_AT | TILES_AT, _) => pieces[0] = self.numbers(&entry, PIECES_MAX)?,
                 (STRIPS_BYTES | TILES_BYTES, _) => pieces[1] = self.numbers(&entry, PIECES_MAX)?,
