@@ -208,7 +208,7 @@ fn error(job: &Value) -> String {
 
 #[test]
 fn a_program_that_fails_or_takes_too_long_says_so_and_its_log_stays() {
-    let (_sandbox, job) = run("", "echo before; echo oops >&2; exit 3");
+    let (_sandbox, job) = run("", "echo before >&2; echo oops >&2; exit 3");
     assert_eq!(error(&job), "command.failed: it ended with exit code 3: oops", "{job:#}");
     let hint = job["error"]["hint"].as_str().unwrap();
     let log = hint.split_once("the log: file://").unwrap_or_else(|| panic!("{hint}")).1;
