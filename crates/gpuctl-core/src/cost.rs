@@ -48,21 +48,58 @@ pub fn region_of(zone: &str) -> &str {
     zone.trim_end_matches(|c: char| c.is_ascii_lowercase())
 }
 
-/// The price of an hour of a box: `[cost] usd_hour`, else the table's price of its offering.
+/// What is known of the price of an hour of a box.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HourPrice {
+    Known(MicroUsd),
+    /// The price on demand of a box on spot whose price is not known.
+    AtMost(MicroUsd),
+    Unknown,
+}
+
+impl HourPrice {
+    /// The price, if it is known.
+    #[must_use]
+    pub fn known(self) -> Option<MicroUsd> {
+        match self {
+            Self::Known(hour) => Some(hour),
+            Self::AtMost(_) | Self::Unknown => None,
+        }
+    }
+
+    /// The most that an hour costs, if that is known.
+    #[must_use]
+    pub fn at_most(self) -> Option<MicroUsd> {
+        match self {
+            Self::Known(hour) | Self::AtMost(hour) => Some(hour),
+            Self::Unknown => None,
+        }
+    }
+}
+
+/// The price of an hour of what EC2 offers: `[cost] usd_hour`, else the table's. A box that is still to be launched has that of the policy's
+/// region.
+#[must_use]
+pub fn hour_price(settings: &CostSettings, offering: &Offering) -> HourPrice {
+    if let Some(own) = settings.usd_hour {
+        return HourPrice::Known(own);
+    }
+    let zone = if offering.is_unplaced() { &settings.region } else { &offering.zone };
+    match settings.prices.price(&offering.instance_type, region_of(zone)) {
+        Some(price) => price
+            .hour(offering.capacity)
+            .map_or(HourPrice::AtMost(price.on_demand), HourPrice::Known),
+        None => HourPrice::Unknown,
+    }
+}
+
+/// The price that an hour of a box is counted at: the known one, or the most that it may be.
 ///
-/// Where that is not known, the on-demand price of the policy's instance type: a figure that is too high is safer for a budget.
+/// Where neither is known, the on-demand price of the policy's instance type.
 #[must_use]
 pub fn usd_hour(settings: &CostSettings, offering: Option<&Offering>) -> Option<MicroUsd> {
-    if settings.usd_hour.is_some() {
-        return settings.usd_hour;
-    }
-    let known = offering.and_then(|offering| {
-        let price = settings.prices.price(&offering.instance_type, region_of(&offering.zone))?;
-        price.hour(offering.capacity).or(Some(price.on_demand))
-    });
-    known.or_else(|| {
-        Some(settings.prices.price(&settings.instance_type, &settings.region)?.on_demand)
-    })
+    let known = offering.and_then(|offering| hour_price(settings, offering).at_most());
+    known.or_else(|| Some(price_of(settings)?.on_demand))
 }
 
 /// What `runs` have cost from `since` until `now`, each at the price of its offering.

@@ -37,7 +37,9 @@ pub struct PoolPlan {
 pub struct KeptBox {
     pub box_id: BoxId,
     pub until: Timestamp,
-    /// What the box costs until then; `None` for a box on this machine.
+    /// Whether the file keeps it, which also holds against a hold that wants it stopped.
+    pub by_file: bool,
+    /// What the box costs until then; `None` for a box on this machine, or if its price is not known.
     pub cost: Option<MicroUsd>,
     /// A sentence that says what keeps it up, for how long, and at what price.
     pub text: String,

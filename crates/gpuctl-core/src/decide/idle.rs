@@ -38,8 +38,8 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
     let cheaper = running.iter().any(|one| is_preferred(input, one) == Some(false))
         && policy.idle_stop == IdleStop::Auto
         && can_start_preferred(input);
-    let mut verdict = None;
-    for one in running {
+    let (mut verdict, mut idle) = (None, 0);
+    for one in running.iter().copied() {
         let since = match activity(input, queue, one) {
             Activity::IdleSince(since) => since,
             Activity::Busy(why) => {
@@ -47,6 +47,7 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
                 continue;
             }
         };
+        idle += 1;
         let stay = if one.rebalance.is_some() {
             Stay::until_replaced()
         } else if cheaper && is_preferred(input, one) == Some(false) {
@@ -64,7 +65,10 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
             verdict = verdict.or(Some((Effect::Keep, text)));
         }
     }
-    if let Some((effect, text)) = verdict {
+    if let Some((effect, mut text)) = verdict {
+        if running.len() > 1 {
+            text = format!("{idle} of {} boxes idle: {text}", running.len());
+        }
         decision.record(effect, Rule::Idle, text);
     }
 }

@@ -4,10 +4,10 @@
 //! down. A hold keeps boxes that fail; which of them are needed is for the hold's own rule.
 
 use super::{PoolInput, hold};
-use crate::cost::usd_hour;
+use crate::cost::hour_price;
 use crate::observation::{HoldWants, SeenBox};
 use crate::plan::KeptBox;
-use crate::units::{BoxId, Timestamp, show_duration};
+use crate::units::{BoxId, MicroUsd, Timestamp, show_duration};
 
 use chrono::TimeDelta;
 
@@ -33,18 +33,28 @@ pub(super) fn failing(input: &PoolInput<'_>, one: &SeenBox) -> Option<(Timestamp
 pub(super) fn kept_boxes(input: &PoolInput<'_>) -> Vec<KeptBox> {
     let kept = |one: &SeenBox| {
         let (until, by) = failing(input, one)?;
+        let by_file = by_file(input, one) == Some(until);
         let until = until.min(one.up_since() + input.pool.lifetime_max);
         if until <= input.now {
             return None;
         }
-        let hour = one.offering.as_ref().and_then(|offering| usd_hour(input.cost, Some(offering)));
-        let cost = hour.map(|hour| hour.per_hour_for((until - input.now).num_seconds()));
-        let price = cost.map_or(String::new(), |cost| format!(", at most {cost}"));
+        let cost = at_most(input, one, until);
+        let price = match cost {
+            Some(cost) => format!(", at most {cost}"),
+            None if one.offering.is_some() => ", at a price that is not known".to_owned(),
+            None => String::new(),
+        };
         let left = show_duration(until - input.now);
         let text = format!("{by} keeps {} up for {left} more{price}", one.id);
-        Some(KeptBox { box_id: one.id.clone(), until, cost, text })
+        Some(KeptBox { box_id: one.id.clone(), until, by_file, cost, text })
     };
     input.boxes().iter().filter_map(kept).collect()
+}
+
+/// The most that a box costs until then, if its price is known.
+fn at_most(input: &PoolInput<'_>, one: &SeenBox, until: Timestamp) -> Option<MicroUsd> {
+    let hour = hour_price(input.cost, one.offering.as_ref()?).at_most()?;
+    Some(hour.per_hour_for((until - input.now).num_seconds()))
 }
 
 fn file_of(id: &BoxId) -> String {

@@ -63,27 +63,34 @@ pub(super) fn rule(input: &PoolInput<'_>, decision: &mut PoolDecision) {
 /// When a box will have taken too long for what it does.
 fn deadlines(input: &PoolInput<'_>, one: &SeenBox) -> Vec<(Timestamp, String)> {
     let pool = input.pool;
+    let id = &one.id;
     let mut limits = Vec::new();
     match one.state {
-        BoxState::Pending => limits.push((one.since, pool.boot_deadline, "boot_deadline")),
+        BoxState::Pending => {
+            let text = format!("{id} is stopped if it is not ready: boot_deadline");
+            limits.push((one.since, pool.boot_deadline, text));
+        }
         BoxState::Stopping if !one.since_is_bound => {
-            limits.push((one.since, pool.stop_deadline, "stop_deadline"));
+            let text = format!("{id} is forced off if it is still stopping: stop_deadline");
+            limits.push((one.since, pool.stop_deadline, text));
         }
         BoxState::Stopped if !one.since_is_bound => {
-            limits.extend(
-                pool.retire_stopped_after.map(|most| (one.since, most, "retire_stopped_after")),
-            );
+            let retired =
+                |most| (one.since, most, format!("{id} is terminated: retire_stopped_after"));
+            limits.extend(pool.retire_stopped_after.map(retired));
         }
         BoxState::Stopping | BoxState::Running | BoxState::Stopped => {}
     }
     if one.is_up() {
-        limits.push((up_since(one), lifetime(input, one), "lifetime_max"));
-        limits.extend(one.fault().map(|fault| (fault.since, FAULT_MAX, "the time for a fault")));
+        let text = format!("{id} is stopped: lifetime_max");
+        limits.push((up_since(one), lifetime(input, one), text));
+        let text = || format!("{id} is stopped if it still takes no jobs");
+        limits.extend(one.fault().map(|fault| (fault.since, FAULT_MAX, text())));
     }
-    let ahead = |(since, most, name): (Timestamp, TimeDelta, &str)| {
+    let ahead = |(since, most, text): (Timestamp, TimeDelta, String)| {
         // At the deadline itself the box is still in time.
         let at = since.checked_add_signed(most + TimeDelta::milliseconds(1))?;
-        (at > input.now).then(|| (at, format!("{name} of {} is over", one.id)))
+        (at > input.now).then_some((at, text))
     };
     limits.into_iter().filter_map(ahead).collect()
 }

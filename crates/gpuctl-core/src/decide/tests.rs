@@ -6,10 +6,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::observation::{BoxState, Foreign, Hold, HoldWants, Run, Seen, SeenWorker};
-use crate::offering::{CapacityType, Offering};
+use crate::offering::{ANY_ZONE, CapacityType, Offering};
 use crate::plan::{Action, Reason, Rule, StopMode};
-use crate::sentence::sentence;
 use crate::units::{BoxId, PoolId};
+
+mod sentences;
 
 const NOW: &str = "2026-11-21T12:00:00Z";
 
@@ -570,61 +571,5 @@ fn a_box_that_was_stopped_for_long_is_retired_unless_it_is_asked_for() {
         let text = format!("[pool.gpu]\n{local}\nretire_stopped_after = \"7d\"");
         let told = Policy::parse(&text).unwrap_err().0;
         assert!(told.iter().any(|one| one.key == "pool.gpu.retire_stopped_after"), "{told:?}");
-    }
-}
-
-#[test]
-fn one_sentence_says_what_is_up_why_what_it_costs_and_what_comes_next() {
-    let says = |world: &World| sentence(&world.seen, &world.plan(), &world.policy.cost, now());
-    let policy = || queue_policy("max_wait = \"10m\"\n[cost]\nusd_hour = 0.5");
-    let offering = Offering {
-        instance_type: "g4dn.xlarge".to_owned(),
-        zone: "us-east-1a".to_owned(),
-        capacity: CapacityType::Spot,
-    };
-    let on_ec2 = |one: SeenBox| SeenBox { offering: Some(offering.clone()), ..one };
-    let held = |wants, until| move |seen: &mut SeenPool| seen.hold = Some(hold(wants, until));
-    let unread = |seen: &mut SeenPool| seen.boxes.value = None;
-    for (world, expected) in [
-        (
-            world(policy(), stopped(), empty(900)),
-            "stopped for 16m40s: no job waits (0 in flight, 0 delayed)",
-        ),
-        (
-            world(policy(), stopped(), waiting(2, 60)),
-            "stopped for 16m40s: 2 jobs wait, the oldest for 1m; max_wait is 10m: starts in 8m53s; in 8m53s: the oldest job needs a box to keep max_wait",
-        ),
-        (
-            world(policy(), stopped(), empty(900)).with(held(HoldWants::Stopped, 3_600)),
-            "stopped for 16m40s: ada wants it stopped for 1h more; in 1h: the hold ends; schedule and queue decide again",
-        ),
-        (
-            world(policy(), on_ec2(idle_box(10)), empty(10)),
-            "running for 1m50s: idle for 10s, idle_stop is 30s; $0.5000 an hour; in 20s: the box has been idle long enough",
-        ),
-        (
-            world(policy(), on_ec2(a_box(BoxState::Running, 600)), waiting(3, 700)),
-            "running for 10m: 3 jobs wait, the oldest for 11m40s; max_wait is 10m, a boot takes 5s; $0.5000 an hour; in 23h50m: lifetime_max of gpu-1 is over",
-        ),
-        (
-            world(policy(), on_ec2(idle_box(10)), empty(10)).with(held(HoldWants::Running, 3_600)),
-            "running for 1m50s: ada wants it running for 1h more; $0.5000 an hour; in 1h: the hold ends; schedule and queue decide again",
-        ),
-        (
-            world(policy(), a_box(BoxState::Pending, 40), waiting(1, 620)),
-            "pending for 40s: 1 job waits, the oldest for 10m20s; max_wait is 10m, a boot takes 5s; in 4m20s: boot_deadline of gpu-1 is over",
-        ),
-        (
-            world(policy(), a_box(BoxState::Stopping, 5), empty(60)),
-            "stopping for 5s: no job waits (0 in flight, 0 delayed); in 40s: stop_deadline of gpu-1 is over",
-        ),
-        (
-            world(policy(), stopped(), waiting(2, 620))
-                .with(|seen| seen.runs = (0..4).map(|n| failed_run(5 + 10 * n)).collect()),
-            "stopped for 16m40s: the last 4 starts failed (no GPU); the next start is in 35s although 2 jobs wait, the oldest for 10m20s; max_wait is 10m, a boot takes 5s; in 35s: gpu-1 may start again",
-        ),
-        (world(policy(), stopped(), empty(0)).with(unread), "unknown: its boxes could not be read"),
-    ] {
-        assert_eq!(says(&world), expected);
     }
 }
