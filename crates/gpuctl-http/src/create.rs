@@ -9,9 +9,11 @@ use gpuctl_control::job::{InputLocation, InputUri, InputUriError, Job, JobId, Jo
 use gpuctl_control::media;
 use gpuctl_control::pools;
 use gpuctl_control::ports::{JobEntry, Upload};
-use gpuctl_control::submit::{SubmitError, submit};
+use gpuctl_control::submit::{SubmitError, check_priority, submit};
 use gpuctl_control::wire::job::{job_from_json, job_to_json};
 use gpuctl_core::policy::QueuePolicy;
+use gpuctl_core::priority::Priority;
+use gpuctl_core::units::{QueueName, parse_duration};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -39,6 +41,10 @@ pub(crate) struct CreateJob {
     pub(crate) params: Map<String, Value>,
     /// The pool whose queue gets the job; needed only where several have one.
     pub(crate) pool: Option<String>,
+    /// `high`, `normal` (without it, too) or `low`: which jobs of the queue come first.
+    pub(crate) priority: Option<String>,
+    /// How long it may wait for a box, e.g. `10min`, where that is less than `max_wait` of its pool; `0s` for a client that waits.
+    pub(crate) max_wait: Option<String>,
 }
 
 /// A job to submit, with the files that came with it.
@@ -140,7 +146,7 @@ impl Api {
             (Some(alone), self.ports.ledger.job(&id).await?)
         };
         if before.is_none() {
-            self.check_room(checked.queue).await?;
+            self.check_room(&checked.queue, 1).await?;
             self.check_uploads(checked.uploaded_bytes()).await?;
         }
         if let Some(entry) = &before
@@ -148,9 +154,12 @@ impl Api {
         {
             return Err(differs(&entry.job, &named));
         }
+        let has_own_wait = checked.has_own_wait;
         let job = self.job(id, checked, before.as_ref()).await?;
         match before {
-            Some(entry) if is_same(&entry.job, &job) => Ok(Accepted { entry, is_replay: true }),
+            Some(entry) if is_same(&entry.job, &job, has_own_wait) => {
+                Ok(Accepted { entry, is_replay: true })
+            }
             Some(entry) => Err(differs(&entry.job, &named)),
             None => {
                 submit(&self.ports, std::slice::from_ref(&job))
@@ -163,7 +172,7 @@ impl Api {
         }
     }
 
-    fn check(&self, wanted: Wanted) -> Result<Checked<'_>, Problem> {
+    fn check(&self, wanted: Wanted) -> Result<Checked, Problem> {
         let Wanted { job, files, is_waited_for } = wanted;
         if job.task.is_empty() {
             let detail = "the job has no `task`";
@@ -197,9 +206,47 @@ impl Api {
             }
         }
         let input = self.one_input(input, job.input, job.text)?;
-        let max_wait = is_waited_for.then(TimeDelta::zero);
-        let urgency = Urgency { max_wait, ..Urgency::default() };
-        Ok(Checked { task, model: job.model, params, queue, input, attached, urgency })
+        let urgency = self.urgency(queue, job.priority.as_deref(), job.max_wait.as_deref())?;
+        let has_own_wait = urgency.max_wait.is_some();
+        let max_wait = urgency.max_wait.or(is_waited_for.then(TimeDelta::zero));
+        let urgency = Urgency { max_wait, ..urgency };
+        let queue = queue.name.clone();
+        Ok(Checked {
+            task,
+            model: job.model,
+            params,
+            queue,
+            input,
+            attached,
+            urgency,
+            has_own_wait,
+        })
+    }
+
+    /// How soon the job is to be done, by what its client says.
+    fn urgency(
+        &self,
+        queue: &QueuePolicy,
+        priority: Option<&str>,
+        max_wait: Option<&str>,
+    ) -> Result<Urgency, Problem> {
+        let refused =
+            |code, detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail);
+        let priority = priority.unwrap_or("normal").parse::<Priority>().map_err(|error| {
+            refused("job.priority", error.to_string())
+                .hint("use high, normal or low")
+                .at("/priority")
+        })?;
+        check_priority(&self.policy, queue, priority).map_err(|error| {
+            let hint = error.hint.clone().unwrap_or_default();
+            refused("priority.unserved", error.what).hint(hint).at("/priority")
+        })?;
+        let urgency = Urgency { priority, max_wait: None };
+        let Some(text) = max_wait else { return Ok(urgency) };
+        let hint = "write it as `30s` or `10min`, or leave it out for the pool's `max_wait`";
+        let wrong = |detail: String| refused("job.max_wait", detail).hint(hint).at("/max_wait");
+        let wait = parse_duration(text).map_err(|error| wrong(error.to_string()))?;
+        urgency.waiting(wait).map_err(|error| wrong(error.to_string()))
     }
 
     fn one_input(
@@ -246,17 +293,15 @@ impl Api {
         Ok(uri)
     }
 
-    /// Refuses a job for a queue that holds as many as it may.
-    pub(crate) async fn check_room(&self, queue: &QueuePolicy) -> Result<(), Problem> {
+    /// Refuses jobs for a queue that would hold more than it may.
+    pub(crate) async fn check_room(&self, queue: &QueueName, new: usize) -> Result<(), Problem> {
         let queued_max = u64::from(self.policy.http.queued_max.get());
-        let waiting = self.queued(&queue.name).await?;
-        if waiting < queued_max {
+        let waiting = self.queued(queue).await?;
+        if waiting.saturating_add(new as u64) <= queued_max {
             return Ok(());
         }
-        let detail = format!(
-            "the queue `{}` holds {waiting} jobs, at most {queued_max} may wait",
-            queue.name
-        );
+        let detail =
+            format!("the queue `{queue}` holds {waiting} jobs, at most {queued_max} may wait");
         Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "queue.full", detail)
             .hint("send it again later, or raise `queued_max` under [http]")
             .retry_after(60))
@@ -278,10 +323,10 @@ impl Api {
     async fn job(
         &self,
         id: JobId,
-        checked: Checked<'_>,
+        checked: Checked,
         before: Option<&JobEntry>,
     ) -> Result<Job, Problem> {
-        let Checked { task, model, mut params, queue, input, attached, urgency } = checked;
+        let Checked { task, model, mut params, queue, input, attached, urgency, .. } = checked;
         for (name, file) in attached {
             let kept = before.and_then(|entry| entry.job.params.get(name)?.as_str()?.parse().ok());
             let uri = self.keep(&id, file, kept).await?;
@@ -297,7 +342,7 @@ impl Api {
         };
         Ok(Job {
             id,
-            queue: queue.name.clone(),
+            queue,
             task: task.name().to_owned(),
             model,
             input,
@@ -324,18 +369,20 @@ impl Api {
 }
 
 /// A job that may be sent.
-struct Checked<'a> {
+struct Checked {
     task: Task,
     model: Option<String>,
     params: Map<String, Value>,
-    queue: &'a QueuePolicy,
+    queue: QueueName,
     input: GivenInput,
     /// Files that are params.
     attached: Vec<(&'static str, UploadedFile)>,
     urgency: Urgency,
+    /// Whether the client says itself how long the job may wait.
+    has_own_wait: bool,
 }
 
-impl Checked<'_> {
+impl Checked {
     fn uploaded_bytes(&self) -> u64 {
         let input = match &self.input {
             GivenInput::File(file) => file.bytes,
@@ -405,13 +452,15 @@ fn file_param(task: Task, name: &str) -> Result<&'static str, Problem> {
 }
 
 /// Whether a request for the second job asks for the first, which was stored: numbers may change their last digit by that.
-fn is_same(a: &Job, b: &Job) -> bool {
+fn is_same(a: &Job, b: &Job, has_own_wait: bool) -> bool {
     job_from_json(&job_to_json(b)).is_ok_and(|b| {
         a.queue == b.queue
             && a.task == b.task
             && a.model == b.model
             && a.params == b.params
             && a.input == b.input
+            && a.urgency.priority == b.urgency.priority
+            && (!has_own_wait || a.urgency.max_wait == b.urgency.max_wait)
     })
 }
 

@@ -197,10 +197,7 @@ pub(crate) async fn cancel(
 impl Api {
     /// Sends a job that is over as its next generation.
     pub(crate) async fn send_again(&self, entry: &JobEntry) -> Result<(), Problem> {
-        let queue = self.policy.queue_pools().find(|(_, queue)| queue.name == entry.job.queue);
-        if let Some((_, queue)) = queue {
-            self.check_room(queue).await?;
-        }
+        self.check_room(&entry.job.queue, 1).await?;
         self.check_inputs(entry)?;
         resubmit(&self.ports, &next_generation(std::slice::from_ref(entry))).await?;
         self.changed.notify_one();

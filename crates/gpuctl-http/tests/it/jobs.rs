@@ -54,6 +54,26 @@ async fn who_prefers_to_wait_gets_the_result_at_once() {
 }
 
 #[tokio::test]
+async fn a_client_says_itself_how_soon_its_job_is_to_be_done() {
+    let place = Place::new(POLICY);
+    let path = "/v1/jobs/0192a1b2-0000-7000-8000-000000000001";
+    let put = |more: &[(&str, &str)], headers: &[(&str, &str)]| {
+        let mut job = json!({ "task": "text.embed", "text": "a cat" });
+        job.as_object_mut().unwrap().extend(more.iter().map(|(k, v)| ((*k).into(), (*v).into())));
+        place.send(json_request("PUT", path, headers, &job))
+    };
+    let wait = [("max_wait", "90s")];
+    let shown = put(&wait, &[("prefer", "wait=0")]).await.expect(202).json();
+    assert_eq!((&shown["priority"], &shown["max_wait_seconds"]), (&json!("normal"), &json!(90.0)));
+    // It is the same job also for who says nothing of its wait.
+    assert_eq!(put(&wait, &[]).await.expect(202).header("idempotent-replay"), "true");
+    assert_eq!(put(&[], &[]).await.expect(202).header("idempotent-replay"), "true");
+    let other = put(&[("max_wait", "91s")], &[]).await.expect(409).json();
+    assert_eq!((&other["code"], place.queued().await), (&json!("job.differs"), 1));
+    put(&[("priority", "high")], &[]).await.expect(409);
+}
+
+#[tokio::test]
 async fn an_upload_is_the_input_and_no_path_of_the_server_is_shown() {
     let place = Place::new(POLICY);
     let body = form(
