@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::Request;
-use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use gpu_tasks::Task;
 use gpuctl_control::job::{JobFailure, JobState};
 use gpuctl_control::ports::JobEntry;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -164,18 +166,40 @@ fn wanted(task: Task, model: &str) -> Wanted {
     Wanted { job, files: Vec::new(), is_waited_for: true }
 }
 
-/// Writes problems as OpenAI's clients read errors, on the paths that they call.
-pub(crate) async fn errors(request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let is_theirs = path.starts_with("/v1/audio/")
+/// Whether OpenAI's clients call this path, and read its errors.
+pub(crate) fn is_theirs(path: &str) -> bool {
+    path.starts_with("/v1/audio/")
         || path == "/v1/embeddings"
         || path == "/v1/models"
-        || path.starts_with("/v1/models/");
+        || path.starts_with("/v1/models/")
+}
+
+/// Writes problems as OpenAI's clients read errors, on the paths that they call.
+pub(crate) async fn errors(request: Request, next: Next) -> Response {
+    let is_theirs = is_theirs(request.uri().path());
     let mut response = next.run(request).await;
     match response.extensions_mut().remove::<Problem>() {
         Some(problem) if is_theirs => error(&problem),
         _ => response,
     }
+}
+
+/// An error as OpenAI's clients read it.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct OpenAiError {
+    error: ErrorParts,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct ErrorParts {
+    /// What is wrong, and what to do about it.
+    message: String,
+    /// e.g. `invalid_request_error`.
+    r#type: &'static str,
+    /// The field that is wrong.
+    param: Option<String>,
+    /// A short, stable code such as `model_not_found`.
+    code: &'static str,
 }
 
 fn error(problem: &Problem) -> Response {
@@ -187,7 +211,7 @@ fn error(problem: &Problem) -> Response {
     response
 }
 
-fn error_value(problem: &Problem) -> (StatusCode, Value) {
+fn error_value(problem: &Problem) -> (StatusCode, OpenAiError) {
     let (status, code) = match (problem.status, problem.code) {
         (_, "model.unknown") => (StatusCode::NOT_FOUND, "model_not_found"),
         (StatusCode::UNPROCESSABLE_ENTITY | StatusCode::CONFLICT, code) => {
@@ -206,9 +230,19 @@ fn error_value(problem: &Problem) -> (StatusCode, Value) {
         "" => problem.detail.clone(),
         hint => format!("{}; {hint}", problem.detail),
     };
-    let param = problem.pointer.as_deref().map(|pointer| pointer.trim_start_matches('/'));
-    let error = json!({ "message": message, "type": kind, "param": param, "code": code });
-    (status, json!({ "error": error }))
+    let param =
+        problem.pointer.as_deref().map(|pointer| pointer.trim_start_matches('/').to_owned());
+    (status, OpenAiError { error: ErrorParts { message, r#type: kind, param, code } })
+}
+
+/// Fields of a call that change nothing here, and that its client sent all the same.
+fn ignored(mut response: Response, fields: &[&str]) -> Response {
+    if let Ok(names) = HeaderValue::from_str(&fields.join(", "))
+        && !fields.is_empty()
+    {
+        response.headers_mut().insert("gpuctl-ignored", names);
+    }
+    response
 }
 
 /// What a part of an answer counts as for clients that bill by it: nothing here is billed by tokens.

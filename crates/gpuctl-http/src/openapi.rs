@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Shared;
 use crate::limits::Limits;
+use crate::openai::{self, OpenAiError};
 use crate::problem::ProblemDocument;
 use crate::routes::{Route, routes};
 
@@ -28,7 +29,6 @@ fn document(limits: &Limits) -> Value {
         let path = paths.entry(route.path).or_insert_with(|| json!({}));
         path[route.method] = operation(&route, &mut generator);
     }
-    generator.subschema_for::<ProblemDocument>();
     let schemas = generator.take_definitions(true);
     json!({
         "openapi": "3.1.0",
@@ -62,11 +62,13 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         }
         responses.insert(status.to_string(), answer);
     }
-    let problem = generator.subschema_for::<ProblemDocument>();
-    responses.insert(
-        "default".to_owned(),
-        json!({ "description": "it was not done", "content": { "application/problem+json": { "schema": problem } } }),
-    );
+    let (kind, problem) = match openai::is_theirs(route.path) {
+        true => ("application/json", generator.subschema_for::<OpenAiError>()),
+        false => ("application/problem+json", generator.subschema_for::<ProblemDocument>()),
+    };
+    let content = json!({ kind: { "schema": problem } });
+    let failure = json!({ "description": "it was not done", "content": content });
+    responses.insert("default".to_owned(), failure);
     let mut operation = json!({
         "summary": route.summary,
         "parameters": in_path.chain(others).collect::<Vec<_>>(),

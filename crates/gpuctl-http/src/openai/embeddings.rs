@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Extension, Request, State};
+use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -11,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{unsupported, usage, wanted};
+use super::{ignored, unsupported, usage, wanted};
 use crate::Shared;
 use crate::access::Caller;
 use crate::body;
@@ -31,7 +32,6 @@ pub(crate) struct EmbeddingsRequest {
     /// Only the number that the model gives.
     dimensions: Option<usize>,
     /// Ignored.
-    #[expect(dead_code, reason = "accepted, and without effect")]
     user: Option<String>,
 }
 
@@ -48,7 +48,7 @@ pub(crate) async fn embeddings(
     State(api): State<Shared>,
     Extension(caller): Extension<Caller>,
     request: Request,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let asked: EmbeddingsRequest = body::json(request).await?;
     let is_base64 = match asked.encoding_format.as_deref() {
         None | Some("float") => false,
@@ -90,9 +90,10 @@ pub(crate) async fn embeddings(
         let embedding = if is_base64 { in_base64(vector) } else { output["vector"].clone() };
         data.push(json!({ "object": "embedding", "index": index, "embedding": embedding }));
     }
-    Ok(Json(
-        json!({ "object": "list", "model": asked.model, "data": data, "usage": usage(tokens) }),
-    ))
+    let list =
+        json!({ "object": "list", "model": asked.model, "data": data, "usage": usage(tokens) });
+    let unused = asked.user.map(|_| "user");
+    Ok(ignored(Json(list).into_response(), unused.as_slice()))
 }
 
 fn in_base64(vector: &[Value]) -> Value {

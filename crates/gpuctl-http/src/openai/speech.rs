@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Number, Value};
 
-use super::{sound, unsupported, wanted};
+use super::{ignored, sound, unsupported, wanted};
 use crate::Shared;
 use crate::access::Caller;
 use crate::body;
@@ -24,16 +24,23 @@ pub(crate) struct SpeechRequest {
     /// The text.
     input: String,
     /// OpenAI's names stand for the model's first voice; else one of the model's.
-    voice: Option<String>,
+    voice: Option<Voice>,
     /// `wav` (without it, too), `pcm` (24 kHz, 16 bits, one channel) or `opus`.
     response_format: Option<String>,
     /// 2 speaks twice as fast.
     speed: Option<Number>,
     /// Ignored: no model here takes instructions.
-    #[expect(dead_code, reason = "accepted, and without effect")]
     instructions: Option<String>,
     /// Only `audio`.
     stream_format: Option<String>,
+}
+
+/// A voice, by its name or as an object.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Voice {
+    Named(String),
+    Own { id: String },
 }
 
 /// OpenAI's voices.
@@ -71,7 +78,8 @@ pub(crate) async fn speech(
     }
     let mut job = wanted(Task::VoiceSynthesize, &asked.model);
     job.job.text = Some(asked.input);
-    if let Some(voice) = asked.voice.filter(|voice| !VOICES.contains(&voice.as_str())) {
+    let voice = asked.voice.map(|(Voice::Named(name) | Voice::Own { id: name })| name);
+    if let Some(voice) = voice.filter(|voice| !VOICES.contains(&voice.as_str())) {
         job.job.params.insert("voice".to_owned(), Value::from(voice));
     }
     if let Some(speed) = asked.speed.filter(|speed| speed.as_f64() != Some(1.0)) {
@@ -84,7 +92,8 @@ pub(crate) async fn speech(
         Format::Pcm => ("audio/pcm", converted(wav, sound::to_pcm).await?),
         Format::Opus => ("audio/ogg; codecs=opus", converted(wav, sound::to_opus).await?),
     };
-    Ok(([(CONTENT_TYPE, kind)], bytes).into_response())
+    let unused = asked.instructions.map(|_| "instructions");
+    Ok(ignored(([(CONTENT_TYPE, kind)], bytes).into_response(), unused.as_slice()))
 }
 
 async fn converted(

@@ -14,25 +14,32 @@ use gpuctl_control::ports::JobEntry;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{COMMENT_EVERY, error_value, unsupported, wanted};
+use super::{COMMENT_EVERY, error_value, ignored, unsupported, wanted};
 use crate::access::Caller;
 use crate::body::{Parts, unknown_field};
 use crate::problem::Problem;
 use crate::{Api, Shared};
 
-/// The fields that OpenAI's clients send. The last five change nothing here.
-const FIELDS: [&str; 12] = [
+/// The fields that OpenAI's clients send; `languages` is used where it has one. Lists are sent as `name[]`, objects as `name[key]`.
+const FIELDS: [&str; 7] = [
     "file",
     "model",
     "language",
+    "languages",
     "response_format",
     "stream",
-    "timestamp_granularities[]",
     "timestamp_granularities",
+];
+
+/// Those that change nothing here.
+const IGNORED: [&str; 8] = [
     "prompt",
     "temperature",
-    "include[]",
+    "include",
     "chunking_strategy",
+    "keywords",
+    "known_speaker_names",
+    "known_speaker_references",
     "user",
 ];
 
@@ -51,6 +58,7 @@ struct Asked {
     format: Format,
     language: Option<String>,
     is_stream: bool,
+    ignored: Vec<&'static str>,
 }
 
 /// `POST /v1/audio/transcriptions`.
@@ -64,22 +72,24 @@ pub(crate) async fn transcriptions(
     if asked.is_stream {
         let end = Instant::now() + api.wait_max();
         let entry = api.join(&caller, job).await?;
-        return Ok(streamed(api, entry, end));
+        return Ok(ignored(streamed(api, entry, end), &asked.ignored));
     }
     let (_, output) = api.call(&caller, job).await?;
-    Ok(written(&asked, &output))
+    Ok(ignored(written(&asked, &output), &asked.ignored))
 }
 
 fn read(parts: Parts) -> Result<(Asked, crate::create::Wanted), Problem> {
-    let mut asked = Asked { format: Format::Json, language: None, is_stream: false };
-    let mut model = None;
+    let mut asked =
+        Asked { format: Format::Json, language: None, is_stream: false, ignored: Vec::new() };
+    let (mut model, mut languages) = (None, Vec::new());
     for (name, text) in parts.fields {
-        match name.as_str() {
+        match name.split('[').next().unwrap_or_default() {
             "model" => model = Some(text),
             "language" if !text.is_empty() => asked.language = Some(text),
             "response_format" => asked.format = format(&text)?,
             "stream" => asked.is_stream = text.eq_ignore_ascii_case("true"),
-            "timestamp_granularities[]" | "timestamp_granularities" if text == "word" => {
+            "languages" => languages.push(text),
+            "timestamp_granularities" if text == "word" => {
                 return Err(unsupported(
                     "unsupported_granularity",
                     "timestamp_granularities",
@@ -87,9 +97,22 @@ fn read(parts: Parts) -> Result<(Asked, crate::create::Wanted), Problem> {
                 )
                 .hint("ask for `segment`"));
             }
-            name if FIELDS.contains(&name) => {}
-            name => return Err(unknown_field(name, &FIELDS.map(str::to_owned))),
+            base if FIELDS.contains(&base) => {}
+            base => match IGNORED.iter().find(|known| **known == base) {
+                Some(known) if asked.ignored.contains(known) => {}
+                Some(known) => asked.ignored.push(known),
+                None => {
+                    let known: Vec<String> =
+                        FIELDS.iter().chain(&IGNORED).map(|name| (*name).to_owned()).collect();
+                    return Err(unknown_field(&name, &known));
+                }
+            },
         }
+    }
+    match <[String; 1]>::try_from(languages) {
+        Ok([one]) => asked.language = asked.language.or(Some(one)),
+        Err(several) if several.is_empty() => {}
+        Err(_) => asked.ignored.push("languages"),
     }
     let model = model.ok_or_else(|| {
         unsupported("model_missing", "model", "there is no `model`").hint("e.g. `whisper-1`")
@@ -196,7 +219,7 @@ async fn events(api: &Api, entry: JobEntry, end: Instant) -> [Event; 2] {
             event(&json!({ "type": "transcript.text.delta", "delta": output["text"] })),
             event(&json!({ "type": "transcript.text.done", "text": output["text"] })),
         ],
-        Err(problem) => [event(&error_value(&problem).1), Event::default().comment("end")],
+        Err(problem) => [event(&json!(error_value(&problem).1)), Event::default().comment("end")],
     }
 }
 

@@ -128,6 +128,32 @@ async fn a_box_that_is_off_is_said_to_start_and_a_blind_retry_joins_the_job() {
 }
 
 #[tokio::test]
+async fn what_changes_nothing_is_named_and_what_newer_clients_send_is_understood() {
+    let place = Place::new(POLICY);
+    let more = [
+        ("prompt", "a play"),
+        ("known_speaker_names[]", "a"),
+        ("known_speaker_names[]", "b"),
+        ("languages[]", "en"),
+    ];
+    let answer = call(&place, transcription(&more), transcript()).await.expect(200);
+    assert_eq!(answer.header("gpuctl-ignored"), "prompt, known_speaker_names");
+    let verbose = [("response_format", "verbose_json"), ("languages[]", "en")];
+    let verbose = place.send(transcription(&verbose)).await.expect(200);
+    assert_eq!((&verbose.json()["language"], verbose.header("gpuctl-ignored")), (&json!("en"), ""));
+    let body = json!({ "model": "tts-1", "voice": { "id": "alloy" }, "input": "Hello.", "instructions": "whisper" });
+    let sound = json!({ "audio_seconds": 1.0, "sample_rate_hz": 16_000 });
+    let spoken = call(&place, json_request("POST", "/v1/audio/speech", &[KEY], &body), sound)
+        .await
+        .expect(200);
+    assert_eq!(spoken.header("gpuctl-ignored"), "instructions");
+    let body = json!({ "model": "minilm", "input": "a", "user": "ada" });
+    let text = json_request("POST", "/v1/embeddings", &[KEY], &body);
+    let embedded = call(&place, text, json!({ "vector": [1.0] })).await.expect(200);
+    assert_eq!(embedded.header("gpuctl-ignored"), "user");
+}
+
+#[tokio::test]
 async fn clients_that_try_again_by_themselves_do_not_send_a_dead_job_again() {
     let place = Place::new(&format!("{POLICY}[http]\nwait_max = \"1s\"\n"));
     place.send(transcription(&[])).await.expect(503);

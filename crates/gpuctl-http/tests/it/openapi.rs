@@ -25,6 +25,13 @@ async fn the_description_names_every_route_and_limit_and_nothing_that_it_does_no
         }
     }
     assert!(paths.len() > 10);
+    let error_of = |path: &str| {
+        let content = &paths[path].as_object().unwrap().values().next().unwrap()["responses"]["default"]
+            ["content"];
+        content.as_object().unwrap().keys().next().unwrap().clone()
+    };
+    assert_eq!(error_of("/v1/audio/speech"), "application/json");
+    assert_eq!(error_of("/v1/jobs"), "application/problem+json");
     let limits = document["x-limits"].as_object().unwrap();
     assert!(limits.len() > 10 && limits.keys().all(|name| name.ends_with("_max")), "{limits:?}");
     let mut missing = Vec::new();
