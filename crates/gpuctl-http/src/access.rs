@@ -21,6 +21,8 @@ use crate::problem::Problem;
 pub(crate) struct Caller {
     /// Empty: there are no keys yet.
     pub(crate) name: String,
+    /// By `Prefer: respond-async`: the jobs of a call go on if the client hangs up.
+    pub(crate) is_async: bool,
 }
 
 /// Which names it may be called by.
@@ -73,7 +75,11 @@ impl Access {
 pub(crate) async fn check(State(api): State<Shared>, mut request: Request, next: Next) -> Response {
     match api.access.check_own(request.headers()) {
         Ok(()) => {
-            request.extensions_mut().insert(Caller { name: String::new() });
+            let prefers =
+                request.headers().get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+            let is_async =
+                prefers.flat_map(|value| value.split(',')).any(|one| one.trim() == "respond-async");
+            request.extensions_mut().insert(Caller { name: String::new(), is_async });
             next.run(request).await
         }
         Err(problem) => problem.into_response(),

@@ -61,12 +61,10 @@ pub(crate) struct Wanted {
 pub(crate) enum Named {
     /// One of its own.
     New,
-    /// The one of the id that the client chose.
+    /// The one of the id that the client chose, or that its call has.
     ById(JobId),
     /// The one of the key that the client chose.
     ByKey(Identity),
-    /// The one of an equal request.
-    ByContent(Identity),
 }
 
 /// A job that is in the ledger.
@@ -131,13 +129,18 @@ async fn read(api: &Api, request: Request) -> Result<Wanted, Problem> {
 impl Api {
     /// Checks the job and sends it, unless it is there. A request that is refused leaves nothing behind.
     pub(crate) async fn accept(&self, wanted: Wanted, named: Named) -> Result<Accepted, Problem> {
-        let checked = self.check(wanted)?;
+        self.accept_checked(self.check(wanted)?, named).await
+    }
+
+    pub(crate) async fn accept_checked(
+        &self,
+        checked: Checked,
+        named: Named,
+    ) -> Result<Accepted, Problem> {
         let (id, is_new) = match &named {
             Named::New => (JobId::new(self.ports.clock.now()), true),
             Named::ById(id) => (id.clone(), false),
-            Named::ByKey(identity) | Named::ByContent(identity) => {
-                (identity.job(self).await?, false)
-            }
+            Named::ByKey(identity) => (identity.job(self).await?, false),
         };
         let (_alone, before) = if is_new {
             (None, None)
@@ -172,7 +175,7 @@ impl Api {
         }
     }
 
-    fn check(&self, wanted: Wanted) -> Result<Checked, Problem> {
+    pub(crate) fn check(&self, wanted: Wanted) -> Result<Checked, Problem> {
         let Wanted { job, files, is_waited_for } = wanted;
         if job.task.is_empty() {
             let detail = "the job has no `task`";
@@ -369,11 +372,11 @@ impl Api {
 }
 
 /// A job that may be sent.
-struct Checked {
+pub(crate) struct Checked {
     task: Task,
     model: Option<String>,
     params: Map<String, Value>,
-    queue: QueueName,
+    pub(crate) queue: QueueName,
     input: GivenInput,
     /// Files that are params.
     attached: Vec<(&'static str, UploadedFile)>,

@@ -177,6 +177,15 @@ pub(crate) async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let entry = api.job_of(&id).await?;
+    let callers = api.callers.waiting(&entry.job.id);
+    if callers > 1 && !entry.state.is_final() {
+        let detail = format!("{callers} calls of OpenAI's clients wait for the job");
+        return Err(Problem {
+            job_id: Some(entry.job.id.to_string()),
+            ..Problem::new(StatusCode::CONFLICT, "job.shared", detail)
+        }
+        .hint("let them hang up, or end it for all of them with `gpuctl cancel`"));
+    }
     let by = "a client of the HTTP API";
     match cancel::cancel(&api.ports, &entry, by, api.ports.clock.now()).await? {
         Cancelled::Done(entry) => {

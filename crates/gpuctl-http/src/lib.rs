@@ -7,6 +7,7 @@
 
 mod access;
 mod body;
+mod callers;
 mod catalog;
 mod create;
 mod events;
@@ -35,7 +36,8 @@ use self::request::Requests;
 use self::snapshot::Snapshots;
 
 pub use self::limits::{
-    BODY_TIME_MAX, HEADER_BYTES_MAX, HEADER_TIME_MAX, HEADERS_MAX, JSON_BYTES_MAX,
+    ABANDONED_TIME_MAX, BODY_TIME_MAX, HEADER_BYTES_MAX, HEADER_TIME_MAX, HEADERS_MAX,
+    JSON_BYTES_MAX,
 };
 pub use self::routes::router;
 
@@ -52,6 +54,9 @@ pub struct Api {
     following: Arc<Semaphore>,
     snapshots: Snapshots,
     requests: Requests,
+    callers: callers::Callers,
+    /// How long the job of a call goes on after its client has hung up.
+    abandoned_after: Duration,
     changed: Arc<Notify>,
     /// Set once the server is to end: requests that wait are answered then.
     closing: AtomicBool,
@@ -63,12 +68,14 @@ pub struct Settings {
     pub models: KnownModels,
     /// How often a waiting request looks at its job.
     pub poll_every: Duration,
+    /// How long the job of a call of OpenAI's clients goes on after the last client that waited for it has hung up.
+    pub abandoned_after: Duration,
 }
 
 impl Api {
     #[must_use]
     pub fn new(ports: Ports, settings: Settings) -> Self {
-        let Settings { policy, models, poll_every } = settings;
+        let Settings { policy, models, poll_every, abandoned_after } = settings;
         let waiting_max = usize::try_from(policy.http.waiting_max.get()).unwrap_or(usize::MAX);
         Self {
             access: access::Access::new(&policy.http),
@@ -76,6 +83,8 @@ impl Api {
             following: Arc::new(Semaphore::new(limits::EVENTS_MAX)),
             snapshots: Snapshots::new(poll_every),
             requests: Requests::default(),
+            callers: callers::Callers::default(),
+            abandoned_after,
             changed: Arc::new(Notify::new()),
             closing: AtomicBool::new(false),
             ports,

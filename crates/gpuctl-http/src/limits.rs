@@ -33,6 +33,9 @@ pub(crate) const IDEMPOTENCY_TIME_MAX: Duration = Duration::from_secs(24 * 3_600
 pub(crate) const JOINED_TIME_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// How long after its end a failed job answers an equal call.
 pub(crate) const FAILURE_JOINED_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long the job of a call of OpenAI's clients goes on after the last client that waited for it has hung up: long enough for a box to
+/// boot, while a proxy cuts off each of the client's tries.
+pub const ABANDONED_TIME_MAX: Duration = Duration::from_secs(600);
 /// The longest `Retry-After`.
 pub(crate) const RETRY_SECONDS_MAX: u64 = 90;
 /// The most texts of one call for embeddings.
@@ -72,6 +75,7 @@ pub(crate) struct Limits {
     idempotency_seconds_max: u64,
     events_seconds_max: u64,
     joined_seconds_max: u64,
+    abandoned_seconds_max: u64,
     retry_seconds_max: u64,
     embedded_texts_max: usize,
 }
@@ -101,6 +105,7 @@ impl Limits {
             idempotency_seconds_max: IDEMPOTENCY_TIME_MAX.as_secs(),
             events_seconds_max: EVENTS_TIME_MAX.as_secs(),
             joined_seconds_max: JOINED_TIME_MAX.as_secs(),
+            abandoned_seconds_max: ABANDONED_TIME_MAX.as_secs(),
             retry_seconds_max: RETRY_SECONDS_MAX,
             embedded_texts_max: EMBEDDED_TEXTS_MAX,
         }

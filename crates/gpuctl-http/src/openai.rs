@@ -7,6 +7,8 @@ mod sound;
 mod speech;
 mod transcriptions;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -15,8 +17,9 @@ use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use gpu_tasks::Task;
-use gpuctl_control::job::{JobFailure, JobState};
+use gpuctl_control::job::{JobFailure, JobId, JobState};
 use gpuctl_control::ports::JobEntry;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -25,9 +28,12 @@ use tokio::time::Instant;
 
 use crate::Api;
 use crate::access::Caller;
-use crate::create::{Accepted, CreateJob, Named, Wanted};
+use crate::callers::Waiter;
+use crate::create::{Accepted, Checked, CreateJob, Named, Wanted};
 use crate::jobs::{Patience, without_folder};
-use crate::limits::{FAILURE_JOINED_TIME_MAX, JOINED_TIME_MAX, RETRY_SECONDS_MAX};
+use crate::limits::{
+    FAILURE_JOINED_TIME_MAX, JOINED_TIME_MAX, RETRY_SECONDS_MAX, SUBMITTED_AT_ONCE_MAX,
+};
 use crate::problem::Problem;
 use crate::request::Identity;
 use crate::waiting::{Waiting, retry_after};
@@ -59,22 +65,48 @@ fn unsupported(code: &'static str, field: &'static str, detail: impl Into<String
     Problem::new(StatusCode::BAD_REQUEST, code, detail).at(format!("/{field}"))
 }
 
+/// The jobs of a call, for which its client waits until then.
+pub(crate) struct Joined {
+    entries: Vec<JobEntry>,
+    waiter: Waiter,
+    end: Instant,
+}
+
 impl Api {
-    /// Submits the job of a call, or finds that of an equal call a short time ago.
-    async fn join(&self, caller: &Caller, wanted: Wanted) -> Result<JobEntry, Problem> {
-        let job = &wanted.job;
-        let what = json!([job.task, job.model, job.input, job.text, job.params]).to_string();
-        let digests = wanted.files.iter().map(|(_, file)| file.digest.as_bytes());
-        let parts = [caller.name.as_bytes(), what.as_bytes()].into_iter().chain(digests);
-        let named = Named::ByContent(Identity::of(parts, JOINED_TIME_MAX));
-        let Accepted { entry, is_replay } = self.accept(wanted, named).await?;
-        if !is_replay || self.answers(&entry) {
+    /// Submits the jobs of a call, or finds those of an equal call a short time ago. None is sent before all are checked; equal ones are one.
+    async fn join(
+        self: &Arc<Self>,
+        caller: &Caller,
+        wanted: Vec<Wanted>,
+    ) -> Result<Joined, Problem> {
+        let end = Instant::now() + self.wait_max();
+        let each: Vec<Vec<u8>> = wanted.iter().map(described).collect();
+        let checked: Result<Vec<Checked>, Problem> =
+            wanted.into_iter().map(|wanted| self.check(wanted)).collect();
+        let checked = checked?;
+        let parts = std::iter::once(caller.name.as_bytes()).chain(each.iter().map(Vec::as_slice));
+        let ids = Identity::of(parts, JOINED_TIME_MAX).jobs(self, &each).await?;
+        let different: BTreeSet<JobId> = ids.iter().cloned().collect();
+        if let ([first, _, ..], [id, ..]) = (&*checked, &*ids)
+            && self.ports.ledger.job(id).await?.is_none()
+        {
+            self.check_room(&first.queue, different.len()).await?;
+        }
+        let waiter = Waiter::new(self, different, caller.is_async);
+        let each = checked.into_iter().zip(ids).map(|(checked, id)| self.join_one(checked, id));
+        let entries = stream::iter(each).buffered(SUBMITTED_AT_ONCE_MAX).try_collect().await?;
+        Ok(Joined { entries, waiter, end })
+    }
+
+    async fn join_one(&self, checked: Checked, id: JobId) -> Result<JobEntry, Problem> {
+        let Accepted { entry, is_replay } = self.accept_checked(checked, Named::ById(id)).await?;
+        if !is_replay {
             return Ok(entry);
         }
-        // Two at once must not send it twice.
+        // Two at once must not send it twice, nor one join it while it is cancelled.
         let _alone = self.requests.alone(&entry.job.id).await;
         let entry = self.job_of(entry.job.id.as_str()).await?;
-        if !entry.state.is_final() {
+        if self.answers(&entry) {
             return Ok(entry);
         }
         self.send_again(&entry).await?;
@@ -94,14 +126,26 @@ impl Api {
         }
     }
 
-    /// The output of the job, once it is over; before `end`, or an error with which clients try again.
-    async fn output(&self, entry: JobEntry, end: Instant) -> Result<Value, Problem> {
+    /// The outputs of the jobs, once they are over; before their end, or an error with which clients try again.
+    async fn outputs(&self, joined: Joined) -> Result<Vec<(JobEntry, Value)>, Problem> {
+        let Joined { entries, waiter, end } = joined;
+        let each = entries.into_iter().map(|entry| self.output(entry, end));
+        let done = stream::iter(each).then(|output| output).try_collect().await;
+        let goes_on = |problem: &Problem| problem.status == StatusCode::SERVICE_UNAVAILABLE;
+        waiter.answered(done.as_ref().is_err_and(goes_on));
+        done
+    }
+
+    async fn output(&self, entry: JobEntry, end: Instant) -> Result<(JobEntry, Value), Problem> {
         // As it is now: of many texts most are done while the first is waited for.
         let entry = self.job_of(entry.job.id.as_str()).await?;
         let left = end.saturating_duration_since(Instant::now());
         let entry = self.wait_for(entry, left, Patience::UntilBlocked).await?;
         let problem = match entry.result.as_ref().map(|result| &result.outcome) {
-            Some(Ok(output)) => return Ok(output.clone()),
+            Some(Ok(output)) => {
+                let output = output.clone();
+                return Ok((entry, output));
+            }
             Some(Err(failure)) => failed(&entry, failure),
             None if entry.state.is_final() => unfinished(&entry),
             None => self.not_yet(&entry).await,
@@ -130,13 +174,21 @@ impl Api {
     }
 
     /// Submits the job of a call, and waits for its output.
-    async fn call(&self, caller: &Caller, wanted: Wanted) -> Result<(JobEntry, Value), Problem> {
-        let end = Instant::now() + self.wait_max();
-        let entry = self.join(caller, wanted).await?;
-        let id = entry.job.id.clone();
-        let output = self.output(entry, end).await?;
-        Ok((self.job_of(id.as_str()).await?, output))
+    async fn call(
+        self: &Arc<Self>,
+        caller: &Caller,
+        wanted: Wanted,
+    ) -> Result<(JobEntry, Value), Problem> {
+        let joined = self.join(caller, vec![wanted]).await?;
+        Ok(self.outputs(joined).await?.remove(0))
     }
+}
+
+/// What a job is, for telling it from others.
+fn described(wanted: &Wanted) -> Vec<u8> {
+    let (job, files) = (&wanted.job, &wanted.files);
+    let digests: Vec<&str> = files.iter().map(|(_, file)| file.digest.as_str()).collect();
+    json!([job.task, job.model, job.input, job.text, job.params, digests]).to_string().into_bytes()
 }
 
 fn failed(entry: &JobEntry, failure: &JobFailure) -> Problem {

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use chrono::TimeDelta;
 use gpuctl_control::job::JobId;
 use gpuctl_control::text::hexadecimal;
+use gpuctl_core::units::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -67,9 +68,19 @@ impl Identity {
 
     /// The job of this request: the same as for an equal request before, until that may not come again.
     pub(crate) async fn job(&self, api: &Api) -> Result<JobId, Problem> {
+        Ok(JobId::of_request(self.first_seen(api).await?, &self.digest))
+    }
+
+    /// The jobs of a request for several, each told by what it is. The request is remembered once, however many they are.
+    pub(crate) async fn jobs(&self, api: &Api, each: &[Vec<u8>]) -> Result<Vec<JobId>, Problem> {
+        let first = self.first_seen(api).await?;
+        let one = |what: &Vec<u8>| Self::of([&self.digest[..], what], self.lasts);
+        Ok(each.iter().map(|what| JobId::of_request(first, &one(what).digest)).collect())
+    }
+
+    async fn first_seen(&self, api: &Api) -> Result<Timestamp, Problem> {
         let (name, now) = (hexadecimal(&self.digest), api.ports.clock.now());
         let lasts = TimeDelta::from_std(self.lasts).unwrap_or(TimeDelta::MAX);
-        let first = api.ports.ledger.first_seen(&name, now, lasts).await?;
-        Ok(JobId::of_request(first, &self.digest))
+        Ok(api.ports.ledger.first_seen(&name, now, lasts).await?)
     }
 }

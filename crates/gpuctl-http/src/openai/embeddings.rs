@@ -5,18 +5,16 @@ use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use futures_util::{StreamExt, TryStreamExt, stream};
 use gpu_tasks::Task;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::{ignored, unsupported, usage, wanted};
 use crate::Shared;
 use crate::access::Caller;
 use crate::body;
-use crate::limits::{EMBEDDED_TEXTS_MAX, SUBMITTED_AT_ONCE_MAX};
+use crate::limits::EMBEDDED_TEXTS_MAX;
 use crate::problem::Problem;
 
 /// Texts to be embedded.
@@ -69,17 +67,14 @@ pub(crate) async fn embeddings(
         return Err(unsupported("input.count", "input", detail)
             .hint(format!("send 1 to {EMBEDDED_TEXTS_MAX} a call")));
     }
-    let end = Instant::now() + api.wait_max();
-    let submit = |text: String| {
+    let job = |text| {
         let mut job = wanted(Task::TextEmbed, &asked.model);
         job.job.text = Some(text);
-        api.join(&caller, job)
+        job
     };
-    let entries: Vec<_> =
-        stream::iter(texts).map(submit).buffered(SUBMITTED_AT_ONCE_MAX).try_collect().await?;
+    let joined = api.join(&caller, texts.into_iter().map(job).collect()).await?;
     let (mut data, mut tokens) = (Vec::new(), 0);
-    for (index, entry) in entries.into_iter().enumerate() {
-        let output = api.output(entry, end).await?;
+    for (index, (_, output)) in api.outputs(joined).await?.into_iter().enumerate() {
         let vector = output["vector"].as_array().map(Vec::as_slice).unwrap_or_default();
         if let Some(wanted) = asked.dimensions.filter(|wanted| *wanted != vector.len()) {
             let detail = format!("the model gives {} numbers, not {wanted}", vector.len());

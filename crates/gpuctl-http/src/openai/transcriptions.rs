@@ -8,13 +8,11 @@ use axum::extract::{Extension, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use gpu_tasks::Task;
-use gpuctl_control::ports::JobEntry;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
-use super::{COMMENT_EVERY, error_value, ignored, unsupported, wanted};
+use super::{COMMENT_EVERY, Joined, error_value, ignored, unsupported, wanted};
 use crate::access::Caller;
 use crate::body::{Parts, unknown_field};
 use crate::problem::Problem;
@@ -70,9 +68,8 @@ pub(crate) async fn transcriptions(
     let parts = Parts::read(&api, request).await?;
     let (asked, job) = read(parts)?;
     if asked.is_stream {
-        let end = Instant::now() + api.wait_max();
-        let entry = api.join(&caller, job).await?;
-        return Ok(ignored(streamed(api, entry, end), &asked.ignored));
+        let joined = api.join(&caller, vec![job]).await?;
+        return Ok(ignored(streamed(api, joined), &asked.ignored));
     }
     let (_, output) = api.call(&caller, job).await?;
     Ok(ignored(written(&asked, &output), &asked.ignored))
@@ -203,19 +200,16 @@ fn clock(seconds: f64, mark: char) -> String {
 }
 
 /// The events of a stream: the whole text at once, since a job has no parts. Comments keep the connection open while the box boots.
-fn streamed(api: Shared, entry: JobEntry, end: Instant) -> Response {
-    let events = stream::unfold(Some((api, entry, end)), |state| async move {
-        let (api, entry, end) = state?;
-        Some((stream::iter(events(&api, entry, end).await.map(Ok::<_, Infallible>)), None))
-    });
-    let events = futures_util::StreamExt::flatten(events);
+fn streamed(api: Shared, joined: Joined) -> Response {
+    let events = async move { stream::iter(events(&api, joined).await.map(Ok::<_, Infallible>)) };
+    let events = stream::once(events).flatten();
     Sse::new(events).keep_alive(KeepAlive::new().interval(COMMENT_EVERY)).into_response()
 }
 
-async fn events(api: &Api, entry: JobEntry, end: Instant) -> [Event; 2] {
+async fn events(api: &Api, joined: Joined) -> [Event; 2] {
     let event = |data: &Value| Event::default().data(data.to_string());
-    match api.output(entry, end).await {
-        Ok(output) => [
+    match api.outputs(joined).await.map(|mut outputs| outputs.remove(0)) {
+        Ok((_, output)) => [
             event(&json!({ "type": "transcript.text.delta", "delta": output["text"] })),
             event(&json!({ "type": "transcript.text.done", "text": output["text"] })),
         ],

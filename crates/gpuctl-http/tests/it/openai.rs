@@ -1,5 +1,7 @@
 //! What OpenAI's clients send, byte by byte as they were recorded, and what they get.
 
+use std::time::Duration;
+
 use chrono::TimeDelta;
 use gpuctl_control::ports::ReceiveRequest;
 use serde_json::{Value, json};
@@ -125,6 +127,128 @@ async fn a_box_that_is_off_is_said_to_start_and_a_blind_retry_joins_the_job() {
     assert_eq!(place.queued().await, 1);
     place.work(transcript(), &[]).await;
     assert_eq!(place.send(transcription(&[])).await.expect(200).json()["text"], "Ever tried.");
+}
+
+/// Waits until as many jobs are in the queue.
+async fn until_queued(place: &Place, count: u64) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while place.queued().await != count {
+        assert!(std::time::Instant::now() < deadline, "{} jobs", place.queued().await);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn newest(place: &Place) -> Value {
+    place.get("/v1/jobs?limit=1").await.expect(200).json()["jobs"][0].clone()
+}
+
+#[tokio::test]
+async fn the_job_of_clients_that_hung_up_is_cancelled_and_sent_again_for_who_comes_later() {
+    let place = Place::with(POLICY, Duration::from_millis(20));
+    for generation in 0..2 {
+        let two =
+            async { tokio::join!(place.send(transcription(&[])), place.send(transcription(&[]))) };
+        tokio::select! {
+            _ = two => panic!("nobody did the job"),
+            () = until_queued(&place, 1) => {}
+        }
+        until_queued(&place, 0).await;
+        let job = newest(&place).await;
+        assert_eq!((&job["state"], &job["generation"]), (&json!("cancelled"), &json!(generation)));
+    }
+    let done = call(&place, transcription(&[]), transcript()).await.expect(200);
+    assert_eq!(done.json()["text"], "Ever tried.");
+}
+
+#[tokio::test]
+async fn a_job_goes_on_while_one_client_waits_or_was_told_so_or_wants_no_answer() {
+    let waits = "[http]\nwait_max = \"1s\"\n";
+    let place = Place::with(&format!("{POLICY}{waits}"), Duration::ZERO);
+    place.send(transcription(&[])).await.expect(503);
+    // Of two that wait one hangs up; the other is told that the job goes on.
+    let hung_up = async {
+        tokio::select! {
+            _ = place.send(transcription(&[])) => panic!("it waits as long as the other"),
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+        }
+    };
+    let (_, answer) = tokio::join!(hung_up, place.send(transcription(&[])));
+    answer.expect(503);
+    assert_eq!((newest(&place).await["state"].as_str(), place.queued().await), (Some("queued"), 1));
+    let place = Place::with(POLICY, Duration::ZERO);
+    let mut request = transcription(&[]);
+    request.headers_mut().insert("prefer", "respond-async".parse().unwrap());
+    tokio::select! {
+        _ = place.send(request) => panic!("nobody did the job"),
+        () = until_queued(&place, 1) => {}
+    }
+    // What would cancel it has run before a client that comes later hangs up.
+    let other =
+        json_request("POST", "/v1/embeddings", &[KEY], &json!({ "model": "minilm", "input": "a" }));
+    tokio::select! {
+        _ = place.send(other) => panic!("nobody did the job"),
+        () = until_queued(&place, 2) => {}
+    }
+    until_queued(&place, 1).await;
+    let states = place.get("/v1/jobs").await.expect(200).json();
+    let states: Vec<&Value> =
+        states["jobs"].as_array().unwrap().iter().map(|job| &job["state"]).collect();
+    assert_eq!(states, ["cancelled", "queued"]);
+}
+
+/// Cancels the newest job once it is in the queue.
+async fn cancelled(place: &Place) -> Answer {
+    until_queued(place, 1).await;
+    let own = newest(place).await["urls"]["cancel"].as_str().unwrap().to_owned();
+    place.post(&own, &json!({})).await
+}
+
+#[tokio::test]
+async fn a_client_cancels_its_own_job_and_not_one_for_which_others_wait() {
+    let place = Place::new(POLICY);
+    let (call, answer) = tokio::join!(place.send(transcription(&[])), cancelled(&place));
+    answer.expect(200);
+    assert_eq!(call.expect(400).json()["error"]["code"], "job.cancelled");
+    // In most rounds both wait when the job is cancelled.
+    for _ in 0..100 {
+        let place = Place::new(POLICY);
+        let two =
+            async { tokio::join!(place.send(transcription(&[])), place.send(transcription(&[]))) };
+        tokio::select! {
+            _ = two => {}
+            answer = cancelled(&place) => {
+                if answer.status.as_u16() == 409 {
+                    assert_eq!(answer.json()["code"], "job.shared");
+                    return;
+                }
+            }
+        }
+    }
+    panic!("it was always cancelled");
+}
+
+#[tokio::test]
+async fn of_a_call_that_is_many_jobs_none_is_sent_before_all_may_be() {
+    let place = Place::new(&format!("{POLICY}[http]\nqueued_max = 2\n"));
+    let ask = |texts: Value| {
+        json_request(
+            "POST",
+            "/v1/embeddings",
+            &[KEY],
+            &json!({ "model": "minilm", "input": texts }),
+        )
+    };
+    let full = place.send(ask(json!(["a", "b", "c"]))).await.expect(429).json();
+    assert_eq!(full["error"]["code"], "queue.full");
+    let empty = place.send(ask(json!(["a", " "]))).await.expect(400).json();
+    assert_eq!((&empty["error"]["code"], place.queued().await), (&json!("input.no_text"), 0));
+    // Equal texts are one job: of these there is room for both.
+    let both = async {
+        place.work(json!({ "vector": [1.0] }), &[]).await;
+        place.work(json!({ "vector": [1.0] }), &[]).await;
+    };
+    let answer = tokio::join!(place.send(ask(json!(["a", "b", "a", "b"]))), both).0;
+    assert_eq!(answer.expect(200).json()["data"].as_array().unwrap().len(), 4);
 }
 
 #[tokio::test]

@@ -59,6 +59,10 @@ impl Answer {
 
 impl Place {
     pub(crate) fn new(policy: &str) -> Self {
+        Self::with(policy, gpuctl_http::ABANDONED_TIME_MAX)
+    }
+
+    pub(crate) fn with(policy: &str, abandoned_after: Duration) -> Self {
         let folder = TempDir::new().unwrap();
         let options = StoreOptions { folder: folder.path().join("state"), file_mib_max: 64 };
         let store = Store::open(&options).unwrap();
@@ -67,7 +71,7 @@ impl Place {
         let ports = gpuctl_local::ports(&store, None, Vec::new());
         let models = KnownModels::of_names("minilm=text.embed piper=voice.synthesize");
         let poll_every = Duration::from_millis(20);
-        let settings = Settings { policy, models, poll_every };
+        let settings = Settings { policy, models, poll_every, abandoned_after };
         let router = router(Arc::new(Api::new(ports.clone(), settings)));
         Self { folder, ports, router }
     }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use gpuctl_http::{Api, HEADER_BYTES_MAX, HEADER_TIME_MAX, HEADERS_MAX, Settings, router};
+use gpuctl_http::{
+    ABANDONED_TIME_MAX, Api, HEADER_BYTES_MAX, HEADER_TIME_MAX, HEADERS_MAX, Settings, router,
+};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -54,6 +56,7 @@ pub(super) async fn serve(
             policy: context.config.policy.clone(),
             models: model::known(context),
             poll_every: context.poll_every(),
+            abandoned_after: ABANDONED_TIME_MAX,
         },
     ));
     let connections_max = usize::try_from(http.connections_max.get()).unwrap_or(usize::MAX);
