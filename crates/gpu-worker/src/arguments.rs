@@ -38,16 +38,16 @@ pub(crate) enum Command {
     /// What a box's boot scripts ask and tell
     #[command(subcommand)]
     Box(BoxCommand),
-    /// Become another program, which does not outlive the one that asked for it
+    /// Run a job's command; nothing that it has started outlives it, or the end of standard input
     #[command(hide = true)]
     Exec(ExecArguments),
 }
 
 #[derive(Args)]
 pub(crate) struct ExecArguments {
-    /// The process that the program does not outlive
+    /// Become the program, which does not outlive this process, its launcher
     #[arg(long, value_name = "PID")]
-    pub(crate) parent: i32,
+    pub(crate) parent: Option<i32>,
     /// The program and its words
     #[arg(last = true, required = true)]
     pub(crate) words: Vec<std::ffi::OsString>,

@@ -8,7 +8,7 @@ mod program;
 mod secrets;
 mod snapshot;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,8 +40,8 @@ pub struct Commands {
     files: Arc<dyn FileStore>,
     /// The folder of the folders in which they run.
     folder: PathBuf,
-    /// This program, which starts another that does not outlive it; `None`: it is started directly.
-    launcher: Option<PathBuf>,
+    /// This program, whose `exec` starts another so that nothing of it outlives it, or this one.
+    launcher: PathBuf,
     /// One at a time: each may use the whole machine.
     alone: Mutex<()>,
     is_running: AtomicBool,
@@ -49,20 +49,22 @@ pub struct Commands {
 }
 
 impl Commands {
-    /// The commands of the policy that boxes of this pool run, in folders below `state`, with files kept by `files`.
+    /// The commands of the policy that boxes of this pool run, in folders below `folder`, with files kept by `files`. The folder is of this worker
+    /// alone: what an earlier one has left there is removed.
     #[must_use]
     pub fn new(
         policy: &Policy,
         pool: &PoolId,
         files: Arc<dyn FileStore>,
-        state: &Path,
-        launcher: Option<PathBuf>,
+        folder: PathBuf,
+        launcher: PathBuf,
     ) -> Self {
+        folders::sweep(&folder);
         Self {
             policy: policy.clone(),
             pool: pool.clone(),
             files,
-            folder: state.join("commands"),
+            folder,
             launcher,
             alone: Mutex::new(()),
             is_running: AtomicBool::new(false),

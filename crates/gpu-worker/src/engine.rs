@@ -151,7 +151,7 @@ impl Engine {
             }),
             Err(Fault::Box(fault)) => Err(fault),
             Err(Fault::Input(failure)) => Err(failure::box_fault(failure)),
-            Err(Fault::Cancelled | Fault::HandedOver) => Ok(()),
+            Err(Fault::Cancelled | Fault::HandedOver | Fault::Hung) => Ok(()),
         }
     }
 

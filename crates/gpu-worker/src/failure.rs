@@ -68,7 +68,7 @@ pub fn shown(fault: Fault) -> Option<JobFailure> {
     match fault {
         Fault::Input(failure) => Some(failure),
         Fault::Box(BoxFault { code, message, hint }) => Some(JobFailure { code, message, hint }),
-        Fault::Cancelled | Fault::HandedOver => None,
+        Fault::Cancelled | Fault::HandedOver | Fault::Hung => None,
     }
 }
 

@@ -52,7 +52,8 @@ pub(crate) const WRONG_CONFIGURATION: u8 = 2;
 fn run(arguments: Arguments) -> Result<ExitCode, Failed> {
     let wrong = |error| (error, ExitCode::from(WRONG_CONFIGURATION));
     if let Command::Exec(wanted) = &arguments.command {
-        return Err((commands::exec::exec(wanted), ExitCode::from(commands::exec::NOT_STARTED)));
+        return commands::exec::exec(wanted)
+            .map_err(|error| (error, ExitCode::from(commands::exec::NOT_STARTED)));
     }
     let config =
         Config::load(arguments.config.as_deref()).map_err(|error| wrong(in_full(error)))?;

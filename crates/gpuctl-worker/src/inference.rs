@@ -126,6 +126,8 @@ pub enum Fault {
     Cancelled,
     /// It stopped for another worker to go on with it: this attempt does not count.
     HandedOver,
+    /// It was killed, and is not gone: this worker is to end.
+    Hung,
 }
 
 /// What keeps a box from running jobs.

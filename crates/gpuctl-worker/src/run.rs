@@ -45,7 +45,7 @@ impl From<Fault> for Stop {
         match fault {
             Fault::Input(failure) => Self::Failed(failure, TimeDelta::zero()),
             Fault::Box(fault) => Self::Fault(Part::Box, fault),
-            Fault::Cancelled => Self::Cancelled,
+            Fault::Cancelled | Fault::Hung => Self::Cancelled,
             Fault::HandedOver => Self::HandedOver,
         }
     }
@@ -352,7 +352,12 @@ impl Worker {
         };
         let is_over = tokio::select! {
             biased;
-            done = &mut work => return done.map_err(Stop::from),
+            done = &mut work => {
+                if matches!(done, Err(Fault::Hung)) {
+                    self.end_hung();
+                }
+                return done.map_err(Stop::from);
+            }
             () = cancel.cancelled() => false,
             () = timer.over(limit.most) => true,
             () = begun_late => {
@@ -366,9 +371,8 @@ impl Worker {
         }
         cancel.cancel();
         let stopped = timeout(HANG_GRACE_MAX, work).await;
-        if stopped.is_err() {
-            tracing::error!("a job was cancelled and did not stop: this worker ends");
-            self.drain(WorkerExit::Hung);
+        if matches!(stopped, Err(_) | Ok(Err(Fault::Hung))) {
+            self.end_hung();
         }
         match stopped {
             // It was done in the last moment.
@@ -376,6 +380,11 @@ impl Worker {
             _ if is_over => Err(Fault::Input(limit.is_over()).into()),
             _ => Err(Stop::Cancelled),
         }
+    }
+
+    fn end_hung(&self) {
+        tracing::error!("a job was cancelled and did not stop: this worker ends");
+        self.drain(WorkerExit::Hung);
     }
 }
 

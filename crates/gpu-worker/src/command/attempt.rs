@@ -13,7 +13,6 @@ use gpuctl_control::text::with_causes;
 use gpuctl_core::policy::Command;
 use gpuctl_core::units::show_duration;
 use gpuctl_worker::{BoxFault, Cancel, Fault, Inferred};
-use rustix::process::Signal;
 use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -185,16 +184,9 @@ impl Attempt<'_> {
         let (root, temporary) = (folders.root().to_owned(), folders.temporary());
         let id = self.job.id.to_string();
         Ok(move |attempt: u32| {
-            let mut process = match &launcher {
-                Some(launcher) => {
-                    let mut process = Process::new(launcher);
-                    process.args(["exec", "--parent", &std::process::id().to_string(), "--"]);
-                    process.arg(&program);
-                    process
-                }
-                None => Process::new(&program),
-            };
-            process.args(&words[1..]).current_dir(&root).env_clear();
+            let mut process = Process::new(&launcher);
+            process.args(["exec", "--"]).arg(&program).args(&words[1..]);
+            process.current_dir(&root).env_clear();
             process.envs(std::env::vars_os().filter(|(name, _)| is_passed_on(name)));
             process.env("TMPDIR", &temporary);
             for (name, path) in &places {
@@ -273,7 +265,7 @@ impl<P: Fn(u32) -> Process> Run<'_, P> {
         let (soft, hard) = (self.until(command.soft_max), self.until(command.hard_max));
         let journal = Arc::clone(&self.keeping.keeper.journal);
         let process = (self.program)(self.keeping.note.attempts);
-        let mut program = Program::start(process, journal).await.map_err(|e| disk(&e))?;
+        let mut program = Program::start(process, journal).map_err(|e| disk(&e))?;
         let (mut told, mut killed_at) = (None, hard);
         let mut checkpoint_at = Instant::now() + std_time(command.checkpoint_every);
         let mut log_at = Instant::now() + LOG_EVERY;
@@ -283,23 +275,28 @@ impl<P: Fn(u32) -> Process> Run<'_, P> {
             tokio::select! {
                 biased;
                 code = program.ended() => {
-                    let code = code.map_err(|e| disk(&e))?;
+                    let code = code.map_err(|e| disk(&e))?.ok_or(Fault::Hung)?;
                     return Ok(Ended { code, told, is_over });
                 }
-                () = cancel.cancelled() => return Err(Fault::Cancelled),
+                () = cancel.cancelled() => {
+                    program.kill();
+                    // Its folder, and the GPU, are free only once nothing of it is left.
+                    let left = matches!(program.ended().await, Ok(None));
+                    return Err(if left { Fault::Hung } else { Fault::Cancelled });
+                }
                 () = commands.handed_over.cancelled(), if told != Some(Told::HandOver) => {
-                    program.signal(Signal::TERM);
+                    program.tell();
                     killed_at = killed_at.min(Instant::now() + std_time(command.grace));
                     told = Some(Told::HandOver);
                 }
                 () = sleep_until(killed_at) => {
                     is_over |= told != Some(Told::HandOver);
-                    program.signal(Signal::KILL);
-                    // It ends now, unless the kernel does not let it: then the worker's own limit counts.
+                    program.kill();
+                    // It ends now: if the kernel does not let it, its launcher says so.
                     killed_at = Instant::now() + LOG_EVERY;
                 }
                 () = sleep_until(soft), if told.is_none() => {
-                    program.signal(Signal::TERM);
+                    program.tell();
                     told = Some(Told::SoftMax);
                 }
                 kept = self.keeping.done() => kept?,

@@ -21,19 +21,25 @@ pub(super) const NOTE: &str = "command-note.json";
 /// The most files of a result.
 const OUTPUTS_MAX: usize = 1_000;
 
-/// The folder of one attempt, which ends with this value.
+/// The folder of one attempt, which ends with this value. Its name is of no other attempt: one of the same job may still be coming to its end.
 pub(super) struct Folders(PathBuf);
+
+/// Removes what a worker has left that was killed; what cannot be removed yet is there for the next one.
+pub(super) fn sweep(all: &Path) {
+    match fs::remove_dir_all(all) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, "what earlier commands have left could not be removed");
+        }
+        _ => {}
+    }
+}
 
 impl Folders {
     /// Empty folders for this job, below `all`.
     pub(super) fn make(all: &Path, job: &Job) -> io::Result<Self> {
-        let root = all.join(format!("{}-{}", job.id, job.generation));
-        // What a worker left that was killed.
-        match fs::remove_dir_all(&root) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        state_folder::make(&root)?;
+        state_folder::make(all)?;
+        let name = format!("{}-{}-", job.id, job.generation);
+        let root = tempfile::Builder::new().prefix(&name).tempdir_in(all)?.keep();
         let folders = Self(root.canonicalize()?);
         for folder in [folders.output(), folders.checkpoint(), folders.temporary()] {
             state_folder::make(&folder)?;

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use gpuctl_control::log::shown;
 use gpuctl_control::ports::PortError;
 use gpuctl_control::text::with_causes;
 use gpuctl_control::worker_timing::WorkerPace;
-use gpuctl_worker::{Parts, Signals, Worker, WorkerExit, serve as serve_worker};
+use gpuctl_worker::{Parts, Signals, Worker, WorkerExit, WorkerSetup, serve as serve_worker};
 use rustix::process::{Signal, getpid, getppid, kill_process, set_parent_process_death_signal};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
@@ -116,7 +117,8 @@ async fn serve_box(
     let pace = if config.policy.cloud.aws.is_some() { WorkerPace::AWS } else { WorkerPace::LOCAL };
     let launcher = std::env::current_exe()?;
     let files = Arc::clone(&backend.ports.files);
-    let commands = Commands::new(&config.policy, &setup.pool, files, &config.state, Some(launcher));
+    let folder = command_folder(&config.state, &setup);
+    let commands = Commands::new(&config.policy, &setup.pool, files, folder, launcher);
     let parts = Parts {
         ports: backend.ports.clone(),
         inference: Arc::new(Tasks::new(engine, commands)),
@@ -133,6 +135,12 @@ async fn serve_box(
         }
     }
     Ok(exit)
+}
+
+/// Where this worker's commands run: by the locks no other worker has its name.
+fn command_folder(state: &Path, setup: &WorkerSetup) -> PathBuf {
+    let folder = state.join("commands").join(setup.box_id.as_str());
+    setup.device.as_ref().map_or(folder.clone(), |device| folder.join(format!("device-{device}")))
 }
 
 /// Says that this worker is alive, for as long as its runtime is.

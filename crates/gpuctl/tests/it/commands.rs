@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::{Sandbox, cache, wait_until, workers};
@@ -58,9 +58,30 @@ fn text(job: &Value, name: &str) -> String {
 
 /// Where the training waits, which is told by the last line of what is kept of its metrics.
 fn is_at(sandbox: &Sandbox, id: &str, epoch: u32) -> bool {
-    let kept = sandbox.path(".gpuctl/commands").join(format!("{id}-0/command-metrics.jsonl"));
-    let lines = std::fs::read_to_string(kept).unwrap_or_default();
-    lines.lines().last().is_some_and(|line| line.starts_with(&format!("{{\"epoch\": {epoch},")))
+    let wanted = format!("{{\"epoch\": {epoch},");
+    folders(sandbox, id).iter().any(|folder| {
+        let lines = std::fs::read_to_string(folder.join("command-metrics.jsonl"));
+        lines.unwrap_or_default().lines().last().is_some_and(|line| line.starts_with(&wanted))
+    })
+}
+
+/// The folders of a job's attempts on the box of this place.
+fn folders(sandbox: &Sandbox, id: &str) -> Vec<PathBuf> {
+    let all = sandbox.path(".gpuctl/commands/gpu-1").read_dir().into_iter().flatten().flatten();
+    let of_job = |path: &PathBuf| path.to_str().unwrap().contains(id);
+    all.map(|entry| entry.path()).filter(of_job).collect()
+}
+
+/// The processes that run in folders of attempts, also in those that are deleted.
+fn processes(sandbox: &Sandbox) -> Vec<Pid> {
+    let all = sandbox.path(".gpuctl/commands").canonicalize().unwrap_or_default();
+    let is_there = |pid: &Pid| {
+        let place = std::fs::read_link(format!("/proc/{}/cwd", pid.as_raw_pid()));
+        place.is_ok_and(|place| place.starts_with(&all))
+    };
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(Pid::from_raw).filter(is_there).collect()
 }
 
 fn signal_workers(sandbox: &Sandbox, signal: Signal) {
@@ -328,23 +349,77 @@ fn a_program_or_secret_that_a_box_lacks_is_a_fault_of_the_box_and_fails_no_job()
     }
 }
 
+/// A shell, one that it waits for, one beside it, and one in a session of its own, as a training's ranks are.
+const FAMILY: &str = "setsid sleep 600 & sleep 600 & sleep 600";
+/// Those, and the launcher.
+const FAMILY_COUNT: usize = 5;
+
 #[test]
 fn a_command_that_a_user_cancels_ends_with_what_it_has_started() {
-    let sandbox = sandbox("");
-    let script = sandbox.write("train.py", "sleep 600 & sleep 600");
-    let settings = format!("[command.it]\nargv = [\"sh\", \"{}\"]\n", script.display());
-    sandbox.write("gpuctl.toml", format!("{POOL}{settings}"));
+    let sandbox = sandbox(&format!("[command.it]\nargv = [\"sh\", \"-c\", \"{FAMILY}\"]\n"));
     let id = submit(&sandbox, &["command.it", "--no-input"]);
-    wait_until("the program runs", || runs_here(&sandbox));
-    let folder = sandbox.path(".gpuctl/commands").join(format!("{id}-0"));
-    let in_folder = || {
-        let processes = std::fs::read_dir("/proc").unwrap().flatten();
-        let places = processes.filter_map(|one| std::fs::read_link(one.path().join("cwd")).ok());
-        places.filter(|place| place.starts_with(&folder)).count()
-    };
-    wait_until("it has started others", || in_folder() >= 3);
+    wait_until("all run", || processes(&sandbox).len() == FAMILY_COUNT);
     sandbox.run(&["cancel", &id, "--yes"]).expect(0);
     assert_eq!(ended(&sandbox, &id)["state"], "cancelled");
-    wait_until("nothing of it is left", || in_folder() == 0);
-    wait_until("nor its folder", || !folder.exists());
+    wait_until("nothing of it is left", || processes(&sandbox).is_empty());
+    wait_until("nor its folder", || folders(&sandbox, &id).is_empty());
+}
+
+#[test]
+fn a_program_that_ends_leaves_nothing_running() {
+    let (sandbox, job) = run("", "setsid sleep 600 & sleep 600 & echo ran");
+    assert_eq!(job["state"], "succeeded", "{job:#}");
+    assert_eq!(processes(&sandbox), [], "by the time that it has its result");
+}
+
+/// A script that does this the first time, and nothing the second time.
+fn once(sandbox: &Sandbox, script: &str) -> String {
+    let mark = sandbox.path("began");
+    let script = format!("[ ! -e {0} ] || exit 0; : > {0}; {script}", mark.display());
+    format!("{POOL}[command.it]\nargv = [\"sh\", \"-c\", {}]\n", Value::from(script))
+}
+
+#[test]
+fn what_a_command_has_started_does_not_outlive_its_worker() {
+    let sandbox = sandbox("");
+    sandbox.write("gpuctl.toml", once(&sandbox, FAMILY));
+    let _daemon = sandbox.daemon();
+    let id = submit(&sandbox, &["command.it", "--no-input"]);
+    wait_until("all run", || processes(&sandbox).len() == FAMILY_COUNT);
+    let before = processes(&sandbox);
+    signal_workers(&sandbox, Signal::KILL);
+    wait_until("they end with it", || processes(&sandbox).iter().all(|one| !before.contains(one)));
+    assert_eq!(ended(&sandbox, &id)["state"], "succeeded");
+    wait_until("what it has left is removed", || folders(&sandbox, &id).is_empty());
+}
+
+#[test]
+fn a_worker_whose_launcher_was_killed_ends_since_something_may_be_left() {
+    let sandbox = sandbox("");
+    sandbox.write("gpuctl.toml", once(&sandbox, "sleep 600"));
+    let _daemon = sandbox.daemon();
+    let id = submit(&sandbox, &["command.it", "--no-input"]);
+    wait_until("it runs", || processes(&sandbox).len() == 3);
+    let before = workers(&sandbox);
+    let parents = processes(&sandbox).into_iter().filter(|pid| {
+        let line = std::fs::read_to_string(format!("/proc/{}/cmdline", pid.as_raw_pid()));
+        line.unwrap_or_default().contains("gpu-worker")
+    });
+    parents.for_each(|launcher| kill_process(launcher, Signal::KILL).unwrap());
+    wait_until("its worker ends", || workers(&sandbox).iter().all(|one| !before.contains(one)));
+    assert_eq!(ended(&sandbox, &id)["state"], "succeeded");
+}
+
+#[test]
+fn a_program_that_a_shell_waits_for_is_told_to_end_too() {
+    let save = "trap 'echo saved > \"$GPUCTL_CHECKPOINT_DIR/x\"; exit 0' TERM; : > ready; while :; do sleep 0.05; done";
+    let script = format!("[ -e \"$GPUCTL_CHECKPOINT_DIR/x\" ] || sh -c {save:?}; exit $?");
+    let sandbox =
+        sandbox(&format!("[command.it]\nargv = [\"sh\", \"-c\", {}]\n", Value::from(script)));
+    let _daemon = sandbox.daemon();
+    let id = submit(&sandbox, &["command.it", "--no-input"]);
+    wait_until("it runs", || folders(&sandbox, &id).iter().any(|one| one.join("ready").exists()));
+    signal_workers(&sandbox, Signal::TERM);
+    let job = ended(&sandbox, &id);
+    assert_eq!(job["output"]["attempts"], 2, "{job:#}");
 }
