@@ -2,6 +2,7 @@
 //!
 //! Under `--json` standard output holds one JSON document and nothing else, and an error is one JSON document on standard error.
 
+mod answer;
 mod cost;
 #[cfg(feature = "aws")]
 mod function;

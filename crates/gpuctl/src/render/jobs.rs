@@ -5,6 +5,7 @@ use gpuctl_control::wire::job::{JobDocument, ResultDocument};
 use gpuctl_core::priority::Priority;
 use serde_json::Value;
 
+use super::answer;
 use super::status::counts;
 use super::words::{Lines, short, shown, shown_name};
 use crate::documents::reply::{CancelledDocument, JobsDocument, QueuesDocument, RetriedDocument};
@@ -118,9 +119,7 @@ fn add_job(lines: &mut Lines, job: &JobDocument) {
         }
     }
     let field = |name: &str| job.output.as_ref().and_then(|output| output.get(name));
-    if let Some(text) = field("text").and_then(Value::as_str) {
-        lines.labelled_text("text", text);
-    }
+    job.output.iter().for_each(|output| answer::add(lines, output));
     for warning in field("warnings").and_then(Value::as_array).into_iter().flatten() {
         let text = |field: &str| warning.get(field).and_then(Value::as_str).unwrap_or_default();
         lines.label("warning", format!("{} [{}]", text("message"), text("code")));
