@@ -27,7 +27,7 @@ use crate::observation::{
 };
 use crate::plan::{Plan, PoolPlan};
 use crate::policy::{Policy, Pool};
-use crate::units::{Timestamp, show_duration};
+use crate::units::{Timestamp, show_age, show_duration, show_time_left};
 
 /// How old a part of the observation may be before it counts as unknown: what is unknown never starts or stops a box.
 pub const STALE_AFTER: TimeDelta = TimeDelta::minutes(2);
@@ -189,12 +189,12 @@ impl<'a> PoolInput<'a> {
 
     /// How long ago `then` was, in words.
     fn ago(&self, then: Timestamp) -> String {
-        show_duration(self.now - then)
+        show_age(self.now - then)
     }
 
     /// How long until `then`, in words.
     fn until(&self, then: Timestamp) -> String {
-        show_duration(then - self.now)
+        show_time_left(then - self.now)
     }
 }
 

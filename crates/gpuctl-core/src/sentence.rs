@@ -3,9 +3,9 @@
 use chrono::TimeDelta;
 
 use crate::cost::{CostSettings, HourPrice, hour_price};
-use crate::observation::{BoxState, Run, SeenBox, SeenPool};
+use crate::observation::{BoxState, Run, SeenBox, SeenPool, boot_estimate};
 use crate::plan::{Action, Effect, PoolPlan, Rule, StopMode, Verdict};
-use crate::units::{BoxId, MicroUsd, Timestamp, show_duration};
+use crate::units::{BoxId, MicroUsd, Timestamp, show_age, show_time_left};
 
 /// The sentence, e.g. `running for 12m: 3 jobs wait; $0.5260 an hour; in 48m: …`. It begins with the state of the busiest boxes.
 #[must_use]
@@ -23,9 +23,36 @@ pub fn sentence(seen: &SeenPool, plan: &PoolPlan, cost: &CostSettings, now: Time
     parts.extend(told.faults(&parts.join("; ")));
     parts.extend(hour(boxes, cost));
     if let Some(next) = &plan.next_change {
-        parts.push(format!("in {}: {}", show_duration(next.at - now), next.reason.text));
+        parts.push(format!("in {}: {}", show_time_left(next.at - now), next.reason.text));
     }
     parts.join("; ")
+}
+
+/// What the jobs of a pool wait for, e.g. `gpu-1 boots, about 40s`, given how long a boot takes where none was seen.
+#[must_use]
+pub fn waits_for(seen: &SeenPool, plan: &PoolPlan, boot: TimeDelta, now: Timestamp) -> String {
+    let boot = boot_estimate(&seen.runs, boot);
+    let boxes = seen.boxes.value.as_deref().unwrap_or_default();
+    let is = |state| move |one: &&SeenBox| one.state == state && one.fault().is_none();
+    if let Some(one) = boxes.iter().find(is(BoxState::Running)) {
+        return format!("{} is up", one.id);
+    }
+    let booting = boxes.iter().filter(is(BoxState::Pending));
+    let booting = booting.map(|one| (&one.id, one.since)).next();
+    let starts = |action: &&Action| matches!(action, Action::Start { .. });
+    let starting = plan.actions.iter().find(starts).map(|action| (action.box_id(), now));
+    if let Some((id, since)) = booting.or(starting) {
+        let took = now - since;
+        return if took < boot {
+            format!("{id} boots, about {}", show_time_left(boot - took))
+        } else {
+            format!("{id} boots, longer than usual: {}", show_age(took))
+        };
+    }
+    let fault = boxes.iter().filter(|one| one.is_up()).find_map(SeenBox::fault_text);
+    let told = Told { seen, plan, boxes, now };
+    let blocked = plan.blocked.first().map(|reason| reason.text.clone());
+    blocked.or(fault).or_else(|| told.why_down()).unwrap_or_else(|| "a box".to_owned())
 }
 
 /// The state of the busiest of some boxes: of those that cost, else of those that end.
@@ -90,9 +117,7 @@ impl<'a> Told<'a> {
     }
 
     fn lasting(&self, since: Option<Timestamp>) -> String {
-        // The clock of what was read may be a little ahead.
-        let span = |since: Timestamp| show_duration((self.now - since).max(TimeDelta::zero()));
-        since.map(|since| format!(" for {}", span(since))).unwrap_or_default()
+        since.map(|since| format!(" for {}", show_age(self.now - since))).unwrap_or_default()
     }
 
     /// Since when no box has been up: since the last of them stopped. EC2 forgets a box that was terminated; its run is still known.

@@ -268,9 +268,40 @@ pub fn show_duration(duration: TimeDelta) -> String {
     }
 }
 
+/// How long something has lasted, in whole seconds, e.g. `0s`. What the clock of another machine says of the future has lasted no time.
+#[must_use]
+pub fn show_age(age: TimeDelta) -> String {
+    show_duration(TimeDelta::seconds(age.num_seconds().max(0)))
+}
+
+/// How long it is until something, to the nearest second.
+#[must_use]
+pub fn show_time_left(left: TimeDelta) -> String {
+    show_age(left + TimeDelta::milliseconds(500))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ages_and_times_left_are_whole_seconds() {
+        for (ms, age, left) in [
+            (-500, "0s", "0s"),
+            (0, "0s", "0s"),
+            (42, "0s", "0s"),
+            (500, "0s", "1s"),
+            (1_000, "1s", "1s"),
+            (61_900, "1m1s", "1m2s"),
+        ] {
+            let span = TimeDelta::milliseconds(ms);
+            assert_eq!(
+                (show_age(span), show_time_left(span)),
+                (age.to_owned(), left.to_owned()),
+                "{ms} ms"
+            );
+        }
+    }
 
     #[test]
     fn money_is_read_and_shown() {

@@ -222,6 +222,10 @@ pub(super) async fn release(
 ) -> Result<Output, Failure> {
     context.pool(pool)?;
     let (ledger, pools) = (&*context.ports.ledger, std::slice::from_ref(pool));
+    let held = ledger.memory(pool).await?.hold.is_some_and(|hold| hold.until > context.now());
+    if !held {
+        printer.note(&format!("pool `{pool}` had no hold: nothing to end but what was started or stopped outside gpuctl"));
+    }
     hold::release(ledger, pools, &user(), context.now()).await?;
     match context.reconcile_until_free(printer).await {
         Some(reconciled) => Ok(status::of_reconciled(context, &reconciled, pools)),

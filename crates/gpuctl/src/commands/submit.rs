@@ -6,9 +6,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use gpu_tasks::{Task, TaskError, UnknownTask};
-use gpuctl_control::Trigger;
 use gpuctl_control::commands;
-use gpuctl_control::input::admit;
+use gpuctl_control::input::{InputRejected, admit};
 use gpuctl_control::job::{
     InputLocation, InputUri, InputUriError, Job, JobId, JobState, Urgency, UrgencyError,
 };
@@ -16,7 +15,10 @@ use gpuctl_control::params::{Param, params_of};
 use gpuctl_control::ports::{JobEntry, JobFilter, PortError};
 use gpuctl_control::submit::{check_priority, submit_with_commands as send};
 use gpuctl_control::wire::job::JobDocument;
+use gpuctl_control::{Reconciled, Trigger};
 use gpuctl_core::policy::QueuePolicy;
+use gpuctl_core::sentence;
+use gpuctl_core::suggest::nearest;
 use gpuctl_core::units::{QueueName, show_duration};
 use serde_json::{Map, Value};
 
@@ -136,9 +138,38 @@ fn inputs(context: &Context, arguments: &SubmitArguments) -> Result<Vec<InputUri
 /// The URI of a file, or of an object in S3 that a worker may fetch.
 fn input_uri(context: &Context, input: &Path, roots: &[PathBuf]) -> Result<InputUri, Failure> {
     let Some(text) = input.to_str().filter(|text| text.starts_with("s3://")) else {
-        return Ok(InputUri::of_path(&admit(input, roots)?));
+        return Ok(InputUri::of_path(
+            &admit(input, roots).map_err(|error| rejected(error, input))?,
+        ));
     };
     admit_uri(context, text, roots)
+}
+
+/// Why a file of this machine is not an input; the name of one that is missing may be mistyped.
+fn rejected(error: InputRejected, input: &Path) -> Failure {
+    let is_missing = matches!(&error, InputRejected::Unreadable { source, .. } if source.kind() == std::io::ErrorKind::NotFound);
+    let failure = Failure::from(error);
+    if !is_missing {
+        return failure;
+    }
+    failure.hint(match near_file(input) {
+        Some(path) => format!("did you mean `{}`?", path.display()),
+        None => "check the path; it is read here, before the job is sent".to_owned(),
+    })
+}
+
+/// The most files of a folder that are compared with a name.
+const NEAR_FILES_MAX: usize = 10_000;
+
+/// A file of the same folder whose name is nearly the same.
+fn near_file(input: &Path) -> Option<PathBuf> {
+    let folder = input.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let entries = std::fs::read_dir(folder.unwrap_or(Path::new("."))).ok()?;
+    let files = entries.filter_map(Result::ok).take(NEAR_FILES_MAX);
+    let names: Vec<String> =
+        files.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let near = nearest(input.file_name()?.to_str()?, names.iter().map(String::as_str))?;
+    Some(input.with_file_name(near))
 }
 
 /// The URI, if it is one of a file or an object that a worker may fetch.
@@ -180,7 +211,10 @@ async fn wait(
         while !waiting.poll(context, &progress).await {
             match context.reconcile(Trigger::Tick).await {
                 Ok(reconciled) => {
-                    reconciled.iter().for_each(|reconciled| progress.reconciled(reconciled));
+                    if let Some(reconciled) = reconciled {
+                        progress.reconciled(&reconciled);
+                        progress.waits_for(&waits_for(context, &jobs[0].queue, &reconciled));
+                    }
                 }
                 // The next reconcile is the retry.
                 Err(failure) => printer.report_failure(&failure),
@@ -201,6 +235,17 @@ async fn wait(
     Ok(waiting.output(ended))
 }
 
+/// What the jobs of a queue wait for.
+fn waits_for(context: &Context, queue: &QueueName, reconciled: &Reconciled) -> String {
+    let mut pools = context.config.policy.queue_pools();
+    let told = pools.find(|(_, of_pool)| of_pool.name == *queue).and_then(|(pool, _)| {
+        let plan = reconciled.plan.pools.iter().find(|plan| plan.pool == pool.id)?;
+        let seen = reconciled.observation.pools.get(&pool.id)?;
+        Some(sentence::waits_for(seen, plan, pool.boot_default, reconciled.observation.at))
+    });
+    told.unwrap_or_else(|| "its pool could not be read".to_owned())
+}
+
 /// The jobs that `--wait` waits for.
 struct Waiting {
     open: Vec<Job>,
@@ -213,8 +258,14 @@ impl Waiting {
         let (open, all) = (self.open.len(), self.open.len() + self.done.len());
         let when =
             if exit == Exit::TimedOut { format!("after {timeout}") } else { "yet".to_owned() };
+        let have = if all == 1 {
+            "the job has no result".to_owned()
+        } else {
+            format!("{open} of {all} jobs have no result")
+        };
+        let goes_on = if open == 1 { "it continues" } else { "they continue" };
         format!(
-            "{open} of {all} jobs have no result {when}; they continue: `gpuctl jobs` lists them, `gpuctl explain` shows what they wait for"
+            "{have} {when}; {goes_on}: `gpuctl jobs` lists jobs, `gpuctl explain` shows what they wait for"
         )
     }
 
@@ -241,15 +292,13 @@ impl Waiting {
                 continue;
             }
             match context.ports.ledger.job(&job.id).await {
-                Ok(Some(entry)) if entry.state.is_final() => {
-                    progress.job_done(&JobDocument::of(&entry));
-                    self.done.push(entry);
-                }
+                Ok(Some(entry)) if entry.state.is_final() => self.done.push(entry),
                 // A poll that fails is repeated: the job continues meanwhile.
                 _ => still_open.push(job),
             }
         }
         self.open = still_open;
+        progress.done(self.done.len());
         self.open.is_empty()
     }
 

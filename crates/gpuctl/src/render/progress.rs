@@ -1,38 +1,48 @@
 //! The progress of a wait: a bar on a terminal, plain lines elsewhere, nothing under `--json`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::IsTerminal;
+use std::time::Duration;
 
 use gpuctl_control::Reconciled;
-use gpuctl_control::wire::job::JobDocument;
-use gpuctl_core::plan::Rule;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::words::escaped_line;
-use super::{Format, action_lines, jobs, to_stderr};
+use super::words::{escaped_line, jobs_of};
+use super::{Format, action_lines, to_stderr};
+
+/// How often the clock and the spinner of a wait move, also while nothing happens.
+const TICK: Duration = Duration::from_millis(100);
 
 /// The progress of `submit --wait`.
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     format: Format,
-    blocked_by: Cell<Option<Rule>>,
+    jobs: usize,
+    done: Cell<usize>,
+    told: RefCell<String>,
 }
 
 impl Progress {
     pub(super) fn new(jobs: usize, format: Format) -> Self {
         let bar = (format == Format::Text && std::io::stderr().is_terminal()).then(|| {
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} jobs  {elapsed}");
-            ProgressBar::new(jobs as u64)
-                .with_style(style.expect("the template is a constant and valid"))
+            let template = "{spinner} {bar:20} {pos}/{len} jobs  {elapsed}  {wide_msg}";
+            let style = ProgressStyle::with_template(template);
+            let bar = ProgressBar::new(jobs as u64)
+                .with_style(style.expect("the template is a constant and valid"));
+            bar.enable_steady_tick(TICK);
+            bar
         });
-        Self { bar, format, blocked_by: Cell::default() }
+        Self { bar, format, jobs, done: Cell::new(0), told: RefCell::default() }
     }
 
-    /// A job has finished.
-    pub(crate) fn job_done(&self, job: &JobDocument) {
+    /// The number of finished jobs. Their results come on standard output at the end.
+    pub(crate) fn done(&self, done: usize) {
+        if self.done.replace(done) == done {
+            return;
+        }
         match &self.bar {
-            Some(bar) => bar.inc(1),
-            None => self.line(&jobs::job_line(job)),
+            Some(bar) => bar.set_position(done as u64),
+            None => self.line(&format!("{done} of {} done", jobs_of(self.jobs as u64))),
         }
     }
 
@@ -41,13 +51,17 @@ impl Progress {
         for line in action_lines(reconciled) {
             self.line(&line);
         }
-        let blocked = reconciled.plan.pools.iter().flat_map(|pool| &pool.blocked).next();
-        let rule = blocked.map(|reason| reason.rule);
-        // Printed once per rule: its sentence counts down and changes with every reconcile.
-        if self.blocked_by.replace(rule) != rule
-            && let Some(reason) = blocked
-        {
-            self.line(&format!("blocked by {}: {}", reason.rule.as_str(), reason.text));
+    }
+
+    /// Says what the jobs wait for. Elsewhere than on a terminal once for each cause: its figures change all the time.
+    pub(crate) fn waits_for(&self, what: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(escaped_line(what));
+            return;
+        }
+        let cause = what.split([',', ':', ';']).next().unwrap_or_default();
+        if self.told.replace(cause.to_owned()) != cause {
+            self.line(what);
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use chrono::{Local, TimeDelta};
 use gpuctl_core::text::is_unsafe;
-use gpuctl_core::units::{Timestamp, show_duration};
+use gpuctl_core::units::{Timestamp, show_age};
 
 /// Characters of one line of output; `--json` has everything.
 pub(crate) const LINE_CHARS_MAX: usize = 2_000;
@@ -123,7 +123,7 @@ pub(super) fn jobs_of(count: u64) -> String {
 
 pub(super) fn span(seconds: f64) -> String {
     let span = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
-    show_duration(TimeDelta::from_std(span).unwrap_or_default())
+    show_age(TimeDelta::from_std(span).unwrap_or_default())
 }
 
 /// A document's time in local time.

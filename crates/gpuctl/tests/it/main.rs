@@ -30,6 +30,7 @@ mod logs;
 mod money;
 #[cfg(feature = "aws")]
 mod outside;
+mod people;
 #[cfg(feature = "deploy")]
 mod preflight;
 #[cfg(feature = "aws")]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::observation::WorkerFault;
-use crate::sentence::sentence;
+use crate::sentence::{sentence, waits_for};
 
 fn says(world: &World) -> String {
     sentence(&world.seen, &world.plan(), &world.policy.cost, now())
@@ -80,7 +80,7 @@ fn one_box_says_its_state_why_what_it_costs_and_what_comes_next() {
         ),
         (
             world(policy(), stopped(), waiting(2, 60)),
-            "stopped for 16m40s: 2 jobs wait, the oldest for 1m; max_wait is 10m: starts in 8m53s; in 8m53s: the oldest job needs a box to keep max_wait",
+            "stopped for 16m40s: 2 jobs wait, the oldest for 1m; max_wait is 10m: starts in 8m54s; in 8m54s: the oldest job needs a box to keep max_wait",
         ),
         (
             world(policy(), stopped(), waiting(2, 620)),
@@ -371,4 +371,32 @@ fn a_box_that_takes_no_jobs_or_is_interrupted_is_told_beside_the_reason() {
         &fleet(vec![taken], empty(20)),
         "running for 1m50s: box gpu-1 will be interrupted in 1m30s: it is not counted; in 23h58m: gpu-1 is stopped: lifetime_max",
     );
+}
+
+#[test]
+fn a_wait_says_for_what() {
+    let boot = TimeDelta::seconds(50);
+    let says = |world: &World| waits_for(&world.seen, &world.plan(), boot, now());
+    let one = |one, queue| world(queue_policy("max_wait = \"10m\""), one, queue);
+    let slow = || a_box(BoxState::Pending, 55);
+    for (world, expected) in [
+        (one(a_box(BoxState::Pending, 10), waiting(1, 620)), "gpu-1 boots, about 40s"),
+        (one(slow(), waiting(1, 620)), "gpu-1 boots, longer than usual: 55s"),
+        (one(stopped(), waiting(1, 620)), "gpu-1 boots, about 50s"),
+        (one(busy(idle_box(10)), waiting(1, 620)), "gpu-1 is up"),
+        (
+            one(faulty(idle_box(10)), waiting(1, 60)),
+            "gpu-1 takes no jobs: models missing since 11:50 UTC",
+        ),
+        (
+            one(stopped(), waiting(1, 60)),
+            "1 job waits, the oldest for 1m; max_wait is 10m: starts in 8m54s",
+        ),
+        (
+            one(stopped(), waiting(1, 620)).with(held(HoldWants::Stopped, 60)),
+            "ada wants it stopped for 1m more",
+        ),
+    ] {
+        assert_eq!(says(&world), expected);
+    }
 }
