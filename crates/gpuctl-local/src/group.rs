@@ -11,7 +11,7 @@ use rusqlite::Transaction;
 use tokio::sync::oneshot;
 
 use crate::jobs::{Document, commit};
-use crate::queue::ack;
+use crate::queue::{ack, again};
 use crate::retention::Writer;
 use crate::store::Store;
 use crate::time::Now;
@@ -78,26 +78,45 @@ impl Store {
         }
     }
 
-    /// All in one transaction; where that fails each in its own, so that one that cannot be written does not keep the others.
+    /// Writes all of these, and waits until the results are on the disk. A wait that fails undoes no transaction, so nothing is written
+    /// again: those whose result may not be on the disk are told.
     fn write_all(&self, writes: &[&Write]) -> Outcomes {
+        let mut outcomes = self.transact_all(writes);
+        // An ack that a power failure undoes is done again: the next receive finds the result.
+        let results = writes.iter().zip(&mut outcomes).filter(|(write, _)| write.is_result());
+        let written: Vec<&mut Result<Outcome, PortError>> =
+            results.map(|(_, outcome)| outcome).filter(|outcome| outcome.is_ok()).collect();
+        if !written.is_empty()
+            && let Err(error) = self.wait_for_disk()
+        {
+            written.into_iter().for_each(|outcome| *outcome = Err(again(&error)));
+        }
+        outcomes
+    }
+
+    /// All in one transaction; where that fails each in its own, so that one that cannot be written does not keep the others.
+    fn transact_all(&self, writes: &[&Write]) -> Outcomes {
         let now = self.now();
         let all = |tx: &Transaction<'_>| {
             writes.iter().map(|write| write.apply(tx, now)).collect::<rusqlite::Result<Vec<_>>>()
         };
-        // An ack that a power failure undoes is done again: the next receive finds the result.
-        let together = match writes.iter().any(|write| matches!(write, Write::Commit(..))) {
-            true => self.write_with_room(Writer::Commit, all),
+        let together = match writes.iter().any(|write| write.is_result()) {
+            true => self.write_where_room(Writer::Commit, all),
             false => self.write(all),
         };
         match together {
             Ok(written) => written.into_iter().map(Ok).collect(),
             Err(error) if writes.len() == 1 => vec![Err(error)],
-            Err(_) => writes.iter().flat_map(|write| self.write_all(&[write])).collect(),
+            Err(_) => writes.iter().flat_map(|write| self.transact_all(&[write])).collect(),
         }
     }
 }
 
 impl Write {
+    fn is_result(&self) -> bool {
+        matches!(self, Self::Commit(..))
+    }
+
     fn apply(&self, tx: &Transaction<'_>, now: Now) -> rusqlite::Result<Outcome> {
         let (is_written, receipt) = match self {
             Self::Commit(result, receipt) => {
@@ -165,8 +184,8 @@ mod tests {
     use gpuctl_core::units::QueueName;
 
     use super::*;
-    use crate::StoreOptions;
     use crate::store::tests::{JOB, result_of};
+    use crate::{FILE_NAME, StoreOptions};
 
     const JOBS: usize = 40;
 
@@ -258,6 +277,67 @@ mod tests {
         assert_eq!(store.waits() - before, 2);
         store.ack_one(&held[0].receipt).await.unwrap();
         assert_eq!(store.waits() - before, 2);
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_wait_nothing_is_durable_until_a_checkpoint_has_written_it_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        store.sweep_at.store(i64::MAX, Ordering::Relaxed);
+        let held = received(&store, 3).await;
+        let end = async |numbers: std::ops::Range<usize>| {
+            let of = |n: usize| (result_of(job(n)), held[n].receipt.clone());
+            store.commit_and_ack(&numbers.map(of).collect::<Vec<_>>()).await
+        };
+        let log = folder.path().join("gpuctl.db-wal");
+        let log_bytes = || std::fs::metadata(&log).unwrap().len();
+        // Who still reads what was there before keeps a checkpoint from emptying the log.
+        let mut reader = rusqlite::Connection::open(folder.path().join(FILE_NAME)).unwrap();
+        let read = reader.transaction().unwrap();
+        read.query_row("SELECT count(*) FROM jobs", [], |row| row.get::<_, i64>(0)).unwrap();
+        store
+            .with_connection(|connection| connection.busy_timeout(std::time::Duration::ZERO))
+            .unwrap();
+        let count = commits(&store);
+        store.fail_next_wait();
+        // What is written again now is on the disk no more than what was written before.
+        for (numbers, transactions) in [(0..2, 1), (0..2, 2), (2..3, 3)] {
+            for ended in end(numbers.clone()).await {
+                let error = ended.unwrap_err();
+                assert!(error.what.contains("was written, but"), "{error}");
+            }
+            assert_eq!(count.load(Ordering::Relaxed), transactions, "{numbers:?}");
+        }
+        assert!(store.send_now(&queue(), &[]).is_err());
+        drop(read);
+        for ended in end(0..3).await {
+            assert_eq!(ended.unwrap().committed, Committed::AlreadyThere);
+        }
+        assert_eq!(log_bytes(), 0, "all is in the file itself");
+        assert!(store.counts(&queue()).await.unwrap().is_empty(), "each message was acked");
+        // Where a checkpoint is possible at once no one is told.
+        store.fail_next_wait();
+        store.commit_one(&result_of(job(7))).await.unwrap();
+        assert_eq!(log_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_ack_does_not_fail_with_the_wait_for_a_result() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        store.sweep_at.store(i64::MAX, Ordering::Relaxed);
+        let held = received(&store, 1).await;
+        let mut reader = rusqlite::Connection::open(folder.path().join(FILE_NAME)).unwrap();
+        let read = reader.transaction().unwrap();
+        read.query_row("SELECT count(*) FROM jobs", [], |row| row.get::<_, i64>(0)).unwrap();
+        store
+            .with_connection(|connection| connection.busy_timeout(std::time::Duration::ZERO))
+            .unwrap();
+        store.fail_next_wait();
+        let result = Box::new(Document::of(&result_of(job(1))));
+        let writes = vec![Write::Commit(result, None), Write::Ack(held[0].receipt.clone())];
+        let outcomes = store.write_together(writes).await;
+        assert!(outcomes[0].is_err() && outcomes[1].as_ref().is_ok_and(|ack| ack.is_acked));
     }
 
     #[tokio::test]

@@ -217,7 +217,7 @@ fn of_each(count: usize, held: Result<Vec<bool>, PortError>) -> Vec<Result<(), P
 }
 
 /// The same error once more, with its cause as a text.
-fn again(error: &PortError) -> PortError {
+pub(crate) fn again(error: &PortError) -> PortError {
     let cause = error.cause.as_ref().map(|cause| cause.to_string().into());
     PortError { class: error.class, what: error.what.clone(), hint: error.hint.clone(), cause }
 }

@@ -78,10 +78,21 @@ impl Store {
         writer: Writer,
         write: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, PortError> {
+        let written = self.write_where_room(writer, write)?;
+        self.wait_for_disk()?;
+        Ok(written)
+    }
+
+    /// The same without the wait for the disk.
+    pub(crate) fn write_where_room<T>(
+        &self,
+        writer: Writer,
+        write: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, PortError> {
         let now = self.now();
         // What was deleted for room stays deleted where that is not enough: the next write needs it, too.
         let write_once = || {
-            self.write_durably(|tx| match make_room(tx, now, writer)? {
+            self.write(|tx| match make_room(tx, now, writer)? {
                 Room::Enough => write(tx).map(Ok),
                 Room::TooLittle(used) => Ok(Err(used)),
             })?
@@ -90,7 +101,7 @@ impl Store {
         match write_once() {
             Err(error) if error.class == PortErrorClass::Full => {
                 // More than was free at once. A full disk is another matter: what is deleted here makes no room there.
-                let freed = self.write_durably(|tx| {
+                let freed = self.write(|tx| {
                     let is_ours = Pages::of(tx)?.are_above(Share::Pressing);
                     if is_ours { delete_ended(tx, now, ROOM_ROWS * ROOM_ROUNDS_MAX) } else { Ok(0) }
                 });

@@ -6,7 +6,7 @@
 //! SQLite itself waits for the disk only where it moves the log into the file (`synchronous = NORMAL`). A durable write waits for the log
 //! after its transaction, so that no other writer, of this process or another, waits for the disk meanwhile. Another may see the write
 //! before it is on the disk; but what it writes then comes later in the log, of which a power failure keeps a beginning: an ack never
-//! outlives the result that it follows.
+//! outlives the result that it follows. Where the wait fails the write stands: no one may take it for undone.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions};
@@ -180,6 +180,12 @@ impl Store {
         self.log.as_ref().unwrap().waits.load(std::sync::atomic::Ordering::Relaxed)
     }
 
+    /// Has the next wait for the disk fail.
+    #[cfg(test)]
+    pub(crate) fn fail_next_wait(&self) {
+        self.log.as_ref().unwrap().failures.store(1, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Keeps the file from this process's other calls, for a test that has them wait.
     #[cfg(test)]
     pub(crate) fn hold_back(&self) -> impl Drop {
@@ -207,10 +213,14 @@ impl Store {
         write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, PortError> {
         let result = self.write(write)?;
-        if let Some(log) = &self.log {
-            log.wait(&self.folder.join(FILE_NAME))?;
-        }
+        self.wait_for_disk()?;
         Ok(result)
+    }
+
+    /// Waits until all that was written is on the disk. What was written stands, also where this fails: it must not be written again.
+    pub(crate) fn wait_for_disk(&self) -> Result<(), PortError> {
+        let wait = |log: &Arc<Log>| log.wait(&self.connection, &self.folder.join(FILE_NAME));
+        self.log.as_ref().map_or(Ok(()), wait)
     }
 
     /// Runs a blocking call off the async threads: SQLite may wait for another process.
