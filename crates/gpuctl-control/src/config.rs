@@ -148,6 +148,24 @@ impl Config {
         Ok(Self { file: Some(file), stored_at: None, folder, state, policy })
     }
 
+    /// The file, or where it is stored, in words.
+    #[must_use]
+    pub fn source(&self) -> String {
+        let file = self.file.as_ref().map(|file| file.display().to_string());
+        let built_in = || "the built-in default".to_owned();
+        file.or_else(|| self.stored_at.clone()).unwrap_or_else(built_in)
+    }
+
+    /// A `gpuctl.toml` further up, which is not used since this one is nearer: its jobs and boxes are others. `None` if this one was not found
+    /// in the working folder or above it.
+    #[must_use]
+    pub fn not_used(&self) -> Option<PathBuf> {
+        let (here, file) = (env::current_dir().ok()?, self.file.as_ref()?);
+        let folder = file.parent().filter(|folder| here.starts_with(folder))?;
+        let further = folder.ancestors().skip(1).map(|folder| folder.join(FILE_NAME));
+        further.into_iter().find(|file| file.is_file())
+    }
+
     /// The device that models without one of their own use: `$DEVICE`, else the file's.
     #[must_use]
     pub fn device(&self) -> String {

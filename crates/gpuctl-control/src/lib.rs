@@ -28,6 +28,7 @@ pub mod prices;
 pub mod reconcile;
 pub mod reconciled;
 pub mod scheduled;
+pub mod spending;
 pub mod state_folder;
 pub mod submit;
 pub mod text;

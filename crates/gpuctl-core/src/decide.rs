@@ -27,7 +27,7 @@ use crate::observation::{
 };
 use crate::plan::{Plan, PoolPlan};
 use crate::policy::{Policy, Pool};
-use crate::units::{Timestamp, show_age, show_duration, show_time_left};
+use crate::units::{Timestamp, show_age, show_time_left};
 
 /// How old a part of the observation may be before it counts as unknown: what is unknown never starts or stops a box.
 pub const STALE_AFTER: TimeDelta = TimeDelta::minutes(2);

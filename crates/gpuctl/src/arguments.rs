@@ -49,7 +49,8 @@ pub(crate) struct Arguments {
 
 /// What the end of `gpuctl --help` says.
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 changes pending (plan --exit-code), \
-                          4 a start or stop is outranked or cannot happen, 5 timed out, 130 interrupted while waiting.";
+                          4 a start or stop is outranked or cannot happen, or a permission is missing, 5 timed out, \
+                          6 a budget or a limit of cost forbids it, 130 interrupted while waiting.";
 
 /// The commands, by what they need.
 #[derive(Debug, Subcommand)]
@@ -313,6 +314,14 @@ pub(crate) enum CostCommand {
     Estimate(EstimateArguments),
     /// Show what a stack costs: a month of doing nothing, part by part, and an hour of each kind of box
     Stack(StackCostArguments),
+    /// Show what each pool costs this month so far, and what the whole month comes to at this pace
+    Forecast,
+    /// Check that the month comes to no more than a limit, e.g. in CI; exits with code 6 if it does
+    Check {
+        /// The most that the month may cost
+        #[arg(long, value_name = "USD", value_parser = parse_usd, allow_hyphen_values = true)]
+        max_usd_month: MicroUsd,
+    },
     /// List the known prices: those shipped with this program, replaced by those fetched since
     Prices(PricesArguments),
 }

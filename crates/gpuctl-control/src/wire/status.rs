@@ -2,18 +2,20 @@
 
 use std::borrow::Cow;
 
+use chrono::TimeDelta;
 use gpuctl_core::cost::CostSettings;
 use gpuctl_core::observation::{
     BootPhase, Hold, HoldWants, Observation, SeenBox, SeenPool, SeenQueue,
 };
 use gpuctl_core::plan::{Plan, PoolPlan};
 use gpuctl_core::sentence::{busiest, sentence};
-use gpuctl_core::units::{BoxId, Timestamp};
+use gpuctl_core::units::{BoxId, MicroUsd, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{KeptDocument, NextChangeDocument, RunDocument, next_change};
 use super::{ReasonDocument, Versioned, seconds, time};
+use crate::spending::Spending;
 
 /// `gpuctl.status`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -23,6 +25,15 @@ pub struct StatusDocument {
     pub pools: Vec<PoolDocument>,
     /// The parts that could not be read.
     pub errors: Vec<String>,
+    /// The configuration that it follows from: a path or URI. Absent where only one is possible, as in a function.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// A `gpuctl.toml` further up that is not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_not_used: Option<String>,
+    /// The folder of this machine's state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
 }
 
 impl StatusDocument {
@@ -31,6 +42,14 @@ impl StatusDocument {
         for one in self.pools.iter_mut().flat_map(|pool| &mut pool.boxes) {
             let of_box = found.iter().find(|(id, _)| id.as_str() == one.r#box);
             one.outdated = of_box.map(|(_, how)| how.clone());
+        }
+    }
+
+    /// Adds what pools cost.
+    pub fn note_spending(&mut self, spending: &[Spending]) {
+        for pool in &mut self.pools {
+            let of_pool = spending.iter().find(|one| one.pool.as_str() == pool.pool);
+            pool.cost = of_pool.map(SpendingDocument::of);
         }
     }
 
@@ -47,7 +66,14 @@ impl StatusDocument {
             Some(PoolDocument::of(pool, plan, cost, seen.at))
         };
         let pools = plan.pools.iter().filter_map(pool).collect();
-        let document = Self { at: time(seen.at), pools, errors };
+        let document = Self {
+            at: time(seen.at),
+            pools,
+            errors,
+            config: None,
+            config_not_used: None,
+            state: None,
+        };
         Versioned { schema: "gpuctl.status", version: 1, document }
     }
 }
@@ -63,6 +89,12 @@ pub struct PoolDocument {
     pub sentence: String,
     /// How many boxes should be up.
     pub boxes_wanted: u32,
+    /// How old what is shown of boxes and queue is, where they could not be read this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_seconds_ago: Option<f64>,
+    /// What its boxes cost, where that was asked for and they have a price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<SpendingDocument>,
     pub boxes: Vec<BoxDocument>,
     pub queue: Option<QueueDocument>,
     pub hold: Option<HoldDocument>,
@@ -79,11 +111,15 @@ impl PoolDocument {
         let boxes = seen.boxes.value.as_deref();
         let run = seen.runs.first();
         let reason = run.map(|run| run.stop.as_ref().unwrap_or(&run.start));
+        let read_at = seen.queue.iter().map(|queue| queue.at).chain([seen.boxes.at]).min();
+        let age = read_at.map(|at| now - at).filter(|age| *age > TimeDelta::zero());
         Self {
             pool: plan.pool.to_string(),
             state: boxes.map_or("unknown", state).into(),
             sentence: sentence(seen, plan, cost, now),
             boxes_wanted: plan.boxes_wanted,
+            observed_seconds_ago: age.map(seconds),
+            cost: None,
             boxes: box_documents(boxes.unwrap_or_default(), plan, now),
             queue: seen
                 .queue
@@ -94,6 +130,32 @@ impl PoolDocument {
             reason: reason.map(Into::into),
             next_change: plan.next_change.as_ref().map(next_change),
             last_run: run.map(|run| RunDocument::of(run, now)),
+        }
+    }
+}
+
+/// What a pool costs, in US dollars; days and months are those of UTC, as AWS bills them.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct SpendingDocument {
+    /// Since midnight.
+    pub usd_today: f64,
+    /// Since the first of the month.
+    pub usd_month: f64,
+    /// The whole month at this pace.
+    pub usd_month_forecast: f64,
+    /// `budget_usd_month` of the pool.
+    pub budget_usd_month: Option<f64>,
+}
+
+impl SpendingDocument {
+    /// The document of what a pool costs.
+    #[must_use]
+    pub fn of(spending: &Spending) -> Self {
+        Self {
+            usd_today: spending.today.as_usd(),
+            usd_month: spending.month.as_usd(),
+            usd_month_forecast: spending.forecast.as_usd(),
+            budget_usd_month: spending.budget.map(MicroUsd::as_usd),
         }
     }
 }
@@ -259,7 +321,6 @@ impl HoldDocument {
 mod tests {
     use std::collections::BTreeMap;
 
-    use chrono::TimeDelta;
     use gpuctl_core::decide;
     use gpuctl_core::observation::{BoxState, Seen, SeenWorker, Witness, WorkerFault};
     use gpuctl_core::offering::{CapacityType, Offering};

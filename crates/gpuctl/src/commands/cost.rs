@@ -1,6 +1,7 @@
 //! `cost`: what box time cost, and what it would cost on EC2, from the ledger and the known prices.
 
 mod estimate;
+mod forecast;
 mod report;
 
 use gpuctl_control::config::Config;
@@ -19,6 +20,10 @@ pub(super) async fn run(config: Config, command: CostCommand) -> Result<Output, 
     let known = &config.policy.cost;
     match command {
         CostCommand::Report(wanted) => report::report(&Context::open(config).await?, &wanted).await,
+        CostCommand::Forecast => forecast::forecast(&Context::open(config).await?).await,
+        CostCommand::Check { max_usd_month } => {
+            forecast::check(&Context::open(config).await?, max_usd_month).await
+        }
         CostCommand::Stack(wanted) => stack(&config, &wanted),
         CostCommand::Estimate(wanted) => estimate::estimate(known, &wanted),
         CostCommand::Prices(wanted) if wanted.refresh => {

@@ -45,9 +45,7 @@ pub(super) async fn check(config: Result<Config, ConfigError>, repair: Repair) -
 
 async fn checks(config: Config, repair: Repair) -> Vec<CheckDocument> {
     let file = config.file.clone();
-    let shown = file.as_ref().map(|file| file.display().to_string());
-    let shown = shown.or(config.stored_at.clone()).unwrap_or("the built-in default".to_owned());
-    let mut checks = vec![pass("configuration", shown)];
+    let mut checks = vec![pass("configuration", config.source())];
     // On AWS the worker runs on the box.
     let has_worker = config.policy.cloud.aws.is_none();
     match Context::open(config).await {

@@ -5,6 +5,7 @@
 use gpuctl_control::Reconciled;
 use gpuctl_control::act::Acted;
 use gpuctl_control::plan as observe_and_decide;
+use gpuctl_control::spending;
 use gpuctl_control::wire::explain::ExplainDocument;
 use gpuctl_control::wire::plan::{PlanDocument, SubmitDocument};
 use gpuctl_control::wire::status::StatusDocument;
@@ -21,12 +22,28 @@ use crate::render::Output;
 /// `gpuctl status [POOL]`.
 pub(super) async fn status(context: &Context, pool: Option<&PoolId>) -> Result<Output, Failure> {
     let seen = observe(context, pool).await?;
-    let mut status =
-        StatusDocument::of(&seen.observation, &seen.plan, &context.config.policy.cost, seen.errors);
-    match context.outdated().await {
-        Ok(found) => status.document.note_outdated(&found),
-        Err(error) => status.document.errors.push(error.to_string()),
+    let policy = &context.config.policy;
+    let mut status = StatusDocument::of(&seen.observation, &seen.plan, &policy.cost, seen.errors);
+    let spending = spending::of_pools(&*context.ports.ledger, policy, &seen.observation);
+    let document = &mut status.document;
+    let (outdated, spending) = tokio::join!(context.outdated(), spending);
+    match outdated {
+        Ok(found) => document.note_outdated(&found),
+        Err(error) => document.errors.push(error.to_string()),
     }
+    match spending {
+        Ok(spending) => document.note_spending(&spending),
+        Err(error) => document.errors.push(error.to_string()),
+    }
+    document.config = Some(context.config.source());
+    document.config_not_used = context.config.not_used().map(|file| file.display().to_string());
+    document.state = context
+        .config
+        .policy
+        .cloud
+        .aws
+        .is_none()
+        .then(|| context.config.state.display().to_string());
     Ok(Output::Status(status))
 }
 

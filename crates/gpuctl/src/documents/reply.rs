@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use gpuctl_control::wire::Versioned;
 use gpuctl_control::wire::job::JobDocument;
-use gpuctl_control::wire::status::QueueDocument;
+use gpuctl_control::wire::status::{QueueDocument, SpendingDocument};
 
 /// `gpuctl.submitted`.
 #[derive(Clone, Debug, Serialize)]
@@ -212,6 +212,29 @@ pub(crate) struct CostReportDocument {
     pub(crate) spot_usd_month: Option<f64>,
     /// One box up for a month of 30 days, on demand.
     pub(crate) always_on_usd_month: f64,
+}
+
+/// `gpuctl.cost-forecast`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct CostForecastDocument {
+    pub(crate) at: String,
+    /// The end of the month in UTC.
+    pub(crate) month_ends_at: String,
+    /// All pools together, since the first of the month.
+    pub(crate) usd_month: f64,
+    /// … in the whole month at this pace.
+    pub(crate) usd_month_forecast: f64,
+    /// The limit that was to be checked.
+    pub(crate) max_usd_month: Option<f64>,
+    /// The pools whose boxes have a price.
+    pub(crate) pools: Vec<PoolForecastDocument>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct PoolForecastDocument {
+    pub(crate) pool: String,
+    #[serde(flatten)]
+    pub(crate) cost: SpendingDocument,
 }
 
 /// `gpuctl.cost-estimate`.

@@ -10,10 +10,12 @@ pub(crate) enum Exit {
     Usage = 2,
     /// `plan --exit-code`: there is something to do.
     ChangesPending = 3,
-    /// A start or stop is outranked by another rule, or cannot happen; the hold is set.
+    /// A start or stop is outranked by another rule, or cannot happen (the hold is set); or a permission is missing.
     NotCarriedOut = 4,
     /// `--wait` timed out; the operation continues.
     TimedOut = 5,
+    /// A budget, or a limit that was given, does not allow the cost.
+    OverBudget = 6,
     /// Ctrl-C while waiting; the operation continues.
     Interrupted = 130,
 }
@@ -67,7 +69,7 @@ codes! {
     PoolNothingToRun "pool.nothing_to_run" NotCarriedOut "The pool has nothing to run on this machine."
     PoolUnread "pool.unread" Failed "The pool could not be read."
     HoldInvalid "hold.invalid" Usage "A hold's time is invalid: in the past, or longer than allowed."
-    HoldOverBudget "hold.over_budget" NotCarriedOut "The pool's budget forbids the start."
+    HoldOverBudget "hold.over_budget" OverBudget "The pool's budget forbids the start."
     StartOutranked "start.outranked" NotCarriedOut "Another rule outranks the start; the hold is set."
     StartImpossible "start.impossible" NotCarriedOut "No box of the pool can start now; the hold is set."
     StopOutranked "stop.outranked" NotCarriedOut "Another rule outranks the stop; the hold is set."
@@ -122,7 +124,7 @@ codes! {
     BackendFull "backend.full" Failed "The disk, or the queue file, is full."
     BackendUnavailable "backend.unavailable" Failed "The backend cannot be reached now; try again."
     BackendThrottled "backend.throttled" Failed "AWS throttles the calls; try again later."
-    BackendDenied "backend.denied" Failed "A permission or valid credentials are missing."
+    BackendDenied "backend.denied" NotCarriedOut "A permission or valid credentials are missing."
     BackendNotFound "backend.not_found" Failed "A resource of the backend does not exist."
     BackendCorrupt "backend.corrupt" Failed "Stored data cannot be read."
     BackendTooNew "backend.too_new" Failed "Stored data was written by a newer version of gpuctl."

@@ -1,7 +1,10 @@
 //! `cost report`, `estimate` and `prices` as text.
 
+use super::status::spending;
 use super::words::{Lines, short, shown_name};
-use crate::documents::reply::{CostReportDocument, EstimateDocument, PricesDocument};
+use crate::documents::reply::{
+    CostForecastDocument, CostReportDocument, EstimateDocument, PricesDocument,
+};
 
 pub(super) fn report(document: &CostReportDocument) -> Lines {
     let mut lines =
@@ -90,6 +93,25 @@ fn saved(lines: &mut Lines, document: &CostReportDocument) {
         words.push_str("; less than a day says nothing about a month");
     }
     lines.label("saved", words);
+}
+
+pub(super) fn forecast(document: &CostForecastDocument) -> Lines {
+    let mut lines = Lines::default();
+    if document.pools.is_empty() {
+        return Lines::of(
+            "no boxes that cost: they run on this machine, without a budget or [cost] usd_hour",
+        );
+    }
+    for pool in &document.pools {
+        lines.add(format!("{}: {}", pool.pool, spending(&pool.cost)));
+    }
+    let (month, forecast) = (document.usd_month, document.usd_month_forecast);
+    lines.add(format!("together: ${month:.2} this month, about ${forecast:.2} at its end"));
+    if let Some(most) = document.max_usd_month {
+        let verdict = if forecast > most { "more than" } else { "within" };
+        lines.add(format!("that is {verdict} the limit of ${most:.2}"));
+    }
+    lines
 }
 
 pub(super) fn estimate(document: &EstimateDocument) -> Lines {

@@ -24,7 +24,7 @@ pub(super) fn invoked(document: &InvokedDocument) -> Lines {
         let has_acted = response.acted.iter().any(|done| done.pool == pool.pool);
         let when = if has_acted { ", before that" } else { "" };
         lines.add(format!("{}: {}{when}", pool.pool, pool.state));
-        status::pool(&mut lines, pool);
+        status::pool(&mut lines, pool, "");
     }
     for error in &response.errors {
         lines.add(format!("error: {error}"));

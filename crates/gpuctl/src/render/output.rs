@@ -15,9 +15,10 @@ use serde::Serialize;
 use super::json;
 use crate::documents::logs::LogsDocument;
 use crate::documents::reply::{
-    CancelledDocument, CopiedDocument, CostReportDocument, DeletedDocument, DoctorDocument,
-    EstimateDocument, InitDocument, JobsDocument, ManPagesDocument, MovedDocument, PricesDocument,
-    QueuesDocument, RetriedDocument, ScriptDocument, SubmittedDocument, VersionDocument, versioned,
+    CancelledDocument, CopiedDocument, CostForecastDocument, CostReportDocument, DeletedDocument,
+    DoctorDocument, EstimateDocument, InitDocument, JobsDocument, ManPagesDocument, MovedDocument,
+    PricesDocument, QueuesDocument, RetriedDocument, ScriptDocument, SubmittedDocument,
+    VersionDocument, versioned,
 };
 use crate::documents::schedule::{ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument};
 use crate::documents::simulate::{
@@ -55,6 +56,7 @@ pub(crate) enum Output {
     ScheduleShow(ScheduleShowDocument),
     ScheduleLint(ScheduleLintDocument),
     CostReport(Box<CostReportDocument>),
+    CostForecast(CostForecastDocument),
     Estimate(EstimateDocument),
     Simulation(Box<SimulationDocument>),
     FaultSimulation(Box<FaultSimulationDocument>),
@@ -114,6 +116,7 @@ impl Output {
             Self::ScheduleShow(document) => named("gpuctl.schedule-show", document),
             Self::ScheduleLint(document) => named("gpuctl.schedule-lint", document),
             Self::CostReport(document) => named("gpuctl.cost-report", document),
+            Self::CostForecast(document) => named("gpuctl.cost-forecast", document),
             Self::Simulation(document) => named("gpuctl.simulation", document),
             Self::FaultSimulation(document) => named("gpuctl.fault-simulation", document),
             Self::Tuning(document) => named("gpuctl.tuning", document),

@@ -6,21 +6,34 @@ use gpuctl_control::wire::plan::{
     NextChangeDocument, PlanDocument, PoolPlanDocument, RunDocument, SubmitDocument,
     VerdictDocument,
 };
-use gpuctl_control::wire::status::{BoxDocument, PoolDocument, QueueDocument, StatusDocument};
+use gpuctl_control::wire::status::{
+    BoxDocument, PoolDocument, QueueDocument, SpendingDocument, StatusDocument,
+};
 
-use super::words::{Lines, jobs_of, short, shown_name, span};
+use super::words::{Lines, jobs_of, short, shown_name, span, until};
 
 pub(super) fn status(document: &StatusDocument) -> Lines {
     let mut lines = Lines::default();
     for pool in &document.pools {
         lines.add(format!("{}: {}", pool.pool, pool.sentence));
-        self::pool(&mut lines, pool);
+        self::pool(&mut lines, pool, &document.at);
     }
     errors(&mut lines, &document.errors);
+    if let Some(config) = &document.config {
+        let state = document.state.as_ref().map(|state| format!(", state in {state}"));
+        let state = state.unwrap_or_default();
+        lines.add(format!("observed at {} with {config}{state}", short(&document.at)));
+        if let Some(other) = &document.config_not_used {
+            lines.add(format!("not used, since that one is nearer: {other}"));
+        }
+    }
     lines
 }
 
-pub(super) fn pool(lines: &mut Lines, pool: &PoolDocument) {
+pub(super) fn pool(lines: &mut Lines, pool: &PoolDocument, now: &str) {
+    if let Some(age) = pool.observed_seconds_ago {
+        lines.label("observed", format!("{} ago: it could not be read again", span(age)));
+    }
     boxes(lines, &pool.boxes);
     queue_line(lines, pool.queue.as_ref());
     if let Some(hold) = &pool.hold {
@@ -34,7 +47,22 @@ pub(super) fn pool(lines: &mut Lines, pool: &PoolDocument) {
         last_run(lines, run);
     }
     reasons(lines, "blocked", &pool.blocked);
-    next(lines, pool.next_change.as_ref());
+    next(lines, pool.next_change.as_ref(), now);
+    if let Some(cost) = &pool.cost {
+        lines.label("cost", spending(cost));
+    }
+}
+
+/// What a pool has cost, and what its month comes to.
+pub(super) fn spending(cost: &SpendingDocument) -> String {
+    let budget = cost.budget_usd_month.map(|most| format!(", budget ${most:.2}"));
+    format!(
+        "${:.2} today, ${:.2} this month, about ${:.2} at its end{} (days and months of UTC)",
+        cost.usd_today,
+        cost.usd_month,
+        cost.usd_month_forecast,
+        budget.unwrap_or_default()
+    )
 }
 
 fn errors(lines: &mut Lines, errors: &[String]) {
@@ -116,9 +144,9 @@ fn reason(reason: &ReasonDocument) -> String {
     format!("{}: {}", reason.rule, reason.text)
 }
 
-fn next(lines: &mut Lines, next: Option<&NextChangeDocument>) {
+fn next(lines: &mut Lines, next: Option<&NextChangeDocument>, now: &str) {
     if let Some(next) = next {
-        lines.label("next", format!("{} {}", short(&next.at), reason(&next.reason)));
+        lines.label("next", format!("{} {}", until(now, &next.at), reason(&next.reason)));
     }
 }
 
@@ -136,7 +164,7 @@ pub(super) fn plan(document: &PlanDocument) -> Lines {
             boxes => format!("{boxes} boxes"),
         };
         lines.add(format!("{}: wants {wanted} at {}", pool.pool, short(&document.at)));
-        pool_plan(&mut lines, pool);
+        pool_plan(&mut lines, pool, &document.at);
         pool.kept.iter().for_each(|kept| lines.label("kept", &kept.text));
         rules(&mut lines, pool);
     }
@@ -155,7 +183,7 @@ pub(super) fn submit(one: &SubmitDocument) -> String {
     format!("{pool}: submits `{}` ({}) {next}", shown_name(name), shown_name(task))
 }
 
-fn pool_plan(lines: &mut Lines, pool: &PoolPlanDocument) {
+fn pool_plan(lines: &mut Lines, pool: &PoolPlanDocument, now: &str) {
     for action in &pool.actions {
         lines.label(action.action, format!("{} because {}", action.r#box, reason(&action.reason)));
     }
@@ -164,7 +192,7 @@ fn pool_plan(lines: &mut Lines, pool: &PoolPlanDocument) {
     }
     reasons(lines, "blocked", &pool.blocked);
     match &pool.next_change {
-        Some(change) => next(lines, Some(change)),
+        Some(change) => next(lines, Some(change), now),
         None => {
             lines.label("next", "nothing scheduled: a job, a schedule or a command changes it");
         }
@@ -192,7 +220,7 @@ pub(super) fn explain(document: &ExplainDocument) -> Lines {
             lines.label("stays up", format!("{}: {}", verdict.rule, verdict.text));
         }
     }
-    pool_plan(&mut lines, plan);
+    pool_plan(&mut lines, plan, &document.at);
     rules(&mut lines, plan);
     errors(&mut lines, &document.errors);
     lines

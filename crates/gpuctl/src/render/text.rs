@@ -37,6 +37,7 @@ pub(super) fn output(output: &Output) -> Option<Lines> {
         Output::ScheduleShow(document) => schedule::show(document),
         Output::ScheduleLint(document) => schedule::lint(document),
         Output::CostReport(document) => cost::report(document),
+        Output::CostForecast(document) => cost::forecast(document),
         Output::Estimate(document) => cost::estimate(document),
         Output::Prices(document) => cost::prices(document),
         #[cfg(feature = "deploy")]

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use chrono::{Local, TimeDelta};
+use chrono::{DateTime, FixedOffset, Local, TimeDelta};
 use gpuctl_core::text::is_unsafe;
-use gpuctl_core::units::{Timestamp, show_age};
+use gpuctl_core::units::{Timestamp, show_age, show_time_left};
 
 /// Characters of one line of output; `--json` has everything.
 pub(crate) const LINE_CHARS_MAX: usize = 2_000;
@@ -126,15 +126,31 @@ pub(super) fn span(seconds: f64) -> String {
     show_age(TimeDelta::from_std(span).unwrap_or_default())
 }
 
-/// A document's time in local time.
+/// A document's time in the zone of this machine, which it says.
 pub(super) fn short(rfc3339: &str) -> String {
     let Ok(at) = rfc3339.parse::<Timestamp>() else { return rfc3339.to_owned() };
-    at.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S").to_string()
+    in_zone(at.with_timezone(&Local).fixed_offset(), "%Y-%m-%d %H:%M:%S")
 }
 
-/// A time of day in local time.
+/// A time of day in the zone of this machine, which it says.
 pub(super) fn clock(at: Timestamp) -> String {
-    at.with_timezone(&Local).format("%H:%M:%S").to_string()
+    in_zone(at.with_timezone(&Local).fixed_offset(), "%H:%M:%S")
+}
+
+/// How long it is until a document's time, and when that is.
+pub(super) fn until(now: &str, then: &str) -> String {
+    match (now.parse::<Timestamp>(), then.parse::<Timestamp>()) {
+        (Ok(now), Ok(at)) => format!("in {} ({})", show_time_left(at - now), short(then)),
+        _ => short(then),
+    }
+}
+
+fn in_zone(at: DateTime<FixedOffset>, format: &str) -> String {
+    let zone = match at.offset().local_minus_utc() {
+        0 => "UTC".to_owned(),
+        _ => at.format("%:z").to_string(),
+    };
+    format!("{} {zone}", at.format(format))
 }
 
 #[cfg(test)]
@@ -149,6 +165,15 @@ mod tests {
         let safe = safe_json(&json);
         assert!(!safe.chars().any(is_unsafe), "{safe}");
         assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), hostile);
+    }
+
+    #[test]
+    fn a_time_says_its_zone() {
+        let at = |text: &str| in_zone(DateTime::parse_from_rfc3339(text).unwrap(), "%H:%M");
+        assert_eq!(at("2026-11-21T12:00:00Z"), "12:00 UTC");
+        assert_eq!(at("2026-11-21T21:00:00+09:00"), "21:00 +09:00");
+        let soon = until("2026-11-21T12:00:00Z", "2026-11-21T12:00:29.6Z");
+        assert!(soon.starts_with("in 30s (2026-11-21 "), "{soon}");
     }
 
     #[test]

@@ -100,7 +100,7 @@ fn a_budget_forbids_a_hold_until_it_states_an_amount() {
     let sandbox = Sandbox::new(POOR);
     sandbox.run(&["start-app", "--wait"]).expect(0);
     sandbox.run(&["stop-app", "--wait"]).expect(0);
-    let said = sandbox.run(&["start-app"]).expect(4);
+    let said = sandbox.run(&["start-app"]).expect(6);
     assert!(
         said.stderr.contains("`app` is not started: $0.0088 of $0.0080 spent"),
         "{}",

@@ -32,3 +32,47 @@ fn a_wait_elsewhere_than_on_a_terminal_says_for_what_and_gives_results_once() {
     assert!(said.stderr.contains("1 of 1 job done"), "{all}");
     assert_eq!(all.matches("(text.embed").count(), 1, "{all}");
 }
+
+/// A command on this machine whose hour has a price.
+const PRICED: &str = "[pool.app]\ncommand = [\"sleep\", \"600\"]\n[cost]\nusd_hour = 0.5\n";
+
+#[test]
+fn status_says_what_a_pool_has_cost_and_what_it_follows_from() {
+    let sandbox = Sandbox::new(PRICED);
+    sandbox.run(&["start-app", "--wait"]).expect(0);
+    let status = sandbox.run(&["status"]).expect(0).stdout;
+    // A start is billed for a minute at least: 60 s at $0.50 an hour.
+    assert!(status.contains("$0.01 today, $0.01 this month, about $"), "{status}");
+    let config = sandbox.config();
+    let footer = format!(" UTC with {}, state in ", config.display());
+    assert!(status.contains(&footer), "{status}");
+    let json = sandbox.run(&["status", "--json"]).expect(0).json();
+    assert!(json["pools"][0]["cost"]["usd_month_forecast"].as_f64().unwrap() > 0.0, "{json}");
+    assert_eq!(json["config"], config.display().to_string());
+}
+
+#[test]
+fn a_configuration_further_up_is_told_since_it_is_not_used() {
+    let sandbox = Sandbox::new(PRICED);
+    std::fs::create_dir(sandbox.path("inner")).unwrap();
+    sandbox.write("inner/gpuctl.toml", PRICED);
+    let mut command = sandbox.command(&["status"]);
+    let status = crate::support::said(command.current_dir(sandbox.path("inner")).output().unwrap());
+    assert!(status.stdout.contains("not used, since that one is nearer: "), "{}", status.stdout);
+    let status = sandbox.run(&["status"]).expect(0).stdout;
+    assert!(!status.contains("not used"), "{status}");
+}
+
+#[test]
+fn the_cost_of_a_month_is_checked_against_a_limit() {
+    let sandbox = Sandbox::new(PRICED);
+    sandbox.run(&["start-app", "--wait"]).expect(0);
+    let forecast = sandbox.run(&["cost", "forecast", "--json"]).expect(0).json();
+    let usd = forecast["usd_month_forecast"].as_f64().unwrap();
+    assert!(usd > 0.0 && forecast["pools"][0]["pool"] == "app", "{forecast}");
+    sandbox.run(&["cost", "check", "--max-usd-month", "100000"]).expect(0);
+    let over = sandbox.run(&["cost", "check", "--max-usd-month", "0.000001"]).expect(6);
+    assert!(over.stdout.contains("that is more than the limit of $0.00"), "{}", over.stdout);
+    let none = Sandbox::new("[pool.gpu]\nqueue = \"jobs\"\n").run(&["cost", "forecast"]).expect(0);
+    assert!(none.stdout.starts_with("no boxes that cost"), "{}", none.stdout);
+}

@@ -13,7 +13,7 @@ const FILTERS: [(&str, &str); 7] = [
     (r"/[^ `\n]*/\.tmp[A-Za-z0-9]+", "[FOLDER]"),
     (r"/[^ `\n]*/gpu-worker\b", "[PROGRAMS]/gpu-worker"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "[TIME]"),
-    (r"(?m)^\d\d:\d\d:\d\d ", "[CLOCK] "),
+    (r"(?m)^\d\d:\d\d:\d\d UTC ", "[CLOCK] "),
     (r"time zones \d{4}[a-z]", "time zones [VERSION]"),
     (r"commit [^,]*, with(out)? AWS", "commit [COMMIT], [FEATURES]"),
 ];
