@@ -4,10 +4,11 @@
 //! hands it batches. Queues, JSON results and metrics are not here; nothing here prints or ends the process.
 //!
 //! The modules are layers, each of which uses only those below it: `bench`, `open`, `families`, `pipelines`, `models`,
-//! `run` and `preparation`, then `output`, `preprocess` and `input`, and `cancel`, `onnx_error`, `size` and `text`.
+//! `run` and `preparation`, then `output`, `preprocess` and `input`, and `cancel`, `cards`, `onnx_error`, `size` and `text`.
 
 mod bench;
 mod cancel;
+mod cards;
 mod families;
 mod input;
 mod models;
@@ -25,6 +26,7 @@ pub use gpu_tasks::{Blame, ParamError, Params, Task, TaskError, UnknownTask, War
 
 pub use bench::{Bench, OpenSides, Speed};
 pub use cancel::Cancel;
+pub use cards::{Card, CardError, CardMemory, VISIBLE, card, cards, names_in};
 pub use input::audio::Audio;
 pub use input::audio::external::ffmpeg_version;
 pub use input::picture::Picture;

@@ -1,7 +1,10 @@
 //! `gpu-worker check --json`: does ONNX Runtime load, which device is used, do the models open. `gpuctl doctor` runs it and shows its
 //! findings. Nothing is downloaded or changed.
 
-use gpu_inference::{ModelStore, Runtime, Task, ffmpeg_version, open_pipeline, picture_programs};
+use gpu_inference::{
+    Card, Device, ModelStore, Runtime, Task, VISIBLE, card, ffmpeg_version, open_pipeline,
+    picture_programs,
+};
 use serde_json::{Value, json};
 
 use crate::engine::EngineSetup;
@@ -20,7 +23,11 @@ pub fn check(setup: &EngineSetup) -> Vec<Value> {
     };
     let mut checks = vec![passed("runtime", library.display().to_string())];
     checks.push(match runtime.device(setup.device) {
-        Ok(device) => passed("device", format!("{device} (configured: {})", setup.device)),
+        Ok(device) => {
+            let card = if device == Device::Cuda { told(setup.options.gpu_index) } else { None };
+            let card = card.map_or_else(String::new, |card| format!(": {card}"));
+            passed("device", format!("{device} (configured: {}){card}", setup.device))
+        }
         Err(error) => failed("device", &error, error.hint()),
     });
     match setup.store() {
@@ -30,6 +37,13 @@ pub fn check(setup: &EngineSetup) -> Vec<Value> {
     checks.push(passed("formats", formats()));
     checks.extend(picture_formats());
     checks
+}
+
+/// The card that CUDA uses, where the driver shows it.
+fn told(number: u32) -> Option<String> {
+    let Card { name, memory, .. } = card(number, std::env::var(VISIBLE).ok().as_deref()).ok()?;
+    let (total, used) = (memory.total >> 20, memory.used.saturating_sub(memory.ours.unwrap_or(0)));
+    Some(format!("{name} with {total} MiB, of which others use {} MiB", used >> 20))
 }
 
 /// What the optional programs read beside what gpu-worker reads itself.

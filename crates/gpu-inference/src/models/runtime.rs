@@ -19,6 +19,7 @@ use ort::value::{Outlet, Shape, SymbolicDimensions, Tensor, TensorElementType, V
 use ort::{LoadDynamicError, ep};
 use tracing::{info, warn};
 
+use crate::cards::{CardError, VISIBLE, card};
 use crate::onnx_error::{About, OnnxError};
 
 /// Oldest ONNX Runtime that this build accepts: the `api-24` feature of `ort`.
@@ -166,6 +167,12 @@ pub enum RuntimeError {
         #[source]
         source: OnnxError,
     },
+    /// CUDA is asked for, and there is no driver for it, or not the GPU that it is to use.
+    #[error("CUDA does not work here")]
+    NoGpu {
+        #[source]
+        source: CardError,
+    },
 }
 
 impl RuntimeError {
@@ -178,7 +185,7 @@ impl RuntimeError {
             Self::TooOld { .. } => "runtime.too_old",
             Self::AlreadyLoaded { .. } => "runtime.loaded",
             Self::Start { .. } => "runtime.start",
-            Self::Cuda { .. } => "runtime.cuda",
+            Self::Cuda { .. } | Self::NoGpu { .. } => "runtime.cuda",
         }
     }
 
@@ -214,6 +221,7 @@ impl RuntimeError {
                 "use the libraries of onnxruntime-gpu, put the CUDA and cuDNN folders into \
                  LD_LIBRARY_PATH, check the driver with nvidia-smi, or set `device = \"cpu\"`"
             }
+            Self::NoGpu { source } => source.hint(),
         }
     }
 }
@@ -284,8 +292,17 @@ impl Runtime {
         };
         match self.cuda() {
             Ok(()) => Ok(Device::Cuda),
-            Err(source) if needed => Err(RuntimeError::Cuda { source }),
+            Err(source) if needed => Err(self.why_no_cuda(source)),
             Err(_) => Ok(Device::Cpu),
+        }
+    }
+
+    /// The driver is asked only here: where there is no NVML, CUDA may work all the same.
+    fn why_no_cuda(&self, source: OnnxError) -> RuntimeError {
+        let visible = env::var(VISIBLE).ok();
+        match card(self.options.gpu_index, visible.as_deref()) {
+            Ok(_) => RuntimeError::Cuda { source },
+            Err(source) => RuntimeError::NoGpu { source },
         }
     }
 

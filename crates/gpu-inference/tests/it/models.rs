@@ -200,14 +200,14 @@ fn without_a_gpu_auto_is_the_cpu_and_cuda_says_why_not() {
     let error = runtime.device(DevicePreference::Cuda).unwrap_err();
     let said = |error: &RuntimeError| error.source().unwrap().to_string();
     assert!(
-        matches!(&error, RuntimeError::Cuda { .. }) && said(&error).contains("CUDA"),
+        matches!(&error, RuntimeError::NoGpu { .. }) && said(&error).contains("NVIDIA's driver"),
         "{error}"
     );
     // Where a GPU is paid for, `auto` means it, and only a model that may says so of itself.
     let paid = RuntimeOptions { gpu: Gpu::Expected, ..RuntimeOptions::default() };
     let paid = Runtime::load(&Runtime::locate(None).unwrap(), paid).unwrap();
     assert_eq!(paid.device(DevicePreference::Cpu).unwrap(), Device::Cpu);
-    assert!(matches!(paid.device(DevicePreference::Auto), Err(RuntimeError::Cuda { .. })));
+    assert!(matches!(paid.device(DevicePreference::Auto), Err(RuntimeError::NoGpu { .. })));
     let store = ModelStore::open(&models_folder()).unwrap();
     let open =
         |store: &ModelStore, model| open_pipeline(&paid, store, model, DevicePreference::Auto);

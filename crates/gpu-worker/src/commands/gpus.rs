@@ -3,16 +3,8 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::str::FromStr;
-use std::time::Duration;
 
-use gpuctl_control::log::shown;
-use tokio::process::Command;
-use tokio::time::timeout;
-
-/// The environment variable by which CUDA sees some GPUs only.
-pub(crate) const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
-/// How long nvidia-smi may take: it hangs where the driver does.
-const LIST_TIME_MAX: Duration = Duration::from_secs(120);
+use gpu_inference::{VISIBLE, cards, names_in};
 
 /// What `--gpus` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +55,7 @@ pub(crate) fn find(wanted: &Gpus, uses_gpu: bool) -> Result<Vec<Gpu>, Box<dyn Er
         return Ok(numbers.into_iter().map(|number| Gpu { number, visible: None }).collect());
     }
     let there = match std::env::var(VISIBLE) {
-        Ok(visible) => Ok(in_variable(&visible)),
+        Ok(visible) => Ok(names_in(&visible)),
         Err(_) => in_driver(),
     };
     match (wanted, there) {
@@ -80,29 +72,10 @@ fn of_pair((number, visible): (u32, String)) -> Gpu {
     Gpu { number, visible: Some(visible) }
 }
 
-/// CUDA uses the names up to the first that names none.
-fn in_variable(visible: &str) -> Vec<String> {
-    let names = visible.split(',').map(str::trim);
-    names.take_while(|name| !name.is_empty() && *name != "-1").map(str::to_owned).collect()
-}
-
 /// By their UUIDs, since CUDA may number them otherwise.
 fn in_driver() -> Result<Vec<String>, Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut command = Command::new("nvidia-smi");
-    command.args(["--query-gpu=uuid", "--format=csv,noheader"]).kill_on_drop(true);
-    let asked = runtime.block_on(async { timeout(LIST_TIME_MAX, command.output()).await });
-    let unknown =
-        |why: &str| format!("nvidia-smi cannot list the GPUs of this machine: {}", shown(why));
-    let answer = match asked {
-        Ok(answer) => answer.map_err(|error| unknown(&error.to_string()))?,
-        Err(_) => return Err(unknown("it takes too long").into()),
-    };
-    let text = String::from_utf8_lossy(&answer.stdout);
-    match answer.status.success() {
-        true => Ok(text.lines().map(|line| line.trim().to_owned()).collect()),
-        false => Err(unknown(text.trim()).into()),
-    }
+    let found = cards().map_err(|error| format!("{error} ({})", error.hint()))?;
+    Ok(found.into_iter().map(|card| card.uuid).collect())
 }
 
 fn listed(numbers: &BTreeSet<u32>, there: &[String]) -> Result<Vec<Gpu>, Box<dyn Error>> {
@@ -127,13 +100,6 @@ mod tests {
             assert!(error.starts_with(says), "{error}");
         }
         assert_eq!("0,1,0".parse::<Gpus>(), Err("GPU 0 is listed twice".into()));
-    }
-
-    #[test]
-    fn numbers_count_what_the_variable_shows_up_to_the_first_that_names_none() {
-        assert_eq!(in_variable("GPU-4f, 3"), ["GPU-4f", "3"]);
-        assert_eq!(in_variable("2,-1,3"), ["2"]);
-        assert!(in_variable("").is_empty());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use gpu_inference::VISIBLE;
 use gpuctl_control::log::shown;
 use gpuctl_worker::WorkerExit;
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::gpus::{Gpu, VISIBLE};
+use super::gpus::Gpu;
 use crate::WRONG_CONFIGURATION;
 
 /// Once the workers of all GPUs have crashed this often in a row, each time within `STEADY_AFTER` of their start, the box is given up.

@@ -1,9 +1,8 @@
-//! `gpu-worker serve --gpus`: a worker for each GPU. There is none here: a program in place of nvidia-smi lists two, and the jobs run on the
+//! `gpu-worker serve --gpus`: a worker for each GPU. There is none here: a library in place of NVIDIA's lists two, and the jobs run on the
 //! processor.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -12,17 +11,23 @@ use crate::support::{Sandbox, said, sample, wait_until, workers};
 /// No controller starts or stops a box here.
 const CONFIG: &str = "[pool.gpu]\nqueue = \"jobs\"\nmax_wait = \"12h\"\nidle_stop = \"12h\"\n";
 
-/// A folder in which `nvidia-smi` lists two GPUs.
+const LIBRARY: &str = "lib/libnvidia-ml.so.1";
+
+/// The driver's library, as far as gpu-worker calls it, with two GPUs.
 fn with_two_gpus() -> Sandbox {
     let sandbox = Sandbox::new(CONFIG);
-    std::fs::create_dir(sandbox.path("bin")).unwrap();
-    let program = sandbox.write("bin/nvidia-smi", "#!/bin/sh\necho GPU-a\necho GPU-b\n");
-    std::fs::set_permissions(program, PermissionsExt::from_mode(0o755)).unwrap();
-    let path = format!("{}:{}", sandbox.path("bin").display(), std::env::var("PATH").unwrap());
-    sandbox.with("PATH", path)
+    let library = sandbox.path(LIBRARY);
+    std::fs::create_dir(library.parent().unwrap()).unwrap();
+    let source =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../gpu-inference/tests/nvml/stand_in.c");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-DCARDS=2", "-o"]).args([&library, &source]);
+    assert!(compiler.status().unwrap().success());
+    let folder = sandbox.path("lib");
+    sandbox.with("LD_LIBRARY_PATH", folder)
 }
 
-fn serve(sandbox: &Sandbox, gpus: &str) -> std::process::Command {
+fn serve(sandbox: &Sandbox, gpus: &str) -> Command {
     let worker = Path::new(env!("CARGO_BIN_EXE_gpuctl")).with_file_name("gpu-worker");
     let config = sandbox.config();
     let words = ["--config", config.to_str().unwrap(), "serve", "--pool", "gpu", "--box", "gpu-1"];
@@ -101,7 +106,7 @@ fn gpus_that_are_not_there_or_taken_are_refused() {
     wait_until("a second supervisor is refused", || {
         refused(&sandbox, "0").contains("another gpu-worker serves box gpu-1 on this machine")
     });
-    std::fs::remove_file(sandbox.path("bin/nvidia-smi")).unwrap();
+    std::fs::remove_file(sandbox.path(LIBRARY)).unwrap();
     let error = refused(&sandbox, "0");
-    assert!(error.contains("nvidia-smi cannot list the GPUs"), "{error}");
+    assert!(error.contains("NVIDIA's driver is not here"), "{error}");
 }
