@@ -136,7 +136,7 @@ impl<'a> PoolInput<'a> {
             seen: seen_pool,
             boxes: seen_pool.boxes.fresh(seen.at, STALE_AFTER).map(Vec::as_slice),
             queue: seen_pool.queue.as_ref().and_then(|queue| queue.fresh(seen.at, STALE_AFTER)),
-            boot: boot_estimate(&seen_pool.runs, pool.boot_default),
+            boot: boot_estimate(&seen_pool.runs, pool),
         }
     }
 

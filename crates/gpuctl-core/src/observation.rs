@@ -3,12 +3,14 @@
 //! Nothing is judged here: `decide` says which values are too old, and what follows from them.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use chrono::TimeDelta;
 
 use crate::offering::{Offering, Refusal};
 use crate::period::{day_of, month_of};
 use crate::plan::{Reason, Rule};
+use crate::policy::Pool;
 use crate::units::{BoxId, MicroUsd, PoolId, Timestamp, nearest_rank};
 
 /// The input of `decide` besides the policy.
@@ -480,13 +482,22 @@ impl Run {
 /// A run that ends by itself within this time after it was ready has crashed, if no worker reports on it.
 const SHORT_RUN: TimeDelta = TimeDelta::minutes(1);
 
-/// How long a box of this pool takes from start to ready: the 90th percentile of `runs`, or the default if none got ready.
+/// Of so few boots the 90th percentile is the longest one: it is left out.
+const FEW_BOOTS: RangeInclusive<usize> = 3..=9;
+
+/// How long a box of this pool takes from start to ready: the 90th percentile of `runs`, or `boot_default` if none got ready.
+///
+/// One boot that was stuck says nothing about the next, but jobs would be started for earlier and idle boxes stay up for as long as it
+/// took. So neither is it the estimate by itself, nor is that longer than `boot_deadline`: what takes longer is stopped.
 #[must_use]
-pub fn boot_estimate(runs: &[Run], default: TimeDelta) -> TimeDelta {
+pub fn boot_estimate(runs: &[Run], pool: &Pool) -> TimeDelta {
     let mut boots: Vec<TimeDelta> = runs
         .iter()
         .filter_map(|run| Some((run.ready_at? - run.started_at).max(TimeDelta::zero())))
         .collect();
     boots.sort_unstable();
-    nearest_rank(&boots, 90).unwrap_or(default)
+    if FEW_BOOTS.contains(&boots.len()) {
+        boots.pop();
+    }
+    nearest_rank(&boots, 90).unwrap_or(pool.boot_default).min(pool.boot_deadline)
 }

@@ -74,7 +74,7 @@ impl Waiting {
         since: Timestamp,
         at: Timestamp,
     ) -> Self {
-        let boot = boot_estimate(&seen.runs, pool.boot_default);
+        let boot = boot_estimate(&seen.runs, pool);
         let of = |reason: &Reason| Self::because(&reason.text, Some(reason.rule), since);
         let boxes = seen.boxes.value.as_deref().unwrap_or_default();
         let is_ready = |state| boxes.iter().any(|one| one.state == state && one.fault().is_none());

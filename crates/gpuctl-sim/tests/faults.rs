@@ -52,7 +52,7 @@ struct OnceBroken {
     was: &'static str,
 }
 
-const ONCE_BROKEN: [OnceBroken; 13] = [
+const ONCE_BROKEN: [OnceBroken; 14] = [
     OnceBroken {
         seed: 36,
         faults: &[Fault::ForeignHands],
@@ -176,6 +176,14 @@ const ONCE_BROKEN: [OnceBroken; 13] = [
         boxes: 2,
         jobs: usize::MAX,
         was: "a worker acked although a heartbeat that came back meanwhile had not found the message",
+    },
+    OnceBroken {
+        seed: 2_400,
+        faults: &[Fault::StuckPending, Fault::LedgerErrors, Fault::LostReplies],
+        hours: 24,
+        boxes: 2,
+        jobs: 3,
+        was: "an idle box stayed up for as long as one boot had been stuck",
     },
 ];
 

@@ -86,6 +86,32 @@ fn failed_run(ended_seconds: i64) -> Run {
     }
 }
 
+#[test]
+fn no_boot_that_was_stuck_is_the_estimate_of_boots() {
+    let policy = queue_policy("boot_default = \"7s\"\nboot_deadline = \"5m\"");
+    let estimate = |boots: &[i64]| {
+        let run = |seconds: &i64| Run { ready_at: Some(ago(1_001 - seconds)), ..failed_run(1_000) };
+        let runs: Vec<Run> = boots.iter().map(run).collect();
+        boot_estimate(&runs, &policy.pools[0]).num_seconds()
+    };
+    let stuck = 31 * 60;
+    let ten = [40, 41, 42, 43, 44, 45, 46, 47, 48, stuck];
+    let cases = [
+        (&[] as &[i64], 7),
+        (&[40], 40),
+        (&[40, 50], 50),
+        (&[stuck], 300),
+        (&[40, stuck], 300),
+        (&[40, stuck, 50], 50),
+        (&[40, stuck, 50, stuck], 300),
+        (&ten[1..], 48),
+        (&ten, 48),
+    ];
+    for (boots, seconds) in cases {
+        assert_eq!(estimate(boots), seconds, "{boots:?}");
+    }
+}
+
 /// One pool as seen, changed by the cases below.
 struct World {
     policy: Policy,
