@@ -2,9 +2,12 @@
 //! and continued by the next one from its last checkpoint.
 
 mod attempt;
+mod fault;
 mod folders;
 mod journal;
+mod keeping;
 mod program;
+mod restore;
 mod secrets;
 mod snapshot;
 

@@ -1,26 +1,26 @@
 //! One attempt at a job that runs a command: restore, run, keep its checkpoint and log as it goes, and what came of it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command as Process;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobFailure};
-use gpuctl_control::ports::{Fetched, FileStore, PortError, WorkingFile};
-use gpuctl_control::text::with_causes;
+use gpuctl_control::ports::Fetched;
 use gpuctl_core::policy::Command;
 use gpuctl_core::units::show_duration;
 use gpuctl_worker::{BoxFault, Cancel, Fault, Inferred};
 use serde_json::json;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::folders::{CHECKPOINT, Folders, LOG, METRICS, NOTE, outputs};
+use super::fault::{disk, output_failure};
+use super::folders::{Folders, outputs};
 use super::journal::Journal;
+use super::keeping::{Keeper, Keeping, What};
 use super::program::Program;
-use super::snapshot::{Entry, Note, SnapshotError, entries, pack, unpack};
+use super::snapshot::SnapshotError;
 use super::{Commands, secrets};
 
 /// How often the log is kept, if it has grown.
@@ -28,6 +28,8 @@ const LOG_EVERY: Duration = Duration::from_secs(30);
 /// The first wait before it is run again for its exit code; it doubles, up to the other.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5 * 60);
+/// What ends with an error in so short a time, and has saved nothing, may not be able to read its checkpoint.
+const FAILS_AT_ONCE_MAX: Duration = Duration::from_secs(10 * 60);
 /// What it gets of the worker's own environment.
 const PASSED_ON: [&str; 6] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH"];
 /// With all whose names begin so.
@@ -59,6 +61,15 @@ struct Ended {
     told: Option<Told>,
     /// It took its whole time, and was killed.
     is_over: bool,
+    /// When it was killed, if it was.
+    killed_at: Option<SystemTime>,
+}
+
+impl Ended {
+    /// By itself.
+    fn failed(&self) -> bool {
+        self.code != 0 && self.told.is_none() && !self.is_over
+    }
 }
 
 impl Attempt<'_> {
@@ -81,6 +92,7 @@ impl Attempt<'_> {
             journal: Arc::new(journal),
         });
         let mut run = Run {
+            folders: &folders,
             keeping: Keeping::new(keeper, note),
             program: self.program(&folders, secrets).map_err(Fault::Box)?,
             attempt: &self,
@@ -106,57 +118,6 @@ impl Attempt<'_> {
             took,
             worked: took,
         })
-    }
-
-    /// Puts the checkpoint, the log and the metrics of earlier attempts in place.
-    async fn restore(&self, folders: &Folders) -> Result<Note, Fault> {
-        for (name, path) in [(LOG, folders.log()), (METRICS, folders.metrics())] {
-            if let Some(kept) = self.kept(name).await? {
-                std::fs::copy(kept.path(), &path).map_err(|e| disk(&e))?;
-            }
-        }
-        let checkpoint = self.restore_checkpoint(folders).await?;
-        let Some(kept) = self.kept(NOTE).await? else { return Ok(checkpoint) };
-        // What is not a note is left aside: it only counts what the checkpoint does not.
-        let later = std::fs::read(kept.path()).ok();
-        let later = later.and_then(|text| serde_json::from_slice(&text).ok());
-        let note = match later {
-            Some(later) => checkpoint.at_least(&later),
-            None => checkpoint,
-        };
-        tracing::info!(job = %self.job.id, ran_ms = note.ran_millis, "goes on from what is kept of it");
-        Ok(note)
-    }
-
-    /// Puts the files of its checkpoint in place.
-    async fn restore_checkpoint(&self, folders: &Folders) -> Result<Note, Fault> {
-        let fresh = Note {
-            job: self.job.id.to_string(),
-            generation: self.job.generation,
-            ran_millis: 0,
-            attempts: 0,
-            retries: 0,
-        };
-        let Some(kept) = self.kept(CHECKPOINT).await? else { return Ok(fresh) };
-        let note = tokio::task::block_in_place(|| unpack(kept.path(), &folders.checkpoint()));
-        let note = note.map_err(|error| snapshot_fault("its checkpoint", &error))?;
-        if (&note.job, note.generation) == (&fresh.job, fresh.generation) {
-            return Ok(note);
-        }
-        Err(Fault::Input(JobFailure {
-            code: "command.checkpoint".to_owned(),
-            message: format!(
-                "its checkpoint is of generation {} of job {}, and this is generation {}",
-                note.generation, note.job, fresh.generation
-            ),
-            hint: Some("each generation begins anew: `gpuctl retry` sends the next one".to_owned()),
-        }))
-    }
-
-    async fn kept(&self, name: &str) -> Result<Option<Fetched>, Fault> {
-        let (job, generation) = (&self.job.id, self.job.generation);
-        let file = WorkingFile { job, generation, name, path: Path::new("") };
-        self.commands.files.working(&file).await.map_err(|error| unreachable_files(&error))
     }
 
     /// The command line with its environment.
@@ -221,6 +182,7 @@ fn is_passed_on(name: &std::ffi::OsStr) -> bool {
 /// The runs of a program on this box: more than one where its exit code asks for it.
 struct Run<'a, P> {
     attempt: &'a Attempt<'a>,
+    folders: &'a Folders,
     program: P,
     keeping: Keeping,
     ran_from: Instant,
@@ -233,6 +195,7 @@ impl<P: Fn(u32) -> Process> Run<'_, P> {
         let mut wait = RETRY_AFTER;
         loop {
             self.keeping.note.attempts += 1;
+            let began = Instant::now();
             let ended = self.once().await?;
             let code = u32::try_from(ended.code).unwrap_or_default();
             let is_again = command.retry_exit_codes.contains(&code)
@@ -240,6 +203,10 @@ impl<P: Fn(u32) -> Process> Run<'_, P> {
                 && !ended.is_over
                 && self.keeping.note.retries < command.retries_max;
             if !is_again {
+                let is_at_once = ended.failed() && began.elapsed() < FAILS_AT_ONCE_MAX;
+                if is_at_once && self.go_back().await? {
+                    continue;
+                }
                 return Ok(ended);
             }
             self.keeping.note.retries += 1;
@@ -248,7 +215,7 @@ impl<P: Fn(u32) -> Process> Run<'_, P> {
                 self.keeping.note.retries
             );
             self.keeping.keeper.journal.say(&text);
-            self.keep_all().await?;
+            self.keep_all(None).await?;
             tokio::select! {
                 biased;
                 () = self.attempt.cancel.cancelled() => return Err(Fault::Cancelled),
@@ -259,6 +226,18 @@ impl<P: Fn(u32) -> Process> Run<'_, P> {
         }
     }
 
+    /// Puts the checkpoint before the one that it began with in place, if it failed without saving anything: that one may be torn.
+    async fn go_back(&mut self) -> Result<bool, Fault> {
+        let Some(slot) = self.keeping.before() else { return Ok(false) };
+        if !matches!(self.attempt.put_in_place(self.folders, slot).await?, Some(Ok(_))) {
+            return Ok(false);
+        }
+        self.keeping.went_back(slot);
+        let text = "failed at once with its checkpoint: goes on from the one before";
+        self.keeping.keeper.journal.say(text);
+        Ok(true)
+    }
+
     /// Runs it once, and keeps what it makes meanwhile.
     async fn once(&mut self) -> Result<Ended, Fault> {
         let Attempt { command, cancel, commands, .. } = *self.attempt;
@@ -266,7 +245,7 @@ impl<P: Fn(u32) -> Process> Run<'_, P> {
         let journal = Arc::clone(&self.keeping.keeper.journal);
         let process = (self.program)(self.keeping.note.attempts);
         let mut program = Program::start(process, journal).map_err(|e| disk(&e))?;
-        let (mut told, mut killed_at) = (None, hard);
+        let (mut told, mut kill_at, mut killed_at) = (None, hard, None);
         let mut checkpoint_at = Instant::now() + std_time(command.checkpoint_every);
         let mut log_at = Instant::now() + LOG_EVERY;
         let mut is_over = Instant::now() >= hard;
@@ -276,7 +255,7 @@ impl<P: Fn(u32) -> Process> Run<'_, P> {
                 biased;
                 code = program.ended() => {
                     let code = code.map_err(|e| disk(&e))?.ok_or(Fault::Hung)?;
-                    return Ok(Ended { code, told, is_over });
+                    return Ok(Ended { code, told, is_over, killed_at });
                 }
                 () = cancel.cancelled() => {
                     program.kill();
@@ -286,21 +265,23 @@ impl<P: Fn(u32) -> Process> Run<'_, P> {
                 }
                 () = commands.handed_over.cancelled(), if told != Some(Told::HandOver) => {
                     program.tell();
-                    killed_at = killed_at.min(Instant::now() + std_time(command.grace));
+                    kill_at = kill_at.min(Instant::now() + std_time(command.grace));
                     told = Some(Told::HandOver);
                 }
-                () = sleep_until(killed_at) => {
+                () = sleep_until(kill_at) => {
                     is_over |= told != Some(Told::HandOver);
+                    killed_at.get_or_insert_with(SystemTime::now);
                     program.kill();
                     // It ends now: if the kernel does not let it, its launcher says so.
-                    killed_at = Instant::now() + LOG_EVERY;
+                    kill_at = Instant::now() + LOG_EVERY;
                 }
                 () = sleep_until(soft), if told.is_none() => {
                     program.tell();
                     told = Some(Told::SoftMax);
                 }
                 kept = self.keeping.done() => kept?,
-                () = sleep_until(tick) => {
+                // What it saves at the last is stored once it has ended.
+                () = sleep_until(tick), if told != Some(Told::HandOver) => {
                     let with_checkpoint = checkpoint_at <= Instant::now();
                     if with_checkpoint {
                         checkpoint_at = Instant::now() + std_time(command.checkpoint_every);
@@ -316,7 +297,7 @@ impl<P: Fn(u32) -> Process> Run<'_, P> {
     /// What the run is worth, once all that it made is kept.
     async fn outcome(&mut self, ended: &Ended) -> Result<serde_json::Value, Fault> {
         if ended.told == Some(Told::HandOver) {
-            self.keep_all().await?;
+            self.keep_all(ended.killed_at).await?;
             return Err(Fault::HandedOver);
         }
         let command = self.attempt.command;
@@ -363,11 +344,11 @@ impl<P: Fn(u32) -> Process> Run<'_, P> {
     }
 
     /// Keeps checkpoint and log now, after what is being kept. While a store fails the earlier ones stay.
-    async fn keep_all(&mut self) -> Result<(), Fault> {
+    async fn keep_all(&mut self, killed_at: Option<SystemTime>) -> Result<(), Fault> {
         let ran = self.ran();
         let all = async {
             self.keeping.finish().await?;
-            self.keeping.begin(What::All, ran);
+            self.keeping.begin(What::All { killed_at }, ran);
             self.keeping.finish().await
         };
         tokio::select! {
@@ -388,229 +369,6 @@ impl<P: Fn(u32) -> Process> Run<'_, P> {
         let left = most - TimeDelta::milliseconds(self.keeping.ran_before);
         self.ran_from + std_time(left)
     }
-}
-
-/// What keeps a job's checkpoint and log, beside its run.
-struct Keeping {
-    keeper: Arc<Keeper>,
-    note: Note,
-    ran_before: i64,
-    /// What the last kept checkpoint had.
-    kept: Vec<Entry>,
-    log_bytes: u64,
-    under_way: Option<JoinHandle<Kept>>,
-}
-
-/// What is to be kept.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum What {
-    Log,
-    /// The checkpoint, too, if its files have changed.
-    Changed,
-    /// In any case.
-    All,
-}
-
-/// What was kept, or why not.
-struct Kept {
-    checkpoint: Option<Result<Vec<Entry>, SnapshotError>>,
-    log_bytes: u64,
-}
-
-impl Keeping {
-    fn new(keeper: Arc<Keeper>, note: Note) -> Self {
-        // What was restored need not be kept again.
-        let kept = entries(&keeper.checkpoint).unwrap_or_default();
-        Self { keeper, ran_before: note.ran_millis, note, kept, log_bytes: 0, under_way: None }
-    }
-
-    /// Begins to keep it, unless something is being kept.
-    fn begin(&mut self, what: What, ran_millis: i64) {
-        if self.under_way.is_some() {
-            return;
-        }
-        self.note.ran_millis = ran_millis;
-        let (keeper, note) = (Arc::clone(&self.keeper), self.note.clone());
-        let log_bytes = self.log_bytes;
-        let before = (what == What::Changed).then(|| self.kept.clone());
-        self.under_way = Some(tokio::spawn(async move {
-            let checkpoint = match what {
-                What::Log => None,
-                What::Changed | What::All => keeper.keep_checkpoint(note.clone(), before).await,
-            };
-            keeper.keep_note(&note).await;
-            Kept { checkpoint, log_bytes: keeper.keep_log(log_bytes).await }
-        }));
-    }
-
-    /// Completes once what is under way is done; never if there is nothing.
-    async fn done(&mut self) -> Result<(), Fault> {
-        let Some(under_way) = &mut self.under_way else { return std::future::pending().await };
-        let kept = under_way.await;
-        self.under_way = None;
-        let Ok(kept) = kept else { return Ok(()) };
-        self.log_bytes = kept.log_bytes;
-        match kept.checkpoint {
-            Some(Ok(entries)) => self.kept = entries,
-            Some(Err(error)) => return Err(snapshot_fault("its checkpoint", &error)),
-            None => {}
-        }
-        Ok(())
-    }
-
-    async fn finish(&mut self) -> Result<(), Fault> {
-        if self.under_way.is_some() { self.done().await } else { Ok(()) }
-    }
-
-    /// Keeps the log, and returns its URI if that works.
-    async fn keep_log(&mut self) -> Option<String> {
-        let _ = self.finish().await;
-        self.keeper.keep(LOG, &self.keeper.journal.files()[0].0).await.ok()
-    }
-}
-
-impl Drop for Keeping {
-    /// What is packed from here on may be of a folder that is being deleted.
-    fn drop(&mut self) {
-        if let Some(under_way) = &self.under_way {
-            under_way.abort();
-        }
-    }
-}
-
-struct Keeper {
-    files: Arc<dyn FileStore>,
-    job: Job,
-    checkpoint: PathBuf,
-    archive: PathBuf,
-    note: PathBuf,
-    mib_max: u32,
-    journal: Arc<Journal>,
-}
-
-impl Keeper {
-    /// Keeps the checkpoint unless its files are those of `before`; `None` also if disk or store fail: the next time is the retry.
-    async fn keep_checkpoint(
-        self: &Arc<Self>,
-        note: Note,
-        before: Option<Vec<Entry>>,
-    ) -> Option<Result<Vec<Entry>, SnapshotError>> {
-        let keeper = Arc::clone(self);
-        let packing = tokio::task::spawn_blocking(move || {
-            if let Some(before) = before
-                && entries(&keeper.checkpoint)? == before
-            {
-                return Ok(None);
-            }
-            pack(&keeper.checkpoint, Some(&note), &keeper.archive, keeper.mib_max).map(Some)
-        });
-        let packed = match packing.await.ok()? {
-            Ok(packed) => packed?,
-            Err(SnapshotError::Disk(error)) => {
-                tracing::warn!(job = %self.job.id, %error, "its checkpoint could not be packed; the earlier one stays");
-                return None;
-            }
-            Err(error) => return Some(Err(error)),
-        };
-        match self.keep(CHECKPOINT, &self.archive).await {
-            Ok(_) => {
-                tracing::debug!(job = %self.job.id, stage = "checkpoint_kept");
-                Some(Ok(packed))
-            }
-            Err(error) => {
-                tracing::warn!(job = %self.job.id, %error, "its checkpoint could not be kept; the earlier one stays");
-                None
-            }
-        }
-    }
-
-    /// Keeps how long the job has run, also where its program has saved nothing: its limits count that.
-    async fn keep_note(&self, note: &Note) {
-        let written = serde_json::to_vec(note).map_err(std::io::Error::from);
-        let written = written.and_then(|text| std::fs::write(&self.note, text));
-        let kept = match written {
-            Ok(()) => self.keep(NOTE, &self.note).await.map(drop).map_err(|e| with_causes(&e)),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = kept {
-            tracing::warn!(job = %self.job.id, error, "its time could not be kept; the next time is the retry");
-        }
-    }
-
-    /// Keeps log and metrics if they have grown from this many bytes, and returns how many there are.
-    async fn keep_log(&self, before: u64) -> u64 {
-        let [(log, log_bytes), (metrics, metric_bytes)] = self.journal.files();
-        let bytes = log_bytes + metric_bytes;
-        if bytes == before {
-            return before;
-        }
-        for (name, path) in [(LOG, log), (METRICS, metrics)] {
-            if let Err(error) = self.keep(name, &path).await {
-                tracing::warn!(job = %self.job.id, %error, "its log could not be kept; the next time is the retry");
-                return before;
-            }
-        }
-        bytes
-    }
-
-    async fn keep(&self, name: &str, path: &Path) -> Result<String, PortError> {
-        let (job, generation) = (&self.job.id, self.job.generation);
-        self.files.keep_working(&WorkingFile { job, generation, name, path }).await
-    }
-}
-
-/// Whose fault it is that files cannot be packed or restored.
-fn snapshot_fault(what: &str, error: &SnapshotError) -> Fault {
-    let failure = |code: &str, hint: &str| {
-        Fault::Input(JobFailure {
-            code: code.to_owned(),
-            message: format!("{what} cannot be kept: {error}"),
-            hint: Some(hint.to_owned()),
-        })
-    };
-    match error {
-        SnapshotError::TooLarge { .. } | SnapshotError::TooMany => failure(
-            "command.full",
-            "delete what it does not need, or raise `checkpoint_mib_max` or `output_mib_max` of the command",
-        ),
-        SnapshotError::Damaged(_) => Fault::Input(JobFailure {
-            code: "command.checkpoint".to_owned(),
-            message: format!("{what} cannot be used: {error}"),
-            hint: Some("`gpuctl retry` begins it anew".to_owned()),
-        }),
-        SnapshotError::Disk(error) => disk(error),
-    }
-}
-
-/// Why there is no result of a program that has ended well.
-fn output_failure(error: &SnapshotError) -> Fault {
-    let SnapshotError::Disk(cause) = error else { return snapshot_fault("its output", error) };
-    let hint = if cause.kind() == std::io::ErrorKind::StorageFull {
-        "the box needs room for the output folder twice: a larger disk, or less output; `gpuctl retry` runs it again"
-    } else {
-        "see that the output folder stays, that the worker may read all in it, and that names are UTF-8; `gpuctl retry` runs it again"
-    };
-    Fault::Input(JobFailure {
-        code: "command.output".to_owned(),
-        message: format!("it ended well, but its output cannot be kept: {cause}"),
-        hint: Some(hint.to_owned()),
-    })
-}
-
-fn disk(error: &std::io::Error) -> Fault {
-    Fault::Box(BoxFault {
-        code: "command.disk".to_owned(),
-        message: format!("the folder in which commands run cannot be used: {error}"),
-        hint: Some("free some disk, and check the owner of the state folder".to_owned()),
-    })
-}
-
-fn unreachable_files(error: &PortError) -> Fault {
-    Fault::Box(BoxFault {
-        code: "files.unreachable".to_owned(),
-        message: format!("the job's checkpoint cannot be fetched: {}", with_causes(error)),
-        hint: error.hint.clone(),
-    })
 }
 
 fn std_time(span: TimeDelta) -> Duration {

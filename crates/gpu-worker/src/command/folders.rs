@@ -14,8 +14,8 @@ use super::snapshot::{SnapshotError, check_size, entries, pack};
 pub(super) const LOG: &str = "command-log.txt";
 /// The metrics likewise.
 pub(super) const METRICS: &str = "command-metrics.jsonl";
-/// The checkpoint where it is kept.
-pub(super) const CHECKPOINT: &str = "command-checkpoint.zip";
+/// The two checkpoints where they are kept.
+pub(super) const CHECKPOINTS: [&str; 2] = ["command-checkpoint.zip", "command-checkpoint-2.zip"];
 /// How long the job has run, where that is kept.
 pub(super) const NOTE: &str = "command-note.json";
 /// The most files of a result.
@@ -59,6 +59,11 @@ impl Folders {
         self.0.join("checkpoint")
     }
 
+    pub(super) fn empty_checkpoint(&self) -> io::Result<()> {
+        fs::remove_dir_all(self.checkpoint())?;
+        state_folder::make(&self.checkpoint())
+    }
+
     pub(super) fn temporary(&self) -> PathBuf {
         self.0.join("tmp")
     }
@@ -77,7 +82,7 @@ impl Folders {
 
     /// Where the checkpoint is packed before it is kept.
     pub(super) fn archive(&self) -> PathBuf {
-        self.0.join(CHECKPOINT)
+        self.0.join(CHECKPOINTS[0])
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use gpuctl_control::ports::PortError;
 use serde::{Deserialize, Serialize};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
@@ -19,9 +21,9 @@ const INSIDE: &str = "files";
 const FILES_MAX: usize = 100_000;
 /// How deep folders may lie in each other.
 const DEPTH_MAX: usize = 32;
-/// Files that are being written: they have another name once they are whole.
+/// Files and folders that are being written: they have another name once they are whole.
 const UNFINISHED: &str = ".tmp";
-/// How often an archive is begun anew since a file of it went away.
+/// How often an archive is begun anew since a file of it was changed, or went away.
 const TRIES_MAX: u32 = 3;
 
 /// Whose checkpoint it is, and how far the job has come.
@@ -35,6 +37,9 @@ pub(super) struct Note {
     pub(super) attempts: u32,
     /// How often it was run again for its exit code.
     pub(super) retries: u32,
+    /// Which of the two checkpoints that are kept is the newer one; `None` where none is.
+    #[serde(default)]
+    pub(super) newest: Option<usize>,
 }
 
 impl Note {
@@ -61,8 +66,16 @@ pub(super) enum SnapshotError {
     TooMany,
     #[error("it is not a checkpoint: {0}")]
     Damaged(String),
-    #[error("the disk fails")]
+    #[error(
+        "its files change while they are read: write them under another name that ends in {UNFINISHED}, and rename"
+    )]
+    Changing,
+    #[error("its program was killed while it wrote them")]
+    Unfinished,
+    #[error("the disk fails: {0}")]
     Disk(#[from] io::Error),
+    #[error("{0}")]
+    Store(PortError),
 }
 
 /// A file of a folder. Links are left out: they could lead anywhere.
@@ -72,6 +85,14 @@ pub(super) struct Entry {
     pub(super) path: PathBuf,
     pub(super) bytes: u64,
     changed: Option<SystemTime>,
+    /// A file that was put in place of another of the same size at the same time is another one.
+    inode: u64,
+}
+
+impl Entry {
+    pub(super) fn is_changed_since(&self, time: SystemTime) -> bool {
+        self.changed.is_none_or(|changed| changed >= time)
+    }
 }
 
 /// All files of a folder, in order.
@@ -98,14 +119,16 @@ fn walk(
         let path = inside.join(entry.file_name());
         // It may be gone by now.
         let Ok(facts) = entry.metadata() else { continue };
+        if path.as_os_str().as_encoded_bytes().ends_with(UNFINISHED.as_bytes()) {
+            continue;
+        }
         if facts.is_dir() && depth < DEPTH_MAX {
             walk(root, &path, depth + 1, found)?;
         } else if facts.is_dir() || found.len() >= FILES_MAX {
             return Err(SnapshotError::TooMany);
-        } else if facts.is_file()
-            && !path.as_os_str().as_encoded_bytes().ends_with(UNFINISHED.as_bytes())
-        {
-            found.push(Entry { path, bytes: facts.len(), changed: facts.modified().ok() });
+        } else if facts.is_file() {
+            let (bytes, changed) = (facts.len(), facts.modified().ok());
+            found.push(Entry { path, bytes, changed, inode: facts.ino() });
         }
     }
     Ok(())
@@ -118,24 +141,29 @@ pub(super) fn check_size(entries: &[Entry], mib_max: u32) -> Result<(), Snapshot
     if mib > u64::from(mib_max) { Err(SnapshotError::TooLarge { mib, mib_max }) } else { Ok(()) }
 }
 
-/// Writes the folder's files into `archive`, after the note, if there is one. Returns which files it has.
+/// Writes the folder's files into `archive`, after the note, if there is one. Returns which files it has. Files that change meanwhile are no
+/// archive: a half of one with a half of another would be.
 pub(super) fn pack(
     folder: &Path,
     note: Option<&Note>,
     archive: &Path,
     mib_max: u32,
 ) -> Result<Vec<Entry>, SnapshotError> {
-    let mut left = TRIES_MAX;
-    loop {
-        left -= 1;
-        let entries = entries(folder)?;
-        check_size(&entries, mib_max)?;
-        match write(folder, &entries, note, File::create(archive)?) {
+    for _ in 0..TRIES_MAX {
+        let before = entries(folder)?;
+        check_size(&before, mib_max)?;
+        match write(folder, &before, note, File::create(archive)?) {
             // It was replaced meanwhile, as checkpoints are.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && left > 0 => {}
-            written => return Ok(written.map(|()| entries)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            written => {
+                written?;
+                if entries(folder)? == before {
+                    return Ok(before);
+                }
+            }
         }
     }
+    Err(SnapshotError::Changing)
 }
 
 fn write(
@@ -195,7 +223,14 @@ mod tests {
     use super::*;
 
     fn note() -> Note {
-        Note { job: "j".to_owned(), generation: 1, ran_millis: 5, attempts: 2, retries: 0 }
+        Note {
+            job: "j".to_owned(),
+            generation: 1,
+            ran_millis: 5,
+            attempts: 2,
+            retries: 0,
+            newest: None,
+        }
     }
 
     #[test]
@@ -207,6 +242,8 @@ mod tests {
         fs::write(from.join("deep/er/x.npz"), [0, 255, 10]).unwrap();
         fs::write(from.join(".hidden"), "h").unwrap();
         fs::write(from.join("half.tmp"), "h").unwrap();
+        fs::create_dir(from.join("step-9.tmp")).unwrap();
+        fs::write(from.join("step-9.tmp/half"), "h").unwrap();
         std::os::unix::fs::symlink("/etc/passwd", from.join("link")).unwrap();
         let packed = pack(&from, Some(&note()), &archive, 1).unwrap();
         assert_eq!(packed.len(), 2);
@@ -215,6 +252,27 @@ mod tests {
         assert_eq!(fs::read(to.join("deep/er/x.npz")).unwrap(), [0, 255, 10]);
         let names: Vec<PathBuf> = entries(&to).unwrap().into_iter().map(|one| one.path).collect();
         assert_eq!(names, [PathBuf::from(".hidden"), PathBuf::from("deep/er/x.npz")]);
+    }
+
+    #[test]
+    fn files_that_change_while_they_are_read_are_no_archive() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, archive) = (folder.path().join("a"), folder.path().join("z"));
+        fs::create_dir(&from).unwrap();
+        let mut log = File::create(from.join("log")).unwrap();
+        let (stop, stopped) = std::sync::mpsc::channel();
+        let writer = std::thread::spawn(move || {
+            while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                log.write_all(b"x").unwrap();
+            }
+        });
+        // Large enough for another line in the log meanwhile.
+        fs::write(from.join("weights"), vec![0; 32 << 20]).unwrap();
+        let packed = pack(&from, None, &archive, 1_000);
+        stop.send(()).unwrap();
+        writer.join().unwrap();
+        assert!(matches!(packed, Err(SnapshotError::Changing)), "{packed:?}");
+        pack(&from, None, &archive, 1_000).unwrap();
     }
 
     #[test]

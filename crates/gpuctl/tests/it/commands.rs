@@ -298,6 +298,39 @@ fn an_output_that_cannot_be_packed_is_the_jobs_error_and_the_program_is_not_run_
     }
 }
 
+/// Stops the only box of a place in the middle of this script, once its first checkpoint is kept, and returns its job's end.
+fn stopped_once(settings: &str, script: &str) -> (Sandbox, Value) {
+    let argv = format!("argv = [\"sh\", \"-c\", {}]\n", Value::from(script));
+    let sandbox = sandbox(&format!("[command.it]\ncheckpoint_every = \"1s\"\n{settings}{argv}"));
+    let _daemon = sandbox.daemon();
+    let id = submit(&sandbox, &["command.it", "--no-input"]);
+    let kept = sandbox.path(".gpuctl/results").join(&id).join("working-0/command-checkpoint.zip");
+    wait_until("a checkpoint is kept", || kept.is_file());
+    signal_workers(&sandbox, Signal::TERM);
+    let job = ended(&sandbox, &id);
+    assert_eq!(job["state"], "succeeded", "{job:#}");
+    assert_eq!(text(&job, "a.txt"), "good\n");
+    (sandbox, job)
+}
+
+#[test]
+fn a_job_that_cannot_go_on_from_its_checkpoint_goes_on_from_the_one_before() {
+    let script = "cd \"$GPUCTL_CHECKPOINT_DIR\"; case \"$(cat x)\" in torn) exit 1;; good) cp x \"$GPUCTL_OUTPUT_DIR/a.txt\"; exit 0;; esac; \
+        echo good > x; trap 'echo torn > x; exit 0' TERM; while :; do sleep 0.05; done";
+    let (_sandbox, job) = stopped_once("", script);
+    assert_eq!(job["output"]["attempts"], 3, "{job:#}");
+    let log = text(&job, "command-log.txt");
+    assert!(log.contains("gpuctl: failed at once with its checkpoint"), "{log}");
+}
+
+#[test]
+fn what_was_written_when_a_program_was_killed_is_not_its_checkpoint() {
+    let script = "cd \"$GPUCTL_CHECKPOINT_DIR\"; [ ! -e x ] || { cp x \"$GPUCTL_OUTPUT_DIR/a.txt\"; exit 0; }; \
+        echo good > x; trap 'while :; do echo torn > x; sleep 0.05; done' TERM; while :; do sleep 0.05; done";
+    let (_sandbox, job) = stopped_once("grace = \"1s\"\n", script);
+    assert_eq!(job["output"]["attempts"], 2, "{job:#}");
+}
+
 #[test]
 fn attempts_count_also_where_a_program_saves_nothing() {
     let sandbox = sandbox(
@@ -315,7 +348,8 @@ fn attempts_count_also_where_a_program_saves_nothing() {
 
 #[test]
 fn a_checkpoint_of_another_generation_is_refused() {
-    let (sandbox, job) = run("retry_exit_codes = [75]\nretries_max = 1\n", "exit 75");
+    let script = ": > \"$GPUCTL_CHECKPOINT_DIR/x\"; exit 75";
+    let (sandbox, job) = run("retry_exit_codes = [75]\nretries_max = 1\n", script);
     let id = job["job_id"].as_str().unwrap();
     let kept = sandbox.path(".gpuctl/results").join(id);
     let [before, next] = ["working-0", "working-1"].map(|name| kept.join(name));
