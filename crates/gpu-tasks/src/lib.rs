@@ -5,6 +5,7 @@
 //! compares it with the list.
 
 mod blame;
+mod codes;
 mod command;
 mod params;
 mod spec;
@@ -12,6 +13,7 @@ mod task;
 mod warning;
 
 pub use blame::Blame;
+pub use codes::{CodeMeaning, meaning_of};
 pub use command::CommandError;
 pub use params::{ParamError, Params};
 pub use spec::{AS_PASSAGE, Need, ParamKind, ParamSpec};

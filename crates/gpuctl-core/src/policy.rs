@@ -5,6 +5,7 @@
 
 mod aws;
 mod command;
+mod effective;
 mod http;
 mod problems;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod reference;
 mod schedule;
 mod section;
 mod sections;
+pub mod settings;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -19,6 +21,7 @@ use std::num::NonZeroU32;
 use chrono::{NaiveDate, TimeDelta};
 
 pub use command::{COMMAND_MARGIN, COMMAND_TASK, Command, CommandParam, CommandParamKind, PLACES};
+pub use effective::{EffectiveSection, EffectiveSetting, effective};
 pub use http::Http;
 pub use problems::{Problem, Problems};
 

@@ -138,10 +138,11 @@ pub(crate) enum ContextCommand {
     },
     /// Show what gpuctl would do now, with every rule's verdict
     Plan(PlanArguments),
-    /// Explain why a pool is up or down, and what happens next
+    /// Explain why a pool is up or down and what happens next, what a job waits for or failed of, or what an error code means
     Explain {
-        /// The pool
-        pool: PoolId,
+        /// A pool, a job's id or the beginning or end of it, or a code such as `input.too_long`
+        #[arg(value_name = "POOL|JOB|CODE")]
+        what: String,
     },
     /// Run the controller: watch queues and schedules, start and stop boxes, until interrupted
     Run,
@@ -222,6 +223,9 @@ pub(crate) enum StandaloneCommand {
         #[arg(default_value = "gpuctl.toml")]
         path: PathBuf,
     },
+    /// Show which configuration is used and what it sets, and check one
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Check the configuration, queue, worker, models and ONNX Runtime; on AWS the account, permissions, table and boxes
     Doctor {
         /// Create what is missing where gpuctl can, e.g. the ledger's table
@@ -277,6 +281,25 @@ pub(crate) struct PlanArguments {
     /// Exit with code 3 if there is something to do
     #[arg(long)]
     pub(crate) exit_code: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Show every setting as it applies, with the defaults
+    Show {
+        /// Say where each comes from: its line in the file, an environment variable, or the default
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Show which file is used, the folder of this machine's state, and a file further up that is not used
+    Path,
+    /// Print a JSON Schema of gpuctl.toml, for editors
+    Schema,
+    /// Check the configuration, or another file: all its errors at once, with their lines; exits with code 2 if there are any
+    Validate {
+        /// The file to check
+        path: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,12 +2,14 @@
 
 mod backup;
 mod cancel;
+mod config;
 mod cost;
 #[cfg(feature = "deploy")]
 mod deploy;
 mod doctor;
 #[cfg(feature = "aws")]
 mod doctor_aws;
+mod explain;
 mod faults;
 mod finding;
 mod generate;
@@ -45,6 +47,12 @@ use crate::render::{Output, Printer};
 
 /// Runs the command.
 pub(crate) async fn run(arguments: Arguments, printer: &Printer) -> Result<Output, Failure> {
+    // What a code means does not depend on a configuration, which may be what is wrong.
+    if let Command::WithContext(ContextCommand::Explain { what }) = &arguments.command
+        && let Some(meaning) = explain::code(what)
+    {
+        return Ok(meaning);
+    }
     let config = configuration(arguments.config.as_deref()).await;
     match arguments.command {
         Command::Standalone(command) => standalone(command, config, printer).await,
@@ -91,6 +99,7 @@ async fn standalone(
             let repair = if fix { doctor::Repair::Yes } else { doctor::Repair::No };
             Ok(Box::pin(doctor::check(config, repair)).await)
         }
+        StandaloneCommand::Config(command) => config::run(config, command),
         StandaloneCommand::Models(command) => models::run(config?.file.as_deref(), &command),
         StandaloneCommand::Invoke(wanted) => invoke(&config?, &wanted).await,
         StandaloneCommand::Deploy(_)
@@ -144,7 +153,7 @@ async fn with_context(
             queue::purge(context, printer, &pool, which).await
         }
         ContextCommand::Plan(wanted) => status::plan(context, &wanted).await,
-        ContextCommand::Explain { pool } => status::explain(context, &pool).await,
+        ContextCommand::Explain { what } => explain::explain(context, &what).await,
         ContextCommand::Run => run::watch(context, printer).await,
         ContextCommand::Serve { address } => {
             Box::pin(serve::serve(context, printer, address)).await

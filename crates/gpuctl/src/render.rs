@@ -3,6 +3,7 @@
 //! Under `--json` standard output holds one JSON document and nothing else, and an error is one JSON document on standard error.
 
 mod answer;
+mod config;
 mod cost;
 #[cfg(feature = "aws")]
 mod function;

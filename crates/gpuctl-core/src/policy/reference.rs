@@ -3,15 +3,13 @@
 //! Types and ranges are what the sections ask for; defaults and meanings are in `settings.rs`. Each default is checked: a
 //! policy that writes it out is the same as one that leaves it out.
 
-mod settings;
-
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use self::settings::{DefaultValue, SECTIONS, SettingDoc};
 use super::problems::Sink;
 use super::section::Takes;
+use super::settings::{DefaultValue, SECTIONS, SettingDoc};
 use super::{FileDates, Files, Policy, sections};
 use crate::cost::PriceTable;
 use crate::units::show_duration;

@@ -35,6 +35,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
         "Setup",
         &[
             "init",
+            "config",
             "doctor",
             "models",
             "run",

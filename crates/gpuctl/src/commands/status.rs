@@ -105,7 +105,7 @@ pub(super) async fn plan(context: &Context, wanted: &PlanArguments) -> Result<Ou
 }
 
 /// `gpuctl explain POOL`.
-pub(super) async fn explain(context: &Context, pool: &PoolId) -> Result<Output, Failure> {
+pub(super) async fn explain_pool(context: &Context, pool: &PoolId) -> Result<Output, Failure> {
     let seen = observe(context, Some(pool)).await?;
     let at = seen.observation.at;
     let (Some(found), Some(plan)) = (seen.observation.pools.get(pool), seen.plan.pools.first())

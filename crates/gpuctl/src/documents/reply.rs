@@ -324,6 +324,31 @@ impl PriceDocument {
     }
 }
 
+/// `gpuctl.explain-job`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ExplainedJobDocument {
+    pub(crate) job: JobDocument,
+    /// The pool whose boxes do such jobs.
+    pub(crate) pool: Option<String>,
+    /// The pool's sentence, as in its status.
+    pub(crate) sentence: Option<String>,
+    /// What the job waits for, if it waits.
+    pub(crate) waits_for: Option<String>,
+    /// What its error means, if it has one.
+    pub(crate) error: Option<ExplainedCodeDocument>,
+}
+
+/// `gpuctl.explain-code`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct ExplainedCodeDocument {
+    pub(crate) code: String,
+    pub(crate) meaning: String,
+    /// Of an error of a job: what is to blame, e.g. `the input`.
+    pub(crate) blamed_on: Option<String>,
+    /// Of an error of a command: its exit code.
+    pub(crate) exit: Option<u8>,
+}
+
 /// `gpuctl.error`: on standard error under `--json`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ErrorDocument {

@@ -29,7 +29,6 @@ macro_rules! codes {
         pub(crate) enum Code { $(#[doc = $meaning] $name,)+ }
 
         impl Code {
-            #[cfg(test)]
             pub(crate) const ALL: &[Self] = &[$(Self::$name,)+];
 
             pub(crate) fn as_str(self) -> &'static str {
@@ -40,7 +39,6 @@ macro_rules! codes {
                 match self { $(Self::$name => Exit::$exit,)+ }
             }
 
-            #[cfg(test)]
             pub(crate) fn meaning(self) -> &'static str {
                 match self { $(Self::$name => $meaning,)+ }
             }

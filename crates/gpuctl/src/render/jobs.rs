@@ -8,7 +8,10 @@ use serde_json::Value;
 use super::answer;
 use super::status::counts;
 use super::words::{Lines, short, shown, shown_name};
-use crate::documents::reply::{CancelledDocument, JobsDocument, QueuesDocument, RetriedDocument};
+use crate::documents::reply::{
+    CancelledDocument, ExplainedCodeDocument, ExplainedJobDocument, JobsDocument, QueuesDocument,
+    RetriedDocument,
+};
 
 /// A finished job in one line.
 pub(super) fn job_line(job: &JobDocument) -> String {
@@ -94,6 +97,31 @@ pub(super) fn job(job: &JobDocument) -> Lines {
     let mut lines = Lines::default();
     add_job(&mut lines, job);
     lines
+}
+
+/// A job, and what it waits for or failed of.
+pub(super) fn explained(document: &ExplainedJobDocument) -> Lines {
+    let mut lines = job(&document.job);
+    if let Some(error) = &document.error {
+        lines.label("meaning", meaning(error));
+    }
+    if let Some(waits_for) = &document.waits_for {
+        lines.label("waits for", waits_for);
+    }
+    if let (Some(pool), Some(sentence)) = (&document.pool, &document.sentence) {
+        lines.label("pool", format!("{pool}: {sentence}"));
+    }
+    lines
+}
+
+pub(super) fn code(document: &ExplainedCodeDocument) -> Lines {
+    Lines::of(format!("{}: {}", document.code, meaning(document)))
+}
+
+fn meaning(document: &ExplainedCodeDocument) -> String {
+    let blamed = document.blamed_on.as_ref().map(|what| format!("; blamed on {what}"));
+    let exit = document.exit.map(|exit| format!(" Exit code {exit}."));
+    format!("{}{}{}", document.meaning, blamed.unwrap_or_default(), exit.unwrap_or_default())
 }
 
 fn add_job(lines: &mut Lines, job: &JobDocument) {

@@ -13,12 +13,13 @@ use gpuctl_control::wire::status::StatusDocument;
 use serde::Serialize;
 
 use super::json;
+use crate::documents::config::{ConfigPathDocument, ConfigShowDocument, ConfigValidDocument};
 use crate::documents::logs::LogsDocument;
 use crate::documents::reply::{
     CancelledDocument, CopiedDocument, CostForecastDocument, CostReportDocument, DeletedDocument,
-    DoctorDocument, EstimateDocument, InitDocument, JobsDocument, ManPagesDocument, MovedDocument,
-    PricesDocument, QueuesDocument, RetriedDocument, ScriptDocument, SubmittedDocument,
-    VersionDocument, versioned,
+    DoctorDocument, EstimateDocument, ExplainedCodeDocument, ExplainedJobDocument, InitDocument,
+    JobsDocument, ManPagesDocument, MovedDocument, PricesDocument, QueuesDocument, RetriedDocument,
+    ScriptDocument, SubmittedDocument, VersionDocument, versioned,
 };
 use crate::documents::schedule::{ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument};
 use crate::documents::simulate::{
@@ -73,6 +74,13 @@ pub(crate) enum Output {
     StackExport(ExportDocument),
     #[cfg(feature = "deploy")]
     Destroyed(DestroyedDocument),
+    ConfigPath(ConfigPathDocument),
+    ConfigShow(ConfigShowDocument),
+    ConfigValid(ConfigValidDocument),
+    /// A JSON Schema, also as text.
+    ConfigSchema(serde_json::Value),
+    ExplainedJob(Box<ExplainedJobDocument>),
+    ExplainedCode(ExplainedCodeDocument),
     Init(InitDocument),
     Doctor(DoctorDocument),
     Models(ModelsDocument),
@@ -133,6 +141,12 @@ impl Output {
             Self::StackExport(document) => named("gpuctl.stack-export", document),
             #[cfg(feature = "deploy")]
             Self::Destroyed(document) => named("gpuctl.destroyed", document),
+            Self::ConfigPath(document) => named("gpuctl.config-path", document),
+            Self::ConfigShow(document) => named("gpuctl.config", document),
+            Self::ConfigValid(document) => named("gpuctl.config-valid", document),
+            Self::ConfigSchema(schema) => json(schema),
+            Self::ExplainedJob(document) => named("gpuctl.explain-job", document),
+            Self::ExplainedCode(document) => named("gpuctl.explain-code", document),
             Self::Init(document) => named("gpuctl.init", document),
             Self::Doctor(document) => named("gpuctl.doctor", document),
             Self::Models(document) => named("gpuctl.models", document),

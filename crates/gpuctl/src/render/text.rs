@@ -5,7 +5,7 @@ use super::function;
 #[cfg(feature = "deploy")]
 use super::stack;
 use super::words::{Lines, jobs_of};
-use super::{Output, cost, jobs, logs, models, schedule, simulate, status};
+use super::{Output, config, cost, jobs, logs, models, schedule, simulate, status};
 use crate::documents::reply::{CopiedDocument, DoctorDocument, MovedDocument, SubmittedDocument};
 use crate::failure::Failure;
 
@@ -58,6 +58,12 @@ pub(super) fn output(output: &Output) -> Option<Lines> {
             jobs_of(document.jobs as u64),
             path = document.path
         )),
+        Output::ConfigPath(document) => config::path(document),
+        Output::ConfigShow(document) => config::show(document),
+        Output::ConfigValid(document) => config::valid(document),
+        Output::ConfigSchema(schema) => Lines::verbatim(super::json(schema)),
+        Output::ExplainedJob(document) => jobs::explained(document),
+        Output::ExplainedCode(document) => jobs::code(document),
         Output::Init(document) => Lines::of(format!(
             "wrote {}; next: `gpuctl submit voice.transcribe FILE --wait`",
             document.path

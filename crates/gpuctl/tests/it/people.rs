@@ -76,3 +76,50 @@ fn the_cost_of_a_month_is_checked_against_a_limit() {
     let none = Sandbox::new("[pool.gpu]\nqueue = \"jobs\"\n").run(&["cost", "forecast"]).expect(0);
     assert!(none.stdout.starts_with("no boxes that cost"), "{}", none.stdout);
 }
+
+#[test]
+fn a_job_a_pool_and_a_code_are_explained() {
+    let sandbox = Sandbox::new("[pool.gpu]\nqueue = \"jobs\"\nmax_wait = \"1h\"\n");
+    let sent = sandbox.run(&["submit", "text.embed", "--text", "hello", "--json"]).expect(0).json();
+    let id = sent["job_ids"][0].as_str().unwrap();
+    let said = sandbox.run(&["explain", id]).expect(0).stdout;
+    assert!(said.contains("waits for 1 job waits, the oldest for "), "{said}");
+    assert!(said.contains("pool      gpu: stopped: 1 job waits"), "{said}");
+    let pool = sandbox.run(&["explain", "gpu"]).expect(0).stdout;
+    assert!(pool.starts_with("gpu is stopped at "), "{pool}");
+    let code = sandbox.run(&["explain", "input.memory", "--json"]).expect(0).json();
+    assert_eq!(code["blamed_on"], "the input", "{code}");
+    let none = sandbox.run(&["explain", "nothing"]).expect(2);
+    assert!(none.stderr.contains("no pool, job or code `nothing`"), "{}", none.stderr);
+    // Also where the configuration is what is wrong.
+    let broken = Sandbox::new("[pool.gpu]\nqeue = 1\n");
+    let code = broken.run(&["explain", "config.invalid"]).expect(0).stdout;
+    assert!(code.ends_with("Exit code 2.\n"), "{code}");
+}
+
+#[test]
+fn a_configuration_is_shown_with_origins_and_checked() {
+    let sandbox = Sandbox::new("[pool.gpu]\nqueue = \"jobs\"\n").with("DEVICE", "cpu");
+    let shown = sandbox.run(&["config", "show", "--origin"]).expect(0).stdout;
+    for line in [
+        "queue = \"jobs\"  # line 2",
+        "max_wait = \"0s\"  # default",
+        "# start_depth: none  # default",
+        "device = \"cpu\"  # DEVICE",
+    ] {
+        assert!(shown.lines().any(|one| one == line), "{line} in {shown}");
+    }
+    // What is shown can be used as it is.
+    let plain = sandbox.run(&["config", "show"]).expect(0).stdout;
+    let whole = sandbox.write("whole.toml", plain);
+    sandbox.run(&["config", "validate", whole.to_str().unwrap()]).expect(0);
+    let path = sandbox.run(&["config", "path", "--json"]).expect(0).json();
+    assert_eq!(path["config"], sandbox.config().display().to_string());
+    let schema = sandbox.run(&["config", "schema"]).expect(0).json();
+    let pool = &schema["properties"]["pool"]["additionalProperties"]["properties"];
+    assert_eq!(pool["idle_stop"]["default"], "auto", "{schema}");
+    assert_eq!(pool["schedule"]["type"], "array", "{schema}");
+    sandbox.write("bad.toml", "[pool.gpu]\nqeue = \"jobs\"\nmax_wait = 3\n");
+    let bad = sandbox.run(&["config", "validate", "bad.toml"]).expect(2);
+    assert!(bad.stderr.contains("qeue") && bad.stderr.contains("max_wait"), "{}", bad.stderr);
+}

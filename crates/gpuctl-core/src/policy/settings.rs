@@ -1,24 +1,24 @@
-//! What each setting means and its default, for the configuration page. Types and ranges are in `sections.rs`.
+//! What each setting means and its default, for the configuration page and `gpuctl config`. Types and ranges are in `sections.rs`.
 
 /// A section of `gpuctl.toml`.
-pub(super) struct SectionDoc {
-    pub(super) heading: &'static str,
+pub struct SectionDoc {
+    pub heading: &'static str,
     /// E.g. `pool.NAME`.
-    pub(super) path: &'static str,
-    pub(super) about: &'static str,
-    pub(super) settings: &'static [SettingDoc],
+    pub path: &'static str,
+    pub about: &'static str,
+    pub settings: &'static [SettingDoc],
 }
 
-pub(super) struct SettingDoc {
-    pub(super) key: &'static str,
-    pub(super) default: DefaultValue,
-    pub(super) meaning: &'static str,
+pub struct SettingDoc {
+    pub key: &'static str,
+    pub default: DefaultValue,
+    pub meaning: &'static str,
     /// In place of the type that `sections.rs` asks for.
-    pub(super) takes: Option<&'static str>,
+    pub takes: Option<&'static str>,
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum DefaultValue {
+pub enum DefaultValue {
     /// As it is written in the file.
     Value(&'static str),
     ValueOf {
@@ -42,7 +42,7 @@ impl SettingDoc {
     }
 }
 
-pub(super) const SECTIONS: &[SectionDoc] = &[
+pub const SECTIONS: &[SectionDoc] = &[
     SectionDoc {
         heading: "[cloud]",
         path: "cloud",
