@@ -594,8 +594,10 @@ pub enum PortErrorClass {
     Conflict,
     /// The lease ran out and another worker may have the message.
     LeaseLost,
-    /// The disk is full, or the file has reached its largest size.
+    /// There is no room now: the disk is full, or the file has reached its largest size.
     Full,
+    /// What is to be stored is larger than the store can hold at all.
+    TooLarge,
     /// Cannot be reached now; another try may work.
     Unavailable,
     /// Called too often: the same call may work later.

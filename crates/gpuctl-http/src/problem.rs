@@ -124,7 +124,7 @@ impl From<PortError> for Problem {
             PortErrorClass::Denied => (StatusCode::INTERNAL_SERVER_ERROR, "backend.denied"),
             PortErrorClass::Corrupt => (StatusCode::INTERNAL_SERVER_ERROR, "backend.corrupt"),
             PortErrorClass::TooNew => (StatusCode::INTERNAL_SERVER_ERROR, "backend.too_new"),
-            PortErrorClass::Refused(_) | PortErrorClass::Other => {
+            PortErrorClass::Refused(_) | PortErrorClass::TooLarge | PortErrorClass::Other => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "backend.other")
             }
         };

@@ -106,8 +106,20 @@ impl Store {
         };
         match together {
             Ok(written) => written.into_iter().map(Ok).collect(),
-            Err(error) if writes.len() == 1 => vec![Err(error)],
+            Err(error) if writes.len() == 1 => vec![Err(self.or_too_large(error, writes[0]))],
             Err(_) => writes.iter().flat_map(|write| self.transact_all(&[write])).collect(),
+        }
+    }
+
+    /// The error, where no room will ever be enough as one that says so.
+    fn or_too_large(&self, error: PortError, write: &Write) -> PortError {
+        match write {
+            Write::Commit(result, _)
+                if error.class == PortErrorClass::Full && self.is_too_large(result.bytes()) =>
+            {
+                PortError { class: PortErrorClass::TooLarge, ..error }
+            }
+            _ => error,
         }
     }
 }

@@ -69,6 +69,10 @@ impl Document {
             text: result_to_json(result),
         }
     }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.len()
+    }
 }
 
 /// Keeps the result, unless its generation has one.

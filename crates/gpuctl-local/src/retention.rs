@@ -12,7 +12,7 @@ use gpuctl_core::units::show_duration;
 use rusqlite::{Connection, Transaction, params};
 
 use crate::schema::ENDED;
-use crate::store::Store;
+use crate::store::{PAGE_BYTES, Store};
 use crate::time::Now;
 
 mod files;
@@ -33,6 +33,8 @@ const SWEEP_ROWS_MAX: u32 = 1_000;
 const ROOM_ROWS: u32 = 64;
 /// How often in one write.
 const ROOM_ROUNDS_MAX: u32 = 16;
+/// A result that is larger than this part of the file's largest size, and does not fit, is not waited for.
+const RESULT_PART: i64 = 4;
 /// The most free pages that the file shrinks by at once: 4 MiB.
 const VACUUM_PAGES_MAX: u32 = 1_024;
 
@@ -109,6 +111,12 @@ impl Store {
             }
             written => written,
         }
+    }
+
+    /// Whether a result for which there was no room would hardly fit into an empty file: then no wait for room helps.
+    pub(crate) fn is_too_large(&self, bytes: usize) -> bool {
+        let pages = i64::try_from(bytes / PAGE_BYTES as usize).unwrap_or(i64::MAX);
+        self.read(Pages::of).is_ok_and(|file| pages > file.max / RESULT_PART)
     }
 
     /// Has what is too old deleted, if that was not done of late: by a thread of its own, since there may be many files and no caller

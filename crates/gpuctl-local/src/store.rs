@@ -38,7 +38,7 @@ const BUSY_WAITS: [(Duration, u32); 2] =
 /// How often it looks before it gives up: for 5 s.
 const BUSY_WAITS_MAX: u32 = 5_000;
 
-const PAGE_BYTES: u32 = 4_096;
+pub(crate) const PAGE_BYTES: u32 = 4_096;
 
 /// For the user alone, whatever the folder that it is in.
 pub(crate) const PRIVATE_MODE: u32 = 0o600;
@@ -385,6 +385,11 @@ pub(crate) fn store_error(file: &Path, error: rusqlite::Error) -> PortError {
             PortErrorClass::Full,
             format!("no room to write to {name}"),
             "where the disk is full, free some space; else raise `file_mib_max` under [cloud], or delete finished jobs with `gpuctl jobs delete --before`",
+        ),
+        Some(ErrorCode::TooBig) => (
+            PortErrorClass::TooLarge,
+            format!("{name} cannot hold what has more than a gigabyte"),
+            "have the job give a shorter result",
         ),
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => (
             PortErrorClass::Other,

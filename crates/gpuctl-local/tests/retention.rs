@@ -246,6 +246,22 @@ async fn a_new_result_is_not_deleted_for_room() {
 }
 
 #[tokio::test]
+async fn a_result_that_does_not_fit_now_is_told_from_one_that_never_will() {
+    let at = Fixture::new("", 1);
+    at.fill().await;
+    at.store.commit_one(&at.result(&at.job(), 200_000)).await.unwrap();
+    for (bytes, class) in [
+        (200_000, PortErrorClass::Full),
+        (300_000, PortErrorClass::TooLarge),
+        (3_000_000, PortErrorClass::TooLarge),
+    ] {
+        let error = at.store.commit_one(&at.result(&at.job(), bytes)).await.unwrap_err();
+        assert_eq!(error.class, class, "{bytes}: {error}");
+    }
+    at.store.commit_one(&at.result(&at.job(), 300)).await.unwrap();
+}
+
+#[tokio::test]
 async fn purged_jobs_make_room_at_once() {
     let at = Fixture::new("", 1);
     let (sent, _) = at.fill().await;

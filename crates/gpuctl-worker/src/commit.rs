@@ -211,7 +211,8 @@ impl Worker {
     ) -> Result<(Commit, bool), PortError> {
         let mut result = finished.result.clone();
         result.outcome = result.outcome.map(|output| with_files(output, &finished.stored));
-        let Ended { committed, is_acked } = self.commit_or_say_full(lease, &mut result).await?;
+        let Ended { committed, is_acked } =
+            self.commit_or_say_too_large(lease, &mut result).await?;
         if committed == Committed::AlreadyThere && !self.is_own(finished).await? {
             return Ok((Commit::Superseded, is_acked));
         }
@@ -255,15 +256,16 @@ impl Worker {
         Ok(results.into_iter().find(|result| any || result.job.generation == job.generation))
     }
 
-    /// Commits the result; where it is too large for the ledger, it becomes a failure that says so.
-    async fn commit_or_say_full(
+    /// Commits the result; where it is too large for the ledger, it becomes a failure that says so. One for which there is no room now
+    /// waits.
+    async fn commit_or_say_too_large(
         &self,
         lease: Option<&Lease>,
         result: &mut JobResult,
     ) -> Result<Ended, PortError> {
         match self.commit_under(lease, result).await {
-            Err(error) if error.class == PortErrorClass::Full && result.outcome.is_ok() => {
-                result.outcome = Err(faults::full(&error));
+            Err(error) if error.class == PortErrorClass::TooLarge && result.outcome.is_ok() => {
+                result.outcome = Err(faults::too_large(&error));
                 self.commit_under(lease, result).await
             }
             ended => ended,

@@ -201,8 +201,12 @@ pub(crate) fn input_failure(error: &PortError) -> Option<JobFailure> {
 }
 
 /// The failure of a job whose result is too large for the ledger.
-pub(crate) fn full(error: &PortError) -> JobFailure {
-    failure("result.full", error, error.hint.as_deref().unwrap_or("free some disk"))
+pub(crate) fn too_large(error: &PortError) -> JobFailure {
+    failure(
+        "result.full",
+        error,
+        error.hint.as_deref().unwrap_or("have the job give a shorter result"),
+    )
 }
 
 fn failure(code: &str, error: &dyn Error, hint: &str) -> JobFailure {

@@ -65,7 +65,8 @@ fn of_class(class: PortErrorClass) -> Code {
         PortErrorClass::NotFound => Code::BackendNotFound,
         PortErrorClass::Corrupt => Code::BackendCorrupt,
         PortErrorClass::TooNew => Code::BackendTooNew,
-        PortErrorClass::Other => Code::BackendOther,
+        // No command stores what a worker does.
+        PortErrorClass::TooLarge | PortErrorClass::Other => Code::BackendOther,
     }
 }
 

@@ -373,6 +373,6 @@ fn too_long(bytes: usize) -> PortError {
         bytes / 1_024,
         RESULT_BYTES_WITHOUT_BUCKET_MAX / 1_024
     );
-    PortError::new(PortErrorClass::Full, what)
+    PortError::new(PortErrorClass::TooLarge, what)
         .hint("set `results = \"s3://bucket/prefix\"` in [cloud]")
 }

@@ -182,7 +182,7 @@ async fn without_a_bucket_only_a_short_result_is_stored() {
     ledger.create_table().await.unwrap();
     let long = result(&"x".repeat(400_000));
     let error = ledger.commit_one(&long).await.unwrap_err();
-    assert_eq!(error.class, PortErrorClass::Full);
+    assert_eq!(error.class, PortErrorClass::TooLarge);
     assert!(error.hint.unwrap().contains("bucket"));
     let short = JobResult { outcome: Ok(serde_json::json!({})), ..long };
     assert_eq!(ledger.commit_one(&short).await.unwrap(), Committed::Written);

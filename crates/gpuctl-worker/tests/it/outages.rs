@@ -61,12 +61,30 @@ async fn a_drain_puts_a_result_away_and_the_next_worker_commits_it() {
 #[tokio::test(start_paused = true)]
 async fn a_result_that_the_ledger_cannot_hold_becomes_a_failure_that_says_so() {
     let world = World::new("");
-    world.fail(Call::Commit, PortErrorClass::Full);
+    world.fail(Call::Commit, PortErrorClass::TooLarge);
     world.submit("file");
     let serving = world.serve();
     world.wait(seconds(10), |state| state.messages.is_empty()).await;
     assert_eq!(world.outcomes(), ["result.full"]);
     assert!(world.state().files.is_empty(), "its files are of no use");
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_for_which_there_is_no_room_waits_although_a_failure_would_fit() {
+    let world = World::new("");
+    world.fail(Call::Commit, PortErrorClass::Full);
+    world.submit("file");
+    let serving = world.serve();
+    world.wait(seconds(10), |state| state.inferences == 1).await;
+    tokio::time::sleep(seconds(60)).await;
+    assert!(world.outcomes().is_empty() && world.see(|state| state.messages.len() == 1));
+    let fault = world.state().reports.last().unwrap().fault.clone().unwrap();
+    assert_eq!(fault.code, "results.unreachable");
+    world.mend(Call::Commit);
+    world.wait(seconds(60), |state| state.messages.is_empty()).await;
+    assert_eq!(world.outcomes(), ["ok"]);
+    assert_eq!(world.see(|state| (state.inferences, state.files.len())), (1, 1));
     serving.kill().await;
 }
 

@@ -501,9 +501,11 @@ impl Ledger for World {
 
     async fn commit(&self, results: &[JobResult]) -> Vec<Result<Committed, PortError>> {
         let commit = |result: &JobResult| {
-            // What is too large may be small as a failure.
+            // What is too large, or for which there is no room, is small as a failure.
             self.check(Call::Commit).or_else(|error| match error.class {
-                PortErrorClass::Full if result.outcome.is_err() => Ok(()),
+                PortErrorClass::TooLarge | PortErrorClass::Full if result.outcome.is_err() => {
+                    Ok(())
+                }
                 _ => Err(error),
             })?;
             let mut state = self.state();
