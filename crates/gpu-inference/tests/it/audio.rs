@@ -305,6 +305,28 @@ fn recordings_one_behind_the_other_are_all_read() {
     assert_eq!(found.warnings, [WarningCode::AudioDamaged]);
 }
 
+#[test]
+fn samples_and_codecs_that_are_not_read_are_unsupported_and_not_damaged() {
+    let half = Wave { tag: 3, bits: 16, data: vec![0x3c; 4_000], ..Wave::default() };
+    let wide = Wave { bits: 72, data: vec![1; 9_000], ..Wave::default() };
+    let a_law = Wave { tag: 6, channels: 0, ..half.clone() };
+    for (bytes, code, said) in [
+        (half.bytes(), "input.unsupported", "its samples are floating-point numbers of 16 bits"),
+        (wide.bytes(), "input.unsupported", "its samples are whole numbers of 72 bits"),
+        (
+            craft::aiff(Some(b"ima4"), 16, 8_000, &[0; 400]),
+            "input.unsupported",
+            "its codec is ima4",
+        ),
+        (craft::au(23, 8_000, 400, &[0; 400]), "input.unsupported", "its codec is number 23"),
+        (a_law.bytes(), "input.damaged", "0 channels"),
+    ] {
+        let error = try_decode(&bytes).unwrap_err();
+        assert_eq!(error.code(), code, "{error}");
+        assert!(error.to_string().contains(said), "{error}");
+    }
+}
+
 fn floats(rate_hz: u32, samples: &[f32]) -> Vec<u8> {
     let data = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();
     Wave { tag: 3, bits: 32, rate_hz, data, ..Wave::default() }.bytes()

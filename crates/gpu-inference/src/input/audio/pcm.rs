@@ -3,6 +3,7 @@
 //! Own code, since readers of WAV take a header's numbers at their word: containers wider than their bits, samples at either end of them, and both
 //! byte orders are read here by what is there.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -45,20 +46,28 @@ impl PcmFormat {
         self.container * self.channels
     }
 
-    /// Why samples cannot be written so, if they cannot.
-    pub(super) fn problem(&self) -> Option<String> {
-        let Self { coding, container, bits, channels, .. } = *self;
-        let fits = match coding {
+    /// Whether samples of this kind are read.
+    pub(super) fn is_read(&self) -> bool {
+        let Self { coding, container, bits, .. } = *self;
+        match coding {
             Coding::Signed | Coding::Unsigned => {
                 (1..=8).contains(&container) && (1..=container * 8).contains(&(bits as usize))
             }
             Coding::Float => matches!(container, 4 | 8),
             Coding::ALaw | Coding::MuLaw => container == 1,
+        }
+    }
+}
+
+impl fmt::Display for PcmFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.coding {
+            Coding::Signed | Coding::Unsigned => "whole numbers",
+            Coding::Float => "floating-point numbers",
+            Coding::ALaw => "in A-law",
+            Coding::MuLaw => "in µ-law",
         };
-        let said = || {
-            format!("{bits} bits in {container} bytes, {channels} channels, written as {coding:?}")
-        };
-        (!fits || channels == 0).then(said)
+        write!(f, "{kind} of {} bits", self.bits)
     }
 }
 

@@ -105,6 +105,9 @@ impl<'a> Source<'a> {
         let layout = wave::layout(&mut file, start, file_bytes).map_err(|error| match error {
             HeaderError::Io(source) => unreadable(source),
             HeaderError::Damaged(problem) => InputError::Damaged { path: path.to_owned(), problem },
+            HeaderError::Unsupported(problem) => {
+                InputError::Unsupported { path: path.to_owned(), problem }
+            }
         })?;
         if let Some(layout) = layout {
             return Self::of_layout(file, path, layout);

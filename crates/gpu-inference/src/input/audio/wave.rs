@@ -57,6 +57,8 @@ pub(super) enum Coded {
 pub(super) enum HeaderError {
     Io(io::Error),
     Damaged(String),
+    /// A codec, or a kind of samples, that is not read.
+    Unsupported(String),
 }
 
 impl From<io::Error> for HeaderError {
@@ -70,6 +72,10 @@ impl From<io::Error> for HeaderError {
 
 fn damaged<T>(problem: impl Into<String>) -> Result<T, HeaderError> {
     Err(HeaderError::Damaged(problem.into()))
+}
+
+fn unsupported<T>(problem: impl Into<String>) -> Result<T, HeaderError> {
+    Err(HeaderError::Unsupported(problem.into()))
 }
 
 /// The layout of the recording that begins at `start`; none if it is of no kind that is known here.
@@ -434,10 +440,10 @@ impl Claims {
 }
 
 fn pcm(format: PcmFormat) -> Result<PcmFormat, HeaderError> {
-    match format.problem() {
-        Some(problem) => damaged(format!("its samples cannot have {problem}")),
-        None => Ok(format),
+    if format.channels == 0 || format.bits == 0 {
+        return damaged("it says that it has no channels, or samples without bits");
     }
+    if format.is_read() { Ok(format) } else { unsupported(format!("its samples are {format}")) }
 }
 
 fn aiff_format(description: &[u8]) -> Result<PcmFormat, HeaderError> {
@@ -462,7 +468,7 @@ fn aiff_format(description: &[u8]) -> Result<PcmFormat, HeaderError> {
         b"fl64" | b"FL64" => (Coding::Float, 8, true),
         b"alaw" | b"ALAW" => (Coding::ALaw, 1, true),
         b"ulaw" | b"ULAW" => (Coding::MuLaw, 1, true),
-        other => return damaged(format!("its codec {} is not known", other.escape_ascii())),
+        other => return unsupported(format!("its codec is {}", other.escape_ascii())),
     };
     pcm(PcmFormat { coding, is_big_endian, container, bits, channels, rate_hz })
 }
@@ -486,7 +492,7 @@ fn au(
         6 => (Coding::Float, 4),
         7 => (Coding::Float, 8),
         27 => (Coding::ALaw, 1),
-        other => return damaged(format!("its codec {other} is not known")),
+        other => return unsupported(format!("its codec is number {other}")),
     };
     let bits = u32::try_from(8 * container).unwrap_or(u32::MAX);
     let channels = number(20) as usize;
