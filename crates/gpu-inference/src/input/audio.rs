@@ -29,13 +29,14 @@ use self::level::Loudness;
 use self::mixing::{Mixing, Power};
 use self::resample::{CHUNK_SAMPLES, Resampled};
 use self::source::{Packet, Source, time_of};
+use self::wave::Next;
 use super::Decoder;
 use super::error::{InputError, InputLimits};
 use crate::output::{AudioBasis, Basis, Remarks};
 
 /// The rate that the speech models are trained on.
 pub(crate) const SAMPLE_RATE_HZ: u32 = 16_000;
-/// Recordings in one file, one behind the other.
+/// Recordings in one file, and parts of one, one behind the other.
 const RECORDINGS_MAX: usize = 10_000;
 /// By how much a recording may be longer than its file should hold: the end of a last packet.
 const LENGTH_SLACK: Duration = Duration::from_secs(1);
@@ -117,12 +118,12 @@ pub(crate) fn bytes_max(
     let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
     let file_bytes = file.metadata().map_err(unreadable)?.len();
     let limit = Duration::from_secs(limits.audio_seconds_max.into());
-    let Source { stream, next, .. } = Source::open(file, path, 0)?;
+    let Source { stream, next, .. } = Source::open(file, path, Next::Recording(0))?;
     if stream.announced().is_some_and(|length| length > limit) {
         return Ok(0);
     }
     // A recording behind another is not looked at: its sound has a kilobyte a second at least.
-    let further = next.map_or(0, |at| file_bytes.saturating_sub(at));
+    let further = next.map_or(0, |next| file_bytes.saturating_sub(next.at()));
     let length =
         stream.length_max().saturating_add(time_of(further, 1_000)).min(limit) + LENGTH_SLACK;
     let samples = length.as_micros() * u128::from(target_hz) / 1_000_000 + CHUNK_SAMPLES as u128;
@@ -177,13 +178,16 @@ impl<'a> Pass<'a> {
             tracks: 0,
             further: None,
         };
-        let mut next = Some(0);
+        let mut next = Some(Next::Recording(0));
+        // A further part of the first recording is as needed as its beginning.
+        let mut is_first = true;
         for _ in 0..RECORDINGS_MAX {
-            let Some(start) = next else { break };
+            let Some(place) = next else { break };
+            is_first &= place.at() == 0 || matches!(place, Next::Chunk { .. });
             let file = file.try_clone();
             let file =
                 file.map_err(|source| InputError::Unreadable { path: path.to_owned(), source })?;
-            match Source::open(file, path, start).and_then(|source| pass.add(source)) {
+            match Source::open(file, path, place).and_then(|source| pass.add(source)) {
                 Ok(behind) => next = behind,
                 Err(
                     error @ (InputError::Cancelled
@@ -192,7 +196,7 @@ impl<'a> Pass<'a> {
                 ) => {
                     return Err(error);
                 }
-                Err(error) if start == 0 => return Err(error),
+                Err(error) if is_first => return Err(error),
                 Err(error) => {
                     pass.further = Some(error);
                     break;
@@ -202,8 +206,8 @@ impl<'a> Pass<'a> {
         Ok(pass)
     }
 
-    /// Adds a whole recording; returns where the next one in the file begins.
-    fn add(&mut self, source: Source<'_>) -> Result<Option<u64>, InputError> {
+    /// Adds a whole recording, or a part of one; returns where the next one in the file begins.
+    fn add(&mut self, source: Source<'_>) -> Result<Option<Next>, InputError> {
         let Source { mut stream, next, beyond } = source;
         let length_max = stream.length_max().saturating_add(LENGTH_SLACK);
         let before = self.decoded;

@@ -306,6 +306,24 @@ fn recordings_one_behind_the_other_are_all_read() {
 }
 
 #[test]
+fn samples_in_several_chunks_are_all_read() {
+    let samples = bytes_of(&tone());
+    let (front, rest) = samples.split_at(6_000);
+    let (middle, back) = rest.split_at(4_000);
+    let list = chunk(b"LIST", b"INFOISFT\x04\0\0\0gpu\0");
+    let after = [&chunk(b"data", middle), &list, &chunk(b"data", &[]), &chunk(b"data", back)];
+    let wave = |after: Vec<u8>| Wave { data: front.to_vec(), after, ..Wave::default() }.bytes();
+    let bytes = wave(after.map(Vec::as_slice).concat());
+    let found = try_decode(&bytes).unwrap();
+    assert_eq!((found.audio.samples(), found.warnings.len()), (&reference()[..], 0));
+    // The last one's end is missing, as that of a single one may be.
+    assert_eq!(try_decode(&bytes[..bytes.len() - 1_000]).unwrap_err().code(), "input.truncated");
+    // Behind a list there may be another recording, too.
+    let found = try_decode(&wave([list, tone_wave().bytes()].concat())).unwrap();
+    assert_eq!(found.audio.samples().len(), 6_000 + 16_000);
+}
+
+#[test]
 fn samples_and_codecs_that_are_not_read_are_unsupported_and_not_damaged() {
     let half = Wave { tag: 3, bits: 16, data: vec![0x3c; 4_000], ..Wave::default() };
     let wide = Wave { bits: 72, data: vec![1; 9_000], ..Wave::default() };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::container::{self, Container};
 use super::mpeg::{self, MpegStream};
 use super::pcm::PcmStream;
-use super::wave::{self, Coded, HeaderError, Layout};
+use super::wave::{self, Coded, HeaderError, Layout, Next};
 use super::{external, flac, joined};
 use crate::input::error::InputError;
 
@@ -90,25 +90,27 @@ pub(super) trait Stream {
 /// A recording in a file.
 pub(super) struct Source<'a> {
     pub(super) stream: Box<dyn Stream + 'a>,
-    /// Where another recording begins in the file.
-    pub(super) next: Option<u64>,
+    /// Where more sound begins in the file.
+    pub(super) next: Option<Next>,
     /// What the file holds beyond what its header announces.
     pub(super) beyond: Duration,
 }
 
 impl<'a> Source<'a> {
-    /// The recording that begins at `start`.
-    pub(super) fn open(mut file: File, path: &'a Path, start: u64) -> Result<Self, InputError> {
+    /// The sound that begins there: a recording, or a further part of one.
+    pub(super) fn open(mut file: File, path: &'a Path, place: Next) -> Result<Self, InputError> {
         let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
+        let of_header = |error| header_error(path, error);
         let file_bytes = file.metadata().map_err(unreadable)?.len();
-        let start = mpeg::after_tags(&mut file, start, file_bytes).map_err(unreadable)?;
-        let layout = wave::layout(&mut file, start, file_bytes).map_err(|error| match error {
-            HeaderError::Io(source) => unreadable(source),
-            HeaderError::Damaged(problem) => InputError::Damaged { path: path.to_owned(), problem },
-            HeaderError::Unsupported(problem) => {
-                InputError::Unsupported { path: path.to_owned(), problem }
+        let start = match place {
+            Next::Recording(start) => start,
+            Next::Chunk { at, start, coded } => {
+                let layout = wave::chunk_layout(&mut file, file_bytes, (start, at), &coded);
+                return Self::of_layout(file, path, layout.map_err(of_header)?);
             }
-        })?;
+        };
+        let start = mpeg::after_tags(&mut file, start, file_bytes).map_err(unreadable)?;
+        let layout = wave::layout(&mut file, start, file_bytes).map_err(of_header)?;
         if let Some(layout) = layout {
             return Self::of_layout(file, path, layout);
         }
@@ -118,6 +120,7 @@ impl<'a> Source<'a> {
         }
         let next = joined::next(&mut file, &(start..file_bytes)).map_err(unreadable)?;
         let data = start..next.unwrap_or(file_bytes);
+        let next = next.map(Next::Recording);
         if let Some(parts) = flac::parts(&mut file, &data).map_err(unreadable)? {
             let container = Container::open(file, path, parts.header, parts.frames)?;
             let stream = Box::new(container.with_frames(parts.samples));
@@ -181,6 +184,15 @@ impl<'a> Source<'a> {
             },
         };
         Ok(Self { stream, next, beyond: further })
+    }
+}
+
+fn header_error(path: &Path, error: HeaderError) -> InputError {
+    let path = path.to_owned();
+    match error {
+        HeaderError::Io(source) => InputError::Unreadable { path, source },
+        HeaderError::Damaged(problem) => InputError::Damaged { path, problem },
+        HeaderError::Unsupported(problem) => InputError::Unsupported { path, problem },
     }
 }
 

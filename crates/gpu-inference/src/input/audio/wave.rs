@@ -35,8 +35,26 @@ pub(super) struct Layout {
     pub(super) cut: Option<u64>,
     /// Bytes of sound beyond those that were announced.
     pub(super) beyond: u64,
-    /// Where another recording begins.
-    pub(super) next: Option<u64>,
+    /// Where more sound begins.
+    pub(super) next: Option<Next>,
+}
+
+/// Sound behind other sound in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Another recording, with a header of its own.
+    Recording(u64),
+    /// A further chunk of samples of the recording that begins at `start`.
+    Chunk { at: u64, start: u64, coded: Coded },
+}
+
+impl Next {
+    /// Where it is in the file.
+    pub(super) fn at(&self) -> u64 {
+        match self {
+            Self::Recording(at) | Self::Chunk { at, .. } => *at,
+        }
+    }
 }
 
 /// How the sound is written.
@@ -84,9 +102,7 @@ pub(super) fn layout(
     start: u64,
     file_bytes: u64,
 ) -> Result<Option<Layout>, HeaderError> {
-    let mut head = Vec::new();
-    file.seek(SeekFrom::Start(start))?;
-    file.take(40).read_to_end(&mut head)?;
+    let head = head(file, start)?;
     let Some(kind) = Kind::of(&head) else { return Ok(None) };
     let mut form = Form { file, file_bytes, start, kind };
     match kind {
@@ -96,6 +112,30 @@ pub(super) fn layout(
         Kind::Aiff => form.aiff().map(Some),
         Kind::Wave { .. } | Kind::Wave64 => form.wave().map(Some),
     }
+}
+
+/// The layout of a further chunk of samples of the recording that begins at `start`.
+pub(super) fn chunk_layout(
+    file: &mut File,
+    file_bytes: u64,
+    (start, at): (u64, u64),
+    coded: &Coded,
+) -> Result<Layout, HeaderError> {
+    let kind = Kind::of(&head(file, start)?);
+    let kind = kind.unwrap_or(Kind::Wave { is_big_endian: false });
+    let mut form = Form { file, file_bytes, start, kind };
+    match form.chunk(at)? {
+        Some(chunk) => form.samples(coded, chunk.content, chunk.claimed),
+        None => damaged("it ends inside its header"),
+    }
+}
+
+/// The first bytes of a recording.
+fn head(file: &mut File, start: u64) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    file.seek(SeekFrom::Start(start))?;
+    file.take(40).read_to_end(&mut head)?;
+    Ok(head)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,8 +222,37 @@ impl Form<'_> {
         // The 64-bit length stands in for one that does not fit into 32 bits.
         let claimed = claimed_64.filter(|_| data.end == u64::from(u32::MAX)).unwrap_or(data.end);
         let coded = coded(&description, self.kind.is_big_endian())?;
-        let form = self.claimed_end()?;
-        self.judged(&coded, data.start, claimed, form)
+        self.samples(&coded, data.start, claimed)
+    }
+
+    /// The layout of a chunk of samples, with where more of them are: most programs write one, and others go on in a second.
+    fn samples(&mut self, coded: &Coded, begin: u64, claimed: u64) -> Result<Layout, HeaderError> {
+        let form_end = self.claimed_end()?;
+        let mut layout = self.judged(coded, begin, claimed, form_end)?;
+        if layout.next.is_none() {
+            layout.next = self.further(layout.data.end, coded)?;
+        }
+        Ok(layout)
+    }
+
+    /// Where more sound is, behind other chunks that follow the samples.
+    fn further(&mut self, end: u64, coded: &Coded) -> Result<Option<Next>, HeaderError> {
+        // Not all programs round a length up.
+        for begin in [end, self.rounded_up(end)] {
+            let mut at = begin;
+            for _ in 0..CHUNKS_MAX {
+                let Some(chunk) = self.chunk(at)? else { break };
+                if chunk.name == *b"data" && chunk.claimed > 0 {
+                    let (start, coded) = (self.start, coded.clone());
+                    return Ok(Some(Next::Chunk { at, start, coded }));
+                }
+                if Kind::of(&head(self.file, at)?).is_some() {
+                    return Ok(Some(Next::Recording(at)));
+                }
+                at = self.after(&chunk);
+            }
+        }
+        Ok(None)
     }
 
     fn aiff(&mut self) -> Result<Layout, HeaderError> {
@@ -243,14 +312,15 @@ impl Form<'_> {
         Ok(content)
     }
 
-    /// Where the next chunk begins: lengths are rounded up.
+    /// Where the next chunk begins.
     fn after(&self, chunk: &Chunk) -> u64 {
+        self.rounded_up(chunk.content.saturating_add(chunk.claimed))
+    }
+
+    /// Where a chunk begins behind one that ends here: lengths are rounded up.
+    fn rounded_up(&self, end: u64) -> u64 {
         let unit = if self.kind == Kind::Wave64 { 8 } else { 2 };
-        chunk
-            .content
-            .saturating_add(chunk.claimed)
-            .checked_next_multiple_of(unit)
-            .unwrap_or(u64::MAX)
+        end.checked_next_multiple_of(unit).unwrap_or(u64::MAX)
     }
 
     /// The chunk of samples, by its name alone: another chunk's length led past it.
@@ -308,7 +378,8 @@ impl Form<'_> {
             Tail::Sound => Ok(Layout { beyond: there - claimed, ..whole(None) }),
             Tail::Other => Ok(Layout { data: begin..begin + claimed, ..whole(None) }),
             Tail::Recording(at) => {
-                Ok(Layout { data: begin..begin + claimed, next: Some(at), ..whole(None) })
+                let next = Some(Next::Recording(at));
+                Ok(Layout { data: begin..begin + claimed, next, ..whole(None) })
             }
         }
     }
@@ -512,7 +583,7 @@ fn au(
         data: begin..end.max(begin),
         cut,
         beyond: 0,
-        next: Kind::of(&behind).map(|_| end),
+        next: Kind::of(&behind).map(|_| Next::Recording(end)),
     })
 }
 
