@@ -6,7 +6,7 @@
 pub enum WarningCode {
     /// A recording's channels cancel each other out.
     AudioChannels,
-    /// Parts of a recording could not be decoded.
+    /// Parts of a recording could not be decoded, or are missing at its end.
     AudioDamaged,
     /// A recording is longer than its header says.
     AudioLength,
@@ -86,9 +86,10 @@ impl WarningCode {
                 "audio.channels",
                 "its channels cancel each other out, so that one of them alone was used",
             ),
-            Self::AudioDamaged => {
-                ("audio.damaged", "parts of the recording could not be decoded and were left out")
-            }
+            Self::AudioDamaged => (
+                "audio.damaged",
+                "parts of the recording could not be decoded, or are missing at its end",
+            ),
             Self::AudioLength => {
                 ("audio.length", "the recording is longer than its header says; all of it was used")
             }

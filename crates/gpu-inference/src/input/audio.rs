@@ -6,12 +6,15 @@
 mod clean;
 mod container;
 pub(crate) mod external;
+mod file_part;
 mod flac;
 mod joined;
 mod level;
+mod matroska;
 mod mixing;
 mod mp4;
 mod mpeg;
+mod ogg;
 mod opus;
 mod pcm;
 mod resample;
@@ -148,6 +151,8 @@ struct Pass<'a> {
     /// At the rates of the file.
     decoded: Duration,
     left_out: Duration,
+    /// It ends within a part of the stream.
+    lacks_end: bool,
     /// What the file holds beyond what its header announces.
     beyond: Duration,
     channels: usize,
@@ -173,6 +178,7 @@ impl<'a> Pass<'a> {
             power: Power::default(),
             decoded: Duration::ZERO,
             left_out: Duration::ZERO,
+            lacks_end: false,
             beyond: Duration::ZERO,
             channels: 0,
             tracks: 0,
@@ -232,6 +238,7 @@ impl<'a> Pass<'a> {
         }
         stream.finish()?;
         self.left_out += stream.left_out();
+        self.lacks_end |= stream.lacks_end();
         self.tracks = self.tracks.max(stream.tracks());
         self.beyond += beyond + stream.beyond();
         Ok(next)
@@ -299,6 +306,11 @@ impl<'a> Pass<'a> {
         choice.mixing.remark(self.channels, remarks);
         Loudness { peak, level }.remark(remarks);
         remark_parts(&audio, self.left_out, self.further.as_ref(), remarks);
+        if self.lacks_end {
+            let message =
+                "the file ends within a part of the recording, the rest of which is missing";
+            remarks.warn(WarningCode::AudioDamaged, message.to_owned());
+        }
         remark_header(self.beyond, self.tracks, remarks);
         Ok(audio)
     }

@@ -125,6 +125,9 @@ pub enum InputError {
         /// Samples per channel that are there.
         found_frames: u64,
     },
+    /// A recording ends before its file says, which does not count samples.
+    #[error("{} is truncated: the recording's data ends too early", text::path(path))]
+    RecordingTruncated { path: PathBuf },
     /// A picture ends before its last line.
     #[error("{} is truncated: the picture's data ends too early", text::path(path))]
     PictureTruncated { path: PathBuf },
@@ -197,7 +200,9 @@ impl InputError {
             Self::Empty { .. } => "input.empty",
             Self::WrongKind { .. } | Self::OtherKind { .. } => "input.wrong_kind",
             Self::Unsupported { .. } | Self::NeedsProgram { .. } => "input.unsupported",
-            Self::AudioTruncated { .. } | Self::PictureTruncated { .. } => "input.truncated",
+            Self::AudioTruncated { .. }
+            | Self::RecordingTruncated { .. }
+            | Self::PictureTruncated { .. } => "input.truncated",
             Self::Damaged { .. } => "input.damaged",
             Self::Crash { .. } => "input.crash",
             Self::TooLong { .. } => "input.too_long",
@@ -228,7 +233,10 @@ impl InputError {
             Self::Unreadable { .. } => "check the file's permissions and the disk",
             Self::Folder { .. } => "submit one job per file",
             Self::NotAFile { .. } => "write what it gives into a file, and submit that",
-            Self::Empty { .. } | Self::AudioTruncated { .. } | Self::PictureTruncated { .. } => {
+            Self::Empty { .. }
+            | Self::AudioTruncated { .. }
+            | Self::RecordingTruncated { .. }
+            | Self::PictureTruncated { .. } => {
                 "the upload or copy was probably cut off: submit the whole file"
             }
             Self::OtherKind { found, .. } => hints::for_kind(task, *found),

@@ -1,5 +1,7 @@
 //! AAC in MP4, made here frame by frame: as phones record it, and HE-AAC, of which the plain core is read.
 
+use gpu_inference::WarningCode;
+
 use crate::audio::try_decode;
 
 /// Samples of a frame, and what they are a second: HE-AAC says twice as many of both.
@@ -193,4 +195,25 @@ fn a_length_in_front_of_fragments_is_a_claim() {
     }
     let cut = fragmented(&frames, 1_300 * FRAME);
     assert_eq!(try_decode(&cut[..cut.len() * 3 / 4]).unwrap_err().code(), "input.truncated");
+    let cut = fragmented(&frames, 0);
+    let found = try_decode(&cut[..cut.len() * 3 / 4]).unwrap();
+    assert_eq!(found.warnings, [WarningCode::AudioDamaged]);
+    let one = fragmented(&frames[..16], 0);
+    assert_eq!(
+        try_decode(&one[..one.len() - 100]).map(drop).unwrap_err().code(),
+        "input.truncated"
+    );
+}
+
+#[test]
+fn frames_that_cannot_be_decoded_become_silence_with_a_warning() {
+    let mut frames = vec![frame(false); 64];
+    for bad in 30..34 {
+        frames[bad] = vec![0x55; 7];
+    }
+    let found = try_decode(&m4a(&frames, &description(LOW_COMPLEXITY), RATE_HZ, FRAME)).unwrap();
+    let seconds = f64::from(64 * FRAME) / f64::from(RATE_HZ);
+    assert!((found.audio.duration().as_secs_f64() - seconds).abs() < 0.001);
+    assert_eq!(found.warnings, [WarningCode::AudioDamaged]);
+    assert!((0.18..0.19).contains(&found.basis.left_out.as_secs_f64()), "{:?}", found.basis);
 }

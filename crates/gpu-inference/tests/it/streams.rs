@@ -401,6 +401,55 @@ fn an_adpcm_that_was_cut_is_truncated() {
 }
 
 #[test]
+fn an_ogg_that_ends_within_a_page_or_lacks_one_says_so() {
+    let (packets, head) = opus(16_000, &speech());
+    let bytes = ogg(&packets, head);
+    let pages: Vec<usize> = memchr::memmem::find_iter(&bytes, b"OggS").collect();
+    let (last, middle) = (pages[pages.len() - 1], pages[pages.len() / 2]);
+    // What was to follow a whole page is not known.
+    let found = try_decode(&bytes[..last]).unwrap();
+    assert!(found.warnings.is_empty() && seconds(&found) > 8.5, "{:?}", found.warnings);
+    for missing in [1, 40, bytes.len() - last - 20] {
+        let found = try_decode(&bytes[..bytes.len() - missing]).unwrap();
+        assert_eq!(found.warnings, [WarningCode::AudioDamaged], "{missing}");
+    }
+    for damaged in [middle, pages[pages.len() - 2]] {
+        let mut bytes = bytes.clone();
+        bytes[damaged + 200] ^= 0xff;
+        let found = try_decode(&bytes).unwrap();
+        assert_eq!(found.warnings, [WarningCode::AudioDamaged], "{damaged}");
+        assert!(found.basis.left_out.as_millis() > 500, "{:?}", found.basis);
+        let all = found.basis.decoded + found.basis.left_out;
+        assert!((all.as_secs_f64() - 9.96).abs() < 0.15, "{:?}", found.basis);
+    }
+}
+
+#[test]
+fn damage_in_a_webm_costs_its_clusters_alone() {
+    let (packets, _) = opus(16_000, &speech());
+    let bytes = craft::webm(48_000.0, &packets, &head_bytes(312, 48_000));
+    for filling in [0x55, 0, 0xff] {
+        let mut damaged = bytes.clone();
+        let middle = damaged.len() / 2;
+        damaged[middle..middle + 600].fill(filling);
+        let found = try_decode(&damaged).unwrap();
+        assert_lasts(&found, 9.96);
+        assert_eq!(found.warnings, [WarningCode::AudioDamaged], "{filling}");
+        assert!((100..1_500).contains(&found.basis.left_out.as_millis()), "{:?}", found.basis);
+    }
+    // Where its length is said, a file that is shorter was cut; otherwise it ends within a packet.
+    let at = memchr::memmem::find(&bytes, b"\x18\x53\x80\x67").unwrap() + 4;
+    let mut sized = bytes.clone();
+    let length = (bytes.len() - at - 8) as u64 | 1 << 56;
+    sized[at..at + 8].copy_from_slice(&length.to_be_bytes());
+    let half = bytes.len() / 2;
+    assert!(try_decode(&sized).unwrap().warnings.is_empty());
+    assert_eq!(try_decode(&sized[..half]).unwrap_err().code(), "input.truncated");
+    let found = try_decode(&bytes[..half]).unwrap();
+    assert_eq!(found.warnings, [WarningCode::AudioDamaged]);
+}
+
+#[test]
 fn a_webm_cut_anywhere_ends_where_the_file_does() {
     let (packets, _) = opus(16_000, &speech());
     let bytes = craft::webm(48_000.0, &packets, &head_bytes(312, 48_000));
@@ -411,4 +460,5 @@ fn a_webm_cut_anywhere_ends_where_the_file_does() {
     damaged[100] = vec![0xff; 40];
     let found = try_decode(&craft::webm(48_000.0, &damaged, &head_bytes(312, 48_000))).unwrap();
     assert_lasts(&found, 9.96);
+    assert_eq!(found.warnings, [WarningCode::AudioDamaged]);
 }

@@ -1,13 +1,12 @@
 //! Containers with coded sound, read by Symphonia: FLAC, Ogg, WebM and Matroska, MP4, AAC, CAF, and the codecs of WAV that have no other reader here.
 //!
-//! A packet that cannot be decoded costs that packet. What a header announces is not relied on: streams of unknown length end where their file does.
+//! A packet that cannot be decoded costs that packet, and damage between packets what it covers: it becomes silence. What a header announces is not
+//! relied on: streams of unknown length end where their file does.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use symphonia::core::audio::Channels;
@@ -19,23 +18,17 @@ use symphonia::core::codecs::audio::{
     AudioCodecId, AudioCodecParameters, AudioDecoder, AudioDecoderOptions,
 };
 use symphonia::core::errors::Error as SymphoniaError;
-use symphonia::core::formats::probe::{Hint, Probe};
-use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
-use symphonia::core::io::{MediaSource, MediaSourceStream};
-use symphonia::core::meta::MetadataOptions;
+use symphonia::core::formats::{FormatReader, Track, TrackType};
 use symphonia::core::packet::Packet as CodedPacket;
-use symphonia::default::formats::{
-    AdtsReader, CafReader, FlacReader, IsoMp4Reader, MkvReader, OggReader, WavReader,
-};
+use symphonia::core::units::TimeBase;
 
-use super::mp4;
+use super::file_part::FilePart;
 use super::opus::Opus;
 use super::source::{Packet, Stream, WANTED, check, time_of};
+use super::{matroska, mp4, ogg};
 use crate::input::error::InputError;
 use crate::text;
 
-/// Most that is read before the sound begins: tags with pictures.
-const HEADER_BYTES_MAX: u64 = 32 << 20;
 /// Packets in a row that cannot be read, before what follows is given up.
 const BAD_PACKETS_MAX: u32 = 1_000;
 /// Less than silence needs in WebM and in fragments of MP4: what a file without a length can hold.
@@ -44,6 +37,8 @@ const BITS_PER_SECOND_MIN: u64 = 2_000;
 const SILENT_BITS_PER_SECOND_MIN: u64 = 64;
 /// Longer gaps between packets are wrong numbers.
 const GAP_MAX: Duration = Duration::from_secs(60);
+/// How often reading goes on behind damage.
+const RESUMES_MAX: u32 = 100;
 /// FLAC has two bits a frame and more, silence aside.
 const FLAC_FRAMES_PER_BYTE: u64 = 4;
 
@@ -100,24 +95,6 @@ fn head_of(file: &mut File, start: u64) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// What may be found. WAV is looked for only behind a header that was made here, and AAC where the file begins with it: the readers would
-/// find both within files of any kind. MP3 has another reader.
-fn readers(has_header: bool, head: &[u8]) -> Probe {
-    let mut probe = Probe::new();
-    if has_header {
-        probe.register_format::<WavReader<'_>>();
-    }
-    if head.starts_with(b"ID3") || matches!(head, [0xff, kind, ..] if kind & 0xf6 == 0xf0) {
-        probe.register_format::<AdtsReader<'_>>();
-    }
-    probe.register_format::<CafReader<'_>>();
-    probe.register_format::<FlacReader<'_>>();
-    probe.register_format::<IsoMp4Reader<'_>>();
-    probe.register_format::<MkvReader<'_>>();
-    probe.register_format::<OggReader<'_>>();
-    probe
-}
-
 enum Decoding {
     Symphonia(Box<dyn AudioDecoder>),
     Opus(Box<Opus>),
@@ -136,6 +113,17 @@ pub(super) struct Container<'a> {
     is_fragmented: bool,
     /// Its file ends before it.
     is_cut: bool,
+    /// An Ogg, whose packets leave no gap.
+    is_ogg: bool,
+    /// Stream and time of an Ogg's last page.
+    ogg_end: Option<(u32, u64)>,
+    /// Its file ends within a part of it, and does not say how long it should be.
+    lacks_end: bool,
+    /// What it takes to go on behind damage, for a Matroska file.
+    again: Option<Again>,
+    /// The time at which the next packet should begin, in ticks of the track, if that is known.
+    next_ticks: Option<u64>,
+    time_base: Option<TimeBase>,
     tracks: usize,
     rate_hz: u32,
     channels: usize,
@@ -166,7 +154,6 @@ impl<'a> Container<'a> {
     ) -> Result<Self, InputError> {
         let own = || path.to_owned();
         let file_bytes = data.end.saturating_sub(data.start);
-        let bytes_left = Arc::new(AtomicU64::new(HEADER_BYTES_MAX));
         let (mut file, has_header) = (file, !header.is_empty());
         let head = head_of(&mut file, data.start);
         let unreadable = |source| InputError::Unreadable { path: own(), source };
@@ -183,14 +170,14 @@ impl<'a> Container<'a> {
         let is_picture = is_mp4 || head.starts_with(b"\x89PNG");
         let is_known = has_header || is_container(&head) && !is_picture;
         let has_sound = is_mp4 && mp4::has_sound(&mut file, &data).map_err(unreadable)?;
-        let part = FilePart::new(file, header, data, Arc::clone(&bytes_left));
-        let part = part.map_err(|source| InputError::Unreadable { path: own(), source })?;
-        let stream = MediaSourceStream::new(Box::new(part), Default::default());
-        let format = readers(has_header, &head)
-            // No hint: the content decides, the extension may be anything.
-            .probe(&Hint::new(), stream, FormatOptions::default(), MetadataOptions::default())
-            .map_err(|error| probe_error(path, &error, is_known))?;
-        bytes_left.store(u64::MAX, Ordering::Relaxed);
+        let is_ogg = head.starts_with(b"OggS");
+        let end = match is_ogg {
+            true => ogg::end(&mut file, &data).map_err(unreadable)?,
+            false => ogg::End::default(),
+        };
+        let lacks_end = end.is_cut || is_fragmented && is_cut;
+        let part = FilePart::new(file, header, data).map_err(unreadable)?;
+        let format = part.reader(&head).map_err(|error| probe_error(path, &error, is_known))?;
         let wrong_kind = || match has_sound {
             true => InputError::Unsupported {
                 path: own(),
@@ -219,6 +206,12 @@ impl<'a> Container<'a> {
             is_listed: format.format_info().short_name == "isomp4",
             is_fragmented,
             is_cut,
+            is_ogg,
+            ogg_end: end.time,
+            lacks_end,
+            again: None,
+            next_ticks: None,
+            time_base: track.time_base,
             expected: track.num_frames.filter(|&frames| frames > 0),
             numbered: 0,
             decoding,
@@ -237,6 +230,23 @@ impl<'a> Container<'a> {
         })
     }
 
+    /// The sound of a Matroska or WebM file that ends there.
+    pub(super) fn matroska(
+        file: File,
+        path: &'a Path,
+        parts: matroska::Parts,
+        end: u64,
+    ) -> Result<Self, InputError> {
+        let matroska::Parts { header, clusters, is_cut, lacks_end } = parts;
+        let again = file.try_clone();
+        let again =
+            again.map_err(|source| InputError::Unreadable { path: path.to_owned(), source })?;
+        let data = clusters..end;
+        let opened = Self::open(file, path, header.clone(), data.clone())?;
+        let again = Again { file: again, header, data, ticks: 0, resumes: 0 };
+        Ok(Self { is_cut, lacks_end, again: Some(again), ..opened })
+    }
+
     /// With the number of frames that the end of the file shows.
     pub(super) fn with_frames(self, numbered: u64) -> Self {
         Self { numbered, ..self }
@@ -246,16 +256,27 @@ impl<'a> Container<'a> {
     fn packet(&mut self) -> Option<CodedPacket> {
         loop {
             match self.format.next_packet() {
-                Ok(Some(packet)) if packet.track_id == self.track_id => return Some(packet),
-                Ok(Some(_)) => {}
+                Ok(Some(packet)) => {
+                    let begin = u64::try_from(packet.pts.get()).unwrap_or(0);
+                    if let Some(again) = &mut self.again {
+                        again.ticks = again.ticks.max(begin);
+                    }
+                    if packet.track_id == self.track_id {
+                        return Some(packet);
+                    }
+                }
+                Ok(None) if self.go_on() => {}
                 Ok(None) => return None,
-                Err(SymphoniaError::DecodeError(_)) if self.bad_in_a_row < BAD_PACKETS_MAX => {
+                Err(SymphoniaError::DecodeError(_))
+                    if self.again.is_none() && self.bad_in_a_row < BAD_PACKETS_MAX =>
+                {
                     self.bad_in_a_row += 1;
                 }
                 // Another stream follows in the file, e.g. in Ogg: its track may have another number.
                 Err(SymphoniaError::ResetRequired) => {
                     self.begin_again()?;
                 }
+                Err(_) if self.go_on() => {}
                 Err(error) => {
                     self.failure = Some(error);
                     return None;
@@ -264,11 +285,18 @@ impl<'a> Container<'a> {
         }
     }
 
+    /// Goes on behind what its reader cannot read; false where no sound follows.
+    fn go_on(&mut self) -> bool {
+        let Some(reader) = self.again.as_mut().and_then(Again::reader) else { return false };
+        self.format = reader;
+        true
+    }
+
     fn begin_again(&mut self) -> Option<()> {
         let track = self.format.default_track(TrackType::Audio)?;
         let codec = track.codec_params.as_ref()?.audio()?;
         self.decoding = decoding(self.path, codec).ok()?;
-        (self.track_id, self.expected) = (track.id, None);
+        (self.track_id, self.expected, self.next_ticks) = (track.id, None, None);
         Some(())
     }
 
@@ -311,39 +339,84 @@ impl<'a> Container<'a> {
         self.left_out += time_of(frames, self.rate_hz);
     }
 
-    /// Frames of FLAC that its reader passed over before this packet: it counts them.
+    /// Frames that the reader passed over before this packet.
     fn passed_over(&self, coded: &CodedPacket) -> u64 {
         let at = u64::try_from(coded.pts.get()).unwrap_or(0);
-        let gap = at.saturating_sub(self.found);
-        let is_gap = self.is_flac && time_of(gap, self.rate_hz) <= GAP_MAX;
-        if is_gap && self.expected.is_none_or(|expected| at < expected) { gap } else { 0 }
+        if self.is_flac {
+            // It counts them.
+            let gap = at.saturating_sub(self.found);
+            let is_possible = self.expected.is_none_or(|expected| at < expected);
+            let is_gap = is_possible && time_of(gap, self.rate_hz) <= GAP_MAX;
+            return if is_gap { gap } else { 0 };
+        }
+        let has_resumed = self.again.as_ref().is_some_and(|again| again.resumes > 0);
+        let next = self.next_ticks.filter(|_| self.is_ogg || has_resumed);
+        self.gap(next.map_or(0, |next| at.saturating_sub(next)))
+    }
+
+    /// Frames by which Ogg's last page ends later than the last packet that was read: pages before it were damaged.
+    fn missing_at_end(&self) -> u64 {
+        let end = self.ogg_end.filter(|(stream, _)| *stream == self.track_id && !self.is_flac);
+        let (Some((_, end)), Some(read)) = (end, self.next_ticks) else { return 0 };
+        self.gap(end.saturating_sub(read))
+    }
+
+    /// The frames of a gap, in ticks, if it is none that rounding makes.
+    fn gap(&self, ticks: u64) -> u64 {
+        let gap = self.frames_in(ticks);
+        let is_gap = gap > self.packet_frames && time_of(gap, self.rate_hz) <= GAP_MAX;
+        if is_gap { gap } else { 0 }
+    }
+
+    /// The frames of a number of ticks.
+    fn frames_in(&self, ticks: u64) -> u64 {
+        let Some(base) = self.time_base else { return 0 };
+        let frames = u128::from(ticks) * u128::from(base.numer.get()) * u128::from(self.rate_hz);
+        u64::try_from(frames / u128::from(base.denom.get())).unwrap_or(u64::MAX)
+    }
+
+    /// What a packet that cannot be decoded would have lasted.
+    fn lost_frames(&self, coded: &CodedPacket) -> u64 {
+        match coded.dur.get() {
+            // A recording cut out of a stream begins with packets that need earlier ones.
+            _ if !self.any_decoded => 0,
+            frames if self.is_flac => frames,
+            0 => self.packet_frames,
+            ticks => self.frames_in(ticks).min(self.packet_frames),
+        }
     }
 }
 
 impl Stream for Container<'_> {
     fn next(&mut self, packet: &mut Packet) -> Result<bool, InputError> {
-        let Some(coded) = self.packet() else { return Ok(false) };
+        let Some(coded) = self.packet() else {
+            let missing = if self.any_decoded { self.missing_at_end() } else { 0 };
+            self.next_ticks = None;
+            packet.start(self.rate_hz, self.channels);
+            self.put_silence(missing, packet);
+            return Ok(missing > 0);
+        };
         let passed_over = if self.any_decoded { self.passed_over(&coded) } else { 0 };
         packet.start(self.rate_hz, self.channels);
         if self.decode(&coded, packet) {
             check(self.path, packet.rate_hz, packet.channels)?;
             (self.rate_hz, self.channels) = (packet.rate_hz, packet.channels);
             (self.any_decoded, self.bad_in_a_row) = (true, 0);
+            self.packet_frames = self.packet_frames.max(packet.frames() as u64);
         } else {
             self.bad_in_a_row += 1;
             if self.bad_in_a_row > BAD_PACKETS_MAX {
                 return Ok(false);
             }
-            // A recording cut out of a stream begins with packets that need earlier ones.
-            let frames = if self.any_decoded && self.is_flac { coded.dur.get() } else { 0 };
             packet.start(self.rate_hz, self.channels);
-            self.put_silence(frames, packet);
+            self.put_silence(self.lost_frames(&coded), packet);
         }
         if passed_over > 0 {
             self.put_silence(passed_over, packet);
         }
+        self.next_ticks =
+            u64::try_from(coded.pts.get()).ok().map(|at| at.saturating_add(coded.dur.get()));
         self.found += packet.frames() as u64;
-        self.packet_frames = self.packet_frames.max(packet.frames() as u64);
         self.drop_delay(packet);
         Ok(true)
     }
@@ -383,6 +456,10 @@ impl Stream for Container<'_> {
         self.left_out
     }
 
+    fn lacks_end(&self) -> bool {
+        self.lacks_end
+    }
+
     /// FLAC's own number may be left over from an earlier state of the recording.
     fn beyond(&self) -> Duration {
         let expected = self.expected.filter(|_| self.is_flac);
@@ -393,6 +470,7 @@ impl Stream for Container<'_> {
     /// Whether as much was decoded as there is.
     fn finish(&mut self) -> Result<(), InputError> {
         let path = self.path.to_owned();
+        let is_gone = self.is_listed && self.failure.is_some();
         let is_end = matches!(&self.failure, Some(SymphoniaError::IoError(error)) if error.kind() == ErrorKind::UnexpectedEof);
         if let Some(error) = &self.failure
             && let unreadable @ InputError::Unreadable { .. } = of_symphonia(self.path, error)
@@ -400,7 +478,7 @@ impl Stream for Container<'_> {
             return Err(unreadable);
         }
         if let Some(expected_frames) = self.expected
-            && (is_end || self.is_flac || self.is_cut || self.is_listed && self.failure.is_some())
+            && (self.is_flac || !self.is_ogg && (is_end || self.is_cut || is_gone))
             && self.found < expected_frames
             && !self.is_verified()
         {
@@ -410,6 +488,9 @@ impl Stream for Container<'_> {
                 return Err(InputError::AudioTruncated { path, expected_frames, found_frames });
             }
             self.left_out += time_of(expected_frames - found_frames, self.rate_hz);
+        }
+        if self.is_cut && (self.again.is_some() || self.is_listed && !self.any_decoded) {
+            return Err(InputError::RecordingTruncated { path });
         }
         match &self.failure {
             _ if self.any_decoded => Ok(()),
@@ -515,75 +596,32 @@ fn probe_error(path: &Path, error: &SymphoniaError, is_known: bool) -> InputErro
     }
 }
 
-/// A part of a file behind a header of its own, of which only so much is read before the sound begins: tags may hold anything.
-struct FilePart {
-    header: Vec<u8>,
+/// What it takes to go on behind damage in a Matroska file.
+struct Again {
     file: File,
+    /// The descriptions of file and tracks.
+    header: Vec<u8>,
+    /// Where clusters may follow.
     data: Range<u64>,
-    /// In header and data together.
-    at: u64,
-    bytes_left: Arc<AtomicU64>,
+    /// The time of the latest packet, of whatever track.
+    ticks: u64,
+    resumes: u32,
 }
 
-impl FilePart {
-    fn new(
-        mut file: File,
-        header: Vec<u8>,
-        data: Range<u64>,
-        bytes_left: Arc<AtomicU64>,
-    ) -> io::Result<Self> {
-        file.seek(SeekFrom::Start(data.start))?;
-        Ok(Self { header, file, data, at: 0, bytes_left })
-    }
-
-    fn length(&self) -> u64 {
-        self.header.len() as u64 + self.data.end.saturating_sub(self.data.start)
-    }
-}
-
-impl Read for FilePart {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let header = usize::try_from(self.at).ok().and_then(|at| self.header.get(at..));
-        let read = match header {
-            Some(mut rest) if !rest.is_empty() => rest.read(buffer)?,
-            _ => {
-                let left = self.length().saturating_sub(self.at);
-                (&mut self.file).take(left).read(buffer)?
+impl Again {
+    /// A reader of the clusters behind the one that was read last.
+    fn reader(&mut self) -> Option<Box<dyn FormatReader>> {
+        while self.resumes < RESUMES_MAX {
+            self.resumes += 1;
+            let found = matroska::cluster_after(&mut self.file, self.data.clone(), self.ticks);
+            let at = found.ok().flatten()?;
+            self.data.start = at + 1;
+            let file = self.file.try_clone().ok()?;
+            let part = FilePart::new(file, self.header.clone(), at..self.data.end).ok()?;
+            if let Ok(reader) = part.reader(&[]) {
+                return Some(reader);
             }
-        };
-        self.at += read as u64;
-        let left = self.bytes_left.load(Ordering::Relaxed);
-        let left = left.checked_sub(read as u64).ok_or_else(|| {
-            io::Error::other(format!("its header has more than {HEADER_BYTES_MAX} bytes"))
-        })?;
-        self.bytes_left.store(left, Ordering::Relaxed);
-        Ok(read)
-    }
-}
-
-impl Seek for FilePart {
-    fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
-        let outside = || io::Error::new(ErrorKind::InvalidInput, "a place before the beginning");
-        let at = match position {
-            SeekFrom::Start(at) => Some(at),
-            SeekFrom::End(offset) => self.length().checked_add_signed(offset),
-            SeekFrom::Current(offset) => self.at.checked_add_signed(offset),
-        };
-        let at = at.ok_or_else(outside)?;
-        // A place behind the end is the file's claim: the system refuses the largest.
-        let within = at.min(self.length()).saturating_sub(self.header.len() as u64);
-        self.file.seek(SeekFrom::Start(self.data.start.saturating_add(within)))?;
-        self.at = at;
-        Ok(at)
-    }
-}
-
-impl MediaSource for FilePart {
-    fn is_seekable(&self) -> bool {
-        true
-    }
-
-    fn byte_len(&self) -> Option<u64> {
-        Some(self.length())
+        }
+        None
     }
 }

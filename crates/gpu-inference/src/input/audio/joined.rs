@@ -41,13 +41,18 @@ pub(super) fn next(file: &mut File, data: &Range<u64>) -> io::Result<Option<u64>
     }
     let is_mark = |mark: &&Mark| head.starts_with(mark.begin) && (mark.is_begin)(&head);
     match MARKS.iter().find(is_mark) {
-        Some(mark) => search(file, data.start + 4..data.end, mark),
+        Some(mark) => search(file, data.start + 4..data.end, mark.begin, mark.is_begin),
         None => Ok(None),
     }
 }
 
-/// The first mark in a part of the file.
-fn search(file: &mut File, data: Range<u64>, mark: &Mark) -> io::Result<Option<u64>> {
+/// The first place in a part of the file with these bytes that `is_begin` takes, which is given what stands there.
+pub(super) fn search(
+    file: &mut File,
+    data: Range<u64>,
+    begin: &[u8; 4],
+    is_begin: impl Fn(&[u8]) -> bool,
+) -> io::Result<Option<u64>> {
     let mut at = data.start;
     let mut window = Vec::new();
     file.seek(SeekFrom::Start(at))?;
@@ -55,9 +60,9 @@ fn search(file: &mut File, data: Range<u64>, mark: &Mark) -> io::Result<Option<u
         let before = window.len() as u64;
         let left = data.end.saturating_sub(at + before).min(WINDOW_BYTES as u64);
         let read = (&mut *file).take(left).read_to_end(&mut window)?;
-        let found = memchr::memmem::find_iter(&window, mark.begin).find(|&found| {
+        let found = memchr::memmem::find_iter(&window, begin).find(|&found| {
             let end = window.len().min(found + MARK_BYTES);
-            (mark.is_begin)(&window[found..end])
+            is_begin(&window[found..end])
         });
         if let Some(found) = found {
             return Ok(Some(at + found as u64));

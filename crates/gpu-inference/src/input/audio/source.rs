@@ -11,7 +11,7 @@ use super::container::{self, Container};
 use super::mpeg::{self, MpegStream};
 use super::pcm::PcmStream;
 use super::wave::{self, Coded, HeaderError, Layout, Next};
-use super::{external, flac, joined};
+use super::{external, flac, joined, matroska};
 use crate::input::error::InputError;
 
 /// What is accepted, in the words of the error.
@@ -76,6 +76,11 @@ pub(super) trait Stream {
         Duration::ZERO
     }
 
+    /// Whether the file ends within a part of it, which is missing then.
+    fn lacks_end(&self) -> bool {
+        false
+    }
+
     /// What was decoded beyond the length that the header says.
     fn beyond(&self) -> Duration {
         Duration::ZERO
@@ -124,6 +129,10 @@ impl<'a> Source<'a> {
         if let Some(parts) = flac::parts(&mut file, &data).map_err(unreadable)? {
             let container = Container::open(file, path, parts.header, parts.frames)?;
             let stream = Box::new(container.with_frames(parts.samples));
+            return Ok(Self { stream, next, beyond: Duration::ZERO });
+        }
+        if let Some(parts) = matroska::parts(&mut file, &data).map_err(unreadable)? {
+            let stream = Box::new(Container::matroska(file, path, parts, data.end)?);
             return Ok(Self { stream, next, beyond: Duration::ZERO });
         }
         let again = file.try_clone().map_err(unreadable)?;
