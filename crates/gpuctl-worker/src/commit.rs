@@ -5,7 +5,7 @@
 
 use std::sync::atomic::Ordering;
 
-use gpuctl_control::job::{Job, JobResult};
+use gpuctl_control::job::{Job, JobFailure, JobResult};
 use gpuctl_control::log::shown;
 use gpuctl_control::ports::{Committed, Ended, PortError, PortErrorClass, ResultFile};
 use gpuctl_control::text::with_causes;
@@ -24,30 +24,33 @@ const HELD_BYTES_MAX: u64 = 256 << 20;
 /// What became of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Commitment {
-    /// The job's generation has a result: this one, or one that came first. Its message is still to be acked.
-    Done,
-    /// … and its message is acked.
-    DoneAndAcked,
+    /// The job's generation has a result: this one, or one that came first.
+    Done {
+        /// Whether the result that is kept is a success.
+        succeeded: bool,
+        /// Whether the message is acked with it. If not, it is still to be.
+        is_acked: bool,
+    },
     /// The worker ends: the next one on this box commits it.
     PutAway,
 }
 
-/// Whether a result's files are stored.
-enum Kept {
-    All,
-    /// They are not needed: the lease is lost, and there is a result.
-    Superseded,
+/// The result that the job's generation has. An earlier try of this worker, whose reply was lost, may have written another form of its
+/// result than this one: the form that is kept decides.
+struct Kept {
+    is_own: bool,
+    failure: Option<JobFailure>,
 }
 
-/// Which result the job's generation has.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Commit {
-    /// This one, which names its files.
-    WithFiles,
-    /// This one, and it names none.
-    WithoutFiles,
-    /// Another one.
-    Superseded,
+impl Kept {
+    fn of(kept: JobResult, own: &JobResult) -> Self {
+        let is_own = kept.box_id == own.box_id && kept.received_at == own.received_at;
+        Self { is_own, failure: kept.outcome.err() }
+    }
+
+    fn names_files(&self) -> bool {
+        self.is_own && self.failure.is_none()
+    }
 }
 
 impl Worker {
@@ -159,38 +162,38 @@ impl Worker {
         finished: &mut Finished,
     ) -> Result<Commitment, (Part, PortError)> {
         let job = finished.result.job.id.clone();
-        let is_kept = self.keep_files(lease, finished).await?;
-        let (committed, is_acked) = match is_kept {
-            Kept::All => {
+        let (kept, is_acked) = match self.keep_files(lease, finished).await? {
+            None => {
                 let committed = self.commit_result(lease, finished).await;
                 committed.map_err(|error| (Part::Results, error))?
             }
-            Kept::Superseded => (Commit::Superseded, false),
+            Some(kept) => (kept, false),
         };
         self.faults.clear(Part::Results);
         tracing::debug!(%job, stage = "committed");
-        if committed == Commit::Superseded {
+        if !kept.is_own {
             tracing::info!(%job, "another delivery has a result already");
         }
-        if committed != Commit::WithFiles {
+        if !kept.names_files() {
             self.remove_files(finished).await;
         }
-        Ok(if is_acked { Commitment::DoneAndAcked } else { Commitment::Done })
+        Ok(Commitment::Done { succeeded: kept.failure.is_none(), is_acked })
     }
 
+    /// Stores the files. Where the lease is lost and the job has a result they are not needed: then that one.
     async fn keep_files(
         &self,
         lease: Option<&Lease>,
         finished: &mut Finished,
-    ) -> Result<Kept, (Part, PortError)> {
+    ) -> Result<Option<Kept>, (Part, PortError)> {
         let attempt = finished.attempt();
         let job = &finished.result.job;
         while let Some(file) = finished.files.get(finished.stored.len()) {
-            let has_result = self.has_result(job);
             if lease.is_some_and(Lease::is_lost)
-                && has_result.await.map_err(|error| (Part::Results, error))?
+                && let kept = self.result(job).await.map_err(|error| (Part::Results, error))?
+                && let Some(kept) = kept
             {
-                return Ok(Kept::Superseded);
+                return Ok(Some(Kept::of(kept, &finished.result)));
             }
             let (name, bytes) = (&*file.name, &*file.bytes);
             let file_of = ResultFile { job: &job.id, attempt: &attempt, name, bytes };
@@ -200,36 +203,35 @@ impl Worker {
             self.faults.clear(Part::Files);
             tracing::debug!(job = %job.id, stage = "file_kept");
         }
-        Ok(Kept::All)
+        Ok(None)
     }
 
-    /// Whether the result is kept, and whether its message was acked with it.
+    /// The result that is kept, and whether the message was acked with it.
     async fn commit_result(
         &self,
         lease: Option<&Lease>,
         finished: &Finished,
-    ) -> Result<(Commit, bool), PortError> {
+    ) -> Result<(Kept, bool), PortError> {
         let mut result = finished.result.clone();
         result.outcome = result.outcome.map(|output| with_files(output, &finished.stored));
         let Ended { committed, is_acked } =
             self.commit_or_say_too_large(lease, &mut result).await?;
-        if committed == Committed::AlreadyThere && !self.is_own(finished).await? {
-            return Ok((Commit::Superseded, is_acked));
+        let job = result.job.clone();
+        let kept = match committed {
+            Committed::Written => Some(result),
+            Committed::AlreadyThere => self.result(&job).await?,
+        };
+        let kept = match kept {
+            Some(kept) => Kept::of(kept, &finished.result),
+            // A user has deleted it meanwhile: it names no files any more.
+            None => Kept { is_own: false, failure: None },
+        };
+        if kept.is_own {
+            self.jobs_done.fetch_add(1, Ordering::Relaxed);
+            let code = kept.failure.as_ref().map(|failure| failure.code.as_str());
+            tracing::info!(job = %job.id, task = %shown(&job.task), failed = code, "done");
         }
-        self.jobs_done.fetch_add(1, Ordering::Relaxed);
-        let code = result.outcome.as_ref().err().map(|failure| failure.code.as_str());
-        tracing::info!(job = %result.job.id, task = %shown(&result.job.task), failed = code, "done");
-        let commit = if result.outcome.is_ok() { Commit::WithFiles } else { Commit::WithoutFiles };
-        Ok((commit, is_acked))
-    }
-
-    /// Whether the result that the ledger has is this one: its first commit may have been written although its reply was lost.
-    async fn is_own(&self, finished: &Finished) -> Result<bool, PortError> {
-        let own = &finished.result;
-        let results = within("the ledger", self.ports.ledger.results(&own.job.id)).await?;
-        let same = |one: &JobResult| one.box_id == own.box_id && one.received_at == own.received_at;
-        let there = results.iter().find(|one| one.job.generation == own.job.generation);
-        Ok(there.is_some_and(same))
+        Ok((kept, is_acked))
     }
 
     /// Removes the files of an attempt whose result does not count. If that fails they stay, which does no harm.
@@ -242,11 +244,6 @@ impl Worker {
         if let Err(error) = within("the removal of files", removed).await {
             tracing::warn!(error = %shown(with_causes(&error)), "files of an attempt that does not count stay");
         }
-    }
-
-    /// Whether the job's generation has a result.
-    async fn has_result(&self, job: &Job) -> Result<bool, PortError> {
-        self.result(job).await.map(|result| result.is_some())
     }
 
     /// The result of the job's generation, if it has one.

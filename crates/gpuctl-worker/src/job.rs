@@ -101,15 +101,14 @@ impl Worker {
         self.suspects.forget(&job);
         message.lease.begin();
         let finished = self.finished(&job, &message, outcome);
-        let succeeded = finished.result.outcome.is_ok();
         let commitment = self.commit(Some(&message.lease), finished).await;
         // What a job that failed has kept is there to be looked at.
-        if succeeded && commitment != Commitment::PutAway {
+        if let Commitment::Done { succeeded: true, .. } = commitment {
             self.inference.forget(&job).await;
         }
         match commitment {
-            Commitment::Done => self.ack(&message, &job).await,
-            Commitment::DoneAndAcked => self.note_ack(&job),
+            Commitment::Done { is_acked: false, .. } => self.ack(&message, &job).await,
+            Commitment::Done { is_acked: true, .. } => self.note_ack(&job),
             Commitment::PutAway => self.release(&message, TimeDelta::zero()).await,
         }
     }

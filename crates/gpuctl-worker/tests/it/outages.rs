@@ -103,6 +103,32 @@ async fn a_commit_whose_reply_was_lost_keeps_its_files() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_lost_reply_the_form_of_the_result_that_is_kept_decides_on_its_files() {
+    // What the first commit writes, before its reply is lost, and what the next one meets.
+    for (outcome, files) in [("ok", 1), ("result.full", 0)] {
+        let world = World::new("");
+        let had_room = outcome == "ok";
+        world.fail(Call::CommitReply, PortErrorClass::Unavailable);
+        if !had_room {
+            world.fail(Call::Commit, PortErrorClass::TooLarge);
+        }
+        world.submit("file");
+        let serving = world.serve();
+        world.wait(seconds(10), |state| state.results.len() == 1).await;
+        if had_room {
+            world.fail(Call::Commit, PortErrorClass::TooLarge);
+        } else {
+            world.mend(Call::Commit);
+        }
+        world.wait(seconds(60), |state| state.messages.is_empty()).await;
+        assert_eq!(world.outcomes(), [outcome]);
+        assert_eq!(world.state().files.len(), files, "{outcome}");
+        assert_eq!(world.state().forgotten as usize, files, "{outcome}");
+        serving.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn results_too_large_for_memory_are_held_on_disk_and_committed_later() {
     for (count, on_disk) in [(2, 0), (3, 3)] {
         let world = World::new("");

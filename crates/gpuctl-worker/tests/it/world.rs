@@ -91,6 +91,8 @@ pub(crate) struct State {
     pub(crate) is_extending: bool,
     pub(crate) inferences: u32,
     pub(crate) commands_running: u32,
+    /// How many jobs' checkpoints were forgotten.
+    pub(crate) forgotten: u32,
     /// Set once commands are to be handed over.
     pub(crate) handed_over: Cancel,
     pub(crate) running: BTreeSet<String>,
@@ -673,6 +675,10 @@ impl Inference for World {
             took: TimeDelta::from_std(takes).unwrap(),
             worked: TimeDelta::from_std(takes).unwrap(),
         })
+    }
+
+    async fn forget(&self, _: &Job) {
+        self.state().forgotten += 1;
     }
 
     fn runs_command(&self) -> bool {
