@@ -5,6 +5,7 @@ use chrono::TimeDelta;
 use crate::cost::{CostSettings, HourPrice, hour_price};
 use crate::observation::{BoxState, Run, SeenBox, SeenPool, boot_estimate};
 use crate::plan::{Action, Effect, PoolPlan, Rule, StopMode, Verdict};
+use crate::policy::Pool;
 use crate::units::{BoxId, MicroUsd, Timestamp, show_age, show_time_left};
 
 /// The sentence, e.g. `running for 12m: 3 jobs wait; $0.5260 an hour; in 48m: …`. It begins with the state of the busiest boxes.
@@ -28,10 +29,10 @@ pub fn sentence(seen: &SeenPool, plan: &PoolPlan, cost: &CostSettings, now: Time
     parts.join("; ")
 }
 
-/// What the jobs of a pool wait for, e.g. `gpu-1 boots, about 40s`, given how long a boot takes where none was seen.
+/// What the jobs of a pool wait for, e.g. `gpu-1 boots, about 40s`.
 #[must_use]
-pub fn waits_for(seen: &SeenPool, plan: &PoolPlan, boot: TimeDelta, now: Timestamp) -> String {
-    let boot = boot_estimate(&seen.runs, boot);
+pub fn waits_for(pool: &Pool, seen: &SeenPool, plan: &PoolPlan, now: Timestamp) -> String {
+    let boot = boot_estimate(&seen.runs, pool);
     let boxes = seen.boxes.value.as_deref().unwrap_or_default();
     let is = |state| move |one: &&SeenBox| one.state == state && one.fault().is_none();
     if let Some(one) = boxes.iter().find(is(BoxState::Running)) {

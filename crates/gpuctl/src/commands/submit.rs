@@ -241,7 +241,7 @@ fn waits_for(context: &Context, queue: &QueueName, reconciled: &Reconciled) -> S
     let told = pools.find(|(_, of_pool)| of_pool.name == *queue).and_then(|(pool, _)| {
         let plan = reconciled.plan.pools.iter().find(|plan| plan.pool == pool.id)?;
         let seen = reconciled.observation.pools.get(&pool.id)?;
-        Some(sentence::waits_for(seen, plan, pool.boot_default, reconciled.observation.at))
+        Some(sentence::waits_for(pool, seen, plan, reconciled.observation.at))
     });
     told.unwrap_or_else(|| "its pool could not be read".to_owned())
 }

@@ -375,9 +375,9 @@ fn a_box_that_takes_no_jobs_or_is_interrupted_is_told_beside_the_reason() {
 
 #[test]
 fn a_wait_says_for_what() {
-    let boot = TimeDelta::seconds(50);
-    let says = |world: &World| waits_for(&world.seen, &world.plan(), boot, now());
-    let one = |one, queue| world(queue_policy("max_wait = \"10m\""), one, queue);
+    let says = |world: &World| waits_for(&world.policy.pools[0], &world.seen, &world.plan(), now());
+    let settings = "max_wait = \"10m\"\nboot_default = \"50s\"";
+    let one = |one, queue| world(queue_policy(settings), one, queue);
     let slow = || a_box(BoxState::Pending, 55);
     for (world, expected) in [
         (one(a_box(BoxState::Pending, 10), waiting(1, 620)), "gpu-1 boots, about 40s"),
@@ -390,7 +390,7 @@ fn a_wait_says_for_what() {
         ),
         (
             one(stopped(), waiting(1, 60)),
-            "1 job waits, the oldest for 1m; max_wait is 10m: starts in 8m54s",
+            "1 job waits, the oldest for 1m; max_wait is 10m: starts in 8m4s",
         ),
         (
             one(stopped(), waiting(1, 620)).with(held(HoldWants::Stopped, 60)),
