@@ -73,7 +73,7 @@ async fn job(context: &Context, entry: &JobEntry) -> ExplainedJobDocument {
         let at = observed.observation.at;
         explained.sentence = Some(sentence(seen, plan, &policy.cost, at));
         let waits = entry.state == JobState::Queued;
-        explained.waits_for = waits.then(|| waits_for(seen, plan, pool.boot_default, at));
+        explained.waits_for = waits.then(|| waits_for(pool, seen, plan, at));
     }
     explained
 }
