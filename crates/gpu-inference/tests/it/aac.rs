@@ -208,9 +208,7 @@ fn a_length_in_front_of_fragments_is_a_claim() {
 #[test]
 fn frames_that_cannot_be_decoded_become_silence_with_a_warning() {
     let mut frames = vec![frame(false); 64];
-    for bad in 30..34 {
-        frames[bad] = vec![0x55; 7];
-    }
+    frames[30..34].fill(vec![0x55; 7]);
     let found = try_decode(&m4a(&frames, &description(LOW_COMPLEXITY), RATE_HZ, FRAME)).unwrap();
     let seconds = f64::from(64 * FRAME) / f64::from(RATE_HZ);
     assert!((found.audio.duration().as_secs_f64() - seconds).abs() < 0.001);

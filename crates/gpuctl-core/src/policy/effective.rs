@@ -49,18 +49,18 @@ impl File<'_> {
         let parts: Vec<&str> = doc.path.split('.').collect();
         let found = tables(&parts, root, String::new());
         if found.is_empty() && !doc.path.contains("NAME") {
-            return vec![self.section(doc, doc.path.to_owned(), &BTreeMap::new())];
+            return vec![self.section(doc, doc.path, &BTreeMap::new())];
         }
         found
             .into_iter()
-            .map(|(path, table)| self.section(doc, path, &self.values(table)))
+            .map(|(path, table)| self.section(doc, &path, &self.values(table)))
             .collect()
     }
 
     fn section(
         &self,
         doc: &SectionDoc,
-        path: String,
+        path: &str,
         values: &BTreeMap<String, (String, usize)>,
     ) -> EffectiveSection {
         let setting = |key: &'static str, default: DefaultValue| {
@@ -83,7 +83,7 @@ impl File<'_> {
                 }
             }
         };
-        let heading = doc.heading.replace(doc.path, &path);
+        let heading = doc.heading.replace(doc.path, path);
         let settings = doc.settings.iter().map(|one| setting(one.key, one.default)).collect();
         EffectiveSection { heading, settings }
     }

@@ -158,18 +158,15 @@ impl<'a> Container<'a> {
         let head = head_of(&mut file, data.start);
         let unreadable = |source| InputError::Unreadable { path: own(), source };
         let head = head.map_err(unreadable)?;
-        let (delay, is_cut, is_fragmented) = if head.get(4..8) == Some(b"ftyp") {
-            let delay = mp4::delay(&mut file, &data).map_err(unreadable)?;
-            let is_fragmented = mp4::is_fragmented(&mut file, &data).map_err(unreadable)?;
-            (delay, mp4::is_cut(&mut file, &data).map_err(unreadable)?, is_fragmented)
-        } else {
-            (Duration::ZERO, false, false)
-        };
         let is_mp4 = head.get(4..8) == Some(b"ftyp");
+        let mp4 = match is_mp4 {
+            true => mp4::facts(&mut file, &data).map_err(unreadable)?,
+            false => mp4::Facts::default(),
+        };
+        let (is_cut, is_fragmented) = (mp4.is_cut, mp4.is_fragmented);
         // Pictures are among them, whose kind the error is to name.
         let is_picture = is_mp4 || head.starts_with(b"\x89PNG");
         let is_known = has_header || is_container(&head) && !is_picture;
-        let has_sound = is_mp4 && mp4::has_sound(&mut file, &data).map_err(unreadable)?;
         let is_ogg = head.starts_with(b"OggS");
         let end = match is_ogg {
             true => ogg::end(&mut file, &data).map_err(unreadable)?,
@@ -178,7 +175,7 @@ impl<'a> Container<'a> {
         let lacks_end = end.is_cut || is_fragmented && is_cut;
         let part = FilePart::new(file, header, data).map_err(unreadable)?;
         let format = part.reader(&head).map_err(|error| probe_error(path, &error, is_known))?;
-        let wrong_kind = || match has_sound {
+        let wrong_kind = || match mp4.has_sound {
             true => InputError::Unsupported {
                 path: own(),
                 problem: "the codec of its sound is not known".to_owned(),
@@ -191,7 +188,7 @@ impl<'a> Container<'a> {
         let codec = track.codec_params.as_ref().and_then(|params| params.audio());
         let codec = codec.ok_or_else(wrong_kind)?;
         // Opus has its own, and drops it itself.
-        let delay = if codec.codec == CODEC_ID_OPUS { Duration::ZERO } else { delay };
+        let delay = if codec.codec == CODEC_ID_OPUS { Duration::ZERO } else { mp4.delay };
         let decoding = decoding(path, codec)?;
         // Only a guess until a packet is decoded: of some codecs the header says the double, or the microphone's.
         let rate_hz = match &decoding {

@@ -19,8 +19,27 @@ const BOX_HEAD_BYTES: u64 = 8;
 /// Lengths are off by less in files that are whole.
 const SLACK_BYTES: u64 = 64;
 
+/// What is known of an MP4 before Symphonia reads it.
+#[derive(Default)]
+pub(super) struct Facts {
+    /// The encoder's.
+    pub(super) delay: Duration,
+    pub(super) is_cut: bool,
+    pub(super) is_fragmented: bool,
+    pub(super) has_sound: bool,
+}
+
+pub(super) fn facts(file: &mut File, data: &Range<u64>) -> io::Result<Facts> {
+    Ok(Facts {
+        delay: delay(file, data)?,
+        is_cut: is_cut(file, data)?,
+        is_fragmented: is_fragmented(file, data)?,
+        has_sound: has_sound(file, data)?,
+    })
+}
+
 /// Whether the sound goes on behind the end of the recording: then Symphonia finds no packet at all.
-pub(super) fn is_cut(file: &mut File, data: &Range<u64>) -> io::Result<bool> {
+fn is_cut(file: &mut File, data: &Range<u64>) -> io::Result<bool> {
     let mut at = data.start;
     for _ in 0..BOXES_MAX {
         let mut head = Vec::new();
@@ -38,17 +57,17 @@ pub(super) fn is_cut(file: &mut File, data: &Range<u64>) -> io::Result<bool> {
 }
 
 /// Whether the sound is in fragments, each of which lists its own packets. What is said of its length in front is a claim then.
-pub(super) fn is_fragmented(file: &mut File, data: &Range<u64>) -> io::Result<bool> {
+fn is_fragmented(file: &mut File, data: &Range<u64>) -> io::Result<bool> {
     Ok(top_box(file, data, *b"moof")?.is_some())
 }
 
 /// The delay of the first track with sound; zero where the file says none.
-pub(super) fn delay(file: &mut File, data: &Range<u64>) -> io::Result<Duration> {
+fn delay(file: &mut File, data: &Range<u64>) -> io::Result<Duration> {
     Ok(of_index(&index(file, data)?))
 }
 
 /// Whether it has a track with sound, in whatever codec.
-pub(super) fn has_sound(file: &mut File, data: &Range<u64>) -> io::Result<bool> {
+fn has_sound(file: &mut File, data: &Range<u64>) -> io::Result<bool> {
     Ok(sounds(&index(file, data)?).next().is_some())
 }
 
