@@ -14,6 +14,13 @@ pub fn is_command(task: &str) -> bool {
     task.starts_with(COMMAND_TASK)
 }
 
+/// The tasks that there are, and those of the policy's commands.
+#[must_use]
+pub fn task_names(policy: &Policy) -> Vec<String> {
+    let commands = policy.commands.keys().map(|name| format!("{COMMAND_TASK}{name}"));
+    gpu_tasks::Task::ALL.iter().map(|task| task.name().to_owned()).chain(commands).collect()
+}
+
 /// Checks the task and the params of a job. Commands have no files among their params.
 ///
 /// # Errors

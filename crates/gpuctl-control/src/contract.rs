@@ -203,6 +203,8 @@ macro_rules! contract_tests {
             a_purged_job_is_purged,
             jobs_are_listed_newest_first_by_state_and_time,
             a_job_that_was_never_submitted_is_unknown,
+            jobs_are_found_by_what_they_say,
+            when_jobs_waited_and_ran_is_told_newest_first,
         );
     };
     (@ $module:ident, $setup:path: $($name:ident,)+) => {

@@ -378,6 +378,12 @@ impl InputUri {
         Ok(Self(format!("{INLINE_TEXT}{}", percent_encode(text.as_bytes(), &ESCAPED))))
     }
 
+    /// A text as it is in a URI.
+    #[must_use]
+    pub fn escaped(text: &str) -> String {
+        percent_encode(text.as_bytes(), &ESCAPED).to_string()
+    }
+
     /// What it points at.
     #[must_use]
     pub fn location(&self) -> InputLocation {
@@ -412,6 +418,16 @@ impl FromStr for InputUri {
     type Err = InputUriError;
     fn from_str(text: &str) -> Result<Self, InputUriError> {
         location(text).map(|_| Self(text.to_owned()))
+    }
+}
+
+/// A message about an input without the folder that it is in.
+#[must_use]
+pub fn without_folder(message: &str, input: &InputUri) -> String {
+    let InputLocation::File(path) = input.location() else { return message.to_owned() };
+    match path.parent().and_then(|folder| folder.to_str()) {
+        Some(folder) => message.replace(&format!("{folder}/"), ""),
+        None => message.to_owned(),
     }
 }
 

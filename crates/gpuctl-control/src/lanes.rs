@@ -16,7 +16,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::ports::{
-    JobQueue, NewMessage, PortError, PortErrorClass, Purge, Receipt, ReceiveRequest, Received,
+    DeadLetter, JobQueue, NewMessage, PortError, PortErrorClass, Purge, Receipt, ReceiveRequest,
+    Received,
 };
 
 /// How long one lane is waited for while all are empty: the others are looked at in between.
@@ -197,6 +198,22 @@ impl JobQueue for Lanes {
             moved += self.queue.redrive(lane).await?;
         }
         Ok(moved)
+    }
+
+    async fn dead_letters(
+        &self,
+        queue: &QueueName,
+        limit: u32,
+    ) -> Result<Option<Vec<DeadLetter>>, PortError> {
+        let mut all = Vec::new();
+        for lane in self.of(queue) {
+            let Some(letters) = self.queue.dead_letters(lane, limit).await? else {
+                return Ok(None);
+            };
+            all.extend(letters);
+        }
+        all.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(Some(all))
     }
 
     async fn purge(&self, queue: &QueueName, which: Purge) -> Result<u64, PortError> {

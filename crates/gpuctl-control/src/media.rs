@@ -99,6 +99,25 @@ pub fn check(task: Task, name: &str, head: &[u8]) -> Result<(), MediaError> {
     Err(MediaError::WrongKind { name: name.to_owned(), found: description, wanted, hint })
 }
 
+/// The media type of a picture or recording that browsers show or play, told by its first bytes. None of a picture that can have a script.
+#[must_use]
+pub fn browsable(head: &[u8]) -> Option<&'static str> {
+    let at = |from: usize, mark: &[u8]| head.get(from..from + mark.len()) == Some(mark);
+    match head {
+        [0x89, b'P', b'N', b'G', ..] => Some("image/png"),
+        [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
+        [b'G', b'I', b'F', b'8', ..] => Some("image/gif"),
+        [b'R', b'I', b'F', b'F', ..] if at(8, b"WEBP") => Some("image/webp"),
+        [b'R', b'I', b'F', b'F', ..] if at(8, b"WAVE") => Some("audio/wav"),
+        [b'f', b'L', b'a', b'C', ..] => Some("audio/flac"),
+        [b'O', b'g', b'g', b'S', ..] => Some("audio/ogg"),
+        [b'I', b'D', b'3', ..] | [0xff, 0xf2 | 0xf3 | 0xfa | 0xfb, ..] => Some("audio/mpeg"),
+        [0x1a, 0x45, 0xdf, 0xa3, ..] => Some("audio/webm"),
+        _ if at(4, b"ftypM4A") || at(4, b"ftypmp4") || at(4, b"ftypisom") => Some("audio/mp4"),
+        _ => None,
+    }
+}
+
 fn kind(head: &[u8]) -> Option<(Kind, &'static str)> {
     if let Some(&(_, kind, name)) = MARKS.iter().find(|(mark, ..)| head.starts_with(mark)) {
         return Some((kind, name));

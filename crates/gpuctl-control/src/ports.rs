@@ -4,6 +4,7 @@
 //! Each method says what its adapters guarantee; `contract` tests it.
 
 mod files;
+mod listing;
 mod report;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::job::{Job, JobFailure, JobId, JobResult, JobState};
 use crate::wire::record::Record;
 
 pub use files::{AttemptName, Fetched, FileStore, NoFiles, ResultFile, Upload, WorkingFile};
+pub use listing::{JobEntry, JobFilter, JobPage, JobPlace, JobRan, JobSpan};
 pub use report::WorkerReport;
 
 /// The ports together; cloning shares them.
@@ -154,6 +156,15 @@ pub trait JobQueue: Send + Sync {
     /// Moves every dead message back, with its receive count at zero; returns how many.
     async fn redrive(&self, queue: &QueueName) -> Result<u64, PortError>;
 
+    /// The newest dead letters of the queue, at most `limit`; `None` where the queue cannot show them without taking them.
+    async fn dead_letters(
+        &self,
+        _queue: &QueueName,
+        _limit: u32,
+    ) -> Result<Option<Vec<DeadLetter>>, PortError> {
+        Ok(None)
+    }
+
     /// Deletes every live message of the queue, or every dead one; returns how many.
     async fn purge(&self, queue: &QueueName, which: Purge) -> Result<u64, PortError>;
 }
@@ -209,6 +220,19 @@ pub struct Received {
     pub receive_count: u32,
     /// When it was sent.
     pub sent_at: Timestamp,
+}
+
+/// A message that was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Of a message that is a job.
+    pub job_id: Option<JobId>,
+    pub body: String,
+    pub sent_at: Timestamp,
+    /// How often it was received.
+    pub receive_count: u32,
+    /// Why it was given up, if not for that number alone.
+    pub reason: Option<String>,
 }
 
 /// Proof of a lease; a later receive of the same message makes it void.
@@ -377,6 +401,13 @@ pub trait Ledger: Send + Sync {
         }
     }
 
+    /// When the newest `limit` jobs of those submitted at or after `since` waited and ran, newest first. A store that can read that without
+    /// the results keeps no default.
+    async fn job_spans(&self, since: Timestamp, limit: u32) -> Result<Vec<JobSpan>, PortError> {
+        let filter = JobFilter { state: None, limit, since: Some(since) };
+        Ok(self.jobs(filter).await?.iter().map(JobSpan::of).collect())
+    }
+
     /// What the jobs that were submitted in a period, and the runs in it, add up to. A store that can add up keeps no default: this one
     /// reads each of them.
     async fn totals(&self, period: Period) -> Result<Totals, PortError> {
@@ -525,64 +556,6 @@ pub struct Ended {
     pub committed: Committed,
     /// Whether the message is deleted.
     pub is_acked: bool,
-}
-
-/// A job, its state and its result.
-#[derive(Clone, Debug, PartialEq)]
-pub struct JobEntry {
-    pub job: Job,
-    pub state: JobState,
-    /// The result of its newest generation, once it has one.
-    pub result: Option<JobResult>,
-    /// Why it has no result, if that was noted.
-    pub problem: Option<JobFailure>,
-}
-
-/// Which jobs to list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct JobFilter {
-    /// Only those in this state.
-    pub state: Option<JobState>,
-    /// Maximum number of jobs.
-    pub limit: u32,
-    /// Only those submitted at or after this.
-    pub since: Option<Timestamp>,
-}
-
-/// A part of a listing of jobs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobPage {
-    pub filter: JobFilter,
-    /// Only jobs of this task.
-    pub task: Option<String>,
-    /// The last job of the page before.
-    pub after: Option<JobPlace>,
-}
-
-/// Where a job is in a listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobPlace {
-    pub submitted_at: Timestamp,
-    pub id: JobId,
-}
-
-impl JobPlace {
-    #[must_use]
-    pub fn of(job: &Job) -> Self {
-        Self { submitted_at: job.submitted_at, id: job.id.clone() }
-    }
-}
-
-impl JobPage {
-    /// Whether the job is behind the page before, and of the wanted task.
-    fn has(&self, entry: &JobEntry) -> bool {
-        let job = &entry.job;
-        let is_behind = self
-            .after
-            .as_ref()
-            .is_none_or(|after| (job.submitted_at, &job.id) < (after.submitted_at, &after.id));
-        is_behind && self.task.as_ref().is_none_or(|task| *task == job.task)
-    }
 }
 
 /// What a caller branches on.

@@ -11,6 +11,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use gpuctl_control::ports::JobEntry;
+use gpuctl_control::waiting::Waiting;
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
@@ -19,7 +20,6 @@ use tokio::time::{Instant, sleep};
 use crate::Shared;
 use crate::limits::{EVENTS_MAX, EVENTS_TIME_MAX};
 use crate::problem::Problem;
-use crate::waiting::Waiting;
 
 /// How often a comment is sent, so that no proxy takes the connection for dead.
 const COMMENT_EVERY: Duration = Duration::from_secs(15);

@@ -11,9 +11,11 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use gpuctl_control::cancel::{self, Cancelled};
 use gpuctl_control::commands::is_command;
-use gpuctl_control::job::{InputLocation, InputUri, JobId, JobState};
+use gpuctl_control::job::{InputLocation, InputUri, JobId, JobState, without_folder};
 use gpuctl_control::ports::{JobEntry, JobFilter, JobPage, JobPlace};
+use gpuctl_control::snapshot::Snapshot;
 use gpuctl_control::submit::{next_generation, resubmit};
+use gpuctl_control::waiting::{Waiting, cost};
 use gpuctl_control::wire::Versioned;
 use gpuctl_control::wire::job::JobDocument;
 use gpuctl_core::suggest::did_you_mean;
@@ -26,8 +28,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::create::Accepted;
 use crate::limits::{LISTED_BYTES_MAX, PAGE_JOBS_MAX};
 use crate::problem::Problem;
-use crate::snapshot::Snapshot;
-use crate::waiting::{Waiting, cost, retry_after};
+use crate::waiting::retry_after;
 use crate::{Api, Shared};
 
 /// A job as clients see it.
@@ -135,7 +136,7 @@ pub(crate) async fn list(
         task.parse::<gpu_tasks::Task>().map_err(gpu_tasks::TaskError::from)?;
     }
     let after = query.after.as_deref().map(place).transpose()?;
-    let page = JobPage { filter, task: query.task.clone(), after };
+    let page = JobPage { filter, task: query.task.clone(), text: None, after };
     let entries = api.ports.ledger.jobs_page(&page).await?;
     let full = entries.len() == limit as usize;
     let next = entries.last().filter(|_| full).map(|last| cursor(&last.job));
@@ -153,20 +154,7 @@ pub(crate) async fn retry(
     State(api): State<Shared>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let entry = api.job_of(&id).await?;
-    // Two at once would send the same generation twice.
-    let alone = api.requests.alone(&entry.job.id).await;
-    let entry = api.job_of(entry.job.id.as_str()).await?;
-    if !entry.state.is_final() {
-        let detail = format!("the job is {}: it is not over", entry.state.as_str());
-        return Err(Problem {
-            job_id: Some(entry.job.id.to_string()),
-            ..Problem::new(StatusCode::CONFLICT, "job.open", detail)
-        }
-        .hint("wait for it: `GET /v1/jobs/{id}?wait=60`"));
-    }
-    api.send_again(&entry).await?;
-    drop(alone);
+    api.retry(&id).await?;
     let entry = api.job_of(&id).await?;
     api.answer_created(Accepted { entry, is_replay: false }, None).await
 }
@@ -204,6 +192,23 @@ pub(crate) async fn cancel(
 }
 
 impl Api {
+    /// Sends a job again, if it is over.
+    pub(crate) async fn retry(&self, id: &str) -> Result<(), Problem> {
+        let entry = self.job_of(id).await?;
+        // Two at once would send the same generation twice.
+        let _alone = self.requests.alone(&entry.job.id).await;
+        let entry = self.job_of(entry.job.id.as_str()).await?;
+        if !entry.state.is_final() {
+            let detail = format!("the job is {}: it is not over", entry.state.as_str());
+            return Err(Problem {
+                job_id: Some(entry.job.id.to_string()),
+                ..Problem::new(StatusCode::CONFLICT, "job.open", detail)
+            }
+            .hint("wait for it: `GET /v1/jobs/{id}?wait=60`"));
+        }
+        self.send_again(&entry).await
+    }
+
     /// Sends a job that is over as its next generation.
     pub(crate) async fn send_again(&self, entry: &JobEntry) -> Result<(), Problem> {
         self.check_room(&entry.job.queue, 1).await?;
@@ -385,15 +390,6 @@ fn hidden(mut document: JobDocument, entry: &JobEntry) -> JobDocument {
         error.message = without_folder(&error.message, &job.input);
     }
     document
-}
-
-/// A message about an input without the folder that it is in.
-pub(crate) fn without_folder(message: &str, input: &InputUri) -> String {
-    let InputLocation::File(path) = input.location() else { return message.to_owned() };
-    match path.parent().and_then(|folder| folder.to_str()) {
-        Some(folder) => message.replace(&format!("{folder}/"), ""),
-        None => message.to_owned(),
-    }
 }
 
 fn bad_query(detail: &str, known: &str) -> Problem {

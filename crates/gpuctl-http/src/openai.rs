@@ -19,8 +19,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use gpu_tasks::Task;
-use gpuctl_control::job::{JobFailure, JobId, JobState};
+use gpuctl_control::job::{JobFailure, JobId, JobState, without_folder};
 use gpuctl_control::ports::JobEntry;
+use gpuctl_control::waiting::Waiting;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -30,13 +31,13 @@ use crate::Api;
 use crate::access::Caller;
 use crate::callers::Waiter;
 use crate::create::{Accepted, Checked, CreateJob, Named, Wanted};
-use crate::jobs::{Patience, without_folder};
+use crate::jobs::Patience;
 use crate::limits::{
     FAILURE_JOINED_TIME_MAX, JOINED_TIME_MAX, RETRY_SECONDS_MAX, SUBMITTED_AT_ONCE_MAX,
 };
 use crate::problem::Problem;
 use crate::request::Identity;
-use crate::waiting::{Waiting, retry_after};
+use crate::waiting::retry_after;
 
 pub(crate) use embeddings::{EmbeddingsRequest, embeddings};
 pub(crate) use speech::{SpeechRequest, speech};

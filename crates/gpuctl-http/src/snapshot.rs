@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gpuctl_control::plan;
 use gpuctl_control::ports::PortError;
-use gpuctl_core::observation::{Observation, SeenPool, Witness};
-use gpuctl_core::plan::{Plan, PoolPlan};
-use gpuctl_core::units::{PoolId, QueueName};
+use gpuctl_control::snapshot::Snapshot;
+use gpuctl_core::units::QueueName;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -19,21 +17,6 @@ const APART_MIN: Duration = Duration::from_millis(250);
 
 /// How long the bytes of clients' files are not added up again: that looks at each folder.
 const UPLOADED_KEPT: Duration = Duration::from_secs(5);
-
-/// An observation, and what was decided from it.
-pub(crate) struct Snapshot {
-    pub(crate) observation: Observation,
-    pub(crate) plan: Plan,
-    /// The parts that could not be read.
-    pub(crate) errors: Vec<String>,
-}
-
-impl Snapshot {
-    pub(crate) fn pool(&self, id: &PoolId) -> Option<(&SeenPool, &PoolPlan)> {
-        let plan = self.plan.pools.iter().find(|plan| plan.pool == *id)?;
-        Some((self.observation.pools.get(id)?, plan))
-    }
-}
 
 /// The latest snapshot, and how many jobs each queue held when it was last counted.
 pub(crate) struct Snapshots {
@@ -77,9 +60,7 @@ impl Api {
             return Arc::clone(snapshot);
         }
         let begun = Instant::now();
-        let (observed, plan) = plan(&self.ports, &self.policy, Witness::Controller).await;
-        let errors = observed.errors.iter().map(ToString::to_string).collect();
-        let snapshot = Arc::new(Snapshot { observation: observed.observation, plan, errors });
+        let snapshot = Arc::new(Snapshot::take(&self.ports, &self.policy).await);
         *latest = Some((begun, Arc::clone(&snapshot)));
         snapshot
     }

@@ -1,8 +1,9 @@
 //! Jobs and their results in the file: one result for each generation of a job, and a state that follows from message and result.
 
-use gpuctl_control::job::{Job, JobFailure, JobId, JobResult, JobState};
+use gpuctl_control::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState};
 use gpuctl_control::ports::{
-    Committed, JOBS_DELETED_MAX, JobEntry, JobFilter, JobPage, JobProblem, SERVICE_WEIGHT,
+    Committed, JOBS_DELETED_MAX, JobEntry, JobFilter, JobPage, JobProblem, JobRan, JobSpan,
+    SERVICE_WEIGHT,
 };
 use gpuctl_control::wire::job::{
     failure_from_json, failure_to_json, job_from_json, job_to_json, result_from_json,
@@ -213,7 +214,7 @@ pub(crate) fn job(c: &Connection, now: Now, id: &JobId) -> rusqlite::Result<Opti
 
 /// Jobs in a state are found by that state's own index, and running ones by the few messages that are held.
 pub(crate) fn jobs(c: &Connection, now: Now, filter: JobFilter) -> rusqlite::Result<Vec<JobEntry>> {
-    jobs_page(c, now, &JobPage { filter, task: None, after: None })
+    jobs_page(c, now, &JobPage { filter, task: None, text: None, after: None })
 }
 
 /// A page begins behind the last job of the one before, which the index finds.
@@ -242,9 +243,14 @@ pub(crate) fn jobs_page(
         Some(_) => "CASE WHEN json_valid(jobs.job) THEN json_extract(jobs.job, '$.task') END = ?7",
         None => "?7 IS NULL",
     };
+    let has_text = match page.text {
+        Some(_) => HAS_TEXT,
+        None => "?8 IS NULL AND ?9 IS NULL",
+    };
+    let text = page.text.as_deref().map(patterns).unzip();
     let sql = format!(
         "{} WHERE {is_wanted} AND jobs.submitted_at >= ?2 AND jobs.submitted_at <= ?5 AND (jobs.submitted_at < ?5 OR jobs.job_id < ?6)
-           AND {is_of_task} ORDER BY jobs.submitted_at DESC, jobs.job_id DESC LIMIT ?3",
+           AND {is_of_task} AND {has_text} ORDER BY jobs.submitted_at DESC, jobs.job_id DESC LIMIT ?3",
         select(from)
     );
     let (state, since) =
@@ -254,8 +260,60 @@ pub(crate) fn jobs_page(
         None => (i64::MAX, ""),
     };
     c.prepare_cached(&sql)?
-        .query_map(params![now.at, since, filter.limit, state, before, id, page.task], job_entry)?
+        .query_map(
+            params![now.at, since, filter.limit, state, before, id, page.task, text.0, text.1],
+            job_entry,
+        )?
         .collect()
+}
+
+/// What is searched of a job: all of it but its output. In its message URIs are escaped.
+const HAS_TEXT: &str =
+    "(jobs.job LIKE ?8 ESCAPE '!' OR jobs.job LIKE ?9 ESCAPE '!' OR problem LIKE ?8 ESCAPE '!'
+    OR (results.succeeded = 0 AND results.result LIKE ?8 ESCAPE '!'))";
+
+/// Patterns that match the text as it is in JSON, and in a URI.
+fn patterns(text: &str) -> (String, String) {
+    let pattern = |text: &str| {
+        let mut pattern = String::from("%");
+        for character in text.chars() {
+            if matches!(character, '%' | '_' | '!') {
+                pattern.push('!');
+            }
+            pattern.push(character);
+        }
+        pattern + "%"
+    };
+    let json = serde_json::Value::from(text).to_string();
+    (pattern(&json[1..json.len() - 1]), pattern(&InputUri::escaped(text)))
+}
+
+/// When the newest jobs waited and ran.
+pub(crate) fn job_spans(
+    c: &Connection,
+    since: Timestamp,
+    limit: u32,
+) -> rusqlite::Result<Vec<JobSpan>> {
+    c.prepare_cached(
+        "SELECT submitted_at, state = 'live', json_extract(result, '$.box'), json_extract(result, '$.received_at'),
+           json_extract(result, '$.finished_at')
+         FROM jobs INDEXED BY jobs_by_time LEFT JOIN results
+           ON results.job_id = jobs.job_id AND results.generation = jobs.generation AND waited IS NOT NULL AND json_valid(result)
+         WHERE submitted_at >= ?1 ORDER BY submitted_at DESC, jobs.job_id DESC LIMIT ?2",
+    )?
+    .query_map(params![micros(since), limit], |row| {
+        let text = |column| row.get::<_, Option<String>>(column);
+        let (name, received, finished) = (text(2)?, text(3)?, text(4)?);
+        let ran = || {
+            Some(JobRan {
+                box_id: name?.parse().ok()?,
+                received_at: received?.parse().ok()?,
+                finished_at: finished?.parse().ok()?,
+            })
+        };
+        Ok(JobSpan { submitted_at: timestamp(row.get(0)?), is_open: row.get(1)?, ran: ran() })
+    })?
+    .collect()
 }
 
 fn job_entry(row: &Row<'_>) -> rusqlite::Result<JobEntry> {

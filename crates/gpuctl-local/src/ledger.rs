@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 use gpuctl_control::hold::outdated;
 use gpuctl_control::job::{Job, JobId, JobResult};
 use gpuctl_control::ports::{
-    Committed, Ended, Fence, JobEntry, JobFilter, JobPage, JobProblem, Ledger, PoolMemory,
+    Committed, Ended, Fence, JobEntry, JobFilter, JobPage, JobProblem, JobSpan, Ledger, PoolMemory,
     PortError, PortErrorClass, QueueMemory, Receipt, Totals, WorkerReport,
 };
 use gpuctl_control::wire::record::Record;
@@ -19,7 +19,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use crate::group::{Outcome, Write};
 use crate::jobs::{
-    Document, cancel, commit, delete_jobs, job, jobs, jobs_page, most_urgent, note_job,
+    Document, cancel, commit, delete_jobs, job, job_spans, jobs, jobs_page, most_urgent, note_job,
     note_problem, results, unknown,
 };
 use crate::retention::Writer;
@@ -252,6 +252,10 @@ impl Ledger for Store {
             store.read(|c| jobs(c, now, filter))
         })
         .await
+    }
+
+    async fn job_spans(&self, since: Timestamp, limit: u32) -> Result<Vec<JobSpan>, PortError> {
+        self.off_thread(move |store| store.read(|c| job_spans(c, since, limit))).await
     }
 
     async fn totals(&self, period: Period) -> Result<Totals, PortError> {

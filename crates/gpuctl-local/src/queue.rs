@@ -10,7 +10,8 @@ use chrono::TimeDelta;
 use gpuctl_control::job::Job;
 use gpuctl_control::lanes::priority_of;
 use gpuctl_control::ports::{
-    JobQueue, NewMessage, PortError, PortErrorClass, Purge, Receipt, ReceiveRequest, Received,
+    DeadLetter, JobQueue, NewMessage, PortError, PortErrorClass, Purge, Receipt, ReceiveRequest,
+    Received,
 };
 use gpuctl_control::wire::job::{SUBMITTER_AHEAD_MAX, job_from_json};
 use gpuctl_core::observation::SeenQueue;
@@ -108,6 +109,19 @@ impl JobQueue for Store {
         self.off_thread(move |store| {
             let now = store.now();
             store.write_durably(|tx| redrive(tx, now, &queue))
+        })
+        .await
+    }
+
+    async fn dead_letters(
+        &self,
+        queue: &QueueName,
+        limit: u32,
+    ) -> Result<Option<Vec<DeadLetter>>, PortError> {
+        let queue = queue.clone();
+        self.off_thread(move |store| {
+            let now = store.now();
+            store.read(|c| dead_letters(c, now, &queue, limit).map(Some))
         })
         .await
     }
@@ -402,6 +416,29 @@ fn counts(c: &Connection, now: Now, queue: &QueueName) -> rusqlite::Result<SeenQ
             empty_since: None,
         })
     })
+}
+
+/// The newest dead letters, by when they were given up.
+fn dead_letters(
+    c: &Connection,
+    now: Now,
+    queue: &QueueName,
+    limit: u32,
+) -> rusqlite::Result<Vec<DeadLetter>> {
+    c.prepare_cached(
+        "SELECT job_id, body, sent_at, receive_count, reason FROM messages INDEXED BY messages_dead
+         WHERE queue = ?1 AND dead = 1 AND dead_at IS NOT NULL ORDER BY dead_at DESC LIMIT ?2",
+    )?
+    .query_map(params![queue.as_str(), limit], |row| {
+        Ok(DeadLetter {
+            job_id: row.get::<_, Option<String>>(0)?.and_then(|id| id.parse().ok()),
+            body: row.get(1)?,
+            sent_at: now.wall(row.get(2)?),
+            receive_count: row.get(3)?,
+            reason: row.get(4)?,
+        })
+    })?
+    .collect()
 }
 
 fn redrive(tx: &Transaction<'_>, now: Now, queue: &QueueName) -> rusqlite::Result<u64> {

@@ -91,7 +91,7 @@ async fn costs(rows: i64) -> Vec<(&'static str, u64)> {
         };
         costs.push((state.map_or("jobs", JobState::as_str), steps(&store, list).await));
         let task = Some("no.such".to_owned());
-        let page = JobPage { filter, task, after: None };
+        let page = JobPage { filter, task, text: None, after: None };
         let list = async |store: &Store| {
             assert!(store.jobs_page(&page).await.unwrap().is_empty());
         };

@@ -8,7 +8,8 @@ use gpuctl_core::units::Timestamp;
 use super::{LONG, RECEIVES_MAX, Subject, TRIES_MAX, receive, receive_soon, whole};
 use crate::job::{InputUri, Job, JobFailure, JobId, JobResult, JobState, Urgency};
 use crate::ports::{
-    Attempt, Began, Committed, JobEntry, JobFilter, JobPage, JobPlace, Purge, QueueChange, Received,
+    Attempt, Began, Committed, JobEntry, JobFilter, JobPage, JobPlace, JobRan, JobSpan, Purge,
+    QueueChange, Received,
 };
 use crate::submit::submit;
 use crate::wire::job::job_from_json;
@@ -114,7 +115,7 @@ pub async fn jobs_are_listed_newest_first_by_state_and_time(subject: &dyn Subjec
     loop {
         let filter = JobFilter { state: None, limit: 2, since: Some(jobs[4].submitted_at) };
         let task = Some(jobs[0].task.clone());
-        let page = ledger.jobs_page(&JobPage { filter, task, after }).await.unwrap();
+        let page = ledger.jobs_page(&JobPage { filter, task, text: None, after }).await.unwrap();
         let Some(last) = page.last() else { break };
         after = Some(JobPlace::of(&last.job));
         let known = |entry: &JobEntry| jobs.iter().position(|job| job.id == entry.job.id);
@@ -124,7 +125,7 @@ pub async fn jobs_are_listed_newest_first_by_state_and_time(subject: &dyn Subjec
     assert_eq!(listed.iter().filter(|at| **at < 5).copied().collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
     assert!(pages.iter().all(|page| page.len() <= 2), "{pages:?}");
     let filter = JobFilter { state: None, limit: 2, since: None };
-    let other = JobPage { filter, task: Some("no.such".to_owned()), after: None };
+    let other = JobPage { filter, task: Some("no.such".to_owned()), text: None, after: None };
     assert!(ledger.jobs_page(&other).await.unwrap().is_empty());
 }
 
@@ -132,6 +133,62 @@ pub async fn jobs_are_listed_newest_first_by_state_and_time(subject: &dyn Subjec
 pub async fn a_job_that_was_never_submitted_is_unknown(subject: &dyn Subject) {
     let id = JobId::new(subject.ports().clock.now());
     assert_eq!(subject.ports().ledger.job(&id).await.unwrap(), None);
+}
+
+/// A search looks at what a job says of itself and of its failure, and at no pattern.
+pub async fn jobs_are_found_by_what_they_say(subject: &dyn Subject) {
+    let ledger = &subject.ports().ledger;
+    let odd = Path::new("/in/A cat, \"100%\" of_it.wav");
+    let odd = Job { input: InputUri::of_path(odd), ..job(subject) };
+    let other = job(subject);
+    ledger.submitted(&[odd.clone(), other.clone()]).await.unwrap();
+    let failure = JobFailure { code: "x.odd".into(), message: "Y \"is\" z".into(), hint: None };
+    let failed = JobResult { outcome: Err(failure), ..result(subject, &odd, "") };
+    ledger.commit_one(&failed).await.unwrap();
+    ledger.commit_one(&result(subject, &other, "y is z")).await.unwrap();
+    let found = async |text: &str| {
+        let filter = JobFilter { state: None, limit: 100, since: None };
+        let page = JobPage { filter, task: None, text: Some(text.to_owned()), after: None };
+        let found = ledger.jobs_page(&page).await.unwrap();
+        let ours = found.iter().filter(|entry| [&odd.id, &other.id].contains(&&entry.job.id));
+        ours.map(|entry| entry.job.id == odd.id).collect::<Vec<_>>()
+    };
+    for text in [odd.id.as_str(), "a CAT", "\"100%\"", "of_it", "x.odd", "y \"is\""] {
+        assert_eq!(found(text).await, [true], "{text}");
+    }
+    assert_eq!(found(&odd.task).await, [false, true]);
+    for text in ["a dog", "1%0", "of-it", "y is z"] {
+        assert!(found(text).await.is_empty(), "{text}");
+    }
+}
+
+/// Of a job without a worker's result it is only told when it was submitted.
+pub async fn when_jobs_waited_and_ran_is_told_newest_first(subject: &dyn Subject) {
+    let (ledger, now) = (&subject.ports().ledger, whole(subject.ports().clock.now()));
+    let jobs: Vec<Job> = [2, 1, 0].map(|n| job_at(subject, now - TimeDelta::minutes(n))).into();
+    for one in &jobs {
+        submit(subject.ports(), std::slice::from_ref(one)).await.unwrap();
+    }
+    let done = result(subject, &jobs[1], "done");
+    ledger.commit_one(&done).await.unwrap();
+    ledger.cancel(&JobResult::cancelled(jobs[0].clone(), "a test", now)).await.unwrap();
+    let told = async |since, limit| {
+        let mut spans = ledger.job_spans(since, limit).await.unwrap();
+        assert!(spans.len() <= limit as usize);
+        spans.retain(|span| jobs.iter().any(|job| job.submitted_at == span.submitted_at));
+        spans
+    };
+    let spans = told(now - TimeDelta::hours(1), 100).await;
+    let of_result = JobRan {
+        box_id: done.box_id.clone(),
+        received_at: done.received_at,
+        finished_at: done.finished_at,
+    };
+    let span =
+        |job: usize, ran, is_open| JobSpan { submitted_at: jobs[job].submitted_at, ran, is_open };
+    assert_eq!(spans, [span(2, None, true), span(1, Some(of_result), false), span(0, None, false)]);
+    assert_eq!(told(jobs[1].submitted_at, 100).await, spans[..2]);
+    told(now - TimeDelta::hours(1), 2).await;
 }
 
 /// Receives and begins a job as a worker does.
