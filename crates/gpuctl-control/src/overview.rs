@@ -8,6 +8,8 @@ use gpuctl_core::policy::Policy;
 use gpuctl_core::units::{QueueName, Timestamp};
 
 use crate::ports::{DeadLetter, JobEntry, JobPage, JobSpan, PortError, Ports, Totals};
+use crate::snapshot::Snapshot;
+use crate::spending::{self, Spending};
 
 /// The most jobs whose waits and runs are read.
 pub const SPANS_MAX: u32 = 5_000;
@@ -19,6 +21,8 @@ pub const DEAD_LETTERS_MAX: u32 = 20;
 pub struct Overview {
     /// When a controller last recorded what it had seen.
     pub looked_at: Option<Timestamp>,
+    /// What pools have cost, as `gpuctl status` has it.
+    pub spending: Option<Vec<Spending>>,
     /// Since midnight, in UTC.
     pub today: Option<Totals>,
     /// Since the first of the month, in UTC.
@@ -37,12 +41,19 @@ pub struct Overview {
 
 impl Overview {
     /// Reads what runs and jobs there were since `since`, and a page of the listing of jobs.
-    pub async fn read(ports: &Ports, policy: &Policy, since: Timestamp, page: &JobPage) -> Self {
-        let now = ports.clock.now();
+    pub async fn read(
+        ports: &Ports,
+        policy: &Policy,
+        snapshot: &Snapshot,
+        since: Timestamp,
+        page: &JobPage,
+    ) -> Self {
+        let now = snapshot.observation.at;
         let until_now = |period: Period| Period { end: now, ..period };
         let ledger = &ports.ledger;
-        let (looked_at, today, month, runs, spans, jobs, dead) = tokio::join!(
+        let (looked_at, spending, today, month, runs, spans, jobs, dead) = tokio::join!(
             ledger.last_reconcile(),
+            spending::of_pools(&**ledger, policy, &snapshot.observation),
             ledger.totals(until_now(day_of(now))),
             ledger.totals(until_now(month_of(now))),
             ledger.runs_since(since),
@@ -53,6 +64,7 @@ impl Overview {
         let mut errors = Vec::new();
         Self {
             looked_at: kept(looked_at, &mut errors).flatten(),
+            spending: kept(spending, &mut errors),
             today: kept(today, &mut errors),
             month: kept(month, &mut errors),
             runs: kept(runs, &mut errors),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
@@ -88,14 +89,13 @@ pub(crate) struct Opened {
 impl Api {
     /// Opens a file that a result lists.
     pub(crate) async fn open(&self, listed: &Value) -> Result<Opened, Problem> {
-        let gone = || {
-            let detail = "the file is no longer there";
-            Problem::new(StatusCode::GONE, "file.gone", detail)
-                .hint("old files are deleted where `results_mib_max` is reached; retry the job")
-        };
-        let uri: InputUri =
-            listed["uri"].as_str().and_then(|uri| uri.parse().ok()).ok_or_else(gone)?;
-        let fetched = match self.ports.files.fetch(&uri, INPUT_BYTES_MAX).await {
+        let uri = listed["uri"].as_str().and_then(|uri| uri.parse().ok());
+        self.open_uri(&uri.ok_or_else(gone)?).await
+    }
+
+    /// Opens a file that a job or a result names.
+    pub(crate) async fn open_uri(&self, uri: &InputUri) -> Result<Opened, Problem> {
+        let fetched = match self.ports.files.fetch(uri, INPUT_BYTES_MAX).await {
             Ok(fetched) => fetched,
             Err(error) if is_rejected(&error) => return Err(gone()),
             Err(error) => return Err(error.into()),
@@ -109,6 +109,11 @@ impl Api {
         let (file, bytes) = opened.await.ok().and_then(Result::ok).ok_or_else(gone)?;
         Ok(Opened { file, bytes, fetched })
     }
+}
+
+fn gone() -> Problem {
+    Problem::new(StatusCode::GONE, "file.gone", "the file is no longer there")
+        .hint("old files are deleted where `results_mib_max` is reached; retry the job")
 }
 
 /// Whether the file is not there, where another try would not help.
@@ -131,7 +136,15 @@ impl Opened {
         })
     }
 
-    fn answer(mut self, range: Option<&HeaderValue>) -> Result<Response, Problem> {
+    /// Its first bytes.
+    pub(crate) fn head(&self, bytes_max: usize) -> Result<Vec<u8>, Problem> {
+        let mut bytes = vec![0; bytes_max];
+        let read = self.file.read_at(&mut bytes, 0).map_err(|_| gone())?;
+        bytes.truncate(read);
+        Ok(bytes)
+    }
+
+    pub(crate) fn answer(mut self, range: Option<&HeaderValue>) -> Result<Response, Problem> {
         let range = range.and_then(|range| range.to_str().ok());
         let part = range.and_then(|range| part(range, self.bytes));
         let (status, first, count) = match part {

@@ -16,6 +16,7 @@ mod jobs;
 mod limits;
 mod openai;
 mod openapi;
+mod page;
 mod problem;
 mod request;
 mod routes;
@@ -58,6 +59,8 @@ pub struct Api {
     /// How long the job of a call goes on after its client has hung up.
     abandoned_after: Duration,
     changed: Arc<Notify>,
+    /// What the page's buttons send along; none where it has no buttons.
+    page_token: Option<String>,
     /// Set once the server is to end: requests that wait are answered then.
     closing: AtomicBool,
 }
@@ -70,12 +73,14 @@ pub struct Settings {
     pub poll_every: Duration,
     /// How long the job of a call of OpenAI's clients goes on after the last client that waited for it has hung up.
     pub abandoned_after: Duration,
+    /// Whether the page has buttons that change something.
+    pub allow_actions: bool,
 }
 
 impl Api {
     #[must_use]
     pub fn new(ports: Ports, settings: Settings) -> Self {
-        let Settings { policy, models, poll_every, abandoned_after } = settings;
+        let Settings { policy, models, poll_every, abandoned_after, allow_actions } = settings;
         let waiting_max = usize::try_from(policy.http.waiting_max.get()).unwrap_or(usize::MAX);
         Self {
             access: access::Access::new(&policy.http),
@@ -86,6 +91,7 @@ impl Api {
             callers: callers::Callers::default(),
             abandoned_after,
             changed: Arc::new(Notify::new()),
+            page_token: allow_actions.then(|| uuid::Uuid::new_v4().simple().to_string()),
             closing: AtomicBool::new(false),
             ports,
             policy,

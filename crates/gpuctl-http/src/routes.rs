@@ -18,7 +18,7 @@ use crate::limits::upload_bytes_max;
 use crate::openai::{self, EmbeddingsRequest, SpeechRequest};
 use crate::problem::Problem;
 use crate::status::{self, GpusDocument, HealthDocument};
-use crate::{Shared, access, events, files, openapi};
+use crate::{Shared, access, events, files, openapi, page};
 use gpuctl_control::wire::Versioned;
 use gpuctl_control::wire::explain::ExplainDocument;
 use gpuctl_control::wire::status::StatusDocument;
@@ -224,6 +224,7 @@ pub fn router(api: Shared) -> Router {
     }
     let bytes_max = usize::try_from(upload_bytes_max(&api.policy.http)).unwrap_or(usize::MAX);
     router
+        .merge(page::routes())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         // Beside the file an upload has some text.

@@ -146,11 +146,14 @@ pub(crate) enum ContextCommand {
     },
     /// Run the controller: watch queues and schedules, start and stop boxes, until interrupted
     Run,
-    /// Run the controller, and serve the HTTP API for other programs, until interrupted
+    /// Run the controller, and serve a page for people and the HTTP API for other programs, until interrupted
     Serve {
         /// Where to listen [default: `address` under [http]: 127.0.0.1:8686]
         #[arg(long, value_name = "IP:PORT")]
         address: Option<std::net::SocketAddr>,
+        /// Let the page retry and cancel jobs, keep pools on or off, and send dead letters again; without it the page only shows
+        #[arg(long)]
+        allow_actions: bool,
     },
     /// Write this machine's state into one file, while it is in use: queue, jobs, results with their files, holds and runs
     Backup {

@@ -155,8 +155,8 @@ async fn with_context(
         ContextCommand::Plan(wanted) => status::plan(context, &wanted).await,
         ContextCommand::Explain { what } => explain::explain(context, &what).await,
         ContextCommand::Run => run::watch(context, printer).await,
-        ContextCommand::Serve { address } => {
-            Box::pin(serve::serve(context, printer, address)).await
+        ContextCommand::Serve { address, allow_actions } => {
+            Box::pin(serve::serve(context, printer, address, allow_actions)).await
         }
         ContextCommand::Backup { path } => backup::backup(context, &path),
         ContextCommand::History(HistoryCommand::Export { path, since }) => {

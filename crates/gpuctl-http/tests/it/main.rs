@@ -6,4 +6,5 @@ mod bad;
 mod jobs;
 mod openai;
 mod openapi;
+mod page;
 mod place;

@@ -63,6 +63,15 @@ impl Place {
     }
 
     pub(crate) fn with(policy: &str, abandoned_after: Duration) -> Self {
+        Self::of(policy, abandoned_after, false)
+    }
+
+    /// With a page whose buttons do something.
+    pub(crate) fn acting(policy: &str) -> Self {
+        Self::of(policy, gpuctl_http::ABANDONED_TIME_MAX, true)
+    }
+
+    fn of(policy: &str, abandoned_after: Duration, allow_actions: bool) -> Self {
         let folder = TempDir::new().unwrap();
         let options = StoreOptions { folder: folder.path().join("state"), file_mib_max: 64 };
         let store = Store::open(&options).unwrap();
@@ -71,7 +80,7 @@ impl Place {
         let ports = gpuctl_local::ports(&store, None, Vec::new());
         let models = KnownModels::of_names("minilm=text.embed piper=voice.synthesize");
         let poll_every = Duration::from_millis(20);
-        let settings = Settings { policy, models, poll_every, abandoned_after };
+        let settings = Settings { policy, models, poll_every, abandoned_after, allow_actions };
         let router = router(Arc::new(Api::new(ports.clone(), settings)));
         Self { folder, ports, router }
     }

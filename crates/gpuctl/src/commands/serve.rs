@@ -38,6 +38,7 @@ pub(super) async fn serve(
     context: &Commands,
     printer: &Printer,
     address: Option<SocketAddr>,
+    allow_actions: bool,
 ) -> Result<Output, Failure> {
     let http = &context.config.policy.http;
     let address = address.unwrap_or(http.address);
@@ -57,6 +58,7 @@ pub(super) async fn serve(
             models: model::known(context),
             poll_every: context.poll_every(),
             abandoned_after: ABANDONED_TIME_MAX,
+            allow_actions,
         },
     ));
     let connections_max = usize::try_from(http.connections_max.get()).unwrap_or(usize::MAX);
