@@ -69,6 +69,7 @@ kill_tests() {
 }
 
 step "what the tests need"
+scripts/lib/check-space.sh
 install_packages
 # rustup's minimal profile leaves these out.
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
