@@ -72,7 +72,7 @@ impl Store {
             let writes: Vec<&Write> = calls.iter().flat_map(|call| &call.writes).collect();
             let mut outcomes = self.write_all(&writes).into_iter();
             for Call { writes, reply } in calls {
-                // Where the caller was dropped no one wants to know.
+                // Where the caller has gone meanwhile no one wants to know.
                 let _ = reply.send(outcomes.by_ref().take(writes.len()).collect());
             }
         }
@@ -94,7 +94,8 @@ impl Store {
         outcomes
     }
 
-    /// All in one transaction; where that fails each in its own, so that one that cannot be written does not keep the others.
+    /// All in one transaction; where that fails each in its own, so that one that cannot be written does not keep the others. From where
+    /// another process has the file none is tried: each would wait as long as the first.
     fn transact_all(&self, writes: &[&Write]) -> Outcomes {
         let now = self.now();
         let all = |tx: &Transaction<'_>| {
@@ -107,8 +108,22 @@ impl Store {
         match together {
             Ok(written) => written.into_iter().map(Ok).collect(),
             Err(error) if writes.len() == 1 => vec![Err(self.or_too_large(error, writes[0]))],
-            Err(_) => writes.iter().flat_map(|write| self.transact_all(&[write])).collect(),
+            Err(error) => self.transact_each(error, writes),
         }
+    }
+
+    fn transact_each(&self, error: PortError, writes: &[&Write]) -> Outcomes {
+        let mut outcomes: Outcomes = vec![Err(error)];
+        for write in writes {
+            match outcomes.last() {
+                Some(Err(error)) if error.class == PortErrorClass::Unavailable => {
+                    outcomes.push(Err(again(error)));
+                }
+                _ => outcomes.extend(self.transact_all(&[write])),
+            }
+        }
+        // The first is that of all together.
+        outcomes.split_off(1)
     }
 
     /// The error, where no room will ever be enough as one that says so.
@@ -160,6 +175,8 @@ struct Lead<'a> {
 impl Lead<'_> {
     fn next(&mut self) -> Option<Vec<Call>> {
         let mut waiting = self.group.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who has given up asks again, with the same write.
+        waiting.calls.retain(|call| !call.reply.is_closed());
         let mut count = 0;
         let fits = waiting.calls.iter().take_while(|call| {
             count += call.writes.len();
@@ -350,6 +367,61 @@ mod tests {
         let writes = vec![Write::Commit(result, None), Write::Ack(held[0].receipt.clone())];
         let outcomes = store.write_together(writes).await;
         assert!(outcomes[0].is_err() && outcomes[1].as_ref().is_ok_and(|ack| ack.is_acked));
+    }
+
+    #[tokio::test]
+    async fn while_another_process_has_the_file_a_group_waits_once() {
+        static LOOKS: AtomicUsize = AtomicUsize::new(0);
+        fn give_up(_: i32) -> bool {
+            LOOKS.fetch_add(1, Ordering::Relaxed);
+            false
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        let other = rusqlite::Connection::open(folder.path().join(FILE_NAME)).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        store.with_connection(|connection| connection.busy_handler(Some(give_up))).unwrap();
+        let results: Vec<_> = (0..3).map(|number| result_of(job(number))).collect();
+        for written in store.commit(&results).await {
+            assert_eq!(written.unwrap_err().class, PortErrorClass::Unavailable);
+        }
+        assert_eq!(LOOKS.load(Ordering::Relaxed), 1);
+        other.execute_batch("ROLLBACK").unwrap();
+        assert!(store.commit(&results).await.iter().all(Result::is_ok));
+    }
+
+    #[tokio::test]
+    async fn what_no_one_waits_for_any_more_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        let commit = |number: usize| {
+            let store = store.clone();
+            tokio::spawn(async move { store.commit_one(&result_of(job(number))).await })
+        };
+        let wait_until = async |waiting: usize, is_led: bool| {
+            let is = |group: &Waiting| group.calls.len() == waiting && group.is_led == is_led;
+            let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+            while !is(&store.group.0.lock().unwrap()) {
+                assert!(std::time::Instant::now() < until, "{waiting} calls do not wait");
+                tokio::task::yield_now().await;
+            }
+        };
+        let held = store.hold_back();
+        let first = commit(0);
+        wait_until(0, true).await;
+        let gone: Vec<_> = (1..4).map(commit).collect();
+        wait_until(3, true).await;
+        gone.iter().for_each(tokio::task::JoinHandle::abort);
+        for call in gone {
+            assert!(call.await.unwrap_err().is_cancelled());
+        }
+        let last = commit(4);
+        wait_until(4, true).await;
+        drop(held);
+        assert!(first.await.unwrap().is_ok() && last.await.unwrap().is_ok());
+        let count = "SELECT count(*) FROM results";
+        let results = store.read(|c| c.query_row(count, [], |row| row.get::<_, i64>(0))).unwrap();
+        assert_eq!(results, 2);
     }
 
     #[tokio::test]
