@@ -32,7 +32,8 @@ impl Log {
         let mode: String =
             connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).map_err(failed)?;
         let is_wal = mode == "wal";
-        let synchronous = if is_wal { "NORMAL" } else { "FULL" };
+        // Without a log it must wait for the folder, too: a journal that comes back after a power failure undoes the last transaction.
+        let synchronous = if is_wal { "NORMAL" } else { "EXTRA" };
         connection.pragma_update(None, "synchronous", synchronous).map_err(failed)?;
         if !is_wal {
             return Ok(None);
@@ -125,6 +126,18 @@ fn unwritten(file: &Path, kind: io::ErrorKind, error: PortError) -> PortError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_log_sqlite_waits_for_the_folder_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("gpuctl.db");
+        let connection = Connection::open(&file).unwrap();
+        connection.pragma_update(None, "journal_mode", "DELETE").unwrap();
+        assert!(Log::open(&connection, &file).unwrap().is_none());
+        let synchronous: i64 =
+            connection.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
+        assert_eq!(synchronous, 3, "EXTRA");
+    }
 
     #[test]
     fn a_full_disk_is_told_as_one_where_sqlite_names_no_cause() {
