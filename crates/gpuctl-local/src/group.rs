@@ -306,6 +306,10 @@ mod tests {
         assert_eq!(store.waits() - before, 2);
         store.ack_one(&held[0].receipt).await.unwrap();
         assert_eq!(store.waits() - before, 2);
+        let held = received(&store, 2).await;
+        assert_eq!(store.waits() - before, 4);
+        store.commit_and_ack_one(&result_of(job(1)), &held[0].receipt).await.unwrap();
+        assert_eq!(store.waits() - before, 5);
     }
 
     #[tokio::test]

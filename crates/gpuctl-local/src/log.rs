@@ -18,6 +18,7 @@ pub(crate) struct Log {
     file: File,
     /// How a wait has failed, if no checkpoint has brought all into the file since.
     failed: Mutex<Option<io::ErrorKind>>,
+    /// How often it has waited.
     #[cfg(test)]
     pub(crate) waits: AtomicUsize,
     /// How many of the next waits fail.
@@ -81,13 +82,14 @@ impl Log {
 
     fn sync(&self) -> io::Result<()> {
         #[cfg(test)]
-        self.waits.fetch_add(1, Ordering::Relaxed);
-        #[cfg(test)]
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.failures.fetch_sub(1, Ordering::Relaxed);
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.file.sync_data()
+        let synced = self.file.sync_data();
+        #[cfg(test)]
+        self.waits.fetch_add(usize::from(synced.is_ok()), Ordering::Relaxed);
+        synced
     }
 }
 
