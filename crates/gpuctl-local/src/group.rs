@@ -373,6 +373,51 @@ mod tests {
         assert!(outcomes[0].is_err() && outcomes[1].as_ref().is_ok_and(|ack| ack.is_acked));
     }
 
+    /// What a power failure leaves is a beginning of the log: of each, also of one that ends within a page.
+    #[tokio::test]
+    async fn wherever_the_log_ends_each_job_has_its_result_or_its_message() {
+        const FRAME_BYTES: usize = 4_096 + 24;
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        store.sweep_at.store(i64::MAX, Ordering::Relaxed);
+        let jobs = 6;
+        let held = received(&store, jobs).await;
+        let emptied: bool = store
+            .read(|c| c.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)))
+            .map(|is_busy: bool| !is_busy)
+            .unwrap();
+        assert!(emptied);
+        for held in &held {
+            let job = job_from_json(&held.body).unwrap();
+            store.commit_and_ack_one(&result_of(job), &held.receipt).await.unwrap();
+        }
+        let file = std::fs::read(folder.path().join(FILE_NAME)).unwrap();
+        let log = std::fs::read(folder.path().join("gpuctl.db-wal")).unwrap();
+        let cut = tempfile::tempdir().unwrap();
+        let results = |end: usize| {
+            let at = cut.path().join(end.to_string());
+            std::fs::write(&at, &file).unwrap();
+            std::fs::write(cut.path().join(format!("{end}-wal")), &log[..end]).unwrap();
+            let of_each = "SELECT EXISTS (SELECT 1 FROM results WHERE results.job_id = jobs.job_id),
+                EXISTS (SELECT 1 FROM messages WHERE messages.job_id = jobs.job_id) FROM jobs";
+            let connection = rusqlite::Connection::open(&at).unwrap();
+            let mut rows = connection.prepare(of_each).unwrap();
+            let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+            let rows: Vec<(bool, bool)> = rows.collect::<Result<_, _>>().unwrap();
+            assert_eq!(rows.len(), jobs as usize);
+            assert!(rows.iter().all(|(result, message)| result != message), "{end}: {rows:?}");
+            rows.iter().filter(|(result, _)| *result).count()
+        };
+        let mut seen = vec![results(0)];
+        for frame in (32..log.len()).step_by(FRAME_BYTES) {
+            seen.push(results(frame + FRAME_BYTES / 2));
+            seen.push(results(frame + FRAME_BYTES));
+        }
+        assert!(seen.is_sorted(), "{seen:?}");
+        seen.dedup();
+        assert_eq!(seen, Vec::from_iter(0..=jobs as usize), "one after the other");
+    }
+
     #[tokio::test]
     async fn while_another_process_has_the_file_a_group_waits_once() {
         static LOOKS: AtomicUsize = AtomicUsize::new(0);
