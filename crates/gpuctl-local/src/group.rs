@@ -206,7 +206,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use gpuctl_control::job::Job;
+    use gpuctl_control::job::{Job, JobResult};
     use gpuctl_control::ports::{Ended, JobQueue, Ledger, NewMessage, ReceiveRequest, Received};
     use gpuctl_control::wire::job::{job_from_json, job_to_json};
     use gpuctl_core::policy::Policy;
@@ -219,7 +219,11 @@ mod tests {
     const JOBS: usize = 40;
 
     fn store(folder: &std::path::Path) -> Store {
-        let options = StoreOptions { folder: folder.to_owned(), file_mib_max: 64 };
+        store_of(folder, 64)
+    }
+
+    fn store_of(folder: &std::path::Path, file_mib_max: u32) -> Store {
+        let options = StoreOptions { folder: folder.to_owned(), file_mib_max };
         let store = Store::open(&options).unwrap();
         store.configure(&Policy::parse("[pool.gpu]\nqueue = \"jobs\"").unwrap()).unwrap();
         store
@@ -398,7 +402,8 @@ mod tests {
             let at = cut.path().join(end.to_string());
             std::fs::write(&at, &file).unwrap();
             std::fs::write(cut.path().join(format!("{end}-wal")), &log[..end]).unwrap();
-            let of_each = "SELECT EXISTS (SELECT 1 FROM results WHERE results.job_id = jobs.job_id),
+            let of_each =
+                "SELECT EXISTS (SELECT 1 FROM results WHERE results.job_id = jobs.job_id),
                 EXISTS (SELECT 1 FROM messages WHERE messages.job_id = jobs.job_id) FROM jobs";
             let connection = rusqlite::Connection::open(&at).unwrap();
             let mut rows = connection.prepare(of_each).unwrap();
@@ -416,6 +421,35 @@ mod tests {
         assert!(seen.is_sorted(), "{seen:?}");
         seen.dedup();
         assert_eq!(seen, Vec::from_iter(0..=jobs as usize), "one after the other");
+    }
+
+    #[tokio::test]
+    async fn a_result_that_cannot_be_written_keeps_none_of_its_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store_of(folder.path(), 1);
+        store.sweep_at.store(i64::MAX, Ordering::Relaxed);
+        let held = received(&store, 3).await;
+        let waits = store.waits();
+        let write = |number: usize, text_bytes: usize| {
+            let text = serde_json::json!({ "text": "x".repeat(text_bytes) });
+            let result = JobResult { outcome: Ok(text), ..result_of(job(number)) };
+            Write::Commit(Box::new(Document::of(&result)), Some(held[number].receipt.clone()))
+        };
+        let ack = Write::Ack(held[1].receipt.clone());
+        let void = Write::Ack(Receipt("gone".to_owned()));
+        let large = 2 << 20;
+        let writes = vec![write(0, large), write(0, 10), ack, void, write(1, large), write(2, 10)];
+        let outcomes = store.write_together(writes).await;
+        let told = |one: Result<Outcome, PortError>| match one {
+            Ok(Outcome { is_written, is_acked }) => Ok((is_written, is_acked)),
+            Err(error) => Err(error.class),
+        };
+        let outcomes: Vec<_> = outcomes.into_iter().map(told).collect();
+        let (done, too_large) = (Ok((true, true)), Err(PortErrorClass::TooLarge));
+        let wanted = [too_large, done, Ok((false, true)), Ok((false, false)), too_large, done];
+        assert_eq!(outcomes, wanted);
+        assert_eq!(store.waits() - waits, 1, "for all of them");
+        assert!(store.counts(&queue()).await.unwrap().is_empty());
     }
 
     #[tokio::test]
