@@ -1,8 +1,8 @@
 //! Results and acks of this process, written together: those that wait while a transaction is written share the next one.
 //!
-//! A worker finishes a batch of jobs at once. Each result must be on the disk before its message is acked, so alone each would wait for
-//! the disk by itself. A result and the ack of its message are one write: a power failure keeps both or neither. No timer is involved: a
-//! write that comes alone is written at once.
+//! A worker finishes a batch of jobs at once. Each result must be on the disk before its worker goes on, so alone each would wait for the
+//! disk by itself. A result and the ack of its message are one write: a power failure keeps both or neither. No timer is involved: a write
+//! that comes alone is written at once.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -3,10 +3,14 @@
 //! SQLite in WAL mode, so that readers never wait for a writer. What a user relies on (a submitted job, a result, a hold) is on the
 //! disk before the call returns. The rest may be lost when the power fails, and is then observed or done again.
 //!
-//! SQLite itself waits for the disk only where it moves the log into the file (`synchronous = NORMAL`). A durable write waits for the log
-//! after its transaction, so that no other writer, of this process or another, waits for the disk meanwhile. Another may see the write
-//! before it is on the disk; but what it writes then comes later in the log, of which a power failure keeps a beginning: an ack never
-//! outlives the result that it follows. Where the wait fails the write stands: no one may take it for undone.
+//! SQLite itself waits for the disk only where it moves the log into the file, every 1,000 pages, and where it begins the log anew
+//! (`synchronous = NORMAL`); other writers wait meanwhile. A durable write waits for the log after its transaction, when others may write.
+//! What comes later in a group (`group`), an ack as well, waits for it.
+//!
+//! So a reader may see a write before it is on the disk, for as long as that wait takes, and a power failure then takes it back: a job that
+//! was seen to be done is queued again. What a reader writes itself comes later in the log, of which a power failure keeps a
+//! beginning: an ack never outlives the result that it follows. What it does elsewhere, such as deleting an input, may outlive it.
+//! Where the wait fails the write stands: no one may take it for undone.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions};

@@ -1,7 +1,7 @@
 //! From a finished job to an acked message: files, result, ack, each tried until it works.
 //!
 //! Finished work is not thrown away: while a store fails the result is held, in memory or on disk, and nothing more is received. A
-//! message is acked only under a live lease and after its result is durable.
+//! message is acked only under a live lease, and after its result is durable or in the same write.
 
 use std::sync::atomic::Ordering;
 
