@@ -25,7 +25,6 @@ macro_rules! codes {
     ($($name:ident $text:literal $exit:ident $meaning:literal)+) => {
         /// What failed, for programs: `code` in the JSON of an error. A code is never renamed or reused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[cfg_attr(not(feature = "deploy"), expect(dead_code, reason = "the list is the same in every build"))]
         pub(crate) enum Code { $(#[doc = $meaning] $name,)+ }
 
         impl Code {

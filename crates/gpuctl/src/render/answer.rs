@@ -209,7 +209,7 @@ mod tests {
                 "  tensors   y, float32 1×2: 0.5000 1.0000",
             ),
             (
-                json!({"audio_seconds": 3.14, "sample_rate_hz": 24_000}),
+                json!({"audio_seconds": 3.12, "sample_rate_hz": 24_000}),
                 "  sound     3.1 s at 24000 Hz",
             ),
             (
