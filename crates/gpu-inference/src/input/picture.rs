@@ -1,8 +1,7 @@
 //! Pictures, and documents of several pages, to upright RGB.
 //!
 //! What a header announces is judged before any pixel is decoded, so that a small file cannot claim gigabytes; and a file that is cut is
-//! told from one that a decoder cannot read. Each kind of file has its own module; PNG, WebP, BMP and GIF (its first frame) are
-//! `simple`. Nothing here reads text.
+//! told from one that a decoder cannot read. Each kind of file has its own module; PNG, WebP, BMP and GIF (one frame) are `simple`. Nothing here reads text.
 
 mod bmp;
 mod heic;

@@ -400,6 +400,30 @@ fn a_png_without_its_last_part_is_whole_and_one_without_pixels_is_not() {
 }
 
 #[test]
+fn of_what_moves_the_first_frame_that_shows_something_is_used() {
+    let page = page();
+    let blank = RgbImage::from_pixel(page.width(), page.height(), image::Rgb([255; 3]));
+    let film = |frames: &[&RgbImage]| {
+        let mut bytes = Vec::new();
+        let mut encoder = image::codecs::gif::GifEncoder::new(&mut bytes);
+        for frame in frames {
+            let frame = image::DynamicImage::ImageRgb8((*frame).clone()).into_rgba8();
+            encoder.encode_frame(image::Frame::new(frame)).unwrap();
+        }
+        drop(encoder);
+        bytes
+    };
+    let of = |frames: &[&RgbImage]| picture(&film(frames)).unwrap().rgb().clone();
+    assert_eq!(of(&[&page, &blank]), of(&[&page]));
+    assert_eq!(of(&[&blank, &blank, &page]), of(&[&page]));
+    assert_eq!(of(&[&blank, &blank]), blank);
+    // A later frame that cannot be decoded does no harm.
+    let mut cut = film(&[&blank, &page]);
+    cut.truncate(cut.len() * 3 / 4);
+    assert_eq!(*picture(&cut).unwrap().rgb(), blank);
+}
+
+#[test]
 fn a_png_is_turned_as_a_text_of_imagemagick_says() {
     let bytes = png(RgbImage::new(40, 20));
     let exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";

@@ -1,12 +1,15 @@
 //! PNG, WebP, BMP and GIF: one picture in a file, as the crate `image` decodes it.
 
 use std::cell::Cell;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::rc::Rc;
 
+use image::codecs::gif::GifDecoder;
+use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
 use image::{
-    ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage,
+    AnimationDecoder, ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader,
+    Limits, RgbImage,
 };
 
 use super::patched::Patched;
@@ -17,8 +20,12 @@ use crate::size::Size;
 const DECODER_BYTES_PER_PIXEL: u64 = 6;
 /// What the conversion holds of transparent pixels.
 const RGBA_BYTES: u64 = 4;
+/// What looking for a later frame holds of each pixel: the canvas, a frame, and its picture.
+const FRAME_BYTES: u64 = 2 * RGBA_BYTES + RGB_BYTES;
 /// Most memory for what comes before the pixels: colour profiles, compressed texts, tables.
 const HEADER_BYTES_MAX: u64 = 64 << 20;
+/// Frames of what moves that are looked at until one shows something.
+const FRAMES_MAX: usize = 100;
 /// The last part of a PNG: it says nothing, and many a file lacks it.
 const PNG_END: &[u8] = b"\0\0\0\0IEND\xae\x42\x60\x82";
 
@@ -30,8 +37,42 @@ pub(super) fn decode(source: &mut Source<'_>, format: ImageFormat) -> Result<Rgb
     let mut decoder = open(source, format, &hit_end)?;
     let told = exif_orientation(&mut decoder).or(in_text);
     let orientation = told.unwrap_or(Orientation::NoTransforms);
-    let picture = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    Ok(upright(picture, orientation))
+    let picture = upright(DynamicImage::from_decoder(decoder).map_err(failed)?, orientation);
+    if !is_blank(&picture) {
+        return Ok(picture);
+    }
+    Ok(later_frame(source, format, orientation).unwrap_or(picture))
+}
+
+/// Whether it shows nothing: all of it has one colour.
+fn is_blank(picture: &RgbImage) -> bool {
+    let mut pixels = picture.pixels();
+    let first = pixels.next();
+    pixels.all(|pixel| Some(pixel) == first)
+}
+
+/// The first later frame of what moves that shows something: many begin with a blank one. Damage behind the first does no harm.
+fn later_frame(
+    source: &mut Source<'_>,
+    format: ImageFormat,
+    orientation: Orientation,
+) -> Option<RgbImage> {
+    let file = Cursor::new(source.whole().ok()?);
+    let frames = match format {
+        ImageFormat::Gif => GifDecoder::new(file).ok()?.into_frames(),
+        ImageFormat::WebP => {
+            WebPDecoder::new(file).ok().filter(WebPDecoder::has_animation)?.into_frames()
+        }
+        _ => return None,
+    };
+    for frame in frames.take(FRAMES_MAX) {
+        source.cancel.check().ok()?;
+        let frame = upright(frame.ok()?.into_buffer().into(), orientation);
+        if !is_blank(&frame) {
+            return Some(frame);
+        }
+    }
+    None
 }
 
 /// What an EXIF block says, if there is a sound one. Some writers put the block's name before it, as JPEG has it.
@@ -52,7 +93,11 @@ pub(super) fn bytes_max(source: &mut Source<'_>, format: ImageFormat) -> Result<
         _ if color.has_alpha() => RGBA_BYTES + RGB_BYTES,
         _ => RGB_BYTES,
     };
-    let own = pixels * (copies + DECODER_BYTES_PER_PIXEL);
+    let frames = match format {
+        ImageFormat::Gif | ImageFormat::WebP => FRAME_BYTES,
+        _ => 0,
+    };
+    let own = pixels * (copies + frames + DECODER_BYTES_PER_PIXEL);
     Ok(decoded + turned + own + file_bytes.min(WHOLE_BYTES_MAX))
 }
 
