@@ -6,6 +6,7 @@
 mod items;
 mod job_items;
 mod jobs;
+mod keys;
 mod listing;
 mod pools;
 mod probe;
@@ -24,6 +25,7 @@ use chrono::TimeDelta;
 use gpuctl_control::clock::CLOCKS_APART_MAX;
 use gpuctl_control::hold::outdated;
 use gpuctl_control::job::{Job, JobId, JobResult};
+use gpuctl_control::keys::{ApiKey, KeyChange, KeyName};
 use gpuctl_control::ports::{
     Attempt, Began, Clock, Committed, Fence, JobEntry, JobFilter, JobProblem, Ledger, PoolMemory,
     PortError, PortErrorClass, QueueChange, QueueMemory, WorkerReport,
@@ -249,6 +251,18 @@ impl Ledger for DynamoLedger {
             Err(error) if error.class != PortErrorClass::Conflict => Err(error),
             _ => self.note_request(request, now).await,
         }
+    }
+
+    async fn keys(&self) -> Result<Vec<ApiKey>, PortError> {
+        self.all_keys().await
+    }
+
+    async fn add_key(&self, key: &ApiKey) -> Result<(), PortError> {
+        self.add_one_key(key).await
+    }
+
+    async fn change_key(&self, name: &KeyName, change: KeyChange) -> Result<(), PortError> {
+        self.change_one_key(name, change).await
     }
 
     async fn claim_notice(&self, key: &str, again_after: TimeDelta) -> Result<bool, PortError> {

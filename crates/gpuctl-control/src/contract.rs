@@ -10,6 +10,7 @@ pub mod cloud;
 pub mod fences;
 pub mod generations;
 pub mod jobs;
+pub mod keys;
 pub mod ledger;
 pub mod priority;
 pub mod queue;
@@ -87,7 +88,7 @@ impl<K: Send + Sync> cloud::CloudSubject for WaitingSubject<K> {
 }
 
 /// A test for each guarantee: `contract_tests!(queue, setup)`, `(lists, setup)`, `(redrive, setup)`, `(ledger, setup)`,
-/// `(fences, setup)`, `(jobs, setup)`, `(generations, setup)`, `(cancel, setup)`, `(priority, setup)`, `(urgent, setup)`, `(scheduled, setup)`, `(problems, setup)`, `(deletion, setup)` or
+/// `(fences, setup)`, `(jobs, setup)`, `(generations, setup)`, `(cancel, setup)`, `(priority, setup)`, `(urgent, setup)`, `(scheduled, setup)`, `(keys, setup)`, `(problems, setup)`, `(deletion, setup)` or
 /// `(cloud, setup)`, where `setup().await` makes a `Subject`, for the last a `CloudSubject`.
 #[macro_export]
 macro_rules! contract_tests {
@@ -146,6 +147,9 @@ macro_rules! contract_tests {
             a_job_that_a_worker_has_begun_is_urgent_no_more,
             a_purged_job_is_urgent_no_more,
         );
+    };
+    (keys, $setup:path) => {
+        $crate::contract_tests!(@ keys, $setup: a_key_is_kept_under_its_name, a_revoked_key_stays_so,);
     };
     (scheduled, $setup:path) => {
         $crate::contract_tests!(@ scheduled, $setup: each_time_has_one_job,);

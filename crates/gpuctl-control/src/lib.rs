@@ -14,6 +14,7 @@ pub mod contract;
 pub mod hold;
 pub mod input;
 pub mod job;
+pub mod keys;
 pub mod lanes;
 pub mod log;
 pub mod media;

@@ -24,6 +24,7 @@ use gpuctl_core::units::{BoxId, PoolId, QueueName, Timestamp};
 
 use crate::input::InputRejected;
 use crate::job::{Job, JobFailure, JobId, JobResult, JobState};
+use crate::keys::{ApiKey, KeyChange, KeyName};
 use crate::wire::record::Record;
 
 pub use files::{AttemptName, Fetched, FileStore, NoFiles, ResultFile, Upload, WorkingFile};
@@ -272,6 +273,21 @@ pub trait Ledger: Send + Sync {
         _lasts: TimeDelta,
     ) -> Result<Timestamp, PortError> {
         Ok(now)
+    }
+
+    /// The keys of the HTTP API by name, revoked ones included. A ledger that no API works with keeps this default, and has none.
+    async fn keys(&self) -> Result<Vec<ApiKey>, PortError> {
+        Ok(Vec::new())
+    }
+
+    /// Adds a key. Where its name is taken, or there are `KEYS_MAX`, that is a `Conflict`.
+    async fn add_key(&self, _key: &ApiKey) -> Result<(), PortError> {
+        Err(PortError::new(PortErrorClass::Other, "this ledger keeps no keys"))
+    }
+
+    /// Changes a key; one that is not there is `NotFound`.
+    async fn change_key(&self, name: &KeyName, _change: KeyChange) -> Result<(), PortError> {
+        Err(crate::keys::unknown(name))
     }
 
     /// Adds a run, or fills in what an earlier version of it left open. What is set already stays. The fence as in `remember_queue`.

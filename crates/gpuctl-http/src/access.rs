@@ -1,4 +1,5 @@
-//! Who may call: only this machine's own programs, told by where the server listens and by the headers that a browser sets.
+//! Who may call: programs that have a key (`keys`), and where there are no keys this machine's own programs, told by where the server listens
+//! and by the headers that a browser sets.
 //!
 //! A page of a foreign site can make a browser here send requests to a loopback address. It cannot choose `Host` (its own name, also where
 //! that is made to lead here) nor leave out `Origin`.
@@ -9,17 +10,18 @@ use axum::extract::{Request, State};
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use gpuctl_core::policy::Http;
 use gpuctl_core::text::excerpt;
 
 use crate::Shared;
+use crate::keys::Pass;
 use crate::problem::Problem;
 
 /// Who calls.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    /// Empty: there are no keys yet.
+    /// That of its key; empty without keys.
     pub(crate) name: String,
     /// By `Prefer: respond-async`: the jobs of a call go on if the client hangs up.
     pub(crate) is_async: bool,
@@ -72,18 +74,29 @@ impl Access {
 }
 
 /// Lets a request through, with its caller, or refuses it.
-pub(crate) async fn check(State(api): State<Shared>, mut request: Request, next: Next) -> Response {
-    match api.access.check_own(request.headers()) {
-        Ok(()) => {
-            let prefers =
-                request.headers().get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-            let is_async =
-                prefers.flat_map(|value| value.split(',')).any(|one| one.trim() == "respond-async");
-            request.extensions_mut().insert(Caller { name: String::new(), is_async });
-            next.run(request).await
+pub(crate) async fn check(
+    State(api): State<Shared>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let (mut head, body) = request.into_parts();
+    let name = match api.pass(&head).await? {
+        // A browser sends no key by itself.
+        Pass::Key(name) => name.to_string(),
+        Pass::Open => String::new(),
+        Pass::Keyless => {
+            api.access.check_own(&head.headers)?;
+            String::new()
         }
-        Err(problem) => problem.into_response(),
-    }
+    };
+    let is_async = prefers_no_answer(&head.headers);
+    head.extensions.insert(Caller { name, is_async });
+    Ok(next.run(Request::from_parts(head, body)).await)
+}
+
+fn prefers_no_answer(headers: &HeaderMap) -> bool {
+    let prefers = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    prefers.flat_map(|value| value.split(',')).any(|one| one.trim() == "respond-async")
 }
 
 #[cfg(test)]

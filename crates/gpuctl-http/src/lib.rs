@@ -13,6 +13,7 @@ mod create;
 mod events;
 mod files;
 mod jobs;
+mod keys;
 mod limits;
 mod openai;
 mod openapi;
@@ -51,6 +52,7 @@ pub struct Api {
     poll_every: Duration,
     /// Which names it may be called by.
     access: access::Access,
+    keys: keys::Keys,
     waiting: Arc<Semaphore>,
     following: Arc<Semaphore>,
     snapshots: Snapshots,
@@ -75,15 +77,19 @@ pub struct Settings {
     pub abandoned_after: Duration,
     /// Whether the page has buttons that change something.
     pub allow_actions: bool,
+    /// Whether other machines can reach it: then each call needs a key.
+    pub is_public: bool,
 }
 
 impl Api {
     #[must_use]
     pub fn new(ports: Ports, settings: Settings) -> Self {
-        let Settings { policy, models, poll_every, abandoned_after, allow_actions } = settings;
+        let Settings { policy, models, poll_every, abandoned_after, allow_actions, is_public } =
+            settings;
         let waiting_max = usize::try_from(policy.http.waiting_max.get()).unwrap_or(usize::MAX);
         Self {
             access: access::Access::new(&policy.http),
+            keys: keys::Keys::new(is_public, poll_every),
             waiting: Arc::new(Semaphore::new(waiting_max.min(Semaphore::MAX_PERMITS))),
             following: Arc::new(Semaphore::new(limits::EVENTS_MAX)),
             snapshots: Snapshots::new(poll_every),

@@ -40,7 +40,10 @@ fn document(limits: &Limits) -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas,
+            "securitySchemes": { "key": { "type": "http", "scheme": "bearer" } },
         },
+        // Without keys this machine's programs need none.
+        "security": [{ "key": [] }, {}],
         "x-limits": limits,
     })
 }

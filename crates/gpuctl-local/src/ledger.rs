@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use gpuctl_control::hold::outdated;
 use gpuctl_control::job::{Job, JobId, JobResult};
+use gpuctl_control::keys::{ApiKey, KeyChange, KeyName, taken, unknown as unknown_key};
 use gpuctl_control::ports::{
     Committed, Ended, Fence, JobEntry, JobFilter, JobPage, JobProblem, JobSpan, Ledger, PoolMemory,
     PortError, PortErrorClass, QueueMemory, Receipt, Totals, WorkerReport,
@@ -22,6 +23,7 @@ use crate::jobs::{
     Document, cancel, commit, delete_jobs, job, job_spans, jobs, jobs_page, most_urgent, note_job,
     note_problem, results, unknown,
 };
+use crate::keys;
 use crate::retention::Writer;
 use crate::store::Store;
 use crate::time::{Now, micros, span_micros, timestamp};
@@ -100,6 +102,30 @@ impl Ledger for Store {
         self.off_thread(move |store| {
             let at = store.now();
             store.write_with_room(Writer::Submit, |tx| first_seen(tx, at, &request, (now, lasts)))
+        })
+        .await
+    }
+
+    async fn keys(&self) -> Result<Vec<ApiKey>, PortError> {
+        self.off_thread(|store| store.read(keys::all)).await
+    }
+
+    async fn add_key(&self, key: &ApiKey) -> Result<(), PortError> {
+        let key = key.clone();
+        self.off_thread(move |store| match store.write_durably(|tx| keys::add(tx, &key))? {
+            true => Ok(()),
+            false => Err(taken(&key.name)),
+        })
+        .await
+    }
+
+    async fn change_key(&self, name: &KeyName, change: KeyChange) -> Result<(), PortError> {
+        let name = name.clone();
+        self.off_thread(move |store| {
+            match store.write_durably(|tx| keys::change(tx, &name, change))? {
+                true => Ok(()),
+                false => Err(unknown_key(&name)),
+            }
         })
         .await
     }

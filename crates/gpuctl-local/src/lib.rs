@@ -8,6 +8,7 @@ mod boxes;
 mod files;
 mod group;
 mod jobs;
+mod keys;
 mod ledger;
 mod log;
 mod logs;

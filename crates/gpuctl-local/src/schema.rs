@@ -6,10 +6,10 @@
 use rusqlite::Transaction;
 
 /// The version of the schema; a file with a higher one was written by a newer gpuctl.
-pub(crate) const SCHEMA_VERSION: i64 = 12;
+pub(crate) const SCHEMA_VERSION: i64 = 13;
 
 /// From each version to the next; a file of an older gpuctl is brought up to date when it is opened.
-pub(crate) const MIGRATIONS: [&str; 12] = [
+pub(crate) const MIGRATIONS: [&str; 13] = [
     FIRST,
     CAPACITY_AND_COST,
     NOTICES,
@@ -22,6 +22,7 @@ pub(crate) const MIGRATIONS: [&str; 12] = [
     URGENT,
     UNTIL_EMPTY,
     TASKS,
+    KEYS,
 ];
 
 /// Brings a file up to date, from the version that it has.
@@ -260,4 +261,11 @@ ALTER TABLE holds ADD COLUMN until_empty INTEGER NOT NULL DEFAULT 0;
 /// An index of jobs by their task, for listings of one task.
 const TASKS: &str = "
 CREATE INDEX jobs_by_task ON jobs (CASE WHEN json_valid(job) THEN json_extract(job, '$.task') END, submitted_at, job_id);
+";
+
+/// Keys of the HTTP API.
+const KEYS: &str = "
+CREATE TABLE keys (
+  name TEXT PRIMARY KEY, digest TEXT NOT NULL, scopes TEXT NOT NULL, created_at INTEGER NOT NULL, revoked_at INTEGER,
+  used_at INTEGER) WITHOUT ROWID;
 ";

@@ -54,6 +54,7 @@ contract_tests!(deletion, setup);
 contract_tests!(priority, setup);
 contract_tests!(urgent, setup);
 contract_tests!(scheduled, setup);
+contract_tests!(keys, setup);
 
 /// Queues that know no priorities, as SQS's, behind one: the contract holds for them as for one queue.
 mod lanes {

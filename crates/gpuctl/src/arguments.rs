@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gpuctl_control::job::JobState;
+use gpuctl_control::keys::{KeyName, Scope};
 use gpuctl_control::params::{Param, parse_param};
 use gpuctl_core::offering::CapacityType;
 use gpuctl_core::priority::Priority;
@@ -155,6 +156,9 @@ pub(crate) enum ContextCommand {
         #[arg(long)]
         allow_actions: bool,
     },
+    /// Make, list and revoke the keys with which other programs call the HTTP API
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Write this machine's state into one file, while it is in use: queue, jobs, results with their files, holds and runs
     Backup {
         /// The file to write
@@ -164,6 +168,33 @@ pub(crate) enum ContextCommand {
     /// Export job history as a trace
     #[command(subcommand)]
     History(HistoryCommand),
+}
+
+/// Commands on the keys of the HTTP API.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a key, and show it: only its digest is kept
+    ///
+    /// Once there is a key, every call needs one, also on this machine; `gpuctl serve` may then listen on other addresses
+    Create {
+        /// What the key is called, e.g. after the program that gets it
+        name: KeyName,
+        /// What it allows
+        #[arg(
+            long = "scope",
+            value_name = "SCOPE",
+            value_delimiter = ',',
+            default_value = "read,submit"
+        )]
+        scopes: Vec<Scope>,
+    },
+    /// List keys: their scopes, and when they were last used
+    List,
+    /// Revoke a key: within seconds no program may call with it
+    Revoke {
+        /// The key's name
+        name: KeyName,
+    },
 }
 
 /// Commands that set a hold.

@@ -18,6 +18,7 @@ mod init;
 #[cfg(feature = "aws")]
 mod invoke;
 mod jobs;
+mod keys;
 mod logs;
 mod models;
 mod prices;
@@ -146,6 +147,7 @@ async fn with_context(
         ContextCommand::Retry(wanted) => retry::retry(context, printer, &wanted).await,
         ContextCommand::Cancel { jobs } => cancel::cancel(context, printer, &jobs).await,
         ContextCommand::Job { id } => jobs::show(context, &id).await,
+        ContextCommand::Keys(command) => keys::run(context, &command).await,
         ContextCommand::Queue => queue::counts(context).await,
         ContextCommand::Redrive { pool } => queue::redrive(context, printer, pool.as_ref()).await,
         ContextCommand::Purge { pool, dead } => {

@@ -8,6 +8,7 @@ mod cost;
 #[cfg(feature = "aws")]
 mod function;
 mod jobs;
+mod keys;
 mod logs;
 mod models;
 mod output;

@@ -15,6 +15,7 @@
 //! | `told` | `KEY` | when this notice was last published |
 //! | `request#ID` | `seen` | when this request to the function was delivered first |
 //! | `urgent#QUEUE` | `BEGIN_BY#JOB#GENERATION` | a job that waits and has a `max_wait` of its own |
+//! | `keys` | `NAME` | a key of the HTTP API: its digest, scopes, and when it was revoked and last used |
 //! | `queue#QUEUE` | `changes` | when it was last purged or redriven through gpuctl |
 //!
 //! Jobs and their results are in `job_items`.

@@ -71,6 +71,7 @@ mod on_ministack {
     contract_tests!(cancel, setup);
     contract_tests!(urgent, setup);
     contract_tests!(scheduled, setup);
+    contract_tests!(keys, setup);
     contract_tests!(problems, setup);
 }
 
@@ -91,5 +92,6 @@ mod on_moto {
     contract_tests!(cancel, setup);
     contract_tests!(urgent, setup);
     contract_tests!(scheduled, setup);
+    contract_tests!(keys, setup);
     contract_tests!(problems, setup);
 }

@@ -479,8 +479,8 @@ const HTTP: &[SettingDoc] = &[
     setting(
         "address",
         Value("\"127.0.0.1:8686\""),
-        "Where it listens: a loopback address of this machine, since there are no keys yet; for other machines put a proxy in front that \
-        asks who calls, and speaks TLS. Port 0 takes a free one, which is printed.",
+        "Where it listens. Any other than a loopback address of this machine needs a key in force (`gpuctl keys create`), and a proxy in front \
+        that speaks TLS. Port 0 takes a free one, which is printed.",
     )
     .takes("IP address and port"),
     setting(

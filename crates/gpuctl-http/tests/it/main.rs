@@ -4,6 +4,7 @@
 
 mod bad;
 mod jobs;
+mod keys;
 mod openai;
 mod openapi;
 mod page;

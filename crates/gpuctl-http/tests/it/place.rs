@@ -59,19 +59,28 @@ impl Answer {
 
 impl Place {
     pub(crate) fn new(policy: &str) -> Self {
-        Self::with(policy, gpuctl_http::ABANDONED_TIME_MAX)
+        Self::of(policy, gpuctl_http::ABANDONED_TIME_MAX, (false, false))
     }
 
     pub(crate) fn with(policy: &str, abandoned_after: Duration) -> Self {
-        Self::of(policy, abandoned_after, false)
+        Self::of(policy, abandoned_after, (false, false))
     }
 
     /// With a page whose buttons do something.
     pub(crate) fn acting(policy: &str) -> Self {
-        Self::of(policy, gpuctl_http::ABANDONED_TIME_MAX, true)
+        Self::of(policy, gpuctl_http::ABANDONED_TIME_MAX, (true, false))
     }
 
-    fn of(policy: &str, abandoned_after: Duration, allow_actions: bool) -> Self {
+    /// One that other machines can reach.
+    pub(crate) fn public(policy: &str) -> Self {
+        Self::of(policy, gpuctl_http::ABANDONED_TIME_MAX, (false, true))
+    }
+
+    fn of(
+        policy: &str,
+        abandoned_after: Duration,
+        (allow_actions, is_public): (bool, bool),
+    ) -> Self {
         let folder = TempDir::new().unwrap();
         let options = StoreOptions { folder: folder.path().join("state"), file_mib_max: 64 };
         let store = Store::open(&options).unwrap();
@@ -80,7 +89,8 @@ impl Place {
         let ports = gpuctl_local::ports(&store, None, Vec::new());
         let models = KnownModels::of_names("minilm=text.embed piper=voice.synthesize");
         let poll_every = Duration::from_millis(20);
-        let settings = Settings { policy, models, poll_every, abandoned_after, allow_actions };
+        let settings =
+            Settings { policy, models, poll_every, abandoned_after, allow_actions, is_public };
         let router = router(Arc::new(Api::new(ports.clone(), settings)));
         Self { folder, ports, router }
     }

@@ -29,7 +29,10 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "logs",
         ],
     ),
-    ("Jobs", &["submit", "jobs", "job", "retry", "cancel", "queue", "redrive", "purge"]),
+    (
+        "Jobs",
+        &["submit", "jobs", "job", "retry", "cancel", "queue", "redrive", "purge", "serve", "keys"],
+    ),
     ("Cost", &["cost", "simulate", "tune", "history"]),
     (
         "Setup",
@@ -39,7 +42,6 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "doctor",
             "models",
             "run",
-            "serve",
             "backup",
             "restore",
             "completions",

@@ -42,10 +42,10 @@ pub(super) async fn serve(
 ) -> Result<Output, Failure> {
     let http = &context.config.policy.http;
     let address = address.unwrap_or(http.address);
-    if !address.ip().is_loopback() {
-        let message = format!("{address} can be reached from other machines");
-        return Err(Failure::new(Code::HttpOpen, message)
-            .hint("listen on 127.0.0.1, and have a proxy in front that asks who calls"));
+    let is_public = !address.ip().is_loopback();
+    if is_public {
+        check_keys(context, address).await?;
+        printer.note("other machines can call this server, and without TLS others on the way can read keys: have a proxy in front that speaks it");
     }
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Failure::new(Code::HttpUnavailable, format!("cannot listen on {address}")).because(&error)
@@ -59,6 +59,7 @@ pub(super) async fn serve(
             poll_every: context.poll_every(),
             abandoned_after: ABANDONED_TIME_MAX,
             allow_actions,
+            is_public,
         },
     ));
     let connections_max = usize::try_from(http.connections_max.get()).unwrap_or(usize::MAX);
@@ -74,6 +75,17 @@ pub(super) async fn serve(
     api.close();
     server.end(connections_max).await;
     output
+}
+
+/// Refuses an address that other machines can reach unless a key is in force.
+async fn check_keys(context: &Commands, address: SocketAddr) -> Result<(), Failure> {
+    let keys = context.ports.ledger.keys().await?;
+    if keys.iter().any(|key| key.revoked_at.is_none()) {
+        return Ok(());
+    }
+    let message = format!("{address} can be reached from other machines, and no key is in force");
+    Err(Failure::new(Code::HttpOpen, message)
+        .hint("make one with `gpuctl keys create NAME`, or listen on 127.0.0.1"))
 }
 
 /// Accepts connections, and ends them.

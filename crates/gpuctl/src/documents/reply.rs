@@ -5,9 +5,10 @@ use std::path::Path;
 use gpuctl_core::cost::Price;
 use serde::Serialize;
 
-use gpuctl_control::wire::Versioned;
+use gpuctl_control::keys::ApiKey;
 use gpuctl_control::wire::job::JobDocument;
 use gpuctl_control::wire::status::{QueueDocument, SpendingDocument};
+use gpuctl_control::wire::{Versioned, time};
 
 /// `gpuctl.submitted`.
 #[derive(Clone, Debug, Serialize)]
@@ -109,6 +110,45 @@ pub(crate) struct PoolQueueDocument {
     /// Its counts.
     #[serde(flatten)]
     pub(crate) counts: QueueDocument,
+}
+
+/// `gpuctl.key-created`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct KeyCreatedDocument {
+    /// The key itself, which is shown only now.
+    pub(crate) key: String,
+    /// What is kept of it.
+    #[serde(flatten)]
+    pub(crate) about: KeyDocument,
+}
+
+/// `gpuctl.keys`.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct KeysDocument {
+    pub(crate) keys: Vec<KeyDocument>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct KeyDocument {
+    pub(crate) name: String,
+    /// `read` and `submit`.
+    pub(crate) scopes: Vec<&'static str>,
+    pub(crate) created_at: String,
+    /// When it was last used, to the minute.
+    pub(crate) used_at: Option<String>,
+    pub(crate) revoked_at: Option<String>,
+}
+
+impl KeyDocument {
+    pub(crate) fn of(key: &ApiKey) -> Self {
+        Self {
+            name: key.name.to_string(),
+            scopes: key.scopes.iter().map(|scope| scope.as_str()).collect(),
+            created_at: time(key.created_at),
+            used_at: key.used_at.map(time),
+            revoked_at: key.revoked_at.map(time),
+        }
+    }
 }
 
 /// `gpuctl.moved`: what `redrive` and `purge` did.

@@ -100,7 +100,7 @@ codes! {
     PolicyInvalid "policy.invalid" Usage "The simulated policy is invalid."
     FaultUnknown "fault.unknown" Usage "There is no such kind of fault."
     ControllerRunning "controller.running" Failed "Another `gpuctl run` is running on this state folder."
-    HttpOpen "http.open" Usage "The HTTP API would be open to other machines, and has no keys."
+    HttpOpen "http.open" Usage "The HTTP API would be open to other machines, and no key is in force."
     HttpUnavailable "http.unavailable" Failed "The HTTP API cannot listen on its address."
     FunctionUnnamed "function.unnamed" Usage "No Lambda function is configured or named."
     StackInvalid "stack.invalid" Usage "A parameter, template or file of a stack cannot be used."

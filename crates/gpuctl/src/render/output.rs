@@ -18,8 +18,9 @@ use crate::documents::logs::LogsDocument;
 use crate::documents::reply::{
     CancelledDocument, CopiedDocument, CostForecastDocument, CostReportDocument, DeletedDocument,
     DoctorDocument, EstimateDocument, ExplainedCodeDocument, ExplainedJobDocument, InitDocument,
-    JobsDocument, ManPagesDocument, MovedDocument, PricesDocument, QueuesDocument, RetriedDocument,
-    ScriptDocument, SubmittedDocument, VersionDocument, versioned,
+    JobsDocument, KeyCreatedDocument, KeysDocument, ManPagesDocument, MovedDocument,
+    PricesDocument, QueuesDocument, RetriedDocument, ScriptDocument, SubmittedDocument,
+    VersionDocument, versioned,
 };
 use crate::documents::schedule::{ScheduleAtDocument, ScheduleLintDocument, ScheduleShowDocument};
 use crate::documents::simulate::{
@@ -51,6 +52,8 @@ pub(crate) enum Output {
     Cancelled(CancelledDocument),
     Deleted(DeletedDocument),
     Queues(QueuesDocument),
+    KeyCreated(KeyCreatedDocument),
+    Keys(KeysDocument),
     Moved(MovedDocument),
     Copied(CopiedDocument),
     ScheduleAt(ScheduleAtDocument),
@@ -118,6 +121,8 @@ impl Output {
             Self::Cancelled(document) => named("gpuctl.cancelled", document),
             Self::Deleted(document) => named("gpuctl.deleted", document),
             Self::Queues(document) => named("gpuctl.queues", document),
+            Self::KeyCreated(document) => named("gpuctl.key-created", document),
+            Self::Keys(document) => named("gpuctl.keys", document),
             Self::Moved(document) => named("gpuctl.moved", document),
             Self::Copied(document) => named("gpuctl.copied", document),
             Self::ScheduleAt(document) => named("gpuctl.schedule-at", document),

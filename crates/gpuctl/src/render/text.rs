@@ -5,7 +5,7 @@ use super::function;
 #[cfg(feature = "deploy")]
 use super::stack;
 use super::words::{Lines, jobs_of};
-use super::{Output, config, cost, jobs, logs, models, schedule, simulate, status};
+use super::{Output, config, cost, jobs, keys, logs, models, schedule, simulate, status};
 use crate::documents::reply::{CopiedDocument, DoctorDocument, MovedDocument, SubmittedDocument};
 use crate::failure::Failure;
 
@@ -31,6 +31,8 @@ pub(super) fn output(output: &Output) -> Option<Lines> {
             Lines::of(format!("{} deleted, with results and files", jobs_of(document.jobs as u64)))
         }
         Output::Queues(document) => jobs::queues(document),
+        Output::KeyCreated(document) => keys::created(document),
+        Output::Keys(document) => keys::list(document),
         Output::Moved(document) => moved(document),
         Output::Copied(document) => copied(document),
         Output::ScheduleAt(document) => schedule::at(document),

@@ -88,10 +88,10 @@ fn a_program_gets_its_vector_from_a_box_that_was_off() {
 
 #[test]
 fn a_server_that_is_to_end_answers_those_who_wait_first() {
-    // No box starts within the test.
     let sandbox = Sandbox::new("[pool.gpu]\nqueue = \"jobs\"\nmax_wait = \"12h\"\n");
     let server = Server::start(&sandbox);
-    let job = json!({ "task": "text.embed", "text": "a cat" });
+    // It says itself that it can wait: no box starts within the test.
+    let job = json!({ "task": "text.embed", "text": "a cat", "max_wait": "12h" });
     let process = Pid::from_raw(i32::try_from(server.process.id()).unwrap()).unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| server.json("POST", "/v1/jobs", "prefer: wait=500\r\n", &job));
@@ -115,4 +115,35 @@ fn another_machine_may_not_call_without_a_key_and_heads_are_limited() {
     let (status, head, body) = server.call("POST", "/v1/jobs", "", b"{}");
     let problem: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!((status, &problem["code"]), (415, &json!("request.media_type")), "{head}");
+}
+
+#[test]
+fn keys_are_shown_once_count_within_seconds_and_are_revoked() {
+    let sandbox = Sandbox::new(ONE_POOL);
+    let server = Server::start(&sandbox);
+    let made = sandbox.run(&["keys", "create", "app", "--json"]).expect(0).json();
+    assert_eq!(made["scopes"], json!(["read", "submit"]), "{made}");
+    let key = made["key"].as_str().unwrap();
+    let head = format!("authorization: Bearer {key}\r\n");
+    wait_until("the key counts", || server.call("GET", "/v1/jobs", "", b"").0 == 401);
+    assert_eq!(server.call("GET", "/v1/jobs", &head, b"").0, 200);
+    wait_until("its use is noted", || {
+        let listed = sandbox.run(&["keys", "list", "--json"]).expect(0);
+        assert!(!listed.stdout.contains(key));
+        listed.json()["keys"][0]["used_at"].is_string()
+    });
+    let again = sandbox.run(&["keys", "create", "app", "--json"]).expect(1);
+    assert!(again.stderr.contains("backend.conflict"), "{}", again.stderr);
+    sandbox.run(&["keys", "create", "app 2"]).expect(2);
+    sandbox.run(&["keys", "create", "other", "--scope", "write"]).expect(2);
+    sandbox.run(&["keys", "revoke", "none"]).expect(1);
+    let revoked = sandbox.run(&["keys", "revoke", "app"]).expect(0).stdout;
+    assert!(revoked.contains("revoked"), "{revoked}");
+    wait_until("it counts no more", || server.call("GET", "/v1/jobs", &head, b"").0 == 401);
+    let (status, _, body) = server.call("POST", "/v1/jobs", &head, b"{}");
+    let problem: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((status, &problem["code"]), (401, &json!("key.revoked")), "{problem}");
+    // A revoked key opens no other address.
+    let open = sandbox.run(&["serve", "--address", "0.0.0.0:0", "--json"]).expect(2);
+    assert!(open.stderr.contains("http.open"), "{}", open.stderr);
 }
