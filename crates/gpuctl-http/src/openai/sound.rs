@@ -2,7 +2,10 @@
 
 use std::io::Cursor;
 
+use flac_codec::encode::{FlacSampleWriter, Options};
 use opus_pure::{Application, MAX_PACKET_BYTES, OggOpusWriter, OpusEncoder, OpusHead};
+use oxideav_mp3::frame::ChannelMode;
+use oxideav_mp3::stream_encoder::Mp3Encoder;
 use rubato::audioadapter_buffers::direct::SequentialSlice;
 use rubato::{Fft, FixedSync, Resampler};
 
@@ -14,12 +17,49 @@ const CHUNK_SAMPLES: usize = 1_024;
 const FRAME: usize = RATE_HZ as usize / 50;
 /// Clear speech.
 const BITS_PER_SECOND: i32 = 48_000;
+/// The most that MP3 has at this rate: below it this encoder is much worse than others.
+const MP3_KBPS: u32 = 160;
+/// Samples that an MP3 is behind its sound: without as many more its end is lost.
+const MP3_DELAY: usize = 1_152;
 
 /// Samples of 16 bits, the low byte first.
 pub(super) fn to_pcm(wav: &[u8]) -> Result<Vec<u8>, String> {
-    #[expect(clippy::cast_possible_truncation, reason = "clamped to what fits")]
-    let whole = |sample: f32| (sample.clamp(-1.0, 1.0) * f32::from(i16::MAX)).round() as i16;
-    Ok(samples(wav)?.into_iter().flat_map(|sample| whole(sample).to_le_bytes()).collect())
+    Ok(whole(&samples(wav)?).flat_map(i16::to_le_bytes).collect())
+}
+
+/// Samples of 16 bits.
+#[expect(clippy::cast_possible_truncation, reason = "clamped to what fits")]
+fn whole(samples: &[f32]) -> impl Iterator<Item = i16> {
+    samples.iter().map(|sample| (sample.clamp(-1.0, 1.0) * f32::from(i16::MAX)).round() as i16)
+}
+
+/// MP3, at a constant bit rate.
+pub(super) fn to_mp3(wav: &[u8]) -> Result<Vec<u8>, String> {
+    let mut samples: Vec<i16> = whole(&samples(wav)?).collect();
+    samples.resize(samples.len() + MP3_DELAY, 0);
+    let said = |error| format!("{error:?}");
+    let mut encoder =
+        Mp3Encoder::new(MP3_KBPS, RATE_HZ, ChannelMode::SingleChannel).map_err(said)?;
+    encoder.push_samples(&samples).map_err(said)?;
+    let mut file = Vec::new();
+    encoder.finish(&mut file).map_err(said)?;
+    Ok(file)
+}
+
+/// FLAC, of the samples as they are.
+pub(super) fn to_flac(wav: &[u8]) -> Result<Vec<u8>, String> {
+    let (rate_hz, found) = first_channel(wav)?;
+    let samples: Vec<i32> = found.into_iter().map(i32::from).collect();
+    // No sound has no announced length.
+    let length = Some(samples.len() as u64).filter(|length| *length > 0);
+    let mut file = Cursor::new(Vec::new());
+    let said = |error: flac_codec::Error| error.to_string();
+    let options = Options::default();
+    let mut writer =
+        FlacSampleWriter::new(&mut file, options, rate_hz, 16, 1, length).map_err(said)?;
+    writer.write(&samples).map_err(said)?;
+    writer.finalize().map_err(said)?;
+    Ok(file.into_inner())
 }
 
 /// Ogg with Opus, which ends exactly where the sound does.
@@ -59,16 +99,21 @@ fn encode(samples: &[f32]) -> opus_pure::Result<Vec<u8>> {
 
 /// The samples of the first channel at `RATE_HZ`.
 fn samples(wav: &[u8]) -> Result<Vec<f32>, String> {
+    let (rate_hz, found) = first_channel(wav)?;
+    let found: Vec<f32> = found.into_iter().map(|sample| f32::from(sample) / 32_768.0).collect();
+    if rate_hz == RATE_HZ || found.is_empty() {
+        return Ok(found);
+    }
+    resampled(&found, rate_hz)
+}
+
+/// The rate, and the samples of the first channel.
+fn first_channel(wav: &[u8]) -> Result<(u32, Vec<i16>), String> {
     let mut reader = hound::WavReader::new(Cursor::new(wav)).map_err(|error| error.to_string())?;
     let spec = reader.spec();
     let found: Result<Vec<i16>, _> =
         reader.samples::<i16>().step_by(usize::from(spec.channels.max(1))).collect();
-    let found = found.map_err(|error| error.to_string())?;
-    let found: Vec<f32> = found.into_iter().map(|sample| f32::from(sample) / 32_768.0).collect();
-    if spec.sample_rate == RATE_HZ || found.is_empty() {
-        return Ok(found);
-    }
-    resampled(&found, spec.sample_rate)
+    Ok((spec.sample_rate, found.map_err(|error| error.to_string())?))
 }
 
 fn resampled(found: &[f32], rate_hz: u32) -> Result<Vec<f32>, String> {
@@ -92,6 +137,12 @@ mod tests {
 
     /// A second of a tone of 440 Hz.
     fn tone(rate_hz: u32) -> Vec<u8> {
+        let turn = |n| f64::from(n) / f64::from(rate_hz) * 440.0 * std::f64::consts::TAU;
+        #[expect(clippy::cast_possible_truncation, reason = "within 16 bits")]
+        wav(rate_hz, (0..rate_hz).map(|n| (turn(n).sin() * 16_000.0) as i16))
+    }
+
+    fn wav(rate_hz: u32, samples: impl Iterator<Item = i16>) -> Vec<u8> {
         let spec = hound::WavSpec {
             channels: 1,
             sample_rate: rate_hz,
@@ -100,11 +151,7 @@ mod tests {
         };
         let mut bytes = Cursor::new(Vec::new());
         let mut writer = hound::WavWriter::new(&mut bytes, spec).unwrap();
-        for n in 0..rate_hz {
-            let turn = f64::from(n) / f64::from(rate_hz) * 440.0 * std::f64::consts::TAU;
-            #[expect(clippy::cast_possible_truncation, reason = "within 16 bits")]
-            writer.write_sample((turn.sin() * 16_000.0) as i16).unwrap();
-        }
+        samples.for_each(|sample| writer.write_sample(sample).unwrap());
         writer.finalize().unwrap();
         bytes.into_inner()
     }
@@ -146,5 +193,75 @@ mod tests {
         assert!(samples.len().abs_diff(24_000) <= 1, "{}", samples.len());
         let found = crossings(&samples);
         assert!((860..=900).contains(&found), "{found}");
+    }
+
+    /// What another decoder makes of the file: its rate and samples.
+    fn decoded(file: Vec<u8>) -> (u32, Vec<i16>) {
+        use symphonia::core::formats::{FormatOptions, TrackType};
+        use symphonia::core::io::MediaSourceStream;
+        use symphonia::core::meta::MetadataOptions;
+        let stream = MediaSourceStream::new(Box::new(Cursor::new(file)), Default::default());
+        let (form, meta) = (FormatOptions::default(), MetadataOptions::default());
+        let probe = symphonia::default::get_probe();
+        let mut format = probe.probe(&Default::default(), stream, form, meta).unwrap();
+        let track = format.default_track(TrackType::Audio).unwrap();
+        let codec = track.codec_params.as_ref().unwrap().audio().unwrap().clone();
+        let codecs = symphonia::default::get_codecs();
+        let mut decoder = codecs.make_audio_decoder(&codec, &Default::default()).unwrap();
+        let (mut samples, mut block) = (Vec::new(), Vec::<i16>::new());
+        while let Some(packet) = format.next_packet().unwrap() {
+            decoder.decode(&packet).unwrap().copy_to_vec_interleaved(&mut block);
+            samples.extend_from_slice(&block);
+        }
+        (codec.sample_rate.unwrap(), samples)
+    }
+
+    #[test]
+    fn mp3_is_decoded_to_the_same_tone_and_to_its_end() {
+        for rate_hz in [16_000, 24_000] {
+            let (rate, samples) = decoded(to_mp3(&tone(rate_hz)).unwrap());
+            assert_eq!(rate, 24_000);
+            // Whole frames of 24 ms, the first of which is silent.
+            assert!((25_000..26_600).contains(&samples.len()), "{}", samples.len());
+            let loud = |sample: &i16| sample.unsigned_abs() > 4_000;
+            let begin = samples.iter().position(loud).unwrap();
+            let end = samples.iter().rposition(loud).unwrap();
+            assert!((end - begin).abs_diff(24_000) < 200, "{begin} to {end}");
+            let sound = &samples[begin + 600..end - 600];
+            let found = crossings(sound) * 24_000 / sound.len();
+            assert!((878..=882).contains(&found), "{rate_hz}: {found}");
+            // A tone of this height.
+            let peak = f64::from(sound.iter().map(|sample| sample.unsigned_abs()).max().unwrap());
+            let power: f64 = sound.iter().map(|sample| f64::from(*sample).powi(2)).sum();
+            let mean = (power / sound.len() as f64).sqrt();
+            assert!((peak / 16_000.0 - 1.0).abs() < 0.05, "{peak}");
+            assert!((mean / (16_000.0 / 2.0_f64.sqrt()) - 1.0).abs() < 0.02, "{mean}");
+        }
+    }
+
+    #[test]
+    fn flac_is_decoded_to_the_very_samples() {
+        for rate_hz in [16_000, 22_050] {
+            let wav = tone(rate_hz);
+            let (rate, samples) = decoded(to_flac(&wav).unwrap());
+            assert_eq!((rate, samples), first_channel(&wav).unwrap());
+        }
+    }
+
+    #[test]
+    fn silence_noise_and_no_sound_have_a_file_in_each_format() {
+        let mut state = 1_u32;
+        let mut noise = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) as u16 as i16
+        };
+        let noise: Vec<i16> = (0..12_000).map(|_| noise()).collect();
+        for samples in [vec![], vec![1_000], vec![0; 6_000], noise] {
+            let wav = wav(24_000, samples.iter().copied());
+            assert_eq!(to_pcm(&wav).unwrap().len(), samples.len() * 2);
+            for convert in [to_mp3, to_flac, to_opus] {
+                assert!(!convert(&wav).unwrap().is_empty(), "{} samples", samples.len());
+            }
+        }
     }
 }

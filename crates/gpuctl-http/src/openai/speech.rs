@@ -25,7 +25,7 @@ pub(crate) struct SpeechRequest {
     input: String,
     /// OpenAI's names stand for the model's first voice; else one of the model's.
     voice: Option<Voice>,
-    /// `wav` (without it, too), `pcm` (24 kHz, 16 bits, one channel) or `opus`.
+    /// `mp3` (without it, too), `opus`, `flac`, `wav` or `pcm` (24 kHz, 16 bits, one channel).
     response_format: Option<String>,
     /// 2 speaks twice as fast.
     speed: Option<Number>,
@@ -52,12 +52,26 @@ const VOICES: [&str; 13] = [
 /// The largest recording that is converted.
 const SOUND_BYTES_MAX: u64 = 512 << 20;
 
-/// How the sound is written.
-#[derive(Clone, Copy)]
-enum Format {
-    Wav,
-    Pcm,
-    Opus,
+/// A form in which the sound is written, with its media type.
+struct Format {
+    name: &'static str,
+    media_type: &'static str,
+    convert: fn(&[u8]) -> Result<Vec<u8>, String>,
+}
+
+/// The first is that of a call that names none, as with OpenAI.
+const FORMATS: [Format; 5] = [
+    Format { name: "mp3", media_type: "audio/mpeg", convert: sound::to_mp3 },
+    Format { name: "opus", media_type: "audio/ogg; codecs=opus", convert: sound::to_opus },
+    Format { name: "flac", media_type: "audio/flac", convert: sound::to_flac },
+    Format { name: "wav", media_type: "audio/wav", convert: as_it_is },
+    Format { name: "pcm", media_type: "audio/pcm", convert: sound::to_pcm },
+];
+
+/// The result of a job is a WAV.
+#[expect(clippy::unnecessary_wraps, reason = "it is one of several")]
+fn as_it_is(wav: &[u8]) -> Result<Vec<u8>, String> {
+    Ok(wav.to_vec())
 }
 
 /// `POST /v1/audio/speech`.
@@ -87,11 +101,7 @@ pub(crate) async fn speech(
     }
     let (entry, _) = api.call(&caller, job).await?;
     let wav = api.open(listed(&entry, "speech.wav")?).await?.read(SOUND_BYTES_MAX).await?;
-    let (kind, bytes) = match format {
-        Format::Wav => ("audio/wav", wav),
-        Format::Pcm => ("audio/pcm", converted(wav, sound::to_pcm).await?),
-        Format::Opus => ("audio/ogg; codecs=opus", converted(wav, sound::to_opus).await?),
-    };
+    let (kind, bytes) = (format.media_type, converted(wav, format.convert).await?);
     let unused = asked.instructions.map(|_| "instructions");
     Ok(ignored(([(CONTENT_TYPE, kind)], bytes).into_response(), unused.as_slice()))
 }
@@ -108,17 +118,12 @@ async fn converted(
     })
 }
 
-fn format(name: Option<&str>) -> Result<Format, Problem> {
-    match name {
-        None | Some("wav") => Ok(Format::Wav),
-        Some("pcm") => Ok(Format::Pcm),
-        Some("opus") => Ok(Format::Opus),
-        Some(other) => {
-            let shown = gpuctl_core::text::excerpt(other);
-            let detail =
-                format!("sound is not written as `{shown}`: its encoder is not a part of gpuctl");
-            Err(unsupported("unsupported_format", "response_format", detail)
-                .hint("ask for wav, pcm or opus, e.g. `response_format=\"wav\"`"))
-        }
-    }
+fn format(name: Option<&str>) -> Result<&'static Format, Problem> {
+    let Some(name) = name else { return Ok(&FORMATS[0]) };
+    FORMATS.iter().find(|format| format.name == name).ok_or_else(|| {
+        let shown = gpuctl_core::text::excerpt(name);
+        let detail = format!("sound is not written as `{shown}`: gpuctl has no encoder for it");
+        unsupported("unsupported_format", "response_format", detail)
+            .hint(format!("ask for {}", FORMATS.map(|format| format.name).join(", ")))
+    })
 }

@@ -87,8 +87,15 @@ async fn texts_are_embedded_as_floats_and_in_base64() {
     assert_eq!(none["error"]["code"], "input.count");
 }
 
+/// A tenth of a second of silence.
+fn silence() -> Vec<u8> {
+    let mut wav = b"RIFF\xa4\x0c\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x80\x3e\0\0\0\x7d\0\0\x02\0\x10\0data\x80\x0c\0\0".to_vec();
+    wav.resize(wav.len() + 3_200, 0);
+    wav
+}
+
 #[tokio::test]
-async fn a_text_is_spoken_and_a_format_without_encoder_is_refused_before_there_is_a_job() {
+async fn a_text_is_spoken_once_in_every_format_of_which_mp3_is_the_usual_one() {
     let place = Place::new(POLICY);
     let ask = |format: Option<&str>| {
         let mut body = json!({ "model": "tts-1", "voice": "alloy", "input": "Hello." });
@@ -97,7 +104,8 @@ async fn a_text_is_spoken_and_a_format_without_encoder_is_refused_before_there_i
         }
         json_request("POST", "/v1/audio/speech", &[KEY], &body)
     };
-    for format in ["mp3", "aac", "flac"] {
+    // Refused before there is a job.
+    for format in ["aac", "ogg", ""] {
         let error = place.send(ask(Some(format))).await.expect(400).json();
         assert_eq!(
             (&error["error"]["code"], &error["error"]["param"]),
@@ -106,9 +114,23 @@ async fn a_text_is_spoken_and_a_format_without_encoder_is_refused_before_there_i
         assert!(error["error"]["message"].as_str().unwrap().contains(format), "{error}");
     }
     assert_eq!(place.queued().await, 0);
-    let sound = json!({ "audio_seconds": 1.0, "sample_rate_hz": 16_000 });
-    let spoken = call(&place, ask(None), sound).await.expect(200);
-    assert_eq!((spoken.body.as_slice(), spoken.header("content-type")), (WAV, "audio/wav"));
+    let wav = silence();
+    let sound = json!({ "audio_seconds": 0.1, "sample_rate_hz": 16_000 });
+    let files: [(&str, &[u8]); 1] = [("speech.wav", &wav)];
+    let plain = tokio::join!(place.send(ask(None)), place.work(sound, &files)).0.expect(200);
+    assert_eq!((&plain.body[..1], plain.header("content-type")), (&b"\xff"[..], "audio/mpeg"));
+    for (format, begin, media_type) in [
+        ("mp3", &b"\xff"[..], "audio/mpeg"),
+        ("opus", b"OggS", "audio/ogg; codecs=opus"),
+        ("flac", b"fLaC", "audio/flac"),
+        ("wav", &wav, "audio/wav"),
+        ("pcm", &[0; 4_800], "audio/pcm"),
+    ] {
+        let spoken = place.send(ask(Some(format))).await.expect(200);
+        assert_eq!(spoken.header("content-type"), media_type);
+        assert!(spoken.body.starts_with(begin), "{format}: {:?}", &spoken.body[..4]);
+    }
+    assert_eq!(place.queued().await, 0);
 }
 
 #[tokio::test]
@@ -265,7 +287,7 @@ async fn what_changes_nothing_is_named_and_what_newer_clients_send_is_understood
     let verbose = [("response_format", "verbose_json"), ("languages[]", "en")];
     let verbose = place.send(transcription(&verbose)).await.expect(200);
     assert_eq!((&verbose.json()["language"], verbose.header("gpuctl-ignored")), (&json!("en"), ""));
-    let body = json!({ "model": "tts-1", "voice": { "id": "alloy" }, "input": "Hello.", "instructions": "whisper" });
+    let body = json!({ "model": "tts-1", "voice": { "id": "alloy" }, "input": "Hello.", "instructions": "whisper", "response_format": "wav" });
     let sound = json!({ "audio_seconds": 1.0, "sample_rate_hz": 16_000 });
     let spoken = call(&place, json_request("POST", "/v1/audio/speech", &[KEY], &body), sound)
         .await
