@@ -37,7 +37,8 @@ pub const HEADERS: [(&str, &str); 4] = [
     ),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
-    ("referrer-policy", "no-referrer"),
+    // Not `no-referrer`: by that a browser says of the page's own forms that they come from nowhere.
+    ("referrer-policy", "same-origin"),
 ];
 
 /// A file of the page: its media type, and its bytes.

@@ -144,6 +144,8 @@ async fn nothing_that_a_job_a_result_an_error_or_a_hold_says_can_run() {
     assert_eq!(unknown.header("content-type"), "text/html; charset=utf-8");
     for answer in [place.get("/").await, unknown] {
         let policy = answer.header("content-security-policy").to_owned();
+        // By `no-referrer` a browser would send `Origin: null` with the page's own forms.
+        assert_eq!(answer.header("referrer-policy"), "same-origin");
         assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
         assert!(
             !policy.contains("unsafe") && policy.contains("frame-ancestors 'none'"),
