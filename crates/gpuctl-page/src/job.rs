@@ -65,7 +65,7 @@ impl JobView {
             task: job.task.clone(),
             facts: facts(policy, snapshot, entry, &document, clock),
             failure,
-            json: output.map(|output| json(output)),
+            json: output.map(json),
             shown,
             text: match job.input.location() {
                 InputLocation::Text(text) => Some(readable(&text, JSON_CHARS_MAX)),

@@ -192,23 +192,23 @@ impl Dead {
         query: &Query,
         clock: Clock,
     ) -> Vec<Self> {
+        let listing = query.with_state(JobState::Dead).link();
         let of_pool =
             |(pool, queue): (&gpuctl_core::policy::Pool, &gpuctl_core::policy::QueuePolicy)| {
                 let seen = snapshot.pool(&pool.id).and_then(|(seen, _)| seen.queue.as_ref());
                 let dead = seen.and_then(|seen| seen.value.as_ref()).map(|counts| counts.dead);
                 let shown = overview.dead.iter().find(|(name, _)| *name == queue.name);
                 let letters = shown.map(|(_, letters)| letters.as_slice());
-                Self::of(&queue.name, pool.id.as_str(), dead, letters, query, clock)
+                Self::of((&queue.name, pool.id.as_str()), dead, letters, &listing, clock)
             };
         policy.queue_pools().map(of_pool).collect()
     }
 
     fn of(
-        queue: &QueueName,
-        pool: &str,
+        (queue, pool): (&QueueName, &str),
         dead: Option<u64>,
         letters: Option<&[DeadLetter]>,
-        query: &Query,
+        listing: &str,
         clock: Clock,
     ) -> Self {
         let read = letters.unwrap_or_default();
@@ -234,7 +234,7 @@ impl Dead {
             is_any: dead.is_none_or(|dead| dead > 0),
             letters: read.iter().enumerate().map(letter).collect(),
             note,
-            listing: query.with_state(JobState::Dead).link(),
+            listing: listing.to_owned(),
         }
     }
 }

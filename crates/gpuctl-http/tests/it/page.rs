@@ -365,7 +365,8 @@ async fn a_page_that_is_followed_comes_again_when_it_is_another() {
 #[tokio::test]
 async fn each_kind_of_result_has_its_form() {
     let place = Place::new(POLICY);
-    let cases: [(Value, &[(&str, &[u8])], &[&str]); 6] = [
+    type Case<'a> = (Value, &'a [(&'a str, &'a [u8])], &'a [&'a str]);
+    let cases: [Case<'_>; 6] = [
         (json!({ "text": "two\nlines" }), &[], &["<pre class=\"prose\">two\nlines</pre>"]),
         (json!({ "vector": vec![0.5; 384] }), &[], &["384 numbers: 0.5000, 0.5000"]),
         (
