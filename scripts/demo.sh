@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The main job on this machine, visibly: jobs arrive, the box starts, models run, the box stops. No account needed.
+# The main job on this machine, visibly: jobs arrive, the box starts, models run, the box stops; then a client of OpenAI's asks for a
+# transcription while it is off. No account needed.
 # Needs Rust (with a C compiler, as every Rust) and Python 3. The first run builds and downloads (about 500 MB), the
 # second does neither.
 #   usage: scripts/demo.sh [--built]      --built takes the programs that the tests have built
@@ -8,8 +9,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/environment.sh
 . scripts/environment.sh
+# shellcheck source=scripts/lib/python-environment.sh
+. scripts/lib/python-environment.sh
 
 BOX_STOP_SECONDS_MAX=60
+SERVER_SECONDS_MAX=30
 
 say() { printf '\n\033[1m# %s\033[0m\n' "$*"; }
 
@@ -19,6 +23,7 @@ if [ "${1:-}" != --built ]; then
   cargo build --locked --quiet --no-default-features -p gpuctl -p gpu-worker -p gpu-inference --bins --example print_pages
 fi
 "$python" scripts/fetch-models.py
+clients_environment
 folder=$(mktemp -d "${TMPDIR:-/tmp}/gpuctl-demo.XXXXXX")
 "$CARGO_TARGET_DIR/debug/examples/print_pages" "$folder/pages"
 # The demonstration is by its own configuration alone, in its own folder.
@@ -33,6 +38,14 @@ max_wait = "0s"      # start at the first job
 idle_stop = "3s"     # stop soon: this is a demonstration
 TOML
 cd "$folder"
+
+until_stopped() {
+  for _ in $(seq $((BOX_STOP_SECONDS_MAX * 5))); do
+    state=$(gpuctl status gpu --json | "$python" -c 'import json, sys; print(json.load(sys.stdin)["pools"][0]["state"])')
+    [ "$state" = stopped ] && break
+    sleep 0.2
+  done
+}
 
 finish() {
   for job in $(jobs -p); do kill "$job" 2>/dev/null && wait "$job" || true; done
@@ -70,17 +83,33 @@ done
 
 say "the box is idle, and stops"
 state=unknown
-for _ in $(seq $((BOX_STOP_SECONDS_MAX * 5))); do
-  state=$(gpuctl status gpu --json | "$python" -c 'import json, sys; print(json.load(sys.stdin)["pools"][0]["state"])')
-  [ "$state" = stopped ] && break
-  sleep 0.2
-done
+until_stopped
 
 say "why it ran, and why it stopped: gpuctl explain gpu"
 gpuctl explain gpu
 
 say "what it cost and saved in these minutes: gpuctl cost report"
 gpuctl cost report
+
+say "the box is off; a program asks for a transcription with OpenAI's own client (gpuctl serve)"
+finish
+gpuctl serve --address 127.0.0.1:0 2>serve.log &
+for _ in $(seq $((SERVER_SECONDS_MAX * 5))); do
+  address=$(sed -n 's|.*listening on http://||p' serve.log)
+  [ -n "$address" ] && break
+  sleep 0.2
+done
+"$cache/clients/bin/python" -B - "$address" "$samples/beckett.wav" <<'PYTHON' || failed=1
+import sys
+from openai import OpenAI
+
+gpu = OpenAI(base_url=f"http://{sys.argv[1]}/v1", api_key="none")
+heard = gpu.audio.transcriptions.create(model="whisper-1", file=open(sys.argv[2], "rb")).text
+print(heard)
+sys.exit("fail better" not in heard)
+PYTHON
+gpuctl status
+until_stopped
 
 if [ "$failed" = 0 ] && [ "$state" = stopped ]; then
   say "done: every job has its answer, and the box is stopped"

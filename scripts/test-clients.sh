@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib/python-environment.sh
 . scripts/lib/python-environment.sh
 
-python_environment "$cache/clients" openai==3.57.0 httpx==0.28.1
+clients_environment
 if [ "${1:-}" != --built ]; then
   # Without AWS, whose SDKs take longer to build than all the rest.
   cargo build --locked --quiet --no-default-features -p gpuctl -p gpu-worker

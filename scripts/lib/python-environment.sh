@@ -14,3 +14,8 @@ python_environment() {
   fetch "$packages" "$folder/bin/pip" install --quiet --disable-pip-version-check "${@:2}"
   echo "$packages" >"$folder/packages"
 }
+
+# The real clients of the HTTP API, in $cache/clients.
+clients_environment() {
+  python_environment "$cache/clients" openai==3.57.0 httpx==0.28.1
+}
