@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use chrono::TimeDelta;
+use gpuctl_control::clock::SystemClock;
 use gpuctl_control::job::{Job, JobFailure};
-use gpuctl_control::ports::Fetched;
+use gpuctl_control::ports::{Clock, Fetched};
 use gpuctl_core::policy::Command;
 use gpuctl_core::units::show_duration;
 use gpuctl_worker::{BoxFault, Cancel, Fault, Inferred};
@@ -270,7 +271,7 @@ impl<P: Fn(u32) -> Process> Run<'_, P> {
                 }
                 () = sleep_until(kill_at) => {
                     is_over |= told != Some(Told::HandOver);
-                    killed_at.get_or_insert_with(SystemTime::now);
+                    killed_at.get_or_insert_with(|| SystemClock.now().into());
                     program.kill();
                     // It ends now: if the kernel does not let it, its launcher says so.
                     kill_at = Instant::now() + LOG_EVERY;

@@ -85,7 +85,7 @@ impl Orders {
     /// Tells the program alone to end: what it has started, such as a training's ranks and the processes that load its data, it ends by itself
     /// once it has saved. Kills all when the pipe ends.
     fn obey(&self, program: &OwnedFd) {
-        for _ in stdin().bytes().map_while(Result::ok) {
+        for _ in stdin().lock().bytes().map_while(Result::ok) {
             self.is_told.store(true, Ordering::Release);
             let _ = pidfd_send_signal(program, Signal::TERM);
         }
