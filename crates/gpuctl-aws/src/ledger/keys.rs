@@ -14,14 +14,14 @@ impl Key {
     /// The partition of keys.
     const KEYS: &str = "keys";
 
-    fn key(name: &KeyName) -> Self {
+    fn api_key(name: &KeyName) -> Self {
         Self::new(Self::KEYS, name.as_str())
     }
 }
 
 fn item(key: &ApiKey) -> Item {
     let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
-    Writer::new(&Key::key(&key.name))
+    Writer::new(&Key::api_key(&key.name))
         .text("digest", &key.digest)
         .text("scopes", scopes.join(" "))
         .time("created_at", key.created_at)
@@ -67,7 +67,7 @@ impl DynamoLedger {
         name: &KeyName,
         change: KeyChange,
     ) -> Result<(), PortError> {
-        let key = Key::key(name);
+        let key = Key::api_key(name);
         let (expression, condition, at) = match change {
             KeyChange::Revoked(at) => {
                 ("SET revoked_at = if_not_exists(revoked_at, :at)", "attribute_exists(pk)", at)

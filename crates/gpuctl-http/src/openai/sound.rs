@@ -253,7 +253,7 @@ mod tests {
         let mut state = 1_u32;
         let mut noise = || {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 16) as u16 as i16
+            ((state >> 16) as u16).cast_signed()
         };
         let noise: Vec<i16> = (0..12_000).map(|_| noise()).collect();
         for samples in [vec![], vec![1_000], vec![0; 6_000], noise] {

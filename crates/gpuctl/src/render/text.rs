@@ -7,6 +7,7 @@ use super::stack;
 use super::words::{Lines, jobs_of};
 use super::{Output, config, cost, jobs, keys, logs, models, schedule, simulate, status};
 use crate::documents::reply::{CopiedDocument, DoctorDocument, MovedDocument, SubmittedDocument};
+use crate::documents::simulate::ExportedDocument;
 use crate::failure::Failure;
 
 /// The most causes of an error that are shown: a configuration can have hundreds.
@@ -55,11 +56,7 @@ pub(super) fn output(output: &Output) -> Option<Lines> {
         Output::Simulation(document) => simulate::simulation(document),
         Output::FaultSimulation(document) => simulate::faults(document),
         Output::Tuning(document) => simulate::tuning(document),
-        Output::Exported(document) => Lines::of(format!(
-            "wrote {} to {path}; next: `gpuctl simulate --demand {path}`",
-            jobs_of(document.jobs as u64),
-            path = document.path
-        )),
+        Output::Exported(document) => exported(document),
         Output::ConfigPath(document) => config::path(document),
         Output::ConfigShow(document) => config::show(document),
         Output::ConfigValid(document) => config::valid(document),
@@ -85,6 +82,14 @@ pub(super) fn output(output: &Output) -> Option<Lines> {
         Output::Nothing => return None,
         Output::WithExit(inner, _) => return self::output(inner),
     })
+}
+
+fn exported(document: &ExportedDocument) -> Lines {
+    Lines::of(format!(
+        "wrote {} to {path}; next: `gpuctl simulate --demand {path}`",
+        jobs_of(document.jobs as u64),
+        path = document.path
+    ))
 }
 
 /// `error: …`, its causes, and after a blank line the hint.
