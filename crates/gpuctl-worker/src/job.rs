@@ -83,7 +83,7 @@ impl Worker {
             Err(Stop::Failed(failure, worked)) => Err((failure, worked)),
             Err(Stop::Late) => {
                 tracing::info!(job = %job.id, "cannot begin soon: released for another worker");
-                return self.leases.give_back(&self.ports, &message.lease).await;
+                return self.release_late(&message).await;
             }
             Err(Stop::Fault(_, fault)) => return self.set_aside(&message, job, fault).await,
             Err(Stop::HandedOver) => {
@@ -314,6 +314,16 @@ impl Worker {
     /// Ends the lease, so that the message is delivered again after that time.
     async fn release(&self, message: &Message, after: TimeDelta) {
         self.leases.release(&self.ports, &message.lease, after).await;
+    }
+
+    /// Releases a job that could not begin soon. Only one that was not tried is as if it had not been received: what its model hangs on or
+    /// is killed by, also while it opens, must use up its receives.
+    async fn release_late(&self, message: &Message) {
+        if message.lease.is_tried() {
+            self.release(message, TimeDelta::zero()).await;
+        } else {
+            self.leases.give_back(&self.ports, &message.lease).await;
+        }
     }
 
     /// Gives a job back that fails here for no fault of its own while others succeed.

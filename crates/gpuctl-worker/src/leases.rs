@@ -76,6 +76,10 @@ impl Lease {
         self.is_tried.store(true, Ordering::Relaxed);
     }
 
+    pub(crate) fn is_tried(&self) -> bool {
+        self.is_tried.load(Ordering::Relaxed)
+    }
+
     /// Commits the result, and with it perhaps the ack. The heartbeat goes on meanwhile, since a store may need long.
     pub(crate) async fn end_by(
         &self,
@@ -246,7 +250,7 @@ impl Leases {
         let _ = timeout(HEARTBEAT_WAIT_MAX, self.beating.lock()).await;
         chosen.iter().for_each(|lease| lease.cancel.cancel());
         let (tried, untried): (Vec<_>, Vec<_>) =
-            chosen.iter().copied().partition(|lease| lease.is_tried.load(Ordering::Relaxed));
+            chosen.iter().copied().partition(|lease| lease.is_tried());
         let (tried, untried) = (receipts(&tried), receipts(&untried));
         let released = async {
             if !tried.is_empty() {

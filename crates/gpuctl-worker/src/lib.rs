@@ -20,6 +20,7 @@ mod panics;
 mod receive;
 mod result;
 mod run;
+mod running;
 mod scratch;
 mod serve;
 mod service;

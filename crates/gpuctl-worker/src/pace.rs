@@ -26,6 +26,8 @@ pub(crate) const SERVICE_FAULT_MAX: Duration = Duration::from_secs(60 * 60);
 /// How long a job may go on after its cancellation before the worker counts as hung.
 pub(crate) const HANG_GRACE_MAX: Duration =
     Duration::from_secs(HANG_GRACE.num_seconds().unsigned_abs());
+/// How long a model may run nothing while a job waits for it alone: then it hangs, e.g. while it opens, and only an end of the process helps.
+pub(crate) const OPENING_MAX: Duration = Duration::from_secs(10 * 60);
 /// How far ahead a user may put off the power-off of a box by the file `keep-until`.
 pub(crate) const KEEP_UNTIL_MAX: TimeDelta = TimeDelta::hours(12);
 

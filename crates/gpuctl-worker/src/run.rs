@@ -15,7 +15,8 @@ use crate::faults::{Faults, Part, Place, input_failure};
 use crate::job::Message;
 use crate::leases::Lease;
 use crate::line::Turn;
-use crate::pace::{Backoff, HANG_GRACE_MAX, std_time};
+use crate::pace::{Backoff, HANG_GRACE_MAX, OPENING_MAX, std_time};
+use crate::running::Runner;
 use crate::worker::{DECODED_MIB_MAX, RUNS_MAX};
 use crate::{BoxFault, Cancel, Fault, Inferred, Inputs, JobTimer, Needs, Worker, WorkerExit};
 
@@ -198,7 +199,7 @@ impl Worker {
     ) -> Result<Inferred, Stop> {
         let timer = Arc::new(JobTimer::new());
         let decode = self.inference.decode(job, inputs, &wait.lease.cancel, &timer);
-        let decoded = self.limited(decode, wait, &timer).await;
+        let decoded = self.limited(decode, wait, &timer, Runner::Decoding).await;
         let decoded = decoded.map_err(|stop| stop.after(timer.spent()))?;
         drop(room.disk.take());
         let decoding = decoded.took;
@@ -210,6 +211,7 @@ impl Worker {
             tracing::debug!(job = %job.id, stage = "inferring");
             self.inference.infer(job, decoded, &wait.lease.cancel, &timer).await
         };
+        let on = Runner::Model(self.inference.model(job));
         // From here on a drain lets it finish. Until then it is released to the queue: another worker begins sooner.
         let begun = async {
             timer.begun().await;
@@ -219,7 +221,7 @@ impl Worker {
         tokio::select! {
             biased;
             never = begun => never,
-            done = self.limited(infer, wait, &timer) => match done {
+            done = self.limited(infer, wait, &timer, on) => match done {
                 Ok(inferred) => Ok(Inferred { worked: inferred.worked + decoding, ..inferred }),
                 Err(stop) => Err(stop.after(decoding + timer.spent())),
             },
@@ -340,14 +342,20 @@ impl Worker {
         work: impl Future<Output = Result<T, Fault>>,
         wait: Wait<'_>,
         timer: &JobTimer,
+        on: Runner,
     ) -> Result<T, Stop> {
         let Wait { lease: Lease { cancel, .. }, limit, .. } = wait;
         tokio::pin!(work);
         let begun_late = async {
             tokio::select! {
                 biased;
-                () = timer.begun() => std::future::pending().await,
-                () = wait.late() => {}
+                () = timer.begun() => {
+                    let _run = self.running.begin(on.clone());
+                    std::future::pending().await
+                }
+                () = wait.late() => false,
+                // Where it may not be released for being late. Behind other jobs it may wait for as long as they run.
+                () = self.running.nothing_runs_for(OPENING_MAX, &on), if wait.late_at.is_none() => true,
             }
         };
         let is_over = tokio::select! {
@@ -360,8 +368,12 @@ impl Worker {
             }
             () = cancel.cancelled() => false,
             () = timer.over(limit.most) => true,
-            () = begun_late => {
+            hangs = begun_late => {
                 cancel.cancel();
+                if hangs {
+                    tracing::error!(?on, "nothing has run although a job waits: this worker ends");
+                    self.drain(WorkerExit::Hung);
+                }
                 return Err(self.late());
             }
         };

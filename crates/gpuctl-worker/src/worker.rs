@@ -17,6 +17,7 @@ use crate::faults::Faults;
 use crate::leases::Leases;
 use crate::line::Line;
 use crate::pace::std_time;
+use crate::running::Running;
 use crate::service::Service;
 use crate::suspects::Suspects;
 use crate::{Cancel, Inference, Neighbours, Scratch, WorkerExit};
@@ -72,6 +73,7 @@ pub struct Worker {
     pub(crate) faults: Faults,
     pub(crate) suspects: Suspects,
     pub(crate) line: Line,
+    pub(crate) running: Running,
     pub(crate) service: Service,
     /// Results committed in this run, and jobs that it dropped since no one waits for them.
     pub(crate) jobs_done: AtomicU32,
@@ -130,6 +132,7 @@ impl Worker {
             faults: Faults::default(),
             suspects: Suspects::new(Arc::clone(&parts.scratch), queue.receives_max.get()),
             line: Line::default(),
+            running: Running::default(),
             service: Service::new(),
             jobs_done: AtomicU32::new(0),
             held_bytes: AtomicU64::new(0),

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use gpuctl_control::ports::PortErrorClass;
-use gpuctl_worker::WorkerExit;
+use gpuctl_worker::{MemoryScratch, Scratch, WorkerExit};
 use tokio::time::Instant;
 
 use crate::ends::LEDGER;
@@ -159,6 +159,62 @@ async fn what_cannot_begin_in_time_goes_to_another_worker_and_is_not_lost() {
     assert!(world.dead().is_empty());
     assert!(world.see(|state| state.results.iter().all(|result| result.attempt == 1)));
     serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_model_opens_for_ever_is_dead_after_its_receives() {
+    let world = World::new("");
+    world.submit("opens");
+    // Late three times; then it stays, until its worker ends.
+    for receives in [4, 5] {
+        let began = Instant::now();
+        assert_eq!(world.serve().exit().await, WorkerExit::Hung);
+        assert!(began.elapsed() < seconds(1_000), "{:?}", began.elapsed());
+        assert_eq!(world.receives(), [receives]);
+    }
+    let serving = world.serve();
+    world.wait(seconds(90), |state| state.messages[0].dead.is_some()).await;
+    serving.kill().await;
+}
+
+/// A worker is killed by it after more than a lease, when another one has it: the markers of neither tell of the crash.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_crashes_its_worker_while_the_model_opens_is_buried_also_with_two_workers() {
+    let world = World::new("");
+    let mut other = world.clone();
+    other.scratch = MemoryScratch::default();
+    let worlds = [&world, &other];
+    world.submit("opens");
+    let mut serving = worlds.map(World::serve);
+    for round in 0.. {
+        assert!(round < 40, "it crashes workers for ever, after receives: {:?}", world.receives());
+        tokio::time::sleep(seconds(70)).await;
+        if !world.dead().is_empty() {
+            break;
+        }
+        for (one, world) in serving.iter_mut().zip(worlds) {
+            if world.scratch.get("markers").unwrap().is_none() {
+                one.kill_now();
+                *one = world.serve();
+            }
+        }
+    }
+    assert_eq!(world.receives(), [5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_waits_behind_others_for_as_long_as_they_run() {
+    let world = World::new("");
+    world.submit("slow:1800");
+    let serving = world.serve();
+    world.wait(seconds(5), |state| !state.running.is_empty()).await;
+    world.submit("waits");
+    world.state().messages[1].receives = 3;
+    tokio::time::sleep(seconds(1_700)).await;
+    assert!(!serving.is_over());
+    assert_eq!(serving.exit().await, WorkerExit::Hung);
+    assert_eq!(world.outcomes(), ["ok"]);
+    assert_eq!(world.receives(), [4]);
 }
 
 #[tokio::test(start_paused = true)]

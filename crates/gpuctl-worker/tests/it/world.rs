@@ -2,6 +2,7 @@
 
 mod commands;
 mod files;
+mod model;
 mod queue;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,8 +25,7 @@ use gpuctl_core::plan::StopMode;
 use gpuctl_core::policy::{Policy, RECEIVES_SPARE};
 use gpuctl_core::units::{BoxId, PoolId, Timestamp};
 use gpuctl_worker::{
-    Alone, BoxFault, Cancel, Decoded, Fault, Inference, Inferred, Inputs, JobTimer, MemoryScratch,
-    Needs, OutputFile, Parts, Scratch, Signals, Worker, WorkerExit, WorkerSetup, serve,
+    Alone, Cancel, MemoryScratch, Parts, Scratch, Signals, Worker, WorkerExit, WorkerSetup, serve,
 };
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -90,6 +90,8 @@ pub(crate) struct State {
     /// Whether an extension is under way.
     pub(crate) is_extending: bool,
     pub(crate) inferences: u32,
+    /// Jobs whose model opens now, and has not begun.
+    pub(crate) opening: u32,
     pub(crate) commands_running: u32,
     /// How many jobs' checkpoints were forgotten.
     pub(crate) forgotten: u32,
@@ -140,6 +142,11 @@ impl Serving {
     pub(crate) async fn kill(self) {
         self.task.abort();
         let _ = self.task.await;
+    }
+
+    /// The same, without waiting for what is dropped.
+    pub(crate) fn kill_now(&self) {
+        self.task.abort();
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -250,8 +257,8 @@ impl World {
         Serving { signals, task }
     }
 
-    /// Submits a job whose task says how it goes: `ok`, `file`, `large`, `slow:SECONDS`, `hang`, `deaf:SECONDS`, `fails`, or `waits`
-    /// for a model that is busy.
+    /// Submits a job whose task says how it goes: `ok`, `file`, `large`, `slow:SECONDS`, `hang`, `deaf:SECONDS`, `fails`, `waits`
+    /// for a model that is busy, or `opens` one for ever.
     pub(crate) fn submit(&self, task: &str) -> JobId {
         self.submit_input(task, "data:,x")
     }
@@ -577,119 +584,4 @@ impl Ledger for World {
     async fn jobs(&self, _: JobFilter) -> Result<Vec<JobEntry>, PortError> {
         Ok(Vec::new())
     }
-}
-
-#[async_trait]
-impl Inference for World {
-    async fn probe(&self) -> Result<(), BoxFault> {
-        self.check(Call::Probe)
-            .map_err(|_| fault("models.missing", "the folder of models is empty"))
-    }
-
-    fn check(&self, job: &Job) -> Result<Needs, JobFailure> {
-        if job.task == "unknown" {
-            let (code, message) = ("task.unknown".to_owned(), "no such task".to_owned());
-            return Err(JobFailure { code, message, hint: None });
-        }
-        Ok(Needs { files: Vec::new(), bytes_max: 1 << 30 })
-    }
-
-    fn model(&self, _: &Job) -> Option<String> {
-        Some("fake".to_owned())
-    }
-
-    fn bytes_max(&self, _: &Job, _: &Inputs) -> u64 {
-        self.state().decoded_bytes
-    }
-
-    async fn decode(
-        &self,
-        _: &Job,
-        _: Inputs,
-        _: &Cancel,
-        timer: &JobTimer,
-    ) -> Result<Decoded, Fault> {
-        timer.start(1);
-        let bytes = self.state().decoded_bytes;
-        Ok(Decoded { bytes, took: DECODING, inner: Box::new(()) })
-    }
-
-    async fn infer(
-        &self,
-        job: &Job,
-        _: Decoded,
-        cancel: &Cancel,
-        timer: &Arc<JobTimer>,
-    ) -> Result<Inferred, Fault> {
-        Inference::check(self, job).map_err(Fault::Input)?;
-        self.check(Call::Infer).map_err(|_| Fault::Box(fault("device.memory", "out of memory")))?;
-        if job.task == "waits" {
-            cancel.cancelled().await;
-            return Err(Fault::Cancelled);
-        }
-        timer.start(1);
-        {
-            let mut state = self.state();
-            state.running.insert(job.id.to_string());
-            state.running_max = state.running_max.max(state.running.len());
-        }
-        if job.task.starts_with("command.") {
-            return self.run_command(job, cancel).await;
-        }
-        let (kind, takes) = job.task.split_once(':').unwrap_or((&job.task, "0"));
-        let takes = Duration::from_secs(takes.parse().unwrap()) + Duration::from_millis(100);
-        let cancelled = match kind {
-            "hang" => std::future::pending().await,
-            "deaf" => {
-                tokio::time::sleep(takes).await;
-                false
-            }
-            _ => tokio::select! {
-                biased;
-                () = cancel.cancelled() => true,
-                () = tokio::time::sleep(takes) => false,
-            },
-        };
-        let mut state = self.state();
-        state.running.remove(job.id.as_str());
-        if cancelled {
-            return Err(Fault::Cancelled);
-        }
-        state.inferences += 1;
-        if kind == "fails" {
-            let (code, message) = ("input.damaged".to_owned(), "it is damaged".to_owned());
-            return Err(Fault::Input(JobFailure { code, message, hint: None }));
-        }
-        let bytes = match kind {
-            "file" => Some(state.inferences.to_string().into_bytes()),
-            "large" => Some(vec![1; LARGE_BYTES]),
-            _ => None,
-        };
-        let (name, media_type) = ("speech.wav".to_owned(), "audio/wav".to_owned());
-        let file = |bytes| OutputFile { name: name.clone(), bytes, media_type: media_type.clone() };
-        Ok(Inferred {
-            output: serde_json::json!({}),
-            files: bytes.map(file).into_iter().collect(),
-            model: "fake".to_owned(),
-            device: "cpu".to_owned(),
-            took: TimeDelta::from_std(takes).unwrap(),
-            worked: TimeDelta::from_std(takes).unwrap(),
-        })
-    }
-
-    async fn forget(&self, _: &Job) {
-        self.state().forgotten += 1;
-    }
-
-    fn runs_command(&self) -> bool {
-        self.state().commands_running > 0
-    }
-
-    fn hand_over(&self) {
-        self.state().handed_over.cancel();
-    }
-}
-
-fn fault(code: &str, message: &str) -> BoxFault {
-    BoxFault { code: code.to_owned(), message: message.to_owned(), hint: None }
 }
