@@ -351,10 +351,16 @@ impl Worker {
     /// Moves the message to the dead letters, with the reason there and in the ledger.
     async fn bury(&self, message: &Message, job: Job, failure: JobFailure) {
         let reason = format!("{}: {}", failure.code, failure.message);
+        let (lease, visibility) = (&message.lease, self.queue.visibility);
+        if let Err(error) = self.leases.hold_to_bury(&self.ports, lease, visibility).await {
+            tracing::warn!(job = %job.id, %error, "not buried: another worker has the message");
+            return;
+        }
         tracing::error!(job = %job.id, reason = %shown(&reason), "to the dead letters");
+        // Before the message is moved: a worker that ends in between leaves a dead job, not one that waits for ever.
         self.note_problem(job, failure, Dead::Yes).await;
-        if let Err(error) = self.leases.bury(&self.ports, &self.queue.name, message, &reason).await
-        {
+        let buried = self.ports.queue.bury(&self.queue.name, &message.received, &reason);
+        if let Err(error) = within("the burial", buried).await {
             tracing::warn!(error = %shown(with_causes(&error)), "a message could not be buried: it is delivered again when its lease runs out");
         }
     }

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use chrono::TimeDelta;
 use gpuctl_control::job::{Job, JobId};
 use gpuctl_control::ports::{Ended, PortError, PortErrorClass, Ports, Receipt};
-use gpuctl_core::units::{QueueName, Timestamp};
+use gpuctl_core::units::Timestamp;
+use gpuctl_core::without::Fix;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::time::timeout;
 
 use crate::Cancel;
-use crate::job::Message;
 use crate::pace::{CALL_TIME_MAX, HEARTBEAT_WAIT_MAX};
 
 /// The held messages; shared by all of the worker's tasks.
@@ -55,6 +55,10 @@ pub(crate) struct Lease {
 impl Lease {
     pub(crate) fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Relaxed)
+    }
+
+    fn is_missed(&self) -> bool {
+        self.is_missed.load(Ordering::Relaxed)
     }
 
     /// Notes whose lease it is.
@@ -124,7 +128,7 @@ impl<'a> Ending<'a> {
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.0.is_ending.store(false, Ordering::Relaxed);
-        if self.0.is_missed.load(Ordering::Relaxed) {
+        if self.0.is_missed() {
             self.0.lose();
         }
     }
@@ -188,12 +192,9 @@ impl Leases {
 
     /// Deletes the message, after a heartbeat that is under way: one that meets a message which is being deleted reports a lost lease.
     pub(crate) async fn ack(&self, ports: &Ports, lease: &Lease) -> Result<(), PortError> {
-        self.leave_out(lease).await;
-        let acked = if lease.is_missed.load(Ordering::Relaxed) {
-            lease.lose();
-            Err(PortError::new(PortErrorClass::LeaseLost, "a heartbeat did not find the message"))
-        } else {
-            within("the ack", ports.queue.ack_one(&lease.receipt)).await
+        let acked = match self.leave_out(lease).await {
+            Ok(()) => within("the ack", ports.queue.ack_one(&lease.receipt)).await,
+            Err(lost) => Err(lost),
         };
         lease.is_left.store(false, Ordering::Relaxed);
         acked
@@ -201,14 +202,18 @@ impl Leases {
 
     /// Ends the lease, so that the message is delivered again after this time; a heartbeat that came later would keep it hidden.
     pub(crate) async fn release(&self, ports: &Ports, lease: &Arc<Lease>, after: TimeDelta) {
-        self.leave_out(lease).await;
+        if self.leave_out(lease).await.is_err() {
+            return;
+        }
         let released = ports.queue.change_one(&lease.receipt, after);
         log_unreleased(&within("the release", released).await);
     }
 
     /// The same at once for a message whose job has not begun, or goes on elsewhere: where the queue can, this receive does not count.
     pub(crate) async fn give_back(&self, ports: &Ports, lease: &Arc<Lease>) {
-        self.leave_out(lease).await;
+        if self.leave_out(lease).await.is_err() {
+            return;
+        }
         let given_back = ports.queue.give_back(std::slice::from_ref(&lease.receipt));
         match timeout(CALL_TIME_MAX, given_back).await {
             Ok(given_back) => given_back.iter().for_each(log_unreleased),
@@ -216,21 +221,37 @@ impl Leases {
         }
     }
 
-    /// Moves the message to the dead letters, after a heartbeat that is under way.
-    pub(crate) async fn bury(
+    /// Makes sure that the message is still held, and for long enough to bury it: then what is noted of its death holds. Where the queue
+    /// cannot say, the burial itself finds out.
+    pub(crate) async fn hold_to_bury(
         &self,
         ports: &Ports,
-        queue: &QueueName,
-        message: &Message,
-        reason: &str,
+        lease: &Lease,
+        visibility: TimeDelta,
     ) -> Result<(), PortError> {
-        self.leave_out(&message.lease).await;
-        within("the burial", ports.queue.bury(queue, &message.received, reason)).await
+        self.leave_out(lease).await?;
+        match within("the lease", ports.queue.change_one(&lease.receipt, visibility)).await {
+            Err(error) if error.class == PortErrorClass::LeaseLost => {
+                lease.lose();
+                Err(error)
+            }
+            _ => Ok(()),
+        }
     }
 
-    async fn leave_out(&self, lease: &Lease) {
+    /// Leaves a lease out of heartbeats from now on, after one that is under way, which takes no longer than this waits. An error if it is
+    /// lost: nothing more is to be done with its message.
+    async fn leave_out(&self, lease: &Lease) -> Result<(), PortError> {
         lease.is_left.store(true, Ordering::Relaxed);
-        let _ = timeout(HEARTBEAT_WAIT_MAX, self.beating.lock()).await;
+        let _ = timeout(CALL_TIME_MAX, self.beating.lock()).await;
+        if lease.is_missed() && !lease.is_lost() {
+            lease.lose();
+        }
+        if lease.is_lost() && !Fix::AckWithDeadReceipt.is_left_out() {
+            let text = "a heartbeat did not find the message";
+            return Err(PortError::new(PortErrorClass::LeaseLost, text));
+        }
+        Ok(())
     }
 
     /// Cancels the jobs that have not begun, or all, and releases their messages, to be delivered again at once.
@@ -249,8 +270,8 @@ impl Leases {
         }
         let _ = timeout(HEARTBEAT_WAIT_MAX, self.beating.lock()).await;
         chosen.iter().for_each(|lease| lease.cancel.cancel());
-        let (tried, untried): (Vec<_>, Vec<_>) =
-            chosen.iter().copied().partition(|lease| lease.is_tried());
+        let held = chosen.iter().copied().filter(|lease| !lease.is_lost() && !lease.is_missed());
+        let (tried, untried): (Vec<_>, Vec<_>) = held.partition(|lease| lease.is_tried());
         let (tried, untried) = (receipts(&tried), receipts(&untried));
         let released = async {
             if !tried.is_empty() {

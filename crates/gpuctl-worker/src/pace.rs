@@ -13,7 +13,7 @@ const RETRY_WAIT_MAX: Duration = Duration::from_secs(30);
 pub(crate) const CALL_TIME_MAX: Duration = Duration::from_secs(20);
 /// How much longer than its wait a receive may take before it is given up.
 pub(crate) const RECEIVE_OVERTIME_MAX: Duration = Duration::from_secs(10);
-/// How long an ack or a release waits for a heartbeat that is under way: one that comes after it would overwrite it.
+/// How long a drain waits for a heartbeat that is under way: one that comes after its release would overwrite it.
 pub(crate) const HEARTBEAT_WAIT_MAX: Duration = Duration::from_millis(500);
 /// How long jobs may take to put away what they have once the drain's deadline is over.
 pub(crate) const ENDING_MAX: Duration = Duration::from_secs(3);

@@ -84,18 +84,54 @@ async fn a_result_whose_lease_was_lost_is_committed_if_there_is_none_and_not_ack
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_a_heartbeat_under_way_does_not_find_is_not_acked() {
+    for takes in [400, 15_000] {
+        let world = World::new("");
+        world.state().extension_takes = Duration::from_millis(takes);
+        // It is done while the first heartbeat, after a third of the lease, is under way.
+        world.submit("slow:20");
+        let serving = world.serve();
+        world.wait(seconds(5), |state| !state.running.is_empty()).await;
+        world.take_leases();
+        world.wait(seconds(30), |state| state.results.len() == 1).await;
+        assert!(world.state().is_extending);
+        tokio::time::sleep(seconds(18)).await;
+        assert!(world.state().acks.is_empty());
+        world.wait(seconds(200), |state| state.messages.is_empty()).await;
+        serving.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_lease_is_lost_is_not_released() {
     let world = World::new("");
-    world.state().extension_takes = Duration::from_millis(400);
-    // It is done while the first heartbeat, after a third of the lease, is under way.
-    world.submit("slow:20");
+    world.state().extension_takes = seconds(15);
     let serving = world.serve();
-    world.wait(seconds(5), |state| !state.running.is_empty()).await;
-    world.take_leases();
-    world.wait(seconds(30), |state| state.results.len() == 1).await;
-    assert!(world.state().is_extending);
     tokio::time::sleep(seconds(5)).await;
-    assert!(world.state().acks.is_empty());
-    world.wait(seconds(200), |state| state.messages.is_empty()).await;
+    // It is late after a lease, while a heartbeat is under way, which began ten seconds before.
+    world.submit("opens");
+    world.wait(seconds(5), |state| state.opening > 0).await;
+    tokio::time::sleep(seconds(49)).await;
+    world.take_leases();
+    world.wait(seconds(20), |state| state.opening == 0).await;
+    tokio::time::sleep(seconds(18)).await;
+    assert!(world.state().releases.is_empty());
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_lease_is_lost_is_not_noted_as_dead() {
+    let world = World::new("").with_spare_receives();
+    world.submit("ok");
+    world.state().messages[0].receives = 5;
+    world.state().results_take = seconds(10);
+    let serving = world.serve();
+    world.wait(seconds(5), |state| state.messages[0].receives == 6).await;
+    world.take_leases();
+    tokio::time::sleep(seconds(30)).await;
+    assert_eq!((world.see(|state| state.problems.len()), world.dead().len()), (0, 0));
+    // The next worker that holds it buries it.
+    world.wait(seconds(120), |state| state.messages[0].dead.is_some()).await;
+    assert!(world.see(|state| state.problems.iter().all(|problem| problem.dead)));
     serving.kill().await;
 }
 

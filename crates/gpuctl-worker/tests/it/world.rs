@@ -84,6 +84,10 @@ pub(crate) struct State {
     pub(crate) panicking: Option<Call>,
     /// Each receipt that was to be acked, also those that were void.
     pub(crate) acks: Vec<Receipt>,
+    /// Each receipt whose message was to be released, also those that were void.
+    pub(crate) releases: Vec<Receipt>,
+    /// How long the ledger takes to say what results a job has.
+    pub(crate) results_take: Duration,
     /// How long a change of a lease takes, and how much longer an extension.
     pub(crate) change_takes: Duration,
     pub(crate) extension_takes: Duration,
@@ -573,6 +577,8 @@ impl Ledger for World {
     }
 
     async fn results(&self, id: &JobId) -> Result<Vec<JobResult>, PortError> {
+        let takes = self.state().results_take;
+        tokio::time::sleep(takes).await;
         self.check(Call::Results)?;
         Ok(self.state().results.iter().filter(|result| result.job.id == *id).cloned().collect())
     }
