@@ -52,11 +52,15 @@ pub fn heartbeat_every(visibility: TimeDelta) -> TimeDelta {
     visibility / 3
 }
 
+/// The longest time for which messages are received one at a time after a crash: under long leases it would cost more than it saves.
+pub const ONE_AT_A_TIME_MAX: TimeDelta = TimeDelta::minutes(10);
+
 /// How long messages are received one at a time after a run that crashed: two lease lengths. By then the leases of that run are
-/// over and its messages were received alone, so that one which crashes the worker uses up no receive of another.
+/// over and its messages were received alone, so that one which crashes the worker uses up no receive of another. At most
+/// [`ONE_AT_A_TIME_MAX`].
 #[must_use]
 pub fn one_at_a_time(visibility: TimeDelta) -> TimeDelta {
-    visibility * 2
+    (visibility * 2).min(ONE_AT_A_TIME_MAX)
 }
 
 #[cfg(test)]
@@ -67,5 +71,11 @@ mod tests {
     fn retries_come_later_each_time_up_to_the_longest_delay() {
         let delays = [1, 2, 8, 9, 40].map(|count| retry_delay(count).num_seconds());
         assert_eq!(delays, [2, 4, 256, 300, 300]);
+    }
+
+    #[test]
+    fn one_at_a_time_is_for_two_leases_but_not_for_hours() {
+        let spans = [60, 300, 3_600].map(|lease| one_at_a_time(TimeDelta::seconds(lease)));
+        assert_eq!(spans.map(|span| span.num_seconds()), [120, 600, 600]);
     }
 }

@@ -71,10 +71,7 @@ impl Worker {
     /// Settles what an earlier worker left on this box, and waits until the box can run jobs.
     async fn get_ready(&self) {
         let suspects = self.suspects.after_crash();
-        let may_crash = self.suspects.serve_after_crashes(self.now());
-        if may_crash && !Fix::FullHandsAfterCrash.is_left_out() {
-            self.service.hold_one_for(std_time(one_at_a_time(self.queue.visibility)));
-        }
+        let may_crash = self.suspects.serve_after_crashes(!suspects.is_empty(), self.now());
         let notes = async {
             for (job, crashes) in suspects {
                 tracing::warn!(job = %job.id, crashes, "the last worker died while this job ran");
@@ -91,6 +88,10 @@ impl Worker {
             tokio::time::sleep(backoff.next_wait()).await;
         }
         self.faults.clear(Part::Box);
+        // From here on it receives: models that come late use up none of that time.
+        if may_crash && !Fix::FullHandsAfterCrash.is_left_out() {
+            self.service.hold_one_for(std_time(one_at_a_time(self.queue.visibility)));
+        }
         self.set_ready();
         let memory = within("the ledger", self.ports.ledger.memory(&self.setup.pool)).await;
         self.service.expect(memory.ok().and_then(|memory| memory.service));

@@ -131,9 +131,9 @@ impl Suspects {
     }
 
     /// Notes that a worker serves, until [`Suspects::clear`]. Whether what crashed the last one, be it between two jobs, may strike again
-    /// before its messages have ended.
-    pub(crate) fn serve_after_crashes(&self, now: Timestamp) -> bool {
-        let has_crashed = self.scratch.get(SERVING).ok().flatten().is_some();
+    /// before its messages have ended. Suspects tell of a crash also where the disk had no room for the note.
+    pub(crate) fn serve_after_crashes(&self, has_suspects: bool, now: Timestamp) -> bool {
+        let has_crashed = has_suspects || self.scratch.get(SERVING).ok().flatten().is_some();
         log(self.scratch.put(SERVING, b""), "that a worker serves could not be noted");
         has_crashed && (self.crashes_again(now) || self.receives_max <= FEW_RECEIVES_MAX)
     }

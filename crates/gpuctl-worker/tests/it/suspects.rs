@@ -1,8 +1,10 @@
 //! Jobs that crash their worker, messages that are no jobs.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use gpuctl_control::ports::PortErrorClass;
+use gpuctl_worker::Scratch;
 
 use crate::world::{Call, State, World, seconds};
 
@@ -94,24 +96,83 @@ async fn a_suspect_runs_while_its_worker_holds_nothing_else() {
     serving.kill().await;
 }
 
+/// How a worker that held no job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Crash,
+    /// It was told to stop.
+    Stop,
+}
+
+async fn serve_until(world: &World, end: End) {
+    world.state().reports.clear();
+    let serving = world.serve();
+    let is_ready = |state: &State| state.reports.iter().any(|one| one.ready_at.is_some());
+    world.wait(seconds(5), is_ready).await;
+    if end == End::Crash {
+        return serving.kill().await;
+    }
+    serving.signals.stop();
+    serving.exit().await;
+    assert_eq!(world.scratch.list().unwrap(), [""; 0], "left after a drain");
+}
+
+/// The most messages that the next worker holds at once of four.
+async fn held_next(world: &World) -> usize {
+    (0..4).for_each(|_| drop(world.submit("slow:5")));
+    let serving = world.serve();
+    world.wait(seconds(300), |state| state.results.len() == 4).await;
+    serving.kill().await;
+    world.state().held_max
+}
+
 /// A crash between two jobs leaves no marker: what crashes the worker next would use up a receive of each message that it holds.
 #[tokio::test(start_paused = true)]
 async fn after_two_crashes_one_message_is_held_at_a_time_also_where_no_job_ran() {
-    for (receives_max, crashes, held_max) in [(5, 1, 4), (5, 2, 1), (3, 1, 1)] {
+    use End::{Crash, Stop};
+    let (soon, later) = (seconds(1), seconds(11 * 60));
+    let rows: [(u32, &[End], Duration, usize); 6] = [
+        (5, &[Crash], soon, 4),
+        (5, &[Crash, Crash], soon, 1),
+        (5, &[Crash, Crash], later, 4),
+        (3, &[Crash], soon, 1),
+        (3, &[Stop], soon, 4),
+        (5, &[Stop, Stop], soon, 4),
+    ];
+    for (receives_max, ends, apart, held_max) in rows {
         let world = World::new("").with_receives_max(receives_max);
-        for _ in 0..crashes {
-            world.state().reports.clear();
-            let serving = world.serve();
-            let is_ready = |state: &State| state.reports.iter().any(|one| one.ready_at.is_some());
-            world.wait(seconds(5), is_ready).await;
-            serving.kill().await;
+        for end in ends {
+            serve_until(&world, *end).await;
+            tokio::time::sleep(apart).await;
         }
-        (0..4).for_each(|_| drop(world.submit("slow:5")));
-        let serving = world.serve();
-        world.wait(seconds(60), |state| state.results.len() == 4).await;
-        assert_eq!(world.state().held_max, held_max, "{crashes} of {receives_max}");
-        serving.kill().await;
+        let held = held_next(&world).await;
+        assert_eq!(held, held_max, "{ends:?} {apart:?} apart, of {receives_max} receives");
     }
+}
+
+/// As of an older gpuctl, or where the disk had no room.
+#[tokio::test(start_paused = true)]
+async fn suspects_tell_of_a_crash_that_was_not_noted() {
+    let world = World::new("").with_receives_max(3);
+    world.submit("hang");
+    let serving = world.serve();
+    world.wait(seconds(5), |state| !state.running.is_empty()).await;
+    serving.kill().await;
+    world.scratch.remove("serving").unwrap();
+    world.state().messages.clear();
+    assert_eq!(held_next(&world).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn models_that_come_late_use_up_none_of_the_time_after_a_crash() {
+    let world = World::new("").with_receives_max(3);
+    serve_until(&world, End::Crash).await;
+    world.fail(Call::Probe, PortErrorClass::Unavailable);
+    let comes = async {
+        tokio::time::sleep(seconds(180)).await;
+        world.mend(Call::Probe);
+    };
+    assert_eq!(tokio::join!(held_next(&world), comes).0, 1);
 }
 
 #[tokio::test(start_paused = true)]
