@@ -31,6 +31,10 @@ const CHECK_EVERY: Duration = Duration::from_millis(5);
 /// How often it checks for messages whose delay or lease has run out, which writes nothing.
 const CHECK_FOR_EXPIRED_EVERY: Duration = Duration::from_millis(100);
 
+/// How often a message may be released as if it had not been received. Each takes a worker a whole lease or its end, so that few come near;
+/// without a limit one that comes again and again would never get to the dead letters.
+const GIVE_BACKS_MAX: u32 = 100;
+
 #[async_trait]
 impl JobQueue for Store {
     async fn send(&self, queue: &QueueName, batch: &[NewMessage]) -> Result<(), PortError> {
@@ -204,13 +208,16 @@ impl Store {
         })
     }
 
-    /// As if they had not been received, for each whether its receipt was of a lease.
+    /// As if they had not been received, [`GIVE_BACKS_MAX`] times each; for each whether its receipt was of a lease.
     fn give_back_now(&self, receipts: &[Receipt]) -> Result<Vec<bool>, PortError> {
         self.write(|tx| {
             let mut give_back = tx.prepare_cached(
-                "UPDATE messages SET visible_at = sent_at, receipt = NULL, receive_count = receive_count - 1 WHERE receipt = ?1",
+                "UPDATE messages SET visible_at = sent_at, receipt = NULL, receive_count = receive_count - (give_backs < ?2),
+                   give_backs = give_backs + 1
+                 WHERE receipt = ?1",
             )?;
-            let mut give_back = |receipt: &Receipt| give_back.execute([&receipt.0]);
+            let mut give_back =
+                |receipt: &Receipt| give_back.execute(params![receipt.0, GIVE_BACKS_MAX]);
             receipts.iter().map(|receipt| Ok(give_back(receipt)? > 0)).collect()
         })
     }
@@ -446,7 +453,7 @@ fn redrive(tx: &Transaction<'_>, now: Now, queue: &QueueName) -> rusqlite::Resul
     // As with SQS's message move task, the age starts again: the job has had its wait.
     let moved = tx
         .prepare_cached(
-            "UPDATE messages SET dead = 0, receive_count = 0, receipt = NULL, sent_at = ?2, visible_at = ?2, dead_at = NULL, reason = NULL
+            "UPDATE messages SET dead = 0, receive_count = 0, give_backs = 0, receipt = NULL, sent_at = ?2, visible_at = ?2, dead_at = NULL, reason = NULL
              WHERE queue = ?1 AND dead = 1",
         )?
         .execute(params![queue.as_str(), now.at])?;

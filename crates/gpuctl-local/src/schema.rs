@@ -6,10 +6,10 @@
 use rusqlite::Transaction;
 
 /// The version of the schema; a file with a higher one was written by a newer gpuctl.
-pub(crate) const SCHEMA_VERSION: i64 = 13;
+pub(crate) const SCHEMA_VERSION: i64 = 14;
 
 /// From each version to the next; a file of an older gpuctl is brought up to date when it is opened.
-pub(crate) const MIGRATIONS: [&str; 13] = [
+pub(crate) const MIGRATIONS: [&str; 14] = [
     FIRST,
     CAPACITY_AND_COST,
     NOTICES,
@@ -23,6 +23,7 @@ pub(crate) const MIGRATIONS: [&str; 13] = [
     UNTIL_EMPTY,
     TASKS,
     KEYS,
+    GIVE_BACKS,
 ];
 
 /// Brings a file up to date, from the version that it has.
@@ -268,4 +269,9 @@ const KEYS: &str = "
 CREATE TABLE keys (
   name TEXT PRIMARY KEY, digest TEXT NOT NULL, scopes TEXT NOT NULL, created_at INTEGER NOT NULL, revoked_at INTEGER,
   used_at INTEGER) WITHOUT ROWID;
+";
+
+/// How often a message was released as if it had not been received.
+const GIVE_BACKS: &str = "
+ALTER TABLE messages ADD COLUMN give_backs INTEGER NOT NULL DEFAULT 0;
 ";

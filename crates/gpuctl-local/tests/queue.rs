@@ -90,6 +90,25 @@ async fn a_message_given_back_keeps_its_place_and_all_its_receives() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_given_back_again_and_again_gets_to_the_dead_letters() {
+    let folder = TempDir::new().unwrap();
+    let store = open(&folder);
+    send(&store, &["a"]);
+    let mut received = 0;
+    while let [held] = receive(&store, 1, LONG).as_slice() {
+        received += 1;
+        assert!(received <= 1_000, "it comes for ever");
+        assert!(store.give_back(std::slice::from_ref(&held.receipt)).await[0].is_ok());
+    }
+    assert_eq!(counts(&store).await, (0, 0, 0, 1));
+    assert!(received > 100, "{received}");
+    assert_eq!(store.redrive(&name()).await.unwrap(), 1);
+    let held = receive(&store, 1, LONG).remove(0);
+    assert!(store.give_back(&[held.receipt]).await[0].is_ok());
+    assert_eq!(receive(&store, 1, LONG)[0].receive_count, 1);
+}
+
+#[tokio::test]
 async fn a_waiting_receive_sees_that_a_delay_or_a_lease_is_over() {
     let folder = TempDir::new().unwrap();
     let store = open(&folder);
