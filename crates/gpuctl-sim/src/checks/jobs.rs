@@ -179,7 +179,13 @@ impl World {
     }
 
     /// A worker moves a message to the dead letters.
-    pub(crate) fn note_burial(&mut self, now: Timestamp, message: &Received, reason: &str) {
+    pub(crate) fn note_burial(
+        &mut self,
+        now: Timestamp,
+        message: &Received,
+        reason: &str,
+        process: u64,
+    ) {
         let receives = self.checks.jobs.receives.get(&name(message));
         let crashed = receives.is_some_and(|all| all.iter().any(|one| one.killed));
         let fair = crashed || !reason.starts_with("job.crashed");
@@ -190,8 +196,10 @@ impl World {
             self.checks.jobs.buried.insert(name(message).0);
         }
         let receives = self.checks.jobs.receives.get_mut(&name(message));
-        if let Some(last) = receives.and_then(|all| all.last_mut()) {
-            last.buried = true;
+        // Not simply the last: of a message that was delivered twice that may be another worker's.
+        let mine = receives.and_then(|all| all.iter_mut().rfind(|one| one.process == process));
+        if let Some(mine) = mine {
+            mine.buried = true;
         }
     }
 
@@ -327,13 +335,14 @@ impl World {
         self.checks.check(exit != WorkerExit::Lifetime || !young, Guarantee::Lifetime, now, || {
             format!("the worker on {instance} ends for its lifetime, launched at {launched_at}")
         });
-        // A user may keep the box of a worker on that has given up: what counts is when its fault began.
+        // A user may keep the box of a worker on that has given up: what counts is what was wrong when its fault began, or in the hour before.
         let report = self.ledger.report_of(instance).filter(|report| report.at >= launched_at);
         let fault = report.and_then(|report| report.fault.as_ref());
-        let since = fault.map_or(now, |fault| fault.since.min(now)) - TimeDelta::hours(1);
+        let began = fault.map_or(now, |fault| fault.since.min(now));
+        let since = began - TimeDelta::hours(1);
         let troubled = each(NO_START).any(|fault| {
             let windows = self.faults.windows(fault).iter();
-            windows.clone().any(|window| window.from < now && window.to > since)
+            windows.clone().any(|window| window.from <= began && window.to > since)
         });
         let fair = exit != WorkerExit::CannotStart || troubled;
         self.checks.check(fair, Guarantee::WhoseFault, now, || {
@@ -359,6 +368,7 @@ impl World {
         let receives = self.checks.jobs.receives.get(&(id.to_owned(), generation));
         let receives = receives.map_or(&[][..], Vec::as_slice);
         let is_excused = |one: &&Receive| one.excused || self.queue_failed(one);
+        // The receive that buries it does not count as a try: where the queue itself moves it to the dead letters there is none.
         let tries = receives.iter().filter(|one| !one.buried);
         let (excused, all) = (tries.clone().filter(is_excused).count(), tries.count());
         let innocent = matches!(kind.outcome, JobOutcome::Succeeds | JobOutcome::Fails);

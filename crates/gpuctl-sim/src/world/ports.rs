@@ -454,7 +454,7 @@ impl JobQueue for Client {
 
     async fn bury(&self, _: &QueueName, message: &Received, reason: &str) -> Result<(), PortError> {
         self.on_queue(|world, now| {
-            world.note_burial(now, message, reason);
+            world.note_burial(now, message, reason, self.process());
             world.queue.bury(now, &message.receipt)
         })
         .await
