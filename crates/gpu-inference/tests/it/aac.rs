@@ -206,6 +206,23 @@ fn a_length_in_front_of_fragments_is_a_claim() {
 }
 
 #[test]
+fn a_fragment_whose_list_contradicts_itself_is_refused_before_it_is_read() {
+    let whole = in_fragments(20);
+    let at = memchr::memmem::find(&whole, b"trun").unwrap() + 4;
+    // In place of the sizes, what the first frame has of its own: a length, or a size.
+    for first in [4_u32, 0x200] {
+        let mut bytes = whole.clone();
+        bytes[at..at + 4].copy_from_slice(&[0, 0, 0, 5]);
+        bytes[at + 12..at + 16].copy_from_slice(&first.to_be_bytes());
+        let error = try_decode(&bytes).map(drop).unwrap_err();
+        assert_eq!(error.code(), "input.damaged", "{error}");
+    }
+    // Nor is an MP4 looked for within other files.
+    let error = try_decode(&[&[0, 0, 0, 1, b'x'][..], &whole].concat()).map(drop).unwrap_err();
+    assert_eq!(error.code(), "input.wrong_kind", "{error}");
+}
+
+#[test]
 fn frames_that_cannot_be_decoded_become_silence_with_a_warning() {
     let mut frames = vec![frame(false); 64];
     frames[30..34].fill(vec![0x55; 7]);

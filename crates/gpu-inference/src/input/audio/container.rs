@@ -160,7 +160,7 @@ impl<'a> Container<'a> {
         let head = head.map_err(unreadable)?;
         let is_mp4 = head.get(4..8) == Some(b"ftyp");
         let mp4 = match is_mp4 {
-            true => mp4::facts(&mut file, &data).map_err(unreadable)?,
+            true => mp4_facts(&mut file, path, &data)?,
             false => mp4::Facts::default(),
         };
         let (is_cut, is_fragmented) = (mp4.is_cut, mp4.is_fragmented);
@@ -507,6 +507,19 @@ impl Container<'_> {
             Decoding::Symphonia(decoder) => decoder.finalize().verify_ok == Some(true),
             Decoding::Opus(_) => false,
         }
+    }
+}
+
+/// What is known of an MP4, one whose fragments contradict themselves being refused.
+fn mp4_facts(file: &mut File, path: &Path, data: &Range<u64>) -> Result<mp4::Facts, InputError> {
+    let path = path.to_owned();
+    match mp4::facts(file, data) {
+        Ok(facts) if facts.contradicts => {
+            let problem = "the list of packets of a fragment contradicts itself".to_owned();
+            Err(InputError::Damaged { path, problem })
+        }
+        Ok(facts) => Ok(facts),
+        Err(source) => Err(InputError::Unreadable { path, source }),
     }
 }
 

@@ -111,7 +111,9 @@ fn readers(has_header: bool, head: &[u8]) -> Probe {
     }
     probe.register_format::<CafReader<'_>>();
     probe.register_format::<FlacReader<'_>>();
-    probe.register_format::<IsoMp4Reader<'_>>();
+    if head.get(4..8) == Some(b"ftyp") {
+        probe.register_format::<IsoMp4Reader<'_>>();
+    }
     probe.register_format::<MkvReader<'_>>();
     probe.register_format::<OggReader<'_>>();
     probe

@@ -1,5 +1,5 @@
 //! What Symphonia does not say of an MP4: how much of its sound is the encoder's delay, by its list of edits; whether it was cut; and whether it is in
-//! fragments.
+//! fragments, of which one contradicts itself.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -8,6 +8,10 @@ use std::time::Duration;
 
 /// Boxes on the way to the index.
 const BOXES_MAX: usize = 1_000;
+/// Fragments that are looked at: a browser makes one a second, or fewer.
+const FRAGMENTS_MAX: usize = 100_000;
+/// The longest description of one.
+const FRAGMENT_BYTES_MAX: u64 = 1 << 20;
 /// The largest index that is read: hours of sound have one of some megabytes.
 const INDEX_BYTES_MAX: u64 = 16 << 20;
 /// Encoders' delays are below; a later beginning was cut by someone, and is kept.
@@ -26,6 +30,8 @@ pub(super) struct Facts {
     pub(super) delay: Duration,
     pub(super) is_cut: bool,
     pub(super) is_fragmented: bool,
+    /// Of a fragment's list of packets.
+    pub(super) contradicts: bool,
     pub(super) has_sound: bool,
 }
 
@@ -34,6 +40,7 @@ pub(super) fn facts(file: &mut File, data: &Range<u64>) -> io::Result<Facts> {
         delay: delay(file, data)?,
         is_cut: is_cut(file, data)?,
         is_fragmented: is_fragmented(file, data)?,
+        contradicts: contradicts(file, data)?,
         has_sound: has_sound(file, data)?,
     })
 }
@@ -59,6 +66,41 @@ fn is_cut(file: &mut File, data: &Range<u64>) -> io::Result<bool> {
 /// Whether the sound is in fragments, each of which lists its own packets. What is said of its length in front is a claim then.
 fn is_fragmented(file: &mut File, data: &Range<u64>) -> io::Result<bool> {
     Ok(top_box(file, data, *b"moof")?.is_some())
+}
+
+/// Whether the list of packets of a fragment contradicts itself: Symphonia takes what it says of a first packet for what it says of all.
+fn contradicts(file: &mut File, data: &Range<u64>) -> io::Result<bool> {
+    let mut rest = data.clone();
+    for _ in 0..FRAGMENTS_MAX {
+        let Some(content) = top_box(file, &rest, *b"moof")? else { break };
+        let mut fragment = Vec::new();
+        file.seek(SeekFrom::Start(content.start))?;
+        let bytes = (content.end - content.start).min(FRAGMENT_BYTES_MAX);
+        (&mut *file).take(bytes).read_to_end(&mut fragment)?;
+        let tracks = boxes(&fragment).filter(|(name, _)| *name == b"traf");
+        let mut runs =
+            tracks.flat_map(|(_, track)| boxes(track)).filter(|(name, _)| *name == b"trun");
+        if runs.any(|(_, run)| run_contradicts(run).unwrap_or(false)) {
+            return Ok(true);
+        }
+        rest.start = content.end;
+    }
+    Ok(false)
+}
+
+/// Whether a run says of its first packet that it has a length or a size of its own, and lists none.
+fn run_contradicts(run: &[u8]) -> Option<bool> {
+    const HAS_PLACE: u64 = 1;
+    const HAS_FIRST: u64 = 4;
+    const LENGTHS: u64 = 0x100;
+    const SIZES: u64 = 0x200;
+    let flags = number(run, 0)?;
+    if flags & HAS_FIRST == 0 {
+        return Some(false);
+    }
+    let first = number(run, if flags & HAS_PLACE == 0 { 8 } else { 12 })?;
+    // Symphonia's own numbers for the two.
+    Some(first & 4 != 0 && flags & LENGTHS == 0 || first & SIZES != 0 && flags & SIZES == 0)
 }
 
 /// The delay of the first track with sound; zero where the file says none.
