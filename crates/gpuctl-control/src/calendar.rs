@@ -72,7 +72,7 @@ fn why_nothing(events: &[Event], cancelled: usize, timed: usize) -> String {
     if parts.is_empty() {
         return String::new();
     }
-    format!(": events are {}{}", parts.join(", "), first.unwrap_or_default())
+    format!("; its events: {}{}", parts.join(", "), first.unwrap_or_default())
 }
 
 /// The dates of the file, in order.

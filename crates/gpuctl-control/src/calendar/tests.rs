@@ -238,17 +238,17 @@ fn a_file_without_dates_says_so() {
         "DTSTART;VALUE=DATE:20261201\r\nSTATUS:CANCELLED",
     ]);
     let events = "1 with a time of day, 1 cancelled";
-    assert_eq!(told, format!("has no all-day event from 2020 to 2059: events are {events}"));
+    assert_eq!(told, format!("has no all-day event from 2020 to 2059; its events: {events}"));
     assert_eq!(fault(&[]), "has no all-day event from 2020 to 2059");
     let ended = fault(&[
         "SUMMARY:Old\r\nDTSTART;VALUE=DATE:20260105\r\nRRULE:FREQ=DAILY;UNTIL=20260101",
         "DTSTART;VALUE=DATE:19990105",
     ]);
     let events = "2 without an occurrence in these years (line 3, \"Old\", 20260105)";
-    assert_eq!(ended, format!("has no all-day event from 2020 to 2059: events are {events}"));
+    assert_eq!(ended, format!("has no all-day event from 2020 to 2059; its events: {events}"));
     let cancels = file(&["DTSTART;VALUE=DATE:20261201"]).replace("VERSION:2.0", "METHOD:CANCEL");
     let told = read(&cancels).unwrap_err().to_string();
-    assert!(told.ends_with(": events are 1 cancelled"), "{told}");
+    assert!(told.ends_with("; its events: 1 cancelled"), "{told}");
 }
 
 #[test]

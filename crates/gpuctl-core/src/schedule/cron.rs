@@ -232,6 +232,11 @@ mod tests {
     }
 
     #[test]
+    fn a_message_counts_one_field_as_well() {
+        assert_eq!(times("cron(9)").unwrap_err().to_string(), "needs 6 fields, and has 1");
+    }
+
+    #[test]
     fn what_eventbridge_rejects_is_rejected() {
         for text in [
             "",

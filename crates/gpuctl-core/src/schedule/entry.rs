@@ -97,7 +97,7 @@ pub enum EntryError {
     #[error("`at({0})` is not a valid date and time")]
     At(String),
     /// Unix has five fields, Quartz seven.
-    #[error("has {0} fields instead of 6")]
+    #[error("needs 6 fields, and has {0}")]
     CronFields(usize),
     #[error("`{text}` is not valid as the {} field", field.as_str())]
     CronField { field: Field, text: String },

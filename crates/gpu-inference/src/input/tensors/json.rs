@@ -35,7 +35,7 @@ pub(super) fn read(reader: &mut Reader<'_>, bytes: &[u8]) -> Result<Tensors, Inp
     for ((name, elements), shape) in numbers.into_iter().zip(shapes) {
         let found = elements.len();
         let tensor = Tensor::new(shape, elements).ok_or_else(|| {
-            reader.damaged(format!("{name}: {found} numbers do not fill its shape"))
+            reader.damaged(format!("{name}: its shape does not fit its data, which holds {found}"))
         })?;
         tensors.insert(name, tensor);
     }

@@ -142,8 +142,9 @@ impl Reader<'_> {
             }
         };
         let found = numbers.len();
-        Tensor::new(shape, wrap(numbers))
-            .ok_or_else(|| self.damaged(format!("{found} numbers do not fill its shape")))
+        Tensor::new(shape, wrap(numbers)).ok_or_else(|| {
+            self.damaged(format!("its shape does not fit its data, which holds {found}"))
+        })
     }
 
     /// Takes a tensor's bytes off what is left, before they are read.
@@ -297,7 +298,7 @@ mod tests {
         };
         let cases = [
             (json("int8", "[1]", "[300]"), "input.damaged", "data[0] is 300"),
-            (json("int8", "[2]", "[1]"), "input.damaged", "x: 1 numbers do not fill"),
+            (json("int8", "[2]", "[1]"), "input.damaged", "x: its shape does not fit its data"),
             (
                 json("complex64", "[1]", "[1]"),
                 "input.damaged",
