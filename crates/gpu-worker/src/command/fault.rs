@@ -34,17 +34,20 @@ pub(super) fn snapshot_fault(what: &str, error: &SnapshotError) -> Fault {
     }
 }
 
-/// Why there is no result of a program that has ended well.
+/// Why there is no result of a program that has ended well: never the box's fault, for which it would be run again.
 pub(super) fn output_failure(error: &SnapshotError) -> Fault {
-    let SnapshotError::Disk(cause) = error else { return snapshot_fault("its output", error) };
-    let hint = if cause.kind() == std::io::ErrorKind::StorageFull {
+    if matches!(error, SnapshotError::TooLarge { .. } | SnapshotError::TooMany) {
+        return snapshot_fault("its output", error);
+    }
+    let is_full = matches!(error, SnapshotError::Disk(cause) if cause.kind() == std::io::ErrorKind::StorageFull);
+    let hint = if is_full {
         "the box needs room for the output folder twice: a larger disk, or less output; `gpuctl retry` runs it again"
     } else {
         "see that the output folder stays, that the worker may read all in it, and that names are UTF-8; `gpuctl retry` runs it again"
     };
     Fault::Input(JobFailure {
         code: "command.output".to_owned(),
-        message: format!("it ended well, but its output cannot be kept: {cause}"),
+        message: format!("it ended well, but its output cannot be kept: {error}"),
         hint: Some(hint.to_owned()),
     })
 }
@@ -63,4 +66,27 @@ pub(super) fn unreachable_files(error: &PortError) -> Fault {
         message: format!("the job's checkpoint cannot be fetched: {}", with_causes(error)),
         hint: error.hint.clone(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_has_ended_well_is_not_run_again_for_its_output() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        for (error, expected) in [
+            (SnapshotError::TooMany, "command.full"),
+            (SnapshotError::TooLarge { mib: 2, mib_max: 1 }, "command.full"),
+            (SnapshotError::Changing, "command.output"),
+            (SnapshotError::Unfinished, "command.output"),
+            (SnapshotError::Disk(full), "command.output"),
+            (SnapshotError::Disk(std::io::Error::other("no UTF-8")), "command.output"),
+        ] {
+            let Fault::Input(failure) = output_failure(&error) else {
+                panic!("{error} is not the job's own error");
+            };
+            assert_eq!(failure.code, expected, "{error}");
+        }
+    }
 }

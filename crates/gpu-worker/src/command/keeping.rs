@@ -113,9 +113,17 @@ impl Keeping {
 
     /// The slot of the checkpoint before the one that this attempt began with, if nothing was saved since. Once: there is none before that.
     pub(super) fn before(&mut self) -> Option<usize> {
+        // What is under way must not store the folder while its files are replaced.
+        self.give_up();
         let restored = self.restored.take()?;
         let is_as_it_was = entries(&self.keeper.checkpoint).is_ok_and(|now| now == restored);
         self.note.newest.filter(|_| is_as_it_was).map(|newest| 1 - newest)
+    }
+
+    fn give_up(&mut self) {
+        if let Some(under_way) = self.under_way.take() {
+            under_way.abort();
+        }
     }
 
     /// The folder has the files of this checkpoint: what is saved next replaces the other one.
@@ -128,9 +136,7 @@ impl Keeping {
 impl Drop for Keeping {
     /// What is packed from here on may be of a folder that is being deleted.
     fn drop(&mut self) {
-        if let Some(under_way) = &self.under_way {
-            under_way.abort();
-        }
+        self.give_up();
     }
 }
 
