@@ -164,7 +164,7 @@ impl Worker {
         loop {
             let ended = self.try_once(job, message, alone).await;
             if !matches!(ended, Err(Stop::Cancelled | Stop::HandedOver | Stop::Late)) {
-                message.lease.note_try();
+                message.lease.note_ended_try();
             }
             let (part, fault) = match ended {
                 Err(Stop::Fault(part, fault)) => (part, fault),

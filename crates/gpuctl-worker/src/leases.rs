@@ -44,6 +44,8 @@ pub(crate) struct Lease {
     has_begun: AtomicBool,
     /// Whether its job was tried, be it in vain: then this receive counts.
     is_tried: AtomicBool,
+    /// Whether a try of it has ended: then it counts, however long it waits later.
+    has_ended_try: AtomicBool,
     /// Whether the heartbeat leaves it out.
     is_left: AtomicBool,
     /// Whether its message may be deleted with the commit of its result, which is under way.
@@ -78,6 +80,17 @@ impl Lease {
 
     pub(crate) fn note_try(&self) {
         self.is_tried.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_ended_try(&self) {
+        self.has_ended_try.store(true, Ordering::Relaxed);
+        self.note_try();
+    }
+
+    /// What was noted as a try was only a wait behind another job.
+    pub(crate) fn note_mere_wait(&self) {
+        let has_ended_try = self.has_ended_try.load(Ordering::Relaxed);
+        self.is_tried.store(has_ended_try, Ordering::Relaxed);
     }
 
     pub(crate) fn is_tried(&self) -> bool {
@@ -150,6 +163,7 @@ impl Leases {
             has_ended: AtomicBool::new(false),
             has_begun: AtomicBool::new(false),
             is_tried: AtomicBool::new(false),
+            has_ended_try: AtomicBool::new(false),
             is_left: AtomicBool::new(false),
             is_ending: AtomicBool::new(false),
             is_missed: AtomicBool::new(false),

@@ -344,8 +344,10 @@ impl Worker {
         timer: &JobTimer,
         on: Runner,
     ) -> Result<T, Stop> {
-        let Wait { lease: Lease { cancel, .. }, limit, .. } = wait;
+        let Wait { lease, limit, .. } = wait;
+        let cancel = &lease.cancel;
         tokio::pin!(work);
+        let waits_since = Instant::now();
         let begun_late = async {
             tokio::select! {
                 biased;
@@ -373,6 +375,8 @@ impl Worker {
                 if hangs {
                     tracing::error!(?on, "nothing has run although a job waits: this worker ends");
                     self.drain(WorkerExit::Hung);
+                } else if self.running.has_run_since(waits_since, &on) {
+                    lease.note_mere_wait();
                 }
                 return Err(self.late());
             }

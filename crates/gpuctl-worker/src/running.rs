@@ -55,6 +55,12 @@ impl Running {
         }
     }
 
+    /// Whether a job has run on it at some time since then.
+    pub(crate) fn has_run_since(&self, then: Instant, on: &Runner) -> bool {
+        let last = self.with(|counts| counts.get(on).copied());
+        last.is_some_and(|(count, since)| count > 0 || since > then)
+    }
+
     fn add(&self, on: &Runner, change: impl FnOnce(usize) -> usize) {
         self.with(|counts| {
             let before = counts.get(on).map_or(0, |(count, _)| *count);

@@ -162,6 +162,19 @@ async fn what_cannot_begin_in_time_goes_to_another_worker_and_is_not_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_job_that_waits_for_a_model_that_runs_another_uses_up_no_receive() {
+    let world = World::new("");
+    world.submit("slow:300");
+    world.submit("waits");
+    let serving = world.serve();
+    world.wait(seconds(90), |state| state.messages.iter().all(|one| one.receives == 1)).await;
+    tokio::time::sleep(seconds(80)).await;
+    assert_eq!(world.visible(), 1, "it waits for another worker");
+    assert_eq!(world.receives(), [1, 0]);
+    serving.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_job_whose_model_opens_for_ever_is_dead_after_its_receives() {
     let world = World::new("");
     world.submit("opens");
