@@ -258,12 +258,7 @@ impl<P: Fn(u32) -> Process> Run<'_, P> {
                     let code = code.map_err(|e| disk(&e))?.ok_or(Fault::Hung)?;
                     return Ok(Ended { code, told, is_over, killed_at });
                 }
-                () = cancel.cancelled() => {
-                    program.kill();
-                    // Its folder, and the GPU, are free only once nothing of it is left.
-                    let left = matches!(program.ended().await, Ok(None));
-                    return Err(if left { Fault::Hung } else { Fault::Cancelled });
-                }
+                () = cancel.cancelled() => return Err(all_killed(&mut program, Fault::Cancelled).await),
                 () = commands.handed_over.cancelled(), if told != Some(Told::HandOver) => {
                     program.tell();
                     kill_at = kill_at.min(Instant::now() + std_time(command.grace));
@@ -280,7 +275,9 @@ impl<P: Fn(u32) -> Process> Run<'_, P> {
                     program.tell();
                     told = Some(Told::SoftMax);
                 }
-                kept = self.keeping.done() => kept?,
+                kept = self.keeping.done() => if let Err(fault) = kept {
+                    return Err(all_killed(&mut program, fault).await);
+                },
                 // What it saves at the last is stored once it has ended.
                 () = sleep_until(tick), if told != Some(Told::HandOver) => {
                     let with_checkpoint = checkpoint_at <= Instant::now();
@@ -374,4 +371,11 @@ impl<P: Fn(u32) -> Process> Run<'_, P> {
 
 fn std_time(span: TimeDelta) -> Duration {
     span.to_std().unwrap_or_default()
+}
+
+/// Ends a program for this reason. Its folder, and the GPU, are free only once nothing of it is left.
+async fn all_killed(program: &mut Program, reason: Fault) -> Fault {
+    program.kill();
+    let left = matches!(program.ended().await, Ok(None));
+    if left { Fault::Hung } else { reason }
 }

@@ -1,7 +1,7 @@
 //! A folder as one file, so that a checkpoint is replaced wholly or not at all: a ZIP archive without compression, with a note of whose it is.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -200,7 +200,7 @@ pub(super) fn unpack(archive: &Path, folder: &Path) -> Result<Note, SnapshotErro
     let note = {
         let note = zip.by_name(NOTE).map_err(damaged)?;
         let mut text = String::new();
-        note.take(NOTE_BYTES_MAX).read_to_string(&mut text)?;
+        note.take(NOTE_BYTES_MAX).read_to_string(&mut text).map_err(unreadable)?;
         serde_json::from_str(&text).map_err(|error| SnapshotError::Damaged(error.to_string()))?
     };
     for index in 0..zip.len() {
@@ -213,9 +213,19 @@ pub(super) fn unpack(archive: &Path, folder: &Path) -> Result<Note, SnapshotErro
         if let Some(above) = path.parent() {
             fs::create_dir_all(above)?;
         }
-        io::copy(&mut file, &mut File::create(path)?)?;
+        io::copy(&mut file, &mut File::create(path)?).map_err(unreadable)?;
     }
     Ok(note)
+}
+
+/// What is wrong in an archive comes as an error of reading it.
+fn unreadable(error: io::Error) -> SnapshotError {
+    match error.kind() {
+        ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof => {
+            SnapshotError::Damaged(error.to_string())
+        }
+        _ => SnapshotError::Disk(error),
+    }
 }
 
 #[cfg(test)]
@@ -288,6 +298,13 @@ mod tests {
             matches!(unpack(&archive, &from), Err(SnapshotError::Damaged(_))),
             "without a note"
         );
+        pack(&from, Some(&note()), &archive, 2).unwrap();
+        let mut bytes = fs::read(&archive).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&archive, bytes).unwrap();
+        let unpacked = unpack(&archive, &from);
+        assert!(matches!(unpacked, Err(SnapshotError::Damaged(_))), "{unpacked:?}");
         fs::write(&archive, "not an archive").unwrap();
         assert!(matches!(unpack(&archive, &from), Err(SnapshotError::Damaged(_))));
     }

@@ -148,9 +148,9 @@ fn signal_children(signal: Signal) {
 }
 
 fn is_child(pid: Pid) -> bool {
-    let text = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_pid()));
-    let text = text.unwrap_or_default();
-    // The program's name before it may contain anything, also spaces and brackets.
+    let text = std::fs::read(format!("/proc/{}/stat", pid.as_raw_pid())).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    // The program's name before it may contain anything, also spaces, brackets and half a character.
     let parent = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
     parent.and_then(|parent| parent.parse().ok()) == Some(getpid().as_raw_pid())
 }
