@@ -62,13 +62,19 @@ impl Access {
             return Err(forbidden("request.host", detail)
                 .hint("call it as localhost, or add the name to `hosts` under [http]"));
         }
+        self.check_origin(headers)
+    }
+
+    /// Refuses what a page of a foreign site sends. Programs say no origin.
+    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let Some(origin) = text(ORIGIN) else { return Ok(()) };
         let name = origin.split_once("://").map_or(origin, |(_, name)| name);
-        if self.is_own(name) {
+        if self.is_own(name) || text(HOST) == Some(name) {
             return Ok(());
         }
         let detail = format!("a page of `{}` may not call it", excerpt(origin));
-        Err(forbidden("request.origin", detail)
+        Err(Problem::new(StatusCode::FORBIDDEN, "request.origin", detail)
             .hint("call it from a program, or add the name to `hosts` under [http]"))
     }
 }
@@ -81,8 +87,11 @@ pub(crate) async fn check(
 ) -> Result<Response, Problem> {
     let (mut head, body) = request.into_parts();
     let name = match api.pass(&head).await? {
-        // A browser sends no key by itself.
-        Pass::Key(name) => name.to_string(),
+        // A browser sends no key by itself, but a proxy may add it to whatever comes.
+        Pass::Key(name) => {
+            api.access.check_origin(&head.headers)?;
+            name.to_string()
+        }
         Pass::Open => String::new(),
         Pass::Keyless => {
             api.access.check_own(&head.headers)?;

@@ -7,7 +7,7 @@ use std::task::{Poll, ready};
 
 use axum::body::{Body, Bytes};
 use axum::extract::multipart::Field;
-use axum::extract::{FromRequest, Multipart, Request};
+use axum::extract::{Form, FromRequest, Multipart, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use futures_util::{StreamExt, stream};
@@ -47,6 +47,14 @@ pub(crate) async fn json<T: DeserializeOwned + JsonSchema>(request: Request) -> 
             .hint("set the header `Content-Type: application/json`"));
     }
     read_json(&bytes(request.into_body()).await?)
+}
+
+/// The fields of a form.
+pub(crate) async fn form<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+    let (head, body) = request.into_parts();
+    let whole = Request::from_parts(head, Body::from(bytes(body).await?));
+    let read = Form::<T>::from_request(whole, &()).await;
+    read.map(|Form(form)| form).map_err(|error| Problem::form(error.body_text()))
 }
 
 async fn bytes(body: Body) -> Result<Bytes, Problem> {

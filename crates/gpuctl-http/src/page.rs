@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Form, Path, Query, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn};
@@ -22,12 +22,13 @@ use gpuctl_page::{ACTED_MAX, Action, ActionForm, HEADERS, Page, Refusal, asset, 
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
+use crate::body;
 use crate::limits::EVENTS_TIME_MAX;
 use crate::problem::Problem;
 use crate::{Api, Shared};
 
 /// How often a page that is followed is made anew, at most.
-const RENEWED_EVERY: Duration = Duration::from_secs(2);
+const RENEWED_EVERY: Duration = Duration::from_secs(5);
 
 /// Who acts, as holds and cancelled jobs name it.
 const WHO: &str = "someone on the page";
@@ -114,22 +115,21 @@ async fn live(State(api): State<Shared>, Query(shown): Query<Shown>) -> Result<R
 }
 
 /// Does what a button asks for, and shows the page where that is seen.
-async fn act(
-    State(api): State<Shared>,
-    headers: HeaderMap,
-    Form(form): Form<ActionForm>,
-) -> Result<Redirect, Problem> {
+async fn act(State(api): State<Shared>, request: Request) -> Result<Redirect, Problem> {
+    let headers = request.headers();
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let site = text(HeaderName::from_static("sec-fetch-site"));
-    let wanted = check_sender(text(HOST), text(ORIGIN), site)
-        .and_then(|()| form.action(api.page_token.as_deref()));
-    let action = wanted.map_err(|refusal: Refusal| {
-        let (detail, hint) = refusal.words();
-        Problem::new(StatusCode::FORBIDDEN, "page.refused", detail).hint(hint)
-    })?;
+    check_sender(text(HOST), text(ORIGIN), site).map_err(refused)?;
+    let form: ActionForm = body::form(request).await?;
+    let action = form.action(api.page_token.as_deref()).map_err(refused)?;
     let place = api.act(action).await?;
     api.changed.notify_one();
     Ok(Redirect::to(&place))
+}
+
+fn refused(refusal: Refusal) -> Problem {
+    let (detail, hint) = refusal.words();
+    Problem::new(StatusCode::FORBIDDEN, "page.refused", detail).hint(hint)
 }
 
 impl Api {
@@ -166,7 +166,8 @@ impl Api {
             Action::RetryAll(view) => {
                 // One whose input is gone keeps none of the others.
                 let mut refused = Ok(());
-                for entry in self.listed(&view, JobState::is_final).await? {
+                let failed = |state: JobState| state.is_final() && state != JobState::Succeeded;
+                for entry in self.listed(&view, failed).await? {
                     refused = self.retry(entry.job.id.as_str()).await.and(refused);
                 }
                 refused?;

@@ -23,7 +23,7 @@ const WHY_CHARS_MAX: usize = 200;
 pub enum Action {
     Retry(JobId),
     Cancel(JobId),
-    /// All jobs that a view lists and that are over.
+    /// All jobs that a view lists and that are over without success.
     RetryAll(Query),
     /// All jobs that a view lists and that wait or run.
     CancelAll(Query),

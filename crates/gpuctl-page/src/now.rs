@@ -283,7 +283,7 @@ fn waiting(
     if let Some(oldest) = read.iter().filter_map(|queue| queue.oldest_sent_at).min() {
         notes.push(format!("the oldest for {}", clock.since(oldest)));
     } else if let Some(wait) = today.and_then(|today| nearest_rank(&today.waits, 95)) {
-        notes.push(format!("95 % waited {} or less today", span(wait)));
+        notes.push(format!("95 % were received within {} today", span(wait)));
     }
     let value = if read.len() == seen.len() { waiting.to_string() } else { "unknown".to_owned() };
     Figure { label: "Waiting jobs", value, note: notes.join(", ") }

@@ -49,9 +49,12 @@ pub(super) fn to_mp3(wav: &[u8]) -> Result<Vec<u8>, String> {
 /// FLAC, of the samples as they are.
 pub(super) fn to_flac(wav: &[u8]) -> Result<Vec<u8>, String> {
     let (rate_hz, found) = first_channel(wav)?;
-    let samples: Vec<i32> = found.into_iter().map(i32::from).collect();
-    // No sound has no announced length.
-    let length = Some(samples.len() as u64).filter(|length| *length > 0);
+    let mut samples: Vec<i32> = found.into_iter().map(i32::from).collect();
+    // The encoder makes no file without one.
+    if samples.is_empty() {
+        samples.push(0);
+    }
+    let length = Some(samples.len() as u64);
     let mut file = Cursor::new(Vec::new());
     let said = |error: flac_codec::Error| error.to_string();
     let options = Options::default();
