@@ -32,7 +32,12 @@ async fn document(
 ) -> Result<CostForecastDocument, Failure> {
     let policy = &context.config.policy;
     // A box that stopped by itself is in the ledger's runs only after an observation.
-    let observed = observe(&context.ports, policy, Witness::Controller).await;
+    let mut observed = observe(&context.ports, policy, Witness::Controller).await;
+    // Of boxes that could not be read nothing is known, also not that they cost nothing.
+    let unread = observed.observation.pools.values().any(|pool| pool.boxes.value.is_none());
+    if unread && !observed.errors.is_empty() {
+        return Err(observed.errors.swap_remove(0).into());
+    }
     if let Some(error) = observed.remember(&context.ports, None).await.into_iter().next() {
         return Err(error.into());
     }
