@@ -120,8 +120,12 @@ fn exit_codes(page: &mut String) {
         (Exit::Failed, "the operation failed"),
         (Exit::Usage, "the command line or the configuration is invalid"),
         (Exit::ChangesPending, "`plan --exit-code`: there is something to do"),
-        (Exit::NotCarriedOut, "a start or stop is outranked by another rule, or cannot happen"),
+        (
+            Exit::NotCarriedOut,
+            "a start or stop is outranked by another rule, or cannot happen; or a permission is missing",
+        ),
         (Exit::TimedOut, "`--wait` timed out; the operation continues"),
+        (Exit::OverBudget, "a budget, or a limit that was given, does not allow the cost"),
         (Exit::Interrupted, "interrupted while waiting; the operation continues"),
     ] {
         let _ = writeln!(page, "- `{}`: {meaning}", exit as u8);

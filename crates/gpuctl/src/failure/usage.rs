@@ -53,9 +53,8 @@ fn code(kind: ErrorKind) -> Code {
 const COMMANDS: &str = "`gpuctl` alone lists the commands, `gpuctl --help` describes them";
 
 /// The commands that other programs call by other names.
-const OTHER_NAMES: [(&str, &str); 14] = [
+const OTHER_NAMES: [(&str, &str); 13] = [
     ("apply", "plan"),
-    ("config", "doctor"),
     ("dash", "serve"),
     ("delete", "cancel"),
     ("info", "status"),

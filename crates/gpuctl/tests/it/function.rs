@@ -121,7 +121,7 @@ async fn l14_a_missing_permission_to_invoke_is_named() {
         "error": { "code": "AccessDeniedException", "status": 403 },
     }]));
     let sandbox = sandbox(&denied, &front, &id, "denied");
-    let said = sandbox.run(&["invoke", "status"]).expect(1);
+    let said = sandbox.run(&["invoke", "status"]).expect(4);
     assert!(
         said.stderr.contains("error: the function denied could not be invoked\n")
             && said.stderr.contains("hint: allow `lambda:InvokeFunction`"),

@@ -342,7 +342,7 @@ async fn a_missing_permission_is_named() {
         "CreateChangeSet",
         "User: arn:aws:iam::000000000000:user/ada is not authorized to perform: cloudformation:CreateChangeSet",
     );
-    let denied = place.run("deploy", &["--yes"]).expect(1);
+    let denied = place.run("deploy", &["--yes"]).expect(4);
     assert!(denied.stderr.contains("user/ada is not authorized"), "{}", denied.stderr);
     assert!(denied.stderr.contains("allow `cloudformation:CreateChangeSet`"), "{}", denied.stderr);
     assert!(denied.stderr.contains("user/ada"), "{}", denied.stderr);
