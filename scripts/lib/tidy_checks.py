@@ -252,7 +252,10 @@ def rust_lines(tree):
 
 
 # The hosts that a file may name: this machine, the documentation's, the namespace of SVG, AWS's own, and names that lead nowhere.
-HOSTS_ALLOWED = re.compile(r"(127\.0\.0\.1|169\.254\.169\.254|rustup\.rs|www\.apache\.org|www\.w3\.org|([\w-]+\.)*(amazonaws|amazon)\.com|([\w-]+\.)*(invalid|example))$")
+HOSTS_ALLOWED = re.compile(
+    r"(127\.0\.0\.1|169\.254\.169\.254|rustup\.rs|www\.apache\.org|www\.w3\.org"
+    r"|([\w-]+\.)*(amazonaws|amazon)\.com|([\w-]+\.)*(invalid|example))$"
+)
 URL_HOST = re.compile(r"https?://(?:[^\s/@`\"']*@)?((?:[\w-]+\.)+\w+)")
 
 
