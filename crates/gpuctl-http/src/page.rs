@@ -29,6 +29,8 @@ use crate::{Api, Shared};
 
 /// How often a page that is followed is made anew, at most.
 const RENEWED_EVERY: Duration = Duration::from_secs(5);
+/// The same on AWS, where each time is some hundred reads that are billed.
+const RENEWED_EVERY_AWS: Duration = Duration::from_secs(300);
 
 /// Who acts, as holds and cancelled jobs name it.
 const WHO: &str = "someone on the page";
@@ -97,9 +99,12 @@ async fn live(State(api): State<Shared>, Query(shown): Query<Shown>) -> Result<R
     let follow = (api, shown, String::new(), place);
     let pages = stream::unfold(follow, move |(api, shown, last, place)| async move {
         loop {
-            sleep(api.poll_every.max(RENEWED_EVERY)).await;
-            if Instant::now() > end || api.is_closing() {
-                return None;
+            let next = Instant::now() + api.renewed_every();
+            while Instant::now() < next {
+                sleep(RENEWED_EVERY).await;
+                if Instant::now() > end || api.is_closing() {
+                    return None;
+                }
             }
             let page = match shown.job.as_str() {
                 "" => api.overview(&shown.query).await,
@@ -133,6 +138,10 @@ fn refused(refusal: Refusal) -> Problem {
 }
 
 impl Api {
+    fn renewed_every(&self) -> Duration {
+        if self.policy.cloud.aws.is_some() { RENEWED_EVERY_AWS } else { RENEWED_EVERY }
+    }
+
     async fn overview(&self, query: &gpuctl_page::Query) -> String {
         let snapshot = self.new_snapshot().await;
         let since = query.since(snapshot.observation.at);
