@@ -29,7 +29,7 @@ use crate::{Api, Shared};
 
 /// How often a page that is followed is made anew, at most.
 const RENEWED_EVERY: Duration = Duration::from_secs(5);
-/// The same on AWS, where each time is some hundred reads that are billed.
+/// The same on AWS, where each time reads the month's jobs, which DynamoDB bills.
 const RENEWED_EVERY_AWS: Duration = Duration::from_secs(300);
 
 /// Who acts, as holds and cancelled jobs name it.
